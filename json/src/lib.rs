@@ -1,0 +1,1 @@
+//! A strict, borrowing pull reader for JSON (RFC 8259).

@@ -1,0 +1,9 @@
+//! The nouns, without I/O: what a message is, what may become of it, and how it is counted.
+
+pub mod ids;
+pub mod reason;
+pub mod message;
+pub mod slot;
+pub mod acks;
+pub mod books;
+pub mod limits;

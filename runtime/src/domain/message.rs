@@ -1,0 +1,143 @@
+//! The states of a message on its way: `Received -> Admitted -> Checked`. Each state is a type,
+//! and holds the slot that must be settled at the end.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::books::Account;
+use super::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
+use super::reason::Reason;
+use super::slot::Slot;
+
+/// How a message came in; who vouches for its sender depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// By a broker, which has its own authentication.
+    Broker,
+    /// From a device that connected to our listener.
+    Listener,
+}
+
+/// A message as it came from the wire.
+#[derive(Debug)]
+pub struct Received {
+    pub topic: String,
+    pub payload: Bytes,
+    /// When it was received, in nanoseconds since the Unix epoch.
+    pub received_ns: i64,
+    pub via: Via,
+    pub slot: Slot,
+    /// The size on the wire. More than `payload.len()` where a source kept only the beginning of
+    /// a payload that was over the limit anyway.
+    pub payload_bytes: usize,
+}
+
+/// A tenant as the pipeline knows it.
+#[derive(Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub account: Arc<Account>,
+    /// Where its lines go; `Err` holds the name that the output could never take.
+    pub database: Result<DatabaseName, String>,
+}
+
+/// A device whose identity the registry vouches for.
+#[derive(Debug)]
+pub struct Device {
+    pub id: DeviceId,
+    /// Empty where the registry knows none.
+    pub site: String,
+    /// `,device_id=…[,site_id=…]`, escaped, ready to stand behind a measurement. `Err` names the
+    /// fault where line protocol cannot carry this identity.
+    pub identity_tags: Result<Box<[u8]>, String>,
+    /// A hash of tenant and device: its messages stay on one decode thread, in order.
+    pub affinity: u64,
+}
+
+/// A message that passed every check of admission.
+#[derive(Debug)]
+pub struct Admitted {
+    pub topic: String,
+    /// Where in `topic` the message type stands.
+    pub message_type: std::ops::Range<usize>,
+    pub payload: Bytes,
+    pub received_ns: i64,
+    pub tenant: Arc<Tenant>,
+    pub device: Arc<Device>,
+    pub slot: Slot,
+}
+
+impl Admitted {
+    pub fn message_type(&self) -> &str {
+        &self.topic[self.message_type.clone()]
+    }
+}
+
+/// A message that ends in quarantine.
+#[derive(Debug)]
+pub struct Refused {
+    pub topic: String,
+    pub payload: Bytes,
+    /// The size on the wire; `payload` may hold only the beginning.
+    pub payload_bytes: usize,
+    pub received_ns: i64,
+    pub reason: Reason,
+    /// For the person who owns the device: what was wrong, where, and what would be right.
+    pub detail: String,
+    pub guest: Option<GuestTag>,
+    /// The tenant and device that the topic names, where it names them.
+    pub tenant: Option<TenantId>,
+    pub device: Option<DeviceId>,
+    pub account: Arc<Account>,
+    pub slot: Slot,
+}
+
+impl Admitted {
+    /// Turns away a message after admission.
+    pub fn refused(self, reason: Reason, detail: String, guest: Option<GuestTag>) -> Refused {
+        Refused {
+            topic: self.topic,
+            payload_bytes: self.payload.len(),
+            payload: self.payload,
+            received_ns: self.received_ns,
+            reason,
+            detail,
+            guest,
+            tenant: Some(self.tenant.id.clone()),
+            device: Some(self.device.id.clone()),
+            account: self.tenant.account.clone(),
+            slot: self.slot,
+        }
+    }
+}
+
+/// One message of a `CheckedBatch`: where its lines are and what is needed to speak of it later.
+#[derive(Debug)]
+pub struct CheckedMessage {
+    pub topic: String,
+    pub received_ns: i64,
+    /// Where this message's lines end in `CheckedBatch::lines`.
+    pub lines_end: u32,
+    pub line_count: u32,
+    pub slot: Slot,
+}
+
+/// Messages of one tenant, decoded by one guest in one call, whose every line has passed the line
+/// check and carries identity and time.
+#[derive(Debug)]
+pub struct CheckedBatch {
+    pub database: DatabaseName,
+    pub tenant: Arc<Tenant>,
+    pub guest: GuestTag,
+    /// Complete lines, each ended by a newline. Never empty.
+    pub lines: Vec<u8>,
+    /// In the order of their lines; each has at least one.
+    pub messages: Vec<CheckedMessage>,
+}
+
+impl CheckedBatch {
+    pub fn line_count(&self) -> u64 {
+        self.messages.iter().map(|message| u64::from(message.line_count)).sum()
+    }
+}

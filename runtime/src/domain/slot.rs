@@ -1,0 +1,252 @@
+//! A message's claim on its source: held from receipt until the outcome is durable.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::acks::{AckLedger, SlotIndex};
+use super::books::{Account, Outcome};
+
+/// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
+/// ceilings and go on when there is room again.
+#[derive(Debug)]
+pub struct Window {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    messages_max: u64,
+    bytes_max: u64,
+    room: Notify,
+}
+
+impl Window {
+    pub fn new(messages_max: u64, bytes_max: u64) -> Self {
+        Self {
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            messages_max,
+            bytes_max,
+            room: Notify::new(),
+        }
+    }
+
+    /// Messages received and not yet settled.
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Acquire)
+    }
+
+    /// Payload and topic bytes received and not yet settled.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub fn messages_max(&self) -> u64 {
+        self.messages_max
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.messages() >= self.messages_max || self.bytes() >= self.bytes_max
+    }
+
+    /// Whether so much is unsettled that sources are about to stop.
+    pub fn is_half_full(&self) -> bool {
+        self.messages() * 2 >= self.messages_max || self.bytes() * 2 >= self.bytes_max
+    }
+
+    /// Waits until the window is no longer full.
+    pub async fn room(&self) {
+        loop {
+            let notified = self.room.notified();
+            if !self.is_full() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn take(&self, bytes: u64) {
+        self.messages.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    fn give_back(&self, messages: u64, bytes: u64) {
+        let was_full = self.is_full();
+        self.messages.fetch_sub(messages, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if was_full && !self.is_full() {
+            self.room.notify_waiters();
+        }
+    }
+}
+
+/// One connection's side of the acknowledgements: the source receives and sends, everything
+/// downstream settles.
+#[derive(Debug)]
+pub struct Connection {
+    ledger: Mutex<AckLedger>,
+    /// Wakes the source's task when PUBACKs may be ready.
+    pub settled: Notify,
+    window: Arc<Window>,
+}
+
+impl Connection {
+    pub fn new(window: Arc<Window>) -> Arc<Self> {
+        Arc::new(Self { ledger: Mutex::default(), settled: Notify::new(), window })
+    }
+
+    /// Notes a QoS 1 PUBLISH of `bytes` and gives the slot that stands for it.
+    pub fn receive(self: &Arc<Self>, packet_id: u16, bytes: usize) -> Slot {
+        let index = self.ledger.lock().receive(packet_id);
+        self.slot(Some(index), bytes)
+    }
+
+    /// Notes a QoS 0 PUBLISH of `bytes`: it takes room in the window and wants no PUBACK.
+    pub fn receive_unacknowledged(self: &Arc<Self>, bytes: usize) -> Slot {
+        self.slot(None, bytes)
+    }
+
+    fn slot(self: &Arc<Self>, index: Option<SlotIndex>, bytes: usize) -> Slot {
+        let bytes = bytes.min(u32::MAX as usize) as u32;
+        self.window.take(u64::from(bytes));
+        Slot { connection: self.clone(), index, bytes, held: true }
+    }
+
+    /// Takes the packet ids whose PUBACKs may leave now, in order.
+    pub fn take_ready(&self, packet_ids: &mut Vec<u16>) {
+        self.ledger.lock().take_ready(packet_ids);
+    }
+
+    /// The connection is gone: nothing of it is acknowledged from now on.
+    pub fn end(&self) -> usize {
+        self.ledger.lock().end()
+    }
+
+    /// PUBLISHes of this connection without a PUBACK.
+    pub fn outstanding(&self) -> usize {
+        self.ledger.lock().outstanding()
+    }
+
+    pub fn window(&self) -> &Arc<Window> {
+        &self.window
+    }
+}
+
+/// One message's claim on an outcome. It must be settled; one that is dropped unsettled is never
+/// acknowledged, so a forgotten message is sent again rather than lost.
+#[derive(Debug)]
+#[must_use]
+pub struct Slot {
+    connection: Arc<Connection>,
+    index: Option<SlotIndex>,
+    bytes: u32,
+    held: bool,
+}
+
+impl Slot {
+    /// Settles this one message, counted in `account`.
+    pub fn settle(self, outcome: Outcome, account: &Account) {
+        settle_all(std::iter::once(self), outcome, account);
+    }
+
+    /// The connection that this message came by.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.held {
+            self.connection.window.give_back(1, u64::from(self.bytes));
+        }
+    }
+}
+
+/// Settles many messages of one account with one outcome; slots of one connection that stand
+/// beside each other take its lock once.
+pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, account: &Account) {
+    let mut slots = slots.into_iter().peekable();
+    let (mut settled, mut abandoned) = (0, 0);
+    while let Some(first) = slots.next() {
+        let connection = first.connection.clone();
+        let (mut messages, mut bytes) = (0, 0);
+        {
+            let mut ledger = connection.ledger.lock();
+            let mut next = Some(first);
+            while let Some(mut slot) = next {
+                slot.held = false;
+                messages += 1;
+                bytes += u64::from(slot.bytes);
+                match slot.index {
+                    Some(index) if !ledger.settle(index) => abandoned += 1,
+                    _ => settled += 1,
+                }
+                next = slots.next_if(|slot| Arc::ptr_eq(&slot.connection, &connection));
+            }
+        }
+        connection.window.give_back(messages, bytes);
+        connection.settled.notify_one();
+    }
+    if settled > 0 {
+        account.settle(outcome, settled);
+    }
+    if abandoned > 0 {
+        account.abandon(abandoned);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> (Arc<Window>, Arc<Connection>) {
+        let window = Arc::new(Window::new(10, 1000));
+        (window.clone(), Connection::new(window))
+    }
+
+    #[test]
+    fn settled_messages_give_their_room_back_and_are_acknowledged_in_order() {
+        let (window, connection) = connection();
+        let account = Account::new("acme".into());
+        account.receive(3);
+        let slots: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
+        assert_eq!((window.messages(), window.bytes()), (3, 300));
+        settle_all(slots, Outcome::Lines, &account);
+        assert_eq!((window.messages(), window.bytes()), (0, 0));
+        let mut ids = Vec::new();
+        connection.take_ready(&mut ids);
+        assert_eq!(ids, [1, 2, 3]);
+        assert_eq!(account.snapshot().messages.lines, 3);
+    }
+
+    #[test]
+    fn what_is_settled_after_the_connection_ended_is_abandoned() {
+        let (window, connection) = connection();
+        let account = Account::new("acme".into());
+        account.receive(1);
+        let slot = connection.receive(1, 10);
+        connection.end();
+        slot.settle(Outcome::Lines, &account);
+        let books = account.snapshot().messages;
+        assert_eq!((books.lines, books.abandoned, books.in_flight), (0, 1, 0));
+        assert_eq!(window.messages(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_window_opens_when_messages_are_settled() {
+        let window = Arc::new(Window::new(1, 1000));
+        let connection = Connection::new(window.clone());
+        let account = Account::new("acme".into());
+        account.receive(1);
+        let slot = connection.receive(1, 10);
+        assert!(window.is_full());
+        let waiting = tokio::spawn({
+            let window = window.clone();
+            async move { window.room().await }
+        });
+        tokio::task::yield_now().await;
+        slot.settle(Outcome::Empty, &account);
+        waiting.await.unwrap();
+    }
+}

@@ -1,0 +1,3 @@
+//! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
+
+pub mod domain;
