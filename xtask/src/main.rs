@@ -1,3 +1,33 @@
-fn main() -> anyhow::Result<()> {
-    anyhow::bail!("usage: cargo xtask guests | demo | test | ci | bench")
+//! The project's own commands, run as `cargo xtask VERB`.
+
+mod process;
+mod packages;
+mod guests;
+mod test;
+mod demo;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask VERB
+
+  demo [--for 10s]    run the gateway with a simulated fleet and show what happens
+  test [FILTER…]      install what is missing, build the guests, run every test
+  guests [NAME…]      build the guests to components in target/guests
+  ci                  what CI runs: formatting, lints, every test, nothing skipped";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((verb, rest)) = arguments.split_first() else { bail!("no verb given\n\n{USAGE}") };
+    match verb.as_str() {
+        "demo" => demo::demo(rest),
+        "test" => test::test(rest),
+        "ci" => test::ci(),
+        "guests" => guests::main(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("{other:?} is no verb\n\n{USAGE}"),
+    }
 }
