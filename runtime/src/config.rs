@@ -1,0 +1,84 @@
+//! The configuration: what may be set, where each value came from, and whether it makes sense.
+//!
+//! Rank, highest first: `TIDEGATE_` variables, the TOML file, the variables of the Python service
+//! that Tidegate succeeds, defaults. Everything is checked before a socket opens.
+
+pub mod sections;
+pub mod layers;
+pub mod checks;
+pub mod report;
+
+use std::path::{Path, PathBuf};
+
+pub use layers::{Environment, Source, Sources};
+pub use sections::Config;
+
+/// What is wrong with a configuration: the key, the value it has, and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}: {error}", path.display())]
+    Unreadable { path: PathBuf, error: std::io::Error },
+    #[error("{}: {message}", path.display())]
+    File { path: PathBuf, message: String },
+    #[error("the variable {variable} = {value:?} is not good: {expected}")]
+    Variable { variable: String, value: String, expected: String },
+    #[error("{key} = {value} is not good: {expected}")]
+    Value { key: String, value: String, expected: String },
+}
+
+impl ConfigError {
+    fn value(key: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Self {
+        Self::Value { key: key.into(), value: format!("{value:?}"), expected: expected.into() }
+    }
+}
+
+/// A configuration that has passed every check, and where its values came from.
+#[derive(Debug)]
+pub struct Effective {
+    pub config: Config,
+    pub sources: Sources,
+    /// What is accepted but should be known: variables without effect, doubtful values.
+    pub notes: Vec<String>,
+}
+
+/// The file that is read when none is named, if it is there.
+pub const DEFAULT_FILE: &str = "tidegate.toml";
+
+/// Reads and checks the configuration. Without `file`, `tidegate.toml` in the working directory is
+/// read if it is there.
+///
+/// # Errors
+/// `ConfigError` names the first key or variable that is not good.
+pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Effective, ConfigError> {
+    let default = Path::new(DEFAULT_FILE);
+    let file = file.or_else(|| default.exists().then_some(default));
+    let text = match file {
+        Some(path) => Some((
+            path,
+            std::fs::read_to_string(path)
+                .map_err(|error| ConfigError::Unreadable { path: path.into(), error })?,
+        )),
+        None => None,
+    };
+    let mut effective =
+        layers::merge(text.as_ref().map(|(path, text)| (*path, text.as_str())), environment)?;
+    checks::check(&effective.config, &mut effective.notes)?;
+    Ok(effective)
+}
+
+/// The secret that a pair of keys names: the value itself, or the content of the file without its
+/// last line break. Empty when neither is set.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn secret(key: &str, value: &str, file: &str) -> Result<String, ConfigError> {
+    if file.is_empty() {
+        return Ok(value.to_owned());
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Value {
+        key: format!("{key}_file"),
+        value: format!("{file:?}"),
+        expected: format!("a file that can be read ({error})"),
+    })?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}

@@ -1,0 +1,236 @@
+//! Whether a configuration makes sense, key by key and together.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use super::ConfigError;
+use super::sections::Config;
+use crate::domain::limits::MQTT_PACKET_BYTES_MAX;
+use crate::domain::topic::TopicTemplate;
+
+/// Checks every value.
+///
+/// # Errors
+/// The first key that is not good, its value, and what is allowed.
+pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
+    sources(config)?;
+    registry(config, notes)?;
+    admission(config)?;
+    guests(config)?;
+    output(config)?;
+    rest(config)?;
+    open_doors(config)
+}
+
+fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
+    if allowed.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, value, format!("one of {}", allowed.join(", "))))
+}
+
+fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
+    key: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if value >= least && value <= most {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, value, format!("{least} to {most}")))
+}
+
+fn address(key: &str, value: &str) -> Result<SocketAddr, ConfigError> {
+    value
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| ConfigError::value(key, value, "address:port, as 127.0.0.1:1883"))
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback(),
+    }
+}
+
+fn sources(config: &Config) -> Result<(), ConfigError> {
+    let mqtt = &config.mqtt;
+    if mqtt.url.is_empty() && config.listen.address.is_empty() {
+        return Err(ConfigError::value(
+            "mqtt.url",
+            &mqtt.url,
+            "a broker's URL, unless listen.address is set: messages must come from somewhere",
+        ));
+    }
+    if !mqtt.url.is_empty() {
+        let rest = mqtt.url.strip_prefix("mqtt://").or_else(|| mqtt.url.strip_prefix("mqtts://"));
+        let well_formed = rest.is_some_and(|rest| {
+            let host_port = rest.trim_end_matches('/');
+            !host_port.is_empty()
+                && !host_port.contains(['/', '@', '?', '#', ' '])
+                && match host_port.rsplit_once(':') {
+                    Some((host, port)) if !host.ends_with(':') => {
+                        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+                    }
+                    _ => true,
+                }
+        });
+        if !well_formed {
+            return Err(ConfigError::value(
+                "mqtt.url",
+                &mqtt.url,
+                "mqtt://host:port or mqtts://host:port; user name and password have keys of their own",
+            ));
+        }
+        if mqtt.client_id.is_empty() {
+            return Err(ConfigError::value("mqtt.client_id", &mqtt.client_id, "a stable name: the session is persistent"));
+        }
+        if mqtt.client_id.len() > 65_535 {
+            return Err(ConfigError::value("mqtt.client_id", &mqtt.client_id, "at most 65,535 bytes"));
+        }
+    }
+    TopicTemplate::parse(&mqtt.topic)
+        .map_err(|fault| ConfigError::value("mqtt.topic", &mqtt.topic, fault.to_string()))?;
+    within("mqtt.qos", mqtt.qos, 0, 1)?;
+    within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
+    one_of("mqtt.retained", &mqtt.retained, &["drop", "accept"])?;
+    if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {
+        return Err(ConfigError::value("mqtt.password", "(hidden)", "empty while mqtt.password_file is set"));
+    }
+    if !config.listen.address.is_empty() {
+        address("listen.address", &config.listen.address)?;
+    }
+    within("listen.connections_max", config.listen.connections_max, 1, 1_000_000)
+}
+
+fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
+    let registry = &config.registry;
+    one_of("registry.kind", &registry.kind, &["file", "open", "postgres"])?;
+    match registry.kind.as_str() {
+        "open" if registry.open_tenants.is_empty() => {
+            return Err(ConfigError::value(
+                "registry.open_tenants",
+                &registry.open_tenants,
+                "the tenants whose devices are let in unregistered, as [\"acme\"], with registry.kind = \"open\"",
+            ));
+        }
+        "file" if registry.file.is_empty() => {
+            return Err(ConfigError::value("registry.file", &registry.file, "the path of the devices' CSV file"));
+        }
+        "postgres" => {
+            return Err(ConfigError::value(
+                "registry.kind",
+                &registry.kind,
+                "file or open: this version does not read a PostgreSQL registry yet; export the table device_registry \
+                 as CSV with the header tenant_id,device_id,site_id,status,provision_token_hash",
+            ));
+        }
+        _ => {}
+    }
+    if registry.cache_entries_max == 0 {
+        notes.push("registry.cache_entries_max = 0 means 1000000 entries, not no bound".into());
+    }
+    within("registry.cache_entries_max", registry.cache_entries_max, 0, 100_000_000)?;
+    within("registry.cache_ttl_s", registry.cache_ttl_s, 0, 31_536_000)
+}
+
+fn admission(config: &Config) -> Result<(), ConfigError> {
+    let admission = &config.admission;
+    one_of("admission.credentials", &admission.credentials, &["envelope", "broker"])?;
+    for (name, rules) in &admission.types {
+        one_of(&format!("admission.types.{name}.credentials"), &rules.credentials, &["envelope", "broker"])?;
+    }
+    within("admission.payload_bytes_max", admission.payload_bytes_max, 1, MQTT_PACKET_BYTES_MAX as u64)?;
+    within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
+    within("admission.burst", admission.burst, 1.0, 1e9)?;
+    within("admission.unsettled_messages_max", admission.unsettled_messages_max, 100, 10_000_000)?;
+    within("admission.unsettled_bytes_max", admission.unsettled_bytes_max, 1_048_576, 17_179_869_184)
+}
+
+fn guests(config: &Config) -> Result<(), ConfigError> {
+    let guests = &config.guests;
+    within("guests.threads", guests.threads, 0, 256)?;
+    within("guests.deadline_ms", guests.deadline_ms, 1, 1_000)?;
+    within("guests.memory_bytes_max", guests.memory_bytes_max, 65_536, 67_108_864)?;
+    within("guests.component_bytes_max", guests.component_bytes_max, 1_024, 104_857_600)
+}
+
+fn output(config: &Config) -> Result<(), ConfigError> {
+    let output = &config.output;
+    one_of("output.kind", &output.kind, &["influxdb3", "influxdb2", "influxdb1", "file"])?;
+    if output.kind != "file" {
+        let host = output.url.strip_prefix("http://").or_else(|| output.url.strip_prefix("https://"));
+        if !host.is_some_and(|host| !host.trim_end_matches('/').is_empty() && !host.contains(['?', '#', ' '])) {
+            return Err(ConfigError::value("output.url", &output.url, "http://host:port or https://host:port"));
+        }
+    } else if output.path.is_empty() {
+        return Err(ConfigError::value("output.path", &output.path, "the folder to write to"));
+    }
+    if output.kind == "influxdb2" && output.org.is_empty() {
+        return Err(ConfigError::value("output.org", &output.org, "the organisation, for output.kind = \"influxdb2\""));
+    }
+    if !output.database.contains("{tenant}") {
+        return Err(ConfigError::value(
+            "output.database",
+            &output.database,
+            "a name that contains {tenant}: nothing else keeps two tenants' lines apart",
+        ));
+    }
+    within("output.batch_lines_max", output.batch_lines_max, 1, 100_000)?;
+    within("output.batch_lines", output.batch_lines, 1, output.batch_lines_max)?;
+    within("output.flush_interval_ms", output.flush_interval_ms, 1, 60_000)?;
+    within("output.requests_max", output.requests_max, 1, 128)?;
+    within("output.request_timeout_ms", output.request_timeout_ms, 100, 300_000)?;
+    one_of("output.gzip", &output.gzip, &["auto", "always", "never"])
+}
+
+fn rest(config: &Config) -> Result<(), ConfigError> {
+    if config.data_dir.is_empty() {
+        return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway may write to"));
+    }
+    one_of("spool.when_full", &config.spool.when_full, &["block", "drop_oldest"])?;
+    one_of("spool.sync", &config.spool.sync, &["always", "never"])?;
+    within("spool.bytes_max", config.spool.bytes_max, 33_554_432, u64::MAX >> 1)?;
+    within("spool.tenant_bytes_max", config.spool.tenant_bytes_max, 1_048_576, config.spool.bytes_max)?;
+    within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
+    within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
+    one_of("log.format", &config.log.format, &["text", "json"])?;
+    if let Err(error) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
+        return Err(ConfigError::value("log.level", &config.log.level, format!("error, warn, info, debug or trace ({error})")));
+    }
+    within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
+    if !config.admin.listen.is_empty() {
+        let listen = address("admin.listen", &config.admin.listen)?;
+        if !is_loopback(listen) && config.admin.token_file.is_empty() {
+            return Err(ConfigError::value(
+                "admin.listen",
+                &config.admin.listen,
+                "a loopback address, or set admin.token_file: others must prove who they are",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A listener that strangers can reach must let nothing in without a credential.
+fn open_doors(config: &Config) -> Result<(), ConfigError> {
+    if config.listen.address.is_empty() || is_loopback(address("listen.address", &config.listen.address)?) {
+        return Ok(());
+    }
+    let refuse = |why: &str| {
+        Err(ConfigError::value(
+            "listen.address",
+            &config.listen.address,
+            format!("a loopback address while {why}: a message could enter without a credential"),
+        ))
+    };
+    if config.registry.kind == "open" {
+        return refuse("registry.kind = \"open\"");
+    }
+    if !config.registry.require_token {
+        return refuse("registry.require_token = false");
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! The layers of the configuration, laid over each other with the source of each value.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::sections::Config;
+use super::{ConfigError, Effective};
+
+/// The process environment, as a map so that tests can make their own.
+pub type Environment = BTreeMap<String, String>;
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    /// A variable: its name.
+    Variable(String),
+    /// The configuration file.
+    File,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            Source::Variable(name) => write!(f, "variable {name}"),
+            Source::File => f.write_str("file"),
+        }
+    }
+}
+
+/// The source of each key that is not at its default, by dotted path.
+#[derive(Clone, Debug, Default)]
+pub struct Sources(BTreeMap<String, Source>);
+
+impl Sources {
+    pub fn of(&self, path: &str) -> Source {
+        self.0.get(path).cloned().unwrap_or(Source::Default)
+    }
+
+    fn note(&mut self, path: &str, source: Source) {
+        self.0.insert(path.to_owned(), source);
+    }
+}
+
+const PREFIX: &str = "TIDEGATE_";
+
+/// How a variable of the Python service is read.
+enum Legacy {
+    /// Text as it stands.
+    Text(&'static str),
+    /// A whole number.
+    Integer(&'static str),
+    /// Exactly "1" is on, everything else off.
+    Switch(&'static str),
+    /// Accepted, and noted as without effect.
+    NoEffect,
+    /// Read together with others.
+    Combined,
+}
+
+const LEGACY: &[(&str, Legacy)] = &[
+    ("MQTT_HOST", Legacy::Combined),
+    ("MQTT_PORT", Legacy::Combined),
+    ("MQTT_TOPIC", Legacy::Combined),
+    ("PG_HOST", Legacy::Combined),
+    ("PG_PORT", Legacy::Combined),
+    ("PG_DB", Legacy::Combined),
+    ("PG_USER", Legacy::Combined),
+    ("PG_PASS", Legacy::Combined),
+    ("AUTO_PROVISION", Legacy::Switch("registry.auto_provision")),
+    ("REQUIRE_TOKEN", Legacy::Switch("registry.require_token")),
+    ("COUNTERS_ENABLED", Legacy::Switch("registry.counters")),
+    ("LOG_STATS_EVERY_SECONDS", Legacy::Integer("log.stats_interval_s")),
+    ("SETTINGS_POLL_SECONDS", Legacy::Integer("registry.settings_poll_s")),
+    ("INFLUXDB_URL", Legacy::Text("output.url")),
+    ("INFLUXDB_TOKEN", Legacy::Text("output.token")),
+    ("AUTH_CACHE_TTL_SECONDS", Legacy::Integer("registry.cache_ttl_s")),
+    ("AUTH_CACHE_MAX_SIZE", Legacy::Integer("registry.cache_entries_max")),
+    ("INFLUX_BATCH_SIZE", Legacy::Integer("output.batch_lines")),
+    ("INFLUX_FLUSH_INTERVAL_MS", Legacy::Integer("output.flush_interval_ms")),
+    ("INGEST_WORKER_COUNT", Legacy::NoEffect),
+    ("INGEST_QUEUE_SIZE", Legacy::NoEffect),
+];
+
+/// Lays the layers over each other.
+pub(super) fn merge(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Effective, ConfigError> {
+    let mut table = Table::try_from(Config::default()).expect("the default configuration is a table");
+    let mut sources = Sources::default();
+    let mut notes = Vec::new();
+
+    legacy(&mut table, &mut sources, &mut notes, environment)?;
+
+    if let Some((path, text)) = file {
+        let refuse = |error: &toml::de::Error| ConfigError::File {
+            path: path.into(),
+            message: error.to_string().trim_end().to_owned(),
+        };
+        // Once as the real type, for errors that quote the line; once as a table, to lay over.
+        toml::from_str::<Config>(text).map_err(|error| refuse(&error))?;
+        let over: Table = toml::from_str(text).map_err(|error| refuse(&error))?;
+        lay_over(&mut table, over, "", &mut sources);
+    }
+
+    for (variable, value) in environment.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
+        if variable == "TIDEGATE_CONFIG" {
+            continue;
+        }
+        let path: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+        set_by_variable(&mut table, &path, variable, value)?;
+        sources.note(&path.join("."), Source::Variable(variable.clone()));
+    }
+
+    let config: Config = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+        ConfigError::Value { key: "configuration".into(), value: String::new(), expected: error.message().to_owned() }
+    })?;
+    Ok(Effective { config, sources, notes })
+}
+
+/// Lays `over` on `table`, noting each leaf as the file's.
+fn lay_over(table: &mut Table, over: Table, prefix: &str, sources: &mut Sources) {
+    for (key, value) in over {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (table.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above, &path, sources),
+            (None, Value::Table(above)) => {
+                let mut below = Table::new();
+                lay_over(&mut below, above, &path, sources);
+                table.insert(key, Value::Table(below));
+            }
+            (_, value) => {
+                table.insert(key, value);
+                sources.note(&path, Source::File);
+            }
+        }
+    }
+}
+
+fn bad(variable: &str, value: &str, expected: impl Into<String>) -> ConfigError {
+    ConfigError::Variable { variable: variable.into(), value: value.into(), expected: expected.into() }
+}
+
+/// Sets the key that a `TIDEGATE_` variable names, read as the type that the key has.
+fn set_by_variable(table: &mut Table, path: &[String], variable: &str, value: &str) -> Result<(), ConfigError> {
+    let unknown = || bad(variable, value, format!("there is no key {:?}; see tidegate validate --explain", path.join(".")));
+    let (last, sections) = path.split_last().ok_or_else(unknown)?;
+    // `[admission.types.TYPE]` is the one place where a section may be new.
+    let open_section = matches!(sections, [a, t, _] if a == "admission" && t == "types");
+    let mut section = table;
+    for name in sections {
+        if open_section && !section.contains_key(name) {
+            section.insert(name.clone(), Value::Table(Table::new()));
+        }
+        section = section.get_mut(name).and_then(Value::as_table_mut).ok_or_else(unknown)?;
+    }
+    let parsed = match section.get(last.as_str()) {
+        None if open_section && last == "credentials" => Value::String(value.into()),
+        None | Some(Value::Table(_) | Value::Datetime(_)) => return Err(unknown()),
+        Some(Value::String(_)) => Value::String(value.into()),
+        Some(Value::Integer(_)) => {
+            Value::Integer(value.trim().parse().map_err(|_| bad(variable, value, "a whole number"))?)
+        }
+        Some(Value::Float(_)) => Value::Float(value.trim().parse().map_err(|_| bad(variable, value, "a number"))?),
+        Some(Value::Boolean(_)) => Value::Boolean(match value.trim() {
+            "true" | "1" => true,
+            "false" | "0" => false,
+            _ => return Err(bad(variable, value, "true or false")),
+        }),
+        Some(Value::Array(_)) => Value::Array(
+            value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect(),
+        ),
+    };
+    section.insert(last.clone(), parsed);
+    Ok(())
+}
+
+fn set(table: &mut Table, path: &str, value: Value) {
+    let (section, key) = path.split_once('.').expect("legacy keys lie in a section");
+    table[section].as_table_mut().expect("a section is a table").insert(key.into(), value);
+}
+
+/// Applies the variables of the Python service.
+fn legacy(
+    table: &mut Table,
+    sources: &mut Sources,
+    notes: &mut Vec<String>,
+    environment: &Environment,
+) -> Result<(), ConfigError> {
+    for (variable, meaning) in LEGACY {
+        let Some(value) = environment.get(*variable) else { continue };
+        let (path, parsed) = match meaning {
+            Legacy::Text(path) => (path, Value::String(value.clone())),
+            Legacy::Integer(path) => {
+                let number = value.trim().parse().map_err(|_| bad(variable, value, "a whole number"))?;
+                (path, Value::Integer(number))
+            }
+            Legacy::Switch(path) => (path, Value::Boolean(value == "1")),
+            Legacy::NoEffect => {
+                notes.push(format!("{variable} is accepted and has no effect: Tidegate sizes its own threads and queues"));
+                continue;
+            }
+            Legacy::Combined => continue,
+        };
+        set(table, path, parsed);
+        sources.note(path, Source::Variable((*variable).into()));
+    }
+
+    let port = |variable: &str, default: u16| match environment.get(variable) {
+        Some(value) => value.trim().parse().map_err(|_| bad(variable, value, "a port, 1 to 65535")),
+        None => Ok(default),
+    };
+    if environment.contains_key("MQTT_HOST") || environment.contains_key("MQTT_PORT") {
+        let host = environment.get("MQTT_HOST").map_or("127.0.0.1", String::as_str);
+        let url = format!("mqtt://{host}:{}", port("MQTT_PORT", 1883)?);
+        set(table, "mqtt.url", Value::String(url));
+        let variable = if environment.contains_key("MQTT_HOST") { "MQTT_HOST" } else { "MQTT_PORT" };
+        sources.note("mqtt.url", Source::Variable(variable.into()));
+    }
+    if let Some(filter) = environment.get("MQTT_TOPIC") {
+        let template = crate::domain::topic::template_of_filter(filter)
+            .map_err(|fault| bad("MQTT_TOPIC", filter, fault.to_string()))?;
+        set(table, "mqtt.topic", Value::String(template));
+        sources.note("mqtt.topic", Source::Variable("MQTT_TOPIC".into()));
+    }
+    if let Some(host) = environment.get("PG_HOST") {
+        let part = |variable: &str, default: &'static str| {
+            let value = environment.get(variable).map_or(default, String::as_str);
+            percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
+        };
+        let url = format!(
+            "postgres://{}:{}@{host}:{}/{}",
+            part("PG_USER", "iot"),
+            part("PG_PASS", "iot_dev"),
+            port("PG_PORT", 5432)?,
+            part("PG_DB", "iotcloud"),
+        );
+        set(table, "registry.kind", Value::String("postgres".into()));
+        set(table, "registry.url", Value::String(url));
+        for path in ["registry.kind", "registry.url"] {
+            sources.note(path, Source::Variable("PG_HOST".into()));
+        }
+    }
+    Ok(())
+}

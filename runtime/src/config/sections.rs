@@ -1,0 +1,287 @@
+//! One struct a section of the TOML file. The doc comments are the reference page: `tidegate
+//! validate --explain` prints them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One key of the reference page.
+#[derive(Debug)]
+pub struct KeyDoc {
+    pub key: &'static str,
+    pub doc: &'static str,
+}
+
+macro_rules! section {
+    ($(#[$meta:meta])* $name:ident { $( $(#[doc = $doc:literal])* $field:ident : $ty:ty = $default:expr, )* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $( $(#[doc = $doc])* pub $field: $ty, )* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $( $field: $default, )* }
+            }
+        }
+
+        impl $name {
+            pub const KEYS: &'static [KeyDoc] =
+                &[$( KeyDoc { key: stringify!($field), doc: concat!($($doc, "\n"),*) }, )*];
+        }
+    };
+}
+
+section! {
+    /// The whole configuration.
+    Config {
+        /// The folder for quarantine, the session's state and guest history. Made with mode 0700,
+        /// its files with 0600. One gateway at a time may use it.
+        data_dir: String = "tidegate-data".into(),
+        mqtt: Mqtt = Mqtt::default(),
+        listen: Listen = Listen::default(),
+        registry: Registry = Registry::default(),
+        admission: Admission = Admission::default(),
+        guests: Guests = Guests::default(),
+        spool: Spool = Spool::default(),
+        output: Output = Output::default(),
+        quarantine: Quarantine = Quarantine::default(),
+        admin: Admin = Admin::default(),
+        log: Log = Log::default(),
+        shutdown: Shutdown = Shutdown::default(),
+    }
+}
+
+section! {
+    /// The broker to subscribe to.
+    Mqtt {
+        /// `mqtt://host:port` or `mqtts://host:port` (TLS); empty: no broker.
+        url: String = "mqtt://127.0.0.1:1883".into(),
+        /// The topic template. `{tenant}`, `{device}` and `{type}` name levels; the filter to
+        /// subscribe to is made of it.
+        topic: String = "tenant/{tenant}/device/{device}/{type}".into(),
+        /// The client id. The session is persistent, so it must be stable, and no other client
+        /// may use it.
+        client_id: String = "tidegate".into(),
+        /// The QoS to subscribe with: 0 or 1. Only 1 keeps the promise that nothing is lost.
+        qos: u8 = 1,
+        /// What becomes of retained messages: `drop` (they are old news, counted as RETAINED) or
+        /// `accept`.
+        retained: String = "drop".into(),
+        /// The user name for the broker; empty: none is sent.
+        username: String = String::new(),
+        /// The password for the broker; better in `password_file`.
+        password: String = String::new(),
+        /// A file that holds the password.
+        password_file: String = String::new(),
+        /// A PEM file of the authorities to trust for mqtts; empty: those of the system.
+        ca_file: String = String::new(),
+        /// Keep-alive in seconds, 5 to 65535: how soon a dead connection is noticed.
+        keep_alive_s: u16 = 30,
+    }
+}
+
+section! {
+    /// The listener: devices connect straight to Tidegate. It takes MQTT 3.1.1 publishers and
+    /// nothing else; it is not a broker.
+    Listen {
+        /// `address:port` to listen on; empty: no listener. An address that is not loopback is
+        /// refused while a message could enter without a credential.
+        address: String = String::new(),
+        /// Connections at once, 1 to 1,000,000. One more is refused.
+        connections_max: u32 = 10_000,
+    }
+}
+
+section! {
+    /// Which devices there are.
+    Registry {
+        /// `file`, or `open`: any device of the tenants in `open_tenants`. (`postgres` is not in
+        /// this version.)
+        kind: String = "file".into(),
+        /// The CSV file (RFC 4180) with the header
+        /// `tenant_id,device_id,site_id,status,provision_token_hash`. An empty cell is NULL, `""`
+        /// the empty string. It is read again when it changes.
+        file: String = "devices.csv".into(),
+        /// The tenants of kind `open`.
+        open_tenants: Vec<String> = Vec::new(),
+        /// `postgres://user:password@host:port/database`, of kind `postgres`.
+        url: String = String::new(),
+        /// Whether a device must bring its token.
+        require_token: bool = true,
+        /// Whether unknown devices are added to a PostgreSQL registry.
+        auto_provision: bool = false,
+        /// How long what the registry said of a device is believed, in seconds; 0: never.
+        cache_ttl_s: u64 = 60,
+        /// Devices in that cache; 0 means 1,000,000.
+        cache_entries_max: u64 = 10_000,
+        /// How often the settings table of a PostgreSQL registry is read, in seconds.
+        settings_poll_s: u64 = 5,
+        /// Whether refusals are counted in a PostgreSQL registry.
+        counters: bool = true,
+    }
+}
+
+section! {
+    /// Which messages are let in.
+    Admission {
+        /// Who vouches for a device: `envelope` (site_id and provision_token in the JSON payload)
+        /// or `broker` (whoever could publish there was allowed to; the site is the registry's).
+        /// The broker's word never holds for what came by the listener.
+        credentials: String = "envelope".into(),
+        /// The largest payload in bytes, 1 to 268,435,455. A larger one is quarantined with its
+        /// first 1,024 bytes.
+        payload_bytes_max: u64 = 262_144,
+        /// Messages a second a device; 0: no limit.
+        rate_per_s: f64 = 5.0,
+        /// Messages that a device may send at once before the rate holds.
+        burst: f64 = 20.0,
+        /// Messages that may be unsettled at once; at the ceiling sources stop reading.
+        unsettled_messages_max: u64 = 100_000,
+        /// Bytes of topics and payloads that may be unsettled at once.
+        unsettled_bytes_max: u64 = 67_108_864,
+        /// Message types with rules of their own: `[admission.types.TYPE]`.
+        types: BTreeMap<String, AdmissionType> = BTreeMap::new(),
+    }
+}
+
+section! {
+    /// `[admission.types.TYPE]`: what differs for one message type.
+    AdmissionType {
+        /// As `admission.credentials`, for this type.
+        credentials: String = "envelope".into(),
+    }
+}
+
+section! {
+    /// The decoders and what each may use.
+    Guests {
+        /// The folder that is the routing table.
+        dir: String = "guests".into(),
+        /// Decode threads; 0: one a core.
+        threads: usize = 0,
+        /// CPU time that a guest may take for a message, in milliseconds, 1 to 1000.
+        deadline_ms: u64 = 10,
+        /// Linear memory of one instance in bytes, 65,536 to 67,108,864.
+        memory_bytes_max: u64 = 16_777_216,
+        /// The largest component in bytes.
+        component_bytes_max: u64 = 10_485_760,
+    }
+}
+
+section! {
+    /// The backlog between acknowledgement and database.
+    Spool {
+        /// Bytes on disk for all tenants. (In this version the backlog is in memory and bounded
+        /// by `admission.unsettled_bytes_max`.)
+        bytes_max: u64 = 1_073_741_824,
+        /// Bytes on disk for one tenant.
+        tenant_bytes_max: u64 = 268_435_456,
+        /// `block`: nothing is lost, its source waits; `drop_oldest`: counted.
+        when_full: String = "block".into(),
+        /// Bytes of recent lines kept in memory beside the disk.
+        memory_bytes_max: u64 = 67_108_864,
+        /// `always`, or `never` for benches.
+        sync: String = "always".into(),
+    }
+}
+
+section! {
+    /// Where lines are written to.
+    Output {
+        /// `influxdb3`, `influxdb2`, `influxdb1` or `file`.
+        kind: String = "influxdb3".into(),
+        /// The server's base URL, `http://` or `https://`.
+        url: String = "http://127.0.0.1:8181".into(),
+        /// The folder of kind `file`: lines go to `{path}/{database}/{YYYY-MM-DDTHH}.lp`.
+        path: String = "lines".into(),
+        /// The token for InfluxDB 3 or 2; better in `token_file`.
+        token: String = String::new(),
+        /// A file that holds the token.
+        token_file: String = String::new(),
+        /// The organisation, for InfluxDB 2.
+        org: String = String::new(),
+        /// The user, for InfluxDB 1.
+        username: String = String::new(),
+        /// The password, for InfluxDB 1; better in `password_file`.
+        password: String = String::new(),
+        /// A file that holds the password.
+        password_file: String = String::new(),
+        /// The database (bucket) of a tenant; it must contain `{tenant}`, so that tenants stay
+        /// apart.
+        database: String = "telemetry_{tenant}".into(),
+        /// Lines in a batch, 1 to `batch_lines_max`. A batch is one POST.
+        batch_lines: u64 = 500,
+        /// How long the first line of a batch waits for others, in milliseconds, 1 to 60,000. It
+        /// goes earlier when its source waits for it.
+        flush_interval_ms: u64 = 1_000,
+        /// Lines in a batch while catching up after an outage, at most 100,000.
+        batch_lines_max: u64 = 10_000,
+        /// POSTs under way a database, 1 to 128. (This version sends one at a time.)
+        requests_max: u64 = 32,
+        /// How long a POST may take, in milliseconds, 100 to 300,000.
+        request_timeout_ms: u64 = 10_000,
+        /// Whether bodies are compressed: `auto` (level 1, not on loopback), `always` or `never`.
+        gzip: String = "auto".into(),
+    }
+}
+
+section! {
+    /// What was refused, and why.
+    Quarantine {
+        /// Bytes on disk; the oldest go first.
+        bytes_max: u64 = 536_870_912,
+        /// Days that an entry is kept.
+        days_max: u64 = 7,
+    }
+}
+
+section! {
+    /// The HTTP side for operators.
+    Admin {
+        /// `address:port`; empty: none. Without `token_file` it must be loopback.
+        listen: String = "127.0.0.1:9464".into(),
+        /// A file that holds the operator's bearer token. With it, every `/api` call needs it.
+        token_file: String = String::new(),
+    }
+}
+
+section! {
+    /// What is logged, to stderr.
+    Log {
+        /// `error`, `warn`, `info`, `debug` or `trace`, or a filter as `info,tidegate::writer=debug`.
+        level: String = "info".into(),
+        /// `text` or `json`.
+        format: String = "text".into(),
+        /// How often the statistics line is logged, in seconds; 0: never.
+        stats_interval_s: u64 = 30,
+    }
+}
+
+section! {
+    /// How the gateway stops.
+    Shutdown {
+        /// How long it may take to settle and flush, in seconds. What is unsettled then is not
+        /// acknowledged, so the broker sends it again.
+        deadline_s: u64 = 30,
+    }
+}
+
+/// The sections of the reference page, in order, with their keys.
+pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
+    vec![
+        ("", &Config::KEYS[..1]),
+        ("mqtt", Mqtt::KEYS),
+        ("listen", Listen::KEYS),
+        ("registry", Registry::KEYS),
+        ("admission", Admission::KEYS),
+        ("admission.types.TYPE", AdmissionType::KEYS),
+        ("guests", Guests::KEYS),
+        ("spool", Spool::KEYS),
+        ("output", Output::KEYS),
+        ("quarantine", Quarantine::KEYS),
+        ("admin", Admin::KEYS),
+        ("log", Log::KEYS),
+        ("shutdown", Shutdown::KEYS),
+    ]
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask test`: everything that is tested, on real parts.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::{guests, packages, process};
+
+/// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
+/// whose names contain it.
+pub fn test(filter: &[String]) -> Result<()> {
+    packages::ensure(packages::TEST_SERVERS)?;
+    guests::build_all()?;
+    guests::build_test_guests()?;
+
+    let mut host = process::cargo();
+    host.args(["test", "--workspace", "--exclude", "xtask"]);
+    // Each test starts servers of its own: more at once than cores makes none of them faster.
+    host.args(["--"]).args(filter);
+    process::run(&mut host)?;
+
+    let mut guest_tests: Command = process::cargo();
+    guest_tests.current_dir(process::root().join("guests")).args(["test", "--workspace"]);
+    guest_tests.args(["--"]).args(filter);
+    process::run(&mut guest_tests)
+}
+
+/// `cargo xtask ci`: formatting, lints, and the tests; a skipped test fails.
+pub fn ci() -> Result<()> {
+    let mut format = process::cargo();
+    process::run(format.args(["fmt", "--all", "--check"]))?;
+    let mut lint = process::cargo();
+    process::run(lint.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    // Tests that cannot run here fail instead of printing that they were skipped.
+    // SAFETY: this program has one thread at this point.
+    unsafe { std::env::set_var("NO_SKIPPED_TESTS", "1") };
+    if std::env::args().any(|argument| argument == "--skip") {
+        bail!("ci skips nothing");
+    }
+    test(&[])
+}
