@@ -6,4 +6,5 @@ pub mod message;
 pub mod slot;
 pub mod acks;
 pub mod books;
+pub mod histogram;
 pub mod limits;

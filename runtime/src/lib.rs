@@ -1,3 +1,6 @@
 //! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
 
 pub mod domain;
+pub mod config;
+pub mod telemetry;
+pub mod admin;

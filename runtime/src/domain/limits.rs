@@ -13,3 +13,7 @@ pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
+
+/// Tenants with a label of their own in the metrics: a label is a time series in the operator's
+/// monitoring for ever, so what is beyond is counted together.
+pub const METRIC_TENANTS_MAX: usize = 1_000;

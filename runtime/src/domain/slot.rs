@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::acks::{AckLedger, SlotIndex};
 use super::books::{Account, Outcome};
+use super::histogram::Histogram;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
 /// ceilings and go on when there is room again.
@@ -18,6 +20,8 @@ pub struct Window {
     messages_max: u64,
     bytes_max: u64,
     room: Notify,
+    /// From receipt to settlement; in a group that is settled together, that of its oldest message.
+    pub ack_latency: Histogram,
 }
 
 impl Window {
@@ -28,6 +32,7 @@ impl Window {
             messages_max,
             bytes_max,
             room: Notify::new(),
+            ack_latency: Histogram::default(),
         }
     }
 
@@ -88,11 +93,30 @@ pub struct Connection {
     /// Wakes the source's task when PUBACKs may be ready.
     pub settled: Notify,
     window: Arc<Window>,
+    opened: Instant,
+    /// When the source last read from the socket, in microseconds since `opened`.
+    read_at_us: AtomicU64,
 }
 
 impl Connection {
     pub fn new(window: Arc<Window>) -> Arc<Self> {
-        Arc::new(Self { ledger: Mutex::default(), settled: Notify::new(), window })
+        Arc::new(Self {
+            ledger: Mutex::default(),
+            settled: Notify::new(),
+            window,
+            opened: Instant::now(),
+            read_at_us: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes that the source has read from the socket: what it receives from now on came now. One
+    /// reading of the clock serves all messages of a read.
+    pub fn note_read(&self) {
+        self.read_at_us.store(self.now_us(), Ordering::Relaxed);
+    }
+
+    fn now_us(&self) -> u64 {
+        self.opened.elapsed().as_micros() as u64
     }
 
     /// Notes a QoS 1 PUBLISH of `bytes` and gives the slot that stands for it.
@@ -109,7 +133,8 @@ impl Connection {
     fn slot(self: &Arc<Self>, index: Option<SlotIndex>, bytes: usize) -> Slot {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
-        Slot { connection: self.clone(), index, bytes, held: true }
+        let received_us = self.read_at_us.load(Ordering::Relaxed);
+        Slot { connection: self.clone(), index, received_us, bytes, held: true }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
@@ -139,6 +164,7 @@ impl Connection {
 pub struct Slot {
     connection: Arc<Connection>,
     index: Option<SlotIndex>,
+    received_us: u64,
     bytes: u32,
     held: bool,
 }
@@ -170,7 +196,7 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
     let (mut settled, mut abandoned) = (0, 0);
     while let Some(first) = slots.next() {
         let connection = first.connection.clone();
-        let (mut messages, mut bytes) = (0, 0);
+        let (mut messages, mut bytes, received_us) = (0, 0, first.received_us);
         {
             let mut ledger = connection.ledger.lock();
             let mut next = Some(first);
@@ -186,6 +212,8 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
             }
         }
         connection.window.give_back(messages, bytes);
+        let waited = Duration::from_micros(connection.now_us().saturating_sub(received_us));
+        connection.window.ack_latency.observe(waited, messages);
         connection.settled.notify_one();
     }
     if settled > 0 {

@@ -1,0 +1,88 @@
+//! The command line: one file a verb.
+//!
+//! Exit 0: done. 1: the thing asked about is not good. 2: bad usage or bad configuration. Results
+//! go to stdout, everything else to stderr.
+
+pub mod run;
+pub mod validate;
+pub mod explain;
+pub mod test;
+pub mod device;
+pub mod books;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, ConfigError, Effective};
+
+/// Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Arguments),
+    Validate(validate::Arguments),
+    Explain(explain::Arguments),
+    Test(test::Arguments),
+    Device(device::Arguments),
+    Books(books::Arguments),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgument {
+    /// The configuration file [default: tidegate.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgument {
+    fn load(&self) -> Result<Effective, ConfigError> {
+        config::load(self.config.as_deref(), &std::env::vars().collect())
+    }
+}
+
+/// What a verb came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Exit 0.
+    Good,
+    /// Exit 1: the thing asked about is not good; it has been said on stdout or stderr.
+    NotGood,
+}
+
+/// Runs the verb that the process was called with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // The one TLS provider of the process; a second call in tests is no harm.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = match arguments.verb {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Validate(arguments) => validate::validate(&arguments),
+        Verb::Explain(arguments) => explain::explain(&arguments),
+        Verb::Test(arguments) => test::test(&arguments),
+        Verb::Device(arguments) => device::device(&arguments),
+        Verb::Books(arguments) => books::books(&arguments),
+    };
+    match done {
+        Ok(Done::Good) => ExitCode::SUCCESS,
+        Ok(Done::NotGood) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
+            ExitCode::from(if bad_usage { 2 } else { 1 })
+        }
+    }
+}
+
+/// An argument that is not good in itself: exit 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadUsage(pub String);

@@ -1,0 +1,6 @@
+//! What the gateway says of itself: logs, metrics, the statistics line, health.
+
+pub mod logs;
+pub mod metrics;
+pub mod stats;
+pub mod health;

@@ -1,0 +1,217 @@
+//! The metrics, in the OpenMetrics text format. Values are read where they are kept (the books,
+//! the writer, the decode threads) at the moment of a scrape: nothing is counted twice.
+
+use std::fmt;
+use std::time::Duration;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::domain::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
+use crate::domain::histogram::HistogramSnapshot;
+use crate::domain::limits::METRIC_TENANTS_MAX;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One time series of a family that is not a tenant's books.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub labels: Vec<(&'static str, String)>,
+    pub value: f64,
+}
+
+impl Sample {
+    pub fn new(labels: Vec<(&'static str, String)>, value: f64) -> Self {
+        Self { labels, value }
+    }
+
+    pub fn bare(value: f64) -> Vec<Self> {
+        vec![Self { labels: Vec::new(), value }]
+    }
+}
+
+/// What a scrape reads, gathered by the pipeline, which knows all parts.
+pub trait Gauges: Send + Sync + fmt::Debug + 'static {
+    fn accounts(&self) -> Vec<Arc<Account>>;
+    /// (name without `_total`, help, samples).
+    fn counters(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)>;
+    /// (name, help, samples).
+    fn gauges(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)>;
+    /// (name, help, histogram).
+    fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)>;
+}
+
+/// Encodes everything at a scrape.
+#[derive(Debug)]
+struct Collector<G>(Arc<G>);
+
+/// The label of a tenant: its own once it was admitted, while there are not too many.
+fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
+    let mut labels: BTreeMap<String, TenantBooks> = BTreeMap::new();
+    let mut own = 0;
+    for account in accounts {
+        let books = account.snapshot();
+        let name = account.tenant().as_str();
+        let label = if name == NO_TENANT {
+            NO_TENANT
+        } else if account.was_admitted() && own < METRIC_TENANTS_MAX {
+            own += 1;
+            name
+        } else {
+            OTHER_TENANTS
+        };
+        let sum = labels.entry(label.to_owned()).or_default();
+        sum.messages.received += books.messages.received;
+        sum.messages.lines += books.messages.lines;
+        sum.messages.empty += books.messages.empty;
+        sum.messages.quarantined += books.messages.quarantined;
+        sum.messages.dropped += books.messages.dropped;
+        sum.messages.abandoned += books.messages.abandoned;
+        sum.messages.in_flight += books.messages.in_flight;
+        sum.lines.spooled += books.lines.spooled;
+        sum.lines.written += books.lines.written;
+        sum.lines.refused += books.lines.refused;
+        sum.lines.pending += books.lines.pending;
+    }
+    labels
+}
+
+impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let books = by_label(self.0.accounts());
+        let tenant_counters: [(&str, &str, fn(&TenantBooks) -> u64); 4] = [
+            ("tidegate_messages_received", "Messages that came in", |b| b.messages.received),
+            ("tidegate_lines_spooled", "Lines given to the writer", |b| b.lines.spooled),
+            ("tidegate_lines_written", "Lines that the database accepted", |b| b.lines.written),
+            ("tidegate_lines_refused", "Lines that the database refused", |b| b.lines.refused),
+        ];
+        for (name, help, value) in tenant_counters {
+            let samples = books
+                .iter()
+                .map(|(tenant, books)| Sample::new(vec![("tenant", tenant.clone())], value(books) as f64))
+                .collect();
+            counter(&mut encoder, name, help, samples)?;
+        }
+        let mut settled = Vec::new();
+        for (tenant, books) in &books {
+            let outcomes = Outcome::ALL
+                .map(|outcome| {
+                    let messages = match outcome {
+                        Outcome::Lines => books.messages.lines,
+                        Outcome::Empty => books.messages.empty,
+                        Outcome::Quarantined => books.messages.quarantined,
+                        Outcome::Dropped => books.messages.dropped,
+                    };
+                    (outcome.name(), messages)
+                })
+                .into_iter()
+                .chain([("abandoned", books.messages.abandoned)]);
+            for (outcome, messages) in outcomes {
+                let labels = vec![("tenant", tenant.clone()), ("outcome", outcome.to_owned())];
+                settled.push(Sample::new(labels, messages as f64));
+            }
+        }
+        counter(&mut encoder, "tidegate_messages_settled", "Messages by how they ended", settled)?;
+        let tenant_gauges: [(&str, &str, fn(&TenantBooks) -> u64); 2] = [
+            ("tidegate_messages_in_flight", "Messages received and not settled", |b| b.messages.in_flight),
+            ("tidegate_lines_pending", "Lines that wait for the database", |b| b.lines.pending),
+        ];
+        for (name, help, value) in tenant_gauges {
+            let samples = books
+                .iter()
+                .map(|(tenant, books)| Sample::new(vec![("tenant", tenant.clone())], value(books) as f64))
+                .collect();
+            gauge(&mut encoder, name, help, samples)?;
+        }
+        for (name, help, samples) in self.0.counters() {
+            counter(&mut encoder, name, help, samples)?;
+        }
+        for (name, help, samples) in self.0.gauges() {
+            gauge(&mut encoder, name, help, samples)?;
+        }
+        for (name, help, snapshot) in self.0.histograms() {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            metric.encode_histogram::<NoLabelSet>(snapshot.sum_s, snapshot.count, &snapshot.buckets, None)?;
+        }
+        let build = [("version", env!("CARGO_PKG_VERSION").to_owned())];
+        gauge(
+            &mut encoder,
+            "tidegate_build_info",
+            "The version that runs",
+            vec![Sample::new(build.to_vec(), 1.0)],
+        )
+    }
+}
+
+fn family(
+    encoder: &mut DescriptorEncoder,
+    (name, help, kind): (&str, &str, MetricType),
+    samples: Vec<Sample>,
+    encode: impl Fn(f64, MetricEncoder) -> Result<(), fmt::Error>,
+) -> Result<(), fmt::Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+    for sample in samples {
+        let labels: Vec<(&str, String)> = sample.labels;
+        encode(sample.value, metric.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn counter(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    samples: Vec<Sample>,
+) -> Result<(), fmt::Error> {
+    family(encoder, (name, help, MetricType::Counter), samples, |value, metric| {
+        if value.fract() == 0.0 {
+            ConstCounter::new(value as u64).encode(metric)
+        } else {
+            ConstCounter::new(value).encode(metric)
+        }
+    })
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    samples: Vec<Sample>,
+) -> Result<(), fmt::Error> {
+    family(encoder, (name, help, MetricType::Gauge), samples, |value, metric| {
+        if value.fract() == 0.0 {
+            ConstGauge::new(value as i64).encode(metric)
+        } else {
+            ConstGauge::new(value).encode(metric)
+        }
+    })
+}
+
+/// The registry that `/metrics` encodes.
+#[derive(Debug)]
+pub struct Metrics(Registry);
+
+/// The content type of what `Metrics::text` gives.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Metrics {
+    pub fn new<G: Gauges>(gauges: Arc<G>) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Collector(gauges)));
+        Self(registry)
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.0).expect("writing to a String cannot fail");
+        text
+    }
+}
+
+/// A duration as the seconds that metrics are given in.
+pub fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
