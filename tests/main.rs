@@ -1,1 +1,8 @@
-fn main() {}
+//! The integration tests: the built program, real brokers, real databases, hostile guests. One
+//! binary, because linking wasmtime takes longer than most of these tests.
+
+mod rig;
+
+mod pulse_cases;
+mod verbs;
+mod end_to_end;

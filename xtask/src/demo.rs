@@ -1,6 +1,5 @@
 //! `cargo xtask demo`: the gateway with a simulated fleet, shown so that a newcomer understands it.
 
-mod mqtt;
 mod fleet;
 mod screen;
 

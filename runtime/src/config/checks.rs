@@ -142,7 +142,7 @@ fn admission(config: &Config) -> Result<(), ConfigError> {
     for (name, rules) in &admission.types {
         one_of(&format!("admission.types.{name}.credentials"), &rules.credentials, &["envelope", "broker"])?;
     }
-    within("admission.payload_bytes_max", admission.payload_bytes_max, 1, MQTT_PACKET_BYTES_MAX as u64)?;
+    within("admission.payload_bytes_max", admission.payload_bytes_max, 0, MQTT_PACKET_BYTES_MAX as u64)?;
     within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
     within("admission.burst", admission.burst, 1.0, 1e9)?;
     within("admission.unsettled_messages_max", admission.unsettled_messages_max, 100, 10_000_000)?;

@@ -129,7 +129,7 @@ section! {
         /// or `broker` (whoever could publish there was allowed to; the site is the registry's).
         /// The broker's word never holds for what came by the listener.
         credentials: String = "envelope".into(),
-        /// The largest payload in bytes, 1 to 268,435,455. A larger one is quarantined with its
+        /// The largest payload in bytes, 0 to 268,435,455. A larger one is quarantined with its
         /// first 1,024 bytes.
         payload_bytes_max: u64 = 262_144,
         /// Messages a second a device; 0: no limit.

@@ -6,8 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-
-use super::mqtt;
+use tidegate_fleet::Device;
 
 /// One simulated device.
 #[derive(Clone)]
@@ -132,7 +131,7 @@ pub fn start(address: &str, specs: &[Spec]) -> Sending {
         .map(|spec| {
             let (address, stop, acknowledged) = (address.to_owned(), stop.clone(), acknowledged.clone());
             std::thread::spawn(move || -> Result<()> {
-                let mut device = mqtt::Device::connect(&address, &format!("{}-{}", spec.tenant, spec.device))?;
+                let mut device = Device::connect(&address, &format!("{}-{}", spec.tenant, spec.device))?;
                 let mut seq = 0;
                 while !stop.load(Ordering::Relaxed) {
                     let (topic, payload) = spec.message(seq);

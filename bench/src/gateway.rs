@@ -1,0 +1,165 @@
+//! The gateway under load: the release binary in a folder of its own, watched from outside.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::load::Plan;
+
+/// What the gateway has used since it started.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    pub cpu: Duration,
+    /// CPU by thread name, without the number at its end.
+    pub threads: Vec<(String, Duration)>,
+    pub resident_bytes: u64,
+}
+
+impl Usage {
+    pub fn since(&self, earlier: &Usage) -> Usage {
+        let before = |name: &str| {
+            earlier.threads.iter().find(|(other, _)| other == name).map_or(Duration::ZERO, |(_, cpu)| *cpu)
+        };
+        Usage {
+            cpu: self.cpu - earlier.cpu,
+            threads: self
+                .threads
+                .iter()
+                .map(|(name, cpu)| (name.clone(), cpu.saturating_sub(before(name))))
+                .collect(),
+            resident_bytes: self.resident_bytes,
+        }
+    }
+}
+
+/// A gateway that runs until it is dropped.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    pub listener: String,
+    pub folder: PathBuf,
+    admin: String,
+}
+
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Where the gateway's messages come from.
+pub enum From<'a> {
+    Listener,
+    Broker(&'a str),
+}
+
+impl Gateway {
+    /// Starts `binary` for the devices of `plan`, with lines going to `sink`.
+    pub fn start(
+        binary: &Path,
+        guests: &Path,
+        folder: &Path,
+        plan: &Plan,
+        sink: &str,
+        from: &From<'_>,
+    ) -> Result<Self> {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder.join("guests/_default"))?;
+        fs::copy(guests.join("pulse.wasm"), folder.join("guests/_default/telemetry.wasm"))
+            .context("cargo xtask guests builds it")?;
+        let mut devices = String::from("tenant_id,device_id,site_id,status,provision_token_hash\n");
+        for device in 0..plan.devices {
+            let hash = tidegate::admission::registry::token_hash(&plan.token(device));
+            devices.push_str(&format!(
+                "{},{},lab-1,ACTIVE,{hash}\n",
+                plan.tenant_of(device),
+                plan.device_name(device)
+            ));
+        }
+        fs::write(folder.join("devices.csv"), devices)?;
+        let listener = format!("127.0.0.1:{}", free_port()?);
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let (broker, listen) = match from {
+            From::Listener => ("", listener.as_str()),
+            From::Broker(url) => (*url, ""),
+        };
+        let configuration = format!(
+            "[mqtt]\nurl = \"{broker}\"\n[listen]\naddress = \"{listen}\"\n[admission]\nrate_per_s = 0\n\
+             [output]\nurl = \"{sink}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n"
+        );
+        fs::write(folder.join("tidegate.toml"), configuration)?;
+        let child = Command::new(binary)
+            .arg("run")
+            .current_dir(folder)
+            .stderr(fs::File::create(folder.join("tidegate.log"))?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let mut gateway = Self { child, listener, admin, folder: folder.to_owned() };
+        gateway.wait_until_ready()?;
+        Ok(gateway)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                let log = fs::read_to_string(self.folder.join("tidegate.log"))?;
+                bail!("the gateway ended with {status}:\n{log}");
+            }
+            if self.get("/readyz").is_ok_and(|answer| answer.contains(" 200 ")) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("the gateway was not ready within 30 s")
+    }
+
+    pub fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.admin)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// What the process has used, from /proc (proc_pid_stat(5), schedstat).
+    pub fn usage(&self) -> Result<Usage> {
+        let pid = self.child.id();
+        let mut usage = Usage::default();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let path = task?.path();
+            let (Ok(name), Ok(schedstat)) =
+                (fs::read_to_string(path.join("comm")), fs::read_to_string(path.join("schedstat")))
+            else {
+                continue;
+            };
+            let nanoseconds = schedstat.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0);
+            let cpu = Duration::from_nanos(nanoseconds);
+            usage.cpu += cpu;
+            let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
+            match usage.threads.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, sum)) => *sum += cpu,
+                None => usage.threads.push((name, cpu)),
+            }
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        usage.resident_bytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024;
+        Ok(usage)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

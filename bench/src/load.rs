@@ -1,0 +1,141 @@
+//! Load: many devices over a few connections, QoS 1 or 0, as fast as acknowledgements allow.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use tidegate_fleet::{Device, packet};
+
+/// Who sends what.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub tenants: usize,
+    pub devices: usize,
+    pub connections: usize,
+    pub messages: usize,
+    /// PUBLISHes without a PUBACK, a connection. 0: QoS 0.
+    pub window: usize,
+}
+
+impl Plan {
+    pub fn tenant_of(&self, device: usize) -> String {
+        format!("tenant{:03}", device % self.tenants)
+    }
+
+    pub fn device_name(&self, device: usize) -> String {
+        format!("dev-{device:05}")
+    }
+
+    pub fn token(&self, device: usize) -> String {
+        format!("tok-{}", self.device_name(device))
+    }
+}
+
+/// The bench payload: an envelope of about 254 bytes with 9 metrics.
+pub fn payload(seq: usize, token: &str) -> String {
+    format!(
+        r#"{{"version":"1","ts":"2026-11-23T08:59:{:02}.{:03}Z","site_id":"lab-1","seq":{seq},"provision_token":"{token}","metrics":{{"temp":21.5,"hum":40.25,"pres":1013.2,"co2":417,"lux":120,"bat":3.71,"rssi":-67,"ok":true,"fan":false}}}}"#,
+        seq % 60,
+        seq % 1000,
+    )
+}
+
+/// One connection's PUBLISH packets, made before the clock starts.
+struct Script {
+    bytes: Vec<u8>,
+    /// Where each packet ends.
+    ends: Vec<usize>,
+}
+
+fn script(plan: &Plan, connection: usize) -> Script {
+    let mut script = Script { bytes: Vec::new(), ends: Vec::new() };
+    let own: Vec<usize> = (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
+    let messages = plan.messages / plan.connections;
+    for message in 0..messages {
+        let device = own[message % own.len()];
+        let topic = format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
+        let payload = payload(message, &plan.token(device));
+        let id = (plan.window > 0).then_some((message % 65_535 + 1) as u16);
+        packet::publish_into(&mut script.bytes, &topic, payload.as_bytes(), id);
+        script.ends.push(script.bytes.len());
+    }
+    script
+}
+
+fn send(stream: &mut TcpStream, script: &Script, window: usize) -> Result<()> {
+    let (mut sent, mut acknowledged) = (0, 0);
+    let total = script.ends.len();
+    let mut answers = vec![0; 64 << 10];
+    let mut pending = 0;
+    while acknowledged < total {
+        let until = if window == 0 { total } else { (acknowledged + window).min(total) };
+        if sent < until {
+            // In pieces, so that acknowledgements are read between them.
+            let until = until.min(sent + 256);
+            let from = if sent == 0 { 0 } else { script.ends[sent - 1] };
+            stream.write_all(&script.bytes[from..script.ends[until - 1]])?;
+            sent = until;
+            if window == 0 {
+                acknowledged = sent;
+                continue;
+            }
+            if sent < (acknowledged + window).min(total) {
+                continue;
+            }
+        }
+        let read = stream.read(&mut answers[pending..])?;
+        if read == 0 {
+            bail!("the connection was closed with {} messages unacknowledged", sent - acknowledged);
+        }
+        pending += read;
+        for puback in answers[..pending - pending % 4].chunks_exact(4) {
+            ensure!(puback[0] == 0x40, "expected a PUBACK, got {puback:02x?}");
+            acknowledged += 1;
+        }
+        let rest = pending % 4;
+        answers.copy_within(pending - rest..pending, 0);
+        pending = rest;
+    }
+    Ok(())
+}
+
+/// Load that is ready to start.
+pub struct Load {
+    connections: Vec<(TcpStream, Script, usize)>,
+}
+
+impl Load {
+    /// Connects, and makes every packet.
+    pub fn prepare(plan: &Plan, address: &str) -> Result<Self> {
+        let connections = (0..plan.connections)
+            .map(|n| Ok((Device::connect(address, &format!("bench-{n}"))?.stream, script(plan, n), plan.window)))
+            .collect::<Result<_>>()?;
+        Ok(Self { connections })
+    }
+
+    /// Sends everything and waits for every acknowledgement.
+    pub fn run(self) -> Result<Duration> {
+        let started = Instant::now();
+        let threads: Vec<JoinHandle<Result<TcpStream>>> = self
+            .connections
+            .into_iter()
+            .map(|(mut stream, script, window)| {
+                std::thread::spawn(move || {
+                    send(&mut stream, &script, window)?;
+                    Ok(stream)
+                })
+            })
+            .collect();
+        let mut streams = Vec::new();
+        for thread in threads {
+            streams.push(thread.join().map_err(|_| anyhow::anyhow!("a load thread panicked"))??);
+        }
+        let took = started.elapsed();
+        for mut stream in streams {
+            stream.write_all(&packet::DISCONNECT)?;
+        }
+        Ok(took)
+    }
+}

@@ -1,0 +1,88 @@
+//! A database that only counts: it answers every write with 204, at once or after a delay.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+
+/// What the sink has taken.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub posts: AtomicU64,
+    pub lines: AtomicU64,
+    pub bytes: AtomicU64,
+}
+
+/// A running sink; it ends with the process.
+#[derive(Debug)]
+pub struct Sink {
+    pub url: String,
+    pub counts: Arc<Counts>,
+}
+
+impl Sink {
+    /// Starts a sink on a free loopback port, a thread a connection.
+    pub fn start(delay: Duration) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let counts = Arc::new(Counts::default());
+        std::thread::spawn({
+            let counts = counts.clone();
+            move || {
+                for stream in listener.incoming().flatten() {
+                    let counts = counts.clone();
+                    std::thread::spawn(move || serve(stream, &counts, delay));
+                }
+            }
+        });
+        Ok(Self { url, counts })
+    }
+
+    pub fn lines(&self) -> u64 {
+        self.counts.lines.load(Ordering::Acquire)
+    }
+
+    pub fn posts(&self) -> u64 {
+        self.counts.posts.load(Ordering::Acquire)
+    }
+}
+
+fn serve(stream: TcpStream, counts: &Counts, delay: Duration) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut answers = stream.try_clone().ok()?;
+    let mut requests = BufReader::with_capacity(256 << 10, stream);
+    let mut body = Vec::new();
+    let mut header = String::new();
+    loop {
+        let mut length = 0;
+        loop {
+            header.clear();
+            if requests.read_line(&mut header).ok()? == 0 {
+                return None;
+            }
+            let line = header.trim_end();
+            if line.is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        body.resize(length, 0);
+        requests.read_exact(&mut body).ok()?;
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
+        }
+        let lines = body.iter().filter(|&&byte| byte == b'\n').count() as u64
+            + u64::from(!body.is_empty() && !body.ends_with(b"\n"));
+        counts.lines.fetch_add(lines, Ordering::AcqRel);
+        counts.bytes.fetch_add(length as u64, Ordering::AcqRel);
+        counts.posts.fetch_add(1, Ordering::AcqRel);
+        answers.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok()?;
+    }
+}

@@ -1,0 +1,245 @@
+//! The built `tidegate` in a folder of its own, driven from outside as an operator would.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A TCP port on loopback that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The folder that `cargo xtask guests` builds into.
+pub fn built_guest(name: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target");
+    let path = [target.join("guests"), target.join("test-guests")]
+        .into_iter()
+        .map(|folder| folder.join(format!("{name}.wasm")))
+        .find(|path| path.exists());
+    path.unwrap_or_else(|| panic!("the guest {name} is not built: run cargo xtask test"))
+}
+
+/// The program under test.
+pub fn tidegate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// A folder with configuration, guests and devices; the gateway can be started in it, stopped,
+/// killed and started again.
+pub struct Scene {
+    folder: TempDir,
+    pub listener: String,
+    pub admin: String,
+    devices: String,
+}
+
+impl Scene {
+    /// A gateway with the listener, no broker, the stock guests, and lines going to files.
+    pub fn new() -> Self {
+        let scene = Self {
+            folder: TempDir::new().unwrap(),
+            listener: format!("127.0.0.1:{}", free_port()),
+            admin: format!("127.0.0.1:{}", free_port()),
+            devices: "tenant_id,device_id,site_id,status,provision_token_hash\n".into(),
+        };
+        scene.guest("_default", "telemetry", "pulse");
+        scene.guest("_default", "heartbeat", "pulse");
+        fs::write(scene.path("devices.csv"), &scene.devices).unwrap();
+        scene.configure("[output]\nkind = \"file\"\n");
+        scene
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Lays the built guest `name` into the routing folder.
+    pub fn guest(&self, tenant: &str, message_type: &str, name: &str) {
+        let folder = self.path("guests").join(tenant);
+        fs::create_dir_all(&folder).unwrap();
+        let staged = folder.join(".staged");
+        fs::copy(built_guest(name), &staged).unwrap();
+        fs::rename(staged, folder.join(format!("{message_type}.wasm"))).unwrap();
+    }
+
+    /// Registers a device whose token is `tok-{device}`.
+    pub fn device(&mut self, tenant: &str, device: &str, site: &str) {
+        let hash = tidegate::admission::registry::token_hash(&format!("tok-{device}"));
+        self.devices.push_str(&format!("{tenant},{device},{site},ACTIVE,{hash}\n"));
+        fs::write(self.path("devices.csv"), &self.devices).unwrap();
+    }
+
+    /// Writes the configuration: the scene's own addresses, then `more`.
+    pub fn configure(&self, more: &str) {
+        self.configure_all(&format!("[mqtt]\nurl = \"\"\n[listen]\naddress = \"{}\"\n{more}", self.listener));
+    }
+
+    /// Writes the configuration with a broker in place of the listener.
+    pub fn configure_broker(&self, url: &str, more: &str) {
+        self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n{more}"));
+    }
+
+    fn configure_all(&self, text: &str) {
+        let text = format!("data_dir = \"data\"\n{text}\n[admin]\nlisten = \"{}\"\n", self.admin);
+        fs::write(self.path("tidegate.toml"), text).unwrap();
+    }
+
+    /// Runs a verb to its end in this folder, with `input` on stdin.
+    pub fn verb(&self, arguments: &[&str], input: &str) -> (ExitStatus, String, String) {
+        let mut child = tidegate()
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_owned();
+        let writing = std::thread::spawn(move || {
+            let _ = stdin.write_all(input.as_bytes());
+        });
+        let output = child.wait_with_output().unwrap();
+        writing.join().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status, text(output.stdout), text(output.stderr))
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub fn start(&self) -> Gateway<'_> {
+        let gateway = self.start_unready();
+        gateway.wait("ready", |gateway| gateway.get("/readyz").0 == 200);
+        gateway
+    }
+
+    /// Starts the gateway and waits until it answers at all.
+    pub fn start_unready(&self) -> Gateway<'_> {
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.path("tidegate.log")).unwrap();
+        let child = tidegate().arg("run").current_dir(self.folder.path()).stderr(log).spawn().unwrap();
+        let gateway = Gateway { child, scene: self };
+        gateway.wait("alive", |gateway| gateway.get("/healthz").0 == 200);
+        gateway
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("tidegate.log")).unwrap_or_default()
+    }
+
+    /// Every line in the file output of one database, in order of the files.
+    pub fn lines(&self, database: &str) -> Vec<String> {
+        let folder = self.path("lines").join(database);
+        let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+            .iter()
+            .flat_map(|file| {
+                fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+}
+
+/// A running gateway; killed when it is dropped.
+pub struct Gateway<'a> {
+    child: Child,
+    scene: &'a Scene,
+}
+
+impl Gateway<'_> {
+    /// Status and body of a GET; status 0 when nobody answers.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.get_with_token(path, None)
+    }
+
+    pub fn get_with_token(&self, path: &str, token: Option<&str>) -> (u16, String) {
+        let Ok(mut stream) = TcpStream::connect(&self.scene.admin) else { return (0, String::new()) };
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Connection: close\r\n\r\n");
+        let mut answer = String::new();
+        if stream.write_all(request.as_bytes()).is_err() || stream.read_to_string(&mut answer).is_err() {
+            return (0, String::new());
+        }
+        let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (0, String::new()) };
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    pub fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "GET {path}: {body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// One number of one tenant's books; 0 where the tenant has none.
+    pub fn book(&self, tenant: &str, section: &str, key: &str) -> u64 {
+        self.json("/api/v1/books")["tenants"][tenant][section][key].as_u64().unwrap_or(0)
+    }
+
+    /// The value of a metric, by its whole name with labels.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics");
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    pub fn assert_balanced(&self) {
+        let books = self.json("/api/v1/books");
+        assert_eq!(books["balanced"], true, "{books:#}");
+    }
+
+    /// Waits until `condition` holds.
+    pub fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        self.wait_for(Duration::from_secs(30), what, condition);
+    }
+
+    pub fn wait_for(&self, patience: Duration, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + patience;
+        while !condition(self) {
+            if Instant::now() > deadline {
+                let (_, books) = self.get("/api/v1/books");
+                let (_, ready) = self.get("/readyz");
+                panic!("not {what} within {patience:?}\n{books}\n{ready}\n{}", self.scene.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL: what a power cut does to a process.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit status.
+    pub fn stop(mut self) -> ExitStatus {
+        // SAFETY: kill(2) of a child that has not been waited for.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let deadline = Instant::now() + Duration::from_secs(40);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "no end within 40 s of SIGTERM\n{}", self.scene.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Gateway<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

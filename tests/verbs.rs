@@ -1,0 +1,143 @@
+//! The command line as users script against it: exit codes, what goes to stdout, what errors say.
+
+use serde_json::Value;
+
+use crate::rig::gateway::{Scene, tidegate};
+
+#[test]
+fn validate_prints_each_value_with_its_source() {
+    let scene = Scene::new();
+    let (status, output, errors) = scene.verb(&["validate"], "");
+    assert_eq!(status.code(), Some(0), "{errors}");
+    let line = |key: &str| output.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    assert!(line("kind = \"file\"").contains("# "), "{output}");
+    assert!(line("batch_lines = 500").ends_with("# default"));
+    let (status, json, _) = scene.verb(&["validate", "--json"], "");
+    assert_eq!(status.code(), Some(0));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["configuration"]["output"]["kind"], serde_json::json!({"value": "file", "source": "file"}));
+}
+
+#[test]
+fn a_bad_key_is_refused_with_its_name_and_its_line() {
+    let scene = Scene::new();
+    scene.configure("[output]\nbatch_linez = 5\n");
+    let (status, output, errors) = scene.verb(&["validate"], "");
+    assert_eq!(status.code(), Some(2));
+    assert!(output.is_empty(), "results only on stdout: {output}");
+    assert!(errors.contains("batch_linez") && errors.contains("line "), "{errors}");
+}
+
+#[test]
+fn a_bad_value_is_refused_with_what_is_allowed() {
+    let scene = Scene::new();
+    for (more, named) in [
+        ("[output]\nkind = \"influx\"\n", "influxdb3, influxdb2, influxdb1, file"),
+        ("[output]\ndatabase = \"all\"\n", "{tenant}"),
+        ("[registry]\nkind = \"open\"\n", "open_tenants"),
+        ("[output]\nbatch_lines = 0\n", "1 to 10000"),
+    ] {
+        scene.configure(more);
+        let (status, _, errors) = scene.verb(&["run"], "");
+        assert_eq!(status.code(), Some(2), "{more}: {errors}");
+        assert!(errors.contains(named), "{more}: {errors}");
+    }
+}
+
+#[test]
+fn a_listener_for_strangers_is_refused_while_a_message_could_enter_without_a_credential() {
+    let mut scene = Scene::new();
+    scene.listener = "0.0.0.0:18830".into();
+    scene.configure("[registry]\nrequire_token = false\n");
+    let (status, _, errors) = scene.verb(&["validate"], "");
+    assert_eq!(status.code(), Some(2));
+    assert!(errors.contains("without a credential"), "{errors}");
+    scene.configure("");
+    assert_eq!(scene.verb(&["validate"], "").0.code(), Some(0));
+}
+
+#[test]
+fn variables_rank_above_the_file_and_the_old_services_variables_below_it() {
+    let scene = Scene::new();
+    scene.configure("[output]\nflush_interval_ms = 250\n");
+    let output = tidegate()
+        .args(["validate", "--json"])
+        .current_dir(scene.path(""))
+        .env("INFLUX_FLUSH_INTERVAL_MS", "111")
+        .env("INFLUX_BATCH_SIZE", "222")
+        .env("TIDEGATE_OUTPUT__URL", "http://127.0.0.1:9999")
+        .env("INFLUXDB_URL", "http://127.0.0.1:8888")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let output = &json["configuration"]["output"];
+    assert_eq!(output["flush_interval_ms"], serde_json::json!({"value": 250, "source": "file"}));
+    assert_eq!(output["batch_lines"], serde_json::json!({"value": 222, "source": "variable INFLUX_BATCH_SIZE"}));
+    assert_eq!(output["url"]["value"], "http://127.0.0.1:9999");
+}
+
+#[test]
+fn explain_says_step_by_step_what_would_happen() {
+    let mut scene = Scene::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let payload = crate::end_to_end::envelope("dev-1", 7);
+    let topic = crate::end_to_end::topic("acme", "dev-1", "telemetry");
+    let (status, output, errors) =
+        scene.verb(&["explain", "--topic", &topic, "--payload", &payload], "");
+    assert_eq!(status.code(), Some(0), "{errors}");
+    for named in ["telemetry_acme", "pulse@", "telemetry,device_id=dev-1,site_id=lab-1 seq=7i,v=7i 1795424398007000000"] {
+        assert!(output.contains(named), "{named} is missing:\n{output}");
+    }
+    let (status, output, _) = scene.verb(&["explain", "--topic", &topic], "no json");
+    assert_eq!(status.code(), Some(1), "a refused message");
+    assert!(output.contains("BAD_PAYLOAD"), "{output}");
+}
+
+#[test]
+fn the_device_verb_keeps_the_registry_without_ever_showing_a_token() {
+    let scene = Scene::new();
+    let (status, _, errors) =
+        scene.verb(&["device", "put", "acme", "dev-9", "--site", "lab-1"], "tok-secret\n");
+    assert_eq!(status.code(), Some(0), "{errors}");
+    let file = std::fs::read_to_string(scene.path("devices.csv")).unwrap();
+    assert!(file.contains("acme,dev-9,lab-1,ACTIVE,") && !file.contains("tok-secret"), "{file}");
+    let (_, listed, _) = scene.verb(&["device", "list", "--json"], "");
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["device_id"], "dev-9", "{listed}");
+    assert_eq!(scene.verb(&["device", "revoke", "acme", "dev-9"], "").0.code(), Some(0));
+    assert!(std::fs::read_to_string(scene.path("devices.csv")).unwrap().contains("acme,dev-9,lab-1,REVOKED,"));
+    assert_eq!(scene.verb(&["device", "rm", "acme", "dev-9"], "").0.code(), Some(0));
+    assert_eq!(scene.verb(&["device", "rm", "acme", "dev-9"], "").0.code(), Some(1), "it is gone");
+}
+
+#[test]
+fn test_runs_the_cases_beside_a_guest_and_shows_a_difference_line_by_line() {
+    let scene = Scene::new();
+    let cases = scene.path("guests/_default/telemetry.cases.jsonl");
+    let payload = crate::end_to_end::envelope("dev-1", 7);
+    let case = |name: &str, line: &str| {
+        serde_json::json!({
+            "name": name, "topic": crate::end_to_end::topic("acme", "dev-1", "telemetry"), "payload": payload,
+            "received_at": "2026-11-23T09:00:00Z", "site": "lab-1", "expect": {"lines": [line]},
+        })
+    };
+    let right = "telemetry,device_id=dev-1,site_id=lab-1 seq=7i,v=7i 1795424398007000000";
+    std::fs::write(&cases, format!("{}\n", case("right", right))).unwrap();
+    let (status, output, errors) = scene.verb(&["test", "guests"], "");
+    assert_eq!(status.code(), Some(0), "{output}{errors}");
+    std::fs::write(&cases, format!("{}\n{}\n", case("right", right), case("wrong", "telemetry seq=8i"))).unwrap();
+    let (status, output, _) = scene.verb(&["test", "guests"], "");
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("wrong") && output.contains("telemetry seq=8i") && output.contains(right), "{output}");
+}
+
+#[test]
+fn every_verb_explains_itself_with_an_example() {
+    for verb in ["run", "validate", "explain", "test", "device", "books"] {
+        let output = tidegate().args([verb, "--help"]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Example"), "{verb}: {text}");
+    }
+    assert_eq!(tidegate().arg("no-such-verb").output().unwrap().status.code(), Some(2));
+}
