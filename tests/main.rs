@@ -6,3 +6,4 @@ mod rig;
 mod pulse_cases;
 mod verbs;
 mod end_to_end;
+mod structure;

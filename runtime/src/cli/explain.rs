@@ -1,0 +1,171 @@
+//! `tidegate explain`: what would happen to a message. Nothing is sent, nothing changes.
+
+use std::io::{BufRead, Read, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{BadUsage, ConfigArgument, Done};
+use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
+
+/// What would happen to a message, step by step; nothing is sent, nothing changes
+///
+/// Exit 0: it would become lines, or is empty. Exit 1: it would be refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    tidegate explain --topic tenant/acme/device/dev-1/telemetry --payload-file message.json\n  \
+    echo '{\"id\":1,\"topic\":\"tenant/acme/device/dev-1/telemetry\",\"payload\":\"{}\"}' | tidegate explain --jsonl")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The topic that the message was published to
+    #[arg(long, required_unless_present = "jsonl", conflicts_with = "jsonl")]
+    topic: Option<String>,
+    /// The payload as text
+    #[arg(long, conflicts_with_all = ["payload_file", "jsonl"])]
+    payload: Option<String>,
+    /// A file that holds the payload; without either, stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "jsonl")]
+    payload_file: Option<PathBuf>,
+    /// Many messages: one JSON object a line on stdin, one verdict a line on stdout, in order
+    #[arg(long)]
+    jsonl: bool,
+    /// Print the verdict as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn explain(arguments: &Arguments) -> anyhow::Result<Done> {
+    let config = arguments.config.load()?.config;
+    let mut dry_run = DryRun::new(&config)?;
+    if arguments.jsonl {
+        return explain_lines(&mut dry_run);
+    }
+    let payload = match (&arguments.payload, &arguments.payload_file) {
+        (Some(text), _) => text.clone().into_bytes(),
+        (None, Some(path)) => std::fs::read(path)
+            .map_err(|error| BadUsage(format!("--payload-file {}: {error}", path.display())))?,
+        (None, None) => {
+            let mut payload = Vec::new();
+            std::io::stdin().read_to_end(&mut payload)?;
+            payload
+        }
+    };
+    let question = Question {
+        topic: arguments.topic.clone().unwrap_or_default(),
+        payload: payload.into(),
+        received_ns: now_ns(),
+        registry_row: None,
+    };
+    let topic = question.topic.clone();
+    let verdict = dry_run.judge(question);
+    if arguments.json {
+        println!("{}", verdict.record(Value::Null));
+    } else {
+        print_steps(&topic, &verdict);
+    }
+    Ok(if verdict.is_refusal() { Done::NotGood } else { Done::Good })
+}
+
+fn now_ns() -> i64 {
+    jiff::Timestamp::now().as_nanosecond() as i64
+}
+
+fn print_steps(topic: &str, verdict: &Verdict) {
+    let step = |name: &str, value: &str| println!("{name:<11} {value}");
+    let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
+    step("topic", topic);
+    step("tenant", &named(&verdict.tenant));
+    step("device", &named(&verdict.device));
+    step("admission", if verdict.admitted { "admitted (no rate limit here)" } else { "refused" });
+    step("guest", &named(&verdict.guest));
+    step("database", &named(&verdict.database));
+    step("outcome", verdict.outcome.name());
+    if let Some(reason) = verdict.reason {
+        step("reason", &format!("{reason}: {}", verdict.detail.as_deref().unwrap_or_default()));
+    }
+    for line in &verdict.lines {
+        step("line", line);
+    }
+}
+
+/// One line of `--jsonl`.
+#[derive(Debug, Deserialize)]
+struct QuestionLine {
+    #[serde(default)]
+    id: Value,
+    topic: String,
+    payload: Option<String>,
+    payload_base64: Option<String>,
+    received_at: Option<String>,
+    /// Absent: ask the registry. Null: not registered.
+    #[serde(default, deserialize_with = "present")]
+    registry_row: Option<Option<RegistryRow>>,
+}
+
+/// Tells a null from an absent key.
+fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// The time of an RFC 3339 text, in nanoseconds since the epoch.
+pub(super) fn received_ns(text: &str) -> anyhow::Result<i64> {
+    let time: jiff::Timestamp = text.parse().with_context(|| format!("received_at = {text:?}: expected RFC 3339"))?;
+    i64::try_from(time.as_nanosecond()).with_context(|| format!("received_at = {text:?}: outside 64-bit nanoseconds"))
+}
+
+/// The payload of a line that has it as text or in base64.
+pub(super) fn payload(text: Option<String>, base64: Option<String>) -> anyhow::Result<Vec<u8>> {
+    match (text, base64) {
+        (Some(text), None) => Ok(text.into_bytes()),
+        (None, Some(base64)) => BASE64.decode(&base64).context("payload_base64: expected base64"),
+        (None, None) => anyhow::bail!("expected payload or payload_base64"),
+        (Some(_), Some(_)) => anyhow::bail!("expected payload or payload_base64, not both"),
+    }
+}
+
+fn read_question(line: &str) -> anyhow::Result<(Value, Question)> {
+    let line: QuestionLine = serde_json::from_str(line)?;
+    let question = Question {
+        topic: line.topic,
+        payload: payload(line.payload, line.payload_base64)?.into(),
+        received_ns: match &line.received_at {
+            Some(text) => received_ns(text)?,
+            None => now_ns(),
+        },
+        registry_row: line.registry_row,
+    };
+    Ok((line.id, question))
+}
+
+fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Done> {
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut input = std::io::stdin().lock();
+    let mut line = Vec::new();
+    let mut done = Done::Good;
+    for number in 1.. {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let text = std::str::from_utf8(&line).map_err(|error| BadUsage(format!("stdin line {number}: {error}")))?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let (id, question) =
+            read_question(text).map_err(|error| BadUsage(format!("stdin line {number}: {error:#}")))?;
+        let verdict = dry_run.judge(question);
+        if verdict.is_refusal() {
+            done = Done::NotGood;
+        }
+        writeln!(output, "{}", verdict.record(id))?;
+    }
+    output.flush()?;
+    Ok(done)
+}
