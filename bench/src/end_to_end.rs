@@ -1,0 +1,157 @@
+//! The whole gateway: from Mosquitto and through the listener, to a sink that counts.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Paths;
+use crate::bare;
+use crate::broker::Broker;
+use crate::gateway::{From, Gateway, Usage};
+use crate::load::{Load, Plan};
+use crate::sink::Sink;
+
+const TENANTS: usize = 10;
+const DEVICES: usize = 1_000;
+const BROKER_MESSAGES: usize = 200_000;
+const LISTENER_MESSAGES: usize = 1_000_000;
+
+/// One run.
+pub struct Run {
+    pub messages: usize,
+    pub took: Duration,
+    pub usage: Usage,
+    pub posts: u64,
+}
+
+impl Run {
+    fn per_second(&self) -> f64 {
+        self.messages as f64 / self.took.as_secs_f64()
+    }
+
+    fn cpu_us(&self) -> f64 {
+        self.usage.cpu.as_secs_f64() * 1e6 / self.messages as f64
+    }
+}
+
+/// The runs of one bench.
+pub struct Figures {
+    bare_per_second: f64,
+    broker: Run,
+    listener: Run,
+    value_us: f64,
+}
+
+fn plan(messages: usize, connections: usize, window: usize) -> Plan {
+    Plan { tenants: TENANTS, devices: DEVICES, connections, messages, window }
+}
+
+/// A bare client behind the same broker and the same load.
+fn bare_run(paths: &Paths) -> Result<f64> {
+    let broker = Broker::start(&paths.scratch.join("bare"))?;
+    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let address = broker.address.clone();
+    let draining = std::thread::spawn(move || bare::drain(&address, BROKER_MESSAGES, ready));
+    is_ready.blocking_recv().context("the bare client did not subscribe")?;
+    let load = Load::prepare(&plan(BROKER_MESSAGES, 4, 500), &broker.address)?;
+    load.run()?;
+    let took = draining.join().map_err(|_| anyhow::anyhow!("the bare client panicked"))??;
+    Ok(BROKER_MESSAGES as f64 / took.as_secs_f64())
+}
+
+fn gateway_run(paths: &Paths, plan: &Plan, broker: Option<&Broker>) -> Result<Run> {
+    let sink = Sink::start(Duration::ZERO)?;
+    let url = broker.map(|broker| format!("mqtt://{}", broker.address));
+    let from = url.as_deref().map_or(From::Listener, From::Broker);
+    let gateway =
+        Gateway::start(&paths.binary, &paths.guests, &paths.scratch.join("gateway"), plan, &sink.url, &from)?;
+    let address = broker.map_or(gateway.listener.as_str(), |broker| broker.address.as_str());
+    let load = Load::prepare(plan, address)?;
+    let before = gateway.usage()?;
+    let started = Instant::now();
+    load.run()?;
+    let messages = plan.messages / plan.connections * plan.connections;
+    while sink.lines() < messages as u64 {
+        ensure!(
+            started.elapsed() < Duration::from_secs(120),
+            "{} of {messages} lines arrived within 120 s; {}",
+            sink.lines(),
+            gateway.get("/api/v1/books")?
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = started.elapsed();
+    let usage = gateway.usage()?.since(&before);
+    let books = gateway.get("/api/v1/books")?;
+    ensure!(books.contains("\"balanced\":true"), "the books do not balance: {books}");
+    ensure!(sink.lines() == messages as u64, "{} lines for {messages} messages", sink.lines());
+    Ok(Run { messages, took, usage, posts: sink.posts() })
+}
+
+pub fn measure(paths: &Paths) -> Result<Figures> {
+    // The bare client before and after, so that a machine that drifts shows.
+    let bare_before = bare_run(paths)?;
+    let broker = Broker::start(&paths.scratch.join("broker"))?;
+    let broker_run = gateway_run(paths, &plan(BROKER_MESSAGES, 4, 500), Some(&broker))?;
+    drop(broker);
+    let bare_after = bare_run(paths)?;
+    let listener = gateway_run(paths, &plan(LISTENER_MESSAGES, 8, 2_000), None)?;
+    Ok(Figures {
+        bare_per_second: (bare_before + bare_after) / 2.0,
+        broker: broker_run,
+        listener,
+        value_us: crate::decode::serde_value_us(),
+    })
+}
+
+impl Figures {
+    pub fn table(&self) -> String {
+        let mut text = String::from("End to end: 10 tenants, 1,000 devices, QoS 1, to a sink that counts\n\n");
+        let _ = writeln!(text, "| what | messages/s | CPU us a message | lines a POST |\n|---|---|---|---|");
+        let _ = writeln!(text, "| bare rumqttc behind Mosquitto, acknowledges only | {:.0} | | |", self.bare_per_second);
+        for (name, run) in
+            [("Tidegate behind Mosquitto", &self.broker), ("Tidegate's listener", &self.listener)]
+        {
+            let lines_a_post = run.messages as f64 / run.posts.max(1) as f64;
+            let _ = writeln!(
+                text,
+                "| {name} | {:.0} | {:.2} | {lines_a_post:.0} |",
+                run.per_second(),
+                run.cpu_us()
+            );
+        }
+        let _ = writeln!(text, "\n| ratio | measured | asked |\n|---|---|---|");
+        let _ = writeln!(
+            text,
+            "| Tidegate / bare rumqttc, behind Mosquitto | {:.2} | at least 0.8 |",
+            self.broker.per_second() / self.bare_per_second
+        );
+        let _ = writeln!(
+            text,
+            "| listener / behind Mosquitto | {:.2} | at least 2 |",
+            self.listener.per_second() / self.broker.per_second()
+        );
+        let _ = writeln!(
+            text,
+            "| CPU us a message through the listener | {:.2} | at most {:.1} (8 where serde_json's Value needs 1.4 us; here {:.2}) |",
+            self.listener.cpu_us(),
+            8.0 * self.value_us / 1.4,
+            self.value_us
+        );
+        let _ = writeln!(
+            text,
+            "| resident memory at 10 tenants, 1,000 devices, peak | {:.0} MB | under 150 |",
+            self.listener.usage.resident_bytes as f64 / 1e6
+        );
+        let _ = writeln!(text, "\nCPU by thread through the listener:\n\n| threads | us a message | share |\n|---|---|---|");
+        let mut threads = self.listener.usage.threads.clone();
+        threads.sort_by_key(|(_, cpu)| std::cmp::Reverse(*cpu));
+        for (name, cpu) in threads.iter().filter(|(_, cpu)| cpu.as_millis() > 0) {
+            let us = cpu.as_secs_f64() * 1e6 / self.listener.messages as f64;
+            let share = 100.0 * cpu.as_secs_f64() / self.listener.usage.cpu.as_secs_f64();
+            let _ = writeln!(text, "| {name} | {us:.2} | {share:.0} % |");
+        }
+        text
+    }
+}

@@ -1,0 +1,63 @@
+//! The figures that the documentation quotes, each as a ratio of two things in one run.
+//!
+//! `cargo xtask bench` builds the release binary and the guests, and runs this.
+
+mod bare;
+mod broker;
+mod decode;
+mod end_to_end;
+mod gateway;
+mod load;
+mod native;
+mod sink;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+/// Where the things under test are.
+pub struct Paths {
+    pub binary: PathBuf,
+    pub guests: PathBuf,
+    pub scratch: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let verb = arguments.next().unwrap_or_else(|| "all".into());
+    let target = PathBuf::from(std::env::var_os("BENCH_TARGET").context("cargo xtask bench sets BENCH_TARGET")?);
+    let paths = Paths {
+        binary: target.join("release/tidegate"),
+        guests: target.join("guests"),
+        scratch: target.join("bench"),
+    };
+    std::fs::create_dir_all(&paths.scratch)?;
+    match verb.as_str() {
+        "all" => {
+            let decode = decode::measure(&paths)?;
+            println!("{}", decode.table());
+            let end_to_end = end_to_end::measure(&paths)?;
+            println!("{}", end_to_end.table());
+            Ok(())
+        }
+        "decode" => {
+            println!("{}", decode::measure(&paths)?.table());
+            Ok(())
+        }
+        "end-to-end" => {
+            println!("{}", end_to_end::measure(&paths)?.table());
+            Ok(())
+        }
+        // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
+        "native" => {
+            let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+            decode::run_native(messages);
+            Ok(())
+        }
+        "guest" => {
+            let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+            decode::run_guest(&paths, messages)
+        }
+        other => bail!("{other:?}: expected all, decode, end-to-end, native N or guest N"),
+    }
+}

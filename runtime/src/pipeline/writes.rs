@@ -1,0 +1,46 @@
+//! What each POST came to, counted a tenant for the metrics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::domain::books::OTHER_TENANTS;
+use crate::domain::histogram::Histogram;
+use crate::domain::ids::TenantId;
+use crate::domain::limits::METRIC_TENANTS_MAX;
+use crate::telemetry::metrics::Sample;
+use crate::writer::WriteObserver;
+
+/// POSTs by tenant and outcome, and how long they took.
+#[derive(Debug, Default)]
+pub struct Writes {
+    counts: Mutex<BTreeMap<(TenantId, &'static str), u64>>,
+    pub duration: Histogram,
+}
+
+impl WriteObserver for Writes {
+    fn write(&self, tenant: &TenantId, outcome: &'static str, _lines: u64, duration: Duration) {
+        self.duration.observe(duration, 1);
+        let mut counts = self.counts.lock();
+        // A label is a time series for ever; a tenant has a handful of outcomes.
+        let room = counts.len() < METRIC_TENANTS_MAX * 8;
+        let key = (tenant.clone(), outcome);
+        match counts.get_mut(&key) {
+            Some(count) => *count += 1,
+            None if room => drop(counts.insert(key, 1)),
+            None => *counts.entry((OTHER_TENANTS.into(), outcome)).or_default() += 1,
+        }
+    }
+}
+
+impl Writes {
+    pub fn samples(&self) -> Vec<Sample> {
+        let counts = self.counts.lock();
+        let sample = |((tenant, outcome), count): (&(TenantId, &str), &u64)| {
+            let labels = vec![("tenant", tenant.to_string()), ("outcome", (*outcome).to_owned())];
+            Sample::new(labels, *count as f64)
+        };
+        counts.iter().map(sample).collect()
+    }
+}
