@@ -3,7 +3,9 @@
 pub mod ids;
 pub mod reason;
 pub mod message;
+pub mod refusal;
 pub mod slot;
 pub mod acks;
 pub mod books;
+pub mod activity;
 pub mod limits;

@@ -1,3 +1,5 @@
 //! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
 
 pub mod domain;
+pub mod writer;
+pub mod quarantine;
