@@ -2,5 +2,7 @@
 
 pub mod domain;
 pub mod config;
+pub mod writer;
+pub mod quarantine;
 pub mod telemetry;
 pub mod admin;

@@ -14,6 +14,73 @@ pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 
+<<<<<<< HEAD
 /// Tenants with a label of their own in the metrics: a label is a time series in the operator's
 /// monitoring for ever, so what is beyond is counted together.
 pub const METRIC_TENANTS_MAX: usize = 1_000;
+=======
+/// For so long nothing may have come in before waiting lines are flushed early, in milliseconds.
+/// Longer than the gap between two packets of a busy source, short beside any database's answer.
+pub const QUIET_MS: u64 = 2;
+
+/// Bytes of lines in one request while catching up: InfluxDB 3 takes 10 MiB before it unzips.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Requests under way to one endpoint, of all databases together: an endpoint that answers once a
+/// second carries 64 databases a second, and none of them sees a flood.
+pub const ENDPOINT_REQUESTS_MAX: usize = 64;
+
+/// Bytes read of a database's answer: 10,000 refused lines of 200 bytes each make 2 MB.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// Characters kept of a database's answer where it is shown or logged.
+pub const ANSWER_SHOWN_CHARS: usize = 400;
+
+/// The first and the longest wait before a request is tried again, in milliseconds.
+pub const RETRY_MIN_MS: u64 = 1_000;
+pub const RETRY_MAX_MS: u64 = 60_000;
+
+/// How long a request waits whose fault only a person can mend (token, database, product), in
+/// milliseconds: it is asked again at a random time between the two.
+pub const PAUSE_MIN_MS: u64 = 30_000;
+pub const PAUSE_MAX_MS: u64 = 60_000;
+
+/// The longest wait that a `Retry-After` may ask for, in milliseconds: a proxy that names next
+/// year must not stop the gateway until then.
+pub const RETRY_AFTER_MAX_MS: u64 = 300_000;
+
+/// So many single lines refused with the same unspecific words, and none accepted between them,
+/// mean that the request is at fault and not the lines.
+pub const SAME_REFUSALS_MAX: u32 = 3;
+
+/// A connection that breaks twice while more than this many bytes are sent is a server that takes
+/// no body of this size: the batch is split.
+pub const SUSPECT_BODY_BYTES: usize = 1 << 20;
+
+/// Bodies above this size are compressed off the async threads: 64 KiB take about a millisecond.
+pub const GZIP_INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// Line files held open by the file output; each costs a file descriptor, and the usual limit of
+/// a process is 1,024.
+pub const LINE_FILES_OPEN_MAX: usize = 128;
+
+/// Entries a second and reason that quarantine keeps of what was refused before authentication:
+/// anybody who may publish can cause them.
+pub const STRANGER_ENTRIES_PER_S: u32 = 10;
+
+/// Bytes that quarantine keeps of a payload refused before authentication.
+pub const STRANGER_PAYLOAD_KEPT_BYTES: usize = 1024;
+
+/// The share of quarantine's bytes for what was refused before authentication: one in this many.
+pub const STRANGER_SHARE: u64 = 10;
+
+/// The largest quarantine segment in bytes: the ring forgets one segment at a time.
+pub const QUARANTINE_SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Into so many segments at least the bytes of quarantine are divided, so that what the ring
+/// forgets at a time stays a small share.
+pub const QUARANTINE_SEGMENTS_MIN: u64 = 16;
+
+/// Payload bytes that quarantine writes in one group before it syncs.
+pub const QUARANTINE_GROUP_BYTES: u64 = 4 << 20;
+>>>>>>> ae44dc995d3638703959823fc2254060f5041ecd

@@ -1,0 +1,298 @@
+//! One address of a database server: requests, and the gate that all databases behind it share.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+
+use crate::domain::ids::DatabaseName;
+use crate::domain::limits;
+
+use super::verdict::{Answer, retry_after};
+use super::{Gzip, HttpSettings, Kind, WriterError};
+
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// No answer came.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct NoAnswer {
+    pub words: String,
+    /// The connection ended while the request was under way.
+    pub broken: bool,
+}
+
+/// A client of one server.
+pub struct Endpoint {
+    client: reqwest::Client,
+    kind: Kind,
+    /// Everything of the address before the database's name.
+    before: String,
+    after: &'static str,
+    authorization: Option<HeaderValue>,
+    gzip: bool,
+    timeout: Duration,
+}
+
+impl Endpoint {
+    /// # Errors
+    /// When the URL or a credential cannot stand in a request.
+    pub fn new(settings: &HttpSettings) -> Result<Self, WriterError> {
+        let bad_url = |why: String| WriterError::Url { url: settings.url.clone(), why };
+        let url = reqwest::Url::parse(&settings.url).map_err(|error| bad_url(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(bad_url("it must begin with http:// or https:// and name a host".into()));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(bad_url("it may have no query and no fragment".into()));
+        }
+        let local = is_loopback(&url);
+        let base = settings.url.trim_end_matches('/');
+        let (before, after) = match settings.kind {
+            Kind::InfluxDb3 => {
+                (format!("{base}/api/v3/write_lp?precision=ns&accept_partial=true&no_sync=false&db="), "")
+            }
+            Kind::InfluxDb2 => {
+                let org = utf8_percent_encode(&settings.org, QUERY_VALUE);
+                (format!("{base}/api/v2/write?org={org}&precision=ns&bucket="), "")
+            }
+            // `n` is the only name of nanoseconds that every 1.x knows.
+            Kind::InfluxDb1 => (format!("{base}/write?precision=n&db="), ""),
+        };
+        let authorization = match settings.kind {
+            Kind::InfluxDb3 if !settings.token.is_empty() => Some(format!("Bearer {}", settings.token)),
+            Kind::InfluxDb2 if !settings.token.is_empty() => Some(format!("Token {}", settings.token)),
+            Kind::InfluxDb1 if !settings.username.is_empty() => Some(format!(
+                "Basic {}",
+                STANDARD.encode(format!("{}:{}", settings.username, settings.password))
+            )),
+            _ => None,
+        };
+        let authorization = authorization
+            .map(|value| {
+                let mut value = HeaderValue::from_str(&value).map_err(|_| WriterError::Credential)?;
+                value.set_sensitive(true);
+                Ok(value)
+            })
+            .transpose()?;
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Fails only when another thread was faster, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let mut client = reqwest::Client::builder()
+            // Following one would turn the POST into a GET, and its 200 into a lie.
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(settings.request_timeout)
+            .connect_timeout(settings.request_timeout)
+            .pool_max_idle_per_host(limits::ENDPOINT_REQUESTS_MAX)
+            .tcp_nodelay(true)
+            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+        if local {
+            client = client.no_proxy();
+        }
+        let client = client.build().map_err(|error| WriterError::Client(with_causes(&error)))?;
+        let gzip = match settings.gzip {
+            Gzip::Auto => !local,
+            Gzip::Always => true,
+            Gzip::Never => false,
+        };
+        let (kind, timeout) = (settings.kind, settings.request_timeout);
+        Ok(Self { client, kind, before, after, authorization, gzip, timeout })
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Sends lines (each ended by a newline) as one POST and reads the answer.
+    ///
+    /// # Errors
+    /// When no complete answer came in time. What was sent may have been written or not.
+    pub async fn write(&self, database: &DatabaseName, body: Bytes, plain: bool) -> Result<Answer, NoAnswer> {
+        // Lines are joined by newlines, and the last one has none.
+        let body = body.slice(..body.len() - 1);
+        let name = utf8_percent_encode(database.as_str(), QUERY_VALUE);
+        let mut request = self
+            .client
+            .post(format!("{}{name}{}", self.before, self.after))
+            .header(CONTENT_TYPE, "text/plain; charset=utf-8");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request = if self.gzip && !plain {
+            request.header(CONTENT_ENCODING, "gzip").body(compress(body).await)
+        } else {
+            request.body(body)
+        };
+        let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| retry_after_of(value.to_str().ok()?));
+        let mut answer = Answer { status, retry_after, body: Vec::new() };
+        while answer.body.len() < limits::ANSWER_BYTES_MAX {
+            match response.chunk().await {
+                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                // The status says it all.
+                Err(_) if status == 204 => break,
+                Err(error) => return Err(self.no_answer(&error)),
+            }
+        }
+        Ok(answer)
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> NoAnswer {
+        let words = match error.is_timeout() {
+            true => format!("no answer within {} ms", self.timeout.as_millis()),
+            false => with_causes(error),
+        };
+        NoAnswer { words, broken: !error.is_timeout() && !error.is_connect() }
+    }
+}
+
+fn retry_after_of(value: &str) -> Option<Duration> {
+    retry_after(value, jiff::Timestamp::now())
+}
+
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An error with all that caused it, without the URL.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        words.push(cause.to_string());
+        next = cause.source();
+    }
+    if words.is_empty() { error.to_string() } else { words.join(": ") }
+}
+
+async fn compress(body: Bytes) -> Bytes {
+    if body.len() <= limits::GZIP_INLINE_BYTES_MAX {
+        return gzip(&body);
+    }
+    tokio::task::spawn_blocking(move || gzip(&body)).await.expect("compressing does not panic")
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4 + 64), flate2::Compression::fast());
+    let zipped = encoder.write_all(body).and_then(|()| encoder.finish());
+    zipped.expect("memory takes all that is written").into()
+}
+
+/// Whether requests to an endpoint make sense at all. Closed by a fault that concerns every
+/// database behind it (a revoked token, another product): one request at a time then probes.
+#[derive(Debug, Default)]
+pub struct Gate {
+    state: Mutex<GateState>,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    closed_until: Option<Instant>,
+    accepted_at: Option<Instant>,
+}
+
+impl Gate {
+    /// `None`: go. `Some`: not before then. While closed, the first to come after the time is the
+    /// probe; the others wait for another `pause`.
+    pub fn ask(&self, now: Instant, pause: Duration) -> Option<Instant> {
+        let mut state = self.state.lock();
+        match state.closed_until {
+            None => None,
+            Some(until) if now < until => Some(until),
+            Some(_) => {
+                state.closed_until = Some(now + pause);
+                None
+            }
+        }
+    }
+
+    /// A fault of the endpoint showed. Where another request was accepted within `recent`, the
+    /// fault is one database's own and the gate stays open.
+    pub fn close(&self, now: Instant, pause: Duration, recent: Duration) {
+        let mut state = self.state.lock();
+        if state.accepted_at.is_none_or(|at| now.duration_since(at) > recent) {
+            state.closed_until = Some(now + pause);
+        }
+    }
+
+    /// A request was accepted. True when that opens the gate.
+    pub fn open(&self, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        state.accepted_at = Some(now);
+        state.closed_until.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(kind: Kind) -> HttpSettings {
+        HttpSettings {
+            kind,
+            url: "http://127.0.0.1:8181/".into(),
+            token: "t".into(),
+            org: "my org".into(),
+            username: String::new(),
+            password: String::new(),
+            gzip: Gzip::Auto,
+            request_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_url_that_no_request_can_go_to_is_refused() {
+        for url in ["", "127.0.0.1:8181", "ftp://host", "http://", "http://host/?db=x"] {
+            let settings = HttpSettings { url: url.into(), ..settings(Kind::InfluxDb3) };
+            assert!(Endpoint::new(&settings).is_err(), "{url:?}");
+        }
+        assert!(Endpoint::new(&HttpSettings { token: "a\nb".into(), ..settings(Kind::InfluxDb3) }).is_err());
+        assert!(Endpoint::new(&settings(Kind::InfluxDb2)).unwrap().before.contains("org=my%20org"));
+    }
+
+    #[test]
+    fn auto_compresses_only_what_leaves_the_machine() {
+        for (url, zips) in [
+            ("http://localhost:1", false),
+            ("http://[::1]:1", false),
+            ("http://127.8.0.1", false),
+            ("http://192.0.2.1", true),
+            ("https://influx.example", true),
+        ] {
+            let settings = HttpSettings { url: url.into(), ..settings(Kind::InfluxDb3) };
+            assert_eq!(Endpoint::new(&settings).unwrap().gzip, zips, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_closed_gate_lets_one_probe_through_at_a_time() {
+        let (gate, now, pause) = (Gate::default(), Instant::now(), Duration::from_secs(30));
+        assert_eq!(gate.ask(now, pause), None);
+        gate.close(now, pause, pause);
+        assert_eq!(gate.ask(now, pause), Some(now + pause));
+        assert_eq!(gate.ask(now + pause, pause), None);
+        assert_eq!(gate.ask(now + pause, pause), Some(now + 2 * pause));
+        assert!(gate.open(now + pause));
+        assert_eq!(gate.ask(now + pause, pause), None);
+    }
+
+    #[test]
+    fn a_gate_stays_open_while_other_databases_are_written() {
+        let (gate, now, pause) = (Gate::default(), Instant::now(), Duration::from_secs(30));
+        gate.open(now);
+        gate.close(now + Duration::from_secs(1), pause, pause);
+        assert_eq!(gate.ask(now + Duration::from_secs(1), pause), None);
+    }
+}
