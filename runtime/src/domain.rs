@@ -5,11 +5,10 @@ pub mod reason;
 pub mod message;
 pub mod refusal;
 pub mod slot;
+pub mod topic;
 pub mod acks;
+pub mod line;
 pub mod books;
-<<<<<<< HEAD
 pub mod histogram;
-=======
 pub mod activity;
->>>>>>> ae44dc995d3638703959823fc2254060f5041ecd
 pub mod limits;

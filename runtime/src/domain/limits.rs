@@ -14,11 +14,10 @@ pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 
-<<<<<<< HEAD
 /// Tenants with a label of their own in the metrics: a label is a time series in the operator's
 /// monitoring for ever, so what is beyond is counted together.
 pub const METRIC_TENANTS_MAX: usize = 1_000;
-=======
+
 /// For so long nothing may have come in before waiting lines are flushed early, in milliseconds.
 /// Longer than the gap between two packets of a busy source, short beside any database's answer.
 pub const QUIET_MS: u64 = 2;
@@ -83,4 +82,16 @@ pub const QUARANTINE_SEGMENTS_MIN: u64 = 16;
 
 /// Payload bytes that quarantine writes in one group before it syncs.
 pub const QUARANTINE_GROUP_BYTES: u64 = 4 << 20;
->>>>>>> ae44dc995d3638703959823fc2254060f5041ecd
+
+/// Lines of one message: what a guest may make of one payload. A day of minute values is 1,440, but
+/// such a payload is rare, and one message must not fill a batch ten times over.
+pub const LINES_A_MESSAGE_MAX: u32 = 1_000;
+
+/// Bytes of one line: databases take a request of 10 MiB, and 500 columns of 2 KiB fit.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a measurement, a key or a tag value: what InfluxDB 3 takes.
+pub const NAME_BYTES_MAX: usize = 65_536;
+
+/// Bytes of a string value: what InfluxDB 3 takes.
+pub const STRING_BYTES_MAX: usize = 65_536;

@@ -1,0 +1,302 @@
+//! The line check: what a guest returned is parsed strictly, each line alone, before it may stand
+//! beside others.
+//!
+//! One bad line can swallow its neighbours inside a database (an open quote, a backslash at the end
+//! of a line), and one with a tag key twice can make an InfluxDB 3 unusable; so what leaves here is
+//! what InfluxDB 1, 2 and 3 read as exactly the lines that we count. The host splices the identity
+//! tags in behind the measurement and appends the message's time where the guest gave none; the
+//! guest's own bytes are forwarded otherwise as they are.
+//!
+//! Format: InfluxDB line protocol. Deliberately absent: values are checked, never rewritten.
+
+mod names;
+mod keys;
+mod values;
+mod identity;
+
+use std::fmt;
+
+use super::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, NAME_BYTES_MAX};
+use super::reason::Reason;
+use keys::Keys;
+pub use identity::{IdentityFault, escape_tag_value, identity_tags};
+
+/// What the database that the lines go to can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    V3,
+    /// InfluxDB 1 and 2: no unescaped `=` in tag values, and no time at the edge of 64 bits.
+    V1V2,
+}
+
+/// Why a line is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    NotUtf8,
+    Nul,
+    NoMeasurement,
+    NoFields,
+    TabInName,
+    EndsInBackslash,
+    NameTooLong,
+    TagWithoutValue,
+    EmptyTagKey,
+    EmptyTagValue,
+    EqualsInTagValue,
+    EmptyFieldKey,
+    FieldWithoutValue,
+    BadValue,
+    IntegerRange,
+    UnsignedRange,
+    FloatRange,
+    OpenString,
+    StringTooLong,
+    AfterValue,
+    BadTimestamp,
+    TimestampRange,
+    DuplicateKey,
+    TimeKey,
+    Identity,
+    LineTooLong,
+    TooManyLines,
+}
+
+impl FaultKind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "the bytes are not UTF-8",
+            Self::Nul => "a NUL byte",
+            Self::NoMeasurement => "the measurement is missing",
+            Self::NoFields => "there is no field: expected a space and key=value behind measurement and tags",
+            Self::TabInName => "a tab: only a space separates, and names may not contain tabs",
+            Self::EndsInBackslash => "a name that ends in a backslash, which would escape what follows",
+            Self::NameTooLong => "a name longer than 65,536 bytes",
+            Self::TagWithoutValue => "a tag without =value",
+            Self::EmptyTagKey => "an empty tag key",
+            Self::EmptyTagValue => "an empty tag value: leave the tag out",
+            Self::EqualsInTagValue => "an unescaped = in a tag value, which only InfluxDB 3 takes",
+            Self::EmptyFieldKey => "an empty field key",
+            Self::FieldWithoutValue => "a field without =value",
+            Self::BadValue => "no field value: expected a number, 1i, 1u, true, false or \"text\"",
+            Self::IntegerRange => "an integer outside 64 bits",
+            Self::UnsignedRange => "an unsigned integer outside 64 bits",
+            Self::FloatRange => "a float that is not finite in 64 bits",
+            Self::OpenString => "a string whose closing quote is missing",
+            Self::StringTooLong => "a string longer than 65,536 bytes",
+            Self::AfterValue => "something behind a field value that is neither a comma nor a space",
+            Self::BadTimestamp => "no timestamp: expected nanoseconds as a whole number, and the end of the line",
+            Self::TimestampRange => "a timestamp outside the nanoseconds that the database takes",
+            Self::DuplicateKey => "a key that stands twice in the line, as tag or as field",
+            Self::TimeKey => "a tag or field named time",
+            Self::Identity => "a tag or field named device_id or site_id: the gateway adds those itself",
+            Self::LineTooLong => "a line longer than 1,048,576 bytes",
+            Self::TooManyLines => "more than 1,000 lines of one message",
+        }
+    }
+
+    /// The reason that users see.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Identity => Reason::IdentityInLine,
+            _ => Reason::BadLine,
+        }
+    }
+}
+
+/// A fault and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineFault {
+    pub kind: FaultKind,
+    /// The line among those of its message, from 1.
+    pub line: u32,
+    /// The byte within that line, from 1.
+    pub byte: u32,
+    /// The line itself, cut to be shown.
+    pub excerpt: String,
+}
+
+impl fmt::Display for LineFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, byte {}: {} in {:?}", self.line, self.byte, self.kind.text(), self.excerpt)
+    }
+}
+
+/// A fault at a byte of the text; the line is known one level up.
+type Found<T> = Result<T, (FaultKind, usize)>;
+
+/// What every line of a message is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    /// `,device_id=…[,site_id=…]`, escaped.
+    pub identity_tags: &'a [u8],
+    /// Nanoseconds since the epoch, for lines without a time.
+    pub received_ns: i64,
+    pub dialect: Dialect,
+}
+
+/// Checks lines; keeps its buffers between messages.
+#[derive(Debug, Default)]
+pub struct LineChecker {
+    keys: Keys,
+}
+
+impl LineChecker {
+    /// Checks the lines of one message and appends them to `out`, complete, each ended by a
+    /// newline. Gives how many there were.
+    ///
+    /// # Errors
+    /// The first fault; `out` is then as it was before.
+    pub fn check(&mut self, text: &[u8], stamp: Stamp<'_>, out: &mut Vec<u8>) -> Result<u32, LineFault> {
+        let before = out.len();
+        self.run(text, stamp, out, &mut None).inspect_err(|_| out.truncate(before))
+    }
+
+    /// As `check`, but a bad line is left out and its fault noted, and the rest is kept.
+    ///
+    /// # Errors
+    /// What concerns the message whole: it is not UTF-8, or has too many lines.
+    pub fn check_keeping_rest(
+        &mut self,
+        text: &[u8],
+        stamp: Stamp<'_>,
+        out: &mut Vec<u8>,
+        faults: &mut Vec<LineFault>,
+    ) -> Result<u32, LineFault> {
+        let before = out.len();
+        self.run(text, stamp, out, &mut Some(faults)).inspect_err(|_| out.truncate(before))
+    }
+
+    fn run(
+        &mut self,
+        text: &[u8],
+        stamp: Stamp<'_>,
+        out: &mut Vec<u8>,
+        faults: &mut Option<&mut Vec<LineFault>>,
+    ) -> Result<u32, LineFault> {
+        if let Err(error) = std::str::from_utf8(text) {
+            let line = text[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            let start = memchr::memrchr(b'\n', &text[..error.valid_up_to()]).map_or(0, |newline| newline + 1);
+            return Err(fault(text, start, line as u32 + 1, (FaultKind::NotUtf8, error.valid_up_to())));
+        }
+        let mut clock = itoa::Buffer::new();
+        let received = clock.format(stamp.received_ns).as_bytes();
+        let (mut at, mut number, mut count) = (0, 0, 0);
+        while at < text.len() {
+            number += 1;
+            let start = at + text[at..].iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
+            match text.get(start) {
+                None => break,
+                Some(b'\n') => {
+                    at = start + 1;
+                    continue;
+                }
+                Some(b'#') => {
+                    at = next_line(text, start);
+                    continue;
+                }
+                Some(_) => {}
+            }
+            let before = out.len();
+            match self.line(text, start, stamp, received, out) {
+                Ok(end) => {
+                    at = end;
+                    count += 1;
+                    if count > LINES_A_MESSAGE_MAX {
+                        return Err(fault(text, start, number, (FaultKind::TooManyLines, start)));
+                    }
+                }
+                Err(found) => {
+                    let fault = fault(text, start, number, found);
+                    match faults {
+                        None => return Err(fault),
+                        Some(faults) => {
+                            faults.push(fault);
+                            out.truncate(before);
+                            at = next_line(text, start);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Checks the line that starts at `start`, appends it, and gives where the next one starts.
+    fn line(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        stamp: Stamp<'_>,
+        received: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Found<usize> {
+        self.keys.clear();
+        let measurement_end = names::measurement(text, start)?;
+        let fields_start = self.tags(text, measurement_end, stamp.dialect)?;
+        let (fields_end, line_end) = self.fields(text, fields_start)?;
+        let (time, line_end) = values::timestamp(text, line_end, stamp.dialect)?;
+        if line_end - start > LINE_BYTES_MAX {
+            return Err((FaultKind::LineTooLong, start + LINE_BYTES_MAX));
+        }
+        out.reserve(line_end - start + stamp.identity_tags.len() + received.len() + 2);
+        out.extend_from_slice(&text[start..measurement_end]);
+        out.extend_from_slice(stamp.identity_tags);
+        out.extend_from_slice(&text[measurement_end..fields_end]);
+        out.push(b' ');
+        out.extend_from_slice(time.map_or(received, |time| &text[time]));
+        out.push(b'\n');
+        // Behind the newline that ended this line.
+        Ok(line_end + 1)
+    }
+
+    /// The tags; gives where the first field starts.
+    fn tags(&mut self, text: &[u8], mut at: usize, dialect: Dialect) -> Found<usize> {
+        while text.get(at) == Some(&b',') {
+            let key = names::tag_key(text, at + 1)?;
+            self.keys.add(text, key.clone())?;
+            at = names::tag_value(text, key.end + 1, dialect)?;
+        }
+        let first = at + text[at..].iter().take_while(|&&byte| byte == b' ').count();
+        match text.get(first) {
+            None | Some(b'\n') => Err((FaultKind::NoFields, first)),
+            Some(b'\t') => Err((FaultKind::TabInName, first)),
+            Some(_) => Ok(first),
+        }
+    }
+
+    /// The fields; gives where the last one ends, which is where the timestamp is looked for.
+    fn fields(&mut self, text: &[u8], mut at: usize) -> Found<(usize, usize)> {
+        loop {
+            let key = names::field_key(text, at)?;
+            self.keys.add(text, key.clone())?;
+            at = values::field(text, key.end + 1)?;
+            match text.get(at) {
+                Some(b',') => at += 1,
+                None | Some(b' ' | b'\n' | b'\r') => return Ok((at, at)),
+                Some(b'\0') => return Err((FaultKind::Nul, at)),
+                Some(_) => return Err((FaultKind::AfterValue, at)),
+            }
+        }
+    }
+}
+
+fn next_line(text: &[u8], from: usize) -> usize {
+    memchr::memchr(b'\n', &text[from..]).map_or(text.len(), |newline| from + newline + 1)
+}
+
+/// The bytes of a line that a fault shows.
+const EXCERPT_BYTES: usize = 96;
+
+fn fault(text: &[u8], start: usize, line: u32, (kind, at): (FaultKind, usize)) -> LineFault {
+    let end = next_line(text, start).min(start + EXCERPT_BYTES).max(start);
+    let excerpt = String::from_utf8_lossy(&text[start..end]).trim_end_matches('\n').to_owned();
+    LineFault { kind, line, byte: (at.saturating_sub(start) + 1) as u32, excerpt }
+}
+
+/// Whether a name of so many bytes may stand in a line.
+fn name_length(start: usize, end: usize) -> Found<()> {
+    if end - start > NAME_BYTES_MAX { Err((FaultKind::NameTooLong, start)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The keys of one line: no two may be the same name, as tag or as field, and three names are not
+//! the guest's to use.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::{FaultKind, Found};
+
+/// Up to so many keys are compared pairwise, which is quicker than any table; with more, a guest
+/// could make the check quadratic.
+const PAIRWISE_MAX: usize = 24;
+
+#[derive(Clone, Debug)]
+struct Key {
+    /// Of the unescaped name; equal names have equal signatures.
+    signature: u64,
+    /// Where the unescaped name stands: in the text, or in `unescaped`.
+    place: Range<usize>,
+    was_escaped: bool,
+}
+
+/// The keys that a line has so far.
+#[derive(Debug, Default)]
+pub struct Keys {
+    keys: Vec<Key>,
+    /// Names that had escapes, with the escapes undone.
+    unescaped: Vec<u8>,
+    /// By signature, the first key of that signature; used beyond `PAIRWISE_MAX`.
+    table: HashMap<u64, usize, foldhash::fast::RandomState>,
+}
+
+fn signature(name: &[u8]) -> u64 {
+    let word = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    };
+    let head = &name[..name.len().min(8)];
+    let tail = &name[name.len().saturating_sub(8)..];
+    word(head) ^ word(tail).rotate_left(29) ^ (name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Keys {
+    pub fn clear(&mut self) {
+        self.keys.clear();
+        self.unescaped.clear();
+        self.table.clear();
+    }
+
+    /// Adds the key that stands at `place`.
+    pub fn add(&mut self, text: &[u8], place: Range<usize>) -> Found<()> {
+        let at = place.start;
+        let was_escaped = memchr::memchr(b'\\', &text[place.clone()]).is_some();
+        let place = if was_escaped { self.unescape(&text[place]) } else { place };
+        let name = if was_escaped { &self.unescaped[place.clone()] } else { &text[place.clone()] };
+        match name {
+            b"device_id" | b"site_id" => return Err((FaultKind::Identity, at)),
+            b"time" => return Err((FaultKind::TimeKey, at)),
+            _ => {}
+        }
+        let key = Key { signature: signature(name), place, was_escaped };
+        if self.holds(text, &key) {
+            return Err((FaultKind::DuplicateKey, at));
+        }
+        if self.keys.len() >= PAIRWISE_MAX {
+            if self.table.is_empty() {
+                self.table.extend(self.keys.iter().enumerate().map(|(index, key)| (key.signature, index)));
+            }
+            self.table.insert(key.signature, self.keys.len());
+        }
+        self.keys.push(key);
+        Ok(())
+    }
+
+    fn holds(&self, text: &[u8], key: &Key) -> bool {
+        let same = |other: &Key| {
+            other.signature == key.signature && self.name(text, other) == self.name(text, key)
+        };
+        if self.keys.len() > PAIRWISE_MAX && !self.table.contains_key(&key.signature) {
+            return false;
+        }
+        self.keys.iter().any(same)
+    }
+
+    fn name<'a>(&'a self, text: &'a [u8], key: &Key) -> &'a [u8] {
+        if key.was_escaped { &self.unescaped[key.place.clone()] } else { &text[key.place.clone()] }
+    }
+
+    fn unescape(&mut self, name: &[u8]) -> Range<usize> {
+        let start = self.unescaped.len();
+        let mut bytes = name.iter().copied().peekable();
+        while let Some(byte) = bytes.next() {
+            match (byte, bytes.peek()) {
+                (b'\\', Some(b'\\' | b',' | b'=' | b' ')) => self.unescaped.extend(bytes.next()),
+                _ => self.unescaped.push(byte),
+            }
+        }
+        start..self.unescaped.len()
+    }
+}
