@@ -1,1 +1,5 @@
-fn main() {}
+//! The integration tests: the parts, and the built program, against real servers.
+
+mod rig;
+
+mod writer;
