@@ -20,9 +20,17 @@ impl Process {
     /// # Panics
     /// When the program is not installed.
     pub fn start(program: &str, package: &str, args: &[&str]) -> Self {
-        let child =
-            Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        Self(child.unwrap_or_else(|error| panic!("{program} (Debian package {package}) does not start: {error}")))
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(
+            child.unwrap_or_else(|error| {
+                panic!("{program} (Debian package {package}) does not start: {error}")
+            }),
+        )
     }
 }
 
@@ -53,6 +61,7 @@ pub fn client() -> reqwest::Client {
 
 /// Joins a query string, escaping the values.
 pub fn query(pairs: &[(&str, &str)]) -> String {
-    let escape = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let escape =
+        |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     pairs.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect::<Vec<_>>().join("&")
 }

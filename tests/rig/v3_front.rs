@@ -23,7 +23,11 @@ use super::{client, query};
 /// One request fails so.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    Status { status: u16, retry_after: Option<&'static str>, body: &'static str },
+    Status {
+        status: u16,
+        retry_after: Option<&'static str>,
+        body: &'static str,
+    },
     Redirect(String),
     /// The connection ends before anything is stored or answered.
     Drop,
@@ -101,9 +105,11 @@ impl V3Front {
                 while let Ok((stream, _)) = listener.accept().await {
                     let state = state.clone();
                     tokio::spawn(async move {
-                        let service = hyper::service::service_fn(move |request| serve(state.clone(), request));
+                        let service =
+                            hyper::service::service_fn(move |request| serve(state.clone(), request));
                         let io = hyper_util::rt::TokioIo::new(stream);
-                        let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+                        let _ =
+                            hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
                     });
                 }
             }
@@ -145,11 +151,14 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         match &mut *self {
-            Answer::Whole(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
-            }
+            Answer::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {}))),
             Answer::Broken(sent) if !*sent => {
                 *sent = true;
                 Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"{\"error\":\"par")))))
@@ -208,7 +217,9 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Reply {
     let mut body = raw.clone();
     if gzip {
         let mut plain = Vec::new();
-        let read = flate2::read::MultiGzDecoder::new(&raw[..]).take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut plain);
+        let read = flate2::read::MultiGzDecoder::new(&raw[..])
+            .take(BODY_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut plain);
         if let Err(error) = read {
             return reply(400, format!("error decoding gzip stream: {error}"));
         }
@@ -232,7 +243,9 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Reply {
             return Ok(answer);
         }
         Some(Fault::Drop) => return Err(std::io::Error::other("dropped")),
-        Some(Fault::BreakAnswer) => return Ok(Response::builder().status(400).body(Answer::Broken(false)).unwrap()),
+        Some(Fault::BreakAnswer) => {
+            return Ok(Response::builder().status(400).body(Answer::Broken(false)).unwrap());
+        }
         Some(Fault::Hang) => std::future::pending().await,
         _ => {}
     }
@@ -261,7 +274,10 @@ impl State {
             Some(("Basic", given)) => {
                 use base64::Engine as _;
                 let decoded = base64::engine::general_purpose::STANDARD.decode(given).unwrap_or_default();
-                String::from_utf8_lossy(&decoded).split_once(':').map(|(_, token)| token.to_owned()).unwrap_or_default()
+                String::from_utf8_lossy(&decoded)
+                    .split_once(':')
+                    .map(|(_, token)| token.to_owned())
+                    .unwrap_or_default()
             }
             _ => return Some(reply_json(400, json!({"error": "Authorization header was malformed"}))),
         };
@@ -297,7 +313,9 @@ impl State {
     async fn ask(&self, database: &str, statement: &str) -> serde_json::Value {
         let url = format!("{}/query?{}", self.influxdb, query(&[("db", database), ("q", statement)]));
         match self.client.post(url).send().await {
-            Ok(answer) => serde_json::from_slice(&answer.bytes().await.unwrap_or_default()).unwrap_or_default(),
+            Ok(answer) => {
+                serde_json::from_slice(&answer.bytes().await.unwrap_or_default()).unwrap_or_default()
+            }
             Err(_) => serde_json::Value::Null,
         }
     }
@@ -330,7 +348,12 @@ impl State {
                     Err(words) => {
                         // As version 3 picks it: by plain newlines, cut to 20 bytes.
                         let mut original = originals.get(place).copied().unwrap_or_default().to_owned();
-                        original.truncate((0..=20.min(original.len())).rev().find(|&n| original.is_char_boundary(n)).unwrap_or(0));
+                        original.truncate(
+                            (0..=20.min(original.len()))
+                                .rev()
+                                .find(|&n| original.is_char_boundary(n))
+                                .unwrap_or(0),
+                        );
                         errors.push(json!({"error_message": words, "line_number": place + 1, "original_line": original}));
                     }
                 }
@@ -361,7 +384,9 @@ impl State {
             return reply(204, "");
         }
         let limit = |error: &serde_json::Value| {
-            error["error_message"].as_str().is_some_and(|words| words.starts_with("Update to schema would exceed"))
+            error["error_message"]
+                .as_str()
+                .is_some_and(|words| words.starts_with("Update to schema would exceed"))
         };
         let status = if errors.iter().any(limit) { 422 } else { 400 };
         reply_json(status, json!({"error": "partial write of line protocol occurred", "data": errors}))
@@ -406,7 +431,9 @@ fn take(
             FieldValue::U64(value) => ("uint", format!("{}i", i64::try_from(*value).unwrap_or(i64::MAX))),
             FieldValue::F64(value) => ("float", format!("{value:?}")),
             FieldValue::Boolean(value) => ("boolean", value.to_string()),
-            FieldValue::String(value) if value.len() > 64 << 10 => return Err("String is greater than 64KB".into()),
+            FieldValue::String(value) if value.len() > 64 << 10 => {
+                return Err("String is greater than 64KB".into());
+            }
             FieldValue::String(value) => ("string", format!("\"{}\"", escape(value.as_ref(), "\"\\"))),
         };
         columns.push((key.to_string(), kind));
@@ -420,10 +447,14 @@ fn take(
         match table.get(&column) {
             Some(&known) if known == kind || (known == "integer" && kind == "uint") => {}
             Some(known) => {
-                return Err(format!("invalid column type for column '{column}', expected {known}, got {kind}"));
+                return Err(format!(
+                    "invalid column type for column '{column}', expected {known}, got {kind}"
+                ));
             }
             None if table.len() >= COLUMNS_MAX => {
-                return Err(format!("Update to schema would exceed number of columns per table limit of {COLUMNS_MAX}"));
+                return Err(format!(
+                    "Update to schema would exceed number of columns per table limit of {COLUMNS_MAX}"
+                ));
             }
             None => {
                 table.insert(column, kind);

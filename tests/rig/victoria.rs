@@ -37,7 +37,9 @@ impl Victoria {
         let query = query(&[("match[]", selector)]);
         let answer = client().get(format!("{}/api/v1/export?{query}", self.url())).send().await.unwrap();
         let text = answer.text().await.unwrap();
-        let samples = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["values"].as_array().unwrap().len();
+        let samples = |line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["values"].as_array().unwrap().len()
+        };
         text.lines().map(samples).sum()
     }
 }
