@@ -24,7 +24,7 @@ use crate::rig::victoria::Victoria;
 struct Gateway {
     writer: WriterHandle,
     quarantine: Quarantine,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     connection: Arc<Connection>,
     activity: Arc<Activity>,
     books: Arc<Books>,
@@ -86,7 +86,7 @@ impl Gateway {
         };
         let writer = Writer::start(settings, parts).unwrap();
         let connection = Connection::new(window);
-        Self { writer, quarantine, dir, connection, activity, books, next: Mutex::new(0) }
+        Self { writer, quarantine, _dir: dir, connection, activity, books, next: Mutex::new(0) }
     }
 
     fn account(&self, tenant: &str) -> Arc<Account> {
@@ -344,8 +344,9 @@ async fn only_the_lines_that_version_3_refuses_are_quarantined() {
     assert_eq!((books.messages.lines, books.messages.quarantined), (21, 1));
     let entries: Vec<_> = gateway.quarantine.entries(Filter::default()).map(Result::unwrap).collect();
     assert_eq!(entries.len(), 2);
-    assert_eq!(entries[0].line.as_ref().unwrap(), &messages[3][1]);
-    assert!(entries[0].answer.as_ref().unwrap().contains("invalid column type"), "{entries:?}");
+    let of_line = |line: &str| entries.iter().find(|entry| entry.line.as_deref() == Some(line)).unwrap();
+    assert!(of_line(&messages[3][1]).answer.as_ref().unwrap().contains("invalid column type"), "{entries:?}");
+    assert_eq!(of_line(&messages[20][0]).database.as_deref(), Some("telemetry_acme"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -369,6 +370,51 @@ async fn only_the_lines_that_version_1_refuses_are_quarantined() {
     assert_eq!(refused.len(), 3, "{refused:?}");
     assert!(refused.contains(&messages[10][0]) && refused.contains(&messages[50][0]));
     assert_eq!(influxdb.count("telemetry_acme", "n", "f").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_is_asked_about_by_one_request_at_a_time() {
+    let influxdb = Influxdb::start().await;
+    let front = V3Front::start(&influxdb.url(), None).await;
+    let tenants = ["a", "b", "c", "d"];
+    for tenant in tenants {
+        front.fail_database(&format!("telemetry_{tenant}"), Some(status(401)));
+    }
+    let gateway = Gateway::start(v3(&front.url()));
+    for tenant in tenants {
+        gateway.send(tenant, 0, 10);
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let asked = front.seen().len();
+    assert!((2..=8).contains(&asked), "four at first, then at most one each 500 ms: {asked}");
+    for tenant in tenants {
+        assert_eq!(gateway.account(tenant).snapshot().lines.pending, 10);
+        front.fail_database(&format!("telemetry_{tenant}"), None);
+    }
+    for tenant in tenants {
+        gateway.settled(tenant).await;
+        assert!(front.seen().iter().any(|seen| seen.database == format!("telemetry_{tenant}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_meet_a_ceiling_of_the_server_wait_while_others_go_on() {
+    let influxdb = Influxdb::start().await;
+    let front = V3Front::start(&influxdb.url(), None).await;
+    let gateway = Gateway::start(v3(&front.url()));
+    let columns: Vec<String> = (0..500).map(|n| format!("f{n}=1")).collect();
+    gateway.send_lines(
+        "acme",
+        &[vec![format!("wide {} {T0}", columns.join(","))], vec![format!("wide g=1 {T0}")]],
+    );
+    gateway.send("acme", 0, 10);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let books = gateway.account("acme").snapshot();
+    assert_eq!((books.lines.written, books.lines.pending, books.lines.refused), (11, 1, 0));
+    gateway.send("acme", 10, 10);
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    let books = gateway.account("acme").snapshot();
+    assert_eq!((books.lines.written, books.lines.pending, books.messages.in_flight), (21, 1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

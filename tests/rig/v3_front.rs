@@ -484,6 +484,6 @@ fn take(
 }
 
 fn escape(text: &str, special: &str) -> String {
-    let escape = |c| if special.contains(c) { format!("\\{c}") } else { c.to_string() };
+    let escape = |c: char| if special.contains(c) { format!("\\{c}") } else { c.to_string() };
     text.chars().map(escape).collect()
 }

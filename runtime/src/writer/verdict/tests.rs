@@ -129,6 +129,21 @@ fn every_answer_has_its_verdict() {
         (V1, 500, r#"{"error":"retention policy not found: nope"}"#, "Database NotFound"),
         (V1, 500, r#"{"error":"timeout"}"#, "retry"),
         (V1, 503, "request throttled, queue full", "retry"),
+        // What a tenant's own line says can neither stop others nor pass for the server's words.
+        (
+            V1,
+            400,
+            r#"{"error":"partial write: unable to parse 'm,a=gzip f=database is required': x dropped=0"}"#,
+            "bisect explained",
+        ),
+        (
+            V2,
+            400,
+            r#"{"message":"unable to parse 'm,a=gzip f=database is required': x"}"#,
+            "bisect explained",
+        ),
+        (V1, 400, "cannot parse \"database is required\"", "bisect"),
+        (V3, 400, "cannot parse \"serde error\"", "bisect"),
         // VictoriaMetrics
         (V1, 400, "remoteAddr: \"127.0.0.1:1\"; requestURI: /write; unsupported path requested", "bisect"),
     ] {
