@@ -9,11 +9,13 @@ use parking_lot::Mutex;
 
 use tidegate::domain::activity::Activity;
 use tidegate::domain::books::{Account, Books};
+use tidegate::domain::ids::TenantId;
 use tidegate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
 use tidegate::domain::slot::{Connection, Window};
 use tidegate::quarantine::{Filter, Quarantine, QuarantineSettings};
 use tidegate::writer::{
-    Gzip, HttpSettings, Kind, OutputSettings, Waits, Writer, WriterHandle, WriterParts, WriterSettings,
+    Gzip, HttpSettings, Kind, OutputSettings, Waits, WriteObserver, Writer, WriterHandle, WriterParts,
+    WriterSettings,
 };
 
 use crate::rig::influxdb::Influxdb;
@@ -65,6 +67,15 @@ impl Gateway {
     }
 
     fn with(output: OutputSettings, batch_lines: u32, flush_interval: Duration) -> Self {
+        Self::observed(output, batch_lines, flush_interval, Arc::new(()))
+    }
+
+    fn observed(
+        output: OutputSettings,
+        batch_lines: u32,
+        flush_interval: Duration,
+        observer: Arc<dyn WriteObserver>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let books = Arc::new(Books::default());
         let settings = QuarantineSettings::new(1 << 20, 7);
@@ -82,7 +93,7 @@ impl Gateway {
             window: window.clone(),
             activity: activity.clone(),
             refused_lines,
-            observer: Arc::new(()),
+            observer,
         };
         let writer = Writer::start(settings, parts).unwrap();
         let connection = Connection::new(window);
@@ -253,7 +264,7 @@ async fn no_failure_of_a_server_or_a_network_loses_a_line() {
         status(200),
         status(403),
         status(401),
-        Fault::Redirect(front.url()),
+        Fault::Redirect(format!("{}/elsewhere", front.url())),
         Fault::Status { status: 404, retry_after: None, body: "404 page not found" },
     ];
     let mut from = 0;
@@ -473,6 +484,29 @@ async fn a_stop_writes_what_waits_and_tells_what_it_could_not() {
     assert!(began.elapsed() < Duration::from_secs(2));
     assert_eq!(influxdb.count("telemetry_acme", "m", "v").await, 700);
     assert_eq!(gateway.account("sick").snapshot().messages.in_flight, 5);
+}
+
+struct PanicsOnce(std::sync::atomic::AtomicBool);
+
+impl WriteObserver for PanicsOnce {
+    fn write(&self, _: &TenantId, outcome: &'static str, _: u64, _: Duration) {
+        if outcome == "retried" && !self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            panic!("a fault of ours");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_the_middle_of_a_write_loses_no_line() {
+    let influxdb = Influxdb::start().await;
+    let front = V3Front::start(&influxdb.url(), None).await;
+    front.fail_next([status(503)]);
+    let observer = Arc::new(PanicsOnce(false.into()));
+    let gateway = Gateway::observed(v3(&front.url()), 500, Duration::from_secs(1), observer.clone());
+    gateway.send("acme", 0, 1500);
+    gateway.settled("acme").await;
+    assert!(observer.0.load(std::sync::atomic::Ordering::Relaxed));
+    assert_eq!(influxdb.count("telemetry_acme", "m", "v").await, 1500);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,6 +180,10 @@ fn reply_json(status: u16, body: serde_json::Value) -> Reply {
 }
 
 async fn serve(state: Arc<State>, request: Request<Incoming>) -> Reply {
+    // Where a redirect leads: takes anything, stores nothing.
+    if request.uri().path() == "/elsewhere" {
+        return reply(204, "");
+    }
     if request.uri().path() != "/api/v3/write_lp" {
         return reply(404, "Not found");
     }
