@@ -6,4 +6,5 @@ mod rig;
 mod pulse_cases;
 mod verbs;
 mod end_to_end;
+mod writer;
 mod structure;

@@ -1,4 +1,68 @@
-//! What tests start, and how they look at it: everything on free loopback ports, in folders of its
-//! own, ended by pid.
+//! Real servers for tests: each on free ports of the loopback, in a folder of its own, ended by
+//! its process id.
 
 pub mod gateway;
+pub mod influxdb;
+pub mod v3_front;
+pub mod victoria;
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+/// A port that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server's process; killed and reaped when dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// # Panics
+    /// When the program is not installed.
+    pub fn start(program: &str, package: &str, args: &[&str]) -> Self {
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self(
+            child.unwrap_or_else(|error| {
+                panic!("{program} (Debian package {package}) does not start: {error}")
+            }),
+        )
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until a GET of `url` is answered.
+pub async fn answers(url: &str) {
+    let client = client();
+    for _ in 0..600 {
+        if client.get(url).send().await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("{url} does not answer");
+}
+
+/// A client for questions to test servers.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// Joins a query string, escaping the values.
+pub fn query(pairs: &[(&str, &str)]) -> String {
+    let escape =
+        |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    pairs.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect::<Vec<_>>().join("&")
+}

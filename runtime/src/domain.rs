@@ -6,6 +6,7 @@ pub mod message;
 pub mod refusal;
 pub mod slot;
 pub mod topic;
+pub mod rate;
 pub mod acks;
 pub mod line;
 pub mod books;

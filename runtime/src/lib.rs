@@ -2,6 +2,7 @@
 
 pub mod domain;
 pub mod config;
+pub mod admission;
 pub mod writer;
 pub mod quarantine;
 pub mod telemetry;

@@ -1,1 +1,259 @@
+//! What was refused, kept for the person who owns the device: durable, bounded, readable.
+//!
+//! - A message is settled as quarantined only when its entry is synced.
+//! - It is a ring: what leaves it because of its bounds is counted as expired, a tenant.
+//! - What was refused before anybody was authenticated has a ring of its own, one tenth of the
+//!   bytes, 1 KiB of payload each and ten entries a second and reason: a stranger cannot push out
+//!   what a tenant's own devices left here. What is not kept is counted all the same.
+//! - On disk: `{seq:016}.jsonl`, and `a-{seq:016}.jsonl` for strangers; one JSON object a line.
+//!   Credentials in a payload are kept, because a replay needs them, and masked where shown.
 
+mod entry;
+mod secrets;
+mod ring;
+mod writer;
+mod read;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::domain::books::{Books, Outcome};
+use crate::domain::limits;
+use crate::domain::message::Refused;
+use crate::domain::reason::{Reason, Stage};
+use crate::domain::refusal::RefusedLines;
+
+pub use entry::Entry;
+pub use read::{Entries, Filter};
+pub use ring::Count;
+pub use secrets::mask_secrets;
+
+use ring::Ring;
+
+/// The bounds of the ring.
+#[derive(Clone, Copy, Debug)]
+pub struct QuarantineSettings {
+    pub bytes_max: u64,
+    pub days_max: u32,
+    /// The first wait after a write failed; it doubles up to 30 times.
+    pub retry: Duration,
+}
+
+impl QuarantineSettings {
+    pub fn new(bytes_max: u64, days_max: u32) -> Self {
+        Self { bytes_max, days_max, retry: Duration::from_secs(1) }
+    }
+}
+
+/// Quarantine cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("quarantine: cannot {doing} {}: {error}", path.display())]
+pub struct QuarantineError {
+    pub doing: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub error: std::io::Error,
+}
+
+impl QuarantineError {
+    fn of(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| Self { doing, path, error }
+    }
+}
+
+/// What waits for the writer's thread.
+enum Job {
+    Message(Refused),
+    Lines(RefusedLines),
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Vec<Job>,
+    /// The thread has jobs in hand.
+    busy: bool,
+    closed: bool,
+}
+
+struct Shared {
+    dir: PathBuf,
+    queue: Mutex<Queue>,
+    more: Condvar,
+    usable: AtomicBool,
+    sampler: Mutex<Sampler>,
+    /// Refusals since the start, kept or not, in the order of `Reason::ALL`.
+    refused: Vec<AtomicU64>,
+    ring: Mutex<Ring>,
+}
+
+/// The store of refusals. Clones are the same store.
+#[derive(Clone)]
+pub struct Quarantine {
+    shared: Arc<Shared>,
+    /// Ends the thread when the last handle goes.
+    _thread: Arc<Closer>,
+}
+
+impl Quarantine {
+    /// Opens the store in `dir`, made if it is not there, and starts its thread. What lies there
+    /// is counted into `books`.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or read.
+    pub fn open(dir: &Path, settings: QuarantineSettings, books: &Books) -> Result<Self, QuarantineError> {
+        let ring = Ring::open(dir, settings, books)?;
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            queue: Mutex::default(),
+            more: Condvar::new(),
+            usable: AtomicBool::new(true),
+            sampler: Mutex::default(),
+            refused: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            ring: Mutex::new(ring),
+        });
+        let thread = std::thread::Builder::new()
+            .name("quarantine".into())
+            .spawn({
+                let shared = shared.clone();
+                move || writer::run(&shared, settings.retry)
+            })
+            .map_err(QuarantineError::of("start the thread of", dir))?;
+        let closer = Closer { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
+        Ok(Self { shared, _thread: Arc::new(closer) })
+    }
+
+    /// Takes a refused message; its slot is settled when its entry is durable. Does no I/O.
+    ///
+    /// The queue needs no ceiling of its own: every message in it holds a slot of the window.
+    pub fn store(&self, refused: Refused) {
+        self.store_many(vec![refused]);
+    }
+
+    /// Takes refused messages, as `store`.
+    pub fn store_many(&self, refused: Vec<Refused>) {
+        let mut kept = Vec::with_capacity(refused.len());
+        for refused in refused {
+            self.count(refused.reason, 1);
+            if refused.reason.stage() == Stage::Admission
+                && !self.shared.sampler.lock().keeps(refused.reason, Instant::now())
+            {
+                refused.slot.settle(Outcome::Quarantined, &refused.account);
+            } else {
+                kept.push(Job::Message(refused));
+            }
+        }
+        self.push(kept);
+    }
+
+    /// Takes the lines of one message that the database refused; `on_durable` is called when their
+    /// entries are durable.
+    pub fn store_lines(&self, refused: RefusedLines) {
+        self.count(Reason::DatabaseRefused, refused.lines.len() as u64);
+        self.push(vec![Job::Lines(refused)]);
+    }
+
+    fn count(&self, reason: Reason, entries: u64) {
+        let place = Reason::ALL.iter().position(|&other| other == reason).expect("ALL names every reason");
+        self.shared.refused[place].fetch_add(entries, Ordering::Relaxed);
+    }
+
+    fn push(&self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.shared.queue.lock().jobs.extend(jobs);
+        self.shared.more.notify_one();
+    }
+
+    /// Whether the last write was good. While not, nothing is settled and writes are tried again.
+    pub fn is_usable(&self) -> bool {
+        self.shared.usable.load(Ordering::Acquire)
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.shared.ring.lock().bytes()
+    }
+
+    /// Entries on disk by reason and tenant.
+    pub fn counts(&self) -> Vec<Count> {
+        self.shared.ring.lock().counts()
+    }
+
+    /// Refusals since the start by reason, those that the sampling left out included.
+    pub fn refused_since_start(&self) -> Vec<(Reason, u64)> {
+        let all = Reason::ALL.iter().zip(&self.shared.refused);
+        all.map(|(&reason, count)| (reason, count.load(Ordering::Relaxed)))
+            .filter(|&(_, count)| count > 0)
+            .collect()
+    }
+
+    /// The entries on disk, oldest first in each ring, strangers' last.
+    pub fn entries(&self, filter: Filter) -> Entries {
+        Self::read(&self.shared.dir, filter)
+    }
+
+    /// The entries in a folder, whether or not a store is open in it.
+    pub fn read(dir: &Path, filter: Filter) -> Entries {
+        Entries::new(dir, filter)
+    }
+
+    /// Waits until all that was stored is written, or `deadline`; blocks the thread. True when all is written.
+    pub fn flush(&self, deadline: Instant) -> bool {
+        loop {
+            {
+                let queue = self.shared.queue.lock();
+                if queue.jobs.is_empty() && !queue.busy {
+                    return true;
+                }
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// Keeps the first entries of each second and reason.
+#[derive(Default)]
+struct Sampler {
+    began: Option<Instant>,
+    kept: std::collections::HashMap<Reason, u32>,
+}
+
+impl Sampler {
+    fn keeps(&mut self, reason: Reason, now: Instant) -> bool {
+        if self.began.is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1)) {
+            self.began = Some(now);
+            self.kept.clear();
+        }
+        let kept = self.kept.entry(reason).or_default();
+        *kept += 1;
+        *kept <= limits::STRANGER_ENTRIES_PER_S
+    }
+}
+
+struct Closer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.more.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic there was logged when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

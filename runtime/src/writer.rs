@@ -236,7 +236,8 @@ impl WriterHandle {
     }
 
     /// Writes all that waits, at once, until `deadline`. What is left then stays unsettled: it was
-    /// never acknowledged and comes again. The writer takes no request under way after that.
+    /// never acknowledged and comes again. No request begins after that; one that is under way may
+    /// still be answered.
     pub async fn drain(&self, deadline: Instant) -> Left {
         let shared = &self.shared;
         shared.draining.store(true, Ordering::Release);
@@ -291,7 +292,7 @@ async fn press_when_quiet(shared: Arc<Shared>) {
     while !shared.stopped.load(Ordering::Acquire) {
         shared.lines_wait.notified().await;
         let mut received = shared.activity.received();
-        while !shared.waiting.lock().is_empty() {
+        while !shared.waiting.lock().is_empty() && !shared.stopped.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(limits::QUIET_MS)).await;
             let now_received = shared.activity.received();
             if now_received == received && shared.activity.undecoded() == 0 {

@@ -95,3 +95,13 @@ pub const NAME_BYTES_MAX: usize = 65_536;
 
 /// Bytes of a string value: what InfluxDB 3 takes.
 pub const STRING_BYTES_MAX: usize = 65_536;
+
+/// Rate buckets of devices: about 100 bytes each. Strangers can name devices that do not exist, so
+/// beyond this the idle ones go, and at worst all of them.
+pub const BUCKETS_MAX: usize = 500_000;
+
+/// How often, in seconds, a full table of buckets is searched for idle ones.
+pub const BUCKET_SWEEP_S: f64 = 1.0;
+
+/// Tenants kept ready. More are served, each made anew a message.
+pub const TENANTS_MAX: usize = 100_000;

@@ -38,7 +38,7 @@ pub struct Received {
 pub struct Tenant {
     pub id: TenantId,
     pub account: Arc<Account>,
-    /// Where its lines go; `Err` holds the name that the output could never take.
+    /// Where its lines go; `Err` says what is wrong with a name that the output could never take.
     pub database: Result<DatabaseName, String>,
 }
 

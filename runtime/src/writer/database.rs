@@ -200,6 +200,7 @@ impl Database {
             Came::NoAnswer { .. } => "failed",
         };
         let flushed = matches!(came, Came::Answer(Verdict::Accepted, _));
+        let answered = matches!(came, Came::Answer(..));
         let durable = flushed || matches!(came, Came::Answer(Verdict::Partial { .. }, _));
         let mut state = self.state.lock();
         let applied = match came {
@@ -215,13 +216,12 @@ impl Database {
         self.note(&mut state, &applied, failures, outcome);
         drop(state);
 
-        if durable && shared.gate.open(now) {
+        if let Some(Trouble::Pause { scope: Scope::Endpoint, wait, .. }) = applied.trouble {
+            shared.gate.close(now, wait, shared.waits.pause_max);
+        } else if answered && shared.gate.open(now, durable) {
             for database in shared.all_databases() {
                 database.retry_now();
             }
-        }
-        if let Some(Trouble::Pause { scope: Scope::Endpoint, wait, .. }) = applied.trouble {
-            shared.gate.close(now, wait, shared.waits.pause_max);
         }
         let stats = &shared.stats;
         let progress = &applied.progress;

@@ -227,10 +227,13 @@ impl Gate {
         }
     }
 
-    /// A request was accepted. True when that opens the gate.
-    pub fn open(&self, now: Instant) -> bool {
+    /// A request was answered as by a healthy endpoint, perhaps accepted. True when that opens
+    /// the gate.
+    pub fn open(&self, now: Instant, accepted: bool) -> bool {
         let mut state = self.state.lock();
-        state.accepted_at = Some(now);
+        if accepted {
+            state.accepted_at = Some(now);
+        }
         state.closed_until.take().is_some()
     }
 }
@@ -284,14 +287,14 @@ mod tests {
         assert_eq!(gate.ask(now, pause), Some(now + pause));
         assert_eq!(gate.ask(now + pause, pause), None);
         assert_eq!(gate.ask(now + pause, pause), Some(now + 2 * pause));
-        assert!(gate.open(now + pause));
+        assert!(gate.open(now + pause, false));
         assert_eq!(gate.ask(now + pause, pause), None);
     }
 
     #[test]
     fn a_gate_stays_open_while_other_databases_are_written() {
         let (gate, now, pause) = (Gate::default(), Instant::now(), Duration::from_secs(30));
-        gate.open(now);
+        gate.open(now, true);
         gate.close(now + Duration::from_secs(1), pause, pause);
         assert_eq!(gate.ask(now + Duration::from_secs(1), pause), None);
     }

@@ -222,3 +222,6 @@ impl Lane {
         segments.chain(self.backlog.oldest()).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

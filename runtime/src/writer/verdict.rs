@@ -136,9 +136,7 @@ pub fn verdict(kind: Kind, answer: &Answer, lines: u32) -> Verdict {
         404 if json(&answer.body).is_some() => pause(Scope::Database, Fault::NotFound),
         200..=399 | 404 | 405 => pause(Scope::Endpoint, Fault::WrongProduct),
         413 => Verdict::Split { words: words() },
-        500 if contains(&answer.body, "retention policy not found") => {
-            pause(Scope::Database, Fault::NotFound)
-        }
+        500 if words().starts_with("retention policy not found") => pause(Scope::Database, Fault::NotFound),
         408 | 425 | 429 | 500..=599 => Verdict::Retry { after: answer.retry_after, words: told(answer) },
         // Nobody documents it for a write: nothing may be dropped for it.
         _ => pause(Scope::Database, Fault::BadRequest),
@@ -166,27 +164,40 @@ fn of_refusal(kind: Kind, body: &[u8], lines: u32) -> Result<Verdict, (Scope, Fa
         }
     }
     let words = shown(body);
-    let says = |text: &str| contains(body, text);
-    if says("would exceed limit of") || says("Update to schema would exceed") {
-        return Err((Scope::Database, Fault::LimitReached));
+    // Only by how the words begin: further on they may quote a tenant's line, which must not be
+    // able to stop others.
+    let begins = |texts: &[&str]| texts.iter().any(|text| words.starts_with(text));
+    match kind {
+        Kind::InfluxDb3 => {
+            if begins(&["Adding a new database would exceed", "Update to schema would exceed"]) {
+                return Err((Scope::Database, Fault::LimitReached));
+            }
+            if begins(&["cannot write to soft-deleted database", "invalid character in database", "db name "])
+            {
+                return Err((Scope::Database, Fault::NotFound));
+            }
+            if begins(&["Authorization header was malformed"]) {
+                return Err((Scope::Endpoint, Fault::Unauthorized));
+            }
+            if begins(&["serde error", "missing query parameter"]) {
+                return Err((Scope::Endpoint, Fault::BadRequest));
+            }
+        }
+        Kind::InfluxDb2 | Kind::InfluxDb1 => {
+            let of_lines =
+                ["partial write", "unable to parse", "failure writing points to database: partial write"];
+            if begins(&of_lines) {
+                return Ok(Verdict::Bisect { explained: true, words });
+            }
+            if begins(&["database is required"]) {
+                return Err((Scope::Endpoint, Fault::BadRequest));
+            }
+        }
     }
-    if says("cannot write to soft-deleted database")
-        || says("invalid character in database or rp name")
-        || says("\"db name ")
-    {
-        return Err((Scope::Database, Fault::NotFound));
-    }
-    if says("Authorization header was malformed") {
-        return Err((Scope::Endpoint, Fault::Unauthorized));
-    }
-    if says("serde error") || says("missing query parameter") || says("database is required") {
-        return Err((Scope::Endpoint, Fault::BadRequest));
-    }
-    if says("gzip") || says("content-encoding") || says("unexpected EOF") {
+    if ["gzip", "content-encoding", "unexpected EOF"].iter().any(|text| words.contains(text)) {
         return Ok(Verdict::SendPlain { words });
     }
-    let explained = kind != Kind::InfluxDb3 && (says("partial write") || says("unable to parse"));
-    Ok(Verdict::Bisect { explained, words })
+    Ok(Verdict::Bisect { explained: false, words })
 }
 
 /// InfluxDB 3's list of refused lines; `None` unless every entry names another line of the request.
@@ -208,10 +219,6 @@ fn of_line_errors(errors: Vec<Value>, lines: u32) -> Option<Verdict> {
 
 fn json(body: &[u8]) -> Option<Value> {
     serde_json::from_slice(body).ok().filter(Value::is_object)
-}
-
-fn contains(body: &[u8], text: &str) -> bool {
-    memchr::memmem::find(body, text.as_bytes()).is_some()
 }
 
 /// The words of an answer: its `error` or `message` where it is JSON, else the text; cut.

@@ -1,0 +1,437 @@
+//! Which messages are let in: size, topic, rate, and who sent them.
+//!
+//! The checks come in the order that users script against, and the first that fails names the
+//! reason. One function judges (`Admission::judge`), for the stream and for `explain` alike.
+
+pub mod envelope;
+pub mod cache;
+pub mod buckets;
+pub mod database;
+pub mod registry;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use dashmap::DashMap;
+use sha2::{Digest, Sha256};
+
+use crate::domain::books::{Account, Books};
+use crate::domain::ids::{DeviceId, TenantId};
+use crate::domain::limits;
+use crate::domain::line::identity_tags;
+use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
+use crate::domain::rate::Rate;
+use crate::domain::reason::Reason;
+use crate::domain::topic::{TopicPlaces, TopicTemplate};
+use buckets::Buckets;
+use cache::{AuthCache, CachedDevice};
+use database::DatabaseTemplate;
+use envelope::{Envelope, Fault, Value};
+use registry::{Registry, Row, TokenHash};
+
+/// Who vouches for a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// `site_id` and `provision_token` in the JSON payload.
+    Envelope,
+    /// Whoever could publish there was allowed to.
+    Broker,
+}
+
+/// What admission is told by the operator.
+#[derive(Clone, Debug)]
+pub struct AdmissionSettings {
+    pub template: TopicTemplate,
+    pub payload_bytes_max: usize,
+    /// None: no limit.
+    pub rate: Option<Rate>,
+    pub credentials: Credentials,
+    /// Message types with credentials of their own.
+    pub credentials_of_type: HashMap<String, Credentials>,
+    pub require_token: bool,
+    pub cache_ttl_s: f64,
+    pub cache_entries_max: usize,
+    pub database: DatabaseTemplate,
+}
+
+/// A message that passed: who sent it.
+#[derive(Debug)]
+pub struct Judged {
+    pub tenant: Arc<Tenant>,
+    pub device: Arc<Device>,
+    pub places: TopicPlaces,
+}
+
+/// A message that did not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: Reason,
+    pub detail: String,
+    /// Where in the topic tenant and device stand, where it is readable.
+    pub places: Option<TopicPlaces>,
+}
+
+/// What is judged of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub topic: &'a str,
+    pub payload: &'a [u8],
+    /// The size on the wire, which may be more than is at hand.
+    pub payload_bytes: usize,
+    pub via: Via,
+}
+
+/// The gate. Shared by all sources.
+#[derive(Debug)]
+pub struct Admission {
+    settings: AdmissionSettings,
+    registry: Registry,
+    books: Arc<Books>,
+    cache: AuthCache,
+    buckets: Buckets,
+    tenants: DashMap<TenantId, Arc<Tenant>, foldhash::fast::RandomState>,
+    hasher: foldhash::fast::FixedState,
+    started: Instant,
+    registry_generation: AtomicU64,
+}
+
+impl Admission {
+    pub fn new(settings: AdmissionSettings, registry: Registry, books: Arc<Books>) -> Self {
+        Self {
+            cache: AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max),
+            buckets: Buckets::default(),
+            tenants: DashMap::default(),
+            hasher: foldhash::fast::FixedState::with_seed(0x7469_6465),
+            started: Instant::now(),
+            registry_generation: AtomicU64::new(registry.generation()),
+            settings,
+            registry,
+            books,
+        }
+    }
+
+    pub fn cache(&self) -> &AuthCache {
+        &self.cache
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What was believed of devices is asked anew when the registry has changed; called about once
+    /// a second.
+    pub fn follow_registry(&self) {
+        let now = self.registry.generation();
+        if self.registry_generation.swap(now, Ordering::AcqRel) != now {
+            self.cache.clear();
+        }
+    }
+
+    /// The session was away for so long: what comes now was sent over all that time, and is no
+    /// burst.
+    pub fn grant_backlog(&self, away_s: f64) {
+        self.buckets.grant_backlog(away_s);
+    }
+
+    fn now_s(&self) -> f64 {
+        self.started.elapsed().as_secs_f64()
+    }
+
+    /// Judges what one read of a source gave, and counts it.
+    pub fn admit(&self, messages: Vec<Received>) -> (Vec<Admitted>, Vec<Refused>) {
+        let now_s = self.now_s();
+        let mut admitted = Vec::with_capacity(messages.len());
+        let mut refused = Vec::new();
+        // Messages of one tenant beside each other are counted together.
+        let mut counting: Option<(Arc<Account>, u64)> = None;
+        for message in messages {
+            let question = Question {
+                topic: &message.topic,
+                payload: &message.payload,
+                payload_bytes: message.payload_bytes,
+                via: message.via,
+            };
+            let judged = self.judge_at(question, None, Some(now_s));
+            let account = match &judged {
+                Ok(judged) => judged.tenant.account.clone(),
+                Err(refusal) => match &refusal.places {
+                    Some(places) => self.books.of_stranger(&message.topic[places.tenant.clone()]),
+                    None => self.books.none().clone(),
+                },
+            };
+            match &mut counting {
+                Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
+                _ => {
+                    if let Some((counted, count)) = counting.replace((account.clone(), 1)) {
+                        counted.receive(count);
+                    }
+                }
+            }
+            match judged {
+                Ok(judged) => admitted.push(Admitted {
+                    message_type: judged.places.message_type,
+                    topic: message.topic,
+                    payload: message.payload,
+                    received_ns: message.received_ns,
+                    tenant: judged.tenant,
+                    device: judged.device,
+                    slot: message.slot,
+                }),
+                Err(refusal) => refused.push(refuse(message, refusal, account)),
+            }
+        }
+        if let Some((counted, count)) = counting {
+            counted.receive(count);
+        }
+        (admitted, refused)
+    }
+
+    /// What would become of a message. No rate limit, nothing is counted. `row` stands in for the
+    /// registry's answer.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn judge(&self, question: Question<'_>, row: Option<Option<Row>>) -> Result<Judged, Refusal> {
+        self.judge_at(question, row, None)
+    }
+
+    fn judge_at(
+        &self,
+        question: Question<'_>,
+        row: Option<Option<Row>>,
+        limited_at_s: Option<f64>,
+    ) -> Result<Judged, Refusal> {
+        let refuse = |reason, detail, places| Err(Refusal { reason, detail, places });
+        let places = self.settings.template.matches(question.topic);
+        if question.payload_bytes > self.settings.payload_bytes_max {
+            let (bytes, most) = (question.payload_bytes, self.settings.payload_bytes_max);
+            let detail = format!("the payload has {bytes} bytes; at most {most} are taken");
+            return refuse(Reason::PayloadTooLarge, detail, places);
+        }
+        let Some(places) = places else {
+            let detail = format!("the topic is not of the form {}", self.settings.template.as_str());
+            return refuse(Reason::BadTopicFormat, detail, None);
+        };
+        let tenant = &question.topic[places.tenant.clone()];
+        let device = &question.topic[places.device.clone()];
+        let key = self.device_key(tenant, device);
+        let limit = limited_at_s.zip(self.settings.rate);
+        if let Some((now_s, rate)) = limit
+            && !self.buckets.take(key, rate, now_s)
+        {
+            return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
+        }
+        match self.authenticate(&question, &places, tenant, device, key, row) {
+            Ok((tenant, device)) => Ok(Judged { tenant, device, places }),
+            Err((reason, detail)) => {
+                // Only what passes takes from the device's bucket; what is refused takes from a
+                // second one, so that nobody can silence a device under its name.
+                if let Some((now_s, rate)) = limit
+                    && !self.buckets.refuse(key, rate, now_s)
+                {
+                    return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
+                }
+                refuse(reason, detail, Some(places))
+            }
+        }
+    }
+
+    fn device_key(&self, tenant: &str, device: &str) -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(tenant.as_bytes());
+        hasher.write_u8(0xff);
+        hasher.write(device.as_bytes());
+        hasher.finish()
+    }
+
+    fn credentials_of(&self, message_type: &str, via: Via) -> Credentials {
+        // A device that connects straight to us has shown no broker anything.
+        if via == Via::Listener {
+            return Credentials::Envelope;
+        }
+        self.settings.credentials_of_type.get(message_type).copied().unwrap_or(self.settings.credentials)
+    }
+
+    fn authenticate(
+        &self,
+        question: &Question<'_>,
+        places: &TopicPlaces,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        row: Option<Option<Row>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
+        let message_type = &question.topic[places.message_type.clone()];
+        let envelope = match self.credentials_of(message_type, question.via) {
+            Credentials::Broker => None,
+            Credentials::Envelope => {
+                let envelope = Envelope::read(question.payload).map_err(|fault| match fault {
+                    // A tenant that no database can be named after has that to mend first: what
+                    // stands in tenant_id can never matter.
+                    Fault::Type("tenant_id", _) if self.settings.database.name_of(tenant).is_err() => {
+                        (Reason::BadDatabaseName, self.settings.database.fault_of(tenant))
+                    }
+                    fault => (Reason::BadPayload, fault.to_string()),
+                })?;
+                if let Value::Text(named) = &envelope.tenant_id
+                    && named != tenant
+                {
+                    let detail = format!("tenant_id is {named:?}, and the topic names {tenant:?}");
+                    return Err((Reason::TenantMismatch, detail));
+                }
+                if let Value::Missing = envelope.site_id {
+                    let detail = "site_id is missing: expected the site that the device is registered for";
+                    return Err((Reason::MissingSiteId, detail.into()));
+                }
+                Some(envelope)
+            }
+        };
+        if let Registry::Open(tenants) = &self.registry
+            && row.is_none()
+        {
+            return self.open_device(tenants, tenant, device, envelope.as_ref());
+        }
+        let now_s = self.now_s();
+        if row.is_none()
+            && let Some(known) = self.cache.get(key, tenant, device, now_s)
+        {
+            let known = &*known;
+            check_device(known, envelope.as_ref(), self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        let cached = row.is_none();
+        let found = row.unwrap_or_else(|| self.registry.lookup(tenant, device));
+        let Some(found) = found else {
+            let detail = format!("there is no device {device:?} of tenant {tenant:?} in the registry");
+            return Err((Reason::UnregisteredDevice, detail));
+        };
+        let known = self.know(tenant, device, key, found, cached);
+        let verdict = check_device(&known, envelope.as_ref(), self.settings.require_token);
+        let identity = (known.tenant.clone(), known.device.clone());
+        if cached {
+            self.cache.insert(key, known, now_s);
+        }
+        verdict.map(|()| identity)
+    }
+
+    /// Makes of a registry row what is kept of a device.
+    fn know(&self, tenant: &str, device: &str, key: u64, row: Row, counted: bool) -> CachedDevice {
+        CachedDevice {
+            tenant: self.tenant(tenant, counted),
+            device: Arc::new(make_device(device, &row.site_id, key)),
+            active: row.status == "ACTIVE",
+            status: row.status,
+            site: row.site_id,
+            token: row.token,
+        }
+    }
+
+    fn open_device(
+        &self,
+        tenants: &[String],
+        tenant: &str,
+        device: &str,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
+        if !tenants.iter().any(|open| open == tenant) {
+            let detail = format!("the tenant {tenant:?} is not among registry.open_tenants");
+            return Err((Reason::UnregisteredDevice, detail));
+        }
+        let site = match envelope.map(|envelope| &envelope.site_id) {
+            Some(Value::Text(site)) => site.as_ref(),
+            _ => "",
+        };
+        let key = self.device_key(tenant, device);
+        Ok((self.tenant(tenant, true), Arc::new(make_device(device, site, key))))
+    }
+
+    /// The tenant of an admitted message. `counted` is false where nothing may change.
+    fn tenant(&self, name: &str, counted: bool) -> Arc<Tenant> {
+        if let Some(tenant) = self.tenants.get(name) {
+            return tenant.clone();
+        }
+        let id = TenantId::new(name);
+        let account =
+            if counted { self.books.of_admitted(name) } else { Arc::new(Account::new(id.clone())) };
+        let tenant = Arc::new(Tenant { id: id.clone(), account, database: self.settings.database.name_of(name) });
+        if counted && self.tenants.len() < limits::TENANTS_MAX {
+            self.tenants.insert(id, tenant.clone());
+        }
+        tenant
+    }
+}
+
+fn make_device(device: &str, site: &str, affinity: u64) -> Device {
+    Device {
+        id: DeviceId::new(device),
+        site: site.to_owned(),
+        identity_tags: identity_tags(device, site).map_err(|fault| fault.to_string()),
+        affinity,
+    }
+}
+
+fn rate_detail(rate: Rate) -> String {
+    format!("more than {} messages a second beyond a burst of {}", rate.per_s, rate.burst)
+}
+
+/// The checks that need the registry's row, in their order.
+fn check_device(
+    known: &CachedDevice,
+    envelope: Option<&Envelope<'_>>,
+    require_token: bool,
+) -> Result<(), (Reason, String)> {
+    if !known.active {
+        let detail = format!("the device's status is {:?}, not \"ACTIVE\"", known.status);
+        return Err((Reason::DeviceRevoked, detail));
+    }
+    let Some(envelope) = envelope else { return Ok(()) };
+    if let Value::Text(site) = &envelope.site_id
+        && *site != known.site
+    {
+        let detail = format!("site_id is {site:?}, and the device is registered for another site");
+        return Err((Reason::SiteMismatch, detail));
+    }
+    if !require_token {
+        return Ok(());
+    }
+    if known.token == TokenHash::NotSet {
+        let detail = "the registry has no token for this device: set one before it may send";
+        return Err((Reason::TokenNotSet, detail.into()));
+    }
+    let Value::Text(token) = &envelope.provision_token else {
+        let detail = "provision_token is missing: expected the token that the device was provisioned with";
+        return Err((Reason::TokenMissing, detail.into()));
+    };
+    if !known.token.matches(&Sha256::digest(token.as_bytes()).into()) {
+        let detail = "provision_token is not the one that the device was provisioned with";
+        return Err((Reason::TokenInvalid, detail.into()));
+    }
+    Ok(())
+}
+
+fn refuse(message: Received, refusal: Refusal, account: Arc<Account>) -> Refused {
+    let part = |range: &std::ops::Range<usize>| &message.topic[range.clone()];
+    let (tenant, device) = match &refusal.places {
+        Some(places) => (Some(part(&places.tenant).into()), Some(part(&places.device).into())),
+        None => (None, None),
+    };
+    Refused {
+        tenant,
+        device,
+        topic: message.topic,
+        payload: message.payload,
+        payload_bytes: message.payload_bytes,
+        received_ns: message.received_ns,
+        reason: refusal.reason,
+        detail: refusal.detail,
+        guest: None,
+        account,
+        slot: message.slot,
+    }
+}
+
+#[cfg(test)]
+mod tests;

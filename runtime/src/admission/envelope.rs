@@ -1,0 +1,153 @@
+//! The credentials in a JSON payload, read before any guest runs: a borrowed parse that looks at
+//! three keys, skips the rest, and checks the whole text strictly (RFC 8259).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use tidegate_json::{Error, Kind, Reader};
+
+/// One of the three values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Absent, null, the empty text, or zero.
+    Missing,
+    /// The text, or an integer's decimal digits.
+    Text(Cow<'a, str>),
+}
+
+/// What the host reads of a payload.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    pub site_id: Value<'a>,
+    pub tenant_id: Value<'a>,
+    pub provision_token: Value<'a>,
+}
+
+/// Why a payload is no envelope.
+#[derive(Debug)]
+pub enum Fault {
+    Json(Error),
+    NotAnObject(Kind),
+    /// The key, and what its value is.
+    Type(&'static str, &'static str),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Json(error) => write!(f, "the payload is not JSON: {error}"),
+            Fault::NotAnObject(kind) => write!(f, "the payload is {}: expected a JSON object", kind.name()),
+            Fault::Type(key, kind) => write!(f, "{key} is {kind}: expected a string or a 64-bit integer"),
+        }
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Json(error)
+    }
+}
+
+/// A value as it was found; judged only once the last of its key is known.
+enum Raw<'a> {
+    Value(Value<'a>),
+    Wrong(&'static str),
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads a payload. Of a key that stands twice, the last counts.
+    ///
+    /// # Errors
+    /// It is not JSON, no object, or one of the three values is neither a string nor an integer.
+    pub fn read(payload: &'a [u8]) -> Result<Self, Fault> {
+        let mut reader = Reader::new(payload);
+        let kind = reader.peek()?;
+        if kind != Kind::Object {
+            // What is no JSON at all is said to be so first.
+            reader.end()?;
+            return Err(Fault::NotAnObject(kind));
+        }
+        reader.object()?;
+        let missing = || Raw::Value(Value::Missing);
+        let (mut site_id, mut tenant_id, mut provision_token) = (missing(), missing(), missing());
+        while let Some(key) = reader.next_key()? {
+            if key.is("site_id") {
+                site_id = value(&mut reader)?;
+            } else if key.is("provision_token") {
+                provision_token = value(&mut reader)?;
+            } else if key.is("tenant_id") {
+                tenant_id = value(&mut reader)?;
+            }
+        }
+        reader.end()?;
+        let judge = |key, raw| match raw {
+            Raw::Value(value) => Ok(value),
+            Raw::Wrong(kind) => Err(Fault::Type(key, kind)),
+        };
+        Ok(Self {
+            tenant_id: judge("tenant_id", tenant_id)?,
+            site_id: judge("site_id", site_id)?,
+            provision_token: judge("provision_token", provision_token)?,
+        })
+    }
+}
+
+fn value<'a>(reader: &mut Reader<'a>) -> Result<Raw<'a>, Error> {
+    Ok(match reader.peek()? {
+        Kind::String => {
+            let text = reader.string()?.decode();
+            Raw::Value(if text.is_empty() { Value::Missing } else { Value::Text(text) })
+        }
+        Kind::Null => {
+            reader.null()?;
+            Raw::Value(Value::Missing)
+        }
+        Kind::Number => {
+            let number = reader.number()?;
+            match number.as_i64() {
+                Ok(0) => Raw::Value(Value::Missing),
+                Ok(_) => Raw::Value(Value::Text(Cow::Borrowed(number.text()))),
+                Err(_) if number.is_integer() => Raw::Wrong("an integer outside 64 bits"),
+                Err(_) => Raw::Wrong("a number with a fraction or an exponent"),
+            }
+        }
+        other => {
+            reader.skip_value()?;
+            Raw::Wrong(other.name())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(Value<'_>, Value<'_>), String> {
+        Envelope::read(text.as_bytes()).map(|e| (e.site_id, e.provision_token)).map_err(|fault| fault.to_string())
+    }
+
+    #[test]
+    fn texts_and_integers_are_values_and_falsy_ones_are_missing() {
+        let text = |text: &'static str| Value::Text(text.into());
+        assert_eq!(read(r#"{"site_id":"a","provision_token":-5}"#), Ok((text("a"), text("-5"))));
+        assert_eq!(read(r#"{"site_id":0,"provision_token":""}"#), Ok((Value::Missing, Value::Missing)));
+        assert_eq!(read(r#"{"site_id":null}"#), Ok((Value::Missing, Value::Missing)));
+        assert_eq!(read(r#"{"s\u0069te_id":"\u00e9"}"#), Ok((text("é"), Value::Missing)));
+    }
+
+    #[test]
+    fn the_last_of_a_key_counts() {
+        assert_eq!(read(r#"{"site_id":[1],"site_id":"b"}"#).unwrap().0, Value::Text("b".into()));
+        assert!(read(r#"{"site_id":"b","site_id":[1]}"#).unwrap_err().contains("site_id is an array"));
+    }
+
+    #[test]
+    fn what_is_no_envelope_says_what_it_is_and_where() {
+        assert!(read("[1]").unwrap_err().contains("an array"));
+        assert!(read(r#"{"a":01}"#).unwrap_err().contains("byte"));
+        assert!(read(r#"{"provision_token":1.0}"#).unwrap_err().contains("fraction"));
+        assert!(read(r#"{"provision_token":100000000000000000000}"#).unwrap_err().contains("64 bits"));
+        assert!(read("{} {}").is_err());
+        assert!(read("").is_err());
+    }
+}

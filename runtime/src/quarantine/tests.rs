@@ -1,0 +1,276 @@
+use std::os::unix::fs::PermissionsExt;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::domain::books::Account;
+use crate::domain::ids::{DatabaseName, GuestTag};
+use crate::domain::refusal::RefusedLine;
+use crate::domain::slot::{Connection, Window};
+
+struct Rig {
+    dir: tempfile::TempDir,
+    books: Books,
+    connection: Arc<Connection>,
+    packet_id: std::cell::Cell<u16>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            books: Books::default(),
+            connection: Connection::new(Arc::new(Window::new(1_000_000, u64::MAX))),
+            packet_id: std::cell::Cell::new(1),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("quarantine")
+    }
+
+    fn open(&self, bytes_max: u64, days_max: u32) -> Quarantine {
+        let settings = QuarantineSettings {
+            retry: Duration::from_millis(10),
+            ..QuarantineSettings::new(bytes_max, days_max)
+        };
+        Quarantine::open(&self.path(), settings, &self.books).unwrap()
+    }
+
+    fn refused(&self, tenant: &str, reason: Reason, payload: &[u8]) -> Refused {
+        let account = self.books.of_stranger(tenant);
+        account.receive(1);
+        let id = self.packet_id.get();
+        self.packet_id.set(id.wrapping_add(1).max(1));
+        Refused {
+            topic: format!("tenant/{tenant}/device/d1/telemetry"),
+            payload: Bytes::copy_from_slice(payload),
+            payload_bytes: payload.len(),
+            received_ns: 1_700_000_000_123_456_789,
+            reason,
+            detail: "what was wrong".into(),
+            guest: Some("pulse@1.0.0#0123456789ab".into()),
+            tenant: Some(tenant.into()),
+            device: Some("d1".into()),
+            slot: self.connection.receive(id, payload.len()),
+            account,
+        }
+    }
+
+    fn account(&self, tenant: &str) -> Arc<Account> {
+        self.books.of_stranger(tenant)
+    }
+}
+
+fn wait(what: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !what() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it took too long");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+fn all(quarantine: &Quarantine, filter: Filter) -> Vec<Entry> {
+    quarantine.entries(filter).map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_refused_message_is_settled_once_it_can_be_read_back() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    quarantine.store(rig.refused("acme", Reason::GuestRefused, br#"{"a":1}"#));
+    quarantine.store(rig.refused("acme", Reason::BadLine, &[0xff, 0]));
+    assert!(quarantine.flush(soon()));
+    let books = rig.account("acme").snapshot();
+    assert_eq!((books.messages.quarantined, books.messages.in_flight, books.quarantine.entries), (2, 0, 2));
+    let entries = all(&quarantine, Filter::default());
+    assert_eq!(entries.len(), 2);
+    let first = &entries[0];
+    assert_eq!((first.reason.as_str(), first.payload.as_deref()), ("GUEST_REFUSED", Some(r#"{"a":1}"#)));
+    assert_eq!(first.received_at, "2023-11-14T22:13:20.123456789Z");
+    assert_eq!((first.payload_bytes, first.truncated, &first.account), (Some(7), false, &None));
+    assert_eq!(entries[1].payload_base64.as_deref(), Some("/wA="));
+    assert_eq!(entries[1].payload_bytes_kept().unwrap(), [0xff, 0]);
+    let by_id = Filter { id: Some(entries[1].id.clone()), ..Filter::default() };
+    assert_eq!(all(&quarantine, by_id), entries[1..]);
+    let by_reason = Filter { reason: Some("GUEST_REFUSED".into()), ..Filter::default() };
+    assert_eq!(all(&quarantine, by_reason), entries[..1]);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&rig.path()), 0o700);
+    assert_eq!(mode(&rig.path().join("0000000000000001.jsonl")), 0o600);
+}
+
+#[test]
+fn what_was_kept_is_counted_again_after_a_restart() {
+    let rig = Rig::new();
+    let first = rig.open(1 << 20, 7);
+    first.store(rig.refused("acme", Reason::GuestTrap, b"x"));
+    first.store(rig.refused("beta", Reason::TokenInvalid, b"x"));
+    assert!(first.flush(soon()));
+    let counts = first.counts();
+    drop(first);
+    let rig = Rig { books: Books::default(), ..rig };
+    let second = rig.open(1 << 20, 7);
+    assert_eq!(second.counts(), counts);
+    assert_eq!(counts.len(), 2);
+    assert_eq!(rig.account("acme").snapshot().quarantine.entries, 1);
+    second.store(rig.refused("acme", Reason::GuestTrap, b"y"));
+    assert!(second.flush(soon()));
+    assert_eq!(all(&second, Filter::default()).len(), 3);
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_damage_is_skipped() {
+    let rig = Rig::new();
+    let first = rig.open(1 << 20, 7);
+    for _ in 0..3 {
+        first.store(rig.refused("acme", Reason::GuestTrap, b"x"));
+        assert!(first.flush(soon()));
+    }
+    drop(first);
+    let path = rig.path().join("0000000000000001.jsonl");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let whole = bytes.len();
+    bytes[whole / 3 + 5] = 0;
+    bytes.extend_from_slice(br#"{"id":"torn"#);
+    std::fs::write(&path, bytes).unwrap();
+    let second = rig.open(1 << 20, 7);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), whole as u64);
+    assert_eq!(all(&second, Filter::default()).len(), 2);
+    assert_eq!(second.counts()[0].entries, 2);
+}
+
+#[test]
+fn the_ring_keeps_to_its_bytes_and_counts_what_it_forgets() {
+    let rig = Rig::new();
+    let quarantine = rig.open(100_000, 7);
+    for _ in 0..300 {
+        quarantine.store(rig.refused("acme", Reason::GuestRefused, &[b'x'; 1000]));
+        assert!(quarantine.flush(soon()));
+    }
+    assert!(quarantine.bytes() <= 100_000, "{}", quarantine.bytes());
+    let entries = all(&quarantine, Filter::default()).len() as u64;
+    assert!(entries > 40, "{entries}");
+    let books = rig.account("acme").snapshot();
+    assert_eq!((books.quarantine.entries, books.quarantine.expired), (entries, 300 - entries));
+    assert_eq!(books.messages.quarantined, 300);
+}
+
+#[test]
+fn entries_older_than_the_days_go() {
+    let rig = Rig::new();
+    let first = rig.open(1 << 20, 7);
+    first.store(rig.refused("acme", Reason::GuestTrap, b"x"));
+    assert!(first.flush(soon()));
+    drop(first);
+    let path = rig.path().join("0000000000000001.jsonl");
+    let eight_days = Duration::from_secs(8 * 24 * 60 * 60);
+    let file = std::fs::File::options().append(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - eight_days).unwrap();
+    let rig = Rig { books: Books::default(), ..rig };
+    let second = rig.open(1 << 20, 7);
+    assert_eq!(all(&second, Filter::default()), []);
+    assert_eq!(rig.account("acme").snapshot().quarantine.expired, 1);
+}
+
+#[test]
+fn of_strangers_the_first_ten_a_second_and_reason_are_kept_and_all_are_counted() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    let payload = vec![b'x'; 5000];
+    let began = Instant::now();
+    quarantine.store_many((0..500).map(|_| rig.refused("acme", Reason::TokenInvalid, &payload)).collect());
+    quarantine.store(rig.refused("acme", Reason::BadPayload, "é".repeat(600).as_bytes()));
+    assert!(quarantine.flush(soon()));
+    let seconds = began.elapsed().as_secs() + 1;
+    let entries = all(&quarantine, Filter { reason: Some("TOKEN_INVALID".into()), ..Filter::default() });
+    assert!((10..=10 * seconds).contains(&(entries.len() as u64)), "{}", entries.len());
+    assert!(entries.iter().all(|entry| entry.truncated && entry.payload.as_ref().unwrap().len() == 1024));
+    assert_eq!(entries[0].payload_bytes, Some(5000));
+    assert!(entries[0].id.starts_with("a-"));
+    let other = all(&quarantine, Filter { reason: Some("BAD_PAYLOAD".into()), ..Filter::default() });
+    assert!(other[0].payload.as_ref().unwrap().starts_with("éé"));
+    assert_eq!(rig.account("acme").snapshot().messages.quarantined, 501);
+    assert_eq!(quarantine.refused_since_start(), [(Reason::BadPayload, 1), (Reason::TokenInvalid, 500)]);
+    assert_eq!(rig.connection.window().messages(), 0);
+}
+
+#[test]
+fn strangers_cannot_push_out_what_was_admitted() {
+    let rig = Rig::new();
+    let quarantine = rig.open(50_000, 7);
+    quarantine.store(rig.refused("acme", Reason::GuestRefused, b"keep me"));
+    for reason in Reason::ALL.iter().filter(|reason| reason.stage() == Stage::Admission) {
+        quarantine.store_many((0..20).map(|_| rig.refused("acme", *reason, &[b'x'; 2000])).collect());
+    }
+    assert!(quarantine.flush(soon()));
+    let strangers = std::fs::read_dir(rig.path()).unwrap().map(Result::unwrap);
+    let bytes: u64 = strangers
+        .filter(|file| file.file_name().to_str().unwrap().starts_with("a-"))
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
+    // What is appended at once may stand above the share until the next segment.
+    assert!(bytes <= 5_000 + 10 * 12 * 1_500, "{bytes}");
+    assert_eq!(
+        all(&quarantine, Filter { reason: Some("GUEST_REFUSED".into()), ..Filter::default() }).len(),
+        1
+    );
+}
+
+#[test]
+fn nothing_is_settled_while_it_cannot_be_written() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    std::fs::remove_dir(rig.path()).unwrap();
+    quarantine.store(rig.refused("acme", Reason::GuestTrap, b"x"));
+    wait(|| !quarantine.is_usable());
+    assert_eq!(rig.account("acme").snapshot().messages.in_flight, 1);
+    std::fs::create_dir(rig.path()).unwrap();
+    assert!(quarantine.flush(soon()));
+    assert!(quarantine.is_usable());
+    assert_eq!(rig.account("acme").snapshot().messages.quarantined, 1);
+    assert_eq!(all(&quarantine, Filter::default()).len(), 1);
+}
+
+#[test]
+fn a_refused_line_lies_there_with_its_message_and_the_answer() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    let (told, durable) = std::sync::mpsc::channel();
+    quarantine.store_lines(RefusedLines {
+        database: DatabaseName::new("telemetry_acme"),
+        topic: "tenant/acme/device/d1/telemetry".into(),
+        received_ns: 5,
+        tenant: "acme".into(),
+        guest: GuestTag::new("pulse@1.0.0#0123456789ab"),
+        account: rig.account("acme"),
+        lines: vec![RefusedLine { line: b"m f=1 1".to_vec(), answer: "column type".into() }; 2],
+        on_durable: Box::new(move || told.send(()).unwrap()),
+    });
+    durable.recv_timeout(Duration::from_secs(10)).unwrap();
+    let entries = all(&quarantine, Filter { tenant: Some("acme".into()), ..Filter::default() });
+    assert_eq!(entries.len(), 2);
+    assert_eq!(
+        (entries[1].line.as_deref(), entries[1].answer.as_deref()),
+        (Some("m f=1 1"), Some("column type"))
+    );
+    assert_eq!(rig.account("acme").snapshot().quarantine.entries, 2);
+}
+
+#[test]
+fn a_shown_entry_has_its_credentials_masked_even_in_what_is_no_text() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    quarantine.store(rig.refused("acme", Reason::GuestTrap, br#"{"provision_token":"tok-1"}"#));
+    quarantine.store(rig.refused("acme", Reason::GuestTrap, b"\xff{\"provision_token\":\"tok-1\"}"));
+    assert!(quarantine.flush(soon()));
+    for entry in all(&quarantine, Filter::default()) {
+        assert!(String::from_utf8_lossy(&entry.payload_bytes_kept().unwrap()).contains("tok-1"));
+        let shown = serde_json::to_string(&entry.masked()).unwrap();
+        assert!(!shown.contains("tok-1") && shown.contains("***") && !shown.contains("base64"), "{shown}");
+    }
+}

@@ -1,0 +1,157 @@
+//! The thread that makes refusals durable: takes all that waits, one write and one sync a ring,
+//! then settles. The next group forms meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use tracing::{error, info};
+
+use crate::domain::books::Outcome;
+use crate::domain::limits;
+use crate::domain::reason::{Reason, Stage};
+use crate::domain::slot::settle_all;
+
+use super::entry::{Entry, rfc3339};
+use super::ring::{Series, Tally};
+use super::{Job, QuarantineError, Shared};
+
+/// How often what is too old is looked for while nothing comes in.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The longest wait between two tries, in first waits.
+const RETRY_TIMES_MAX: u32 = 30;
+
+/// Runs until the store is closed and all is written, or cannot be written.
+pub fn run(shared: &Shared, retry: Duration) {
+    loop {
+        let jobs = {
+            let mut queue = shared.queue.lock();
+            queue.busy = false;
+            while queue.jobs.is_empty() {
+                if queue.closed {
+                    return;
+                }
+                if shared.more.wait_for(&mut queue, EXPIRY_INTERVAL).timed_out() {
+                    shared.ring.lock().expire(SystemTime::now());
+                }
+            }
+            queue.busy = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        let (strangers, known) = jobs.into_iter().partition::<VecDeque<_>, _>(is_strangers);
+        for (series, mut jobs) in [(Series::Known, known), (Series::Strangers, strangers)] {
+            while !jobs.is_empty() {
+                let group = take_group(&mut jobs);
+                if !write_until_durable(shared, series, &group, retry) {
+                    return;
+                }
+                settle(group);
+            }
+        }
+    }
+}
+
+fn is_strangers(job: &Job) -> bool {
+    matches!(job, Job::Message(refused) if refused.reason.stage() == Stage::Admission)
+}
+
+fn take_group(jobs: &mut VecDeque<Job>) -> Vec<Job> {
+    let mut bytes = 0;
+    let mut group = Vec::new();
+    while let Some(job) = jobs.pop_front() {
+        bytes += match &job {
+            Job::Message(refused) => refused.payload.len() as u64,
+            Job::Lines(refused) => refused.lines.iter().map(|line| line.line.len() as u64).sum(),
+        };
+        group.push(job);
+        if bytes >= limits::QUARANTINE_GROUP_BYTES {
+            break;
+        }
+    }
+    group
+}
+
+/// Tries until the group is durable. False when the store was closed meanwhile: the group stays
+/// unsettled, was never acknowledged, and comes again.
+fn write_until_durable(shared: &Shared, series: Series, group: &[Job], retry: Duration) -> bool {
+    let mut wait = retry;
+    loop {
+        match write(shared, series, group) {
+            Ok(()) => {
+                if !shared.usable.swap(true, Ordering::AcqRel) {
+                    info!("quarantine can be written again");
+                }
+                return true;
+            }
+            Err(error) => {
+                if shared.usable.swap(false, Ordering::AcqRel) {
+                    error!(%error, waiting = group.len(), "refused messages cannot be kept; they stay unacknowledged");
+                }
+            }
+        }
+        let mut queue = shared.queue.lock();
+        if queue.closed {
+            return false;
+        }
+        // What is stored meanwhile wakes nobody up early: only a close does.
+        let until = std::time::Instant::now() + wait;
+        while !queue.closed && !shared.more.wait_until(&mut queue, until).timed_out() {}
+        drop(queue);
+        wait = (wait * 2).min(retry * RETRY_TIMES_MAX);
+    }
+}
+
+fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), QuarantineError> {
+    let now = SystemTime::now();
+    let time = rfc3339(jiff::Timestamp::now().as_nanosecond() as i64);
+    let mut ring = shared.ring.lock();
+    let (segment, offset) = ring.place(series, now)?;
+    let mut bytes = Vec::new();
+    let mut tallies = Vec::with_capacity(group.len());
+    let id = |bytes: &Vec<u8>| format!("{segment}-{}", offset + bytes.len() as u64);
+    for job in group {
+        match job {
+            Job::Message(refused) => {
+                let entry = Entry::of_message(refused, id(&bytes), &time);
+                put(&mut bytes, &entry);
+                tallies.push(Tally {
+                    reason: refused.reason.code().to_owned(),
+                    account: refused.account.clone(),
+                });
+            }
+            Job::Lines(refused) => {
+                for line in &refused.lines {
+                    let entry = Entry::of_line(refused, line, id(&bytes), &time);
+                    put(&mut bytes, &entry);
+                    let reason = Reason::DatabaseRefused.code().to_owned();
+                    tallies.push(Tally { reason, account: refused.account.clone() });
+                }
+            }
+        }
+    }
+    ring.append(series, &bytes, &tallies, now)
+}
+
+fn put(bytes: &mut Vec<u8>, entry: &Entry) {
+    serde_json::to_writer(&mut *bytes, entry).expect("an entry is strings and numbers");
+    bytes.push(b'\n');
+}
+
+fn settle(group: Vec<Job>) {
+    let mut jobs = group.into_iter().peekable();
+    while let Some(job) = jobs.next() {
+        match job {
+            Job::Lines(refused) => (refused.on_durable)(),
+            Job::Message(first) => {
+                let account = first.account;
+                let mut slots = vec![first.slot];
+                let of_account = |job: &Job| matches!(job, Job::Message(next) if std::sync::Arc::ptr_eq(&next.account, &account));
+                while let Some(Job::Message(next)) = jobs.next_if(of_account) {
+                    slots.push(next.slot);
+                }
+                settle_all(slots, Outcome::Quarantined, &account);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! VictoriaMetrics from Debian's package `victoria-metrics`: only to see that its InfluxDB
+//! endpoints take what we send; it hides bad lines and keeps milliseconds.
+
+use super::{Process, answers, client, free_port, query};
+
+pub struct Victoria {
+    _process: Process,
+    _dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Victoria {
+    pub async fn start() -> Self {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let process = Process::start(
+            "victoria-metrics",
+            "victoria-metrics",
+            &[
+                &format!("-storageDataPath={}", dir.path().display()),
+                &format!("-httpListenAddr=127.0.0.1:{port}"),
+                "-retentionPeriod=100y",
+                "-search.latencyOffset=0s",
+            ],
+        );
+        let victoria = Self { _process: process, _dir: dir, port };
+        answers(&format!("{}/health", victoria.url())).await;
+        victoria
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Samples stored of the series that `selector` names.
+    pub async fn count(&self, selector: &str) -> usize {
+        client().get(format!("{}/internal/force_flush", self.url())).send().await.unwrap();
+        let query = query(&[("match[]", selector)]);
+        let answer = client().get(format!("{}/api/v1/export?{query}", self.url())).send().await.unwrap();
+        let text = answer.text().await.unwrap();
+        let samples = |line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["values"].as_array().unwrap().len()
+        };
+        text.lines().map(samples).sum()
+    }
+}
