@@ -72,7 +72,7 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
         let reason = expected["reason"].as_str().and_then(Reason::from_code);
         let of_admission = reason.filter(|reason| reason.stage() == crate::domain::reason::Stage::Admission);
         match (&verdict, of_admission) {
-            (Err(refusal), Some(reason)) => assert_eq!(refusal.reason, reason, "{case}"),
+            (Err(refusal), _) if Some(refusal.reason) == reason => {}
             (Ok(_), None) => {}
             // A later stage, or any reason, may be what the case means.
             (Err(_), None) if expected["outcome"] == "quarantined" && reason.is_none() => {}
