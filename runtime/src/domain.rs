@@ -7,6 +7,7 @@ pub mod refusal;
 pub mod slot;
 pub mod topic;
 pub mod rate;
+pub mod guest_path;
 pub mod acks;
 pub mod line;
 pub mod books;

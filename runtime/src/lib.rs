@@ -3,6 +3,7 @@
 pub mod domain;
 pub mod config;
 pub mod admission;
+pub mod decode;
 pub mod writer;
 pub mod quarantine;
 pub mod telemetry;

@@ -105,3 +105,51 @@ pub const BUCKET_SWEEP_S: f64 = 1.0;
 
 /// Tenants kept ready. More are served, each made anew a message.
 pub const TENANTS_MAX: usize = 100_000;
+
+/// One tick of the clock that ends long calls, in milliseconds: a call overruns by at most one.
+pub const EPOCH_TICK_MS: u64 = 1;
+
+/// CPU time of one call of a guest, in milliseconds, however many messages it carries: so long may
+/// the others of its thread wait for it.
+pub const CALL_CPU_MS_MAX: u64 = 20;
+
+/// CPU time in which a guest must start and configure itself, in milliseconds: tables of a codec
+/// are built there, once an instance.
+pub const CONFIGURE_CPU_MS: u64 = 100;
+
+/// Stack of a guest in bytes: deep enough for a parser of nested JSON, small beside a thread's.
+pub const GUEST_STACK_BYTES: usize = 256 << 10;
+
+/// Elements of a guest's tables: a large Rust program has a few thousand functions in them.
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
+
+/// Bytes of memory that an instance keeps resident when its slot is used again: clearing them is
+/// cheaper than faulting them in.
+pub const INSTANCE_KEPT_BYTES: usize = 1 << 20;
+
+/// Instances at once, of all threads. Each takes a few memory mappings, and Linux gives a process
+/// 65,530.
+pub const INSTANCES_MAX: usize = 4_000;
+
+/// Bytes of lines of one message.
+pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
+
+/// Bytes of an answer beside the lines: an outcome, a refusal's code and detail.
+pub const OUTPUT_OVERHEAD_BYTES_A_MESSAGE: usize = 4 << 10;
+
+/// Calls of `log` in a batch: what is over is dropped and counted.
+pub const GUEST_LOG_CALLS_MAX: u32 = 16;
+
+/// Bytes of one log text of a guest.
+pub const GUEST_LOG_BYTES_MAX: usize = 1_024;
+
+/// Bytes of a refusal's code and of its detail that are kept.
+pub const REFUSAL_CODE_BYTES_MAX: usize = 64;
+pub const REFUSAL_DETAIL_BYTES_MAX: usize = 1_024;
+
+/// Messages that a decode thread takes at once from what waits: enough to fill batches of several
+/// tenants, little enough that the first is not kept for long.
+pub const DECODE_GATHER_MESSAGES: usize = 512;
+
+/// Groups of messages that wait for one decode thread before sources wait for it.
+pub const DECODE_QUEUE_GROUPS: usize = 256;

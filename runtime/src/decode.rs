@@ -1,0 +1,55 @@
+//! Decoders: WebAssembly components that tenants ship, run where they can hurt nobody.
+//!
+//! - Each call is bounded in CPU time, memory, tables, stack, output and host calls. A guest has no
+//!   clock, no randomness, no network and no files.
+//! - An instance serves one tenant and one route on one thread. Any fault drops it; the batch is
+//!   then decoded message by message, and only the messages that fail alone are refused.
+//! - The folder is the routing table (`routes`); it is read again when it changes, and decode
+//!   threads take up the new table between two batches.
+//! - Faults of ours (the pool is full, the host is out of memory) never blame a guest.
+
+pub mod engine;
+pub mod abi;
+pub mod guest;
+pub mod route_file;
+pub mod routes;
+pub mod instance;
+pub mod decoder;
+pub mod pool;
+
+use std::sync::Arc;
+
+use crate::domain::books::Account;
+use crate::domain::line::Dialect;
+use crate::domain::message::{CheckedBatch, Refused};
+use crate::domain::slot::Slot;
+
+pub use decoder::Decoder;
+pub use guest::GuestError;
+pub use pool::DecodePool;
+pub use routes::{GuestInfo, GuestStore};
+
+/// What every guest may use; a route file may only lower it.
+#[derive(Clone, Debug)]
+pub struct DecodeSettings {
+    /// OS threads; at least 1.
+    pub threads: usize,
+    /// CPU time a message, in milliseconds.
+    pub deadline_ms: u64,
+    /// Linear memory of one instance, in bytes.
+    pub memory_bytes_max: u64,
+    /// The largest component, in bytes.
+    pub component_bytes_max: u64,
+    /// What the database takes.
+    pub dialect: Dialect,
+}
+
+/// Where decoded messages go. Called on decode threads; must not block.
+pub trait DecodeSink {
+    /// Lines that may stand beside others.
+    fn lines(&self, batch: CheckedBatch);
+    /// Messages that no line was made of, on purpose.
+    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
+    /// Messages for quarantine.
+    fn refused(&self, messages: Vec<Refused>);
+}

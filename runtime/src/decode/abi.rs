@@ -1,0 +1,171 @@
+//! The guest interface `tidegate:ingest@0.1.0` on the host's side, and what a store holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::{HasSelf, Linker};
+
+use super::engine::thread_cpu;
+use crate::domain::limits::{GUEST_LOG_CALLS_MAX, GUEST_LOG_BYTES_MAX, GUEST_TABLE_ELEMENTS_MAX};
+use crate::domain::message::Device;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../wit/tidegate-ingest-0.1.0",
+        world: "decoder",
+        imports: { default: trappable },
+    });
+}
+
+pub use bindings::tidegate::ingest::types::{Batch, Decoded, Message, Outcome, Refusal, Route};
+pub use bindings::{Decoder as Exports, DecoderPre as ExportsPre};
+use bindings::tidegate::ingest::{context, log, types};
+
+/// The interfaces that a component may import.
+pub const OFFERED: [&str; 3] =
+    ["tidegate:ingest/types@0.1.0", "tidegate:ingest/context@0.1.0", "tidegate:ingest/log@0.1.0"];
+
+/// The one that asks about messages; what it tells is gathered only for guests that import it.
+pub const CONTEXT: &str = "tidegate:ingest/context@0.1.0";
+
+/// Memory and tables of one store.
+#[derive(Debug)]
+pub struct Limiter {
+    memory_bytes_max: usize,
+    /// What was asked for beyond a limit, in words.
+    pub denied: Option<String>,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired <= self.memory_bytes_max {
+            return Ok(true);
+        }
+        let denied = format!("asked for {desired} bytes of memory; it may have {}", self.memory_bytes_max);
+        self.denied = Some(denied.clone());
+        Err(wasmtime::Error::msg(denied))
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired <= GUEST_TABLE_ELEMENTS_MAX {
+            return Ok(true);
+        }
+        let denied = format!("asked for {desired} table elements; it may have {GUEST_TABLE_ELEMENTS_MAX}");
+        self.denied = Some(denied.clone());
+        Err(wasmtime::Error::msg(denied))
+    }
+}
+
+/// What `context` tells of one message.
+#[derive(Clone, Debug)]
+pub struct MessageContext {
+    pub device: Arc<Device>,
+    pub topic: String,
+}
+
+/// What a store holds beside the guest.
+#[derive(Debug)]
+pub struct HostState {
+    pub limiter: Limiter,
+    /// The messages of the batch that is being decoded; empty for guests that do not ask.
+    pub messages: Vec<MessageContext>,
+    /// Who logs, as tenant/type.
+    route: String,
+    log_calls: u32,
+    pub log_dropped: u64,
+    /// The thread's CPU time at which the call must have ended.
+    pub cpu_ends: Duration,
+    pub deadline_passed: bool,
+}
+
+impl HostState {
+    pub fn new(route: String, memory_bytes_max: u64) -> Self {
+        Self {
+            limiter: Limiter { memory_bytes_max: memory_bytes_max as usize, denied: None },
+            messages: Vec::new(),
+            route,
+            log_calls: 0,
+            log_dropped: 0,
+            cpu_ends: Duration::ZERO,
+            deadline_passed: false,
+        }
+    }
+
+    /// Starts a call that may take `budget` of this thread's CPU time.
+    pub fn begin_call(&mut self, now: Duration, budget: Duration) {
+        self.cpu_ends = now + budget;
+        self.deadline_passed = false;
+        self.log_calls = 0;
+    }
+
+    /// How much CPU time is left; None when there is none. Wall time that the thread did not run
+    /// does not count, so a busy host fails no healthy guest.
+    pub fn cpu_left(&mut self) -> Option<Duration> {
+        let left = self.cpu_ends.checked_sub(thread_cpu()).filter(|left| !left.is_zero());
+        self.deadline_passed = left.is_none();
+        left
+    }
+
+    fn message(&self, index: u32) -> wasmtime::Result<&MessageContext> {
+        self.messages.get(index as usize).ok_or_else(|| {
+            let count = self.messages.len();
+            wasmtime::Error::msg(format!("asked about message {index} of a batch of {count}"))
+        })
+    }
+}
+
+impl types::Host for HostState {}
+
+impl context::Host for HostState {
+    fn device(&mut self, index: u32) -> wasmtime::Result<String> {
+        Ok(self.message(index)?.device.id.as_str().to_owned())
+    }
+
+    fn site(&mut self, index: u32) -> wasmtime::Result<String> {
+        Ok(self.message(index)?.device.site.clone())
+    }
+
+    fn topic(&mut self, index: u32) -> wasmtime::Result<String> {
+        Ok(self.message(index)?.topic.clone())
+    }
+
+    fn attribute(&mut self, index: u32, _name: String) -> wasmtime::Result<Option<String>> {
+        self.message(index)?;
+        // MQTT 3.1.1 tells nothing beside topic and payload.
+        Ok(None)
+    }
+}
+
+impl log::Host for HostState {
+    fn write(&mut self, level: log::Level, text: String) -> wasmtime::Result<()> {
+        if self.log_calls >= GUEST_LOG_CALLS_MAX {
+            self.log_dropped += 1;
+            return Ok(());
+        }
+        self.log_calls += 1;
+        let text = cut(&text, GUEST_LOG_BYTES_MAX);
+        let route = self.route.as_str();
+        match level {
+            log::Level::Debug => tracing::debug!(target: "guest", route, "{text}"),
+            log::Level::Info => tracing::info!(target: "guest", route, "{text}"),
+            log::Level::Warn => tracing::warn!(target: "guest", route, "{text}"),
+            // An error of a tenant's decoder is not one of ours.
+            log::Level::Error => tracing::warn!(target: "guest", route, error = true, "{text}"),
+        }
+        Ok(())
+    }
+}
+
+/// The beginning of a text, at most so many bytes, never half a character.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// Offers the interface.
+///
+/// # Errors
+/// Never in practice: names are defined once.
+pub fn offer(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    bindings::Decoder::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}

@@ -1,0 +1,121 @@
+//! A guest: a component that was checked, compiled, and linked to what the host offers.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+use super::abi::{self, ExportsPre, HostState};
+use crate::domain::ids::GuestTag;
+
+/// Why a component cannot serve. For the person who shipped it.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    #[error("cannot read it: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("it has {bytes} bytes; at most {most} are taken")]
+    TooLarge { bytes: u64, most: u64 },
+    #[error("it is a core module, not a component: make one of it with wasm-tools component new, or cargo xtask guests")]
+    CoreModule,
+    #[error("it is no WebAssembly component")]
+    NotWasm,
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    #[error("it imports {import}, which Tidegate does not offer; it offers {offered}", offered = abi::OFFERED.join(", "))]
+    Import { import: String },
+    #[error("it does not fit the interface tidegate:ingest@0.1.0: {0}")]
+    Interface(String),
+    #[error("it refuses this route: {0}")]
+    Configure(String),
+    #[error("it fails before its first message: {0}")]
+    Start(String),
+    #[error("{0}")]
+    RouteFile(String),
+    #[error("its link leads out of the guests folder")]
+    Outside,
+}
+
+/// A guest that can be instantiated.
+pub struct Guest {
+    pub tag: GuestTag,
+    /// SHA-256 of the component, in hex.
+    pub digest: String,
+    /// Whether it asks about its messages.
+    pub imports_context: bool,
+    pub exports: ExportsPre<HostState>,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guest").field(&self.tag).finish()
+    }
+}
+
+/// A component's digest.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Guest {
+    /// Checks, compiles and links a component. `stem` names it where it does not name itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn load(engine: &Engine, bytes: &[u8], stem: &str, bytes_max: u64) -> Result<Self, GuestError> {
+        if bytes.len() as u64 > bytes_max {
+            return Err(GuestError::TooLarge { bytes: bytes.len() as u64, most: bytes_max });
+        }
+        match bytes.get(..8) {
+            Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
+            Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(GuestError::CoreModule),
+            _ => return Err(GuestError::NotWasm),
+        }
+        let component = compile(engine, bytes)?;
+        let mut imports_context = false;
+        for (import, _) in component.component_type().imports(engine) {
+            if !abi::OFFERED.contains(&import) {
+                return Err(GuestError::Import { import: import.to_owned() });
+            }
+            imports_context |= import == abi::CONTEXT;
+        }
+        let interface = |error: wasmtime::Error| GuestError::Interface(format!("{error:#}"));
+        let exports = ExportsPre::new(link(engine, &component).map_err(interface)?).map_err(interface)?;
+        let digest = digest(bytes);
+        let (name, version) = own_name(bytes).unwrap_or_else(|| (stem.to_owned(), "0.0.0".to_owned()));
+        let tag = GuestTag::new(&format!("{name}@{version}#{}", &digest[..12]));
+        Ok(Self { tag, digest, imports_context, exports })
+    }
+}
+
+/// The one place where machine code is made of what a tenant shipped.
+fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, GuestError> {
+    Component::new(engine, bytes).map_err(|error| GuestError::Compile(format!("{error:#}")))
+}
+
+fn link(engine: &Engine, component: &Component) -> wasmtime::Result<InstancePre<HostState>> {
+    let mut linker = Linker::new(engine);
+    abi::offer(&mut linker)?;
+    linker.instantiate_pre(component)
+}
+
+/// The custom section in which the SDK writes a guest's `name@version`.
+const NAME_SECTION: &str = "tidegate:guest";
+
+/// A guest's own name and version, from the component or a module inside it.
+fn own_name(bytes: &[u8]) -> Option<(String, String)> {
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        if let wasmparser::Payload::CustomSection(section) = payload.ok()?
+            && section.name() == NAME_SECTION
+        {
+            let text = std::str::from_utf8(section.data()).ok()?;
+            let (name, version) = text.split_once('@')?;
+            let plain = |text: &str| {
+                (1..=64).contains(&text.len())
+                    && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
+            };
+            return (plain(name) && plain(version)).then(|| (name.to_owned(), version.to_owned()));
+        }
+    }
+    None
+}

@@ -1,0 +1,166 @@
+//! One instance of a guest, and what may go wrong in a call of it.
+
+use std::time::Duration;
+
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+
+use super::abi::{Batch, Decoded, Exports, HostState, Route};
+use super::engine::thread_cpu;
+use super::guest::Guest;
+use super::route_file::RouteRules;
+use crate::domain::limits::{
+    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX, OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
+};
+use crate::domain::reason::Reason;
+
+/// Why a call gave nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub enum CallFault {
+    /// The guest's: the reason, and what happened, for the person who shipped it.
+    Guest(Reason, String),
+    /// Ours: no instance is free, or no memory.
+    Host(String),
+}
+
+/// A guest that is ready for batches.
+pub struct Instance {
+    store: Store<HostState>,
+    exports: Exports,
+    rules: CallRules,
+}
+
+#[derive(Clone, Copy)]
+struct CallRules {
+    deadline_ms: u64,
+}
+
+impl Instance {
+    /// Instantiates and configures a guest for one tenant's route.
+    ///
+    /// # Errors
+    /// The guest refuses (`Err(Ok(text))` is never used: see `CallFault`), faults, or none is free.
+    pub fn new(
+        engine: &Engine,
+        guest: &Guest,
+        rules: &RouteRules,
+        tenant: &str,
+        message_type: &str,
+    ) -> Result<Result<Self, String>, CallFault> {
+        let state = HostState::new(format!("{tenant}/{message_type}"), rules.memory_bytes_max);
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.epoch_deadline_callback(|mut store| {
+            Ok(match store.data_mut().cpu_left() {
+                None => UpdateDeadline::Interrupt,
+                Some(left) => UpdateDeadline::Continue(ticks(left)),
+            })
+        });
+        let budget = Duration::from_millis(CONFIGURE_CPU_MS);
+        begin(&mut store, budget);
+        let exports = match guest.exports.instantiate(&mut store) {
+            Ok(exports) => exports,
+            Err(error) => return Err(classify(&store, &error, budget)),
+        };
+        let route = Route {
+            tenant: tenant.to_owned(),
+            message_type: message_type.to_owned(),
+            options: rules.options.clone(),
+        };
+        begin(&mut store, budget);
+        match exports.call_configure(&mut store, &route) {
+            Ok(Ok(())) => {
+                Ok(Ok(Self { store, exports, rules: CallRules { deadline_ms: rules.deadline_ms } }))
+            }
+            Ok(Err(refusal)) => Ok(Err(refusal)),
+            Err(error) => Err(classify(&store, &error, budget)),
+        }
+    }
+
+    /// The host's side of the store, to be told of the batch before a call.
+    pub fn state(&mut self) -> &mut HostState {
+        self.store.data_mut()
+    }
+
+    /// Decodes a batch; gives the answer, checked to be of the form that the interface says, and
+    /// the CPU time that it took. After a fault the instance must be dropped.
+    ///
+    /// # Errors
+    /// Whose fault it was, and what.
+    pub fn decode(&mut self, batch: &Batch) -> Result<(Decoded, Duration), CallFault> {
+        let messages = batch.messages.len();
+        let budget_ms = (self.rules.deadline_ms * messages as u64).min(CALL_CPU_MS_MAX.max(self.rules.deadline_ms));
+        let budget = Duration::from_millis(budget_ms);
+        let output = messages * (OUTPUT_BYTES_A_MESSAGE_MAX + OUTPUT_OVERHEAD_BYTES_A_MESSAGE);
+        self.store.set_hostcall_fuel(output);
+        let began = begin(&mut self.store, budget);
+        let answer = self.exports.call_decode(&mut self.store, batch);
+        let took = thread_cpu().saturating_sub(began);
+        match answer {
+            Ok(decoded) => {
+                check_form(&decoded, messages).map_err(|what| CallFault::Guest(Reason::GuestOutput, what))?;
+                Ok((decoded, took))
+            }
+            Err(error) => Err(classify(&self.store, &error, budget)),
+        }
+    }
+}
+
+fn ticks(time: Duration) -> u64 {
+    (time.as_millis() as u64).div_ceil(EPOCH_TICK_MS).max(1)
+}
+
+fn begin(store: &mut Store<HostState>, budget: Duration) -> Duration {
+    let now = thread_cpu();
+    store.data_mut().begin_call(now, budget);
+    store.set_epoch_deadline(ticks(budget));
+    now
+}
+
+/// The answer must have an outcome for each message, and ends that rise and fit.
+fn check_form(decoded: &Decoded, messages: usize) -> Result<(), String> {
+    use super::abi::Outcome;
+    if decoded.outcomes.len() != messages {
+        return Err(format!("answered {} outcomes for {messages} messages", decoded.outcomes.len()));
+    }
+    let mut last = 0;
+    for (index, outcome) in decoded.outcomes.iter().enumerate() {
+        if let Outcome::Lines(end) = outcome {
+            if *end < last || *end as usize > decoded.lines.len() {
+                let bytes = decoded.lines.len();
+                return Err(format!(
+                    "the lines of message {index} end at {end}: expected {last} to {bytes}, where the lines end"
+                ));
+            }
+            last = *end;
+        }
+    }
+    if last as usize != decoded.lines.len() {
+        return Err(format!("{} bytes of lines belong to no message", decoded.lines.len() - last as usize));
+    }
+    Ok(())
+}
+
+fn classify(store: &Store<HostState>, error: &wasmtime::Error, budget: Duration) -> CallFault {
+    let state = store.data();
+    if state.deadline_passed {
+        return CallFault::Guest(Reason::GuestDeadline, format!("ran for more than {budget:?} of CPU time"));
+    }
+    if let Some(denied) = &state.limiter.denied {
+        return CallFault::Guest(Reason::GuestMemory, denied.clone());
+    }
+    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        return CallFault::Host(format!("{error:#}"));
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        let place = error.downcast_ref::<wasmtime::WasmBacktrace>().and_then(|backtrace| {
+            backtrace.frames().iter().find_map(|frame| frame.func_name().map(|name| format!(" in {name}")))
+        });
+        return CallFault::Guest(Reason::GuestTrap, format!("{trap}{}", place.unwrap_or_default()));
+    }
+    let text = format!("{error:#}");
+    // A host call that a guest used wrongly traps; everything else is an answer that cannot be read.
+    if text.contains("asked about message") {
+        return CallFault::Guest(Reason::GuestTrap, text);
+    }
+    CallFault::Guest(Reason::GuestOutput, text)
+}

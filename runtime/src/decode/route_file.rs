@@ -1,0 +1,129 @@
+//! A route's TOML file: options for the guest, and limits that are lower than the gateway's.
+
+use serde::Deserialize;
+
+use super::DecodeSettings;
+
+/// What a route allows and asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRules {
+    pub options: Vec<(String, String)>,
+    pub deadline_ms: u64,
+    pub memory_bytes_max: u64,
+    /// Bad lines are left out, and the rest of the message is kept.
+    pub keep_rest: bool,
+    /// A fresh instance for every batch.
+    pub fresh_instance: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RouteFile {
+    options: toml::Table,
+    deadline_ms: Option<u64>,
+    memory_bytes_max: Option<u64>,
+    on_bad_line: Option<OnBadLine>,
+    isolation: Option<Isolation>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnBadLine {
+    Quarantine,
+    KeepRest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Isolation {
+    Instance,
+    Batch,
+}
+
+impl RouteRules {
+    /// The rules of a route without a file.
+    pub fn of_gateway(settings: &DecodeSettings) -> Self {
+        Self {
+            options: Vec::new(),
+            deadline_ms: settings.deadline_ms,
+            memory_bytes_max: settings.memory_bytes_max,
+            keep_rest: false,
+            fresh_instance: false,
+        }
+    }
+
+    /// Reads a route file.
+    ///
+    /// # Errors
+    /// Names the key and the line, never the content: the file may hold secrets.
+    pub fn parse(text: &str, settings: &DecodeSettings) -> Result<Self, String> {
+        let file: RouteFile = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            format!("the route's TOML file, line {line}: {}", error.message())
+        })?;
+        let mut rules = Self::of_gateway(settings);
+        for (key, value) in file.options {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
+                _ => return Err(format!("the route's TOML file: options.{key} must be a text, a number or a boolean")),
+            };
+            rules.options.push((key, text));
+        }
+        lower("deadline_ms", file.deadline_ms, &mut rules.deadline_ms)?;
+        lower("memory_bytes_max", file.memory_bytes_max, &mut rules.memory_bytes_max)?;
+        rules.keep_rest = matches!(file.on_bad_line, Some(OnBadLine::KeepRest));
+        rules.fresh_instance = matches!(file.isolation, Some(Isolation::Batch));
+        Ok(rules)
+    }
+}
+
+fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
+    match asked {
+        Some(asked) if asked == 0 || asked > *limit => Err(format!(
+            "the route's TOML file: {key} = {asked}: expected 1 to {limit}, a route may only lower the gateway's limit"
+        )),
+        Some(asked) => {
+            *limit = asked;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::line::Dialect;
+
+    fn settings() -> DecodeSettings {
+        DecodeSettings {
+            threads: 1,
+            deadline_ms: 10,
+            memory_bytes_max: 1 << 24,
+            component_bytes_max: 1 << 20,
+            dialect: Dialect::V3,
+        }
+    }
+
+    #[test]
+    fn a_route_may_lower_limits_and_never_raise_them() {
+        let rules = RouteRules::parse("deadline_ms = 2\non_bad_line = \"keep_rest\"", &settings()).unwrap();
+        assert_eq!((rules.deadline_ms, rules.keep_rest), (2, true));
+        let error = RouteRules::parse("deadline_ms = 11", &settings()).unwrap_err();
+        assert!(error.contains("deadline_ms = 11") && error.contains("1 to 10"), "{error}");
+    }
+
+    #[test]
+    fn options_are_texts_in_their_order() {
+        let rules = RouteRules::parse("[options]\nz = 1\na = \"x\"\nb = true", &settings()).unwrap();
+        let keys: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(keys, ["z=1", "a=x", "b=true"]);
+    }
+
+    #[test]
+    fn faults_name_key_and_line_and_not_the_content() {
+        let error = RouteRules::parse("\nsecret_thing = \"hunter2\"", &settings()).unwrap_err();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+    }
+}
