@@ -1,3 +1,4 @@
 //! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
 
 pub mod domain;
+pub mod source;
