@@ -139,6 +139,17 @@ impl Admission {
         self.started.elapsed().as_secs_f64()
     }
 
+    /// The tenant and the device that a topic names.
+    pub fn device_of<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
+        let places = self.settings.template.matches(topic)?;
+        Some((&topic[places.tenant], &topic[places.device]))
+    }
+
+    /// The tenant that a topic names.
+    pub fn tenant_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        self.device_of(topic).map(|(tenant, _)| tenant)
+    }
+
     /// Judges what one read of a source gave, and counts it.
     pub fn admit(&self, messages: Vec<Received>) -> (Vec<Admitted>, Vec<Refused>) {
         let now_s = self.now_s();

@@ -1,10 +1,15 @@
 //! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
 
 pub mod domain;
-pub mod config;
+pub mod pipeline;
+pub mod source;
 pub mod admission;
 pub mod decode;
 pub mod writer;
 pub mod quarantine;
+pub mod dry_run;
+pub mod config;
 pub mod telemetry;
 pub mod admin;
+pub mod shutdown;
+pub mod cli;

@@ -93,7 +93,9 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     }
     TopicTemplate::parse(&mqtt.topic)
         .map_err(|fault| ConfigError::value("mqtt.topic", &mqtt.topic, fault.to_string()))?;
-    within("mqtt.qos", mqtt.qos, 0, 1)?;
+    if mqtt.qos != 1 {
+        return Err(ConfigError::value("mqtt.qos", mqtt.qos, "1: a message of QoS 0 is gone when anything goes wrong"));
+    }
     within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
     one_of("mqtt.retained", &mqtt.retained, &["drop", "accept"])?;
     if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {

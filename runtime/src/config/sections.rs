@@ -63,7 +63,7 @@ section! {
         /// The client id. The session is persistent, so it must be stable, and no other client
         /// may use it.
         client_id: String = "tidegate".into(),
-        /// The QoS to subscribe with: 0 or 1. Only 1 keeps the promise that nothing is lost.
+        /// The QoS to subscribe with: 1, the only one that keeps the promise that nothing is lost.
         qos: u8 = 1,
         /// What becomes of retained messages: `drop` (they are old news, counted as RETAINED) or
         /// `accept`.

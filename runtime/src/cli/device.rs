@@ -1,0 +1,133 @@
+//! `tidegate device`: the file registry. A token is read from stdin, and only its SHA-256 is kept.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use clap::Subcommand;
+
+use super::{BadUsage, ConfigArgument, Done};
+use crate::admission::registry::file::{self, DeviceRecord};
+use crate::admission::registry::token_hash;
+
+/// Keep the file registry: list, put, revoke, rm
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1\n  \
+    tidegate device list --tenant acme\n  \
+    tidegate device revoke acme dev-1")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List devices; tokens are never shown
+    List {
+        /// Only this tenant
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a device or change it; its token is read from stdin (an empty stdin: no token)
+    Put {
+        tenant: String,
+        device: String,
+        /// The site that the device stands at
+        #[arg(long)]
+        site: String,
+    },
+    /// Turn a device's messages away from now on
+    Revoke { tenant: String, device: String },
+    /// Take a device out
+    Rm { tenant: String, device: String },
+}
+
+pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
+    let config = arguments.config.load()?.config;
+    if config.registry.kind != "file" {
+        return Err(BadUsage(format!("registry.kind = {:?}: devices are kept by this verb in a file only", config.registry.kind)).into());
+    }
+    let path = PathBuf::from(&config.registry.file);
+    match &arguments.action {
+        Action::List { tenant, json } => list(&path, tenant.as_deref(), *json),
+        Action::Put { tenant, device, site } => put(&path, tenant, device, site),
+        Action::Revoke { tenant, device } => change(&path, tenant, device, |devices, place| {
+            devices[place].status = "REVOKED".into();
+        }),
+        Action::Rm { tenant, device } => change(&path, tenant, device, |devices, place| {
+            devices.remove(place);
+        }),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<DeviceRecord>> {
+    Ok(file::read(path)?.into_iter().map(|(_, device)| device).collect())
+}
+
+fn list(path: &Path, tenant: Option<&str>, json: bool) -> anyhow::Result<Done> {
+    let devices = read(path)?.into_iter().filter(|device| tenant.is_none_or(|tenant| device.tenant_id == tenant));
+    if json {
+        let shown: Vec<_> = devices
+            .map(|device| {
+                serde_json::json!({
+                    "tenant_id": device.tenant_id, "device_id": device.device_id, "site_id": device.site_id,
+                    "status": device.status, "has_token": device.provision_token_hash.is_some(),
+                })
+            })
+            .collect();
+        println!("{:#}", serde_json::Value::from(shown));
+        return Ok(Done::Good);
+    }
+    println!("{:<24}{:<24}{:<24}{:<10}token", "tenant", "device", "site", "status");
+    for device in devices {
+        let token = if device.provision_token_hash.is_some() { "set" } else { "not set" };
+        println!("{:<24}{:<24}{:<24}{:<10}{token}", device.tenant_id, device.device_id, device.site_id, device.status);
+    }
+    Ok(Done::Good)
+}
+
+fn put(path: &Path, tenant: &str, device: &str, site: &str) -> anyhow::Result<Done> {
+    if device.is_empty() {
+        return Err(BadUsage("the device's name is empty".into()).into());
+    }
+    let mut token = String::new();
+    std::io::stdin().read_to_string(&mut token)?;
+    let token = token.trim_end_matches(['\r', '\n']);
+    let mut devices = if path.exists() { read(path)? } else { Vec::new() };
+    let record = DeviceRecord {
+        tenant_id: tenant.into(),
+        device_id: device.into(),
+        site_id: site.into(),
+        status: "ACTIVE".into(),
+        provision_token_hash: (!token.is_empty()).then(|| token_hash(token)),
+    };
+    match devices.iter_mut().find(|known| known.tenant_id == tenant && known.device_id == device) {
+        Some(known) => *known = record,
+        None => devices.push(record),
+    }
+    file::write(path, &devices)?;
+    let token = if token.is_empty() { "without a token" } else { "with its token's hash" };
+    println!("{tenant}/{device} is ACTIVE at {site:?}, {token}");
+    Ok(Done::Good)
+}
+
+fn change(
+    path: &Path,
+    tenant: &str,
+    device: &str,
+    act: impl FnOnce(&mut Vec<DeviceRecord>, usize),
+) -> anyhow::Result<Done> {
+    let mut devices = read(path)?;
+    let Some(place) = devices.iter().position(|known| known.tenant_id == tenant && known.device_id == device) else {
+        bail!("there is no device {device:?} of tenant {tenant:?} in {}", path.display());
+    };
+    act(&mut devices, place);
+    file::write(path, &devices)?;
+    Ok(Done::Good)
+}

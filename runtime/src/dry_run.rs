@@ -1,0 +1,335 @@
+//! One message through the same admission, guest and line check as in the flow, with nothing sent
+//! and nothing counted: what `explain` and `test` ask.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::admission::registry::{Registry, Row, TokenHash};
+use crate::admission::{Admission, Credentials, Question as Asked};
+use crate::config::Config;
+use crate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
+use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::message::{Admitted, CheckedBatch, Refused, Via};
+use crate::domain::reason::Reason;
+use crate::domain::slot::{Connection, Slot, Window, settle_all};
+use crate::pipeline;
+
+/// A registry row that stands in for the registry's answer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RegistryRow {
+    pub tenant_id: String,
+    pub device_id: String,
+    pub site_id: String,
+    pub status: String,
+    #[serde(default)]
+    pub provision_token_hash: Option<String>,
+}
+
+/// A message to ask about.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub topic: String,
+    pub payload: Bytes,
+    pub received_ns: i64,
+    /// None: the registry is asked. `Some(None)`: the device is not registered.
+    pub registry_row: Option<Option<RegistryRow>>,
+}
+
+/// How a message would end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Lines,
+    Empty,
+    Quarantined,
+}
+
+impl Ending {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lines => Outcome::Lines.name(),
+            Self::Empty => Outcome::Empty.name(),
+            Self::Quarantined => Outcome::Quarantined.name(),
+        }
+    }
+}
+
+/// What would become of a message.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub outcome: Ending,
+    pub reason: Option<Reason>,
+    pub detail: Option<String>,
+    pub admitted: bool,
+    pub tenant: Option<String>,
+    pub device: Option<String>,
+    pub database: Option<String>,
+    pub guest: Option<String>,
+    /// Complete lines, as they would be posted.
+    pub lines: Vec<String>,
+}
+
+impl Verdict {
+    pub fn is_refusal(&self) -> bool {
+        self.outcome == Ending::Quarantined
+    }
+
+    /// The verdict record.
+    pub fn record(&self, id: Value) -> Value {
+        json!({
+            "id": id,
+            "outcome": self.outcome.name(),
+            "reason": self.reason.map(Reason::code),
+            "detail": self.detail,
+            "tenant": self.tenant,
+            "device": self.device,
+            "database": self.database,
+            "guest": self.guest,
+            "lines": self.lines,
+        })
+    }
+}
+
+/// Admission and a decoder of its own.
+pub struct DryRun {
+    admission: Admission,
+    decoder: Decoder,
+    guests: Arc<GuestStore>,
+    connection: Arc<Connection>,
+    /// Of a single guest under test: its folder, which is gone with this.
+    _folder: Option<tempfile_guard::Folder>,
+}
+
+impl DryRun {
+    /// As the gateway of this configuration would judge.
+    ///
+    /// # Errors
+    /// The registry or the guests folder cannot be read.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        // A registry that is not there yet knows nobody: a row given with the question still counts.
+        let registry = match pipeline::registry(config) {
+            Ok(registry) => registry,
+            Err(error) => {
+                eprintln!("note: {error:#}; no device is registered");
+                Registry::Open(Vec::new())
+            }
+        };
+        let admission =
+            Admission::new(pipeline::settings::admission(config), registry, Arc::new(Books::default()));
+        Self::with(admission, Path::new(&config.guests.dir), pipeline::settings::decode(config), None)
+    }
+
+    /// As one guest of the routing folder would decode, whatever its devices' credentials.
+    ///
+    /// # Errors
+    /// The guest may not serve.
+    pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
+        let mut settings = pipeline::settings::admission(config);
+        settings.credentials = Credentials::Broker;
+        settings.credentials_of_type.clear();
+        let admission = Admission::new(settings, Registry::Open(Vec::new()), Arc::new(Books::default()));
+        let folder = tempfile_guard::Folder::with_route(guest)?;
+        let decode = pipeline::settings::decode(config);
+        let dry_run = Self::with(admission, folder.path(), decode, Some(folder.clone()))?;
+        let listed = dry_run.guests.list();
+        let served = listed.first().with_context(|| format!("{} is not there", guest.display()))?;
+        if let Some(error) = &served.error {
+            anyhow::bail!("{}: {error}", guest.display());
+        }
+        Ok(dry_run)
+    }
+
+    fn with(
+        admission: Admission,
+        guests: &Path,
+        decode: DecodeSettings,
+        folder: Option<tempfile_guard::Folder>,
+    ) -> anyhow::Result<Self> {
+        let decode = DecodeSettings { threads: 1, ..decode };
+        let (guests, _) =
+            GuestStore::open(guests, decode).with_context(|| format!("the guests folder {}", guests.display()))?;
+        let guests = Arc::new(guests);
+        Ok(Self {
+            admission,
+            decoder: Decoder::new(guests.clone()),
+            guests,
+            connection: Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX))),
+            _folder: folder,
+        })
+    }
+
+    /// What would become of this message.
+    pub fn judge(&mut self, question: Question) -> Verdict {
+        let row = question.registry_row.map(|row| {
+            // A row is that of one device; to a topic that names another it is nobody's.
+            let named = self.admission.device_of(&question.topic);
+            row.filter(|row| named == Some((row.tenant_id.as_str(), row.device_id.as_str()))).map(|row| Row {
+                site_id: row.site_id,
+                status: row.status,
+                token: TokenHash::parse(row.provision_token_hash.as_deref()),
+            })
+        });
+        let asked = Asked {
+            topic: &question.topic,
+            payload: &question.payload,
+            payload_bytes: question.payload.len(),
+            via: Via::Broker,
+        };
+        let judged = match self.admission.judge(asked, row) {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                let named = self.admission.device_of(&question.topic);
+                return Verdict {
+                    outcome: Ending::Quarantined,
+                    reason: Some(refusal.reason),
+                    detail: Some(refusal.detail),
+                    admitted: false,
+                    tenant: named.map(|(tenant, _)| tenant.to_owned()),
+                    device: named.map(|(_, device)| device.to_owned()),
+                    database: None,
+                    guest: None,
+                    lines: Vec::new(),
+                };
+            }
+        };
+        let database = judged.tenant.database.as_ref().ok().map(ToString::to_string);
+        let (tenant, device) = (judged.tenant.id.to_string(), judged.device.id.to_string());
+        let message = Admitted {
+            message_type: judged.places.message_type,
+            topic: question.topic,
+            payload: question.payload,
+            received_ns: question.received_ns,
+            tenant: judged.tenant,
+            device: judged.device,
+            slot: self.connection.receive_unacknowledged(0),
+        };
+        let guest = self
+            .guests
+            .table()
+            .route(message.tenant.id.as_str(), message.message_type())
+            .map(|route| route.guest.tag.to_string());
+        message.tenant.account.receive(1);
+        let seen = Seen::default();
+        self.decoder.decode(vec![message], &seen);
+        let seen = seen.0.into_inner();
+        Verdict {
+            outcome: match (&seen.refused, seen.lines.is_empty()) {
+                (Some(_), _) => Ending::Quarantined,
+                (None, true) => Ending::Empty,
+                (None, false) => Ending::Lines,
+            },
+            reason: seen.refused.as_ref().map(|(reason, _)| *reason),
+            detail: seen.refused.map(|(_, detail)| detail),
+            admitted: true,
+            tenant: Some(tenant),
+            device: Some(device),
+            database,
+            guest,
+            lines: seen.lines,
+        }
+    }
+}
+
+/// Where a dry run's messages end.
+#[derive(Default)]
+struct Seen(Mutex<SeenInner>);
+
+#[derive(Default)]
+struct SeenInner {
+    lines: Vec<String>,
+    refused: Option<(Reason, String)>,
+}
+
+impl DecodeSink for Seen {
+    fn lines(&self, batch: CheckedBatch) {
+        // Each message has its lines counted: a string in one may hold a newline.
+        let text = String::from_utf8_lossy(&batch.lines).into_owned();
+        self.0.lock().lines = split_lines(&text);
+        let slots: Vec<Slot> = batch.messages.into_iter().map(|message| message.slot).collect();
+        settle_all(slots, Outcome::Lines, &batch.tenant.account);
+    }
+
+    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+        settle_all(messages, Outcome::Empty, account);
+    }
+
+    fn refused(&self, messages: Vec<Refused>) {
+        for message in messages {
+            self.0.lock().refused = Some((message.reason, message.detail));
+            message.slot.settle(Outcome::Quarantined, &message.account);
+        }
+    }
+}
+
+/// Checked lines, one by one; a newline inside a quoted string is part of its line.
+fn split_lines(text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (mut start, mut quoted, mut escaped, mut in_fields) = (0, false, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' if in_fields => quoted = !quoted,
+            b' ' if !quoted => in_fields = true,
+            b'\n' if !quoted => {
+                lines.push(text[start..at].to_owned());
+                start = at + 1;
+                in_fields = false;
+            }
+            _ => {}
+        }
+    }
+    lines
+}
+
+mod tempfile_guard {
+    //! A routing folder of its own for one guest, gone with its last owner.
+
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use anyhow::Context;
+
+    #[derive(Clone, Debug)]
+    pub struct Folder(Arc<Owned>);
+
+    #[derive(Debug)]
+    struct Owned(PathBuf);
+
+    impl Folder {
+        /// A folder whose only route is this guest, at the place that its own folder and name give.
+        pub fn with_route(guest: &Path) -> anyhow::Result<Self> {
+            let shown = guest.display();
+            let guest = std::fs::canonicalize(guest).with_context(|| format!("there is no guest {shown}"))?;
+            let stem = guest.file_name().context("a guest has a name")?;
+            let tenant = guest.parent().and_then(Path::file_name).context("a guest lies in a folder")?;
+            let unique = format!("tidegate-test-{}-{:?}", std::process::id(), std::thread::current().id());
+            let root = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
+            let owned = Owned(root.clone());
+            let place = root.join(tenant);
+            let _ = std::fs::remove_dir_all(&root);
+            std::fs::create_dir_all(&place)?;
+            std::fs::copy(&guest, place.join(stem))?;
+            let toml = guest.with_extension("toml");
+            if toml.exists() {
+                std::fs::copy(&toml, place.join(stem).with_extension("toml"))?;
+            }
+            Ok(Self(Arc::new(owned)))
+        }
+
+        pub fn path(&self) -> &Path {
+            &self.0.0
+        }
+    }
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

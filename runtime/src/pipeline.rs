@@ -1,0 +1,315 @@
+//! The whole flow, joined: sources, admission, decode, writer, quarantine. Everything else knows
+//! the domain and nothing of the others.
+
+pub mod settings;
+mod flow;
+mod view;
+mod writes;
+
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin;
+use crate::admission::registry::{FileRegistry, Registry};
+use crate::admission::Admission;
+use crate::config::{self, Config};
+use crate::decode::routes::Change;
+use crate::decode::{DecodePool, GuestStore};
+use crate::domain::activity::Activity;
+use crate::domain::books::Books;
+use crate::domain::slot::Window;
+use crate::quarantine::{Quarantine, QuarantineSettings};
+use crate::shutdown::{self, Request, Signals};
+use crate::source::broker::Broker;
+use crate::source::listener::Listener;
+use crate::telemetry::health::PartHealth;
+use crate::writer::{Writer, WriterParts};
+use flow::{Gate, Outlet};
+use view::{Parts, SourceHealth};
+use writes::Writes;
+
+/// Runs the gateway until it is told to stop.
+///
+/// # Errors
+/// It cannot start: the data folder is taken, a file or folder is not good, an address is taken.
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let data_dir = Path::new(&config.data_dir);
+    let _lock = lock(data_dir)?;
+
+    // What a message meets last is made first.
+    let books = Arc::new(Books::default());
+    let admission = &config.admission;
+    let window = Arc::new(Window::new(admission.unsettled_messages_max, admission.unsettled_bytes_max));
+    let activity = Arc::new(Activity::default());
+    let bounds = QuarantineSettings::new(config.quarantine.bytes_max, config.quarantine.days_max as u32);
+    let quarantine = Quarantine::open(&data_dir.join("quarantine"), bounds, &books)?;
+    let writes = Arc::new(Writes::default());
+    let writer = Writer::start(settings::writer(config)?, WriterParts {
+        runtime: tokio::runtime::Handle::current(),
+        window: window.clone(),
+        activity: activity.clone(),
+        refused_lines: {
+            let quarantine = quarantine.clone();
+            Arc::new(move |lines| quarantine.store_lines(lines))
+        },
+        observer: writes.clone(),
+    })?;
+
+    let (guests, changes) = GuestStore::open(Path::new(&config.guests.dir), settings::decode(config))
+        .with_context(|| format!("guests.dir = {:?}", config.guests.dir))?;
+    log_changes(&changes);
+    let guests = Arc::new(guests);
+    let outlet = Arc::new(Outlet::new(writer.clone(), quarantine.clone(), activity.clone()));
+    let pool = DecodePool::start(&guests, &outlet)?;
+
+    let admission = Arc::new(Admission::new(settings::admission(config), registry(config)?, books.clone()));
+    let gate = Arc::new(Gate::new(admission.clone(), pool, outlet, books.clone()));
+
+    let (stop, stopping) = watch::channel(None);
+    let mut sources = JoinSet::new();
+    let mut health = Vec::new();
+    let mut redelivered = Vec::new();
+    if !config.listen.address.is_empty() {
+        let listener = Listener::bind(settings::listener(config)?, window.clone(), gate.clone())?;
+        health.push(SourceHealth::new("listener", listener.status()));
+        redelivered.push(listener.counters().redelivered.clone());
+        sources.spawn(listener.run(stopping.clone()));
+    }
+    if !config.mqtt.url.is_empty() {
+        let broker = Broker::new(settings::broker(config)?, window.clone(), gate.clone())?;
+        health.push(SourceHealth::new("broker", broker.status()));
+        redelivered.push(broker.counters().redelivered.clone());
+        sources.spawn(broker.run(stopping));
+    }
+
+    let parts = Arc::new(Parts {
+        books,
+        window,
+        admission: admission.clone(),
+        guests: guests.clone(),
+        writer: writer.clone(),
+        writes,
+        quarantine: quarantine.clone(),
+        sources: health,
+        redelivered,
+        registry_fault: parking_lot::Mutex::new(None),
+    });
+    let (admin_stop, mut admin_stopping) = watch::channel(false);
+    let admin = start_admin(config, &parts, async move {
+        let _ = admin_stopping.wait_for(|stop| *stop).await;
+    })
+    .await?;
+
+    let follow = tokio::spawn(follow(parts.clone(), config.log.stats_interval_s));
+    shutdown::notify(&[NotifyState::Ready]);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "tidegate runs");
+    let mut watchdog = watchdog();
+    loop {
+        tokio::select! {
+            request = signals.next() => match request {
+                Request::Stop => break,
+                Request::Reload => {
+                    tracing::info!("reading registry and guests again");
+                    look_again(&parts).await;
+                }
+            },
+            _ = watchdog.tick() => shutdown::notify(&[NotifyState::Watchdog]),
+        }
+    }
+
+    // Upstream first: no more is read, then what came is settled, then what is settled is
+    // acknowledged, and last of all the doors close.
+    tracing::info!(deadline_s = config.shutdown.deadline_s, "stopping");
+    shutdown::notify(&[NotifyState::Stopping]);
+    let deadline = Instant::now() + Duration::from_secs(config.shutdown.deadline_s);
+    stop.send_replace(Some(deadline.into()));
+    gate.finish_decoding(deadline).await;
+    let left = writer.drain(deadline).await;
+    let flushed = tokio::task::spawn_blocking(move || quarantine.flush(deadline)).await?;
+    if tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} }).await.is_err()
+    {
+        tracing::warn!("a source did not end in time");
+    }
+    follow.abort();
+    if left.lines > 0 || !flushed {
+        tracing::warn!(lines = left.lines, "stopped with unsettled messages; they are not acknowledged and come again");
+    }
+    parts.statistics().log();
+    admin_stop.send_replace(true);
+    if let Some(admin) = admin {
+        admin.abort();
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What `validate` checks beyond the configuration: registry, guests. Opens no socket, changes
+/// nothing.
+///
+/// # Errors
+/// The sandbox cannot be set up.
+pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
+    let mut findings = Vec::new();
+    if let Err(error) = registry(config) {
+        findings.push(format!("{error:#}"));
+    }
+    for (key, value, file) in [
+        ("mqtt.password", &config.mqtt.password, &config.mqtt.password_file),
+        ("output.token", &config.output.token, &config.output.token_file),
+        ("output.password", &config.output.password, &config.output.password_file),
+        ("admin.token", &String::new(), &config.admin.token_file),
+    ] {
+        if let Err(error) = config::secret(key, value, file) {
+            findings.push(error.to_string());
+        }
+    }
+    match GuestStore::open(Path::new(&config.guests.dir), settings::decode(config)) {
+        Err(error) => findings.push(format!("guests.dir = {:?}: {error}", config.guests.dir)),
+        Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
+            Change::Refused { tenant, message_type, why } => Some(format!("guest {tenant}/{message_type}: {why}")),
+            Change::Serves { .. } | Change::Gone { .. } => None,
+        })),
+    }
+    Ok(findings)
+}
+
+/// The registry that the configuration names.
+///
+/// # Errors
+/// The file is not good.
+pub fn registry(config: &Config) -> anyhow::Result<Registry> {
+    Ok(match config.registry.kind.as_str() {
+        "open" => Registry::Open(config.registry.open_tenants.clone()),
+        _ => Registry::File(FileRegistry::open(Path::new(&config.registry.file))?),
+    })
+}
+
+/// Takes the data folder for this process alone; released when the file is dropped.
+fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
+    let shown = data_dir.display();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(|| format!("data_dir = \"{shown}\" cannot be made"))?;
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(data_dir.join("lock"))
+        .with_context(|| format!("data_dir = \"{shown}\" cannot be written to"))?;
+    // SAFETY: flock(2) on a descriptor that is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        bail!("data_dir = \"{shown}\" is in use by another gateway: each needs a folder of its own");
+    }
+    Ok(file)
+}
+
+async fn start_admin(
+    config: &Config,
+    parts: &Arc<Parts>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
+    if config.admin.listen.is_empty() {
+        return Ok(None);
+    }
+    let token = config::secret("admin.token", "", &config.admin.token_file)?;
+    let (listener, address) = admin::bind(&config.admin.listen)
+        .await
+        .with_context(|| format!("admin.listen = {:?} cannot be listened on", config.admin.listen))?;
+    tracing::info!(%address, "admin listens");
+    let view = view::Shown::new(parts.clone());
+    Ok(Some(tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, view, token, stopped).await {
+            tracing::error!(%error, "the admin side has ended");
+        }
+    })))
+}
+
+fn watchdog() -> tokio::time::Interval {
+    // Twice within what the service manager allows (sd_watchdog_enabled(3)).
+    let every = sd_notify::watchdog_enabled().map_or(Duration::from_secs(3_600), |limit| limit / 2);
+    tokio::time::interval(every.max(Duration::from_millis(100)))
+}
+
+/// How often the registry's file and the guests folder are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Follows what changes beside us, and logs the statistics line.
+async fn follow(parts: Arc<Parts>, stats_interval_s: u64) {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stats = tokio::time::interval(Duration::from_secs(stats_interval_s.max(1)));
+    stats.tick().await;
+    loop {
+        tokio::select! {
+            _ = look.tick() => look_again(&parts).await,
+            _ = stats.tick(), if stats_interval_s > 0 => parts.statistics().log(),
+        }
+    }
+}
+
+async fn look_again(parts: &Arc<Parts>) {
+    let parts = parts.clone();
+    // Reading and compiling are no work for a task that others wait behind.
+    let looked = tokio::task::spawn_blocking(move || {
+        if let Registry::File(file) = parts.admission.registry() {
+            let fault = match file.reload_if_changed() {
+                Ok(true) => {
+                    tracing::info!(devices = file.count(), "the registry was read again");
+                    None
+                }
+                Ok(false) => return parts.guests.refresh(),
+                Err(error) => {
+                    tracing::error!(%error, "the registry stays as it was");
+                    Some(error.to_string())
+                }
+            };
+            *parts.registry_fault.lock() = fault;
+            parts.admission.follow_registry();
+        }
+        parts.guests.refresh()
+    })
+    .await;
+    match looked {
+        Ok(Ok(changes)) => log_changes(&changes),
+        Ok(Err(error)) => tracing::error!(%error, "the guests folder cannot be read; what served goes on"),
+        Err(error) => tracing::error!(%error, "looking for changes failed"),
+    }
+}
+
+fn log_changes(changes: &[Change]) {
+    for change in changes {
+        match change {
+            Change::Serves { tenant, message_type, guest, replaced: None } => {
+                tracing::info!(tenant, message_type, guest, "a guest serves");
+            }
+            Change::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
+                tracing::info!(tenant, message_type, guest, replaced, "a guest was replaced");
+            }
+            Change::Refused { tenant, message_type, why } => {
+                tracing::warn!(tenant, message_type, why, "a guest may not serve; what served goes on");
+            }
+            Change::Gone { tenant, message_type } => tracing::info!(tenant, message_type, "a guest is gone"),
+        }
+    }
+}
+
+/// Health in the words of `/readyz`.
+fn registry_health(fault: Option<&String>) -> PartHealth {
+    // Devices are known as they were last read well: the gateway can do its work.
+    match fault {
+        None => PartHealth::ready(),
+        Some(why) => PartHealth { ready: true, why: Some(why.clone()) },
+    }
+}

@@ -1,0 +1,130 @@
+//! What the configuration means to each part.
+
+use std::collections::HashMap;
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::admission::database::{DatabaseTemplate, NameRule};
+use crate::admission::{AdmissionSettings, Credentials};
+use crate::config::{self, Config};
+use crate::decode::DecodeSettings;
+use crate::domain::limits;
+use crate::domain::line::Dialect;
+use crate::domain::rate::Rate;
+use crate::domain::topic::TopicTemplate;
+use crate::source::broker::BrokerSettings;
+use crate::source::listener::ListenerSettings;
+use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
+
+fn credentials(text: &str) -> Credentials {
+    if text == "broker" { Credentials::Broker } else { Credentials::Envelope }
+}
+
+fn template(config: &Config) -> TopicTemplate {
+    TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration")
+}
+
+pub fn admission(config: &Config) -> AdmissionSettings {
+    let admission = &config.admission;
+    let rule = match config.output.kind.as_str() {
+        "influxdb3" => NameRule::InfluxDb3,
+        "file" => NameRule::Folder,
+        _ => NameRule::Older,
+    };
+    AdmissionSettings {
+        template: template(config),
+        payload_bytes_max: admission.payload_bytes_max as usize,
+        rate: (admission.rate_per_s > 0.0)
+            .then_some(Rate { per_s: admission.rate_per_s, burst: admission.burst }),
+        credentials: credentials(&admission.credentials),
+        credentials_of_type: admission
+            .types
+            .iter()
+            .map(|(name, rules)| (name.clone(), credentials(&rules.credentials)))
+            .collect::<HashMap<_, _>>(),
+        require_token: config.registry.require_token,
+        cache_ttl_s: config.registry.cache_ttl_s as f64,
+        cache_entries_max: match config.registry.cache_entries_max {
+            0 => limits::CACHE_ENTRIES_UNBOUNDED,
+            entries => entries as usize,
+        },
+        database: DatabaseTemplate::new(&config.output.database, rule),
+    }
+}
+
+pub fn decode(config: &Config) -> DecodeSettings {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    DecodeSettings {
+        threads: if config.guests.threads == 0 { cores } else { config.guests.threads },
+        deadline_ms: config.guests.deadline_ms,
+        memory_bytes_max: config.guests.memory_bytes_max,
+        component_bytes_max: config.guests.component_bytes_max,
+        // Files are for any database to read later, so for the strictest.
+        dialect: if config.output.kind == "influxdb3" { Dialect::V3 } else { Dialect::V1V2 },
+    }
+}
+
+pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
+    let address = config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
+    let connections_max = config.listen.connections_max as usize;
+    Ok(ListenerSettings {
+        address,
+        connections_max,
+        connections_per_address_max: connections_max,
+        payload_bytes_max: config.admission.payload_bytes_max as usize,
+    })
+}
+
+pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
+    let mqtt = &config.mqtt;
+    let password = config::secret("mqtt.password", &mqtt.password, &mqtt.password_file)?;
+    Ok(BrokerSettings {
+        url: mqtt.url.parse()?,
+        filter: template(config).filter(),
+        client_id: mqtt.client_id.clone(),
+        username: mqtt.username.clone(),
+        password: (!password.is_empty()).then_some(password),
+        ca_file: (!mqtt.ca_file.is_empty()).then(|| PathBuf::from(&mqtt.ca_file)),
+        accepts_retained: mqtt.retained == "accept",
+        payload_bytes_max: config.admission.payload_bytes_max as usize,
+        keep_alive_s: mqtt.keep_alive_s,
+        data_dir: PathBuf::from(&config.data_dir),
+    })
+}
+
+pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
+    let output = &config.output;
+    let kind = match output.kind.as_str() {
+        "influxdb3" => Some(Kind::InfluxDb3),
+        "influxdb2" => Some(Kind::InfluxDb2),
+        "influxdb1" => Some(Kind::InfluxDb1),
+        _ => None,
+    };
+    let to = match kind {
+        None => OutputSettings::File { path: PathBuf::from(&output.path) },
+        Some(kind) => OutputSettings::Http(HttpSettings {
+            kind,
+            url: output.url.clone(),
+            token: config::secret("output.token", &output.token, &output.token_file)?,
+            org: output.org.clone(),
+            username: output.username.clone(),
+            password: config::secret("output.password", &output.password, &output.password_file)?,
+            gzip: match output.gzip.as_str() {
+                "always" => Gzip::Always,
+                "never" => Gzip::Never,
+                _ => Gzip::Auto,
+            },
+            request_timeout: Duration::from_millis(output.request_timeout_ms),
+        }),
+    };
+    Ok(WriterSettings {
+        output: to,
+        batch_lines: output.batch_lines as u32,
+        flush_interval: Duration::from_millis(output.flush_interval_ms),
+        batch_lines_max: output.batch_lines_max as u32,
+        waits: Waits::default(),
+    })
+}

@@ -1,0 +1,232 @@
+//! What the gateway shows of itself: the admin side's view and the metrics' source.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::registry_health;
+use super::writes::Writes;
+use crate::admin::View;
+use crate::admission::Admission;
+use crate::decode::GuestStore;
+use crate::domain::books::{Account, Books, TenantBooks};
+use crate::domain::histogram::HistogramSnapshot;
+use crate::domain::limits::LATEST_REFUSALS_SHOWN;
+use crate::domain::slot::Window;
+use crate::quarantine::{Filter, Quarantine};
+use crate::source::SourceStatus;
+use crate::telemetry::health::{PartHealth, Readiness};
+use crate::telemetry::metrics::{Gauges, Metrics, Sample};
+use crate::telemetry::stats::Statistics;
+use crate::writer::WriterHandle;
+
+/// One source and whether messages can come in by it.
+pub struct SourceHealth {
+    name: &'static str,
+    status: watch::Receiver<SourceStatus>,
+}
+
+impl SourceHealth {
+    pub fn new(name: &'static str, status: watch::Receiver<SourceStatus>) -> Self {
+        Self { name, status }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let status = self.status.borrow();
+        if status.is_ready() {
+            return Ok(());
+        }
+        let what = if status.connected { "is not subscribed" } else { "is not connected" };
+        let why = status.last_error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        Err(format!("the {} {what}{why}", self.name))
+    }
+}
+
+/// The parts that are looked at.
+pub struct Parts {
+    pub books: Arc<Books>,
+    pub window: Arc<Window>,
+    pub admission: Arc<Admission>,
+    pub guests: Arc<GuestStore>,
+    pub writer: WriterHandle,
+    pub writes: Arc<Writes>,
+    pub quarantine: Quarantine,
+    pub sources: Vec<SourceHealth>,
+    pub redelivered: Vec<Arc<AtomicU64>>,
+    /// Why the registry was not read well the last time.
+    pub registry_fault: Mutex<Option<String>>,
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Parts {
+    pub fn statistics(&self) -> Statistics {
+        let received: u64 = self.books.accounts().iter().map(|account| account.snapshot().messages.received).sum();
+        let (writer, cache) = (self.writer.stats(), self.admission.cache());
+        Statistics {
+            received,
+            influx_batch_ok: writer.lines_written(),
+            influx_batch_err: writer.lines_refused(),
+            influx_flushes: writer.flushes(),
+            influx_buffer: writer.lines_pending(),
+            auth_cache_hits: cache.hits(),
+            auth_cache_misses: cache.misses(),
+            auth_cache_size: cache.entries() as u64,
+        }
+    }
+}
+
+impl Gauges for Parts {
+    fn accounts(&self) -> Vec<Arc<Account>> {
+        self.books.accounts()
+    }
+
+    fn counters(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
+        let cache = self.admission.cache();
+        let lookups = [("hit", cache.hits()), ("miss", cache.misses())]
+            .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
+        let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let (mut cpu, mut failures) = (Vec::new(), Vec::new());
+        for guest in self.guests.list() {
+            let labels = vec![("tenant", guest.tenant.clone()), ("type", guest.message_type.clone())];
+            cpu.push(Sample::new(labels.clone(), guest.cpu_seconds));
+            for (kind, count) in guest.failures {
+                let mut labels = labels.clone();
+                labels.push(("kind", kind.to_owned()));
+                failures.push(Sample::new(labels, count as f64));
+            }
+        }
+        vec![
+            ("tidegate_writes", "POSTs by how they were answered", self.writes.samples()),
+            ("tidegate_messages_redelivered", "QoS 1 messages that came with DUP set", Sample::bare(redelivered as f64)),
+            ("tidegate_guest_cpu_seconds", "CPU time of guests, by their place in the folder", cpu),
+            ("tidegate_guest_failures", "Messages that guests did not decode, by kind", failures),
+            ("tidegate_auth_cache_lookups", "Look-ups in the authentication cache", lookups.to_vec()),
+        ]
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
+        vec![
+            (
+                "tidegate_auth_cache_entries",
+                "Devices in the authentication cache",
+                Sample::bare(self.admission.cache().entries() as f64),
+            ),
+            (
+                "tidegate_spool_bytes",
+                "Bytes of messages that are held unsettled; in this version, in memory",
+                Sample::bare(self.window.bytes() as f64),
+            ),
+            ("tidegate_quarantine_bytes", "Bytes of quarantine on disk", Sample::bare(self.quarantine.bytes() as f64)),
+        ]
+    }
+
+    fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {
+        vec![
+            ("tidegate_write_duration_seconds", "How long POSTs took", self.writes.duration.snapshot()),
+            (
+                "tidegate_ack_latency_seconds",
+                "From receipt of a message to its settlement",
+                self.window.ack_latency.snapshot(),
+            ),
+        ]
+    }
+}
+
+/// The admin side's view.
+#[derive(Debug)]
+pub struct Shown {
+    parts: Arc<Parts>,
+    metrics: Metrics,
+}
+
+impl Shown {
+    pub fn new(parts: Arc<Parts>) -> Self {
+        Self { metrics: Metrics::new(parts.clone()), parts }
+    }
+}
+
+impl View for Shown {
+    fn readiness(&self) -> Readiness {
+        let source = self.parts.sources.iter().map(SourceHealth::check).collect::<Result<(), String>>();
+        let spool = if self.parts.quarantine.is_usable() {
+            PartHealth::ready()
+        } else {
+            PartHealth::not_ready("quarantine cannot be written; see the log for the file")
+        };
+        Readiness::of(source.into(), registry_health(self.parts.registry_fault.lock().as_ref()), spool)
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.text()
+    }
+
+    fn books(&self) -> Value {
+        let books: BTreeMap<String, TenantBooks> = self
+            .parts
+            .books
+            .accounts()
+            .iter()
+            .map(|account| (account.tenant().to_string(), account.snapshot()))
+            .collect();
+        json!({"balanced": books.values().all(TenantBooks::balanced), "tenants": books})
+    }
+
+    fn guests(&self) -> Value {
+        json!({"guests": self.parts.guests.list()})
+    }
+
+    fn spool(&self) -> Value {
+        json!({
+            "messages_unsettled": self.parts.window.messages(),
+            "bytes_unsettled": self.parts.window.bytes(),
+            "databases": self.parts.writer.databases(),
+        })
+    }
+
+    fn quarantine(&self, payloads: bool) -> Value {
+        let quarantine = &self.parts.quarantine;
+        let (mut reasons, mut tenants) = (BTreeMap::new(), BTreeMap::new());
+        for count in quarantine.counts() {
+            *reasons.entry(count.reason).or_insert(0) += count.entries;
+            *tenants.entry(count.tenant).or_insert(0) += count.entries;
+        }
+        let since_start: BTreeMap<&str, u64> =
+            quarantine.refused_since_start().into_iter().map(|(reason, count)| (reason.code(), count)).collect();
+        json!({
+            "bytes": quarantine.bytes(),
+            "reasons": reasons,
+            "tenants": tenants,
+            "refused_since_start": since_start,
+            "latest": self.latest(payloads),
+        })
+    }
+}
+
+impl Shown {
+    /// The last refusals, newest first; payloads only where they may be shown, secrets masked.
+    fn latest(&self, payloads: bool) -> Vec<Value> {
+        let entries: Vec<_> = self.parts.quarantine.entries(Filter::default()).flatten().collect();
+        let mut latest: Vec<_> = entries.into_iter().map(|entry| entry.masked()).collect();
+        latest.sort_by(|a, b| b.time.cmp(&a.time));
+        latest.truncate(LATEST_REFUSALS_SHOWN);
+        let shown = latest.into_iter().map(|mut entry| {
+            if !payloads {
+                entry.payload = None;
+                entry.payload_base64 = None;
+                entry.line = None;
+            }
+            serde_json::to_value(entry).expect("an entry is JSON")
+        });
+        shown.collect()
+    }
+}

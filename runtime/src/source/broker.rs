@@ -1,0 +1,286 @@
+//! A persistent session at a broker: MQTT 3.1.1, QoS 1, acknowledged by hand.
+//!
+//! - Each connection has its own ledger (`domain::slot::Connection`); what is settled after its end
+//!   settles into nothing, and the broker sends those messages again.
+//! - Nothing that anybody publishes ends the session: a payload of any size is read to its end and
+//!   only its beginning kept.
+//! - When the window is full nothing is read, but pings go on. When that lasts past half the
+//!   keep-alive the session disconnects, so that the broker sees it, and returns when half is
+//!   settled.
+//! - The broker's queue and in-flight settings are the operator's; nothing here is sized by them.
+
+mod backoff;
+mod session;
+mod session_file;
+mod subscription;
+mod transport;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use self::backoff::Backoff;
+pub use self::session::{ConnectError, SessionEnd};
+use self::session::{Session, connect};
+use self::session_file::SessionFile;
+use self::subscription::Subscription;
+pub use self::transport::{BrokerUrl, TlsError, UrlError};
+use self::transport::{Stream, Transport};
+use super::intake::Intake;
+use super::reception::Reception;
+use super::{SourceStatus, Stop, stopped};
+use crate::domain::limits;
+use crate::domain::message::Via;
+use crate::domain::slot::{Connection, Window};
+
+/// A session that lasted so long was a good one: the next try comes soon again.
+const LASTING: Duration = Duration::from_secs(60);
+/// So many sessions in a row that the broker ended early are no accident.
+const EARLY_ENDS_MAX: u32 = 3;
+
+/// What a broker session needs to know.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    pub url: BrokerUrl,
+    /// The topic filter to subscribe to.
+    pub filter: String,
+    /// Names the persistent session: it must stay the same, and be nobody else's.
+    pub client_id: String,
+    /// Empty: none.
+    pub username: String,
+    pub password: Option<String>,
+    /// Roots to trust in PEM form; None: the machine's own.
+    pub ca_file: Option<PathBuf>,
+    /// Take retained messages as if they had just been published.
+    pub accepts_retained: bool,
+    /// Payloads over it are passed on with their first KiB and their true size.
+    pub payload_bytes_max: usize,
+    /// Seconds, at least 2; `limits::BROKER_KEEP_ALIVE_S` unless a test says otherwise.
+    pub keep_alive_s: u16,
+    /// Where `mqtt-session.json` is kept; it exists.
+    pub data_dir: PathBuf,
+}
+
+/// Why a session cannot be tried at all.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("{key} is empty; a persistent session needs it")]
+    Empty { key: &'static str },
+    #[error("{key} has {bytes} bytes; MQTT allows {}", u16::MAX)]
+    TooLong { key: &'static str, bytes: usize },
+    #[error("keep_alive_s is {0}; at least 2")]
+    KeepAlive(u16),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Counted since the start of the process.
+#[derive(Debug, Default)]
+pub struct BrokerCounters {
+    /// QoS 1 messages that came with DUP set.
+    pub redelivered: Arc<AtomicU64>,
+    /// Connections that reached CONNACK.
+    pub connects: AtomicU64,
+    /// Times that the session left because the output was blocked.
+    pub blocked: AtomicU64,
+}
+
+/// A session that is to be kept up.
+pub struct Broker<I> {
+    settings: BrokerSettings,
+    transport: Transport,
+    window: Arc<Window>,
+    intake: Arc<I>,
+    status: watch::Sender<SourceStatus>,
+    counters: Arc<BrokerCounters>,
+}
+
+impl<I: Intake> Broker<I> {
+    /// Checks the settings and reads the roots; opens no socket.
+    ///
+    /// # Errors
+    /// When a setting could never work.
+    pub fn new(settings: BrokerSettings, window: Arc<Window>, intake: Arc<I>) -> Result<Self, BrokerError> {
+        for (key, text) in [("client_id", &settings.client_id), ("topic", &settings.filter)] {
+            if text.is_empty() {
+                return Err(BrokerError::Empty { key });
+            }
+        }
+        let password = settings.password.as_deref().unwrap_or_default();
+        for (key, text) in [
+            ("client_id", settings.client_id.as_str()),
+            ("topic", &settings.filter),
+            ("username", &settings.username),
+            ("password", password),
+        ] {
+            if text.len() > usize::from(u16::MAX) {
+                return Err(BrokerError::TooLong { key, bytes: text.len() });
+            }
+        }
+        if settings.keep_alive_s < 2 {
+            return Err(BrokerError::KeepAlive(settings.keep_alive_s));
+        }
+        let transport = Transport::new(settings.url.clone(), settings.ca_file.as_deref())?;
+        let status = watch::Sender::new(SourceStatus::default());
+        Ok(Self { settings, transport, window, intake, status, counters: Arc::default() })
+    }
+
+    pub fn status(&self) -> watch::Receiver<SourceStatus> {
+        self.status.subscribe()
+    }
+
+    pub fn counters(&self) -> Arc<BrokerCounters> {
+        self.counters.clone()
+    }
+
+    /// Keeps the session up until it is told to stop; then reads no more, sends the PUBACKs of what
+    /// settles before the deadline, and disconnects.
+    pub async fn run(self, mut stop: Stop) {
+        let broker = self.settings.url.to_string();
+        let mut file = SessionFile::open(&self.settings.data_dir, &broker, &self.settings.client_id);
+        let mut backoff = Backoff::default();
+        let mut early_ends = 0;
+        while stop.borrow().is_none() {
+            let began = Instant::now();
+            let opened = tokio::select! {
+                biased;
+                _ = stopped(&mut stop) => return,
+                opened = timeout(Duration::from_secs(limits::BROKER_CONNECT_TIMEOUT_S), self.open()) => opened,
+            };
+            let end = match opened.unwrap_or(Err(ConnectError::Timeout)) {
+                Ok(opened) => self.session(opened, &mut file, &mut stop).await,
+                Err(error) => {
+                    warn!(broker, %error, "no session at the broker");
+                    self.lost(error.to_string());
+                    self.rest(backoff.next(), &mut stop).await;
+                    continue;
+                }
+            };
+            file.touch();
+            match &end {
+                SessionEnd::Stopped => {
+                    info!(broker, "session left");
+                    self.status.send_replace(SourceStatus::default());
+                    return;
+                }
+                SessionEnd::Blocked => {
+                    warn!(
+                        broker,
+                        unsettled = self.window.messages(),
+                        "disconnected until half of what waits is settled: the output is blocked"
+                    );
+                    self.counters.blocked.fetch_add(1, Ordering::Relaxed);
+                    self.lost(end.to_string());
+                    self.half_settled(&mut stop).await;
+                    backoff.reset();
+                    early_ends = 0;
+                    continue;
+                }
+                SessionEnd::Closed | SessionEnd::Lost(_) if began.elapsed() < LASTING => early_ends += 1,
+                _ => early_ends = 0,
+            }
+            if began.elapsed() >= LASTING {
+                backoff.reset();
+            }
+            if early_ends >= EARLY_ENDS_MAX {
+                error!(
+                    broker,
+                    client_id = self.settings.client_id,
+                    connections = early_ends,
+                    "the broker ends our connections soon after it took them: another program probably uses the same client_id"
+                );
+                self.lost(format!(
+                    "the broker ended {early_ends} connections in a row within {} s: another program probably \
+                     uses the client_id {:?}",
+                    LASTING.as_secs(),
+                    self.settings.client_id
+                ));
+            } else {
+                warn!(broker, error = %end, "session lost");
+                self.lost(end.to_string());
+            }
+            self.rest(backoff.next(), &mut stop).await;
+        }
+    }
+
+    async fn open(&self) -> Result<Opened, ConnectError> {
+        Ok(match self.transport.open().await? {
+            Stream::Plain(stream) => Opened::Plain(connect(stream, &self.settings).await?),
+            Stream::Tls(stream) => Opened::Tls(connect(stream, &self.settings).await?),
+        })
+    }
+
+    async fn session(&self, opened: Opened, file: &mut SessionFile, stop: &mut Stop) -> SessionEnd {
+        match opened {
+            Opened::Plain(accepted) => self.session_on(accepted, file, stop).await,
+            Opened::Tls(accepted) => self.session_on(accepted, file, stop).await,
+        }
+    }
+
+    async fn session_on<S>(
+        &self,
+        accepted: session::Accepted<S>,
+        file: &mut SessionFile,
+        stop: &mut Stop,
+    ) -> SessionEnd
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        let session_present = accepted.session_present;
+        let away = file.away();
+        info!(broker = %self.settings.url, session_present, away_s = away.map(|away| away.as_secs()), "connected");
+        self.counters.connects.fetch_add(1, Ordering::Relaxed);
+        if session_present {
+            self.intake.session_resumed(away.unwrap_or_default());
+        }
+        let subscription = match Subscription::begin(file, &self.settings.filter, session_present) {
+            Ok(subscription) => subscription,
+            Err(error) => return SessionEnd::File(error),
+        };
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.subscribed = false;
+        });
+        let reception = Reception {
+            intake: self.intake.clone(),
+            connection: Connection::new(self.window.clone()),
+            via: Via::Broker,
+            drops_retained: !self.settings.accepts_retained,
+            redelivered: self.counters.redelivered.clone(),
+        };
+        let session = Session { settings: &self.settings, reception, subscription, status: &self.status };
+        session.run(accepted, stop).await
+    }
+
+    fn lost(&self, error: String) {
+        self.status.send_replace(SourceStatus {
+            connected: false,
+            subscribed: false,
+            last_error: Some(error),
+        });
+    }
+
+    async fn rest(&self, delay: Duration, stop: &mut Stop) {
+        tokio::select! {
+            _ = stopped(stop) => {}
+            () = sleep(delay) => {}
+        }
+    }
+
+    async fn half_settled(&self, stop: &mut Stop) {
+        while self.window.is_half_full() && stop.borrow().is_none() {
+            self.rest(Duration::from_millis(100), stop).await;
+        }
+    }
+}
+
+enum Opened {
+    Plain(session::Accepted<tokio::net::TcpStream>),
+    Tls(session::Accepted<Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
+}

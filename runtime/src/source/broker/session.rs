@@ -1,0 +1,345 @@
+//! One connection to the broker, from CONNECT to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tracing::{error, info, warn};
+
+use super::BrokerSettings;
+use super::backoff::Backoff;
+use super::subscription::{Answer, Subscription};
+use crate::domain::limits;
+use crate::domain::message::Received;
+use crate::source::framer::{FrameLimits, Framer};
+use crate::source::intake::Intake;
+use crate::source::link::{Link, Ping, WriteEnd};
+use crate::source::packet::{Packet, PacketError, QoS, encode};
+use crate::source::reception::{Reception, now_ns};
+use crate::source::{SourceStatus, Stop, stopped};
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot reach the broker: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("no CONNACK within {} s", limits::BROKER_CONNECT_TIMEOUT_S)]
+    Timeout,
+    #[error("the broker refused us: {}", refusal(*.0))]
+    Refused(u8),
+    #[error("the peer does not speak MQTT 3.1.1: {0}")]
+    Packet(#[from] PacketError),
+    #[error("the broker closed the connection instead of answering our CONNECT")]
+    Closed,
+    #[error("the broker answered our CONNECT with another packet than CONNACK")]
+    NotConnAck,
+}
+
+/// What a CONNACK's return code says (section 3.2.2.3), and what the operator may look at.
+fn refusal(code: u8) -> String {
+    match code {
+        1 => "it does not speak MQTT 3.1.1".into(),
+        2 => "it does not take this client_id".into(),
+        3 => "it is unavailable".into(),
+        4 => "bad user name or password; see mqtt.username and mqtt.password_file".into(),
+        5 => "not authorised; see mqtt.username, mqtt.password_file and the broker's access list".into(),
+        code => format!("return code {code}"),
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionEnd {
+    #[error("stopped")]
+    Stopped,
+    #[error("the output is blocked: messages wait unsettled and the window is full")]
+    Blocked,
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the connection was lost: {0}")]
+    Lost(#[from] std::io::Error),
+    #[error("the broker sent what is no MQTT 3.1.1: {0}")]
+    Packet(#[from] PacketError),
+    #[error(
+        "the session delivers at QoS 2, which another program must have asked for under this client_id; \
+         choose another client_id"
+    )]
+    ExactlyOnce,
+    #[error("the broker sent a packet that only clients send")]
+    Unexpected,
+    #[error("{0}")]
+    Write(WriteEnd),
+    #[error("the session file cannot be written: {0}")]
+    File(std::io::Error),
+}
+
+/// A broker that has taken our CONNECT.
+pub struct Accepted<S> {
+    stream: S,
+    framer: Framer,
+    pub session_present: bool,
+}
+
+/// CONNECT and CONNACK; the caller bounds the time.
+pub async fn connect<S>(mut stream: S, settings: &BrokerSettings) -> Result<Accepted<S>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = Vec::new();
+    encode::connect(
+        &mut out,
+        &encode::Connect {
+            client_id: &settings.client_id,
+            keep_alive_s: settings.keep_alive_s,
+            username: (!settings.username.is_empty()).then_some(settings.username.as_str()),
+            password: settings.password.as_deref(),
+        },
+    );
+    stream.write_all(&out).await?;
+    stream.flush().await?;
+    let mut framer = Framer::new(FrameLimits {
+        payload_bytes_max: settings.payload_bytes_max,
+        payload_bytes_skipped_max: limits::MQTT_PACKET_BYTES_MAX,
+    });
+    let session_present = loop {
+        match framer.next_packet()? {
+            None => {}
+            Some(Packet::ConnAck { session_present, code: 0 }) => break session_present,
+            Some(Packet::ConnAck { code, .. }) => return Err(ConnectError::Refused(code)),
+            Some(_) => return Err(ConnectError::NotConnAck),
+        }
+        if stream.read_buf(framer.room(limits::SOCKET_READ_BYTES)).await? == 0 {
+            return Err(ConnectError::Closed);
+        }
+    };
+    Ok(Accepted { stream, framer, session_present })
+}
+
+/// What one session works with.
+pub struct Session<'a, I> {
+    pub settings: &'a BrokerSettings,
+    pub reception: Reception<I>,
+    pub subscription: Subscription<'a>,
+    pub status: &'a watch::Sender<SourceStatus>,
+}
+
+impl<I: Intake> Session<'_, I> {
+    /// Receives until something ends it. Nothing of this connection is acknowledged afterwards.
+    pub async fn run<S>(mut self, accepted: Accepted<S>, stop: &mut Stop) -> SessionEnd
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        let keep_alive = Duration::from_secs(u64::from(self.settings.keep_alive_s));
+        let ping = Ping { every: keep_alive / 2, silence_max: keep_alive * 3 / 4 };
+        let connection = self.reception.connection.clone();
+        let link = Arc::new(Link::new(connection.clone()));
+        let (mut reader, mut writer) = tokio::io::split(accepted.stream);
+        let mut framer = accepted.framer;
+        let deadline = stop.clone();
+
+        let end = {
+            let mut reading = std::pin::pin!(self.read(&mut reader, &mut framer, &link, stop));
+            let mut writing = std::pin::pin!(link.write(&mut writer, Some(ping)));
+            let end = tokio::select! {
+                end = &mut reading => end,
+                end = &mut writing => {
+                    connection.end();
+                    link.close();
+                    // What downstream is just taking it takes whole; then reading ends.
+                    let _ = reading.await;
+                    return SessionEnd::Write(end);
+                }
+            };
+            let drained_by = match end {
+                SessionEnd::Stopped => deadline.borrow().unwrap_or_else(Instant::now),
+                // What is settled already still leaves; the rest comes again.
+                SessionEnd::Blocked => Instant::now(),
+                _ => {
+                    connection.end();
+                    return end;
+                }
+            };
+            link.drain(drained_by);
+            match writing.await {
+                WriteEnd::Drained => end,
+                lost => {
+                    connection.end();
+                    return match end {
+                        SessionEnd::Stopped => end,
+                        _ => SessionEnd::Write(lost),
+                    };
+                }
+            }
+        };
+        connection.end();
+        let _ = timeout(Duration::from_secs(1), async {
+            writer.write_all(&encode::DISCONNECT).await?;
+            writer.shutdown().await
+        })
+        .await;
+        end
+    }
+
+    async fn read<S: AsyncRead>(
+        &mut self,
+        reader: &mut ReadHalf<S>,
+        framer: &mut Framer,
+        link: &Link,
+        stop: &mut Stop,
+    ) -> SessionEnd {
+        match self.read_on(reader, framer, link, stop).await {
+            Ok(end) | Err(end) => end,
+        }
+    }
+
+    async fn read_on<S: AsyncRead>(
+        &mut self,
+        reader: &mut ReadHalf<S>,
+        framer: &mut Framer,
+        link: &Link,
+        stop: &mut Stop,
+    ) -> Result<SessionEnd, SessionEnd> {
+        let window = self.reception.connection.window().clone();
+        let blocked_max = Duration::from_secs(u64::from(self.settings.keep_alive_s)) / 2;
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut asking = Backoff::default();
+        let mut ask_at = Some(Instant::now());
+        loop {
+            let mut group = Vec::new();
+            let mut granted = None;
+            self.take(framer, &mut group, &mut granted)?;
+            match granted {
+                Some(true) => {
+                    asking.reset();
+                    ask_at = Some(Instant::now());
+                }
+                Some(false) => ask_at = Some(Instant::now() + asking.next()),
+                None => {}
+            }
+            if ask_at.is_some_and(|at| Instant::now() >= at) {
+                ask_at = None;
+                self.ask(link)?;
+            }
+            let more = group.len() == limits::INTAKE_GROUP_MESSAGES_MAX;
+            if !group.is_empty() {
+                link.note_pause();
+                self.reception.intake.accept(group).await;
+            }
+            if window.is_full() {
+                link.note_pause();
+                tokio::select! {
+                    biased;
+                    () = link.closed() => return Ok(SessionEnd::Closed),
+                    _ = stopped(stop) => return Ok(SessionEnd::Stopped),
+                    room = timeout(blocked_max, window.room()) => {
+                        if room.is_err() {
+                            return Ok(SessionEnd::Blocked);
+                        }
+                    }
+                }
+            }
+            if more {
+                // The next groups lie in the buffer; look up between them all the same.
+                if stop.borrow().is_some() {
+                    return Ok(SessionEnd::Stopped);
+                }
+                continue;
+            }
+            if framer.capacity() > 2 * limits::SOCKET_READ_BYTES && !framer.is_midway() {
+                framer.shrink(limits::SOCKET_READ_BYTES);
+            }
+            link.note_reading();
+            let room = framer.room(limits::SOCKET_READ_BYTES);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = link.closed() => return Ok(SessionEnd::Closed),
+                    _ = stopped(stop) => return Ok(SessionEnd::Stopped),
+                    _ = tick.tick() => {
+                        self.subscription.touch();
+                        if ask_at.is_some_and(|at| Instant::now() >= at) {
+                            break;
+                        }
+                    }
+                    read = reader.read_buf(room) => match read? {
+                        0 => return Ok(SessionEnd::Closed),
+                        _ => break,
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(&mut self, link: &Link) -> Result<(), SessionEnd> {
+        let mut out = Vec::new();
+        self.subscription.ask(&mut out).map_err(SessionEnd::File)?;
+        if self.subscription.is_granted() {
+            self.status.send_modify(|status| {
+                status.subscribed = true;
+                status.last_error = None;
+            });
+        }
+        link.send(|outbox| outbox.extend_from_slice(&out));
+        Ok(())
+    }
+
+    /// Takes whole packets out of the buffer, up to one group of messages.
+    fn take(
+        &mut self,
+        framer: &mut Framer,
+        group: &mut Vec<Received>,
+        granted: &mut Option<bool>,
+    ) -> Result<(), SessionEnd> {
+        let received_ns = now_ns();
+        self.reception.connection.note_read();
+        while group.len() < limits::INTAKE_GROUP_MESSAGES_MAX {
+            let Some(packet) = framer.next_packet()? else { return Ok(()) };
+            match packet {
+                Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
+                    return Err(SessionEnd::ExactlyOnce);
+                }
+                Packet::Publish(publish) => self.reception.receive(&publish, received_ns, group),
+                Packet::PingResp => {}
+                Packet::SubAck { packet_id, codes } => {
+                    let answer = self.subscription.suback(packet_id, codes).map_err(SessionEnd::File)?;
+                    *granted = self.note(answer).or(*granted);
+                }
+                Packet::UnsubAck { packet_id } => {
+                    let answer = self.subscription.unsuback(packet_id).map_err(SessionEnd::File)?;
+                    *granted = self.note(answer).or(*granted);
+                }
+                _ => return Err(SessionEnd::Unexpected),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the operator; Some where there is something more to ask for.
+    fn note(&self, answer: Answer) -> Option<bool> {
+        let filter = self.settings.filter.as_str();
+        match answer {
+            Answer::Granted(qos) => {
+                info!(filter, qos, "subscribed");
+                if qos == 0 {
+                    warn!(filter, "the broker grants QoS 0 only: what it loses on the way is lost");
+                }
+                Some(true)
+            }
+            Answer::Refused => {
+                error!(filter, "the broker refused our subscription; see its access list");
+                self.status.send_modify(|status| {
+                    status.subscribed = false;
+                    status.last_error = Some(format!("the broker refused the subscription to {filter:?}"));
+                });
+                Some(false)
+            }
+            Answer::Dropped => {
+                info!("an earlier filter of this session was given up");
+                None
+            }
+            Answer::Unasked => None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What the broker's session holds of ours, kept beside the data: an MQTT client cannot ask.
+//!
+//! `mqtt-session.json`. It is written before a SUBSCRIBE leaves and after an UNSUBACK came, so it
+//! may name a filter too many and never one too few. Its modification time says when the session
+//! was last seen alive.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+/// The filters of one session at one broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub broker: String,
+    pub client_id: String,
+    pub filters: Vec<String>,
+    /// Whether a SUBACK granted the wanted filter since it was last asked for.
+    pub granted: bool,
+}
+
+#[derive(Debug)]
+pub struct SessionFile {
+    path: PathBuf,
+    held: Held,
+}
+
+impl SessionFile {
+    pub const NAME: &'static str = "mqtt-session.json";
+
+    /// Reads what is known of the session `client_id` at `broker`. A file that is missing, of
+    /// another session or unreadable means that nothing is known.
+    pub fn open(data_dir: &Path, broker: &str, client_id: &str) -> Self {
+        let path = data_dir.join(Self::NAME);
+        let nothing =
+            Held { broker: broker.into(), client_id: client_id.into(), filters: Vec::new(), granted: false };
+        let held = match fs::read(&path) {
+            Ok(bytes) => match serde_json::from_slice::<Held>(&bytes) {
+                Ok(held) if held.broker == broker && held.client_id == client_id => held,
+                Ok(other) => {
+                    warn!(
+                        broker = other.broker,
+                        client_id = other.client_id,
+                        filters = ?other.filters,
+                        "a session of ours may live on at a broker or under a client id that is no longer configured"
+                    );
+                    nothing
+                }
+                Err(error) => {
+                    warn!(%error, path = %path.display(), "unreadable session file, taken as missing");
+                    nothing
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => nothing,
+            Err(error) => {
+                warn!(%error, path = %path.display(), "unreadable session file, taken as missing");
+                nothing
+            }
+        };
+        Self { path, held }
+    }
+
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Changes what is held, on disk first.
+    ///
+    /// # Errors
+    /// When the file cannot be written; what is held has then not changed.
+    pub fn set(&mut self, filters: Vec<String>, granted: bool) -> io::Result<()> {
+        let held = Held { filters, granted, ..self.held.clone() };
+        if held == self.held {
+            return Ok(());
+        }
+        let new = self.path.with_extension("json.new");
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(&serde_json::to_vec(&held)?)?;
+        file.sync_all()?;
+        fs::rename(&new, &self.path)?;
+        if let Some(folder) = self.path.parent() {
+            fs::File::open(folder)?.sync_all()?;
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    /// Notes that the session is alive now.
+    pub fn touch(&self) {
+        // Without it the absence looks longer than it was, which only makes a bucket more generous.
+        if let Ok(file) = fs::OpenOptions::new().write(true).open(&self.path) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+    }
+
+    /// How long the session was last seen ago; None when it never was.
+    pub fn away(&self) -> Option<Duration> {
+        let seen = fs::metadata(&self.path).ok()?.modified().ok()?;
+        Some(SystemTime::now().duration_since(seen).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_holds_survives_a_restart_and_is_of_that_session_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = SessionFile::open(folder.path(), "b:1883", "tidegate");
+        assert!(file.held().filters.is_empty());
+        assert_eq!(file.away(), None);
+        file.set(vec!["a/#".into()], true).unwrap();
+        let again = SessionFile::open(folder.path(), "b:1883", "tidegate");
+        assert_eq!(again.held(), file.held());
+        assert!(again.away().unwrap() < Duration::from_secs(60));
+        assert!(SessionFile::open(folder.path(), "b:1883", "other").held().filters.is_empty());
+        assert!(SessionFile::open(folder.path(), "c:1883", "tidegate").held().filters.is_empty());
+    }
+
+    #[test]
+    fn a_torn_file_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(SessionFile::NAME), b"{\"broker\":").unwrap();
+        assert!(!SessionFile::open(folder.path(), "b:1883", "tidegate").held().granted);
+    }
+}

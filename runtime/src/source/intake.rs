@@ -1,0 +1,26 @@
+//! The contract between a source and whatever judges its messages.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::domain::message::Received;
+use crate::domain::reason::Reason;
+
+/// Takes the messages of every source. A message's slot is its only way back: settling it is what
+/// lets the PUBACK leave.
+pub trait Intake: Send + Sync + 'static {
+    /// Takes all that one read of a socket gave, in the order of the wire, never empty and at most
+    /// `INTAKE_GROUP_MESSAGES_MAX`. It may wait for room; the connection is not read meanwhile, but
+    /// its PUBACKs and pings go on. It is never cancelled half way.
+    fn accept(&self, messages: Vec<Received>) -> impl Future<Output = ()> + Send;
+
+    /// Counts and settles a message that its source drops on purpose: `Overload` or `Retained`.
+    /// It must not block.
+    fn drop_message(&self, message: Received, reason: Reason);
+
+    /// The broker kept our session while we were away for so long, and what it queued comes now: a
+    /// backlog, not a burst.
+    fn session_resumed(&self, away: Duration) {
+        let _ = away;
+    }
+}

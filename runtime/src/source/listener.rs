@@ -1,0 +1,174 @@
+//! The door for devices that connect to us: an MQTT 3.1.1 server side for publishers only.
+//!
+//! CONNECT, PUBLISH at QoS 0 and 1, PINGREQ, DISCONNECT. A PUBACK says that the message's outcome
+//! is durable. It is no broker: a SUBSCRIBE is refused filter by filter, QoS 2 ends the connection,
+//! a will is read over, a retain flag means nothing, no session outlives its connection.
+//!
+//! It trusts nobody. Nothing is authenticated at CONNECT (credentials travel in the messages), so
+//! all that a stranger can take is bounded: time to CONNECT, time a packet, bytes a packet,
+//! unfinished bytes of all connections together, connections in total and an address, PUBLISHes
+//! without a PUBACK, PUBACKs that are not read. A client id is no credential either: who names
+//! another's takes its connection over, as the protocol wants it [MQTT-3.1.4-2].
+
+mod client;
+mod doors;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info, warn};
+
+use self::doors::Doors;
+pub use self::doors::{Ending, ListenerCounters};
+use super::intake::Intake;
+use super::{SourceStatus, Stop, stopped};
+use crate::domain::slot::Window;
+
+/// Connections that wait to be accepted: what a site full of devices brings at once after a power
+/// cut.
+const BACKLOG: i32 = 4096;
+
+/// Seconds of silence on the wire after which TCP itself asks whether the peer lives: for devices
+/// that chose no keep-alive.
+const TCP_KEEP_ALIVE_S: u64 = 120;
+
+/// What a listener needs to know.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    pub address: SocketAddr,
+    pub connections_max: usize,
+    /// Of one address; it does not hold for loopback. Generous, because a site behind one router
+    /// is one address.
+    pub connections_per_address_max: usize,
+    /// Payloads over it are passed on with their first KiB and their true size.
+    pub payload_bytes_max: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    #[error("cannot listen on {address}: {error}")]
+    Bind { address: SocketAddr, error: io::Error },
+}
+
+/// What all connections share.
+struct Shared<I> {
+    settings: ListenerSettings,
+    window: Arc<Window>,
+    intake: Arc<I>,
+    doors: Arc<Doors>,
+}
+
+/// A socket that devices can connect to.
+pub struct Listener<I> {
+    socket: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared<I>>,
+    status: watch::Sender<SourceStatus>,
+}
+
+impl<I: Intake> Listener<I> {
+    /// Opens the socket; connections wait in it until `run`. To be called within a runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn bind(
+        settings: ListenerSettings,
+        window: Arc<Window>,
+        intake: Arc<I>,
+    ) -> Result<Self, ListenerError> {
+        let asked = settings.address;
+        let socket = open(asked).map_err(|error| ListenerError::Bind { address: asked, error })?;
+        let address = socket.local_addr().map_err(|error| ListenerError::Bind { address: asked, error })?;
+        let doors = Doors::new(settings.connections_max, settings.connections_per_address_max);
+        let status = SourceStatus { connected: true, subscribed: true, last_error: None };
+        let shared = Arc::new(Shared { settings, window, intake, doors });
+        Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
+    }
+
+    /// The address in truth, where port 0 was asked for.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn status(&self) -> watch::Receiver<SourceStatus> {
+        self.status.subscribe()
+    }
+
+    pub fn counters(&self) -> Arc<ListenerCounters> {
+        self.shared.doors.counters.clone()
+    }
+
+    /// Accepts until it is told to stop; then takes no more, sends the PUBACKs of what settles
+    /// before the deadline, and closes every connection.
+    pub async fn run(self, mut stop: Stop) {
+        info!(address = %self.address, "listening");
+        let deadline = loop {
+            tokio::select! {
+                biased;
+                deadline = stopped(&mut stop) => break deadline,
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer, &stop),
+                    Err(error) => {
+                        // The peer gave up already, or we are out of descriptors or memory: others
+                        // will leave.
+                        if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                            warn!(%error, "cannot accept a connection");
+                            self.status.send_modify(|status| status.last_error = Some(format!("cannot accept: {error}")));
+                            sleep(Duration::from_millis(100)).await;
+                        }
+                    }
+                },
+            }
+        };
+        drop(self.socket);
+        self.status.send_replace(SourceStatus::default());
+        // Tasks keep the deadline themselves; a moment more for their last write.
+        let _ = timeout_at(deadline + Duration::from_secs(1), self.shared.doors.emptied()).await;
+        info!(address = %self.address, "closed");
+    }
+
+    fn admit(&self, stream: tokio::net::TcpStream, peer: SocketAddr, stop: &Stop) {
+        let doors = &self.shared.doors;
+        let pass = match doors.enter(peer.ip()) {
+            Ok(pass) => pass,
+            Err(ending) => {
+                if let Some(withheld) = doors.note_end(ending) {
+                    warn!(%peer, reason = ending.name(), withheld, "connection refused");
+                }
+                return;
+            }
+        };
+        // Neither is worth refusing a device for.
+        let _ = stream.set_nodelay(true);
+        let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(TCP_KEEP_ALIVE_S));
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
+        let (shared, stop) = (self.shared.clone(), stop.clone());
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let end = client::serve(stream, &pass, &shared, stop).await;
+            let (reason, detail) = (end.ending.name(), end.detail.as_str());
+            match shared.doors.note_end(end.ending) {
+                Some(withheld) => warn!(%peer, reason, detail, withheld, "connection closed"),
+                None => {
+                    debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
+                }
+            }
+            drop(pass);
+        });
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

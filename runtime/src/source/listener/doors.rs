@@ -1,0 +1,299 @@
+//! Who is connected: the ceilings, one connection a client id, and what was counted at the door.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+macro_rules! endings {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
+        /// Why a connection ended, or was not taken in the first place.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Ending { $($(#[$doc])* $name,)* }
+
+        impl Ending {
+            pub const ALL: &'static [Ending] = &[$(Ending::$name,)*];
+
+            /// The label of metrics.
+            pub fn name(self) -> &'static str {
+                match self { $(Ending::$name => $label,)* }
+            }
+        }
+    };
+}
+
+endings! {
+    /// It sent DISCONNECT, or closed its socket.
+    Left = "left",
+    Lost = "lost",
+    Stopped = "stopped",
+    /// Another connection came with its client id.
+    TakenOver = "taken_over",
+    KeepAlive = "keep_alive",
+    ConnectionsMax = "connections_max",
+    AddressMax = "address_max",
+    ConnectTimeout = "connect_timeout",
+    PacketTimeout = "packet_timeout",
+    /// The first packet was no CONNECT, a second CONNECT came, or one that only servers send.
+    Unexpected = "unexpected_packet",
+    Malformed = "malformed",
+    ProtocolLevel = "protocol_level",
+    ClientId = "client_id",
+    ExactlyOnce = "qos_2",
+    SlowReader = "slow_reader",
+    /// Unfinished packets of all connections together hold too much memory.
+    Buffers = "buffers_max",
+}
+
+impl Ending {
+    /// Whether an operator may want to know.
+    pub fn is_fault(self) -> bool {
+        !matches!(self, Ending::Left | Ending::Lost | Ending::Stopped | Ending::KeepAlive)
+    }
+}
+
+/// Counted since the start of the process.
+#[derive(Debug, Default)]
+pub struct ListenerCounters {
+    /// Connections that are open now.
+    pub connections: AtomicUsize,
+    pub accepted: AtomicU64,
+    /// QoS 1 messages that came with DUP set.
+    pub redelivered: Arc<AtomicU64>,
+    /// Bytes that unfinished packets hold beyond the first small buffer of their connections.
+    pub buffer_bytes: AtomicUsize,
+    ended: [AtomicU64; Ending::ALL.len()],
+}
+
+impl ListenerCounters {
+    /// Connections that ended so.
+    pub fn ended(&self, ending: Ending) -> u64 {
+        self.ended[ending as usize].load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` of the memory that all connections share. False when it is used up.
+    pub fn take_buffer(&self, bytes: usize, bytes_max: usize) -> bool {
+        self.buffer_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                held.checked_add(bytes).filter(|&sum| sum <= bytes_max)
+            })
+            .is_ok()
+    }
+
+    pub fn give_buffer_back(&self, bytes: usize) {
+        self.buffer_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// One line of log a kind of ending and second: a stranger must not fill the disk.
+#[derive(Debug, Default)]
+struct LogGate {
+    last: Option<Instant>,
+    withheld: u64,
+}
+
+/// The client that holds a client id.
+#[derive(Debug)]
+struct Holder {
+    connection: u64,
+    taken_over: Arc<Notify>,
+}
+
+#[derive(Debug)]
+pub struct Doors {
+    connections_max: usize,
+    per_address_max: usize,
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+    clients: Mutex<HashMap<Box<str>, Holder>>,
+    log_gates: Mutex<[LogGate; Ending::ALL.len()]>,
+    last_connection: AtomicU64,
+    pub counters: Arc<ListenerCounters>,
+    /// Told when the last connection is gone.
+    empty: Notify,
+}
+
+/// A connection that was let in; leaving is its Drop.
+#[derive(Debug)]
+pub struct Pass {
+    doors: Arc<Doors>,
+    address: IpAddr,
+    pub connection: u64,
+}
+
+impl Doors {
+    pub fn new(connections_max: usize, per_address_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            connections_max,
+            per_address_max,
+            addresses: Mutex::default(),
+            clients: Mutex::default(),
+            log_gates: Mutex::default(),
+            last_connection: AtomicU64::new(0),
+            counters: Arc::default(),
+            empty: Notify::new(),
+        })
+    }
+
+    /// Lets a connection in. The ceiling an address does not hold for this machine itself.
+    ///
+    /// # Errors
+    /// The ceiling that it would break.
+    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Pass, Ending> {
+        let mut addresses = self.addresses.lock();
+        if self.counters.connections.load(Ordering::Relaxed) >= self.connections_max {
+            return Err(Ending::ConnectionsMax);
+        }
+        let address = address.to_canonical();
+        let from_there = addresses.entry(address).or_insert(0);
+        if *from_there >= self.per_address_max && !address.is_loopback() {
+            return Err(Ending::AddressMax);
+        }
+        *from_there += 1;
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let connection = self.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Pass { doors: self.clone(), address, connection })
+    }
+
+    /// Counts how a connection ended. Some where it is to be logged: how many like it were not
+    /// since the last one that was.
+    pub fn note_end(&self, ending: Ending) -> Option<u64> {
+        self.counters.ended[ending as usize].fetch_add(1, Ordering::Relaxed);
+        if !ending.is_fault() {
+            return None;
+        }
+        let mut gates = self.log_gates.lock();
+        let gate = &mut gates[ending as usize];
+        if gate.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            gate.withheld += 1;
+            return None;
+        }
+        gate.last = Some(Instant::now());
+        Some(std::mem::take(&mut gate.withheld))
+    }
+
+    /// Waits until nobody is connected.
+    pub async fn emptied(&self) {
+        loop {
+            let mut empty = std::pin::pin!(self.empty.notified());
+            empty.as_mut().enable();
+            if self.counters.connections.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            empty.await;
+        }
+    }
+}
+
+impl Pass {
+    /// Takes `client_id` for this connection, from whoever holds it; `taken_over` is told when
+    /// another takes it from us.
+    pub fn take_client_id(&self, client_id: &str, taken_over: Arc<Notify>) -> Name {
+        let holder = Holder { connection: self.connection, taken_over };
+        let earlier = self.doors.clients.lock().insert(client_id.into(), holder);
+        if let Some(earlier) = earlier {
+            earlier.taken_over.notify_one();
+        }
+        Name { doors: self.doors.clone(), client_id: client_id.into(), connection: self.connection }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut addresses = self.doors.addresses.lock();
+        if let Entry::Occupied(mut from_there) = addresses.entry(self.address) {
+            *from_there.get_mut() -= 1;
+            if *from_there.get() == 0 {
+                from_there.remove();
+            }
+        }
+        if self.doors.counters.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.doors.empty.notify_waiters();
+        }
+    }
+}
+
+/// A client id that one connection holds until it ends or loses it.
+#[derive(Debug)]
+pub struct Name {
+    doors: Arc<Doors>,
+    client_id: Box<str>,
+    connection: u64,
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let mut clients = self.doors.clients.lock();
+        if clients.get(&self.client_id).is_some_and(|holder| holder.connection == self.connection) {
+            clients.remove(&self.client_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceilings_hold_and_open_again_when_somebody_leaves() {
+        let doors = Doors::new(3, 2);
+        let (near, far): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let first = doors.enter(near).unwrap();
+        let _second = doors.enter(near).unwrap();
+        assert_eq!(doors.enter(near).unwrap_err(), Ending::AddressMax);
+        let _third = doors.enter(far).unwrap();
+        assert_eq!(doors.enter(far).unwrap_err(), Ending::ConnectionsMax);
+        drop(first);
+        let _fourth = doors.enter(near).unwrap();
+        assert_eq!(doors.counters.connections.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn loopback_has_no_ceiling_of_its_own_even_mapped_into_ipv6() {
+        let doors = Doors::new(10, 1);
+        let passes: Vec<_> = ["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.1"]
+            .map(|address| doors.enter(address.parse().unwrap()).unwrap())
+            .into();
+        drop(passes);
+        assert!(doors.addresses.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_client_id_goes_to_the_newest_connection_and_leaves_with_it() {
+        let doors = Doors::new(10, 10);
+        let address = "10.0.0.1".parse().unwrap();
+        let (old, new) = (doors.enter(address).unwrap(), doors.enter(address).unwrap());
+        let (told, quiet) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let old_name = old.take_client_id("pump", told.clone());
+        let new_name = new.take_client_id("pump", quiet.clone());
+        told.notified().await;
+        drop(old_name);
+        assert_eq!(doors.clients.lock()["pump"].connection, new.connection);
+        drop(new_name);
+        assert!(doors.clients.lock().is_empty());
+    }
+
+    #[test]
+    fn faults_are_logged_once_a_second_and_counted_always() {
+        let doors = Doors::new(1, 1);
+        assert_eq!(doors.note_end(Ending::Malformed), Some(0));
+        assert_eq!(doors.note_end(Ending::Malformed), None);
+        assert_eq!(doors.note_end(Ending::ExactlyOnce), Some(0));
+        assert_eq!(doors.note_end(Ending::Left), None);
+        assert_eq!(doors.counters.ended(Ending::Malformed), 2);
+    }
+
+    #[test]
+    fn shared_buffers_end_at_their_ceiling() {
+        let counters = ListenerCounters::default();
+        assert!(counters.take_buffer(60, 100));
+        assert!(!counters.take_buffer(60, 100));
+        counters.give_buffer_back(60);
+        assert!(counters.take_buffer(100, 100));
+    }
+}
