@@ -1,1 +1,42 @@
-//! A strict, borrowing pull reader for JSON (RFC 8259).
+//! A strict, borrowing pull reader for JSON (RFC 8259), for decoders and for the host.
+//!
+//! [`Reader`] walks a text once, hands out what is asked for as slices of the input, and skips the
+//! rest; what is skipped is checked as strictly as what is read. It allocates only to undo escapes
+//! in a string ([`Text::decode`]).
+//!
+//! ```
+//! use tidegate_json::Reader;
+//!
+//! # fn main() -> Result<(), tidegate_json::Error> {
+//! let mut reader = Reader::new(br#"{"note": [1, 2], "seq": 7}"#);
+//! let mut seq = None;
+//! reader.object()?;
+//! while let Some(key) = reader.next_key()? {
+//!     if key.is("seq") {
+//!         seq = reader.number()?.as_i64().ok();
+//!     } // a value that is not read is skipped
+//! }
+//! reader.end()?;
+//! assert_eq!(seq, Some(7));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is refused, wherever it stands: text that is not UTF-8, a byte order mark, control
+//! characters in strings, escapes of half a surrogate pair, numbers outside the grammar (`01`,
+//! `.5`, `+1`, `NaN`), nesting deeper than [`DEPTH_MAX`], and text behind the value. The verdict is
+//! that of `serde_json` for a `Value`, but for one thing: a number too large for a 64-bit float is
+//! a number here, since whoever does not read it has no business with its size
+//! ([`Number::as_f64`] tells).
+//!
+//! Equal keys in one object are the caller's business: they come in the order of the text.
+
+mod error;
+mod number;
+mod reader;
+mod text;
+
+pub use error::{Error, ErrorKind};
+pub use number::{NotI64, Number};
+pub use reader::{DEPTH_MAX, Kind, Reader};
+pub use text::Text;
