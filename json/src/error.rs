@@ -13,10 +13,7 @@ pub struct Error {
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Something else had to stand here; `found` is `None` at the end of the text.
-    Expected {
-        what: &'static str,
-        found: Option<u8>,
-    },
+    Expected { what: &'static str, found: Option<u8> },
     /// A character below U+0020 stands in a string as it is.
     ControlCharacter(u8),
     /// A string is not UTF-8.
@@ -34,10 +31,7 @@ pub enum ErrorKind {
 impl Error {
     pub(crate) fn expected(what: &'static str, bytes: &[u8], at: usize) -> Self {
         let found = bytes.get(at).copied();
-        Self {
-            at,
-            kind: ErrorKind::Expected { what, found },
-        }
+        Self { at, kind: ErrorKind::Expected { what, found } }
     }
 }
 
@@ -59,16 +53,9 @@ impl fmt::Display for Error {
             ),
             ErrorKind::NotUtf8 => write!(f, "a string is not UTF-8 at byte {at}"),
             ErrorKind::LoneSurrogate => {
-                write!(
-                    f,
-                    "half of a surrogate pair at byte {at}, expected both halves"
-                )
+                write!(f, "half of a surrogate pair at byte {at}, expected both halves")
             }
-            ErrorKind::TooDeep => write!(
-                f,
-                "nested deeper than {} at byte {at}",
-                crate::reader::DEPTH_MAX
-            ),
+            ErrorKind::TooDeep => write!(f, "nested deeper than {} at byte {at}", crate::reader::DEPTH_MAX),
             ErrorKind::ByteOrderMark => f.write_str("the text begins with a byte order mark"),
             ErrorKind::Misplaced => write!(f, "nothing of this kind can be read at byte {at}"),
         }

@@ -35,8 +35,8 @@ impl std::error::Error for NotI64 {}
 
 /// 10^0 to 10^22: those that a 64-bit float holds exactly.
 const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
+    1e19, 1e20, 1e21, 1e22,
 ];
 
 /// u64 holds any integer of 19 digits.
@@ -94,11 +94,7 @@ impl<'a> Number<'a> {
             let mantissa = self.mantissa as f64;
             let power = POWERS.get(self.exponent.unsigned_abs() as usize);
             if let Some(&power) = power {
-                let value = if self.exponent < 0 {
-                    mantissa / power
-                } else {
-                    mantissa * power
-                };
+                let value = if self.exponent < 0 { mantissa / power } else { mantissa * power };
                 return Some(if self.negative { -value } else { value });
             }
         }

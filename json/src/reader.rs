@@ -61,12 +61,7 @@ enum State {
 impl<'a> Reader<'a> {
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            depth: 0,
-            state: State::Value,
-        }
+        Self { bytes, at: 0, depth: 0, state: State::Value }
     }
 
     /// The offset of what is read next, in bytes; before a value it may point at blanks.
@@ -118,6 +113,9 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn next_key(&mut self) -> Result<Option<Text<'a>>, Error> {
         self.finish_value()?;
+        if self.depth == 0 {
+            return Err(self.misplaced());
+        }
         match (self.token(), self.state) {
             (Some(b'}'), _) => {
                 self.close();
@@ -144,6 +142,9 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn next_element(&mut self) -> Result<bool, Error> {
         self.finish_value()?;
+        if self.depth == 0 {
+            return Err(self.misplaced());
+        }
         match (self.token(), self.state) {
             (Some(b']'), _) => {
                 self.close();

@@ -27,21 +27,13 @@ impl<'a> Text<'a> {
 
     /// The string; allocates only if there are escapes.
     pub fn decode(&self) -> Cow<'a, str> {
-        if self.escaped {
-            Cow::Owned(unescape(self.raw))
-        } else {
-            Cow::Borrowed(self.raw)
-        }
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 
     /// Whether the string is `other`, escapes undone.
     #[inline]
     pub fn is(&self, other: &str) -> bool {
-        if self.escaped {
-            unescape(self.raw) == other
-        } else {
-            self.raw == other
-        }
+        if self.escaped { unescape(self.raw) == other } else { self.raw == other }
     }
 }
 
@@ -132,10 +124,8 @@ fn scan_special(bytes: &[u8], start: usize, mut at: usize) -> Result<(Text<'_>, 
         // SAFETY: no byte from `start` to `at` has its high bit set.
         unsafe { std::str::from_utf8_unchecked(raw) }
     } else {
-        std::str::from_utf8(raw).map_err(|error| Error {
-            at: start + error.valid_up_to(),
-            kind: ErrorKind::NotUtf8,
-        })?
+        std::str::from_utf8(raw)
+            .map_err(|error| Error { at: start + error.valid_up_to(), kind: ErrorKind::NotUtf8 })?
     };
     Ok((Text { raw, escaped }, at + 1))
 }
@@ -146,10 +136,7 @@ fn skip_escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => match hex4(bytes, at + 2)? {
             0xd800..0xdc00 => {
-                let lone = Error {
-                    at,
-                    kind: ErrorKind::LoneSurrogate,
-                };
+                let lone = Error { at, kind: ErrorKind::LoneSurrogate };
                 if bytes.get(at + 6) != Some(&b'\\') || bytes.get(at + 7) != Some(&b'u') {
                     return Err(lone);
                 }
@@ -158,10 +145,7 @@ fn skip_escape(bytes: &[u8], at: usize) -> Result<usize, Error> {
                     _ => Err(lone),
                 }
             }
-            0xdc00..0xe000 => Err(Error {
-                at,
-                kind: ErrorKind::LoneSurrogate,
-            }),
+            0xdc00..0xe000 => Err(Error { at, kind: ErrorKind::LoneSurrogate }),
             _ => Ok(at + 6),
         },
         _ => Err(Error::expected("one of \"\\/bfnrtu", bytes, at + 1)),
