@@ -1,1 +1,42 @@
-//! The SDK for Tidegate decoders.
+//! Write a Tidegate decoder: a component that turns the payloads of one message type of one tenant
+//! into InfluxDB line protocol.
+//!
+//! ```
+//! use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
+//!
+//! struct Thermometer;
+//!
+//! impl Decoder for Thermometer {
+//!     fn configure(_: &Route) -> Result<Self, String> {
+//!         Ok(Self)
+//!     }
+//!
+//!     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
+//!         let text = message.text()?;
+//!         let celsius = text.trim().parse().map_err(|_| Refusal::new("BAD_NUMBER", format!("{text:?}")))?;
+//!         lines.line("thermometer").float("celsius", celsius).end()
+//!     }
+//! }
+//!
+//! tidegate_guest::export!(Thermometer);
+//! # let lines = tidegate_guest::testing::decode::<Thermometer>(&Route::default(), b"21.5").unwrap();
+//! # assert_eq!(lines, "thermometer celsius=21.5\n");
+//! ```
+//!
+//! The line builder cannot write an invalid line; `json` is a strict, borrowing pull reader; `time`
+//! reads ISO 8601; `testing` runs a decoder natively.
+
+mod decoder;
+mod lines;
+pub mod float;
+pub mod time;
+pub mod testing;
+#[doc(hidden)]
+pub mod export;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod wasm;
+
+pub use decoder::{Decoder, Message, Refusal, Route};
+pub use lines::{Line, Lines};
+pub use tidegate_json as json;

@@ -1,0 +1,45 @@
+//! The export macro, and what stands behind it.
+
+/// Makes a component of a decoder: `tidegate_guest::export!(MyDecoder);`. Natively it does nothing.
+///
+/// Writes the crate's `name@version` into the custom section `tidegate:guest`, by which the gateway
+/// names the guest.
+#[macro_export]
+macro_rules! export {
+    ($decoder:ty) => {
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "@", env!("CARGO_PKG_VERSION"));
+
+            #[used]
+            #[unsafe(link_section = "tidegate:guest")]
+            static SECTION: [u8; NAME.len()] = {
+                let mut section = [0; NAME.len()];
+                section.copy_from_slice(NAME.as_bytes());
+                section
+            };
+
+            ::std::thread_local! {
+                static DECODER: ::std::cell::RefCell<Option<$decoder>> = const { ::std::cell::RefCell::new(None) };
+            }
+
+            struct Component;
+
+            impl $crate::wasm::Guest for Component {
+                fn configure(route: $crate::wasm::Route) -> Result<(), String> {
+                    let decoder = $crate::wasm::configure::<$decoder>(route)?;
+                    DECODER.with_borrow_mut(|place| *place = Some(decoder));
+                    Ok(())
+                }
+
+                fn decode(batch: $crate::wasm::Batch) -> $crate::wasm::Decoded {
+                    DECODER.with_borrow_mut(|decoder| {
+                        $crate::wasm::decode(decoder.as_mut().expect("configure comes first"), batch)
+                    })
+                }
+            }
+
+            $crate::wasm::export_decoder!(Component with_types_in $crate::wasm);
+        };
+    };
+}

@@ -1,0 +1,371 @@
+//! The line builder: what it writes is valid line protocol, or it writes nothing.
+
+use tidegate_json::Number;
+
+use crate::decoder::Refusal;
+use crate::float;
+
+/// The longest name, and the longest string value, in bytes: what InfluxDB 3 takes.
+const TEXT_BYTES_MAX: usize = 65_536;
+
+/// The lines of a batch of messages.
+#[derive(Debug, Default)]
+pub struct Lines {
+    pub(crate) bytes: Vec<u8>,
+    /// The keys of the line that is being written: a signature, and where the key stands.
+    keys: Vec<(u64, u32, u32)>,
+}
+
+impl Lines {
+    /// Starts a line.
+    #[inline]
+    pub fn line(&mut self, measurement: &str) -> Line<'_> {
+        let start = self.bytes.len();
+        self.keys.clear();
+        let mut line = Line { lines: self, start, stage: Stage::Tags, fault: None };
+        if measurement.is_empty() {
+            line.fail("the measurement is empty");
+        } else if measurement.starts_with('#') {
+            line.fail("a measurement that begins with # would be a comment");
+        }
+        line.name(measurement, b"measurement", false);
+        if measurement.ends_with('\\') {
+            line.fail("a measurement may not end in a backslash");
+        }
+        line
+    }
+
+    /// Takes a line as it is; the gateway checks it.
+    pub fn raw(&mut self, line: &[u8]) {
+        self.bytes.extend_from_slice(line);
+        self.bytes.push(b'\n');
+    }
+
+    /// Bytes written so far; `truncate` goes back to there.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Takes back what was written behind `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Tags,
+    Fields,
+}
+
+/// What is wrong with a line.
+#[derive(Debug)]
+struct Fault {
+    duplicate: bool,
+    text: String,
+}
+
+/// A line while it is written: tags first, then fields. Until `end` or `at` nothing of it counts;
+/// a fault is kept and given there.
+#[derive(Debug)]
+#[must_use = "a line counts only with .end() or .at(time)"]
+pub struct Line<'a> {
+    lines: &'a mut Lines,
+    start: usize,
+    stage: Stage,
+    fault: Option<Fault>,
+}
+
+/// What a byte of a name needs: 1 a backslash before it, 2 it may not be there.
+static NAME_CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    class[b',' as usize] = 1;
+    class[b' ' as usize] = 1;
+    class[b'=' as usize] = 1;
+    class[b'\\' as usize] = 1;
+    let mut control = 0;
+    while control < 0x20 {
+        class[control] = 2;
+        control += 1;
+    }
+    class
+};
+
+fn signature(key: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    let head = key.len().min(8);
+    word[..head].copy_from_slice(&key[..head]);
+    u64::from_le_bytes(word) ^ (key.len() as u64).rotate_left(56)
+}
+
+impl<'a> Line<'a> {
+    #[cold]
+    fn fail(&mut self, text: impl Into<String>) {
+        self.fault.get_or_insert(Fault { duplicate: false, text: text.into() });
+    }
+
+    /// Writes a name with its escapes.
+    #[inline]
+    fn name(&mut self, name: &str, what: &[u8], equals: bool) {
+        let bytes = name.as_bytes();
+        let plain = bytes.iter().all(|&byte| NAME_CLASS[usize::from(byte)] == 0);
+        if plain && bytes.len() <= TEXT_BYTES_MAX {
+            self.lines.bytes.extend_from_slice(bytes);
+            return;
+        }
+        self.odd_name(name, what, equals);
+    }
+
+    #[cold]
+    fn odd_name(&mut self, name: &str, what: &[u8], equals: bool) {
+        let what = String::from_utf8_lossy(what);
+        if name.len() > TEXT_BYTES_MAX {
+            return self.fail(format!("a {what} of {} bytes; at most {TEXT_BYTES_MAX}", name.len()));
+        }
+        for &byte in name.as_bytes() {
+            match NAME_CLASS[usize::from(byte)] {
+                2 => return self.fail(format!("the {what} {name:?} has a control character")),
+                1 if equals || byte != b'=' => self.lines.bytes.extend_from_slice(&[b'\\', byte]),
+                _ => self.lines.bytes.push(byte),
+            }
+        }
+    }
+
+    /// Writes a key behind its separator, and its `=`.
+    #[inline]
+    fn key(&mut self, key: &str, separator: u8, what: &'static str) {
+        if key.is_empty() {
+            return self.fail(format!("an empty {what} key"));
+        }
+        if matches!(key, "time" | "device_id" | "site_id") {
+            return self.fail(format!("a {what} named {key}: the gateway and the database have that name"));
+        }
+        self.lines.bytes.push(separator);
+        let start = self.lines.bytes.len();
+        self.name(key, what.as_bytes(), true);
+        let written = &self.lines.bytes[start..];
+        let signature = signature(written);
+        let twice = self.lines.keys.iter().any(|&(other, from, to)| {
+            other == signature && self.lines.bytes[from as usize..to as usize] == *written
+        });
+        if twice {
+            self.fault.get_or_insert(Fault { duplicate: true, text: format!("the key {key:?} stands twice") });
+        }
+        self.lines.keys.push((signature, start as u32, self.lines.bytes.len() as u32));
+        self.lines.bytes.push(b'=');
+    }
+
+    #[inline]
+    fn field_key(&mut self, key: &str) {
+        let separator = if self.stage == Stage::Tags { b' ' } else { b',' };
+        self.stage = Stage::Fields;
+        self.key(key, separator, "field");
+    }
+
+    /// Adds a tag. An empty value is left out, as InfluxDB has no empty tags.
+    pub fn tag(mut self, key: &str, value: &str) -> Self {
+        if self.stage != Stage::Tags {
+            self.fail(format!("the tag {key:?} stands behind a field: tags come first"));
+        } else if !value.is_empty() {
+            self.key(key, b',', "tag");
+            if key.ends_with('\\') || value.ends_with('\\') {
+                self.fail(format!("the tag {key:?} ends in a backslash, which would escape what follows"));
+            }
+            self.name(value, b"tag value", true);
+        }
+        self
+    }
+
+    /// Adds a float; it must be finite. Written as Python's repr writes it.
+    #[inline]
+    pub fn float(mut self, key: &str, value: f64) -> Self {
+        self.field_key(key);
+        if value.is_finite() {
+            float::write(value, &mut self.lines.bytes);
+        } else {
+            self.fail(format!("the field {key:?} is {value}, which no database takes"));
+        }
+        self
+    }
+
+    /// Adds an integer.
+    #[inline]
+    pub fn integer(mut self, key: &str, value: i64) -> Self {
+        self.field_key(key);
+        self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.lines.bytes.push(b'i');
+        self
+    }
+
+    /// Adds an unsigned integer, which InfluxDB 1 does not take.
+    pub fn unsigned(mut self, key: &str, value: u64) -> Self {
+        self.field_key(key);
+        self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        self.lines.bytes.push(b'u');
+        self
+    }
+
+    /// Adds a boolean.
+    #[inline]
+    pub fn boolean(mut self, key: &str, value: bool) -> Self {
+        self.field_key(key);
+        self.lines.bytes.extend_from_slice(if value { b"true" } else { b"false" });
+        self
+    }
+
+    /// Adds a text.
+    pub fn string(mut self, key: &str, value: &str) -> Self {
+        self.field_key(key);
+        if value.len() > TEXT_BYTES_MAX {
+            self.fail(format!("the field {key:?} has {} bytes; at most {TEXT_BYTES_MAX}", value.len()));
+            return self;
+        }
+        if value.contains('\0') {
+            self.fail(format!("the field {key:?} has a NUL character"));
+            return self;
+        }
+        self.lines.bytes.push(b'"');
+        for &byte in value.as_bytes() {
+            if matches!(byte, b'"' | b'\\') {
+                self.lines.bytes.push(b'\\');
+            }
+            self.lines.bytes.push(byte);
+        }
+        self.lines.bytes.push(b'"');
+        self
+    }
+
+    /// Adds a number of a JSON text: an integer stays one (it must fit 64 bits), anything with a
+    /// fraction or an exponent is a float.
+    #[inline]
+    pub fn number(mut self, key: &str, number: &Number<'_>) -> Self {
+        self.field_key(key);
+        let text = number.text().as_bytes();
+        if number.is_integer() {
+            // Up to 18 digits fit whatever they are, and JSON writes them without leading zeros.
+            if text.len() <= 18 && text != b"-0" {
+                self.lines.bytes.extend_from_slice(text);
+                self.lines.bytes.push(b'i');
+                return self;
+            }
+            match number.as_i64() {
+                Ok(value) => {
+                    self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+                    self.lines.bytes.push(b'i');
+                }
+                Err(_) => self.fail(format!("the field {key:?} is {}, outside 64-bit integers", number.text())),
+            }
+            return self;
+        }
+        if float::is_canonical(text) {
+            self.lines.bytes.extend_from_slice(text);
+            return self;
+        }
+        match number.as_f64() {
+            Some(value) => float::write(value, &mut self.lines.bytes),
+            None => self.fail(format!("the field {key:?} is {}, outside 64-bit floats", number.text())),
+        }
+        self
+    }
+
+    /// Whether a key stood in this line before: the line will be refused.
+    pub fn has_duplicate(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| fault.duplicate)
+    }
+
+    /// Ends the line without a time: the gateway gives it the message's.
+    ///
+    /// # Errors
+    /// `BAD_LINE`, with what is wrong; nothing of the line is written.
+    #[inline]
+    pub fn end(self) -> Result<(), Refusal> {
+        self.finish(None)
+    }
+
+    /// Ends the line with a time, in nanoseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// As `end`.
+    #[inline]
+    pub fn at(self, time_ns: i64) -> Result<(), Refusal> {
+        self.finish(Some(time_ns))
+    }
+
+    #[inline]
+    fn finish(mut self, time_ns: Option<i64>) -> Result<(), Refusal> {
+        if self.stage == Stage::Tags {
+            self.fail("a line without a field");
+        }
+        if let Some(fault) = &self.fault {
+            return Err(Refusal::new("BAD_LINE", fault.text.clone()));
+        }
+        if let Some(time_ns) = time_ns {
+            self.lines.bytes.push(b' ');
+            self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(time_ns).as_bytes());
+        }
+        self.lines.bytes.push(b'\n');
+        // What is written counts now.
+        self.start = self.lines.bytes.len();
+        Ok(())
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.lines.bytes.truncate(self.start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(lines: &Lines) -> &str {
+        std::str::from_utf8(&lines.bytes).unwrap()
+    }
+
+    #[test]
+    fn names_are_escaped_and_values_have_their_types() {
+        let mut lines = Lines::default();
+        lines
+            .line("m,a b=c")
+            .tag("t k", "v,=\\x")
+            .float("f", 1.0)
+            .integer("i", -3)
+            .unsigned("u", 4)
+            .boolean("b", true)
+            .string("s", "a\"b\\c\nd")
+            .at(7)
+            .unwrap();
+        assert_eq!(text(&lines), "m\\,a\\ b=c,t\\ k=v\\,\\=\\\\x f=1.0,i=-3i,u=4u,b=true,s=\"a\\\"b\\\\c\nd\" 7\n");
+    }
+
+    #[test]
+    fn a_line_that_would_be_invalid_leaves_nothing_behind() {
+        let mut lines = Lines::default();
+        lines.line("good").integer("n", 1).end().unwrap();
+        let before = text(&lines).to_owned();
+        let faults = [
+            lines.line("").integer("n", 1).end(),
+            lines.line("m").end(),
+            lines.line("m").tag("t", "v").end(),
+            lines.line("m").float("f", f64::NAN).end(),
+            lines.line("m").integer("time", 1).end(),
+            lines.line("m").tag("device_id", "x").integer("n", 1).end(),
+            lines.line("m").integer("n", 1).float("n", 2.0).end(),
+            lines.line("m").tag("n", "x").integer("n", 1).end(),
+            lines.line("m").integer("a\nb", 1).end(),
+            lines.line("m").integer("", 1).end(),
+            lines.line("m").integer("n", 1).tag("t", "v").end(),
+            lines.line("m").tag("t", "ends\\").integer("n", 1).end(),
+            lines.line("#m").integer("n", 1).end(),
+        ];
+        assert!(faults.iter().all(|fault| fault.as_ref().is_err_and(|refusal| refusal.code == "BAD_LINE")));
+        drop(lines.line("never").integer("ended", 1));
+        assert_eq!(text(&lines), before);
+    }
+}

@@ -1,0 +1,72 @@
+//! A decoder run natively, without a gateway: for unit tests.
+
+use std::path::Path;
+
+use crate::decoder::{Decoder, Message, Refusal, Route};
+use crate::lines::Lines;
+
+/// What the gateway would tell of a message.
+#[derive(Clone, Debug, Default)]
+pub struct Context {
+    pub device: String,
+    pub site: String,
+    pub topic: String,
+}
+
+/// When test messages are received: 2023-11-14T22:13:20Z.
+pub const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
+
+/// Decodes one payload with a fresh decoder; gives its lines.
+///
+/// # Errors
+/// The decoder's refusal; that of `configure` has the code `CONFIGURE`.
+pub fn decode<D: Decoder>(route: &Route, payload: &[u8]) -> Result<String, Refusal> {
+    decode_with::<D>(route, payload, RECEIVED_NS, &Context::default())
+}
+
+/// As `decode`, with what the gateway would tell of the message.
+///
+/// # Errors
+/// As `decode`.
+pub fn decode_with<D: Decoder>(
+    route: &Route,
+    payload: &[u8],
+    received_ns: i64,
+    context: &Context,
+) -> Result<String, Refusal> {
+    let mut decoder = D::configure(route).map_err(|why| Refusal::new("CONFIGURE", why))?;
+    let mut lines = Lines::default();
+    let message = Message { payload, received_ns, index: 0, context: Some(context) };
+    decoder.decode(&message, &mut lines)?;
+    Ok(String::from_utf8(lines.bytes).expect("the line builder writes text"))
+}
+
+/// Runs a folder of fixtures: beside each payload file `NAME.payload` lies what is expected of it,
+/// `NAME.lp` (lines) or `NAME.err` (the beginning of `CODE: detail`).
+///
+/// # Panics
+/// When one differs, when there is none, or when the folder cannot be read.
+pub fn fixtures<D: Decoder>(route: &Route, folder: impl AsRef<Path>) {
+    let folder = folder.as_ref();
+    let mut count = 0;
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    for entry in entries {
+        let path = entry.expect("a folder's entry").path();
+        if path.extension().is_none_or(|extension| extension != "payload") {
+            continue;
+        }
+        let payload = std::fs::read(&path).expect("a payload that can be read");
+        let answer = decode::<D>(route, &payload);
+        let expected = |extension: &str| std::fs::read_to_string(path.with_extension(extension)).ok();
+        match (expected("lp"), expected("err"), answer) {
+            (Some(lines), None, Ok(got)) => assert_eq!(got, lines, "{}", path.display()),
+            (None, Some(error), Err(refusal)) => {
+                let (got, error) = (refusal.to_string(), error.trim_end());
+                assert!(got.starts_with(error), "{}: got {got:?}, expected {error:?}", path.display());
+            }
+            (_, _, answer) => panic!("{}: got {answer:?}, which is not what lies beside it", path.display()),
+        }
+        count += 1;
+    }
+    assert!(count > 0, "there is no .payload file in {}", folder.display());
+}

@@ -1,0 +1,125 @@
+//! Any JSON object to fields of one line: for devices that speak no envelope.
+//!
+//! Nested keys are joined by `_`, elements of arrays by their index: `{"a": {"b": [1, 2]}}` becomes
+//! `a_b_0` and `a_b_1`. Null makes no field. Of a key that stands twice, the message is refused: two
+//! values under one name cannot both be right.
+//!
+//! Options:
+//! - `measurement`: the line's measurement; by default the message type.
+//! - `tags`: joined keys, separated by commas, that become tags.
+//! - `only`, `ignore`: joined keys or beginnings of them, separated by commas.
+//! - `time_field` with `time_format` (`rfc3339`, `unix_s`, `unix_ms`, `unix_us`, `unix_ns`).
+//! - `integers`: `float` (the default: a sensor that sends `21` and then `21.5` must not change the
+//!   field's type, which InfluxDB refuses) or `keep`.
+
+mod options;
+mod walk;
+
+use tidegate_guest::json::Reader;
+use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
+
+use options::Options;
+use walk::{Leaf, Walk};
+
+pub struct Json {
+    options: Options,
+}
+
+impl Decoder for Json {
+    fn configure(route: &Route) -> Result<Self, String> {
+        Ok(Self { options: Options::read(route)? })
+    }
+
+    fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
+        let mut reader = Reader::new(message.payload);
+        let mut walk = Walk::default();
+        walk.object(&mut reader)?;
+        reader.end()?;
+        let options = &self.options;
+        let mut line = lines.line(&options.measurement);
+        let mut time_ns = None;
+        for (key, leaf) in &walk.leaves {
+            if options.tags.iter().any(|tag| tag == key) {
+                line = line.tag(key, &leaf.as_text());
+            }
+        }
+        let mut fields = 0;
+        for (key, leaf) in &walk.leaves {
+            if options.time_field.as_deref() == Some(key) {
+                time_ns = Some(options.time_format.read(key, leaf)?);
+                continue;
+            }
+            if options.tags.iter().any(|tag| tag == key) || !options.takes(key) {
+                continue;
+            }
+            fields += 1;
+            line = match leaf {
+                Leaf::Boolean(value) => line.boolean(key, *value),
+                Leaf::Text(text) => line.string(key, text),
+                Leaf::Number(number) if number.is_integer() && options.keeps_integers => line.number(key, number),
+                Leaf::Number(number) => match number.as_f64() {
+                    Some(value) => line.float(key, value),
+                    None => return Err(Refusal::new("BAD_NUMBER", format!("{key} is {}, outside 64-bit floats", number.text()))),
+                },
+            };
+        }
+        if fields == 0 {
+            return Ok(());
+        }
+        match time_ns {
+            Some(time_ns) => line.at(time_ns),
+            None => line.end(),
+        }
+    }
+}
+
+tidegate_guest::export!(Json);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(options: &[(&str, &str)]) -> Route {
+        Route {
+            message_type: "sensor".into(),
+            options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            ..Route::default()
+        }
+    }
+
+    fn decode(options: &[(&str, &str)], payload: &str) -> Result<String, Refusal> {
+        tidegate_guest::testing::decode::<Json>(&route(options), payload.as_bytes())
+    }
+
+    #[test]
+    fn fixtures() {
+        let options = [("tags", "unit"), ("time_field", "at"), ("time_format", "unix_s"), ("ignore", "debug")];
+        tidegate_guest::testing::fixtures::<Json>(&route(&options), concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
+    }
+
+    #[test]
+    fn integers_are_floats_unless_they_are_kept() {
+        assert_eq!(decode(&[], r#"{"n":21,"x":1.5}"#).unwrap(), "sensor n=21.0,x=1.5\n");
+        assert_eq!(decode(&[("integers", "keep")], r#"{"n":21}"#).unwrap(), "sensor n=21i\n");
+    }
+
+    #[test]
+    fn an_object_without_fields_makes_no_line() {
+        assert_eq!(decode(&[], r#"{"a":null,"b":{}}"#).unwrap(), "");
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused_with_what_would() {
+        let refusal = |options: &[(&str, &str)]| decode(options, "{}").unwrap_err().detail;
+        assert!(refusal(&[("measurment", "x")]).contains("measurement"));
+        assert!(refusal(&[("integers", "int")]).contains("float or keep"));
+        assert!(refusal(&[("time_format", "unix_s")]).contains("time_field"));
+        assert!(refusal(&[("time_field", "t"), ("time_format", "epoch")]).contains("unix_ms"));
+    }
+
+    #[test]
+    fn two_values_under_one_name_are_refused() {
+        assert!(decode(&[], r#"{"a":{"b":1},"a_b":2}"#).unwrap_err().detail.contains("a_b"));
+        assert!(decode(&[], r#"{"n":1e999}"#).unwrap_err().to_string().starts_with("BAD_NUMBER"));
+    }
+}

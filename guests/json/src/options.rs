@@ -1,0 +1,94 @@
+//! The options of a route.
+
+use tidegate_guest::time::parse_iso8601;
+use tidegate_guest::{Refusal, Route};
+
+use crate::walk::Leaf;
+
+/// How the time field is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeFormat {
+    Rfc3339,
+    /// Nanoseconds of one unit.
+    Unix(i64),
+}
+
+pub struct Options {
+    pub measurement: String,
+    pub tags: Vec<String>,
+    pub keeps_integers: bool,
+    pub time_field: Option<String>,
+    pub time_format: TimeFormat,
+    only: Vec<String>,
+    ignore: Vec<String>,
+}
+
+const KNOWN: [&str; 7] = ["measurement", "tags", "only", "ignore", "time_field", "time_format", "integers"];
+
+impl Options {
+    pub fn read(route: &Route) -> Result<Self, String> {
+        route.allow_options(&KNOWN)?;
+        let list = |key: &str| -> Vec<String> {
+            let text = route.option(key).unwrap_or_default();
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let time_field = route.option("time_field").map(str::to_owned);
+        let time_format = match route.option("time_format") {
+            Some(_) if time_field.is_none() => return Err("option \"time_format\" needs \"time_field\"".into()),
+            None | Some("rfc3339") => TimeFormat::Rfc3339,
+            Some("unix_s") => TimeFormat::Unix(1_000_000_000),
+            Some("unix_ms") => TimeFormat::Unix(1_000_000),
+            Some("unix_us") => TimeFormat::Unix(1_000),
+            Some("unix_ns") => TimeFormat::Unix(1),
+            Some(other) => {
+                return Err(format!(
+                    "option \"time_format\" is {other:?}: expected rfc3339, unix_s, unix_ms, unix_us or unix_ns"
+                ));
+            }
+        };
+        Ok(Self {
+            measurement: route.option("measurement").unwrap_or(&route.message_type).to_owned(),
+            tags: list("tags"),
+            only: list("only"),
+            ignore: list("ignore"),
+            keeps_integers: match route.option("integers") {
+                None | Some("float") => false,
+                Some("keep") => true,
+                Some(other) => return Err(format!("option \"integers\" is {other:?}: expected float or keep")),
+            },
+            time_field,
+            time_format,
+        })
+    }
+
+    /// Whether a joined key becomes a field.
+    pub fn takes(&self, key: &str) -> bool {
+        let named = |names: &[String]| {
+            names.iter().any(|name| {
+                key.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+            })
+        };
+        (self.only.is_empty() || named(&self.only)) && !named(&self.ignore)
+    }
+}
+
+impl TimeFormat {
+    /// The time that a leaf says, in nanoseconds.
+    pub fn read(self, key: &str, leaf: &Leaf<'_>) -> Result<i64, Refusal> {
+        let bad = |expected: &str| Refusal::new("BAD_TIME", format!("{key} is {}: expected {expected}", leaf.as_text()));
+        match (self, leaf) {
+            (Self::Rfc3339, Leaf::Text(text)) => {
+                parse_iso8601(text.as_bytes()).map_err(|_| bad("a time as 2026-01-31T12:00:00Z"))
+            }
+            (Self::Unix(unit), Leaf::Number(number)) => {
+                if let Ok(whole) = number.as_i64() {
+                    return whole.checked_mul(unit).ok_or_else(|| bad("a time within 64-bit nanoseconds"));
+                }
+                let ns = number.as_f64().unwrap_or(f64::NAN) * unit as f64;
+                if ns.abs() < 9.2e18 { Ok(ns as i64) } else { Err(bad("a time within 64-bit nanoseconds")) }
+            }
+            (Self::Rfc3339, _) => Err(bad("a text, as 2026-01-31T12:00:00Z")),
+            (Self::Unix(_), _) => Err(bad("a number")),
+        }
+    }
+}

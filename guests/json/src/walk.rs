@@ -1,0 +1,94 @@
+//! The leaves of a JSON object, under their joined keys.
+
+use std::borrow::Cow;
+
+use tidegate_guest::Refusal;
+use tidegate_guest::json::{Kind, Number, Reader};
+
+/// A value that can be a field.
+#[derive(Debug)]
+pub enum Leaf<'a> {
+    Boolean(bool),
+    Number(Number<'a>),
+    Text(Cow<'a, str>),
+}
+
+impl Leaf<'_> {
+    pub fn as_text(&self) -> Cow<'_, str> {
+        match self {
+            Leaf::Boolean(value) => Cow::Borrowed(if *value { "true" } else { "false" }),
+            Leaf::Number(number) => Cow::Borrowed(number.text()),
+            Leaf::Text(text) => Cow::Borrowed(text),
+        }
+    }
+}
+
+/// Leaves deeper than this are refused: 64 levels fit the stack whatever they hold.
+const DEPTH_MAX: usize = 64;
+
+/// The walk so far.
+#[derive(Default)]
+pub struct Walk<'a> {
+    pub leaves: Vec<(String, Leaf<'a>)>,
+    /// The joined key of where we stand.
+    path: String,
+    depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Walks the object that the reader stands before.
+    pub fn object(&mut self, reader: &mut Reader<'a>) -> Result<(), Refusal> {
+        if reader.peek()? != Kind::Object {
+            let kind = reader.peek()?.name();
+            return Err(Refusal::new("NOT_AN_OBJECT", format!("the payload is {kind}: expected an object")));
+        }
+        self.members(reader)
+    }
+
+    fn members(&mut self, reader: &mut Reader<'a>) -> Result<(), Refusal> {
+        reader.object()?;
+        while let Some(key) = reader.next_key()? {
+            let key = key.decode();
+            self.under(&key, |walk| walk.value(reader))?;
+        }
+        Ok(())
+    }
+
+    fn under(&mut self, key: &str, act: impl FnOnce(&mut Self) -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let before = self.path.len();
+        if before > 0 {
+            self.path.push('_');
+        }
+        self.path.push_str(key);
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            return Err(Refusal::new("TOO_DEEP", format!("{} is nested more than {DEPTH_MAX} levels deep", self.path)));
+        }
+        act(self)?;
+        self.depth -= 1;
+        self.path.truncate(before);
+        Ok(())
+    }
+
+    fn value(&mut self, reader: &mut Reader<'a>) -> Result<(), Refusal> {
+        let leaf = match reader.peek()? {
+            Kind::Object => return self.members(reader),
+            Kind::Array => {
+                reader.array()?;
+                let mut index = 0;
+                while reader.next_element()? {
+                    let key = index.to_string();
+                    self.under(&key, |walk| walk.value(reader))?;
+                    index += 1;
+                }
+                return Ok(());
+            }
+            Kind::Null => return Ok(reader.null()?),
+            Kind::Bool => Leaf::Boolean(reader.bool()?),
+            Kind::Number => Leaf::Number(reader.number()?),
+            Kind::String => Leaf::Text(reader.string()?.decode()),
+        };
+        self.leaves.push((self.path.clone(), leaf));
+        Ok(())
+    }
+}

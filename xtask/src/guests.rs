@@ -1,0 +1,177 @@
+//! `cargo xtask guests`: every guest becomes a component in target/guests.
+//!
+//! The wasm32 target is looked for in this order: the active toolchain has it; rustup adds it;
+//! Debian's toolchain, which brings the standard library as source.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{packages, process};
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Builds the product's guests, or those that are named.
+pub fn main(names: &[String]) -> Result<()> {
+    let built = build(&process::root().join("guests"), &process::root().join("target/guests"))?;
+    for name in names {
+        if !built.iter().any(|path| path.file_stem().is_some_and(|stem| *stem == **name)) {
+            bail!("there is no guest {name:?} in guests/");
+        }
+    }
+    for path in built {
+        println!("{} {} bytes", path.display(), fs::metadata(&path)?.len());
+    }
+    Ok(())
+}
+
+/// Builds the product's guests; gives the folder of the components.
+pub fn build_all() -> Result<PathBuf> {
+    let folder = process::root().join("target/guests");
+    build(&process::root().join("guests"), &folder)?;
+    Ok(folder)
+}
+
+/// Builds the guests that only tests use, hostile ones among them.
+pub fn build_test_guests() -> Result<PathBuf> {
+    let folder = process::root().join("target/test-guests");
+    build(&process::root().join("tests/guests"), &folder)?;
+    Ok(folder)
+}
+
+/// Builds every guest of a workspace to a component; gives their paths.
+fn build(workspace: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    let target = workspace.join("target");
+    let mut cargo = toolchain()?;
+    process::run(
+        cargo
+            .current_dir(workspace)
+            .args(["build", "--quiet", "--release", "--lib", "--target", TARGET, "--target-dir"])
+            .arg(&target),
+    )?;
+    fs::create_dir_all(folder)?;
+    let mut built = Vec::new();
+    for entry in fs::read_dir(target.join(TARGET).join("release"))? {
+        let module = entry?.path();
+        if module.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        let name = module.file_stem().context("a module has a name")?.to_string_lossy().replace('_', "-");
+        let component = folder.join(format!("{name}.wasm"));
+        if is_newer(&component, &module) {
+            built.push(component);
+            continue;
+        }
+        let bytes = componentize(&fs::read(&module)?).with_context(|| format!("{name} does not become a component"))?;
+        let staged = folder.join(format!(".{name}.new"));
+        fs::write(&staged, bytes)?;
+        fs::rename(&staged, &component)?;
+        built.push(component);
+    }
+    built.sort();
+    Ok(built)
+}
+
+fn is_newer(file: &Path, than: &Path) -> bool {
+    let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    matches!((modified(file), modified(than)), (Ok(file), Ok(than)) if file > than)
+}
+
+/// Wraps a module that wit-bindgen made into a component.
+fn componentize(module: &[u8]) -> Result<Vec<u8>> {
+    wit_component::ComponentEncoder::default().validate(true).module(module)?.encode()
+}
+
+/// Variables by which the cargo that runs us would bind its children to its own toolchain.
+const INHERITED: [&str; 8] = [
+    "CARGO",
+    "RUSTC",
+    "RUSTDOC",
+    "RUSTUP_TOOLCHAIN",
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_TARGET_DIR",
+    "RUSTC_WRAPPER",
+];
+
+fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for variable in INHERITED {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// A cargo that can build for wasm32.
+fn toolchain() -> Result<Command> {
+    if has_target(&rustc_sysroot("rustc")) {
+        return Ok(clean("cargo"));
+    }
+    if process::find("rustup").is_some() && added_by_rustup() && has_target(&rustc_sysroot("rustc")) {
+        return Ok(clean("cargo"));
+    }
+    debian_toolchain()
+}
+
+fn rustc_sysroot(rustc: &str) -> Option<PathBuf> {
+    let output = clean(rustc).args(["--print", "sysroot"]).output().ok()?;
+    output.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+fn has_target(sysroot: &Option<PathBuf>) -> bool {
+    sysroot.as_ref().is_some_and(|sysroot| sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir())
+}
+
+/// Lets rustup fetch the target, but not for long: without a network it would try for minutes.
+fn added_by_rustup() -> bool {
+    let child = clean("rustup")
+        .args(["target", "add", TARGET])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(mut child) = child else { return false };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if let Ok(Some(status)) = child.try_wait() {
+            return status.success();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    false
+}
+
+const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-llvm"];
+
+/// Debian's rustc for the web: it builds the standard library for the target from source.
+fn debian_toolchain() -> Result<Command> {
+    let rustc = Path::new("/usr/bin/rustc");
+    let has_source = || {
+        rustc_sysroot("/usr/bin/rustc").is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library").is_dir())
+    };
+    if !rustc.exists() || !Path::new("/usr/bin/cargo").exists() || !has_source() {
+        packages::install(&DEBIAN_PACKAGES).context(
+            "the target wasm32-unknown-unknown is missing: with rustup and a network, \
+             `rustup target add wasm32-unknown-unknown` brings it",
+        )?;
+    }
+    let mut cargo = clean("/usr/bin/cargo");
+    cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+    // Debian's own rust-lld is a link that leads nowhere.
+    if let Some(linker) = rust_lld() {
+        cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    }
+    // As a variable, because the argument must stand behind `build`.
+    cargo.env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort");
+    Ok(cargo)
+}
+
+fn rust_lld() -> Option<PathBuf> {
+    let rustlib = rustc_sysroot("rustc")?.join("lib/rustlib");
+    fs::read_dir(rustlib).ok()?.flatten().map(|host| host.path().join("bin/rust-lld")).find(|lld| lld.is_file())
+}
