@@ -30,6 +30,7 @@ mod decoder;
 mod lines;
 pub mod float;
 pub mod time;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 #[doc(hidden)]
 pub mod export;

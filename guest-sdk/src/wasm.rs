@@ -11,7 +11,6 @@ wit_bindgen::generate!({
     default_bindings_module: "tidegate_guest::wasm",
 });
 
-pub use tidegate::ingest::types::{Batch, Decoded, Route};
 use tidegate::ingest::types::{Outcome, Refusal};
 
 /// Makes a decoder for a route.
