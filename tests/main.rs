@@ -1,1 +1,6 @@
-fn main() {}
+//! The one integration binary: a module a subject, real parts around the library.
+
+mod rig;
+
+mod broker;
+mod listener;
