@@ -378,6 +378,21 @@ async fn stopping_acknowledges_what_settles_in_time_and_closes_all() {
     assert_eq!(running.counters.connections.load(Ordering::Relaxed), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_at_its_deadline_though_downstream_never_takes_a_group() {
+    let running = run(Settling::AtOnce, 10, 1000);
+    *running.downstream.delay.lock() = Duration::from_secs(60);
+    let mut device = MqttClient::connect(running.address, "device");
+    device.publish(TOPIC, QoS::AtLeastOnce, false, "x");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    running.stop.send_replace(Some(began + Duration::from_secs(1)));
+    running.task.await.unwrap();
+    assert!((900..2500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    device.expect_closed(Duration::from_secs(1));
+    assert_eq!(running.counters.connections.load(Ordering::Relaxed), 0);
+}
+
 /// Bytes of memory that this process alone holds.
 fn resident_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -114,7 +114,10 @@ impl<I: Intake> Listener<I> {
                 biased;
                 deadline = stopped(&mut stop) => break deadline,
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer, &stop),
+                    Ok((stream, peer)) => {
+                        self.status.send_if_modified(|status| status.last_error.take().is_some());
+                        self.admit(stream, peer, &stop);
+                    }
                     Err(error) => {
                         // The peer gave up already, or we are out of descriptors or memory: others
                         // will leave.

@@ -21,7 +21,7 @@ use crate::source::intake::Intake;
 use crate::source::link::{Link, WriteEnd};
 use crate::source::packet::{self, Packet, PacketError, QoS, encode};
 use crate::source::reception::{Reception, now_ns};
-use crate::source::{Stop, stopped};
+use crate::source::{Stop, past_deadline, stopped};
 
 /// How a connection ended, with what there is to say about it.
 #[derive(Debug)]
@@ -295,6 +295,7 @@ impl<I: Intake> Device<'_, I> {
         let mut writing = std::pin::pin!(self.link.write(writer, None));
         let end = tokio::select! {
             end = &mut reading => end,
+            () = past_deadline(deadline.clone()) => return Ending::Stopped.into(),
             end = &mut writing => {
                 connection.end();
                 self.link.close();
