@@ -135,6 +135,36 @@ async fn a_killed_broker_costs_no_message_and_no_old_packet_is_acknowledged_to_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_while_it_drains_its_queue_to_us_costs_no_message() {
+    let mut broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(settings(&tap.url(), folder.path()), Settling::AtOnce, 100);
+    first.ready().await;
+    first.stop().await;
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..3000));
+    // The broker saves its store once a second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let downstream = Downstream::new(Settling::Shuffled);
+    *downstream.delay.lock() = Duration::from_millis(50);
+    let running = run_into(settings(&tap.url(), folder.path()), downstream, 100);
+    eventually("a part", 5, || running.downstream.taken_count() >= 500).await;
+    broker.kill();
+    assert!(running.downstream.taken_count() < 2500, "it was over before the kill");
+    *running.downstream.delay.lock() = Duration::ZERO;
+    broker.restart();
+    eventually("all 3000", 10, || running.downstream.distinct() == 3000).await;
+    eventually("all are settled", 5, || running.window.messages() == 0).await;
+    // The restart of the program and that of the broker were each an absence.
+    assert_eq!(running.downstream.resumed().len(), 2);
+    assert!(running.downstream.resumed()[0] >= Duration::from_secs(2));
+    let downstream = running.stop().await;
+    tap.records().iter().for_each(|record| record.assert_ordered());
+    let books = downstream.account.snapshot();
+    assert!(books.balanced() && books.messages.in_flight == 0, "{books:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_lost_the_session_is_subscribed_to_again() {
     let mut broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();

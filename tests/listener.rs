@@ -337,6 +337,10 @@ async fn silence_past_the_keep_alive_ends_a_connection_but_not_while_nothing_is_
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
     assert_eq!(running.counters.ended(Ending::KeepAlive), 1);
+    waiting.publish(TOPIC, QoS::AtMostOnce, false, "unread");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(running.downstream.taken_count(), 5, "it read on though the window was full");
+    assert_eq!(running.downstream.dropped(tidegate::domain::reason::Reason::Overload), 0);
     running.downstream.release();
     let (mut acknowledged, mut pings) = (Vec::new(), 0);
     for _ in 0..13 {
@@ -434,6 +438,10 @@ async fn thousands_of_idle_devices_cost_little_and_all_are_served() {
     devices.iter_mut().for_each(|stream| stream.write_all(&publish).unwrap());
     devices.iter_mut().for_each(|stream| answer(stream, [0x40, 2, 0, 1]));
     assert_eq!(running.open(), count);
+    eventually("idle connections hold no buffer", 5, || {
+        running.counters.buffers.load(Ordering::Relaxed) == 0
+    })
+    .await;
     let each = resident_bytes().saturating_sub(before) / count;
     println!("{count} idle connections, {each} bytes of memory each");
     // Other tests run in this process too: the ceiling is generous.

@@ -42,6 +42,7 @@ impl Mosquitto {
             path.display(),
             path.join("broker.log").display(),
         );
+        // SAFETY: it only reads this process's user.
         if unsafe { libc::geteuid() } == 0 {
             // Else it becomes a user who may not read the folder.
             configuration += "user root\n";
