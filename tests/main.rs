@@ -6,5 +6,7 @@ mod rig;
 mod pulse_cases;
 mod verbs;
 mod end_to_end;
+mod broker;
+mod listener;
 mod writer;
 mod structure;

@@ -2,12 +2,26 @@
 //! its process id.
 
 pub mod gateway;
+pub mod mosquitto;
+pub mod mqtt_client;
+pub mod tap;
+pub mod downstream;
 pub mod influxdb;
 pub mod v3_front;
 pub mod victoria;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Waits for something that must come true, and says what it was if it does not.
+pub async fn eventually(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 /// A port that nobody listened on a moment ago.
 pub fn free_port() -> u16 {
@@ -49,7 +63,7 @@ pub async fn answers(url: &str) {
         if client.get(url).send().await.is_ok() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
     panic!("{url} does not answer");
 }

@@ -50,3 +50,9 @@ pub(crate) async fn stopped(stop: &mut Stop) -> Instant {
         None => std::future::pending().await,
     }
 }
+
+/// Waits for the deadline that the order to stop sets, for what must not outlive it.
+pub(crate) async fn past_deadline(mut stop: Stop) {
+    let deadline = stopped(&mut stop).await;
+    tokio::time::sleep_until(deadline).await;
+}

@@ -197,6 +197,10 @@ pub const PACKET_TIMEOUT_S: u64 = 60;
 /// Seconds that a peer may leave PUBACKs lying in its socket before it is given up.
 pub const SOCKET_WRITE_TIMEOUT_S: u64 = 10;
 
+/// Bytes that the kernel queues towards one device: 8,000 PUBACKs, and what a peer that never reads
+/// can make us hold is this and no more.
+pub const LISTENER_SEND_BUFFER_BYTES: usize = 32 * 1024;
+
 /// Seconds for TCP, TLS, CONNECT and CONNACK together.
 pub const BROKER_CONNECT_TIMEOUT_S: u64 = 10;
 

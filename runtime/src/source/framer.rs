@@ -292,10 +292,8 @@ mod tests {
 
     #[test]
     fn an_oversized_payload_appears_only_with_its_last_byte_and_is_never_held() {
-        let limits = FrameLimits {
-            payload_bytes_max: 2000,
-            payload_bytes_skipped_max: limits::MQTT_PACKET_BYTES_MAX,
-        };
+        let limits =
+            FrameLimits { payload_bytes_max: 2000, payload_bytes_skipped_max: limits::MQTT_PACKET_BYTES_MAX };
         let mut framer = Framer::new(limits);
         let bytes = publish("big", 1, &vec![0; 8 << 20]);
         let (last, before) = bytes.split_last().unwrap();
@@ -320,9 +318,14 @@ mod tests {
         for payload in [1999, 2000, 2001] {
             let bytes = publish(&topic, 1, &vec![1; payload]);
             let packets = feed(&mut framer, &bytes, &[4096]).unwrap();
-            let Seen::Publish { payload: kept, payload_bytes, .. } = &packets[0] else { panic!("no PUBLISH") };
+            let Seen::Publish { payload: kept, payload_bytes, .. } = &packets[0] else {
+                panic!("no PUBLISH")
+            };
             assert_eq!(*payload_bytes, payload);
-            assert_eq!(kept.len(), if payload > 2000 { limits::OVERSIZE_PAYLOAD_KEPT_BYTES } else { payload });
+            assert_eq!(
+                kept.len(),
+                if payload > 2000 { limits::OVERSIZE_PAYLOAD_KEPT_BYTES } else { payload }
+            );
         }
     }
 

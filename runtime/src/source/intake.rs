@@ -11,7 +11,7 @@ use crate::domain::reason::Reason;
 pub trait Intake: Send + Sync + 'static {
     /// Takes all that one read of a socket gave, in the order of the wire, never empty and at most
     /// `INTAKE_GROUP_MESSAGES_MAX`. It may wait for room; the connection is not read meanwhile, but
-    /// its PUBACKs and pings go on. It is never cancelled half way.
+    /// its PUBACKs and pings go on. It is cancelled half way only at the deadline of a stop.
     fn accept(&self, messages: Vec<Received>) -> impl Future<Output = ()> + Send;
 
     /// Counts and settles a message that its source drops on purpose: `Overload` or `Retained`.

@@ -28,6 +28,7 @@ use self::doors::Doors;
 pub use self::doors::{Ending, ListenerCounters};
 use super::intake::Intake;
 use super::{SourceStatus, Stop, stopped};
+use crate::domain::limits;
 use crate::domain::slot::Window;
 
 /// Connections that wait to be accepted: what a site full of devices brings at once after a power
@@ -113,7 +114,10 @@ impl<I: Intake> Listener<I> {
                 biased;
                 deadline = stopped(&mut stop) => break deadline,
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer, &stop),
+                    Ok((stream, peer)) => {
+                        self.status.send_if_modified(|status| status.last_error.take().is_some());
+                        self.admit(stream, peer, &stop);
+                    }
                     Err(error) => {
                         // The peer gave up already, or we are out of descriptors or memory: others
                         // will leave.
@@ -167,6 +171,8 @@ impl<I: Intake> Listener<I> {
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(limits::LISTENER_SEND_BUFFER_BYTES)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

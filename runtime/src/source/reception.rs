@@ -65,3 +65,87 @@ impl<I: Intake> Reception<I> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::domain::books::{Account, Outcome};
+    use crate::domain::slot::Window;
+
+    struct Drops(Mutex<Vec<Reason>>, Account);
+
+    impl Intake for Drops {
+        async fn accept(&self, _: Vec<Received>) {}
+
+        fn drop_message(&self, message: Received, reason: Reason) {
+            self.0.lock().push(reason);
+            self.1.receive(1);
+            message.slot.settle(Outcome::Dropped, &self.1);
+        }
+    }
+
+    fn reception(drops_retained: bool) -> Reception<Drops> {
+        Reception {
+            intake: Arc::new(Drops(Mutex::default(), Account::new("test".into()))),
+            connection: Connection::new(Arc::new(Window::new(2, 1000))),
+            via: Via::Broker,
+            drops_retained,
+            redelivered: Arc::default(),
+        }
+    }
+
+    const PUBLISH: Publish<'_> = Publish {
+        topic: b"a/b",
+        payload: b"xyz",
+        payload_bytes: 3,
+        packet_id: 7,
+        qos: QoS::AtLeastOnce,
+        dup: false,
+        retain: false,
+    };
+
+    #[test]
+    fn a_retained_message_that_is_dropped_is_acknowledged_in_its_turn() {
+        let reception = reception(true);
+        let mut group = Vec::new();
+        reception.receive(&PUBLISH, 1, &mut group);
+        reception.receive(&Publish { retain: true, packet_id: 8, ..PUBLISH }, 1, &mut group);
+        assert_eq!((group.len(), &reception.intake.0.lock()[..]), (1, &[Reason::Retained][..]));
+        let mut ready = Vec::new();
+        reception.connection.take_ready(&mut ready);
+        assert!(ready.is_empty(), "it overtook the one before it");
+        reception.intake.1.receive(1);
+        group.pop().unwrap().slot.settle(Outcome::Lines, &reception.intake.1);
+        reception.connection.take_ready(&mut ready);
+        assert_eq!(ready, [7, 8]);
+    }
+
+    #[test]
+    fn a_full_window_drops_qos_0_and_keeps_qos_1() {
+        let reception = reception(false);
+        let mut group = Vec::new();
+        let unacknowledged = Publish { qos: QoS::AtMostOnce, packet_id: 0, ..PUBLISH };
+        for publish in [unacknowledged, unacknowledged, unacknowledged, PUBLISH] {
+            reception.receive(&publish, 1, &mut group);
+        }
+        assert_eq!((group.len(), &reception.intake.0.lock()[..]), (3, &[Reason::Overload][..]));
+        assert_eq!(reception.connection.outstanding(), 1);
+    }
+
+    #[test]
+    fn a_topic_that_is_no_text_names_nobody_and_a_cut_payload_keeps_its_size() {
+        let reception = reception(false);
+        let mut group = Vec::new();
+        reception.receive(
+            &Publish { topic: b"a/\xff/\0", payload_bytes: 9000, dup: true, ..PUBLISH },
+            5,
+            &mut group,
+        );
+        let message = &group[0];
+        assert_eq!(message.topic, "a/\u{fffd}/\u{fffd}");
+        assert_eq!((message.payload.len(), message.payload_bytes, message.received_ns), (3, 9000, 5));
+        assert_eq!(reception.redelivered.load(Ordering::Relaxed), 1);
+    }
+}

@@ -18,7 +18,10 @@ use crate::source::intake::Intake;
 use crate::source::link::{Link, Ping, WriteEnd};
 use crate::source::packet::{Packet, PacketError, QoS, encode};
 use crate::source::reception::{Reception, now_ns};
-use crate::source::{SourceStatus, Stop, stopped};
+use crate::source::{SourceStatus, Stop, past_deadline, stopped};
+
+/// How long a SUBSCRIBE may stay without an answer before it is sent again.
+const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +147,10 @@ impl<I: Intake> Session<'_, I> {
             let mut writing = std::pin::pin!(link.write(&mut writer, Some(ping)));
             let end = tokio::select! {
                 end = &mut reading => end,
+                () = past_deadline(deadline.clone()) => {
+                    connection.end();
+                    return SessionEnd::Stopped;
+                }
                 end = &mut writing => {
                     connection.end();
                     link.close();
@@ -219,8 +226,9 @@ impl<I: Intake> Session<'_, I> {
                 None => {}
             }
             if ask_at.is_some_and(|at| Instant::now() >= at) {
-                ask_at = None;
                 self.ask(link)?;
+                // A broker that never answers is asked again.
+                ask_at = (!self.subscription.is_granted()).then(|| Instant::now() + SUBACK_TIMEOUT);
             }
             let more = group.len() == limits::INTAKE_GROUP_MESSAGES_MAX;
             if !group.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -21,7 +22,7 @@ use crate::source::intake::Intake;
 use crate::source::link::{Link, WriteEnd};
 use crate::source::packet::{self, Packet, PacketError, QoS, encode};
 use crate::source::reception::{Reception, now_ns};
-use crate::source::{Stop, stopped};
+use crate::source::{Stop, past_deadline, stopped};
 
 /// How a connection ended, with what there is to say about it.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ struct Input<'s> {
     reader: ReadHalf<'s>,
     framer: Framer,
     counters: Arc<ListenerCounters>,
+    /// Whether it is counted among the connections with a buffer.
+    has_buffer: bool,
     /// Bytes of the framer's buffer that were taken from the shared memory.
     shared_bytes: usize,
     /// How much to ask for: it follows what the device sends.
@@ -85,6 +88,9 @@ impl Input<'_> {
             let asked = self.read_bytes.max(self.framer.needed());
             let room = self.framer.room(self.read_bytes);
             let before = room.len();
+            if !std::mem::replace(&mut self.has_buffer, true) {
+                self.counters.buffers.fetch_add(1, Ordering::Relaxed);
+            }
             match self.reader.try_read_buf(room) {
                 Ok(0) => {
                     return Err(if self.framer.is_midway() {
@@ -162,6 +168,10 @@ impl Input<'_> {
     fn release(&mut self) {
         self.framer.shrink(0);
         self.counters.give_buffer_back(std::mem::take(&mut self.shared_bytes));
+        if std::mem::take(&mut self.has_buffer) {
+            debug_assert_eq!(self.framer.capacity(), 0);
+            self.counters.buffers.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// The next packet; notes when one is under way.
@@ -173,22 +183,22 @@ impl Input<'_> {
 impl Drop for Input<'_> {
     fn drop(&mut self) {
         self.counters.give_buffer_back(self.shared_bytes);
+        self.counters.buffers.fetch_sub(usize::from(self.has_buffer), Ordering::Relaxed);
     }
 }
 
 /// Serves one connection to its end.
 pub async fn serve<I: Intake>(mut stream: TcpStream, pass: &Pass, shared: &Shared<I>, mut stop: Stop) -> End {
     let (reader, mut writer) = stream.split();
+    let payload_bytes_max = shared.settings.payload_bytes_max;
     let mut input = Input {
         reader,
         framer: Framer::new(FrameLimits {
-            payload_bytes_max: shared.settings.payload_bytes_max,
-            payload_bytes_skipped_max: shared
-                .settings
-                .payload_bytes_max
-                .saturating_mul(limits::LISTENER_OVERSIZE_FACTOR),
+            payload_bytes_max,
+            payload_bytes_skipped_max: payload_bytes_max.saturating_mul(limits::LISTENER_OVERSIZE_FACTOR),
         }),
         counters: shared.doors.counters.clone(),
+        has_buffer: false,
         shared_bytes: 0,
         read_bytes: limits::LISTENER_FIRST_READ_BYTES,
         packet_began: None,
@@ -295,6 +305,7 @@ impl<I: Intake> Device<'_, I> {
         let mut writing = std::pin::pin!(self.link.write(writer, None));
         let end = tokio::select! {
             end = &mut reading => end,
+            () = past_deadline(deadline.clone()) => return Ending::Stopped.into(),
             end = &mut writing => {
                 connection.end();
                 self.link.close();

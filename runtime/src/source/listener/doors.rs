@@ -65,6 +65,8 @@ pub struct ListenerCounters {
     pub accepted: AtomicU64,
     /// QoS 1 messages that came with DUP set.
     pub redelivered: Arc<AtomicU64>,
+    /// Connections that hold a read buffer now; one that is idle holds none.
+    pub buffers: AtomicUsize,
     /// Bytes that unfinished packets hold beyond the first small buffer of their connections.
     pub buffer_bytes: AtomicUsize,
     ended: [AtomicU64; Ending::ALL.len()],

@@ -1,0 +1,501 @@
+//! The broker session against a real Mosquitto.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rumqttc::QoS;
+use rumqttc::mqttbytes::v4::{ConnAck, Packet, SubAck, SubscribeReasonCode};
+use tidegate::domain::reason::Reason;
+use tidegate::domain::slot::Window;
+use tidegate::source::SourceStatus;
+use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::rig::downstream::{Downstream, Settling};
+use crate::rig::eventually;
+use crate::rig::mosquitto::Mosquitto;
+use crate::rig::mqtt_client::MqttClient;
+use crate::rig::tap::Tap;
+
+/// A session that runs.
+struct Running {
+    downstream: Arc<Downstream>,
+    window: Arc<Window>,
+    status: watch::Receiver<SourceStatus>,
+    counters: Arc<BrokerCounters>,
+    stop: watch::Sender<Option<Instant>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn settings(url: &str, data_dir: &Path) -> BrokerSettings {
+    BrokerSettings {
+        url: url.parse().unwrap(),
+        filter: "tenant/+/device/+/+".into(),
+        client_id: "tidegate".into(),
+        username: String::new(),
+        password: None,
+        ca_file: None,
+        accepts_retained: false,
+        payload_bytes_max: 8192,
+        keep_alive_s: 30,
+        data_dir: data_dir.to_owned(),
+    }
+}
+
+fn run(settings: BrokerSettings, settling: Settling, messages_max: u64) -> Running {
+    run_into(settings, Downstream::new(settling), messages_max)
+}
+
+fn run_into(settings: BrokerSettings, downstream: Arc<Downstream>, messages_max: u64) -> Running {
+    let window = Arc::new(Window::new(messages_max, 64 << 20));
+    let broker = Broker::new(settings, window.clone(), downstream.clone()).unwrap();
+    let (stop, stopping) = watch::channel(None);
+    let (status, counters) = (broker.status(), broker.counters());
+    let task = tokio::spawn(broker.run(stopping));
+    Running { downstream, window, status, counters, stop, task }
+}
+
+impl Running {
+    async fn ready(&self) {
+        eventually("the session is subscribed", 10, || self.status.borrow().is_ready()).await;
+    }
+
+    async fn stop(self) -> Arc<Downstream> {
+        self.stop.send_replace(Some(Instant::now() + Duration::from_secs(5)));
+        self.task.await.unwrap();
+        self.downstream
+    }
+}
+
+fn messages(range: std::ops::Range<u32>) -> impl Iterator<Item = (String, Vec<u8>)> {
+    range.map(|n| (format!("tenant/acme/device/d{}/telemetry", n % 7), format!("message {n}").into_bytes()))
+}
+
+const TOPIC: &str = "tenant/acme/device/d1/telemetry";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_settled_in_any_order_are_acknowledged_in_the_order_they_came() {
+    let broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&tap.url(), folder.path()), Settling::Shuffled, 10_000);
+    running.ready().await;
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..3000));
+    eventually("all PUBACKs", 10, || tap.records()[0].acknowledged.len() == 3000).await;
+    tap.records()[0].assert_ordered();
+    let downstream = running.stop().await;
+    assert!(tap.records()[0].disconnected);
+    let expected: Vec<_> = messages(0..3000).collect();
+    let taken: Vec<_> = downstream.taken().into_iter().map(|taken| (taken.topic, taken.payload)).collect();
+    assert_eq!(taken, expected);
+    assert!(downstream.account.snapshot().balanced());
+    assert_eq!(downstream.account.snapshot().messages.lines, 3000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_broker_costs_no_message_and_no_old_packet_is_acknowledged_to_the_new_one() {
+    let mut broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&tap.url(), folder.path()), Settling::Held, 10_000);
+    running.ready().await;
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..500));
+    eventually("all 500", 5, || running.downstream.held() == 500).await;
+    running.downstream.settle(200);
+    eventually("200 PUBACKs", 5, || tap.records()[0].acknowledged.len() == 200).await;
+    // The broker saves its store once a second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    broker.kill();
+    eventually("the loss is seen", 5, || !running.status.borrow().connected).await;
+    // 300 of the old connection settle only now, some before and some after the new one stands.
+    running.downstream.settle(100);
+    broker.restart();
+    eventually("the unacknowledged come again", 10, || running.downstream.taken_count() >= 800).await;
+    assert_eq!(tap.records().last().unwrap().acknowledged.len(), 0);
+    running.downstream.settle(200);
+    running.downstream.release();
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(500..520));
+    eventually("everything", 5, || running.downstream.distinct() == 520).await;
+    eventually("all PUBACKs", 5, || tap.records().last().unwrap().acknowledged.len() >= 320).await;
+    let records = tap.records();
+    records.iter().for_each(|record| record.assert_ordered());
+    let last = records.last().unwrap();
+    assert_eq!((last.published.len(), last.acknowledged.len()), (320, 320));
+    assert!(last.published[..300].iter().all(|(_, dup)| *dup));
+    assert_eq!(running.counters.redelivered.load(Ordering::Relaxed), 300);
+    assert_eq!(running.downstream.resumed().len(), 1);
+    let downstream = running.stop().await;
+    let books = downstream.account.snapshot().messages;
+    assert_eq!((books.received, books.abandoned, books.lines, books.in_flight), (820, 300, 520, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_while_it_drains_its_queue_to_us_costs_no_message() {
+    let mut broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(settings(&tap.url(), folder.path()), Settling::AtOnce, 100);
+    first.ready().await;
+    first.stop().await;
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..3000));
+    // The broker saves its store once a second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let downstream = Downstream::new(Settling::Shuffled);
+    *downstream.delay.lock() = Duration::from_millis(50);
+    let running = run_into(settings(&tap.url(), folder.path()), downstream, 100);
+    eventually("a part", 5, || running.downstream.taken_count() >= 500).await;
+    broker.kill();
+    assert!(running.downstream.taken_count() < 2500, "it was over before the kill");
+    *running.downstream.delay.lock() = Duration::ZERO;
+    broker.restart();
+    eventually("all 3000", 10, || running.downstream.distinct() == 3000).await;
+    eventually("all are settled", 5, || running.window.messages() == 0).await;
+    // The restart of the program and that of the broker were each an absence.
+    assert_eq!(running.downstream.resumed().len(), 2);
+    assert!(running.downstream.resumed()[0] >= Duration::from_secs(2));
+    let downstream = running.stop().await;
+    tap.records().iter().for_each(|record| record.assert_ordered());
+    let books = downstream.account.snapshot();
+    assert!(books.balanced() && books.messages.in_flight == 0, "{books:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_lost_the_session_is_subscribed_to_again() {
+    let mut broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100);
+    running.ready().await;
+    broker.kill();
+    let _ = std::fs::remove_file(broker.folder().join("mosquitto.db"));
+    eventually("the loss is seen", 5, || !running.status.borrow().connected).await;
+    broker.restart();
+    running.ready().await;
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..10));
+    eventually("messages come", 5, || running.downstream.taken_count() == 10).await;
+    assert!(running.downstream.resumed().is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_giant_message_from_a_stranger_passes_with_its_first_kibibyte_and_the_next_is_whole() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100);
+    running.ready().await;
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    publisher.publish_all([(TOPIC.into(), vec![b'x'; 1 << 20]), (TOPIC.into(), b"good".to_vec())]);
+    eventually("both", 5, || running.downstream.taken_count() == 2).await;
+    let taken = running.downstream.taken();
+    assert_eq!((taken[0].payload.len(), taken[0].payload_bytes), (1024, 1 << 20));
+    assert_eq!((taken[1].payload.as_slice(), taken[1].payload_bytes), (&b"good"[..], 4));
+    assert_eq!(running.counters.connects.load(Ordering::Relaxed), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retained_messages_are_dropped_and_acknowledged_unless_they_are_wanted() {
+    let broker = Mosquitto::start();
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    publisher.publish(TOPIC, QoS::AtLeastOnce, true, "old");
+    publisher.puback();
+    for accepts_retained in [false, true] {
+        let tap = Tap::to(broker.port).await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(&tap.url(), folder.path());
+        settings.client_id = format!("tidegate-{accepts_retained}");
+        settings.accepts_retained = accepts_retained;
+        let running = run(settings, Settling::AtOnce, 100);
+        running.ready().await;
+        publisher.publish(TOPIC, QoS::AtLeastOnce, false, "new");
+        publisher.puback();
+        eventually("both PUBACKs", 5, || tap.records()[0].acknowledged.len() == 2).await;
+        let downstream = running.stop().await;
+        let payloads: Vec<_> = downstream.taken().into_iter().map(|taken| taken.payload).collect();
+        if accepts_retained {
+            assert_eq!(payloads, [b"old", b"new"]);
+        } else {
+            assert_eq!(payloads, [b"new"]);
+            assert_eq!(downstream.dropped(Reason::Retained), 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_at_qos_0_beyond_the_window_is_dropped_and_counted_and_the_session_goes_on() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&broker.url(), folder.path()), Settling::Held, 50);
+    running.ready().await;
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    // One write, so that one read finds more of them than the window holds.
+    let mut burst = bytes::BytesMut::new();
+    for n in 0..1000 {
+        rumqttc::Publish::new(TOPIC, QoS::AtMostOnce, format!("{n}")).write(&mut burst).unwrap();
+    }
+    std::io::Write::write_all(&mut publisher.stream, &burst).unwrap();
+    eventually("a full window", 5, || running.window.is_full()).await;
+    assert!(running.window.messages() <= 50, "{} unsettled", running.window.messages());
+    running.downstream.release();
+    publisher.publish(TOPIC, QoS::AtLeastOnce, false, "after");
+    eventually("the message after the burst", 5, || {
+        running.downstream.taken().last().is_some_and(|taken| taken.payload == b"after")
+    })
+    .await;
+    let (taken, dropped) = (running.downstream.taken_count(), running.downstream.dropped(Reason::Overload));
+    assert_eq!(taken + dropped, 1001);
+    assert!(dropped > 0, "nothing was dropped");
+    assert_eq!(running.counters.connects.load(Ordering::Relaxed), 1);
+    assert!(running.stop().await.account.snapshot().balanced());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_blocked_for_long_makes_the_session_leave_and_return_without_loss() {
+    let broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(&tap.url(), folder.path());
+    settings.keep_alive_s = 2;
+    let running = run(settings, Settling::Held, 10);
+    running.ready().await;
+    // Larger than one read, so that the window fills before all are read.
+    let payload = |n: u32| format!("{n:0>8000}").into_bytes();
+    MqttClient::to_broker(broker.port, "publisher").publish_all((0..50).map(|n| (TOPIC.into(), payload(n))));
+    eventually("the session leaves", 4, || running.counters.blocked.load(Ordering::Relaxed) == 1).await;
+    assert!(running.status.borrow().last_error.as_ref().unwrap().contains("blocked"));
+    eventually("the broker sees it", 2, || tap.records()[0].disconnected).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(tap.records().len(), 1, "it came back while nothing was settled");
+    running.downstream.release();
+    eventually("all 50", 5, || running.downstream.distinct() == 50).await;
+    assert_eq!(tap.records().len(), 2);
+    running.stop().await;
+    tap.records().iter().for_each(|record| record.assert_ordered());
+    assert!(!broker.log().contains("exceeded timeout"), "{}", broker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_and_acknowledgements_go_on_while_a_group_waits_for_room_downstream() {
+    let broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings(&tap.url(), folder.path());
+    settings.keep_alive_s = 2;
+    let running = run(settings, Settling::AtOnce, 1000);
+    running.ready().await;
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    publisher.publish_all(messages(0..1));
+    eventually("the first", 2, || running.downstream.taken_count() == 1).await;
+    *running.downstream.delay.lock() = Duration::from_secs(6);
+    publisher.publish_all(messages(1..2));
+    eventually("the second", 10, || running.downstream.taken_count() == 2).await;
+    eventually("its PUBACK", 2, || tap.records()[0].acknowledged.len() == 2).await;
+    assert_eq!(tap.records().len(), 1, "the connection did not live through the wait");
+    assert!(tap.records()[0].pings >= 4, "{} pings", tap.records()[0].pings);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_filter_takes_the_place_of_the_old_one_in_the_session() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    for (filter, wanted) in [("old/#", "old/x"), ("new/#", "new/x")] {
+        let mut settings = settings(&broker.url(), folder.path());
+        settings.filter = filter.into();
+        let running = run(settings, Settling::AtOnce, 100);
+        running.ready().await;
+        let file = folder.path().join("mqtt-session.json");
+        eventually("the session holds one filter", 5, || {
+            let held: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            held["filters"] == serde_json::json!([filter])
+        })
+        .await;
+        let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+        publisher.publish_all(
+            [("old/x", "1"), ("new/x", "2"), (wanted, "last")]
+                .map(|(topic, payload)| (topic.to_owned(), payload.as_bytes().to_vec())),
+        );
+        eventually("the last", 5, || {
+            running.downstream.taken().last().is_some_and(|taken| taken.payload == b"last")
+        })
+        .await;
+        let downstream = running.stop().await;
+        assert!(downstream.taken().iter().all(|taken| taken.topic == wanted), "{:?}", downstream.taken());
+        assert_eq!(downstream.taken_count(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_acknowledges_what_settles_in_time_and_then_disconnects() {
+    let broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&tap.url(), folder.path()), Settling::Held, 100);
+    running.ready().await;
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    publisher.publish_all(messages(0..20));
+    eventually("all 20", 5, || running.downstream.held() == 20).await;
+    running.stop.send_replace(Some(Instant::now() + Duration::from_secs(8)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    publisher.publish_all(messages(20..30));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(running.downstream.taken_count(), 20, "it read on while stopping");
+    assert!(!running.task.is_finished());
+    running.downstream.release();
+    running.task.await.unwrap();
+    eventually("the DISCONNECT", 2, || tap.records()[0].disconnected).await;
+    assert_eq!(tap.records()[0].acknowledged.len(), 20);
+    tap.records()[0].assert_ordered();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_at_its_deadline_though_messages_never_settle() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&broker.url(), folder.path()), Settling::Held, 100);
+    running.ready().await;
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..5));
+    eventually("all 5", 5, || running.downstream.held() == 5).await;
+    let began = Instant::now();
+    running.stop.send_replace(Some(began + Duration::from_secs(1)));
+    running.task.await.unwrap();
+    assert!((900..2500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    running.downstream.release();
+    assert_eq!(running.downstream.account.snapshot().messages.abandoned, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_behind_tls_and_a_password_is_reached_and_a_wrong_one_is_named() {
+    let certificates = tempfile::tempdir().unwrap();
+    let issuer_key = rcgen::KeyPair::generate().unwrap();
+    let mut issuer = rcgen::CertificateParams::new([]).unwrap();
+    issuer.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // With the default name on both, OpenSSL takes the server's certificate for its own issuer.
+    issuer.distinguished_name.push(rcgen::DnType::CommonName, "test root");
+    let root = issuer.self_signed(&issuer_key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(["localhost".into()])
+        .unwrap()
+        .signed_by(&key, &rcgen::Issuer::new(issuer, &issuer_key))
+        .unwrap();
+    let path = |name: &str| certificates.path().join(name);
+    std::fs::write(path("ca.pem"), root.pem()).unwrap();
+    std::fs::write(path("server.pem"), server.pem()).unwrap();
+    std::fs::write(path("server.key"), key.serialize_pem()).unwrap();
+    let made = Command::new("mosquitto_passwd")
+        .args(["-b", "-c"])
+        .arg(path("passwords"))
+        .args(["gateway", "secret"])
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let broker = Mosquitto::start_with(|_| {
+        format!(
+            "certfile {}\nkeyfile {}\nallow_anonymous false\npassword_file {}\n",
+            path("server.pem").display(),
+            path("server.key").display(),
+            path("passwords").display(),
+        )
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let mut right = settings(&format!("mqtts://localhost:{}", broker.port), folder.path());
+    right.username = "gateway".into();
+    right.password = Some("secret".into());
+    right.ca_file = Some(path("ca.pem"));
+    let running = run(right.clone(), Settling::AtOnce, 100);
+    running.ready().await;
+    let published = Command::new("mosquitto_pub")
+        .args(["-h", "localhost", "-p", &broker.port.to_string(), "-u", "gateway", "-P", "secret", "-q", "1"])
+        .arg("--cafile")
+        .arg(path("ca.pem"))
+        .args(["-t", TOPIC, "-m", "through tls"])
+        .status()
+        .unwrap();
+    assert!(published.success());
+    eventually("the message", 5, || running.downstream.taken_count() == 1).await;
+    running.stop().await;
+
+    let mut wrong_password = right.clone();
+    wrong_password.password = Some("guess".into());
+    let mut wrong_root = right;
+    let stranger = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    std::fs::write(path("stranger.pem"), stranger.cert.pem()).unwrap();
+    wrong_root.ca_file = Some(path("stranger.pem"));
+    for (settings, wanted) in [(wrong_password, "password"), (wrong_root, "certificate")] {
+        let running = run(settings, Settling::AtOnce, 100);
+        eventually("the fault is named", 5, || {
+            running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains(wanted))
+        })
+        .await;
+        assert!(!running.status.borrow().is_ready());
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_program_with_our_client_id_is_named() {
+    let broker = Mosquitto::start();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let both = [&folders[0], &folders[1]]
+        .map(|folder| run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100));
+    eventually("one of them names it", 14, || {
+        both.iter().any(|running| {
+            running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains("client_id"))
+        })
+    })
+    .await;
+    for running in both {
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_subscription_is_not_ready_and_is_asked_for_again() {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let (refused, was_refused) = std::sync::mpsc::channel();
+    let (grant, may_grant) = std::sync::mpsc::channel::<()>();
+    let script = std::thread::spawn(move || {
+        let mut peer = MqttClient::on(socket.accept().unwrap().0);
+        let Packet::Connect(connect) = peer.receive().unwrap() else { panic!("no CONNECT") };
+        assert!(!connect.clean_session);
+        peer.send(&Packet::ConnAck(ConnAck::new(rumqttc::ConnectReturnCode::Success, false))).unwrap();
+        for (n, answer) in [SubscribeReasonCode::Failure, SubscribeReasonCode::Success(QoS::AtLeastOnce)]
+            .into_iter()
+            .enumerate()
+        {
+            if n == 1 {
+                may_grant.recv().unwrap();
+            }
+            let subscribe = loop {
+                match peer.receive().unwrap() {
+                    Packet::Subscribe(subscribe) => break subscribe,
+                    Packet::PingReq => {}
+                    other => panic!("no SUBSCRIBE but {other:?}"),
+                }
+            };
+            assert_eq!(subscribe.filters[0].qos, QoS::AtLeastOnce);
+            peer.send(&Packet::SubAck(SubAck::new(subscribe.pkid, vec![answer]))).unwrap();
+            if n == 0 {
+                refused.send(()).unwrap();
+            }
+        }
+        peer.expect_closed(Duration::from_secs(10));
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&format!("mqtt://127.0.0.1:{port}"), folder.path()), Settling::AtOnce, 10);
+    tokio::task::block_in_place(|| was_refused.recv_timeout(Duration::from_secs(5))).unwrap();
+    eventually("the refusal is named", 2, || {
+        running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains("refused"))
+    })
+    .await;
+    assert!(!running.status.borrow().is_ready());
+    grant.send(()).unwrap();
+    running.ready().await;
+    running.stop().await;
+    script.join().unwrap();
+}

@@ -1,0 +1,159 @@
+//! Stands in for all that comes after a source: takes messages and settles them when told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate::domain::books::{Account, Outcome};
+use tidegate::domain::message::Received;
+use tidegate::domain::reason::Reason;
+use tidegate::domain::slot::Slot;
+use tidegate::source::intake::Intake;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settling {
+    AtOnce,
+    /// Only when the test says so.
+    Held,
+    /// Soon, in any order.
+    Shuffled,
+}
+
+/// A message as it was taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub payload_bytes: usize,
+}
+
+pub struct Downstream {
+    pub account: Account,
+    pub settling: Mutex<Settling>,
+    /// How long each group is kept waiting before it is taken.
+    pub delay: Mutex<Duration>,
+    taken: Mutex<Vec<Taken>>,
+    dropped: Mutex<Vec<Reason>>,
+    resumed: Mutex<Vec<Duration>>,
+    slots: Mutex<Vec<Slot>>,
+}
+
+impl Downstream {
+    pub fn new(settling: Settling) -> Arc<Self> {
+        let downstream = Arc::new(Self {
+            account: Account::new("test".into()),
+            settling: Mutex::new(settling),
+            delay: Mutex::default(),
+            taken: Mutex::default(),
+            dropped: Mutex::default(),
+            resumed: Mutex::default(),
+            slots: Mutex::default(),
+        });
+        if settling == Settling::Shuffled {
+            let weak = Arc::downgrade(&downstream);
+            std::thread::spawn(move || {
+                let mut seed = 0x9e37_79b9_u32;
+                while let Some(downstream) = weak.upgrade() {
+                    downstream.settle_shuffled(&mut seed);
+                    drop(downstream);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        downstream
+    }
+
+    /// Settles about half of what is held, anywhere in it.
+    fn settle_shuffled(&self, seed: &mut u32) {
+        let mut held = self.slots.lock();
+        let mut chosen = Vec::new();
+        for _ in 0..held.len().div_ceil(2) {
+            *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let place = (*seed >> 8) as usize % held.len();
+            chosen.push(held.swap_remove(place));
+        }
+        drop(held);
+        chosen.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
+    }
+
+    /// Settles the oldest `messages` that are held.
+    pub fn settle(&self, messages: usize) {
+        let chosen: Vec<_> = self.slots.lock().drain(..messages).collect();
+        chosen.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
+    }
+
+    pub fn held(&self) -> usize {
+        self.slots.lock().len()
+    }
+
+    /// Settles all that is held, and from now on at once.
+    pub fn release(&self) {
+        let held = {
+            let mut slots = self.slots.lock();
+            *self.settling.lock() = Settling::AtOnce;
+            std::mem::take(&mut *slots)
+        };
+        held.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
+    }
+
+    pub fn taken(&self) -> Vec<Taken> {
+        self.taken.lock().clone()
+    }
+
+    pub fn taken_count(&self) -> usize {
+        self.taken.lock().len()
+    }
+
+    /// How many different payloads were taken.
+    pub fn distinct(&self) -> usize {
+        self.taken
+            .lock()
+            .iter()
+            .map(|taken| taken.payload.clone())
+            .collect::<std::collections::HashSet<_>>()
+            .len()
+    }
+
+    pub fn dropped(&self, reason: Reason) -> usize {
+        self.dropped.lock().iter().filter(|&&dropped| dropped == reason).count()
+    }
+
+    pub fn resumed(&self) -> Vec<Duration> {
+        self.resumed.lock().clone()
+    }
+}
+
+impl Intake for Downstream {
+    async fn accept(&self, messages: Vec<Received>) {
+        let delay = *self.delay.lock();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        assert!(!messages.is_empty());
+        self.account.receive(messages.len() as u64);
+        for message in messages {
+            self.taken.lock().push(Taken {
+                topic: message.topic,
+                payload: message.payload.to_vec(),
+                payload_bytes: message.payload_bytes,
+            });
+            let mut slots = self.slots.lock();
+            if *self.settling.lock() == Settling::AtOnce {
+                drop(slots);
+                message.slot.settle(Outcome::Lines, &self.account);
+            } else {
+                slots.push(message.slot);
+            }
+        }
+    }
+
+    fn drop_message(&self, message: Received, reason: Reason) {
+        self.dropped.lock().push(reason);
+        self.account.receive(1);
+        message.slot.settle(Outcome::Dropped, &self.account);
+    }
+
+    fn session_resumed(&self, away: Duration) {
+        self.resumed.lock().push(away);
+    }
+}
