@@ -15,6 +15,7 @@ use crate::admission::{Admission, Credentials, Question as Asked};
 use crate::config::Config;
 use crate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
 use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::line::split_checked;
 use crate::domain::message::{Admitted, CheckedBatch, Refused, Via};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Connection, Slot, Window, settle_all};
@@ -247,9 +248,8 @@ struct SeenInner {
 
 impl DecodeSink for Seen {
     fn lines(&self, batch: CheckedBatch) {
-        // Each message has its lines counted: a string in one may hold a newline.
-        let text = String::from_utf8_lossy(&batch.lines).into_owned();
-        self.0.lock().lines = split_lines(&text);
+        self.0.lock().lines =
+            split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
         let slots: Vec<Slot> = batch.messages.into_iter().map(|message| message.slot).collect();
         settle_all(slots, Outcome::Lines, &batch.tenant.account);
     }
@@ -264,27 +264,6 @@ impl DecodeSink for Seen {
             message.slot.settle(Outcome::Quarantined, &message.account);
         }
     }
-}
-
-/// Checked lines, one by one; a newline inside a quoted string is part of its line.
-fn split_lines(text: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    let (mut start, mut quoted, mut escaped, mut in_fields) = (0, false, false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' if in_fields => quoted = !quoted,
-            b' ' if !quoted => in_fields = true,
-            b'\n' if !quoted => {
-                lines.push(text[start..at].to_owned());
-                start = at + 1;
-                in_fields = false;
-            }
-            _ => {}
-        }
-    }
-    lines
 }
 
 mod tempfile_guard {

@@ -118,6 +118,13 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_no_fields() {
+        let payload = r#"{"site_id":"s","provision_token":"secret","device_id":"d","v":{"site_id":"x","n":1}}"#;
+        let lines = decode(&[("tags", "")], payload).unwrap();
+        assert_eq!(lines, "sensor v_site_id=\"x\",v_n=1.0\n");
+    }
+
+    #[test]
     fn two_values_under_one_name_are_refused() {
         assert!(decode(&[], r#"{"a":{"b":1},"a_b":2}"#).unwrap_err().detail.contains("a_b"));
         assert!(decode(&[], r#"{"n":1e999}"#).unwrap_err().to_string().starts_with("BAD_NUMBER"));

@@ -13,6 +13,7 @@ mod names;
 mod keys;
 mod values;
 mod identity;
+mod split;
 
 use std::fmt;
 
@@ -20,6 +21,7 @@ use super::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, NAME_BYTES_MAX};
 use super::reason::Reason;
 use keys::Keys;
 pub use identity::{IdentityFault, escape_tag_value, identity_tags};
+pub use split::split_checked;
 
 /// What the database that the lines go to can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::load::Load;
+use crate::domain::line::split_checked;
 
 /// The sizes of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -150,13 +151,14 @@ impl Backlog {
         let message = &load.messages[self.message];
         let rest = &load.lines[self.byte..message.lines_end as usize];
         let (mut lines, mut taken) = (0, 0);
-        for newline in memchr::memchr_iter(b'\n', rest) {
+        for line in split_checked(rest) {
+            let end = taken + line.len() + 1;
             // One line always goes: a batch is never empty.
-            if lines == lines_left || (newline + 1 > bytes_left && !(first && lines == 0)) {
+            if lines == lines_left || (end > bytes_left && !(first && lines == 0)) {
                 break;
             }
             lines += 1;
-            taken = newline + 1;
+            taken = end;
         }
         let messages = self.message..self.message + 1;
         let bytes = self.byte..self.byte + taken;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::domain::ids::DatabaseName;
 use crate::domain::limits;
+use crate::domain::line::split_checked;
 use crate::domain::refusal::RefusedLine;
 
 use super::batcher::Segment;
@@ -185,8 +186,8 @@ impl Work {
         for (place, segment) in self.segments.iter().enumerate() {
             let mut message = segment.messages.start;
             let mut begin = segment.bytes.start;
-            for newline in memchr::memchr_iter(b'\n', &segment.load.lines[segment.bytes.clone()]) {
-                let end = segment.bytes.start + newline;
+            for line in split_checked(&segment.load.lines[segment.bytes.clone()]) {
+                let end = begin + line.len();
                 while end >= segment.load.messages[message].lines_end as usize {
                     message += 1;
                 }
