@@ -142,18 +142,18 @@ async fn a_broker_killed_while_it_drains_its_queue_to_us_costs_no_message() {
     let first = run(settings(&tap.url(), folder.path()), Settling::AtOnce, 100);
     first.ready().await;
     first.stop().await;
-    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..3000));
-    // The broker saves its store once a second.
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..1000));
+    // The broker saves its store once a second (and after each change, so a long queue fills slowly).
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let downstream = Downstream::new(Settling::Shuffled);
     *downstream.delay.lock() = Duration::from_millis(50);
     let running = run_into(settings(&tap.url(), folder.path()), downstream, 100);
-    eventually("a part", 5, || running.downstream.taken_count() >= 500).await;
+    eventually("a part", 5, || running.downstream.taken_count() >= 200).await;
     broker.kill();
-    assert!(running.downstream.taken_count() < 2500, "it was over before the kill");
+    assert!(running.downstream.taken_count() < 900, "it was over before the kill");
     *running.downstream.delay.lock() = Duration::ZERO;
     broker.restart();
-    eventually("all 3000", 10, || running.downstream.distinct() == 3000).await;
+    eventually("all 1000", 10, || running.downstream.distinct() == 1000).await;
     eventually("all are settled", 5, || running.window.messages() == 0).await;
     // The restart of the program and that of the broker were each an absence.
     assert_eq!(running.downstream.resumed().len(), 2);
