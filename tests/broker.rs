@@ -89,7 +89,7 @@ async fn messages_settled_in_any_order_are_acknowledged_in_the_order_they_came()
     eventually("all PUBACKs", 10, || tap.records()[0].acknowledged.len() == 3000).await;
     tap.records()[0].assert_ordered();
     let downstream = running.stop().await;
-    assert!(tap.records()[0].disconnected);
+    eventually("the DISCONNECT", 2, || tap.records()[0].disconnected).await;
     let expected: Vec<_> = messages(0..3000).collect();
     let taken: Vec<_> = downstream.taken().into_iter().map(|taken| (taken.topic, taken.payload)).collect();
     assert_eq!(taken, expected);
@@ -142,21 +142,27 @@ async fn a_broker_killed_while_it_drains_its_queue_to_us_costs_no_message() {
     let first = run(settings(&tap.url(), folder.path()), Settling::AtOnce, 100);
     first.ready().await;
     first.stop().await;
-    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..3000));
-    // The broker saves its store once a second.
+    MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..1000));
+    // The broker saves its store once a second (and after each change, so a long queue fills slowly).
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let downstream = Downstream::new(Settling::Shuffled);
-    *downstream.delay.lock() = Duration::from_millis(50);
+    *downstream.delay.lock() = Duration::from_millis(400);
     let running = run_into(settings(&tap.url(), folder.path()), downstream, 100);
-    eventually("a part", 5, || running.downstream.taken_count() >= 500).await;
+    eventually("a part", 5, || running.downstream.taken_count() >= 200).await;
     broker.kill();
-    assert!(running.downstream.taken_count() < 2500, "it was over before the kill");
+    assert!(running.downstream.taken_count() < 900, "it was over before the kill");
     *running.downstream.delay.lock() = Duration::ZERO;
     broker.restart();
-    eventually("all 3000", 10, || running.downstream.distinct() == 3000).await;
+    eventually("all 1000", 10, || running.downstream.distinct() == 1000).await;
     eventually("all are settled", 5, || running.window.messages() == 0).await;
     // The restart of the program and that of the broker were each an absence.
-    assert_eq!(running.downstream.resumed().len(), 2);
+    eventually("the session is resumed", 10, || running.downstream.resumed().len() == 2).await;
+    running.ready().await;
+    eventually("what came again is settled", 5, || {
+        let last = tap.records().pop().unwrap();
+        running.window.messages() == 0 && last.published.len() == last.acknowledged.len()
+    })
+    .await;
     assert!(running.downstream.resumed()[0] >= Duration::from_secs(2));
     let downstream = running.stop().await;
     tap.records().iter().for_each(|record| record.assert_ordered());

@@ -197,6 +197,10 @@ pub const PACKET_TIMEOUT_S: u64 = 60;
 /// Seconds that a peer may leave PUBACKs lying in its socket before it is given up.
 pub const SOCKET_WRITE_TIMEOUT_S: u64 = 10;
 
+/// Connections of one address, unless configured; loopback is exempt. A site of a thousand devices
+/// behind one router is one address, and one stranger must not take every place.
+pub const LISTENER_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_000;
+
 /// Bytes that the kernel queues towards one device: 8,000 PUBACKs, and what a peer that never reads
 /// can make us hold is this and no more.
 pub const LISTENER_SEND_BUFFER_BYTES: usize = 32 * 1024;
