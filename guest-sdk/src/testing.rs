@@ -70,3 +70,32 @@ pub fn fixtures<D: Decoder>(route: &Route, folder: impl AsRef<Path>) {
     }
     assert!(count > 0, "there is no .payload file in {}", folder.display());
 }
+
+/// A decoder that is kept for many messages, as the gateway keeps it: for benches.
+#[derive(Debug)]
+pub struct Kept<D> {
+    decoder: D,
+    lines: Lines,
+}
+
+impl<D: Decoder> Kept<D> {
+    /// # Errors
+    /// The decoder refuses the route.
+    pub fn new(route: &Route) -> Result<Self, String> {
+        Ok(Self { decoder: D::configure(route)?, lines: Lines::default() })
+    }
+
+    /// Decodes payloads that were received at `RECEIVED_NS`; gives the lines of all that were not
+    /// refused.
+    pub fn decode_batch(&mut self, payloads: &[&[u8]]) -> &[u8] {
+        self.lines.truncate(0);
+        for (index, payload) in payloads.iter().enumerate() {
+            let before = self.lines.len();
+            let message = Message { payload, received_ns: RECEIVED_NS, index: index as u32, context: None };
+            if self.decoder.decode(&message, &mut self.lines).is_err() {
+                self.lines.truncate(before);
+            }
+        }
+        &self.lines.bytes
+    }
+}

@@ -5,6 +5,7 @@ mod packages;
 mod guests;
 mod test;
 mod demo;
+mod bench;
 
 use anyhow::{Result, bail};
 
@@ -13,6 +14,7 @@ cargo xtask VERB
 
   demo [--for 10s]    run the gateway with a simulated fleet and show what happens
   test [FILTER…]      install what is missing, build the guests, run every test
+  bench [PART]        the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [NAME…]      build the guests to components in target/guests
   ci                  what CI runs: formatting, lints, every test, nothing skipped";
 
@@ -23,6 +25,7 @@ fn main() -> Result<()> {
         "demo" => demo::demo(rest),
         "test" => test::test(rest),
         "ci" => test::ci(),
+        "bench" => bench::bench(rest),
         "guests" => guests::main(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -19,6 +19,9 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "victoria-metrics", package: "victoria-metrics" },
 ];
 
+/// What the bench runs beside the gateway.
+pub const BENCH_SERVERS: &[Needed] = &[Needed { program: "mosquitto", package: "mosquitto" }];
+
 /// Makes sure that every program is there.
 ///
 /// # Errors

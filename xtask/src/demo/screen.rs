@@ -100,9 +100,9 @@ impl Snapshot {
                 "{tenant:<12}{:>10.0}{:>10.0}{:>12}{:>12}{:>12}{:>10}",
                 rate("messages", "received"),
                 rate("lines", "written"),
-                books["messages"]["received"],
-                books["lines"]["written"],
-                books["messages"]["quarantined"],
+                books["messages"]["received"].as_u64().unwrap_or(0),
+                books["lines"]["written"].as_u64().unwrap_or(0),
+                books["messages"]["quarantined"].as_u64().unwrap_or(0),
                 if self.balanced() { "yes" } else { "NO" },
             );
         }

@@ -1,0 +1,301 @@
+//! The decode path: the pulse guest in the sandbox beside its own code compiled natively, beside
+//! serde_json; and the host's share around it.
+
+use std::fmt::Write;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use pulse::Pulse;
+use tidegate::admission::database::{DatabaseTemplate, NameRule};
+use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
+use tidegate::admission::{Admission, AdmissionSettings, Credentials};
+use tidegate::decode::abi::{Batch, Message};
+use tidegate::decode::engine::thread_cpu;
+use tidegate::decode::instance::{CallFault, Instance};
+use tidegate::decode::route_file::RouteRules;
+use tidegate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
+use tidegate::domain::books::{Account, Books, Outcome};
+use tidegate::domain::line::{Dialect, LineChecker, Stamp};
+use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
+use tidegate::domain::slot::{Connection, Slot, Window, settle_all};
+use tidegate::domain::topic::TopicTemplate;
+use tidegate_guest::Route;
+use tidegate_guest::testing::Kept;
+
+use crate::{Paths, load, native};
+
+const BATCH: usize = 64;
+const ROUNDS: usize = 15;
+const MESSAGES_A_ROUND: usize = 64_000;
+
+/// Nanoseconds of this thread's CPU a message: the least of the rounds, because what disturbs a
+/// round only ever adds.
+fn least(mut round: impl FnMut()) -> f64 {
+    let mut best = Duration::MAX;
+    for _ in 0..ROUNDS {
+        let began = thread_cpu();
+        round();
+        best = best.min(thread_cpu() - began);
+    }
+    best.as_nanos() as f64 / MESSAGES_A_ROUND as f64
+}
+
+fn payloads() -> Vec<String> {
+    (0..BATCH).map(|seq| load::payload(seq, "tok-dev-00001")).collect()
+}
+
+/// What a message costs, each in nanoseconds.
+pub struct Figures {
+    native: f64,
+    streaming: f64,
+    value: f64,
+    guest: f64,
+    guest_no_check: f64,
+    stage: f64,
+    admit: f64,
+    check: f64,
+    payload_bytes: usize,
+}
+
+fn native_pulse() -> Kept<Pulse> {
+    Kept::new(&Route { message_type: "telemetry".into(), ..Route::default() }).expect("pulse decodes telemetry")
+}
+
+fn measure_native(payloads: &[&[u8]]) -> f64 {
+    let mut pulse = native_pulse();
+    assert_eq!(pulse.decode_batch(payloads).iter().filter(|&&byte| byte == b'\n').count(), BATCH);
+    least(|| {
+        for _ in 0..MESSAGES_A_ROUND / BATCH {
+            black_box(pulse.decode_batch(black_box(payloads)));
+        }
+    })
+}
+
+type Yardstick = fn(&[u8], &mut String) -> Result<(), serde_json::Error>;
+
+fn measure_serde(payloads: &[&[u8]], decode: Yardstick) -> f64 {
+    let mut lines = String::new();
+    least(|| {
+        for _ in 0..MESSAGES_A_ROUND / BATCH {
+            lines.clear();
+            for payload in black_box(payloads) {
+                decode(payload, &mut lines).expect("the bench payload is JSON");
+            }
+            black_box(&lines);
+        }
+    })
+}
+
+/// Microseconds that serde_json's Value needs for the bench payload: how fast this machine is.
+pub fn serde_value_us() -> f64 {
+    let payloads = payloads();
+    let payloads: Vec<&[u8]> = payloads.iter().map(|payload| payload.as_bytes()).collect();
+    measure_serde(&payloads, native::value) / 1_000.0
+}
+
+fn guests(paths: &Paths) -> Result<Arc<GuestStore>> {
+    let folder = paths.scratch.join("decode-guests");
+    std::fs::create_dir_all(folder.join("_default"))?;
+    std::fs::copy(paths.guests.join("pulse.wasm"), folder.join("_default/telemetry.wasm"))
+        .context("cargo xtask guests builds it")?;
+    let settings = DecodeSettings {
+        threads: 1,
+        deadline_ms: 10,
+        memory_bytes_max: 16 << 20,
+        component_bytes_max: 10 << 20,
+        dialect: Dialect::V3,
+    };
+    Ok(Arc::new(GuestStore::open(&folder, settings)?.0))
+}
+
+fn batch(payloads: &[&[u8]]) -> Batch {
+    let mut batch = Batch { payloads: Vec::new(), messages: Vec::new() };
+    for payload in payloads {
+        batch.payloads.extend_from_slice(payload);
+        let payload_end = batch.payloads.len() as u32;
+        batch.messages.push(Message { received_ns: 1_700_000_000_000_000_000, payload_end });
+    }
+    batch
+}
+
+fn instance(guests: &GuestStore) -> Result<Instance> {
+    let route = guests.table().route("acme", "telemetry").context("the route is there")?;
+    let rules = RouteRules::of_gateway(guests.settings());
+    match Instance::new(guests.engine(), &route.guest, &rules, "acme", "telemetry") {
+        Ok(Ok(instance)) => Ok(instance),
+        Ok(Err(refusal)) => anyhow::bail!(refusal),
+        Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),
+        Err(CallFault::Host(what)) => anyhow::bail!(what),
+    }
+}
+
+/// Takes what a decoder gives and settles it.
+struct Sink;
+
+impl DecodeSink for Sink {
+    fn lines(&self, batch: CheckedBatch) {
+        black_box(&batch.lines);
+        settle_all(batch.messages.into_iter().map(|message| message.slot), Outcome::Lines, &batch.tenant.account);
+    }
+
+    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+        settle_all(messages, Outcome::Empty, account);
+    }
+
+    fn refused(&self, messages: Vec<Refused>) {
+        panic!("{}", messages[0].detail);
+    }
+}
+
+fn admission(paths: &Paths) -> Result<Admission> {
+    let path = paths.scratch.join("decode-devices.csv");
+    let hash = token_hash("tok-dev-00001");
+    let mut rows = String::from("tenant_id,device_id,site_id,status,provision_token_hash\n");
+    for device in 0..BATCH {
+        let _ = writeln!(rows, "acme,dev-{device:05},lab-1,ACTIVE,{hash}");
+    }
+    std::fs::write(&path, rows)?;
+    let settings = AdmissionSettings {
+        template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?,
+        payload_bytes_max: 1 << 18,
+        rate: Some(tidegate::domain::rate::Rate { per_s: 1e9, burst: 1e9 }),
+        credentials: Credentials::Envelope,
+        credentials_of_type: std::collections::HashMap::new(),
+        require_token: true,
+        cache_ttl_s: 3_600.0,
+        cache_entries_max: 10_000,
+        database: DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3),
+    };
+    Ok(Admission::new(settings, Registry::File(FileRegistry::open(&path)?), Arc::new(Books::default())))
+}
+
+fn received(connection: &Arc<Connection>, payloads: &[&[u8]]) -> Vec<Received> {
+    let messages = payloads.iter().enumerate().map(|(device, payload)| Received {
+        topic: format!("tenant/acme/device/dev-{device:05}/telemetry"),
+        payload: payload.to_vec().into(),
+        payload_bytes: payload.len(),
+        received_ns: 1_700_000_000_000_000_000,
+        via: Via::Listener,
+        slot: connection.receive_unacknowledged(payload.len()),
+    });
+    messages.collect()
+}
+
+pub fn measure(paths: &Paths) -> Result<Figures> {
+    let texts = payloads();
+    let payloads: Vec<&[u8]> = texts.iter().map(|payload| payload.as_bytes()).collect();
+    let guests = guests(paths)?;
+
+    let mut sandboxed = instance(&guests)?;
+    let batch = batch(&payloads);
+    let (answer, _) = sandboxed.decode(&batch).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+    assert_eq!(answer.lines, native_pulse().decode_batch(&payloads), "the sandbox changes nothing");
+    // Native and sandboxed in turn, so that a machine that drifts does so for both.
+    let (mut native, mut guest) = (f64::MAX, f64::MAX);
+    for _ in 0..3 {
+        native = native.min(measure_native(&payloads));
+        guest = guest.min(least(|| {
+            for _ in 0..MESSAGES_A_ROUND / BATCH {
+                black_box(sandboxed.decode(black_box(&batch)).expect("it decoded a moment ago"));
+            }
+        }));
+    }
+
+    let mut checker = LineChecker::default();
+    let mut out = Vec::new();
+    let stamp =
+        Stamp { identity_tags: b",device_id=dev-00001,site_id=lab-1", received_ns: 0, dialect: Dialect::V3 };
+    let lines: Vec<&[u8]> = answer.lines.split_inclusive(|&byte| byte == b'\n').collect();
+    let check = least(|| {
+        for _ in 0..MESSAGES_A_ROUND / BATCH {
+            out.clear();
+            for line in &lines {
+                checker.check(black_box(line), stamp, &mut out).expect("pulse writes good lines");
+            }
+            black_box(&out);
+        }
+    });
+
+    let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
+    let gate = admission(paths)?;
+    let mut decoder = Decoder::new(guests);
+    let (mut admit, mut stage) = (f64::MAX, f64::MAX);
+    for _ in 0..ROUNDS {
+        let (mut admitting, mut decoding) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..MESSAGES_A_ROUND / BATCH {
+            let messages = received(&connection, &payloads);
+            let began = thread_cpu();
+            let (admitted, refused): (Vec<Admitted>, _) = gate.admit(messages);
+            let between = thread_cpu();
+            assert!(refused.is_empty(), "{refused:?}");
+            decoder.decode(admitted, &Sink);
+            decoding += thread_cpu() - between;
+            admitting += between - began;
+        }
+        admit = admit.min(admitting.as_nanos() as f64 / MESSAGES_A_ROUND as f64);
+        stage = stage.min(decoding.as_nanos() as f64 / MESSAGES_A_ROUND as f64);
+    }
+    Ok(Figures {
+        native,
+        guest,
+        guest_no_check: stage - check,
+        streaming: measure_serde(&payloads, native::streaming),
+        value: measure_serde(&payloads, native::value),
+        stage,
+        admit,
+        check,
+        payload_bytes: texts[0].len(),
+    })
+}
+
+/// The native decoder alone, for counting instructions.
+pub fn run_native(messages: usize) {
+    let texts = payloads();
+    let payloads: Vec<&[u8]> = texts.iter().map(|payload| payload.as_bytes()).collect();
+    let mut pulse = native_pulse();
+    for _ in 0..messages / BATCH {
+        black_box(pulse.decode_batch(&payloads));
+    }
+}
+
+/// The guest alone, for counting instructions.
+pub fn run_guest(paths: &Paths, messages: usize) -> Result<()> {
+    let texts = payloads();
+    let payloads: Vec<&[u8]> = texts.iter().map(|payload| payload.as_bytes()).collect();
+    let guests = guests(paths)?;
+    let mut sandboxed = instance(&guests)?;
+    let batch = batch(&payloads);
+    for _ in 0..messages / BATCH {
+        let answer = sandboxed.decode(&batch).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+        black_box(answer);
+    }
+    Ok(())
+}
+
+impl Figures {
+    pub fn table(&self) -> String {
+        let mut text = format!(
+            "Decode: the pulse payload of {} bytes, 9 metrics, in batches of {BATCH}; CPU of one thread\n\n",
+            self.payload_bytes
+        );
+        let _ = writeln!(text, "| what | ns a message |\n|---|---|");
+        for (name, ns) in [
+            ("pulse in the sandbox, every limit on, one call", self.guest),
+            ("the same crate compiled natively", self.native),
+            ("serde_json, streaming visitor, natively", self.streaming),
+            ("serde_json, Value, natively", self.value),
+            ("admission: envelope, SHA-256 of the token, cache, rate bucket, books", self.admit),
+            ("line check with identity spliced in", self.check),
+            ("decode stage whole: grouping, call, line check, settling", self.stage),
+            ("decode stage without the line check", self.guest_no_check),
+        ] {
+            let _ = writeln!(text, "| {name} | {ns:.0} |");
+        }
+        let _ = writeln!(text, "\n| ratio | measured | asked |\n|---|---|---|");
+        let _ = writeln!(text, "| sandboxed / native | {:.2} | at most 2.0 |", self.guest / self.native);
+        let _ = writeln!(text, "| sandboxed / serde_json streaming | {:.2} | at most 1.0 |", self.guest / self.streaming);
+        text
+    }
+}
