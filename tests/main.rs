@@ -8,5 +8,7 @@ mod verbs;
 mod end_to_end;
 mod broker;
 mod listener;
+mod sandbox;
 mod writer;
+mod deploy;
 mod structure;

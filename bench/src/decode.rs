@@ -123,7 +123,7 @@ fn batch(payloads: &[&[u8]]) -> Batch {
 fn instance(guests: &GuestStore) -> Result<Instance> {
     let route = guests.table().route("acme", "telemetry").context("the route is there")?;
     let rules = RouteRules::of_gateway(guests.settings());
-    match Instance::new(guests.engine(), &route.guest, &rules, "acme", "telemetry") {
+    match guests.start(&route.guest, &rules, "acme", "telemetry") {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(refusal)) => anyhow::bail!(refusal),
         Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),

@@ -14,6 +14,8 @@ pub struct Lines {
     pub(crate) bytes: Vec<u8>,
     /// The keys of the line that is being written: a signature, and where the key stands.
     keys: Vec<(u64, u32, u32)>,
+    /// A bit for each of them, by its signature.
+    seen: u64,
 }
 
 impl Lines {
@@ -22,6 +24,7 @@ impl Lines {
     pub fn line(&mut self, measurement: &str) -> Line<'_> {
         let start = self.bytes.len();
         self.keys.clear();
+        self.seen = 0;
         let mut line = Line { lines: self, start, stage: Stage::Tags, fault: None };
         if measurement.is_empty() {
             line.fail("the measurement is empty");
@@ -95,11 +98,52 @@ static NAME_CLASS: [u8; 256] = {
     class
 };
 
+/// The first eight bytes and the length: equal keys have equal ones.
+#[inline]
 fn signature(key: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    let head = key.len().min(8);
-    word[..head].copy_from_slice(&key[..head]);
-    u64::from_le_bytes(word) ^ (key.len() as u64).rotate_left(56)
+    let word = match key.first_chunk::<8>() {
+        Some(head) => u64::from_le_bytes(*head),
+        None => key.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    word ^ (key.len() as u64).rotate_left(56)
+}
+
+/// Appends a text that is probably short. In the sandbox a copy of unknown length is a call of the
+/// host, which costs more than the loop for anything of a line.
+#[inline]
+fn put(out: &mut Vec<u8>, text: &[u8]) {
+    let length = text.len();
+    if length > 32 {
+        out.extend_from_slice(text);
+        return;
+    }
+    out.reserve(32);
+    let end = out.len();
+    // SAFETY: there is room for 32 bytes behind `end`. Words are read inside `text` and written
+    // inside that room; the last of each size reaches back over bytes that were written already,
+    // so that every byte of `text` is written and none behind it is read.
+    unsafe {
+        let from = text.as_ptr();
+        let to = out.as_mut_ptr().add(end);
+        if length >= 8 {
+            let last = length - 8;
+            let mut at = 0;
+            while at < last {
+                to.add(at).cast::<u64>().write_unaligned(from.add(at).cast::<u64>().read_unaligned());
+                at += 8;
+            }
+            to.add(last).cast::<u64>().write_unaligned(from.add(last).cast::<u64>().read_unaligned());
+        } else if length >= 4 {
+            let last = length - 4;
+            to.cast::<u32>().write_unaligned(from.cast::<u32>().read_unaligned());
+            to.add(last).cast::<u32>().write_unaligned(from.add(last).cast::<u32>().read_unaligned());
+        } else {
+            for at in 0..length {
+                to.add(at).write(from.add(at).read());
+            }
+        }
+        out.set_len(end + length);
+    }
 }
 
 impl<'a> Line<'a> {
@@ -112,9 +156,9 @@ impl<'a> Line<'a> {
     #[inline]
     fn name(&mut self, name: &str, what: &[u8], equals: bool) {
         let bytes = name.as_bytes();
-        let plain = bytes.iter().all(|&byte| NAME_CLASS[usize::from(byte)] == 0);
-        if plain && bytes.len() <= TEXT_BYTES_MAX {
-            self.lines.bytes.extend_from_slice(bytes);
+        let classes = bytes.iter().fold(0, |classes, &byte| classes | NAME_CLASS[usize::from(byte)]);
+        if classes == 0 && bytes.len() <= TEXT_BYTES_MAX {
+            put(&mut self.lines.bytes, bytes);
             return;
         }
         self.odd_name(name, what, equals);
@@ -147,16 +191,23 @@ impl<'a> Line<'a> {
         self.lines.bytes.push(separator);
         let start = self.lines.bytes.len();
         self.name(key, what.as_bytes(), true);
-        let written = &self.lines.bytes[start..];
-        let signature = signature(written);
-        let twice = self.lines.keys.iter().any(|&(other, from, to)| {
-            other == signature && self.lines.bytes[from as usize..to as usize] == *written
-        });
-        if twice {
+        let signature = signature(&self.lines.bytes[start..]);
+        // One bit a key: only when it is set already can the key have stood before.
+        let bit = 1 << (signature.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
+        if self.lines.seen & bit != 0 && self.is_known(signature, start) {
             self.fault.get_or_insert(Fault { duplicate: true, text: format!("the key {key:?} stands twice") });
         }
+        self.lines.seen |= bit;
         self.lines.keys.push((signature, start as u32, self.lines.bytes.len() as u32));
         self.lines.bytes.push(b'=');
+    }
+
+    /// Whether the key that was just written, at `start`, stands in this line already.
+    fn is_known(&self, signature: u64, start: usize) -> bool {
+        let written = &self.lines.bytes[start..];
+        self.lines.keys.iter().any(|&(other, from, to)| {
+            other == signature && self.lines.bytes[from as usize..to as usize] == *written
+        })
     }
 
     #[inline]
@@ -196,7 +247,7 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn integer(mut self, key: &str, value: i64) -> Self {
         self.field_key(key);
-        self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        put(&mut self.lines.bytes, itoa::Buffer::new().format(value).as_bytes());
         self.lines.bytes.push(b'i');
         self
     }
@@ -204,7 +255,7 @@ impl<'a> Line<'a> {
     /// Adds an unsigned integer, which InfluxDB 1 does not take.
     pub fn unsigned(mut self, key: &str, value: u64) -> Self {
         self.field_key(key);
-        self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+        put(&mut self.lines.bytes, itoa::Buffer::new().format(value).as_bytes());
         self.lines.bytes.push(b'u');
         self
     }
@@ -213,7 +264,7 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn boolean(mut self, key: &str, value: bool) -> Self {
         self.field_key(key);
-        self.lines.bytes.extend_from_slice(if value { b"true" } else { b"false" });
+        put(&mut self.lines.bytes, if value { b"true" } else { b"false" });
         self
     }
 
@@ -248,21 +299,21 @@ impl<'a> Line<'a> {
         if number.is_integer() {
             // Up to 18 digits fit whatever they are, and JSON writes them without leading zeros.
             if text.len() <= 18 && text != b"-0" {
-                self.lines.bytes.extend_from_slice(text);
+                put(&mut self.lines.bytes, text);
                 self.lines.bytes.push(b'i');
                 return self;
             }
             match number.as_i64() {
                 Ok(value) => {
-                    self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+                    put(&mut self.lines.bytes, itoa::Buffer::new().format(value).as_bytes());
                     self.lines.bytes.push(b'i');
                 }
                 Err(_) => self.fail(format!("the field {key:?} is {}, outside 64-bit integers", number.text())),
             }
             return self;
         }
-        if float::is_canonical(text) {
-            self.lines.bytes.extend_from_slice(text);
+        if number.is_shortest_decimal() {
+            put(&mut self.lines.bytes, text);
             return self;
         }
         match number.as_f64() {
@@ -305,7 +356,7 @@ impl<'a> Line<'a> {
         }
         if let Some(time_ns) = time_ns {
             self.lines.bytes.push(b' ');
-            self.lines.bytes.extend_from_slice(itoa::Buffer::new().format(time_ns).as_bytes());
+            put(&mut self.lines.bytes, itoa::Buffer::new().format(time_ns).as_bytes());
         }
         self.lines.bytes.push(b'\n');
         // What is written counts now.
@@ -342,6 +393,16 @@ mod tests {
             .at(7)
             .unwrap();
         assert_eq!(text(&lines), "m\\,a\\ b=c,t\\ k=v\\,\\=\\\\x f=1.0,i=-3i,u=4u,b=true,s=\"a\\\"b\\\\c\nd\" 7\n");
+    }
+
+    #[test]
+    fn short_texts_are_copied_whole_whatever_their_length() {
+        let text: Vec<u8> = (0..80).collect();
+        for length in 0..text.len() {
+            let mut out = b"before".to_vec();
+            put(&mut out, &text[..length]);
+            assert_eq!(out[6..], text[..length]);
+        }
     }
 
     #[test]

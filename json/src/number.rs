@@ -85,6 +85,36 @@ impl<'a> Number<'a> {
         Some(self.mantissa)
     }
 
+    /// Whether it is written just as the shortest decimal of its value is, with a point and no
+    /// exponent: at most 15 digits (which survive the way through a 64-bit float), no zero too many
+    /// at its end, and not below 1e-4. Its text can then stand for its value.
+    #[inline]
+    pub fn is_shortest_decimal(&self) -> bool {
+        const POWERS_OF_TEN: [u64; 12] = [
+            1,
+            10,
+            100,
+            1_000,
+            10_000,
+            100_000,
+            1_000_000,
+            10_000_000,
+            100_000_000,
+            1_000_000_000,
+            10_000_000_000,
+            100_000_000_000,
+        ];
+        // Digits, the point and a sign, and nothing else: no exponent.
+        let plain = self.text.len() == self.digits as usize + 1 + usize::from(self.negative);
+        if self.integer || !plain || self.digits > 15 {
+            return false;
+        }
+        let fraction = self.exponent.unsigned_abs() as usize;
+        let ends_well = fraction == 1 || !self.mantissa.is_multiple_of(10);
+        let large_enough = fraction < 4 || self.mantissa >= POWERS_OF_TEN[fraction - 4];
+        ends_well && large_enough
+    }
+
     /// The nearest 64-bit float; `None` if that would be infinite.
     #[inline]
     pub fn as_f64(&self) -> Option<f64> {

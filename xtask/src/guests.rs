@@ -14,13 +14,15 @@ use crate::{packages, process};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the product's guests, or those that are named.
-pub fn main(names: &[String]) -> Result<()> {
-    let built = build(&process::root().join("guests"), &process::root().join("target/guests"))?;
-    for name in names {
-        if !built.iter().any(|path| path.file_stem().is_some_and(|stem| *stem == **name)) {
-            bail!("there is no guest {name:?} in guests/");
+/// Builds the product's guests; with `--tests`, those that tests use too.
+pub fn main(arguments: &[String]) -> Result<()> {
+    let mut built = build(&process::root().join("guests"), &process::root().join("target/guests"))?;
+    match arguments {
+        [] => {}
+        [flag] if flag == "--tests" => {
+            built.extend(build(&process::root().join("tests/guests"), &process::root().join("target/test-guests"))?);
         }
+        _ => bail!("usage: cargo xtask guests [--tests]"),
     }
     for path in built {
         println!("{} {} bytes", path.display(), fs::metadata(&path)?.len());

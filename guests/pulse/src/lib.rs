@@ -42,6 +42,9 @@ impl Decoder for Pulse {
 
     #[inline]
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
+        if self.kind == MessageKind::Telemetry && metrics::write_in_one_pass(message, lines) {
+            return Ok(());
+        }
         let envelope = Envelope::read(message.payload)?;
         let time_ns = envelope.time_ns(message.received_ns)?;
         match self.kind {

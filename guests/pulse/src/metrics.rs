@@ -1,7 +1,50 @@
 //! The line of a telemetry message.
 
 use tidegate_guest::json::{Kind, Number, Reader};
-use tidegate_guest::{Line, Lines, Refusal};
+use tidegate_guest::time::parse_iso8601;
+use tidegate_guest::{Line, Lines, Message, Refusal};
+
+/// Writes the line of a message as devices usually send them: each key once, `seq` before `metrics`,
+/// only numbers and booleans in them, a time that is read. False, and nothing written, when it is
+/// not such a message: then it is read with care.
+#[inline]
+pub fn write_in_one_pass(message: &Message<'_>, lines: &mut Lines) -> bool {
+    usual(message, lines).is_some()
+}
+
+#[inline]
+fn usual(message: &Message<'_>, lines: &mut Lines) -> Option<()> {
+    let mut reader = Reader::new(message.payload);
+    reader.object().ok()?;
+    let (mut time_ns, mut seq) = (None, None);
+    let mut line: Option<Line<'_>> = None;
+    let mut unstarted = Some(lines);
+    while let Some(key) = reader.next_key().ok()? {
+        match key.plain()? {
+            "ts" if time_ns.is_none() => {
+                time_ns = Some(parse_iso8601(reader.string().ok()?.plain()?.as_bytes()).ok()?);
+            }
+            "seq" if seq.is_none() => seq = Some(reader.number().ok()?.as_i64().ok()?),
+            "metrics" => {
+                let mut started = unstarted.take()?.line("telemetry").integer("seq", seq?);
+                reader.object().ok()?;
+                while let Some(name) = reader.next_key().ok()? {
+                    let name = name.plain()?;
+                    started = match reader.peek().ok()? {
+                        Kind::Number => started.number(name, &reader.number().ok()?),
+                        Kind::Bool => started.boolean(name, reader.bool().ok()?),
+                        _ => return None,
+                    };
+                }
+                line = Some(started);
+            }
+            "ts" | "seq" => return None,
+            _ => {}
+        }
+    }
+    reader.end().ok()?;
+    line?.at(time_ns?).ok()
+}
 
 /// Writes the line. `metrics` is the value as it stands in the text, already checked to be JSON.
 #[inline]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::explain::{payload, received_ns};
 use super::{BadUsage, ConfigArgument, Done};
+use crate::config::Config;
 use crate::domain::topic::TopicTemplate;
 use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
 
@@ -55,7 +56,6 @@ const CASES_SUFFIX: &str = ".cases.jsonl";
 
 pub fn test(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
-    let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
     let mut files = Vec::new();
     for path in &arguments.paths {
         collect(path, &mut files)?;
@@ -67,23 +67,59 @@ pub fn test(arguments: &Arguments) -> anyhow::Result<Done> {
     }
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let mut bench = DryRun::of_guest(&config, &guest_of(file))?;
-        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let place = format!("{}:{}", file.display(), index + 1);
-            let (name, difference) = run_case(&mut bench, &template, line)
-                .map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
-            match &difference {
+        for ran in run_file(&config, file)? {
+            match &ran.difference {
                 None => passed += 1,
                 Some(_) => failed += 1,
             }
-            report(arguments.json, &place, &name, difference.as_deref());
+            report(arguments.json, &ran);
         }
     }
     if !arguments.json {
         println!("{passed} passed, {failed} failed");
     }
     Ok(if failed == 0 { Done::Good } else { Done::NotGood })
+}
+
+/// What `validate` says of the cases in the guests folder: those that fail.
+///
+/// # Errors
+/// A case file cannot be read, or a line of it is no case.
+pub fn failing_cases(config: &Config) -> anyhow::Result<Vec<String>> {
+    let mut files = Vec::new();
+    collect(Path::new(&config.guests.dir), &mut files)?;
+    files.sort();
+    let mut failing = Vec::new();
+    for file in &files {
+        let failed = run_file(config, file)?.into_iter().filter_map(|ran| {
+            ran.difference.map(|difference| format!("case {:?} at {}:\n{difference}", ran.name, ran.place))
+        });
+        failing.extend(failed);
+    }
+    Ok(failing)
+}
+
+/// A case that was run.
+struct Ran {
+    name: String,
+    place: String,
+    /// None: as expected.
+    difference: Option<String>,
+}
+
+fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
+    let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut dry_run = DryRun::of_guest(config, &guest_of(file))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            let place = format!("{}:{}", file.display(), index + 1);
+            let (name, difference) =
+                run_case(&mut dry_run, &template, line).map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
+            Ok(Ran { name, place, difference })
+        })
+        .collect()
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -173,7 +209,8 @@ fn difference(expected: &Expectation, verdict: &Verdict) -> Option<String> {
     }
 }
 
-fn report(json: bool, place: &str, name: &str, difference: Option<&str>) {
+fn report(json: bool, ran: &Ran) {
+    let Ran { name, place, difference } = ran;
     if json {
         println!(
             "{}",

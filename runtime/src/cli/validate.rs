@@ -4,7 +4,7 @@ use super::{ConfigArgument, Done};
 use crate::config::report;
 use crate::pipeline;
 
-/// Check configuration, registry and guests without opening a socket
+/// Check configuration, registry, guests and their cases without opening a socket
 ///
 /// Prints the effective configuration with where each value came from.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,10 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Done> {
         return Ok(Done::Good);
     }
     let effective = arguments.config.load()?;
-    let findings = pipeline::check_parts(&effective.config)?;
+    let mut findings = pipeline::check_parts(&effective.config)?;
+    if findings.is_empty() {
+        findings.extend(super::test::failing_cases(&effective.config)?);
+    }
     if arguments.json {
         let value = serde_json::json!({
             "configuration": report::effective_json(&effective),

@@ -190,11 +190,8 @@ impl Decoder {
         }
         while self.instances >= self.instances_max && self.evict() {}
         let tenant = work.tenant.id.as_str();
-        let make = |engine: &_| {
-            Instance::new(engine, &work.route.guest, &work.route.rules, tenant, &work.message_type)
-        };
         loop {
-            match make(self.guests.engine()) {
+            match self.guests.start(&work.route.guest, &work.route.rules, tenant, &work.message_type) {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
                     let detail = format!("the guest does not serve this route: {}", cut(&refusal, REFUSAL_DETAIL_BYTES_MAX));

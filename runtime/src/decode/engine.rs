@@ -1,5 +1,8 @@
 //! The wasmtime engine: what its configuration allows, and the clock that ends long calls.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
@@ -9,10 +12,10 @@ use crate::domain::limits::{
     EPOCH_TICK_MS, GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCES_MAX, INSTANCE_KEPT_BYTES,
 };
 
-/// Makes the engine that all guests run in, and starts its clock.
+/// Makes the engine that all guests run in.
 ///
 /// # Errors
-/// The host cannot reserve the address space, or start a thread.
+/// The host cannot reserve the address space.
 pub fn engine(settings: &DecodeSettings) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     let instances = INSTANCES_MAX as u32;
@@ -39,22 +42,66 @@ pub fn engine(settings: &DecodeSettings) -> wasmtime::Result<Engine> {
         .memory_init_cow(true)
         .cranelift_opt_level(OptLevel::Speed)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    let engine = Engine::new(&config)?;
-    start_clock(&engine)?;
-    Ok(engine)
+    Engine::new(&config)
 }
 
-/// Increments the epoch every tick, until the engine is gone.
-fn start_clock(engine: &Engine) -> std::io::Result<()> {
-    let engine = engine.weak();
-    std::thread::Builder::new().name("epoch".into()).spawn(move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(Duration::from_millis(EPOCH_TICK_MS));
+/// The clock that ends long calls: increments the epoch every tick while a guest runs, and sleeps
+/// while none does, so that an idle gateway costs nothing.
+#[derive(Debug)]
+pub struct EpochClock {
+    running: AtomicUsize,
+    thread: Thread,
+}
+
+impl EpochClock {
+    /// Starts the clock's thread, which ends with the engine.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
+        let engine = engine.weak();
+        let (to_thread, from_here) = std::sync::mpsc::channel::<Weak<Self>>();
+        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+            let Ok(clock) = from_here.recv() else { return };
+            while let (Some(engine), Some(clock)) = (engine.upgrade(), clock.upgrade()) {
+                if clock.running.load(Ordering::SeqCst) == 0 {
+                    drop((engine, clock));
+                    std::thread::park();
+                    continue;
+                }
+                engine.increment_epoch();
+                drop((engine, clock));
+                std::thread::sleep(Duration::from_millis(EPOCH_TICK_MS));
+            }
+        })?;
+        let clock = Arc::new(Self { running: AtomicUsize::new(0), thread: thread.thread().clone() });
+        let _ = to_thread.send(Arc::downgrade(&clock));
+        Ok(clock)
+    }
+
+    /// Ticks until what this gives is dropped.
+    pub fn run(&self) -> Running<'_> {
+        if self.running.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.thread.unpark();
         }
-    })?;
-    Ok(())
+        Running(self)
+    }
+}
+
+impl Drop for EpochClock {
+    fn drop(&mut self) {
+        self.thread.unpark();
+    }
+}
+
+/// A guest runs.
+#[derive(Debug)]
+pub struct Running<'a>(&'a EpochClock);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// CPU time that the calling thread has used (clock_gettime(2), CLOCK_THREAD_CPUTIME_ID).

@@ -1,11 +1,12 @@
 //! One instance of a guest, and what may go wrong in a call of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
 use super::abi::{Batch, Decoded, Exports, HostState, Route};
-use super::engine::thread_cpu;
+use super::engine::{EpochClock, thread_cpu};
 use super::guest::Guest;
 use super::route_file::RouteRules;
 use crate::domain::limits::{
@@ -26,21 +27,20 @@ pub enum CallFault {
 pub struct Instance {
     store: Store<HostState>,
     exports: Exports,
-    rules: CallRules,
-}
-
-#[derive(Clone, Copy)]
-struct CallRules {
+    clock: Arc<EpochClock>,
     deadline_ms: u64,
 }
 
 impl Instance {
     /// Instantiates and configures a guest for one tenant's route.
     ///
+    /// The inner error is the guest's own refusal of this route.
+    ///
     /// # Errors
-    /// The guest refuses (`Err(Ok(text))` is never used: see `CallFault`), faults, or none is free.
+    /// The guest faults, or no instance is free.
     pub fn new(
         engine: &Engine,
+        clock: &Arc<EpochClock>,
         guest: &Guest,
         rules: &RouteRules,
         tenant: &str,
@@ -56,6 +56,7 @@ impl Instance {
             })
         });
         let budget = Duration::from_millis(CONFIGURE_CPU_MS);
+        let _ticking = clock.run();
         begin(&mut store, budget);
         let exports = match guest.exports.instantiate(&mut store) {
             Ok(exports) => exports,
@@ -69,7 +70,7 @@ impl Instance {
         begin(&mut store, budget);
         match exports.call_configure(&mut store, &route) {
             Ok(Ok(())) => {
-                Ok(Ok(Self { store, exports, rules: CallRules { deadline_ms: rules.deadline_ms } }))
+                Ok(Ok(Self { store, exports, clock: clock.clone(), deadline_ms: rules.deadline_ms }))
             }
             Ok(Err(refusal)) => Ok(Err(refusal)),
             Err(error) => Err(classify(&store, &error, budget)),
@@ -88,10 +89,12 @@ impl Instance {
     /// Whose fault it was, and what.
     pub fn decode(&mut self, batch: &Batch) -> Result<(Decoded, Duration), CallFault> {
         let messages = batch.messages.len();
-        let budget_ms = (self.rules.deadline_ms * messages as u64).min(CALL_CPU_MS_MAX.max(self.rules.deadline_ms));
+        let budget_ms = (self.deadline_ms * messages as u64).min(CALL_CPU_MS_MAX.max(self.deadline_ms));
         let budget = Duration::from_millis(budget_ms);
         let output = messages * (OUTPUT_BYTES_A_MESSAGE_MAX + OUTPUT_OVERHEAD_BYTES_A_MESSAGE);
         self.store.set_hostcall_fuel(output);
+        let clock = self.clock.clone();
+        let _ticking = clock.run();
         let began = begin(&mut self.store, budget);
         let answer = self.exports.call_decode(&mut self.store, batch);
         let took = thread_cpu().saturating_sub(began);

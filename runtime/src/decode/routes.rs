@@ -17,7 +17,7 @@ use serde::Serialize;
 use wasmtime::Engine;
 
 use super::DecodeSettings;
-use super::engine;
+use super::engine::{self, EpochClock};
 use super::guest::{Guest, GuestError};
 use super::instance::{CallFault, Instance};
 use super::route_file::RouteRules;
@@ -168,7 +168,10 @@ pub struct GuestStore {
     folder: PathBuf,
     settings: DecodeSettings,
     engine: Engine,
+    clock: Arc<EpochClock>,
     seen: Mutex<BTreeMap<Place, Seen>>,
+    /// New files by what became of them.
+    swaps: Mutex<BTreeMap<(Place, &'static str), u64>>,
     table: RwLock<Arc<RoutingTable>>,
     /// Grows with each new table.
     generation: AtomicU64,
@@ -186,8 +189,10 @@ impl GuestStore {
         let store = Self {
             folder: folder.to_owned(),
             settings,
+            clock: EpochClock::start(&engine)?,
             engine,
             seen: Mutex::default(),
+            swaps: Mutex::default(),
             table: RwLock::default(),
             generation: AtomicU64::new(1),
         };
@@ -195,8 +200,18 @@ impl GuestStore {
         Ok((store, changes))
     }
 
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// A new instance of a guest for one tenant's route; the inner error is the guest's refusal.
+    ///
+    /// # Errors
+    /// The guest faults while it starts, or no instance is free.
+    pub fn start(
+        &self,
+        guest: &Guest,
+        rules: &RouteRules,
+        tenant: &str,
+        message_type: &str,
+    ) -> Result<Result<Instance, String>, CallFault> {
+        Instance::new(&self.engine, &self.clock, guest, rules, tenant, message_type)
     }
 
     pub fn settings(&self) -> &DecodeSettings {
@@ -230,15 +245,18 @@ impl GuestStore {
                 continue;
             }
             let before = seen.get(&place).and_then(|seen| seen.serving.clone());
+            let count = |outcome| *self.swaps.lock().entry((place.clone(), outcome)).or_default() += 1;
             let (tenant, message_type) = place.clone();
             let (serving, error) = match self.load(&path, &place, before.as_ref()) {
                 Ok(route) => {
+                    count(if before.is_some() { "replaced" } else { "new" });
                     let guest = route.guest.tag.to_string();
                     let replaced = before.map(|before| before.guest.tag.to_string());
                     changes.push(Change::Serves { tenant, message_type, guest, replaced });
                     (Some(Arc::new(route)), None)
                 }
                 Err(error) => {
+                    count("refused");
                     let why = error.to_string();
                     changes.push(Change::Refused { tenant, message_type, why: why.clone() });
                     (before, Some(why))
@@ -293,9 +311,15 @@ impl GuestStore {
             Err(error) => return Err(error.into()),
         };
         let guest = Guest::load(&self.engine, &fs::read(path)?, &place.1, self.settings.component_bytes_max)?;
-        try_out(&self.engine, &guest, &rules, place)?;
+        self.try_out(&guest, &rules, place)?;
         let stats = before.map(|before| before.stats.clone()).unwrap_or_default();
         Ok(Route { guest, rules, stats })
+    }
+
+    /// (tenant, type, outcome, how often): files that were taken up, or not.
+    pub fn swaps(&self) -> Vec<(String, String, &'static str, u64)> {
+        let swaps = self.swaps.lock();
+        swaps.iter().map(|(((tenant, stem), outcome), count)| (tenant.clone(), stem.clone(), *outcome, *count)).collect()
     }
 
     /// What lies in the folder and what serves.
@@ -319,17 +343,17 @@ impl GuestStore {
             })
             .collect()
     }
-}
 
-/// Starts a guest once as it would be started to serve. A guest for any type is started only:
-/// nobody can say what types it will be asked for.
-fn try_out(engine: &Engine, guest: &Guest, rules: &RouteRules, (tenant, stem): &Place) -> Result<(), GuestError> {
-    match Instance::new(engine, guest, rules, tenant, stem) {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) if stem == ANY => Ok(()),
-        Ok(Err(refusal)) => Err(GuestError::Configure(refusal)),
-        // No instance is free to try it: it is tried by its first message.
-        Err(CallFault::Host(_)) => Ok(()),
-        Err(CallFault::Guest(reason, what)) => Err(GuestError::Start(format!("{reason}: {what}"))),
+    /// Starts a guest once as it would be started to serve. A guest for any type is started only:
+    /// nobody can say what types it will be asked for.
+    fn try_out(&self, guest: &Guest, rules: &RouteRules, (tenant, stem): &Place) -> Result<(), GuestError> {
+        match self.start(guest, rules, tenant, stem) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) if stem == ANY => Ok(()),
+            Ok(Err(refusal)) => Err(GuestError::Configure(refusal)),
+            // No instance is free to try it: it is tried by its first message.
+            Err(CallFault::Host(_)) => Ok(()),
+            Err(CallFault::Guest(reason, what)) => Err(GuestError::Start(format!("{reason}: {what}"))),
+        }
     }
 }

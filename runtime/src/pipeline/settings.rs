@@ -73,7 +73,7 @@ pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
     Ok(ListenerSettings {
         address,
         connections_max,
-        connections_per_address_max: connections_max,
+        connections_per_address_max: connections_max.min(limits::LISTENER_CONNECTIONS_PER_ADDRESS_MAX),
         payload_bytes_max: config.admission.payload_bytes_max as usize,
     })
 }

@@ -105,7 +105,12 @@ impl Gauges for Parts {
                 failures.push(Sample::new(labels, count as f64));
             }
         }
+        let swaps = self.guests.swaps().into_iter().map(|(tenant, message_type, outcome, count)| {
+            let labels = vec![("tenant", tenant), ("type", message_type), ("outcome", outcome.to_owned())];
+            Sample::new(labels, count as f64)
+        });
         vec![
+            ("tidegate_guest_swaps", "Guest files taken up or not, by their place in the folder", swaps.collect()),
             ("tidegate_writes", "POSTs by how they were answered", self.writes.samples()),
             ("tidegate_messages_redelivered", "QoS 1 messages that came with DUP set", Sample::bare(redelivered as f64)),
             ("tidegate_guest_cpu_seconds", "CPU time of guests, by their place in the folder", cpu),

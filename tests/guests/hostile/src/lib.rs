@@ -1,0 +1,79 @@
+//! Does what the payload's key `do` says: `ok` makes a line, everything else is an attack.
+
+use tidegate_guest::json::Reader;
+use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
+
+pub struct Hostile;
+
+impl Decoder for Hostile {
+    fn configure(route: &Route) -> Result<Self, String> {
+        match route.option("configure") {
+            Some("loop") => spin(),
+            Some("trap") => panic!("on purpose"),
+            Some("refuse") => Err("it serves nobody".into()),
+            _ => Ok(Self),
+        }
+    }
+
+    fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
+        let mut reader = Reader::new(message.payload);
+        let (mut attack, mut seq) = (String::new(), 0);
+        reader.object()?;
+        while let Some(key) = reader.next_key()? {
+            if key.is("do") {
+                attack = reader.string()?.decode().into_owned();
+            } else if key.is("seq") {
+                seq = reader.number()?.as_i64().unwrap_or(0);
+            }
+        }
+        match attack.as_str() {
+            "ok" => return lines.line("ok").integer("seq", seq).at(1_700_000_000_000_000_000 + seq),
+            "loop" => spin(),
+            "recurse" => lines.raw(recurse(0, [1; 64]).to_string().as_bytes()),
+            "trap" => panic!("on purpose"),
+            "grow" => grow(),
+            "big" => (0..100).for_each(|_| lines.raw(&[b'x'; 1 << 20])),
+            "million" => (0..1_000_000).for_each(|_| lines.raw(b"m f=1")),
+            "forge-tag" => lines.raw(b"m,device_id=other f=1"),
+            "forge-field" => lines.raw(b"m site_id=\"other\""),
+            "open-quote" => lines.raw(b"m f=\"open"),
+            "backslash" => lines.raw(b"m f=1 1\\"),
+            "newline-in-tag" => lines.raw(b"m,t=a\nb f=1"),
+            "duplicate-tag" => lines.raw(b"m,t=a,t=b f=1"),
+            "not-utf8" => lines.raw(b"m,t=\xff f=1"),
+            "far-time" => lines.raw(b"m f=1 9223372036854775808"),
+            "log-flood" => {
+                for _ in 0..100_000 {
+                    message.topic();
+                }
+                return lines.line("ok").integer("seq", seq).end();
+            }
+            "refuse" => return Err(Refusal::new("not a CODE", "x".repeat(100_000))),
+            other => return Err(Refusal::new("UNKNOWN", other)),
+        }
+        Ok(())
+    }
+}
+
+fn spin() -> ! {
+    let mut n = 0_u64;
+    loop {
+        n = std::hint::black_box(n.wrapping_add(1));
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn recurse(depth: u64, ballast: [u64; 64]) -> u64 {
+    let mut next = std::hint::black_box(ballast);
+    next[(depth % 64) as usize] = depth;
+    recurse(depth + 1, next) + next[0]
+}
+
+fn grow() {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    loop {
+        kept.push(std::hint::black_box(vec![1; 1 << 20]));
+    }
+}
+
+tidegate_guest::export!(Hostile);
