@@ -54,8 +54,8 @@ pub struct Figures {
     guest: f64,
     guest_no_check: f64,
     stage: f64,
-    admit: f64,
-    check: f64,
+    pub admit: f64,
+    pub check: f64,
     payload_bytes: usize,
 }
 

@@ -154,4 +154,27 @@ impl Figures {
         }
         text
     }
+
+    /// The share of each stage of what a message costs through the listener. Admission and line
+    /// check are measured alone, the rest is what their threads used beside them.
+    pub fn stages(&self, alone: &crate::decode::Figures) -> String {
+        let run = &self.listener;
+        let of = |name: &str| {
+            let cpu = run.usage.threads.iter().find(|(thread, _)| thread == name).map_or(Duration::ZERO, |(_, cpu)| *cpu);
+            cpu.as_secs_f64() * 1e9 / run.messages as f64
+        };
+        let (io, decode) = (of("io"), of("decode"));
+        let stages = [
+            ("read, settle and acknowledge, write", io - alone.admit),
+            ("admit", alone.admit),
+            ("decode: group, call the guest, hand on", decode - alone.check),
+            ("check", alone.check),
+        ];
+        let whole = run.usage.cpu.as_secs_f64() * 1e9 / run.messages as f64;
+        let mut text = String::from("Stages, of one message through the listener:\n\n| stage | ns | share |\n|---|---|---|\n");
+        for (stage, ns) in stages {
+            let _ = writeln!(text, "| {stage} | {ns:.0} | {:.0} % |", 100.0 * ns / whole);
+        }
+        text
+    }
 }

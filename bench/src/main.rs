@@ -38,6 +38,7 @@ fn main() -> Result<()> {
             println!("{}", decode.table());
             let end_to_end = end_to_end::measure(&paths)?;
             println!("{}", end_to_end.table());
+            println!("{}", end_to_end.stages(&decode));
             Ok(())
         }
         "decode" => {

@@ -10,7 +10,7 @@ use super::instance::{CallFault, Instance};
 use super::routes::{GuestStore, Route};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits::{
-    DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX, REFUSAL_CODE_BYTES_MAX, REFUSAL_DETAIL_BYTES_MAX,
+    DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX, REFUSAL_DETAIL_BYTES_MAX,
 };
 use crate::domain::line::{LineChecker, Stamp};
 use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Refused, Tenant};
@@ -268,6 +268,12 @@ impl Decoder {
             };
             let own = &lines[start..end];
             start = end;
+            if own.len() > OUTPUT_BYTES_A_MESSAGE_MAX {
+                let detail = format!("made {} bytes of lines; at most {OUTPUT_BYTES_A_MESSAGE_MAX}", own.len());
+                work.route.stats.note_failure(Reason::GuestOutput);
+                refused.push(message.refused(Reason::GuestOutput, detail, Some(tag.clone())));
+                continue;
+            }
             let identity_tags = message.device.identity_tags.as_deref().unwrap_or_default();
             let stamp = Stamp { identity_tags, received_ns: message.received_ns, dialect };
             let mut faults = Vec::new();

@@ -17,7 +17,8 @@ mod component {
         fn decode(batch: Batch) -> Decoded {
             // Payloads are envelopes; what to do stands behind "do":" in the one that is wrong.
             let text = String::from_utf8_lossy(&batch.payloads).into_owned();
-            let attack = text.split("\"do\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("");
+            let mut wishes = text.split("\"do\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+            let attack = wishes.find(|wish| *wish != "ok").unwrap_or("");
             let line = b"ok seq=1i 1700000000000000000\n";
             let mut lines = Vec::new();
             let mut outcomes = Vec::new();
