@@ -9,4 +9,5 @@ mod end_to_end;
 mod broker;
 mod listener;
 mod writer;
+mod system;
 mod structure;
