@@ -369,3 +369,91 @@ async fn sigterm_under_load_ends_well_and_what_was_not_acknowledged_comes_again(
     gateway.wait("idle", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
     gateway.assert_balanced();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_burst_goes_out_in_batches_and_a_single_message_does_not_wait_for_the_interval() {
+    let influxdb = Influxdb::start().await;
+    let front = V3Front::start(&influxdb.url(), None).await;
+    let broker = Mosquitto::start();
+    let tap = Tap::to(broker.port).await;
+    let mut scene = Scene::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let output = "batch_lines = 100\nbatch_lines_max = 100\nflush_interval_ms = 10000";
+    scene.configure_broker(&tap.url(), &to_v3(&front, output));
+    let gateway = scene.start();
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    let began = Instant::now();
+    publisher.publish_all(telemetry("dev-1", [5000]));
+    gateway.wait("acknowledged", |_| tap.records()[0].acknowledged.len() == 1);
+    assert!(began.elapsed() < Duration::from_secs(3), "a trickle took {:?}", began.elapsed());
+    // Queued while the gateway is away, so that all come at once.
+    assert_eq!(gateway.stop().code(), Some(0));
+    publisher.publish_all(telemetry("dev-1", 0..1000));
+    let gateway = scene.start();
+    gateway.wait("written", |gateway| gateway.book("acme", "lines", "written") == 1000);
+    let posts: Vec<usize> = front.seen().iter().skip(1).map(|seen| seen.lines).collect();
+    println!("{} POSTs: {posts:?}", posts.len());
+    assert!(posts.iter().all(|&lines| lines <= 100), "{posts:?}");
+    assert!(posts.len() <= 25, "{} POSTs for 1,000 lines: {posts:?}", posts.len());
+}
+
+#[test]
+fn the_api_asks_for_the_token_and_the_metrics_have_the_names_that_dashboards_rely_on() {
+    const NAMES: [&str; 18] = [
+        "tidegate_messages_received_total{tenant=\"acme\"}",
+        "tidegate_messages_settled_total{tenant=\"acme\",outcome=\"lines\"}",
+        "tidegate_messages_in_flight{tenant=\"acme\"}",
+        "tidegate_messages_redelivered_total",
+        "tidegate_lines_spooled_total{tenant=\"acme\"}",
+        "tidegate_lines_written_total{tenant=\"acme\"}",
+        "tidegate_lines_refused_total{tenant=\"acme\"}",
+        "tidegate_lines_pending{tenant=\"acme\"}",
+        "tidegate_writes_total{tenant=\"acme\",outcome=",
+        "tidegate_write_duration_seconds_bucket{le=\"+Inf\"}",
+        "tidegate_ack_latency_seconds_bucket{le=\"+Inf\"}",
+        "tidegate_guest_cpu_seconds_total{tenant=\"_default\",type=\"telemetry\"}",
+        "tidegate_guest_failures_total{tenant=\"_default\",type=\"telemetry\",kind=",
+        "tidegate_auth_cache_lookups_total{result=\"hit\"}",
+        "tidegate_auth_cache_entries",
+        "tidegate_spool_bytes",
+        "tidegate_quarantine_bytes",
+        "tidegate_build_info",
+    ];
+    let mut scene = Scene::new();
+    scene.device("acme", "dev-1", "lab-1");
+    std::fs::write(scene.path("token"), "the-operator\n").unwrap();
+    let plain = std::fs::read_to_string(scene.path("tidegate.toml")).unwrap();
+    std::fs::write(scene.path("tidegate.toml"), format!("{plain}token_file = \"token\"\n")).unwrap();
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    for (topic, payload) in telemetry("dev-1", 0..5) {
+        device.publish(&topic, &payload).unwrap();
+    }
+    let mut broken = message("dev-1", 6);
+    let at = String::from_utf8_lossy(&broken).find("\"seq\":6").unwrap();
+    broken.splice(at..at + 7, *b"\"seq\":\"x\"");
+    device.publish(&topic("acme", "dev-1", "telemetry"), &broken).unwrap();
+    for path in ["books", "guests", "spool", "quarantine"] {
+        let path = format!("/api/v1/{path}");
+        assert_eq!(gateway.get(&path).0, 401);
+        assert_eq!(gateway.get_with_token(&path, Some("the-operato")).0, 401);
+        assert_eq!(gateway.get_with_token(&path, Some("the-operator")).0, 200);
+    }
+    let (status, text) = gateway.get("/metrics");
+    assert_eq!(status, 200);
+    let missing: Vec<&str> =
+        NAMES.into_iter().filter(|name| !text.lines().any(|line| line.starts_with(name))).collect();
+    assert!(missing.is_empty(), "{missing:?} are missing in\n{text}");
+
+    // SIGHUP: read again, and alive.
+    // SAFETY: kill(2) of a child that has not been waited for.
+    unsafe { libc::kill(gateway.pid() as i32, libc::SIGHUP) };
+    gateway.wait("read again", |_| scene.log().contains("reading registry and guests again"));
+    assert_eq!(gateway.get("/readyz").0, 200);
+    assert_eq!(gateway.stop().code(), Some(0));
+
+    std::fs::write(scene.path("tidegate.toml"), plain.replace(&scene.admin, "0.0.0.0:0")).unwrap();
+    let (status, _, errors) = scene.verb(&["run"], "");
+    assert_eq!(status.code(), Some(2), "{errors}");
+    assert!(errors.contains("admin.listen"), "{errors}");
+}
