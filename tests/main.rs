@@ -11,4 +11,5 @@ mod listener;
 mod sandbox;
 mod writer;
 mod deploy;
+mod system;
 mod structure;

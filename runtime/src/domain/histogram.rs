@@ -19,7 +19,7 @@ pub struct Histogram {
 /// A histogram at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistogramSnapshot {
-    /// (upper bound in seconds, observations in that bucket alone); the last bound is `f64::MAX`.
+    /// (upper bound in seconds, observations in that bucket alone); the last bound is `f64::INFINITY`.
     pub buckets: Vec<(f64, u64)>,
     pub sum_s: f64,
     pub count: u64,
@@ -36,7 +36,7 @@ impl Histogram {
 
     pub fn snapshot(&self) -> HistogramSnapshot {
         let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        let bounds = BOUNDS_S.iter().copied().chain([f64::MAX]);
+        let bounds = BOUNDS_S.iter().copied().chain([f64::INFINITY]);
         HistogramSnapshot {
             count: counts.iter().sum(),
             buckets: bounds.zip(counts).collect(),
@@ -56,7 +56,7 @@ mod tests {
         histogram.observe(Duration::from_secs(600), 1);
         let snapshot = histogram.snapshot();
         assert_eq!(snapshot.buckets[1], (0.001, 2));
-        assert_eq!(snapshot.buckets.last(), Some(&(f64::MAX, 1)));
+        assert_eq!(snapshot.buckets.last(), Some(&(f64::INFINITY, 1)));
         assert_eq!(snapshot.count, 3);
         assert!((snapshot.sum_s - 600.002).abs() < 1e-6);
     }
