@@ -92,6 +92,7 @@ fn the_service_manager_is_told_when_the_gateway_is_ready_and_when_it_stops() {
 
 #[test]
 fn the_example_registry_is_one_that_loads() {
-    let devices = tidegate::admission::registry::FileRegistry::open(&repository().join("deploy/devices.csv")).unwrap();
+    let devices =
+        tidegate::admission::registry::FileRegistry::open(&repository().join("deploy/devices.csv")).unwrap();
     assert_eq!(devices.count(), 1);
 }

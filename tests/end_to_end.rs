@@ -87,7 +87,10 @@ fn many_devices_keep_their_order_and_every_line_is_written_once() {
                 lines.iter().filter(|line| line.contains(&format!("device_id=dev-{n},"))).collect();
             let expected: Vec<String> = (0..500).map(|seq| format!("seq={seq}i,v={seq}i ")).collect();
             assert_eq!(of_device.len(), 500);
-            assert!(of_device.iter().zip(&expected).all(|(line, seq)| line.contains(seq)), "dev-{n} out of order");
+            assert!(
+                of_device.iter().zip(&expected).all(|(line, seq)| line.contains(seq)),
+                "dev-{n} out of order"
+            );
         }
     }
     assert_eq!(gateway.stop().code(), Some(0));

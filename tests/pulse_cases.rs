@@ -27,7 +27,9 @@ fn python_int(text: &str) -> Option<i64> {
 fn settings(case: &Value) -> Settings {
     let of = |key: &str| case["settings"][key].as_str();
     Settings {
-        payload_bytes_max: of("MAX_PAYLOAD_BYTES").map_or(8192, |text| python_int(text).unwrap_or(8192)).max(0),
+        payload_bytes_max: of("MAX_PAYLOAD_BYTES")
+            .map_or(8192, |text| python_int(text).unwrap_or(8192))
+            .max(0),
         require_token: of("REQUIRE_TOKEN").is_none_or(|text| text == "1"),
     }
 }

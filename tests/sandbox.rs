@@ -83,7 +83,11 @@ fn each_attack_costs_its_own_message_and_none_of_its_neighbours() {
         }
     }
     let latest = gateway.json("/api/v1/quarantine")["latest"].to_string();
-    assert!(latest.contains("NOT_A_CODE: xxx") && latest.len() < 60_000, "a refusal is cut: {}", latest.len());
+    assert!(
+        latest.contains("NOT_A_CODE: xxx") && latest.len() < 60_000,
+        "a refusal is cut: {}",
+        latest.len()
+    );
 }
 
 #[test]
@@ -154,7 +158,8 @@ fn what_may_not_serve_is_refused_when_it_is_loaded_and_says_why() {
     fs::write(folder.join("huge.wasm"), vec![0; 11 << 20]).unwrap();
     for (name, option) in [("looping", "loop"), ("trapping", "trap"), ("unwilling", "refuse")] {
         fs::copy(built_guest("hostile"), folder.join(format!("{name}.wasm"))).unwrap();
-        fs::write(folder.join(format!("{name}.toml")), format!("[options]\nconfigure = \"{option}\"\n")).unwrap();
+        fs::write(folder.join(format!("{name}.toml")), format!("[options]\nconfigure = \"{option}\"\n"))
+            .unwrap();
     }
     fs::copy(built_guest("pulse"), folder.join("raised.wasm")).unwrap();
     fs::write(folder.join("raised.toml"), "deadline_ms = 1000\n").unwrap();

@@ -15,7 +15,10 @@ fn validate_prints_each_value_with_its_source() {
     let (status, json, _) = scene.verb(&["validate", "--json"], "");
     assert_eq!(status.code(), Some(0));
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["configuration"]["output"]["kind"], serde_json::json!({"value": "file", "source": "file"}));
+    assert_eq!(
+        json["configuration"]["output"]["kind"],
+        serde_json::json!({"value": "file", "source": "file"})
+    );
 }
 
 #[test]
@@ -73,7 +76,10 @@ fn variables_rank_above_the_file_and_the_old_services_variables_below_it() {
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     let output = &json["configuration"]["output"];
     assert_eq!(output["flush_interval_ms"], serde_json::json!({"value": 250, "source": "file"}));
-    assert_eq!(output["batch_lines"], serde_json::json!({"value": 222, "source": "variable INFLUX_BATCH_SIZE"}));
+    assert_eq!(
+        output["batch_lines"],
+        serde_json::json!({"value": 222, "source": "variable INFLUX_BATCH_SIZE"})
+    );
     assert_eq!(output["url"]["value"], "http://127.0.0.1:9999");
 }
 
@@ -83,10 +89,13 @@ fn explain_says_step_by_step_what_would_happen() {
     scene.device("acme", "dev-1", "lab-1");
     let payload = crate::end_to_end::envelope("dev-1", 7);
     let topic = crate::end_to_end::topic("acme", "dev-1", "telemetry");
-    let (status, output, errors) =
-        scene.verb(&["explain", "--topic", &topic, "--payload", &payload], "");
+    let (status, output, errors) = scene.verb(&["explain", "--topic", &topic, "--payload", &payload], "");
     assert_eq!(status.code(), Some(0), "{errors}");
-    for named in ["telemetry_acme", "pulse@", "telemetry,device_id=dev-1,site_id=lab-1 seq=7i,v=7i 1795424398007000000"] {
+    for named in [
+        "telemetry_acme",
+        "pulse@",
+        "telemetry,device_id=dev-1,site_id=lab-1 seq=7i,v=7i 1795424398007000000",
+    ] {
         assert!(output.contains(named), "{named} is missing:\n{output}");
     }
     let (status, output, _) = scene.verb(&["explain", "--topic", &topic], "no json");
@@ -106,7 +115,9 @@ fn the_device_verb_keeps_the_registry_without_ever_showing_a_token() {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed[0]["device_id"], "dev-9", "{listed}");
     assert_eq!(scene.verb(&["device", "revoke", "acme", "dev-9"], "").0.code(), Some(0));
-    assert!(std::fs::read_to_string(scene.path("devices.csv")).unwrap().contains("acme,dev-9,lab-1,REVOKED,"));
+    assert!(
+        std::fs::read_to_string(scene.path("devices.csv")).unwrap().contains("acme,dev-9,lab-1,REVOKED,")
+    );
     assert_eq!(scene.verb(&["device", "rm", "acme", "dev-9"], "").0.code(), Some(0));
     assert_eq!(scene.verb(&["device", "rm", "acme", "dev-9"], "").0.code(), Some(1), "it is gone");
 }
@@ -126,10 +137,14 @@ fn test_runs_the_cases_beside_a_guest_and_shows_a_difference_line_by_line() {
     std::fs::write(&cases, format!("{}\n", case("right", right))).unwrap();
     let (status, output, errors) = scene.verb(&["test", "guests"], "");
     assert_eq!(status.code(), Some(0), "{output}{errors}");
-    std::fs::write(&cases, format!("{}\n{}\n", case("right", right), case("wrong", "telemetry seq=8i"))).unwrap();
+    std::fs::write(&cases, format!("{}\n{}\n", case("right", right), case("wrong", "telemetry seq=8i")))
+        .unwrap();
     let (status, output, _) = scene.verb(&["test", "guests"], "");
     assert_eq!(status.code(), Some(1), "{output}");
-    assert!(output.contains("wrong") && output.contains("telemetry seq=8i") && output.contains(right), "{output}");
+    assert!(
+        output.contains("wrong") && output.contains("telemetry seq=8i") && output.contains(right),
+        "{output}"
+    );
 }
 
 #[test]

@@ -50,12 +50,6 @@ impl Broker {
         }
         Ok(broker)
     }
-
-    /// CPU that the broker has used.
-    pub fn cpu(&self) -> Result<Duration> {
-        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id()))?;
-        Ok(Duration::from_nanos(text.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0)))
-    }
 }
 
 impl Drop for Broker {

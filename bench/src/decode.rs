@@ -60,7 +60,8 @@ pub struct Figures {
 }
 
 fn native_pulse() -> Kept<Pulse> {
-    Kept::new(&Route { message_type: "telemetry".into(), ..Route::default() }).expect("pulse decodes telemetry")
+    Kept::new(&Route { message_type: "telemetry".into(), ..Route::default() })
+        .expect("pulse decodes telemetry")
 }
 
 fn measure_native(payloads: &[&[u8]]) -> f64 {
@@ -137,7 +138,11 @@ struct Sink;
 impl DecodeSink for Sink {
     fn lines(&self, batch: CheckedBatch) {
         black_box(&batch.lines);
-        settle_all(batch.messages.into_iter().map(|message| message.slot), Outcome::Lines, &batch.tenant.account);
+        settle_all(
+            batch.messages.into_iter().map(|message| message.slot),
+            Outcome::Lines,
+            &batch.tenant.account,
+        );
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
@@ -295,7 +300,11 @@ impl Figures {
         }
         let _ = writeln!(text, "\n| ratio | measured | asked |\n|---|---|---|");
         let _ = writeln!(text, "| sandboxed / native | {:.2} | at most 2.0 |", self.guest / self.native);
-        let _ = writeln!(text, "| sandboxed / serde_json streaming | {:.2} | at most 1.0 |", self.guest / self.streaming);
+        let _ = writeln!(
+            text,
+            "| sandboxed / serde_json streaming | {:.2} | at most 1.0 |",
+            self.guest / self.streaming
+        );
         text
     }
 }

@@ -107,9 +107,14 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
 impl Figures {
     pub fn table(&self) -> String {
-        let mut text = String::from("End to end: 10 tenants, 1,000 devices, QoS 1, to a sink that counts\n\n");
+        let mut text =
+            String::from("End to end: 10 tenants, 1,000 devices, QoS 1, to a sink that counts\n\n");
         let _ = writeln!(text, "| what | messages/s | CPU us a message | lines a POST |\n|---|---|---|---|");
-        let _ = writeln!(text, "| bare rumqttc behind Mosquitto, acknowledges only | {:.0} | | |", self.bare_per_second);
+        let _ = writeln!(
+            text,
+            "| bare rumqttc behind Mosquitto, acknowledges only | {:.0} | | |",
+            self.bare_per_second
+        );
         for (name, run) in
             [("Tidegate behind Mosquitto", &self.broker), ("Tidegate's listener", &self.listener)]
         {
@@ -144,7 +149,10 @@ impl Figures {
             "| resident memory at 10 tenants, 1,000 devices, peak | {:.0} MB | under 150 |",
             self.listener.usage.resident_bytes as f64 / 1e6
         );
-        let _ = writeln!(text, "\nCPU by thread through the listener:\n\n| threads | us a message | share |\n|---|---|---|");
+        let _ = writeln!(
+            text,
+            "\nCPU by thread through the listener:\n\n| threads | us a message | share |\n|---|---|---|"
+        );
         let mut threads = self.listener.usage.threads.clone();
         threads.sort_by_key(|(_, cpu)| std::cmp::Reverse(*cpu));
         for (name, cpu) in threads.iter().filter(|(_, cpu)| cpu.as_millis() > 0) {
@@ -160,7 +168,12 @@ impl Figures {
     pub fn stages(&self, alone: &crate::decode::Figures) -> String {
         let run = &self.listener;
         let of = |name: &str| {
-            let cpu = run.usage.threads.iter().find(|(thread, _)| thread == name).map_or(Duration::ZERO, |(_, cpu)| *cpu);
+            let cpu = run
+                .usage
+                .threads
+                .iter()
+                .find(|(thread, _)| thread == name)
+                .map_or(Duration::ZERO, |(_, cpu)| *cpu);
             cpu.as_secs_f64() * 1e9 / run.messages as f64
         };
         let (io, decode) = (of("io"), of("decode"));
@@ -171,7 +184,9 @@ impl Figures {
             ("check", alone.check),
         ];
         let whole = run.usage.cpu.as_secs_f64() * 1e9 / run.messages as f64;
-        let mut text = String::from("Stages, of one message through the listener:\n\n| stage | ns | share |\n|---|---|---|\n");
+        let mut text = String::from(
+            "Stages, of one message through the listener:\n\n| stage | ns | share |\n|---|---|---|\n",
+        );
         for (stage, ns) in stages {
             let _ = writeln!(text, "| {stage} | {ns:.0} | {:.0} % |", 100.0 * ns / whole);
         }

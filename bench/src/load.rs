@@ -51,11 +51,13 @@ struct Script {
 
 fn script(plan: &Plan, connection: usize) -> Script {
     let mut script = Script { bytes: Vec::new(), ends: Vec::new() };
-    let own: Vec<usize> = (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
+    let own: Vec<usize> =
+        (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
     let messages = plan.messages / plan.connections;
     for message in 0..messages {
         let device = own[message % own.len()];
-        let topic = format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
+        let topic =
+            format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
         let payload = payload(message, &plan.token(device));
         let id = (plan.window > 0).then_some((message % 65_535 + 1) as u16);
         packet::publish_into(&mut script.bytes, &topic, payload.as_bytes(), id);
@@ -110,7 +112,9 @@ impl Load {
     /// Connects, and makes every packet.
     pub fn prepare(plan: &Plan, address: &str) -> Result<Self> {
         let connections = (0..plan.connections)
-            .map(|n| Ok((Device::connect(address, &format!("bench-{n}"))?.stream, script(plan, n), plan.window)))
+            .map(|n| {
+                Ok((Device::connect(address, &format!("bench-{n}"))?.stream, script(plan, n), plan.window))
+            })
             .collect::<Result<_>>()?;
         Ok(Self { connections })
     }

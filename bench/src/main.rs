@@ -25,7 +25,8 @@ pub struct Paths {
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next().unwrap_or_else(|| "all".into());
-    let target = PathBuf::from(std::env::var_os("BENCH_TARGET").context("cargo xtask bench sets BENCH_TARGET")?);
+    let target =
+        PathBuf::from(std::env::var_os("BENCH_TARGET").context("cargo xtask bench sets BENCH_TARGET")?);
     let paths = Paths {
         binary: target.join("release/tidegate"),
         guests: target.join("guests"),

@@ -52,10 +52,8 @@ impl<'de> Visitor<'de> for Envelope<'_> {
             match key.as_ref() {
                 "ts" => {
                     let text: std::borrow::Cow<'de, str> = map.next_value()?;
-                    read.time_ns = text
-                        .parse::<JiffFree>()
-                        .map_err(|()| serde::de::Error::custom("expected a time"))?
-                        .0;
+                    read.time_ns =
+                        text.parse::<JiffFree>().map_err(|()| serde::de::Error::custom("expected a time"))?.0;
                 }
                 "seq" => read.seq = map.next_value()?,
                 "metrics" => map.next_value_seed(Metrics { line: self.line })?,
@@ -183,7 +181,8 @@ pub fn value(payload: &[u8], line: &mut String) -> Result<(), serde_json::Error>
             _ => Ok(()),
         };
     }
-    let time = envelope["ts"].as_str().and_then(|text| text.parse::<JiffFree>().ok()).map_or(0, |time| time.0);
+    let time =
+        envelope["ts"].as_str().and_then(|text| text.parse::<JiffFree>().ok()).map_or(0, |time| time.0);
     let _ = writeln!(line, " {time}");
     Ok(())
 }

@@ -125,7 +125,9 @@ mod tests {
     fn a_number_that_is_its_shortest_decimal_is_what_would_be_written() {
         let mut seen = [0; 2];
         for whole in ["0", "1", "-0", "-7", "10", "1013", "123456789012345"] {
-            for fraction in ["0", "00", "1", "10", "25", "0001", "00001", "0000", "000", "123456789", "5", "5e1"] {
+            for fraction in
+                ["0", "00", "1", "10", "25", "0001", "00001", "0000", "000", "123456789", "5", "5e1"]
+            {
                 let text = format!("{whole}.{fraction}");
                 let number = tidegate_json::Reader::new(text.as_bytes()).number().unwrap();
                 let shortest = number.is_shortest_decimal();

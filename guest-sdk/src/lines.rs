@@ -195,7 +195,8 @@ impl<'a> Line<'a> {
         // One bit a key: only when it is set already can the key have stood before.
         let bit = 1 << (signature.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
         if self.lines.seen & bit != 0 && self.is_known(signature, start) {
-            self.fault.get_or_insert(Fault { duplicate: true, text: format!("the key {key:?} stands twice") });
+            self.fault
+                .get_or_insert(Fault { duplicate: true, text: format!("the key {key:?} stands twice") });
         }
         self.lines.seen |= bit;
         self.lines.keys.push((signature, start as u32, self.lines.bytes.len() as u32));
@@ -308,7 +309,9 @@ impl<'a> Line<'a> {
                     put(&mut self.lines.bytes, itoa::Buffer::new().format(value).as_bytes());
                     self.lines.bytes.push(b'i');
                 }
-                Err(_) => self.fail(format!("the field {key:?} is {}, outside 64-bit integers", number.text())),
+                Err(_) => {
+                    self.fail(format!("the field {key:?} is {}, outside 64-bit integers", number.text()))
+                }
             }
             return self;
         }
@@ -392,7 +395,10 @@ mod tests {
             .string("s", "a\"b\\c\nd")
             .at(7)
             .unwrap();
-        assert_eq!(text(&lines), "m\\,a\\ b=c,t\\ k=v\\,\\=\\\\x f=1.0,i=-3i,u=4u,b=true,s=\"a\\\"b\\\\c\nd\" 7\n");
+        assert_eq!(
+            text(&lines),
+            "m\\,a\\ b=c,t\\ k=v\\,\\=\\\\x f=1.0,i=-3i,u=4u,b=true,s=\"a\\\"b\\\\c\nd\" 7\n"
+        );
     }
 
     #[test]

@@ -37,10 +37,7 @@ pub fn parse_iso8601(text: &[u8]) -> Result<i64, TimeFault> {
         return Err(TimeFault::Form);
     }
     seconds -= time.offset_s;
-    seconds
-        .checked_mul(1_000_000_000)
-        .and_then(|ns| ns.checked_add(time.ns))
-        .ok_or(TimeFault::Range)
+    seconds.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(time.ns)).ok_or(TimeFault::Range)
 }
 
 /// The form that nearly every device sends, quickly: `YYYY-MM-DDThh:mm:ss[.f…](Z|+00:00)`.
@@ -84,7 +81,11 @@ fn usual(text: &[u8]) -> Option<i64> {
 }
 
 enum Date {
-    Calendar { year: i64, month: i64, day: i64 },
+    Calendar {
+        year: i64,
+        month: i64,
+        day: i64,
+    },
     /// Days since the epoch.
     Day(i64),
 }
@@ -210,8 +211,8 @@ fn parse_time(text: &[u8]) -> Option<Time> {
     let mut time = Time::default();
     let mut rest = text;
     let mut colons = false;
-    for part in 0..5 {
-        let Some(&first) = rest.first() else { break };
+    let mut part = 0;
+    while let (Some(&first), 0..5) = (rest.first(), part) {
         if matches!(first, b'-' | b'+' | b'Z' | b'z') {
             time.offset_s = zone(rest)?;
             rest = &[];
@@ -223,28 +224,29 @@ fn parse_time(text: &[u8]) -> Option<Time> {
         } else if part == 2 && colons {
             rest = rest.strip_prefix(b":")?;
         }
-        if part < 3 {
-            parts[part] = python_int(rest.get(..2).unwrap_or(rest))?;
+        if let Some(place) = parts.get_mut(part) {
+            *place = python_int(rest.get(..2).unwrap_or(rest))?;
             rest = rest.get(2..).unwrap_or_default();
         } else if part == 3
             && let [b'.' | b',', fraction @ ..] = rest
         {
             let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            if digits == 0 {
-                continue;
+            if digits > 0 {
+                let kept = &fraction[..digits.min(9)];
+                let value = kept.iter().fold(0, |value, &digit| value * 10 + i64::from(digit - b'0'));
+                time.ns = value * 10_i64.pow(9 - kept.len() as u32);
+                rest = &fraction[digits..];
             }
-            let kept = &fraction[..digits.min(9)];
-            let value = kept.iter().fold(0, |value, &digit| value * 10 + i64::from(digit - b'0'));
-            time.ns = value * 10_i64.pow(9 - kept.len() as u32);
-            rest = &fraction[digits..];
         }
+        part += 1;
     }
     if !rest.is_empty() {
         return None;
     }
     let [hour, minute, second] = parts;
     let midnight = hour == 24 && minute == 0 && second == 0 && time.ns == 0;
-    if !midnight && !((0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second)) {
+    let of_a_day = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second);
+    if !of_a_day && !midnight {
         return None;
     }
     time.seconds = hour * 3_600 + minute * 60 + second;
@@ -304,9 +306,22 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         for text in [
-            "", "202", "202611", "2026-13-01", "2026-02-29", "2026-11-23T", "2026-11-23T8", "2026-11-23T08:59:60Z",
-            "2026-11-23T24:00:01", "2026-11-23T08:59:58+24:00", " 2026-11-23", "2026-11-23T08:5958",
-            "2026-11-23T08:59:58.Z", "Mon, 23 Nov 2026", "1795424398", "2026-11-23é08:59",
+            "",
+            "202",
+            "202611",
+            "2026-13-01",
+            "2026-02-29",
+            "2026-11-23T",
+            "2026-11-23T8",
+            "2026-11-23T08:59:60Z",
+            "2026-11-23T24:00:01",
+            "2026-11-23T08:59:58+24:00",
+            " 2026-11-23",
+            "2026-11-23T08:5958",
+            "2026-11-23T08:59:58.Z",
+            "Mon, 23 Nov 2026",
+            "1795424398",
+            "2026-11-23é08:59",
         ] {
             assert_eq!(parse_iso8601(text.as_bytes()), Err(TimeFault::Form), "{text}");
         }

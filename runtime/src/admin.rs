@@ -61,9 +61,18 @@ pub async fn bind(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
 fn router<V: View>(view: V, token: String) -> Router {
     let shared = Arc::new(Shared { view, token });
     let api = Router::new()
-        .route("/api/v1/books", get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.books()) }))
-        .route("/api/v1/guests", get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.guests()) }))
-        .route("/api/v1/spool", get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.spool()) }))
+        .route(
+            "/api/v1/books",
+            get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.books()) }),
+        )
+        .route(
+            "/api/v1/guests",
+            get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.guests()) }),
+        )
+        .route(
+            "/api/v1/spool",
+            get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.spool()) }),
+        )
         .route(
             "/api/v1/quarantine",
             get(|State(s): State<Arc<Shared<V>>>| async move {

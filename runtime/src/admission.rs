@@ -365,9 +365,9 @@ impl Admission {
             return tenant.clone();
         }
         let id = TenantId::new(name);
-        let account =
-            if counted { self.books.of_admitted(name) } else { Arc::new(Account::new(id.clone())) };
-        let tenant = Arc::new(Tenant { id: id.clone(), account, database: self.settings.database.name_of(name) });
+        let account = if counted { self.books.of_admitted(name) } else { Arc::new(Account::new(id.clone())) };
+        let tenant =
+            Arc::new(Tenant { id: id.clone(), account, database: self.settings.database.name_of(name) });
         if counted && self.tenants.len() < limits::TENANTS_MAX {
             self.tenants.insert(id, tenant.clone());
         }

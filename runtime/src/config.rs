@@ -60,8 +60,7 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Effective,
         )),
         None => None,
     };
-    let mut effective =
-        layers::merge(text.as_ref().map(|(path, text)| (*path, text.as_str())), environment)?;
+    let mut effective = layers::merge(text.as_ref().map(|(path, text)| (*path, text.as_str())), environment)?;
     checks::check(&effective.config, &mut effective.notes)?;
     Ok(effective)
 }

@@ -152,8 +152,8 @@ impl DryRun {
         folder: Option<tempfile_guard::Folder>,
     ) -> anyhow::Result<Self> {
         let decode = DecodeSettings { threads: 1, ..decode };
-        let (guests, _) =
-            GuestStore::open(guests, decode).with_context(|| format!("the guests folder {}", guests.display()))?;
+        let (guests, _) = GuestStore::open(guests, decode)
+            .with_context(|| format!("the guests folder {}", guests.display()))?;
         let guests = Arc::new(guests);
         Ok(Self {
             admission,

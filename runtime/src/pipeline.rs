@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
-use crate::admission::registry::{FileRegistry, Registry};
 use crate::admission::Admission;
+use crate::admission::registry::{FileRegistry, Registry};
 use crate::config::{self, Config};
 use crate::decode::routes::Change;
 use crate::decode::{DecodePool, GuestStore};
@@ -53,16 +53,19 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let bounds = QuarantineSettings::new(config.quarantine.bytes_max, config.quarantine.days_max as u32);
     let quarantine = Quarantine::open(&data_dir.join("quarantine"), bounds, &books)?;
     let writes = Arc::new(Writes::default());
-    let writer = Writer::start(settings::writer(config)?, WriterParts {
-        runtime: tokio::runtime::Handle::current(),
-        window: window.clone(),
-        activity: activity.clone(),
-        refused_lines: {
-            let quarantine = quarantine.clone();
-            Arc::new(move |lines| quarantine.store_lines(lines))
+    let writer = Writer::start(
+        settings::writer(config)?,
+        WriterParts {
+            runtime: tokio::runtime::Handle::current(),
+            window: window.clone(),
+            activity: activity.clone(),
+            refused_lines: {
+                let quarantine = quarantine.clone();
+                Arc::new(move |lines| quarantine.store_lines(lines))
+            },
+            observer: writes.clone(),
         },
-        observer: writes.clone(),
-    })?;
+    )?;
 
     let (guests, changes) = GuestStore::open(Path::new(&config.guests.dir), settings::decode(config))
         .with_context(|| format!("guests.dir = {:?}", config.guests.dir))?;
@@ -135,13 +138,18 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     gate.finish_decoding(deadline).await;
     let left = writer.drain(deadline).await;
     let flushed = tokio::task::spawn_blocking(move || quarantine.flush(deadline)).await?;
-    if tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} }).await.is_err()
+    if tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} })
+        .await
+        .is_err()
     {
         tracing::warn!("a source did not end in time");
     }
     follow.abort();
     if left.lines > 0 || !flushed {
-        tracing::warn!(lines = left.lines, "stopped with unsettled messages; they are not acknowledged and come again");
+        tracing::warn!(
+            lines = left.lines,
+            "stopped with unsettled messages; they are not acknowledged and come again"
+        );
     }
     parts.statistics().log();
     admin_stop.send_replace(true);
@@ -175,7 +183,9 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
     match GuestStore::open(Path::new(&config.guests.dir), settings::decode(config)) {
         Err(error) => findings.push(format!("guests.dir = {:?}: {error}", config.guests.dir)),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
-            Change::Refused { tenant, message_type, why } => Some(format!("guest {tenant}/{message_type}: {why}")),
+            Change::Refused { tenant, message_type, why } => {
+                Some(format!("guest {tenant}/{message_type}: {why}"))
+            }
             Change::Serves { .. } | Change::Gone { .. } => None,
         })),
     }

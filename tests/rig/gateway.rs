@@ -138,9 +138,7 @@ impl Scene {
         files.sort();
         files
             .iter()
-            .flat_map(|file| {
-                fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
-            })
+            .flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
             .collect()
     }
 }
@@ -160,7 +158,8 @@ impl Gateway<'_> {
     pub fn get_with_token(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let Ok(mut stream) = TcpStream::connect(&self.scene.admin) else { return (0, String::new()) };
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let authorization =
+            token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let request = format!("GET {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Connection: close\r\n\r\n");
         let mut answer = String::new();
         if stream.write_all(request.as_bytes()).is_err() || stream.read_to_string(&mut answer).is_err() {

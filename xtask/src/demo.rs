@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{self, Running};
 use crate::guests;
+use crate::process::{self, Running};
 use screen::Snapshot;
 
 /// Runs the demo until Ctrl-C, or for `--for 10s`.
@@ -63,7 +63,8 @@ pub fn demo(arguments: &[String]) -> Result<()> {
 
 fn parse_duration(text: &str) -> Result<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 = number.parse().with_context(|| format!("--for {text:?}: expected a number with s or m, as 10s"))?;
+    let number: u64 =
+        number.parse().with_context(|| format!("--for {text:?}: expected a number with s or m, as 10s"))?;
     match unit {
         "s" | "" if number > 0 => Ok(Duration::from_secs(number)),
         "m" if number > 0 => Ok(Duration::from_secs(number * 60)),
@@ -178,7 +179,11 @@ listen = "{}"
             if snapshot.in_flight() == 0 && snapshot.pending() == 0 {
                 return Ok(snapshot);
             }
-            ensure!(Instant::now() < deadline, "messages are still in flight after 15 s:\n{}", snapshot.books);
+            ensure!(
+                Instant::now() < deadline,
+                "messages are still in flight after 15 s:\n{}",
+                snapshot.books
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -186,13 +191,17 @@ listen = "{}"
     /// Holds the books against the files.
     fn verdict(&self, settled: &Snapshot, acknowledged: u64) -> Result<()> {
         let in_files = count_lines(&self.folder.join("lines"))?;
-        println!("\nStopped. {acknowledged} messages were acknowledged; {in_files} lines lie in {}", self.folder.join("lines").display());
+        println!(
+            "\nStopped. {acknowledged} messages were acknowledged; {in_files} lines lie in {}",
+            self.folder.join("lines").display()
+        );
         ensure!(settled.balanced(), "the books do not balance:\n{}", settled.books);
         ensure!(settled.received() == acknowledged, "{} messages were received", settled.received());
         ensure!(settled.written() == in_files, "the books say {} lines were written", settled.written());
         ensure!(in_files >= 1000, "fewer than 1,000 lines: too short a run");
         ensure!(settled.quarantined() > 0, "no refusal was seen");
-        let own = settled.own_decoder("riverside", "pump").context("riverside's own decoder did not serve")?;
+        let own =
+            settled.own_decoder("riverside", "pump").context("riverside's own decoder did not serve")?;
         ensure!(own > 0, "riverside's own decoder made no lines");
         println!("The books balance, and the files hold exactly the lines that they speak of.");
         Ok(())

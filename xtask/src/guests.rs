@@ -20,7 +20,10 @@ pub fn main(arguments: &[String]) -> Result<()> {
     match arguments {
         [] => {}
         [flag] if flag == "--tests" => {
-            built.extend(build(&process::root().join("tests/guests"), &process::root().join("target/test-guests"))?);
+            built.extend(build(
+                &process::root().join("tests/guests"),
+                &process::root().join("target/test-guests"),
+            )?);
         }
         _ => bail!("usage: cargo xtask guests [--tests]"),
     }
@@ -67,7 +70,8 @@ fn build(workspace: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
             built.push(component);
             continue;
         }
-        let bytes = componentize(&fs::read(&module)?).with_context(|| format!("{name} does not become a component"))?;
+        let bytes = componentize(&fs::read(&module)?)
+            .with_context(|| format!("{name} does not become a component"))?;
         let staged = folder.join(format!(".{name}.new"));
         fs::write(&staged, bytes)?;
         fs::rename(&staged, &component)?;
@@ -154,7 +158,8 @@ const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "r
 fn debian_toolchain() -> Result<Command> {
     let rustc = Path::new("/usr/bin/rustc");
     let has_source = || {
-        rustc_sysroot("/usr/bin/rustc").is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library").is_dir())
+        rustc_sysroot("/usr/bin/rustc")
+            .is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library").is_dir())
     };
     if !rustc.exists() || !Path::new("/usr/bin/cargo").exists() || !has_source() {
         packages::install(&DEBIAN_PACKAGES).context(
@@ -175,5 +180,9 @@ fn debian_toolchain() -> Result<Command> {
 
 fn rust_lld() -> Option<PathBuf> {
     let rustlib = rustc_sysroot("rustc")?.join("lib/rustlib");
-    fs::read_dir(rustlib).ok()?.flatten().map(|host| host.path().join("bin/rust-lld")).find(|lld| lld.is_file())
+    fs::read_dir(rustlib)
+        .ok()?
+        .flatten()
+        .map(|host| host.path().join("bin/rust-lld"))
+        .find(|lld| lld.is_file())
 }

@@ -56,10 +56,17 @@ impl Decoder for Json {
             line = match leaf {
                 Leaf::Boolean(value) => line.boolean(key, *value),
                 Leaf::Text(text) => line.string(key, text),
-                Leaf::Number(number) if number.is_integer() && options.keeps_integers => line.number(key, number),
+                Leaf::Number(number) if number.is_integer() && options.keeps_integers => {
+                    line.number(key, number)
+                }
                 Leaf::Number(number) => match number.as_f64() {
                     Some(value) => line.float(key, value),
-                    None => return Err(Refusal::new("BAD_NUMBER", format!("{key} is {}, outside 64-bit floats", number.text()))),
+                    None => {
+                        return Err(Refusal::new(
+                            "BAD_NUMBER",
+                            format!("{key} is {}, outside 64-bit floats", number.text()),
+                        ));
+                    }
                 },
             };
         }
@@ -93,8 +100,12 @@ mod tests {
 
     #[test]
     fn fixtures() {
-        let options = [("tags", "unit"), ("time_field", "at"), ("time_format", "unix_s"), ("ignore", "debug")];
-        tidegate_guest::testing::fixtures::<Json>(&route(&options), concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
+        let options =
+            [("tags", "unit"), ("time_field", "at"), ("time_format", "unix_s"), ("ignore", "debug")];
+        tidegate_guest::testing::fixtures::<Json>(
+            &route(&options),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"),
+        );
     }
 
     #[test]
@@ -119,7 +130,8 @@ mod tests {
 
     #[test]
     fn credentials_are_no_fields() {
-        let payload = r#"{"site_id":"s","provision_token":"secret","device_id":"d","v":{"site_id":"x","n":1}}"#;
+        let payload =
+            r#"{"site_id":"s","provision_token":"secret","device_id":"d","v":{"site_id":"x","n":1}}"#;
         let lines = decode(&[("tags", "")], payload).unwrap();
         assert_eq!(lines, "sensor v_site_id=\"x\",v_n=1.0\n");
     }

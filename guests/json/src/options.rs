@@ -34,7 +34,9 @@ impl Options {
         };
         let time_field = route.option("time_field").map(str::to_owned);
         let time_format = match route.option("time_format") {
-            Some(_) if time_field.is_none() => return Err("option \"time_format\" needs \"time_field\"".into()),
+            Some(_) if time_field.is_none() => {
+                return Err("option \"time_format\" needs \"time_field\"".into());
+            }
             None | Some("rfc3339") => TimeFormat::Rfc3339,
             Some("unix_s") => TimeFormat::Unix(1_000_000_000),
             Some("unix_ms") => TimeFormat::Unix(1_000_000),
@@ -54,7 +56,9 @@ impl Options {
             keeps_integers: match route.option("integers") {
                 None | Some("float") => false,
                 Some("keep") => true,
-                Some(other) => return Err(format!("option \"integers\" is {other:?}: expected float or keep")),
+                Some(other) => {
+                    return Err(format!("option \"integers\" is {other:?}: expected float or keep"));
+                }
             },
             time_field,
             time_format,
@@ -75,7 +79,9 @@ impl Options {
 impl TimeFormat {
     /// The time that a leaf says, in nanoseconds.
     pub fn read(self, key: &str, leaf: &Leaf<'_>) -> Result<i64, Refusal> {
-        let bad = |expected: &str| Refusal::new("BAD_TIME", format!("{key} is {}: expected {expected}", leaf.as_text()));
+        let bad = |expected: &str| {
+            Refusal::new("BAD_TIME", format!("{key} is {}: expected {expected}", leaf.as_text()))
+        };
         match (self, leaf) {
             (Self::Rfc3339, Leaf::Text(text)) => {
                 parse_iso8601(text.as_bytes()).map_err(|_| bad("a time as 2026-01-31T12:00:00Z"))

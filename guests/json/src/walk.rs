@@ -61,7 +61,11 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn under(&mut self, key: &str, act: impl FnOnce(&mut Self) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    fn under(
+        &mut self,
+        key: &str,
+        act: impl FnOnce(&mut Self) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let before = self.path.len();
         if before > 0 {
             self.path.push('_');
@@ -69,7 +73,10 @@ impl<'a> Walk<'a> {
         self.path.push_str(key);
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(Refusal::new("TOO_DEEP", format!("{} is nested more than {DEPTH_MAX} levels deep", self.path)));
+            return Err(Refusal::new(
+                "TOO_DEEP",
+                format!("{} is nested more than {DEPTH_MAX} levels deep", self.path),
+            ));
         }
         act(self)?;
         self.depth -= 1;

@@ -94,7 +94,9 @@ impl<'a> Envelope<'a> {
             Err(TimeFault::Form) => Ok(received_ns),
             Err(TimeFault::Range) => Err(Refusal::new(
                 "BAD_TS",
-                format!("ts is {text:?}: expected a time between 1677 and 2262, which 64-bit nanoseconds hold"),
+                format!(
+                    "ts is {text:?}: expected a time between 1677 and 2262, which 64-bit nanoseconds hold"
+                ),
             )),
         }
     }

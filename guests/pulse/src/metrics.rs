@@ -93,7 +93,9 @@ pub fn write(metrics: Option<&str>, seq: i64, time_ns: i64, lines: &mut Lines) -
 fn is_falsy(value: &str) -> bool {
     let zero = |text: &str| text.parse::<f64>().is_ok_and(|number| number == 0.0);
     let empty_array = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    matches!(value, "null" | "false" | "\"\"") || zero(value) || empty_array.is_some_and(|inside| inside.trim().is_empty())
+    matches!(value, "null" | "false" | "\"\"")
+        || zero(value)
+        || empty_array.is_some_and(|inside| inside.trim().is_empty())
 }
 
 enum Metric<'a> {

@@ -15,7 +15,10 @@ fn received_ns(text: &str) -> i64 {
 }
 
 fn escape(value: &str) -> String {
-    value.chars().flat_map(|c| matches!(c, '\\' | ',' | '=' | ' ').then_some('\\').into_iter().chain([c])).collect()
+    value
+        .chars()
+        .flat_map(|c| matches!(c, '\\' | ',' | '=' | ' ').then_some('\\').into_iter().chain([c]))
+        .collect()
 }
 
 fn answer(case: &Value) -> Result<String, Refusal> {
@@ -23,7 +26,9 @@ fn answer(case: &Value) -> Result<String, Refusal> {
     let route = Route { tenant: parts[1].into(), message_type: parts[4].into(), options: Vec::new() };
     let payload = match case["payload"].as_str() {
         Some(text) => text.as_bytes().to_vec(),
-        None => base64::engine::general_purpose::STANDARD.decode(case["payload_base64"].as_str().unwrap()).unwrap(),
+        None => base64::engine::general_purpose::STANDARD
+            .decode(case["payload_base64"].as_str().unwrap())
+            .unwrap(),
     };
     let received = received_ns(case["received_at"].as_str().unwrap());
     let line = testing::decode_with::<Pulse>(&route, &payload, received, &Context::default())?;
@@ -63,7 +68,9 @@ fn what_is_quarantined_for_its_content_is_refused_by_the_guest() {
         // A reason of the gateway's own, or an identity that no line can carry, is not the guest's.
         let by_guest = case["expect"]["outcome"] == "quarantined"
             && case["expect"]["reason"].is_null()
-            && ["seq", "int_edges", "float_edges", "escapes_field_key"].iter().any(|name| case["category"] == *name);
+            && ["seq", "int_edges", "float_edges", "escapes_field_key"]
+                .iter()
+                .any(|name| case["category"] == *name);
         if by_guest {
             let refusal = answer(&case).expect_err(&case.to_string());
             assert!(["BAD_SEQ", "BAD_LINE", "BAD_TS", "BAD_METRICS"].contains(&&*refusal.code), "{refusal}");

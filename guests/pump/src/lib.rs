@@ -18,7 +18,12 @@ impl Decoder for Pump {
             line = match (value.parse::<f64>(), value.parse::<bool>()) {
                 (Ok(number), _) => line.float(key, number),
                 (_, Ok(flag)) => line.boolean(key, flag),
-                _ => return Err(Refusal::new("BAD_VALUE", format!("{key} is {value:?}: expected a number, true or false"))),
+                _ => {
+                    return Err(Refusal::new(
+                        "BAD_VALUE",
+                        format!("{key} is {value:?}: expected a number, true or false"),
+                    ));
+                }
             };
         }
         line.end()
@@ -45,6 +50,9 @@ mod tests {
 
     #[test]
     fn fixtures() {
-        tidegate_guest::testing::fixtures::<Pump>(&Route::default(), concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"));
+        tidegate_guest::testing::fixtures::<Pump>(
+            &Route::default(),
+            concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures"),
+        );
     }
 }

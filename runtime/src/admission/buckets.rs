@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use crate::domain::limits::{BUCKETS_MAX, BUCKET_SWEEP_S};
+use crate::domain::limits::{BUCKET_SWEEP_S, BUCKETS_MAX};
 use crate::domain::rate::{Rate, TokenBucket};
 
 #[derive(Debug)]
@@ -87,7 +87,9 @@ impl Buckets {
         let mut swept_at_s = self.swept_at_s.lock();
         if now_s - *swept_at_s >= BUCKET_SWEEP_S {
             *swept_at_s = now_s;
-            self.devices.retain(|_, known| !(known.passed.is_full(rate, now_s) && known.refused.is_full(rate, now_s)));
+            self.devices.retain(|_, known| {
+                !(known.passed.is_full(rate, now_s) && known.refused.is_full(rate, now_s))
+            });
         }
         if self.devices.len() >= BUCKETS_MAX {
             self.devices.clear();

@@ -51,7 +51,9 @@ impl DatabaseTemplate {
     pub fn fault_of(&self, tenant: &str) -> String {
         let name = self.template.replace("{tenant}", tenant);
         let expected = match self.rule {
-            NameRule::InfluxDb3 => "ASCII letters, digits, _ and -, a letter or digit first, at most 511 bytes",
+            NameRule::InfluxDb3 => {
+                "ASCII letters, digits, _ and -, a letter or digit first, at most 511 bytes"
+            }
             NameRule::Older => "no slashes and no control characters, at most 255 bytes",
             NameRule::Folder => "no slashes, no control characters and no dot first, at most 255 bytes",
         };

@@ -123,7 +123,9 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<(Value<'_>, Value<'_>), String> {
-        Envelope::read(text.as_bytes()).map(|e| (e.site_id, e.provision_token)).map_err(|fault| fault.to_string())
+        Envelope::read(text.as_bytes())
+            .map(|e| (e.site_id, e.provision_token))
+            .map_err(|fault| fault.to_string())
     }
 
     #[test]

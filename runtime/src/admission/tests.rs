@@ -28,7 +28,8 @@ fn settings() -> AdmissionSettings {
 fn admission(settings: AdmissionSettings, rows: &str) -> Admission {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("devices.csv");
-    std::fs::write(&path, format!("tenant_id,device_id,site_id,status,provision_token_hash\n{rows}")).unwrap();
+    std::fs::write(&path, format!("tenant_id,device_id,site_id,status,provision_token_hash\n{rows}"))
+        .unwrap();
     let registry = Registry::File(registry::FileRegistry::open(&path).unwrap());
     Admission::new(settings, registry, Arc::new(Books::default()))
 }
@@ -48,8 +49,9 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
         let expected = &case["expect"];
         // Settings of the PostgreSQL registry's table are not admission's to read; `needs` marks
         // what a single message cannot show; without `expect` any one verdict is right.
-        let plain_settings =
-            case["settings"].as_object().is_none_or(|settings| settings.keys().all(|key| key == "REQUIRE_TOKEN"));
+        let plain_settings = case["settings"]
+            .as_object()
+            .is_none_or(|settings| settings.keys().all(|key| key == "REQUIRE_TOKEN"));
         if expected.is_null() || !case["needs"].is_null() || !plain_settings {
             continue;
         }
@@ -59,7 +61,9 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
             Some(text) => text.as_bytes().to_vec(),
             None => {
                 use base64::Engine as _;
-                base64::engine::general_purpose::STANDARD.decode(case["payload_base64"].as_str().unwrap()).unwrap()
+                base64::engine::general_purpose::STANDARD
+                    .decode(case["payload_base64"].as_str().unwrap())
+                    .unwrap()
             }
         };
         let question = Question {
@@ -102,14 +106,20 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
             let device = asked["device"].as_str().unwrap();
             let (now_s, key) = (asked["at_s"].as_f64().unwrap(), gate.device_key("acme", device));
             let hit = cache.get(key, "acme", device, now_s).map(|hit| hit.clone());
-            assert_eq!(u64::from(hit.is_none()), asked["db_lookups"].as_u64().unwrap(), "{} step {step}", case["id"]);
+            assert_eq!(
+                u64::from(hit.is_none()),
+                asked["db_lookups"].as_u64().unwrap(),
+                "{} step {step}",
+                case["id"]
+            );
             let known = hit.or_else(|| {
                 let mut row = row(&asked["registry"])?;
                 // The token itself is not recorded, only its hash: the first step's is the right one.
                 let right = asked["registry"]["provision_token_hash"]
                     == case["steps"][0]["registry"]["provision_token_hash"]
                     || case["steps"][0]["registry"].is_null();
-                row.token = TokenHash::parse(Some(&registry::token_hash(if right { "tok" } else { "other" })));
+                row.token =
+                    TokenHash::parse(Some(&registry::token_hash(if right { "tok" } else { "other" })));
                 let known = gate.know("acme", device, key, row, true);
                 cache.insert(key, known.clone(), now_s);
                 Some(known)
@@ -169,7 +179,13 @@ fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message(
     assert_eq!(refused[0].payload, good);
     let received = |tenant: &str| {
         let accounts = gate.books.accounts();
-        accounts.iter().find(|account| account.tenant().as_str() == tenant).unwrap().snapshot().messages.received
+        accounts
+            .iter()
+            .find(|account| account.tenant().as_str() == tenant)
+            .unwrap()
+            .snapshot()
+            .messages
+            .received
     };
     assert_eq!((received("acme"), received("ghost"), received("_none")), (2, 1, 1));
 }
@@ -177,7 +193,8 @@ fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message(
 #[test]
 fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
     let types = HashMap::from([("lp".to_owned(), Credentials::Broker)]);
-    let gate = admission(AdmissionSettings { credentials_of_type: types, ..settings() }, "acme,d1,lab,ACTIVE,\n");
+    let gate =
+        admission(AdmissionSettings { credentials_of_type: types, ..settings() }, "acme,d1,lab,ACTIVE,\n");
     let question = |via, topic| Question { topic, payload: b"m f=1", payload_bytes: 5, via };
     assert!(gate.judge(question(Via::Broker, "tenant/acme/device/d1/lp"), None).is_ok());
     let refusal = gate.judge(question(Via::Listener, "tenant/acme/device/d1/lp"), None).unwrap_err();
@@ -196,9 +213,11 @@ fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
         payload_bytes: payload.len(),
         via: Via::Listener,
     };
-    let judged = gate.judge(question("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
+    let judged =
+        gate.judge(question("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
     assert_eq!(judged.device.site, "s");
-    let refusal = gate.judge(question("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap_err();
+    let refusal =
+        gate.judge(question("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::UnregisteredDevice);
 }
 
@@ -213,14 +232,18 @@ fn the_rate_holds_for_what_passes_and_for_what_does_not() {
         let (_, refused) = gate.admit(vec![received(&connection, topic, payload, Via::Broker)]);
         refused.first().map(|refused| refused.reason)
     };
-    let (good, bad) = (r#"{"site_id":"lab","provision_token":"tok"}"#, r#"{"site_id":"lab","provision_token":"x"}"#);
+    let (good, bad) =
+        (r#"{"site_id":"lab","provision_token":"tok"}"#, r#"{"site_id":"lab","provision_token":"x"}"#);
     let verdicts = [bad, bad, bad, good, good, good].map(send);
-    assert_eq!(verdicts, [
-        Some(Reason::TokenInvalid),
-        Some(Reason::TokenInvalid),
-        Some(Reason::RateLimited),
-        None,
-        None,
-        Some(Reason::RateLimited),
-    ]);
+    assert_eq!(
+        verdicts,
+        [
+            Some(Reason::TokenInvalid),
+            Some(Reason::TokenInvalid),
+            Some(Reason::RateLimited),
+            None,
+            None,
+            Some(Reason::RateLimited),
+        ]
+    );
 }

@@ -51,7 +51,11 @@ enum Action {
 pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
     if config.registry.kind != "file" {
-        return Err(BadUsage(format!("registry.kind = {:?}: devices are kept by this verb in a file only", config.registry.kind)).into());
+        return Err(BadUsage(format!(
+            "registry.kind = {:?}: devices are kept by this verb in a file only",
+            config.registry.kind
+        ))
+        .into());
     }
     let path = PathBuf::from(&config.registry.file);
     match &arguments.action {
@@ -71,7 +75,8 @@ fn read(path: &Path) -> anyhow::Result<Vec<DeviceRecord>> {
 }
 
 fn list(path: &Path, tenant: Option<&str>, json: bool) -> anyhow::Result<Done> {
-    let devices = read(path)?.into_iter().filter(|device| tenant.is_none_or(|tenant| device.tenant_id == tenant));
+    let devices =
+        read(path)?.into_iter().filter(|device| tenant.is_none_or(|tenant| device.tenant_id == tenant));
     if json {
         let shown: Vec<_> = devices
             .map(|device| {
@@ -87,7 +92,10 @@ fn list(path: &Path, tenant: Option<&str>, json: bool) -> anyhow::Result<Done> {
     println!("{:<24}{:<24}{:<24}{:<10}token", "tenant", "device", "site", "status");
     for device in devices {
         let token = if device.provision_token_hash.is_some() { "set" } else { "not set" };
-        println!("{:<24}{:<24}{:<24}{:<10}{token}", device.tenant_id, device.device_id, device.site_id, device.status);
+        println!(
+            "{:<24}{:<24}{:<24}{:<10}{token}",
+            device.tenant_id, device.device_id, device.site_id, device.status
+        );
     }
     Ok(Done::Good)
 }
@@ -124,7 +132,8 @@ fn change(
     act: impl FnOnce(&mut Vec<DeviceRecord>, usize),
 ) -> anyhow::Result<Done> {
     let mut devices = read(path)?;
-    let Some(place) = devices.iter().position(|known| known.tenant_id == tenant && known.device_id == device) else {
+    let Some(place) = devices.iter().position(|known| known.tenant_id == tenant && known.device_id == device)
+    else {
         bail!("there is no device {device:?} of tenant {tenant:?} in {}", path.display());
     };
     act(&mut devices, place);

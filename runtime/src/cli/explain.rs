@@ -116,8 +116,10 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
 
 /// The time of an RFC 3339 text, in nanoseconds since the epoch.
 pub(super) fn received_ns(text: &str) -> anyhow::Result<i64> {
-    let time: jiff::Timestamp = text.parse().with_context(|| format!("received_at = {text:?}: expected RFC 3339"))?;
-    i64::try_from(time.as_nanosecond()).with_context(|| format!("received_at = {text:?}: outside 64-bit nanoseconds"))
+    let time: jiff::Timestamp =
+        text.parse().with_context(|| format!("received_at = {text:?}: expected RFC 3339"))?;
+    i64::try_from(time.as_nanosecond())
+        .with_context(|| format!("received_at = {text:?}: outside 64-bit nanoseconds"))
 }
 
 /// The payload of a line that has it as text or in base64.
@@ -154,7 +156,8 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Done> {
         if input.read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        let text = std::str::from_utf8(&line).map_err(|error| BadUsage(format!("stdin line {number}: {error}")))?;
+        let text =
+            std::str::from_utf8(&line).map_err(|error| BadUsage(format!("stdin line {number}: {error}")))?;
         if text.trim().is_empty() {
             continue;
         }

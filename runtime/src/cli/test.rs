@@ -115,8 +115,8 @@ fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
     lines
         .map(|(index, line)| {
             let place = format!("{}:{}", file.display(), index + 1);
-            let (name, difference) =
-                run_case(&mut dry_run, &template, line).map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
+            let (name, difference) = run_case(&mut dry_run, &template, line)
+                .map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
             Ok(Ran { name, place, difference })
         })
         .collect()
@@ -156,9 +156,9 @@ fn run_case(
     line: &str,
 ) -> anyhow::Result<(String, Option<String>)> {
     let case: Case = serde_json::from_str(line)?;
-    let place = template.matches(&case.topic).with_context(|| {
-        format!("topic = {:?} is not of the form {}", case.topic, template.as_str())
-    })?;
+    let place = template
+        .matches(&case.topic)
+        .with_context(|| format!("topic = {:?} is not of the form {}", case.topic, template.as_str()))?;
     let row = RegistryRow {
         tenant_id: case.topic[place.tenant.clone()].to_owned(),
         device_id: case.topic[place.device.clone()].to_owned(),
@@ -179,12 +179,16 @@ fn run_case(
 fn difference(expected: &Expectation, verdict: &Verdict) -> Option<String> {
     let got = || match (&verdict.reason, &verdict.detail) {
         (Some(reason), detail) => format!("  got      {reason}: {}", detail.as_deref().unwrap_or_default()),
-        (None, _) => verdict.lines.iter().map(|line| format!("  got      {line}")).collect::<Vec<_>>().join("\n"),
+        (None, _) => {
+            verdict.lines.iter().map(|line| format!("  got      {line}")).collect::<Vec<_>>().join("\n")
+        }
     };
     match expected {
         Expectation::Refusal(code) => {
             let own = verdict.detail.as_deref().is_some_and(|detail| {
-                detail.strip_prefix(code.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ']))
+                detail
+                    .strip_prefix(code.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ']))
             });
             let ours = verdict.reason.is_some_and(|reason| reason.code() == code);
             (!(own || ours)).then(|| format!("  expected a refusal with {code}\n{}", got()))

@@ -8,7 +8,9 @@ use crate::pipeline;
 ///
 /// Prints the effective configuration with where each value came from.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate validate --config tidegate.toml\n  tidegate validate --explain > reference.toml")]
+#[command(
+    after_help = "Example:\n  tidegate validate --config tidegate.toml\n  tidegate validate --explain > reference.toml"
+)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,

@@ -85,7 +85,11 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             ));
         }
         if mqtt.client_id.is_empty() {
-            return Err(ConfigError::value("mqtt.client_id", &mqtt.client_id, "a stable name: the session is persistent"));
+            return Err(ConfigError::value(
+                "mqtt.client_id",
+                &mqtt.client_id,
+                "a stable name: the session is persistent",
+            ));
         }
         if mqtt.client_id.len() > 65_535 {
             return Err(ConfigError::value("mqtt.client_id", &mqtt.client_id, "at most 65,535 bytes"));
@@ -94,7 +98,11 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     TopicTemplate::parse(&mqtt.topic)
         .map_err(|fault| ConfigError::value("mqtt.topic", &mqtt.topic, fault.to_string()))?;
     if mqtt.qos != 1 {
-        return Err(ConfigError::value("mqtt.qos", mqtt.qos, "1: a message of QoS 0 is gone when anything goes wrong"));
+        return Err(ConfigError::value(
+            "mqtt.qos",
+            mqtt.qos,
+            "1: a message of QoS 0 is gone when anything goes wrong",
+        ));
     }
     within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
     one_of("mqtt.retained", &mqtt.retained, &["drop", "accept"])?;
@@ -119,7 +127,11 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             ));
         }
         "file" if registry.file.is_empty() => {
-            return Err(ConfigError::value("registry.file", &registry.file, "the path of the devices' CSV file"));
+            return Err(ConfigError::value(
+                "registry.file",
+                &registry.file,
+                "the path of the devices' CSV file",
+            ));
         }
         "postgres" => {
             return Err(ConfigError::value(
@@ -164,14 +176,23 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     one_of("output.kind", &output.kind, &["influxdb3", "influxdb2", "influxdb1", "file"])?;
     if output.kind != "file" {
         let host = output.url.strip_prefix("http://").or_else(|| output.url.strip_prefix("https://"));
-        if !host.is_some_and(|host| !host.trim_end_matches('/').is_empty() && !host.contains(['?', '#', ' '])) {
-            return Err(ConfigError::value("output.url", &output.url, "http://host:port or https://host:port"));
+        if !host.is_some_and(|host| !host.trim_end_matches('/').is_empty() && !host.contains(['?', '#', ' ']))
+        {
+            return Err(ConfigError::value(
+                "output.url",
+                &output.url,
+                "http://host:port or https://host:port",
+            ));
         }
     } else if output.path.is_empty() {
         return Err(ConfigError::value("output.path", &output.path, "the folder to write to"));
     }
     if output.kind == "influxdb2" && output.org.is_empty() {
-        return Err(ConfigError::value("output.org", &output.org, "the organisation, for output.kind = \"influxdb2\""));
+        return Err(ConfigError::value(
+            "output.org",
+            &output.org,
+            "the organisation, for output.kind = \"influxdb2\"",
+        ));
     }
     if !output.database.contains("{tenant}") {
         return Err(ConfigError::value(
@@ -190,7 +211,11 @@ fn output(config: &Config) -> Result<(), ConfigError> {
 
 fn rest(config: &Config) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
-        return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway may write to"));
+        return Err(ConfigError::value(
+            "data_dir",
+            &config.data_dir,
+            "a folder that the gateway may write to",
+        ));
     }
     one_of("spool.when_full", &config.spool.when_full, &["block", "drop_oldest"])?;
     one_of("spool.sync", &config.spool.sync, &["always", "never"])?;
@@ -200,7 +225,11 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
     one_of("log.format", &config.log.format, &["text", "json"])?;
     if let Err(error) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
-        return Err(ConfigError::value("log.level", &config.log.level, format!("error, warn, info, debug or trace ({error})")));
+        return Err(ConfigError::value(
+            "log.level",
+            &config.log.level,
+            format!("error, warn, info, debug or trace ({error})"),
+        ));
     }
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
     if !config.admin.listen.is_empty() {

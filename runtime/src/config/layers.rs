@@ -86,7 +86,10 @@ const LEGACY: &[(&str, Legacy)] = &[
 ];
 
 /// Lays the layers over each other.
-pub(super) fn merge(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Effective, ConfigError> {
+pub(super) fn merge(
+    file: Option<(&Path, &str)>,
+    environment: &Environment,
+) -> Result<Effective, ConfigError> {
     let mut table = Table::try_from(Config::default()).expect("the default configuration is a table");
     let mut sources = Sources::default();
     let mut notes = Vec::new();
@@ -113,9 +116,12 @@ pub(super) fn merge(file: Option<(&Path, &str)>, environment: &Environment) -> R
         sources.note(&path.join("."), Source::Variable(variable.clone()));
     }
 
-    let config: Config = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-        ConfigError::Value { key: "configuration".into(), value: String::new(), expected: error.message().to_owned() }
-    })?;
+    let config: Config =
+        Value::Table(table).try_into().map_err(|error: toml::de::Error| ConfigError::Value {
+            key: "configuration".into(),
+            value: String::new(),
+            expected: error.message().to_owned(),
+        })?;
     Ok(Effective { config, sources, notes })
 }
 
@@ -143,8 +149,15 @@ fn bad(variable: &str, value: &str, expected: impl Into<String>) -> ConfigError 
 }
 
 /// Sets the key that a `TIDEGATE_` variable names, read as the type that the key has.
-fn set_by_variable(table: &mut Table, path: &[String], variable: &str, value: &str) -> Result<(), ConfigError> {
-    let unknown = || bad(variable, value, format!("there is no key {:?}; see tidegate validate --explain", path.join(".")));
+fn set_by_variable(
+    table: &mut Table,
+    path: &[String],
+    variable: &str,
+    value: &str,
+) -> Result<(), ConfigError> {
+    let unknown = || {
+        bad(variable, value, format!("there is no key {:?}; see tidegate validate --explain", path.join(".")))
+    };
     let (last, sections) = path.split_last().ok_or_else(unknown)?;
     // `[admission.types.TYPE]` is the one place where a section may be new.
     let open_section = matches!(sections, [a, t, _] if a == "admission" && t == "types");
@@ -162,14 +175,21 @@ fn set_by_variable(table: &mut Table, path: &[String], variable: &str, value: &s
         Some(Value::Integer(_)) => {
             Value::Integer(value.trim().parse().map_err(|_| bad(variable, value, "a whole number"))?)
         }
-        Some(Value::Float(_)) => Value::Float(value.trim().parse().map_err(|_| bad(variable, value, "a number"))?),
+        Some(Value::Float(_)) => {
+            Value::Float(value.trim().parse().map_err(|_| bad(variable, value, "a number"))?)
+        }
         Some(Value::Boolean(_)) => Value::Boolean(match value.trim() {
             "true" | "1" => true,
             "false" | "0" => false,
             _ => return Err(bad(variable, value, "true or false")),
         }),
         Some(Value::Array(_)) => Value::Array(
-            value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect(),
+            value
+                .split(',')
+                .map(str::trim)
+                .filter(|part| !part.is_empty())
+                .map(|part| Value::String(part.into()))
+                .collect(),
         ),
     };
     section.insert(last.clone(), parsed);
@@ -198,7 +218,9 @@ fn legacy(
             }
             Legacy::Switch(path) => (path, Value::Boolean(value == "1")),
             Legacy::NoEffect => {
-                notes.push(format!("{variable} is accepted and has no effect: Tidegate sizes its own threads and queues"));
+                notes.push(format!(
+                    "{variable} is accepted and has no effect: Tidegate sizes its own threads and queues"
+                ));
                 continue;
             }
             Legacy::Combined => continue,

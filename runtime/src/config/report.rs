@@ -56,7 +56,9 @@ pub fn effective_json(effective: &Effective) -> serde_json::Value {
                 .into(),
             leaf => {
                 let shown = match leaf {
-                    Value::String(secret) if SECRETS.contains(&path) && !secret.is_empty() => "(hidden)".into(),
+                    Value::String(secret) if SECRETS.contains(&path) && !secret.is_empty() => {
+                        "(hidden)".into()
+                    }
                     Value::String(url) if path == "registry.url" => without_password(url).into(),
                     leaf => serde_json::to_value(leaf).expect("a TOML value is a JSON value"),
                 };

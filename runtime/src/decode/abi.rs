@@ -7,7 +7,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::engine::thread_cpu;
-use crate::domain::limits::{GUEST_LOG_CALLS_MAX, GUEST_LOG_BYTES_MAX, GUEST_TABLE_ELEMENTS_MAX};
+use crate::domain::limits::{GUEST_LOG_BYTES_MAX, GUEST_LOG_CALLS_MAX, GUEST_TABLE_ELEMENTS_MAX};
 use crate::domain::message::Device;
 
 mod bindings {
@@ -19,8 +19,8 @@ mod bindings {
 }
 
 pub use bindings::tidegate::ingest::types::{Batch, Decoded, Message, Outcome, Refusal, Route};
-pub use bindings::{Decoder as Exports, DecoderPre as ExportsPre};
 use bindings::tidegate::ingest::{context, log, types};
+pub use bindings::{Decoder as Exports, DecoderPre as ExportsPre};
 
 /// The interfaces that a component may import.
 pub const OFFERED: [&str; 3] =

@@ -10,7 +10,8 @@ use super::instance::{CallFault, Instance};
 use super::routes::{GuestStore, Route};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits::{
-    DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX, REFUSAL_DETAIL_BYTES_MAX,
+    DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX,
+    REFUSAL_DETAIL_BYTES_MAX,
 };
 use crate::domain::line::{LineChecker, Stamp};
 use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Refused, Tenant};
@@ -121,7 +122,13 @@ impl Decoder {
     }
 
     /// Decodes messages of one route in one call; when that fails and it may, one by one.
-    fn decode_batch(&mut self, work: &Work, messages: Vec<Admitted>, sink: &impl DecodeSink, may_split: bool) {
+    fn decode_batch(
+        &mut self,
+        work: &Work,
+        messages: Vec<Admitted>,
+        sink: &impl DecodeSink,
+        may_split: bool,
+    ) {
         let mut instance = match self.take_instance(work) {
             Ok(instance) => instance,
             Err(NoInstance(reason, detail)) => {
@@ -134,7 +141,10 @@ impl Decoder {
         if work.route.guest.imports_context {
             instance.state().messages = messages
                 .iter()
-                .map(|message| MessageContext { device: message.device.clone(), topic: message.topic.clone() })
+                .map(|message| MessageContext {
+                    device: message.device.clone(),
+                    topic: message.topic.clone(),
+                })
                 .collect();
         }
         match instance.decode(&self.batch) {
@@ -194,7 +204,10 @@ impl Decoder {
             match self.guests.start(&work.route.guest, &work.route.rules, tenant, &work.message_type) {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
-                    let detail = format!("the guest does not serve this route: {}", cut(&refusal, REFUSAL_DETAIL_BYTES_MAX));
+                    let detail = format!(
+                        "the guest does not serve this route: {}",
+                        cut(&refusal, REFUSAL_DETAIL_BYTES_MAX)
+                    );
                     return Err(NoInstance(Reason::NoGuest, detail));
                 }
                 Err(CallFault::Guest(reason, detail)) => {
@@ -269,7 +282,8 @@ impl Decoder {
             let own = &lines[start..end];
             start = end;
             if own.len() > OUTPUT_BYTES_A_MESSAGE_MAX {
-                let detail = format!("made {} bytes of lines; at most {OUTPUT_BYTES_A_MESSAGE_MAX}", own.len());
+                let detail =
+                    format!("made {} bytes of lines; at most {OUTPUT_BYTES_A_MESSAGE_MAX}", own.len());
                 work.route.stats.note_failure(Reason::GuestOutput);
                 refused.push(message.refused(Reason::GuestOutput, detail, Some(tag.clone())));
                 continue;
@@ -289,7 +303,11 @@ impl Decoder {
                 Ok(0) => match faults.into_iter().next() {
                     None => empty.push(message.slot),
                     Some(fault) => {
-                        refused.push(message.refused(fault.kind.reason(), fault.to_string(), Some(tag.clone())));
+                        refused.push(message.refused(
+                            fault.kind.reason(),
+                            fault.to_string(),
+                            Some(tag.clone()),
+                        ));
                     }
                 },
                 Ok(line_count) => checked.messages.push(CheckedMessage {

@@ -9,7 +9,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 
 use super::DecodeSettings;
 use crate::domain::limits::{
-    EPOCH_TICK_MS, GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCES_MAX, INSTANCE_KEPT_BYTES,
+    EPOCH_TICK_MS, GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX,
 };
 
 /// Makes the engine that all guests run in.

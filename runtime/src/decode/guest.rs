@@ -16,7 +16,9 @@ pub enum GuestError {
     Unreadable(#[from] std::io::Error),
     #[error("it has {bytes} bytes; at most {most} are taken")]
     TooLarge { bytes: u64, most: u64 },
-    #[error("it is a core module, not a component: make one of it with wasm-tools component new, or cargo xtask guests")]
+    #[error(
+        "it is a core module, not a component: make one of it with wasm-tools component new, or cargo xtask guests"
+    )]
     CoreModule,
     #[error("it is no WebAssembly component")]
     NotWasm,

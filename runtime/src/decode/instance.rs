@@ -10,7 +10,8 @@ use super::engine::{EpochClock, thread_cpu};
 use super::guest::Guest;
 use super::route_file::RouteRules;
 use crate::domain::limits::{
-    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX, OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
+    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
+    OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::domain::reason::Reason;
 

@@ -65,8 +65,14 @@ impl RouteRules {
         for (key, value) in file.options {
             let text = match value {
                 toml::Value::String(text) => text,
-                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
-                _ => return Err(format!("the route's TOML file: options.{key} must be a text, a number or a boolean")),
+                toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+                    value.to_string()
+                }
+                _ => {
+                    return Err(format!(
+                        "the route's TOML file: options.{key} must be a text, a number or a boolean"
+                    ));
+                }
             };
             rules.options.push((key, text));
         }

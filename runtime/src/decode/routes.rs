@@ -91,9 +91,10 @@ impl RoutingTable {
             (DEFAULT.to_owned(), ANY.to_owned()),
         ];
         // An empty name is no file's.
-        places.iter().filter(|(folder, stem)| !folder.is_empty() && !stem.is_empty()).find_map(|place| {
-            self.routes.get(place).cloned()
-        })
+        places
+            .iter()
+            .filter(|(folder, stem)| !folder.is_empty() && !stem.is_empty())
+            .find_map(|place| self.routes.get(place).cloned())
     }
 }
 
@@ -277,7 +278,9 @@ impl GuestStore {
         let mut files = BTreeMap::new();
         for folder in fs::read_dir(&self.folder)? {
             let folder = folder?;
-            let (Ok(tenant), true) = (folder.file_name().into_string(), folder.path().is_dir()) else { continue };
+            let (Ok(tenant), true) = (folder.file_name().into_string(), folder.path().is_dir()) else {
+                continue;
+            };
             if tenant.starts_with('.') {
                 continue;
             }
@@ -307,7 +310,9 @@ impl GuestStore {
         }
         let rules = match fs::read_to_string(path.with_extension("toml")) {
             Ok(text) => RouteRules::parse(&text, &self.settings).map_err(GuestError::RouteFile)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => RouteRules::of_gateway(&self.settings),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                RouteRules::of_gateway(&self.settings)
+            }
             Err(error) => return Err(error.into()),
         };
         let guest = Guest::load(&self.engine, &fs::read(path)?, &place.1, self.settings.component_bytes_max)?;
@@ -319,7 +324,10 @@ impl GuestStore {
     /// (tenant, type, outcome, how often): files that were taken up, or not.
     pub fn swaps(&self) -> Vec<(String, String, &'static str, u64)> {
         let swaps = self.swaps.lock();
-        swaps.iter().map(|(((tenant, stem), outcome), count)| (tenant.clone(), stem.clone(), *outcome, *count)).collect()
+        swaps
+            .iter()
+            .map(|(((tenant, stem), outcome), count)| (tenant.clone(), stem.clone(), *outcome, *count))
+            .collect()
     }
 
     /// What lies in the folder and what serves.

@@ -19,8 +19,8 @@ use std::fmt;
 
 use super::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, NAME_BYTES_MAX};
 use super::reason::Reason;
-use keys::Keys;
 pub use identity::{IdentityFault, escape_tag_value, identity_tags};
+use keys::Keys;
 pub use split::split_checked;
 
 /// What the database that the lines go to can take.
@@ -86,7 +86,9 @@ impl FaultKind {
             Self::OpenString => "a string whose closing quote is missing",
             Self::StringTooLong => "a string longer than 65,536 bytes",
             Self::AfterValue => "something behind a field value that is neither a comma nor a space",
-            Self::BadTimestamp => "no timestamp: expected nanoseconds as a whole number, and the end of the line",
+            Self::BadTimestamp => {
+                "no timestamp: expected nanoseconds as a whole number, and the end of the line"
+            }
             Self::TimestampRange => "a timestamp outside the nanoseconds that the database takes",
             Self::DuplicateKey => "a key that stands twice in the line, as tag or as field",
             Self::TimeKey => "a tag or field named time",

@@ -96,7 +96,11 @@ mod tests {
         bucket.grant_backlog(3.0);
         let passed = (0..10).filter(|_| bucket.take(rate, 0.0)).count();
         assert_eq!(passed, 5);
-        assert_eq!((0..10).filter(|_| bucket.take(rate, 100.0)).count(), 2, "no more than the burst after it");
+        assert_eq!(
+            (0..10).filter(|_| bucket.take(rate, 100.0)).count(),
+            2,
+            "no more than the burst after it"
+        );
     }
 
     #[test]

@@ -36,7 +36,9 @@ pub struct TopicTemplate {
 /// What is wrong with a template or a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
-    #[error("a template must name {{{0}}} as one whole level, as in tenant/{{tenant}}/device/{{device}}/{{type}}")]
+    #[error(
+        "a template must name {{{0}}} as one whole level, as in tenant/{{tenant}}/device/{{device}}/{{type}}"
+    )]
     Missing(&'static str),
     #[error("{{{0}}} stands in it twice")]
     Twice(&'static str),
@@ -75,7 +77,9 @@ impl TopicTemplate {
                 "+" => Level::Any,
                 "#" => return Err(TopicFault::Hash),
                 literal if literal.contains('#') => return Err(TopicFault::Hash),
-                literal if literal.contains(['{', '}', '+']) => return Err(TopicFault::Level(literal.into())),
+                literal if literal.contains(['{', '}', '+']) => {
+                    return Err(TopicFault::Level(literal.into()));
+                }
                 literal => Level::Literal(literal.into()),
             });
         }
@@ -171,7 +175,10 @@ mod tests {
     #[test]
     fn the_default_template_reads_topics_as_the_python_service_did() {
         assert_eq!(places("tenant/acme/device/dev-1/telemetry"), named("acme", "dev-1", "telemetry"));
-        assert_eq!(places("tenant/acme/device/dev-1/telemetry/more/levels"), named("acme", "dev-1", "telemetry"));
+        assert_eq!(
+            places("tenant/acme/device/dev-1/telemetry/more/levels"),
+            named("acme", "dev-1", "telemetry")
+        );
         assert_eq!(places("tenant//device//"), named("", "", ""));
         assert_eq!(places("tenant/acme/device/dev-1"), None);
         assert_eq!(places("tenant/acme/devices/dev-1/telemetry"), None);
@@ -183,8 +190,14 @@ mod tests {
     fn a_template_gives_its_filter_and_a_filter_its_template() {
         let template = TopicTemplate::parse("site/x/{device}/+/{tenant}/{type}/#").unwrap();
         assert_eq!(template.filter(), "site/x/+/+/+/+/#");
-        assert_eq!(template_of_filter("tenant/+/device/+/+").unwrap(), "tenant/{tenant}/device/{device}/{type}");
-        assert_eq!(template_of_filter("tenant/+/device/+/+/#").unwrap(), "tenant/{tenant}/device/{device}/{type}/#");
+        assert_eq!(
+            template_of_filter("tenant/+/device/+/+").unwrap(),
+            "tenant/{tenant}/device/{device}/{type}"
+        );
+        assert_eq!(
+            template_of_filter("tenant/+/device/+/+/#").unwrap(),
+            "tenant/{tenant}/device/{device}/{type}/#"
+        );
         assert_eq!(template_of_filter("tenant/+/#"), Err(TopicFault::Filter));
         assert_eq!(template_of_filter("#"), Err(TopicFault::Filter));
         assert_eq!(template_of_filter("+/+/+/+"), Err(TopicFault::Filter));
@@ -193,7 +206,10 @@ mod tests {
     #[test]
     fn a_template_must_name_each_value_once() {
         assert_eq!(TopicTemplate::parse("a/{tenant}/{device}"), Err(TopicFault::Missing("type")));
-        assert_eq!(TopicTemplate::parse("{tenant}/{tenant}/{device}/{type}"), Err(TopicFault::Twice("tenant")));
+        assert_eq!(
+            TopicTemplate::parse("{tenant}/{tenant}/{device}/{type}"),
+            Err(TopicFault::Twice("tenant"))
+        );
         assert!(matches!(TopicTemplate::parse("x{tenant}/{device}/{type}"), Err(TopicFault::Level(_))));
         assert_eq!(TopicTemplate::parse("{tenant}/#/{device}/{type}"), Err(TopicFault::Hash));
         assert_eq!(TopicTemplate::parse(""), Err(TopicFault::Length));

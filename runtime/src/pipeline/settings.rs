@@ -68,7 +68,8 @@ pub fn decode(config: &Config) -> DecodeSettings {
 }
 
 pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
-    let address = config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
+    let address =
+        config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
     let connections_max = config.listen.connections_max as usize;
     Ok(ListenerSettings {
         address,

@@ -70,7 +70,8 @@ impl fmt::Debug for Parts {
 
 impl Parts {
     pub fn statistics(&self) -> Statistics {
-        let received: u64 = self.books.accounts().iter().map(|account| account.snapshot().messages.received).sum();
+        let received: u64 =
+            self.books.accounts().iter().map(|account| account.snapshot().messages.received).sum();
         let (writer, cache) = (self.writer.stats(), self.admission.cache());
         Statistics {
             received,
@@ -110,9 +111,17 @@ impl Gauges for Parts {
             Sample::new(labels, count as f64)
         });
         vec![
-            ("tidegate_guest_swaps", "Guest files taken up or not, by their place in the folder", swaps.collect()),
+            (
+                "tidegate_guest_swaps",
+                "Guest files taken up or not, by their place in the folder",
+                swaps.collect(),
+            ),
             ("tidegate_writes", "POSTs by how they were answered", self.writes.samples()),
-            ("tidegate_messages_redelivered", "QoS 1 messages that came with DUP set", Sample::bare(redelivered as f64)),
+            (
+                "tidegate_messages_redelivered",
+                "QoS 1 messages that came with DUP set",
+                Sample::bare(redelivered as f64),
+            ),
             ("tidegate_guest_cpu_seconds", "CPU time of guests, by their place in the folder", cpu),
             ("tidegate_guest_failures", "Messages that guests did not decode, by kind", failures),
             ("tidegate_auth_cache_lookups", "Look-ups in the authentication cache", lookups.to_vec()),
@@ -131,7 +140,11 @@ impl Gauges for Parts {
                 "Bytes of messages that are held unsettled; in this version, in memory",
                 Sample::bare(self.window.bytes() as f64),
             ),
-            ("tidegate_quarantine_bytes", "Bytes of quarantine on disk", Sample::bare(self.quarantine.bytes() as f64)),
+            (
+                "tidegate_quarantine_bytes",
+                "Bytes of quarantine on disk",
+                Sample::bare(self.quarantine.bytes() as f64),
+            ),
         ]
     }
 
@@ -162,7 +175,7 @@ impl Shown {
 
 impl View for Shown {
     fn readiness(&self) -> Readiness {
-        let source = self.parts.sources.iter().map(SourceHealth::check).collect::<Result<(), String>>();
+        let source = self.parts.sources.iter().try_for_each(SourceHealth::check);
         let spool = if self.parts.quarantine.is_usable() {
             PartHealth::ready()
         } else {
@@ -205,8 +218,11 @@ impl View for Shown {
             *reasons.entry(count.reason).or_insert(0) += count.entries;
             *tenants.entry(count.tenant).or_insert(0) += count.entries;
         }
-        let since_start: BTreeMap<&str, u64> =
-            quarantine.refused_since_start().into_iter().map(|(reason, count)| (reason.code(), count)).collect();
+        let since_start: BTreeMap<&str, u64> = quarantine
+            .refused_since_start()
+            .into_iter()
+            .map(|(reason, count)| (reason.code(), count))
+            .collect();
         json!({
             "bytes": quarantine.bytes(),
             "reasons": reasons,

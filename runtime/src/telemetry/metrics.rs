@@ -1,8 +1,9 @@
 //! The metrics, in the OpenMetrics text format. Values are read where they are kept (the books,
 //! the writer, the decode threads) at the moment of a scrape: nothing is counted twice.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -13,8 +14,6 @@ use prometheus_client::registry::Registry;
 use crate::domain::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
 use crate::domain::histogram::HistogramSnapshot;
 use crate::domain::limits::METRIC_TENANTS_MAX;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// One time series of a family that is not a tenant's books.
 #[derive(Clone, Debug)]
@@ -43,6 +42,9 @@ pub trait Gauges: Send + Sync + fmt::Debug + 'static {
     /// (name, help, histogram).
     fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)>;
 }
+
+/// A metric of every tenant: name, help, and where it stands in the books.
+type TenantMetric = (&'static str, &'static str, fn(&TenantBooks) -> u64);
 
 /// Encodes everything at a scrape.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
 impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let books = by_label(self.0.accounts());
-        let tenant_counters: [(&str, &str, fn(&TenantBooks) -> u64); 4] = [
+        let tenant_counters: [TenantMetric; 4] = [
             ("tidegate_messages_received", "Messages that came in", |b| b.messages.received),
             ("tidegate_lines_spooled", "Lines given to the writer", |b| b.lines.spooled),
             ("tidegate_lines_written", "Lines that the database accepted", |b| b.lines.written),
@@ -115,7 +117,7 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
             }
         }
         counter(&mut encoder, "tidegate_messages_settled", "Messages by how they ended", settled)?;
-        let tenant_gauges: [(&str, &str, fn(&TenantBooks) -> u64); 2] = [
+        let tenant_gauges: [TenantMetric; 2] = [
             ("tidegate_messages_in_flight", "Messages received and not settled", |b| b.messages.in_flight),
             ("tidegate_lines_pending", "Lines that wait for the database", |b| b.lines.pending),
         ];
@@ -206,12 +208,8 @@ impl Metrics {
 
     pub fn text(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.0).expect("writing to a String cannot fail");
+        prometheus_client::encoding::text::encode(&mut text, &self.0)
+            .expect("writing to a String cannot fail");
         text
     }
-}
-
-/// A duration as the seconds that metrics are given in.
-pub fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }

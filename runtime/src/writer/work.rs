@@ -329,15 +329,15 @@ impl Work {
         if explained {
             strikes.clear();
         }
-        match lines.as_slice() {
-            &[line] if explained || self.accepted => {
+        match *lines.as_slice() {
+            [line] if explained || self.accepted => {
                 self.refuse(LineFault { line, words }, outlet, &mut progress)
             }
-            &[line] => self.suspect(LineFault { line, words }, outlet, strikes, &mut progress),
+            [line] => self.suspect(LineFault { line, words }, outlet, strikes, &mut progress),
             _ if explained => self.refuse_quoted(lines, answer, outlet, &mut progress),
             // Three lines far apart first: if each of them alone gets these words, it is the
             // request, and taking all the lines apart would cost two requests a line.
-            &[first, .., last] if lines.len() >= 3 && !self.probed && !self.accepted => {
+            [first, .., last] if lines.len() >= 3 && !self.probed && !self.accepted => {
                 self.probed = true;
                 let middle = lines[lines.len() / 2];
                 let probe = [first, middle, last];

@@ -32,11 +32,26 @@ pub enum Kind {
 pub fn fleet() -> Vec<Spec> {
     let mut specs = Vec::new();
     for n in 1..=4 {
-        specs.push(Spec { tenant: "brewery", device: format!("tank-{n}"), site: "munich", kind: Kind::Envelope });
-        specs.push(Spec { tenant: "cityworks", device: format!("meter-{n}"), site: "old-town", kind: Kind::Envelope });
+        specs.push(Spec {
+            tenant: "brewery",
+            device: format!("tank-{n}"),
+            site: "munich",
+            kind: Kind::Envelope,
+        });
+        specs.push(Spec {
+            tenant: "cityworks",
+            device: format!("meter-{n}"),
+            site: "old-town",
+            kind: Kind::Envelope,
+        });
         specs.push(Spec { tenant: "riverside", device: format!("pump-{n}"), site: "weir", kind: Kind::Pump });
     }
-    specs.push(Spec { tenant: "cityworks", device: "meter-broken".into(), site: "old-town", kind: Kind::Rubbish });
+    specs.push(Spec {
+        tenant: "cityworks",
+        device: "meter-broken".into(),
+        site: "old-town",
+        kind: Kind::Rubbish,
+    });
     specs
 }
 
@@ -49,7 +64,7 @@ impl Spec {
         let topic = |kind: &str| format!("tenant/{}/device/{}/{kind}", self.tenant, self.device);
         let swing = ((seq % 120) as f64 / 120.0 * std::f64::consts::TAU).sin();
         match self.kind {
-            Kind::Envelope if seq % 20 == 0 => {
+            Kind::Envelope if seq.is_multiple_of(20) => {
                 (topic("heartbeat"), self.envelope(seq, &self.token(), "").into_bytes())
             }
             Kind::Envelope => {
@@ -70,7 +85,7 @@ impl Spec {
                 );
                 (topic("pump"), self.envelope(seq, &self.token(), &reading).into_bytes())
             }
-            Kind::Rubbish if seq % 2 == 0 => {
+            Kind::Rubbish if seq.is_multiple_of(2) => {
                 (topic("telemetry"), self.envelope(seq, "not-my-token", "").into_bytes())
             }
             Kind::Rubbish => (topic("telemetry"), b"\x00\xff boot: watchdog reset {".to_vec()),

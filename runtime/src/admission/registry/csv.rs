@@ -149,10 +149,10 @@ mod tests {
 
     #[test]
     fn an_empty_cell_is_null_and_empty_quotes_are_the_empty_text() {
-        assert_eq!(read("a,,\"\"\r\nb,\"x,\"\"y\"\"\nz\",\n\n"), [
-            (1, vec![cell("a"), None, cell("")]),
-            (2, vec![cell("b"), cell("x,\"y\"\nz"), None]),
-        ]);
+        assert_eq!(
+            read("a,,\"\"\r\nb,\"x,\"\"y\"\"\nz\",\n\n"),
+            [(1, vec![cell("a"), None, cell("")]), (2, vec![cell("b"), cell("x,\"y\"\nz"), None]),]
+        );
     }
 
     #[test]

@@ -82,7 +82,11 @@ pub struct FileRegistry {
 #[derive(Debug, Default)]
 struct Devices {
     /// By tenant, by device.
-    tenants: HashMap<Arc<str>, HashMap<Box<str>, Stored, foldhash::fast::RandomState>, foldhash::fast::RandomState>,
+    tenants: HashMap<
+        Arc<str>,
+        HashMap<Box<str>, Stored, foldhash::fast::RandomState>,
+        foldhash::fast::RandomState,
+    >,
     count: usize,
 }
 
@@ -148,7 +152,8 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Regist
 pub fn read(path: &Path) -> Result<Vec<(usize, DeviceRecord)>, RegistryError> {
     let text = fs::read_to_string(path).map_err(io("read", path))?;
     let mut records = Records::new(&text);
-    let header = records.next().transpose().map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
+    let header =
+        records.next().transpose().map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
     let good = header.is_some_and(|(_, cells)| cells.iter().map(Option::as_deref).eq(HEADER.map(Some)));
     if !good {
         return Err(RegistryError::Header { path: path.into() });
@@ -166,7 +171,8 @@ fn device(path: &Path, line: usize, cells: Vec<Cell>) -> Result<DeviceRecord, Re
     let Ok([tenant, device, site, status, hash]) = <[Cell; 5]>::try_from(cells) else {
         return Err(RegistryError::Cells { path: path.into(), line, found });
     };
-    let filled = |cell: Cell, column| cell.ok_or_else(|| RegistryError::Null { path: path.into(), line, column });
+    let filled =
+        |cell: Cell, column| cell.ok_or_else(|| RegistryError::Null { path: path.into(), line, column });
     Ok(DeviceRecord {
         tenant_id: filled(tenant, HEADER[0])?,
         device_id: filled(device, HEADER[1])?,
@@ -179,7 +185,8 @@ fn device(path: &Path, line: usize, cells: Vec<Cell>) -> Result<DeviceRecord, Re
 fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<Devices, RegistryError> {
     // Sites and statuses repeat; a million devices share a few.
     let mut texts: HashMap<String, Arc<str>> = HashMap::new();
-    let mut shared = |text: String| texts.entry(text).or_insert_with_key(|text| Arc::from(text.as_str())).clone();
+    let mut shared =
+        |text: String| texts.entry(text).or_insert_with_key(|text| Arc::from(text.as_str())).clone();
     let mut devices = Devices { count: records.len(), ..Devices::default() };
     let mut lines: HashMap<(Arc<str>, Box<str>), usize, foldhash::fast::RandomState> = HashMap::default();
     for (line, record) in records {

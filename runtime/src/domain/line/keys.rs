@@ -73,9 +73,8 @@ impl Keys {
     }
 
     fn holds(&self, text: &[u8], key: &Key) -> bool {
-        let same = |other: &Key| {
-            other.signature == key.signature && self.name(text, other) == self.name(text, key)
-        };
+        let same =
+            |other: &Key| other.signature == key.signature && self.name(text, other) == self.name(text, key);
         if self.keys.len() > PAIRWISE_MAX && !self.table.contains_key(&key.signature) {
             return false;
         }

@@ -37,8 +37,7 @@ struct Name {
 /// A backslash before one of `escapable`, or before another backslash, takes that byte along.
 fn scan(text: &[u8], start: usize, ends: u8, escapable: u8) -> Found<Name> {
     let (mut at, mut backslash, mut equals) = (start, false, false);
-    loop {
-        let Some(&byte) = text.get(at) else { break };
+    while let Some(&byte) = text.get(at) {
         let class = CLASS[usize::from(byte)];
         if class == 0 {
             backslash = false;

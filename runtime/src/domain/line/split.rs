@@ -51,10 +51,9 @@ mod tests {
     fn quotes_in_names_are_no_strings_and_newlines_in_strings_end_no_line() {
         let text = b"m,t=\"a \"f=1,s=\"x\ny\",b\\==2 1\nm\\ n s=\"\\\"\n\\\\\" 2\nlast f=1 3\n";
         let lines: Vec<&[u8]> = split_checked(text).collect();
-        assert_eq!(lines, [
-            &b"m,t=\"a \"f=1,s=\"x\ny\",b\\==2 1"[..],
-            &b"m\\ n s=\"\\\"\n\\\\\" 2"[..],
-            &b"last f=1 3"[..],
-        ]);
+        assert_eq!(
+            lines,
+            [&b"m,t=\"a \"f=1,s=\"x\ny\",b\\==2 1"[..], &b"m\\ n s=\"\\\"\n\\\\\" 2"[..], &b"last f=1 3"[..],]
+        );
     }
 }

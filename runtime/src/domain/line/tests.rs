@@ -35,7 +35,11 @@ fn every_line_of_the_case_file_gets_the_recommended_verdict() {
         let (id, wanted) = (&case["id"], case["recommended"].as_str().unwrap());
         let line = BASE64.decode(case["line_base64"].as_str().unwrap()).unwrap();
         let (v3, older) = (check(&line, Dialect::V3), check(&line, Dialect::V1V2));
-        let why = format!("{id} {:?}: {} v3 {v3:?}", String::from_utf8_lossy(&line[..line.len().min(80)]), case["why"]);
+        let why = format!(
+            "{id} {:?}: {} v3 {v3:?}",
+            String::from_utf8_lossy(&line[..line.len().min(80)]),
+            case["why"]
+        );
         match wanted {
             "send" | "trim_then_send" => {
                 assert_eq!(v3.as_ref().unwrap_or_else(|_| panic!("{why}")).0, 1, "{why}");
@@ -82,7 +86,8 @@ fn a_body_is_taken_only_when_every_database_reads_our_lines_in_it() {
             Some(&lines) => {
                 let (count, out) = verdict.unwrap_or_else(|fault| panic!("{id}: {fault}"));
                 assert_eq!(count, lines, "{id}");
-                let parsed: Vec<_> = influxdb_line_protocol::parse_lines(std::str::from_utf8(&out).unwrap()).collect();
+                let parsed: Vec<_> =
+                    influxdb_line_protocol::parse_lines(std::str::from_utf8(&out).unwrap()).collect();
                 assert_eq!(parsed.len(), lines as usize, "{id}");
                 assert!(parsed.iter().all(Result::is_ok), "{id}");
             }
@@ -102,7 +107,9 @@ fn identity_goes_behind_the_measurement_and_a_missing_time_is_the_messages() {
 
 #[test]
 fn a_line_that_brings_its_own_identity_is_refused_however_it_is_written() {
-    for line in ["m,device_id=x f=1", "m,site_id=x f=1", "m device_id=1", r"m site_id=1i", "m,a=b,device_id=x f=1"] {
+    for line in
+        ["m,device_id=x f=1", "m,site_id=x f=1", "m device_id=1", r"m site_id=1i", "m,a=b,device_id=x f=1"]
+    {
         let fault = check(line.as_bytes(), Dialect::V3).unwrap_err();
         assert_eq!(fault.kind.reason(), Reason::IdentityInLine, "{line}: {fault}");
     }
@@ -119,7 +126,8 @@ fn a_fault_names_its_line_and_its_byte() {
 fn the_rest_can_be_kept() {
     let (mut out, mut faults) = (Vec::new(), Vec::new());
     let text = b"a f=1\nb f=oops\nc f=2";
-    let count = LineChecker::default().check_keeping_rest(text, stamp(Dialect::V3), &mut out, &mut faults).unwrap();
+    let count =
+        LineChecker::default().check_keeping_rest(text, stamp(Dialect::V3), &mut out, &mut faults).unwrap();
     assert_eq!((count, faults.len(), faults[0].line), (2, 1, 2));
     assert_eq!(out, b"a,device_id=d f=1 42\nc,device_id=d f=2 42\n");
 }
