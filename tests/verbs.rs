@@ -48,6 +48,20 @@ fn a_bad_value_is_refused_with_what_is_allowed() {
 }
 
 #[test]
+fn a_registry_or_a_guests_folder_that_is_not_there_is_bad_configuration_and_named() {
+    let scene = Scene::new();
+    for (more, named) in [
+        ("[registry]\nfile = \"nowhere.csv\"\n", "registry.file = \"nowhere.csv\""),
+        ("[guests]\ndir = \"nowhere\"\n", "guests.dir = \"nowhere\""),
+    ] {
+        scene.configure(more);
+        let (status, _, errors) = scene.verb(&["run"], "");
+        assert_eq!(status.code(), Some(2), "{errors}");
+        assert!(errors.contains(named), "{errors}");
+    }
+}
+
+#[test]
 fn a_listener_for_strangers_is_refused_while_a_message_could_enter_without_a_credential() {
     let mut scene = Scene::new();
     scene.listener = "0.0.0.0:18830".into();

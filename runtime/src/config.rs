@@ -27,7 +27,8 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    fn value(key: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Self {
+    /// A key whose value is not good, and what would be.
+    pub fn value(key: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Self {
         Self::Value { key: key.into(), value: format!("{value:?}"), expected: expected.into() }
     }
 }

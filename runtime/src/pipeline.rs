@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use crate::admin;
 use crate::admission::Admission;
 use crate::admission::registry::{FileRegistry, Registry};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError};
 use crate::decode::routes::Change;
 use crate::decode::{DecodePool, GuestStore};
 use crate::domain::activity::Activity;
@@ -67,8 +67,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         },
     )?;
 
-    let (guests, changes) = GuestStore::open(Path::new(&config.guests.dir), settings::decode(config))
-        .with_context(|| format!("guests.dir = {:?}", config.guests.dir))?;
+    let (guests, changes) = open_guests(config)?;
     log_changes(&changes);
     let guests = Arc::new(guests);
     let outlet = Arc::new(Outlet::new(writer.clone(), quarantine.clone(), activity.clone()));
@@ -180,8 +179,8 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
             findings.push(error.to_string());
         }
     }
-    match GuestStore::open(Path::new(&config.guests.dir), settings::decode(config)) {
-        Err(error) => findings.push(format!("guests.dir = {:?}: {error}", config.guests.dir)),
+    match open_guests(config) {
+        Err(error) => findings.push(error.to_string()),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
             Change::Refused { tenant, message_type, why } => {
                 Some(format!("guest {tenant}/{message_type}: {why}"))
@@ -196,11 +195,24 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
 ///
 /// # Errors
 /// The file is not good.
-pub fn registry(config: &Config) -> anyhow::Result<Registry> {
-    Ok(match config.registry.kind.as_str() {
-        "open" => Registry::Open(config.registry.open_tenants.clone()),
-        _ => Registry::File(FileRegistry::open(Path::new(&config.registry.file))?),
-    })
+pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
+    if config.registry.kind == "open" {
+        return Ok(Registry::Open(config.registry.open_tenants.clone()));
+    }
+    let file = &config.registry.file;
+    FileRegistry::open(Path::new(file))
+        .map(Registry::File)
+        .map_err(|error| ConfigError::value("registry.file", file, format!("a registry that can be read ({error})")))
+}
+
+/// The guests folder that the configuration names, and what is said of its files.
+///
+/// # Errors
+/// The folder cannot be read, or the host gives no sandbox.
+pub fn open_guests(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigError> {
+    let folder = &config.guests.dir;
+    GuestStore::open(Path::new(folder), settings::decode(config))
+        .map_err(|error| ConfigError::value("guests.dir", folder, format!("a folder of guests ({error})")))
 }
 
 /// Takes the data folder for this process alone; released when the file is dropped.

@@ -14,19 +14,21 @@ use crate::{packages, process};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the product's guests; with `--tests`, those that tests use too.
+/// Builds the product's guests; with `--tests`, those that tests use too; with `--debian`, by
+/// Debian's toolchain even where another could, into a folder of its own.
 pub fn main(arguments: &[String]) -> Result<()> {
-    let mut built = build(&process::root().join("guests"), &process::root().join("target/guests"))?;
-    match arguments {
-        [] => {}
+    let (guests, tests) = (process::root().join("guests"), process::root().join("tests/guests"));
+    let target = process::root().join("target");
+    let built = match arguments {
+        [] => build(toolchain()?, &guests, &target.join("guests"))?,
         [flag] if flag == "--tests" => {
-            built.extend(build(
-                &process::root().join("tests/guests"),
-                &process::root().join("target/test-guests"),
-            )?);
+            let mut built = build(toolchain()?, &guests, &target.join("guests"))?;
+            built.extend(build(toolchain()?, &tests, &target.join("test-guests"))?);
+            built
         }
-        _ => bail!("usage: cargo xtask guests [--tests]"),
-    }
+        [flag] if flag == "--debian" => build(debian_toolchain()?, &guests, &target.join("guests-debian"))?,
+        _ => bail!("usage: cargo xtask guests [--tests | --debian]"),
+    };
     for path in built {
         println!("{} {} bytes", path.display(), fs::metadata(&path)?.len());
     }
@@ -36,21 +38,21 @@ pub fn main(arguments: &[String]) -> Result<()> {
 /// Builds the product's guests; gives the folder of the components.
 pub fn build_all() -> Result<PathBuf> {
     let folder = process::root().join("target/guests");
-    build(&process::root().join("guests"), &folder)?;
+    build(toolchain()?, &process::root().join("guests"), &folder)?;
     Ok(folder)
 }
 
 /// Builds the guests that only tests use, hostile ones among them.
 pub fn build_test_guests() -> Result<PathBuf> {
     let folder = process::root().join("target/test-guests");
-    build(&process::root().join("tests/guests"), &folder)?;
+    build(toolchain()?, &process::root().join("tests/guests"), &folder)?;
     Ok(folder)
 }
 
-/// Builds every guest of a workspace to a component; gives their paths.
-fn build(workspace: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
-    let target = workspace.join("target");
-    let mut cargo = toolchain()?;
+/// Builds every guest of a workspace to a component in `folder`; gives their paths.
+fn build(mut cargo: Command, workspace: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    // A folder of the compiler's own for each of ours: two toolchains do not share what they made.
+    let target = workspace.join("target").join(folder.file_name().context("a folder has a name")?);
     process::run(
         cargo
             .current_dir(workspace)

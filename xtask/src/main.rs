@@ -15,7 +15,8 @@ cargo xtask VERB
   demo [--for 10s]    run the gateway with a simulated fleet and show what happens
   test [FILTER…]      install what is missing, build the guests, run every test
   bench [PART]        the figures of docs/PERFORMANCE.md, as ratios of one run
-  guests [--tests]    build the guests to components in target/guests
+  guests [--tests | --debian]
+                      build the guests to components in target/guests
   ci                  what CI runs: formatting, lints, every test, nothing skipped";
 
 fn main() -> Result<()> {

@@ -168,12 +168,9 @@ fn counter(
     help: &str,
     samples: Vec<Sample>,
 ) -> Result<(), fmt::Error> {
-    family(encoder, (name, help, MetricType::Counter), samples, |value, metric| {
-        if value.fract() == 0.0 {
-            ConstCounter::new(value as u64).encode(metric)
-        } else {
-            ConstCounter::new(value).encode(metric)
-        }
+    family(encoder, (name, help, MetricType::Counter), samples, |value, metric| match whole(value) {
+        Some(whole) => ConstCounter::new(whole.unsigned_abs()).encode(metric),
+        None => ConstCounter::new(value).encode(metric),
     })
 }
 
@@ -183,13 +180,15 @@ fn gauge(
     help: &str,
     samples: Vec<Sample>,
 ) -> Result<(), fmt::Error> {
-    family(encoder, (name, help, MetricType::Gauge), samples, |value, metric| {
-        if value.fract() == 0.0 {
-            ConstGauge::new(value as i64).encode(metric)
-        } else {
-            ConstGauge::new(value).encode(metric)
-        }
+    family(encoder, (name, help, MetricType::Gauge), samples, |value, metric| match whole(value) {
+        Some(whole) => ConstGauge::new(whole).encode(metric),
+        None => ConstGauge::new(value).encode(metric),
     })
+}
+
+/// A value as the integer that it is, so that it is written without a fraction.
+fn whole(value: f64) -> Option<i64> {
+    (value.fract() == 0.0 && value.abs() < 9e15).then_some(value as i64)
 }
 
 /// The registry that `/metrics` encodes.
