@@ -143,6 +143,19 @@ fn sigterm_settles_what_came_before_it_ends() {
 }
 
 #[test]
+fn a_shell_that_allows_few_open_files_does_not_bound_the_connections() {
+    let mut scene = Scene::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let gateway = scene.start_with_open_files(128);
+    let idle: Vec<Device> =
+        (0..300).map(|n| Device::connect(&scene.listener, &format!("idle-{n}")).unwrap()).collect();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    device.publish(&topic("acme", "dev-1", "telemetry"), envelope("dev-1", 7).as_bytes()).unwrap();
+    assert_eq!(idle.len(), 300);
+    gateway.assert_balanced();
+}
+
+#[test]
 fn two_gateways_in_one_data_dir_are_refused() {
     let scene = Scene::new();
     let _gateway = scene.start();

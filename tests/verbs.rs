@@ -137,6 +137,23 @@ fn the_device_verb_keeps_the_registry_without_ever_showing_a_token() {
 }
 
 #[test]
+fn devices_that_are_put_at_the_same_time_are_all_there() {
+    let scene = Scene::new();
+    std::thread::scope(|scope| {
+        for n in 0..12 {
+            let scene = &scene;
+            scope.spawn(move || {
+                let (status, _, errors) =
+                    scene.verb(&["device", "put", "acme", &format!("dev-{n}"), "--site", "s"], "tok");
+                assert_eq!(status.code(), Some(0), "{errors}");
+            });
+        }
+    });
+    let (_, listed, _) = scene.verb(&["device", "list", "--json"], "");
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap().as_array().unwrap().len(), 12);
+}
+
+#[test]
 fn test_runs_the_cases_beside_a_guest_and_shows_a_difference_line_by_line() {
     let scene = Scene::new();
     let cases = scene.path("guests/_default/telemetry.cases.jsonl");

@@ -92,7 +92,8 @@ pub struct Admission {
     cache: AuthCache,
     buckets: Buckets,
     tenants: DashMap<TenantId, Arc<Tenant>, foldhash::fast::RandomState>,
-    hasher: foldhash::fast::FixedState,
+    /// Seeded at random: nobody can name devices that share another's bucket.
+    hasher: foldhash::fast::RandomState,
     started: Instant,
     registry_generation: AtomicU64,
 }
@@ -103,7 +104,7 @@ impl Admission {
             cache: AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max),
             buckets: Buckets::default(),
             tenants: DashMap::default(),
-            hasher: foldhash::fast::FixedState::with_seed(0x7469_6465),
+            hasher: foldhash::fast::RandomState::default(),
             started: Instant::now(),
             registry_generation: AtomicU64::new(registry.generation()),
             settings,
@@ -132,7 +133,7 @@ impl Admission {
     /// The session was away for so long: what comes now was sent over all that time, and is no
     /// burst.
     pub fn grant_backlog(&self, away_s: f64) {
-        self.buckets.grant_backlog(away_s);
+        self.buckets.grant_backlog(away_s, self.now_s());
     }
 
     fn now_s(&self) -> f64 {
@@ -166,7 +167,10 @@ impl Admission {
             };
             let judged = self.judge_at(question, None, Some(now_s));
             let account = match &judged {
-                Ok(judged) => judged.tenant.account.clone(),
+                Ok(judged) => {
+                    judged.tenant.account.note_admitted();
+                    judged.tenant.account.clone()
+                }
                 Err(refusal) => match &refusal.places {
                     Some(places) => self.books.of_stranger(&message.topic[places.tenant.clone()]),
                     None => self.books.none().clone(),
@@ -365,7 +369,7 @@ impl Admission {
             return tenant.clone();
         }
         let id = TenantId::new(name);
-        let account = if counted { self.books.of_admitted(name) } else { Arc::new(Account::new(id.clone())) };
+        let account = if counted { self.books.of_known(name) } else { Arc::new(Account::new(id.clone())) };
         let tenant =
             Arc::new(Tenant { id: id.clone(), account, database: self.settings.database.name_of(name) });
         if counted && self.tenants.len() < limits::TENANTS_MAX {

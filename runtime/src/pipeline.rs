@@ -200,9 +200,9 @@ pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
         return Ok(Registry::Open(config.registry.open_tenants.clone()));
     }
     let file = &config.registry.file;
-    FileRegistry::open(Path::new(file))
-        .map(Registry::File)
-        .map_err(|error| ConfigError::value("registry.file", file, format!("a registry that can be read ({error})")))
+    FileRegistry::open(Path::new(file)).map(Registry::File).map_err(|error| {
+        ConfigError::value("registry.file", file, format!("a registry that can be read ({error})"))
+    })
 }
 
 /// The guests folder that the configuration names, and what is said of its files.

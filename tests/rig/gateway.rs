@@ -117,10 +117,26 @@ impl Scene {
         gateway
     }
 
+    /// Starts the gateway as a shell would that allows so many open files (`ulimit -Sn`).
+    pub fn start_with_open_files(&self, open_files: u32) -> Gateway<'_> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -Sn {open_files} && exec \"$0\" run")]);
+        shell.arg(tidegate().get_program());
+        let gateway = self.start_by(shell);
+        gateway.wait("ready", |gateway| gateway.get("/readyz").0 == 200);
+        gateway
+    }
+
     /// Starts the gateway and waits until it answers at all.
     pub fn start_unready(&self) -> Gateway<'_> {
+        let mut command = tidegate();
+        command.arg("run");
+        self.start_by(command)
+    }
+
+    fn start_by(&self, mut command: Command) -> Gateway<'_> {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.path("tidegate.log")).unwrap();
-        let child = tidegate().arg("run").current_dir(self.folder.path()).stderr(log).spawn().unwrap();
+        let child = command.current_dir(self.folder.path()).stderr(log).spawn().unwrap();
         let gateway = Gateway { child, scene: self };
         gateway.wait("alive", |gateway| gateway.get("/healthz").0 == 200);
         gateway

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use crate::domain::limits::{BUCKET_SWEEP_S, BUCKETS_MAX};
+use crate::domain::limits::{BACKLOG_GRANT_S, BUCKET_SWEEP_S, BUCKETS_MAX};
 use crate::domain::rate::{Rate, TokenBucket};
 
 #[derive(Debug)]
@@ -22,6 +22,7 @@ struct DeviceBuckets {
 #[derive(Clone, Copy, Debug, Default)]
 struct Absence {
     seconds: f64,
+    ended_s: f64,
 }
 
 /// The buckets, by a hash of tenant and device: two devices that share one by chance share a rate.
@@ -38,7 +39,7 @@ impl Buckets {
         let absences = self.absences.load(Ordering::Acquire);
         if let Some(mut known) = self.devices.get_mut(&key) {
             if known.granted != absences {
-                self.grant(&mut known, rate, absences);
+                self.grant(&mut known, rate, absences, now_s);
             }
             return act(&mut known);
         }
@@ -49,14 +50,17 @@ impl Buckets {
             granted: 0,
         };
         if absences != 0 {
-            self.grant(&mut fresh, rate, absences);
+            self.grant(&mut fresh, rate, absences, now_s);
         }
         act(&mut self.devices.entry(key).or_insert(fresh))
     }
 
-    fn grant(&self, known: &mut DeviceBuckets, rate: Rate, absences: u64) {
+    fn grant(&self, known: &mut DeviceBuckets, rate: Rate, absences: u64, now_s: f64) {
         known.granted = absences;
-        known.passed.grant_backlog(self.absence.lock().seconds * rate.per_s);
+        let absence = *self.absence.lock();
+        if now_s - absence.ended_s <= absence.seconds + BACKLOG_GRANT_S {
+            known.passed.grant_backlog(absence.seconds * rate.per_s);
+        }
     }
 
     /// Takes a token for a message that will probably pass.
@@ -73,8 +77,9 @@ impl Buckets {
         })
     }
 
-    pub fn grant_backlog(&self, seconds: f64) {
-        self.absence.lock().seconds = seconds;
+    /// We were away for so long until now: what was kept for us is no burst.
+    pub fn grant_backlog(&self, seconds: f64, now_s: f64) {
+        *self.absence.lock() = Absence { seconds, ended_s: now_s };
         self.absences.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -119,9 +124,11 @@ mod tests {
     fn an_absence_is_granted_once_to_each_device() {
         let buckets = Buckets::default();
         assert!(buckets.take(1, RATE, 0.0));
-        buckets.grant_backlog(10.0);
+        buckets.grant_backlog(10.0, 0.0);
         assert_eq!((0..50).filter(|_| buckets.take(1, RATE, 0.0)).count(), 2 + 10);
         assert_eq!((0..50).filter(|_| buckets.take(2, RATE, 0.0)).count(), 3 + 10);
         assert!(!buckets.take(1, RATE, 0.0));
+        // A device that comes long after the reconnect has no backlog.
+        assert_eq!((0..50).filter(|_| buckets.take(3, RATE, 1_000.0)).count(), 3);
     }
 }

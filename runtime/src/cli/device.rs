@@ -107,6 +107,7 @@ fn put(path: &Path, tenant: &str, device: &str, site: &str) -> anyhow::Result<Do
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token)?;
     let token = token.trim_end_matches(['\r', '\n']);
+    let _held = file::lock(path)?;
     let mut devices = if path.exists() { read(path)? } else { Vec::new() };
     let record = DeviceRecord {
         tenant_id: tenant.into(),
@@ -131,6 +132,7 @@ fn change(
     device: &str,
     act: impl FnOnce(&mut Vec<DeviceRecord>, usize),
 ) -> anyhow::Result<Done> {
+    let _held = file::lock(path)?;
     let mut devices = read(path)?;
     let Some(place) = devices.iter().position(|known| known.tenant_id == tenant && known.device_id == device)
     else {

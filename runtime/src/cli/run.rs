@@ -20,6 +20,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Done> {
     for note in &effective.notes {
         tracing::warn!("{note}");
     }
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))
         .thread_name("io")
@@ -27,4 +28,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Done> {
         .build()?;
     runtime.block_on(pipeline::run(&effective.config))?;
     Ok(Done::Good)
+}
+
+/// Lets this process have as many open files as it is allowed: each connection is one, and the usual
+/// 1,024 would end a listener long before its own ceiling.
+fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls are given a limit of ours.
+    let raised = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if !raised {
+        tracing::warn!(error = %std::io::Error::last_os_error(), "the limit of open files stays as it was");
+    }
 }

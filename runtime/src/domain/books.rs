@@ -135,6 +135,13 @@ impl Account {
         self.admitted.load(Ordering::Relaxed)
     }
 
+    /// A message of this tenant was admitted.
+    pub fn note_admitted(&self) {
+        if !self.was_admitted() {
+            self.admitted.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// `messages` came in and are in flight.
     pub fn receive(&self, messages: u64) {
         let mut books = self.books.lock();
@@ -251,17 +258,13 @@ impl Books {
             .clone()
     }
 
-    /// The account of a tenant of whom a message was admitted: always its own.
-    pub fn of_admitted(&self, tenant: &str) -> Arc<Account> {
-        let account = match self.accounts.get(tenant) {
-            Some(account) => account.clone(),
-            None => {
-                let tenant = TenantId::new(tenant);
-                self.accounts.entry(tenant.clone()).or_insert_with(|| Arc::new(Account::new(tenant))).clone()
-            }
-        };
-        account.admitted.store(true, Ordering::Relaxed);
-        account
+    /// The account of a tenant that the registry knows: always its own.
+    pub fn of_known(&self, tenant: &str) -> Arc<Account> {
+        if let Some(account) = self.accounts.get(tenant) {
+            return account.clone();
+        }
+        let tenant = TenantId::new(tenant);
+        self.accounts.entry(tenant.clone()).or_insert_with(|| Arc::new(Account::new(tenant))).clone()
     }
 
     /// Every account that was ever used, by tenant.
@@ -307,7 +310,7 @@ mod tests {
             books.of_stranger(&format!("t{n}")).receive(1);
         }
         assert_eq!(books.of_stranger("one-more").tenant().as_str(), OTHER_TENANTS);
-        assert_eq!(books.of_admitted("one-more").tenant().as_str(), "one-more");
+        assert_eq!(books.of_known("one-more").tenant().as_str(), "one-more");
         assert_eq!(books.of_stranger("one-more").tenant().as_str(), "one-more");
     }
 }

@@ -217,3 +217,10 @@ pub const CACHE_ENTRIES_UNBOUNDED: usize = 1_000_000;
 
 /// Refusals that `/api/v1/quarantine` shows, newest first.
 pub const LATEST_REFUSALS_SHOWN: usize = 20;
+
+/// Bytes of measurement and tags together: what InfluxDB 1 and 2 take as a series.
+pub const SERIES_BYTES_MAX: usize = 65_535;
+
+/// How long a backlog is granted for after a reconnect, in seconds beyond the absence itself: until
+/// then the broker has sent what it kept, and what comes later is no backlog.
+pub const BACKLOG_GRANT_S: f64 = 60.0;

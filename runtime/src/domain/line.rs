@@ -17,7 +17,7 @@ mod split;
 
 use std::fmt;
 
-use super::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, NAME_BYTES_MAX};
+use super::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, NAME_BYTES_MAX, SERIES_BYTES_MAX};
 use super::reason::Reason;
 pub use identity::{IdentityFault, escape_tag_value, identity_tags};
 use keys::Keys;
@@ -59,6 +59,8 @@ pub enum FaultKind {
     DuplicateKey,
     TimeKey,
     Identity,
+    ReservedTag,
+    SeriesTooLong,
     LineTooLong,
     TooManyLines,
 }
@@ -93,6 +95,10 @@ impl FaultKind {
             Self::DuplicateKey => "a key that stands twice in the line, as tag or as field",
             Self::TimeKey => "a tag or field named time",
             Self::Identity => "a tag or field named device_id or site_id: the gateway adds those itself",
+            Self::ReservedTag => "a tag named _measurement or _field, which InfluxDB 2 keeps for itself",
+            Self::SeriesTooLong => {
+                "measurement and tags of more than 65,535 bytes together, which InfluxDB 1 and 2 refuse"
+            }
             Self::LineTooLong => "a line longer than 1,048,576 bytes",
             Self::TooManyLines => "more than 1,000 lines of one message",
         }
@@ -216,7 +222,9 @@ impl LineChecker {
                         Some(faults) => {
                             faults.push(fault);
                             out.truncate(before);
-                            at = next_line(text, start);
+                            // Where a database would see the line end: what stands in an open
+                            // string must not become a line.
+                            at = start + split::line_end(&text[start..]) + 1;
                         }
                     }
                 }
@@ -237,6 +245,10 @@ impl LineChecker {
         self.keys.clear();
         let measurement_end = names::measurement(text, start)?;
         let fields_start = self.tags(text, measurement_end, stamp.dialect)?;
+        let series = fields_start - start + stamp.identity_tags.len();
+        if stamp.dialect == Dialect::V1V2 && series > SERIES_BYTES_MAX {
+            return Err((FaultKind::SeriesTooLong, start));
+        }
         let (fields_end, line_end) = self.fields(text, fields_start)?;
         let (time, line_end) = values::timestamp(text, line_end, stamp.dialect)?;
         if line_end - start > LINE_BYTES_MAX {
@@ -257,6 +269,9 @@ impl LineChecker {
     fn tags(&mut self, text: &[u8], mut at: usize, dialect: Dialect) -> Found<usize> {
         while text.get(at) == Some(&b',') {
             let key = names::tag_key(text, at + 1)?;
+            if dialect == Dialect::V1V2 && matches!(&text[key.clone()], b"_measurement" | b"_field") {
+                return Err((FaultKind::ReservedTag, key.start));
+            }
             self.keys.add(text, key.clone())?;
             at = names::tag_value(text, key.end + 1, dialect)?;
         }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,6 +207,26 @@ fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<Devices, Re
     Ok(devices)
 }
 
+/// Holds the file for one change: whoever else changes it waits. Released when dropped.
+///
+/// # Errors
+/// The lock's file cannot be made.
+pub fn lock(path: &Path) -> Result<fs::File, RegistryError> {
+    let beside = path.with_extension("csv.lock");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(io("lock", path))?;
+    // SAFETY: flock(2) on a descriptor that is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        return Err(io("lock", path)(std::io::Error::last_os_error()));
+    }
+    Ok(file)
+}
+
 /// Writes the file anew, whole or not at all.
 ///
 /// # Errors
@@ -223,6 +244,9 @@ pub fn write(path: &Path, devices: &[DeviceRecord]) -> Result<(), RegistryError>
         ];
         csv::write(&cells, &mut text);
     }
+    // A link is followed, so that it stays one.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (link, path) = (path, real.as_path());
     let staged = path.with_extension("csv.new");
     let write = || -> std::io::Result<()> {
         let mut file =
@@ -233,7 +257,7 @@ pub fn write(path: &Path, devices: &[DeviceRecord]) -> Result<(), RegistryError>
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::File::open(folder)?.sync_all()
     };
-    write().map_err(io("write", path))
+    write().map_err(io("write", link))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The keys of one line: no two may be the same name, as tag or as field, and three names are not
 //! the guest's to use.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
 use super::{FaultKind, Found};
@@ -25,8 +26,10 @@ pub struct Keys {
     keys: Vec<Key>,
     /// Names that had escapes, with the escapes undone.
     unescaped: Vec<u8>,
-    /// By signature, the first key of that signature; used beyond `PAIRWISE_MAX`.
-    table: HashMap<u64, usize, foldhash::fast::RandomState>,
+    /// Hashes of whole names, used beyond `PAIRWISE_MAX`. Keyed at random: names can be chosen to
+    /// share a signature, but not to share one of these.
+    table: HashSet<u64, foldhash::fast::RandomState>,
+    hasher: RandomState,
 }
 
 fn signature(name: &[u8]) -> u64 {
@@ -59,26 +62,30 @@ impl Keys {
             _ => {}
         }
         let key = Key { signature: signature(name), place, was_escaped };
-        if self.holds(text, &key) {
-            return Err((FaultKind::DuplicateKey, at));
-        }
-        if self.keys.len() >= PAIRWISE_MAX {
-            if self.table.is_empty() {
-                self.table.extend(self.keys.iter().enumerate().map(|(index, key)| (key.signature, index)));
+        if self.keys.len() < PAIRWISE_MAX {
+            if self.holds(text, &key) {
+                return Err((FaultKind::DuplicateKey, at));
             }
-            self.table.insert(key.signature, self.keys.len());
+        } else {
+            if self.table.is_empty() {
+                let known: Vec<u64> =
+                    self.keys.iter().map(|key| self.hasher.hash_one(self.name(text, key))).collect();
+                self.table.extend(known);
+            }
+            let hash = self.hasher.hash_one(self.name(text, &key));
+            // Two names of one hash are the same name, or the rarest of accidents: then look.
+            if !self.table.insert(hash) && self.holds(text, &key) {
+                return Err((FaultKind::DuplicateKey, at));
+            }
         }
         self.keys.push(key);
         Ok(())
     }
 
     fn holds(&self, text: &[u8], key: &Key) -> bool {
-        let same =
-            |other: &Key| other.signature == key.signature && self.name(text, other) == self.name(text, key);
-        if self.keys.len() > PAIRWISE_MAX && !self.table.contains_key(&key.signature) {
-            return false;
-        }
-        self.keys.iter().any(same)
+        self.keys
+            .iter()
+            .any(|other| other.signature == key.signature && self.name(text, other) == self.name(text, key))
     }
 
     fn name<'a>(&'a self, text: &'a [u8], key: &Key) -> &'a [u8] {

@@ -16,7 +16,7 @@ pub fn split_checked(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Where the first line ends. A quote opens a value only directly behind an unescaped `=` in the
 /// fields; everywhere else it stands for itself.
-fn line_end(text: &[u8]) -> usize {
+pub fn line_end(text: &[u8]) -> usize {
     let (mut at, mut in_fields) = (0, false);
     while let Some(&byte) = text.get(at) {
         match byte {

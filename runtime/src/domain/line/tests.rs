@@ -147,6 +147,42 @@ fn duplicates_are_found_among_few_and_among_many_keys() {
 }
 
 #[test]
+fn keys_that_are_chosen_to_look_alike_cost_no_more_than_others() {
+    // The same first eight bytes, the same last eight, the same length: 40,000 of them.
+    let fields: Vec<String> = (0..40_000).map(|n| format!("aaaaaaaa{n:05}bbbbbbbb=1")).collect();
+    let line = format!("m {}", fields.join(","));
+    let began = std::time::Instant::now();
+    assert_eq!(check(line.as_bytes(), Dialect::V3).unwrap().0, 1);
+    let alike = began.elapsed();
+    let fields: Vec<String> = (0..40_000).map(|n| format!("{n:05}aaaaaaaabbbbbbb{}=1", n % 10)).collect();
+    let line = format!("m {}", fields.join(","));
+    let began = std::time::Instant::now();
+    check(line.as_bytes(), Dialect::V3).unwrap();
+    // Comparing each with each would be a thousand times as much.
+    assert!(alike < began.elapsed() * 50 + std::time::Duration::from_millis(200), "{alike:?}");
+}
+
+#[test]
+fn what_stands_in_an_open_string_never_becomes_a_line() {
+    let (mut out, mut faults) = (Vec::new(), Vec::new());
+    let text = b"a f=1\nm f=\"x\ntelemetry v=999 1\n\",g=oops\nb f=2";
+    let count =
+        LineChecker::default().check_keeping_rest(text, stamp(Dialect::V3), &mut out, &mut faults).unwrap();
+    assert_eq!((count, faults.len()), (2, 1));
+    assert_eq!(out, b"a,device_id=d f=1 42\nb,device_id=d f=2 42\n");
+}
+
+#[test]
+fn what_only_older_databases_refuse_is_refused_for_them_alone() {
+    let long = format!("m,t={},u={} f=1", "x".repeat(40_000), "y".repeat(40_000));
+    for line in ["m,_field=a f=1", "m,_measurement=a f=1", &long] {
+        assert!(check(line.as_bytes(), Dialect::V3).is_ok());
+        assert!(check(line.as_bytes(), Dialect::V1V2).is_err());
+    }
+    assert!(check(b"m _field=1", Dialect::V1V2).is_ok());
+}
+
+#[test]
 fn a_message_of_too_many_lines_is_refused() {
     let text = "m f=1\n".repeat(LINES_A_MESSAGE_MAX as usize);
     assert_eq!(check(text.as_bytes(), Dialect::V3).unwrap().0, LINES_A_MESSAGE_MAX);
