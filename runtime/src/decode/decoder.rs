@@ -155,7 +155,7 @@ impl Decoder {
                 }
                 self.check(work, messages, &decoded.lines, decoded.outcomes, sink);
             }
-            Err(fault) => {
+            Err((reason, detail)) => {
                 // Whatever it was, this instance is not to be trusted any more.
                 drop(instance);
                 if may_split && messages.len() > 1 {
@@ -164,17 +164,9 @@ impl Decoder {
                     }
                     return;
                 }
-                match fault {
-                    CallFault::Guest(reason, detail) => {
-                        work.route.stats.note_call(messages.len() as u64, std::time::Duration::ZERO);
-                        work.route.stats.note_failure(reason);
-                        sink.refused(refuse_all(messages, reason, &detail, Some(&work.route.guest.tag)));
-                    }
-                    CallFault::Host(what) => {
-                        // Unsettled, the messages come again: ours to retry, never the guest's fault.
-                        tracing::error!(what, "no guest could be called; the messages stay unacknowledged");
-                    }
-                }
+                work.route.stats.note_call(messages.len() as u64, std::time::Duration::ZERO);
+                work.route.stats.note_failure(reason);
+                sink.refused(refuse_all(messages, reason, &detail, Some(&work.route.guest.tag)));
             }
         }
     }

@@ -87,8 +87,8 @@ impl Instance {
     /// the CPU time that it took. After a fault the instance must be dropped.
     ///
     /// # Errors
-    /// Whose fault it was, and what.
-    pub fn decode(&mut self, batch: &Batch) -> Result<(Decoded, Duration), CallFault> {
+    /// The reason, and what happened.
+    pub fn decode(&mut self, batch: &Batch) -> Result<(Decoded, Duration), (Reason, String)> {
         let messages = batch.messages.len();
         let budget_ms = (self.deadline_ms * messages as u64).min(CALL_CPU_MS_MAX.max(self.deadline_ms));
         let budget = Duration::from_millis(budget_ms);
@@ -101,10 +101,15 @@ impl Instance {
         let took = thread_cpu().saturating_sub(began);
         match answer {
             Ok(decoded) => {
-                check_form(&decoded, messages).map_err(|what| CallFault::Guest(Reason::GuestOutput, what))?;
+                check_form(&decoded, messages).map_err(|what| (Reason::GuestOutput, what))?;
                 Ok((decoded, took))
             }
-            Err(error) => Err(classify(&self.store, &error, budget)),
+            Err(error) => Err(match classify(&self.store, &error, budget) {
+                CallFault::Guest(reason, what) => (reason, what),
+                // Instances are taken before a call, never in one; a fault of ours here is a trap
+                // that no guest is named for.
+                CallFault::Host(what) => (Reason::GuestTrap, format!("the host could not go on: {what}")),
+            }),
         }
     }
 }
