@@ -101,7 +101,7 @@ impl Gateway {
     }
 
     fn account(&self, tenant: &str) -> Arc<Account> {
-        self.books.of_admitted(tenant)
+        self.books.of_known(tenant)
     }
 
     /// Messages of these lines, as decode threads hand them over: 64 a batch.
