@@ -36,7 +36,7 @@ impl Plan {
 /// The bench payload: an envelope of about 254 bytes with 9 metrics.
 pub fn payload(seq: usize, token: &str) -> String {
     format!(
-        r#"{{"version":"1","ts":"2026-11-23T08:59:{:02}.{:03}Z","site_id":"lab-1","seq":{seq},"provision_token":"{token}","metrics":{{"temp":21.5,"hum":40.25,"pres":1013.2,"co2":417,"lux":120,"bat":3.71,"rssi":-67,"ok":true,"fan":false}}}}"#,
+        r#"{{"version":"1.0.0","msg_type":"telemetry","q":1,"ts":"2026-11-23T08:59:{:02}.{:03}Z","site_id":"lab-1","seq":{seq},"provision_token":"{token}","metrics":{{"temp":21.5,"hum":40.25,"pres":1013.2,"co2":417,"lux":120,"bat":3.71,"rssi":-67,"ok":true,"fan":false}}}}"#,
         seq % 60,
         seq % 1000,
     )
