@@ -12,4 +12,5 @@ mod sandbox;
 mod writer;
 mod deploy;
 mod system;
+mod durability;
 mod structure;

@@ -9,6 +9,9 @@ pub mod explain;
 pub mod test;
 pub mod device;
 pub mod books;
+pub mod spool;
+pub mod top;
+mod gateway;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +36,8 @@ enum Verb {
     Test(test::Arguments),
     Device(device::Arguments),
     Books(books::Arguments),
+    Spool(spool::Arguments),
+    Top(top::Arguments),
 }
 
 /// Where the configuration is.
@@ -70,6 +75,8 @@ pub fn main() -> ExitCode {
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
+        Verb::Spool(arguments) => spool::spool(&arguments),
+        Verb::Top(arguments) => top::top(&arguments),
     };
     match done {
         Ok(Done::Good) => ExitCode::SUCCESS,

@@ -21,6 +21,8 @@ mod disk;
 mod recovery;
 mod log;
 mod committer;
+#[cfg(test)]
+mod model;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -73,7 +75,7 @@ pub struct SpoolSettings {
 
 impl SpoolSettings {
     fn segment_bytes(&self) -> u64 {
-        (self.bytes_max / limits::SPOOL_SEGMENTS_MIN).clamp(1, limits::SPOOL_SEGMENT_BYTES_MAX)
+        (self.bytes_max / limits::SPOOL_SEGMENTS_MIN).min(limits::SPOOL_SEGMENT_BYTES_MAX)
     }
 
     fn hot(&self) -> HotLimits {
@@ -100,7 +102,8 @@ struct Shared {
     room: Mutex<RoomState>,
     queue: Mutex<Queue>,
     more: Condvar,
-    closing: Condvar,
+    /// Wakes the tidying thread.
+    copied: Condvar,
     /// Why nothing can be written; `None`: it can.
     fault: Mutex<Option<String>>,
     lines_pending: AtomicU64,
@@ -193,7 +196,7 @@ impl Spool {
             room: Mutex::new(RoomState { shares, held: HashMap::new(), told: HashMap::new() }),
             queue: Mutex::default(),
             more: Condvar::new(),
-            closing: Condvar::new(),
+            copied: Condvar::new(),
             fault: Mutex::new(None),
             lines_pending: AtomicU64::new(lines_pending),
             messages: AtomicU64::new(0),
@@ -620,7 +623,7 @@ impl Threads {
     fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.more.notify_all();
-        self.shared.closing.notify_all();
+        self.shared.copied.notify_all();
         for handle in std::mem::take(&mut *self.handles.lock()) {
             // A panic there was logged when it happened.
             let _ = handle.join();

@@ -317,8 +317,9 @@ impl Index {
             return None;
         }
         Some(self.release(id, |totals, lines, refused| {
+            let refused = refused.min(lines);
             totals.refused += u64::from(refused);
-            totals.written += u64::from(lines.saturating_sub(refused));
+            totals.written += u64::from(lines - refused);
         }))
     }
 

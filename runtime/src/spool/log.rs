@@ -146,9 +146,9 @@ impl Log {
         if self.current.as_ref().is_some_and(|current| current.len < self.segment_bytes) {
             return Ok(());
         }
-        // The old one is whole before anything stands behind it.
+        // The old one is whole before anything stands behind it, and stays until there is another:
+        // marks still find room in it.
         self.sync_current()?;
-        self.current = None;
         let segment = self.next_segment;
         let path = self.disk.path(segment);
         // Whatever becomes of it, its number is used up.
@@ -272,10 +272,14 @@ impl Log {
     /// # Errors
     /// They cannot be written; they are due again.
     pub fn mark(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
-        let fresh = self.current.as_ref().is_none_or(|current| current.len >= self.segment_bytes);
-        if fresh {
+        let whole = self.current.as_ref().is_none_or(|current| current.len >= self.segment_bytes);
+        if whole {
             // A new segment begins with all marks.
-            return self.ensure_current(index);
+            let made = self.ensure_current(index);
+            let reserved = self.segment_bytes + limits::SPOOL_MARKS_RESERVE_BYTES / 2;
+            if made.is_ok() || self.current.as_ref().is_none_or(|current| current.len > reserved) {
+                return made;
+            }
         }
         let marks = index.lock().marks(false);
         if marks.is_empty() {
@@ -297,12 +301,14 @@ impl Log {
             return Ok(());
         }
         let marked = self.mark(index).and_then(|()| self.sync_current());
-        if let Err(error) = marked
+        if let Err(error) = &marked
             && error.error.raw_os_error() != Some(libc::ENOSPC)
         {
-            return Err(error);
+            return marked;
         }
-        // On a full disk this is how there is room for marks again.
+        let unmarked = marked.is_err();
+        // On a full disk this is how there is room for marks again. A crash between the two makes
+        // what is written seem damaged: the books err, no line is lost.
         for segment in empty {
             match self.disk.remove(segment) {
                 Ok(()) => {}
@@ -311,7 +317,7 @@ impl Log {
             }
             index.lock().forget_segment(segment);
         }
-        Ok(())
+        if unmarked { self.mark(index).and_then(|()| self.sync_current()) } else { Ok(()) }
     }
 
     /// Makes copies of frames durable, and their old places free.

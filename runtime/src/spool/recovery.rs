@@ -10,7 +10,7 @@ use crate::domain::books::{Books, LineBooks};
 use crate::domain::ids::TenantId;
 
 use super::disk::Disk;
-use super::frame::{Header, Kind, MAGIC};
+use super::frame::{HEADER_BYTES, Header, Kind, MAGIC};
 use super::index::{HotLimits, Index, Place};
 use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
 use super::marks::{LineTotals, Marks, StreamMark};
@@ -82,19 +82,12 @@ pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
     scan
 }
 
-/// Whether the end of a segment is the beginning of a frame.
+/// Whether the end of a segment is the beginning of a frame whose rest was never written. Where
+/// that is in doubt it is damage: better a false alarm than a silent loss.
 fn is_torn(salt: u32, rest: &[u8]) -> bool {
     match Header::read(salt, rest) {
         Some(header) => header.frame_len() > rest.len(),
-        // Too short for a header and its names, as far as the lengths can be read.
-        None => {
-            let magic = &rest[..rest.len().min(MAGIC.len())];
-            let names = rest.get(12..16).map_or(0, |lens| {
-                usize::from(u16::from_le_bytes([lens[0], lens[1]]))
-                    + usize::from(u16::from_le_bytes([lens[2], lens[3]]))
-            });
-            MAGIC.starts_with(magic) && rest.len() < super::frame::HEADER_BYTES + names
-        }
+        None => rest.len() < HEADER_BYTES && MAGIC.starts_with(&rest[..rest.len().min(MAGIC.len())]),
     }
 }
 
@@ -161,7 +154,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         recovered.bytes += bytes.len() as u64;
         let mut len = bytes.len() as u64;
         for gap in scan.gaps {
-            if !gap.torn {
+            // Only the newest can end in the middle of a write.
+            if !gap.torn || !is_last {
                 recovered.gaps.push((segment, gap));
                 continue;
             }
