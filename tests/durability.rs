@@ -464,7 +464,7 @@ async fn a_device_whose_tenant_waits_is_kept_alive() {
     }
     let acknowledged = (answers.len() - 2) / 4;
     assert!(acknowledged < 150, "{acknowledged}");
-    assert!(gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().unwrap() > 0);
+    gateway.wait("held", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -281,8 +281,11 @@ impl Index {
         tenant.changed = true;
         let database = self.databases.get_mut(&stream.database).expect("made with its stream");
         let len = u64::from(place.len);
-        let room = database.hot_bytes < limits.database_bytes_min
-            || (self.hot_bytes + len <= limits.bytes_max && database.hot_bytes + len <= limits.bytes_max / 2);
+        // What overtakes has room of its own: the backlog has filled the other.
+        let least = limits.database_bytes_min;
+        let room = database.hot_bytes < least
+            || (self.hot_bytes + len <= limits.bytes_max && database.hot_bytes + len <= limits.bytes_max / 2)
+            || (overtakes && database.hot_bytes + len <= (limits.bytes_max / 2).max(least) + least);
         let standing = if room && (!waited || overtakes) {
             database.hot_bytes += len;
             self.hot_bytes += len;
