@@ -44,7 +44,7 @@ pub struct Figures {
 }
 
 fn plan(messages: usize, connections: usize, window: usize) -> Plan {
-    Plan { tenants: TENANTS, devices: DEVICES, connections, messages, window }
+    Plan { name: "tenant", tenants: TENANTS, devices: DEVICES, connections, messages, window }
 }
 
 /// A bare client behind the same broker and the same load.
@@ -65,7 +65,7 @@ fn gateway_run(paths: &Paths, plan: &Plan, broker: Option<&Broker>) -> Result<Ru
     let url = broker.map(|broker| format!("mqtt://{}", broker.address));
     let from = url.as_deref().map_or(From::Listener, From::Broker);
     let gateway =
-        Gateway::start(&paths.binary, &paths.guests, &paths.scratch.join("gateway"), plan, &sink.url, &from)?;
+        Gateway::start(&paths.binary, &paths.guests, &paths.scratch.join("gateway"), &[plan], &sink.url, &from, "")?;
     let address = broker.map_or(gateway.listener.as_str(), |broker| broker.address.as_str());
     let load = Load::prepare(plan, address)?;
     let before = gateway.usage()?;

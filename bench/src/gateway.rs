@@ -57,27 +57,27 @@ pub enum From<'a> {
 }
 
 impl Gateway {
-    /// Starts `binary` for the devices of `plan`, with lines going to `sink`.
+    /// Starts `binary` for the devices of `plans`, with lines going to `sink` and `more` sections.
     pub fn start(
         binary: &Path,
         guests: &Path,
         folder: &Path,
-        plan: &Plan,
+        plans: &[&Plan],
         sink: &str,
         from: &From<'_>,
+        more: &str,
     ) -> Result<Self> {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder.join("guests/_default"))?;
         fs::copy(guests.join("pulse.wasm"), folder.join("guests/_default/telemetry.wasm"))
             .context("cargo xtask guests builds it")?;
         let mut devices = String::from("tenant_id,device_id,site_id,status,provision_token_hash\n");
-        for device in 0..plan.devices {
-            let hash = tidegate::admission::registry::token_hash(&plan.token(device));
-            devices.push_str(&format!(
-                "{},{},lab-1,ACTIVE,{hash}\n",
-                plan.tenant_of(device),
-                plan.device_name(device)
-            ));
+        for plan in plans {
+            for device in 0..plan.devices {
+                let hash = tidegate::admission::registry::token_hash(&plan.token(device));
+                let (tenant, device) = (plan.tenant_of(device), plan.device_name(device));
+                devices.push_str(&format!("{tenant},{device},lab-1,ACTIVE,{hash}\n"));
+            }
         }
         fs::write(folder.join("devices.csv"), devices)?;
         let listener = format!("127.0.0.1:{}", free_port()?);
@@ -88,18 +88,30 @@ impl Gateway {
         };
         let configuration = format!(
             "[mqtt]\nurl = \"{broker}\"\n[listen]\naddress = \"{listen}\"\n[admission]\nrate_per_s = 0\n\
-             [output]\nurl = \"{sink}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n"
+             [output]\nurl = \"{sink}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n{more}"
         );
         fs::write(folder.join("tidegate.toml"), configuration)?;
-        let child = Command::new(binary)
-            .arg("run")
-            .current_dir(folder)
-            .stderr(fs::File::create(folder.join("tidegate.log"))?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+        let child = spawn(binary, folder)?;
         let mut gateway = Self { child, listener, admin, folder: folder.to_owned() };
         gateway.wait_until_ready()?;
         Ok(gateway)
+    }
+
+    /// Kills it and starts it again; gives how long that took until it was ready.
+    pub fn kill_and_restart(&mut self, binary: &Path) -> Result<Duration> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let started = Instant::now();
+        self.child = spawn(binary, &self.folder)?;
+        self.wait_until_ready()?;
+        Ok(started.elapsed())
+    }
+
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.get("/metrics")?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start_matches("{}").trim().parse().ok());
+        value.with_context(|| format!("no metric {name}"))
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -155,6 +167,12 @@ impl Gateway {
             * 1024;
         Ok(usage)
     }
+}
+
+fn spawn(binary: &Path, folder: &Path) -> Result<Child> {
+    let log = fs::File::create(folder.join("tidegate.log"))?;
+    let child = Command::new(binary).arg("run").current_dir(folder).stderr(log).spawn();
+    child.with_context(|| format!("cannot start {}", binary.display()))
 }
 
 impl Drop for Gateway {

@@ -11,6 +11,8 @@ use tidegate_fleet::{Device, packet};
 /// Who sends what.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What the names of its tenants begin with.
+    pub name: &'static str,
     pub tenants: usize,
     pub devices: usize,
     pub connections: usize,
@@ -21,7 +23,7 @@ pub struct Plan {
 
 impl Plan {
     pub fn tenant_of(&self, device: usize) -> String {
-        format!("tenant{:03}", device % self.tenants)
+        format!("{}{:03}", self.name, device % self.tenants)
     }
 
     pub fn device_name(&self, device: usize) -> String {
@@ -103,6 +105,61 @@ fn send(stream: &mut TcpStream, script: &Script, window: usize) -> Result<()> {
     Ok(())
 }
 
+/// What a paced load saw.
+#[derive(Clone, Debug, Default)]
+pub struct Paced {
+    /// From when each message was due to its acknowledgement.
+    pub latencies: Vec<Duration>,
+    pub took: Duration,
+}
+
+impl Paced {
+    pub fn percentile(&self, share: f64) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        sorted[((sorted.len() - 1) as f64 * share) as usize]
+    }
+}
+
+/// Sends each message when it is due, however slow the answers: what waits counts as latency.
+fn send_paced(stream: &mut TcpStream, script: &Script, per_second: f64) -> Result<Paced> {
+    let total = script.ends.len();
+    let began = Instant::now();
+    let due = move |message: usize| began + Duration::from_secs_f64(message as f64 / per_second);
+    let mut reading = stream.try_clone()?;
+    let acknowledging = std::thread::spawn(move || -> Result<Vec<Duration>> {
+        let mut latencies = Vec::with_capacity(total);
+        let mut answers = vec![0; 64 << 10];
+        let mut pending = 0;
+        while latencies.len() < total {
+            let read = reading.read(&mut answers[pending..])?;
+            ensure!(read > 0, "the connection was closed");
+            pending += read;
+            let now = Instant::now();
+            for _ in 0..pending / 4 {
+                latencies.push(now.saturating_duration_since(due(latencies.len())));
+            }
+            let rest = pending % 4;
+            answers.copy_within(pending - rest..pending, 0);
+            pending = rest;
+        }
+        Ok(latencies)
+    });
+    let mut sent = 0;
+    while sent < total {
+        let now = Instant::now();
+        let until = (((now - began).as_secs_f64() * per_second) as usize + 1).min(total);
+        if until > sent {
+            let from = if sent == 0 { 0 } else { script.ends[sent - 1] };
+            stream.write_all(&script.bytes[from..script.ends[until - 1]])?;
+            sent = until;
+        }
+        std::thread::sleep(due(sent).saturating_duration_since(Instant::now()).max(Duration::from_micros(500)));
+    }
+    let latencies = acknowledging.join().map_err(|_| anyhow::anyhow!("reading panicked"))??;
+    Ok(Paced { latencies, took: began.elapsed() })
+}
+
 /// Load that is ready to start.
 pub struct Load {
     connections: Vec<(TcpStream, Script, usize)>,
@@ -117,6 +174,23 @@ impl Load {
             })
             .collect::<Result<_>>()?;
         Ok(Self { connections })
+    }
+
+    /// Sends everything at a steady rate of all connections together.
+    pub fn run_at(self, per_second: f64) -> Result<Paced> {
+        let each = per_second / self.connections.len() as f64;
+        let threads: Vec<JoinHandle<Result<Paced>>> = self
+            .connections
+            .into_iter()
+            .map(|(mut stream, script, _)| std::thread::spawn(move || send_paced(&mut stream, &script, each)))
+            .collect();
+        let mut all = Paced::default();
+        for thread in threads {
+            let paced = thread.join().map_err(|_| anyhow::anyhow!("a load thread panicked"))??;
+            all.latencies.extend(paced.latencies);
+            all.took = all.took.max(paced.took);
+        }
+        Ok(all)
     }
 
     /// Sends everything and waits for every acknowledgement.

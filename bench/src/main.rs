@@ -5,6 +5,7 @@
 mod bare;
 mod broker;
 mod decode;
+mod durability;
 mod end_to_end;
 mod gateway;
 mod load;
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
             let end_to_end = end_to_end::measure(&paths)?;
             println!("{}", end_to_end.table());
             println!("{}", end_to_end.stages(&decode));
-            Ok(())
+            durability::measure(&paths)
         }
         "decode" => {
             println!("{}", decode::measure(&paths)?.table());
@@ -50,6 +51,7 @@ fn main() -> Result<()> {
             println!("{}", end_to_end::measure(&paths)?.table());
             Ok(())
         }
+        "durability" => durability::measure(&paths),
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
         "native" => {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
@@ -60,6 +62,6 @@ fn main() -> Result<()> {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
             decode::run_guest(&paths, messages)
         }
-        other => bail!("{other:?}: expected all, decode, end-to-end, native N or guest N"),
+        other => bail!("{other:?}: expected all, decode, end-to-end, durability, native N or guest N"),
     }
 }

@@ -1,4 +1,5 @@
-//! A database that only counts: it answers every write with 204, at once or after a delay.
+//! A database that only counts: it answers writes with 204, at once or after a delay; those to a
+//! database whose name begins as the dead ones do, with 503, or never.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,6 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
+
+/// How the sink treats writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    pub delay: Duration,
+    /// Databases that begin so are dead.
+    pub dead: Option<&'static str>,
+    /// Every other dead one never answers.
+    pub hang: bool,
+}
 
 /// What the sink has taken.
 #[derive(Debug, Default)]
@@ -26,6 +37,10 @@ pub struct Sink {
 impl Sink {
     /// Starts a sink on a free loopback port, a thread a connection.
     pub fn start(delay: Duration) -> Result<Self> {
+        Self::with(Manner { delay, ..Manner::default() })
+    }
+
+    pub fn with(manner: Manner) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let url = format!("http://{}", listener.local_addr()?);
         let counts = Arc::new(Counts::default());
@@ -34,7 +49,7 @@ impl Sink {
             move || {
                 for stream in listener.incoming().flatten() {
                     let counts = counts.clone();
-                    std::thread::spawn(move || serve(stream, &counts, delay));
+                    std::thread::spawn(move || serve(stream, &counts, manner));
                 }
             }
         });
@@ -50,7 +65,7 @@ impl Sink {
     }
 }
 
-fn serve(stream: TcpStream, counts: &Counts, delay: Duration) -> Option<()> {
+fn serve(stream: TcpStream, counts: &Counts, manner: Manner) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut answers = stream.try_clone().ok()?;
     let mut requests = BufReader::with_capacity(256 << 10, stream);
@@ -58,6 +73,7 @@ fn serve(stream: TcpStream, counts: &Counts, delay: Duration) -> Option<()> {
     let mut header = String::new();
     loop {
         let mut length = 0;
+        let mut database = String::new();
         loop {
             header.clear();
             if requests.read_line(&mut header).ok()? == 0 {
@@ -67,6 +83,9 @@ fn serve(stream: TcpStream, counts: &Counts, delay: Duration) -> Option<()> {
             if line.is_empty() {
                 break;
             }
+            if let Some((_, name)) = line.split_once("db=").filter(|_| line.starts_with("POST ")) {
+                database = name.split([' ', '&']).next().unwrap_or_default().to_owned();
+            }
             if let Some((name, value)) = line.split_once(':')
                 && name.eq_ignore_ascii_case("content-length")
             {
@@ -75,8 +94,15 @@ fn serve(stream: TcpStream, counts: &Counts, delay: Duration) -> Option<()> {
         }
         body.resize(length, 0);
         requests.read_exact(&mut body).ok()?;
-        if !delay.is_zero() {
-            std::thread::sleep(delay);
+        if manner.dead.is_some_and(|dead| database.starts_with(dead)) {
+            if manner.hang && database.ends_with(['0', '2', '4', '6', '8']) {
+                std::thread::sleep(Duration::from_secs(3_600));
+            }
+            answers.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").ok()?;
+            continue;
+        }
+        if !manner.delay.is_zero() {
+            std::thread::sleep(manner.delay);
         }
         let lines = body.iter().filter(|&&byte| byte == b'\n').count() as u64
             + u64::from(!body.is_empty() && !body.ends_with(b"\n"));
