@@ -5,6 +5,7 @@ pub mod reason;
 pub mod message;
 pub mod refusal;
 pub mod slot;
+pub mod replay;
 pub mod topic;
 pub mod rate;
 pub mod guest_path;

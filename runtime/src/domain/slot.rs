@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::acks::{AckLedger, SlotIndex};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
+use super::replay::Replay;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
 /// ceilings and go on when there is room again.
@@ -134,7 +135,7 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, held: true }
+        Slot { connection: self.clone(), index, received_us, bytes, held: true, replay: None }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
@@ -167,9 +168,21 @@ pub struct Slot {
     received_us: u64,
     bytes: u32,
     held: bool,
+    replay: Option<Arc<Replay>>,
 }
 
 impl Slot {
+    /// The same, of a message that came out of quarantine.
+    pub fn replaying(mut self, replay: Arc<Replay>) -> Self {
+        self.replay = Some(replay);
+        self
+    }
+
+    /// What the message comes from, where it came out of quarantine.
+    pub fn replay(&self) -> Option<&Replay> {
+        self.replay.as_deref()
+    }
+
     /// Settles this one message, counted in `account`.
     pub fn settle(self, outcome: Outcome, account: &Account) {
         settle_all(std::iter::once(self), outcome, account);
@@ -204,6 +217,9 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
                 slot.held = false;
                 messages += 1;
                 bytes += u64::from(slot.bytes);
+                if let Some(replay) = &slot.replay {
+                    replay.settle(outcome);
+                }
                 match slot.index {
                     Some(index) if !ledger.settle(index) => abandoned += 1,
                     _ => settled += 1,

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::domain::books::Account;
 use crate::domain::ids::{DatabaseName, GuestTag};
+use crate::domain::message::Via;
 use crate::domain::refusal::RefusedLine;
 use crate::domain::slot::{Connection, Window};
 
@@ -52,6 +53,8 @@ impl Rig {
             guest: Some("pulse@1.0.0#0123456789ab".into()),
             tenant: Some(tenant.into()),
             device: Some("d1".into()),
+            site: (reason.stage() != Stage::Admission).then(|| "lab-1".into()),
+            via: Some(Via::Listener),
             slot: self.connection.receive(id, payload.len()),
             account,
         }
