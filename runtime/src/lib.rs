@@ -7,6 +7,7 @@ pub mod admission;
 pub mod decode;
 pub mod writer;
 pub mod quarantine;
+pub mod data_dir;
 pub mod dry_run;
 pub mod config;
 pub mod telemetry;

@@ -226,29 +226,30 @@ impl Quarantine {
     /// # Errors
     /// The folder cannot be read.
     pub fn matching(&self, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
-        let mut entries = self.entries(filter);
-        let mut oldest = std::collections::BinaryHeap::new();
-        let mut more = 0;
-        while let Some((place, entry)) = entries.next_place()? {
-            let received =
-                entry.received_at.parse::<jiff::Timestamp>().map_or(i128::MIN, |time| time.as_nanosecond());
-            oldest.push((received, place.id, place.seq, place.offset));
-            if oldest.len() > max {
-                oldest.pop();
-                more += 1;
-            }
-        }
-        let places =
-            oldest.into_sorted_vec().into_iter().map(|(_, id, seq, offset)| Place { id, seq, offset });
-        Ok((places.collect(), more))
+        read::first_by(&self.shared.dir, filter, max, |entry| nanoseconds(&entry.received_at))
+    }
+
+    /// The latest refusals in a folder, newest last, at most `max`; and how many more there are.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn latest(dir: &Path, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
+        let (mut places, more) = read::first_by(dir, filter, max, |entry| -nanoseconds(&entry.time))?;
+        places.reverse();
+        Ok((places, more))
+    }
+
+    /// The folder that the entries lie in.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
     }
 
     /// Those of the entries that are still there. Reads files.
     ///
     /// # Errors
     /// A file cannot be read.
-    pub fn find(&self, places: &[Place]) -> Result<Vec<(Place, Entry)>, QuarantineError> {
-        read::find(&self.shared.dir, places)
+    pub fn find(dir: &Path, places: &[Place]) -> Result<Vec<(Place, Entry)>, QuarantineError> {
+        read::find(dir, places)
     }
 
     /// Takes entries out, durably, and counts them. Gives those that were still there. Blocks the
@@ -275,6 +276,10 @@ impl Quarantine {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+fn nanoseconds(time: &str) -> i128 {
+    time.parse::<jiff::Timestamp>().map_or(0, |time| time.as_nanosecond())
 }
 
 /// Keeps the first entries of each second and reason.

@@ -1,6 +1,6 @@
 //! Reads what lies in quarantine, from the files alone: so a stopped gateway's can be read too.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -125,6 +125,26 @@ pub(super) fn open(path: &Path, from: u64) -> Result<Option<Lines>, QuarantineEr
 fn parse(line: &[u8]) -> Option<(EntryId, Entry)> {
     let entry: Entry = serde_json::from_slice(line).ok()?;
     Some((EntryId::parse(&entry.id)?, entry))
+}
+
+/// The first entries by `order`, at most `max`, and how many more there are.
+pub(super) fn first_by(
+    dir: &Path,
+    filter: Filter,
+    max: usize,
+    order: impl Fn(&Entry) -> i128,
+) -> Result<(Vec<Place>, u64), QuarantineError> {
+    let mut entries = Entries::new(dir, filter);
+    let mut first = BinaryHeap::new();
+    let mut more = 0;
+    while let Some((place, entry)) = entries.next_place()? {
+        first.push((order(&entry), place));
+        if first.len() > max {
+            first.pop();
+            more += 1;
+        }
+    }
+    Ok((first.into_sorted_vec().into_iter().map(|(_, place)| place).collect(), more))
 }
 
 /// The entries that are still there, each looked for where it was last seen, then everywhere it may

@@ -84,7 +84,7 @@ impl fmt::Display for EntryId {
 }
 
 /// An entry and where it was last seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     pub id: EntryId,
     pub seq: u64,
