@@ -174,9 +174,10 @@ impl Ring {
     /// Removes what is too old or too much, the oldest first.
     pub fn expire(&mut self, now: SystemTime) {
         for series in Series::ALL {
-            let done = self.expire_by_age(series, now).and_then(|()| self.expire_by_bytes(series, now));
-            if let Err(error) = done {
-                warn!(%error, "quarantine stays above its bounds");
+            for done in [self.expire_by_age(series, now), self.expire_by_bytes(series, now)] {
+                if let Err(error) = done {
+                    warn!(%error, "quarantine stays above its bounds");
+                }
             }
         }
     }
@@ -265,20 +266,14 @@ impl Ring {
         if quiet.is_empty() {
             return Ok(());
         }
-        let (mut carried, mut tallies) = (Vec::new(), Vec::new());
-        let failed = |error| QuarantineError::of("read", &segment.path)(error);
-        let mut lines = Lines::open(&segment.path, 0).map_err(failed)?;
-        while let Some((_, line)) = lines.next_line().map_err(failed)? {
-            let Ok(head) = serde_json::from_slice::<Head>(line) else { continue };
-            let key = head.key();
-            if let Some(held) = segment.held.get(&key)
-                && quiet.contains(&key.1)
-            {
-                carried.extend_from_slice(line);
-                let (account, bytes) = (held.account.clone(), line.len() as u64);
-                tallies.push(Tally { time: head.refused_at(now), key, account, bytes });
+        let (carried, tallies) = match lines_of(segment, &quiet, now) {
+            Ok(found) => found,
+            Err(error) => {
+                // What cannot be read is no reason to grow without a bound.
+                warn!(%error, path = %segment.path.display(), "a quarantine segment expires whole");
+                return Ok(());
             }
-        }
+        };
         self.place(Series::Known, now)?;
         self.write(Series::Known, &carried, &tallies)?;
         let segment = self.segment_mut(seq).expect("a segment that is listed");
@@ -367,6 +362,28 @@ impl Ring {
         }
         all.into_iter().map(|((reason, tenant), entries)| Count { reason, tenant, entries }).collect()
     }
+}
+
+/// The lines of some tenants in a segment, and what each is counted under.
+fn lines_of(
+    segment: &Segment,
+    tenants: &HashSet<String>,
+    now: SystemTime,
+) -> std::io::Result<(Vec<u8>, Vec<Tally>)> {
+    let (mut found, mut tallies) = (Vec::new(), Vec::new());
+    let mut lines = Lines::open(&segment.path, 0)?;
+    while let Some((_, line)) = lines.next_line()? {
+        let Ok(head) = serde_json::from_slice::<Head>(line) else { continue };
+        let key = head.key();
+        if let Some(held) = segment.held.get(&key)
+            && tenants.contains(&key.1)
+        {
+            found.extend_from_slice(line);
+            let (account, bytes) = (held.account.clone(), line.len() as u64);
+            tallies.push(Tally { time: head.refused_at(now), key, account, bytes });
+        }
+    }
+    Ok((found, tallies))
 }
 
 /// Reads what a segment of an earlier run holds. A torn tail is cut off: its message was never

@@ -483,3 +483,28 @@ fn a_replayed_message_that_is_refused_again_says_so_and_no_sampling_loses_it() {
     assert_eq!((entries[6].replays, entries[6].replay_of.as_deref()), (7, Some("a-0000000000000007-0")));
     assert!(replays.iter().all(|replay| replay.outcome() == Some(Outcome::Quarantined)));
 }
+
+#[test]
+fn what_an_earlier_version_kept_can_still_be_read() {
+    let rig = Rig::new();
+    std::fs::create_dir(rig.path()).unwrap();
+    let line = r#"{"id":"0000000000000001-0","time":"2026-11-23T08:59:58.000000000Z","received_at":"2026-11-23T08:59:57.000000000Z","reason":"NO_GUEST","detail":"none","topic":"tenant/acme/device/d1/notes","tenant":"acme","device":"d1","payload":"x","payload_bytes":1}"#;
+    std::fs::write(rig.path().join("0000000000000001.jsonl"), format!("{line}\n")).unwrap();
+    let quarantine = rig.open(1 << 20, 1_000_000);
+    let entries = all(&quarantine, of("acme"));
+    assert_eq!(entries.len(), 1);
+    assert_eq!((&entries[0].site, entries[0].via(), entries[0].replays), (&None, Via::Listener, 0));
+    assert_eq!(serde_json::to_string(&entries[0]).unwrap(), line, "and is written as it was");
+}
+
+#[test]
+fn a_stranger_who_names_a_tenant_without_a_database_stays_among_strangers() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    let stranger = |payload| Refused { site: None, ..rig.refused("a b", Reason::BadDatabaseName, payload) };
+    quarantine.store_many((0..500).map(|_| stranger(&[b'x'; 2000])).collect());
+    assert!(quarantine.flush(soon()));
+    let entries = all(&quarantine, Filter::default());
+    assert!(entries.len() < 100, "{}", entries.len());
+    assert!(entries.iter().all(|entry| entry.truncated && entry.id.starts_with("a-")));
+}
