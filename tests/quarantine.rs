@@ -228,17 +228,26 @@ fn a_line_that_the_database_refused_is_sent_again_as_it_was() {
 
 #[test]
 fn a_gateway_that_is_stopped_in_the_middle_keeps_what_is_not_done() {
-    let (url, mended) = refusing_database();
     let mut scene = scene(TO_FILES);
     let gateway = scene.start();
     publish(&scene, "dev-1", &topic("acme", "dev-1", "notes"), &envelope("dev-1", 1));
     assert_eq!(gateway.stop().code(), Some(0));
-    // A database that never answers: the replay is on its way when the gateway is killed.
-    drop((url, mended));
+    // A database that never answers: the replay is on its way when the gateway ends.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     scene.guest("acme", "notes", "json");
-    scene.configure(&format!("[output]\nurl = \"http://{}\"\n", silent.local_addr().unwrap()));
+    let output = format!("[output]\nurl = \"http://{}\"\n", silent.local_addr().unwrap());
+    scene.configure(&format!("{output}[shutdown]\ndeadline_s = 1\n"));
     scene.set_token("the-operators-token");
+    for _ in 0..2 {
+        let gateway = scene.start();
+        std::thread::scope(|scope| {
+            let verb = scope.spawn(|| scene.verb(&["quarantine", "replay", "--all"], ""));
+            gateway.wait("on its way", |gateway| gateway.book("acme", "lines", "pending") == 1);
+            assert_eq!(gateway.stop().code(), Some(0));
+            assert_eq!(verb.join().unwrap().0.code(), Some(1));
+        });
+        assert_eq!(listed(&scene, &[]).len(), 1);
+    }
     let gateway = scene.start();
     std::thread::scope(|scope| {
         scope.spawn(|| scene.verb(&["quarantine", "replay", "--all"], ""));
