@@ -1,5 +1,6 @@
 //! Quarantine from outside: listed, shown, removed and replayed, by the verbs and over HTTP.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -50,6 +51,11 @@ fn wait_for_guest(gateway: &Gateway<'_>, message_type: &str) {
     });
 }
 
+/// Waits until every line that was acknowledged lies in its file.
+fn wait_until_written(gateway: &Gateway<'_>) {
+    gateway.wait("written", |gateway| gateway.book("acme", "lines", "pending") == 0);
+}
+
 fn quarantine_books(gateway: &Gateway<'_>, tenant: &str) -> (u64, u64, u64) {
     let book = |key| gateway.book(tenant, "quarantine", key);
     (book("entries"), book("replayed"), book("removed"))
@@ -74,6 +80,7 @@ fn what_had_no_guest_becomes_lines_at_its_own_time_once_the_guest_is_there() {
     let (code, report) = replay(&scene, &["--reason", "NO_GUEST"]);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!((&report["replayed"], &report["lines"]), (&300.into(), &300.into()), "{report:#}");
+    wait_until_written(&gateway);
     let lines = scene.lines("telemetry_acme");
     assert_eq!(lines.len(), 300);
     for (line, entry) in lines.iter().zip(&entries) {
@@ -137,6 +144,7 @@ fn what_admission_refused_is_admitted_anew_and_takes_no_rate_token() {
     let (code, report) = replay(&scene, &["--device", "dev-2"]);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(report["lines"], 3, "{report:#}");
+    wait_until_written(&gateway);
     assert_eq!(scene.lines("telemetry_acme").len(), 3);
     let left = listed(&scene, &[]);
     assert_eq!(left.len(), 1);
@@ -146,6 +154,7 @@ fn what_admission_refused_is_admitted_anew_and_takes_no_rate_token() {
     for seq in 4..=6 {
         publish(&scene, "dev-2", &topic("acme", "dev-2", "telemetry"), &envelope("dev-2", seq));
     }
+    wait_until_written(&gateway);
     assert_eq!(scene.lines("telemetry_acme").len(), 6);
 }
 
@@ -226,48 +235,64 @@ fn a_line_that_the_database_refused_is_sent_again_as_it_was() {
     gateway.assert_balanced();
 }
 
-#[test]
-fn a_gateway_that_is_stopped_in_the_middle_keeps_what_is_not_done() {
-    let mut scene = scene(TO_FILES);
-    let gateway = scene.start();
-    publish(&scene, "dev-1", &topic("acme", "dev-1", "notes"), &envelope("dev-1", 1));
-    assert_eq!(gateway.stop().code(), Some(0));
-    // A database that never answers: the replay is on its way when the gateway ends.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    scene.guest("acme", "notes", "json");
-    let output = format!("[output]\nurl = \"http://{}\"\n", silent.local_addr().unwrap());
-    scene.configure(&format!("{output}[shutdown]\ndeadline_s = 1\n"));
-    scene.set_token("the-operators-token");
-    for _ in 0..2 {
-        let gateway = scene.start();
-        std::thread::scope(|scope| {
-            let verb = scope.spawn(|| scene.verb(&["quarantine", "replay", "--all"], ""));
-            gateway.wait("on its way", |gateway| gateway.book("acme", "lines", "pending") == 1);
-            assert_eq!(gateway.stop().code(), Some(0));
-            assert_eq!(verb.join().unwrap().0.code(), Some(1));
-        });
-        assert_eq!(listed(&scene, &[]).len(), 1);
+/// Whether each of the messages 0 to 399 is in quarantine, or a line, or both.
+fn assert_none_is_lost(scene: &Scene) {
+    let mut found = BTreeSet::new();
+    for entry in listed(scene, &["--limit", "10000"]) {
+        let payload: Value = serde_json::from_str(entry["payload"].as_str().unwrap()).unwrap();
+        found.insert(payload["seq"].as_u64().unwrap());
     }
+    for line in scene.lines("telemetry_acme") {
+        let rest = line.split("seq=").nth(1).unwrap();
+        found.insert(rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap());
+    }
+    assert!(found.iter().copied().eq(0..400), "{} of 400 are there", found.len());
+}
+
+#[test]
+fn a_gateway_that_ends_in_the_middle_of_a_replay_loses_nothing() {
+    let scene = scene(&format!("{TO_FILES}[shutdown]\ndeadline_s = 1\n"));
+    let topic = topic("acme", "dev-1", "notes");
+    let payloads: Vec<String> = (0..400)
+        .map(|seq| {
+            // Every second one loops until its deadline: a replay of all takes seconds.
+            let what = if seq % 2 == 0 { "loop" } else { "ok" };
+            format!(r#"{{"site_id":"lab-1","provision_token":"tok-dev-1","do":"{what}","seq":{seq}}}"#)
+        })
+        .collect();
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    let messages = payloads.iter().map(|payload| (topic.as_str(), payload.as_bytes()));
+    assert_eq!(device.publish_all(messages, 100).unwrap(), 400);
+    assert_eq!(gateway.stop().code(), Some(0));
+    scene.guest("acme", "notes", "hostile");
+    let under_way = |gateway: &Gateway<'_>| gateway.book("acme", "quarantine", "replayed") > 0;
+    let gateway = scene.start();
+    std::thread::scope(|scope| {
+        let verb = scope.spawn(|| scene.verb(&["quarantine", "replay", "--all"], ""));
+        gateway.wait("under way", under_way);
+        assert_eq!(gateway.stop().code(), Some(0));
+        assert_eq!(verb.join().unwrap().0.code(), Some(1));
+    });
+    assert_none_is_lost(&scene);
     let gateway = scene.start();
     std::thread::scope(|scope| {
         scope.spawn(|| scene.verb(&["quarantine", "replay", "--all"], ""));
-        gateway.wait("on its way", |gateway| gateway.book("acme", "lines", "pending") == 1);
-        let (status, body) = gateway.ask(
-            "POST",
-            "/api/v1/quarantine/replay",
-            Some("the-operators-token"),
-            r#"{"tenant":"acme"}"#,
-        );
+        gateway.wait("under way", under_way);
+        let token = Some("the-operators-token");
+        let (status, body) = gateway.ask("POST", "/api/v1/quarantine/replay", token, r#"{"tenant":"acme"}"#);
         assert!(status == 409 && body.contains("REPLAY_RUNNING"), "{status} {body}");
         gateway.kill();
     });
-    assert_eq!(listed(&scene, &[]).len(), 1);
-    scene.configure(TO_FILES);
-    scene.set_token("the-operators-token");
+    assert_none_is_lost(&scene);
+    scene.guest("acme", "notes", "json");
     let gateway = scene.start();
-    assert_eq!(replay(&scene, &["--all"]).0, Some(0));
-    assert_eq!(scene.lines("telemetry_acme").len(), 1);
-    assert_eq!(quarantine_books(&gateway, "acme"), (0, 1, 0));
+    let (code, report) = replay(&scene, &["--all"]);
+    assert_eq!(code, Some(0), "{report:#}");
+    assert_eq!(gateway.book("acme", "quarantine", "entries"), 0);
+    gateway.assert_balanced();
+    wait_until_written(&gateway);
+    assert_none_is_lost(&scene);
 }
 
 #[test]
