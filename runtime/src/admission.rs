@@ -322,7 +322,8 @@ impl Admission {
         }
     }
 
-    fn device_key(&self, tenant: &str, device: &str) -> u64 {
+    /// A hash of tenant and device, as `Device::affinity`.
+    pub fn device_key(&self, tenant: &str, device: &str) -> u64 {
         use std::hash::{BuildHasher, Hasher};
         let mut hasher = self.hasher.build_hasher();
         hasher.write(tenant.as_bytes());

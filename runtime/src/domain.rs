@@ -3,6 +3,7 @@
 pub mod ids;
 pub mod reason;
 pub mod message;
+pub mod durable;
 pub mod refusal;
 pub mod slot;
 pub mod replay;

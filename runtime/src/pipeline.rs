@@ -31,9 +31,10 @@ use crate::quarantine::Quarantine;
 use crate::shutdown::{self, Request, Signals};
 use crate::source::broker::Broker;
 use crate::source::listener::Listener;
+use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
-use flow::{Gate, Outlet};
+use flow::{FromSpool, Gate, Outlet, ToWriter};
 use replay::Replays;
 use view::{Parts, SourceHealth};
 use writes::Writes;
@@ -54,12 +55,22 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let activity = Arc::new(Activity::default());
     let quarantine = Quarantine::open(&data_dir.join("quarantine"), settings::quarantine(config), &books)?;
     let writes = Arc::new(Writes::default());
+    let spool_dir = data_dir.join("spool");
+    let opened = {
+        let (settings, books) = (settings::spool(config), books.clone());
+        tokio::task::spawn_blocking(move || Spool::open(&spool_dir, settings, &books)).await??
+    };
+    if config.spool.sync == "never" {
+        tracing::warn!(
+            "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
+        );
+    }
+    let from_spool = Arc::new(FromSpool::default());
     let writer = Writer::start(
         settings::writer(config)?,
         WriterParts {
             runtime: tokio::runtime::Handle::current(),
-            window: window.clone(),
-            activity: activity.clone(),
+            store: from_spool.clone(),
             refused_lines: {
                 let quarantine = quarantine.clone();
                 Arc::new(move |lines| quarantine.store_lines(lines))
@@ -68,10 +79,13 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         },
     )?;
 
+    let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
+    let _ = from_spool.0.set(spool.clone());
+
     let (guests, changes) = open_guests(config)?;
     log_changes(&changes);
     let guests = Arc::new(guests);
-    let outlet = Arc::new(Outlet::new(writer.clone(), quarantine.clone(), activity.clone()));
+    let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
     let pool = DecodePool::start(&guests, &outlet)?;
 
     let admission = Arc::new(Admission::new(settings::admission(config), registry(config)?, books.clone()));
@@ -100,6 +114,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         window,
         admission: admission.clone(),
         guests: guests.clone(),
+        spool: spool.clone(),
         writer: writer.clone(),
         writes,
         quarantine: quarantine.clone(),
@@ -138,20 +153,33 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(config.shutdown.deadline_s);
     stop.send_replace(Some(deadline.into()));
     gate.finish_decoding(deadline).await;
-    let left = writer.drain(deadline).await;
+    let flushed = {
+        let spool = spool.clone();
+        tokio::task::spawn_blocking(move || spool.flush(deadline) & quarantine.flush(deadline)).await?
+    };
     replays.ended(deadline).await;
-    let flushed = tokio::task::spawn_blocking(move || quarantine.flush(deadline)).await?;
-    if tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} })
-        .await
-        .is_err()
+    let sources_end = async {
+        let ended =
+            tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} });
+        if ended.await.is_err() {
+            tracing::warn!("a source did not end in time");
+        }
+    };
+    let (left, ()) = tokio::join!(writer.drain(deadline), sources_end);
+    // Marks of what was written meanwhile, so that it is not written again.
     {
-        tracing::warn!("a source did not end in time");
+        let spool = spool.clone();
+        tokio::task::spawn_blocking(move || spool.close()).await?;
     }
     follow.abort();
-    if left.lines > 0 || !flushed {
-        tracing::warn!(
-            lines = left.lines,
-            "stopped with unsettled messages; they are not acknowledged and come again"
+    if !flushed {
+        tracing::warn!("stopped with unsettled messages; they are not acknowledged and come again");
+    }
+    if !left.databases.is_empty() {
+        tracing::info!(
+            lines = spool.lines_pending(),
+            databases = left.databases.len(),
+            "stopped with a backlog; it stays in the spool and is written after the next start"
         );
     }
     parts.statistics().log();

@@ -1,19 +1,21 @@
-//! Lines to the database: a batch a request, a backlog and a retry clock a database.
+//! Lines to the database: a backlog and a retry clock a database, as many requests under way as its
+//! backlog needs.
 //!
-//! - Lines of one database are written in the order in which they came, one request at a time;
-//!   databases are written beside each other and never wait for one another's troubles.
+//! - Lines of one device are written in the order in which they came: no two requests under way
+//!   carry lines of one device. Databases are written beside each other and never wait for one
+//!   another's troubles.
 //! - Nothing is given up because a database is slow, down or misconfigured. Only lines that the
 //!   database refuses one by one leave for quarantine.
-//! - Lines wait in memory. The queue needs no ceiling of its own: every message in it holds a slot
-//!   of the global `Window`, and a full window stops the sources.
-//! - What becomes of a message is told through `Receipt`, so that a store can stand between.
+//! - Lines are durable before they come here, so what waits here can be given back to its store
+//!   at any time, and is when its database is in trouble.
 //!
-//! The decisions are pure (`batcher`, `verdict`, `work`, `backoff`, joined by `lane`); `database`
-//! does what they say.
+//! The decisions are pure (`batcher`, `window`, `verdict`, `work`, `backoff`, joined by `lane`);
+//! `database` does what they say.
 
 mod stats;
 mod load;
 mod batcher;
+mod window;
 mod verdict;
 mod backoff;
 mod work;
@@ -21,6 +23,8 @@ mod lane;
 mod endpoint;
 mod file;
 mod database;
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,24 +32,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
-use tracing::debug;
 
-use crate::domain::activity::Activity;
+use crate::domain::durable::Durable;
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
-use crate::domain::message::CheckedBatch;
-use crate::domain::slot::Window;
 
 pub use backoff::Waits;
-pub use load::{Load, LoadMessage, Receipt, RefusedLinesSink};
+pub use load::RefusedLinesSink;
 pub use stats::{DatabaseStatus, Left, WriteObserver, WriterStats};
 
 use batcher::BatchLimits;
 use database::Database;
 use endpoint::{Endpoint, Gate};
 use file::FileOutput;
+use load::Load;
 
 /// The write protocol that the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,15 +102,22 @@ pub struct WriterSettings {
     pub flush_interval: Duration,
     /// Lines in a request while catching up; at least `batch_lines`.
     pub batch_lines_max: u32,
+    /// Requests under way to one database, at least 1.
+    pub requests_max: u32,
     pub waits: Waits,
+}
+
+/// Where lines wait that the writer does not have in hand.
+pub trait Store: Send + Sync {
+    /// The next lines of a database, up to `bytes_max`; true: there are more. May read from a disk.
+    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool);
 }
 
 /// What the writer works with.
 pub struct WriterParts {
     /// Where its tasks run.
     pub runtime: tokio::runtime::Handle,
-    pub window: Arc<Window>,
-    pub activity: Arc<Activity>,
+    pub store: Arc<dyn Store>,
     pub refused_lines: RefusedLinesSink,
     pub observer: Arc<dyn WriteObserver>,
 }
@@ -133,19 +141,20 @@ enum Output {
 struct Shared {
     output: Output,
     gate: Gate,
-    requests: Semaphore,
+    /// Requests under way to the endpoint: of databases that are well, of those in trouble, and
+    /// those that take so long that they stand in nobody's way.
+    requests: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
+    slow: Arc<Semaphore>,
     limits: BatchLimits,
+    requests_max: u32,
     waits: Waits,
     runtime: tokio::runtime::Handle,
-    window: Arc<Window>,
-    activity: Arc<Activity>,
+    store: Arc<dyn Store>,
     refused_lines: RefusedLinesSink,
     observer: Arc<dyn WriteObserver>,
     stats: WriterStats,
     databases: DashMap<DatabaseName, Arc<Database>, foldhash::fast::RandomState>,
-    /// Databases with lines that nobody has pressed for yet.
-    waiting: Mutex<Vec<Arc<Database>>>,
-    lines_wait: Notify,
     draining: AtomicBool,
     stopped: AtomicBool,
     /// A database has nothing left, or all are to stop.
@@ -163,31 +172,35 @@ impl Writer {
             OutputSettings::Http(http) => Output::Http(Endpoint::new(http)?),
             OutputSettings::File { path } => Output::File(Arc::new(FileOutput::new(path))),
         };
+        let requests_max = match output {
+            Output::Http(_) => settings.requests_max.clamp(1, batcher::SHARDS as u32),
+            // A file grows at one end.
+            Output::File(_) => 1,
+        };
         let shared = Arc::new(Shared {
             output,
             gate: Gate::default(),
-            requests: Semaphore::new(limits::ENDPOINT_REQUESTS_MAX),
+            requests: Arc::new(Semaphore::new(limits::ENDPOINT_REQUESTS_MAX)),
+            probes: Arc::new(Semaphore::new(limits::ENDPOINT_PROBES_MAX)),
+            slow: Arc::new(Semaphore::new(limits::ENDPOINT_SLOW_REQUESTS_MAX)),
             limits: BatchLimits {
                 lines: settings.batch_lines.max(1),
                 interval: settings.flush_interval,
                 lines_max: settings.batch_lines_max,
                 bytes_max: limits::BATCH_BYTES_MAX,
             },
+            requests_max,
             waits: settings.waits,
             runtime: parts.runtime,
-            window: parts.window,
-            activity: parts.activity,
+            store: parts.store,
             refused_lines: parts.refused_lines,
             observer: parts.observer,
             stats: WriterStats::default(),
             databases: DashMap::default(),
-            waiting: Mutex::default(),
-            lines_wait: Notify::new(),
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             changed: Notify::new(),
         });
-        shared.runtime.spawn(press_when_quiet(shared.clone()));
         Ok(WriterHandle { shared })
     }
 }
@@ -199,35 +212,31 @@ pub struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Takes lines to be written. Never blocks on I/O; from any thread.
-    pub fn append(&self, batch: CheckedBatch) {
-        batch.tenant.account.spool_lines(batch.line_count());
-        let (database, load) = Load::of_batch(batch, Instant::now());
-        self.append_load(database, load);
+    /// Takes durable lines to be written. Never blocks on I/O; from any thread.
+    pub fn deliver(&self, durable: Durable) {
+        let database = self.database(&durable.database);
+        database.push(&self.shared, Load::new(durable));
     }
 
-    /// Takes lines whose accounts are kept by their receipt.
-    pub fn append_load(&self, database: DatabaseName, load: Load) {
+    /// Lines of a database wait in the store.
+    pub fn waits(&self, database: &DatabaseName) {
+        self.database(database).note_waiting(&self.shared);
+    }
+
+    fn database(&self, name: &DatabaseName) -> Arc<Database> {
         let shared = &self.shared;
-        shared.stats.lines_pending.fetch_add(load.line_count(), Ordering::Relaxed);
-        let known = shared.databases.get(&database).map(|known| known.clone());
-        let database = known.unwrap_or_else(|| {
-            let entry = shared.databases.entry(database.clone());
-            entry.or_insert_with(|| Arc::new(Database::new(database, load.tenant.id.clone()))).clone()
-        });
-        database.push(shared, load);
-        if shared.window.is_half_full() {
-            shared.press_all();
-        } else {
-            shared.lines_wait.notify_one();
-        }
+        let known = shared.databases.get(name).map(|known| known.clone());
+        known.unwrap_or_else(|| {
+            let entry = shared.databases.entry(name.clone());
+            entry.or_insert_with(|| Arc::new(Database::new(name.clone(), shared.requests_max))).clone()
+        })
     }
 
     pub fn stats(&self) -> &WriterStats {
         &self.shared.stats
     }
 
-    /// The backlog of each database that was ever written to, by name.
+    /// Each database that was ever written to, by name.
     pub fn databases(&self) -> Vec<DatabaseStatus> {
         let now = Instant::now();
         let mut all: Vec<_> = self.shared.databases.iter().map(|entry| entry.value().status(now)).collect();
@@ -235,8 +244,8 @@ impl WriterHandle {
         all
     }
 
-    /// Writes all that waits, at once, until `deadline`. What is left then stays unsettled: it was
-    /// never acknowledged and comes again. No request begins after that; one that is under way may
+    /// Writes all that waits, at once, until `deadline`. A database that does not take it gets one
+    /// more try and is not waited for. No request begins after that; one that is under way may
     /// still be answered.
     pub async fn drain(&self, deadline: Instant) -> Left {
         let shared = &self.shared;
@@ -247,7 +256,7 @@ impl WriterHandle {
         let all_written = async {
             loop {
                 let changed = shared.changed.notified();
-                if shared.all_databases().iter().all(|database| database.lines_left() == 0) {
+                if shared.all_databases().iter().all(|database| database.is_drained()) {
                     return;
                 }
                 changed.await;
@@ -258,13 +267,10 @@ impl WriterHandle {
         let mut left = Left::default();
         for database in shared.all_databases() {
             database.hurry(shared);
-            let lines = database.lines_left();
-            if lines > 0 {
-                left.lines += lines;
+            if database.has_lines() {
                 left.databases.push(database.name().clone());
             }
         }
-        shared.lines_wait.notify_one();
         left
     }
 }
@@ -274,32 +280,7 @@ impl Shared {
         self.databases.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// All lines that wait now are what the sources wait for.
-    fn press_all(&self) {
-        for database in std::mem::take(&mut *self.waiting.lock()) {
-            database.press();
-        }
-    }
-
     fn told(&self, tenant: &TenantId, outcome: &'static str, lines: u64, duration: Duration) {
         self.observer.write(tenant, outcome, lines, duration);
-    }
-}
-
-/// Presses for the lines that wait when nothing else is coming. Sleeps without a tick while no
-/// line waits.
-async fn press_when_quiet(shared: Arc<Shared>) {
-    while !shared.stopped.load(Ordering::Acquire) {
-        shared.lines_wait.notified().await;
-        let mut received = shared.activity.received();
-        while !shared.waiting.lock().is_empty() && !shared.stopped.load(Ordering::Acquire) {
-            tokio::time::sleep(Duration::from_millis(limits::QUIET_MS)).await;
-            let now_received = shared.activity.received();
-            if now_received == received && shared.activity.undecoded() == 0 {
-                debug!("quiet: flushing what waits");
-                shared.press_all();
-            }
-            received = now_received;
-        }
     }
 }

@@ -307,6 +307,7 @@ impl Decoder {
                     received_ns: message.received_ns,
                     lines_end: checked.lines.len() as u32,
                     line_count,
+                    affinity: (message.device.affinity ^ (message.device.affinity >> 32)) as u32,
                     slot: message.slot,
                 }),
                 Err(fault) => {

@@ -70,13 +70,15 @@ impl MessageBooks {
 /// Lines of one tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct LineBooks {
-    /// Given to the writer.
+    /// Made durable.
     pub spooled: u64,
     /// Accepted by the database.
     pub written: u64,
     /// Refused by the database, one by one, and quarantined.
     pub refused: u64,
+    /// To make room, where the operator chose that.
     pub dropped: u64,
+    /// Lost to damage of the disk.
     pub damaged: u64,
     pub pending: u64,
 }
@@ -172,7 +174,7 @@ impl Account {
         books.abandoned += messages;
     }
 
-    /// `lines` were handed to the writer.
+    /// `lines` were made durable.
     pub fn spool_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
         books.spooled += lines;
@@ -191,6 +193,18 @@ impl Account {
         let books = &mut self.books.lock().lines;
         books.pending -= lines;
         books.refused += lines;
+    }
+
+    /// `lines` that were durable cannot be read any more.
+    pub fn damage_lines(&self, lines: u64) {
+        let books = &mut self.books.lock().lines;
+        books.pending -= lines;
+        books.damaged += lines;
+    }
+
+    /// The lines of an earlier run, as they were found on disk.
+    pub fn restore_lines(&self, lines: LineBooks) {
+        self.books.lock().lines = lines;
     }
 
     /// `lines` were dropped on purpose.

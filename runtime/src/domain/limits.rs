@@ -18,16 +18,68 @@ pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 /// monitoring for ever, so what is beyond is counted together.
 pub const METRIC_TENANTS_MAX: usize = 1_000;
 
-/// For so long nothing may have come in before waiting lines are flushed early, in milliseconds.
-/// Longer than the gap between two packets of a busy source, short beside any database's answer.
-pub const QUIET_MS: u64 = 2;
+/// The largest segment of the spool in bytes: small enough that a database that is dead holds back
+/// little beside its own, large enough that a segment a second is a lot.
+pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Into so many segments at least the bytes of the spool are divided, so that room comes back in
+/// small steps.
+pub const SPOOL_SEGMENTS_MIN: u64 = 32;
+
+/// Bytes kept free behind the end of each segment of the spool: the marks by which old segments go
+/// must find room on a full disk.
+pub const SPOOL_MARKS_RESERVE_BYTES: u64 = 256 << 10;
+
+/// Bytes that the spool writes in one group before it syncs: 4 ms at 2 GB/s.
+pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
+
+/// How often the spool notes what is released, in milliseconds: so much of what was written is
+/// written again after a crash.
+pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
+
+/// The wait before a failed write of the spool is tried again, in milliseconds.
+pub const SPOOL_RETRY_MS: u64 = 500;
+
+/// Bytes of frames that the writer holds of each database in any case, whatever others hold: four
+/// ordinary requests.
+pub const SPOOL_HOT_DATABASE_BYTES_MIN: u64 = 256 << 10;
+
+/// Bytes that are read at once when lines are fetched from the disk.
+pub const SPOOL_READ_BYTES: usize = 256 << 10;
+
+/// Messages of one connection that may wait for room in the spool before its socket is not read any
+/// more: more than clients send ahead, so that a PINGREQ behind them is still read.
+pub const HELD_MESSAGES_A_CONNECTION: u64 = 128;
 
 /// Bytes of lines in one request while catching up: InfluxDB 3 takes 10 MiB before it unzips.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Requests under way to one endpoint, of all databases together: an endpoint that answers once a
-/// second carries 64 databases a second, and none of them sees a flood.
-pub const ENDPOINT_REQUESTS_MAX: usize = 64;
+/// Requests under way to one endpoint, of all databases that are well: an InfluxDB 3 answers a write
+/// a second later, so this is how many databases can be written to in a second there.
+pub const ENDPOINT_REQUESTS_MAX: usize = 512;
+
+/// Requests under way of databases whose last one failed: apart, so that the dead ones, however
+/// many, take no place of the others.
+pub const ENDPOINT_PROBES_MAX: usize = 64;
+
+/// A request that takes longer than this, in milliseconds, gives its place to others: a healthy
+/// InfluxDB 3 answers within one.
+pub const SLOW_REQUEST_MS: u64 = 2_000;
+
+/// Requests that gave their place away; each is a socket and a body in memory.
+pub const ENDPOINT_SLOW_REQUESTS_MAX: usize = 1_024;
+
+/// Connections kept open to an endpoint while nothing is under way.
+pub const ENDPOINT_IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of lines that a database in trouble keeps in memory beside what it tries; the rest goes
+/// back to the spool.
+pub const TROUBLE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of lines that are fetched from the spool at once, and below which more are: two requests
+/// of a catch-up.
+pub const FETCH_BYTES: usize = 8 << 20;
+pub const FETCH_LOW_BYTES: usize = 4 << 20;
 
 /// Bytes read of a database's answer: 10,000 refused lines of 200 bytes each make 2 MB.
 pub const ANSWER_BYTES_MAX: usize = 4 << 20;

@@ -134,6 +134,8 @@ pub struct CheckedMessage {
     /// Where this message's lines end in `CheckedBatch::lines`.
     pub lines_end: u32,
     pub line_count: u32,
+    /// `Device::affinity`, folded: what has the same is written in order.
+    pub affinity: u32,
     pub slot: Slot,
 }
 

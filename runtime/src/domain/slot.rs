@@ -97,6 +97,8 @@ pub struct Connection {
     opened: Instant,
     /// When the source last read from the socket, in microseconds since `opened`.
     read_at_us: AtomicU64,
+    /// Messages that wait because their tenant's share of the spool is full.
+    held: AtomicU64,
 }
 
 impl Connection {
@@ -107,6 +109,7 @@ impl Connection {
             window,
             opened: Instant::now(),
             read_at_us: AtomicU64::new(0),
+            held: AtomicU64::new(0),
         })
     }
 
@@ -135,7 +138,7 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, held: true, replay: None }
+        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
@@ -148,9 +151,19 @@ impl Connection {
         self.ledger.lock().end()
     }
 
+    /// Whether nothing of it is acknowledged any more.
+    pub fn has_ended(&self) -> bool {
+        self.ledger.lock().has_ended()
+    }
+
     /// PUBLISHes of this connection without a PUBACK.
     pub fn outstanding(&self) -> usize {
         self.ledger.lock().outstanding()
+    }
+
+    /// Messages of this connection that wait because their tenant's share is full.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Acquire)
     }
 
     pub fn window(&self) -> &Arc<Window> {
@@ -167,7 +180,10 @@ pub struct Slot {
     index: Option<SlotIndex>,
     received_us: u64,
     bytes: u32,
-    held: bool,
+    /// Neither settled nor dropped.
+    open: bool,
+    /// It is counted in `Connection::held`.
+    waits: bool,
     replay: Option<Arc<Replay>>,
 }
 
@@ -188,6 +204,28 @@ impl Slot {
         settle_all(std::iter::once(self), outcome, account);
     }
 
+    /// The message waits for room that others of its tenant take; its source should not read on for
+    /// long.
+    pub fn hold(&mut self) {
+        if !std::mem::replace(&mut self.waits, true) {
+            self.connection.held.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// The message goes on, or is gone.
+    pub fn unhold(&mut self) {
+        if std::mem::replace(&mut self.waits, false) {
+            self.connection.held.fetch_sub(1, Ordering::AcqRel);
+            self.connection.settled.notify_one();
+        }
+    }
+
+    /// Whether its source will send the message once more: its connection ended before it was
+    /// settled.
+    pub fn comes_again(&self) -> bool {
+        self.index.is_some() && self.connection.has_ended()
+    }
+
     /// The connection that this message came by.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
@@ -196,7 +234,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.held {
+        self.unhold();
+        if self.open {
             self.connection.window.give_back(1, u64::from(self.bytes));
         }
     }
@@ -214,7 +253,7 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
             let mut ledger = connection.ledger.lock();
             let mut next = Some(first);
             while let Some(mut slot) = next {
-                slot.held = false;
+                slot.open = false;
                 messages += 1;
                 bytes += u64::from(slot.bytes);
                 if let Some(replay) = &slot.replay {

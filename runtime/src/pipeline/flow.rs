@@ -1,7 +1,7 @@
-//! The two joints of the flow: from a source through admission to the decode threads, and from
-//! those to writer and quarantine.
+//! The joints of the flow: from a source through admission to the decode threads, from those to
+//! spool and quarantine, and between spool and writer.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -10,30 +10,60 @@ use crate::admission::Admission;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::durable::Durable;
+use crate::domain::ids::DatabaseName;
 use crate::domain::message::{Admitted, CheckedBatch, Received, Refused};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Slot, settle_all};
 use crate::quarantine::Quarantine;
 use crate::source::intake::Intake;
-use crate::writer::WriterHandle;
+use crate::spool::{Delivery, Spool};
+use crate::writer::{Store, WriterHandle};
 
-/// Where messages leave the flow: to the writer, to quarantine, or to nowhere, on purpose.
+/// What the spool made durable goes to the writer.
+pub struct ToWriter(pub WriterHandle);
+
+impl Delivery for ToWriter {
+    fn deliver(&self, durable: Durable) {
+        self.0.deliver(durable);
+    }
+
+    fn waits(&self, database: &DatabaseName) {
+        self.0.waits(database);
+    }
+}
+
+/// What the writer has room for comes from the spool.
+#[derive(Default)]
+pub struct FromSpool(pub OnceLock<Spool>);
+
+impl Store for FromSpool {
+    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
+        match self.0.get() {
+            Some(spool) => spool.fetch(database, bytes_max),
+            // It is just being started.
+            None => (Vec::new(), true),
+        }
+    }
+}
+
+/// Where messages leave the flow: to the spool, to quarantine, or to nowhere, on purpose.
 pub struct Outlet {
-    writer: WriterHandle,
+    spool: Spool,
     quarantine: Quarantine,
     pub(super) activity: Arc<Activity>,
 }
 
 impl Outlet {
-    pub fn new(writer: WriterHandle, quarantine: Quarantine, activity: Arc<Activity>) -> Self {
-        Self { writer, quarantine, activity }
+    pub fn new(spool: Spool, quarantine: Quarantine, activity: Arc<Activity>) -> Self {
+        Self { spool, quarantine, activity }
     }
 }
 
 impl DecodeSink for Outlet {
     fn lines(&self, batch: CheckedBatch) {
         let messages = batch.messages.len() as u64;
-        self.writer.append(batch);
+        self.spool.append(batch);
         self.activity.passed(messages);
     }
 
@@ -62,7 +92,7 @@ impl Gate {
         Self { admission, pool: Mutex::new(Some(Arc::new(pool))), outlet, books }
     }
 
-    /// Waits until nothing is between sources and writer, or the deadline.
+    /// Waits until nothing is between sources and spool, or the deadline.
     pub async fn finish_decoding(&self, deadline: Instant) {
         while self.outlet.activity.undecoded() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -18,6 +18,7 @@ use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
 use crate::source::broker::BrokerSettings;
 use crate::source::listener::ListenerSettings;
+use crate::spool::{SpoolSettings, WhenFull};
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
 
 fn credentials(text: &str) -> Credentials {
@@ -134,6 +135,18 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
         batch_lines: output.batch_lines as u32,
         flush_interval: Duration::from_millis(output.flush_interval_ms),
         batch_lines_max: output.batch_lines_max as u32,
+        requests_max: output.requests_max as u32,
         waits: Waits::default(),
     })
+}
+
+pub fn spool(config: &Config) -> SpoolSettings {
+    let spool = &config.spool;
+    SpoolSettings {
+        bytes_max: spool.bytes_max,
+        tenant_bytes_max: spool.tenant_bytes_max,
+        when_full: if spool.when_full == "drop_oldest" { WhenFull::DropOldest } else { WhenFull::Block },
+        memory_bytes_max: spool.memory_bytes_max,
+        sync: spool.sync != "never",
+    }
 }

@@ -22,10 +22,11 @@ use crate::domain::limits::LATEST_REFUSALS_SHOWN;
 use crate::domain::slot::Window;
 use crate::quarantine::{Filter, Quarantine};
 use crate::source::SourceStatus;
+use crate::spool::Spool;
 use crate::telemetry::health::{PartHealth, Readiness};
 use crate::telemetry::metrics::{Gauges, Metrics, Sample};
 use crate::telemetry::stats::Statistics;
-use crate::writer::WriterHandle;
+use crate::writer::{DatabaseStatus, WriterHandle};
 
 /// One source and whether messages can come in by it.
 pub struct SourceHealth {
@@ -55,6 +56,7 @@ pub struct Parts {
     pub window: Arc<Window>,
     pub admission: Arc<Admission>,
     pub guests: Arc<GuestStore>,
+    pub spool: Spool,
     pub writer: WriterHandle,
     pub writes: Arc<Writes>,
     pub quarantine: Quarantine,
@@ -81,7 +83,7 @@ impl Parts {
             influx_batch_ok: writer.lines_written(),
             influx_batch_err: writer.lines_refused(),
             influx_flushes: writer.flushes(),
-            influx_buffer: writer.lines_pending(),
+            influx_buffer: self.spool.lines_pending(),
             auth_cache_hits: cache.hits(),
             auth_cache_misses: cache.misses(),
             auth_cache_size: cache.entries() as u64,
@@ -99,6 +101,7 @@ impl Gauges for Parts {
         let lookups = [("hit", cache.hits()), ("miss", cache.misses())]
             .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
         let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let (syncs, spooled_messages) = self.spool.syncs();
         let (mut cpu, mut failures) = (Vec::new(), Vec::new());
         for guest in self.guests.list() {
             let labels = vec![("tenant", guest.tenant.clone()), ("type", guest.message_type.clone())];
@@ -125,6 +128,12 @@ impl Gauges for Parts {
                 "QoS 1 messages that came with DUP set",
                 Sample::bare(redelivered as f64),
             ),
+            ("tidegate_spool_syncs", "Syncs of the spool", Sample::bare(syncs as f64)),
+            (
+                "tidegate_spool_messages",
+                "Messages that the spool made durable",
+                Sample::bare(spooled_messages as f64),
+            ),
             ("tidegate_guest_cpu_seconds", "CPU time of guests, by their place in the folder", cpu),
             ("tidegate_guest_failures", "Messages that guests did not decode, by kind", failures),
             ("tidegate_auth_cache_lookups", "Look-ups in the authentication cache", lookups.to_vec()),
@@ -140,8 +149,8 @@ impl Gauges for Parts {
             ),
             (
                 "tidegate_spool_bytes",
-                "Bytes of messages that are held unsettled; in this version, in memory",
-                Sample::bare(self.window.bytes() as f64),
+                "Bytes of the spool on disk",
+                Sample::bare(self.spool.disk_bytes() as f64),
             ),
             (
                 "tidegate_quarantine_bytes",
@@ -187,10 +196,12 @@ impl Shown {
 impl View for Shown {
     fn readiness(&self) -> Readiness {
         let source = self.parts.sources.iter().try_for_each(SourceHealth::check);
-        let spool = if self.parts.quarantine.is_usable() {
-            PartHealth::ready()
-        } else {
-            PartHealth::not_ready("quarantine cannot be written; see the log for the file")
+        let spool = match self.parts.spool.fault() {
+            Some(fault) => PartHealth::not_ready(&fault),
+            None if !self.parts.quarantine.is_usable() => {
+                PartHealth::not_ready("quarantine cannot be written; see the log for the file")
+            }
+            None => PartHealth::ready(),
         };
         Readiness::of(source.into(), registry_health(self.parts.registry_fault.lock().as_ref()), spool)
     }
@@ -215,11 +226,40 @@ impl View for Shown {
     }
 
     fn spool(&self) -> Value {
-        json!({
-            "messages_unsettled": self.parts.window.messages(),
-            "bytes_unsettled": self.parts.window.bytes(),
-            "databases": self.parts.writer.databases(),
-        })
+        let status = self.parts.spool.status();
+        let written: BTreeMap<String, DatabaseStatus> = self
+            .parts
+            .writer
+            .databases()
+            .into_iter()
+            .map(|status| (status.database.clone(), status))
+            .collect();
+        let mut databases: Vec<Value> = Vec::new();
+        let mut idle: BTreeMap<&str, &DatabaseStatus> =
+            written.iter().map(|(name, status)| (name.as_str(), status)).collect();
+        for backlog in &status.backlogs {
+            idle.remove(backlog.database.as_str());
+            databases.push(database_json(
+                &backlog.database,
+                json!({
+                    "tenant": backlog.tenant,
+                    "lines": backlog.lines,
+                    "bytes": backlog.bytes,
+                    "oldest_age_ms": backlog.oldest_age_s * 1000,
+                }),
+                written.get(&backlog.database),
+            ));
+        }
+        for (name, status) in idle {
+            let nothing = json!({"lines": 0, "bytes": 0, "oldest_age_ms": 0});
+            databases.push(database_json(name, nothing, Some(status)));
+        }
+        databases.sort_by(|a, b| a["database"].as_str().cmp(&b["database"].as_str()));
+        let mut all = serde_json::to_value(&status).expect("a status is JSON");
+        all["messages_unsettled"] = self.parts.window.messages().into();
+        all["bytes_unsettled"] = self.parts.window.bytes().into();
+        all["databases"] = databases.into();
+        all
     }
 
     fn quarantine(&self, payloads: bool) -> Value {
@@ -242,6 +282,17 @@ impl View for Shown {
             "latest": self.latest(payloads),
         })
     }
+}
+
+/// One database's backlog, and how it is being written.
+fn database_json(name: &str, backlog: Value, status: Option<&DatabaseStatus>) -> Value {
+    let mut all = json!({"database": name});
+    for part in [backlog, status.map_or(Value::Null, |status| json!(status))] {
+        if let (Value::Object(all), Value::Object(part)) = (&mut all, part) {
+            all.extend(part);
+        }
+    }
+    all
 }
 
 impl Shown {

@@ -50,6 +50,11 @@ impl Backoff {
         own.max(asked.unwrap_or_default().min(waits.retry_after_max))
     }
 
+    /// The wait for another request that failed with the last one, which is not counted.
+    pub fn again(&self, waits: &Waits, asked: Option<Duration>) -> Duration {
+        waits.retry_min.max(asked.unwrap_or_default().min(waits.retry_after_max))
+    }
+
     pub fn succeed(&mut self) {
         self.failures = 0;
     }

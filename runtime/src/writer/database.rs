@@ -1,16 +1,21 @@
 //! One database's task: does what its lane decides. It lives while the database has lines.
 
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tracing::{error, info, warn};
 
-use crate::domain::ids::{DatabaseName, TenantId};
+use crate::domain::durable::Durable;
+use crate::domain::ids::DatabaseName;
+use crate::domain::limits;
 
-use super::lane::{Applied, Lane, Shipment, Step, Trouble};
+use super::lane::{Applied, Lane, Next, Shipment, Trouble};
 use super::load::Load;
 use super::stats::DatabaseStatus;
 use super::verdict::{Fault, Scope, Verdict, verdict};
@@ -19,20 +24,22 @@ use super::{Output, Shared};
 
 pub struct Database {
     name: DatabaseName,
-    tenant: TenantId,
     state: Mutex<State>,
     wake: Notify,
+    /// Lines of it wait in the store.
+    waits: AtomicBool,
 }
 
-#[derive(Default)]
 struct State {
     lane: Lane,
     /// A task is at work.
     running: bool,
-    /// It stands in the list of those whose lines nobody has pressed for.
-    listed: bool,
-    /// The next step counts no waits: a shutdown has begun.
+    /// Until when its task sleeps if nothing happens; `None`: for ever.
+    sleeps_until: Option<Instant>,
+    /// The next step counts no waits: a shutdown has begun, or the endpoint is well again.
     hurried: bool,
+    /// It failed since the shutdown began.
+    given_up: bool,
     last_answer: String,
     /// What was logged about the trouble that lasts.
     trouble: Option<Option<Fault>>,
@@ -44,46 +51,75 @@ enum Came {
     NoAnswer { words: String, broken: bool },
 }
 
+/// What the task waits for.
+enum Event {
+    Came(Shipment, Came, Instant),
+    Fetched(Vec<Durable>, bool),
+}
+
+type Events = FuturesUnordered<Pin<Box<dyn Future<Output = Event> + Send>>>;
+
+/// A fetch that brought nothing, because others hold the memory, is tried again after this.
+const FETCH_AGAIN: Duration = Duration::from_millis(50);
+
 impl Database {
-    pub fn new(name: DatabaseName, tenant: TenantId) -> Self {
-        Self { name, tenant, state: Mutex::default(), wake: Notify::new() }
+    pub fn new(name: DatabaseName, requests_max: u32) -> Self {
+        let state = State {
+            lane: Lane::new(requests_max),
+            running: false,
+            sleeps_until: None,
+            hurried: false,
+            given_up: false,
+            last_answer: String::new(),
+            trouble: None,
+        };
+        Self { name, state: Mutex::new(state), wake: Notify::new(), waits: AtomicBool::new(false) }
     }
 
     pub fn name(&self) -> &DatabaseName {
         &self.name
     }
 
-    pub fn lines_left(&self) -> u64 {
-        self.state.lock().lane.lines_left()
+    pub fn has_lines(&self) -> bool {
+        self.waits.load(Ordering::Acquire) || self.state.lock().lane.lines_left() > 0
+    }
+
+    /// Whether a shutdown need not wait for it.
+    pub fn is_drained(&self) -> bool {
+        self.state.lock().given_up || !self.has_lines()
     }
 
     /// Takes a load, and sees to it that somebody writes it.
     pub fn push(self: &Arc<Self>, shared: &Arc<Shared>, load: Load) {
-        let (start, ready, list);
+        let (start, wake);
         {
             let mut state = self.state.lock();
-            state.lane.push(Arc::new(load));
+            state.lane.push(&Arc::new(load));
             start = !std::mem::replace(&mut state.running, true);
-            list = !std::mem::replace(&mut state.listed, true);
-            ready = state.lane.is_ready(Instant::now(), &shared.limits);
+            // Its task sleeps until the first line has waited; more lines can be reason to wake it.
+            wake = match state.lane.next(Instant::now(), &shared.limits, false) {
+                Next::Ready => true,
+                Next::Wait(until) => state.sleeps_until.is_none_or(|sleeps| until < sleeps),
+                Next::Busy | Next::Idle => false,
+            };
+            give_back_in_trouble(&mut state, &self.waits);
         }
-        if list {
-            shared.waiting.lock().push(self.clone());
-        }
-        if start {
-            shared.runtime.spawn(supervise(shared.clone(), self.clone()));
-        } else if ready {
-            self.wake.notify_one();
-        }
+        self.see_to(shared, start, wake);
     }
 
-    /// The lines that wait now are wanted at once.
-    pub fn press(&self) {
-        let mut state = self.state.lock();
-        state.listed = false;
-        state.lane.backlog.press();
-        drop(state);
-        self.wake.notify_one();
+    /// Lines of it wait in the store.
+    pub fn note_waiting(self: &Arc<Self>, shared: &Arc<Shared>) {
+        self.waits.store(true, Ordering::Release);
+        let start = !std::mem::replace(&mut self.state.lock().running, true);
+        self.see_to(shared, start, true);
+    }
+
+    fn see_to(self: &Arc<Self>, shared: &Arc<Shared>, start: bool, wake: bool) {
+        if start {
+            shared.runtime.spawn(supervise(shared.clone(), self.clone()));
+        } else if wake {
+            self.wake.notify_one();
+        }
     }
 
     /// A shutdown has begun, or is over: no wait counts any more, once.
@@ -95,18 +131,25 @@ impl Database {
     pub fn status(&self, now: Instant) -> DatabaseStatus {
         let state = self.state.lock();
         let lane = &state.lane;
-        let age = lane.oldest().map_or(Duration::ZERO, |oldest| now.saturating_duration_since(oldest));
-        let next_try = lane.next_try().map(|at| at.saturating_duration_since(now).as_millis() as u64);
+        let next_try = lane.next_try().filter(|_| lane.failures() > 0 || state.trouble.is_some());
         DatabaseStatus {
             database: self.name.to_string(),
-            tenant: self.tenant.to_string(),
-            lines: lane.lines_left(),
-            bytes: lane.bytes_left(),
-            oldest_age_ms: age.as_millis() as u64,
+            lines_in_hand: lane.lines_left(),
+            requests: lane.requests(),
+            window: lane.window(),
             last_answer: state.last_answer.clone(),
             failures: lane.failures(),
-            next_try_ms: next_try,
+            next_try_ms: next_try.map(|at| at.saturating_duration_since(now).as_millis() as u64),
         }
+    }
+}
+
+/// A database in trouble holds no more memory than its tries need.
+fn give_back_in_trouble(state: &mut State, waits: &AtomicBool) {
+    if state.lane.failures() > 0 && state.lane.waiting_bytes() > limits::TROUBLE_BYTES_MAX {
+        // Before they are back, so that the task looks for them after.
+        waits.store(true, Ordering::Release);
+        state.lane.evict();
     }
 }
 
@@ -119,6 +162,7 @@ async fn supervise(shared: Arc<Shared>, database: Arc<Database>) {
             Ok(()) => return,
             Err(failure) if failure.is_panic() => {
                 error!(database = %database.name, "the task of a database panicked; it starts again, nothing is lost");
+                database.state.lock().lane.ground();
                 tokio::time::sleep(shared.waits.retry_min).await;
             }
             // The runtime is going down.
@@ -128,46 +172,170 @@ async fn supervise(shared: Arc<Shared>, database: Arc<Database>) {
 }
 
 async fn run(shared: Arc<Shared>, database: Arc<Database>) {
+    let mut events = Events::new();
+    let mut fetching = false;
+    let mut fetch_at = Instant::now();
     loop {
         let stopped = shared.stopped.load(Ordering::Acquire);
-        let step = {
+        let now = Instant::now();
+        let mut fetch = false;
+        let next = {
             let mut state = database.state.lock();
-            let draining = shared.draining.load(Ordering::Acquire);
-            if draining && state.lane.failures() == 0 {
-                state.lane.backlog.press();
+            let waits = database.waits.load(Ordering::Acquire);
+            if shared.draining.load(Ordering::Acquire) && state.lane.failures() == 0 {
+                state.lane.press();
             }
-            let at_once = std::mem::take(&mut state.hurried);
-            let step = match stopped {
-                true => Step::Idle,
-                false => state.lane.step(Instant::now(), &shared.limits, at_once),
-            };
-            if matches!(step, Step::Idle) {
+            let at_once = state.hurried;
+            let next = if stopped { Next::Idle } else { state.lane.next(now, &shared.limits, at_once) };
+            state.sleeps_until = if let Next::Wait(until) = next { Some(until) } else { None };
+            if waits && !stopped && !fetching {
+                // What is in trouble needs no more than one try in hand.
+                let low = match state.lane.failures() {
+                    0 => limits::FETCH_LOW_BYTES,
+                    _ => 1,
+                };
+                fetch = now >= fetch_at && state.lane.waiting_bytes() < low;
+            }
+            if next == Next::Idle && !fetching && (!waits || stopped) && (events.is_empty() || stopped) {
                 state.running = false;
-            }
-            step
-        };
-        match step {
-            Step::Idle => {
-                shared.changed.notify_waiters();
-                return;
-            }
-            Step::Wait(until) => {
-                tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => {}
-                    () = database.wake.notified() => {}
+                // What began to wait between the look and now starts the task anew.
+                if stopped || !database.waits.load(Ordering::Acquire) {
+                    drop(state);
+                    shared.changed.notify_waiters();
+                    return;
                 }
+                state.running = true;
             }
-            Step::Send(shipment) => {
-                if let Some(until) = shared.gate.ask(Instant::now(), shared.waits.pause(random())) {
-                    database.state.lock().lane.hold(until);
+            next
+        };
+        if fetch {
+            fetching = true;
+            database.waits.store(false, Ordering::Release);
+            let (store, name) = (shared.store.clone(), database.name.clone());
+            events.push(Box::pin(async move {
+                let fetched =
+                    tokio::task::spawn_blocking(move || store.fetch(&name, limits::FETCH_BYTES)).await;
+                let (durables, more) = fetched.unwrap_or((Vec::new(), true));
+                Event::Fetched(durables, more)
+            }));
+        }
+        let until = match next {
+            Next::Ready => match database.ship(&shared, &mut events).await {
+                Shipped::Request(request) => {
+                    events.push(request);
                     continue;
                 }
-                let permit = shared.requests.acquire().await.expect("the semaphore is never closed");
-                let began = Instant::now();
-                let came = send(&shared, &database.name, &shipment).await;
-                drop(permit);
-                database.apply(&shared, &shipment, came, began);
+                Shipped::Nothing => continue,
+                Shipped::Instead(event) => {
+                    database.handle(&shared, event, &mut fetching, &mut fetch_at);
+                    continue;
+                }
+            },
+            Next::Wait(until) => Some(until),
+            Next::Busy | Next::Idle => None,
+        };
+        // Where lines wait in the store and memory was short, they are asked for again.
+        let waits_for_memory = !fetching && fetch_at > now && database.waits.load(Ordering::Acquire);
+        let until = match (until, waits_for_memory.then_some(fetch_at)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let event = tokio::select! {
+            Some(event) = events.next() => Some(event),
+            () = tokio::time::sleep_until(until.unwrap_or(now).into()), if until.is_some() => None,
+            () = database.wake.notified() => None,
+        };
+        if let Some(event) = event {
+            database.handle(&shared, event, &mut fetching, &mut fetch_at);
+        }
+    }
+}
+
+/// What came of trying to ship a request.
+enum Shipped {
+    Request(Pin<Box<dyn Future<Output = Event> + Send>>),
+    /// It has to wait after all.
+    Nothing,
+    /// While it waited for its turn, this happened.
+    Instead(Event),
+}
+
+impl Database {
+    /// Waits for a place among the endpoint's requests and ships what is ready then. One place is
+    /// asked for at a time, so that places go round among the databases.
+    async fn ship(self: &Arc<Self>, shared: &Arc<Shared>, events: &mut Events) -> Shipped {
+        let places = match self.state.lock().lane.failures() {
+            0 => &shared.requests,
+            _ => &shared.probes,
+        };
+        let permit = tokio::select! {
+            biased;
+            permit = places.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+            Some(event) = events.next() => return Shipped::Instead(event),
+        };
+        let now = Instant::now();
+        if let Some(until) = shared.gate.ask(now, shared.waits.pause(random())) {
+            self.state.lock().lane.hold(until);
+            return Shipped::Nothing;
+        }
+        let shipment = {
+            let mut state = self.state.lock();
+            let at_once = std::mem::take(&mut state.hurried);
+            state.lane.ship(now, &shared.limits, at_once)
+        };
+        let Some(shipment) = shipment else { return Shipped::Nothing };
+        let (shared, name) = (shared.clone(), self.name.clone());
+        Shipped::Request(Box::pin(async move {
+            let came = send_giving_way(&shared, &name, &shipment, permit).await;
+            Event::Came(shipment, came, now)
+        }))
+    }
+
+    fn handle(&self, shared: &Shared, event: Event, fetching: &mut bool, fetch_at: &mut Instant) {
+        match event {
+            Event::Came(shipment, came, began) => self.apply(shared, &shipment, came, began),
+            Event::Fetched(durables, more) => {
+                *fetching = false;
+                if more {
+                    self.waits.store(true, Ordering::Release);
+                    if durables.is_empty() {
+                        *fetch_at = Instant::now() + FETCH_AGAIN;
+                    }
+                }
+                let mut state = self.state.lock();
+                for durable in durables {
+                    state.lane.push(&Arc::new(Load::new(durable)));
+                }
+                if state.lane.lines_left() == 0 && !more {
+                    drop(state);
+                    shared.changed.notify_waiters();
+                }
             }
+        }
+    }
+}
+
+/// Sends, and gives its place to others when the answer takes long.
+async fn send_giving_way(
+    shared: &Shared,
+    name: &DatabaseName,
+    shipment: &Shipment,
+    permit: OwnedSemaphorePermit,
+) -> Came {
+    let mut sending = std::pin::pin!(send(shared, name, shipment));
+    let slow_after = Duration::from_millis(limits::SLOW_REQUEST_MS);
+    match tokio::time::timeout(slow_after, &mut sending).await {
+        Ok(came) => came,
+        Err(_) => {
+            let place = shared.slow.clone().try_acquire_owned();
+            let _kept = match place {
+                Ok(place) => {
+                    drop(permit);
+                    place
+                }
+                Err(_) => permit,
+            };
+            sending.await
         }
     }
 }
@@ -205,15 +373,19 @@ impl Database {
         let mut state = self.state.lock();
         let applied = match came {
             Came::Answer(verdict, answer) => {
-                state.lane.apply(now, verdict, &answer, &outlet, &shared.waits, random())
+                let (flight, random) = (shipment.flight, random());
+                state.lane.apply(flight, now, verdict, &answer, &outlet, &shared.waits, random)
             }
             Came::NoAnswer { words, broken } => {
-                state.lane.fail(now, broken, words, &outlet, &shared.waits, random())
+                let (flight, random) = (shipment.flight, random());
+                state.lane.fail(flight, now, broken, words, &outlet, &shared.waits, random)
             }
         };
         let failures = state.lane.failures();
-        let lines_left = state.lane.lines_left();
+        state.given_up |= applied.trouble.is_some() && shared.draining.load(Ordering::Acquire);
+        let changed = state.given_up || state.lane.lines_left() == 0;
         self.note(&mut state, &applied, failures, outcome);
+        give_back_in_trouble(&mut state, &self.waits);
         drop(state);
 
         if let Some(Trouble::Pause { scope: Scope::Endpoint, wait, .. }) = applied.trouble {
@@ -228,9 +400,8 @@ impl Database {
         stats.flushes.fetch_add(u64::from(flushed), Ordering::Relaxed);
         stats.lines_written.fetch_add(progress.written, Ordering::Relaxed);
         stats.lines_refused.fetch_add(progress.refused, Ordering::Relaxed);
-        stats.lines_pending.fetch_sub(progress.written + progress.refused, Ordering::Relaxed);
-        shared.told(&self.tenant, outcome, u64::from(shipment.lines), now - began);
-        if lines_left == 0 {
+        shared.told(&shipment.tenant, outcome, u64::from(shipment.lines), now - began);
+        if changed {
             shared.changed.notify_waiters();
         }
     }

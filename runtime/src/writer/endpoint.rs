@@ -90,7 +90,7 @@ impl Endpoint {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(settings.request_timeout)
             .connect_timeout(settings.request_timeout)
-            .pool_max_idle_per_host(limits::ENDPOINT_REQUESTS_MAX)
+            .pool_max_idle_per_host(limits::ENDPOINT_IDLE_CONNECTIONS_MAX)
             .tcp_nodelay(true)
             .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
         if local {

@@ -1,6 +1,8 @@
 //! One database's way to its output: what waits, what is under way, and when the next try is.
-//! Pure: time and randomness are passed in. One request at a time, so a device's lines are
-//! written in the order in which they came.
+//! Pure: time and randomness are passed in.
+//!
+//! Several requests can be under way; no two carry lines of one device. What is later than
+//! everything that waits goes beside the backlog, so that a long backlog does not hide the present.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,26 +10,35 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::domain::ids::TenantId;
 use crate::domain::limits;
 
 use super::backoff::{Backoff, Waits};
-use super::batcher::{Backlog, BatchLimits, Due};
+use super::batcher::{Backlog, BatchLimits, Due, ShardSet};
 use super::load::Load;
 use super::verdict::{Fault, Scope, Verdict};
+use super::window::RequestWindow;
 use super::work::{Outlet, Progress, Strikes, Work};
 
 /// What to do next.
-#[derive(Debug)]
-pub enum Step {
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
     Idle,
-    /// Nothing before this moment, unless lines come or are pressed for.
+    /// Nothing before an answer comes, or lines.
+    Busy,
+    /// Nothing before this moment, unless an answer or lines come.
     Wait(Instant),
-    Send(Shipment),
+    /// A request can be shipped.
+    Ready,
 }
 
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Shipment {
+    /// Names it when its answer comes.
+    pub flight: u64,
+    /// Whose lines it carries; where several tenants share the database, that of the first.
+    pub tenant: TenantId,
     /// Each line ended by a newline.
     pub body: Bytes,
     pub lines: u32,
@@ -50,67 +61,192 @@ pub struct Applied {
     pub limited: u64,
 }
 
-#[derive(Default)]
-pub struct Lane {
-    pub backlog: Backlog,
-    work: Option<Work>,
-    /// Work that met a ceiling of the server, and when it is tried again.
-    parked: VecDeque<(Instant, Work)>,
-    not_before: Option<Instant>,
-    backoff: Backoff,
-    catch_up: bool,
-    strikes: Strikes,
-    /// Connections that broke in a row under a large body.
+/// Which of the two queues lines came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Backlog,
+    Live,
+}
+
+/// Work that is under way, or waits for its next try.
+struct Flight {
+    id: u64,
+    work: Work,
+    queue: Queue,
+    shards: ShardSet,
+    under_way: bool,
+    shipped: Instant,
+    /// Times in a row that the connection broke under a large body.
     broken: u32,
 }
 
+pub struct Lane {
+    backlog: Backlog,
+    /// Lines later than everything in the backlog and behind it.
+    live: Backlog,
+    /// Whose turn it is.
+    last: Queue,
+    flights: Vec<Flight>,
+    next_flight: u64,
+    /// Work that met a ceiling of the server, and when it is tried again.
+    parked: VecDeque<(Instant, Work)>,
+    window: RequestWindow,
+    not_before: Option<Instant>,
+    /// When the last failure was counted: what was shipped before is the same failure.
+    failed: Option<Instant>,
+    backoff: Backoff,
+    catch_up: bool,
+    strikes: Strikes,
+}
+
 impl Lane {
-    pub fn push(&mut self, load: Arc<Load>) {
-        self.backlog.push(load);
+    pub fn new(requests_max: u32) -> Self {
+        Self {
+            backlog: Backlog::default(),
+            live: Backlog::default(),
+            last: Queue::Live,
+            flights: Vec::new(),
+            next_flight: 0,
+            parked: VecDeque::new(),
+            window: RequestWindow::new(requests_max),
+            not_before: None,
+            failed: None,
+            backoff: Backoff::default(),
+            catch_up: false,
+            strikes: Strikes::default(),
+        }
     }
 
-    /// Whether a request could be made of the backlog at once, if one were looked for.
-    pub fn is_ready(&self, now: Instant, limits: &BatchLimits) -> bool {
-        self.work.is_none() && self.not_before.is_none() && self.backlog.due(now, limits) == Due::Now
+    pub fn push(&mut self, load: &Arc<Load>) {
+        match load.overtakes {
+            true => self.live.push(load),
+            false => self.backlog.push(load),
+        }
     }
 
-    /// `at_once`: waits of the backlog and of failed tries count for nothing, once.
-    pub fn step(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Step {
+    /// All lines that wait now are wanted at once.
+    pub fn press(&mut self) {
+        self.backlog.press();
+        self.live.press();
+    }
+
+    /// Bytes that wait and are not under way.
+    pub fn waiting_bytes(&self) -> usize {
+        self.backlog.bytes() + self.live.bytes()
+    }
+
+    /// Gives back what waits, but not what is under way or between two tries.
+    pub fn evict(&mut self) {
+        for segment in self.backlog.evict().into_iter().chain(self.live.evict()) {
+            segment.load.give_back(segment.messages);
+        }
+    }
+
+    fn due(&self, now: Instant, limits: &BatchLimits, at_once: bool) -> [(Queue, Due); 2] {
+        [(Queue::Live, &self.live), (Queue::Backlog, &self.backlog)].map(|(queue, backlog)| {
+            match backlog.due(now, limits) {
+                Due::At(_) if at_once => (queue, Due::Now),
+                due => (queue, due),
+            }
+        })
+    }
+
+    pub fn requests(&self) -> usize {
+        self.flights.iter().filter(|flight| flight.under_way).count()
+    }
+
+    pub fn window(&self) -> u32 {
+        if self.backoff.failures() > 0 { 1 } else { self.window.size() }
+    }
+
+    /// `at_once`: waits of the backlog and of failed tries count for nothing.
+    pub fn next(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Next {
+        if self.flights.is_empty()
+            && self.backlog.is_empty()
+            && self.live.is_empty()
+            && self.parked.is_empty()
+        {
+            return Next::Idle;
+        }
         if let Some(not_before) = self.not_before
             && now < not_before
             && !at_once
         {
-            return Step::Wait(not_before);
+            return Next::Wait(not_before);
         }
-        self.not_before = None;
-        if self.work.is_none() && self.parked.front().is_some_and(|(due, _)| now >= *due || at_once) {
-            self.work = self.parked.pop_front().map(|(_, work)| work);
-        }
-        if self.work.is_none() {
-            let due =
-                if at_once && !self.backlog.is_empty() { Due::Now } else { self.backlog.due(now, limits) };
-            let parked = self.parked.front().map(|(due, _)| *due);
-            match (due, parked) {
-                (Due::Never, None) => return Step::Idle,
-                (Due::Never, Some(parked)) => return Step::Wait(parked),
-                (Due::At(due), parked) => return Step::Wait(parked.map_or(due, |parked| due.min(parked))),
-                (Due::Now, _) => {
-                    self.work = Some(Work::new(self.backlog.take(now, limits, self.catch_up)));
-                    self.catch_up = false;
-                }
+        let due = self.due(now, limits, at_once);
+        let parked = self.parked.front().map(|(due, _)| *due);
+        let ready = self.flights.iter().any(|flight| !flight.under_way)
+            || parked.is_some_and(|due| now >= due || at_once)
+            || due.iter().any(|(_, due)| *due == Due::Now);
+        if ready {
+            if self.requests() < self.window() as usize {
+                return Next::Ready;
             }
+            self.window.note_limited();
+            return Next::Busy;
         }
-        let work = self.work.as_mut().expect("just made");
-        let (body, lines) = work.body();
-        Step::Send(Shipment { body, lines, plain: work.plain })
+        let times = due.iter().filter_map(|(_, due)| if let Due::At(at) = due { Some(*at) } else { None });
+        times.chain(parked).min().map_or(Next::Busy, Next::Wait)
     }
 
-    /// The answer to the last shipment.
+    /// The next request, if there is one to be shipped now.
+    pub fn ship(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Option<Shipment> {
+        if self.next(now, limits, at_once) != Next::Ready {
+            return None;
+        }
+        self.not_before = None;
+        let place = match self.flights.iter().position(|flight| !flight.under_way) {
+            Some(place) => place,
+            None => {
+                self.begin(now, limits, at_once)?;
+                self.flights.len() - 1
+            }
+        };
+        let flight = &mut self.flights[place];
+        flight.under_way = true;
+        flight.shipped = now;
+        let (body, lines) = flight.work.body();
+        let tenant = flight.work.segments()[0].load.tenant.clone();
+        Some(Shipment { flight: flight.id, tenant, body, lines, plain: flight.work.plain })
+    }
+
+    /// Makes a flight of what waits longest.
+    fn begin(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Option<()> {
+        let (work, queue, shards) = if self.parked.front().is_some_and(|(due, _)| now >= *due || at_once) {
+            (self.parked.pop_front()?.1, Queue::Backlog, 0)
+        } else {
+            let due = self.due(now, limits, at_once);
+            let mut ready = due.iter().filter(|(_, due)| *due == Due::Now).map(|(queue, _)| *queue);
+            // They take turns where both are due.
+            let first = ready.next()?;
+            let queue = ready.next().filter(|_| self.last == first).unwrap_or(first);
+            self.last = queue;
+            let catch_up = std::mem::take(&mut self.catch_up);
+            let (segments, shards) = self.queue(queue).take(now, limits, catch_up);
+            (Work::new(segments), queue, shards)
+        };
+        self.next_flight += 1;
+        let id = self.next_flight;
+        self.flights.push(Flight { id, work, queue, shards, under_way: false, shipped: now, broken: 0 });
+        Some(())
+    }
+
+    fn queue(&mut self, queue: Queue) -> &mut Backlog {
+        match queue {
+            Queue::Backlog => &mut self.backlog,
+            Queue::Live => &mut self.live,
+        }
+    }
+
+    /// The answer to a shipment.
     ///
     /// # Panics
-    /// When nothing was shipped.
+    /// When it was not shipped.
+    #[allow(clippy::too_many_arguments, reason = "a pure function of all that an answer depends on")]
     pub fn apply(
         &mut self,
+        flight: u64,
         now: Instant,
         verdict: Verdict,
         answer: &[u8],
@@ -118,7 +254,12 @@ impl Lane {
         waits: &Waits,
         random: u32,
     ) -> Applied {
-        let work = self.work.as_mut().expect("an answer is to a shipment");
+        let place =
+            self.flights.iter().position(|other| other.id == flight).expect("an answer is to a shipment");
+        let flight = &mut self.flights[place];
+        flight.under_way = false;
+        flight.broken = 0;
+        let (work, shipped) = (&mut flight.work, flight.shipped);
         let mut applied = Applied::default();
         let mut retry = None;
         match verdict {
@@ -141,11 +282,11 @@ impl Lane {
             }
             Verdict::SendPlain { .. } => work.plain = true,
             Verdict::Retry { after, words } => {
-                let wait = self.backoff.fail(waits, after, random);
+                let wait = self.fail_once(now, shipped, waits, after, random);
                 retry = Some(Trouble::Retry { words, wait });
             }
             Verdict::Pause { scope, fault, words } => {
-                self.backoff.fail(waits, None, random);
+                self.fail_once(now, shipped, waits, None, random);
                 retry = Some(Trouble::Pause { scope, fault, words, wait: waits.pause(random) });
             }
         }
@@ -153,24 +294,47 @@ impl Lane {
             let (scope, fault) = (Scope::Database, Fault::BadRequest);
             retry = Some(Trouble::Pause { scope, fault, words, wait: waits.pause(random) });
         }
-        if self.work.as_ref().is_some_and(Work::is_done) {
-            self.work = None;
-        }
         match &retry {
             Some(Trouble::Retry { wait, .. } | Trouble::Pause { wait, .. }) => {
-                self.not_before = Some(now + *wait);
+                let until = now + *wait;
+                self.not_before = Some(self.not_before.map_or(until, |other| other.max(until)));
                 self.catch_up = true;
             }
-            None => self.backoff.succeed(),
+            None => {
+                self.backoff.succeed();
+                self.window.succeed(now, shipped, applied.progress.written);
+            }
         }
-        self.broken = 0;
+        if self.flights[place].work.is_done() {
+            let done = self.flights.remove(place);
+            self.queue(done.queue).release(done.shards);
+        }
         applied.trouble = retry;
         applied
     }
 
+    /// Counts a failure; requests that were under way together fail together.
+    fn fail_once(
+        &mut self,
+        now: Instant,
+        shipped: Instant,
+        waits: &Waits,
+        asked: Option<Duration>,
+        random: u32,
+    ) -> Duration {
+        if self.failed.is_some_and(|failed| shipped <= failed) && self.backoff.failures() > 0 {
+            return self.backoff.again(waits, asked);
+        }
+        self.failed = Some(now);
+        self.window.fail();
+        self.backoff.fail(waits, asked, random)
+    }
+
     /// No answer came. `broken`: the connection ended while the body was sent.
+    #[allow(clippy::too_many_arguments, reason = "as apply")]
     pub fn fail(
         &mut self,
+        flight: u64,
         now: Instant,
         broken: bool,
         words: String,
@@ -178,20 +342,30 @@ impl Lane {
         waits: &Waits,
         random: u32,
     ) -> Applied {
-        let large = self.work.as_mut().is_some_and(|work| work.body().0.len() > limits::SUSPECT_BODY_BYTES);
-        let count = if broken && large { self.broken + 1 } else { 0 };
+        let of = self.flights.iter_mut().find(|other| other.id == flight).expect("it was shipped");
+        let large = of.work.body().0.len() > limits::SUSPECT_BODY_BYTES;
+        let count = if broken && large { of.broken + 1 } else { 0 };
         let verdict = match count {
             2.. => Verdict::Split { words },
             _ => Verdict::Retry { after: None, words },
         };
-        let applied = self.apply(now, verdict, &[], outlet, waits, random);
-        self.broken = if count < 2 { count } else { 0 };
+        let applied = self.apply(flight, now, verdict, &[], outlet, waits, random);
+        if let Some(of) = self.flights.iter_mut().find(|other| other.id == flight) {
+            of.broken = if count < 2 { count } else { 0 };
+        }
         applied
     }
 
     /// Holds the next try back, without counting a failure.
     pub fn hold(&mut self, until: Instant) {
         self.not_before = Some(until);
+    }
+
+    /// Nothing of what was under way will be answered: its task is gone.
+    pub fn ground(&mut self) {
+        for flight in &mut self.flights {
+            flight.under_way = false;
+        }
     }
 
     pub fn failures(&self) -> u32 {
@@ -204,22 +378,9 @@ impl Lane {
 
     /// Lines that wait or are under way.
     pub fn lines_left(&self) -> u64 {
-        let works = self.work.iter().chain(self.parked.iter().map(|(_, work)| work));
-        self.backlog.lines() + works.map(Work::lines_left).sum::<u64>()
-    }
-
-    /// Bytes of lines that wait or are under way.
-    pub fn bytes_left(&self) -> u64 {
-        let works = self.work.iter().chain(self.parked.iter().map(|(_, work)| work));
-        let segments = works.flat_map(Work::segments);
-        self.backlog.bytes() as u64 + segments.map(|segment| segment.bytes.len() as u64).sum::<u64>()
-    }
-
-    /// When the line came that waits longest.
-    pub fn oldest(&self) -> Option<Instant> {
-        let works = self.work.iter().chain(self.parked.iter().map(|(_, work)| work));
-        let segments = works.flat_map(Work::segments).map(|segment| segment.load.arrived);
-        segments.chain(self.backlog.oldest()).min()
+        let works =
+            self.flights.iter().map(|flight| &flight.work).chain(self.parked.iter().map(|(_, work)| work));
+        self.backlog.lines() + self.live.lines() + works.map(Work::lines_left).sum::<u64>()
     }
 }
 

@@ -24,7 +24,6 @@ pub struct WriterStats {
     pub(super) lines_written: AtomicU64,
     pub(super) lines_refused: AtomicU64,
     pub(super) flushes: AtomicU64,
-    pub(super) lines_pending: AtomicU64,
 }
 
 impl WriterStats {
@@ -42,22 +41,18 @@ impl WriterStats {
     pub fn flushes(&self) -> u64 {
         self.flushes.load(Ordering::Relaxed)
     }
-
-    /// Lines that wait or are under way (`influx_buffer`).
-    pub fn lines_pending(&self) -> u64 {
-        self.lines_pending.load(Ordering::Relaxed)
-    }
 }
 
-/// One database's backlog at one moment.
+/// One database's way at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct DatabaseStatus {
+    #[serde(skip)]
     pub database: String,
-    pub tenant: String,
-    pub lines: u64,
-    pub bytes: u64,
-    /// Of the line that waits longest; 0 without a backlog.
-    pub oldest_age_ms: u64,
+    /// Lines that the writer has in hand; others wait in the spool.
+    pub lines_in_hand: u64,
+    /// Requests under way, and how many may be.
+    pub requests: usize,
+    pub window: u32,
     /// The outcome of the last request, in words; empty before the first.
     pub last_answer: String,
     /// Failed tries in a row.
@@ -66,9 +61,8 @@ pub struct DatabaseStatus {
     pub next_try_ms: Option<u64>,
 }
 
-/// What a shutdown left behind; nothing of it was acknowledged.
+/// What a shutdown left behind: it is durable and is written after the next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    pub lines: u64,
     pub databases: Vec<DatabaseName>,
 }

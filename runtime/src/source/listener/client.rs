@@ -340,8 +340,12 @@ impl<I: Intake> Device<'_, I> {
             }
             left?;
             let crowded = || {
+                let held = self.reception.connection.held();
                 self.reception.connection.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
                     || self.link.waiting_bytes() >= limits::CONTROL_PACKET_BYTES_MAX
+                    // What waits for its own tenant's share may not take the room of the others.
+                    || held >= limits::HELD_MESSAGES_A_CONNECTION
+                    || held > 0 && window.is_half_full()
             };
             if window.is_full() || crowded() {
                 tokio::select! {

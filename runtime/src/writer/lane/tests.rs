@@ -1,73 +1,61 @@
-use std::ops::Range;
-
-use super::super::load::{LoadMessage, Receipt, RefusedLinesSink};
+use super::super::load::RefusedLinesSink;
+use super::super::testing::load_of;
 use super::super::verdict::LineFault;
 use super::*;
-use crate::domain::books::{Account, Outcome};
 use crate::domain::ids::DatabaseName;
-use crate::domain::message::Tenant;
 
 const LIMITS: BatchLimits =
     BatchLimits { lines: 500, interval: Duration::from_secs(1), lines_max: 10_000, bytes_max: 8 << 20 };
-
-struct Nobody;
-
-impl Receipt for Nobody {
-    fn lines_written(&self, _: u64) {}
-    fn lines_refused(&self, _: u64) {}
-    fn settled(&self, _: Range<usize>, _: Outcome) {}
-}
-
-fn load(messages: u32, line_bytes: usize, arrived: Instant) -> Arc<Load> {
-    let account = Arc::new(Account::new("acme".into()));
-    let tenant = Arc::new(Tenant { id: "acme".into(), account, database: Ok("db".into()) });
-    let mut lines = Vec::new();
-    let messages = (0..messages)
-        .map(|_| {
-            lines.resize(lines.len() + line_bytes - 1, b'x');
-            lines.push(b'\n');
-            LoadMessage { topic: "t".into(), received_ns: 0, lines_end: lines.len() as u32, line_count: 1 }
-        })
-        .collect();
-    Arc::new(Load::new(tenant, "g".into(), lines, messages, arrived, Box::new(Nobody)))
-}
 
 struct Rig {
     lane: Lane,
     now: Instant,
     sink: RefusedLinesSink,
     database: DatabaseName,
+    flight: u64,
 }
 
 impl Rig {
     fn new() -> Self {
         let sink: RefusedLinesSink = Arc::new(|_| {});
-        Self { lane: Lane::default(), now: Instant::now(), sink, database: "db".into() }
+        Self { lane: Lane::new(32), now: Instant::now(), sink, database: "db".into(), flight: 0 }
     }
 
+    /// Messages of a line each, of one device.
     fn push(&mut self, messages: u32, line_bytes: usize) {
-        self.lane.push(load(messages, line_bytes, self.now));
+        self.push_of(0, messages, line_bytes);
     }
 
-    fn step(&mut self) -> Step {
-        self.lane.step(self.now, &LIMITS, false)
-    }
-
-    fn sent(&mut self) -> Shipment {
-        match self.step() {
-            Step::Send(shipment) => shipment,
-            other => panic!("{other:?}"),
+    fn push_of(&mut self, device: u32, messages: u32, line_bytes: usize) {
+        let line = "x".repeat(line_bytes - 1);
+        for _ in 0..messages.div_ceil(50) {
+            let messages: Vec<_> = (0..50).map(|_| (device, vec![line.clone()])).collect();
+            self.lane.push(&load_of(&messages, self.now).0);
         }
     }
 
+    fn next(&mut self) -> Next {
+        self.lane.next(self.now, &LIMITS, false)
+    }
+
+    fn sent(&mut self) -> Shipment {
+        let shipment = self.lane.ship(self.now, &LIMITS, false).expect("a request is ready");
+        self.flight = shipment.flight;
+        shipment
+    }
+
     fn apply(&mut self, verdict: Verdict) -> Applied {
+        self.apply_to(self.flight, verdict)
+    }
+
+    fn apply_to(&mut self, flight: u64, verdict: Verdict) -> Applied {
         let outlet = Outlet { sink: &self.sink, database: &self.database };
-        self.lane.apply(self.now, verdict, &[], &outlet, &Waits::default(), 0)
+        self.lane.apply(flight, self.now, verdict, &[], &outlet, &Waits::default(), 0)
     }
 
     fn fail(&mut self, broken: bool) -> Applied {
         let outlet = Outlet { sink: &self.sink, database: &self.database };
-        self.lane.fail(self.now, broken, "reset".into(), &outlet, &Waits::default(), 0)
+        self.lane.fail(self.flight, self.now, broken, "reset".into(), &outlet, &Waits::default(), 0)
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -82,15 +70,15 @@ fn a_failed_request_is_sent_again_unchanged_and_what_came_meanwhile_goes_at_once
     let first = rig.sent();
     assert!(rig.apply(Verdict::Retry { after: None, words: "503".into() }).trouble.is_some());
     rig.push(2000, 10);
-    let Step::Wait(until) = rig.step() else { panic!("it waits") };
+    let Next::Wait(until) = rig.next() else { panic!("it waits") };
     assert_eq!(until, rig.now + Waits::default().retry_min);
     rig.pass(2);
     assert_eq!(rig.sent().body, first.body);
     assert_eq!(rig.apply(Verdict::Accepted).progress.written, 500);
     assert_eq!(rig.sent().lines, 2000);
     rig.apply(Verdict::Accepted);
-    assert!(matches!(rig.step(), Step::Idle));
-    assert_eq!((rig.lane.lines_left(), rig.lane.bytes_left(), rig.lane.oldest()), (0, 0, None));
+    assert_eq!(rig.next(), Next::Idle);
+    assert_eq!((rig.lane.lines_left(), rig.lane.waiting_bytes()), (0, 0));
 }
 
 #[test]
@@ -136,12 +124,12 @@ fn lines_that_meet_a_ceiling_come_back_after_a_pause_alone() {
     rig.push(500, 10);
     assert_eq!(rig.sent().lines, 500);
     rig.apply(Verdict::Accepted);
-    let Step::Wait(until) = rig.step() else { panic!("it waits") };
+    let Next::Wait(until) = rig.next() else { panic!("it waits") };
     assert_eq!(until, rig.now + Waits::default().pause_min);
     rig.pass(30);
     assert_eq!(rig.sent().lines, 2);
     assert_eq!(rig.apply(Verdict::Accepted).progress.written, 2);
-    assert!(matches!(rig.step(), Step::Idle));
+    assert_eq!(rig.next(), Next::Idle);
 }
 
 #[test]
@@ -151,4 +139,54 @@ fn a_body_that_the_server_cannot_unzip_goes_plain_at_once() {
     assert!(!rig.sent().plain);
     assert_eq!(rig.apply(Verdict::SendPlain { words: "gzip".into() }).trouble, None);
     assert!(rig.sent().plain);
+}
+
+#[test]
+fn requests_under_way_that_fail_together_count_as_one_failure() {
+    let mut rig = Rig::new();
+    for device in 0..4 {
+        rig.push_of(device, 500, 10);
+    }
+    let (first, second) = (rig.sent().flight, rig.sent().flight);
+    assert_eq!(rig.next(), Next::Busy);
+    rig.pass(1);
+    for flight in [first, second] {
+        assert!(rig.apply_to(flight, Verdict::Retry { after: None, words: "503".into() }).trouble.is_some());
+    }
+    assert_eq!((rig.lane.failures(), rig.lane.requests()), (1, 0));
+    rig.pass(2);
+    // One probes.
+    rig.sent();
+    assert_eq!(rig.next(), Next::Busy);
+    rig.apply(Verdict::Accepted);
+    rig.sent();
+    assert_eq!(rig.lane.failures(), 0);
+}
+
+#[test]
+fn what_overtakes_takes_turns_with_the_backlog() {
+    let mut rig = Rig::new();
+    rig.push(20_000, 10);
+    let live: Vec<_> = (0..50).map(|_| (0, vec!["live".to_owned()])).collect();
+    let (load, _) = load_of(&live, rig.now);
+    let mut durable = Arc::into_inner(load).unwrap().into_durable();
+    durable.overtakes = true;
+    rig.lane.push(&Arc::new(Load::new(durable)));
+    rig.pass(1);
+    let bodies = [rig.sent().body, rig.sent().body];
+    assert_eq!(bodies.iter().filter(|body| body.starts_with(b"live")).count(), 1);
+}
+
+#[test]
+fn what_is_given_back_is_what_is_not_under_way() {
+    let mut rig = Rig::new();
+    for device in 0..20 {
+        rig.push_of(device, 500, 10);
+    }
+    let lines = u64::from(rig.sent().lines);
+    assert!(rig.lane.waiting_bytes() > 0);
+    rig.lane.evict();
+    assert_eq!((rig.lane.lines_left(), rig.lane.waiting_bytes()), (lines, 0));
+    assert_eq!(rig.apply(Verdict::Accepted).progress.written, lines);
+    assert_eq!(rig.next(), Next::Idle);
 }

@@ -1,0 +1,90 @@
+//! Lines that are durable: the last state of a message before the database. Only the spool makes
+//! one, and it does so only once the lines are synced.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::books::Account;
+use super::ids::{DatabaseName, GuestTag, TenantId};
+
+/// Messages in one batch, and so in one frame of the spool: one bit each.
+pub type MessageSet = u64;
+
+/// The set of a run of messages.
+pub fn message_set(messages: Range<usize>) -> MessageSet {
+    let upto = |end: usize| if end >= 64 { u64::MAX } else { (1 << end) - 1 };
+    upto(messages.end) & !upto(messages.start)
+}
+
+/// Told what became of the messages of one `Durable`; in any order, from any thread.
+pub trait Receipt: Send + Sync {
+    /// The database accepted `lines`.
+    fn lines_written(&self, lines: u64);
+    /// `lines` were refused, and are durable in quarantine.
+    fn lines_refused(&self, lines: u64);
+    /// Every line of these messages was told of: they are done with. Once a message.
+    fn settled(&self, messages: Range<usize>);
+    /// These messages are not written now; they wait where they are durable and are fetched again.
+    fn returned(&self, messages: Range<usize>);
+}
+
+/// One message of a `Durable`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableMessage {
+    pub topic: String,
+    pub received_ns: i64,
+    /// Where its lines end in `Durable::lines`.
+    pub lines_end: u32,
+    /// At least 1.
+    pub line_count: u32,
+    /// A hash of its device: what has the same is written in order.
+    pub affinity: u32,
+}
+
+/// Durable lines of one tenant for one database.
+pub struct Durable {
+    pub database: DatabaseName,
+    pub tenant: TenantId,
+    pub account: Arc<Account>,
+    pub guest: GuestTag,
+    /// Complete lines, each ended by a newline.
+    pub lines: Vec<u8>,
+    pub messages: Vec<DurableMessage>,
+    /// Those of the messages that are to be written; the others were, before.
+    pub wanted: MessageSet,
+    /// All its times are later than those of any line that waits in front of it: it may be written
+    /// before them without changing which value is the last of its point.
+    pub overtakes: bool,
+    pub arrived: Instant,
+    pub receipt: Box<dyn Receipt>,
+}
+
+impl Durable {
+    /// Lines of the messages that are wanted.
+    pub fn line_count(&self) -> u64 {
+        let wanted = self.messages.iter().enumerate().filter(|(place, _)| self.wants(*place));
+        wanted.map(|(_, message)| u64::from(message.line_count)).sum()
+    }
+
+    pub fn wants(&self, message: usize) -> bool {
+        self.wanted & (1 << message) != 0
+    }
+
+    /// Where the lines of `message` begin.
+    pub fn lines_begin(&self, message: usize) -> usize {
+        message.checked_sub(1).map_or(0, |before| self.messages[before].lines_end as usize)
+    }
+}
+
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Durable")
+            .field("database", &self.database)
+            .field("tenant", &self.tenant)
+            .field("messages", &self.messages)
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
+}

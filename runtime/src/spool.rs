@@ -1,0 +1,683 @@
+//! The durable spool: a message is acknowledged once its lines are synced here, and they stay until
+//! the database has them.
+//!
+//! - Appends of all sessions share one sync; the next one starts when the last one ends.
+//! - A frame is the unit of sync, of release and of loss. Frames of each tenant and database are
+//!   released on their own: a dead database neither blocks nor pins the others.
+//! - Recent lines are handed on from memory. Beyond `memory_bytes_max`, or where a database is
+//!   behind, they are read back when their turn comes.
+//! - Shares: a tenant that has filled its own waits (`block`) or loses its oldest lines, counted
+//!   (`drop_oldest`).
+//!
+//! The format is in `frame` and `marks`, the decisions in `index` and `shares`, the write side in
+//! `log`, what happens after a crash in `recovery`; all of them know nothing of threads.
+
+mod frame;
+mod ranges;
+mod marks;
+mod index;
+mod shares;
+mod disk;
+mod recovery;
+mod log;
+mod committer;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
+use tracing::{error, warn};
+
+use crate::domain::books::{Account, Books};
+use crate::domain::durable::{Durable, Receipt, message_set};
+use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
+use crate::domain::limits;
+use crate::domain::message::CheckedBatch;
+
+pub use log::SpoolError;
+pub use recovery::Recovered;
+
+use committer::{Item, Queue};
+use disk::{Disk, Folder};
+use frame::{Body, Draft, Header};
+use index::{FrameId, HotLimits, Index, Place, Wanted};
+use log::Log;
+use shares::{Room, ShareLimits, Shares};
+
+/// What happens when a share is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Its messages wait unacknowledged; nothing is lost.
+    Block,
+    /// The oldest lines go, counted.
+    DropOldest,
+}
+
+/// How the spool works.
+#[derive(Clone, Debug)]
+pub struct SpoolSettings {
+    /// Bytes on disk.
+    pub bytes_max: u64,
+    pub tenant_bytes_max: u64,
+    pub when_full: WhenFull,
+    /// Bytes of lines that are kept in memory beside the disk.
+    pub memory_bytes_max: u64,
+    /// False: nothing is synced, and a power cut loses what was acknowledged.
+    pub sync: bool,
+}
+
+impl SpoolSettings {
+    fn segment_bytes(&self) -> u64 {
+        (self.bytes_max / limits::SPOOL_SEGMENTS_MIN).clamp(1, limits::SPOOL_SEGMENT_BYTES_MAX)
+    }
+
+    fn hot(&self) -> HotLimits {
+        HotLimits {
+            bytes_max: self.memory_bytes_max,
+            database_bytes_min: limits::SPOOL_HOT_DATABASE_BYTES_MIN.min(self.memory_bytes_max),
+        }
+    }
+}
+
+/// To whom durable lines go.
+pub trait Delivery: Send + Sync {
+    /// Lines that became durable just now.
+    fn deliver(&self, durable: Durable);
+    /// Lines of this database wait here to be fetched.
+    fn waits(&self, database: &DatabaseName);
+}
+
+struct Shared {
+    settings: SpoolSettings,
+    disk: Arc<dyn Disk>,
+    books: Arc<Books>,
+    index: Mutex<Index>,
+    room: Mutex<RoomState>,
+    queue: Mutex<Queue>,
+    more: Condvar,
+    closing: Condvar,
+    /// Why nothing can be written; `None`: it can.
+    fault: Mutex<Option<String>>,
+    lines_pending: AtomicU64,
+    messages: AtomicU64,
+    syncs: AtomicU64,
+    /// The segment that is written to.
+    current: AtomicU64,
+}
+
+struct RoomState {
+    shares: Shares,
+    /// Batches of tenants whose share is full, in order.
+    held: HashMap<TenantId, VecDeque<Item>>,
+    /// Tenants of which it was logged that they lose lines.
+    told: HashMap<TenantId, Instant>,
+}
+
+/// The spool. Clones are the same spool.
+#[derive(Clone)]
+pub struct Spool {
+    shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+/// A spool that was read, and does not write yet.
+pub struct OpenedSpool {
+    shared: Arc<Shared>,
+    log: Log,
+    pub recovered: Recovered,
+}
+
+impl OpenedSpool {
+    /// Starts to take batches. What lies there from earlier runs waits to be fetched.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start(self, delivery: Arc<dyn Delivery>) -> std::io::Result<Spool> {
+        let Self { shared, log, .. } = self;
+        for database in shared.index.lock().waiting() {
+            delivery.waits(&database);
+        }
+        shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
+        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(run)
+        };
+        let committing = shared.clone();
+        let committer = start("spool", Box::new(move || committer::run(&committing, log, &*delivery)))?;
+        let tidying = shared.clone();
+        let tidy = start("spool-tidy", Box::new(move || committer::tidy(&tidying)))?;
+        let threads = Threads { shared: shared.clone(), handles: Mutex::new(vec![committer, tidy]) };
+        Ok(Spool { shared, threads: Arc::new(threads) })
+    }
+}
+
+impl Spool {
+    /// Reads the spool in `dir`, made if it is not there, and counts what it holds into `books`.
+    ///
+    /// # Errors
+    /// It cannot be read, or cannot be written to for another reason than a full disk.
+    pub fn open(dir: &Path, settings: SpoolSettings, books: &Arc<Books>) -> Result<OpenedSpool, SpoolError> {
+        let folder = Folder::create(dir);
+        let folder = folder.map_err(|error| SpoolError { doing: "create", path: dir.to_owned(), error })?;
+        Self::open_on(Arc::new(folder), settings, books)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        settings: SpoolSettings,
+        books: &Arc<Books>,
+    ) -> Result<OpenedSpool, SpoolError> {
+        let began = Instant::now();
+        // Nothing is handed on while it is read.
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, recovered) = recovery::recover(&*disk, &nothing_hot)?;
+        recovered.log(&*disk, began.elapsed());
+        recovery::restore_books(&index, books);
+        let mut shares = Shares::new(ShareLimits {
+            bytes_max: settings.bytes_max,
+            tenant_bytes_max: settings.tenant_bytes_max,
+        });
+        for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
+            shares.take(tenant, bytes);
+        }
+        let lines_pending = index.lines();
+        let hot = settings.hot();
+        let mut log =
+            Log::new(disk.clone(), settings.segment_bytes(), settings.sync, hot, recovered.next_segment);
+        let shared = Shared {
+            disk,
+            books: books.clone(),
+            index: Mutex::new(index),
+            room: Mutex::new(RoomState { shares, held: HashMap::new(), told: HashMap::new() }),
+            queue: Mutex::default(),
+            more: Condvar::new(),
+            closing: Condvar::new(),
+            fault: Mutex::new(None),
+            lines_pending: AtomicU64::new(lines_pending),
+            messages: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+            current: AtomicU64::new(0),
+            settings,
+        };
+        match log.ensure_current(&shared.index).and_then(|()| log.remove_empty(&shared.index)) {
+            Ok(()) => {}
+            // What lies here can still be written to the databases, and that makes room.
+            Err(error) if matches!(error.error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+                error!(%error, "the spool cannot be written to: nothing is acknowledged until it can");
+                *shared.fault.lock() = Some(error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(OpenedSpool { shared: Arc::new(shared), log, recovered })
+    }
+
+    /// Takes a batch; its messages are settled once it is durable. Does no I/O; from any thread.
+    pub fn append(&self, batch: CheckedBatch) {
+        let shared = &self.shared;
+        let mut item = Item { draft: Draft::of(&batch), batch };
+        let (tenant, bytes) = (item.batch.tenant.id.clone(), item.bytes());
+        let mut room = shared.room.lock();
+        if room.held.contains_key(&tenant) {
+            return shared.hold(&mut room, item);
+        }
+        match room.shares.room(&tenant, bytes) {
+            Room::Free => {}
+            full if shared.settings.when_full == WhenFull::DropOldest => {
+                if !shared.make_room(&mut room, &tenant, full) {
+                    return shared.hold(&mut room, item);
+                }
+            }
+            full => {
+                warn!(%tenant, share_bytes = room.shares.of(&tenant), disk_full = matches!(full, Room::DiskFull(_)),
+                      "the tenant's share of the spool is full: its messages wait unacknowledged");
+                return shared.hold(&mut room, item);
+            }
+        }
+        room.shares.take(&tenant, bytes);
+        item.slots().for_each(|slot| slot.unhold());
+        drop(room);
+        shared.queue.lock().items.push_back(item);
+        shared.more.notify_one();
+    }
+
+    /// Lines of a database that wait here, up to `bytes_max`; true: there are more. Reads from the
+    /// disk.
+    pub fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
+        let shared = &self.shared;
+        let hot = shared.settings.hot();
+        let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
+        let mut reader = Reader::new(shared);
+        let durables = wanted.into_iter().filter_map(|wanted| reader.read(&wanted));
+        (durables.collect(), more)
+    }
+
+    /// Whether anything can be acknowledged: why not.
+    pub fn fault(&self) -> Option<String> {
+        self.shared.fault.lock().clone()
+    }
+
+    /// Bytes of the files on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.index.lock().disk_bytes()
+    }
+
+    /// Lines that are durable here and not yet in their database.
+    pub fn lines_pending(&self) -> u64 {
+        self.shared.lines_pending.load(Ordering::Relaxed)
+    }
+
+    /// Syncs and messages made durable since the start.
+    pub fn syncs(&self) -> (u64, u64) {
+        (self.shared.syncs.load(Ordering::Relaxed), self.shared.messages.load(Ordering::Relaxed))
+    }
+
+    pub fn status(&self) -> SpoolStatus {
+        let shared = &self.shared;
+        let held = {
+            let room = shared.room.lock();
+            let messages =
+                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+            room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
+        };
+        let index = shared.index.lock();
+        SpoolStatus {
+            bytes: index.disk_bytes(),
+            live_bytes: index.live_bytes(),
+            memory_bytes: index.hot_bytes(),
+            segments: index.segments() as u64,
+            lines: index.lines(),
+            waiting_messages: held,
+            fault: shared.fault.lock().clone(),
+            backlogs: backlogs(&index),
+        }
+    }
+
+    /// Waits until all that was taken is durable, or `deadline`; blocks the thread. True when all
+    /// is, but for what waits for room.
+    pub fn flush(&self, deadline: Instant) -> bool {
+        loop {
+            {
+                let queue = self.shared.queue.lock();
+                if queue.items.is_empty() && !queue.busy {
+                    return true;
+                }
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends the threads: marks are written, and nothing is taken any more. What waits for room
+    /// stays unacknowledged.
+    pub fn close(&self) {
+        self.threads.close();
+    }
+
+    /// What lies in the spool of a stopped gateway.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look(dir: &Path) -> Result<(SpoolStatus, Books), SpoolError> {
+        let disk = ReadOnly(Folder::existing(dir));
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, _) = recovery::recover(&disk, &nothing_hot)?;
+        let books = Books::default();
+        recovery::restore_books(&index, &books);
+        let status = SpoolStatus {
+            bytes: index.disk_bytes(),
+            live_bytes: index.live_bytes(),
+            memory_bytes: 0,
+            segments: index.segments() as u64,
+            lines: index.lines(),
+            waiting_messages: BTreeMap::new(),
+            fault: None,
+            backlogs: backlogs(&index),
+        };
+        Ok((status, books))
+    }
+}
+
+fn backlogs(index: &Index) -> Vec<BacklogStatus> {
+    let now_s = now_s();
+    let mut all: Vec<_> = index
+        .backlogs()
+        .into_iter()
+        .map(|(tenant, database, backlog)| BacklogStatus {
+            database: database.to_string(),
+            tenant: tenant.to_string(),
+            lines: backlog.lines,
+            bytes: backlog.bytes,
+            oldest_age_s: backlog.oldest_s.map_or(0, |oldest_s| now_s.saturating_sub(u64::from(oldest_s))),
+        })
+        .collect();
+    all.sort_by(|a, b| (&a.database, &a.tenant).cmp(&(&b.database, &b.tenant)));
+    all
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The spool at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpoolStatus {
+    /// On disk.
+    pub bytes: u64,
+    /// Of frames that are still needed.
+    pub live_bytes: u64,
+    /// Of frames that are in memory too.
+    pub memory_bytes: u64,
+    pub segments: u64,
+    pub lines: u64,
+    /// Messages a tenant that wait unacknowledged because its share is full.
+    pub waiting_messages: BTreeMap<String, u64>,
+    /// Why nothing can be written.
+    pub fault: Option<String>,
+    #[serde(skip)]
+    pub backlogs: Vec<BacklogStatus>,
+}
+
+/// The backlog of one tenant in one database.
+#[derive(Clone, Debug, Serialize)]
+pub struct BacklogStatus {
+    pub database: String,
+    pub tenant: String,
+    pub lines: u64,
+    pub bytes: u64,
+    pub oldest_age_s: u64,
+}
+
+impl Shared {
+    fn hold(&self, room: &mut RoomState, mut item: Item) {
+        item.slots().for_each(|slot| slot.hold());
+        room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);
+    }
+
+    /// Drops the oldest lines of whoever is over its share. False: there is nothing to drop, the
+    /// writer has all of it.
+    fn make_room(&self, room: &mut RoomState, tenant: &TenantId, full: Room) -> bool {
+        let (victim, bytes) = match full {
+            Room::Free => return true,
+            Room::TenantFull(bytes) => (tenant.clone(), bytes),
+            Room::DiskFull(bytes) => (room.shares.largest().unwrap_or_else(|| tenant.clone()), bytes),
+        };
+        let gone = self.index.lock().drop_oldest(&victim, bytes);
+        if gone.lines > 0 {
+            room.shares.give_back(&victim, gone.bytes);
+            self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
+            self.books.of_known(victim.as_str()).drop_lines(gone.lines);
+            let now = Instant::now();
+            let told = room.told.insert(victim.clone(), now);
+            if told.is_none_or(|told| now.duration_since(told) > Duration::from_secs(60)) {
+                warn!(tenant = %victim, lines = gone.lines, reason = "SPOOL_FULL",
+                      "the tenant's share of the spool is full: its oldest lines are dropped, as spool.when_full says");
+            } else {
+                room.told.insert(victim, told.expect("just seen"));
+            }
+        }
+        // What the writer has in hand is bounded by memory, so the share may be over by that.
+        !matches!(full, Room::DiskFull(_)) || gone.bytes > 0
+    }
+
+    /// A frame is released: its bytes are free, and what waited for them goes on.
+    fn freed(&self, tenant: &TenantId, bytes: u64) {
+        let mut room = self.room.lock();
+        room.shares.give_back(tenant, bytes);
+        if room.held.is_empty() {
+            return;
+        }
+        let tenants: Vec<TenantId> = room.held.keys().cloned().collect();
+        let mut items = VecDeque::new();
+        for tenant in tenants {
+            while let Some(item) = room.held.get(&tenant).and_then(VecDeque::front) {
+                let bytes = item.bytes();
+                if room.shares.room(&tenant, bytes) != Room::Free {
+                    break;
+                }
+                room.shares.take(&tenant, bytes);
+                items.extend(room.held.get_mut(&tenant).and_then(VecDeque::pop_front));
+            }
+            if room.held.get(&tenant).is_some_and(VecDeque::is_empty) {
+                room.held.remove(&tenant);
+            }
+        }
+        if items.is_empty() {
+            return;
+        }
+        // Before the room is free for others: the order within a tenant stays.
+        self.queue.lock().items.extend(items.into_iter().map(|mut item| {
+            item.slots().for_each(|slot| slot.unhold());
+            item
+        }));
+        drop(room);
+        self.more.notify_one();
+    }
+
+    /// Forgets what waits for room and will come again anyway, because its connection has ended.
+    fn drop_held_of_ended(&self) {
+        let mut room = self.room.lock();
+        let mut gone = Vec::new();
+        for items in room.held.values_mut() {
+            let ended = |item: &Item| item.batch.messages.iter().all(|message| message.slot.comes_again());
+            let (out, kept) = std::mem::take(items).into_iter().partition(ended);
+            *items = kept;
+            gone.push(out);
+        }
+        room.held.retain(|_, items| !items.is_empty());
+        drop(room);
+        for item in gone.into_iter().flat_map(VecDeque::into_iter) {
+            // Nothing of an ended connection is acknowledged, whatever it is settled as.
+            let account = item.batch.tenant.account.clone();
+            let slots = item.batch.messages.into_iter().map(|message| message.slot);
+            crate::domain::slot::settle_all(slots, crate::domain::books::Outcome::Lines, &account);
+        }
+    }
+
+    /// A frame cannot be read: says so, and counts it.
+    fn damaged(&self, id: FrameId, place: Place, why: &str) {
+        let (gone, tenant) = {
+            let mut index = self.index.lock();
+            let gone = index.damage(id);
+            (gone, index.names(id.stream).0.clone())
+        };
+        let Some(gone) = gone else { return };
+        error!(file = %self.disk.path(place.segment).display(), offset = place.offset, lines = gone.lines, %tenant, why,
+               "the spool is damaged here: acknowledged lines are lost, and counted as damaged");
+        self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
+        self.books.of_known(tenant.as_str()).damage_lines(gone.lines);
+        self.freed(&tenant, gone.bytes);
+    }
+}
+
+/// Reads frames back, a stretch of the disk at a time.
+struct Reader<'a> {
+    shared: &'a Arc<Shared>,
+    segment: u64,
+    begin: u64,
+    bytes: Vec<u8>,
+    salts: HashMap<u64, Option<u32>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Self {
+        Self { shared, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
+    }
+
+    fn read(&mut self, wanted: &Wanted) -> Option<Durable> {
+        let mut place = wanted.place;
+        loop {
+            match self.try_read(wanted, place) {
+                Ok(durable) => return Some(durable),
+                Err(why) => {
+                    // It may have been copied elsewhere meanwhile.
+                    let now = self.shared.index.lock().place(wanted.id);
+                    match now {
+                        Some(now) if now != place => place = now,
+                        Some(_) => {
+                            self.shared.damaged(wanted.id, place, &why);
+                            return None;
+                        }
+                        None => return None,
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_read(&mut self, wanted: &Wanted, place: Place) -> Result<Durable, String> {
+        let shared: &'a Arc<Shared> = self.shared;
+        let disk = &shared.disk;
+        let salt = *self.salts.entry(place.segment).or_insert_with(|| {
+            let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
+            disk.read_at(place.segment, 0, &mut header).ok()?;
+            log::read_segment_header(place.segment, &header)
+        });
+        let salt = salt.ok_or("the segment's header cannot be read")?;
+        let frame = self.bytes(place).map_err(|error| error.to_string())?;
+        let header = Header::read(salt, frame).ok_or("its header is damaged")?;
+        let body = &frame[frame.len() - header.body_len as usize..];
+        if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
+            return Err("its checksum is wrong".into());
+        }
+        let parts = Body::read(&header, body).ok_or("it does not hold what its header says")?;
+        let account = shared.books.of_known(&header.tenant);
+        let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
+        Ok(Durable {
+            database: DatabaseName::new(&header.database),
+            tenant: TenantId::new(&header.tenant),
+            guest: GuestTag::new(&parts.guest),
+            lines: body[parts.lines].to_vec(),
+            messages: parts.messages,
+            wanted: wanted.messages,
+            overtakes: false,
+            arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
+            receipt: committer::receipt(shared, wanted.id, &account),
+            account,
+        })
+    }
+
+    fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
+        let len = place.len as usize;
+        let has = |reader: &Self| {
+            reader.segment == place.segment
+                && place.offset >= reader.begin
+                && place.offset + len as u64 <= reader.begin + reader.bytes.len() as u64
+        };
+        if !has(self) {
+            // What stands behind is most likely wanted next.
+            let end = self.shared.index.lock().segment_len(place.segment).max(place.offset + len as u64);
+            let stretch = (end - place.offset).min(limits::SPOOL_READ_BYTES.max(len) as u64) as usize;
+            self.bytes.resize(stretch, 0);
+            (self.segment, self.begin) = (0, 0);
+            self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
+            (self.segment, self.begin) = (place.segment, place.offset);
+        }
+        let from = (place.offset - self.begin) as usize;
+        Ok(&self.bytes[from..from + len])
+    }
+}
+
+/// Tells the spool what became of the lines of one frame.
+struct FrameReceipt {
+    shared: Arc<Shared>,
+    id: FrameId,
+    account: Arc<Account>,
+}
+
+impl Receipt for FrameReceipt {
+    fn lines_written(&self, lines: u64) {
+        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        self.account.write_lines(lines);
+    }
+
+    fn lines_refused(&self, lines: u64) {
+        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        self.account.refuse_lines(lines);
+        self.shared.index.lock().refuse(self.id, lines as u32);
+    }
+
+    fn settled(&self, messages: Range<usize>) {
+        let gone = self.shared.index.lock().settle(self.id, message_set(messages));
+        if let Some(gone) = gone {
+            self.shared.freed(self.account.tenant(), gone.bytes);
+        }
+    }
+
+    fn returned(&self, messages: Range<usize>) {
+        self.shared.index.lock().give_back(self.id, message_set(messages));
+    }
+}
+
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+impl Threads {
+    fn close(&self) {
+        self.shared.queue.lock().closed = true;
+        self.shared.more.notify_all();
+        self.shared.closing.notify_all();
+        for handle in std::mem::take(&mut *self.handles.lock()) {
+            // A panic there was logged when it happened.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A folder that is looked at and not touched: its gateway may be running.
+struct ReadOnly(Folder);
+
+impl Disk for ReadOnly {
+    fn list(&self) -> std::io::Result<Vec<u64>> {
+        self.0.list()
+    }
+
+    fn newest(&self) -> std::io::Result<Option<u64>> {
+        self.0.newest()
+    }
+
+    fn create(&self, _: u64, _: u64) -> std::io::Result<Box<dyn disk::Tail>> {
+        Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn read_all(&self, segment: u64) -> std::io::Result<Vec<u8>> {
+        self.0.read_all(segment)
+    }
+
+    fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        self.0.read_at(segment, offset, into)
+    }
+
+    fn truncate(&self, _: u64, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn set_aside(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.0.path(segment)
+    }
+}

@@ -1,0 +1,171 @@
+//! The disk as the spool uses it: numbered segments in one folder. A trait, so that tests can put
+//! a disk in its place that fills up, fails and loses what was never synced.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// A folder of segments.
+pub trait Disk: Send + Sync {
+    /// The numbers of the segments that are there, ascending.
+    ///
+    /// # Errors
+    /// The folder cannot be read; so below.
+    fn list(&self) -> io::Result<Vec<u64>>;
+    /// The newest segment that was ever made, whether or not it is still there.
+    fn newest(&self) -> io::Result<Option<u64>>;
+    /// Makes a segment that must not be there yet, and keeps `reserve` bytes free for it.
+    fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>>;
+    fn read_all(&self, segment: u64) -> io::Result<Vec<u8>>;
+    /// Fills `into` from `offset` on.
+    fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    fn truncate(&self, segment: u64, len: u64) -> io::Result<()>;
+    fn remove(&self, segment: u64) -> io::Result<()>;
+    /// Puts a segment that is none out of the way, for a person to look at.
+    fn set_aside(&self, segment: u64) -> io::Result<()>;
+    /// Makes durable which segments there are.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// The segment's path, to be shown.
+    fn path(&self, segment: u64) -> PathBuf;
+}
+
+/// The end of a segment that is written to.
+pub trait Tail: Send {
+    /// # Errors
+    /// Anything from nothing to all of it may have been written.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// # Errors
+    /// Nothing written since the last good sync is durable, and never will be by this file.
+    fn sync(&mut self) -> io::Result<()>;
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// Holds the number of the newest segment, so that its loss is noticed.
+const NEWEST: &str = "newest";
+
+/// Segments as files `{number:016}.seg`.
+pub struct Folder {
+    dir: PathBuf,
+    /// The segment that was last read from.
+    open: Mutex<Option<(u64, Arc<File>)>>,
+}
+
+impl Folder {
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        Ok(Self::existing(dir))
+    }
+
+    /// A folder that is only read.
+    pub fn existing(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), open: Mutex::default() }
+    }
+}
+
+impl Disk for Folder {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        let mut all = Vec::new();
+        for file in std::fs::read_dir(&self.dir)? {
+            let name = file?.file_name();
+            let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+            all.extend(
+                digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok()),
+            );
+        }
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    fn newest(&self) -> io::Result<Option<u64>> {
+        match std::fs::read_to_string(self.dir.join(NEWEST)) {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>> {
+        let path = self.path(segment);
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+        // The marks that let old segments go must find room on a full disk. Where the file system
+        // cannot reserve, writes are answered as they come.
+        // SAFETY: fallocate(2) on a descriptor that is open.
+        let reserved = unsafe {
+            libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, reserve as libc::off_t)
+        };
+        let error = io::Error::last_os_error();
+        if reserved != 0 && error.raw_os_error() == Some(libc::ENOSPC) {
+            let _ = self.remove(segment);
+            return Err(error);
+        }
+        let staged = self.dir.join("newest.staged");
+        let mut newest =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        newest.write_all(segment.to_string().as_bytes())?;
+        newest.sync_data()?;
+        std::fs::rename(staged, self.dir.join(NEWEST))?;
+        Ok(Box::new(file))
+    }
+
+    fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {
+        std::fs::read(self.path(segment))
+    }
+
+    fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let known = self.open.lock().clone().filter(|(number, _)| *number == segment);
+        let file = match known {
+            Some((_, file)) => file,
+            None => {
+                let file = Arc::new(File::open(self.path(segment))?);
+                *self.open.lock() = Some((segment, file.clone()));
+                file
+            }
+        };
+        file.read_exact_at(into, offset)
+    }
+
+    fn truncate(&self, segment: u64, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.path(segment))?;
+        file.set_len(len)?;
+        file.sync_all()
+    }
+
+    fn remove(&self, segment: u64) -> io::Result<()> {
+        self.open.lock().take_if(|(number, _)| *number == segment);
+        std::fs::remove_file(self.path(segment))
+    }
+
+    fn set_aside(&self, segment: u64) -> io::Result<()> {
+        let path = self.path(segment);
+        std::fs::rename(&path, path.with_extension("damaged"))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        self.dir.join(format!("{segment:016}.seg"))
+    }
+}
+
+impl Tail for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+}

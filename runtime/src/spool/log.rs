@@ -1,0 +1,410 @@
+//! The write side: groups of frames go to the end of the newest segment, and are durable when they
+//! are synced. One thread's work; it knows nothing of threads itself.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::domain::ids::TenantId;
+use crate::domain::limits;
+
+use super::disk::{Disk, Tail};
+use super::frame::{Draft, Header};
+use super::index::{FrameId, HotLimits, Index, Place, Standing};
+use super::recovery;
+
+/// The disk did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("spool: cannot {doing} {}: {error}; {}", path.display(), advice(error))]
+pub struct SpoolError {
+    pub doing: &'static str,
+    pub path: PathBuf,
+    #[source]
+    pub error: io::Error,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => "make room on that disk, or lower spool.bytes_max",
+        Some(libc::EROFS) => "the file system is read-only: mount it for writing, or move data_dir",
+        Some(libc::EACCES | libc::EPERM) => "the gateway's user must own data_dir and all in it",
+        Some(libc::EIO) => "the disk has failed: copy data_dir to a healthy one and start there",
+        _ => "see data_dir",
+    }
+}
+
+/// Bytes of the header that a segment begins with: two copies of it, far enough apart that one
+/// damaged block leaves the other.
+pub const SEGMENT_HEADER_BYTES: usize = 1024;
+const SEGMENT_MAGIC: &[u8; 8] = b"TGSPOOL1";
+
+/// The header of a segment.
+fn segment_header(segment: u64, salt: u32) -> Vec<u8> {
+    let mut copy = Vec::with_capacity(24);
+    copy.extend_from_slice(SEGMENT_MAGIC);
+    copy.extend_from_slice(&segment.to_le_bytes());
+    copy.extend_from_slice(&salt.to_le_bytes());
+    let crc = crc32c::crc32c(&copy);
+    copy.extend_from_slice(&crc.to_le_bytes());
+    let mut header = vec![0; SEGMENT_HEADER_BYTES];
+    for at in [0, SEGMENT_HEADER_BYTES / 2] {
+        header[at..at + copy.len()].copy_from_slice(&copy);
+    }
+    header
+}
+
+/// The salt that a segment's header names, if a copy of it is good.
+pub fn read_segment_header(segment: u64, bytes: &[u8]) -> Option<u32> {
+    [0, SEGMENT_HEADER_BYTES / 2].into_iter().find_map(|at| {
+        let copy = bytes.get(at..at + 24)?;
+        let crc = u32::from_le_bytes(copy[20..].try_into().ok()?);
+        let good = copy.starts_with(SEGMENT_MAGIC)
+            && copy[8..16] == segment.to_le_bytes()
+            && crc32c::crc32c(&copy[..20]) == crc;
+        good.then(|| u32::from_le_bytes(copy[16..20].try_into().expect("four bytes")))
+    })
+}
+
+/// A batch on its way to the disk.
+pub struct Append<'a> {
+    pub stream: u32,
+    pub draft: &'a Draft,
+    pub lines: &'a [u8],
+}
+
+/// A frame that is to stand elsewhere, so that its old segment can go.
+#[derive(Debug)]
+pub struct Copy {
+    pub id: FrameId,
+    pub from: Place,
+    pub header: Header,
+    pub body: Vec<u8>,
+}
+
+/// What became of one `Append`.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    pub id: FrameId,
+    pub standing: Standing,
+}
+
+struct Current {
+    segment: u64,
+    salt: u32,
+    tail: Box<dyn Tail>,
+    /// Up to here it is known good.
+    len: u64,
+    /// Something was written since the last sync.
+    unsynced: bool,
+}
+
+/// Counts of what the log did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogStats {
+    pub syncs: u64,
+    pub copied_bytes: u64,
+}
+
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    segment_bytes: u64,
+    sync: bool,
+    hot: HotLimits,
+    current: Option<Current>,
+    next_segment: u64,
+    buffer: Vec<u8>,
+    pub stats: LogStats,
+}
+
+impl Log {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        sync: bool,
+        hot: HotLimits,
+        next_segment: u64,
+    ) -> Self {
+        Self {
+            disk,
+            segment_bytes,
+            sync,
+            hot,
+            current: None,
+            next_segment,
+            buffer: Vec::new(),
+            stats: LogStats::default(),
+        }
+    }
+
+    /// The segment that is written to.
+    pub fn current(&self) -> Option<u64> {
+        self.current.as_ref().map(|current| current.segment)
+    }
+
+    /// Makes sure that there is a segment to write to, with the marks in force at its beginning.
+    ///
+    /// # Errors
+    /// No segment can be made.
+    pub fn ensure_current(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
+        if self.current.as_ref().is_some_and(|current| current.len < self.segment_bytes) {
+            return Ok(());
+        }
+        // The old one is whole before anything stands behind it.
+        self.sync_current()?;
+        self.current = None;
+        let segment = self.next_segment;
+        let path = self.disk.path(segment);
+        // Whatever becomes of it, its number is used up.
+        self.next_segment += 1;
+        let salt = random();
+        let marks = index.lock().marks(true);
+        self.buffer.clear();
+        self.buffer.extend(segment_header(segment, salt));
+        marks.put(salt, &mut self.buffer);
+        let made = self.disk.create(segment, self.segment_bytes + limits::SPOOL_MARKS_RESERVE_BYTES);
+        let mut tail = made.map_err(|error| SpoolError { doing: "create", path: path.clone(), error })?;
+        let written = tail.append(&self.buffer).and_then(|()| if self.sync { tail.sync() } else { Ok(()) });
+        let written = written.and_then(|()| if self.sync { self.disk.sync_dir() } else { Ok(()) });
+        if let Err(error) = written {
+            let _ = self.disk.remove(segment);
+            index.lock().unmark(&marks);
+            return Err(SpoolError { doing: "write to", path, error });
+        }
+        let len = self.buffer.len() as u64;
+        index.lock().note_segment(segment, len);
+        self.current = Some(Current { segment, salt, tail, len, unsynced: false });
+        Ok(())
+    }
+
+    fn sync_current(&mut self) -> Result<(), SpoolError> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if !current.unsynced || !self.sync {
+            return Ok(());
+        }
+        self.stats.syncs += 1;
+        match current.tail.sync() {
+            Ok(()) => {
+                current.unsynced = false;
+                Ok(())
+            }
+            Err(error) => {
+                let path = self.disk.path(current.segment);
+                self.current = None;
+                Err(SpoolError { doing: "sync", path, error })
+            }
+        }
+    }
+
+    /// Writes `buffer` to the end of the current segment and syncs it. On a failure the segment is
+    /// sealed where it was good: what was not synced is not believed, whatever a later sync says.
+    fn write(&mut self, index: &Mutex<Index>, sync: bool) -> Result<(), SpoolError> {
+        let current = self.current.as_mut().expect("there is a segment to write to");
+        current.unsynced = true;
+        let written = current.tail.append(&self.buffer).map_err(|error| ("write to", error));
+        let written = written.and_then(|()| {
+            if !sync || !self.sync {
+                return Ok(());
+            }
+            self.stats.syncs += 1;
+            current.unsynced = false;
+            current.tail.sync().map_err(|error| ("sync", error))
+        });
+        match written {
+            Ok(()) => {
+                current.len += self.buffer.len() as u64;
+                index.lock().note_segment(current.segment, current.len);
+                Ok(())
+            }
+            Err((doing, error)) => {
+                // As far as that can be done; recovery passes over what stays.
+                let _ = current.tail.truncate(current.len);
+                let path = self.disk.path(current.segment);
+                self.current = None;
+                Err(SpoolError { doing, path, error })
+            }
+        }
+    }
+
+    /// Makes a group of batches durable: one write, one sync.
+    ///
+    /// # Errors
+    /// Neither the current segment nor a new one takes it; nothing of it is durable.
+    pub fn append(
+        &mut self,
+        index: &Mutex<Index>,
+        group: &[Append<'_>],
+    ) -> Result<Vec<Appended>, SpoolError> {
+        // A failed sync is final for its segment; the group gets one more try in another.
+        self.try_append(index, group).or_else(|_| self.try_append(index, group))
+    }
+
+    fn try_append(
+        &mut self,
+        index: &Mutex<Index>,
+        group: &[Append<'_>],
+    ) -> Result<Vec<Appended>, SpoolError> {
+        self.ensure_current(index)?;
+        let (segment, salt, begin) = {
+            let current = self.current.as_ref().expect("just ensured");
+            (current.segment, current.salt, current.len)
+        };
+        self.buffer.clear();
+        let mut frames = Vec::with_capacity(group.len());
+        {
+            let index = index.lock();
+            let mut seqs = HashMap::<u32, u64, foldhash::fast::RandomState>::default();
+            let mut totals = HashMap::<&TenantId, u64, foldhash::fast::RandomState>::default();
+            for append in group {
+                let seq = seqs.entry(append.stream).or_insert_with(|| index.next_seq(append.stream));
+                let tenant = index.names(append.stream).0;
+                let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
+                *spooled += u64::from(append.draft.header.lines);
+                let header = Header { seq: *seq, spooled: *spooled, ..append.draft.header.clone() };
+                *seq += 1;
+                let offset = begin + self.buffer.len() as u64;
+                header.put(salt, &mut self.buffer);
+                self.buffer.extend_from_slice(&append.draft.table);
+                self.buffer.extend_from_slice(append.lines);
+                frames.push((
+                    append.stream,
+                    Place { segment, offset, len: header.frame_len() as u32 },
+                    header,
+                ));
+            }
+        }
+        self.write(index, true)?;
+        let mut index = index.lock();
+        let appended = frames.into_iter().map(|(stream, place, header)| {
+            let standing = index.insert(stream, &header, place, &self.hot);
+            Appended { id: FrameId { stream, seq: header.seq }, standing }
+        });
+        Ok(appended.collect())
+    }
+
+    /// Writes marks of what has changed, unsynced: a lost mark means a batch that is sent again,
+    /// which makes the same points.
+    ///
+    /// # Errors
+    /// They cannot be written; they are due again.
+    pub fn mark(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
+        let fresh = self.current.as_ref().is_none_or(|current| current.len >= self.segment_bytes);
+        if fresh {
+            // A new segment begins with all marks.
+            return self.ensure_current(index);
+        }
+        let marks = index.lock().marks(false);
+        if marks.is_empty() {
+            return Ok(());
+        }
+        self.buffer.clear();
+        marks.put(self.current.as_ref().expect("just seen").salt, &mut self.buffer);
+        self.write(index, false).inspect_err(|_| index.lock().unmark(&marks))
+    }
+
+    /// Removes the segments that hold nothing any more. First the marks that say so are synced:
+    /// what is gone must not seem lost.
+    ///
+    /// # Errors
+    /// A segment cannot be removed, or marks cannot be written.
+    pub fn remove_empty(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
+        let empty = index.lock().empty_segments(self.current());
+        if empty.is_empty() {
+            return Ok(());
+        }
+        let marked = self.mark(index).and_then(|()| self.sync_current());
+        if let Err(error) = marked
+            && error.error.raw_os_error() != Some(libc::ENOSPC)
+        {
+            return Err(error);
+        }
+        // On a full disk this is how there is room for marks again.
+        for segment in empty {
+            match self.disk.remove(segment) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error });
+                }
+            }
+            index.lock().forget_segment(segment);
+        }
+        Ok(())
+    }
+
+    /// Makes copies of frames durable, and their old places free.
+    ///
+    /// # Errors
+    /// They cannot be written; the old places stay in force.
+    pub fn append_copies(&mut self, index: &Mutex<Index>, copies: &[Copy]) -> Result<(), SpoolError> {
+        self.ensure_current(index)?;
+        let current = self.current.as_ref().expect("just ensured");
+        let (segment, salt, begin) = (current.segment, current.salt, current.len);
+        self.buffer.clear();
+        let mut places = Vec::with_capacity(copies.len());
+        for copy in copies {
+            let offset = begin + self.buffer.len() as u64;
+            copy.header.put(salt, &mut self.buffer);
+            self.buffer.extend_from_slice(&copy.body);
+            places.push(Place { segment, offset, len: copy.from.len });
+        }
+        self.write(index, true)?;
+        self.stats.copied_bytes += self.buffer.len() as u64;
+        let mut index = index.lock();
+        for (copy, place) in copies.iter().zip(places) {
+            if index.place(copy.id) == Some(copy.from) {
+                index.relocate(copy.id, place);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The frames of a segment that are in force there. Those that cannot be read are named.
+///
+/// # Errors
+/// The segment cannot be read.
+pub fn live_frames(
+    disk: &dyn Disk,
+    index: &Mutex<Index>,
+    segment: u64,
+) -> Result<(Vec<Copy>, Vec<(FrameId, Place)>), SpoolError> {
+    let read = disk.read_all(segment);
+    let bytes = read.map_err(|error| SpoolError { doing: "read", path: disk.path(segment), error })?;
+    let (mut copies, mut damaged) = (Vec::new(), Vec::new());
+    let scan = recovery::scan(segment, &bytes);
+    let index = index.lock();
+    for (place, header) in scan.frames {
+        let found = index.is_live_at(&header.tenant, &header.database, header.seq, place);
+        if let Some(id) = found {
+            let end = place.offset as usize + place.len as usize;
+            let body = bytes[end - header.body_len as usize..end].to_vec();
+            copies.push(Copy { id, from: place, header, body });
+        }
+    }
+    for (place, header) in scan.bad_bodies {
+        damaged.extend(
+            index.is_live_at(&header.tenant, &header.database, header.seq, place).map(|id| (id, place)),
+        );
+    }
+    Ok((copies, damaged))
+}
+
+/// The segment to copy out of, if one should be: the emptiest, when less than a quarter of it is
+/// alive, or when disk is short, or when it is a small one that a restart left.
+pub fn to_copy(index: &Index, current: Option<u64>, segment_bytes: u64, bytes_max: u64) -> Option<u64> {
+    let (segment, of) = index.emptiest_segment(current)?;
+    let short = index.disk_bytes() > bytes_max - bytes_max / 8;
+    let sparse = of.live_bytes * 4 < of.len;
+    let wasteful = short && of.live_bytes + of.len / 16 < of.len;
+    let small = index.segments() > 8 && of.len < segment_bytes / 8;
+    (sparse || wasteful || small).then_some(segment)
+}
+
+/// A number that nobody outside can know.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish() as u32
+}

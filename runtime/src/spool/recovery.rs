@@ -1,0 +1,299 @@
+//! What is on disk after whatever happened: every segment is scanned, what is good is taken, what
+//! is damaged is named by file and offset, and the accounts say how many lines that cost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use crate::domain::books::{Books, LineBooks};
+use crate::domain::ids::TenantId;
+
+use super::disk::Disk;
+use super::frame::{Header, Kind, MAGIC};
+use super::index::{HotLimits, Index, Place};
+use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
+use super::marks::{LineTotals, Marks, StreamMark};
+
+/// A part of a segment that holds no good frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    pub offset: u64,
+    pub bytes: u64,
+    /// It is the beginning of a frame whose end was never written: no message of it was
+    /// acknowledged.
+    pub torn: bool,
+}
+
+/// What a segment holds.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Frames of lines whose header and body are good.
+    pub frames: Vec<(Place, Header)>,
+    /// Frames of lines whose header is good and whose body is not.
+    pub bad_bodies: Vec<(Place, Header)>,
+    /// In the order of the log.
+    pub marks: Vec<Marks>,
+    pub gaps: Vec<Gap>,
+    /// Its header says that it is no segment, or another one.
+    pub is_foreign: bool,
+}
+
+/// Reads a segment from its bytes. Pure.
+pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
+    let mut scan = Scan::default();
+    let Some(salt) = read_segment_header(segment, bytes) else {
+        scan.is_foreign = true;
+        return scan;
+    };
+    let mut at = SEGMENT_HEADER_BYTES;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let header = Header::read(salt, rest);
+        if let Some(header) = header
+            && let Some(frame) = rest.get(..header.frame_len())
+        {
+            let place = Place { segment, offset: at as u64, len: frame.len() as u32 };
+            let body = &frame[frame.len() - header.body_len as usize..];
+            let good = crc32c::crc32c(body) == header.body_crc;
+            at += frame.len();
+            match (header.kind, good) {
+                (Kind::Lines, true) => scan.frames.push((place, header)),
+                (Kind::Lines, false) => {
+                    scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
+                    scan.bad_bodies.push((place, header));
+                }
+                (Kind::Marks, true) => scan.marks.extend(Marks::read(body)),
+                // Later marks say the same and more.
+                (Kind::Marks, false) => {
+                    scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
+                }
+            }
+            continue;
+        }
+        let next = memchr::memmem::find_iter(&rest[1..], &MAGIC)
+            .map(|found| found + 1)
+            .find(|&next| Header::read(salt, &rest[next..]).is_some());
+        let len = next.unwrap_or(rest.len());
+        let torn = next.is_none() && is_torn(salt, rest);
+        scan.gaps.push(Gap { offset: at as u64, bytes: len as u64, torn });
+        at += len;
+    }
+    scan
+}
+
+/// Whether the end of a segment is the beginning of a frame.
+fn is_torn(salt: u32, rest: &[u8]) -> bool {
+    match Header::read(salt, rest) {
+        Some(header) => header.frame_len() > rest.len(),
+        // Too short for a header and its names, as far as the lengths can be read.
+        None => {
+            let magic = &rest[..rest.len().min(MAGIC.len())];
+            let names = rest.get(12..16).map_or(0, |lens| {
+                usize::from(u16::from_le_bytes([lens[0], lens[1]]))
+                    + usize::from(u16::from_le_bytes([lens[2], lens[3]]))
+            });
+            MAGIC.starts_with(magic) && rest.len() < super::frame::HEADER_BYTES + names
+        }
+    }
+}
+
+/// What recovery found.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    pub next_segment: u64,
+    pub bytes: u64,
+    pub frames: u64,
+    pub lines: u64,
+    /// Lines that were acknowledged and cannot be read any more, found out now, by tenant.
+    pub damaged: BTreeMap<TenantId, u64>,
+    /// Damaged places: segment, offset, bytes.
+    pub gaps: Vec<(u64, Gap)>,
+    /// Segments that were there once and are not; they may have been done with.
+    pub missing: Vec<u64>,
+    /// The newest of all is among them: it is never done with.
+    pub newest_missing: bool,
+}
+
+#[derive(Default)]
+struct Found {
+    mark: Option<StreamMark>,
+    frames: Vec<(Place, Header)>,
+}
+
+/// Reads all segments into an index.
+///
+/// # Errors
+/// A segment is there and cannot be read.
+pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered), SpoolError> {
+    let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let segments = disk.list().map_err(|error| SpoolError { doing: "read", path: folder, error })?;
+    let newest = disk.newest().unwrap_or(None);
+    let mut recovered = Recovered {
+        next_segment: segments.last().copied().max(newest).map_or(1, |last| last + 1),
+        newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
+        ..Recovered::default()
+    };
+    let mut index = Index::default();
+    let mut streams: HashMap<(String, String), Found> = HashMap::new();
+    let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
+    let mut spooled: HashMap<String, u64> = HashMap::new();
+    let mut listed = Vec::new();
+    let mut told = Instant::now();
+    for (number, &segment) in segments.iter().enumerate() {
+        let path = disk.path(segment);
+        let read = disk.read_all(segment);
+        let bytes = read.map_err(|error| SpoolError { doing: "read", path: path.clone(), error })?;
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            info!(segments = number, of = segments.len(), bytes = recovered.bytes, "reading the spool");
+        }
+        let is_last = number + 1 == segments.len();
+        let scan = scan(segment, &bytes);
+        if scan.is_foreign {
+            set_aside(disk, segment, &bytes, is_last);
+            if bytes.len() > SEGMENT_HEADER_BYTES {
+                let gap = Gap { offset: 0, bytes: bytes.len() as u64, torn: false };
+                recovered.gaps.push((segment, gap));
+            }
+            continue;
+        }
+        recovered.bytes += bytes.len() as u64;
+        let mut len = bytes.len() as u64;
+        for gap in scan.gaps {
+            if !gap.torn {
+                recovered.gaps.push((segment, gap));
+                continue;
+            }
+            info!(file = %path.display(), offset = gap.offset, bytes = gap.bytes,
+                  "cut an unfinished write off the spool; what it held was not acknowledged");
+            let cut = disk.truncate(segment, gap.offset);
+            cut.map_err(|error| SpoolError { doing: "cut the end of", path: path.clone(), error })?;
+            len = gap.offset;
+        }
+        index.note_segment(segment, len);
+        for marks in scan.marks {
+            for mark in marks.streams {
+                let key = (mark.tenant.clone(), mark.database.clone());
+                streams.entry(key).or_default().mark = Some(mark);
+            }
+            totals.extend(marks.tenants);
+            if !marks.segments.is_empty() {
+                listed = marks.segments;
+            }
+        }
+        let headers = scan.frames.iter().chain(&scan.bad_bodies).map(|(_, header)| header);
+        for header in headers {
+            let most = spooled.entry(header.tenant.clone()).or_default();
+            *most = header.spooled.max(*most);
+        }
+        for (place, header) in scan.frames {
+            let key = (header.tenant.clone(), header.database.clone());
+            streams.entry(key).or_default().frames.push((place, header));
+        }
+    }
+    listed.extend(newest);
+    recovered.missing =
+        listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
+    for (tenant, totals) in &totals {
+        index.restore_totals(&TenantId::new(tenant), *totals);
+    }
+    let mut all: Vec<_> = streams.into_iter().collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    for ((tenant, database), mut found) in all {
+        let mark =
+            found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
+        let stream = index.restore_stream(&mark);
+        // Of a frame that was being copied both copies may be there.
+        found.frames.sort_by_key(|(place, header)| (header.seq, *place));
+        found.frames.dedup_by_key(|(_, header)| header.seq);
+        for (place, header) in found.frames {
+            let released = header.seq < mark.base || mark.holes.iter().any(|hole| hole.contains(&header.seq));
+            if !released {
+                index.insert(stream, &header, place, limits);
+                recovered.frames += 1;
+                recovered.lines += u64::from(header.lines);
+            }
+        }
+        index.restore_next_seq(stream, mark.next_seq);
+    }
+    balance(&mut index, &spooled, &mut recovered);
+    Ok((index, recovered))
+}
+
+/// Whatever was spooled and is neither done with nor here was lost to damage.
+fn balance(index: &mut Index, spooled: &HashMap<String, u64>, recovered: &mut Recovered) {
+    let all: Vec<_> =
+        index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
+    for (tenant, mut totals, pending) in all {
+        let most = spooled.get(tenant.as_str()).copied().unwrap_or(0);
+        totals.spooled = totals.spooled.max(most);
+        let known = totals.done() + pending;
+        if totals.spooled > known {
+            let lost = totals.spooled - known;
+            totals.damaged += lost;
+            recovered.damaged.insert(tenant.clone(), lost);
+        } else {
+            totals.spooled = known;
+        }
+        index.restore_totals(&tenant, totals);
+    }
+}
+
+/// A file that does not begin as a segment: one that was just being made, or a damaged one.
+fn set_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
+    let path = disk.path(segment);
+    if is_last && bytes.len() <= SEGMENT_HEADER_BYTES {
+        info!(file = %path.display(), "removed a segment that was only being made");
+        let _ = disk.remove(segment);
+        return;
+    }
+    match disk.set_aside(segment) {
+        Ok(()) => {
+            warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
+        }
+        Err(error) => {
+            warn!(%error, file = %path.display(), "not a segment of the spool, or its header is damaged")
+        }
+    }
+}
+
+impl Recovered {
+    /// Tells the operator what was found.
+    pub fn log(&self, disk: &dyn Disk, took: Duration) {
+        for (segment, gap) in &self.gaps {
+            error!(file = %disk.path(*segment).display(), offset = gap.offset, bytes = gap.bytes,
+                   "the spool is damaged here; what lies before and behind is kept. Check the disk, and keep the file if it may be mended");
+        }
+        if self.newest_missing
+            && let Some(&newest) = self.missing.last()
+        {
+            error!(file = %disk.path(newest).display(),
+                   "the newest segment of the spool is missing: what was acknowledged last is lost with it, unless the file is put back and the gateway started again");
+        }
+        for (tenant, lines) in &self.damaged {
+            let missing: Vec<_> =
+                self.missing.iter().map(|&segment| disk.path(segment).display().to_string()).collect();
+            error!(%tenant, lines, missing_files = missing.join(" "),
+                   "acknowledged lines were lost to damage of the spool; the books count them as damaged");
+        }
+        if self.frames > 0 {
+            info!(
+                lines = self.lines,
+                frames = self.frames,
+                bytes = self.bytes,
+                took_ms = took.as_millis() as u64,
+                "the spool has a backlog"
+            );
+        }
+    }
+}
+
+/// The accounts of lines as the spool knows them, put into the books.
+pub fn restore_books(index: &Index, books: &Books) {
+    for (tenant, totals, pending) in index.totals() {
+        let LineTotals { spooled, written, refused, dropped, damaged } = totals;
+        let lines = LineBooks { spooled, written, refused, dropped, damaged, pending };
+        books.of_known(tenant.as_str()).restore_lines(lines);
+    }
+}

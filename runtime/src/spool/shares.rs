@@ -1,0 +1,110 @@
+//! Who may take how much of the disk. Pure.
+//!
+//! - A tenant has `tenant_bytes_max`.
+//! - From three quarters of `bytes_max` on, only tenants below their even share go on; at seven
+//!   eighths nobody does. The last eighth is for copying: it keeps the files within `bytes_max`.
+
+use std::collections::HashMap;
+
+use crate::domain::ids::TenantId;
+
+/// What becomes of the next batch of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    Free,
+    /// The tenant's share is full by so many bytes.
+    TenantFull(u64),
+    /// The disk's is.
+    DiskFull(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ShareLimits {
+    pub bytes_max: u64,
+    pub tenant_bytes_max: u64,
+}
+
+/// Bytes of frames that are on their way to the disk or open on it, a tenant.
+#[derive(Debug)]
+pub struct Shares {
+    limits: ShareLimits,
+    tenants: HashMap<TenantId, u64, foldhash::fast::RandomState>,
+    total: u64,
+}
+
+impl Shares {
+    pub fn new(limits: ShareLimits) -> Self {
+        Self { limits, tenants: HashMap::default(), total: 0 }
+    }
+
+    pub fn of(&self, tenant: &TenantId) -> u64 {
+        self.tenants.get(tenant).copied().unwrap_or(0)
+    }
+
+    pub fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
+        let ShareLimits { bytes_max, tenant_bytes_max } = self.limits;
+        let own = self.of(tenant) + bytes;
+        if own > tenant_bytes_max {
+            return Room::TenantFull(own - tenant_bytes_max);
+        }
+        let all = self.total + bytes;
+        let (wide, narrow) = (bytes_max / 4 * 3, bytes_max / 8 * 7);
+        let even = wide / (self.tenants.len() as u64).max(1);
+        if all > narrow {
+            Room::DiskFull(all - narrow)
+        } else if all > wide && own > even {
+            Room::DiskFull(all - wide)
+        } else {
+            Room::Free
+        }
+    }
+
+    pub fn take(&mut self, tenant: &TenantId, bytes: u64) {
+        self.total += bytes;
+        match self.tenants.get_mut(tenant) {
+            Some(share) => *share += bytes,
+            None => drop(self.tenants.insert(tenant.clone(), bytes)),
+        }
+    }
+
+    pub fn give_back(&mut self, tenant: &TenantId, bytes: u64) {
+        self.total = self.total.saturating_sub(bytes);
+        if let Some(share) = self.tenants.get_mut(tenant) {
+            *share = share.saturating_sub(bytes);
+            if *share == 0 {
+                self.tenants.remove(tenant);
+            }
+        }
+    }
+
+    /// The tenant that holds most.
+    pub fn largest(&self) -> Option<TenantId> {
+        self.tenants.iter().max_by_key(|(_, bytes)| **bytes).map(|(tenant, _)| tenant.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_tenant_stops_itself_and_a_full_disk_the_large_ones_first() {
+        let mut shares = Shares::new(ShareLimits { bytes_max: 800, tenant_bytes_max: 500 });
+        let (large, small) = (TenantId::new("large"), TenantId::new("small"));
+        shares.take(&large, 500);
+        assert_eq!(shares.room(&large, 10), Room::TenantFull(10));
+        assert_eq!(shares.room(&small, 10), Room::Free);
+        shares.give_back(&large, 100);
+        shares.take(&small, 190);
+        let middle = TenantId::new("middle");
+        shares.take(&middle, 10);
+        // 600 of 800 are taken, an even share is 200.
+        assert_eq!(shares.room(&middle, 50), Room::Free);
+        assert_eq!(shares.room(&small, 20), Room::DiskFull(20));
+        shares.take(&middle, 100);
+        assert_eq!(shares.room(&small, 1), Room::DiskFull(1));
+        assert_eq!(shares.largest(), Some(large.clone()));
+        shares.give_back(&large, 400);
+        assert_eq!(shares.room(&large, 100), Room::Free);
+    }
+}

@@ -1,0 +1,76 @@
+//! Durable lines as the spool would hand them over, for the writer's own tests.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::load::Load;
+use crate::domain::books::Account;
+use crate::domain::durable::{Durable, DurableMessage, Receipt, message_set};
+
+/// What was told of a load.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub written: u64,
+    pub refused: u64,
+    pub settled: Vec<usize>,
+    pub returned: Vec<usize>,
+}
+
+pub struct Ear(pub Arc<Mutex<Told>>);
+
+impl Receipt for Ear {
+    fn lines_written(&self, lines: u64) {
+        self.0.lock().written += lines;
+    }
+    fn lines_refused(&self, lines: u64) {
+        self.0.lock().refused += lines;
+    }
+    fn settled(&self, messages: Range<usize>) {
+        self.0.lock().settled.extend(messages);
+    }
+    fn returned(&self, messages: Range<usize>) {
+        self.0.lock().returned.extend(messages);
+    }
+}
+
+/// A load of messages, each of an affinity and some lines.
+pub fn load_of(messages: &[(u32, Vec<String>)], arrived: Instant) -> (Arc<Load>, Arc<Mutex<Told>>) {
+    let told = Arc::new(Mutex::new(Told::default()));
+    let (mut lines, mut of) = (Vec::new(), Vec::new());
+    for (affinity, message) in messages {
+        for line in message {
+            lines.extend_from_slice(line.as_bytes());
+            lines.push(b'\n');
+        }
+        of.push(DurableMessage {
+            topic: "t".into(),
+            received_ns: 0,
+            lines_end: lines.len() as u32,
+            line_count: message.len() as u32,
+            affinity: *affinity,
+        });
+    }
+    let durable = Durable {
+        database: "db".into(),
+        tenant: "acme".into(),
+        account: Arc::new(Account::new("acme".into())),
+        guest: "g".into(),
+        lines,
+        wanted: message_set(0..of.len()),
+        messages: of,
+        overtakes: false,
+        arrived,
+        receipt: Box::new(Ear(told.clone())),
+    };
+    (Arc::new(Load::new(durable)), told)
+}
+
+/// A load of one device: messages of so many lines.
+pub fn load(line_counts: &[u32], arrived: Instant) -> Arc<Load> {
+    let messages: Vec<_> =
+        line_counts.iter().map(|&count| (0, vec!["m f=1 1".to_owned(); count as usize])).collect();
+    load_of(&messages, arrived).0
+}
