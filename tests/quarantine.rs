@@ -90,7 +90,7 @@ fn what_had_no_guest_becomes_lines_at_its_own_time_once_the_guest_is_there() {
     }
     assert_eq!(quarantine_books(&gateway, "acme"), (0, 300, 0));
     assert_eq!(gateway.book("acme", "messages", "received"), 600, "a replay is received again too");
-    assert_eq!(gateway.book("acme", "messages", "in_flight"), 0);
+    gateway.wait("settled", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
     gateway.assert_balanced();
     assert!(listed(&scene, &[]).is_empty());
     assert_eq!(gateway.stop().code(), Some(0));
@@ -236,7 +236,8 @@ fn a_line_that_the_database_refused_is_sent_again_as_it_was() {
 }
 
 /// Whether each of the messages 0 to 399 is in quarantine, or a line, or both.
-fn assert_none_is_lost(scene: &Scene) {
+fn assert_none_is_lost(gateway: &Gateway<'_>, scene: &Scene) {
+    wait_until_written(gateway);
     let mut found = BTreeSet::new();
     for entry in listed(scene, &["--limit", "10000"]) {
         let payload: Value = serde_json::from_str(entry["payload"].as_str().unwrap()).unwrap();
@@ -274,8 +275,8 @@ fn a_gateway_that_ends_in_the_middle_of_a_replay_loses_nothing() {
         assert_eq!(gateway.stop().code(), Some(0));
         assert_eq!(verb.join().unwrap().0.code(), Some(1));
     });
-    assert_none_is_lost(&scene);
     let gateway = scene.start();
+    assert_none_is_lost(&gateway, &scene);
     std::thread::scope(|scope| {
         scope.spawn(|| scene.verb(&["quarantine", "replay", "--all"], ""));
         gateway.wait("under way", under_way);
@@ -284,15 +285,14 @@ fn a_gateway_that_ends_in_the_middle_of_a_replay_loses_nothing() {
         assert!(status == 409 && body.contains("REPLAY_RUNNING"), "{status} {body}");
         gateway.kill();
     });
-    assert_none_is_lost(&scene);
     scene.guest("acme", "notes", "json");
     let gateway = scene.start();
+    assert_none_is_lost(&gateway, &scene);
     let (code, report) = replay(&scene, &["--all"]);
     assert_eq!(code, Some(0), "{report:#}");
     assert_eq!(gateway.book("acme", "quarantine", "entries"), 0);
     gateway.assert_balanced();
-    wait_until_written(&gateway);
-    assert_none_is_lost(&scene);
+    assert_none_is_lost(&gateway, &scene);
 }
 
 #[test]
