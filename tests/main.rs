@@ -13,4 +13,5 @@ mod writer;
 mod quarantine;
 mod deploy;
 mod system;
+mod durability;
 mod structure;

@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod mosquitto;
 pub mod mqtt_client;
 pub mod tap;
+pub mod faults;
 pub mod downstream;
 pub mod influxdb;
 pub mod v3_front;

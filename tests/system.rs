@@ -11,6 +11,7 @@ use serde_json::json;
 use tidegate_fleet::Device;
 
 use crate::end_to_end::topic;
+use crate::rig::faults::Faults;
 use crate::rig::gateway::Scene;
 use crate::rig::influxdb::Influxdb;
 use crate::rig::mosquitto::Mosquitto;
@@ -141,39 +142,6 @@ async fn one_pulse_message_from_mosquitto_is_a_point_in_influxdb_by_the_interfac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_gateway_that_is_killed_three_times_loses_no_message_that_the_broker_took() {
-    let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
-    let broker = Mosquitto::start();
-    let mut scene = Scene::new();
-    scene.device("acme", "dev-1", "lab-1");
-    scene.configure_broker(&broker.url(), &to_v3(&front, "flush_interval_ms = 50\nbatch_lines = 100"));
-    let mut gateway = scene.start();
-    let port = broker.port;
-    let publishing = std::thread::spawn(move || {
-        let mut publisher = MqttClient::to_broker(port, "publisher");
-        for part in 0..60 {
-            publisher.publish_all(telemetry("dev-1", part * 100..(part + 1) * 100));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
-    for round in 1..=3 {
-        // Somewhere in the stream: some are written, some under way, some not yet read.
-        gateway.wait("amid the stream", |gateway| gateway.book("acme", "lines", "written") > 300);
-        gateway.kill();
-        assert!(round < 3 || !publishing.is_finished(), "the stream ended too early");
-        gateway = scene.start();
-    }
-    publishing.join().unwrap();
-    gateway.wait("idle", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
-    let everything: BTreeSet<u64> = (0..6000).collect();
-    assert_all_stored(&influxdb, &everything).await;
-    let written: usize = front.seen().iter().map(|seen| seen.lines).sum();
-    println!("lines posted: {written}");
-    gateway.assert_balanced();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_broker_that_is_killed_amid_the_stream_costs_no_message_that_crossed_the_wire() {
     let influxdb = Influxdb::start().await;
     let front = V3Front::start(&influxdb.url(), None).await;
@@ -182,18 +150,20 @@ async fn a_broker_that_is_killed_amid_the_stream_costs_no_message_that_crossed_t
     let mut scene = Scene::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure_broker(&tap.url(), &to_v3(&front, "flush_interval_ms = 50"));
-    let gateway = scene.start();
+    let faults = Faults::on(&scene);
+    let gateway = scene.start_with(&faults);
     let port = broker.port;
     let publishing = std::thread::spawn(move || publish_through_outages(port, 4000));
     gateway.wait("amid the stream", |gateway| gateway.book("acme", "lines", "written") > 300);
-    // What is held unacknowledged at the kill settles after it: its PUBACKs must go nowhere.
-    front.fail_database("telemetry_acme", Some(Fault::Status { status: 503, retry_after: None, body: "" }));
+    // What is unacknowledged at the kill settles after it: its PUBACKs must go nowhere.
+    faults.set("fdatasync EIO");
     gateway.wait("held up", |gateway| gateway.book("acme", "messages", "in_flight") > 100);
     assert!(!publishing.is_finished());
     broker.kill();
-    gateway.wait("not ready", |gateway| gateway.get("/readyz").0 == 503);
+    gateway.wait("not ready", |gateway| gateway.get("/readyz").1.contains("not connected"));
+    faults.set("");
+    gateway.wait("settled", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
     broker.restart();
-    front.fail_database("telemetry_acme", None);
     gateway.wait("ready again", |gateway| gateway.get("/readyz").0 == 200);
     let acknowledged = publishing.join().unwrap();
     gateway.wait("all that came written", |gateway| gateway.book("acme", "lines", "pending") == 0);
@@ -234,16 +204,16 @@ async fn a_database_that_answers_503_for_ten_seconds_has_every_line_in_the_end()
             std::thread::sleep(Duration::from_millis(200));
         }
     });
-    let (began, mut most_pending, mut most_in_flight) = (Instant::now(), 0, 0);
+    let (began, mut most_pending) = (Instant::now(), 0);
     while began.elapsed() < Duration::from_secs(10) {
         gateway.assert_balanced();
         most_pending = most_pending.max(gateway.book("acme", "lines", "pending"));
-        most_in_flight = most_in_flight.max(gateway.book("acme", "messages", "in_flight"));
         assert_eq!(gateway.book("acme", "lines", "written"), 0);
         assert_eq!(gateway.get("/readyz").0, 200, "it takes messages in: {}", gateway.get("/readyz").1);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(most_pending > 1000 && most_in_flight > 1000, "{most_pending} {most_in_flight}");
+    // Taken in and acknowledged all the while.
+    assert!(most_pending > 1000, "{most_pending}");
     front.fail_database("telemetry_acme", None);
     while !publishing.is_finished() {
         gateway.assert_balanced();
@@ -315,7 +285,7 @@ fn a_message_over_the_burst_is_limited_and_a_backlog_is_no_burst() {
     publisher.publish_all(telemetry("dev-1", 0..21));
     gateway.wait("21", |gateway| gateway.book("acme", "messages", "received") == 21);
     gateway.wait("settled", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
-    assert_eq!(gateway.book("acme", "lines", "written"), 20);
+    assert_eq!(gateway.book("acme", "lines", "spooled"), 20);
     assert_eq!(gateway.json("/api/v1/quarantine")["reasons"], json!({"RATE_LIMITED": 1}));
     scene.configure_broker(&broker.url(), &format!("{output} 50\n"));
     assert_eq!(gateway.stop().code(), Some(0));
@@ -358,7 +328,7 @@ fn devices_that_are_revoked_or_added_are_known_within_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn sigterm_under_load_ends_well_and_what_was_not_acknowledged_comes_again() {
+async fn sigterm_under_load_ends_well_and_what_could_not_be_written_stays_in_the_spool() {
     let influxdb = Influxdb::start().await;
     let front = V3Front::start(&influxdb.url(), None).await;
     let broker = Mosquitto::start();
@@ -368,7 +338,7 @@ async fn sigterm_under_load_ends_well_and_what_was_not_acknowledged_comes_again(
     let gateway = scene.start();
     front.fail_database("telemetry_acme", Some(Fault::Status { status: 503, retry_after: None, body: "" }));
     MqttClient::to_broker(broker.port, "publisher").publish_all(telemetry("dev-1", 0..2000));
-    gateway.wait("held up", |gateway| gateway.book("acme", "messages", "in_flight") > 0);
+    gateway.wait("held up", |gateway| gateway.book("acme", "lines", "pending") > 0);
     let began = Instant::now();
     assert_eq!(gateway.stop().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
@@ -381,7 +351,7 @@ async fn sigterm_under_load_ends_well_and_what_was_not_acknowledged_comes_again(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn a_burst_goes_out_in_batches_and_a_single_message_does_not_wait_for_the_interval() {
+async fn a_burst_goes_out_in_batches_and_no_acknowledgement_waits_for_the_interval() {
     let influxdb = Influxdb::start().await;
     let front = V3Front::start(&influxdb.url(), None).await;
     let broker = Mosquitto::start();
@@ -400,7 +370,7 @@ async fn a_burst_goes_out_in_batches_and_a_single_message_does_not_wait_for_the_
     assert_eq!(gateway.stop().code(), Some(0));
     publisher.publish_all(telemetry("dev-1", 0..1000));
     let gateway = scene.start();
-    gateway.wait("written", |gateway| gateway.book("acme", "lines", "written") == 1000);
+    gateway.wait("written", |gateway| gateway.book("acme", "lines", "written") == 1001);
     let posts: Vec<usize> = front.seen().iter().skip(1).map(|seen| seen.lines).collect();
     println!("{} POSTs: {posts:?}", posts.len());
     assert!(posts.iter().all(|&lines| lines <= 100), "{posts:?}");
@@ -444,6 +414,7 @@ fn the_api_asks_for_the_token_and_the_metrics_have_the_names_that_dashboards_rel
     let at = String::from_utf8_lossy(&broken).find("\"seq\":6").unwrap();
     broken.splice(at..at + 7, *b"\"seq\":\"x\"");
     device.publish(&topic("acme", "dev-1", "telemetry"), &broken).unwrap();
+    gateway.wait("written", |gateway| gateway.metric("tidegate_lines_written_total{tenant=\"acme\"}") == Some(5.0));
     for path in ["books", "guests", "spool", "quarantine"] {
         let path = format!("/api/v1/{path}");
         assert_eq!(gateway.get(&path).0, 401);

@@ -10,6 +10,9 @@ pub mod test;
 pub mod device;
 pub mod quarantine;
 pub mod books;
+pub mod spool;
+pub mod top;
+mod gateway;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +38,8 @@ enum Verb {
     Device(device::Arguments),
     Quarantine(quarantine::Arguments),
     Books(books::Arguments),
+    Spool(spool::Arguments),
+    Top(top::Arguments),
 }
 
 /// Where the configuration is.
@@ -73,6 +78,8 @@ pub fn main() -> ExitCode {
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
+        Verb::Spool(arguments) => spool::spool(&arguments),
+        Verb::Top(arguments) => top::top(&arguments),
     };
     match done {
         Ok(Done::Good) => ExitCode::SUCCESS,

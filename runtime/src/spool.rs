@@ -21,6 +21,8 @@ mod disk;
 mod recovery;
 mod log;
 mod committer;
+#[cfg(test)]
+mod model;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -73,7 +75,7 @@ pub struct SpoolSettings {
 
 impl SpoolSettings {
     fn segment_bytes(&self) -> u64 {
-        (self.bytes_max / limits::SPOOL_SEGMENTS_MIN).clamp(1, limits::SPOOL_SEGMENT_BYTES_MAX)
+        (self.bytes_max / limits::SPOOL_SEGMENTS_MIN).min(limits::SPOOL_SEGMENT_BYTES_MAX)
     }
 
     fn hot(&self) -> HotLimits {
@@ -100,7 +102,8 @@ struct Shared {
     room: Mutex<RoomState>,
     queue: Mutex<Queue>,
     more: Condvar,
-    closing: Condvar,
+    /// Wakes the tidying thread.
+    copied: Condvar,
     /// Why nothing can be written; `None`: it can.
     fault: Mutex<Option<String>>,
     lines_pending: AtomicU64,
@@ -177,10 +180,8 @@ impl Spool {
         let (index, recovered) = recovery::recover(&*disk, &nothing_hot)?;
         recovered.log(&*disk, began.elapsed());
         recovery::restore_books(&index, books);
-        let mut shares = Shares::new(ShareLimits {
-            bytes_max: settings.bytes_max,
-            tenant_bytes_max: settings.tenant_bytes_max,
-        });
+        let mut shares =
+            Shares::new(ShareLimits { bytes_max: settings.bytes_max, tenant_bytes_max: settings.tenant_bytes_max });
         for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
             shares.take(tenant, bytes);
         }
@@ -195,7 +196,7 @@ impl Spool {
             room: Mutex::new(RoomState { shares, held: HashMap::new(), told: HashMap::new() }),
             queue: Mutex::default(),
             more: Condvar::new(),
-            closing: Condvar::new(),
+            copied: Condvar::new(),
             fault: Mutex::new(None),
             lines_pending: AtomicU64::new(lines_pending),
             messages: AtomicU64::new(0),
@@ -279,8 +280,7 @@ impl Spool {
         let shared = &self.shared;
         let held = {
             let room = shared.room.lock();
-            let messages =
-                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+            let messages = |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();
@@ -623,7 +623,7 @@ impl Threads {
     fn close(&self) {
         self.shared.queue.lock().closed = true;
         self.shared.more.notify_all();
-        self.shared.closing.notify_all();
+        self.shared.copied.notify_all();
         for handle in std::mem::take(&mut *self.handles.lock()) {
             // A panic there was logged when it happened.
             let _ = handle.join();

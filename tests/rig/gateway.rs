@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::faults::Faults;
 use super::free_port;
 
 /// The folder that `cargo xtask guests` builds into.
@@ -141,6 +142,25 @@ impl Scene {
         gateway
     }
 
+    /// Starts the gateway on a disk that fails when it is told to, and waits until it is ready.
+    pub fn start_with(&self, faults: &Faults) -> Gateway<'_> {
+        let gateway = self.start_unready_with(faults);
+        gateway.wait("ready", |gateway| gateway.get("/readyz").0 == 200);
+        gateway
+    }
+
+    /// As `start_with`, and waits until it answers at all.
+    pub fn start_unready_with(&self, faults: &Faults) -> Gateway<'_> {
+        let mut command = tidegate();
+        command.arg("run").envs(faults.environment());
+        self.start_by(command)
+    }
+
+    /// Starts the gateway by another program that runs it, and waits until it answers at all.
+    pub fn start_unready_by(&self, command: Command) -> Gateway<'_> {
+        self.start_by(command)
+    }
+
     /// Starts the gateway and waits until it answers at all.
     pub fn start_unready(&self) -> Gateway<'_> {
         let mut command = tidegate();
@@ -222,6 +242,13 @@ impl Gateway<'_> {
     pub fn metric(&self, name: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics");
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    /// Waits until so many lines of a tenant are in its database or file, since ever.
+    pub fn wait_written(&self, tenant: &str, lines: u64) {
+        self.wait(&format!("{lines} lines of {tenant} written"), |gateway| {
+            gateway.book(tenant, "lines", "written") == lines
+        });
     }
 
     pub fn assert_balanced(&self) {

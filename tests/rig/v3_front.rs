@@ -69,6 +69,8 @@ struct State {
     faults: Mutex<VecDeque<Fault>>,
     database_faults: Mutex<BTreeMap<String, Fault>>,
     seen: Mutex<Vec<Seen>>,
+    /// Every answer takes so long.
+    latency: Mutex<Duration>,
     client: reqwest::Client,
 }
 
@@ -96,6 +98,7 @@ impl V3Front {
             faults: Mutex::default(),
             database_faults: Mutex::default(),
             seen: Mutex::default(),
+            latency: Mutex::default(),
             client: client(),
         });
         state.read_schema().await;
@@ -133,6 +136,11 @@ impl V3Front {
             Some(fault) => faults.insert(database.to_owned(), fault),
             None => faults.remove(database),
         };
+    }
+
+    /// Every answer takes so long from now on, as that of a server which answers at its next flush.
+    pub fn slow_down(&self, latency: Duration) {
+        *self.state.latency.lock() = latency;
     }
 
     /// Requests whose body was read, whatever came of them.
@@ -217,6 +225,8 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Reply {
     if fault == Some(Fault::SlowRead) {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    let latency = *state.latency.lock();
+    tokio::time::sleep(latency).await;
     let raw = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
     let mut body = raw.clone();
     if gzip {

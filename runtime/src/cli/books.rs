@@ -1,12 +1,18 @@
-//! `tidegate books`: the accounts of a running gateway, and whether they balance.
+//! `tidegate books`: the accounts of a gateway, and whether they balance.
+
+use std::path::Path;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::gateway::{self, Unreachable};
 use super::{ConfigArgument, Done};
-use crate::config;
+use crate::config::Config;
+use crate::spool::Spool;
 
-/// The accounts of each tenant of a running gateway; exit 1 if they do not balance
+/// The accounts of each tenant, and whether they balance: exit 1 if they do not
+///
+/// Of a running gateway all of them; of a stopped one those of lines, from its spool.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate books\n  tidegate books --tenant acme --json")]
 pub struct Arguments {
@@ -22,7 +28,10 @@ pub struct Arguments {
 
 pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
-    let mut books = ask(&config, "/api/v1/books")?;
+    let mut books = match gateway::ask(&config, "/api/v1/books") {
+        Err(error) if error.is::<Unreachable>() => of_stopped(&config).map_err(|why| error.context(why))?,
+        books => books?,
+    };
     let balanced = books["balanced"] == true;
     if let Some(tenant) = &arguments.tenant {
         let tenants = books["tenants"].as_object_mut().context("the gateway's answer has no tenants")?;
@@ -37,6 +46,17 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
         print_table(&books);
     }
     Ok(if balanced { Done::Good } else { Done::NotGood })
+}
+
+/// What the spool of a stopped gateway says.
+fn of_stopped(config: &Config) -> anyhow::Result<Value> {
+    let (_, books) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
+    eprintln!("the gateway does not run; these are the accounts of lines, from its spool");
+    let accounts = books.accounts();
+    let balanced = accounts.iter().all(|account| account.snapshot().balanced());
+    let tenants: serde_json::Map<String, Value> =
+        accounts.iter().map(|account| (account.tenant().to_string(), json!(account.snapshot()))).collect();
+    Ok(json!({"balanced": balanced, "tenants": tenants}))
 }
 
 const MESSAGES: [&str; 8] =
@@ -63,34 +83,4 @@ fn print_table(books: &Value) {
         println!();
     }
     println!("{}", if books["balanced"] == true { "the books balance" } else { "THE BOOKS DO NOT BALANCE" });
-}
-
-/// Asks the running gateway of this configuration.
-///
-/// # Errors
-/// It does not run, or it refuses.
-pub fn ask(config: &config::Config, path: &str) -> anyhow::Result<Value> {
-    let address = &config.admin.listen;
-    if address.is_empty() {
-        bail!("admin.listen is empty: a running gateway cannot be asked");
-    }
-    let token = config::secret("admin.token", "", &config.admin.token_file)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let client = reqwest::Client::builder().timeout(std::time::Duration::from_secs(10)).build()?;
-        let mut request = client.get(format!("http://{address}{path}"));
-        if !token.is_empty() {
-            request = request.bearer_auth(token);
-        }
-        let answer = request
-            .send()
-            .await
-            .with_context(|| format!("no gateway answers at admin.listen = {address:?}; is it running?"))?;
-        let status = answer.status();
-        let body = answer.text().await?;
-        if !status.is_success() {
-            bail!("the gateway answered {status}: {}", body.trim());
-        }
-        serde_json::from_str(&body).with_context(|| format!("the gateway gave no JSON: {body}"))
-    })
 }

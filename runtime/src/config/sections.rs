@@ -172,16 +172,17 @@ section! {
 section! {
     /// The backlog between acknowledgement and database.
     Spool {
-        /// Bytes on disk for all tenants. (In this version the backlog is in memory and bounded
-        /// by `admission.unsettled_bytes_max`.)
+        /// Bytes on disk for all tenants.
         bytes_max: u64 = 1_073_741_824,
-        /// Bytes on disk for one tenant.
+        /// Bytes on disk for one tenant's backlog.
         tenant_bytes_max: u64 = 268_435_456,
-        /// `block`: nothing is lost, its source waits; `drop_oldest`: counted.
+        /// What happens when a tenant's share is full. `block`: nothing is lost, its messages wait
+        /// unacknowledged; `drop_oldest`: its oldest lines go, counted.
         when_full: String = "block".into(),
         /// Bytes of recent lines kept in memory beside the disk.
         memory_bytes_max: u64 = 67_108_864,
-        /// `always`, or `never` for benches.
+        /// `always`: a message is acknowledged once it is synced; `never`, for benches: a power cut
+        /// loses what was acknowledged.
         sync: String = "always".into(),
     }
 }

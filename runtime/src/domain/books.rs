@@ -205,6 +205,8 @@ impl Account {
     /// The lines of an earlier run, as they were found on disk.
     pub fn restore_lines(&self, lines: LineBooks) {
         self.books.lock().lines = lines;
+        // Only what was admitted has lines.
+        self.note_admitted();
     }
 
     /// `lines` were dropped on purpose.

@@ -22,6 +22,11 @@ pub const METRIC_TENANTS_MAX: usize = 1_000;
 /// little beside its own, large enough that a segment a second is a lot.
 pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
+/// The least that the spool and a tenant's share of it can be configured to, in bytes: with less it
+/// would be full of its own marks, or of a single batch.
+pub const SPOOL_BYTES_MIN: u64 = 256 << 10;
+pub const SPOOL_TENANT_BYTES_MIN: u64 = 16 << 10;
+
 /// Into so many segments at least the bytes of the spool are divided, so that room comes back in
 /// small steps.
 pub const SPOOL_SEGMENTS_MIN: u64 = 32;

@@ -66,12 +66,15 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
         if made && !commit(shared, &mut log, delivery, group) {
             return;
         }
-        if !copies.is_empty()
-            && let Err(error) = log.append_copies(&shared.index, &copies)
-        {
-            warn!(%error, "frames could not be copied; they stay where they are");
+        if !copies.is_empty() {
+            match log.append_copies(&shared.index, &copies) {
+                Ok(()) => _ = shared.copied.notify_one(),
+                // They stay where they are, until the next look.
+                Err(error) => warn!(%error, "frames could not be copied"),
+            }
         }
         shared.syncs.store(log.stats.syncs, Ordering::Relaxed);
+        shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
         if marked.elapsed() >= every || (closed && !made) {
             marked = Instant::now();
             tend(shared, &mut log);
@@ -104,7 +107,6 @@ fn tend(shared: &Arc<Shared>, log: &mut Log) {
         Err(error) => fail(shared, &error),
     }
     shared.drop_held_of_ended();
-    shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
 }
 
 fn fail(shared: &Shared, error: &SpoolError) {
@@ -210,33 +212,41 @@ pub fn receipt(
 /// thread that everybody's acknowledgement waits for.
 pub fn tidy(shared: &Arc<Shared>) {
     let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
+    let mut found = false;
     loop {
         {
             let mut queue = shared.queue.lock();
-            if !queue.closed {
-                shared.closing.wait_for(&mut queue, every);
+            // One after the other while there is any, and then a look each second.
+            while !queue.closed && (!found || !queue.copies.is_empty()) {
+                if shared.copied.wait_for(&mut queue, every).timed_out() && queue.copies.is_empty() {
+                    break;
+                }
+                if found && queue.copies.is_empty() {
+                    break;
+                }
             }
             if queue.closed {
                 return;
             }
-            if !queue.copies.is_empty() {
-                continue;
-            }
         }
         let current = Some(shared.current.load(Ordering::Relaxed));
         let settings = &shared.settings;
-        let victim =
-            log::to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
+        let victim = log::to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
+        found = victim.is_some();
         let Some(segment) = victim else { continue };
         match log::live_frames(&*shared.disk, &shared.index, segment) {
             Ok((copies, damaged)) => {
                 for (id, place) in damaged {
                     shared.damaged(id, place, "its checksum is wrong");
                 }
+                found = !copies.is_empty();
                 shared.queue.lock().copies = copies;
                 shared.more.notify_one();
             }
-            Err(error) => warn!(%error, "a segment could not be tidied"),
+            Err(error) => {
+                warn!(%error, "a segment could not be tidied");
+                found = false;
+            }
         }
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::domain::limits;
+
 /// A folder of segments.
 pub trait Disk: Send + Sync {
     /// The numbers of the segments that are there, ascending.
@@ -75,9 +77,7 @@ impl Disk for Folder {
         for file in std::fs::read_dir(&self.dir)? {
             let name = file?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            all.extend(
-                digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok()),
-            );
+            all.extend(digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok()));
         }
         all.sort_unstable();
         Ok(all)
@@ -94,20 +94,26 @@ impl Disk for Folder {
     fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>> {
         let path = self.path(segment);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        // The marks that let old segments go must find room on a full disk. Where the file system
-        // cannot reserve, writes are answered as they come.
-        // SAFETY: fallocate(2) on a descriptor that is open.
-        let reserved = unsafe {
-            libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, reserve as libc::off_t)
+        // The marks that let old segments go must find room on a full disk; where there is not room
+        // for all, then at least for them. A file system that cannot reserve answers writes as they
+        // come.
+        let reserve_all = |bytes: u64| {
+            let bytes = bytes as libc::off_t;
+            // SAFETY: fallocate(2) on a descriptor that is open.
+            match unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, bytes) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
         };
-        let error = io::Error::last_os_error();
-        if reserved != 0 && error.raw_os_error() == Some(libc::ENOSPC) {
+        let reserved = reserve_all(reserve).or_else(|_| reserve_all(limits::SPOOL_MARKS_RESERVE_BYTES));
+        if let Err(error) = reserved
+            && error.raw_os_error() == Some(libc::ENOSPC)
+        {
             let _ = self.remove(segment);
             return Err(error);
         }
         let staged = self.dir.join("newest.staged");
-        let mut newest =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        let mut newest = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
         newest.write_all(segment.to_string().as_bytes())?;
         newest.sync_data()?;
         std::fs::rename(staged, self.dir.join(NEWEST))?;

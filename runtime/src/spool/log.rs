@@ -120,13 +120,7 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(
-        disk: Arc<dyn Disk>,
-        segment_bytes: u64,
-        sync: bool,
-        hot: HotLimits,
-        next_segment: u64,
-    ) -> Self {
+    pub fn new(disk: Arc<dyn Disk>, segment_bytes: u64, sync: bool, hot: HotLimits, next_segment: u64) -> Self {
         Self {
             disk,
             segment_bytes,
@@ -152,9 +146,9 @@ impl Log {
         if self.current.as_ref().is_some_and(|current| current.len < self.segment_bytes) {
             return Ok(());
         }
-        // The old one is whole before anything stands behind it.
+        // The old one is whole before anything stands behind it, and stays until there is another:
+        // marks still find room in it.
         self.sync_current()?;
-        self.current = None;
         let segment = self.next_segment;
         let path = self.disk.path(segment);
         // Whatever becomes of it, its number is used up.
@@ -232,20 +226,12 @@ impl Log {
     ///
     /// # Errors
     /// Neither the current segment nor a new one takes it; nothing of it is durable.
-    pub fn append(
-        &mut self,
-        index: &Mutex<Index>,
-        group: &[Append<'_>],
-    ) -> Result<Vec<Appended>, SpoolError> {
+    pub fn append(&mut self, index: &Mutex<Index>, group: &[Append<'_>]) -> Result<Vec<Appended>, SpoolError> {
         // A failed sync is final for its segment; the group gets one more try in another.
         self.try_append(index, group).or_else(|_| self.try_append(index, group))
     }
 
-    fn try_append(
-        &mut self,
-        index: &Mutex<Index>,
-        group: &[Append<'_>],
-    ) -> Result<Vec<Appended>, SpoolError> {
+    fn try_append(&mut self, index: &Mutex<Index>, group: &[Append<'_>]) -> Result<Vec<Appended>, SpoolError> {
         self.ensure_current(index)?;
         let (segment, salt, begin) = {
             let current = self.current.as_ref().expect("just ensured");
@@ -268,11 +254,7 @@ impl Log {
                 header.put(salt, &mut self.buffer);
                 self.buffer.extend_from_slice(&append.draft.table);
                 self.buffer.extend_from_slice(append.lines);
-                frames.push((
-                    append.stream,
-                    Place { segment, offset, len: header.frame_len() as u32 },
-                    header,
-                ));
+                frames.push((append.stream, Place { segment, offset, len: header.frame_len() as u32 }, header));
             }
         }
         self.write(index, true)?;
@@ -290,10 +272,14 @@ impl Log {
     /// # Errors
     /// They cannot be written; they are due again.
     pub fn mark(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
-        let fresh = self.current.as_ref().is_none_or(|current| current.len >= self.segment_bytes);
-        if fresh {
+        let whole = self.current.as_ref().is_none_or(|current| current.len >= self.segment_bytes);
+        if whole {
             // A new segment begins with all marks.
-            return self.ensure_current(index);
+            let made = self.ensure_current(index);
+            let reserved = self.segment_bytes + limits::SPOOL_MARKS_RESERVE_BYTES / 2;
+            if made.is_ok() || self.current.as_ref().is_none_or(|current| current.len > reserved) {
+                return made;
+            }
         }
         let marks = index.lock().marks(false);
         if marks.is_empty() {
@@ -315,23 +301,23 @@ impl Log {
             return Ok(());
         }
         let marked = self.mark(index).and_then(|()| self.sync_current());
-        if let Err(error) = marked
+        if let Err(error) = &marked
             && error.error.raw_os_error() != Some(libc::ENOSPC)
         {
-            return Err(error);
+            return marked;
         }
-        // On a full disk this is how there is room for marks again.
+        let unmarked = marked.is_err();
+        // On a full disk this is how there is room for marks again. A crash between the two makes
+        // what is written seem damaged: the books err, no line is lost.
         for segment in empty {
             match self.disk.remove(segment) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error });
-                }
+                Err(error) => return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error }),
             }
             index.lock().forget_segment(segment);
         }
-        Ok(())
+        if unmarked { self.mark(index).and_then(|()| self.sync_current()) } else { Ok(()) }
     }
 
     /// Makes copies of frames durable, and their old places free.

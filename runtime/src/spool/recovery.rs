@@ -10,7 +10,7 @@ use crate::domain::books::{Books, LineBooks};
 use crate::domain::ids::TenantId;
 
 use super::disk::Disk;
-use super::frame::{Header, Kind, MAGIC};
+use super::frame::{HEADER_BYTES, Header, Kind, MAGIC};
 use super::index::{HotLimits, Index, Place};
 use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
 use super::marks::{LineTotals, Marks, StreamMark};
@@ -82,19 +82,12 @@ pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
     scan
 }
 
-/// Whether the end of a segment is the beginning of a frame.
+/// Whether the end of a segment is the beginning of a frame whose rest was never written. Where
+/// that is in doubt it is damage: better a false alarm than a silent loss.
 fn is_torn(salt: u32, rest: &[u8]) -> bool {
     match Header::read(salt, rest) {
         Some(header) => header.frame_len() > rest.len(),
-        // Too short for a header and its names, as far as the lengths can be read.
-        None => {
-            let magic = &rest[..rest.len().min(MAGIC.len())];
-            let names = rest.get(12..16).map_or(0, |lens| {
-                usize::from(u16::from_le_bytes([lens[0], lens[1]]))
-                    + usize::from(u16::from_le_bytes([lens[2], lens[3]]))
-            });
-            MAGIC.starts_with(magic) && rest.len() < super::frame::HEADER_BYTES + names
-        }
+        None => rest.len() < HEADER_BYTES && MAGIC.starts_with(&rest[..rest.len().min(MAGIC.len())]),
     }
 }
 
@@ -161,7 +154,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         recovered.bytes += bytes.len() as u64;
         let mut len = bytes.len() as u64;
         for gap in scan.gaps {
-            if !gap.torn {
+            // Only the newest can end in the middle of a write.
+            if !gap.torn || !is_last {
                 recovered.gaps.push((segment, gap));
                 continue;
             }
@@ -193,16 +187,14 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         }
     }
     listed.extend(newest);
-    recovered.missing =
-        listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
+    recovered.missing = listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
     for (tenant, totals) in &totals {
         index.restore_totals(&TenantId::new(tenant), *totals);
     }
     let mut all: Vec<_> = streams.into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     for ((tenant, database), mut found) in all {
-        let mark =
-            found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
+        let mark = found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
         let stream = index.restore_stream(&mark);
         // Of a frame that was being copied both copies may be there.
         found.frames.sort_by_key(|(place, header)| (header.seq, *place));
@@ -223,8 +215,7 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
 
 /// Whatever was spooled and is neither done with nor here was lost to damage.
 fn balance(index: &mut Index, spooled: &HashMap<String, u64>, recovered: &mut Recovered) {
-    let all: Vec<_> =
-        index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
+    let all: Vec<_> = index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
     for (tenant, mut totals, pending) in all {
         let most = spooled.get(tenant.as_str()).copied().unwrap_or(0);
         totals.spooled = totals.spooled.max(most);
@@ -249,12 +240,8 @@ fn set_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
         return;
     }
     match disk.set_aside(segment) {
-        Ok(()) => {
-            warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
-        }
-        Err(error) => {
-            warn!(%error, file = %path.display(), "not a segment of the spool, or its header is damaged")
-        }
+        Ok(()) => warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged"),
+        Err(error) => warn!(%error, file = %path.display(), "not a segment of the spool, or its header is damaged"),
     }
 }
 
@@ -265,26 +252,18 @@ impl Recovered {
             error!(file = %disk.path(*segment).display(), offset = gap.offset, bytes = gap.bytes,
                    "the spool is damaged here; what lies before and behind is kept. Check the disk, and keep the file if it may be mended");
         }
-        if self.newest_missing
-            && let Some(&newest) = self.missing.last()
-        {
+        if self.newest_missing && let Some(&newest) = self.missing.last() {
             error!(file = %disk.path(newest).display(),
                    "the newest segment of the spool is missing: what was acknowledged last is lost with it, unless the file is put back and the gateway started again");
         }
         for (tenant, lines) in &self.damaged {
-            let missing: Vec<_> =
-                self.missing.iter().map(|&segment| disk.path(segment).display().to_string()).collect();
+            let missing: Vec<_> = self.missing.iter().map(|&segment| disk.path(segment).display().to_string()).collect();
             error!(%tenant, lines, missing_files = missing.join(" "),
                    "acknowledged lines were lost to damage of the spool; the books count them as damaged");
         }
         if self.frames > 0 {
-            info!(
-                lines = self.lines,
-                frames = self.frames,
-                bytes = self.bytes,
-                took_ms = took.as_millis() as u64,
-                "the spool has a backlog"
-            );
+            info!(lines = self.lines, frames = self.frames, bytes = self.bytes, took_ms = took.as_millis() as u64,
+                  "the spool has a backlog");
         }
     }
 }
@@ -297,3 +276,4 @@ pub fn restore_books(index: &Index, books: &Books) {
         books.of_known(tenant.as_str()).restore_lines(lines);
     }
 }
+

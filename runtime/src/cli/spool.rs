@@ -1,0 +1,110 @@
+//! `tidegate spool`: what is durable and not yet in its database.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::gateway::{self, Unreachable};
+use super::{ConfigArgument, Done};
+use crate::config::Config;
+use crate::spool::Spool;
+
+/// The backlog of each database: lines, bytes, age, and what the database last answered
+///
+/// Of a stopped gateway its spool is read as it lies on disk.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate spool\n  tidegate spool --json")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Print JSON, as GET /api/v1/spool gives it
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn spool(arguments: &Arguments) -> anyhow::Result<Done> {
+    let config = arguments.config.load()?.config;
+    let spool = match gateway::ask(&config, "/api/v1/spool") {
+        Err(error) if error.is::<Unreachable>() => of_stopped(&config).map_err(|why| error.context(why))?,
+        spool => spool?,
+    };
+    if arguments.json {
+        println!("{spool:#}");
+    } else {
+        print!("{}", table(&spool));
+    }
+    Ok(Done::Good)
+}
+
+fn of_stopped(config: &Config) -> anyhow::Result<Value> {
+    let (status, _) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
+    eprintln!("the gateway does not run; this is what lies in its spool");
+    let databases: Vec<Value> = status
+        .backlogs
+        .iter()
+        .map(|backlog| {
+            json!({
+                "database": backlog.database,
+                "tenant": backlog.tenant,
+                "lines": backlog.lines,
+                "bytes": backlog.bytes,
+                "oldest_age_ms": backlog.oldest_age_s * 1000,
+            })
+        })
+        .collect();
+    let mut all = json!(status);
+    all["databases"] = databases.into();
+    Ok(all)
+}
+
+/// The listing for people.
+pub fn table(spool: &Value) -> String {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let mut text = format!(
+        "{:<32}{:>12}{:>12}{:>12}{:>9}  {}\n",
+        "database", "lines", "bytes", "oldest", "requests", "last answer"
+    );
+    for database in spool["databases"].as_array().into_iter().flatten() {
+        let answer = database["last_answer"].as_str().unwrap_or_default();
+        let next_try = database["next_try_ms"].as_u64().map(|ms| format!(" (next try in {})", duration(ms)));
+        text += &format!(
+            "{:<32}{:>12}{:>12}{:>12}{:>9}  {answer}{}\n",
+            database["database"].as_str().unwrap_or_default(),
+            number(&database["lines"]),
+            bytes(number(&database["bytes"])),
+            duration(number(&database["oldest_age_ms"])),
+            number(&database["requests"]),
+            next_try.unwrap_or_default(),
+        );
+    }
+    for (tenant, messages) in spool["waiting_messages"].as_object().into_iter().flatten() {
+        text += &format!("{tenant}: its share is full, {messages} messages wait unacknowledged\n");
+    }
+    if let Some(fault) = spool["fault"].as_str() {
+        text += &format!("{fault}\n");
+    }
+    text += &format!(
+        "{} lines, {} on disk in {} segments\n",
+        number(&spool["lines"]),
+        bytes(number(&spool["bytes"])),
+        number(&spool["segments"])
+    );
+    text
+}
+
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{} kB", bytes / 1_000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
+}
+
+fn duration(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{ms} ms"),
+        10_000..600_000 => format!("{} s", ms / 1_000),
+        600_000..36_000_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}

@@ -1,0 +1,121 @@
+//! `tidegate top`: what a gateway is doing, live.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{ConfigArgument, Done, gateway, spool};
+
+/// A live view of a running gateway: messages and lines a second of each tenant, and the backlogs
+///
+/// Ends with Ctrl-C. Where stdout is no terminal it prints one view and ends.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate top\n  tidegate top --every 5")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Seconds between two views
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    every: u64,
+}
+
+/// What is counted in each view, and what it is called there.
+const COLUMNS: [(&str, &str, &str); 6] = [
+    ("messages", "received", "received/s"),
+    ("messages", "quarantined", "refused/s"),
+    ("lines", "written", "written/s"),
+    ("messages", "in_flight", "in flight"),
+    ("lines", "pending", "pending"),
+    ("quarantine", "entries", "quarantine"),
+];
+
+type Counts = BTreeMap<String, [u64; COLUMNS.len()]>;
+
+pub fn top(arguments: &Arguments) -> anyhow::Result<Done> {
+    let config = arguments.config.load()?.config;
+    let every = Duration::from_secs(arguments.every);
+    let live = std::io::stdout().is_terminal();
+    let mut before = counts(&gateway::ask(&config, "/api/v1/books")?);
+    let mut at = Instant::now();
+    loop {
+        std::thread::sleep(if live { every } else { every.min(Duration::from_secs(1)) });
+        let books = gateway::ask(&config, "/api/v1/books")?;
+        let backlog = gateway::ask(&config, "/api/v1/spool")?;
+        let now = counts(&books);
+        let mut text = table(&before, &now, at.elapsed());
+        text += "\n";
+        text += &spool::table(&backlog);
+        text += if books["balanced"] == true { "the books balance\n" } else { "THE BOOKS DO NOT BALANCE\n" };
+        (before, at) = (now, Instant::now());
+        let mut out = std::io::stdout().lock();
+        if !live {
+            out.write_all(text.as_bytes())?;
+            return Ok(Done::Good);
+        }
+        // Home, the view with each line's rest cleared, then what is below.
+        write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
+        out.flush()?;
+    }
+}
+
+fn counts(books: &Value) -> Counts {
+    let tenants = books["tenants"].as_object().into_iter().flatten();
+    tenants
+        .map(|(tenant, books)| {
+            (tenant.clone(), COLUMNS.map(|(section, key, _)| books[section][key].as_u64().unwrap_or(0)))
+        })
+        .collect()
+}
+
+/// Tenants with the most messages first; a column whose name says so is a rate.
+fn table(before: &Counts, now: &Counts, took: Duration) -> String {
+    let mut text = format!("{:<24}", "tenant");
+    for (_, _, name) in COLUMNS {
+        text += &format!("{name:>13}");
+    }
+    text += "\n";
+    let zero = [0; COLUMNS.len()];
+    let mut rows: Vec<(&String, [u64; COLUMNS.len()])> = now
+        .iter()
+        .map(|(tenant, counts)| {
+            let before = before.get(tenant).unwrap_or(&zero);
+            let shown = std::array::from_fn(|column| match COLUMNS[column].2.ends_with("/s") {
+                true => {
+                    let more = counts[column].saturating_sub(before[column]);
+                    (more as f64 / took.as_secs_f64()).round() as u64
+                }
+                false => counts[column],
+            });
+            (tenant, shown)
+        })
+        .collect();
+    rows.sort_by(|a, b| b.1[0].cmp(&a.1[0]).then_with(|| a.0.cmp(b.0)));
+    for (tenant, shown) in rows.iter().take(40) {
+        text += &format!("{tenant:<24}");
+        for number in shown {
+            text += &format!("{number:>13}");
+        }
+        text += "\n";
+    }
+    if rows.len() > 40 {
+        text += &format!("and {} more\n", rows.len() - 40);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_a_second_and_the_busiest_come_first() {
+        let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0]), ("b".into(), [0; 6])]);
+        let now = Counts::from([("a".into(), [30, 0, 20, 3, 7, 1]), ("b".into(), [2000, 0, 0, 0, 0, 0])]);
+        let text = table(&before, &now, Duration::from_secs(2));
+        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0"]);
+        assert_eq!(rows[2], ["a", "10", "0", "5", "3", "7", "1"]);
+    }
+}

@@ -1,0 +1,603 @@
+//! The spool against a simple model, on a disk that fills up, fails, and at a crash keeps of what
+//! was never synced whatever it likes. Failing cases are kept beside this file by proptest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+use super::disk::{Disk, Tail};
+use super::frame::{Body, Draft, Header, Kind};
+use super::index::{FrameId, HotLimits, Index, Place};
+use super::log::{self, Append, Log};
+use super::recovery;
+use crate::domain::durable::message_set;
+use crate::domain::ids::{DatabaseName, TenantId};
+
+/// What the disk does next, once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// A write ends after so many bytes, with ENOSPC.
+    Write(usize),
+    /// A sync fails; what it was to sync never becomes durable by that file.
+    Sync,
+    Create,
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    bytes: Vec<u8>,
+    synced: usize,
+    /// From here on nothing becomes durable any more.
+    poisoned: Option<usize>,
+    named: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<u64, File>,
+    /// Removed, but not durably.
+    ghosts: BTreeMap<u64, File>,
+    newest: Option<u64>,
+    faults: Vec<Fault>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<State>>);
+
+impl State {
+    fn fault(&mut self, is: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let place = self.faults.iter().position(is)?;
+        Some(self.faults.remove(place))
+    }
+}
+
+fn full() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOSPC)
+}
+
+fn missing() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+impl Memory {
+    /// Power goes: of what was not synced any beginning is left, perhaps with a hole in it.
+    fn crash(&self, mut random: impl FnMut(usize) -> usize) {
+        let mut state = self.0.lock();
+        for (segment, file) in std::mem::take(&mut state.ghosts) {
+            if random(2) == 0 {
+                state.files.insert(segment, file);
+            }
+        }
+        let mut files = BTreeMap::new();
+        for (segment, mut file) in std::mem::take(&mut state.files) {
+            if !file.named && random(2) == 0 {
+                continue;
+            }
+            let unsynced = file.bytes.len() - file.synced;
+            file.bytes.truncate(file.synced + random(unsynced + 1));
+            if random(4) == 0 {
+                let from = file.synced + random(file.bytes.len() - file.synced + 1);
+                file.bytes[from..].fill(0);
+            }
+            file.synced = file.bytes.len();
+            (file.poisoned, file.named) = (None, true);
+            files.insert(segment, file);
+        }
+        state.files = files;
+        state.faults.clear();
+    }
+}
+
+impl Disk for Memory {
+    fn list(&self) -> io::Result<Vec<u64>> {
+        Ok(self.0.lock().files.keys().copied().collect())
+    }
+
+    fn newest(&self) -> io::Result<Option<u64>> {
+        Ok(self.0.lock().newest)
+    }
+
+    fn create(&self, segment: u64, _: u64) -> io::Result<Box<dyn Tail>> {
+        let mut state = self.0.lock();
+        if state.fault(|fault| *fault == Fault::Create).is_some() {
+            return Err(full());
+        }
+        assert!(state.files.insert(segment, File::default()).is_none(), "a number is used once");
+        state.newest = Some(segment);
+        Ok(Box::new(End { disk: self.clone(), segment }))
+    }
+
+    fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {
+        self.0.lock().files.get(&segment).map(|file| file.bytes.clone()).ok_or_else(missing)
+    }
+
+    fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let bytes = self.read_all(segment)?;
+        let from = bytes.get(offset as usize..offset as usize + into.len()).ok_or_else(missing)?;
+        into.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn truncate(&self, segment: u64, len: u64) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let file = state.files.get_mut(&segment).ok_or_else(missing)?;
+        file.bytes.truncate(len as usize);
+        file.synced = file.synced.min(len as usize);
+        Ok(())
+    }
+
+    fn remove(&self, segment: u64) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let file = state.files.remove(&segment).ok_or_else(missing)?;
+        state.ghosts.insert(segment, file);
+        Ok(())
+    }
+
+    fn set_aside(&self, segment: u64) -> io::Result<()> {
+        self.0.lock().files.remove(&segment);
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.ghosts.clear();
+        state.files.values_mut().for_each(|file| file.named = true);
+        Ok(())
+    }
+
+    fn path(&self, segment: u64) -> PathBuf {
+        format!("spool/{segment}").into()
+    }
+}
+
+struct End {
+    disk: Memory,
+    segment: u64,
+}
+
+impl Tail for End {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        let fault = state.fault(|fault| matches!(fault, Fault::Write(_)));
+        let file = state.files.get_mut(&self.segment).ok_or_else(missing)?;
+        match fault {
+            Some(Fault::Write(written)) => {
+                file.bytes.extend_from_slice(&bytes[..written.min(bytes.len())]);
+                Err(full())
+            }
+            _ => {
+                file.bytes.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.disk.0.lock();
+        let fails = state.fault(|fault| *fault == Fault::Sync).is_some();
+        let file = state.files.get_mut(&self.segment).ok_or_else(missing)?;
+        if fails {
+            file.poisoned.get_or_insert(file.synced);
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        file.synced = file.poisoned.unwrap_or(file.bytes.len());
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.truncate(self.segment, len)
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Batches: tenant, messages, lines a message.
+    Append(Vec<(u8, u8, u8)>),
+    /// Settles messages of an open frame; the numbers choose which.
+    Settle(usize, u64),
+    Refuse(usize),
+    DropOldest(u8, u16),
+    Mark,
+    RemoveEmpty,
+    Compact,
+    Fail(Fault),
+    Crash(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let batch = (0u8..3, 1u8..5, 1u8..4);
+    prop_oneof![
+        6 => proptest::collection::vec(batch, 1..5).prop_map(Step::Append),
+        6 => (any::<usize>(), any::<u64>()).prop_map(|(frame, messages)| Step::Settle(frame, messages)),
+        1 => any::<usize>().prop_map(Step::Refuse),
+        1 => (0u8..3, 1u16..2000).prop_map(|(tenant, bytes)| Step::DropOldest(tenant, bytes)),
+        2 => Just(Step::Mark),
+        2 => Just(Step::RemoveEmpty),
+        2 => Just(Step::Compact),
+        1 => (0usize..300).prop_map(|bytes| Step::Fail(Fault::Write(bytes))),
+        1 => Just(Step::Fail(Fault::Sync)),
+        1 => Just(Step::Fail(Fault::Create)),
+        2 => any::<u64>().prop_map(Step::Crash),
+    ]
+}
+
+/// A frame as the model knows it.
+#[derive(Clone, Debug)]
+struct Known {
+    lines: Vec<u8>,
+    line_count: u64,
+    /// It was acknowledged.
+    durable: bool,
+    /// Not released since.
+    open: bool,
+}
+
+type Key = (String, u64);
+
+const HOT: HotLimits = HotLimits { bytes_max: 1500, database_bytes_min: 100 };
+
+struct Rig {
+    disk: Memory,
+    index: Mutex<Index>,
+    log: Log,
+    known: BTreeMap<Key, Known>,
+    /// Every content that was ever to be written, by its number.
+    attempted: BTreeSet<Vec<u8>>,
+    number: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let disk = Memory::default();
+        Self {
+            log: Log::new(Arc::new(disk.clone()), 2000, true, HOT, 1),
+            disk,
+            index: Mutex::default(),
+            known: BTreeMap::new(),
+            attempted: BTreeSet::new(),
+            number: 0,
+        }
+    }
+
+    fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (Draft, Vec<u8>) {
+        let (mut lines, mut table) = (Vec::new(), Vec::new());
+        let text = |table: &mut Vec<u8>, text: &str| {
+            table.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            table.extend_from_slice(text.as_bytes());
+        };
+        text(&mut table, "guest@1#0");
+        for message in 0..messages {
+            let before = lines.len();
+            for _ in 0..lines_each {
+                self.number += 1;
+                lines.extend_from_slice(format!("m f={} {}\n", self.number, self.number).as_bytes());
+            }
+            text(&mut table, "a/topic");
+            table.extend_from_slice(&7i64.to_le_bytes());
+            table.extend_from_slice(&u32::from(message).to_le_bytes());
+            table.extend_from_slice(&((lines.len() - before) as u32).to_le_bytes());
+            table.extend_from_slice(&u32::from(lines_each).to_le_bytes());
+        }
+        let header = Header {
+            kind: Kind::Lines,
+            messages: u16::from(messages),
+            body_len: (table.len() + lines.len()) as u32,
+            body_crc: crc32c::crc32c_append(crc32c::crc32c(&table), &lines),
+            seq: 0,
+            spooled: 0,
+            first_ns: self.number as i64,
+            last_ns: self.number as i64,
+            received_s: 1,
+            lines: u32::from(messages) * u32::from(lines_each),
+            tenant: format!("t{tenant}"),
+            database: format!("d{tenant}"),
+        };
+        (Draft { header, table }, lines)
+    }
+
+    fn append(&mut self, batches: &[(u8, u8, u8)]) {
+        let drafts: Vec<_> = batches.iter().map(|&(tenant, messages, lines)| self.draft(tenant, messages, lines)).collect();
+        let streams: Vec<u32> = drafts
+            .iter()
+            .map(|(draft, _)| {
+                let (tenant, database) = (&draft.header.tenant, &draft.header.database);
+                self.index.lock().stream(&TenantId::new(tenant), &DatabaseName::new(database))
+            })
+            .collect();
+        let appends: Vec<Append> = drafts
+            .iter()
+            .zip(&streams)
+            .map(|((draft, lines), &stream)| Append { stream, draft, lines })
+            .collect();
+        for (_, lines) in &drafts {
+            self.attempted.insert(lines.clone());
+        }
+        let Ok(appended) = self.log.append(&self.index, &appends) else { return };
+        for (appended, (draft, lines)) in appended.into_iter().zip(drafts) {
+            let line_count = u64::from(draft.header.lines);
+            let known = Known { lines, line_count, durable: true, open: true };
+            let before = self.known.insert((draft.header.tenant, appended.id.seq), known);
+            assert!(before.is_none_or(|before| !before.durable), "a number names one frame");
+        }
+    }
+
+    /// The open frames as the index has them.
+    fn open(&self) -> Vec<(Key, FrameId, Place)> {
+        let index = self.index.lock();
+        let frames = index.open_frames().into_iter().map(|(tenant, database, seq, place)| {
+            let id = index.is_live_at(&tenant, &database, seq, place).expect("it is open there");
+            ((tenant, seq), id, place)
+        });
+        frames.collect()
+    }
+
+    fn settle(&mut self, choice: usize, messages: u64) {
+        let open = self.open();
+        if open.is_empty() {
+            return;
+        }
+        let (key, id, _) = &open[choice % open.len()];
+        if self.index.lock().settle(*id, messages | 1).is_some() {
+            self.known.get_mut(key).expect("it was appended").open = false;
+        }
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Append(batches) => self.append(batches),
+            Step::Settle(choice, messages) => self.settle(*choice, *messages),
+            Step::Refuse(choice) => {
+                let open = self.open();
+                if !open.is_empty() {
+                    self.index.lock().refuse(open[choice % open.len()].1, 1);
+                }
+            }
+            Step::DropOldest(tenant, bytes) => {
+                let before = self.open();
+                self.index.lock().drop_oldest(&TenantId::new(&format!("t{tenant}")), u64::from(*bytes));
+                let after: BTreeSet<_> = self.open().into_iter().map(|(key, ..)| key).collect();
+                for (key, ..) in before {
+                    self.known.get_mut(&key).expect("it was appended").open &= after.contains(&key);
+                }
+            }
+            Step::Mark => _ = self.log.mark(&self.index),
+            Step::RemoveEmpty => {
+                // A full disk at this point has a test of its own.
+                self.disk.0.lock().faults.clear();
+                self.log.remove_empty(&self.index).unwrap();
+            }
+            Step::Compact => {
+                let victim = log::to_copy(&self.index.lock(), self.log.current(), 2000, 20_000);
+                if let Some(segment) = victim {
+                    let (copies, damaged) = log::live_frames(&self.disk, &self.index, segment).unwrap();
+                    assert!(damaged.is_empty());
+                    let _ = self.log.append_copies(&self.index, &copies);
+                }
+            }
+            Step::Fail(fault) => self.disk.0.lock().faults.push(*fault),
+            Step::Crash(seed) => {
+                let mut seed = *seed | 1;
+                self.disk.crash(|below| {
+                    seed ^= seed << 13;
+                    seed ^= seed >> 7;
+                    seed ^= seed << 17;
+                    (seed % below.max(1) as u64) as usize
+                });
+                self.recover();
+            }
+        }
+        self.check_books();
+    }
+
+    fn recover(&mut self) -> recovery::Recovered {
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, recovered) = recovery::recover(&self.disk, &nothing_hot).unwrap();
+        self.index = Mutex::new(index);
+        self.log = Log::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
+        let open: BTreeMap<Key, Place> = self.open().into_iter().map(|(key, _, place)| (key, place)).collect();
+        // What was acknowledged and not released is here, as it was.
+        for (key, known) in &self.known {
+            if known.durable && known.open && !recovered.damaged.contains_key(key.0.as_str()) {
+                assert!(open.contains_key(key), "{key:?} is lost");
+            }
+        }
+        // And nothing is here that nobody wrote.
+        let mut now = BTreeMap::new();
+        for (key, place) in open {
+            let lines = self.read(place);
+            assert!(self.attempted.contains(&lines), "{key:?} holds what nobody wrote");
+            if let Some(known) = self.known.get(&key).filter(|known| known.durable) {
+                assert_eq!(known.lines, lines, "{key:?}");
+            }
+            let line_count = lines.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            now.insert(key, Known { lines, line_count, durable: true, open: true });
+        }
+        // What was released stays a number that is used up; what was never acknowledged is free.
+        for (key, mut known) in std::mem::take(&mut self.known) {
+            known.open = false;
+            if known.durable {
+                now.entry(key).or_insert(known);
+            }
+        }
+        self.known = now;
+        recovered
+    }
+
+    fn read(&self, place: Place) -> Vec<u8> {
+        let bytes = self.disk.read_all(place.segment).unwrap();
+        let frame = &bytes[place.offset as usize..][..place.len as usize];
+        let salt = log::read_segment_header(place.segment, &bytes).unwrap();
+        let header = Header::read(salt, frame).unwrap();
+        let body = &frame[frame.len() - header.body_len as usize..];
+        let parts = Body::read(&header, body).unwrap();
+        body[parts.lines].to_vec()
+    }
+
+    fn check_books(&self) {
+        let index = self.index.lock();
+        for (tenant, totals, pending) in index.totals() {
+            assert_eq!(totals.spooled, totals.done() + pending, "{tenant} {totals:?}");
+            let open = self.known.iter().filter(|(key, known)| key.0 == tenant.as_str() && known.open);
+            assert_eq!(pending, open.map(|(_, known)| known.line_count).sum::<u64>(), "{tenant}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Whatever happens in whatever order: what was acknowledged is there until it is released,
+    /// nothing else is, no line counts as damaged, and the books balance.
+    #[test]
+    fn nothing_acknowledged_is_lost_by_any_crash(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut rig = Rig::new();
+        for step in &steps {
+            rig.run(step);
+            let damaged: u64 = rig.index.lock().totals().map(|(_, totals, _)| totals.damaged).sum();
+            prop_assert_eq!(damaged, 0);
+        }
+        rig.run(&Step::Crash(9));
+    }
+
+    /// A flipped stretch costs at most the frames that it touches, and is told.
+    #[test]
+    fn damage_costs_what_it_touches_and_is_told(
+        batches in proptest::collection::vec(proptest::collection::vec((0u8..3, 1u8..5, 1u8..4), 1..5), 1..20),
+        at in any::<usize>(),
+        len in 1usize..64,
+    ) {
+        let mut rig = Rig::new();
+        for batch in &batches {
+            rig.append(batch);
+        }
+        let places: Vec<(Key, FrameId, Place)> = rig.open();
+        let segments = rig.disk.list().unwrap();
+        let segment = segments[at % segments.len()];
+        let (from, to) = {
+            let mut state = rig.disk.0.lock();
+            let bytes = &mut state.files.get_mut(&segment).unwrap().bytes;
+            let from = (at / 7) % bytes.len();
+            let to = (from + len).min(bytes.len());
+            bytes[from..to].iter_mut().for_each(|byte| *byte ^= 0x55);
+            (from as u64, to as u64)
+        };
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
+        let open: BTreeSet<Key> = index.open_frames().into_iter().map(|(tenant, _, seq, _)| (tenant, seq)).collect();
+        let mut lost = BTreeMap::new();
+        for (key, _, place) in places {
+            let touched = place.segment == segment && place.offset < to && place.offset + u64::from(place.len) > from;
+            if !open.contains(&key) {
+                prop_assert!(touched, "{:?} at {:?} is lost by {}..{} of {}", key, place, from, to, segment);
+                *lost.entry(key.0.clone()).or_insert(0) += rig.known[&key].line_count;
+            }
+        }
+        if !lost.is_empty() {
+            let told = recovered.gaps.iter().any(|(of, gap)| *of == segment && gap.offset < to && gap.offset + gap.bytes > from);
+            prop_assert!(told, "{:?} lost in silence: {:?}", lost, recovered);
+        }
+        for (tenant, totals, pending) in index.totals() {
+            prop_assert_eq!(totals.spooled, totals.done() + pending);
+            prop_assert!(totals.damaged <= lost.get(tenant.as_str()).copied().unwrap_or(0));
+        }
+    }
+}
+
+/// Sequences that failed once, kept for ever.
+#[test]
+fn what_failed_once_does_not_fail_again() {
+    let batch = |tenant, messages, lines| (tenant, messages, lines);
+    let cases: [Vec<Step>; 2] = [
+        // The disk fills up between a release and its mark.
+        vec![
+            Step::Append(vec![batch(0, 2, 2), batch(0, 4, 1), batch(1, 1, 2), batch(2, 1, 3)]),
+            Step::Append(vec![batch(0, 1, 1), batch(0, 1, 1), batch(0, 2, 1), batch(0, 4, 2)]),
+            Step::Append(vec![batch(0, 2, 1), batch(0, 1, 1), batch(0, 1, 1), batch(0, 4, 2)]),
+            Step::Append(vec![batch(1, 1, 1), batch(1, 1, 1), batch(0, 2, 2)]),
+            Step::Mark,
+            Step::Append(vec![batch(0, 1, 1)]),
+            Step::Settle(7_449_662_386_298_886_762, 7_277_488_056_389_847_766),
+            Step::Compact,
+            Step::Compact,
+            Step::Fail(Fault::Write(0)),
+            Step::Mark,
+            Step::RemoveEmpty,
+            Step::RemoveEmpty,
+            Step::Crash(9_337_244_966_920_535_040),
+        ],
+        // More refusals told than the frame has lines.
+        vec![
+            Step::Append(vec![batch(1, 1, 1)]),
+            Step::Refuse(0),
+            Step::Refuse(0),
+            Step::Settle(0, u64::MAX),
+            Step::Crash(1),
+        ],
+    ];
+    for steps in cases {
+        let mut rig = Rig::new();
+        steps.iter().for_each(|step| rig.run(step));
+        assert!(rig.index.lock().totals().all(|(_, totals, _)| totals.damaged == 0));
+    }
+}
+
+#[test]
+fn a_segment_that_goes_missing_is_counted_to_the_line_and_the_newest_is_named() {
+    let mut rig = Rig::new();
+    for _ in 0..40 {
+        rig.append(&[(0, 4, 3), (1, 2, 2)]);
+    }
+    let segments = rig.disk.list().unwrap();
+    assert!(segments.len() > 4);
+    let (first, newest) = (segments[1], *segments.last().unwrap());
+    let lost: u64 = rig.open().iter().filter(|(key, _, place)| key.0 == "t0" && place.segment == first).count() as u64 * 12;
+    rig.disk.0.lock().files.remove(&first);
+    let recovered = rig.recover();
+    assert_eq!(recovered.damaged[&TenantId::new("t0")], lost);
+    assert!(recovered.missing.contains(&first) && !recovered.newest_missing);
+    rig.disk.0.lock().files.remove(&newest);
+    let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+    let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
+    assert!(recovered.newest_missing && recovered.missing.contains(&newest));
+    assert!(recovered.next_segment > newest);
+}
+
+#[test]
+fn what_was_never_synced_is_never_acknowledged() {
+    let mut rig = Rig::new();
+    rig.append(&[(0, 1, 1)]);
+    // Both tries fail: nothing of it is durable.
+    rig.disk.0.lock().faults.extend([Fault::Sync, Fault::Sync]);
+    rig.append(&[(0, 2, 1)]);
+    assert_eq!(rig.known.len(), 1);
+    // One fails: the group is durable in another segment, and stays when the first one's is lost.
+    rig.disk.0.lock().faults = vec![Fault::Sync];
+    rig.append(&[(0, 3, 1)]);
+    assert_eq!(rig.known.len(), 2);
+    rig.disk.crash(|_| 0);
+    rig.recover();
+    assert_eq!(rig.open().len(), 2);
+    assert_eq!(message_set(0..3), 0b111);
+}
+
+#[test]
+fn a_full_disk_is_freed_by_what_is_done_with() {
+    let mut rig = Rig::new();
+    for _ in 0..40 {
+        rig.append(&[(0, 4, 3)]);
+    }
+    for _ in 0..30 {
+        rig.settle(0, u64::MAX);
+    }
+    let before = rig.disk.list().unwrap().len();
+    rig.disk.0.lock().faults.push(Fault::Write(0));
+    rig.log.remove_empty(&rig.index).unwrap();
+    assert!(rig.disk.list().unwrap().len() + 3 < before);
+    rig.disk.crash(|_| 0);
+    let recovered = rig.recover();
+    assert!(recovered.damaged.is_empty() && rig.open().len() == 10, "{recovered:?}");
+}

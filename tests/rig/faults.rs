@@ -1,0 +1,57 @@
+//! A disk that fails when it is told to: a small library preloaded into the gateway under test
+//! answers its calls on the files of the spool with an error. See faults.c.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::gateway::Scene;
+
+pub struct Faults {
+    control: PathBuf,
+    dir: PathBuf,
+}
+
+impl Faults {
+    /// For the spool of a scene's gateway.
+    pub fn on(scene: &Scene) -> Self {
+        let faults = Self { control: scene.path("faults"), dir: scene.path("data/spool") };
+        faults.set("");
+        faults
+    }
+
+    /// From now on: `CALL ERROR` a line; nothing: all goes well.
+    pub fn set(&self, text: &str) {
+        let staged = self.control.with_extension("staged");
+        std::fs::write(&staged, text).unwrap();
+        std::fs::rename(staged, &self.control).unwrap();
+    }
+
+    pub fn environment(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("LD_PRELOAD", library().to_owned()),
+            ("RIG_FAULTS", self.control.clone()),
+            ("RIG_FAULTS_DIR", std::fs::canonicalize(self.dir.parent().unwrap().parent().unwrap()).unwrap().join("data/spool")),
+        ]
+    }
+}
+
+/// Built once, by the C compiler that Rust links with.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let folder = root.join("target/tmp");
+        std::fs::create_dir_all(&folder).unwrap();
+        let staged = folder.join(format!("faults-{}.so", std::process::id()));
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&staged)
+            .arg(root.join("tests/rig/faults.c"))
+            .arg("-ldl")
+            .status()
+            .expect("the C compiler cc, which Rust links with too");
+        assert!(built.success(), "faults.c does not build");
+        staged
+    })
+}
