@@ -10,6 +10,7 @@ mod broker;
 mod listener;
 mod sandbox;
 mod writer;
+mod quarantine;
 mod deploy;
 mod system;
 mod durability;

@@ -1,5 +1,7 @@
 //! The HTTP side for operators: health, metrics, books. Reads only what the pipeline shows it.
 
+pub mod quarantine;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +18,10 @@ use tokio::net::TcpListener;
 
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics;
+use quarantine::Desk;
 
 /// What the admin side may show, answered by the pipeline.
-pub trait View: Send + Sync + fmt::Debug + 'static {
+pub trait View: Desk + Send + Sync + fmt::Debug + 'static {
     fn readiness(&self) -> Readiness;
     fn metrics(&self) -> String;
     fn books(&self) -> Value;
@@ -80,6 +83,7 @@ fn router<V: View>(view: V, token: String) -> Router {
                 json_answer(s.view.quarantine(!s.token.is_empty()))
             }),
         )
+        .merge(quarantine::routes(&shared))
         .route_layer(middleware::from_fn_with_state(shared.clone(), authorise::<V>));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
@@ -24,6 +25,7 @@ use crate::domain::line::identity_tags;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
 use crate::domain::rate::Rate;
 use crate::domain::reason::Reason;
+use crate::domain::slot::Slot;
 use crate::domain::topic::{TopicPlaces, TopicTemplate};
 use buckets::Buckets;
 use cache::{AuthCache, CachedDevice};
@@ -81,6 +83,18 @@ pub struct Question<'a> {
     /// The size on the wire, which may be more than is at hand.
     pub payload_bytes: usize,
     pub via: Via,
+}
+
+/// A message that had passed admission, with the identity that was found then.
+#[derive(Debug)]
+pub struct Passed {
+    pub topic: String,
+    pub payload: Bytes,
+    pub received_ns: i64,
+    pub tenant: String,
+    pub device: String,
+    pub site: String,
+    pub slot: Slot,
 }
 
 /// The gate. Shared by all sources.
@@ -166,16 +180,7 @@ impl Admission {
                 via: message.via,
             };
             let judged = self.judge_at(question, None, Some(now_s));
-            let account = match &judged {
-                Ok(judged) => {
-                    judged.tenant.account.note_admitted();
-                    judged.tenant.account.clone()
-                }
-                Err(refusal) => match &refusal.places {
-                    Some(places) => self.books.of_stranger(&message.topic[places.tenant.clone()]),
-                    None => self.books.none().clone(),
-                },
-            };
+            let account = self.account_of(&message.topic, &judged);
             match &mut counting {
                 Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
                 _ => {
@@ -185,15 +190,7 @@ impl Admission {
                 }
             }
             match judged {
-                Ok(judged) => admitted.push(Admitted {
-                    message_type: judged.places.message_type,
-                    topic: message.topic,
-                    payload: message.payload,
-                    received_ns: message.received_ns,
-                    tenant: judged.tenant,
-                    device: judged.device,
-                    slot: message.slot,
-                }),
+                Ok(judged) => admitted.push(let_in(message, judged)),
                 Err(refusal) => refused.push(refuse(message, refusal, account)),
             }
         }
@@ -201,6 +198,79 @@ impl Admission {
             counted.receive(count);
         }
         (admitted, refused)
+    }
+
+    /// Judges a message that admission had refused, and counts it. It takes no rate token: the
+    /// device sent it long ago.
+    ///
+    /// # Errors
+    /// The message, when it is refused again.
+    pub fn admit_again(&self, message: Received) -> Result<Admitted, Box<Refused>> {
+        let question = Question {
+            topic: &message.topic,
+            payload: &message.payload,
+            payload_bytes: message.payload_bytes,
+            via: message.via,
+        };
+        let judged = self.judge(question, None);
+        let account = self.account_of(&message.topic, &judged);
+        account.receive(1);
+        match judged {
+            Ok(judged) => Ok(let_in(message, judged)),
+            Err(refusal) => Err(Box::new(refuse(message, refusal, account))),
+        }
+    }
+
+    /// Takes up a message that had passed admission, and counts it: nobody is asked again, and it
+    /// takes no rate token.
+    ///
+    /// # Errors
+    /// The message, when the topic template no longer finds a type in its topic.
+    pub fn readmit(&self, message: Passed) -> Result<Admitted, Box<Refused>> {
+        let tenant = self.known_tenant(&message.tenant);
+        tenant.account.receive(1);
+        let key = self.device_key(&message.tenant, &message.device);
+        let admitted = Admitted {
+            message_type: 0..0,
+            topic: message.topic,
+            payload: message.payload,
+            received_ns: message.received_ns,
+            tenant,
+            device: Arc::new(make_device(&message.device, &message.site, key)),
+            slot: message.slot,
+        };
+        match self.settings.template.matches(&admitted.topic) {
+            Some(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
+            None => {
+                let detail = self.topic_detail();
+                Err(Box::new(admitted.refused(Reason::BadTopicFormat, detail, None)))
+            }
+        }
+    }
+
+    /// A tenant that had passed admission.
+    pub fn known_tenant(&self, name: &str) -> Arc<Tenant> {
+        let tenant = self.tenant(name, true);
+        tenant.account.note_admitted();
+        tenant
+    }
+
+    /// The account that a judged message is counted in.
+    fn account_of(&self, topic: &str, judged: &Result<Judged, Refusal>) -> Arc<Account> {
+        match judged {
+            Ok(judged) => {
+                judged.tenant.account.note_admitted();
+                judged.tenant.account.clone()
+            }
+            Err(refusal) => match &refusal.places {
+                Some(places) => self.books.of_stranger(&topic[places.tenant.clone()]),
+                None => self.books.none().clone(),
+            },
+        }
+    }
+
+    fn topic_detail(&self) -> String {
+        format!("the topic is not of the form {}", self.settings.template.as_str())
     }
 
     /// What would become of a message. No rate limit, nothing is counted. `row` stands in for the
@@ -226,8 +296,7 @@ impl Admission {
             return refuse(Reason::PayloadTooLarge, detail, places);
         }
         let Some(places) = places else {
-            let detail = format!("the topic is not of the form {}", self.settings.template.as_str());
-            return refuse(Reason::BadTopicFormat, detail, None);
+            return refuse(Reason::BadTopicFormat, self.topic_detail(), None);
         };
         let tenant = &question.topic[places.tenant.clone()];
         let device = &question.topic[places.device.clone()];
@@ -253,7 +322,8 @@ impl Admission {
         }
     }
 
-    fn device_key(&self, tenant: &str, device: &str) -> u64 {
+    /// A hash of tenant and device, as `Device::affinity`.
+    pub fn device_key(&self, tenant: &str, device: &str) -> u64 {
         use std::hash::{BuildHasher, Hasher};
         let mut hasher = self.hasher.build_hasher();
         hasher.write(tenant.as_bytes());
@@ -427,6 +497,18 @@ fn check_device(
     Ok(())
 }
 
+fn let_in(message: Received, judged: Judged) -> Admitted {
+    Admitted {
+        message_type: judged.places.message_type,
+        topic: message.topic,
+        payload: message.payload,
+        received_ns: message.received_ns,
+        tenant: judged.tenant,
+        device: judged.device,
+        slot: message.slot,
+    }
+}
+
 fn refuse(message: Received, refusal: Refusal, account: Arc<Account>) -> Refused {
     let part = |range: &std::ops::Range<usize>| &message.topic[range.clone()];
     let (tenant, device) = match &refusal.places {
@@ -443,6 +525,8 @@ fn refuse(message: Received, refusal: Refusal, account: Arc<Account>) -> Refused
         reason: refusal.reason,
         detail: refusal.detail,
         guest: None,
+        site: None,
+        via: Some(message.via),
         account,
         slot: message.slot,
     }

@@ -8,6 +8,7 @@ pub mod validate;
 pub mod explain;
 pub mod test;
 pub mod device;
+pub mod quarantine;
 pub mod books;
 pub mod spool;
 pub mod top;
@@ -35,6 +36,7 @@ enum Verb {
     Explain(explain::Arguments),
     Test(test::Arguments),
     Device(device::Arguments),
+    Quarantine(quarantine::Arguments),
     Books(books::Arguments),
     Spool(spool::Arguments),
     Top(top::Arguments),
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
+        Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
         Verb::Spool(arguments) => spool::spool(&arguments),
         Verb::Top(arguments) => top::top(&arguments),

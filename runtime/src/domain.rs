@@ -6,6 +6,7 @@ pub mod message;
 pub mod durable;
 pub mod refusal;
 pub mod slot;
+pub mod replay;
 pub mod topic;
 pub mod rate;
 pub mod guest_path;

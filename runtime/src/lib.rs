@@ -8,6 +8,7 @@ pub mod decode;
 pub mod spool;
 pub mod writer;
 pub mod quarantine;
+pub mod data_dir;
 pub mod dry_run;
 pub mod config;
 pub mod telemetry;

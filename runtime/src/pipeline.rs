@@ -3,16 +3,16 @@
 
 pub mod settings;
 mod flow;
+mod replay;
 mod view;
+mod desk;
 mod writes;
 
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -21,12 +21,13 @@ use crate::admin;
 use crate::admission::Admission;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::config::{self, Config, ConfigError};
+use crate::data_dir;
 use crate::decode::routes::Change;
 use crate::decode::{DecodePool, GuestStore};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::slot::Window;
-use crate::quarantine::{Quarantine, QuarantineSettings};
+use crate::quarantine::Quarantine;
 use crate::shutdown::{self, Request, Signals};
 use crate::source::broker::Broker;
 use crate::source::listener::Listener;
@@ -34,6 +35,7 @@ use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
 use flow::{FromSpool, Gate, Outlet, ToWriter};
+use replay::Replays;
 use view::{Parts, SourceHealth};
 use writes::Writes;
 
@@ -44,15 +46,14 @@ use writes::Writes;
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let data_dir = Path::new(&config.data_dir);
-    let _lock = lock(data_dir)?;
+    let _lock = data_dir::lock(data_dir)?;
 
     // What a message meets last is made first.
     let books = Arc::new(Books::default());
     let admission = &config.admission;
     let window = Arc::new(Window::new(admission.unsettled_messages_max, admission.unsettled_bytes_max));
     let activity = Arc::new(Activity::default());
-    let bounds = QuarantineSettings::new(config.quarantine.bytes_max, config.quarantine.days_max as u32);
-    let quarantine = Quarantine::open(&data_dir.join("quarantine"), bounds, &books)?;
+    let quarantine = Quarantine::open(&data_dir.join("quarantine"), settings::quarantine(config), &books)?;
     let writes = Arc::new(Writes::default());
     let spool_dir = data_dir.join("spool");
     let opened = {
@@ -60,7 +61,9 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || Spool::open(&spool_dir, settings, &books)).await??
     };
     if config.spool.sync == "never" {
-        tracing::warn!("spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches");
+        tracing::warn!(
+            "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
+        );
     }
     let from_spool = Arc::new(FromSpool::default());
     let writer = Writer::start(
@@ -89,6 +92,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let gate = Arc::new(Gate::new(admission.clone(), pool, outlet, books.clone()));
 
     let (stop, stopping) = watch::channel(None);
+    let replays = Replays::new(gate.clone(), quarantine.clone(), window.clone(), stopping.clone());
     let mut sources = JoinSet::new();
     let mut health = Vec::new();
     let mut redelivered = Vec::new();
@@ -114,6 +118,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         writer: writer.clone(),
         writes,
         quarantine: quarantine.clone(),
+        replays: replays.clone(),
         sources: health,
         redelivered,
         registry_fault: parking_lot::Mutex::new(None),
@@ -152,8 +157,10 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         let spool = spool.clone();
         tokio::task::spawn_blocking(move || spool.flush(deadline) & quarantine.flush(deadline)).await?
     };
+    replays.ended(deadline).await;
     let sources_end = async {
-        let ended = tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} });
+        let ended =
+            tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} });
         if ended.await.is_err() {
             tracing::warn!("a source did not end in time");
         }
@@ -238,28 +245,6 @@ pub fn open_guests(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigE
     let folder = &config.guests.dir;
     GuestStore::open(Path::new(folder), settings::decode(config))
         .map_err(|error| ConfigError::value("guests.dir", folder, format!("a folder of guests ({error})")))
-}
-
-/// Takes the data folder for this process alone; released when the file is dropped.
-fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
-    let shown = data_dir.display();
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir)
-        .with_context(|| format!("data_dir = \"{shown}\" cannot be made"))?;
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(data_dir.join("lock"))
-        .with_context(|| format!("data_dir = \"{shown}\" cannot be written to"))?;
-    // SAFETY: flock(2) on a descriptor that is open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        bail!("data_dir = \"{shown}\" is in use by another gateway: each needs a folder of its own");
-    }
-    Ok(file)
 }
 
 async fn start_admin(

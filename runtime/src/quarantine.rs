@@ -1,7 +1,10 @@
 //! What was refused, kept for the person who owns the device: durable, bounded, readable.
 //!
 //! - A message is settled as quarantined only when its entry is synced.
-//! - It is a ring: what leaves it because of its bounds is counted as expired, a tenant.
+//! - It is a ring: what leaves it because of its bounds is counted as expired, a tenant. Every tenant
+//!   has a share of it: one that floods it pushes out what is its own.
+//! - An entry that was replayed, or that the operator removed, is overwritten with spaces where it
+//!   stands, and counted as replayed or removed.
 //! - What was refused before anybody was authenticated has a ring of its own, one tenth of the
 //!   bytes, 1 KiB of payload each and ten entries a second and reason: a stranger cannot push out
 //!   what a tenant's own devices left here. What is not kept is counted all the same.
@@ -9,7 +12,9 @@
 //!   Credentials in a payload are kept, because a replay needs them, and masked where shown.
 
 mod entry;
+mod filter;
 mod secrets;
+mod segment;
 mod ring;
 mod writer;
 mod read;
@@ -24,28 +29,33 @@ use parking_lot::{Condvar, Mutex};
 use crate::domain::books::{Books, Outcome};
 use crate::domain::limits;
 use crate::domain::message::Refused;
-use crate::domain::reason::{Reason, Stage};
+use crate::domain::reason::Reason;
 use crate::domain::refusal::RefusedLines;
+use crate::domain::topic::TopicTemplate;
 
 pub use entry::Entry;
-pub use read::{Entries, Filter};
-pub use ring::Count;
+pub use filter::{BadFilter, Filter};
+pub use read::Entries;
+pub use ring::{Count, Leaving};
 pub use secrets::mask_secrets;
+pub use segment::{EntryId, Place};
 
 use ring::Ring;
 
 /// The bounds of the ring.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct QuarantineSettings {
     pub bytes_max: u64,
     pub days_max: u32,
     /// The first wait after a write failed; it doubles up to 30 times.
     pub retry: Duration,
+    /// How topics are read, for the type of entries.
+    pub template: Option<TopicTemplate>,
 }
 
 impl QuarantineSettings {
     pub fn new(bytes_max: u64, days_max: u32) -> Self {
-        Self { bytes_max, days_max, retry: Duration::from_secs(1) }
+        Self { bytes_max, days_max, retry: Duration::from_secs(1), template: None }
     }
 }
 
@@ -82,6 +92,8 @@ struct Queue {
 
 struct Shared {
     dir: PathBuf,
+    /// Finds the type, and the device of a refused line, in a topic.
+    template: Option<TopicTemplate>,
     queue: Mutex<Queue>,
     more: Condvar,
     usable: AtomicBool,
@@ -106,9 +118,12 @@ impl Quarantine {
     /// # Errors
     /// When the folder cannot be made or read.
     pub fn open(dir: &Path, settings: QuarantineSettings, books: &Books) -> Result<Self, QuarantineError> {
+        let retry = settings.retry;
+        let template = settings.template.clone();
         let ring = Ring::open(dir, settings, books)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
+            template,
             queue: Mutex::default(),
             more: Condvar::new(),
             usable: AtomicBool::new(true),
@@ -120,7 +135,7 @@ impl Quarantine {
             .name("quarantine".into())
             .spawn({
                 let shared = shared.clone();
-                move || writer::run(&shared, settings.retry)
+                move || writer::run(&shared, retry)
             })
             .map_err(QuarantineError::of("start the thread of", dir))?;
         let closer = Closer { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
@@ -139,7 +154,9 @@ impl Quarantine {
         let mut kept = Vec::with_capacity(refused.len());
         for refused in refused {
             self.count(refused.reason, 1);
-            if refused.reason.stage() == Stage::Admission
+            // What was replayed is kept already, and must not be lost by being tried again.
+            if !refused.was_admitted()
+                && refused.slot.replay().is_none()
                 && !self.shared.sampler.lock().keeps(refused.reason, Instant::now())
             {
                 refused.slot.settle(Outcome::Quarantined, &refused.account);
@@ -203,6 +220,47 @@ impl Quarantine {
         Entries::new(dir, filter)
     }
 
+    /// The entries that a replay or a removal is about, oldest message first, at most `max`; and how
+    /// many more there are. Reads files.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn matching(&self, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
+        read::first_by(&self.shared.dir, filter, max, |entry| nanoseconds(&entry.received_at))
+    }
+
+    /// The latest refusals in a folder, newest last, at most `max`; and how many more there are.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn latest(dir: &Path, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
+        let (mut places, more) = read::first_by(dir, filter, max, |entry| -nanoseconds(&entry.time))?;
+        places.reverse();
+        Ok((places, more))
+    }
+
+    /// The folder that the entries lie in.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
+    }
+
+    /// Those of the entries that are still there. Reads files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn find(dir: &Path, places: &[Place]) -> Result<Vec<(Place, Entry)>, QuarantineError> {
+        read::find(dir, places)
+    }
+
+    /// Takes entries out, durably, and counts them. Gives those that were still there. Blocks the
+    /// thread.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn take_out(&self, places: &[Place], why: Leaving) -> Result<Vec<EntryId>, QuarantineError> {
+        self.shared.ring.lock().take_out(places, why)
+    }
+
     /// Waits until all that was stored is written, or `deadline`; blocks the thread. True when all is written.
     pub fn flush(&self, deadline: Instant) -> bool {
         loop {
@@ -218,6 +276,10 @@ impl Quarantine {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
+}
+
+fn nanoseconds(time: &str) -> i128 {
+    time.parse::<jiff::Timestamp>().map_or(0, |time| time.as_nanosecond())
 }
 
 /// Keeps the first entries of each second and reason.

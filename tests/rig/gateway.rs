@@ -37,6 +37,8 @@ pub struct Scene {
     pub listener: String,
     pub admin: String,
     devices: String,
+    /// The operator's token, where one is set: every question brings it.
+    token: Option<String>,
 }
 
 impl Scene {
@@ -47,6 +49,7 @@ impl Scene {
             listener: format!("127.0.0.1:{}", free_port()),
             admin: format!("127.0.0.1:{}", free_port()),
             devices: "tenant_id,device_id,site_id,status,provision_token_hash\n".into(),
+            token: None,
         };
         scene.guest("_default", "telemetry", "pulse");
         scene.guest("_default", "heartbeat", "pulse");
@@ -88,6 +91,17 @@ impl Scene {
     fn configure_all(&self, text: &str) {
         let text = format!("data_dir = \"data\"\n{text}\n[admin]\nlisten = \"{}\"\n", self.admin);
         fs::write(self.path("tidegate.toml"), text).unwrap();
+    }
+
+    /// Sets the operator's token, for the gateway, its verbs and the questions of the rig; to be
+    /// called after `configure`.
+    pub fn set_token(&mut self, token: &str) {
+        fs::write(self.path("admin.token"), format!("{token}\n")).unwrap();
+        let path = self.path("tidegate.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        // The file ends in its [admin] section.
+        fs::write(path, format!("{text}token_file = \"admin.token\"\n")).unwrap();
+        self.token = Some(token.into());
     }
 
     /// Runs a verb to its end in this folder, with `input` on stdin.
@@ -188,15 +202,23 @@ pub struct Gateway<'a> {
 impl Gateway<'_> {
     /// Status and body of a GET; status 0 when nobody answers.
     pub fn get(&self, path: &str) -> (u16, String) {
-        self.get_with_token(path, None)
+        self.get_with_token(path, self.scene.token.as_deref())
     }
 
     pub fn get_with_token(&self, path: &str, token: Option<&str>) -> (u16, String) {
+        self.ask("GET", path, token, "")
+    }
+
+    /// Status and body of any request; status 0 when nobody answers.
+    pub fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
         let Ok(mut stream) = TcpStream::connect(&self.scene.admin) else { return (0, String::new()) };
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let authorization =
             token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Connection: close\r\n\r\n");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
         let mut answer = String::new();
         if stream.write_all(request.as_bytes()).is_err() || stream.read_to_string(&mut answer).is_err() {
             return (0, String::new());

@@ -247,3 +247,52 @@ fn the_rate_holds_for_what_passes_and_for_what_does_not() {
         ]
     );
 }
+
+#[test]
+fn what_had_passed_is_admitted_again_without_a_question() {
+    // The registry knows nobody, and no token is left to take.
+    let rate = Some(crate::domain::rate::Rate { per_s: 0.000_001, burst: 1.0 });
+    let admission = admission(AdmissionSettings { rate, ..settings() }, "");
+    let connection = Connection::new(Arc::new(Window::new(100, 10_000)));
+    let passed = |topic: &str| Passed {
+        topic: topic.into(),
+        payload: Bytes::from_static(b"no envelope"),
+        received_ns: 7,
+        tenant: "acme".into(),
+        device: "d1".into(),
+        site: "lab 1".into(),
+        slot: connection.receive(1, 10),
+    };
+    for _ in 0..5 {
+        let admitted = admission.readmit(passed("tenant/acme/device/d1/notes")).unwrap();
+        assert_eq!((admitted.message_type(), admitted.received_ns), ("notes", 7));
+        assert_eq!(admitted.device.identity_tags.as_deref().unwrap(), br",device_id=d1,site_id=lab\ 1");
+        assert_eq!(admitted.tenant.database.as_ref().unwrap().as_str(), "telemetry_acme");
+    }
+    // The template was changed since: it stays known as one that had passed.
+    let refused = admission.readmit(passed("elsewhere/d1")).unwrap_err();
+    assert_eq!((refused.reason, refused.was_admitted()), (Reason::BadTopicFormat, true));
+}
+
+#[test]
+fn what_admission_refused_is_judged_anew_by_the_way_it_came() {
+    let rate = Some(crate::domain::rate::Rate { per_s: 0.000_001, burst: 1.0 });
+    let credentials_of_type = HashMap::from([("lp".to_owned(), Credentials::Broker)]);
+    let rows = "acme,d1,lab-1,ACTIVE,\n";
+    let admission = admission(AdmissionSettings { rate, credentials_of_type, ..settings() }, rows);
+    let connection = Connection::new(Arc::new(Window::new(100, 10_000)));
+    let received = |via| Received {
+        topic: "tenant/acme/device/d1/lp".into(),
+        payload: Bytes::from_static(b"m f=1"),
+        payload_bytes: 5,
+        received_ns: 7,
+        via,
+        slot: connection.receive(1, 10),
+    };
+    for _ in 0..5 {
+        assert!(admission.admit_again(received(Via::Broker)).is_ok());
+        let refused = admission.admit_again(received(Via::Listener)).unwrap_err();
+        assert_eq!((refused.reason, refused.was_admitted()), (Reason::BadPayload, false));
+    }
+    assert_eq!(admission.books.of_known("acme").snapshot().messages.received, 10);
+}

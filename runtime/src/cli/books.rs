@@ -61,10 +61,13 @@ fn of_stopped(config: &Config) -> anyhow::Result<Value> {
 
 const MESSAGES: [&str; 8] =
     ["received", "lines", "empty", "quarantined", "dropped", "abandoned", "parked", "in_flight"];
+const QUARANTINE: [&str; 4] = ["entries", "expired", "replayed", "removed"];
 const LINES: [&str; 6] = ["spooled", "written", "refused", "dropped", "damaged", "pending"];
 
 fn print_table(books: &Value) {
-    for (section, keys) in [("messages", &MESSAGES[..]), ("lines", &LINES[..])] {
+    for (section, keys) in
+        [("messages", &MESSAGES[..]), ("lines", &LINES[..]), ("quarantine", &QUARANTINE[..])]
+    {
         print!("{section:<20}");
         for key in keys {
             print!("{key:>13}");

@@ -230,7 +230,7 @@ section! {
 section! {
     /// What was refused, and why.
     Quarantine {
-        /// Bytes on disk; the oldest go first.
+        /// Bytes on disk; the oldest go first, but a tenant that holds little keeps its share.
         bytes_max: u64 = 536_870_912,
         /// Days that an entry is kept.
         days_max: u64 = 7,
@@ -242,7 +242,8 @@ section! {
     Admin {
         /// `address:port`; empty: none. Without `token_file` it must be loopback.
         listen: String = "127.0.0.1:9464".into(),
-        /// A file that holds the operator's bearer token. With it, every `/api` call needs it.
+        /// A file that holds the operator's bearer token. With it, every `/api` call needs it;
+        /// without it, nothing can be changed there.
         token_file: String = String::new(),
     }
 }

@@ -93,8 +93,12 @@ impl LineBooks {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QuarantineBooks {
     pub entries: u64,
+    /// Left it because of its bounds.
     pub expired: u64,
+    /// Left it because they were taken up again.
     pub replayed: u64,
+    /// Left it because the operator removed them.
+    pub removed: u64,
 }
 
 /// One tenant's accounts at one moment.
@@ -222,6 +226,20 @@ impl Account {
         books.entries = books.entries.saturating_sub(entries);
         books.expired += entries;
     }
+
+    /// `entries` left quarantine because their replay is settled.
+    pub fn replay_entries(&self, entries: u64) {
+        let books = &mut self.books.lock().quarantine;
+        books.entries = books.entries.saturating_sub(entries);
+        books.replayed += entries;
+    }
+
+    /// `entries` left quarantine because the operator removed them.
+    pub fn remove_entries(&self, entries: u64) {
+        let books = &mut self.books.lock().quarantine;
+        books.entries = books.entries.saturating_sub(entries);
+        books.removed += entries;
+    }
 }
 
 /// Where messages without a readable tenant are counted.
@@ -254,6 +272,11 @@ impl Books {
     /// The account of messages whose topic names no tenant.
     pub fn none(&self) -> &Arc<Account> {
         &self.none
+    }
+
+    /// The account of tenants beyond the ceilings.
+    pub fn other(&self) -> &Arc<Account> {
+        &self.other
     }
 
     /// The account to count a message of `tenant` in before it is admitted.

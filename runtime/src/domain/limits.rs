@@ -140,6 +140,27 @@ pub const QUARANTINE_SEGMENTS_MIN: u64 = 16;
 /// Payload bytes that quarantine writes in one group before it syncs.
 pub const QUARANTINE_GROUP_BYTES: u64 = 4 << 20;
 
+/// Entries that one replay takes at most: with their places it holds 5 MB, and what is left is told.
+pub const REPLAY_ENTRIES_MAX: usize = 100_000;
+
+/// Entries that a replay reads and hands on at once.
+pub const REPLAY_CHUNK_ENTRIES: usize = 256;
+
+/// Replayed messages on their way at once: enough that a database which answers once a second takes
+/// thousands in it, little beside the window that the sources need.
+pub const REPLAY_UNSETTLED_MAX: usize = 4_096;
+
+/// Skipped entries that a replay names one by one.
+pub const REPLAY_SKIPPED_SHOWN: usize = 100;
+
+/// Entries of quarantine that one request lists, and bytes of its answer: more is for the verb,
+/// which reads the files.
+pub const QUARANTINE_LISTED_MAX: usize = 1_000;
+pub const QUARANTINE_LISTED_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a request that names entries: a filter is a few names.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
 /// Lines of one message: what a guest may make of one payload. A day of minute values is 1,440, but
 /// such a payload is rare, and one message must not fill a batch ten times over.
 pub const LINES_A_MESSAGE_MAX: u32 = 1_000;

@@ -89,8 +89,20 @@ pub struct Refused {
     /// The tenant and device that the topic names, where it names them.
     pub tenant: Option<TenantId>,
     pub device: Option<DeviceId>,
+    /// The site of the device: known of what passed admission, and of nothing else.
+    pub site: Option<String>,
+    /// How it came in; `None` where admission no longer matters.
+    pub via: Option<Via>,
     pub account: Arc<Account>,
     pub slot: Slot,
+}
+
+impl Refused {
+    /// Whether the message had passed admission. Its reason alone does not say so: a tenant that no
+    /// database can be named after may be turned away before anybody is authenticated.
+    pub fn was_admitted(&self) -> bool {
+        self.site.is_some()
+    }
 }
 
 impl Admitted {
@@ -106,6 +118,8 @@ impl Admitted {
             guest,
             tenant: Some(self.tenant.id.clone()),
             device: Some(self.device.id.clone()),
+            site: Some(self.device.site.clone()),
+            via: None,
             account: self.tenant.account.clone(),
             slot: self.slot,
         }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::acks::{AckLedger, SlotIndex};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
+use super::replay::Replay;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
 /// ceilings and go on when there is room again.
@@ -137,7 +138,7 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false }
+        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
@@ -183,9 +184,21 @@ pub struct Slot {
     open: bool,
     /// It is counted in `Connection::held`.
     waits: bool,
+    replay: Option<Arc<Replay>>,
 }
 
 impl Slot {
+    /// The same, of a message that came out of quarantine.
+    pub fn replaying(mut self, replay: Arc<Replay>) -> Self {
+        self.replay = Some(replay);
+        self
+    }
+
+    /// What the message comes from, where it came out of quarantine.
+    pub fn replay(&self) -> Option<&Replay> {
+        self.replay.as_deref()
+    }
+
     /// Settles this one message, counted in `account`.
     pub fn settle(self, outcome: Outcome, account: &Account) {
         settle_all(std::iter::once(self), outcome, account);
@@ -243,6 +256,9 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
                 slot.open = false;
                 messages += 1;
                 bytes += u64::from(slot.bytes);
+                if let Some(replay) = &slot.replay {
+                    replay.settle(outcome);
+                }
                 match slot.index {
                     Some(index) if !ledger.settle(index) => abandoned += 1,
                     _ => settled += 1,

@@ -12,7 +12,7 @@ use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::durable::Durable;
 use crate::domain::ids::DatabaseName;
-use crate::domain::message::{CheckedBatch, Received, Refused};
+use crate::domain::message::{Admitted, CheckedBatch, Received, Refused};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Slot, settle_all};
 use crate::quarantine::Quarantine;
@@ -51,7 +51,7 @@ impl Store for FromSpool {
 pub struct Outlet {
     spool: Spool,
     quarantine: Quarantine,
-    activity: Arc<Activity>,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl Outlet {
@@ -80,10 +80,10 @@ impl DecodeSink for Outlet {
 
 /// Where messages enter the flow.
 pub struct Gate {
-    admission: Arc<Admission>,
+    pub(super) admission: Arc<Admission>,
     /// Taken when the gateway stops.
     pool: Mutex<Option<Arc<DecodePool>>>,
-    outlet: Arc<Outlet>,
+    pub(super) outlet: Arc<Outlet>,
     books: Arc<Books>,
 }
 
@@ -101,10 +101,9 @@ impl Gate {
     }
 }
 
-impl Intake for Gate {
-    async fn accept(&self, messages: Vec<Received>) {
-        self.outlet.activity.receive(messages.len() as u64);
-        let (admitted, refused) = self.admission.admit(messages);
+impl Gate {
+    /// Hands on what was judged; it is counted as received, in the books and as activity.
+    pub(super) async fn pass_on(&self, admitted: Vec<Admitted>, refused: Vec<Refused>) {
         if !refused.is_empty() {
             self.outlet.refused(refused);
         }
@@ -114,6 +113,14 @@ impl Intake for Gate {
             // Stopped: unsettled, they come again.
             None => self.outlet.activity.passed(admitted.len() as u64),
         }
+    }
+}
+
+impl Intake for Gate {
+    async fn accept(&self, messages: Vec<Received>) {
+        self.outlet.activity.receive(messages.len() as u64);
+        let (admitted, refused) = self.admission.admit(messages);
+        self.pass_on(admitted, refused).await;
     }
 
     fn drop_message(&self, message: Received, reason: Reason) {

@@ -15,6 +15,7 @@ use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
 use crate::domain::topic::TopicTemplate;
+use crate::quarantine::QuarantineSettings;
 use crate::source::broker::BrokerSettings;
 use crate::source::listener::ListenerSettings;
 use crate::spool::{SpoolSettings, WhenFull};
@@ -54,6 +55,13 @@ pub fn admission(config: &Config) -> AdmissionSettings {
         },
         database: DatabaseTemplate::new(&config.output.database, rule),
     }
+}
+
+pub fn quarantine(config: &Config) -> QuarantineSettings {
+    let bounds = &config.quarantine;
+    let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
+    settings.template = Some(template(config));
+    settings
 }
 
 pub fn decode(config: &Config) -> DecodeSettings {

@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::desk::show;
 use super::registry_health;
+use super::replay::Replays;
 use super::writes::Writes;
 use crate::admin::View;
 use crate::admission::Admission;
@@ -58,6 +60,7 @@ pub struct Parts {
     pub writer: WriterHandle,
     pub writes: Arc<Writes>,
     pub quarantine: Quarantine,
+    pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
     /// Why the registry was not read well the last time.
@@ -180,6 +183,14 @@ impl Shown {
     pub fn new(parts: Arc<Parts>) -> Self {
         Self { metrics: Metrics::new(parts.clone()), parts }
     }
+
+    pub(super) fn store(&self) -> &Quarantine {
+        &self.parts.quarantine
+    }
+
+    pub(super) fn replays(&self) -> &Replays {
+        &self.parts.replays
+    }
 }
 
 impl View for Shown {
@@ -216,8 +227,13 @@ impl View for Shown {
 
     fn spool(&self) -> Value {
         let status = self.parts.spool.status();
-        let written: BTreeMap<String, DatabaseStatus> =
-            self.parts.writer.databases().into_iter().map(|status| (status.database.clone(), status)).collect();
+        let written: BTreeMap<String, DatabaseStatus> = self
+            .parts
+            .writer
+            .databases()
+            .into_iter()
+            .map(|status| (status.database.clone(), status))
+            .collect();
         let mut databases: Vec<Value> = Vec::new();
         let mut idle: BTreeMap<&str, &DatabaseStatus> =
             written.iter().map(|(name, status)| (name.as_str(), status)).collect();
@@ -282,18 +298,14 @@ fn database_json(name: &str, backlog: Value, status: Option<&DatabaseStatus>) ->
 impl Shown {
     /// The last refusals, newest first; payloads only where they may be shown, secrets masked.
     fn latest(&self, payloads: bool) -> Vec<Value> {
-        let entries: Vec<_> = self.parts.quarantine.entries(Filter::default()).flatten().collect();
-        let mut latest: Vec<_> = entries.into_iter().map(|entry| entry.masked()).collect();
-        latest.sort_by(|a, b| b.time.cmp(&a.time));
-        latest.truncate(LATEST_REFUSALS_SHOWN);
-        let shown = latest.into_iter().map(|mut entry| {
-            if !payloads {
-                entry.payload = None;
-                entry.payload_base64 = None;
-                entry.line = None;
-            }
-            serde_json::to_value(entry).expect("an entry is JSON")
+        let dir = self.parts.quarantine.dir();
+        let latest = Quarantine::latest(dir, Filter::default(), LATEST_REFUSALS_SHOWN);
+        let found = latest.and_then(|(places, _)| Quarantine::find(dir, &places)).unwrap_or_else(|error| {
+            tracing::error!(%error, "quarantine cannot be read");
+            Vec::new()
         });
-        shown.collect()
+        let mut entries: Vec<_> = found.into_iter().map(|(_, entry)| entry).collect();
+        entries.sort_by(|a, b| b.time.cmp(&a.time));
+        entries.into_iter().map(|entry| show(entry, payloads)).collect()
     }
 }

@@ -1,15 +1,20 @@
 //! One refusal as it lies on disk: a JSON object on a line of its own.
 
+use std::ops::Range;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::books::NO_TENANT;
 use crate::domain::limits;
-use crate::domain::message::Refused;
-use crate::domain::reason::{Reason, Stage};
+use crate::domain::message::{Refused, Via};
+use crate::domain::reason::Reason;
 use crate::domain::refusal::{RefusedLine, RefusedLines};
+use crate::domain::topic::{TopicPlaces, TopicTemplate};
 
 use super::secrets::mask_secrets;
+use super::segment::Key;
 
 /// One refused message, or one refused line of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +33,14 @@ pub struct Entry {
     pub tenant: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<String>,
+    /// The device's site, of what had passed admission. Without it a replay is admitted anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// How it came in, of what admission refused: `broker` or `listener`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<String>,
     /// The payload where it is text.
@@ -53,13 +66,28 @@ pub struct Entry {
     /// The account that it is counted in, where that is not the tenant's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// How many times its message was replayed already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replays: u32,
+    /// The entry that was replayed, and refused again as this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<String>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Entry {
-    pub(super) fn of_message(refused: &Refused, id: String, time: &str) -> Self {
-        let kept = match refused.reason.stage() {
-            Stage::Admission => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
-            _ => refused.payload.len(),
+    pub(super) fn of_message(
+        refused: &Refused,
+        id: String,
+        time: &str,
+        template: Option<&TopicTemplate>,
+    ) -> Self {
+        let kept = match refused.was_admitted() {
+            true => refused.payload.len(),
+            false => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
         };
         let truncated = kept < refused.payload_bytes;
         let bytes = &refused.payload[..kept];
@@ -82,6 +110,12 @@ impl Entry {
             account: other_account(tenant.as_deref(), refused.account.tenant().as_str()),
             tenant,
             device: refused.device.as_ref().map(ToString::to_string),
+            message_type: places(&refused.topic, template)
+                .map(|places| refused.topic[places.message_type].to_owned()),
+            site: refused.site.clone(),
+            via: refused.via.map(|via| if via == Via::Broker { "broker" } else { "listener" }.to_owned()),
+            replays: refused.slot.replay().map_or(0, |replay| replay.replays),
+            replay_of: refused.slot.replay().map(|replay| replay.of.clone()),
             guest: refused.guest.as_ref().map(ToString::to_string),
             payload_base64: text.is_none().then(|| STANDARD.encode(bytes)),
             payload: text.map(str::to_owned),
@@ -91,7 +125,15 @@ impl Entry {
         }
     }
 
-    pub(super) fn of_line(refused: &RefusedLines, line: &RefusedLine, id: String, time: &str) -> Self {
+    pub(super) fn of_line(
+        refused: &RefusedLines,
+        line: &RefusedLine,
+        id: String,
+        time: &str,
+        template: Option<&TopicTemplate>,
+    ) -> Self {
+        let places = places(&refused.topic, template);
+        let part = |range: Range<usize>| refused.topic[range].to_owned();
         let tenant = refused.tenant.to_string();
         Self {
             id,
@@ -102,6 +144,8 @@ impl Entry {
             topic: refused.topic.clone(),
             account: other_account(Some(&tenant), refused.account.tenant().as_str()),
             tenant: Some(tenant),
+            device: places.clone().map(|places| part(places.device)),
+            message_type: places.map(|places| part(places.message_type)),
             guest: Some(refused.guest.to_string()),
             database: Some(refused.database.to_string()),
             line: Some(String::from_utf8_lossy(&line.line).into_owned()),
@@ -135,10 +179,20 @@ impl Entry {
         }
     }
 
-    /// The name of the account that the entry is counted in; `None`: that of unreadable topics.
-    pub(super) fn account_name(&self) -> Option<&str> {
-        self.account.as_deref().or(self.tenant.as_deref())
+    /// What the entry is counted under: its reason and its account's name.
+    pub(super) fn key(&self) -> Key {
+        let account = self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT);
+        (self.reason.clone(), account.to_owned())
     }
+
+    /// How it came in. What is not known is taken for the way on which nobody is vouched for.
+    pub fn via(&self) -> Via {
+        if self.via.as_deref() == Some("broker") { Via::Broker } else { Via::Listener }
+    }
+}
+
+fn places(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicPlaces> {
+    template?.matches(topic)
 }
 
 fn other_account(tenant: Option<&str>, account: &str) -> Option<String> {

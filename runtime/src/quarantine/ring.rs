@@ -1,8 +1,13 @@
 //! The segments on disk: which there are, what they hold, and which must go.
+//!
+//! A tenant has a share of the known ring, without a file of its own: where the oldest segment must
+//! go because of the bytes, the entries of tenants that hold little are carried on to the newest
+//! one, and only the others expire. Carried entries are synced before their old segment goes; what
+//! a crash leaves twice is blanked at the next start.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,58 +16,19 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tracing::warn;
 
-use crate::domain::books::{Account, Books, NO_TENANT};
+use crate::domain::books::{Account, Books, NO_TENANT, OTHER_TENANTS};
 use crate::domain::limits;
 
-use super::entry::Entry;
+use super::read::locate;
+use super::segment::{
+    EntryId, Head, Key, Lines, Place, Segment, Series, Tally, blank, segment_name, segments_of,
+};
 use super::{QuarantineError, QuarantineSettings};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Which of the two rings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Series {
-    /// Refused after admission.
-    Known,
-    /// Refused before anybody was authenticated.
-    Strangers,
-}
-
-impl Series {
-    pub const ALL: [Series; 2] = [Series::Known, Series::Strangers];
-
-    fn prefix(self) -> &'static str {
-        match self {
-            Series::Known => "",
-            Series::Strangers => "a-",
-        }
-    }
-}
-
-/// A segment's name, without its ending: `{seq:016}` or `a-{seq:016}`.
-pub fn segment_name(series: Series, seq: u64) -> String {
-    format!("{}{seq:016}", series.prefix())
-}
-
-/// The segments of a folder in order, the known ring before the strangers'.
-pub fn segments_of(dir: &Path) -> std::io::Result<Vec<(Series, u64, PathBuf)>> {
-    let mut all = Vec::new();
-    for file in std::fs::read_dir(dir)? {
-        let path = file?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jsonl")) else {
-            continue;
-        };
-        let (series, digits) = match name.strip_prefix("a-") {
-            Some(digits) => (Series::Strangers, digits),
-            None => (Series::Known, name),
-        };
-        if let Ok(seq) = digits.parse() {
-            all.push((series, seq, path));
-        }
-    }
-    all.sort();
-    Ok(all)
-}
+/// Entries in a segment that goes on are looked through for old ones no more often than this.
+const PURGE_SLACK: Duration = Duration::from_secs(60 * 60);
 
 /// Entries of one reason and tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,28 +38,13 @@ pub struct Count {
     pub entries: u64,
 }
 
-/// What one entry is counted under.
-#[derive(Clone)]
-pub struct Tally {
-    pub reason: String,
-    pub account: Arc<Account>,
-}
-
-struct Segment {
-    series: Series,
-    seq: u64,
-    path: PathBuf,
-    bytes: u64,
-    began: SystemTime,
-    last: SystemTime,
-    counts: BTreeMap<(String, String), (u64, Arc<Account>)>,
-}
-
-impl Segment {
-    fn count(&mut self, tally: &Tally) {
-        let key = (tally.reason.clone(), tally.account.tenant().to_string());
-        self.counts.entry(key).or_insert_with(|| (0, tally.account.clone())).0 += 1;
-    }
+/// Why an entry leaves before the ring forgets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// Its replay is settled.
+    Replayed,
+    /// The operator removed it.
+    Removed,
 }
 
 /// An open segment that entries are appended to.
@@ -120,15 +71,20 @@ impl Ring {
             .map_err(QuarantineError::of("create", dir))?;
         let mut ring =
             Self { dir: dir.to_owned(), settings, segments: Vec::new(), active: HashMap::new(), next_seq: 1 };
-        for (series, seq, path) in segments_of(dir).map_err(QuarantineError::of("read", dir))? {
-            let segment =
-                scan(series, seq, path.clone(), books).map_err(QuarantineError::of("read", &path))?;
-            for (count, account) in segment.counts.values() {
-                account.quarantine_entries(*count);
+        let mut carried = HashSet::new();
+        // The newest first: of an entry that stands twice, the one that was carried on stays.
+        for (series, seq, path) in
+            segments_of(dir).map_err(QuarantineError::of("read", dir))?.into_iter().rev()
+        {
+            let segment = scan(series, seq, path.clone(), &mut carried, books)
+                .map_err(QuarantineError::of("read", &path))?;
+            for held in segment.held.values() {
+                held.account.quarantine_entries(held.entries);
             }
             ring.next_seq = ring.next_seq.max(seq + 1);
             ring.segments.push(segment);
         }
+        ring.segments.reverse();
         ring.expire(SystemTime::now());
         Ok(ring)
     }
@@ -146,9 +102,9 @@ impl Ring {
             .clamp(1, limits::QUARANTINE_SEGMENT_BYTES_MAX)
     }
 
-    /// Where the next entries of a series go: the segment's name and offset. A new segment where
-    /// the last is full, a day old, or failed.
-    pub fn place(&mut self, series: Series, now: SystemTime) -> Result<(String, u64), QuarantineError> {
+    /// Where the next entries of a series go. A new segment where the last is full, a day old, or
+    /// failed.
+    pub fn place(&mut self, series: Series, now: SystemTime) -> Result<EntryId, QuarantineError> {
         if let Some(active) = self.active.get(&series) {
             let segment = self.segments.iter().find(|segment| segment.seq == active.seq);
             let old =
@@ -161,7 +117,7 @@ impl Ring {
             self.make_segment(series, now)?;
         }
         let active = &self.active[&series];
-        Ok((segment_name(series, active.seq), active.bytes))
+        Ok(EntryId { series, seq: active.seq, offset: active.bytes })
     }
 
     fn make_segment(&mut self, series: Series, now: SystemTime) -> Result<(), QuarantineError> {
@@ -174,8 +130,7 @@ impl Ring {
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
         synced.map_err(QuarantineError::of("sync", &self.dir))?;
         self.active.insert(series, Active { file, seq, bytes: 0 });
-        let counts = BTreeMap::new();
-        self.segments.push(Segment { series, seq, path, bytes: 0, began: now, last: now, counts });
+        self.segments.push(Segment::new(series, seq, path, now));
         Ok(())
     }
 
@@ -187,6 +142,15 @@ impl Ring {
         tallies: &[Tally],
         now: SystemTime,
     ) -> Result<(), QuarantineError> {
+        self.write(series, entries, tallies)?;
+        for tally in tallies {
+            tally.account.quarantine_entries(1);
+        }
+        self.expire(now);
+        Ok(())
+    }
+
+    fn write(&mut self, series: Series, entries: &[u8], tallies: &[Tally]) -> Result<(), QuarantineError> {
         let active = self.active.get_mut(&series).expect("a place was given");
         let segment = self.segments.iter_mut().find(|segment| segment.seq == active.seq);
         let segment = segment.expect("an active segment is listed");
@@ -201,46 +165,188 @@ impl Ring {
         }
         active.bytes += entries.len() as u64;
         segment.bytes = active.bytes;
-        segment.last = now;
         for tally in tallies {
             segment.count(tally);
-            tally.account.quarantine_entries(1);
         }
-        self.expire(now);
         Ok(())
     }
 
-    /// Removes what is too much or too old, the oldest first.
+    /// Removes what is too old or too much, the oldest first.
     pub fn expire(&mut self, now: SystemTime) {
-        let age_max = DAY * self.settings.days_max;
         for series in Series::ALL {
-            loop {
-                let of_series =
-                    || self.segments.iter().enumerate().filter(|(_, segment)| segment.series == series);
-                let bytes: u64 = of_series().map(|(_, segment)| segment.bytes).sum();
-                let Some((place, oldest)) = of_series().min_by_key(|(_, segment)| segment.seq) else { break };
-                let is_active = self.active.get(&series).is_some_and(|active| active.seq == oldest.seq);
-                let too_old =
-                    now.duration_since(oldest.last).is_ok_and(|age| age > age_max) && oldest.bytes > 0;
-                let too_much = bytes > self.bytes_max(series) && !is_active;
-                if !too_old && !too_much {
-                    break;
+            for done in [self.expire_by_age(series, now), self.expire_by_bytes(series, now)] {
+                if let Err(error) = done {
+                    warn!(%error, "quarantine stays above its bounds");
                 }
-                if let Err(error) = std::fs::remove_file(&oldest.path)
-                    && error.kind() != std::io::ErrorKind::NotFound
-                {
-                    warn!(%error, path = %oldest.path.display(), "cannot remove an expired quarantine segment");
-                    break;
-                }
-                for (count, account) in oldest.counts.values() {
-                    account.expire_entries(*count);
-                }
-                if is_active {
-                    self.active.remove(&series);
-                }
-                self.segments.remove(place);
             }
         }
+    }
+
+    fn expire_by_age(&mut self, series: Series, now: SystemTime) -> Result<(), QuarantineError> {
+        let age_max = DAY * self.settings.days_max;
+        let older_than = |time, age| now.duration_since(time).is_ok_and(|is| is > age);
+        let seqs: Vec<u64> = self.of_series(series).map(|segment| segment.seq).collect();
+        for seq in seqs {
+            let segment = self.segment(seq).expect("just listed");
+            let is_active = self.active.get(&series).is_some_and(|active| active.seq == seq);
+            if segment.entries() == 0 {
+                if !is_active {
+                    self.remove_segment(seq)?;
+                }
+            } else if older_than(segment.newest, age_max) {
+                self.remove_segment(seq)?;
+            } else if older_than(segment.oldest, age_max + PURGE_SLACK) {
+                self.purge(seq, now, age_max)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what is too old of a segment that holds newer entries too.
+    fn purge(&mut self, seq: u64, now: SystemTime, age_max: Duration) -> Result<(), QuarantineError> {
+        let segment = self.segment_mut(seq).expect("a segment that is listed");
+        let failed = |error| QuarantineError::of("read", &segment.path)(error);
+        let (mut old, mut oldest) = (Vec::new(), segment.newest);
+        let mut lines = Lines::open(&segment.path, 0).map_err(failed)?;
+        while let Some((offset, line)) = lines.next_line().map_err(failed)? {
+            let Ok(head) = serde_json::from_slice::<Head>(line) else { continue };
+            let time = head.refused_at(now);
+            if now.duration_since(time).is_ok_and(|age| age > age_max) {
+                old.push((head.key(), offset, line.len() as u64));
+            } else {
+                oldest = oldest.min(time);
+            }
+        }
+        let places: Vec<_> = old.iter().map(|&(_, offset, bytes)| (offset, bytes)).collect();
+        blank(&segment.path, &places).map_err(QuarantineError::of("write to", &segment.path))?;
+        for (key, _, bytes) in old {
+            if let Some(account) = segment.uncount(&key, bytes) {
+                account.expire_entries(1);
+            }
+        }
+        segment.oldest = oldest;
+        Ok(())
+    }
+
+    fn expire_by_bytes(&mut self, series: Series, now: SystemTime) -> Result<(), QuarantineError> {
+        // Each round drops the oldest segment's share of expired and blanked bytes. Carried entries
+        // are less than half of what fits, so going round once is enough.
+        for _ in 0..2 * self.segments.len() + 2 {
+            let bytes: u64 = self.of_series(series).map(|segment| segment.bytes).sum();
+            let Some(oldest) = self.of_series(series).map(|segment| segment.seq).min() else { break };
+            let is_active = self.active.get(&series).is_some_and(|active| active.seq == oldest);
+            if bytes <= self.bytes_max(series) || is_active {
+                break;
+            }
+            if series == Series::Known {
+                self.carry(oldest, now)?;
+            }
+            self.remove_segment(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the entries of tenants below their fair share to the newest segment.
+    fn carry(&mut self, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
+        let mut bytes_of = BTreeMap::<&str, u64>::new();
+        for segment in self.of_series(Series::Known) {
+            for ((_, tenant), held) in &segment.held {
+                *bytes_of.entry(tenant).or_default() += held.bytes;
+            }
+        }
+        let share = self.bytes_max(Series::Known) / (2 * bytes_of.len().max(1) as u64);
+        let segment = self.segment(seq).expect("a segment that is listed");
+        let quiet: HashSet<String> = segment
+            .held
+            .keys()
+            .map(|(_, tenant)| tenant)
+            .filter(|tenant| bytes_of[tenant.as_str()] < share)
+            .cloned()
+            .collect();
+        if quiet.is_empty() {
+            return Ok(());
+        }
+        let (carried, tallies) = match lines_of(segment, &quiet, now) {
+            Ok(found) => found,
+            Err(error) => {
+                // What cannot be read is no reason to grow without a bound.
+                warn!(%error, path = %segment.path.display(), "a quarantine segment expires whole");
+                return Ok(());
+            }
+        };
+        self.place(Series::Known, now)?;
+        self.write(Series::Known, &carried, &tallies)?;
+        let segment = self.segment_mut(seq).expect("a segment that is listed");
+        for tally in &tallies {
+            segment.uncount(&tally.key, tally.bytes);
+        }
+        Ok(())
+    }
+
+    /// What is still counted in the segment has expired with it.
+    fn remove_segment(&mut self, seq: u64) -> Result<(), QuarantineError> {
+        let Some(place) = self.segments.iter().position(|segment| segment.seq == seq) else { return Ok(()) };
+        let segment = &self.segments[place];
+        match std::fs::remove_file(&segment.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(QuarantineError::of("remove", &segment.path)(error));
+            }
+            _ => {}
+        }
+        // A segment that came back after a power cut would bring back what was carried on and has
+        // been replayed since.
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(QuarantineError::of("sync", &self.dir))?;
+        for held in segment.held.values() {
+            held.account.expire_entries(held.entries);
+        }
+        self.active.retain(|_, active| active.seq != seq);
+        self.segments.remove(place);
+        Ok(())
+    }
+
+    /// Takes entries out where they stand. Gives those that were still there.
+    pub fn take_out(&mut self, wanted: &[Place], why: Leaving) -> Result<Vec<EntryId>, QuarantineError> {
+        let mut found = BTreeMap::<u64, Vec<(EntryId, Key, u64, u64)>>::new();
+        locate(&self.dir, wanted, |place, line| {
+            if let Ok(head) = serde_json::from_slice::<Head>(line) {
+                let one = (place.id, head.key(), place.offset, line.len() as u64);
+                found.entry(place.seq).or_default().push(one);
+            }
+        })?;
+        let mut out = Vec::new();
+        for (seq, entries) in found {
+            let Some(segment) = self.segment_mut(seq) else { continue };
+            let places: Vec<_> = entries.iter().map(|&(_, _, offset, bytes)| (offset, bytes)).collect();
+            blank(&segment.path, &places).map_err(QuarantineError::of("write to", &segment.path))?;
+            for (id, key, _, bytes) in entries {
+                if let Some(account) = segment.uncount(&key, bytes) {
+                    match why {
+                        Leaving::Replayed => account.replay_entries(1),
+                        Leaving::Removed => account.remove_entries(1),
+                    }
+                }
+                out.push(id);
+            }
+            let (series, is_empty) = (segment.series, segment.entries() == 0);
+            if is_empty && self.active.get(&series).is_none_or(|active| active.seq != seq) {
+                self.remove_segment(seq)?;
+            }
+        }
+        Ok(out)
+    }
+
+    fn of_series(&self, series: Series) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().filter(move |segment| segment.series == series)
+    }
+
+    fn segment(&self, seq: u64) -> Option<&Segment> {
+        self.segments.iter().find(|segment| segment.seq == seq)
+    }
+
+    fn segment_mut(&mut self, seq: u64) -> Option<&mut Segment> {
+        self.segments.iter_mut().find(|segment| segment.seq == seq)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -250,46 +356,88 @@ impl Ring {
     pub fn counts(&self) -> Vec<Count> {
         let mut all = BTreeMap::<_, u64>::new();
         for segment in &self.segments {
-            for (key, (count, _)) in &segment.counts {
-                *all.entry(key.clone()).or_default() += count;
+            for (key, held) in &segment.held {
+                *all.entry(key.clone()).or_default() += held.entries;
             }
         }
         all.into_iter().map(|((reason, tenant), entries)| Count { reason, tenant, entries }).collect()
     }
 }
 
-/// Reads what a segment of an earlier run holds. A torn tail is cut off: its message was never
-/// acknowledged. Damage elsewhere is skipped.
-fn scan(series: Series, seq: u64, path: PathBuf, books: &Books) -> std::io::Result<Segment> {
-    let file = OpenOptions::new().read(true).write(true).open(&path)?;
-    let metadata = file.metadata()?;
-    let written = metadata.modified()?;
-    let mut segment =
-        Segment { series, seq, path, bytes: 0, began: written, last: written, counts: BTreeMap::new() };
-    let mut reader = BufReader::new(&file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
-            break;
-        }
-        let (path, at) = (segment.path.display().to_string(), segment.bytes);
-        if line.last() != Some(&b'\n') {
-            warn!(path, at, bytes = line.len(), "cut a torn entry off quarantine; its message comes again");
-            file.set_len(segment.bytes)?;
-            break;
-        }
-        segment.bytes += line.len() as u64;
-        match serde_json::from_slice::<Entry>(&line) {
-            Ok(entry) => {
-                let account = match entry.account_name() {
-                    None | Some(NO_TENANT) => books.none().clone(),
-                    Some(name) => books.of_stranger(name),
-                };
-                segment.count(&Tally { reason: entry.reason, account });
-            }
-            Err(error) => warn!(path, at, %error, "skipped a damaged entry of quarantine"),
+/// The lines of some tenants in a segment, and what each is counted under.
+fn lines_of(
+    segment: &Segment,
+    tenants: &HashSet<String>,
+    now: SystemTime,
+) -> std::io::Result<(Vec<u8>, Vec<Tally>)> {
+    let (mut found, mut tallies) = (Vec::new(), Vec::new());
+    let mut lines = Lines::open(&segment.path, 0)?;
+    while let Some((_, line)) = lines.next_line()? {
+        let Ok(head) = serde_json::from_slice::<Head>(line) else { continue };
+        let key = head.key();
+        if let Some(held) = segment.held.get(&key)
+            && tenants.contains(&key.1)
+        {
+            found.extend_from_slice(line);
+            let (account, bytes) = (held.account.clone(), line.len() as u64);
+            tallies.push(Tally { time: head.refused_at(now), key, account, bytes });
         }
     }
+    Ok((found, tallies))
+}
+
+/// Reads what a segment of an earlier run holds. A torn tail is cut off: its message was never
+/// acknowledged. Damage elsewhere is skipped. What stands in a later segment too is blanked: a
+/// crash came between carrying it on and removing this segment.
+fn scan(
+    series: Series,
+    seq: u64,
+    path: PathBuf,
+    carried: &mut HashSet<EntryId>,
+    books: &Books,
+) -> std::io::Result<Segment> {
+    let written = std::fs::metadata(&path)?.modified()?;
+    let mut segment = Segment::new(series, seq, path.clone(), written);
+    let (mut twice, mut here) = (Vec::new(), Vec::new());
+    let shown = path.display();
+    let mut lines = Lines::open(&path, 0)?;
+    while let Some((at, line)) = lines.next_line()? {
+        let head: Head = match serde_json::from_slice(line) {
+            Ok(head) => head,
+            Err(error) => {
+                warn!(path = %shown, at, %error, "skipped a damaged entry of quarantine");
+                continue;
+            }
+        };
+        let id = EntryId::parse(&head.id);
+        if id.is_some_and(|id| carried.contains(&id)) {
+            twice.push((at, line.len() as u64));
+            continue;
+        }
+        here.extend(id.filter(|id| id.seq != seq));
+        let account = account_of(books, series, head.account_name());
+        let (key, bytes) = (head.key(), line.len() as u64);
+        segment.count(&Tally { time: head.refused_at(written), key, account, bytes });
+    }
+    segment.bytes = lines.end();
+    if lines.torn_bytes > 0 {
+        let (at, bytes) = (segment.bytes, lines.torn_bytes);
+        warn!(path = %shown, at, bytes, "cut a torn entry off quarantine; its message comes again");
+        OpenOptions::new().write(true).open(&path)?.set_len(segment.bytes)?;
+    }
+    if !twice.is_empty() {
+        blank(&path, &twice)?;
+    }
+    carried.extend(here);
     Ok(segment)
+}
+
+fn account_of(books: &Books, series: Series, name: &str) -> Arc<Account> {
+    match name {
+        NO_TENANT => books.none().clone(),
+        OTHER_TENANTS => books.other().clone(),
+        // It was admitted: the registry knew it.
+        name if series == Series::Known => books.of_known(name),
+        name => books.of_stranger(name),
+    }
 }

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use super::*;
 use crate::domain::books::Account;
 use crate::domain::ids::{DatabaseName, GuestTag};
+use crate::domain::message::Via;
+use crate::domain::reason::Stage;
 use crate::domain::refusal::RefusedLine;
 use crate::domain::slot::{Connection, Window};
 
@@ -52,6 +54,8 @@ impl Rig {
             guest: Some("pulse@1.0.0#0123456789ab".into()),
             tenant: Some(tenant.into()),
             device: Some("d1".into()),
+            site: (reason.stage() != Stage::Admission).then(|| "lab-1".into()),
+            via: Some(Via::Listener),
             slot: self.connection.receive(id, payload.len()),
             account,
         }
@@ -167,10 +171,7 @@ fn entries_older_than_the_days_go() {
     first.store(rig.refused("acme", Reason::GuestTrap, b"x"));
     assert!(first.flush(soon()));
     drop(first);
-    let path = rig.path().join("0000000000000001.jsonl");
-    let eight_days = Duration::from_secs(8 * 24 * 60 * 60);
-    let file = std::fs::File::options().append(true).open(&path).unwrap();
-    file.set_modified(std::time::SystemTime::now() - eight_days).unwrap();
+    make_older(&rig.path().join("0000000000000001.jsonl"), 8, |_| true);
     let rig = Rig { books: Books::default(), ..rig };
     let second = rig.open(1 << 20, 7);
     assert_eq!(all(&second, Filter::default()), []);
@@ -273,4 +274,237 @@ fn a_shown_entry_has_its_credentials_masked_even_in_what_is_no_text() {
         let shown = serde_json::to_string(&entry.masked()).unwrap();
         assert!(!shown.contains("tok-1") && shown.contains("***") && !shown.contains("base64"), "{shown}");
     }
+}
+
+/// Writes an earlier time of refusal into entries of a file.
+fn make_older(path: &Path, days: i64, which: impl Fn(&str) -> bool) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let earlier = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+    let time = entry::rfc3339(earlier.as_nanosecond() as i64);
+    let aged = text.lines().map(|line| {
+        let begin = line.find("\"time\":\"").filter(|_| which(line)).map(|at| at + 8);
+        match begin {
+            Some(at) => format!("{}{time}{}\n", &line[..at], &line[at + time.len()..]),
+            None => format!("{line}\n"),
+        }
+    });
+    std::fs::write(path, aged.collect::<String>()).unwrap();
+}
+
+fn of(tenant: &str) -> Filter {
+    Filter { tenant: Some(tenant.into()), ..Filter::default() }
+}
+
+fn ids(entries: &[Entry]) -> Vec<String> {
+    entries.iter().map(|entry| entry.id.clone()).collect()
+}
+
+fn remove(quarantine: &Quarantine, filter: Filter) -> usize {
+    let (places, _) = quarantine.matching(filter, usize::MAX).unwrap();
+    quarantine.take_out(&places, Leaving::Removed).unwrap().len()
+}
+
+#[test]
+fn a_tenant_that_floods_pushes_out_only_its_own() {
+    let rig = Rig::new();
+    let quarantine = rig.open(200_000, 7);
+    for n in 0..20 {
+        quarantine.store(rig.refused("quiet", Reason::GuestRefused, format!("{n}").as_bytes()));
+    }
+    assert!(quarantine.flush(soon()));
+    let before = all(&quarantine, of("quiet"));
+    // Ten times what fits.
+    for _ in 0..1_400 {
+        quarantine.store(rig.refused("loud", Reason::GuestTrap, &[b'x'; 1000]));
+        assert!(quarantine.flush(soon()));
+    }
+    assert!(quarantine.bytes() <= 200_000, "{}", quarantine.bytes());
+    assert_eq!(all(&quarantine, of("quiet")), before, "names, times and payloads stay");
+    let quiet = rig.account("quiet").snapshot().quarantine;
+    assert_eq!((quiet.entries, quiet.expired), (20, 0));
+    let loud = rig.account("loud").snapshot().quarantine;
+    assert_eq!(loud.entries + loud.expired, 1_400);
+    assert_eq!(all(&quarantine, of("loud")).len() as u64, loud.entries);
+    assert!(loud.entries > 50, "{loud:?}");
+    // A carried entry is found by its name, which says where it was first.
+    let by_id = Filter { id: Some(before[7].id.clone()), ..Filter::default() };
+    assert_eq!(all(&quarantine, by_id), before[7..8]);
+    assert!(!rig.path().join("0000000000000001.jsonl").exists());
+    let mut names = ids(&all(&quarantine, Filter::default()));
+    let entries = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), entries, "names are unique");
+    let counts = quarantine.counts();
+    drop(quarantine);
+    let rig = Rig { books: Books::default(), ..rig };
+    let second = rig.open(200_000, 7);
+    assert_eq!(second.counts(), counts);
+    assert_eq!(all(&second, of("quiet")), before);
+}
+
+#[test]
+fn a_crash_between_carrying_and_removal_shows_nothing_twice() {
+    let rig = Rig::new();
+    let first = rig.open(200_000, 7);
+    first.store(rig.refused("quiet", Reason::GuestRefused, b"keep me"));
+    assert!(first.flush(soon()));
+    let oldest = rig.path().join("0000000000000001.jsonl");
+    let bytes = std::fs::read(&oldest).unwrap();
+    let mut stored = 0;
+    while oldest.exists() {
+        first.store(rig.refused("loud", Reason::GuestTrap, &[b'x'; 1000]));
+        assert!(first.flush(soon()));
+        stored += 1;
+        assert!(stored < 1_000);
+    }
+    let carried = all(&first, of("quiet"));
+    assert_eq!(carried.len(), 1);
+    drop(first);
+    std::fs::write(&oldest, bytes).unwrap();
+    // A reader that meets it in both places shows it once; after the start it stands in one.
+    assert_eq!(Quarantine::read(&rig.path(), of("quiet")).map(Result::unwrap).collect::<Vec<_>>(), carried);
+    let rig = Rig { books: Books::default(), ..rig };
+    let second = rig.open(200_000, 7);
+    assert_eq!(rig.account("quiet").snapshot().quarantine.entries, 1);
+    assert_eq!(all(&second, of("quiet")), carried);
+    assert_eq!(remove(&second, of("quiet")), 1);
+    assert_eq!(all(&second, of("quiet")), []);
+}
+
+#[test]
+fn what_is_removed_stays_removed() {
+    let rig = Rig::new();
+    let first = rig.open(1 << 20, 7);
+    for n in 0..5 {
+        first.store(rig.refused("acme", Reason::GuestRefused, format!("payload {n}").as_bytes()));
+    }
+    first.store(rig.refused("beta", Reason::TokenInvalid, b"x"));
+    assert!(first.flush(soon()));
+    let path = rig.path().join("0000000000000001.jsonl");
+    let size = std::fs::metadata(&path).unwrap().len();
+    let entries = all(&first, of("acme"));
+    let one = |entry: &Entry| Filter { id: Some(entry.id.clone()), ..Filter::default() };
+    assert_eq!(remove(&first, one(&entries[1])), 1);
+    assert_eq!(remove(&first, one(&entries[1])), 0, "it is gone");
+    assert_eq!(remove(&first, of("beta")), 1);
+    let books = rig.account("acme").snapshot().quarantine;
+    assert_eq!((books.entries, books.removed, books.expired, books.replayed), (4, 1, 0, 0));
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), size, "in place");
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("payload 1"));
+    let left: Vec<Entry> = entries.into_iter().enumerate().filter(|(n, _)| *n != 1).map(|(_, e)| e).collect();
+    assert_eq!(all(&first, of("acme")), left);
+    first.store(rig.refused("acme", Reason::GuestRefused, b"later"));
+    assert!(first.flush(soon()));
+    assert_eq!(all(&first, of("acme")).len(), 5);
+    drop(first);
+    let rig = Rig { books: Books::default(), ..rig };
+    let second = rig.open(1 << 20, 7);
+    assert_eq!(all(&second, of("acme")).len(), 5);
+    assert_eq!(all(&second, of("beta")), []);
+    assert_eq!(rig.account("acme").snapshot().quarantine.entries, 5);
+    assert_eq!(remove(&second, Filter::default()), 5);
+    drop(second);
+    assert_eq!(std::fs::read_dir(rig.path()).unwrap().count(), 0, "a segment without entries goes");
+}
+
+#[test]
+fn what_is_too_old_goes_though_newer_entries_stand_beside_it() {
+    let rig = Rig::new();
+    let first = rig.open(1 << 20, 7);
+    for n in 0..4 {
+        first.store(rig.refused("acme", Reason::GuestRefused, format!("payload {n}").as_bytes()));
+    }
+    assert!(first.flush(soon()));
+    drop(first);
+    make_older(&rig.path().join("0000000000000001.jsonl"), 8, |line| line.contains("payload 2"));
+    let rig = Rig { books: Books::default(), ..rig };
+    let second = rig.open(1 << 20, 7);
+    assert_eq!(all(&second, Filter::default()).len(), 3);
+    let books = rig.account("acme").snapshot().quarantine;
+    assert_eq!((books.entries, books.expired), (3, 1));
+}
+
+#[test]
+fn entries_are_chosen_by_every_part_of_a_filter() {
+    let rig = Rig::new();
+    let template =
+        crate::domain::topic::TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap();
+    let settings = QuarantineSettings { template: Some(template), ..QuarantineSettings::new(1 << 20, 7) };
+    let quarantine = Quarantine::open(&rig.path(), settings, &rig.books).unwrap();
+    quarantine.store(rig.refused("acme", Reason::GuestRefused, b"1"));
+    let mut other = rig.refused("acme", Reason::NoGuest, b"2");
+    (other.topic, other.guest) = ("tenant/acme/device/d2/alarm".into(), None);
+    other.device = Some("d2".into());
+    quarantine.store(other);
+    assert!(quarantine.flush(soon()));
+    let count = |key: &str, value: &str| {
+        let mut filter = Filter::default();
+        filter.set(key, value).unwrap();
+        all(&quarantine, filter).len()
+    };
+    for (key, value, entries) in [
+        ("tenant", "acme", 2),
+        ("tenant", "beta", 0),
+        ("device", "d2", 1),
+        ("type", "alarm", 1),
+        ("type", "telemetry", 1),
+        ("reason", "NO_GUEST", 1),
+        ("guest", "pulse", 1),
+        ("guest", "0123456", 1),
+        ("since", "2020-01-01T00:00:00Z", 2),
+        ("until", "2020-01-01T00:00:00Z", 0),
+        ("since", "2200-01-01T00:00:00Z", 0),
+        ("id", "0000000000000001-0", 1),
+        ("id", "0000000000000001-1", 0),
+        ("id", "no-id", 0),
+    ] {
+        assert_eq!(count(key, value), entries, "{key} = {value}");
+    }
+    let (places, more) = quarantine.matching(Filter::default(), 1).unwrap();
+    assert_eq!((places.len(), more), (1, 1));
+}
+
+#[test]
+fn a_replayed_message_that_is_refused_again_says_so_and_no_sampling_loses_it() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    let replay = |n: u32| {
+        let mut refused = rig.refused("acme", Reason::TokenInvalid, b"x");
+        let replay = Arc::new(crate::domain::replay::Replay::new(format!("a-{n:016}-0"), n));
+        refused.slot = refused.slot.replaying(replay.clone());
+        quarantine.store(refused);
+        replay
+    };
+    let replays: Vec<_> = (1..=50).map(replay).collect();
+    assert!(quarantine.flush(soon()));
+    let entries = all(&quarantine, Filter::default());
+    assert_eq!(entries.len(), 50);
+    assert_eq!((entries[6].replays, entries[6].replay_of.as_deref()), (7, Some("a-0000000000000007-0")));
+    assert!(replays.iter().all(|replay| replay.outcome() == Some(Outcome::Quarantined)));
+}
+
+#[test]
+fn what_an_earlier_version_kept_can_still_be_read() {
+    let rig = Rig::new();
+    std::fs::create_dir(rig.path()).unwrap();
+    let line = r#"{"id":"0000000000000001-0","time":"2026-11-23T08:59:58.000000000Z","received_at":"2026-11-23T08:59:57.000000000Z","reason":"NO_GUEST","detail":"none","topic":"tenant/acme/device/d1/notes","tenant":"acme","device":"d1","payload":"x","payload_bytes":1}"#;
+    std::fs::write(rig.path().join("0000000000000001.jsonl"), format!("{line}\n")).unwrap();
+    let quarantine = rig.open(1 << 20, 1_000_000);
+    let entries = all(&quarantine, of("acme"));
+    assert_eq!(entries.len(), 1);
+    assert_eq!((&entries[0].site, entries[0].via(), entries[0].replays), (&None, Via::Listener, 0));
+    assert_eq!(serde_json::to_string(&entries[0]).unwrap(), line, "and is written as it was");
+}
+
+#[test]
+fn a_stranger_who_names_a_tenant_without_a_database_stays_among_strangers() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1 << 20, 7);
+    let stranger = |payload| Refused { site: None, ..rig.refused("a b", Reason::BadDatabaseName, payload) };
+    quarantine.store_many((0..500).map(|_| stranger(&[b'x'; 2000])).collect());
+    assert!(quarantine.flush(soon()));
+    let entries = all(&quarantine, Filter::default());
+    assert!(entries.len() < 100, "{}", entries.len());
+    assert!(entries.iter().all(|entry| entry.truncated && entry.id.starts_with("a-")));
 }

@@ -2,18 +2,18 @@
 //! then settles. The next group forms meanwhile.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tracing::{error, info};
 
-use crate::domain::books::Outcome;
+use crate::domain::books::{Account, Outcome};
 use crate::domain::limits;
-use crate::domain::reason::{Reason, Stage};
 use crate::domain::slot::settle_all;
 
 use super::entry::{Entry, rfc3339};
-use super::ring::{Series, Tally};
+use super::segment::{EntryId, Series, Tally};
 use super::{Job, QuarantineError, Shared};
 
 /// How often what is too old is looked for while nothing comes in.
@@ -53,7 +53,7 @@ pub fn run(shared: &Shared, retry: Duration) {
 }
 
 fn is_strangers(job: &Job) -> bool {
-    matches!(job, Job::Message(refused) if refused.reason.stage() == Stage::Admission)
+    matches!(job, Job::Message(refused) if !refused.was_admitted())
 }
 
 fn take_group(jobs: &mut VecDeque<Job>) -> Vec<Job> {
@@ -106,36 +106,35 @@ fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), Quarantin
     let now = SystemTime::now();
     let time = rfc3339(jiff::Timestamp::now().as_nanosecond() as i64);
     let mut ring = shared.ring.lock();
-    let (segment, offset) = ring.place(series, now)?;
+    let first = ring.place(series, now)?;
     let mut bytes = Vec::new();
     let mut tallies = Vec::with_capacity(group.len());
-    let id = |bytes: &Vec<u8>| format!("{segment}-{}", offset + bytes.len() as u64);
+    let template = shared.template.as_ref();
+    let mut put = |account: &Arc<Account>, make: &dyn Fn(String) -> Entry| {
+        let offset = bytes.len();
+        let entry = make(EntryId { offset: first.offset + offset as u64, ..first }.to_string());
+        serde_json::to_writer(&mut bytes, &entry).expect("an entry is strings and numbers");
+        bytes.push(b'\n');
+        tallies.push(Tally {
+            key: entry.key(),
+            account: account.clone(),
+            bytes: (bytes.len() - offset) as u64,
+            time: now,
+        });
+    };
     for job in group {
         match job {
             Job::Message(refused) => {
-                let entry = Entry::of_message(refused, id(&bytes), &time);
-                put(&mut bytes, &entry);
-                tallies.push(Tally {
-                    reason: refused.reason.code().to_owned(),
-                    account: refused.account.clone(),
-                });
+                put(&refused.account, &|id| Entry::of_message(refused, id, &time, template));
             }
             Job::Lines(refused) => {
                 for line in &refused.lines {
-                    let entry = Entry::of_line(refused, line, id(&bytes), &time);
-                    put(&mut bytes, &entry);
-                    let reason = Reason::DatabaseRefused.code().to_owned();
-                    tallies.push(Tally { reason, account: refused.account.clone() });
+                    put(&refused.account, &|id| Entry::of_line(refused, line, id, &time, template));
                 }
             }
         }
     }
     ring.append(series, &bytes, &tallies, now)
-}
-
-fn put(bytes: &mut Vec<u8>, entry: &Entry) {
-    serde_json::to_writer(&mut *bytes, entry).expect("an entry is strings and numbers");
-    bytes.push(b'\n');
 }
 
 fn settle(group: Vec<Job>) {
@@ -146,7 +145,8 @@ fn settle(group: Vec<Job>) {
             Job::Message(first) => {
                 let account = first.account;
                 let mut slots = vec![first.slot];
-                let of_account = |job: &Job| matches!(job, Job::Message(next) if std::sync::Arc::ptr_eq(&next.account, &account));
+                let of_account =
+                    |job: &Job| matches!(job, Job::Message(next) if Arc::ptr_eq(&next.account, &account));
                 while let Some(Job::Message(next)) = jobs.next_if(of_account) {
                     slots.push(next.slot);
                 }

@@ -1,0 +1,43 @@
+//! The data folder, and who may write in it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// The data folder cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("data_dir = {dir:?} cannot be made: {error}")]
+    Make { dir: PathBuf, error: io::Error },
+    #[error("data_dir = {dir:?} cannot be written to: {error}")]
+    Open { dir: PathBuf, error: io::Error },
+    #[error("data_dir = {dir:?} is in use by another gateway: each needs a folder of its own")]
+    Taken { dir: PathBuf },
+}
+
+/// Takes the data folder for this process alone; released when the file is dropped.
+///
+/// # Errors
+/// Another process holds it, or it cannot be made or written to.
+pub fn lock(data_dir: &Path) -> Result<File, LockError> {
+    let dir = data_dir.to_owned();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|error| LockError::Make { dir: dir.clone(), error })?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(data_dir.join("lock"))
+        .map_err(|error| LockError::Open { dir: dir.clone(), error })?;
+    // SAFETY: flock(2) on a descriptor that is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        return Err(LockError::Taken { dir });
+    }
+    Ok(file)
+}

@@ -1,0 +1,32 @@
+//! A message that came out of quarantine: which entry it was, and how it ended this time.
+
+use std::sync::OnceLock;
+
+use super::books::Outcome;
+
+/// Goes along with the slot of a replayed message.
+#[derive(Debug)]
+pub struct Replay {
+    /// The entry in quarantine that the message comes from.
+    pub of: String,
+    /// How many times it was replayed, this time included.
+    pub replays: u32,
+    outcome: OnceLock<Outcome>,
+}
+
+impl Replay {
+    pub fn new(of: String, replays: u32) -> Self {
+        Self { of, replays, outcome: OnceLock::new() }
+    }
+
+    /// How the message ended; `None` while it is on its way.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get().copied()
+    }
+
+    /// Told when its slot is settled.
+    pub(super) fn settle(&self, outcome: Outcome) {
+        // A slot is settled once.
+        let _ = self.outcome.set(outcome);
+    }
+}

@@ -1,0 +1,350 @@
+//! What lies in quarantine, taken up again through the gateway as it is today.
+//!
+//! - A replay takes what matched when it was asked for, and never what it makes itself: a message
+//!   that is refused again becomes a new entry, and waits for the next replay.
+//! - What had passed admission keeps that, with its identity of then; what admission refused is
+//!   admitted anew. Neither takes a rate token. Topic and time stay.
+//! - An entry is taken out once its message is settled. A gateway that dies in between has it still.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::flow::Gate;
+use crate::admission::Passed;
+use crate::decode::DecodeSink;
+use crate::domain::books::Outcome;
+use crate::domain::ids::{DatabaseName, GuestTag};
+use crate::domain::limits::{REPLAY_CHUNK_ENTRIES, REPLAY_SKIPPED_SHOWN, REPLAY_UNSETTLED_MAX};
+use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Received, Refused};
+use crate::domain::replay::Replay;
+use crate::domain::slot::{Connection, Slot, Window};
+use crate::quarantine::{Entry, Filter, Leaving, Place, Quarantine, QuarantineError};
+
+/// How often it is looked whether a message was dropped on its way, as a stop does.
+const LOST_LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What a replay came to.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Messages, and lines that the database had refused, whose replay is settled.
+    pub replayed: u64,
+    /// Of these, those whose lines are where they were to go.
+    pub lines: u64,
+    /// Those of which the guest made no line.
+    pub empty: u64,
+    /// Those that lie in quarantine again.
+    pub quarantined_again: u64,
+    pub dropped: u64,
+    /// Entries that cannot be replayed, and stay.
+    pub skipped_count: u64,
+    /// The first of them.
+    pub skipped: Vec<Skipped>,
+    /// Entries that left quarantine before their turn.
+    pub gone: u64,
+    /// Entries that match too, beyond what one replay takes.
+    pub left: u64,
+    /// The gateway was stopped meanwhile; what is not done is still there.
+    pub stopped: bool,
+}
+
+/// An entry that cannot be replayed.
+#[derive(Debug, Serialize)]
+pub struct Skipped {
+    pub id: String,
+    pub why: String,
+}
+
+/// There is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("another replay is under way")]
+    Running,
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
+    #[error("the replay ended by a fault of ours: {0}")]
+    Ended(#[from] tokio::task::JoinError),
+}
+
+/// Replays, one at a time.
+#[derive(Clone)]
+pub struct Replays(Arc<Shared>);
+
+struct Shared {
+    gate: Arc<Gate>,
+    quarantine: Quarantine,
+    window: Arc<Window>,
+    stopping: watch::Receiver<Option<tokio::time::Instant>>,
+    running: AtomicBool,
+}
+
+impl Replays {
+    pub fn new(
+        gate: Arc<Gate>,
+        quarantine: Quarantine,
+        window: Arc<Window>,
+        stopping: watch::Receiver<Option<tokio::time::Instant>>,
+    ) -> Self {
+        Self(Arc::new(Shared { gate, quarantine, window, stopping, running: AtomicBool::new(false) }))
+    }
+
+    /// Replays what matches now, oldest message first, at most `max`. It goes on when nobody waits
+    /// for its report any more.
+    ///
+    /// # Errors
+    /// Another one is under way, or quarantine cannot be read or written.
+    pub async fn run(&self, filter: Filter, max: usize) -> Result<Report, ReplayError> {
+        if self.0.running.swap(true, Ordering::AcqRel) {
+            return Err(ReplayError::Running);
+        }
+        let running = Running(self.0.clone());
+        tokio::spawn(async move { run(&running.0, filter, max).await }).await?
+    }
+
+    /// Waits until no replay is under way, or the deadline.
+    pub async fn ended(&self, deadline: Instant) {
+        while self.0.running.load(Ordering::Acquire) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+struct Running(Arc<Shared>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
+async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<Report, ReplayError> {
+    tracing::info!(?filter, "replaying from quarantine");
+    let quarantine = shared.quarantine.clone();
+    let (places, left) = tokio::task::spawn_blocking(move || quarantine.matching(filter, max)).await??;
+    let mut under_way = UnderWay {
+        shared: shared.clone(),
+        connection: Connection::new(shared.window.clone()),
+        waiting: VecDeque::new(),
+        report: Report { left, ..Report::default() },
+    };
+    for chunk in places.chunks(REPLAY_CHUNK_ENTRIES) {
+        under_way.wait_until_waiting(REPLAY_UNSETTLED_MAX - REPLAY_CHUNK_ENTRIES).await?;
+        under_way.wait_for_room().await;
+        under_way.report.stopped |= shared.is_stopping();
+        if under_way.report.stopped {
+            break;
+        }
+        under_way.take_up(chunk).await?;
+        under_way.take_out_settled().await?;
+    }
+    under_way.wait_until_waiting(0).await?;
+    under_way.connection.end();
+    let report = under_way.report;
+    tracing::info!(
+        replayed = report.replayed,
+        lines = report.lines,
+        empty = report.empty,
+        quarantined_again = report.quarantined_again,
+        skipped = report.skipped_count,
+        left = report.left,
+        "replayed from quarantine"
+    );
+    Ok(report)
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.borrow().is_some()
+    }
+}
+
+/// A replay between its first entry and its last.
+struct UnderWay {
+    shared: Arc<Shared>,
+    /// Stands in for a source's: each message has a slot in it.
+    connection: Arc<Connection>,
+    /// Entries whose messages are on their way, in the order of their slots.
+    waiting: VecDeque<(Place, Arc<Replay>)>,
+    report: Report,
+}
+
+/// One entry, ready to go on.
+enum Step {
+    Admitted(Box<Admitted>),
+    Refused(Box<Refused>),
+    Lines(CheckedBatch),
+}
+
+impl UnderWay {
+    /// Hands on the messages of some entries.
+    async fn take_up(&mut self, places: &[Place]) -> Result<(), ReplayError> {
+        let (dir, wanted) = (self.shared.quarantine.dir().to_owned(), places.to_vec());
+        let found = tokio::task::spawn_blocking(move || Quarantine::find(&dir, &wanted)).await??;
+        self.report.gone += (places.len() - found.len()) as u64;
+        self.connection.note_read();
+        let gate = self.shared.gate.clone();
+        let (mut admitted, mut refused) = (Vec::new(), Vec::new());
+        for (place, entry) in found {
+            let id = entry.id.clone();
+            match self.step(place, entry) {
+                Err(why) => self.skip(id, why),
+                Ok(Step::Admitted(message)) => admitted.push(*message),
+                Ok(Step::Refused(message)) => refused.push(*message),
+                Ok(Step::Lines(batch)) => {
+                    gate.outlet.activity.receive(1);
+                    gate.outlet.lines(batch);
+                }
+            }
+        }
+        gate.outlet.activity.receive((admitted.len() + refused.len()) as u64);
+        gate.pass_on(admitted, refused).await;
+        Ok(())
+    }
+
+    /// Makes of an entry what it was, or says why it cannot be replayed. Only what can has a slot.
+    fn step(&mut self, place: Place, entry: Entry) -> Result<Step, String> {
+        let admission = self.shared.gate.admission.clone();
+        let received_ns = entry
+            .received_at
+            .parse::<jiff::Timestamp>()
+            .ok()
+            .and_then(|time| i64::try_from(time.as_nanosecond()).ok())
+            .ok_or("its time of receipt cannot be read")?;
+        if let Some(mut line) = entry.line {
+            let (Some(tenant), Some(database)) = (&entry.tenant, &entry.database) else {
+                return Err("the tenant or the database of its line was not kept".into());
+            };
+            let affinity = admission.device_key(tenant, entry.device.as_deref().unwrap_or_default());
+            let tenant = admission.known_tenant(tenant);
+            if let Err(fault) = &tenant.database {
+                return Err(fault.clone());
+            }
+            line.push('\n');
+            tenant.account.receive(1);
+            let slot = self.slot(place, entry.replays, entry.topic.len() + line.len());
+            let message = CheckedMessage {
+                topic: entry.topic,
+                received_ns,
+                lines_end: line.len() as u32,
+                line_count: 1,
+                affinity: (affinity ^ (affinity >> 32)) as u32,
+                slot,
+            };
+            return Ok(Step::Lines(CheckedBatch {
+                database: DatabaseName::new(database),
+                tenant,
+                guest: GuestTag::new(entry.guest.as_deref().unwrap_or_default()),
+                lines: line.into_bytes(),
+                messages: vec![message],
+            }));
+        }
+        if entry.truncated {
+            return Err("only the beginning of its payload was kept".into());
+        }
+        let payload = entry.payload_bytes_kept().ok_or("its payload cannot be read")?;
+        let payload = Bytes::from(payload);
+        let via = entry.via();
+        let slot = self.slot(place, entry.replays, entry.topic.len() + payload.len());
+        let judged = match (entry.tenant, entry.device, entry.site) {
+            (Some(tenant), Some(device), Some(site)) => admission.readmit(Passed {
+                topic: entry.topic,
+                payload,
+                received_ns,
+                tenant,
+                device,
+                site,
+                slot,
+            }),
+            _ => admission.admit_again(Received {
+                topic: entry.topic,
+                payload_bytes: payload.len(),
+                payload,
+                received_ns,
+                via,
+                slot,
+            }),
+        };
+        Ok(match judged {
+            Ok(message) => Step::Admitted(Box::new(message)),
+            Err(message) => Step::Refused(message),
+        })
+    }
+
+    fn slot(&mut self, place: Place, replays: u32, bytes: usize) -> Slot {
+        let replay = Arc::new(Replay::new(place.id.to_string(), replays.saturating_add(1)));
+        self.waiting.push_back((place, replay.clone()));
+        // Any packet id: slots are settled in their order.
+        self.connection.receive(1, bytes).replaying(replay)
+    }
+
+    fn skip(&mut self, id: String, why: String) {
+        self.report.skipped_count += 1;
+        if self.report.skipped.len() < REPLAY_SKIPPED_SHOWN {
+            self.report.skipped.push(Skipped { id, why });
+        }
+    }
+
+    /// Takes out the entries of the longest settled prefix, and counts how they ended.
+    async fn take_out_settled(&mut self) -> Result<(), ReplayError> {
+        let mut settled = Vec::new();
+        self.connection.take_ready(&mut settled);
+        if settled.is_empty() {
+            return Ok(());
+        }
+        let mut places = Vec::with_capacity(settled.len());
+        for (place, replay) in self.waiting.drain(..settled.len()) {
+            places.push(place);
+            self.report.replayed += 1;
+            match replay.outcome() {
+                Some(Outcome::Lines) => self.report.lines += 1,
+                Some(Outcome::Empty) => self.report.empty += 1,
+                Some(Outcome::Quarantined) => self.report.quarantined_again += 1,
+                Some(Outcome::Dropped) | None => self.report.dropped += 1,
+            }
+        }
+        let quarantine = self.shared.quarantine.clone();
+        tokio::task::spawn_blocking(move || quarantine.take_out(&places, Leaving::Replayed)).await??;
+        Ok(())
+    }
+
+    /// Waits until at most `messages` are on their way, or one of them is lost: then the gateway
+    /// stops, and none behind it is ever acknowledged.
+    async fn wait_until_waiting(&mut self, messages: usize) -> Result<(), ReplayError> {
+        let connection = self.connection.clone();
+        loop {
+            self.take_out_settled().await?;
+            if self.waiting.len() <= messages || self.is_first_lost() {
+                break;
+            }
+            let _ = tokio::time::timeout(LOST_LOOK_EVERY, connection.settled.notified()).await;
+        }
+        if self.waiting.len() > messages {
+            self.waiting.clear();
+            self.connection.end();
+            self.report.stopped = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the slot of the first message is gone without an outcome.
+    fn is_first_lost(&self) -> bool {
+        // The slot holds the other handle, and tells its outcome before it lets go.
+        self.waiting
+            .front()
+            .is_some_and(|(_, replay)| Arc::strong_count(replay) == 1 && replay.outcome().is_none())
+    }
+
+    /// Waits for room in the window, or for the stop.
+    async fn wait_for_room(&self) {
+        let mut stopping = self.shared.stopping.clone();
+        tokio::select! {
+            () = self.shared.window.room() => {}
+            _ = stopping.wait_for(|stop| stop.is_some()) => {}
+        }
+    }
+}
