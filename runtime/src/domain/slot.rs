@@ -245,11 +245,11 @@ impl Drop for Slot {
 /// beside each other take its lock once.
 pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, account: &Account) {
     let mut slots = slots.into_iter().peekable();
-    let (mut settled, mut abandoned) = (0, 0);
     while let Some(first) = slots.next() {
         let connection = first.connection.clone();
         let (mut messages, mut bytes, received_us) = (0, 0, first.received_us);
         {
+            let (mut settled, mut abandoned) = (0, 0);
             let mut ledger = connection.ledger.lock();
             let mut next = Some(first);
             while let Some(mut slot) = next {
@@ -265,17 +265,18 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
                 }
                 next = slots.next_if(|slot| Arc::ptr_eq(&slot.connection, &connection));
             }
+            // In the books before its PUBACK can leave.
+            if settled > 0 {
+                account.settle(outcome, settled);
+            }
+            if abandoned > 0 {
+                account.abandon(abandoned);
+            }
         }
         connection.window.give_back(messages, bytes);
         let waited = Duration::from_micros(connection.now_us().saturating_sub(received_us));
         connection.window.ack_latency.observe(waited, messages);
         connection.settled.notify_one();
-    }
-    if settled > 0 {
-        account.settle(outcome, settled);
-    }
-    if abandoned > 0 {
-        account.abandon(abandoned);
     }
 }
 
