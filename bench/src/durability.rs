@@ -151,14 +151,21 @@ fn trickle(paths: &Paths) -> Result<()> {
     let started = Instant::now();
     load.run_at(1_000.0)?;
     wait(&gateway, &sink, plan.messages as u64, started)?;
-    let own = gateway.usage()?.since(&before).cpu;
+    let used = gateway.usage()?.since(&before);
+    let own = used.cpu;
     let posts = sink.posts();
+    let syncs = gateway.metric("tidegate_spool_syncs_total")?;
+    let mut threads = used.threads;
+    threads.sort_by_key(|(_, cpu)| std::cmp::Reverse(*cpu));
     drop(gateway);
     let line_bytes = sink.counts.bytes.load(std::sync::atomic::Ordering::Relaxed) / posts;
     let bare = bare_posts(&sink.url, posts, line_bytes as usize, 1_000.0)?;
-    println!("1,000 tenants, a message a second each\n");
+    println!("1,000 tenants, a message a second each: {posts} POSTs, {syncs} syncs of the spool\n");
     println!("| | CPU us a POST |\n|---|---|");
     let us = |cpu: Duration| cpu.as_secs_f64() * 1e6 / posts as f64;
+    for (name, cpu) in threads.iter().filter(|(_, cpu)| us(*cpu) >= 1.0) {
+        println!("| of that, threads {name} | {:.1} |", us(*cpu));
+    }
     println!("| Tidegate, all of it | {:.1} |\n| bare reqwest, the same {posts} POSTs | {:.1} |", us(own), us(bare));
     println!("\n| ratio | measured | asked |\n|---|---|---|");
     println!("| CPU, Tidegate / bare reqwest | {:.2} | at most 1.5 |\n", own.as_secs_f64() / bare.as_secs_f64());
@@ -220,10 +227,17 @@ fn recovery(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-pub fn measure(paths: &Paths) -> Result<()> {
-    syncs(paths)?;
-    late(paths)?;
-    trickle(paths)?;
-    dead(paths)?;
-    recovery(paths)
+/// One of the parts, by name, or all.
+pub fn measure(paths: &Paths, part: Option<&str>) -> Result<()> {
+    let parts = [
+        ("syncs", syncs as fn(&Paths) -> Result<()>),
+        ("late", late),
+        ("trickle", trickle),
+        ("dead", dead),
+        ("recovery", recovery),
+    ];
+    for (_, run) in parts.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)) {
+        run(paths)?;
+    }
+    Ok(())
 }

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
             let end_to_end = end_to_end::measure(&paths)?;
             println!("{}", end_to_end.table());
             println!("{}", end_to_end.stages(&decode));
-            durability::measure(&paths)
+            durability::measure(&paths, None)
         }
         "decode" => {
             println!("{}", decode::measure(&paths)?.table());
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
             println!("{}", end_to_end::measure(&paths)?.table());
             Ok(())
         }
-        "durability" => durability::measure(&paths),
+        "durability" => durability::measure(&paths, arguments.next().as_deref()),
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
         "native" => {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
@@ -62,6 +62,6 @@ fn main() -> Result<()> {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
             decode::run_guest(&paths, messages)
         }
-        other => bail!("{other:?}: expected all, decode, end-to-end, durability, native N or guest N"),
+        other => bail!("{other:?}: expected all, decode, end-to-end, durability [PART], native N or guest N"),
     }
 }

@@ -9,6 +9,7 @@ pub mod slot;
 pub mod replay;
 pub mod topic;
 pub mod rate;
+pub mod pacing;
 pub mod guest_path;
 pub mod acks;
 pub mod line;

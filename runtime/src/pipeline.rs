@@ -7,6 +7,7 @@ mod replay;
 mod view;
 mod desk;
 mod writes;
+mod writing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use flow::{FromSpool, Gate, Outlet, ToWriter};
 use replay::Replays;
 use view::{Parts, SourceHealth};
 use writes::Writes;
+use writing::Writing;
 
 /// Runs the gateway until it is told to stop.
 ///
@@ -65,11 +67,12 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
         );
     }
+    let writing = Writing::start()?;
     let from_spool = Arc::new(FromSpool::default());
     let writer = Writer::start(
         settings::writer(config)?,
         WriterParts {
-            runtime: tokio::runtime::Handle::current(),
+            runtime: writing.runtime.clone(),
             store: from_spool.clone(),
             refused_lines: {
                 let quarantine = quarantine.clone();

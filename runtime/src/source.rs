@@ -14,6 +14,7 @@ pub mod intake;
 pub mod packet;
 pub mod framer;
 mod reception;
+mod gathering;
 mod link;
 pub mod broker;
 pub mod listener;

@@ -241,8 +241,10 @@ impl Spool {
         room.shares.take(&tenant, bytes);
         item.slots().for_each(|slot| slot.unhold());
         drop(room);
-        shared.queue.lock().items.push_back(item);
-        shared.more.notify_one();
+        let wake = shared.queue.lock().push(item);
+        if wake {
+            shared.more.notify_one();
+        }
     }
 
     /// Lines of a database that wait here, up to `bytes_max`; true: there are more. Reads from the

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
 use tracing::{error, info, warn};
 
 use crate::domain::books::Outcome;
 use crate::domain::durable::{Durable, DurableMessage, message_set};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
+use crate::domain::pacing::{self, Pacing};
 use crate::domain::slot::{Slot, settle_all};
 
 use super::frame::Draft;
@@ -22,6 +24,14 @@ use super::{Delivery, FrameReceipt, Shared};
 pub struct Item {
     pub batch: CheckedBatch,
     pub draft: Draft,
+}
+
+impl Queue {
+    /// Takes an item. True: the thread is to be woken.
+    pub fn push(&mut self, item: Item) -> bool {
+        self.items.push_back(item);
+        !self.gathering || self.items.len() >= pacing::LARGE_GROUP
+    }
 }
 
 impl Item {
@@ -42,6 +52,8 @@ pub struct Queue {
     pub copies: Vec<Copy>,
     /// The thread has items in hand.
     pub busy: bool,
+    /// The thread waits for more, and need not be woken for a few.
+    pub gathering: bool,
     pub closed: bool,
 }
 
@@ -49,6 +61,8 @@ pub struct Queue {
 pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
     let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
     let mut marked = Instant::now();
+    let mut pacing = Pacing::new(Duration::from_millis(limits::SPOOL_GATHER_MS));
+    let mut synced = Instant::now();
     loop {
         let (group, copies, closed) = {
             let mut queue = shared.queue.lock();
@@ -59,10 +73,15 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
                 }
             }
             queue.busy = true;
+            gather(shared, &mut queue, &mut pacing, synced);
             let group = take_group(&mut queue);
             (group, std::mem::take(&mut queue.copies), queue.closed && queue.items.is_empty())
         };
         let made = !group.is_empty();
+        if made {
+            pacing.took(group.len(), synced.elapsed());
+            synced = Instant::now();
+        }
         if made && !commit(shared, &mut log, delivery, group) {
             return;
         }
@@ -83,6 +102,26 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
             return;
         }
     }
+}
+
+/// Waits for more to come, where that pays.
+fn gather(shared: &Shared, queue: &mut MutexGuard<'_, Queue>, pacing: &mut Pacing, synced: Instant) {
+    let waiting = queue.items.len();
+    if waiting == 0 || queue.closed {
+        return;
+    }
+    let wait = pacing.wait(synced.elapsed(), waiting);
+    if wait.is_zero() {
+        return;
+    }
+    let until = Instant::now() + wait;
+    queue.gathering = true;
+    while !queue.closed
+        && queue.items.len() < pacing::LARGE_GROUP
+        && !shared.more.wait_until(queue, until).timed_out()
+    {}
+    queue.gathering = false;
+    pacing.waited(queue.items.len() - waiting);
 }
 
 fn take_group(queue: &mut Queue) -> Vec<Item> {

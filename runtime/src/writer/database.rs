@@ -1,11 +1,12 @@
 //! One database's task: does what its lane decides. It lives while the database has lines.
 
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -153,21 +154,13 @@ fn give_back_in_trouble(state: &mut State, waits: &AtomicBool) {
     }
 }
 
-/// Runs the task until the backlog is empty. A panic in it is a fault of ours: it is logged, the
-/// lines are still in the lane, and the task begins again.
+/// Runs until the backlog is empty. A panic is a fault of ours: it is logged, the lines are still
+/// in the lane, and it begins again.
 async fn supervise(shared: Arc<Shared>, database: Arc<Database>) {
-    loop {
-        let task = tokio::spawn(run(shared.clone(), database.clone()));
-        match task.await {
-            Ok(()) => return,
-            Err(failure) if failure.is_panic() => {
-                error!(database = %database.name, "the task of a database panicked; it starts again, nothing is lost");
-                database.state.lock().lane.ground();
-                tokio::time::sleep(shared.waits.retry_min).await;
-            }
-            // The runtime is going down.
-            Err(_) => return,
-        }
+    while AssertUnwindSafe(run(shared.clone(), database.clone())).catch_unwind().await.is_err() {
+        error!(database = %database.name, "the task of a database panicked; it starts again, nothing is lost");
+        database.state.lock().lane.ground();
+        tokio::time::sleep(shared.waits.retry_min).await;
     }
 }
 

@@ -14,6 +14,7 @@ use super::subscription::{Answer, Subscription};
 use crate::domain::limits;
 use crate::domain::message::Received;
 use crate::source::framer::{FrameLimits, Framer};
+use crate::source::gathering::Gathering;
 use crate::source::intake::Intake;
 use crate::source::link::{Link, Ping, WriteEnd};
 use crate::source::packet::{Packet, PacketError, QoS, encode};
@@ -211,6 +212,7 @@ impl<I: Intake> Session<'_, I> {
         let window = self.reception.connection.window().clone();
         let blocked_max = Duration::from_secs(u64::from(self.settings.keep_alive_s)) / 2;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut gathering = Gathering::default();
         let mut asking = Backoff::default();
         let mut ask_at = Some(Instant::now());
         loop {
@@ -231,6 +233,7 @@ impl<I: Intake> Session<'_, I> {
                 ask_at = (!self.subscription.is_granted()).then(|| Instant::now() + SUBACK_TIMEOUT);
             }
             let more = group.len() == limits::INTAKE_GROUP_MESSAGES_MAX;
+            gathering.took(group.len());
             if !group.is_empty() {
                 link.note_pause();
                 self.reception.intake.accept(group).await;
@@ -257,6 +260,9 @@ impl<I: Intake> Session<'_, I> {
             }
             if framer.capacity() > 2 * limits::SOCKET_READ_BYTES && !framer.is_midway() {
                 framer.shrink(limits::SOCKET_READ_BYTES);
+            }
+            if let Some(wait) = gathering.wait().filter(|_| !framer.is_midway()) {
+                tokio::time::sleep(wait).await;
             }
             link.note_reading();
             let room = framer.room(limits::SOCKET_READ_BYTES);

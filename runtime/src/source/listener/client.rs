@@ -18,6 +18,7 @@ use crate::domain::limits;
 use crate::domain::message::{Received, Via};
 use crate::domain::slot::Connection;
 use crate::source::framer::{FrameLimits, Framer};
+use crate::source::gathering::Gathering;
 use crate::source::intake::Intake;
 use crate::source::link::{Link, WriteEnd};
 use crate::source::packet::{self, Packet, PacketError, QoS, encode};
@@ -330,9 +331,11 @@ impl<I: Intake> Device<'_, I> {
     /// Reads until the connection ends, or Ok when we are to stop.
     async fn read(&self, input: &mut Input<'_>, stop: &mut Stop) -> Result<(), End> {
         let window = self.reception.connection.window();
+        let mut gathering = Gathering::default();
         loop {
             let mut group = Vec::new();
             let left = self.take(input, &mut group);
+            gathering.took(group.len());
             // What came before a fault or a DISCONNECT counts all the same.
             let more = group.len() == limits::INTAKE_GROUP_MESSAGES_MAX;
             if !group.is_empty() {
@@ -369,6 +372,9 @@ impl<I: Intake> Device<'_, I> {
                     return Ok(());
                 }
                 continue;
+            }
+            if let Some(wait) = gathering.wait().filter(|_| !input.framer.is_midway()) {
+                tokio::time::sleep(wait).await;
             }
             tokio::select! {
                 biased;
