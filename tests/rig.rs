@@ -7,6 +7,7 @@ pub mod mqtt_client;
 pub mod tap;
 pub mod downstream;
 pub mod influxdb;
+pub mod postgres;
 pub mod v3_front;
 pub mod victoria;
 

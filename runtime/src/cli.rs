@@ -8,6 +8,7 @@ pub mod validate;
 pub mod explain;
 pub mod test;
 pub mod device;
+pub mod registry;
 pub mod books;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ enum Verb {
     Explain(explain::Arguments),
     Test(test::Arguments),
     Device(device::Arguments),
+    Registry(registry::Arguments),
     Books(books::Arguments),
 }
 
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
+        Verb::Registry(arguments) => registry::registry(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
     };
     match done {

@@ -175,6 +175,16 @@ impl Slot {
         settle_all(std::iter::once(self), outcome, account);
     }
 
+    /// Whether its sender will send it again unless it is acknowledged (QoS 1).
+    pub fn comes_again(&self) -> bool {
+        self.index.is_some()
+    }
+
+    /// Whether the connection of a QoS 1 message has ended: it comes again whatever becomes of it.
+    pub fn is_orphan(&self) -> bool {
+        self.index.is_some() && self.connection.ledger.lock().has_ended()
+    }
+
     /// The connection that this message came by.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::admission::Admission;
+use crate::admission::resolver::Onward;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
-use crate::domain::message::{CheckedBatch, Received, Refused};
+use crate::domain::message::{Admitted, CheckedBatch, Received, Refused};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Slot, settle_all};
 use crate::quarantine::Quarantine;
@@ -71,10 +72,8 @@ impl Gate {
     }
 }
 
-impl Intake for Gate {
-    async fn accept(&self, messages: Vec<Received>) {
-        self.outlet.activity.receive(messages.len() as u64);
-        let (admitted, refused) = self.admission.admit(messages);
+impl Onward for Gate {
+    async fn go_on(&self, admitted: Vec<Admitted>, refused: Vec<Refused>) {
         if !refused.is_empty() {
             self.outlet.refused(refused);
         }
@@ -84,6 +83,14 @@ impl Intake for Gate {
             // Stopped: unsettled, they come again.
             None => self.outlet.activity.passed(admitted.len() as u64),
         }
+    }
+}
+
+impl Intake for Gate {
+    async fn accept(&self, messages: Vec<Received>) {
+        self.outlet.activity.receive(messages.len() as u64);
+        let (admitted, refused) = self.admission.admit(messages);
+        self.go_on(admitted, refused).await;
     }
 
     fn drop_message(&self, message: Received, reason: Reason) {
