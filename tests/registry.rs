@@ -69,7 +69,7 @@ fn reasons(gateway: &Gateway<'_>) -> Value {
 }
 
 fn queries(gateway: &Gateway<'_>) -> f64 {
-    gateway.metric("tidegate_registry_queries_total").unwrap()
+    gateway.metric("tidegate_registry_queries_total{}").unwrap()
 }
 
 fn registry_health(gateway: &Gateway<'_>) -> (u16, Value) {
@@ -161,6 +161,10 @@ async fn every_case_gives_its_verdict_with_the_rows_in_the_database() {
     let cases = cases();
     let mut groups: BTreeMap<Surroundings, Vec<&Value>> = BTreeMap::new();
     for case in cases.iter().filter(|case| case["needs"].is_null() && case["id"] != BEYOND_64_BITS) {
+        // No table holds U+0000.
+        if case["device"].to_string().contains("\\u0000") {
+            continue;
+        }
         groups.entry(Surroundings::of(case)).or_default().push(case);
     }
     let (mut wrong, mut judged) = (Vec::new(), 0);
@@ -214,7 +218,11 @@ async fn refusals_leave_the_counters_and_rows_that_the_python_service_left() {
         let mut counters: BTreeMap<(String, String), i64> = BTreeMap::new();
         let mut events = Vec::new();
         for case in cases {
-            client.publish(case["topic"].as_str().unwrap(), &payload(case)).unwrap();
+            let topic = case["topic"].as_str().unwrap();
+            if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+                continue; // no MQTT
+            }
+            client.publish(topic, &payload(case)).unwrap();
             let [tenant, reason] = [0, 1].map(|n| case["expect"]["counter"][n].as_str().unwrap_or(""));
             if !tenant.is_empty() {
                 *counters.entry((tenant.into(), reason.into())).or_default() += 1;
@@ -450,7 +458,7 @@ async fn two_gateways_add_the_same_devices_and_each_is_there_once() {
             scope.spawn(move || {
                 let mut devices: Vec<Device> =
                     (0..40).map(|n| send(scene, &format!("new-{n}"), 0..1)).collect();
-                devices.iter_mut().for_each(|device| drop(device.puback().unwrap()));
+                devices.iter_mut().for_each(|device| assert_eq!(device.puback().unwrap(), 1));
             });
         }
     });
@@ -469,13 +477,13 @@ async fn two_gateways_add_the_same_devices_and_each_is_there_once() {
         assert_eq!(of("UNREGISTERED_DEVICE") + of("TOKEN_NOT_SET_IN_REGISTRY"), 40, "{reasons}");
     }
     let added: f64 =
-        gateways.iter().map(|gateway| gateway.metric("tidegate_registry_provisioned_total").unwrap()).sum();
+        gateways.iter().map(|gateway| gateway.metric("tidegate_registry_provisioned_total{}").unwrap()).sum();
     assert_eq!(added, 40.0);
     let before = reasons(&gateways[0])["TOKEN_NOT_SET_IN_REGISTRY"].as_u64().unwrap_or(0);
     // The very next message finds the device, even behind the first on one connection.
     publish(&one, "new-0", 2);
     let mut fresh = send(&one, "fresh", 0..3);
-    (0..3).for_each(|_| drop(fresh.puback().unwrap()));
+    (1..=3).for_each(|id| assert_eq!(fresh.puback().unwrap(), id));
     assert_eq!(reasons(&gateways[0])["TOKEN_NOT_SET_IN_REGISTRY"], before + 3);
     gateways.iter().for_each(Gateway::assert_balanced);
 }
@@ -527,6 +535,7 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
     }
     configure(&scene, &postgres, "cache_ttl_s = 1\n");
     let gateway = scene.start();
+    publish(&scene, "known", 0);
     let mut known = Device::connect(&scene.listener, "known").unwrap();
     let mut seq = 0;
     // In each trouble a known device goes on, the words name it, and a new device comes through after.
@@ -543,9 +552,8 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
         let why = registry_health(&gateway).1["why"].as_str().unwrap_or_default().to_owned();
         assert!(why.contains(says), "{name}: {why}");
         assert_eq!(reasons(&gateway), json!({}), "{name}");
-        move || drop(cold.puback().unwrap())
+        move || assert_eq!(cold.puback().unwrap(), 1)
     };
-    publish(&scene, "known", 0);
     let client = postgres.client().await;
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
@@ -565,7 +573,9 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
     let mut after = trouble("table", "tidegate registry init");
     // A view that is slower than a query may be.
     client
-        .batch_execute("CREATE VIEW device_registry AS SELECT r.*, pg_sleep(3) FROM real_registry AS r")
+        .batch_execute(
+            "CREATE VIEW device_registry AS SELECT * FROM real_registry WHERE pg_sleep(3) IS NOT NULL",
+        )
         .await
         .unwrap();
     let mut after_slow = trouble("slow", "query_timeout_ms");

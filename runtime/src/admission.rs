@@ -159,7 +159,7 @@ pub struct Admission {
     registry_generation: AtomicU64,
     live: RwLock<Live>,
     waiting: Waiting,
-    /// Told of messages that leave the flow to be parked, and come back.
+    /// Told of messages that leave the flow to wait, and come back.
     activity: Option<Arc<Activity>>,
 }
 
@@ -187,7 +187,7 @@ impl Admission {
         }
     }
 
-    /// Tells `activity` of messages that are parked and taken up again.
+    /// Tells `activity` of messages that wait for the registry, and go on.
     pub fn with_activity(self, activity: Arc<Activity>) -> Self {
         Self { activity: Some(activity), ..self }
     }
@@ -316,10 +316,12 @@ impl Admission {
         let (tenant, device) = (&topic[places.tenant.clone()], &topic[places.device.clone()]);
         let key = self.device_key(tenant, device);
         let held = Held { message, account, was_parked: false, since: Instant::now() };
-        match self.waiting.add(key, tenant, device, held) {
-            Added::Waits => {}
-            Added::Parked => self.left_the_flow(1),
-            Added::NoRoom(held) => self.turn_away(*held),
+        // What waits is not on its way: lines behind it must not wait for it.
+        if let Some(activity) = &self.activity {
+            activity.passed(1);
+        }
+        if let Added::NoRoom(held) = self.waiting.add(key, tenant, device, held) {
+            self.turn_away(*held);
         }
     }
 
@@ -331,12 +333,13 @@ impl Admission {
         } else {
             held.message.slot.settle(Outcome::Dropped, &held.account);
         }
-        self.left_the_flow(1);
     }
 
-    fn left_the_flow(&self, messages: u64) {
-        if let Some(activity) = self.activity.as_ref().filter(|_| messages > 0) {
-            activity.passed(messages);
+    /// Whether messages wait for an answer that is about to come.
+    pub fn awaits_answers(&self) -> bool {
+        match &self.registry {
+            Registry::Postgres(registry) => !registry.is_down() && self.waiting.has_unparked(),
+            Registry::File(_) | Registry::Open(_) => false,
         }
     }
 

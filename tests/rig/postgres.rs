@@ -87,10 +87,6 @@ impl Postgres {
         postgres
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub fn url(&self) -> String {
         format!("postgres://iot:{PASSWORD}@127.0.0.1:{}/iotcloud", self.port)
     }

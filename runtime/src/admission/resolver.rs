@@ -180,9 +180,6 @@ impl<O: Onward> Resolver<O> {
         });
         if taken > 0 {
             tracing::info!(messages = taken, "the registry is back: what was parked goes on");
-            if let Some(activity) = &self.admission.activity {
-                activity.receive(taken);
-            }
         }
     }
 
@@ -283,6 +280,9 @@ struct Judged {
 impl Judged {
     fn add(&mut self, admission: &Admission, held: Held, known: Option<&CachedDevice>) {
         let Held { message, account, was_parked, .. } = held;
+        if let Some(activity) = &admission.activity {
+            activity.receive(1);
+        }
         let limit = if was_parked { Limit::Off } else { Limit::Taken(admission.now_s()) };
         let ask = known.map_or(Ask::Row(None), Ask::Device);
         match admission.judge_at(question(&message), ask, limit) {
@@ -327,7 +327,6 @@ async fn park_overdue(admission: Arc<Admission>) {
             let (reason, turned_away) = (Reason::RegistryUnavailable, left.len());
             tracing::warn!(%reason, parked, turned_away, "messages are parked until the registry is back");
         }
-        admission.left_the_flow(parked);
         left.into_iter().for_each(|held| admission.turn_away(held));
     }
 }

@@ -96,6 +96,12 @@ impl Waiting {
         self.devices.load(Ordering::Acquire) > 0 && self.queues.lock().devices.contains_key(&key)
     }
 
+    /// Whether there are messages that wait and are not parked.
+    pub fn has_unparked(&self) -> bool {
+        self.devices.load(Ordering::Acquire) > 0
+            && self.queues.lock().devices.values().any(|pending| pending.place != Place::Parked)
+    }
+
     pub fn parked(&self) -> usize {
         self.parking.parked()
     }
@@ -254,7 +260,7 @@ impl Waiting {
     }
 
     /// The registry is back: what was parked waits for it again, before what came later. `key_of`
-    /// tells a message's device.
+    /// tells a message's device. Gives how many it were.
     pub fn take_up(&self, key_of: impl Fn(&Received) -> Option<(u64, DeviceId)>) -> u64 {
         let mut queues = self.queues.lock();
         let Queues { devices, queued, shares } = &mut *queues;

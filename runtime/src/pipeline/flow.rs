@@ -65,7 +65,8 @@ impl Gate {
 
     /// Waits until nothing is between sources and writer, or the deadline.
     pub async fn finish_decoding(&self, deadline: Instant) {
-        while self.outlet.activity.undecoded() > 0 && Instant::now() < deadline {
+        let busy = || self.outlet.activity.undecoded() > 0 || self.admission.awaits_answers();
+        while busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.pool.lock().take();

@@ -63,7 +63,8 @@ impl Postgres {
             server,
             settings,
             faults: Mutex::new([Some(unasked), None, None, None]),
-            down: AtomicBool::new(false),
+            // Until the first answer.
+            down: AtomicBool::new(true),
             tells_changes: AtomicBool::new(false),
             queries: AtomicU64::new(0),
             provisioned: AtomicU64::new(0),
@@ -103,7 +104,7 @@ impl Postgres {
         }
         let mut faults = self.faults.lock();
         if faults[task as usize].as_ref() != Some(&text) {
-            tracing::error!(?task, error = text, "the registry's database");
+            tracing::error!(?task, error = text, "the registry's database is not as it should be");
             faults[task as usize] = Some(text);
         }
     }
