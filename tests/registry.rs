@@ -537,6 +537,7 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
     let gateway = scene.start();
     publish(&scene, "known", 0);
     let mut known = Device::connect(&scene.listener, "known").unwrap();
+    known.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut seq = 0;
     // In each trouble a known device goes on, the words name it, and a new device comes through after.
     let mut trouble = |name: &str, says: &str| {
@@ -544,7 +545,9 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
         let began = Instant::now();
         while began.elapsed() < Duration::from_millis(2_500) {
             let sent = Instant::now();
-            known.publish(&topic("acme", "known", "telemetry"), envelope("known", seq).as_bytes()).unwrap();
+            let sending =
+                known.publish(&topic("acme", "known", "telemetry"), envelope("known", seq).as_bytes());
+            assert!(sending.is_ok(), "{name}: {sending:?}\n{}", scene.log());
             assert!(sent.elapsed() < Duration::from_millis(900), "{name}: {:?}", sent.elapsed());
             seq += 1;
             std::thread::sleep(Duration::from_millis(20));

@@ -167,7 +167,7 @@ fn admission(paths: &Paths) -> Result<Admission> {
         template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?,
         payload_bytes_max: 1 << 18,
         payload_bytes_kept: 1 << 18,
-        waiting: Room { messages_max: 0, bytes_max: 0 },
+        parking: Room { messages_max: 0, bytes_max: 0 },
         rate: Some(tidegate::domain::rate::Rate { per_s: 1e9, burst: 1e9 }),
         credentials: Credentials::Envelope,
         credentials_of_type: std::collections::HashMap::new(),

@@ -57,8 +57,8 @@ pub struct AdmissionSettings {
     pub payload_bytes_kept: usize,
     /// None: no limit.
     pub rate: Option<Rate>,
-    /// What may wait for a registry that is asked over a network.
-    pub waiting: Room,
+    /// What may be parked while a registry that is asked over a network is away.
+    pub parking: Room,
     pub credentials: Credentials,
     /// Message types with credentials of their own.
     pub credentials_of_type: HashMap<String, Credentials>,
@@ -167,14 +167,14 @@ impl Admission {
     pub fn new(settings: AdmissionSettings, registry: Registry, books: Arc<Books>) -> Self {
         let cache = AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max);
         let live = Live { payload_bytes_max: settings.payload_bytes_max as i64, rate: settings.rate };
-        let parking = Arc::new(HeldParking::new(settings.waiting));
+        let parking = Arc::new(HeldParking::new(settings.parking));
         Self {
             cache: match registry {
                 Registry::Postgres(_) => cache.with_jitter(),
                 Registry::File(_) | Registry::Open(_) => cache,
             },
             live: RwLock::new(live),
-            waiting: Waiting::new(settings.waiting, parking),
+            waiting: Waiting::new(parking),
             activity: None,
             buckets: Buckets::default(),
             tenants: DashMap::default(),

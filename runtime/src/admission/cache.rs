@@ -175,8 +175,13 @@ impl AuthCache {
         Asked { at_s: now_s, epoch: self.epoch.load(Ordering::Acquire) }
     }
 
+    /// Whether everything was expired since this was asked.
+    pub fn is_outdated(&self, asked: Asked) -> bool {
+        asked.epoch != self.epoch.load(Ordering::Acquire)
+    }
+
     fn is_believed<T>(&self, entry: &Entry<T>, now_s: f64) -> bool {
-        now_s - entry.asked.at_s < entry.ttl_s && entry.asked.epoch == self.epoch.load(Ordering::Acquire)
+        now_s - entry.asked.at_s < entry.ttl_s && !self.is_outdated(entry.asked)
     }
 
     /// What is known of a device, if it is still believed.

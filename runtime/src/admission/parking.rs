@@ -34,7 +34,7 @@ pub trait Parking: Send + Sync + fmt::Debug {
     fn parked(&self) -> usize;
 }
 
-/// Messages and bytes that may wait, of all tenants; one tenant takes half at most.
+/// Messages and bytes that may be parked, of all tenants; one tenant takes half at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     pub messages_max: u64,
@@ -43,19 +43,19 @@ pub struct Room {
 
 /// What is taken of a `Room`, by tenant.
 #[derive(Debug)]
-pub struct Shares {
+struct Shares {
     room: Room,
     all: (u64, u64),
     tenants: HashMap<TenantId, (u64, u64)>,
 }
 
 impl Shares {
-    pub fn new(room: Room) -> Self {
+    fn new(room: Room) -> Self {
         Self { room, all: (0, 0), tenants: HashMap::new() }
     }
 
     /// Takes room for a message of so many bytes, if there is some.
-    pub fn take(&mut self, tenant: &TenantId, bytes: u64) -> bool {
+    fn take(&mut self, tenant: &TenantId, bytes: u64) -> bool {
         let fits = |(messages, taken): (u64, u64), part: u64| {
             messages < (self.room.messages_max / part).max(1)
                 && taken + bytes <= (self.room.bytes_max / part).max(1)
@@ -64,18 +64,12 @@ impl Shares {
         if !fits(self.all, 1) || !fits(own, 2) {
             return false;
         }
-        self.take_anyway(tenant, bytes);
+        self.all = (self.all.0 + 1, self.all.1 + bytes);
+        self.tenants.insert(tenant.clone(), (own.0 + 1, own.1 + bytes));
         true
     }
 
-    /// Takes room whether there is some or not.
-    pub fn take_anyway(&mut self, tenant: &TenantId, bytes: u64) {
-        self.all = (self.all.0 + 1, self.all.1 + bytes);
-        let own = self.tenants.entry(tenant.clone()).or_default();
-        *own = (own.0 + 1, own.1 + bytes);
-    }
-
-    pub fn give_back(&mut self, tenant: &TenantId, bytes: u64) {
+    fn give_back(&mut self, tenant: &TenantId, bytes: u64) {
         self.all = (self.all.0 - 1, self.all.1 - bytes);
         if let Some(own) = self.tenants.get_mut(tenant) {
             *own = (own.0 - 1, own.1 - bytes);
@@ -86,7 +80,7 @@ impl Shares {
     }
 }
 
-pub fn bytes_of(message: &Received) -> u64 {
+fn bytes_of(message: &Received) -> u64 {
     (message.topic.len() + message.payload.len()) as u64
 }
 

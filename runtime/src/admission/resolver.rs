@@ -37,7 +37,7 @@ pub fn start<O: Onward>(admission: &Arc<Admission>, onward: &Arc<O>) -> JoinSet<
     for number in 0..limits::LOOKUPS_AT_ONCE {
         tasks.spawn(resolver.clone().look_up(number == 0));
     }
-    tasks.spawn(park_overdue(admission.clone()));
+    tasks.spawn(park_overdue(admission.clone(), registry.clone()));
     tasks.spawn(listen(admission.clone(), registry.clone()));
     tasks.spawn(follow_settings(admission.clone(), registry.clone()));
     tasks.spawn(write_rejects(registry.clone()));
@@ -228,7 +228,8 @@ impl<O: Onward> Resolver<O> {
             judged.go_on(&*self.onward).await;
             self.provision(desk, &unknown).await;
             open.retain(|(asking, known)| {
-                if (known.is_none() && provisions) || waiting.has_changed(asking.key) {
+                let outdated = waiting.has_changed(asking.key) || admission.cache.is_outdated(asked);
+                if (known.is_none() && provisions) || outdated {
                     waiting.ask_again(asking.key);
                     return false;
                 }
@@ -318,10 +319,11 @@ impl Judged {
 }
 
 /// Parks what has waited for too long.
-async fn park_overdue(admission: Arc<Admission>) {
-    let patience = Duration::from_millis(limits::REGISTRY_WAIT_MS);
+async fn park_overdue(admission: Arc<Admission>, registry: Arc<Postgres>) {
+    let most = Duration::from_millis(limits::REGISTRY_WAIT_MS);
     loop {
         sleep(RETRY_MIN).await;
+        let patience = if registry.down_for() >= most { Duration::ZERO } else { most };
         let (parked, left) = admission.waiting.park_overdue(patience, Instant::now());
         if parked > 0 || !left.is_empty() {
             let (reason, turned_away) = (Reason::RegistryUnavailable, left.len());
@@ -341,7 +343,6 @@ async fn listen(admission: Arc<Admission>, registry: Arc<Postgres>) {
         registry.note_fault(Task::Listen, &error);
         registry.note_telling(false);
         admission.cache.expire_all();
-        admission.waiting.note_all_changed();
         pause = if heard_once { RETRY_MIN } else { longer(pause) };
         sleep(pause).await;
     }
@@ -359,7 +360,6 @@ async fn hear(
     server.within("LISTEN", client.batch_execute(&listen)).await?;
     let tells = schema::tells_changes(server, &client).await?;
     admission.cache.expire_all();
-    admission.waiting.note_all_changed();
     registry.note_telling(tells);
     registry.note_good(Task::Listen);
     if !tells {

@@ -3,6 +3,9 @@
 //!
 //! A device stays here until the last of its messages was handed on: until then its later messages
 //! queue behind. While messages of a device are parked, its later ones are parked behind them.
+//!
+//! There is no ceiling here: each message holds a slot of the window, sources stop when that is full,
+//! and what waits for long is parked, where there is one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::parking::{Parked, Parking, Room, Shares, bytes_of};
+use super::parking::{Parked, Parking};
 use crate::domain::books::Account;
 use crate::domain::ids::{DeviceId, TenantId};
 use crate::domain::message::Received;
@@ -53,7 +56,6 @@ struct Pending {
 struct Queues {
     devices: HashMap<u64, Pending, foldhash::fast::RandomState>,
     queued: VecDeque<u64>,
-    shares: Shares,
 }
 
 /// A device in the hands of the resolver.
@@ -85,9 +87,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    pub fn new(room: Room, parking: Arc<dyn Parking>) -> Self {
-        let queues =
-            Queues { devices: HashMap::default(), queued: VecDeque::new(), shares: Shares::new(room) };
+    pub fn new(parking: Arc<dyn Parking>) -> Self {
+        let queues = Queues { devices: HashMap::default(), queued: VecDeque::new() };
         Self { queues: Mutex::new(queues), devices: AtomicUsize::new(0), asked_for: Notify::new(), parking }
     }
 
@@ -109,7 +110,7 @@ impl Waiting {
     /// Lets a message wait.
     pub fn add(&self, key: u64, tenant: &str, device: &str, held: Held) -> Added {
         let mut queues = self.queues.lock();
-        let Queues { devices, queued, shares } = &mut *queues;
+        let Queues { devices, queued } = &mut *queues;
         let pending = devices.entry(key).or_insert_with(|| {
             queued.push_back(key);
             Pending {
@@ -126,11 +127,9 @@ impl Waiting {
         }
         let added = if pending.place == Place::Parked {
             park(&*self.parking, &pending.tenant, held)
-        } else if shares.take(&pending.tenant, bytes_of(&held.message)) {
+        } else {
             pending.messages.push_back(held);
             Added::Waits
-        } else {
-            Added::NoRoom(Box::new(held))
         };
         let new = devices.len();
         let wake = !queued.is_empty();
@@ -156,7 +155,7 @@ impl Waiting {
     /// Takes devices to ask about, if there are any.
     pub fn take(&self, most: usize) -> Vec<Asking> {
         let mut queues = self.queues.lock();
-        let Queues { devices, queued, .. } = &mut *queues;
+        let Queues { devices, queued } = &mut *queues;
         let mut taken = Vec::new();
         while taken.len() < most
             && let Some(key) = queued.pop_front()
@@ -176,12 +175,9 @@ impl Waiting {
     /// Takes messages of a device in the resolver's hands, at most so many.
     pub fn messages(&self, key: u64, most: usize) -> Vec<Held> {
         let mut queues = self.queues.lock();
-        let Queues { devices, shares, .. } = &mut *queues;
-        let Some(pending) = devices.get_mut(&key) else { return Vec::new() };
+        let Some(pending) = queues.devices.get_mut(&key) else { return Vec::new() };
         let count = pending.messages.len().min(most);
-        let messages: Vec<Held> = pending.messages.drain(..count).collect();
-        messages.iter().for_each(|held| shares.give_back(&pending.tenant, bytes_of(&held.message)));
-        messages
+        pending.messages.drain(..count).collect()
     }
 
     /// Whether the device changed since it was last asked about.
@@ -207,7 +203,7 @@ impl Waiting {
     /// Puts a device back into the queue: it must be asked about again.
     pub fn ask_again(&self, key: u64) {
         let mut queues = self.queues.lock();
-        let Queues { devices, queued, .. } = &mut *queues;
+        let Queues { devices, queued } = &mut *queues;
         if let Some(pending) = devices.get_mut(&key).filter(|pending| pending.place == Place::Asked) {
             if pending.messages.is_empty() {
                 devices.remove(&key);
@@ -237,25 +233,24 @@ impl Waiting {
     /// room for is given back. Also gives how many were parked.
     pub fn park_overdue(&self, patience: Duration, now: Instant) -> (u64, Vec<Held>) {
         let mut queues = self.queues.lock();
-        let Queues { devices, shares, .. } = &mut *queues;
         let (mut parked, mut left) = (0, Vec::new());
-        for pending in devices.values_mut().filter(|pending| pending.place != Place::Parked) {
-            let overdue = pending
-                .messages
-                .front()
-                .is_some_and(|first| now.saturating_duration_since(first.since) >= patience);
-            if !overdue {
-                continue;
+        queues.devices.retain(|_, pending| {
+            let waited = pending.messages.front().map(|first| now.saturating_duration_since(first.since));
+            if pending.place == Place::Parked || waited.is_none_or(|waited| waited < patience) {
+                return true;
             }
             pending.place = Place::Parked;
+            let before = parked;
             for held in pending.messages.drain(..) {
-                shares.give_back(&pending.tenant, bytes_of(&held.message));
                 match park(&*self.parking, &pending.tenant, held) {
                     Added::NoRoom(held) => left.push(*held),
-                    _ => parked += 1,
+                    Added::Parked | Added::Waits => parked += 1,
                 }
             }
-        }
+            // Of a device without a parked message nothing is to be taken up.
+            parked > before
+        });
+        self.devices.store(queues.devices.len(), Ordering::Release);
         (parked, left)
     }
 
@@ -263,7 +258,7 @@ impl Waiting {
     /// tells a message's device. Gives how many it were.
     pub fn take_up(&self, key_of: impl Fn(&Received) -> Option<(u64, DeviceId)>) -> u64 {
         let mut queues = self.queues.lock();
-        let Queues { devices, queued, shares } = &mut *queues;
+        let Queues { devices, queued } = &mut *queues;
         let mut taken = 0;
         for Parked { tenant, message, account } in self.parking.take_parked() {
             let Some((key, device)) = key_of(&message) else { continue };
@@ -274,9 +269,6 @@ impl Waiting {
                 continue;
             }
             taken += 1;
-            // Its room is taken even where that is too much for a moment: it was there before.
-            let bytes = bytes_of(&message);
-            shares.take_anyway(&tenant, bytes);
             let pending = devices.entry(key).or_insert_with(|| Pending {
                 tenant,
                 device,
@@ -308,5 +300,120 @@ fn park(parking: &dyn Parking, tenant: &TenantId, held: Held) -> Added {
             account.unpark(1);
             Added::NoRoom(Box::new(Held { message: back.message, account: back.account, was_parked, since }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::parking::{HeldParking, Room};
+    use crate::domain::message::Via;
+    use crate::domain::slot::{Connection, Window};
+
+    fn waiting() -> Waiting {
+        let room = Room { messages_max: 100, bytes_max: 100_000 };
+        Waiting::new(Arc::new(HeldParking::new(room)))
+    }
+
+    struct Sender {
+        connection: Arc<Connection>,
+        account: Arc<Account>,
+    }
+
+    impl Sender {
+        fn new() -> Self {
+            let connection = Connection::new(Arc::new(Window::new(1_000, 1_000_000)));
+            Self { connection, account: Arc::new(Account::new("acme".into())) }
+        }
+
+        fn held(&self, text: &'static str, since: Instant) -> Held {
+            self.account.receive(1);
+            let message = Received {
+                topic: "t".into(),
+                payload: text.into(),
+                payload_bytes: text.len(),
+                received_ns: 0,
+                via: Via::Broker,
+                slot: self.connection.receive(1, text.len()),
+            };
+            Held { message, account: self.account.clone(), was_parked: false, since }
+        }
+    }
+
+    fn texts(messages: &[Held]) -> Vec<&str> {
+        messages.iter().map(|held| std::str::from_utf8(&held.message.payload).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_device_is_asked_about_once_and_is_held_until_its_last_message_went_on() {
+        let (waiting, sender) = (waiting(), Sender::new());
+        let now = Instant::now();
+        for text in ["a", "b"] {
+            assert!(matches!(waiting.add(1, "acme", "d", sender.held(text, now)), Added::Waits));
+        }
+        assert_eq!(waiting.take(10).len(), 1);
+        assert!(waiting.take(10).is_empty(), "it is asked about already");
+        assert_eq!(texts(&waiting.messages(1, 10)), ["a", "b"]);
+        waiting.add(1, "acme", "d", sender.held("c", now));
+        assert!(!waiting.finish(1) && waiting.holds(1), "one more came meanwhile");
+        assert_eq!(texts(&waiting.messages(1, 10)), ["c"]);
+        assert!(waiting.finish(1) && !waiting.holds(1));
+    }
+
+    #[test]
+    fn what_is_parked_goes_before_what_came_later_and_both_are_counted() {
+        let (waiting, sender) = (waiting(), Sender::new());
+        let now = Instant::now();
+        waiting.add(1, "acme", "d", sender.held("a", now));
+        waiting.add(1, "acme", "d", sender.held("b", now));
+        let later = now + Duration::from_secs(5);
+        assert_eq!(waiting.park_overdue(Duration::from_secs(5), later).0, 2);
+        assert!(matches!(waiting.add(1, "acme", "d", sender.held("c", later)), Added::Parked));
+        assert_eq!(sender.account.snapshot().messages.parked, 3);
+        assert!(waiting.take(10).is_empty(), "parked devices are not asked about");
+        assert_eq!(waiting.take_up(|_| Some((1, "d".into()))), 3);
+        waiting.add(1, "acme", "d", sender.held("d", later));
+        assert_eq!(waiting.take(10).len(), 1);
+        let messages = waiting.messages(1, 10);
+        assert_eq!(texts(&messages), ["a", "b", "c", "d"]);
+        assert!(messages[0].was_parked && !messages[3].was_parked);
+        assert_eq!(sender.account.snapshot().messages.parked, 0);
+    }
+
+    #[test]
+    fn a_change_while_it_is_asked_about_is_noticed() {
+        let (waiting, sender) = (waiting(), Sender::new());
+        waiting.add(1, "acme", "d", sender.held("a", Instant::now()));
+        waiting.note_changed(1);
+        waiting.take(10);
+        assert!(!waiting.has_changed(1), "what changed before it was asked is no matter");
+        waiting.note_changed(1);
+        assert!(waiting.has_changed(1));
+        waiting.ask_again(1);
+        assert_eq!(waiting.take(10).len(), 1);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_and_what_comes_again_anyway_is_given_up() {
+        let (waiting, sender) = (waiting(), Sender::new());
+        let now = Instant::now();
+        for _ in 0..80 {
+            waiting.add(1, "acme", "d", sender.held("a", now));
+        }
+        let (parked, left) = waiting.park_overdue(Duration::ZERO, now);
+        assert_eq!((parked, left.len(), waiting.parked()), (50, 30, 50));
+        sender.connection.end();
+        assert_eq!(waiting.take_up(|_| Some((1, "d".into()))), 0);
+        let books = sender.account.snapshot();
+        assert_eq!((books.messages.parked, books.messages.abandoned), (0, 50));
+        assert!(books.balanced());
+    }
+
+    #[test]
+    fn the_key_of_one_device_is_never_the_answer_for_another() {
+        let (waiting, sender) = (waiting(), Sender::new());
+        let now = Instant::now();
+        waiting.add(1, "acme", "d", sender.held("a", now));
+        assert!(matches!(waiting.add(1, "acme", "e", sender.held("b", now)), Added::NoRoom(_)));
     }
 }

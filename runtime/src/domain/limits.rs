@@ -238,7 +238,7 @@ pub const LOOKUPS_AT_ONCE: usize = 2;
 pub const SLOW_LOOKUP_MS: u64 = 300;
 
 /// How long a message waits for the registry before it is parked, in milliseconds: a restart of the
-/// database server passes unnoticed.
+/// database server passes unnoticed. Once the registry was away for so long, it is parked at once.
 pub const REGISTRY_WAIT_MS: u64 = 5_000;
 
 /// Seconds to connect to the registry: TCP, TLS and login together.
@@ -251,9 +251,9 @@ pub const REGISTRY_PROBE_MS: u64 = 2_000;
 /// The first pause after a failed try, in milliseconds; it doubles.
 pub const REGISTRY_RETRY_MIN_MS: u64 = 100;
 
-/// Of the window of unsettled messages, one part in this many may wait for the registry or be parked,
-/// so that what needs no registry goes on; a tenant takes at most half of that.
-pub const WAITING_SHARE: u64 = 2;
+/// Of the window of unsettled messages, one part in this many may be parked, so that what needs no
+/// registry goes on; a tenant takes at most half of that.
+pub const PARKED_SHARE: u64 = 2;
 
 /// The cache of unknown devices is this part of the whole: strangers can name devices without end,
 /// and must not push known ones out.

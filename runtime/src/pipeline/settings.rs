@@ -42,9 +42,9 @@ pub fn admission(config: &Config) -> AdmissionSettings {
         template: template(config),
         payload_bytes_max: admission.payload_bytes_max as usize,
         payload_bytes_kept: payload_bytes_kept(config),
-        waiting: Room {
-            messages_max: admission.unsettled_messages_max / limits::WAITING_SHARE,
-            bytes_max: admission.unsettled_bytes_max / limits::WAITING_SHARE,
+        parking: Room {
+            messages_max: admission.unsettled_messages_max / limits::PARKED_SHARE,
+            bytes_max: admission.unsettled_bytes_max / limits::PARKED_SHARE,
         },
         rate: (admission.rate_per_s > 0.0)
             .then_some(Rate { per_s: admission.rate_per_s, burst: admission.burst }),

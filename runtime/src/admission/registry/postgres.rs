@@ -15,7 +15,7 @@ mod event;
 pub mod rejects;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -50,6 +50,7 @@ pub struct Postgres {
     /// Why a task cannot do its work, in the order of `Task`.
     faults: Mutex<[Option<String>; 4]>,
     down: AtomicBool,
+    down_since: Mutex<Instant>,
     tells_changes: AtomicBool,
     queries: AtomicU64,
     provisioned: AtomicU64,
@@ -65,6 +66,7 @@ impl Postgres {
             faults: Mutex::new([Some(unasked), None, None, None]),
             // Until the first answer.
             down: AtomicBool::new(true),
+            down_since: Mutex::new(Instant::now()),
             tells_changes: AtomicBool::new(false),
             queries: AtomicU64::new(0),
             provisioned: AtomicU64::new(0),
@@ -74,6 +76,11 @@ impl Postgres {
     /// Whether devices cannot be looked up now.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Acquire)
+    }
+
+    /// For how long devices could not be looked up; zero where they can.
+    pub fn down_for(&self) -> Duration {
+        if self.is_down() { self.down_since.lock().elapsed() } else { Duration::ZERO }
     }
 
     /// Whether changes of devices are told to us.
@@ -99,7 +106,8 @@ impl Postgres {
     /// A task could not do its work. What is new is logged.
     pub fn note_fault(&self, task: Task, error: &PgError) {
         let text = error.to_string();
-        if task == Task::LookUp {
+        if task == Task::LookUp && !self.is_down() {
+            *self.down_since.lock() = Instant::now();
             self.down.store(true, Ordering::Release);
         }
         let mut faults = self.faults.lock();
