@@ -84,24 +84,53 @@ fn sequences(scene: &Scene, device: &str) -> Vec<u64> {
     lines.map(|line| line.split("seq=").nth(1).unwrap().split('i').next().unwrap().parse().unwrap()).collect()
 }
 
-/// The rows and settings of a case, which a group of cases has in common.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Surroundings {
-    device: String,
-    settings: String,
+/// Tenant and device.
+type Key = (String, String);
+
+/// Cases that one state of the database serves: the same settings, and no two rows of one device.
+#[derive(Debug)]
+struct Pack<'a> {
+    settings: &'a Value,
+    /// None: a device that must not be there.
+    rows: BTreeMap<Key, Option<&'a Value>>,
+    cases: Vec<&'a Value>,
 }
 
-impl Surroundings {
-    fn of(case: &Value) -> Self {
-        Self { device: case["device"].to_string(), settings: case["settings"].to_string() }
+/// Packs cases into as few states of the database as comes easily.
+fn packs<'a>(cases: impl Iterator<Item = &'a Value>) -> Vec<Pack<'a>> {
+    let mut packs: Vec<Pack<'a>> = Vec::new();
+    for case in cases {
+        let row = Some(&case["device"]).filter(|row| row.is_object());
+        let parts: Vec<&str> = case["topic"].as_str().unwrap().split('/').collect();
+        let mut needs = BTreeMap::new();
+        if let [_, tenant, _, device, ..] = parts[..] {
+            needs.insert((tenant.to_owned(), device.to_owned()), None);
+        }
+        if let Some(row) = row {
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            needs.insert((text("tenant_id"), text("device_id")), Some(row));
+        }
+        let fits = |pack: &&mut Pack<'_>| {
+            pack.settings == &case["settings"]
+                && needs.iter().all(|(key, row)| pack.rows.get(key).is_none_or(|there| there == row))
+        };
+        match packs.iter_mut().find(fits) {
+            Some(pack) => {
+                pack.rows.append(&mut needs);
+                pack.cases.push(case);
+            }
+            None => packs.push(Pack { settings: &case["settings"], rows: needs, cases: vec![case] }),
+        }
     }
+    packs
+}
 
+impl Pack<'_> {
     fn setting(&self, key: &str) -> Option<String> {
-        let settings: Value = serde_json::from_str(&self.settings).unwrap();
-        settings[key].as_str().map(str::to_owned)
+        self.settings[key].as_str().map(str::to_owned)
     }
 
-    /// Loads device and settings, and configures what is no row of the database.
+    /// Loads devices and settings, and configures what is no row of the database.
     async fn set(&self, postgres: &Postgres, scene: &Scene, output: &str) {
         let client = postgres.client().await;
         client
@@ -110,9 +139,8 @@ impl Surroundings {
             )
             .await
             .unwrap();
-        let device: Value = serde_json::from_str(&self.device).unwrap();
-        if device.is_object() {
-            let text = |key: &str| device[key].as_str();
+        for row in self.rows.values().flatten() {
+            let text = |key: &str| row[key].as_str();
             let insert = "INSERT INTO device_registry (tenant_id, device_id, site_id, status, provision_token_hash) \
                           VALUES ($1, $2, $3, $4, $5)";
             let keys = ["tenant_id", "device_id", "site_id", "status", "provision_token_hash"].map(text);
@@ -159,17 +187,15 @@ const BEYOND_64_BITS: &str = "timestamps-0389";
 async fn every_case_gives_its_verdict_with_the_rows_in_the_database() {
     let (postgres, scene) = scene().await;
     let cases = cases();
-    let mut groups: BTreeMap<Surroundings, Vec<&Value>> = BTreeMap::new();
-    for case in cases.iter().filter(|case| case["needs"].is_null() && case["id"] != BEYOND_64_BITS) {
+    let judged_alone = cases.iter().filter(|case| {
         // No table holds U+0000.
-        if case["device"].to_string().contains("\\u0000") {
-            continue;
-        }
-        groups.entry(Surroundings::of(case)).or_default().push(case);
-    }
+        let storable = !case["device"].to_string().contains("\\u0000");
+        case["needs"].is_null() && case["id"] != BEYOND_64_BITS && storable
+    });
     let (mut wrong, mut judged) = (Vec::new(), 0);
-    for (surroundings, cases) in &groups {
-        surroundings.set(&postgres, &scene, "kind = \"influxdb3\"").await;
+    for pack in packs(judged_alone) {
+        pack.set(&postgres, &scene, "kind = \"influxdb3\"").await;
+        let cases = &pack.cases;
         let input: String = cases
             .iter()
             .map(|case| {
@@ -202,22 +228,18 @@ async fn every_case_gives_its_verdict_with_the_rows_in_the_database() {
 async fn refusals_leave_the_counters_and_rows_that_the_python_service_left() {
     let (postgres, scene) = scene().await;
     let cases = cases();
-    let mut groups: BTreeMap<Surroundings, Vec<&Value>> = BTreeMap::new();
-    for case in &cases {
-        let expected = &case["expect"];
-        // Where any reason will do there is nothing to compare.
-        if expected["outcome"] == "quarantined" && !expected["reason"].is_null() {
-            groups.entry(Surroundings::of(case)).or_default().push(case);
-        }
-    }
+    // Where any reason will do there is nothing to compare.
+    let refused = cases
+        .iter()
+        .filter(|case| case["expect"]["outcome"] == "quarantined" && !case["expect"]["reason"].is_null());
     let (mut counted, mut stored) = (0, 0);
-    for (surroundings, cases) in &groups {
-        surroundings.set(&postgres, &scene, "kind = \"file\"").await;
+    for pack in packs(refused) {
+        pack.set(&postgres, &scene, "kind = \"file\"").await;
         let gateway = scene.start();
         let mut client = Device::connect(&scene.listener, "replay").unwrap();
         let mut counters: BTreeMap<(String, String), i64> = BTreeMap::new();
         let mut events = Vec::new();
-        for case in cases {
+        for case in &pack.cases {
             let topic = case["topic"].as_str().unwrap();
             if topic.is_empty() || topic.contains(['+', '#', '\0']) {
                 continue; // no MQTT
@@ -238,12 +260,12 @@ async fn refusals_leave_the_counters_and_rows_that_the_python_service_left() {
         let rows = postgres.ask(sums).await.into_iter().map(|row| row.map_text());
         let left: BTreeMap<_, _> =
             rows.map(|row| ((row[0].clone(), row[1].clone()), row[2].parse::<i64>().unwrap())).collect();
-        assert_eq!(left, counters, "{surroundings:?}");
+        assert_eq!(left, counters, "{pack:?}");
         counted += counters.values().sum::<i64>();
 
         let columns = "event_ts, topic, tenant_id, site_id, device_id, msg_type, reason, payload";
         let rows = postgres.ask_json(&format!("SELECT {columns} FROM quarantine_events ORDER BY id")).await;
-        assert_eq!(rows.len(), events.len(), "{surroundings:?}\n{rows:#?}");
+        assert_eq!(rows.len(), events.len(), "{pack:?}\n{rows:#?}");
         for (mut row, case) in rows.into_iter().zip(events) {
             let mut expected = case["expect"]["event"].clone();
             if expected["event_ts"] == case["received_at"] {
