@@ -465,6 +465,18 @@ async fn a_revocation_that_was_missed_holds_once_the_registry_is_back() {
     publish(&scene, "dev-1", 2);
     assert_eq!(reasons(&gateway)["DEVICE_REVOKED"], 1);
     assert_eq!(sequences(&scene, "dev-1"), [0, 1]);
+
+    // A change that nobody was told of, and then the connection that hears is lost.
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'";
+    postgres
+        .run(&format!(
+            "BEGIN; SET LOCAL session_replication_role = replica; \
+             UPDATE device_registry SET status = 'ACTIVE'; COMMIT; {kill}"
+        ))
+        .await;
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    publish(&scene, "dev-1", 3);
+    assert_eq!(sequences(&scene, "dev-1"), [0, 1, 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

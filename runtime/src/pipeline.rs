@@ -147,8 +147,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         tracing::warn!("a source did not end in time");
     }
     follow.abort();
-    drop(resolving);
     resolver::finish(&admission).await;
+    drop(resolving);
     if left.lines > 0 || !flushed {
         tracing::warn!(
             lines = left.lines,

@@ -60,7 +60,7 @@ pub async fn first_settings(admission: &Admission) {
 /// Writes the last refusals before a stop.
 pub async fn finish(admission: &Admission) {
     if let Registry::Postgres(registry) = &admission.registry
-        && !registry.rejects.is_empty()
+        && (!registry.rejects.is_empty() || registry.rejects.is_writing())
     {
         let last = async {
             let client = registry.server.connect().await?;

@@ -32,6 +32,8 @@ pub struct Rejects {
     counters: bool,
     events: AtomicBool,
     waiting: Mutex<Waiting>,
+    /// One writes at a time, so that a stop waits for what is on its way.
+    writing: tokio::sync::Mutex<()>,
     dropped: AtomicU64,
 }
 
@@ -63,6 +65,7 @@ impl Rejects {
             counters,
             events: AtomicBool::new(false),
             waiting: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             dropped: AtomicU64::new(0),
         }
     }
@@ -122,11 +125,17 @@ impl Rejects {
         waiting.counters.is_empty() && waiting.events.is_empty()
     }
 
+    /// Whether something is being written now.
+    pub fn is_writing(&self) -> bool {
+        self.writing.try_lock().is_err()
+    }
+
     /// Writes what waits. What could not be written waits on, as far as there is room.
     ///
     /// # Errors
     /// What the database said.
     pub async fn write(&self, server: &Server, client: &Client) -> Result<(), PgError> {
+        let _one = self.writing.lock().await;
         let Waiting { counters, events, .. } = std::mem::take(&mut *self.waiting.lock());
         let mut counters: Vec<(Counter, i64)> = counters.into_iter().collect();
         // Two gateways that write the same rows take their locks in the same order.
