@@ -405,6 +405,34 @@ async fn a_thousand_messages_of_a_new_device_ask_once_and_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_devices_that_come_at_once_are_asked_about_in_few_queries() {
+    let (postgres, scene) = scene().await;
+    let hash = token_hash("tok");
+    postgres
+        .run(&format!(
+            "INSERT INTO device_registry (tenant_id, device_id, site_id, provision_token_hash) \
+             SELECT 'acme', 'dev-' || n, 'lab-1', '{hash}' FROM generate_series(0, 9999) AS n"
+        ))
+        .await;
+    let gateway = scene.start();
+    let topics: Vec<String> = (0..10_000).map(|n| topic("acme", &format!("dev-{n}"), "telemetry")).collect();
+    let payload = envelope("", 1).replace("tok-", "tok");
+    let mut gate = Device::connect(&scene.listener, "site").unwrap();
+    let began = Instant::now();
+    let messages = topics.iter().map(|topic| (topic.as_str(), payload.as_bytes()));
+    assert_eq!(gate.publish_all(messages, 5_000).unwrap(), 10_000);
+    let cold = began.elapsed();
+    assert_eq!(gateway.book("acme", "messages", "lines"), 10_000);
+    assert!(queries(&gateway) <= 500.0, "{} queries", queries(&gateway));
+    let began = Instant::now();
+    let messages = topics.iter().map(|topic| (topic.as_str(), payload.as_bytes()));
+    assert_eq!(gate.publish_all(messages, 5_000).unwrap(), 10_000);
+    assert!(cold < began.elapsed() + Duration::from_secs(3), "{cold:?}");
+    eprintln!("cold {cold:?}, then {:?}, {} queries", began.elapsed(), queries(&gateway));
+    gateway.assert_balanced();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_the_registry_is_down_known_devices_go_on_and_new_ones_are_parked_until_it_is_back() {
     let (mut postgres, scene) = scene().await;
     register(&postgres, "acme", "known").await;
