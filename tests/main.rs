@@ -4,6 +4,7 @@
 mod rig;
 
 mod pulse_cases;
+mod registry;
 mod verbs;
 mod end_to_end;
 mod broker;

@@ -8,6 +8,7 @@ pub mod tap;
 pub mod faults;
 pub mod downstream;
 pub mod influxdb;
+pub mod postgres;
 pub mod v3_front;
 pub mod victoria;
 

@@ -8,6 +8,9 @@ pub mod cache;
 pub mod buckets;
 pub mod database;
 pub mod registry;
+pub mod parking;
+pub mod waiting;
+pub mod resolver;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +19,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
-use crate::domain::books::{Account, Books};
+use crate::domain::activity::Activity;
+use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::ids::{DeviceId, TenantId};
 use crate::domain::limits;
 use crate::domain::line::identity_tags;
@@ -31,7 +36,10 @@ use buckets::Buckets;
 use cache::{AuthCache, CachedDevice};
 use database::DatabaseTemplate;
 use envelope::{Envelope, Fault, Value};
+use parking::{HeldParking, Room};
+use registry::postgres::knobs::Knobs;
 use registry::{Registry, Row, TokenHash};
+use waiting::{Added, Held, Waiting};
 
 /// Who vouches for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +55,12 @@ pub enum Credentials {
 pub struct AdmissionSettings {
     pub template: TopicTemplate,
     pub payload_bytes_max: usize,
+    /// What sources keep whole: a settings table can raise the ceiling no further.
+    pub payload_bytes_kept: usize,
     /// None: no limit.
     pub rate: Option<Rate>,
+    /// What may be parked while a registry that is asked over a network is away.
+    pub parking: Room,
     pub credentials: Credentials,
     /// Message types with credentials of their own.
     pub credentials_of_type: HashMap<String, Credentials>,
@@ -97,6 +109,55 @@ pub struct Passed {
     pub slot: Slot,
 }
 
+/// Whom a message's device is looked up with.
+#[derive(Clone, Debug)]
+enum Ask<'a> {
+    /// The cache, then the registry.
+    Registry,
+    /// A row that stands in for the registry's answer.
+    Row(Option<Row>),
+    /// What the registry has answered.
+    Device(&'a CachedDevice),
+}
+
+/// What the rate limit is to do with a message.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// Nothing.
+    Off,
+    /// Take a token, at this time.
+    Take(f64),
+    /// A token was taken when the message came.
+    Taken(f64),
+}
+
+/// Why a message goes no further now.
+#[derive(Debug)]
+enum Stop {
+    Refused(Refusal),
+    /// The registry must be asked first.
+    Cold(TopicPlaces),
+}
+
+/// Why a device was not found good.
+enum Turn {
+    Refuse(Reason, String),
+    Wait,
+}
+
+impl From<(Reason, String)> for Turn {
+    fn from((reason, detail): (Reason, String)) -> Self {
+        Self::Refuse(reason, detail)
+    }
+}
+
+/// What may change while the gateway runs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Live {
+    payload_bytes_max: i64,
+    rate: Option<Rate>,
+}
+
 /// The gate. Shared by all sources.
 #[derive(Debug)]
 pub struct Admission {
@@ -110,12 +171,25 @@ pub struct Admission {
     hasher: foldhash::fast::RandomState,
     started: Instant,
     registry_generation: AtomicU64,
+    live: RwLock<Live>,
+    waiting: Waiting,
+    /// Told of messages that leave the flow to wait, and come back.
+    activity: Option<Arc<Activity>>,
 }
 
 impl Admission {
     pub fn new(settings: AdmissionSettings, registry: Registry, books: Arc<Books>) -> Self {
+        let cache = AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max);
+        let live = Live { payload_bytes_max: settings.payload_bytes_max as i64, rate: settings.rate };
+        let parking = Arc::new(HeldParking::new(settings.parking));
         Self {
-            cache: AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max),
+            cache: match registry {
+                Registry::Postgres(_) => cache.with_jitter(),
+                Registry::File(_) | Registry::Open(_) => cache,
+            },
+            live: RwLock::new(live),
+            waiting: Waiting::new(parking),
+            activity: None,
             buckets: Buckets::default(),
             tenants: DashMap::default(),
             hasher: foldhash::fast::RandomState::default(),
@@ -127,8 +201,37 @@ impl Admission {
         }
     }
 
+    /// Tells `activity` of messages that wait for the registry, and go on.
+    pub fn with_activity(self, activity: Arc<Activity>) -> Self {
+        Self { activity: Some(activity), ..self }
+    }
+
     pub fn cache(&self) -> &AuthCache {
         &self.cache
+    }
+
+    /// Turns the knobs of a settings table; what it does not name is as configured.
+    pub fn turn(&self, knobs: &Knobs) {
+        let configured = &self.settings;
+        let kept = configured.payload_bytes_kept as i64;
+        let wanted = knobs.payload_bytes_max.unwrap_or(configured.payload_bytes_max as i64);
+        let rate = match (knobs.rate_per_s, knobs.burst) {
+            (None, None) => configured.rate,
+            (per_s, burst) => Some(Rate {
+                per_s: per_s.or(configured.rate.map(|rate| rate.per_s)).unwrap_or(5.0),
+                burst: burst.or(configured.rate.map(|rate| rate.burst)).unwrap_or(20.0),
+            }),
+        };
+        let live = Live { payload_bytes_max: wanted.min(kept), rate };
+        let was = std::mem::replace(&mut *self.live.write(), live);
+        // Debug text and not equality: a rate may be NaN.
+        if format!("{was:?}") != format!("{live:?}") {
+            let (payload_bytes_max, rate) = (live.payload_bytes_max, live.rate);
+            tracing::info!(payload_bytes_max, ?rate, "settings were changed by the registry's table");
+            if wanted > kept {
+                tracing::warn!(wanted, kept, "MAX_PAYLOAD_BYTES is over what is kept of a payload");
+            }
+        }
     }
 
     pub fn registry(&self) -> &Registry {
@@ -165,21 +268,16 @@ impl Admission {
         self.device_of(topic).map(|(tenant, _)| tenant)
     }
 
-    /// Judges what one read of a source gave, and counts it.
+    /// Judges what one read of a source gave, and counts it. Messages whose device the registry must
+    /// be asked about first wait here, and go on by the resolver.
     pub fn admit(&self, messages: Vec<Received>) -> (Vec<Admitted>, Vec<Refused>) {
-        let now_s = self.now_s();
+        let limit = Limit::Take(self.now_s());
         let mut admitted = Vec::with_capacity(messages.len());
         let mut refused = Vec::new();
         // Messages of one tenant beside each other are counted together.
         let mut counting: Option<(Arc<Account>, u64)> = None;
         for message in messages {
-            let question = Question {
-                topic: &message.topic,
-                payload: &message.payload,
-                payload_bytes: message.payload_bytes,
-                via: message.via,
-            };
-            let judged = self.judge_at(question, None, Some(now_s));
+            let judged = self.judge_at(question(&message), Ask::Registry, limit);
             let account = self.account_of(&message.topic, &judged);
             match &mut counting {
                 Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
@@ -190,8 +288,15 @@ impl Admission {
                 }
             }
             match judged {
-                Ok(judged) => admitted.push(let_in(message, judged)),
-                Err(refusal) => refused.push(refuse(message, refusal, account)),
+                Ok(judged) => admitted.push(admit(message, judged)),
+                Err(Stop::Refused(refusal)) => refused.push(self.refuse(message, refusal, account)),
+                Err(Stop::Cold(places)) => {
+                    // Counted before it waits: it may go on at once.
+                    if let Some((counted, count)) = counting.take() {
+                        counted.receive(count);
+                    }
+                    self.wait(message, &places, account);
+                }
             }
         }
         if let Some((counted, count)) = counting {
@@ -201,23 +306,24 @@ impl Admission {
     }
 
     /// Judges a message that admission had refused, and counts it. It takes no rate token: the
-    /// device sent it long ago.
+    /// device sent it long ago. `None`: it waits for the registry, and goes on by itself.
     ///
     /// # Errors
     /// The message, when it is refused again.
-    pub fn admit_again(&self, message: Received) -> Result<Admitted, Box<Refused>> {
-        let question = Question {
-            topic: &message.topic,
-            payload: &message.payload,
-            payload_bytes: message.payload_bytes,
-            via: message.via,
-        };
-        let judged = self.judge(question, None);
+    pub fn admit_again(&self, message: Received) -> Result<Option<Admitted>, Box<Refused>> {
+        let judged = self.judge_at(question(&message), Ask::Registry, Limit::Off);
         let account = self.account_of(&message.topic, &judged);
         account.receive(1);
         match judged {
-            Ok(judged) => Ok(let_in(message, judged)),
-            Err(refusal) => Err(Box::new(refuse(message, refusal, account))),
+            Ok(judged) => Ok(Some(admit(message, judged))),
+            Err(Stop::Refused(refusal)) => Err(Box::new(self.refuse(message, refusal, account))),
+            Err(Stop::Cold(places)) => {
+                if let Some(activity) = &self.activity {
+                    activity.receive(1);
+                }
+                self.wait(message, &places, account);
+                Ok(None)
+            }
         }
     }
 
@@ -256,16 +362,16 @@ impl Admission {
     }
 
     /// The account that a judged message is counted in.
-    fn account_of(&self, topic: &str, judged: &Result<Judged, Refusal>) -> Arc<Account> {
+    fn account_of(&self, topic: &str, judged: &Result<Judged, Stop>) -> Arc<Account> {
         match judged {
             Ok(judged) => {
                 judged.tenant.account.note_admitted();
                 judged.tenant.account.clone()
             }
-            Err(refusal) => match &refusal.places {
-                Some(places) => self.books.of_stranger(&topic[places.tenant.clone()]),
-                None => self.books.none().clone(),
-            },
+            Err(Stop::Refused(Refusal { places: Some(places), .. }) | Stop::Cold(places)) => {
+                self.books.of_stranger(&topic[places.tenant.clone()])
+            }
+            Err(Stop::Refused(_)) => self.books.none().clone(),
         }
     }
 
@@ -273,25 +379,73 @@ impl Admission {
         format!("the topic is not of the form {}", self.settings.template.as_str())
     }
 
+    /// Turns a message away, and has the registry's database told of it.
+    fn refuse(&self, message: Received, refusal: Refusal, account: Arc<Account>) -> Refused {
+        let message_type = refusal.places.as_ref().map(|places| places.message_type.clone());
+        let refused = refuse(message, refusal, account);
+        if let Registry::Postgres(registry) = &self.registry {
+            registry.rejects.note(&refused, message_type.map(|place| &refused.topic[place]));
+        }
+        refused
+    }
+
+    /// Lets a message wait for the registry.
+    fn wait(&self, message: Received, places: &TopicPlaces, account: Arc<Account>) {
+        let topic = message.topic.clone();
+        let (tenant, device) = (&topic[places.tenant.clone()], &topic[places.device.clone()]);
+        let key = self.device_key(tenant, device);
+        let held = Held { message, account, was_parked: false, since: Instant::now() };
+        // What waits is not on its way: lines behind it must not wait for it.
+        if let Some(activity) = &self.activity {
+            activity.passed(1);
+        }
+        if let Added::NoRoom(held) = self.waiting.add(key, tenant, device, held) {
+            self.turn_away(*held);
+        }
+    }
+
+    /// There is no room for a message to wait: it is not acknowledged, so that its sender sends it
+    /// again; where nobody would, it is dropped.
+    fn turn_away(&self, held: Held) {
+        if held.message.slot.comes_again() {
+            held.account.abandon(1);
+        } else {
+            held.message.slot.settle(Outcome::Dropped, &held.account);
+        }
+    }
+
+    /// Whether messages wait for an answer that is about to come.
+    pub fn awaits_answers(&self) -> bool {
+        match &self.registry {
+            Registry::Postgres(registry) => !registry.is_down() && self.waiting.has_unparked(),
+            Registry::File(_) | Registry::Open(_) => false,
+        }
+    }
+
     /// What would become of a message. No rate limit, nothing is counted. `row` stands in for the
-    /// registry's answer.
+    /// registry's answer; without it a device that would have to be asked about is refused as
+    /// `RegistryUnavailable`.
     ///
     /// # Errors
     /// The first check that fails.
     pub fn judge(&self, question: Question<'_>, row: Option<Option<Row>>) -> Result<Judged, Refusal> {
-        self.judge_at(question, row, None)
+        let ask = row.map_or(Ask::Registry, Ask::Row);
+        self.judge_at(question, ask, Limit::Off).map_err(|stop| match stop {
+            Stop::Refused(refusal) => refusal,
+            Stop::Cold(places) => Refusal {
+                reason: Reason::RegistryUnavailable,
+                detail: "the registry was not asked".into(),
+                places: Some(places),
+            },
+        })
     }
 
-    fn judge_at(
-        &self,
-        question: Question<'_>,
-        row: Option<Option<Row>>,
-        limited_at_s: Option<f64>,
-    ) -> Result<Judged, Refusal> {
-        let refuse = |reason, detail, places| Err(Refusal { reason, detail, places });
+    fn judge_at(&self, question: Question<'_>, ask: Ask<'_>, limit: Limit) -> Result<Judged, Stop> {
+        let refuse = |reason, detail, places| Err(Stop::Refused(Refusal { reason, detail, places }));
         let places = self.settings.template.matches(question.topic);
-        if question.payload_bytes > self.settings.payload_bytes_max {
-            let (bytes, most) = (question.payload_bytes, self.settings.payload_bytes_max);
+        let live = *self.live.read();
+        if question.payload_bytes as i64 > live.payload_bytes_max {
+            let (bytes, most) = (question.payload_bytes, live.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are taken");
             return refuse(Reason::PayloadTooLarge, detail, places);
         }
@@ -301,18 +455,18 @@ impl Admission {
         let tenant = &question.topic[places.tenant.clone()];
         let device = &question.topic[places.device.clone()];
         let key = self.device_key(tenant, device);
-        let limit = limited_at_s.zip(self.settings.rate);
-        if let Some((now_s, rate)) = limit
+        if let (Limit::Take(now_s), Some(rate)) = (limit, live.rate)
             && !self.buckets.take(key, rate, now_s)
         {
             return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
         }
-        match self.authenticate(&question, &places, tenant, device, key, row) {
+        match self.authenticate(&question, &places, tenant, device, key, ask) {
             Ok((tenant, device)) => Ok(Judged { tenant, device, places }),
-            Err((reason, detail)) => {
+            Err(Turn::Wait) => Err(Stop::Cold(places)),
+            Err(Turn::Refuse(reason, detail)) => {
                 // Only what passes takes from the device's bucket; what is refused takes from a
                 // second one, so that nobody can silence a device under its name.
-                if let Some((now_s, rate)) = limit
+                if let (Limit::Take(now_s) | Limit::Taken(now_s), Some(rate)) = (limit, live.rate)
                     && !self.buckets.refuse(key, rate, now_s)
                 {
                     return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
@@ -347,8 +501,8 @@ impl Admission {
         tenant: &str,
         device: &str,
         key: u64,
-        row: Option<Option<Row>>,
-    ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
+        ask: Ask<'_>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
         let message_type = &question.topic[places.message_type.clone()];
         let envelope = match self.credentials_of(message_type, question.via) {
             Credentials::Broker => None,
@@ -365,41 +519,74 @@ impl Admission {
                     && named != tenant
                 {
                     let detail = format!("tenant_id is {named:?}, and the topic names {tenant:?}");
-                    return Err((Reason::TenantMismatch, detail));
+                    return Err(Turn::Refuse(Reason::TenantMismatch, detail));
                 }
                 if let Value::Missing = envelope.site_id {
                     let detail = "site_id is missing: expected the site that the device is registered for";
-                    return Err((Reason::MissingSiteId, detail.into()));
+                    return Err(Turn::Refuse(Reason::MissingSiteId, detail.into()));
                 }
                 Some(envelope)
             }
         };
-        if let Registry::Open(tenants) = &self.registry
-            && row.is_none()
-        {
-            return self.open_device(tenants, tenant, device, envelope.as_ref());
-        }
-        let now_s = self.now_s();
-        if row.is_none()
-            && let Some(known) = self.cache.get(key, tenant, device, now_s)
-        {
-            let known = &*known;
-            check_device(known, envelope.as_ref(), self.settings.require_token)?;
-            return Ok((known.tenant.clone(), known.device.clone()));
-        }
-        let cached = row.is_none();
-        let found = row.unwrap_or_else(|| self.registry.lookup(tenant, device));
-        let Some(found) = found else {
-            let detail = format!("there is no device {device:?} of tenant {tenant:?} in the registry");
-            return Err((Reason::UnregisteredDevice, detail));
+        let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
+        let (found, cached) = match ask {
+            Ask::Device(known) => {
+                check_device(known, envelope, require_token)?;
+                return Ok((known.tenant.clone(), known.device.clone()));
+            }
+            Ask::Row(row) => (row, false),
+            Ask::Registry => match &self.registry {
+                Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
+                Registry::Postgres(registry) => {
+                    return self.authenticate_cached(registry, tenant, device, key, envelope);
+                }
+                Registry::File(_) => {
+                    if let Some(known) = self.cache.get(key, tenant, device, self.now_s()) {
+                        check_device(&known, envelope, require_token)?;
+                        return Ok((known.tenant.clone(), known.device.clone()));
+                    }
+                    (self.registry.lookup(tenant, device), true)
+                }
+            },
         };
+        let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
         let known = self.know(tenant, device, key, found, cached);
-        let verdict = check_device(&known, envelope.as_ref(), self.settings.require_token);
+        let verdict = check_device(&known, envelope, require_token);
         let identity = (known.tenant.clone(), known.device.clone());
         if cached {
-            self.cache.insert(key, known, now_s);
+            self.cache.insert(key, known, self.now_s());
         }
-        verdict.map(|()| identity)
+        Ok(verdict.map(|()| identity)?)
+    }
+
+    /// Where the registry is asked over a network: by what is known of it, or not yet.
+    fn authenticate_cached(
+        &self,
+        registry: &registry::postgres::Postgres,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
+        let now_s = self.now_s();
+        if self.waiting.holds(key) {
+            return Err(Turn::Wait);
+        }
+        if let Some(known) = self.cache.get(key, tenant, device, now_s) {
+            check_device(&known, envelope, self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        if self.cache.is_absent(key, tenant, device, now_s) {
+            return Err(unregistered(tenant, device).into());
+        }
+        if registry.is_down()
+            && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
+        {
+            self.cache.note_stale(1);
+            check_device(&known, envelope, self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        Err(Turn::Wait)
     }
 
     /// Makes of a registry row what is kept of a device.
@@ -458,6 +645,11 @@ fn make_device(device: &str, site: &str, affinity: u64) -> Device {
     }
 }
 
+fn unregistered(tenant: &str, device: &str) -> (Reason, String) {
+    let detail = format!("there is no device {device:?} of tenant {tenant:?} in the registry");
+    (Reason::UnregisteredDevice, detail)
+}
+
 fn rate_detail(rate: Rate) -> String {
     format!("more than {} messages a second beyond a burst of {}", rate.per_s, rate.burst)
 }
@@ -497,7 +689,16 @@ fn check_device(
     Ok(())
 }
 
-fn let_in(message: Received, judged: Judged) -> Admitted {
+fn question(message: &Received) -> Question<'_> {
+    Question {
+        topic: &message.topic,
+        payload: &message.payload,
+        payload_bytes: message.payload_bytes,
+        via: message.via,
+    }
+}
+
+fn admit(message: Received, judged: Judged) -> Admitted {
     Admitted {
         message_type: judged.places.message_type,
         topic: message.topic,

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod test;
 pub mod device;
 pub mod quarantine;
+pub mod registry;
 pub mod books;
 pub mod spool;
 pub mod top;
@@ -37,6 +38,7 @@ enum Verb {
     Test(test::Arguments),
     Device(device::Arguments),
     Quarantine(quarantine::Arguments),
+    Registry(registry::Arguments),
     Books(books::Arguments),
     Spool(spool::Arguments),
     Top(top::Arguments),
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
+        Verb::Registry(arguments) => registry::registry(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
         Verb::Spool(arguments) => spool::spool(&arguments),
         Verb::Top(arguments) => top::top(&arguments),

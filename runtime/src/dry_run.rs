@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::admission::registry::postgres::devices::Desk;
+use crate::admission::registry::postgres::{Postgres, knobs, link::PgError};
 use crate::admission::registry::{Registry, Row, TokenHash};
 use crate::admission::{Admission, Credentials, Question as Asked};
 use crate::config::Config;
@@ -48,6 +50,8 @@ pub enum Ending {
     Lines,
     Empty,
     Quarantined,
+    /// The registry could not be asked: kept, and taken up again.
+    Parked,
 }
 
 impl Ending {
@@ -56,6 +60,7 @@ impl Ending {
             Self::Lines => Outcome::Lines.name(),
             Self::Empty => Outcome::Empty.name(),
             Self::Quarantined => Outcome::Quarantined.name(),
+            Self::Parked => "parked",
         }
     }
 }
@@ -77,7 +82,7 @@ pub struct Verdict {
 
 impl Verdict {
     pub fn is_refusal(&self) -> bool {
-        self.outcome == Ending::Quarantined
+        matches!(self.outcome, Ending::Quarantined | Ending::Parked)
     }
 
     /// The verdict record.
@@ -102,6 +107,8 @@ pub struct DryRun {
     decoder: Decoder,
     guests: Arc<GuestStore>,
     connection: Arc<Connection>,
+    /// Of a registry in PostgreSQL: what asks it.
+    inquiry: Option<Inquiry>,
     /// Of a single guest under test: its folder, which is gone with this.
     _folder: Option<tempfile_guard::Folder>,
 }
@@ -120,9 +127,21 @@ impl DryRun {
                 Registry::Open(Vec::new())
             }
         };
+        let mut inquiry = match &registry {
+            Registry::Postgres(registry) => Some(Inquiry::new(registry.clone())?),
+            Registry::File(_) | Registry::Open(_) => None,
+        };
         let admission =
             Admission::new(pipeline::settings::admission(config), registry, Arc::new(Books::default()));
-        Self::with(admission, Path::new(&config.guests.dir), pipeline::settings::decode(config), None)
+        if let Some(inquiry) = &mut inquiry {
+            match inquiry.settings() {
+                Ok(knobs) => admission.turn(&knobs),
+                Err(error) => eprintln!("note: {error}; the configured settings hold"),
+            }
+        }
+        let decode = pipeline::settings::decode(config);
+        let dry_run = Self::with(admission, Path::new(&config.guests.dir), decode, None)?;
+        Ok(Self { inquiry, ..dry_run })
     }
 
     /// As one guest of the routing folder would decode, whatever its devices' credentials.
@@ -160,6 +179,7 @@ impl DryRun {
             decoder: Decoder::new(guests.clone()),
             guests,
             connection: Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX))),
+            inquiry: None,
             _folder: folder,
         })
     }
@@ -181,12 +201,23 @@ impl DryRun {
             payload_bytes: question.payload.len(),
             via: Via::Broker,
         };
-        let judged = match self.admission.judge(asked, row) {
+        let mut judged = self.admission.judge(asked, row);
+        if let (Err(refusal), Some(inquiry)) = (&mut judged, &mut self.inquiry)
+            && refusal.reason == Reason::RegistryUnavailable
+            && let Some((tenant, device)) = self.admission.device_of(&question.topic)
+        {
+            match inquiry.look_up(tenant, device) {
+                Ok(row) => judged = self.admission.judge(asked, Some(row)),
+                Err(error) => refusal.detail = error.to_string(),
+            }
+        }
+        let judged = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
                 let named = self.admission.device_of(&question.topic);
+                let parked = refusal.reason == Reason::RegistryUnavailable;
                 return Verdict {
-                    outcome: Ending::Quarantined,
+                    outcome: if parked { Ending::Parked } else { Ending::Quarantined },
                     reason: Some(refusal.reason),
                     detail: Some(refusal.detail),
                     admitted: false,
@@ -233,6 +264,40 @@ impl DryRun {
             guest,
             lines: seen.lines,
         }
+    }
+}
+
+/// Asks a registry in PostgreSQL, and changes nothing there.
+struct Inquiry {
+    registry: Arc<Postgres>,
+    runtime: tokio::runtime::Runtime,
+    desk: Option<Desk>,
+}
+
+impl Inquiry {
+    fn new(registry: Arc<Postgres>) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { registry, runtime, desk: None })
+    }
+
+    fn settings(&self) -> Result<knobs::Knobs, PgError> {
+        self.runtime.block_on(async {
+            let client = self.registry.server.connect().await?;
+            knobs::read(&self.registry.server, &client).await
+        })
+    }
+
+    fn look_up(&mut self, tenant: &str, device: &str) -> Result<Option<Row>, PgError> {
+        let server = &self.registry.server;
+        self.runtime.block_on(async {
+            let desk = match self.desk.take().filter(|desk| !desk.is_closed()) {
+                Some(desk) => desk,
+                None => Desk::open(server).await?,
+            };
+            let mut rows = desk.look_up(server, &[(tenant.into(), device.into())]).await?;
+            self.desk = Some(desk);
+            Ok(rows.pop().flatten())
+        })
     }
 }
 

@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
-use crate::admission::Admission;
 use crate::admission::registry::{FileRegistry, Registry};
+use crate::admission::{Admission, resolver};
 use crate::config::{self, Config, ConfigError};
 use crate::data_dir;
 use crate::decode::routes::Change;
@@ -91,8 +91,11 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
     let pool = DecodePool::start(&guests, &outlet)?;
 
-    let admission = Arc::new(Admission::new(settings::admission(config), registry(config)?, books.clone()));
+    let admission = Admission::new(settings::admission(config), registry(config)?, books.clone());
+    let admission = Arc::new(admission.with_activity(activity));
     let gate = Arc::new(Gate::new(admission.clone(), pool, outlet, books.clone()));
+    resolver::first_settings(&admission).await;
+    let resolving = resolver::start(&admission, &gate);
 
     let (stop, stopping) = watch::channel(None);
     let replays = Replays::new(gate.clone(), quarantine.clone(), window.clone(), stopping.clone());
@@ -175,6 +178,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || spool.close()).await?;
     }
     follow.abort();
+    resolver::finish(&admission).await;
+    drop(resolving);
     if !flushed {
         tracing::warn!("stopped with unsettled messages; they are not acknowledged and come again");
     }
@@ -206,6 +211,7 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
     }
     for (key, value, file) in [
         ("mqtt.password", &config.mqtt.password, &config.mqtt.password_file),
+        ("registry.password", &String::new(), &config.registry.password_file),
         ("output.token", &config.output.token, &config.output.token_file),
         ("output.password", &config.output.password, &config.output.password_file),
         ("admin.token", &String::new(), &config.admin.token_file),
@@ -226,13 +232,16 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
     Ok(findings)
 }
 
-/// The registry that the configuration names.
+/// The registry that the configuration names. Opens no socket.
 ///
 /// # Errors
-/// The file is not good.
+/// A file of it is not good.
 pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
     if config.registry.kind == "open" {
         return Ok(Registry::Open(config.registry.open_tenants.clone()));
+    }
+    if config.registry.kind == "postgres" {
+        return Ok(Registry::Postgres(Arc::new(settings::postgres(config)?)));
     }
     let file = &config.registry.file;
     FileRegistry::open(Path::new(file)).map(Registry::File).map_err(|error| {
@@ -341,7 +350,11 @@ fn log_changes(changes: &[Change]) {
 }
 
 /// Health in the words of `/readyz`.
-fn registry_health(fault: Option<&String>) -> PartHealth {
+fn registry_health(registry: &Registry, fault: Option<&String>) -> PartHealth {
+    if let Registry::Postgres(registry) = registry {
+        let (ready, why) = registry.health();
+        return PartHealth { ready, why };
+    }
     // Devices are known as they were last read well: the gateway can do its work.
     match fault {
         None => PartHealth::ready(),

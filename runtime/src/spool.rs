@@ -466,7 +466,7 @@ impl Shared {
         let mut room = self.room.lock();
         let mut gone = Vec::new();
         for items in room.held.values_mut() {
-            let ended = |item: &Item| item.batch.messages.iter().all(|message| message.slot.comes_again());
+            let ended = |item: &Item| item.batch.messages.iter().all(|message| message.slot.is_orphan());
             let (out, kept) = std::mem::take(items).into_iter().partition(ended);
             *items = kept;
             gone.push(out);

@@ -17,6 +17,7 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },
     Needed { program: "influxd", package: "influxdb" },
     Needed { program: "victoria-metrics", package: "victoria-metrics" },
+    Needed { program: "postgres", package: "postgresql" },
 ];
 
 /// What the bench runs beside the gateway.

@@ -28,11 +28,14 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Whether a program is to be found on the path or where Debian keeps daemons.
+/// Whether a program is to be found on the path or where Debian keeps daemons: those of PostgreSQL
+/// lie in a folder a version.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/usr/local/sbin".into(), "/sbin".into()])
+        .chain(versions.map(|version| version.path().join("bin")))
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }

@@ -2,11 +2,15 @@
 
 pub mod csv;
 pub mod file;
+pub mod postgres;
+
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use file::FileRegistry;
+use postgres::Postgres;
 
 /// What the registry knows of a device's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +72,16 @@ pub enum Registry {
     File(FileRegistry),
     /// Any device of these tenants.
     Open(Vec<String>),
+    /// Asked by tasks of its own: `resolver`.
+    Postgres(Arc<Postgres>),
 }
 
 impl Registry {
-    /// What is known of a device; None: there is no such device.
+    /// What is known of a device where it can be said at once; None: there is no such device.
     pub fn lookup(&self, tenant: &str, device: &str) -> Option<Row> {
         match self {
             Self::File(file) => file.lookup(tenant, device),
-            Self::Open(_) => None,
+            Self::Open(_) | Self::Postgres(_) => None,
         }
     }
 
@@ -83,7 +89,7 @@ impl Registry {
     pub fn generation(&self) -> u64 {
         match self {
             Self::File(file) => file.generation(),
-            Self::Open(_) => 0,
+            Self::Open(_) | Self::Postgres(_) => 0,
         }
     }
 }

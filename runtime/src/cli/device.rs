@@ -1,4 +1,5 @@
-//! `tidegate device`: the file registry. A token is read from stdin, and only its SHA-256 is kept.
+//! `tidegate device`: the devices of the registry, in its file or its database. A token is read from
+//! stdin, and only its SHA-256 is kept.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,11 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Subcommand;
 
+use super::registry::{server, wait_for};
 use super::{BadUsage, ConfigArgument, Done};
 use crate::admission::registry::file::{self, DeviceRecord};
+use crate::admission::registry::postgres::devices;
 use crate::admission::registry::token_hash;
+use crate::config::Config;
 
-/// Keep the file registry: list, put, revoke, rm
+/// Keep the registry of devices: list, put, revoke, rm
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1\n  \
@@ -50,17 +54,21 @@ enum Action {
 
 pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
-    if config.registry.kind != "file" {
-        return Err(BadUsage(format!(
-            "registry.kind = {:?}: devices are kept by this verb in a file only",
-            config.registry.kind
-        ))
-        .into());
+    match config.registry.kind.as_str() {
+        "file" => {}
+        "postgres" => return in_database(&config, &arguments.action),
+        kind => {
+            return Err(BadUsage(format!("registry.kind = {kind:?}: it keeps no devices")).into());
+        }
     }
     let path = PathBuf::from(&config.registry.file);
     match &arguments.action {
-        Action::List { tenant, json } => list(&path, tenant.as_deref(), *json),
-        Action::Put { tenant, device, site } => put(&path, tenant, device, site),
+        Action::List { tenant, json } => {
+            let of_tenant =
+                |device: &DeviceRecord| tenant.as_ref().is_none_or(|tenant| device.tenant_id == *tenant);
+            list(read(&path)?.into_iter().filter(of_tenant), *json)
+        }
+        Action::Put { tenant, device, site } => put(&path, &read_device(tenant, device, site)?),
         Action::Revoke { tenant, device } => change(&path, tenant, device, |devices, place| {
             devices[place].status = "REVOKED".into();
         }),
@@ -74,9 +82,34 @@ fn read(path: &Path) -> anyhow::Result<Vec<DeviceRecord>> {
     Ok(file::read(path)?.into_iter().map(|(_, device)| device).collect())
 }
 
-fn list(path: &Path, tenant: Option<&str>, json: bool) -> anyhow::Result<Done> {
-    let devices =
-        read(path)?.into_iter().filter(|device| tenant.is_none_or(|tenant| device.tenant_id == tenant));
+fn in_database(config: &Config, action: &Action) -> anyhow::Result<Done> {
+    let server = server(config)?;
+    let changed = |known, tenant: &str, device: &str| {
+        if known {
+            return Ok(Done::Good);
+        }
+        bail!("there is no device {device:?} of tenant {tenant:?} in {}", server.at());
+    };
+    match action {
+        Action::List { tenant, json } => {
+            list(wait_for(devices::list(&server, tenant.as_deref()))?.into_iter(), *json)
+        }
+        Action::Put { tenant, device, site } => {
+            let record = read_device(tenant, device, site)?;
+            wait_for(devices::put(&server, &record))?;
+            say_put(&record);
+            Ok(Done::Good)
+        }
+        Action::Revoke { tenant, device } => {
+            changed(wait_for(devices::revoke(&server, tenant, device))?, tenant, device)
+        }
+        Action::Rm { tenant, device } => {
+            changed(wait_for(devices::remove(&server, tenant, device))?, tenant, device)
+        }
+    }
+}
+
+fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Result<Done> {
     if json {
         let shown: Vec<_> = devices
             .map(|device| {
@@ -100,29 +133,41 @@ fn list(path: &Path, tenant: Option<&str>, json: bool) -> anyhow::Result<Done> {
     Ok(Done::Good)
 }
 
-fn put(path: &Path, tenant: &str, device: &str, site: &str) -> anyhow::Result<Done> {
+/// A device as it is put, its token from stdin.
+fn read_device(tenant: &str, device: &str, site: &str) -> anyhow::Result<DeviceRecord> {
     if device.is_empty() {
         return Err(BadUsage("the device's name is empty".into()).into());
     }
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token)?;
     let token = token.trim_end_matches(['\r', '\n']);
-    let _held = file::lock(path)?;
-    let mut devices = if path.exists() { read(path)? } else { Vec::new() };
-    let record = DeviceRecord {
+    Ok(DeviceRecord {
         tenant_id: tenant.into(),
         device_id: device.into(),
         site_id: site.into(),
         status: "ACTIVE".into(),
         provision_token_hash: (!token.is_empty()).then(|| token_hash(token)),
-    };
-    match devices.iter_mut().find(|known| known.tenant_id == tenant && known.device_id == device) {
-        Some(known) => *known = record,
-        None => devices.push(record),
+    })
+}
+
+fn say_put(record: &DeviceRecord) {
+    let token =
+        if record.provision_token_hash.is_some() { "with its token's hash" } else { "without a token" };
+    println!("{}/{} is ACTIVE at {:?}, {token}", record.tenant_id, record.device_id, record.site_id);
+}
+
+fn put(path: &Path, record: &DeviceRecord) -> anyhow::Result<Done> {
+    let _held = file::lock(path)?;
+    let mut devices = if path.exists() { read(path)? } else { Vec::new() };
+    let place = devices
+        .iter()
+        .position(|known| known.tenant_id == record.tenant_id && known.device_id == record.device_id);
+    match place {
+        Some(place) => devices[place] = record.clone(),
+        None => devices.push(record.clone()),
     }
     file::write(path, &devices)?;
-    let token = if token.is_empty() { "without a token" } else { "with its token's hash" };
-    println!("{tenant}/{device} is ACTIVE at {site:?}, {token}");
+    say_put(record);
     Ok(Done::Good)
 }
 

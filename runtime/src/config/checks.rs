@@ -134,12 +134,16 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             ));
         }
         "postgres" => {
-            return Err(ConfigError::value(
-                "registry.kind",
-                &registry.kind,
-                "file or open: this version does not read a PostgreSQL registry yet; export the table device_registry \
-                 as CSV with the header tenant_id,device_id,site_id,status,provision_token_hash",
-            ));
+            super::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
+                key: "registry.url".into(),
+                value: "(hidden)".into(),
+                expected: format!(
+                    "postgres://user:password@host:port/database with registry.kind = \"postgres\" ({fault})"
+                ),
+            })?;
+            within("registry.query_timeout_ms", registry.query_timeout_ms, 100, 60_000)?;
+            within("registry.settings_poll_s", registry.settings_poll_s, 1, 86_400)?;
+            within("registry.stale_max_s", registry.stale_max_s, 0, 31_536_000)?;
         }
         _ => {}
     }

@@ -251,6 +251,8 @@ fn legacy(
             let value = environment.get(variable).map_or(default, String::as_str);
             percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string()
         };
+        // A folder of sockets stands for a host too.
+        let host = if host.starts_with('/') { part("PG_HOST", "") } else { host.clone() };
         let url = format!(
             "postgres://{}:{}@{host}:{}/{}",
             part("PG_USER", "iot"),

@@ -96,8 +96,7 @@ section! {
 section! {
     /// Which devices there are.
     Registry {
-        /// `file`, or `open`: any device of the tenants in `open_tenants`. (`postgres` is not in
-        /// this version.)
+        /// `file`, `postgres`, or `open`: any device of the tenants in `open_tenants`.
         kind: String = "file".into(),
         /// The CSV file (RFC 4180) with the header
         /// `tenant_id,device_id,site_id,status,provision_token_hash`. An empty cell is NULL, `""`
@@ -105,8 +104,12 @@ section! {
         file: String = "devices.csv".into(),
         /// The tenants of kind `open`.
         open_tenants: Vec<String> = Vec::new(),
-        /// `postgres://user:password@host:port/database`, of kind `postgres`.
+        /// `postgres://user:password@host:port/database`, of kind `postgres`. `?sslmode=`: `disable`,
+        /// `prefer` (the default: encrypted if the server can), `require` (encrypted), `verify-ca`
+        /// and `verify-full` (and it is who it should be); `&sslrootcert=` names the authority's file.
         url: String = String::new(),
+        /// A file that holds the password, in place of the one in `url`.
+        password_file: String = String::new(),
         /// Whether a device must bring its token.
         require_token: bool = true,
         /// Whether unknown devices are added to a PostgreSQL registry.
@@ -115,6 +118,11 @@ section! {
         cache_ttl_s: u64 = 60,
         /// Devices in that cache; 0 means 1,000,000.
         cache_entries_max: u64 = 10_000,
+        /// While a PostgreSQL registry is down, devices serve on by what was known of them for so
+        /// many seconds.
+        stale_max_s: u64 = 86_400,
+        /// How long one query to a PostgreSQL registry may take, in milliseconds, 100 to 60,000.
+        query_timeout_ms: u64 = 2_000,
         /// How often the settings table of a PostgreSQL registry is read, in seconds.
         settings_poll_s: u64 = 5,
         /// Whether refusals are counted in a PostgreSQL registry.

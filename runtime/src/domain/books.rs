@@ -174,6 +174,27 @@ impl Account {
         books.abandoned += messages;
     }
 
+    /// `messages` in flight are parked: ours to take up again.
+    pub fn park(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.in_flight -= messages;
+        books.parked += messages;
+    }
+
+    /// `messages` that were parked are in flight again.
+    pub fn unpark(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.parked -= messages;
+        books.in_flight += messages;
+    }
+
+    /// `messages` in flight turned out to be another account's; they are received there.
+    pub fn withdraw(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.received -= messages;
+        books.in_flight -= messages;
+    }
+
     /// `lines` were made durable.
     pub fn spool_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
@@ -340,6 +361,14 @@ mod tests {
         balanced();
         assert_eq!(account.snapshot().messages.in_flight, 1);
         assert_eq!(account.snapshot().lines.pending, 2);
+        account.park(1);
+        balanced();
+        assert_eq!(account.snapshot().messages.parked, 1);
+        account.unpark(1);
+        balanced();
+        account.withdraw(1);
+        balanced();
+        assert_eq!((account.snapshot().messages.received, account.snapshot().messages.in_flight), (4, 0));
     }
 
     #[test]

@@ -310,3 +310,60 @@ pub const SERIES_BYTES_MAX: usize = 65_535;
 /// How long a backlog is granted for after a reconnect, in seconds beyond the absence itself: until
 /// then the broker has sent what it kept, and what comes later is no backlog.
 pub const BACKLOG_GRANT_S: f64 = 60.0;
+
+/// Keys of one look-up in a PostgreSQL registry: a cold start of 10,000 devices is 20 queries, and
+/// one query stays far below the time that a lock or a plan may cost.
+pub const LOOKUP_KEYS_MAX: usize = 500;
+
+/// Look-ups under way at once in a PostgreSQL registry, each on a connection of its own: one that
+/// hangs leaves the other.
+pub const LOOKUPS_AT_ONCE: usize = 2;
+
+/// How long a device that was believed a moment ago waits for a slow registry before it is believed
+/// on, in milliseconds.
+pub const SLOW_LOOKUP_MS: u64 = 300;
+
+/// How long a message waits for the registry before it is parked, in milliseconds: a restart of the
+/// database server passes unnoticed. Once the registry was away for so long, it is parked at once.
+pub const REGISTRY_WAIT_MS: u64 = 5_000;
+
+/// Seconds to connect to the registry: TCP, TLS and login together.
+pub const REGISTRY_CONNECT_TIMEOUT_S: u64 = 3;
+
+/// How often the registry is asked whether it is well while nothing else is asked, in milliseconds;
+/// while it is not, this is the longest pause between two tries.
+pub const REGISTRY_PROBE_MS: u64 = 2_000;
+
+/// The first pause after a failed try, in milliseconds; it doubles.
+pub const REGISTRY_RETRY_MIN_MS: u64 = 100;
+
+/// Of the window of unsettled messages, one part in this many may be parked, so that what needs no
+/// registry goes on; a tenant takes at most half of that.
+pub const PARKED_SHARE: u64 = 2;
+
+/// The cache of unknown devices is this part of the whole: strangers can name devices without end,
+/// and must not push known ones out.
+pub const ABSENT_SHARE: usize = 10;
+
+/// Seconds that an unknown device is believed to be unknown where the registry tells of changes, and
+/// where it does not.
+pub const ABSENT_TTL_S: f64 = 10.0;
+pub const ABSENT_TTL_UNTOLD_S: f64 = 0.5;
+
+/// What the registry said is believed for up to this part less than `cache_ttl_s`, so that devices
+/// that came together are not asked about together.
+pub const CACHE_TTL_JITTER: f64 = 0.1;
+
+/// Rows of refusals that wait to be written to a PostgreSQL registry, and their payloads' bytes. What
+/// is over is dropped and counted: quarantine has it all the same.
+pub const EVENTS_WAITING_MAX: usize = 2_000;
+pub const EVENT_BYTES_WAITING_MAX: usize = 8 << 20;
+
+/// Counters (minute, tenant, reason) that wait to be written: strangers can invent tenants.
+pub const COUNTERS_WAITING_MAX: usize = 10_000;
+
+/// How often what waits of refusals is written, in milliseconds.
+pub const REFUSALS_WRITTEN_EVERY_MS: u64 = 500;
+
+/// Payload bytes that sources keep whole where a settings table may raise the ceiling while we run.
+pub const PAYLOAD_BYTES_LIVE_MAX: u64 = 1 << 20;

@@ -220,10 +220,19 @@ impl Slot {
         }
     }
 
-    /// Whether its source will send the message once more: its connection ended before it was
-    /// settled.
+    /// Whether it stands for an entry of quarantine that is taken up again.
+    pub fn is_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// Whether its sender will send it again unless it is acknowledged (QoS 1).
     pub fn comes_again(&self) -> bool {
-        self.index.is_some() && self.connection.has_ended()
+        self.index.is_some()
+    }
+
+    /// Whether the connection of a QoS 1 message has ended: it comes again whatever becomes of it.
+    pub fn is_orphan(&self) -> bool {
+        self.index.is_some() && self.connection.ledger.lock().has_ended()
     }
 
     /// The connection that this message came by.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::admission::Admission;
+use crate::admission::resolver::Onward;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
@@ -94,16 +95,16 @@ impl Gate {
 
     /// Waits until nothing is between sources and spool, or the deadline.
     pub async fn finish_decoding(&self, deadline: Instant) {
-        while self.outlet.activity.undecoded() > 0 && Instant::now() < deadline {
+        let busy = || self.outlet.activity.undecoded() > 0 || self.admission.awaits_answers();
+        while busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         self.pool.lock().take();
     }
 }
 
-impl Gate {
-    /// Hands on what was judged; it is counted as received, in the books and as activity.
-    pub(super) async fn pass_on(&self, admitted: Vec<Admitted>, refused: Vec<Refused>) {
+impl Onward for Gate {
+    async fn go_on(&self, admitted: Vec<Admitted>, refused: Vec<Refused>) {
         if !refused.is_empty() {
             self.outlet.refused(refused);
         }
@@ -120,7 +121,7 @@ impl Intake for Gate {
     async fn accept(&self, messages: Vec<Received>) {
         self.outlet.activity.receive(messages.len() as u64);
         let (admitted, refused) = self.admission.admit(messages);
-        self.pass_on(admitted, refused).await;
+        self.go_on(admitted, refused).await;
     }
 
     fn drop_message(&self, message: Received, reason: Reason) {

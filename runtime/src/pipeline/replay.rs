@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::flow::Gate;
+use crate::admission::resolver::Onward;
 use crate::admission::Passed;
 use crate::decode::DecodeSink;
 use crate::domain::books::Outcome;
@@ -177,6 +178,8 @@ struct UnderWay {
 enum Step {
     Admitted(Box<Admitted>),
     Refused(Box<Refused>),
+    /// It goes on by itself once the registry has answered.
+    Waits,
     Lines(CheckedBatch),
 }
 
@@ -195,6 +198,7 @@ impl UnderWay {
                 Err(why) => self.skip(id, why),
                 Ok(Step::Admitted(message)) => admitted.push(*message),
                 Ok(Step::Refused(message)) => refused.push(*message),
+                Ok(Step::Waits) => {}
                 Ok(Step::Lines(batch)) => {
                     gate.outlet.activity.receive(1);
                     gate.outlet.lines(batch);
@@ -202,7 +206,7 @@ impl UnderWay {
             }
         }
         gate.outlet.activity.receive((admitted.len() + refused.len()) as u64);
-        gate.pass_on(admitted, refused).await;
+        gate.go_on(admitted, refused).await;
         Ok(())
     }
 
@@ -251,15 +255,9 @@ impl UnderWay {
         let via = entry.via();
         let slot = self.slot(place, entry.replays, entry.topic.len() + payload.len());
         let judged = match (entry.tenant, entry.device, entry.site) {
-            (Some(tenant), Some(device), Some(site)) => admission.readmit(Passed {
-                topic: entry.topic,
-                payload,
-                received_ns,
-                tenant,
-                device,
-                site,
-                slot,
-            }),
+            (Some(tenant), Some(device), Some(site)) => admission
+                .readmit(Passed { topic: entry.topic, payload, received_ns, tenant, device, site, slot })
+                .map(Some),
             _ => admission.admit_again(Received {
                 topic: entry.topic,
                 payload_bytes: payload.len(),
@@ -270,7 +268,8 @@ impl UnderWay {
             }),
         };
         Ok(match judged {
-            Ok(message) => Step::Admitted(Box::new(message)),
+            Ok(Some(message)) => Step::Admitted(Box::new(message)),
+            Ok(None) => Step::Waits,
             Err(message) => Step::Refused(message),
         })
     }

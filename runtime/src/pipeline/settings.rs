@@ -8,8 +8,12 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::admission::database::{DatabaseTemplate, NameRule};
+use crate::admission::parking::Room;
+use crate::admission::registry::postgres::link::{Server, Trust};
+use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
-use crate::config::{self, Config};
+use crate::config::postgres_url::{self, TlsTrust};
+use crate::config::{self, Config, ConfigError};
 use crate::decode::DecodeSettings;
 use crate::domain::limits;
 use crate::domain::line::Dialect;
@@ -39,6 +43,11 @@ pub fn admission(config: &Config) -> AdmissionSettings {
     AdmissionSettings {
         template: template(config),
         payload_bytes_max: admission.payload_bytes_max as usize,
+        payload_bytes_kept: payload_bytes_kept(config),
+        parking: Room {
+            messages_max: admission.unsettled_messages_max / limits::PARKED_SHARE,
+            bytes_max: admission.unsettled_bytes_max / limits::PARKED_SHARE,
+        },
         rate: (admission.rate_per_s > 0.0)
             .then_some(Rate { per_s: admission.rate_per_s, burst: admission.burst }),
         credentials: credentials(&admission.credentials),
@@ -64,6 +73,44 @@ pub fn quarantine(config: &Config) -> QuarantineSettings {
     settings
 }
 
+/// What sources keep whole of a payload: with a settings table, as much as that may come to allow.
+fn payload_bytes_kept(config: &Config) -> usize {
+    let configured = config.admission.payload_bytes_max;
+    match config.registry.kind.as_str() {
+        "postgres" => configured.max(limits::PAYLOAD_BYTES_LIVE_MAX) as usize,
+        _ => configured as usize,
+    }
+}
+
+/// The registry in PostgreSQL; no connection is made here.
+///
+/// # Errors
+/// A file that `registry` names cannot be read.
+pub fn postgres(config: &Config) -> Result<Postgres, ConfigError> {
+    let registry = &config.registry;
+    let hidden = |fault: String| ConfigError::value("registry.url", "(hidden)", fault);
+    let mut url = postgres_url::parse(&registry.url).map_err(hidden)?;
+    let password = config::secret("registry.password", "", &registry.password_file)?;
+    if !password.is_empty() {
+        url.server.password(password);
+    }
+    let trust = match url.trust {
+        TlsTrust::Anybody => Trust::Anybody,
+        TlsTrust::Authority => Trust::Authority,
+        TlsTrust::Host => Trust::Host,
+    };
+    let timeout = Duration::from_millis(registry.query_timeout_ms);
+    let server = Server::new(url.server, trust, url.root_cert.as_deref(), timeout)
+        .map_err(|error| hidden(error.to_string()))?;
+    let settings = PgSettings {
+        settings_poll: Duration::from_secs(registry.settings_poll_s),
+        auto_provision: registry.auto_provision,
+        counters: registry.counters,
+        stale_max_s: registry.stale_max_s as f64,
+    };
+    Ok(Postgres::new(server, settings))
+}
+
 pub fn decode(config: &Config) -> DecodeSettings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     DecodeSettings {
@@ -84,7 +131,7 @@ pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
         address,
         connections_max,
         connections_per_address_max: connections_max.min(limits::LISTENER_CONNECTIONS_PER_ADDRESS_MAX),
-        payload_bytes_max: config.admission.payload_bytes_max as usize,
+        payload_bytes_max: payload_bytes_kept(config),
     })
 }
 
@@ -99,7 +146,7 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         password: (!password.is_empty()).then_some(password),
         ca_file: (!mqtt.ca_file.is_empty()).then(|| PathBuf::from(&mqtt.ca_file)),
         accepts_retained: mqtt.retained == "accept",
-        payload_bytes_max: config.admission.payload_bytes_max as usize,
+        payload_bytes_max: payload_bytes_kept(config),
         keep_alive_s: mqtt.keep_alive_s,
         data_dir: PathBuf::from(&config.data_dir),
     })

@@ -15,6 +15,7 @@ use super::replay::Replays;
 use super::writes::Writes;
 use crate::admin::View;
 use crate::admission::Admission;
+use crate::admission::registry::Registry;
 use crate::decode::GuestStore;
 use crate::domain::books::{Account, Books, TenantBooks};
 use crate::domain::histogram::HistogramSnapshot;
@@ -98,8 +99,13 @@ impl Gauges for Parts {
 
     fn counters(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
         let cache = self.admission.cache();
-        let lookups = [("hit", cache.hits()), ("miss", cache.misses())]
-            .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
+        let lookups = [
+            ("hit", cache.hits()),
+            ("miss", cache.misses()),
+            ("absent", cache.absent_hits()),
+            ("stale", cache.stale_hits()),
+        ]
+        .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
         let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         let (syncs, spooled_messages) = self.spool.syncs();
         let (mut cpu, mut failures) = (Vec::new(), Vec::new());
@@ -116,7 +122,28 @@ impl Gauges for Parts {
             let labels = vec![("tenant", tenant), ("type", message_type), ("outcome", outcome.to_owned())];
             Sample::new(labels, count as f64)
         });
+        let (mut queries, mut provisioned, mut dropped) = (0, 0, 0);
+        if let Registry::Postgres(registry) = self.admission.registry() {
+            queries = registry.queries();
+            provisioned = registry.provisioned();
+            dropped = registry.rejects.dropped();
+        }
         vec![
+            (
+                "tidegate_registry_queries",
+                "Look-ups asked of a PostgreSQL registry, each about many devices",
+                Sample::bare(queries as f64),
+            ),
+            (
+                "tidegate_registry_provisioned",
+                "Devices added to a PostgreSQL registry because they sent something",
+                Sample::bare(provisioned as f64),
+            ),
+            (
+                "tidegate_registry_rejects_dropped",
+                "Counts and rows of refusals that were not written to a PostgreSQL registry",
+                Sample::bare(dropped as f64),
+            ),
             (
                 "tidegate_guest_swaps",
                 "Guest files taken up or not, by their place in the folder",
@@ -203,7 +230,9 @@ impl View for Shown {
             }
             None => PartHealth::ready(),
         };
-        Readiness::of(source.into(), registry_health(self.parts.registry_fault.lock().as_ref()), spool)
+        let registry = self.parts.admission.registry();
+        let registry = registry_health(registry, self.parts.registry_fault.lock().as_ref());
+        Readiness::of(source.into(), registry, spool)
     }
 
     fn metrics(&self) -> String {

@@ -72,6 +72,7 @@ fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
         sum.messages.quarantined += books.messages.quarantined;
         sum.messages.dropped += books.messages.dropped;
         sum.messages.abandoned += books.messages.abandoned;
+        sum.messages.parked += books.messages.parked;
         sum.messages.in_flight += books.messages.in_flight;
         sum.lines.spooled += books.lines.spooled;
         sum.lines.written += books.lines.written;
@@ -117,7 +118,8 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
             }
         }
         counter(&mut encoder, "tidegate_messages_settled", "Messages by how they ended", settled)?;
-        let tenant_gauges: [TenantMetric; 2] = [
+        let tenant_gauges: [TenantMetric; 3] = [
+            ("tidegate_messages_parked", "Messages kept until the registry is back", |b| b.messages.parked),
             ("tidegate_messages_in_flight", "Messages received and not settled", |b| b.messages.in_flight),
             ("tidegate_lines_pending", "Lines that wait for the database", |b| b.lines.pending),
         ];

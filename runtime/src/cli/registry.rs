@@ -1,0 +1,55 @@
+//! `tidegate registry`: what the registry in PostgreSQL needs before it is used.
+
+use clap::Subcommand;
+
+use super::{BadUsage, ConfigArgument, Done};
+use crate::admission::registry::postgres::link::{PgError, Server};
+use crate::admission::registry::postgres::schema;
+use crate::config::Config;
+use crate::pipeline;
+
+/// Prepare the registry in PostgreSQL
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate registry init --config tidegate.toml")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make the tables, the settings, and the trigger that tells of changed devices; what is there
+    /// stays as it is, so it is safe to run again
+    Init,
+}
+
+pub fn registry(arguments: &Arguments) -> anyhow::Result<Done> {
+    let config = arguments.config.load()?.config;
+    match arguments.action {
+        Action::Init => {
+            let server = server(&config)?;
+            wait_for(schema::init(&server))?;
+            println!("{} has the tables, the settings and the trigger", server.at());
+            Ok(Done::Good)
+        }
+    }
+}
+
+/// The server of a configuration with a registry in PostgreSQL.
+pub(super) fn server(config: &Config) -> anyhow::Result<Server> {
+    if config.registry.kind != "postgres" {
+        let kind = &config.registry.kind;
+        let fault =
+            format!("registry.kind = {kind:?}: only \"postgres\" (or the variable PG_HOST) has a database");
+        return Err(BadUsage(fault).into());
+    }
+    Ok(pipeline::settings::postgres(config)?.server)
+}
+
+/// Waits for an answer of the database.
+pub(super) fn wait_for<T>(answer: impl Future<Output = Result<T, PgError>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(answer)?)
+}
