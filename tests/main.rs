@@ -8,6 +8,7 @@ mod verbs;
 mod end_to_end;
 mod broker;
 mod listener;
+mod compile;
 mod sandbox;
 mod writer;
 mod deploy;

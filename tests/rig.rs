@@ -9,6 +9,7 @@ pub mod downstream;
 pub mod influxdb;
 pub mod v3_front;
 pub mod victoria;
+pub mod bombs;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

@@ -15,7 +15,7 @@ use tidegate::decode::abi::{Batch, Message};
 use tidegate::decode::engine::thread_cpu;
 use tidegate::decode::instance::{CallFault, Instance};
 use tidegate::decode::route_file::RouteRules;
-use tidegate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
+use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore};
 use tidegate::domain::books::{Account, Books, Outcome};
 use tidegate::domain::line::{Dialect, LineChecker, Stamp};
 use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
@@ -107,6 +107,7 @@ fn guests(paths: &Paths) -> Result<Arc<GuestStore>> {
         memory_bytes_max: 16 << 20,
         component_bytes_max: 10 << 20,
         dialect: Dialect::V3,
+        compiler: CompilerSettings { program: paths.binary.clone(), ..CompilerSettings::new(None) },
     };
     Ok(Arc::new(GuestStore::open(&folder, settings)?.0))
 }

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod test;
 pub mod device;
 pub mod books;
+pub mod compile_guest;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Verb {
     Test(test::Arguments),
     Device(device::Arguments),
     Books(books::Arguments),
+    #[command(hide = true)]
+    CompileGuest(compile_guest::Arguments),
 }
 
 /// Where the configuration is.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
+        Verb::CompileGuest(arguments) => return compile_guest::compile_guest(&arguments),
     };
     match done {
         Ok(Done::Good) => ExitCode::SUCCESS,

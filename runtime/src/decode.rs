@@ -10,6 +10,7 @@
 
 pub mod engine;
 pub mod abi;
+pub mod compile;
 pub mod guest;
 pub mod route_file;
 pub mod routes;
@@ -24,6 +25,7 @@ use crate::domain::line::Dialect;
 use crate::domain::message::{CheckedBatch, Refused};
 use crate::domain::slot::Slot;
 
+pub use compile::CompilerSettings;
 pub use decoder::Decoder;
 pub use guest::GuestError;
 pub use pool::DecodePool;
@@ -42,6 +44,7 @@ pub struct DecodeSettings {
     pub component_bytes_max: u64,
     /// What the database takes.
     pub dialect: Dialect,
+    pub compiler: CompilerSettings,
 }
 
 /// Where decoded messages go. Called on decode threads; must not block.

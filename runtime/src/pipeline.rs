@@ -8,7 +8,7 @@ mod writes;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         },
     )?;
 
-    let (guests, changes) = open_guests(config)?;
+    let (guests, changes) = open_guests(config, Some(settings::guests_data(config).join("cache")))?;
     log_changes(&changes);
     let guests = Arc::new(guests);
     let outlet = Arc::new(Outlet::new(writer.clone(), quarantine.clone(), activity.clone()));
@@ -179,7 +179,7 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
             findings.push(error.to_string());
         }
     }
-    match open_guests(config) {
+    match open_guests(config, None) {
         Err(error) => findings.push(error.to_string()),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
             Change::Refused { tenant, message_type, why } => {
@@ -205,13 +205,21 @@ pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
     })
 }
 
-/// The guests folder that the configuration names, and what is said of its files.
+/// The guests folder that the configuration names, and what is said of its files; compiled into a
+/// cache of the gateway, or where there is one.
 ///
 /// # Errors
 /// The folder cannot be read, or the host gives no sandbox.
-pub fn open_guests(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigError> {
+pub fn open_guests(
+    config: &Config,
+    cache: Option<PathBuf>,
+) -> Result<(GuestStore, Vec<Change>), ConfigError> {
     let folder = &config.guests.dir;
-    GuestStore::open(Path::new(folder), settings::decode(config))
+    let mut settings = settings::decode(config);
+    if cache.is_some() {
+        settings.compiler.cache = cache;
+    }
+    GuestStore::open(Path::new(folder), settings)
         .map_err(|error| ConfigError::value("guests.dir", folder, format!("a folder of guests ({error})")))
 }
 

@@ -100,6 +100,7 @@ fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::CompilerSettings;
     use crate::domain::line::Dialect;
 
     fn settings() -> DecodeSettings {
@@ -109,6 +110,7 @@ mod tests {
             memory_bytes_max: 1 << 24,
             component_bytes_max: 1 << 20,
             dialect: Dialect::V3,
+            compiler: CompilerSettings::new(None),
         }
     }
 

@@ -17,6 +17,7 @@ use serde::Serialize;
 use wasmtime::Engine;
 
 use super::DecodeSettings;
+use super::compile::Compiler;
 use super::engine::{self, EpochClock};
 use super::guest::{Guest, GuestError};
 use super::instance::{CallFault, Instance};
@@ -169,6 +170,7 @@ pub struct GuestStore {
     folder: PathBuf,
     settings: DecodeSettings,
     engine: Engine,
+    compiler: Compiler,
     clock: Arc<EpochClock>,
     seen: Mutex<BTreeMap<Place, Seen>>,
     /// New files by what became of them.
@@ -189,6 +191,7 @@ impl GuestStore {
             .map_err(|error| GuestError::Start(format!("the sandbox cannot be set up: {error:#}")))?;
         let store = Self {
             folder: folder.to_owned(),
+            compiler: Compiler::new(settings.compiler.clone(), &engine)?,
             settings,
             clock: EpochClock::start(&engine)?,
             engine,
@@ -315,7 +318,7 @@ impl GuestStore {
             }
             Err(error) => return Err(error.into()),
         };
-        let guest = Guest::load(&self.engine, &fs::read(path)?, &place.1, self.settings.component_bytes_max)?;
+        let guest = Guest::load(&self.engine, &self.compiler, &fs::read(path)?, &place.1)?;
         self.try_out(&guest, &rules, place)?;
         let stats = before.map(|before| before.stats.clone()).unwrap_or_default();
         Ok(Route { guest, rules, stats })

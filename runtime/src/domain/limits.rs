@@ -120,6 +120,24 @@ pub const CONFIGURE_CPU_MS: u64 = 100;
 /// Stack of a guest in bytes: deep enough for a parser of nested JSON, small beside a thread's.
 pub const GUEST_STACK_BYTES: usize = 256 << 10;
 
+/// CPU time of compiling one component, in seconds: a decoder of 150 kB takes a tenth of one, a
+/// megabyte of functions three.
+pub const COMPILE_CPU_S: u64 = 10;
+
+/// Address space of the compiler beyond what the program has when it starts: a megabyte of functions
+/// took 445 MiB.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of machine code of one component: about five times the largest component.
+pub const COMPILE_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+
+/// Seconds by the clock for compiling one component: three times its CPU time, for it runs at the
+/// lowest priority, and whoever put it there waits.
+pub const COMPILE_WALL_S: u64 = 30;
+
+/// Bytes of compiled guests kept on disk: a thousand decoders of a megabyte each.
+pub const COMPILE_CACHE_BYTES_MAX: u64 = 1 << 30;
+
 /// Elements of a guest's tables: a large Rust program has a few thousand functions in them.
 pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
 
