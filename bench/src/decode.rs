@@ -14,7 +14,6 @@ use tidegate::admission::{Admission, AdmissionSettings, Credentials};
 use tidegate::decode::abi::{Batch, Message};
 use tidegate::decode::engine::thread_cpu;
 use tidegate::decode::instance::{CallFault, Instance};
-use tidegate::decode::route_file::RouteRules;
 use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore};
 use tidegate::domain::books::{Account, Books, Outcome};
 use tidegate::domain::line::{Dialect, LineChecker, Stamp};
@@ -124,8 +123,7 @@ fn batch(payloads: &[&[u8]]) -> Batch {
 
 fn instance(guests: &GuestStore) -> Result<Instance> {
     let route = guests.table().route("acme", "telemetry").context("the route is there")?;
-    let rules = RouteRules::of_gateway(guests.settings());
-    match guests.start(&route.guest, &rules, "acme", "telemetry") {
+    match guests.start(&route, "acme", "telemetry") {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(refusal)) => anyhow::bail!(refusal),
         Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),
@@ -196,7 +194,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
     let mut sandboxed = instance(&guests)?;
     let batch = batch(&payloads);
-    let (answer, _) = sandboxed.decode(&batch).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+    let answer = sandboxed.decode(&batch).0.map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
     assert_eq!(answer.lines, native_pulse().decode_batch(&payloads), "the sandbox changes nothing");
     // Native and sandboxed in turn, so that a machine that drifts does so for both.
     let (mut native, mut guest) = (f64::MAX, f64::MAX);
@@ -204,7 +202,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
         native = native.min(measure_native(&payloads));
         guest = guest.min(least(|| {
             for _ in 0..MESSAGES_A_ROUND / BATCH {
-                black_box(sandboxed.decode(black_box(&batch)).expect("it decoded a moment ago"));
+                black_box(sandboxed.decode(black_box(&batch)).0.expect("it decoded a moment ago"));
             }
         }));
     }
@@ -274,7 +272,7 @@ pub fn run_guest(paths: &Paths, messages: usize) -> Result<()> {
     let mut sandboxed = instance(&guests)?;
     let batch = batch(&payloads);
     for _ in 0..messages / BATCH {
-        let answer = sandboxed.decode(&batch).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+        let answer = sandboxed.decode(&batch).0.map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
         black_box(answer);
     }
     Ok(())

@@ -122,7 +122,8 @@ impl DryRun {
         };
         let admission =
             Admission::new(pipeline::settings::admission(config), registry, Arc::new(Books::default()));
-        Self::with(admission, Path::new(&config.guests.dir), pipeline::settings::decode(config), None)
+        let guests = pipeline::guests::as_the_gateway_would(config)?;
+        Ok(Self::of(admission, Arc::new(guests), None))
     }
 
     /// As one guest of the routing folder would decode, whatever its devices' credentials.
@@ -130,10 +131,7 @@ impl DryRun {
     /// # Errors
     /// The guest may not serve.
     pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
-        let mut settings = pipeline::settings::admission(config);
-        settings.credentials = Credentials::Broker;
-        settings.credentials_of_type.clear();
-        let admission = Admission::new(settings, Registry::Open(Vec::new()), Arc::new(Books::default()));
+        let admission = without_credentials(config);
         let folder = tempfile_guard::Folder::with_route(guest)?;
         let decode = pipeline::settings::decode(config);
         let dry_run = Self::with(admission, folder.path(), decode, Some(folder.clone()))?;
@@ -145,6 +143,11 @@ impl DryRun {
         Ok(dry_run)
     }
 
+    /// As the guests of this store would decode, whatever their devices' credentials.
+    pub fn of_store(config: &Config, guests: Arc<GuestStore>) -> Self {
+        Self::of(without_credentials(config), guests, None)
+    }
+
     fn with(
         admission: Admission,
         guests: &Path,
@@ -154,14 +157,17 @@ impl DryRun {
         let decode = DecodeSettings { threads: 1, ..decode };
         let (guests, _) = GuestStore::open(guests, decode)
             .with_context(|| format!("the guests folder {}", guests.display()))?;
-        let guests = Arc::new(guests);
-        Ok(Self {
+        Ok(Self::of(admission, Arc::new(guests), folder))
+    }
+
+    fn of(admission: Admission, guests: Arc<GuestStore>, folder: Option<tempfile_guard::Folder>) -> Self {
+        Self {
             admission,
             decoder: Decoder::new(guests.clone()),
             guests,
             connection: Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX))),
             _folder: folder,
-        })
+        }
     }
 
     /// What would become of this message.
@@ -234,6 +240,14 @@ impl DryRun {
             lines: seen.lines,
         }
     }
+}
+
+/// Admission that believes the registry row of each question.
+fn without_credentials(config: &Config) -> Admission {
+    let mut settings = pipeline::settings::admission(config);
+    settings.credentials = Credentials::Broker;
+    settings.credentials_of_type.clear();
+    Admission::new(settings, Registry::Open(Vec::new()), Arc::new(Books::default()))
 }
 
 /// Where a dry run's messages end.

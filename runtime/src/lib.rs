@@ -8,6 +8,7 @@ pub mod decode;
 pub mod writer;
 pub mod quarantine;
 pub mod dry_run;
+pub mod cases;
 pub mod config;
 pub mod telemetry;
 pub mod admin;

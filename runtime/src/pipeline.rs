@@ -2,13 +2,14 @@
 //! the domain and nothing of the others.
 
 pub mod settings;
+pub mod guests;
 mod flow;
 mod view;
 mod writes;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,7 @@ use crate::admin;
 use crate::admission::Admission;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::config::{self, Config, ConfigError};
-use crate::decode::routes::Change;
-use crate::decode::{DecodePool, GuestStore};
+use crate::decode::{Change, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::slot::Window;
@@ -67,9 +67,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         },
     )?;
 
-    let (guests, changes) = open_guests(config, Some(settings::guests_data(config).join("cache")))?;
-    log_changes(&changes);
-    let guests = Arc::new(guests);
+    let guests = guests::open(config)?;
     let outlet = Arc::new(Outlet::new(writer.clone(), quarantine.clone(), activity.clone()));
     let pool = DecodePool::start(&guests, &outlet)?;
 
@@ -179,13 +177,13 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
             findings.push(error.to_string());
         }
     }
-    match open_guests(config, None) {
+    match guests::check(config) {
         Err(error) => findings.push(error.to_string()),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
             Change::Refused { tenant, message_type, why } => {
                 Some(format!("guest {tenant}/{message_type}: {why}"))
             }
-            Change::Serves { .. } | Change::Gone { .. } => None,
+            Change::Serves { .. } | Change::Gone { .. } | Change::RolledBack { .. } => None,
         })),
     }
     Ok(findings)
@@ -203,24 +201,6 @@ pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
     FileRegistry::open(Path::new(file)).map(Registry::File).map_err(|error| {
         ConfigError::value("registry.file", file, format!("a registry that can be read ({error})"))
     })
-}
-
-/// The guests folder that the configuration names, and what is said of its files; compiled into a
-/// cache of the gateway, or where there is one.
-///
-/// # Errors
-/// The folder cannot be read, or the host gives no sandbox.
-pub fn open_guests(
-    config: &Config,
-    cache: Option<PathBuf>,
-) -> Result<(GuestStore, Vec<Change>), ConfigError> {
-    let folder = &config.guests.dir;
-    let mut settings = settings::decode(config);
-    if cache.is_some() {
-        settings.compiler.cache = cache;
-    }
-    GuestStore::open(Path::new(folder), settings)
-        .map_err(|error| ConfigError::value("guests.dir", folder, format!("a folder of guests ({error})")))
 }
 
 /// Takes the data folder for this process alone; released when the file is dropped.
@@ -273,7 +253,7 @@ fn watchdog() -> tokio::time::Interval {
 }
 
 /// How often the registry's file and the guests folder are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Follows what changes beside us, and logs the statistics line.
 async fn follow(parts: Arc<Parts>, stats_interval_s: u64) {
@@ -312,26 +292,9 @@ async fn look_again(parts: &Arc<Parts>) {
     })
     .await;
     match looked {
-        Ok(Ok(changes)) => log_changes(&changes),
+        Ok(Ok(changes)) => guests::log_changes(&changes),
         Ok(Err(error)) => tracing::error!(%error, "the guests folder cannot be read; what served goes on"),
         Err(error) => tracing::error!(%error, "looking for changes failed"),
-    }
-}
-
-fn log_changes(changes: &[Change]) {
-    for change in changes {
-        match change {
-            Change::Serves { tenant, message_type, guest, replaced: None } => {
-                tracing::info!(tenant, message_type, guest, "a guest serves");
-            }
-            Change::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
-                tracing::info!(tenant, message_type, guest, replaced, "a guest was replaced");
-            }
-            Change::Refused { tenant, message_type, why } => {
-                tracing::warn!(tenant, message_type, why, "a guest may not serve; what served goes on");
-            }
-            Change::Gone { tenant, message_type } => tracing::info!(tenant, message_type, "a guest is gone"),
-        }
     }
 }
 

@@ -39,9 +39,36 @@ pub enum GuestError {
     RouteFile(String),
     #[error("its link leads out of the guests folder")]
     Outside,
+    #[error("it fails its cases: {0}")]
+    Cases(String),
+    #[error("the shadow run: {0}")]
+    Shadow(String),
+    /// It was refused or rolled back before.
+    #[error("{0} (it is not tried again until its file changes)")]
+    Known(String),
+    #[error("there is no such guest")]
+    NotThere,
+    #[error("there is no version to go back to")]
+    NoPrevious,
     /// Ours, not the guest's.
     #[error("{0}")]
     Host(String),
+}
+
+impl GuestError {
+    /// Whether the gateway is at fault, and not the guest: it may be tried again.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Host(_) | Self::Unreadable(_))
+    }
+
+    /// What the metric of swaps calls it.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Cases(_) => "refused_cases",
+            Self::Shadow(_) => "refused_shadow",
+            _ => "refused",
+        }
+    }
 }
 
 /// A guest that can be instantiated.
@@ -70,14 +97,19 @@ impl Guest {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn load(engine: &Engine, compiler: &Compiler, bytes: &[u8], stem: &str) -> Result<Self, GuestError> {
+    pub fn load(
+        engine: &Engine,
+        compiler: &Compiler,
+        bytes: &[u8],
+        digest: &str,
+        stem: &str,
+    ) -> Result<Self, GuestError> {
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
             Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(GuestError::CoreModule),
             _ => return Err(GuestError::NotWasm),
         }
-        let digest = digest(bytes);
-        let component = compiler.component(engine, bytes, &digest)?;
+        let component = compiler.component(engine, bytes, digest)?;
         let mut imports_context = false;
         for (import, _) in component.component_type().imports(engine) {
             if !abi::OFFERED.contains(&import) {
@@ -89,7 +121,7 @@ impl Guest {
         let exports = ExportsPre::new(link(engine, &component).map_err(interface)?).map_err(interface)?;
         let (name, version) = own_name(bytes).unwrap_or_else(|| (stem.to_owned(), "0.0.0".to_owned()));
         let tag = GuestTag::new(&format!("{name}@{version}#{}", &digest[..12]));
-        Ok(Self { tag, digest, imports_context, exports })
+        Ok(Self { tag, digest: digest.to_owned(), imports_context, exports })
     }
 }
 
