@@ -10,6 +10,7 @@ mod broker;
 mod listener;
 mod compile;
 mod sandbox;
+mod swap;
 mod writer;
 mod deploy;
 mod system;

@@ -9,7 +9,7 @@ mod writes;
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::admin::guests::Guests;
 use crate::admission::Admission;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::config::{self, Config, ConfigError};
@@ -239,8 +240,11 @@ async fn start_admin(
         .with_context(|| format!("admin.listen = {:?} cannot be listened on", config.admin.listen))?;
     tracing::info!(%address, "admin listens");
     let view = view::Shown::new(parts.clone());
+    let tenants = Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let control = guests::Control::new(parts.guests.clone());
+    let guests = Guests::new(control, token.clone(), tenants, config.guests.component_bytes_max);
     Ok(Some(tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, view, token, stopped).await {
+        if let Err(error) = admin::serve(listener, view, guests, token, stopped).await {
             tracing::error!(%error, "the admin side has ended");
         }
     })))

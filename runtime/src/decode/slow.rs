@@ -80,6 +80,9 @@ impl SlowRoute {
     }
 }
 
+/// What is told when a message was decoded: its route, and the thread that it came from.
+type Done = (Arc<SlowRoute>, usize);
+
 /// A message on its way to the lane.
 struct Slow {
     message: Admitted,
@@ -208,7 +211,7 @@ impl SlowLane {
 
 /// The next messages, and what is done with them: one of a slow route, and what waits of one that
 /// only has to drain.
-fn next(waiting: &Receiver<Slow>) -> Option<(Vec<Admitted>, Vec<(Arc<SlowRoute>, usize)>)> {
+fn next(waiting: &Receiver<Slow>) -> Option<(Vec<Admitted>, Vec<Done>)> {
     let first = waiting.recv().ok()?;
     let may_gather = !first.route.is_slow.load(Ordering::Relaxed);
     let (mut messages, mut done) = (vec![first.message], vec![(first.route, first.from)]);

@@ -284,6 +284,10 @@ impl GuestStore {
         Ok(self.take_changes())
     }
 
+    fn path_of(&self, (tenant, stem): &Place) -> PathBuf {
+        self.folder.join(tenant).join(format!("{stem}.wasm"))
+    }
+
     fn take_changes(&self) -> Vec<Change> {
         std::mem::take(&mut self.changes.lock())
     }
@@ -409,7 +413,7 @@ impl GuestStore {
             }
         }
         match self.judge(place, &wish, before.as_deref()) {
-            Ok((guest, rules)) => self.activate(place, &path, stamps, &wish, guest, rules, "file"),
+            Ok((guest, rules)) => self.activate(place, stamps, &wish, guest, rules, "file"),
             Err(error) => self.refuse(place, Some(stamps), Some(&wish), &error, "file"),
         }
     }
@@ -425,7 +429,7 @@ impl GuestStore {
             return Err(GuestError::TooLarge { bytes, most: self.settings.component_bytes_max });
         }
         let folder = self.folder.join(&place.0);
-        let path = folder.join(format!("{}.wasm", place.1));
+        let path = self.path_of(place);
         let wish = Wish::beside(&self.folder, &path, component)?;
         let before = self.seen.lock().get(place).and_then(|seen| seen.serving.clone());
         let lay = || -> Result<Stamps, GuestError> {
@@ -458,7 +462,7 @@ impl GuestStore {
         };
         let put = Put { guest: guest.tag.to_string(), digest: guest.digest.clone(), state: "serving" };
         let stamps = lay()?;
-        self.activate(place, &path, stamps, &wish, guest, rules, who);
+        self.activate(place, stamps, &wish, guest, rules, who);
         Ok(put)
     }
 
@@ -468,7 +472,7 @@ impl GuestStore {
     /// There is none, or the folder cannot be written to.
     pub fn remove(&self, place: &Place) -> Result<(), GuestError> {
         let mut seen = self.seen.lock();
-        let path = self.folder.join(&place.0).join(format!("{}.wasm", place.1));
+        let path = self.path_of(place);
         if !seen.contains_key(place) && !path.exists() {
             return Err(GuestError::NotThere);
         }
@@ -609,7 +613,6 @@ impl GuestStore {
     fn activate(
         &self,
         place: &Place,
-        path: &Path,
         stamps: Stamps,
         wish: &Wish,
         guest: Arc<Guest>,
@@ -625,7 +628,7 @@ impl GuestStore {
         }
         let mut seen = self.seen.lock();
         let known =
-            seen.entry(place.clone()).or_insert_with(|| Seen::new(path.to_owned(), self.record(place)));
+            seen.entry(place.clone()).or_insert_with(|| Seen::new(self.path_of(place), self.record(place)));
         let before = known.serving.take();
         if let Some(probation) = before.as_ref().and_then(|before| before.probation.as_ref()) {
             probation.end();

@@ -209,6 +209,10 @@ pub const CASES_MAX: usize = 1_000;
 /// Bytes of a route's TOML file.
 pub const ROUTE_FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// Changes of one tenant's guests over HTTP, a second and at once: a deployment of all of them passes,
+/// a loop that never ends does not take the loader for itself.
+pub const GUEST_CHANGES_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
 /// Components that wait to be judged, in all and of one tenant: each may be as large as a component.
 pub const GUEST_PUTS_WAITING_MAX: usize = 32;
 pub const GUEST_PUTS_WAITING_A_TENANT_MAX: usize = 4;
