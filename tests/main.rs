@@ -11,6 +11,7 @@ mod listener;
 mod compile;
 mod sandbox;
 mod swap;
+mod guest_verb;
 mod writer;
 mod deploy;
 mod system;

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod test;
 pub mod device;
 pub mod books;
+pub mod guest;
 pub mod compile_guest;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ enum Verb {
     Test(test::Arguments),
     Device(device::Arguments),
     Books(books::Arguments),
+    Guest(guest::Arguments),
     #[command(hide = true)]
     CompileGuest(compile_guest::Arguments),
 }
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
+        Verb::Guest(arguments) => guest::guest(&arguments),
         Verb::CompileGuest(arguments) => return compile_guest::compile_guest(&arguments),
     };
     match done {

@@ -132,7 +132,7 @@ impl DryRun {
     /// The guest may not serve.
     pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
         let admission = without_credentials(config);
-        let folder = tempfile_guard::Folder::with_route(guest)?;
+        let folder = tempfile_guard::Folder::with_route(guest, Path::new(&config.guests.dir))?;
         let decode = pipeline::settings::decode(config);
         let dry_run = Self::with(admission, folder.path(), decode, Some(folder.clone()))?;
         let listed = dry_run.guests.list();
@@ -295,12 +295,16 @@ mod tempfile_guard {
     struct Owned(PathBuf);
 
     impl Folder {
-        /// A folder whose only route is this guest, at the place that its own folder and name give.
-        pub fn with_route(guest: &Path) -> anyhow::Result<Self> {
+        /// A folder whose only route is this guest: in the guests folder, at the place that its own
+        /// folder and name give; elsewhere, for every tenant.
+        pub fn with_route(guest: &Path, guests: &Path) -> anyhow::Result<Self> {
             let shown = guest.display();
             let guest = std::fs::canonicalize(guest).with_context(|| format!("there is no guest {shown}"))?;
             let stem = guest.file_name().context("a guest has a name")?;
-            let tenant = guest.parent().and_then(Path::file_name).context("a guest lies in a folder")?;
+            let parent = guest.parent().context("a guest lies in a folder")?;
+            let in_place =
+                std::fs::canonicalize(guests).is_ok_and(|guests| parent.parent() == Some(&*guests));
+            let tenant = parent.file_name().filter(|_| in_place).unwrap_or("_default".as_ref());
             let unique = format!("tidegate-test-{}-{:?}", std::process::id(), std::thread::current().id());
             let root = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
             let owned = Owned(root.clone());

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -206,6 +206,17 @@ pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
 
 /// Takes the data folder for this process alone; released when the file is dropped.
 fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
+    try_lock(data_dir)?.with_context(|| {
+        let shown = data_dir.display();
+        format!("data_dir = \"{shown}\" is in use by another gateway: each needs a folder of its own")
+    })
+}
+
+/// As `lock`; None where a gateway runs in that folder.
+///
+/// # Errors
+/// The folder cannot be made or written to.
+pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<std::fs::File>> {
     let shown = data_dir.display();
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -220,10 +231,8 @@ fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
         .open(data_dir.join("lock"))
         .with_context(|| format!("data_dir = \"{shown}\" cannot be written to"))?;
     // SAFETY: flock(2) on a descriptor that is open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        bail!("data_dir = \"{shown}\" is in use by another gateway: each needs a folder of its own");
-    }
-    Ok(file)
+    let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+    Ok(taken.then_some(file))
 }
 
 async fn start_admin(

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::Read;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -36,13 +36,15 @@ impl fmt::Display for Caller {
 }
 
 type Hash = [u8; 32];
+/// When tokens were read, and whose they are.
+type Read = (Instant, Vec<(String, Hash)>);
 
 /// The tokens that there are.
 pub struct TenantTokens {
     operator: String,
     folder: Option<PathBuf>,
     /// The tenants' tokens as SHA-256, and when they were read.
-    read: Mutex<Option<(Instant, Vec<(String, Hash)>)>>,
+    read: Mutex<Option<Read>>,
 }
 
 impl fmt::Debug for TenantTokens {
