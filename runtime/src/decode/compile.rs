@@ -216,11 +216,17 @@ fn temporary_folder() -> std::io::Result<PathBuf> {
     Ok(folder)
 }
 
-/// Maps machine code that we made.
+/// Maps machine code that we made; where the file system lets nothing be run from it (`noexec`), reads
+/// it.
 fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file is one that `compile` made whole, in a folder that nobody else can write to
     // (`private_folder`), and nothing changes it afterwards.
-    unsafe { Component::deserialize_file(engine, path) }
+    let mapped = unsafe { Component::deserialize_file(engine, path) };
+    mapped.or_else(|error| {
+        let Ok(bytes) = fs::read(path) else { return Err(error) };
+        // SAFETY: as above.
+        unsafe { Component::deserialize(engine, bytes) }.map_err(|_| error)
+    })
 }
 
 /// A file that is gone with this.
