@@ -241,6 +241,20 @@ fn a_slow_route_moves_to_threads_of_its_own_and_back_and_keeps_its_order() {
 }
 
 #[test]
+fn a_guest_that_burns_its_time_in_starting_over_is_slow_too() {
+    let scene = scene();
+    fs::write(scene.path("guests/acme/hostile.toml"), "[options]\nconfigure = \"burn\"\n").unwrap();
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    for seq in 0..5 {
+        device.publish(TOPIC, payload("trap", seq).as_bytes()).unwrap();
+    }
+    let guests = gateway.json("/api/v1/guests")["guests"].clone();
+    let guest = guests.as_array().unwrap().iter().find(|guest| guest["type"] == "hostile").unwrap();
+    assert_eq!(guest["lane"], "slow", "{guest}");
+}
+
+#[test]
 fn another_tenant_is_served_while_one_tenants_guest_loops() {
     let scene = scene();
     // While something is on its way a batch waits for more; not for long here.

@@ -291,9 +291,10 @@ fn probation_ends_after_its_messages_and_its_time() {
     rename_into_place(&scene, &component("strict"));
     gateway.wait("swapped", |gateway| serves(gateway, "strict"));
     assert!(route(&gateway)["probation"].is_object());
-    for seq in 0..10 {
-        device.publish(TOPIC, payload(seq).as_bytes()).unwrap();
-    }
+    // In one write, so that they are decoded in batches.
+    let payloads: Vec<String> = (0..10).map(payload).collect();
+    let messages = payloads.iter().map(|payload| (TOPIC, payload.as_bytes()));
+    assert_eq!(device.publish_all(messages, 10).unwrap(), 10);
     assert!(route(&gateway)["probation"].is_null());
     // From here on its failures are its own.
     device.publish(TOPIC, with_extra(10, "refuse").as_bytes()).unwrap();

@@ -4,9 +4,11 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::DecodeSink;
 use super::abi::{Batch, Message, MessageContext, Outcome, Refusal, cut};
+use super::engine::thread_cpu;
 use super::instance::{CallFault, Instance};
 use super::probation::Probation;
 use super::routes::Route;
@@ -35,16 +37,22 @@ struct Served {
     /// Of `route`, and while that is on probation of the version before it.
     instances: [Option<(Arc<Route>, Instance)>; 2],
     last_used: u64,
+    /// Whether `route` was started before.
+    was_started: bool,
     slow: Option<Arc<SlowRoute>>,
 }
 
 impl Served {
     /// Drops the instances of versions that do not serve any more; gives how many.
-    fn drop_others(&mut self, fallback: Option<&Arc<Route>>) -> usize {
+    fn drop_others(&mut self) -> usize {
+        let fallback = self.route.as_ref().and_then(|route| route.probation.as_ref()?.fallback());
         let mut dropped = 0;
         for place in &mut self.instances {
             let stays = place.as_ref().is_some_and(|(of, _)| {
-                [self.route.as_ref(), fallback].into_iter().flatten().any(|route| Arc::ptr_eq(route, of))
+                [self.route.as_ref(), fallback.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .any(|route| Arc::ptr_eq(route, of))
             });
             if !stays && place.take().is_some() {
                 dropped += 1;
@@ -62,6 +70,9 @@ pub struct Decoder {
     instances: usize,
     instances_max: usize,
     calls: u64,
+    /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
+    /// not held against it.
+    start_cpu: Duration,
     checker: LineChecker,
     batch: Batch,
     /// Where routes go that are slow, and the number of this thread there.
@@ -79,6 +90,7 @@ impl Decoder {
             instances: 0,
             instances_max,
             calls: 0,
+            start_cpu: Duration::ZERO,
             checker: LineChecker::default(),
             batch: Batch { payloads: Vec::new(), messages: Vec::new() },
             lane: None,
@@ -116,22 +128,28 @@ impl Decoder {
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
         let fallback = route.probation.as_ref().and_then(Probation::fallback);
-        let work = Work { tenant, message_type, database, route, fallback };
-        let messages = match self.slow_lane(&work) {
-            Some((lane, slow)) => return lane.send(&slow, messages),
-            None => messages,
-        };
+        let mut work = Work { tenant, message_type, database, route, fallback };
         let mut messages = messages.into_iter();
         loop {
+            // Asked before each batch: the one before it may have shown that the route is slow.
+            if let Some((lane, slow)) = self.slow_lane(&work) {
+                return lane.send(&slow, messages.collect());
+            }
             let batch: Vec<Admitted> = messages.by_ref().take(DECODE_BATCH_MESSAGES_MAX).collect();
             if batch.is_empty() {
-                return;
+                break;
+            }
+            if let Some(previous) = work.route.probation.as_ref().and_then(Probation::came_back) {
+                (work.route, work.fallback) = (previous, None);
             }
             // Another thread remembers its own; one is enough.
             if let Some(mut recent) = work.route.state.recent.try_lock() {
                 recent.remember(&batch);
             }
             self.decode_batch(&work, batch, sink, true);
+            if let Some(probation) = &work.route.probation {
+                probation.end_if_enough();
+            }
         }
     }
 
@@ -167,16 +185,22 @@ impl Decoder {
         };
         if served.generation != generation {
             let route = self.guests.table().route(tenant.as_str(), message_type);
+            let same = match (&route, &served.route) {
+                (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+                _ => false,
+            };
+            served.was_started &= same;
             served.route = route;
             served.generation = generation;
-            let fallback = served.route.as_ref().and_then(|route| route.probation.as_ref()?.fallback());
-            self.instances -= served.drop_others(fallback.as_ref());
+            self.instances -= served.drop_others();
         }
         // The table follows within a moment; until then nothing more is decoded by what has failed.
         let came_back = served.route.as_ref().and_then(|route| route.probation.as_ref()?.came_back());
         if came_back.is_some() {
             served.route = came_back;
-            self.instances -= served.drop_others(None);
+        }
+        if served.instances[1].is_some() {
+            self.instances -= served.drop_others();
         }
         self.calls += 1;
         served.last_used = self.calls;
@@ -188,17 +212,14 @@ impl Decoder {
         let mut instance = match self.take_instance(work) {
             Ok(instance) => instance,
             Err(NoInstance(reason, detail)) => {
+                work.route.pace.note(messages.len() as u64, self.start_cpu);
+                work.note_messages(messages.len());
                 for message in messages {
                     self.fail(work, message, (reason, detail.clone()), sink);
                 }
                 return;
             }
         };
-        if let Some(probation) = &work.route.probation
-            && !(may_split && messages.len() > 1)
-        {
-            probation.note_messages(messages.len() as u64);
-        }
         self.fill_batch(&messages);
         if work.route.guest.imports_context {
             instance.state().messages = messages
@@ -210,13 +231,14 @@ impl Decoder {
                 .collect();
         }
         let (answer, took) = instance.decode(&self.batch);
+        let took = took + self.start_cpu;
         work.route.pace.note(messages.len() as u64, took);
         work.route.state.stats.note_cpu(took);
         let refused = instance.state().take_log_dropped();
         work.route.state.log.note_dropped(refused);
         match answer {
             Ok(decoded) => {
-                work.route.state.stats.note_messages(messages.len() as u64);
+                work.note_messages(messages.len());
                 if !work.route.rules.fresh_instance {
                     self.keep_instance(work, instance);
                 }
@@ -226,7 +248,7 @@ impl Decoder {
                 // Whatever it was, this instance is not to be trusted any more.
                 drop(instance);
                 if !may_split || messages.len() == 1 {
-                    work.route.state.stats.note_messages(messages.len() as u64);
+                    work.note_messages(messages.len());
                     for message in messages {
                         self.fail(work, message, fault.clone(), sink);
                     }
@@ -287,9 +309,12 @@ impl Decoder {
 
     /// The instance that this thread has of a route, or a new one.
     fn take_instance(&mut self, work: &Work) -> Result<Instance, NoInstance> {
+        self.start_cpu = Duration::ZERO;
+        let mut counts = true;
         if let Some(served) = self.served.get_mut(&work.tenant.id)
             && let Some(served) = served.get_mut(&work.message_type)
         {
+            counts = std::mem::replace(&mut served.was_started, true);
             for place in &mut served.instances {
                 if let Some((_, instance)) = place.take_if(|(of, _)| Arc::ptr_eq(of, &work.route)) {
                     self.instances -= 1;
@@ -300,7 +325,12 @@ impl Decoder {
         while self.instances >= self.instances_max && self.evict() {}
         let tenant = work.tenant.id.as_str();
         loop {
-            match self.guests.start(&work.route, tenant, &work.message_type) {
+            let began = thread_cpu();
+            let started = self.guests.start(&work.route, tenant, &work.message_type);
+            if counts {
+                self.start_cpu += thread_cpu().saturating_sub(began);
+            }
+            match started {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
                     let detail = format!(
@@ -504,6 +534,16 @@ struct Work {
     route: Arc<Route>,
     /// While `route` is on probation, the version before it.
     fallback: Option<Arc<Route>>,
+}
+
+impl Work {
+    /// `messages` are decoded by this version, whatever comes of it.
+    fn note_messages(&self, messages: usize) {
+        self.route.state.stats.note_messages(messages as u64);
+        if let Some(probation) = &self.route.probation {
+            probation.note_messages(messages as u64);
+        }
+    }
 }
 
 /// Why a guest could not be started for a route.

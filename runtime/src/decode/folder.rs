@@ -61,12 +61,13 @@ pub fn is_being_written(component: &Path) -> bool {
     age.is_some_and(|age| age < Duration::from_millis(100))
 }
 
-/// Every component in the folder's folders.
+/// Every component in the folder's folders, and the folders among them that cannot be read: one
+/// tenant's is no other's concern.
 ///
 /// # Errors
-/// The folder cannot be read.
-pub fn files(folder: &Path) -> std::io::Result<BTreeMap<Place, PathBuf>> {
-    let mut files = BTreeMap::new();
+/// The folder itself cannot be read.
+pub fn files(folder: &Path) -> std::io::Result<(BTreeMap<Place, PathBuf>, Vec<String>)> {
+    let (mut files, mut unreadable) = (BTreeMap::new(), Vec::new());
     for folder in fs::read_dir(folder)? {
         let folder = folder?;
         let (Ok(tenant), true) = (folder.file_name().into_string(), folder.path().is_dir()) else {
@@ -75,7 +76,11 @@ pub fn files(folder: &Path) -> std::io::Result<BTreeMap<Place, PathBuf>> {
         if tenant.starts_with('.') {
             continue;
         }
-        for file in fs::read_dir(folder.path())? {
+        let Ok(inside) = fs::read_dir(folder.path()) else {
+            unreadable.push(tenant);
+            continue;
+        };
+        for file in inside {
             let path = file?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
             if let (Some("wasm"), Some(stem)) = (path.extension().and_then(|e| e.to_str()), stem)
@@ -85,7 +90,7 @@ pub fn files(folder: &Path) -> std::io::Result<BTreeMap<Place, PathBuf>> {
             }
         }
     }
-    Ok(files)
+    Ok((files, unreadable))
 }
 
 /// Whether a place is one that a route may have: `_default`, `_any`, or a name as `file_name` makes

@@ -74,10 +74,14 @@ impl Probation {
         self.previous.lock().clone()
     }
 
-    /// `messages` were decoded by this version, whatever came of it.
+    /// `messages` are decoded by this version, whatever comes of it.
     pub fn note_messages(&self, messages: u64) {
-        let before = self.messages.fetch_add(messages, Ordering::AcqRel);
-        if before + messages >= self.rules.messages {
+        self.messages.fetch_add(messages, Ordering::AcqRel);
+    }
+
+    /// Ends it when enough were decoded; after their failures were noted.
+    pub fn end_if_enough(&self) {
+        if self.messages() >= self.rules.messages {
             self.judge_at_the_end();
         }
     }

@@ -195,7 +195,7 @@ impl GuestStore {
             generation: AtomicU64::new(1),
             queue: Queue::default(),
         };
-        for (place, path) in folder::files(folder)? {
+        for (place, path) in folder::files(folder)?.0 {
             store.first_look(&place, &path);
         }
         store.swap_table(&store.seen.lock());
@@ -255,9 +255,11 @@ impl GuestStore {
     /// # Errors
     /// The folder cannot be read; what served goes on.
     pub fn refresh(&self) -> Result<Vec<Change>, GuestError> {
-        let files = folder::files(&self.folder)?;
+        let (files, unreadable) = folder::files(&self.folder)?;
         let mut seen = self.seen.lock();
-        let gone: Vec<Place> = seen.keys().filter(|place| !files.contains_key(*place)).cloned().collect();
+        // What a tenant's folder holds that cannot be read nobody knows; nothing of it is gone.
+        let is_gone = |place: &&Place| !files.contains_key(*place) && !unreadable.contains(&place.0);
+        let gone: Vec<Place> = seen.keys().filter(is_gone).cloned().collect();
         for place in &gone {
             self.take_out(&mut seen, place);
         }
@@ -684,6 +686,7 @@ impl GuestStore {
             Some(known) => known,
             None => unseen.insert(Seen::new(PathBuf::new(), self.record(place))),
         };
+        let is_news = stamps.is_none() || known.error.as_ref() != Some(&why);
         if let Some(stamps) = stamps {
             known.settle(stamps);
             known.error = Some(why.clone());
@@ -708,9 +711,12 @@ impl GuestStore {
             self.write(place, &known.record);
         }
         drop(seen);
-        self.count(place, error.outcome());
-        let (tenant, message_type) = place.clone();
-        self.tell(Change::Refused { tenant, message_type, why });
+        // A fault of ours is met again and again; once is enough to say so.
+        if is_news || !error.is_ours() {
+            self.count(place, error.outcome());
+            let (tenant, message_type) = place.clone();
+            self.tell(Change::Refused { tenant, message_type, why });
+        }
     }
 
     /// (tenant, type, outcome, how often): files that were taken up, or not.

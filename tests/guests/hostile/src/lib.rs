@@ -10,6 +10,10 @@ impl Decoder for Hostile {
         match route.option("configure") {
             Some("loop") => spin(),
             Some("trap") => panic!("on purpose"),
+            Some("burn") => {
+                burn(20_000_000);
+                Ok(Self)
+            }
             Some("refuse") => Err("it serves nobody".into()),
             _ => Ok(Self),
         }
@@ -71,13 +75,21 @@ impl Decoder for Hostile {
             }
             // Some milliseconds, and then its line.
             "burn" => {
-                (0..10_000_000_u64).for_each(|n| drop(std::hint::black_box(n)));
+                burn(3_000_000);
                 return lines.line("ok").integer("seq", seq).at(1_700_000_000_000_000_000 + seq);
             }
             "refuse" => return Err(Refusal::new("not a CODE", "x".repeat(100_000))),
             other => return Err(Refusal::new("UNKNOWN", other)),
         }
         Ok(())
+    }
+}
+
+/// About a nanosecond for each.
+fn burn(steps: u64) {
+    let mut n = 0_u64;
+    while n < steps {
+        n = std::hint::black_box(n.wrapping_add(1));
     }
 }
 
