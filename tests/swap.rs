@@ -169,6 +169,68 @@ fn a_rename_is_one_swap_within_a_second_and_loses_and_doubles_nothing_under_load
 }
 
 #[test]
+fn a_hundred_swaps_under_load_lose_nothing_and_decode_nothing_twice() {
+    let mut scene = scene();
+    const DEVICES: u64 = 4;
+    const MESSAGES: u64 = 15_000;
+    for n in 0..DEVICES {
+        scene.device("acme", &format!("load-{n}"), "lab-1");
+    }
+    let gateway = scene.start();
+    let versions: Vec<_> =
+        (0..8).map(|n| variant(&component(["steady", "strict"][n % 2]), &n.to_string())).collect();
+    // Compiled before, as in production: what is measured is the swap.
+    for version in &versions {
+        assert_eq!(put(&gateway, version).0, 200);
+    }
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let swapped = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            let mut swapped = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) || swapped < 100 {
+                let (status, answer) = put(&gateway, &versions[swapped % versions.len()]);
+                assert_eq!((status, &answer["state"]), (200, &"serving".into()), "{answer}");
+                swapped += 1;
+                // A tenant may change its guests ten times a second, and a hundred times at once.
+                std::thread::sleep(Duration::from_millis(60));
+            }
+            swapped
+        });
+        let devices: Vec<_> = (0..DEVICES)
+            .map(|n| {
+                let listener = &scene.listener;
+                scope.spawn(move || {
+                    let name = format!("load-{n}");
+                    let topic = TOPIC.replace("dev-1", &name);
+                    let payloads: Vec<String> =
+                        (0..MESSAGES).map(|seq| payload(seq).replace("dev-1", &name)).collect();
+                    let mut device = Device::connect(listener, &name).unwrap();
+                    for part in payloads.chunks(150) {
+                        let messages = part.iter().map(|payload| (topic.as_str(), payload.as_bytes()));
+                        assert_eq!(device.publish_all(messages, 50).unwrap(), part.len() as u64);
+                        std::thread::sleep(Duration::from_millis(60));
+                    }
+                })
+            })
+            .collect();
+        for device in devices {
+            device.join().unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        swapping.join().unwrap()
+    });
+    assert!(swapped >= 100);
+    assert_eq!(swaps(&gateway, "replaced") as usize, 8 + swapped);
+    let lines = scene.lines("telemetry_acme");
+    for n in 0..DEVICES {
+        let own = format!("device_id=load-{n},");
+        let own: Vec<String> = lines.iter().filter(|line| line.contains(&own)).cloned().collect();
+        assert_eq!(seqs(&own), (0..MESSAGES).collect::<Vec<_>>(), "in order, each once");
+    }
+    assert_balanced(&gateway);
+}
+
+#[test]
 fn a_version_that_fails_its_cases_does_not_serve() {
     let scene = scene();
     let gateway = scene.start();

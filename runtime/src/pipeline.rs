@@ -178,6 +178,12 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
             findings.push(error.to_string());
         }
     }
+    let tokens = &config.admin.tenant_tokens_dir;
+    if !tokens.is_empty()
+        && let Err(error) = std::fs::read_dir(tokens)
+    {
+        findings.push(format!("admin.tenant_tokens_dir = {tokens:?} cannot be read: {error}"));
+    }
     match guests::check(config) {
         Err(error) => findings.push(error.to_string()),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {

@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::guest::GuestError;
 use super::history::Place;
+use super::slow::lower_priority;
 use super::store::{GuestStore, Put};
 use crate::domain::limits::{GUEST_PUTS_WAITING_A_TENANT_MAX, GUEST_PUTS_WAITING_MAX};
 
@@ -109,6 +110,8 @@ impl GuestStore {
     pub fn start_loader(self: &Arc<Self>) -> std::io::Result<()> {
         let store = Arc::downgrade(self);
         std::thread::Builder::new().name("guests".into()).spawn(move || {
+            // Trials may burn their whole budget: not at the cost of those who decode.
+            lower_priority();
             while let Some(store) = store.upgrade() {
                 match store.queue.next() {
                     Some(Job::Look(place)) => store.look(&place),

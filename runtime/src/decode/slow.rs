@@ -108,8 +108,14 @@ impl fmt::Debug for SlowLane {
     }
 }
 
-/// The niceness of the lane's threads: about a tenth of a core's time where others want it.
+/// About a tenth of a core's time where others want it.
 const NICE: i32 = 10;
+
+/// Lowers the priority of the calling thread to that of the lane.
+pub fn lower_priority() {
+    // SAFETY: a call with numbers. On Linux it is about the calling thread alone.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
 
 impl SlowLane {
     /// Starts the lane's threads, as many as there are decode threads; they end with the lane.
@@ -131,8 +137,7 @@ impl SlowLane {
         for (number, waiting) in waiting.into_iter().enumerate() {
             let (guests, sink, lane) = (guests.clone(), sink.clone(), Arc::downgrade(&lane));
             std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
-                // SAFETY: a call with numbers. On Linux it is about the calling thread alone.
-                unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+                lower_priority();
                 let mut decoder = Decoder::new(guests);
                 while let Some((messages, done)) = next(&waiting) {
                     decoder.decode(messages, &*sink);
