@@ -11,8 +11,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,11 +115,35 @@ pub struct History {
     folder: PathBuf,
     /// A verb beside a gateway looks and changes nothing.
     read_only: bool,
+    /// Whether each file is synced when it is written.
+    syncs: Arc<AtomicBool>,
 }
 
 impl History {
     pub fn new(folder: PathBuf, read_only: bool) -> Self {
-        Self { folder, read_only }
+        Self { folder, read_only, syncs: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Syncs what `write_much` writes once, at its end: a thousand routes are new at a first start. A
+    /// power cut meanwhile may leave files that cannot be read, and they are made anew.
+    ///
+    /// # Errors
+    /// What `write_much` gives.
+    pub fn sync_once<T, E>(&self, write_much: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.syncs.store(false, Ordering::Relaxed);
+        let written = write_much();
+        self.syncs.store(true, Ordering::Relaxed);
+        if let Ok(folder) = fs::File::open(&self.folder) {
+            // SAFETY: syncfs(2) of a descriptor that is open.
+            if unsafe { libc::syncfs(folder.as_raw_fd()) } != 0 {
+                tracing::error!(error = %std::io::Error::last_os_error(), "guests' histories cannot be synced");
+            }
+        }
+        written
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        replace_with(path, bytes, self.syncs.load(Ordering::Relaxed))
     }
 
     fn folder_of(&self, (tenant, stem): &Place) -> PathBuf {
@@ -149,7 +176,7 @@ impl History {
         }
         let folder = self.folder_of(place);
         self.make(&folder)?;
-        replace(&folder.join("history.json"), &serde_json::to_vec_pretty(record)?)?;
+        self.replace(&folder.join("history.json"), &serde_json::to_vec_pretty(record)?)?;
         for entry in fs::read_dir(&folder)?.flatten() {
             let path = entry.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
@@ -186,10 +213,10 @@ impl History {
         self.make(&folder)?;
         let copy = folder.join(format!("{digest}.wasm"));
         if fs::metadata(&copy).map_or(0, |metadata| metadata.len()) != component.len() as u64 {
-            replace(&copy, component)?;
+            self.replace(&copy, component)?;
         }
         match rules {
-            Some(rules) => replace(&folder.join(format!("{version}.toml")), rules.as_bytes()),
+            Some(rules) => self.replace(&folder.join(format!("{version}.toml")), rules.as_bytes()),
             None => Ok(()),
         }
     }
@@ -212,13 +239,23 @@ impl History {
 }
 
 /// Writes a file whole: beside it, synced, renamed, and the rename synced.
+///
+/// # Errors
+/// The disk's.
 pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace_with(path, bytes, true)
+}
+
+fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
     let folder = path.parent().ok_or_else(|| std::io::Error::other("a file lies in a folder"))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let staged = folder.join(format!(".{name}.new"));
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
     file.write_all(bytes)?;
+    if !sync {
+        return fs::rename(&staged, path);
+    }
     file.sync_all()?;
     fs::rename(&staged, path)?;
     fs::File::open(folder)?.sync_all()

@@ -195,8 +195,15 @@ impl GuestStore {
             generation: AtomicU64::new(1),
             queue: Queue::default(),
         };
-        for (place, path) in folder::files(folder)?.0 {
-            store.first_look(&place, &path);
+        let look = || -> Result<(), GuestError> {
+            for (place, path) in folder::files(folder)?.0 {
+                store.first_look(&place, &path);
+            }
+            Ok(())
+        };
+        match &store.history {
+            Some(history) => history.sync_once(look)?,
+            None => look()?,
         }
         store.swap_table(&store.seen.lock());
         let changes = store.take_changes();
