@@ -257,8 +257,6 @@ fn a_guest_that_burns_its_time_in_starting_over_is_slow_too() {
 #[test]
 fn another_tenant_is_served_while_one_tenants_guest_loops() {
     let scene = scene();
-    // While something is on its way a batch waits for more; not for long here.
-    scene.configure("[output]\nkind = \"file\"\nflush_interval_ms = 10\n[admission]\nrate_per_s = 0\n");
     let gateway = scene.start();
     let listener = scene.listener.clone();
     let attacker = std::thread::spawn(move || {
@@ -281,8 +279,7 @@ fn another_tenant_is_served_while_one_tenants_guest_loops() {
     attacker.join().unwrap();
     assert_eq!(scene.lines("telemetry_globex").len(), 50);
     // The loops stand in a neighbour's way until the route is known to be slow, and not for longer.
-    println!("the slowest took {slowest:?}");
-    assert!(slowest < Duration::from_secs(1), "the slowest took {slowest:?}");
+    assert!(slowest < Duration::from_millis(900), "the slowest took {slowest:?}");
     assert_eq!(reasons(&gateway)["GUEST_DEADLINE"], 100);
     gateway.assert_balanced();
 }

@@ -295,7 +295,7 @@ async fn press_when_quiet(shared: Arc<Shared>) {
         while !shared.waiting.lock().is_empty() && !shared.stopped.load(Ordering::Acquire) {
             tokio::time::sleep(Duration::from_millis(limits::QUIET_MS)).await;
             let now_received = shared.activity.received();
-            if now_received == received && shared.activity.undecoded() == 0 {
+            if now_received == received && shared.activity.expected() == 0 {
                 debug!("quiet: flushing what waits");
                 shared.press_all();
             }
