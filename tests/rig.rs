@@ -11,6 +11,7 @@ pub mod influxdb;
 pub mod postgres;
 pub mod v3_front;
 pub mod victoria;
+pub mod bombs;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

@@ -180,7 +180,7 @@ fn test_runs_the_cases_beside_a_guest_and_shows_a_difference_line_by_line() {
 
 #[test]
 fn every_verb_explains_itself_with_an_example() {
-    for verb in ["run", "validate", "explain", "test", "device", "books"] {
+    for verb in ["run", "validate", "explain", "test", "device", "books", "guest"] {
         let output = tidegate().args([verb, "--help"]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains("Example"), "{verb}: {text}");

@@ -15,8 +15,7 @@ use tidegate::admission::{Admission, AdmissionSettings, Credentials};
 use tidegate::decode::abi::{Batch, Message};
 use tidegate::decode::engine::thread_cpu;
 use tidegate::decode::instance::{CallFault, Instance};
-use tidegate::decode::route_file::RouteRules;
-use tidegate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
+use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore};
 use tidegate::domain::books::{Account, Books, Outcome};
 use tidegate::domain::line::{Dialect, LineChecker, Stamp};
 use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
@@ -108,6 +107,7 @@ fn guests(paths: &Paths) -> Result<Arc<GuestStore>> {
         memory_bytes_max: 16 << 20,
         component_bytes_max: 10 << 20,
         dialect: Dialect::V3,
+        compiler: CompilerSettings { program: paths.binary.clone(), ..CompilerSettings::new(None) },
     };
     Ok(Arc::new(GuestStore::open(&folder, settings)?.0))
 }
@@ -124,8 +124,7 @@ fn batch(payloads: &[&[u8]]) -> Batch {
 
 fn instance(guests: &GuestStore) -> Result<Instance> {
     let route = guests.table().route("acme", "telemetry").context("the route is there")?;
-    let rules = RouteRules::of_gateway(guests.settings());
-    match guests.start(&route.guest, &rules, "acme", "telemetry") {
+    match guests.start(&route, "acme", "telemetry") {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(refusal)) => anyhow::bail!(refusal),
         Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),
@@ -198,7 +197,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
     let mut sandboxed = instance(&guests)?;
     let batch = batch(&payloads);
-    let (answer, _) = sandboxed.decode(&batch).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+    let answer = sandboxed.decode(&batch).0.map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
     assert_eq!(answer.lines, native_pulse().decode_batch(&payloads), "the sandbox changes nothing");
     // Native and sandboxed in turn, so that a machine that drifts does so for both.
     let (mut native, mut guest) = (f64::MAX, f64::MAX);
@@ -206,7 +205,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
         native = native.min(measure_native(&payloads));
         guest = guest.min(least(|| {
             for _ in 0..MESSAGES_A_ROUND / BATCH {
-                black_box(sandboxed.decode(black_box(&batch)).expect("it decoded a moment ago"));
+                black_box(sandboxed.decode(black_box(&batch)).0.expect("it decoded a moment ago"));
             }
         }));
     }
@@ -276,7 +275,7 @@ pub fn run_guest(paths: &Paths, messages: usize) -> Result<()> {
     let mut sandboxed = instance(&guests)?;
     let batch = batch(&payloads);
     for _ in 0..messages / BATCH {
-        let answer = sandboxed.decode(&batch).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
+        let answer = sandboxed.decode(&batch).0.map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
         black_box(answer);
     }
     Ok(())

@@ -28,6 +28,7 @@
 
 mod decoder;
 mod lines;
+pub mod log;
 pub mod float;
 pub mod time;
 #[cfg(not(target_arch = "wasm32"))]

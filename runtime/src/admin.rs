@@ -1,5 +1,7 @@
 //! The HTTP side for operators: health, metrics, books. Reads only what the pipeline shows it.
 
+pub mod guests;
+pub mod tokens;
 pub mod quarantine;
 
 use std::fmt;
@@ -15,6 +17,8 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
+
+use guests::{GuestControl, Guests};
 
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics;
@@ -42,13 +46,14 @@ struct Shared<V> {
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve<V: View>(
+pub async fn serve<V: View, C: GuestControl>(
     listener: TcpListener,
     view: V,
+    guests: Arc<Guests<C>>,
     token: String,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(view, token)).with_graceful_shutdown(stopped).await
+    axum::serve(listener, router(view, guests, token)).with_graceful_shutdown(stopped).await
 }
 
 /// Binds the admin address.
@@ -61,7 +66,7 @@ pub async fn bind(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn router<V: View>(view: V, token: String) -> Router {
+fn router<V: View, C: GuestControl>(view: V, guests: Arc<Guests<C>>, token: String) -> Router {
     let shared = Arc::new(Shared { view, token });
     let api = Router::new()
         .route(
@@ -90,6 +95,7 @@ fn router<V: View>(view: V, token: String) -> Router {
         .route("/readyz", get(readyz::<V>))
         .route("/metrics", get(metrics_text::<V>))
         .merge(api)
+        .merge(guests.router())
         .fallback(|request: Request| async move {
             error(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is nothing at {}", request.uri().path()))
         })

@@ -11,6 +11,8 @@ pub mod device;
 pub mod quarantine;
 pub mod registry;
 pub mod books;
+pub mod guest;
+pub mod compile_guest;
 pub mod spool;
 pub mod top;
 mod gateway;
@@ -40,6 +42,9 @@ enum Verb {
     Quarantine(quarantine::Arguments),
     Registry(registry::Arguments),
     Books(books::Arguments),
+    Guest(guest::Arguments),
+    #[command(hide = true)]
+    CompileGuest(compile_guest::Arguments),
     Spool(spool::Arguments),
     Top(top::Arguments),
 }
@@ -81,6 +86,8 @@ pub fn main() -> ExitCode {
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Registry(arguments) => registry::registry(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
+        Verb::Guest(arguments) => guest::guest(&arguments),
+        Verb::CompileGuest(arguments) => return compile_guest::compile_guest(&arguments),
         Verb::Spool(arguments) => spool::spool(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
     };

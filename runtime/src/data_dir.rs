@@ -22,6 +22,14 @@ pub enum LockError {
 /// # Errors
 /// Another process holds it, or it cannot be made or written to.
 pub fn lock(data_dir: &Path) -> Result<File, LockError> {
+    try_lock(data_dir)?.ok_or_else(|| LockError::Taken { dir: data_dir.to_owned() })
+}
+
+/// As `lock`; `None` where another process holds it.
+///
+/// # Errors
+/// It cannot be made or written to.
+pub fn try_lock(data_dir: &Path) -> Result<Option<File>, LockError> {
     let dir = data_dir.to_owned();
     DirBuilder::new()
         .recursive(true)
@@ -34,10 +42,8 @@ pub fn lock(data_dir: &Path) -> Result<File, LockError> {
         .truncate(false)
         .mode(0o600)
         .open(data_dir.join("lock"))
-        .map_err(|error| LockError::Open { dir: dir.clone(), error })?;
+        .map_err(|error| LockError::Open { dir, error })?;
     // SAFETY: flock(2) on a descriptor that is open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        return Err(LockError::Taken { dir });
-    }
-    Ok(file)
+    let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+    Ok(taken.then_some(file))
 }

@@ -4,17 +4,27 @@
 //!   clock, no randomness, no network and no files.
 //! - An instance serves one tenant and one route on one thread. Any fault drops it; the batch is
 //!   then decoded message by message, and only the messages that fail alone are refused.
-//! - The folder is the routing table (`routes`); it is read again when it changes, and decode
-//!   threads take up the new table between two batches.
+//! - The folder is the routing table (`routes`, `folder`); what changes in it is judged before it may
+//!   serve (`store`), and decode threads take up the new table between two batches.
 //! - Faults of ours (the pool is full, the host is out of memory) never blame a guest.
 
 pub mod engine;
 pub mod abi;
+pub mod compile;
 pub mod guest;
 pub mod route_file;
 pub mod routes;
+pub mod folder;
+pub mod history;
+pub mod store;
+pub mod loader;
+pub mod probation;
+pub mod recent;
+pub mod shadow;
+pub mod guest_log;
 pub mod instance;
 pub mod decoder;
+pub mod slow;
 pub mod pool;
 
 use std::sync::Arc;
@@ -24,10 +34,11 @@ use crate::domain::line::Dialect;
 use crate::domain::message::{CheckedBatch, Refused};
 use crate::domain::slot::Slot;
 
+pub use compile::CompilerSettings;
 pub use decoder::Decoder;
 pub use guest::GuestError;
 pub use pool::DecodePool;
-pub use routes::{GuestInfo, GuestStore};
+pub use store::{Change, GuestInfo, GuestStore, Keeping, RunCases};
 
 /// What every guest may use; a route file may only lower it.
 #[derive(Clone, Debug)]
@@ -42,6 +53,7 @@ pub struct DecodeSettings {
     pub component_bytes_max: u64,
     /// What the database takes.
     pub dialect: Dialect,
+    pub compiler: CompilerSettings,
 }
 
 /// Where decoded messages go. Called on decode threads; must not block.
@@ -52,4 +64,12 @@ pub trait DecodeSink {
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
     /// Messages for quarantine.
     fn refused(&self, messages: Vec<Refused>);
+    /// `messages` go to the slow lane; each ends as the others, in its time.
+    fn set_aside(&self, messages: u64) {
+        let _ = messages;
+    }
+    /// `messages` that went to the slow lane have ended.
+    fn take_up(&self, messages: u64) {
+        let _ = messages;
+    }
 }

@@ -139,9 +139,8 @@ impl DryRun {
                 Err(error) => eprintln!("note: {error}; the configured settings hold"),
             }
         }
-        let decode = pipeline::settings::decode(config);
-        let dry_run = Self::with(admission, Path::new(&config.guests.dir), decode, None)?;
-        Ok(Self { inquiry, ..dry_run })
+        let guests = pipeline::guests::as_the_gateway_would(config)?;
+        Ok(Self { inquiry, ..Self::of(admission, Arc::new(guests), None) })
     }
 
     /// As one guest of the routing folder would decode, whatever its devices' credentials.
@@ -149,11 +148,8 @@ impl DryRun {
     /// # Errors
     /// The guest may not serve.
     pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
-        let mut settings = pipeline::settings::admission(config);
-        settings.credentials = Credentials::Broker;
-        settings.credentials_of_type.clear();
-        let admission = Admission::new(settings, Registry::Open(Vec::new()), Arc::new(Books::default()));
-        let folder = tempfile_guard::Folder::with_route(guest)?;
+        let admission = without_credentials(config);
+        let folder = tempfile_guard::Folder::with_route(guest, Path::new(&config.guests.dir))?;
         let decode = pipeline::settings::decode(config);
         let dry_run = Self::with(admission, folder.path(), decode, Some(folder.clone()))?;
         let listed = dry_run.guests.list();
@@ -162,6 +158,11 @@ impl DryRun {
             anyhow::bail!("{}: {error}", guest.display());
         }
         Ok(dry_run)
+    }
+
+    /// As the guests of this store would decode, whatever their devices' credentials.
+    pub fn of_store(config: &Config, guests: Arc<GuestStore>) -> Self {
+        Self::of(without_credentials(config), guests, None)
     }
 
     fn with(
@@ -173,15 +174,18 @@ impl DryRun {
         let decode = DecodeSettings { threads: 1, ..decode };
         let (guests, _) = GuestStore::open(guests, decode)
             .with_context(|| format!("the guests folder {}", guests.display()))?;
-        let guests = Arc::new(guests);
-        Ok(Self {
+        Ok(Self::of(admission, Arc::new(guests), folder))
+    }
+
+    fn of(admission: Admission, guests: Arc<GuestStore>, folder: Option<tempfile_guard::Folder>) -> Self {
+        Self {
             admission,
             decoder: Decoder::new(guests.clone()),
             guests,
             connection: Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX))),
             inquiry: None,
             _folder: folder,
-        })
+        }
     }
 
     /// What would become of this message.
@@ -301,6 +305,14 @@ impl Inquiry {
     }
 }
 
+/// Admission that believes the registry row of each question.
+fn without_credentials(config: &Config) -> Admission {
+    let mut settings = pipeline::settings::admission(config);
+    settings.credentials = Credentials::Broker;
+    settings.credentials_of_type.clear();
+    Admission::new(settings, Registry::Open(Vec::new()), Arc::new(Books::default()))
+}
+
 /// Where a dry run's messages end.
 #[derive(Default)]
 struct Seen(Mutex<SeenInner>);
@@ -346,12 +358,16 @@ mod tempfile_guard {
     struct Owned(PathBuf);
 
     impl Folder {
-        /// A folder whose only route is this guest, at the place that its own folder and name give.
-        pub fn with_route(guest: &Path) -> anyhow::Result<Self> {
+        /// A folder whose only route is this guest: in the guests folder, at the place that its own
+        /// folder and name give; elsewhere, for every tenant.
+        pub fn with_route(guest: &Path, guests: &Path) -> anyhow::Result<Self> {
             let shown = guest.display();
             let guest = std::fs::canonicalize(guest).with_context(|| format!("there is no guest {shown}"))?;
             let stem = guest.file_name().context("a guest has a name")?;
-            let tenant = guest.parent().and_then(Path::file_name).context("a guest lies in a folder")?;
+            let parent = guest.parent().context("a guest lies in a folder")?;
+            let in_place =
+                std::fs::canonicalize(guests).is_ok_and(|guests| parent.parent() == Some(&*guests));
+            let tenant = parent.file_name().filter(|_| in_place).unwrap_or("_default".as_ref());
             let unique = format!("tidegate-test-{}-{:?}", std::process::id(), std::thread::current().id());
             let root = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
             let owned = Owned(root.clone());

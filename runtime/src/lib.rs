@@ -10,6 +10,7 @@ pub mod writer;
 pub mod quarantine;
 pub mod data_dir;
 pub mod dry_run;
+pub mod cases;
 pub mod config;
 pub mod telemetry;
 pub mod admin;

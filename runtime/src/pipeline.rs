@@ -2,6 +2,7 @@
 //! the domain and nothing of the others.
 
 pub mod settings;
+pub mod guests;
 mod flow;
 mod replay;
 mod view;
@@ -9,7 +10,7 @@ mod desk;
 mod writes;
 mod writing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +20,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::admin::guests::Guests;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::admission::{Admission, resolver};
 use crate::config::{self, Config, ConfigError};
 use crate::data_dir;
-use crate::decode::routes::Change;
-use crate::decode::{DecodePool, GuestStore};
+use crate::decode::{Change, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::slot::Window;
@@ -85,9 +86,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
     let _ = from_spool.0.set(spool.clone());
 
-    let (guests, changes) = open_guests(config)?;
-    log_changes(&changes);
-    let guests = Arc::new(guests);
+    let guests = guests::open(config)?;
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
     let pool = DecodePool::start(&guests, &outlet)?;
 
@@ -220,13 +219,19 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
             findings.push(error.to_string());
         }
     }
-    match open_guests(config) {
+    let tokens = &config.admin.tenant_tokens_dir;
+    if !tokens.is_empty()
+        && let Err(error) = std::fs::read_dir(tokens)
+    {
+        findings.push(format!("admin.tenant_tokens_dir = {tokens:?} cannot be read: {error}"));
+    }
+    match guests::check(config) {
         Err(error) => findings.push(error.to_string()),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
             Change::Refused { tenant, message_type, why } => {
                 Some(format!("guest {tenant}/{message_type}: {why}"))
             }
-            Change::Serves { .. } | Change::Gone { .. } => None,
+            Change::Serves { .. } | Change::Gone { .. } | Change::RolledBack { .. } => None,
         })),
     }
     Ok(findings)
@@ -249,16 +254,6 @@ pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
     })
 }
 
-/// The guests folder that the configuration names, and what is said of its files.
-///
-/// # Errors
-/// The folder cannot be read, or the host gives no sandbox.
-pub fn open_guests(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigError> {
-    let folder = &config.guests.dir;
-    GuestStore::open(Path::new(folder), settings::decode(config))
-        .map_err(|error| ConfigError::value("guests.dir", folder, format!("a folder of guests ({error})")))
-}
-
 async fn start_admin(
     config: &Config,
     parts: &Arc<Parts>,
@@ -273,8 +268,11 @@ async fn start_admin(
         .with_context(|| format!("admin.listen = {:?} cannot be listened on", config.admin.listen))?;
     tracing::info!(%address, "admin listens");
     let view = view::Shown::new(parts.clone());
+    let tenants = Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let control = guests::Control::new(parts.guests.clone());
+    let guests = Guests::new(control, token.clone(), tenants, config.guests.component_bytes_max);
     Ok(Some(tokio::spawn(async move {
-        if let Err(error) = admin::serve(listener, view, token, stopped).await {
+        if let Err(error) = admin::serve(listener, view, guests, token, stopped).await {
             tracing::error!(%error, "the admin side has ended");
         }
     })))
@@ -287,7 +285,7 @@ fn watchdog() -> tokio::time::Interval {
 }
 
 /// How often the registry's file and the guests folder are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Follows what changes beside us, and logs the statistics line.
 async fn follow(parts: Arc<Parts>, stats_interval_s: u64) {
@@ -326,26 +324,9 @@ async fn look_again(parts: &Arc<Parts>) {
     })
     .await;
     match looked {
-        Ok(Ok(changes)) => log_changes(&changes),
+        Ok(Ok(changes)) => guests::log_changes(&changes),
         Ok(Err(error)) => tracing::error!(%error, "the guests folder cannot be read; what served goes on"),
         Err(error) => tracing::error!(%error, "looking for changes failed"),
-    }
-}
-
-fn log_changes(changes: &[Change]) {
-    for change in changes {
-        match change {
-            Change::Serves { tenant, message_type, guest, replaced: None } => {
-                tracing::info!(tenant, message_type, guest, "a guest serves");
-            }
-            Change::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
-                tracing::info!(tenant, message_type, guest, replaced, "a guest was replaced");
-            }
-            Change::Refused { tenant, message_type, why } => {
-                tracing::warn!(tenant, message_type, why, "a guest may not serve; what served goes on");
-            }
-            Change::Gone { tenant, message_type } => tracing::info!(tenant, message_type, "a guest is gone"),
-        }
     }
 }
 

@@ -23,6 +23,15 @@ pub fn built_guest(name: &str) -> PathBuf {
     path.unwrap_or_else(|| panic!("the guest {name} is not built: run cargo xtask test"))
 }
 
+/// A component that does the same and has another digest: a custom section more.
+pub fn variant(component: &[u8], name: &str) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    let text = format!("variant-{name}");
+    bytes.extend([0, text.len() as u8 + 1, text.len() as u8]);
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
 /// The program under test.
 pub fn tidegate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
@@ -80,16 +89,22 @@ impl Scene {
 
     /// Writes the configuration: the scene's own addresses, then `more`.
     pub fn configure(&self, more: &str) {
-        self.configure_all(&format!("[mqtt]\nurl = \"\"\n[listen]\naddress = \"{}\"\n{more}", self.listener));
+        self.configure_admin(more, "");
+    }
+
+    /// As `configure`, with more keys for the admin side.
+    pub fn configure_admin(&self, more: &str, admin: &str) {
+        let listen = format!("[mqtt]\nurl = \"\"\n[listen]\naddress = \"{}\"\n{more}", self.listener);
+        self.configure_all(&listen, admin);
     }
 
     /// Writes the configuration with a broker in place of the listener.
     pub fn configure_broker(&self, url: &str, more: &str) {
-        self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n{more}"));
+        self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n{more}"), "");
     }
 
-    fn configure_all(&self, text: &str) {
-        let text = format!("data_dir = \"data\"\n{text}\n[admin]\nlisten = \"{}\"\n", self.admin);
+    fn configure_all(&self, text: &str, admin: &str) {
+        let text = format!("data_dir = \"data\"\n{text}\n[admin]\nlisten = \"{}\"\n{admin}", self.admin);
         fs::write(self.path("tidegate.toml"), text).unwrap();
     }
 
@@ -206,23 +221,33 @@ impl Gateway<'_> {
     }
 
     pub fn get_with_token(&self, path: &str, token: Option<&str>) -> (u16, String) {
-        self.ask("GET", path, token, "")
+        self.request("GET", path, token, &[])
     }
 
     /// Status and body of any request; status 0 when nobody answers.
     pub fn ask(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+        self.request(method, path, token, body.as_bytes())
+    }
+
+    /// As `ask`, with any bytes as body.
+    pub fn request(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, String) {
         let Ok(mut stream) = TcpStream::connect(&self.scene.admin) else { return (0, String::new()) };
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let authorization =
             token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()
         );
-        let mut answer = String::new();
-        if stream.write_all(request.as_bytes()).is_err() || stream.read_to_string(&mut answer).is_err() {
+        // Who is refused at the head may not have its body read.
+        let sent = stream.write_all(head.as_bytes());
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        if sent.is_err() {
             return (0, String::new());
         }
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
         let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (0, String::new()) };
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }

@@ -3,13 +3,11 @@
 use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{BadUsage, ConfigArgument, Done};
+use crate::cases::{payload, received_ns};
 use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
 
 /// What would happen to a message, step by step; nothing is sent, nothing changes
@@ -112,24 +110,6 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
-}
-
-/// The time of an RFC 3339 text, in nanoseconds since the epoch.
-pub(super) fn received_ns(text: &str) -> anyhow::Result<i64> {
-    let time: jiff::Timestamp =
-        text.parse().with_context(|| format!("received_at = {text:?}: expected RFC 3339"))?;
-    i64::try_from(time.as_nanosecond())
-        .with_context(|| format!("received_at = {text:?}: outside 64-bit nanoseconds"))
-}
-
-/// The payload of a line that has it as text or in base64.
-pub(super) fn payload(text: Option<String>, base64: Option<String>) -> anyhow::Result<Vec<u8>> {
-    match (text, base64) {
-        (Some(text), None) => Ok(text.into_bytes()),
-        (None, Some(base64)) => BASE64.decode(&base64).context("payload_base64: expected base64"),
-        (None, None) => anyhow::bail!("expected payload or payload_base64"),
-        (Some(_), Some(_)) => anyhow::bail!("expected payload or payload_base64, not both"),
-    }
 }
 
 fn read_question(line: &str) -> anyhow::Result<(Value, Question)> {

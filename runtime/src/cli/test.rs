@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use serde::Deserialize;
 
-use super::explain::{payload, received_ns};
 use super::{BadUsage, ConfigArgument, Done};
+use crate::cases::run_case;
 use crate::config::Config;
 use crate::domain::topic::TopicTemplate;
-use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
+use crate::dry_run::DryRun;
 
 /// Run the cases that lie beside guests (`*.cases.jsonl`)
 ///
@@ -29,27 +28,6 @@ pub struct Arguments {
     /// Print a JSON object a case
     #[arg(long)]
     json: bool,
-}
-
-/// One line of a case file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    topic: String,
-    payload: Option<String>,
-    payload_base64: Option<String>,
-    received_at: String,
-    site: Option<String>,
-    expect: Expectation,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "snake_case")]
-enum Expectation {
-    Lines(Vec<String>),
-    /// The guest's own code, or one of the gateway's.
-    Refusal(String),
 }
 
 const CASES_SUFFIX: &str = ".cases.jsonl";
@@ -148,69 +126,6 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 fn guest_of(cases: &Path) -> PathBuf {
     let name = cases.to_string_lossy();
     PathBuf::from(format!("{}.wasm", name.strip_suffix(CASES_SUFFIX).unwrap_or(&name)))
-}
-
-fn run_case(
-    dry_run: &mut DryRun,
-    template: &TopicTemplate,
-    line: &str,
-) -> anyhow::Result<(String, Option<String>)> {
-    let case: Case = serde_json::from_str(line)?;
-    let place = template
-        .matches(&case.topic)
-        .with_context(|| format!("topic = {:?} is not of the form {}", case.topic, template.as_str()))?;
-    let row = RegistryRow {
-        tenant_id: case.topic[place.tenant.clone()].to_owned(),
-        device_id: case.topic[place.device.clone()].to_owned(),
-        site_id: case.site.unwrap_or_default(),
-        status: "ACTIVE".into(),
-        provision_token_hash: None,
-    };
-    let question = Question {
-        topic: case.topic,
-        payload: payload(case.payload, case.payload_base64)?.into(),
-        received_ns: received_ns(&case.received_at)?,
-        registry_row: Some(Some(row)),
-    };
-    let verdict = dry_run.judge(question);
-    Ok((case.name, difference(&case.expect, &verdict)))
-}
-
-fn difference(expected: &Expectation, verdict: &Verdict) -> Option<String> {
-    let got = || match (&verdict.reason, &verdict.detail) {
-        (Some(reason), detail) => format!("  got      {reason}: {}", detail.as_deref().unwrap_or_default()),
-        (None, _) => {
-            verdict.lines.iter().map(|line| format!("  got      {line}")).collect::<Vec<_>>().join("\n")
-        }
-    };
-    match expected {
-        Expectation::Refusal(code) => {
-            let own = verdict.detail.as_deref().is_some_and(|detail| {
-                detail
-                    .strip_prefix(code.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', ' ']))
-            });
-            let ours = verdict.reason.is_some_and(|reason| reason.code() == code);
-            (!(own || ours)).then(|| format!("  expected a refusal with {code}\n{}", got()))
-        }
-        Expectation::Lines(lines) if verdict.reason.is_none() && *lines == verdict.lines => None,
-        Expectation::Lines(lines) if verdict.reason.is_some() => {
-            Some(format!("  expected {} lines\n{}", lines.len(), got()))
-        }
-        Expectation::Lines(lines) => {
-            let mut text = Vec::new();
-            for index in 0..lines.len().max(verdict.lines.len()) {
-                let (expected, got) = (lines.get(index), verdict.lines.get(index));
-                if expected == got {
-                    continue;
-                }
-                text.push(format!("  line {}", index + 1));
-                text.push(format!("  expected {}", expected.map_or("(no line)", String::as_str)));
-                text.push(format!("  got      {}", got.map_or("(no line)", String::as_str)));
-            }
-            Some(text.join("\n"))
-        }
-    }
 }
 
 fn report(json: bool, ran: &Ran) {

@@ -250,9 +250,12 @@ section! {
     Admin {
         /// `address:port`; empty: none. Without `token_file` it must be loopback.
         listen: String = "127.0.0.1:9464".into(),
-        /// A file that holds the operator's bearer token. With it, every `/api` call needs it;
-        /// without it, nothing can be changed there.
+        /// A file that holds the operator's bearer token. With it, every `/api` call needs it; what
+        /// changes something needs it always.
         token_file: String = String::new(),
+        /// A folder of tenants' own tokens, for their own guests alone: a file a tenant, named as its
+        /// folder in `guests.dir`, mode 0600. Empty: none.
+        tenant_tokens_dir: String = String::new(),
     }
 }
 

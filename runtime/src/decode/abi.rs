@@ -7,7 +7,9 @@ use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::engine::thread_cpu;
-use crate::domain::limits::{GUEST_LOG_BYTES_MAX, GUEST_LOG_CALLS_MAX, GUEST_TABLE_ELEMENTS_MAX};
+use super::guest_log::Level;
+use super::routes::RouteState;
+use crate::domain::limits::{GUEST_LOG_CALLS_MAX, GUEST_TABLE_ELEMENTS_MAX};
 use crate::domain::message::Device;
 
 mod bindings {
@@ -70,21 +72,23 @@ pub struct HostState {
     pub limiter: Limiter,
     /// The messages of the batch that is being decoded; empty for guests that do not ask.
     pub messages: Vec<MessageContext>,
-    /// Who logs, as tenant/type.
+    /// Who logs, as tenant/type, and into which log.
     route: String,
+    state: Arc<RouteState>,
     log_calls: u32,
-    pub log_dropped: u64,
+    log_dropped: u64,
     /// The thread's CPU time at which the call must have ended.
     pub cpu_ends: Duration,
     pub deadline_passed: bool,
 }
 
 impl HostState {
-    pub fn new(route: String, memory_bytes_max: u64) -> Self {
+    pub fn new(route: String, state: Arc<RouteState>, memory_bytes_max: u64) -> Self {
         Self {
             limiter: Limiter { memory_bytes_max: memory_bytes_max as usize, denied: None },
             messages: Vec::new(),
             route,
+            state,
             log_calls: 0,
             log_dropped: 0,
             cpu_ends: Duration::ZERO,
@@ -105,6 +109,11 @@ impl HostState {
         let left = self.cpu_ends.checked_sub(thread_cpu()).filter(|left| !left.is_zero());
         self.deadline_passed = left.is_none();
         left
+    }
+
+    /// How many texts were over the limit of their batch, since this was last asked.
+    pub fn take_log_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.log_dropped)
     }
 
     fn message(&self, index: u32) -> wasmtime::Result<&MessageContext> {
@@ -144,15 +153,13 @@ impl log::Host for HostState {
             return Ok(());
         }
         self.log_calls += 1;
-        let text = cut(&text, GUEST_LOG_BYTES_MAX);
-        let route = self.route.as_str();
-        match level {
-            log::Level::Debug => tracing::debug!(target: "guest", route, "{text}"),
-            log::Level::Info => tracing::info!(target: "guest", route, "{text}"),
-            log::Level::Warn => tracing::warn!(target: "guest", route, "{text}"),
-            // An error of a tenant's decoder is not one of ours.
-            log::Level::Error => tracing::warn!(target: "guest", route, error = true, "{text}"),
-        }
+        let level = match level {
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        self.state.log.write(level, &self.route, &text);
         Ok(())
     }
 }

@@ -31,6 +31,20 @@ pub fn engine(settings: &DecodeSettings) -> wasmtime::Result<Engine> {
         .linear_memory_keep_resident(INSTANCE_KEPT_BYTES)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
+    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+}
+
+/// An engine that only compiles: the same code, and no pool, whose address space is more than a
+/// compiler may have.
+///
+/// # Errors
+/// Never in practice: the configuration is constant.
+pub fn compiling_engine() -> wasmtime::Result<Engine> {
+    Engine::new(config().parallel_compilation(false))
+}
+
+/// All that decides about machine code.
+fn config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
@@ -40,9 +54,8 @@ pub fn engine(settings: &DecodeSettings) -> wasmtime::Result<Engine> {
         .max_wasm_stack(GUEST_STACK_BYTES)
         .wasm_memory64(false)
         .memory_init_cow(true)
-        .cranelift_opt_level(OptLevel::Speed)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    Engine::new(&config)
+        .cranelift_opt_level(OptLevel::Speed);
+    config
 }
 
 /// The clock that ends long calls: increments the epoch every tick while a guest runs, and sleeps

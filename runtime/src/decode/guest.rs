@@ -7,6 +7,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::abi::{self, ExportsPre, HostState};
+use super::compile::{CompileLimit, Compiler};
 use crate::domain::ids::GuestTag;
 
 /// Why a component cannot serve. For the person who shipped it.
@@ -24,6 +25,8 @@ pub enum GuestError {
     NotWasm,
     #[error("it does not compile: {0}")]
     Compile(String),
+    #[error("compiling it takes more than {0}")]
+    CompileLimit(CompileLimit),
     #[error("it imports {import}, which Tidegate does not offer; it offers {offered}", offered = abi::OFFERED.join(", "))]
     Import { import: String },
     #[error("it does not fit the interface tidegate:ingest@0.1.0: {0}")]
@@ -36,6 +39,36 @@ pub enum GuestError {
     RouteFile(String),
     #[error("its link leads out of the guests folder")]
     Outside,
+    #[error("it fails its cases: {0}")]
+    Cases(String),
+    #[error("the shadow run: {0}")]
+    Shadow(String),
+    /// It was refused or rolled back before.
+    #[error("{0} (it is not tried again until its file changes)")]
+    Known(String),
+    #[error("there is no such guest")]
+    NotThere,
+    #[error("there is no version to go back to")]
+    NoPrevious,
+    /// Ours, not the guest's.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl GuestError {
+    /// Whether the gateway is at fault, and not the guest: it may be tried again.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Host(_) | Self::Unreadable(_))
+    }
+
+    /// What the metric of swaps calls it.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Cases(_) => "refused_cases",
+            Self::Shadow(_) => "refused_shadow",
+            _ => "refused",
+        }
+    }
 }
 
 /// A guest that can be instantiated.
@@ -64,16 +97,19 @@ impl Guest {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn load(engine: &Engine, bytes: &[u8], stem: &str, bytes_max: u64) -> Result<Self, GuestError> {
-        if bytes.len() as u64 > bytes_max {
-            return Err(GuestError::TooLarge { bytes: bytes.len() as u64, most: bytes_max });
-        }
+    pub fn load(
+        engine: &Engine,
+        compiler: &Compiler,
+        bytes: &[u8],
+        digest: &str,
+        stem: &str,
+    ) -> Result<Self, GuestError> {
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
             Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(GuestError::CoreModule),
             _ => return Err(GuestError::NotWasm),
         }
-        let component = compile(engine, bytes)?;
+        let component = compiler.component(engine, bytes, digest)?;
         let mut imports_context = false;
         for (import, _) in component.component_type().imports(engine) {
             if !abi::OFFERED.contains(&import) {
@@ -83,16 +119,10 @@ impl Guest {
         }
         let interface = |error: wasmtime::Error| GuestError::Interface(format!("{error:#}"));
         let exports = ExportsPre::new(link(engine, &component).map_err(interface)?).map_err(interface)?;
-        let digest = digest(bytes);
         let (name, version) = own_name(bytes).unwrap_or_else(|| (stem.to_owned(), "0.0.0".to_owned()));
         let tag = GuestTag::new(&format!("{name}@{version}#{}", &digest[..12]));
-        Ok(Self { tag, digest, imports_context, exports })
+        Ok(Self { tag, digest: digest.to_owned(), imports_context, exports })
     }
-}
-
-/// The one place where machine code is made of what a tenant shipped.
-fn compile(engine: &Engine, bytes: &[u8]) -> Result<Component, GuestError> {
-    Component::new(engine, bytes).map_err(|error| GuestError::Compile(format!("{error:#}")))
 }
 
 fn link(engine: &Engine, component: &Component) -> wasmtime::Result<InstancePre<HostState>> {

@@ -7,8 +7,7 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
 use super::abi::{Batch, Decoded, Exports, HostState, Route};
 use super::engine::{EpochClock, thread_cpu};
-use super::guest::Guest;
-use super::route_file::RouteRules;
+use super::routes::Route as Served;
 use crate::domain::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
     OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
@@ -42,12 +41,13 @@ impl Instance {
     pub fn new(
         engine: &Engine,
         clock: &Arc<EpochClock>,
-        guest: &Guest,
-        rules: &RouteRules,
+        served: &Served,
         tenant: &str,
         message_type: &str,
     ) -> Result<Result<Self, String>, CallFault> {
-        let state = HostState::new(format!("{tenant}/{message_type}"), rules.memory_bytes_max);
+        let (guest, rules) = (&served.guest, &served.rules);
+        let route = format!("{tenant}/{message_type}");
+        let state = HostState::new(route, served.state.clone(), rules.memory_bytes_max);
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|mut store| {
@@ -83,12 +83,10 @@ impl Instance {
         self.store.data_mut()
     }
 
-    /// Decodes a batch; gives the answer, checked to be of the form that the interface says, and
-    /// the CPU time that it took. After a fault the instance must be dropped.
-    ///
-    /// # Errors
-    /// The reason, and what happened.
-    pub fn decode(&mut self, batch: &Batch) -> Result<(Decoded, Duration), (Reason, String)> {
+    /// Decodes a batch; gives the answer, checked to be of the form that the interface says, or the
+    /// reason why there is none, and the CPU time that it took. After a fault the instance must be
+    /// dropped.
+    pub fn decode(&mut self, batch: &Batch) -> (Result<Decoded, (Reason, String)>, Duration) {
         let messages = batch.messages.len();
         let budget_ms = (self.deadline_ms * messages as u64).min(CALL_CPU_MS_MAX.max(self.deadline_ms));
         let budget = Duration::from_millis(budget_ms);
@@ -99,10 +97,9 @@ impl Instance {
         let began = begin(&mut self.store, budget);
         let answer = self.exports.call_decode(&mut self.store, batch);
         let took = thread_cpu().saturating_sub(began);
-        match answer {
+        let answer = match answer {
             Ok(decoded) => {
-                check_form(&decoded, messages).map_err(|what| (Reason::GuestOutput, what))?;
-                Ok((decoded, took))
+                check_form(&decoded, messages).map(|()| decoded).map_err(|what| (Reason::GuestOutput, what))
             }
             Err(error) => Err(match classify(&self.store, &error, budget) {
                 CallFault::Guest(reason, what) => (reason, what),
@@ -110,7 +107,8 @@ impl Instance {
                 // that no guest is named for.
                 CallFault::Host(what) => (Reason::GuestTrap, format!("the host could not go on: {what}")),
             }),
-        }
+        };
+        (answer, took)
     }
 }
 

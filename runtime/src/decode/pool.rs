@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::decoder::Decoder;
-use super::routes::GuestStore;
+use super::slow::SlowLane;
+use super::store::GuestStore;
 use super::{DecodeSink, GuestError};
 use crate::domain::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
 use crate::domain::message::Admitted;
@@ -15,6 +16,7 @@ use crate::domain::message::Admitted;
 #[derive(Debug)]
 pub struct DecodePool {
     queues: Vec<Sender<Vec<Admitted>>>,
+    slow: Arc<SlowLane>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -27,13 +29,14 @@ impl DecodePool {
     where
         S: DecodeSink + Send + Sync + 'static,
     {
-        let mut pool = Self { queues: Vec::new(), threads: Vec::new() };
+        let slow = SlowLane::start(guests, sink)?;
+        let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
         for number in 0..guests.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
-            let (guests, sink) = (guests.clone(), sink.clone());
+            let (guests, sink, slow) = (guests.clone(), sink.clone(), pool.slow.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("decode-{number}"))
-                .spawn(move || run(Decoder::new(guests), waiting, &*sink))?;
+                .spawn(move || run(Decoder::with_lane(guests, slow, number), waiting, &*sink))?;
             pool.queues.push(queue);
             pool.threads.push(thread);
         }
@@ -45,6 +48,7 @@ impl DecodePool {
         if messages.is_empty() {
             return;
         }
+        self.slow.room(&messages).await;
         let threads = self.queues.len();
         if threads == 1 {
             self.send(0, messages).await;

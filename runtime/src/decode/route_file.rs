@@ -1,8 +1,14 @@
 //! A route's TOML file: options for the guest, and limits that are lower than the gateway's.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::DecodeSettings;
+use super::probation::ProbationRules;
+use crate::domain::limits::{
+    FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
+};
 
 /// What a route allows and asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +20,8 @@ pub struct RouteRules {
     pub keep_rest: bool,
     /// A fresh instance for every batch.
     pub fresh_instance: bool,
+    /// How a new version is tried and watched.
+    pub probation: ProbationRules,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +32,9 @@ struct RouteFile {
     memory_bytes_max: Option<u64>,
     on_bad_line: Option<OnBadLine>,
     isolation: Option<Isolation>,
+    failures_percent_max: Option<u64>,
+    probation_messages: Option<u64>,
+    probation_s: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +60,11 @@ impl RouteRules {
             memory_bytes_max: settings.memory_bytes_max,
             keep_rest: false,
             fresh_instance: false,
+            probation: ProbationRules {
+                messages: PROBATION_MESSAGES,
+                duration: Duration::from_secs(PROBATION_S),
+                failures_percent_max: FAILURES_PERCENT_MAX,
+            },
         }
     }
 
@@ -79,8 +95,27 @@ impl RouteRules {
         lower("deadline_ms", file.deadline_ms, &mut rules.deadline_ms)?;
         lower("memory_bytes_max", file.memory_bytes_max, &mut rules.memory_bytes_max)?;
         rules.keep_rest = matches!(file.on_bad_line, Some(OnBadLine::KeepRest));
+        let probation = &mut rules.probation;
+        take("failures_percent_max", file.failures_percent_max, 100, &mut probation.failures_percent_max)?;
+        take("probation_messages", file.probation_messages, PROBATION_MESSAGES_MAX, &mut probation.messages)?;
+        let mut seconds = probation.duration.as_secs();
+        take("probation_s", file.probation_s, PROBATION_S_MAX, &mut seconds)?;
+        probation.duration = Duration::from_secs(seconds);
         rules.fresh_instance = matches!(file.isolation, Some(Isolation::Batch));
         Ok(rules)
+    }
+}
+
+fn take(key: &str, asked: Option<u64>, most: u64, value: &mut u64) -> Result<(), String> {
+    match asked {
+        Some(asked) if asked > most => {
+            Err(format!("the route's TOML file: {key} = {asked}: expected 0 to {most}"))
+        }
+        Some(asked) => {
+            *value = asked;
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 
@@ -100,6 +135,7 @@ fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::CompilerSettings;
     use crate::domain::line::Dialect;
 
     fn settings() -> DecodeSettings {
@@ -109,6 +145,7 @@ mod tests {
             memory_bytes_max: 1 << 24,
             component_bytes_max: 1 << 20,
             dialect: Dialect::V3,
+            compiler: CompilerSettings::new(None),
         }
     }
 

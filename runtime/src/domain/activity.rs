@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Activity {
     received: AtomicU64,
     undecoded: AtomicU64,
+    set_aside: AtomicU64,
 }
 
 impl Activity {
@@ -21,6 +22,21 @@ impl Activity {
     pub fn passed(&self, messages: u64) {
         let before = self.undecoded.fetch_sub(messages, Ordering::AcqRel);
         debug_assert!(before >= messages, "more messages passed than were received");
+    }
+
+    /// `messages` on their way may take long: nobody waits for them before they are taken up.
+    pub fn set_aside(&self, messages: u64) {
+        self.set_aside.fetch_add(messages, Ordering::AcqRel);
+    }
+
+    /// `messages` that were set aside have passed.
+    pub fn take_up(&self, messages: u64) {
+        self.set_aside.fetch_sub(messages, Ordering::AcqRel);
+    }
+
+    /// Messages between a source and the writer that will be there in a moment.
+    pub fn expected(&self) -> u64 {
+        self.undecoded().saturating_sub(self.set_aside.load(Ordering::Acquire))
     }
 
     /// Messages received since the start; it only grows.

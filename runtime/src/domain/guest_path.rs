@@ -17,6 +17,24 @@ pub fn file_name(name: &str) -> String {
     encoded
 }
 
+/// Whether a name is one that `file_name` makes.
+pub fn is_file_name(name: &str) -> bool {
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut bytes = name.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digits = [bytes.next(), bytes.next()].map(|digit| char::from(digit.unwrap_or(b'x')).to_digit(16));
+        let [Some(high), Some(low)] = digits else { return false };
+        decoded.push((high * 16 + low) as u8);
+    }
+    // Linux takes names of 255 bytes, and something is put behind.
+    let fits = (1..=200).contains(&name.len());
+    fits && String::from_utf8(decoded).is_ok_and(|decoded| file_name(&decoded) == name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +47,15 @@ mod tests {
         assert_eq!(file_name("../x"), "%2E.%2Fx");
         assert_eq!(file_name("a/b\0ü"), "a%2Fb%00%C3%BC");
         assert_eq!(file_name(""), "");
+    }
+
+    #[test]
+    fn only_names_that_are_made_so_are_file_names() {
+        for name in ["acme", "_default", "..", "a/b\0ü", "%"] {
+            assert!(is_file_name(&file_name(name)), "{name}");
+        }
+        for name in ["", "_default", "..", "a/b", "a%2fb", "%41", "%", "%4", "%zz"] {
+            assert!(!is_file_name(name), "{name}");
+        }
     }
 }

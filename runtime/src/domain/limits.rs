@@ -1,5 +1,7 @@
 //! Every ceiling that is not configuration, each with the reason for its number.
 
+use super::rate::Rate;
+
 /// Tenants that were named in a topic but never admitted get accounts of their own up to here:
 /// anybody who may publish can invent names, and an account is about 300 bytes.
 pub const STRANGER_ACCOUNTS_MAX: usize = 1_000;
@@ -206,6 +208,24 @@ pub const CONFIGURE_CPU_MS: u64 = 100;
 /// Stack of a guest in bytes: deep enough for a parser of nested JSON, small beside a thread's.
 pub const GUEST_STACK_BYTES: usize = 256 << 10;
 
+/// CPU time of compiling one component, in seconds: a decoder of 150 kB takes a tenth of one, a
+/// megabyte of functions three.
+pub const COMPILE_CPU_S: u64 = 10;
+
+/// Address space of the compiler beyond what the program has when it starts: a megabyte of functions
+/// took 445 MiB.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of machine code of one component: about five times the largest component.
+pub const COMPILE_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+
+/// Seconds by the clock for compiling one component: three times its CPU time, for it runs at the
+/// lowest priority, and whoever put it there waits.
+pub const COMPILE_WALL_S: u64 = 30;
+
+/// Bytes of compiled guests kept on disk: a thousand decoders of a megabyte each.
+pub const COMPILE_CACHE_BYTES_MAX: u64 = 1 << 30;
+
 /// Elements of a guest's tables: a large Rust program has a few thousand functions in them.
 pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
 
@@ -228,6 +248,71 @@ pub const GUEST_LOG_CALLS_MAX: u32 = 16;
 
 /// Bytes of one log text of a guest.
 pub const GUEST_LOG_BYTES_MAX: usize = 1_024;
+
+/// Texts a second of a route's guests that reach the operator's log, and at once: enough to follow
+/// a fault, too little to hide others in.
+pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
+/// Texts kept a route for `guest log`: 100 KiB at most.
+pub const GUEST_LOG_KEPT: usize = 100;
+
+/// Versions a route that are remembered, with copies to go back to.
+pub const GUEST_VERSIONS_KEPT: usize = 5;
+
+/// Messages and seconds for which a new version is watched: a day's worth of a slow fleet would be
+/// too long to keep the old one at hand, a few messages too little to judge by.
+pub const PROBATION_MESSAGES: u64 = 1_000;
+pub const PROBATION_S: u64 = 300;
+
+/// The most of both that a route may ask for.
+pub const PROBATION_MESSAGES_MAX: u64 = 1_000_000;
+pub const PROBATION_S_MAX: u64 = 86_400;
+
+/// Failures in a hundred messages that a new version may have where the one before has none: a
+/// stricter decoder refuses some, a wrong one most.
+pub const FAILURES_PERCENT_MAX: u64 = 5;
+
+/// Failures are judged as if so many messages had come at least: two stray ones among the first
+/// are no verdict.
+pub const PROBATION_MESSAGES_MIN: u64 = 40;
+
+/// Messages of a route that are remembered to try its next version on, and their payload bytes: a
+/// thousand routes of large messages take 64 MB.
+pub const RECENT_MESSAGES: usize = 64;
+pub const RECENT_BYTES_MAX: usize = 64 << 10;
+
+/// How many messages of a route are remembered: all of a quiet one, of a busy one so few that the
+/// copies cost a ten-thousandth of a core.
+pub const RECENT_RATE: Rate = Rate { per_s: 640.0, burst: RECENT_MESSAGES as f64 };
+
+/// Seconds that trying out a version on recent messages or on its cases may take.
+pub const TRIAL_S_MAX: u64 = 20;
+
+/// Bytes of a file of cases, and cases in it.
+pub const CASES_BYTES_MAX: u64 = 4 << 20;
+pub const CASES_MAX: usize = 1_000;
+
+/// Bytes of a route's TOML file.
+pub const ROUTE_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Changes of one tenant's guests over HTTP, a second and at once: a deployment of all of them passes,
+/// a loop that never ends does not take the loader for itself.
+pub const GUEST_CHANGES_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
+/// Components that wait to be judged, in all and of one tenant: each may be as large as a component.
+pub const GUEST_PUTS_WAITING_MAX: usize = 32;
+pub const GUEST_PUTS_WAITING_A_TENANT_MAX: usize = 4;
+
+/// CPU time a message, in microseconds, above which a route goes to the slow lane, and below which
+/// it comes back: a decoder of some kilobytes of JSON takes 20.
+pub const SLOW_ABOVE_US: u64 = 1_000;
+pub const SLOW_BELOW_US: u64 = 500;
+
+/// Messages over which the CPU time a message is averaged.
+pub const PACE_MESSAGES: u64 = 16;
+
+/// Messages of one route that wait in the slow lane before the sources that bring more wait.
+pub const SLOW_WAITING_MAX: u64 = 256;
 
 /// Bytes of a refusal's code and of its detail that are kept.
 pub const REFUSAL_CODE_BYTES_MAX: usize = 64;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -14,7 +15,7 @@ use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
 use crate::config::postgres_url::{self, TlsTrust};
 use crate::config::{self, Config, ConfigError};
-use crate::decode::DecodeSettings;
+use crate::decode::{CompilerSettings, DecodeSettings};
 use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
@@ -120,7 +121,22 @@ pub fn decode(config: &Config) -> DecodeSettings {
         component_bytes_max: config.guests.component_bytes_max,
         // Files are for any database to read later, so for the strictest.
         dialect: if config.output.kind == "influxdb3" { Dialect::V3 } else { Dialect::V1V2 },
+        compiler: CompilerSettings::new(shared_cache(config)),
     }
+}
+
+/// The gateway's folder of compiled guests, where it is there and ours. A verb makes none: what it
+/// made as another user the gateway could not use.
+fn shared_cache(config: &Config) -> Option<PathBuf> {
+    let cache = guests_data(config).join("cache");
+    let metadata = std::fs::symlink_metadata(&cache).ok()?;
+    // SAFETY: geteuid(2) cannot fail.
+    (metadata.uid() == unsafe { libc::geteuid() }).then_some(cache)
+}
+
+/// Where the gateway keeps what serves.
+pub fn guests_data(config: &Config) -> PathBuf {
+    Path::new(&config.data_dir).join("guests")
 }
 
 pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {

@@ -10,6 +10,10 @@ impl Decoder for Hostile {
         match route.option("configure") {
             Some("loop") => spin(),
             Some("trap") => panic!("on purpose"),
+            Some("burn") => {
+                burn(20_000_000);
+                Ok(Self)
+            }
             Some("refuse") => Err("it serves nobody".into()),
             _ => Ok(Self),
         }
@@ -49,10 +53,43 @@ impl Decoder for Hostile {
                 }
                 return lines.line("ok").integer("seq", seq).end();
             }
+            "million-lines" => lines.raw(&[b'\n'; 1_000_000]),
+            "million-measurements" => lines.raw(&b"m\n".repeat(500_000)),
+            "newline-in-measurement" => lines.raw(b"m\nx f=1"),
+            "newline-in-tag-key" => lines.raw(b"m,t\nk=a f=1"),
+            "newline-in-field-key" => lines.raw(b"m f\nk=1"),
+            "newline-in-value" => lines.raw(b"m f=1\n,device_id=other g=2"),
+            "newline-in-time" => lines.raw(b"m f=1 17\n00"),
+            "escaped-newline" => lines.raw(b"m,t=a\\\nforged,device_id=other f=1"),
+            "newline-in-string" => lines.raw(b"m f=\"a\nforged,device_id=other g=1\""),
+            "nul" => lines.raw(b"m,t=a\0b f=1"),
+            "say-much" => {
+                for n in 0..100_000 {
+                    tidegate_guest::log::error(&format!("{n} \n\x1b[2Jforged"));
+                }
+                return lines.line("ok").integer("seq", seq).end();
+            }
+            "say" => {
+                tidegate_guest::log::info(&"long ".repeat(1_000));
+                return lines.line("ok").integer("seq", seq).end();
+            }
+            // Some milliseconds, and then its line.
+            "burn" => {
+                burn(3_000_000);
+                return lines.line("ok").integer("seq", seq).at(1_700_000_000_000_000_000 + seq);
+            }
             "refuse" => return Err(Refusal::new("not a CODE", "x".repeat(100_000))),
             other => return Err(Refusal::new("UNKNOWN", other)),
         }
         Ok(())
+    }
+}
+
+/// About a nanosecond for each.
+fn burn(steps: u64) {
+    let mut n = 0_u64;
+    while n < steps {
+        n = std::hint::black_box(n.wrapping_add(1));
     }
 }
 

@@ -1,0 +1,36 @@
+//! Words for the operator's log and for `tidegate guest log`. Bounded by the gateway: what is too
+//! much is dropped and counted. Natively they go to stderr.
+
+/// For whoever looks for a fault of the decoder.
+pub fn debug(text: &str) {
+    write(Level::Debug, text);
+}
+
+pub fn info(text: &str) {
+    write(Level::Info, text);
+}
+
+pub fn warn(text: &str) {
+    write(Level::Warn, text);
+}
+
+pub fn error(text: &str) {
+    write(Level::Error, text);
+}
+
+#[cfg(target_arch = "wasm32")]
+use crate::wasm::tidegate::ingest::log::{Level, write};
+
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn write(level: Level, text: &str) {
+    eprintln!("{level:?}: {text}");
+}

@@ -1,0 +1,217 @@
+//! `tidegate guest`: what serves, put another in its place, go back. Of a running gateway over HTTP,
+//! of a stopped one in its folders; and a new decoder's crate.
+
+mod crate_of;
+mod place;
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{BadUsage, ConfigArgument, Done};
+use crate::domain::guest_path::{file_name, is_file_name};
+use place::Gateway;
+
+/// Keep guests: list, put, history, rollback, rm, log; and new, wrap
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    tidegate guest new boiler\n  \
+    tidegate guest put acme boiler boiler.wasm\n  \
+    tidegate guest history acme boiler\n  \
+    tidegate guest rollback acme boiler\n  \
+    tidegate guest list --gateway https://gateway.example:9464 --token-file my-token --tenant acme\n\n\
+    TENANT is a tenant, or _default for all of them; TYPE a message type, or _any for the others.")]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The base URL of a gateway elsewhere [default: the one of the configuration]
+    #[arg(long, value_name = "URL", global = true)]
+    gateway: Option<String>,
+    /// A file that holds the bearer token [default: admin.token_file]
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// What lies in the guests folder, and what serves
+    List {
+        /// Only this tenant
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// Put a component in place; it serves once it has passed, and exit 1 says why it may not
+    Put {
+        tenant: String,
+        #[arg(value_name = "TYPE")]
+        message_type: String,
+        /// The component, or a core module that wit-bindgen made; `-`: stdin
+        component: PathBuf,
+    },
+    /// The last versions: who put them there, when, and what became of them
+    History {
+        tenant: String,
+        #[arg(value_name = "TYPE")]
+        message_type: String,
+    },
+    /// Bring back the version that served before
+    Rollback {
+        tenant: String,
+        #[arg(value_name = "TYPE")]
+        message_type: String,
+    },
+    /// Take a guest out of the folder; its history stays
+    Rm {
+        tenant: String,
+        #[arg(value_name = "TYPE")]
+        message_type: String,
+    },
+    /// What a guest logged lately; of a running gateway
+    Log {
+        tenant: String,
+        #[arg(value_name = "TYPE")]
+        message_type: String,
+    },
+    /// Write a crate with a decoder, its cases and a README
+    New {
+        name: String,
+        /// The folder to make [default: NAME]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The folder of the SDK `tidegate-guest` [default: that of the checkout around, or the
+        /// repository]
+        #[arg(long, value_name = "DIR")]
+        sdk: Option<PathBuf>,
+    },
+    /// Make a component of a core module that wit-bindgen made
+    Wrap {
+        module: PathBuf,
+        /// Where to [default: beside it, as NAME.component.wasm]
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
+}
+
+pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
+    match &arguments.action {
+        Action::New { name, dir, sdk } => return crate_of::new(name, dir.as_deref(), sdk.as_deref()),
+        Action::Wrap { module, output } => return crate_of::wrap(module, output.as_deref()),
+        _ => {}
+    }
+    let config = arguments.config.load()?.config;
+    let gateway = Gateway::find(&config, arguments.gateway.as_deref(), arguments.token_file.as_deref())?;
+    let answer = match &arguments.action {
+        Action::List { tenant } => gateway.list(tenant.as_deref().map(named).as_deref()),
+        Action::Put { tenant, message_type, component } => {
+            let component = crate_of::component(read(component)?)?;
+            gateway.put(&named(tenant), &named(message_type), component)
+        }
+        Action::History { tenant, message_type } => gateway.history(&named(tenant), &named(message_type)),
+        Action::Rollback { tenant, message_type } => gateway.roll_back(&named(tenant), &named(message_type)),
+        Action::Rm { tenant, message_type } => gateway.remove(&named(tenant), &named(message_type)),
+        Action::Log { tenant, message_type } => gateway.log(&named(tenant), &named(message_type)),
+        Action::New { .. } | Action::Wrap { .. } => unreachable!("done above"),
+    };
+    let answer = match answer? {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            if arguments.json {
+                println!("{:#}", json!({"error": refusal.code, "message": refusal.message}));
+            }
+            eprintln!("{}: {}", refusal.code, refusal.message);
+            return Ok(Done::NotGood);
+        }
+    };
+    if arguments.json {
+        println!("{answer:#}");
+    } else {
+        show(&arguments.action, &answer);
+    }
+    Ok(Done::Good)
+}
+
+/// The name of a folder or file: as it is where it is one, else encoded.
+fn named(name: &str) -> String {
+    if is_file_name(name) || matches!(name, "_default" | "_any") { name.to_owned() } else { file_name(name) }
+}
+
+fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    std::fs::read(path)
+        .with_context(|| path.display().to_string())
+        .map_err(|error| BadUsage(format!("{error:#}")).into())
+}
+
+fn show(action: &Action, answer: &Value) {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("-").to_owned();
+    let rows = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
+    match action {
+        Action::List { .. } => {
+            println!("{:<20}{:<20}{:<10}{:<40}{:>10}", "tenant", "type", "state", "guest", "messages");
+            for guest in rows("guests") {
+                println!(
+                    "{:<20}{:<20}{:<10}{:<40}{:>10}",
+                    text(&guest, "tenant"),
+                    text(&guest, "type"),
+                    text(&guest, "state"),
+                    text(&guest, "guest"),
+                    guest["messages"]
+                );
+                if let Some(error) = guest["error"].as_str() {
+                    println!("    {error}");
+                }
+                if let Some(probation) = guest["probation"].as_object() {
+                    let (messages, failures) = (&probation["messages"], &probation["failures"]);
+                    println!("    on probation: {failures} failures of {messages} messages");
+                }
+            }
+        }
+        Action::History { .. } => {
+            println!("{:<14}{:<32}{:<24}{:<20}what", "outcome", "when", "who", "version");
+            for version in rows("versions") {
+                let short: String = text(&version, "version").chars().take(12).collect();
+                println!(
+                    "{:<14}{:<32}{:<24}{:<20}{}",
+                    text(&version, "outcome"),
+                    text(&version, "when"),
+                    text(&version, "who"),
+                    short,
+                    text(&version, "guest")
+                );
+                if let Some(reason) = version["reason"].as_str() {
+                    println!("    {reason}");
+                }
+            }
+        }
+        Action::Log { .. } => {
+            for line in rows("lines") {
+                let [time, level, route, said] =
+                    ["time", "level", "route", "text"].map(|key| text(&line, key));
+                println!("{time} {level:<5} {route} {said}");
+            }
+            if answer["dropped"] != 0 {
+                println!("({} texts were over the limits, and dropped)", answer["dropped"]);
+            }
+        }
+        Action::Rm { tenant, message_type } => println!("{tenant}/{message_type} is taken out"),
+        Action::Put { tenant, message_type, .. } if answer["state"] == "unchanged" => {
+            println!("{tenant}/{message_type}: {} serves already", text(answer, "guest"));
+        }
+        Action::Put { tenant, message_type, .. } | Action::Rollback { tenant, message_type } => {
+            println!("{tenant}/{message_type}: {} serves", text(answer, "guest"));
+        }
+        Action::New { .. } | Action::Wrap { .. } => {}
+    }
+}

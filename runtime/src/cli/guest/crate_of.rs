@@ -1,0 +1,96 @@
+//! A new decoder's crate, and the component that becomes of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use wit_component::ComponentEncoder;
+
+use crate::cli::{BadUsage, Done};
+
+const MANIFEST: &str = include_str!("template/Cargo.toml.txt");
+const DECODER: &str = include_str!("template/lib.rs.txt");
+const CASES: &str = include_str!("template/cases.jsonl.txt");
+const README: &str = include_str!("template/README.md.txt");
+const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
+
+/// Writes a crate with a decoder that works, its cases, and what to do next.
+pub fn new(name: &str, dir: Option<&Path>, sdk: Option<&Path>) -> anyhow::Result<Done> {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.len() <= 64
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if !plain {
+        let allowed = "lower-case letters, digits and -, a letter first, at most 64";
+        return Err(BadUsage(format!("the name {name:?}: expected {allowed}")).into());
+    }
+    let folder = dir.map_or_else(|| PathBuf::from(name), Path::to_owned);
+    if folder.exists() {
+        return Err(BadUsage(format!("{} is there already", folder.display())).into());
+    }
+    let module = name.replace('-', "_");
+    let decoder: String = name.split('-').map(capitalised).collect();
+    let fill = |template: &str, sdk: &str| {
+        template
+            .replace("{name}", name)
+            .replace("{module}", &module)
+            .replace("{Decoder}", &decoder)
+            .replace("{sdk}", sdk)
+    };
+    fs::create_dir_all(folder.join("src")).with_context(|| format!("cannot make {}", folder.display()))?;
+    let sdk = sdk.map(Path::to_owned).or_else(|| checkout_around(&folder));
+    let sdk = match sdk {
+        Some(path) => {
+            let path =
+                fs::canonicalize(&path).with_context(|| format!("the SDK is not at {}", path.display()))?;
+            format!("path = {:?}", path.display().to_string())
+        }
+        None => format!("git = {REPOSITORY:?}"),
+    };
+    for (file, template) in [
+        ("Cargo.toml", MANIFEST),
+        ("src/lib.rs", DECODER),
+        (&format!("{name}.cases.jsonl"), CASES),
+        ("README.md", README),
+        (".gitignore", "target/\n*.wasm\n"),
+    ] {
+        fs::write(folder.join(file), fill(template, &sdk))?;
+    }
+    println!(
+        "{} holds a decoder that works; README.md there says how it is built and served",
+        folder.display()
+    );
+    Ok(Done::Good)
+}
+
+fn capitalised(part: &str) -> String {
+    let mut letters = part.chars();
+    letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}
+
+/// The SDK of the checkout that a folder lies in.
+fn checkout_around(folder: &Path) -> Option<PathBuf> {
+    let folder = fs::canonicalize(folder).ok()?;
+    folder.ancestors().map(|around| around.join("guest-sdk")).find(|sdk| sdk.join("Cargo.toml").is_file())
+}
+
+/// Makes a component of a core module.
+pub fn wrap(module: &Path, output: Option<&Path>) -> anyhow::Result<Done> {
+    let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let output = output.map_or_else(|| module.with_extension("component.wasm"), Path::to_owned);
+    let component = component(bytes)?;
+    fs::write(&output, &component).with_context(|| format!("cannot write {}", output.display()))?;
+    println!("{} {} bytes", output.display(), component.len());
+    Ok(Done::Good)
+}
+
+/// A component as it is, and one made of a core module that wit-bindgen made.
+pub fn component(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    if bytes.get(..8) != Some(b"\0asm\x01\0\0\0") {
+        return Ok(bytes);
+    }
+    ComponentEncoder::default()
+        .validate(true)
+        .module(&bytes)
+        .and_then(|mut encoder| encoder.encode())
+        .context("this core module does not become a component: wit-bindgen or the SDK tidegate-guest makes such that do")
+}

@@ -1,0 +1,188 @@
+//! The gateway that a verb is about: one that runs, over HTTP, or one that does not, in its folders.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::admin::guests::{Answer, Refusal};
+use crate::config::{self, Config};
+use crate::decode::GuestError;
+use crate::decode::history::History;
+use crate::{data_dir, pipeline};
+use crate::pipeline::guests::{place, refusal};
+
+/// Where guests are asked for and put.
+pub enum Gateway<'a> {
+    Running {
+        base: String,
+        token: String,
+    },
+    /// Its data folder is ours as long as the lock is held.
+    Stopped {
+        config: &'a Config,
+        _lock: Option<fs::File>,
+    },
+}
+
+/// Longer than a component may take to be judged, others before it.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What a part of a URL's path may be written as.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+impl<'a> Gateway<'a> {
+    /// The one at `url`, else the one of the configuration.
+    pub fn find(config: &'a Config, url: Option<&str>, token_file: Option<&Path>) -> anyhow::Result<Self> {
+        let token_file = match token_file {
+            Some(file) => file.to_string_lossy().into_owned(),
+            None => config.admin.token_file.clone(),
+        };
+        let token = || config::secret("admin.token", "", &token_file);
+        if let Some(url) = url {
+            return Ok(Self::Running { base: url.trim_end_matches('/').to_owned(), token: token()? });
+        }
+        let data_dir = Path::new(&config.data_dir);
+        if !data_dir.exists() {
+            return Ok(Self::Stopped { config, _lock: None });
+        }
+        if let Some(lock) = data_dir::try_lock(data_dir)? {
+            return Ok(Self::Stopped { config, _lock: Some(lock) });
+        }
+        if config.admin.listen.is_empty() {
+            bail!("admin.listen is empty: a running gateway cannot be asked");
+        }
+        Ok(Self::Running { base: format!("http://{}", config.admin.listen), token: token()? })
+    }
+
+    pub fn list(&self, tenant: Option<&str>) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running { .. } => {
+                let tenant = tenant.map(|tenant| format!("/{}", part(tenant))).unwrap_or_default();
+                self.call(Method::GET, &tenant, Vec::new())
+            }
+            Self::Stopped { config, .. } => {
+                let guests = pipeline::guests::as_the_gateway_would(config)?.list();
+                let guests = guests.into_iter().filter(|guest| tenant.is_none_or(|t| guest.tenant == t));
+                let guests: Result<Vec<_>, _> = guests.map(serde_json::to_value).collect();
+                Ok(Ok(json!({"guests": guests?})))
+            }
+        }
+    }
+
+    pub fn history(&self, tenant: &str, message_type: &str) -> anyhow::Result<Answer> {
+        let Self::Stopped { config, .. } = self else {
+            return self.call(Method::GET, &path(tenant, message_type, "/history"), Vec::new());
+        };
+        let place = match place(tenant, message_type) {
+            Ok(place) => place,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let data = pipeline::settings::guests_data(config);
+        let versions = History::new(data.join("routes"), true).read(&place).versions;
+        if versions.is_empty() {
+            return Ok(Err(refusal(&GuestError::NotThere)));
+        }
+        Ok(Ok(json!({"tenant": tenant, "type": message_type, "versions": versions})))
+    }
+
+    pub fn log(&self, tenant: &str, message_type: &str) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running { .. } => self.call(Method::GET, &path(tenant, message_type, "/log"), Vec::new()),
+            Self::Stopped { .. } => bail!("the gateway does not run: what guests logged is in its own log"),
+        }
+    }
+
+    pub fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running { .. } => self.call(Method::PUT, &path(tenant, message_type, ""), component),
+            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
+                let put = guests.put_now(place, component, "operator")?;
+                Ok(
+                    json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
+                )
+            }),
+        }
+    }
+
+    pub fn roll_back(&self, tenant: &str, message_type: &str) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running { .. } => {
+                self.call(Method::POST, &path(tenant, message_type, "/rollback"), Vec::new())
+            }
+            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
+                let back = guests.roll_back(place, "operator")?;
+                Ok(
+                    json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
+                )
+            }),
+        }
+    }
+
+    pub fn remove(&self, tenant: &str, message_type: &str) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running { .. } => self.call(Method::DELETE, &path(tenant, message_type, ""), Vec::new()),
+            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
+                guests.remove(place)?;
+                Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
+            }),
+        }
+    }
+
+    fn call(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<Answer> {
+        let Self::Running { base, token } = self else { bail!("the gateway does not run") };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+            let mut request = client.request(method, format!("{base}/api/v1/guests{path}")).body(body);
+            if !token.is_empty() {
+                request = request.bearer_auth(token);
+            }
+            let answer = request.send().await.with_context(|| format!("no gateway answers at {base}"))?;
+            let status = answer.status();
+            let text = answer.text().await?;
+            let value: Value = serde_json::from_str(&text)
+                .with_context(|| format!("the gateway answered {status}, and no JSON: {text}"))?;
+            if status.is_success() {
+                return Ok(Ok(value));
+            }
+            let message = value["message"].as_str().unwrap_or(&text).to_owned();
+            let code = value["error"].as_str().unwrap_or("REFUSED").to_owned();
+            Ok(Err(Refusal { status: status.as_u16(), code: code.leak(), message }))
+        })
+    }
+}
+
+/// Does something to the guests of a gateway that does not run.
+fn stopped(
+    config: &Config,
+    tenant: &str,
+    message_type: &str,
+    act: impl FnOnce(&crate::decode::GuestStore, &crate::decode::history::Place) -> Result<Value, GuestError>,
+) -> anyhow::Result<Answer> {
+    let place = match place(tenant, message_type) {
+        Ok(place) => place,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let data_dir = Path::new(&config.data_dir);
+    // SAFETY: geteuid(2) cannot fail.
+    if fs::metadata(data_dir).is_ok_and(|data| data.uid() != unsafe { libc::geteuid() }) {
+        bail!("data_dir = {:?} is another user's: run this as the gateway's user", config.data_dir);
+    }
+    let _lock = if data_dir.exists() { None } else { data_dir::try_lock(data_dir)? };
+    let (guests, _) = pipeline::guests::open_kept(config)?;
+    Ok(act(&guests, &place).map_err(|error| refusal(&error)))
+}
+
+fn path(tenant: &str, message_type: &str, what: &str) -> String {
+    format!("/{}/{}{what}", part(tenant), part(message_type))
+}
+
+fn part(name: &str) -> String {
+    utf8_percent_encode(name, PLAIN).to_string()
+}
