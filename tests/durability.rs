@@ -73,7 +73,8 @@ impl Plant {
     /// The segments of the spool, oldest first.
     fn segments(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.scene.path("data/spool")).unwrap().map(|file| file.unwrap().path());
-        let mut segments: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).collect();
+        let mut segments: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).collect();
         segments.sort();
         segments
     }
@@ -95,7 +96,8 @@ fn publish(device: &mut Device, tenant: &str, seqs: impl IntoIterator<Item = u64
 }
 
 fn lines(gateway: &Gateway<'_>, tenant: &str) -> [u64; 6] {
-    ["spooled", "written", "refused", "dropped", "damaged", "pending"].map(|key| gateway.book(tenant, "lines", key))
+    ["spooled", "written", "refused", "dropped", "damaged", "pending"]
+        .map(|key| gateway.book(tenant, "lines", key))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -111,7 +113,10 @@ async fn twenty_kills_under_a_hundred_thousand_messages_lose_none() {
     }
     scene.configure_broker(
         &broker.url(),
-        &format!("[output]\nkind = \"influxdb1\"\nurl = \"{}\"\nflush_interval_ms = 100\n{NO_RATE}", influxdb.url()),
+        &format!(
+            "[output]\nkind = \"influxdb1\"\nurl = \"{}\"\nflush_interval_ms = 100\n{NO_RATE}",
+            influxdb.url()
+        ),
     );
     // Slow enough that messages are unsettled at each kill.
     let faults = Faults::on(&scene);
@@ -176,7 +181,11 @@ async fn what_is_acknowledged_outlives_a_kill_and_a_stop_while_the_database_is_a
     publish(&mut plant.device("acme"), "acme", 2000..2500);
     let began = Instant::now();
     assert_eq!(gateway.stop().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(15), "a dead database is not waited for: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "a dead database is not waited for: {:?}",
+        began.elapsed()
+    );
     let (status, listing, errors) = plant.scene.verb(&["spool", "--json"], "");
     assert_eq!(status.code(), Some(0), "{errors}");
     assert!(listing.contains("\"telemetry_acme\"") && listing.contains("2500"), "{listing}");
@@ -322,7 +331,13 @@ impl SmallDisk {
 
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--user", "--mount", "--preserve-credentials"]);
+        command.args([
+            "--target",
+            &self.holder.id().to_string(),
+            "--user",
+            "--mount",
+            "--preserve-credentials",
+        ]);
         command
     }
 
@@ -334,7 +349,10 @@ impl SmallDisk {
     /// leads past the mount.
     fn gateway(&self, scene: &Scene) -> Command {
         let mut command = self.enter();
-        command.args(["sh", "-c", "cd \"$1\" && exec \"$0\" run"]).arg(tidegate().get_program()).arg(scene.path(""));
+        command
+            .args(["sh", "-c", "cd \"$1\" && exec \"$0\" run"])
+            .arg(tidegate().get_program())
+            .arg(scene.path(""));
         command
     }
 }
@@ -393,7 +411,11 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     publish(&mut plant.device("acme"), "acme", published..published + 500);
     gateway.kill();
     let ballast = plant.scene.path("data/spool/ballast");
-    let _ = disk.enter().args(["sh", "-c"]).arg(format!("cat /dev/zero > '{}' 2>/dev/null", ballast.display())).status();
+    let _ = disk
+        .enter()
+        .args(["sh", "-c"])
+        .arg(format!("cat /dev/zero > '{}' 2>/dev/null", ballast.display()))
+        .status();
     plant.database("acme", true);
     let gateway = plant.scene.start_unready_by(disk.gateway(&plant.scene));
     gateway.wait_written("acme", published + 500);
@@ -423,7 +445,8 @@ async fn a_tenant_whose_share_is_full_waits_and_nobody_else_does() {
         packet::publish_into(&mut batch, &topic, &message("of-acme", seq), Some(seq as u16 + 1));
     }
     std::io::Write::write_all(&mut held.stream, &batch).unwrap();
-    gateway.wait("full", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
+    gateway
+        .wait("full", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
     gateway.wait("all it has room for", |gateway| gateway.book("acme", "lines", "spooled") > 200);
     // The other tenant is served all the while, and books balance.
     publish(&mut plant.device("globex"), "globex", 0..3000);
@@ -464,7 +487,8 @@ async fn a_device_whose_tenant_waits_is_kept_alive() {
     }
     let acknowledged = (answers.len() - 2) / 4;
     assert!(acknowledged < 150, "{acknowledged}");
-    gateway.wait("held", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
+    gateway
+        .wait("held", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -414,7 +414,9 @@ fn the_api_asks_for_the_token_and_the_metrics_have_the_names_that_dashboards_rel
     let at = String::from_utf8_lossy(&broken).find("\"seq\":6").unwrap();
     broken.splice(at..at + 7, *b"\"seq\":\"x\"");
     device.publish(&topic("acme", "dev-1", "telemetry"), &broken).unwrap();
-    gateway.wait("written", |gateway| gateway.metric("tidegate_lines_written_total{tenant=\"acme\"}") == Some(5.0));
+    gateway.wait("written", |gateway| {
+        gateway.metric("tidegate_lines_written_total{tenant=\"acme\"}") == Some(5.0)
+    });
     for path in ["books", "guests", "spool", "quarantine"] {
         let path = format!("/api/v1/{path}");
         assert_eq!(gateway.get(&path).0, 401);

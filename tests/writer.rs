@@ -539,7 +539,10 @@ async fn files_hold_every_line_and_a_full_disk_is_waited_for() {
     let (read, sent) = (read_lines(&path.join("telemetry_acme")), lines(0, 1200).concat());
     assert_eq!(read.len(), sent.len());
     for device in 0..7 {
-        assert!(of_device(&read, device) == of_device(&sent, device), "the lines of d{device} and their order");
+        assert!(
+            of_device(&read, device) == of_device(&sent, device),
+            "the lines of d{device} and their order"
+        );
     }
 }
 

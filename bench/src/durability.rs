@@ -75,7 +75,9 @@ fn syncs(paths: &Paths) -> Result<()> {
         rates[1]
     });
     println!("QoS 1 through the listener, medians of three turns\n");
-    println!("| spool.sync | acknowledged messages/s |\n|---|---|\n| always | {always:.0} |\n| never | {never:.0} |");
+    println!(
+        "| spool.sync | acknowledged messages/s |\n|---|---|\n| always | {always:.0} |\n| never | {never:.0} |"
+    );
     println!("\n| ratio | measured | asked |\n|---|---|---|");
     println!("| always / never | {:.2} | at least 0.8 |", always / never);
     println!("| messages a sync | {messages_a_sync:.0} | |\n");
@@ -92,7 +94,11 @@ fn late(paths: &Paths) -> Result<()> {
     println!("| answers | lines/s into one database | CPU us a line | lines a POST |\n|---|---|---|---|");
     for (name, run) in [("at once", &at_once), ("after a second", &late)] {
         let cpu_us = run.usage.cpu.as_secs_f64() * 1e6 / plan.messages as f64;
-        println!("| {name} | {:.0} | {cpu_us:.2} | {:.0} |", rate(run), plan.messages as f64 / run.posts as f64);
+        println!(
+            "| {name} | {:.0} | {cpu_us:.2} | {:.0} |",
+            rate(run),
+            plan.messages as f64 / run.posts as f64
+        );
     }
     println!("\n| ratio | measured | asked |\n|---|---|---|");
     println!("| lines/s, answered after a second | {:.0} | at least 50,000 |", rate(&late));
@@ -109,7 +115,8 @@ fn dead(paths: &Paths) -> Result<()> {
     let seconds = 6.0;
     let messages = (per_second * seconds) as usize / 8 * 8;
     let well = Plan { messages, ..most };
-    let lost = Plan { name: "dead", tenants: 50, devices: 50, connections: 1, messages: 5_000, window: 2_000 };
+    let lost =
+        Plan { name: "dead", tenants: 50, devices: 50, connections: 1, messages: 5_000, window: 2_000 };
     let manner = Manner { dead: Some("telemetry_dead"), hang: true, ..Manner::default() };
     let mut results = Vec::new();
     for turn in 0..4 {
@@ -132,7 +139,10 @@ fn dead(paths: &Paths) -> Result<()> {
     let (alone, beside) = (mean(0), mean(1));
     println!("One healthy database at 70 % of its measured maximum, alone and beside 50 dead ones\n");
     println!("| | lines/s | p99 of acknowledgements, ms |\n|---|---|---|");
-    println!("| alone | {:.0} | {:.1} |\n| beside 50 dead | {:.0} | {:.1} |", alone.0, alone.1, beside.0, beside.1);
+    println!(
+        "| alone | {:.0} | {:.1} |\n| beside 50 dead | {:.0} | {:.1} |",
+        alone.0, alone.1, beside.0, beside.1
+    );
     println!("\n| ratio | measured | asked |\n|---|---|---|");
     println!("| throughput, beside / alone | {:.2} | at least 0.95 |", beside.0 / alone.0);
     println!("| p99, beside / alone | {:.2} | at most 1.5 |\n", beside.1 / alone.1);
@@ -142,8 +152,14 @@ fn dead(paths: &Paths) -> Result<()> {
 /// A thousand tenants of one message a second each, against a bare client that sends their POSTs.
 fn trickle(paths: &Paths) -> Result<()> {
     let seconds = 10;
-    let plan =
-        Plan { name: "tenant", tenants: 1_000, devices: 1_000, connections: 1, messages: 1_000 * seconds, window: 1 };
+    let plan = Plan {
+        name: "tenant",
+        tenants: 1_000,
+        devices: 1_000,
+        connections: 1,
+        messages: 1_000 * seconds,
+        window: 1,
+    };
     let sink = Sink::start(Duration::ZERO)?;
     let gateway = start(paths, &[&plan], &sink, NO_CEILING)?;
     let load = Load::prepare(&plan, &gateway.listener)?;
@@ -166,15 +182,23 @@ fn trickle(paths: &Paths) -> Result<()> {
     for (name, cpu) in threads.iter().filter(|(_, cpu)| us(*cpu) >= 1.0) {
         println!("| of that, threads {name} | {:.1} |", us(*cpu));
     }
-    println!("| Tidegate, all of it | {:.1} |\n| bare reqwest, the same {posts} POSTs | {:.1} |", us(own), us(bare));
+    println!(
+        "| Tidegate, all of it | {:.1} |\n| bare reqwest, the same {posts} POSTs | {:.1} |",
+        us(own),
+        us(bare)
+    );
     println!("\n| ratio | measured | asked |\n|---|---|---|");
-    println!("| CPU, Tidegate / bare reqwest | {:.2} | at most 1.5 |\n", own.as_secs_f64() / bare.as_secs_f64());
+    println!(
+        "| CPU, Tidegate / bare reqwest | {:.2} | at most 1.5 |\n",
+        own.as_secs_f64() / bare.as_secs_f64()
+    );
     Ok(())
 }
 
 /// CPU of one thread that sends POSTs at a steady rate with reqwest.
 fn bare_posts(url: &str, posts: u64, bytes: usize, per_second: f64) -> Result<Duration> {
-    let url = format!("{url}/api/v3/write_lp?precision=ns&accept_partial=true&no_sync=false&db=telemetry_tenant");
+    let url =
+        format!("{url}/api/v3/write_lp?precision=ns&accept_partial=true&no_sync=false&db=telemetry_tenant");
     let thread = std::thread::spawn(move || -> Result<Duration> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -184,7 +208,8 @@ fn bare_posts(url: &str, posts: u64, bytes: usize, per_second: f64) -> Result<Du
             let mut sending = tokio::task::JoinSet::new();
             let began = Instant::now();
             for post in 0..posts {
-                tokio::time::sleep_until((began + Duration::from_secs_f64(post as f64 / per_second)).into()).await;
+                tokio::time::sleep_until((began + Duration::from_secs_f64(post as f64 / per_second)).into())
+                    .await;
                 let request = client
                     .post(format!("{url}{:03}", post % 1_000))
                     .header("content-type", "text/plain; charset=utf-8")
@@ -216,14 +241,25 @@ fn recovery(paths: &Paths) -> Result<()> {
     let empty = {
         let other = paths.scratch.join("recovery-empty");
         let plans = [&plan];
-        let mut gateway =
-            Gateway::start(&paths.binary, &paths.guests, &other, &plans, &sink.url, &From::Listener, NO_CEILING)?;
+        let mut gateway = Gateway::start(
+            &paths.binary,
+            &paths.guests,
+            &other,
+            &plans,
+            &sink.url,
+            &From::Listener,
+            NO_CEILING,
+        )?;
         gateway.kill_and_restart(&paths.binary)?
     };
     let took = gateway.kill_and_restart(&paths.binary)?;
     let resident = gateway.usage()?.resident_bytes as f64 / 1e6;
-    println!("Ready after a kill: {:.2} s with {:.0} MiB in the spool ({resident:.0} MB resident), {:.2} s with none\n",
-             took.as_secs_f64(), bytes / 1048576.0, empty.as_secs_f64());
+    println!(
+        "Ready after a kill: {:.2} s with {:.0} MiB in the spool ({resident:.0} MB resident), {:.2} s with none\n",
+        took.as_secs_f64(),
+        bytes / 1048576.0,
+        empty.as_secs_f64()
+    );
     Ok(())
 }
 

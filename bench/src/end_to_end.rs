@@ -64,8 +64,15 @@ fn gateway_run(paths: &Paths, plan: &Plan, broker: Option<&Broker>) -> Result<Ru
     let sink = Sink::start(Duration::ZERO)?;
     let url = broker.map(|broker| format!("mqtt://{}", broker.address));
     let from = url.as_deref().map_or(From::Listener, From::Broker);
-    let gateway =
-        Gateway::start(&paths.binary, &paths.guests, &paths.scratch.join("gateway"), &[plan], &sink.url, &from, "")?;
+    let gateway = Gateway::start(
+        &paths.binary,
+        &paths.guests,
+        &paths.scratch.join("gateway"),
+        &[plan],
+        &sink.url,
+        &from,
+        "",
+    )?;
     let address = broker.map_or(gateway.listener.as_str(), |broker| broker.address.as_str());
     let load = Load::prepare(plan, address)?;
     let before = gateway.usage()?;

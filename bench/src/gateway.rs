@@ -110,7 +110,9 @@ impl Gateway {
     /// The value of a metric without labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let text = self.get("/metrics")?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start_matches("{}").trim().parse().ok());
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim_start_matches("{}").trim().parse().ok());
         value.with_context(|| format!("no metric {name}"))
     }
 

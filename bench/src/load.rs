@@ -154,7 +154,9 @@ fn send_paced(stream: &mut TcpStream, script: &Script, per_second: f64) -> Resul
             stream.write_all(&script.bytes[from..script.ends[until - 1]])?;
             sent = until;
         }
-        std::thread::sleep(due(sent).saturating_duration_since(Instant::now()).max(Duration::from_micros(500)));
+        std::thread::sleep(
+            due(sent).saturating_duration_since(Instant::now()).max(Duration::from_micros(500)),
+        );
     }
     let latencies = acknowledging.join().map_err(|_| anyhow::anyhow!("reading panicked"))??;
     Ok(Paced { latencies, took: began.elapsed() })

@@ -180,8 +180,10 @@ impl Spool {
         let (index, recovered) = recovery::recover(&*disk, &nothing_hot)?;
         recovered.log(&*disk, began.elapsed());
         recovery::restore_books(&index, books);
-        let mut shares =
-            Shares::new(ShareLimits { bytes_max: settings.bytes_max, tenant_bytes_max: settings.tenant_bytes_max });
+        let mut shares = Shares::new(ShareLimits {
+            bytes_max: settings.bytes_max,
+            tenant_bytes_max: settings.tenant_bytes_max,
+        });
         for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
             shares.take(tenant, bytes);
         }
@@ -282,7 +284,8 @@ impl Spool {
         let shared = &self.shared;
         let held = {
             let room = shared.room.lock();
-            let messages = |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+            let messages =
+                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();

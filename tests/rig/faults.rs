@@ -31,7 +31,12 @@ impl Faults {
         [
             ("LD_PRELOAD", library().to_owned()),
             ("RIG_FAULTS", self.control.clone()),
-            ("RIG_FAULTS_DIR", std::fs::canonicalize(self.dir.parent().unwrap().parent().unwrap()).unwrap().join("data/spool")),
+            (
+                "RIG_FAULTS_DIR",
+                std::fs::canonicalize(self.dir.parent().unwrap().parent().unwrap())
+                    .unwrap()
+                    .join("data/spool"),
+            ),
         ]
     }
 }

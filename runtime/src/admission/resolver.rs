@@ -284,7 +284,8 @@ impl Judged {
         if let Some(activity) = &admission.activity {
             activity.receive(1);
         }
-        let limit = if was_parked || message.slot.is_replay() { Limit::Off } else { Limit::Taken(admission.now_s()) };
+        let limit =
+            if was_parked || message.slot.is_replay() { Limit::Off } else { Limit::Taken(admission.now_s()) };
         let ask = known.map_or(Ask::Row(None), Ask::Device);
         match admission.judge_at(question(&message), ask, limit) {
             Ok(judged) => {

@@ -22,7 +22,8 @@ pub fn ask(config: &Config, path: &str) -> anyhow::Result<Value> {
     let token = config::secret("admin.token", "", &config.admin.token_file)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
         let mut request = client.get(format!("http://{address}{path}"));
         if !token.is_empty() {
             request = request.bearer_auth(token);

@@ -224,7 +224,12 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     one_of("spool.when_full", &config.spool.when_full, &["block", "drop_oldest"])?;
     one_of("spool.sync", &config.spool.sync, &["always", "never"])?;
     within("spool.bytes_max", config.spool.bytes_max, limits::SPOOL_BYTES_MIN, u64::MAX >> 1)?;
-    within("spool.tenant_bytes_max", config.spool.tenant_bytes_max, limits::SPOOL_TENANT_BYTES_MIN, u64::MAX >> 1)?;
+    within(
+        "spool.tenant_bytes_max",
+        config.spool.tenant_bytes_max,
+        limits::SPOOL_TENANT_BYTES_MIN,
+        u64::MAX >> 1,
+    )?;
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
     one_of("log.format", &config.log.format, &["text", "json"])?;

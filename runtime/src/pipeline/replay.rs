@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::flow::Gate;
-use crate::admission::resolver::Onward;
 use crate::admission::Passed;
+use crate::admission::resolver::Onward;
 use crate::decode::DecodeSink;
 use crate::domain::books::Outcome;
 use crate::domain::ids::{DatabaseName, GuestTag};

@@ -270,7 +270,8 @@ pub fn tidy(shared: &Arc<Shared>) {
         }
         let current = Some(shared.current.load(Ordering::Relaxed));
         let settings = &shared.settings;
-        let victim = log::to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
+        let victim =
+            log::to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
         found = victim.is_some();
         let Some(segment) = victim else { continue };
         match log::live_frames(&*shared.disk, &shared.index, segment) {

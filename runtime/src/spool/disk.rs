@@ -77,7 +77,9 @@ impl Disk for Folder {
         for file in std::fs::read_dir(&self.dir)? {
             let name = file?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            all.extend(digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok()));
+            all.extend(
+                digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok()),
+            );
         }
         all.sort_unstable();
         Ok(all)
@@ -113,7 +115,8 @@ impl Disk for Folder {
             return Err(error);
         }
         let staged = self.dir.join("newest.staged");
-        let mut newest = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        let mut newest =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
         newest.write_all(segment.to_string().as_bytes())?;
         newest.sync_data()?;
         std::fs::rename(staged, self.dir.join(NEWEST))?;

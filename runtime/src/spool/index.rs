@@ -381,7 +381,12 @@ impl Index {
 
     /// Chooses what the writer gets next of a database, up to `bytes_max` and what may be hot, and
     /// notes that it has it. Tenants that share the database take turns. True: more waits.
-    pub fn fetch(&mut self, database: &DatabaseName, bytes_max: u64, limits: &HotLimits) -> (Vec<Wanted>, bool) {
+    pub fn fetch(
+        &mut self,
+        database: &DatabaseName,
+        bytes_max: u64,
+        limits: &HotLimits,
+    ) -> (Vec<Wanted>, bool) {
         let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
         let mut wanted = Vec::new();
         let mut bytes = 0;
@@ -446,16 +451,16 @@ impl Index {
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
     pub fn drop_oldest(&mut self, tenant: &TenantId, bytes: u64) -> Gone {
         let mut gone = Gone { bytes: 0, lines: 0 };
-        let streams: Vec<u32> =
-            (0..self.streams.len() as u32).filter(|&stream| self.streams[stream as usize].tenant == *tenant).collect();
+        let streams: Vec<u32> = (0..self.streams.len() as u32)
+            .filter(|&stream| self.streams[stream as usize].tenant == *tenant)
+            .collect();
         while gone.bytes < bytes {
             // Whole frames only: of one that was partly written, the lines are not known apart.
             let oldest = streams.iter().filter_map(|&number| {
                 let stream = &self.streams[number as usize];
                 let mut from_cursor = stream.cursor.max(stream.base)..stream.next_seq();
-                let seq = from_cursor.find(|&seq| {
-                    stream.frame(seq).is_some_and(|frame| frame.is_untouched())
-                })?;
+                let seq =
+                    from_cursor.find(|&seq| stream.frame(seq).is_some_and(|frame| frame.is_untouched()))?;
                 Some((stream.frame(seq)?.received_s, FrameId { stream: number, seq }))
             });
             let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
@@ -517,7 +522,8 @@ impl Index {
 
     /// Segments that hold nothing any more, but for `current`.
     pub fn empty_segments(&self, current: Option<u64>) -> Vec<u64> {
-        let empty = self.segments.iter().filter(|(number, of)| of.live_frames == 0 && Some(**number) != current);
+        let empty =
+            self.segments.iter().filter(|(number, of)| of.live_frames == 0 && Some(**number) != current);
         empty.map(|(number, _)| *number).collect()
     }
 
@@ -530,7 +536,8 @@ impl Index {
 
     /// The segment with the smallest part of it alive, but for `current`.
     pub fn emptiest_segment(&self, current: Option<u64>) -> Option<(u64, SegmentUse)> {
-        let others = self.segments.iter().filter(|(number, of)| Some(**number) != current && of.live_frames > 0);
+        let others =
+            self.segments.iter().filter(|(number, of)| Some(**number) != current && of.live_frames > 0);
         let share = |of: &SegmentUse| of.live_bytes as f64 / of.len.max(1) as f64;
         others.min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(number, of)| (*number, *of))
     }
@@ -628,9 +635,10 @@ impl Index {
 
     /// Databases of which something waits to be fetched.
     pub fn waiting(&self) -> Vec<DatabaseName> {
-        let waiting = self.databases.iter().filter(|(_, of)| {
-            of.streams.iter().any(|&stream| self.streams[stream as usize].waits())
-        });
+        let waiting = self
+            .databases
+            .iter()
+            .filter(|(_, of)| of.streams.iter().any(|&stream| self.streams[stream as usize].waits()));
         waiting.map(|(name, _)| name.clone()).collect()
     }
 

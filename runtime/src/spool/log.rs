@@ -120,7 +120,13 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(disk: Arc<dyn Disk>, segment_bytes: u64, sync: bool, hot: HotLimits, next_segment: u64) -> Self {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        segment_bytes: u64,
+        sync: bool,
+        hot: HotLimits,
+        next_segment: u64,
+    ) -> Self {
         Self {
             disk,
             segment_bytes,
@@ -226,12 +232,20 @@ impl Log {
     ///
     /// # Errors
     /// Neither the current segment nor a new one takes it; nothing of it is durable.
-    pub fn append(&mut self, index: &Mutex<Index>, group: &[Append<'_>]) -> Result<Vec<Appended>, SpoolError> {
+    pub fn append(
+        &mut self,
+        index: &Mutex<Index>,
+        group: &[Append<'_>],
+    ) -> Result<Vec<Appended>, SpoolError> {
         // A failed sync is final for its segment; the group gets one more try in another.
         self.try_append(index, group).or_else(|_| self.try_append(index, group))
     }
 
-    fn try_append(&mut self, index: &Mutex<Index>, group: &[Append<'_>]) -> Result<Vec<Appended>, SpoolError> {
+    fn try_append(
+        &mut self,
+        index: &Mutex<Index>,
+        group: &[Append<'_>],
+    ) -> Result<Vec<Appended>, SpoolError> {
         self.ensure_current(index)?;
         let (segment, salt, begin) = {
             let current = self.current.as_ref().expect("just ensured");
@@ -254,7 +268,11 @@ impl Log {
                 header.put(salt, &mut self.buffer);
                 self.buffer.extend_from_slice(&append.draft.table);
                 self.buffer.extend_from_slice(append.lines);
-                frames.push((append.stream, Place { segment, offset, len: header.frame_len() as u32 }, header));
+                frames.push((
+                    append.stream,
+                    Place { segment, offset, len: header.frame_len() as u32 },
+                    header,
+                ));
             }
         }
         self.write(index, true)?;
@@ -313,7 +331,9 @@ impl Log {
             match self.disk.remove(segment) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error }),
+                Err(error) => {
+                    return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error });
+                }
             }
             index.lock().forget_segment(segment);
         }

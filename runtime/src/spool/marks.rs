@@ -136,10 +136,16 @@ mod tests {
 
     #[test]
     fn marks_are_read_back_as_they_were_written() {
-        let stream =
-            StreamMark { tenant: "a".into(), database: "d".into(), next_seq: 9, base: 3, holes: vec![4..5, 7..9] };
+        let stream = StreamMark {
+            tenant: "a".into(),
+            database: "d".into(),
+            next_seq: 9,
+            base: 3,
+            holes: vec![4..5, 7..9],
+        };
         let totals = LineTotals { spooled: 10, written: 4, refused: 3, dropped: 2, damaged: 1 };
-        let marks = Marks { streams: vec![stream], tenants: vec![("a".into(), totals)], segments: vec![1, 2] };
+        let marks =
+            Marks { streams: vec![stream], tenants: vec![("a".into(), totals)], segments: vec![1, 2] };
         let mut bytes = Vec::new();
         marks.put(1, &mut bytes);
         assert_eq!(Marks::read(&bytes[HEADER_BYTES..]), Some(marks));

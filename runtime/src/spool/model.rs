@@ -300,7 +300,8 @@ impl Rig {
     }
 
     fn append(&mut self, batches: &[(u8, u8, u8)]) {
-        let drafts: Vec<_> = batches.iter().map(|&(tenant, messages, lines)| self.draft(tenant, messages, lines)).collect();
+        let drafts: Vec<_> =
+            batches.iter().map(|&(tenant, messages, lines)| self.draft(tenant, messages, lines)).collect();
         let streams: Vec<u32> = drafts
             .iter()
             .map(|(draft, _)| {
@@ -398,7 +399,8 @@ impl Rig {
         let (index, recovered) = recovery::recover(&self.disk, &nothing_hot).unwrap();
         self.index = Mutex::new(index);
         self.log = Log::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
-        let open: BTreeMap<Key, Place> = self.open().into_iter().map(|(key, _, place)| (key, place)).collect();
+        let open: BTreeMap<Key, Place> =
+            self.open().into_iter().map(|(key, _, place)| (key, place)).collect();
         // What was acknowledged and not released is here, as it was.
         for (key, known) in &self.known {
             if known.durable && known.open && !recovered.damaged.contains_key(key.0.as_str()) {
@@ -554,7 +556,9 @@ fn a_segment_that_goes_missing_is_counted_to_the_line_and_the_newest_is_named() 
     let segments = rig.disk.list().unwrap();
     assert!(segments.len() > 4);
     let (first, newest) = (segments[1], *segments.last().unwrap());
-    let lost: u64 = rig.open().iter().filter(|(key, _, place)| key.0 == "t0" && place.segment == first).count() as u64 * 12;
+    let lost: u64 =
+        rig.open().iter().filter(|(key, _, place)| key.0 == "t0" && place.segment == first).count() as u64
+            * 12;
     rig.disk.0.lock().files.remove(&first);
     let recovered = rig.recover();
     assert_eq!(recovered.damaged[&TenantId::new("t0")], lost);

@@ -187,14 +187,16 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         }
     }
     listed.extend(newest);
-    recovered.missing = listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
+    recovered.missing =
+        listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
     for (tenant, totals) in &totals {
         index.restore_totals(&TenantId::new(tenant), *totals);
     }
     let mut all: Vec<_> = streams.into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     for ((tenant, database), mut found) in all {
-        let mark = found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
+        let mark =
+            found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
         let stream = index.restore_stream(&mark);
         // Of a frame that was being copied both copies may be there.
         found.frames.sort_by_key(|(place, header)| (header.seq, *place));
@@ -215,7 +217,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
 
 /// Whatever was spooled and is neither done with nor here was lost to damage.
 fn balance(index: &mut Index, spooled: &HashMap<String, u64>, recovered: &mut Recovered) {
-    let all: Vec<_> = index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
+    let all: Vec<_> =
+        index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
     for (tenant, mut totals, pending) in all {
         let most = spooled.get(tenant.as_str()).copied().unwrap_or(0);
         totals.spooled = totals.spooled.max(most);
@@ -240,8 +243,12 @@ fn set_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
         return;
     }
     match disk.set_aside(segment) {
-        Ok(()) => warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged"),
-        Err(error) => warn!(%error, file = %path.display(), "not a segment of the spool, or its header is damaged"),
+        Ok(()) => {
+            warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
+        }
+        Err(error) => {
+            warn!(%error, file = %path.display(), "not a segment of the spool, or its header is damaged")
+        }
     }
 }
 
@@ -252,18 +259,26 @@ impl Recovered {
             error!(file = %disk.path(*segment).display(), offset = gap.offset, bytes = gap.bytes,
                    "the spool is damaged here; what lies before and behind is kept. Check the disk, and keep the file if it may be mended");
         }
-        if self.newest_missing && let Some(&newest) = self.missing.last() {
+        if self.newest_missing
+            && let Some(&newest) = self.missing.last()
+        {
             error!(file = %disk.path(newest).display(),
                    "the newest segment of the spool is missing: what was acknowledged last is lost with it, unless the file is put back and the gateway started again");
         }
         for (tenant, lines) in &self.damaged {
-            let missing: Vec<_> = self.missing.iter().map(|&segment| disk.path(segment).display().to_string()).collect();
+            let missing: Vec<_> =
+                self.missing.iter().map(|&segment| disk.path(segment).display().to_string()).collect();
             error!(%tenant, lines, missing_files = missing.join(" "),
                    "acknowledged lines were lost to damage of the spool; the books count them as damaged");
         }
         if self.frames > 0 {
-            info!(lines = self.lines, frames = self.frames, bytes = self.bytes, took_ms = took.as_millis() as u64,
-                  "the spool has a backlog");
+            info!(
+                lines = self.lines,
+                frames = self.frames,
+                bytes = self.bytes,
+                took_ms = took.as_millis() as u64,
+                "the spool has a backlog"
+            );
         }
     }
 }
@@ -276,4 +291,3 @@ pub fn restore_books(index: &Index, books: &Books) {
         books.of_known(tenant.as_str()).restore_lines(lines);
     }
 }
-

@@ -101,7 +101,14 @@ impl Backlog {
             let of = &mut self.shards[shard];
             of.lines += u64::from(lines);
             let load = load.clone();
-            of.queue.push_back(Segment { load, messages: first..next, bytes, lines, whole: true, order: self.loads });
+            of.queue.push_back(Segment {
+                load,
+                messages: first..next,
+                bytes,
+                lines,
+                whole: true,
+                order: self.loads,
+            });
         }
     }
 
@@ -209,7 +216,8 @@ impl Backlog {
     pub fn evict(&mut self) -> Vec<Segment> {
         let mut all = Vec::new();
         for shard in &mut self.shards {
-            let (whole, rest) = std::mem::take(&mut shard.queue).into_iter().partition(|segment: &Segment| segment.whole);
+            let (whole, rest) =
+                std::mem::take(&mut shard.queue).into_iter().partition(|segment: &Segment| segment.whole);
             shard.queue = rest;
             all.extend::<VecDeque<Segment>>(whole);
             shard.lines = shard.queue.iter().map(|segment| u64::from(segment.lines)).sum();

@@ -161,7 +161,11 @@ impl Lane {
 
     /// `at_once`: waits of the backlog and of failed tries count for nothing.
     pub fn next(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Next {
-        if self.flights.is_empty() && self.backlog.is_empty() && self.live.is_empty() && self.parked.is_empty() {
+        if self.flights.is_empty()
+            && self.backlog.is_empty()
+            && self.live.is_empty()
+            && self.parked.is_empty()
+        {
             return Next::Idle;
         }
         if let Some(not_before) = self.not_before
@@ -250,7 +254,8 @@ impl Lane {
         waits: &Waits,
         random: u32,
     ) -> Applied {
-        let place = self.flights.iter().position(|other| other.id == flight).expect("an answer is to a shipment");
+        let place =
+            self.flights.iter().position(|other| other.id == flight).expect("an answer is to a shipment");
         let flight = &mut self.flights[place];
         flight.under_way = false;
         flight.broken = 0;
@@ -309,7 +314,14 @@ impl Lane {
     }
 
     /// Counts a failure; requests that were under way together fail together.
-    fn fail_once(&mut self, now: Instant, shipped: Instant, waits: &Waits, asked: Option<Duration>, random: u32) -> Duration {
+    fn fail_once(
+        &mut self,
+        now: Instant,
+        shipped: Instant,
+        waits: &Waits,
+        asked: Option<Duration>,
+        random: u32,
+    ) -> Duration {
         if self.failed.is_some_and(|failed| shipped <= failed) && self.backoff.failures() > 0 {
             return self.backoff.again(waits, asked);
         }
@@ -366,7 +378,8 @@ impl Lane {
 
     /// Lines that wait or are under way.
     pub fn lines_left(&self) -> u64 {
-        let works = self.flights.iter().map(|flight| &flight.work).chain(self.parked.iter().map(|(_, work)| work));
+        let works =
+            self.flights.iter().map(|flight| &flight.work).chain(self.parked.iter().map(|(_, work)| work));
         self.backlog.lines() + self.live.lines() + works.map(Work::lines_left).sum::<u64>()
     }
 }

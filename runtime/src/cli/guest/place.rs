@@ -14,8 +14,8 @@ use crate::admin::guests::{Answer, Refusal};
 use crate::config::{self, Config};
 use crate::decode::GuestError;
 use crate::decode::history::History;
-use crate::{data_dir, pipeline};
 use crate::pipeline::guests::{place, refusal};
+use crate::{data_dir, pipeline};
 
 /// Where guests are asked for and put.
 pub enum Gateway<'a> {

@@ -84,7 +84,15 @@ fn late_lines_and_failed_tries_make_larger_batches() {
         }
         backlog
     };
-    assert_eq!(lines_of(&take(&mut filled(), began + LIMITS.interval, &BatchLimits { lines: 12_000, ..LIMITS }, false)), 12_000);
+    assert_eq!(
+        lines_of(&take(
+            &mut filled(),
+            began + LIMITS.interval,
+            &BatchLimits { lines: 12_000, ..LIMITS },
+            false
+        )),
+        12_000
+    );
     assert_eq!(lines_of(&take(&mut filled(), began + 3 * LIMITS.interval, &LIMITS, false)), 10_000);
     assert_eq!(lines_of(&take(&mut filled(), began, &LIMITS, true)), 10_000);
     let small = BatchLimits { bytes_max: 80, ..LIMITS };
