@@ -368,6 +368,9 @@ impl Log {
     }
 }
 
+/// Frames to copy, and those that cannot be read.
+pub type LiveFrames = (Vec<Copy>, Vec<(FrameId, Place)>);
+
 /// The frames of a segment that are in force there. Those that cannot be read are named.
 ///
 /// # Errors
@@ -376,7 +379,7 @@ pub fn live_frames(
     disk: &dyn Disk,
     index: &Mutex<Index>,
     segment: u64,
-) -> Result<(Vec<Copy>, Vec<(FrameId, Place)>), SpoolError> {
+) -> Result<LiveFrames, SpoolError> {
     let read = disk.read_all(segment);
     let bytes = read.map_err(|error| SpoolError { doing: "read", path: disk.path(segment), error })?;
     let (mut copies, mut damaged) = (Vec::new(), Vec::new());
