@@ -47,7 +47,9 @@ fn replay(scene: &Scene, arguments: &[&str]) -> (Option<i32>, Value) {
 /// Waits until the gateway has taken up a guest that was laid into its folder.
 fn wait_for_guest(gateway: &Gateway<'_>, message_type: &str) {
     gateway.wait("serving the guest", |gateway| {
-        gateway.json("/api/v1/guests").to_string().contains(&format!("\"{message_type}\""))
+        let guests = gateway.json("/api/v1/guests")["guests"].clone();
+        let serves = |guest: &Value| guest["type"] == message_type && guest["state"] == "serving";
+        guests.as_array().is_some_and(|guests| guests.iter().any(serves))
     });
 }
 

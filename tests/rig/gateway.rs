@@ -195,8 +195,19 @@ impl Scene {
         fs::read_to_string(self.path("tidegate.log")).unwrap_or_default()
     }
 
-    /// Every line in the file output of one database, in order of the files.
+    /// Every line in the file output of one database, in order of the files; where the gateway runs,
+    /// once nothing that it has acknowledged is still to be written.
     pub fn lines(&self, database: &str) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let (200, metrics) = ask(&self.admin, "GET", "/metrics", None, &[]) {
+            let pending = metrics.lines().filter(|line| line.starts_with("tidegate_lines_pending{"));
+            if pending.clone().all(|line| line.ends_with(" 0")) {
+                break;
+            }
+            let pending: Vec<&str> = pending.collect();
+            assert!(Instant::now() < deadline, "still to be written: {pending:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let folder = self.path("lines").join(database);
         let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -206,6 +217,28 @@ impl Scene {
             .flat_map(|file| fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
             .collect()
     }
+}
+
+/// One request to an admin side; status 0 when nobody answers.
+fn ask(admin: &str, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, String) {
+    let Ok(mut stream) = TcpStream::connect(admin) else { return (0, String::new()) };
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    // Who is refused at the head may not have its body read.
+    let sent = stream.write_all(head.as_bytes());
+    let _ = stream.write_all(body);
+    let mut answer = Vec::new();
+    if sent.is_err() {
+        return (0, String::new());
+    }
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (0, String::new()) };
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// A running gateway; killed when it is dropped.
@@ -231,25 +264,7 @@ impl Gateway<'_> {
 
     /// As `ask`, with any bytes as body.
     pub fn request(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, String) {
-        let Ok(mut stream) = TcpStream::connect(&self.scene.admin) else { return (0, String::new()) };
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let authorization =
-            token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        // Who is refused at the head may not have its body read.
-        let sent = stream.write_all(head.as_bytes());
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        if sent.is_err() {
-            return (0, String::new());
-        }
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let Some((head, body)) = answer.split_once("\r\n\r\n") else { return (0, String::new()) };
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        ask(&self.scene.admin, method, path, token, body)
     }
 
     pub fn json(&self, path: &str) -> Value {

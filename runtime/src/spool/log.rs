@@ -375,11 +375,7 @@ pub type LiveFrames = (Vec<Copy>, Vec<(FrameId, Place)>);
 ///
 /// # Errors
 /// The segment cannot be read.
-pub fn live_frames(
-    disk: &dyn Disk,
-    index: &Mutex<Index>,
-    segment: u64,
-) -> Result<LiveFrames, SpoolError> {
+pub fn live_frames(disk: &dyn Disk, index: &Mutex<Index>, segment: u64) -> Result<LiveFrames, SpoolError> {
     let read = disk.read_all(segment);
     let bytes = read.map_err(|error| SpoolError { doing: "read", path: disk.path(segment), error })?;
     let (mut copies, mut damaged) = (Vec::new(), Vec::new());
