@@ -22,7 +22,7 @@ use crate::rig::v3_front::{Fault, V3Front};
 const NO_RATE: &str = "[admission]\nrate_per_s = 0\n";
 
 /// An envelope with a time of its own: one millisecond for each `seq`.
-fn message(device: &str, seq: u64) -> Vec<u8> {
+pub fn message(device: &str, seq: u64) -> Vec<u8> {
     let (minute, second, milli) = (seq / 60_000, seq / 1000 % 60, seq % 1000);
     format!(
         r#"{{"version":"1","ts":"2026-11-23T08:{minute:02}:{second:02}.{milli:03}Z","site_id":"lab-1","seq":{seq},"provision_token":"tok-{device}","metrics":{{"v":{seq}}}}}"#

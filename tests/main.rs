@@ -18,4 +18,5 @@ mod quarantine;
 mod deploy;
 mod system;
 mod durability;
+mod torture;
 mod structure;

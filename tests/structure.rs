@@ -51,8 +51,28 @@ fn assert_imports_only(module: &str, allowed: &[&str]) {
 
 #[test]
 fn adapters_know_the_domain_and_never_one_another() {
-    for adapter in ["source", "admission", "decode", "writer", "quarantine"] {
+    for adapter in ["source", "admission", "decode", "spool", "writer", "quarantine"] {
         assert_imports_only(adapter, &["domain"]);
+    }
+}
+
+#[test]
+fn only_the_spool_makes_durable_lines() {
+    let mut files = Vec::new();
+    rust_files(&sources(), &mut files);
+    let makers = files.iter().filter(|file| {
+        let text = fs::read_to_string(file).unwrap();
+        // The struct itself and what is implemented on it are no makers.
+        text.lines().any(|line| {
+            line.contains("Durable {")
+                && !line.contains("struct")
+                && !line.contains("impl")
+                && !line.contains("->")
+        })
+    });
+    for file in makers {
+        let place = file.strip_prefix(sources()).unwrap().display().to_string();
+        assert!(place.starts_with("spool") || place == "writer/testing.rs", "{place} makes a Durable");
     }
 }
 

@@ -103,6 +103,12 @@ impl Scene {
         self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n{more}"), "");
     }
 
+    /// Writes the configuration with a broker beside the listener.
+    pub fn configure_both(&self, url: &str, more: &str) {
+        let listener = &self.listener;
+        self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n[listen]\naddress = \"{listener}\"\n{more}"));
+    }
+
     fn configure_all(&self, text: &str, admin: &str) {
         let text = format!("data_dir = \"data\"\n{text}\n[admin]\nlisten = \"{}\"\n{admin}", self.admin);
         fs::write(self.path("tidegate.toml"), text).unwrap();

@@ -23,7 +23,7 @@ use screen::Snapshot;
 pub fn demo(arguments: &[String]) -> Result<()> {
     let duration = match arguments {
         [] => None,
-        [flag, value] if flag == "--for" => Some(parse_duration(value)?),
+        [flag, value] if flag == "--for" => Some(process::parse_duration(value)?),
         _ => bail!("usage: cargo xtask demo [--for 10s]"),
     };
     let built = guests::build_all()?;
@@ -59,17 +59,6 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     let settled = scene.wait_until_settled()?;
     gateway.stop(Duration::from_secs(30))?;
     scene.verdict(&settled, acknowledged)
-}
-
-fn parse_duration(text: &str) -> Result<Duration> {
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let number: u64 =
-        number.parse().with_context(|| format!("--for {text:?}: expected a number with s or m, as 10s"))?;
-    match unit {
-        "s" | "" if number > 0 => Ok(Duration::from_secs(number)),
-        "m" if number > 0 => Ok(Duration::from_secs(number * 60)),
-        _ => bail!("--for {text:?}: expected a number with s or m, as 10s"),
-    }
 }
 
 /// The demo's folder and addresses.

@@ -14,6 +14,7 @@ cargo xtask VERB
 
   demo [--for 10s]    run the gateway with a simulated fleet and show what happens
   test [FILTER…]      install what is missing, build the guests, run every test
+  torture [--for 10m] kill it, fail its disk and its database, and see that nothing is lost
   bench [PART]        the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --debian]
                       build the guests to components in target/guests
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
     match verb.as_str() {
         "demo" => demo::demo(rest),
         "test" => test::test(rest),
+        "torture" => test::torture(rest),
         "ci" => test::ci(),
         "bench" => bench::bench(rest),
         "guests" => guests::main(rest),

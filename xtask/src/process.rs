@@ -97,3 +97,18 @@ impl Drop for Running {
 pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
+
+/// A length of time as `--for` takes it.
+///
+/// # Errors
+/// It is none.
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 =
+        number.parse().with_context(|| format!("--for {text:?}: expected a number with s or m, as 10s"))?;
+    match unit {
+        "s" | "" if number > 0 => Ok(Duration::from_secs(number)),
+        "m" if number > 0 => Ok(Duration::from_secs(number * 60)),
+        _ => bail!("--for {text:?}: expected a number with s or m, as 10s"),
+    }
+}

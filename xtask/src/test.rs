@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that is tested, on real parts.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -23,6 +24,23 @@ pub fn test(filter: &[String]) -> Result<()> {
     guest_tests.current_dir(process::root().join("guests")).args(["test", "--workspace"]);
     guest_tests.args(["--"]).args(filter);
     process::run(&mut guest_tests)
+}
+
+/// `cargo xtask torture --for 10m`: kills, failing disks and failing databases, for that long.
+///
+/// # Errors
+/// Something that was acknowledged is lost, or the books do not balance.
+pub fn torture(arguments: &[String]) -> Result<()> {
+    let length = match arguments {
+        [] => Duration::from_secs(60),
+        [flag, value] if flag == "--for" => process::parse_duration(value)?,
+        _ => bail!("usage: cargo xtask torture [--for 10m]"),
+    };
+    packages::ensure(packages::TEST_SERVERS)?;
+    guests::build_all()?;
+    let mut test = process::cargo();
+    test.args(["test", "--package", "tidegate", "--test", "integration", "torture::", "--", "--nocapture"]);
+    process::run(test.env("RIG_TORTURE_S", length.as_secs().to_string()))
 }
 
 /// `cargo xtask ci`: formatting, lints, and the tests; a skipped test fails.

@@ -302,7 +302,7 @@ impl Lane {
             }
             None => {
                 self.backoff.succeed();
-                self.window.succeed(now, shipped, applied.progress.written);
+                self.window.succeed(now, shipped);
             }
         }
         if self.flights[place].work.is_done() {

@@ -1,32 +1,35 @@
 //! How many requests of one database may be under way. Pure: time is passed in.
 //!
 //! InfluxDB 3 answers a write at its next WAL flush, a second later by default, whatever its size:
-//! there only requests beside each other carry a backlog. A server that answers at once gains
-//! nothing from them. So the window doubles while that raises the rate, then feels its way one by
-//! one, and is halved by a failure.
+//! there only requests beside each other carry a backlog. A server that is busy answers the later the
+//! more it is asked, and gains nothing from them. So the window grows while answers take about as
+//! long as the quickest ones did, shrinks when they take several times that, and is halved by a
+//! failure.
 
 use std::time::{Duration, Instant};
 
-/// Rounds at one size before the next larger one is tried again.
-const HOLD_ROUNDS: u32 = 8;
+/// Up to so many times the quickest answer the server is not busy; from so many on it is.
+const AT_EASE: f64 = 1.5;
+const BUSY: f64 = 4.0;
 
-/// A larger window must raise the rate by so much to be kept.
-const GAIN: f64 = 1.1;
+/// An answer quicker than this tells of no wait that more requests could share.
+const QUICK: Duration = Duration::from_millis(5);
+
+/// After so many rounds it begins anew: a server that has become slower has a new quickest answer.
+const ROUNDS: u32 = 200;
 
 #[derive(Debug)]
 pub struct RequestWindow {
     size: u32,
     max: u32,
-    /// Since when answers are counted for the rate, their lines and their number.
-    round: Option<(Instant, u64, u32)>,
+    /// Answers of the round that runs, and how long they took together.
+    answers: u32,
+    took: Duration,
     /// A request was ready and the window was full.
     limited: bool,
-    /// Lines a second at the size before the last change.
-    rate_before: f64,
+    quickest: Option<Duration>,
     doubling: bool,
-    /// The size was raised for the round that runs.
-    grown: bool,
-    held: u32,
+    rounds: u32,
 }
 
 impl RequestWindow {
@@ -35,12 +38,12 @@ impl RequestWindow {
         Self {
             size: max.min(2),
             max,
-            round: None,
+            answers: 0,
+            took: Duration::ZERO,
             limited: false,
-            rate_before: 0.0,
+            quickest: None,
             doubling: true,
-            grown: false,
-            held: 0,
+            rounds: 0,
         }
     }
 
@@ -53,51 +56,40 @@ impl RequestWindow {
         self.limited = true;
     }
 
-    /// A request of `lines` was answered well, which was sent at `began`.
-    pub fn succeed(&mut self, now: Instant, began: Instant, lines: u64) {
-        let (since, sum, answers) = self.round.unwrap_or((began, 0, 0));
-        let (sum, answers) = (sum + lines, answers + 1);
-        if answers < self.size {
-            self.round = Some((since, sum, answers));
+    /// A request was answered well, which was sent at `began`.
+    pub fn succeed(&mut self, now: Instant, began: Instant) {
+        let took = now.saturating_duration_since(began);
+        self.quickest = Some(self.quickest.map_or(took, |quickest| quickest.min(took)));
+        self.answers += 1;
+        self.took += took;
+        if self.answers < self.size {
             return;
         }
-        self.round = Some((now, 0, 0));
-        if !std::mem::take(&mut self.limited) {
-            // There is nothing to learn while requests do not wait for each other.
-            self.round = None;
-            return;
-        }
-        let took = now.saturating_duration_since(since).max(Duration::from_micros(1));
-        let rate = sum as f64 / took.as_secs_f64();
-        if rate > self.rate_before * GAIN {
-            self.grow();
-            self.rate_before = rate;
-        } else if std::mem::take(&mut self.grown) {
-            // It brought nothing.
-            self.size = if std::mem::take(&mut self.doubling) { self.size / 2 } else { self.size - 1 }.max(1);
-            self.held = 0;
+        let mean = self.took / self.answers;
+        (self.answers, self.took) = (0, Duration::ZERO);
+        let quickest = self.quickest.expect("just set").max(QUICK);
+        let times = mean.as_secs_f64() / quickest.as_secs_f64();
+        if times <= AT_EASE {
+            // There is nothing to gain while requests do not wait for each other.
+            if std::mem::take(&mut self.limited) {
+                self.size = if self.doubling { self.size * 2 } else { self.size + 1 }.min(self.max);
+            }
         } else {
-            self.held += 1;
-            if self.held > HOLD_ROUNDS {
-                self.held = 0;
-                self.rate_before = rate;
-                self.grow();
+            self.doubling = false;
+            if times >= BUSY {
+                self.size = (self.size - 1).max(2.min(self.max));
             }
         }
-    }
-
-    fn grow(&mut self) {
-        self.held = 0;
-        let before = self.size;
-        self.size = if self.doubling { self.size * 2 } else { self.size + 1 }.min(self.max);
-        self.grown = self.size > before;
+        self.rounds += 1;
+        if self.rounds >= ROUNDS {
+            *self = Self::new(self.max);
+        }
     }
 
     /// A request failed.
     pub fn fail(&mut self) {
-        let max = self.max;
         let size = (self.size / 2).max(1);
-        *self = Self { size, ..Self::new(max) };
+        *self = Self { size, ..Self::new(self.max) };
     }
 }
 
@@ -117,7 +109,7 @@ mod tests {
             now += Duration::from_secs_f64(latency.max(busy));
             for _ in 0..size {
                 window.note_limited();
-                window.succeed(now, began, 10_000);
+                window.succeed(now, began);
             }
         }
         window.size()
@@ -126,8 +118,8 @@ mod tests {
     #[test]
     fn it_grows_against_a_server_that_answers_late_and_not_against_one_that_is_busy() {
         assert_eq!(after(6, 1e9, 1.0), 32);
-        assert!(after(100, 50_000.0, 0.001) <= 16);
-        assert!((6..=24).contains(&after(60, 100_000.0, 1.0)));
+        assert!(after(100, 50_000.0, 0.001) <= 8, "{}", after(100, 50_000.0, 0.001));
+        assert!((8..=32).contains(&after(60, 100_000.0, 1.0)), "{}", after(60, 100_000.0, 1.0));
     }
 
     #[test]
@@ -136,7 +128,7 @@ mod tests {
         let now = Instant::now();
         for _ in 0..100 {
             window.note_limited();
-            window.succeed(now + Duration::from_secs(1), now, 100);
+            window.succeed(now + Duration::from_secs(1), now);
         }
         let before = window.size();
         window.fail();
@@ -152,7 +144,7 @@ mod tests {
         let mut window = RequestWindow::new(32);
         let now = Instant::now();
         for _ in 0..100 {
-            window.succeed(now + Duration::from_secs(1), now, 100);
+            window.succeed(now + Duration::from_secs(1), now);
         }
         assert_eq!(window.size(), 2);
     }
