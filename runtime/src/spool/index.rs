@@ -193,6 +193,13 @@ pub struct HotLimits {
     pub database_bytes_min: u64,
 }
 
+impl HotLimits {
+    /// So much one database may hold at most: a fourth is left for the others.
+    fn database_bytes_max(&self) -> u64 {
+        self.bytes_max / 4 * 3
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Index {
     streams: Vec<Stream>,
@@ -284,8 +291,9 @@ impl Index {
         // What overtakes has room of its own: the backlog has filled the other.
         let least = limits.database_bytes_min;
         let room = database.hot_bytes < least
-            || (self.hot_bytes + len <= limits.bytes_max && database.hot_bytes + len <= limits.bytes_max / 2)
-            || (overtakes && database.hot_bytes + len <= (limits.bytes_max / 2).max(least) + least);
+            || (self.hot_bytes + len <= limits.bytes_max
+                && database.hot_bytes + len <= limits.database_bytes_max())
+            || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
         let standing = if room && (!waited || overtakes) {
             database.hot_bytes += len;
             self.hot_bytes += len;

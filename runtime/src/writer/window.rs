@@ -15,6 +15,9 @@ const BUSY: f64 = 4.0;
 /// An answer quicker than this tells of no wait that more requests could share.
 const QUICK: Duration = Duration::from_millis(5);
 
+/// The size to begin with.
+const START: u32 = 4;
+
 /// After so many rounds it begins anew: a server that has become slower has a new quickest answer.
 const ROUNDS: u32 = 200;
 
@@ -36,7 +39,7 @@ impl RequestWindow {
     pub fn new(max: u32) -> Self {
         let max = max.max(1);
         Self {
-            size: max.min(2),
+            size: max.min(START),
             max,
             answers: 0,
             took: Duration::ZERO,
@@ -146,6 +149,6 @@ mod tests {
         for _ in 0..100 {
             window.succeed(now + Duration::from_secs(1), now);
         }
-        assert_eq!(window.size(), 2);
+        assert_eq!(window.size(), START);
     }
 }

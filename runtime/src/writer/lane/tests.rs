@@ -144,13 +144,13 @@ fn a_body_that_the_server_cannot_unzip_goes_plain_at_once() {
 #[test]
 fn requests_under_way_that_fail_together_count_as_one_failure() {
     let mut rig = Rig::new();
-    for device in 0..4 {
+    for device in 0..8 {
         rig.push_of(device, 500, 10);
     }
-    let (first, second) = (rig.sent().flight, rig.sent().flight);
+    let flights: Vec<u64> = (0..rig.lane.window()).map(|_| rig.sent().flight).collect();
     assert_eq!(rig.next(), Next::Busy);
     rig.pass(1);
-    for flight in [first, second] {
+    for flight in flights {
         assert!(rig.apply_to(flight, Verdict::Retry { after: None, words: "503".into() }).trouble.is_some());
     }
     assert_eq!((rig.lane.failures(), rig.lane.requests()), (1, 0));
