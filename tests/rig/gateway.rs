@@ -106,7 +106,10 @@ impl Scene {
     /// Writes the configuration with a broker beside the listener.
     pub fn configure_both(&self, url: &str, more: &str) {
         let listener = &self.listener;
-        self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n[listen]\naddress = \"{listener}\"\n{more}"));
+        self.configure_all(
+            &format!("[mqtt]\nurl = \"{url}\"\n[listen]\naddress = \"{listener}\"\n{more}"),
+            "",
+        );
     }
 
     fn configure_all(&self, text: &str, admin: &str) {
