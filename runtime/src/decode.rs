@@ -64,12 +64,4 @@ pub trait DecodeSink {
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
     /// Messages for quarantine.
     fn refused(&self, messages: Vec<Refused>);
-    /// `messages` go to the slow lane; each ends as the others, in its time.
-    fn set_aside(&self, messages: u64) {
-        let _ = messages;
-    }
-    /// `messages` that went to the slow lane have ended.
-    fn take_up(&self, messages: u64) {
-        let _ = messages;
-    }
 }

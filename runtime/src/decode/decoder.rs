@@ -133,7 +133,7 @@ impl Decoder {
         loop {
             // Asked before each batch: the one before it may have shown that the route is slow.
             if let Some((lane, slow)) = self.slow_lane(&work) {
-                return lane.send(&slow, messages.collect(), sink);
+                return lane.send(&slow, messages.collect());
             }
             let batch: Vec<Admitted> = messages.by_ref().take(DECODE_BATCH_MESSAGES_MAX).collect();
             if batch.is_empty() {
@@ -259,7 +259,7 @@ impl Decoder {
                     self.decode_batch(work, vec![message], sink, false);
                     // What burns its time in every message does not do so on this thread.
                     if let Some((lane, slow)) = self.slow_lane(work) {
-                        return lane.send(&slow, messages.collect(), sink);
+                        return lane.send(&slow, messages.collect());
                     }
                 }
             }
@@ -492,8 +492,7 @@ impl Made {
 struct LaneOfThread(Arc<SlowLane>, usize);
 
 impl LaneOfThread {
-    fn send(&self, slow: &Arc<SlowRoute>, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
-        sink.set_aside(messages.len() as u64);
+    fn send(&self, slow: &Arc<SlowRoute>, messages: Vec<Admitted>) {
         self.0.send(self.1, slow, messages);
     }
 }

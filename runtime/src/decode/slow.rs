@@ -141,7 +141,6 @@ impl SlowLane {
                 let mut decoder = Decoder::new(guests);
                 while let Some((messages, done)) = next(&waiting) {
                     decoder.decode(messages, &*sink);
-                    sink.take_up(done.len() as u64);
                     let Some(lane) = lane.upgrade() else { continue };
                     for (route, from) in done {
                         lane.done(&route, from);

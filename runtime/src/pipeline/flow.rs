@@ -77,14 +77,6 @@ impl DecodeSink for Outlet {
         self.activity.passed(messages.len() as u64);
         self.quarantine.store_many(messages);
     }
-
-    fn set_aside(&self, messages: u64) {
-        self.activity.set_aside(messages);
-    }
-
-    fn take_up(&self, messages: u64) {
-        self.activity.take_up(messages);
-    }
 }
 
 /// Where messages enter the flow.
