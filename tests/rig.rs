@@ -15,6 +15,7 @@ pub mod bombs;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Waits for something that must come true, and says what it was if it does not.
@@ -26,9 +27,19 @@ pub async fn eventually(what: &str, seconds: u64, mut done: impl FnMut() -> bool
     }
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port that nobody listens on now, and that this process names once only. It is below those that
+/// Linux gives to outgoing connections: none of them takes it before its listener does.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 16_000;
+    const COUNT: u32 = 16_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let at = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 97;
+        let port = (FIRST + at % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A server's process; killed and reaped when dropped.

@@ -674,6 +674,18 @@ impl Disk for ReadOnly {
         Ok(())
     }
 
+    fn retire(&self, _: u64, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn retired_lines(&self) -> std::io::Result<u64> {
+        self.0.retired_lines()
+    }
+
+    fn forget_retired(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn set_aside(&self, _: u64) -> std::io::Result<()> {
         Ok(())
     }

@@ -1,20 +1,17 @@
 //! Mosquitto, as the README tells operators to run it, on a free loopback port.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use super::free_port;
 
 /// A broker that can be killed and started again on the same port with the same store.
 pub struct Mosquitto {
     pub port: u16,
     folder: tempfile::TempDir,
     child: Option<Child>,
-}
-
-/// A port that nobody listens on now.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 fn program() -> PathBuf {

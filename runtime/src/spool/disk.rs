@@ -28,6 +28,13 @@ pub trait Disk: Send + Sync {
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
     fn truncate(&self, segment: u64, len: u64) -> io::Result<()>;
     fn remove(&self, segment: u64) -> io::Result<()>;
+    /// Frees what a segment takes that is done with, on a disk that has no room to note that. What is
+    /// left says that it was, and how many `lines` it held.
+    fn retire(&self, segment: u64, lines: u64) -> io::Result<()>;
+    /// Lines of all segments that were retired and are not forgotten.
+    fn retired_lines(&self) -> io::Result<u64>;
+    /// It is noted otherwise by now what was retired.
+    fn forget_retired(&self) -> io::Result<()>;
     /// Puts a segment that is none out of the way, for a person to look at.
     fn set_aside(&self, segment: u64) -> io::Result<()>;
     /// Makes durable which segments there are.
@@ -68,6 +75,19 @@ impl Folder {
     /// A folder that is only read.
     pub fn existing(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), open: Mutex::default() }
+    }
+
+    /// What is left of retired segments, `{number:016}-{lines}.done`, and their lines.
+    fn retired(&self) -> io::Result<Vec<(PathBuf, u64)>> {
+        let mut all = Vec::new();
+        for file in std::fs::read_dir(&self.dir)? {
+            let path = file?.path();
+            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".done"));
+            if let Some(lines) = name.and_then(|name| name.split_once('-')?.1.parse().ok()) {
+                all.push((path, lines));
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -149,6 +169,21 @@ impl Disk for Folder {
     fn remove(&self, segment: u64) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
         std::fs::remove_file(self.path(segment))
+    }
+
+    fn retire(&self, segment: u64, lines: u64) -> io::Result<()> {
+        self.open.lock().take_if(|(number, _)| *number == segment);
+        let done = self.dir.join(format!("{segment:016}-{lines}.done"));
+        std::fs::rename(self.path(segment), &done)?;
+        OpenOptions::new().write(true).open(done)?.set_len(0)
+    }
+
+    fn retired_lines(&self) -> io::Result<u64> {
+        Ok(self.retired()?.into_iter().map(|(_, lines)| lines).sum())
+    }
+
+    fn forget_retired(&self) -> io::Result<()> {
+        self.retired()?.into_iter().try_for_each(|(path, _)| std::fs::remove_file(path))
     }
 
     fn set_aside(&self, segment: u64) -> io::Result<()> {

@@ -139,6 +139,8 @@ pub struct SegmentUse {
     pub len: u64,
     pub live_bytes: u64,
     pub live_frames: u64,
+    /// Of all frames that it ever held.
+    pub lines: u64,
 }
 
 #[derive(Debug, Default)]
@@ -309,6 +311,7 @@ impl Index {
         let segment = self.segments.entry(place.segment).or_default();
         segment.live_bytes += len;
         segment.live_frames += 1;
+        segment.lines += u64::from(header.lines);
         self.live_bytes += len;
         self.lines += u64::from(header.lines);
         standing
@@ -523,6 +526,16 @@ impl Index {
         entry.len = len;
     }
 
+    /// Lines of all frames that a segment ever held.
+    pub fn segment_lines(&self, segment: u64) -> u64 {
+        self.segments.get(&segment).map_or(0, |of| of.lines)
+    }
+
+    /// The newest segment that there is, and how long it is.
+    pub fn newest_segment(&self) -> Option<(u64, u64)> {
+        self.segments.last_key_value().map(|(&segment, of)| (segment, of.len))
+    }
+
     /// How long a segment is; 0 where there is none.
     pub fn segment_len(&self, segment: u64) -> u64 {
         self.segments.get(&segment).map_or(0, |of| of.len)
@@ -564,6 +577,7 @@ impl Index {
         let from = u64::from(frame.segment);
         frame.segment = place.segment as u32;
         frame.offset = place.offset as u32;
+        let lines = u64::from(frame.lines);
         let len = u64::from(place.len);
         let old = self.segments.get_mut(&from).expect("it held the frame");
         old.live_bytes -= len;
@@ -571,6 +585,7 @@ impl Index {
         let new = self.segments.entry(place.segment).or_default();
         new.live_bytes += len;
         new.live_frames += 1;
+        new.lines += lines;
     }
 
     /// After recovery: everything waits to be fetched, and released frames are as the marks say.

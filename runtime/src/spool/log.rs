@@ -116,6 +116,8 @@ pub struct Log {
     current: Option<Current>,
     next_segment: u64,
     buffer: Vec<u8>,
+    /// Segments were freed without a mark that says so.
+    has_retired: bool,
     pub stats: LogStats,
 }
 
@@ -135,6 +137,7 @@ impl Log {
             current: None,
             next_segment,
             buffer: Vec::new(),
+            has_retired: true,
             stats: LogStats::default(),
         }
     }
@@ -159,13 +162,13 @@ impl Log {
         let path = self.disk.path(segment);
         // Whatever becomes of it, its number is used up.
         self.next_segment += 1;
+        let made = self.disk.create(segment, self.segment_bytes + limits::SPOOL_MARKS_RESERVE_BYTES);
+        let mut tail = made.map_err(|error| SpoolError { doing: "create", path: path.clone(), error })?;
         let salt = random();
         let marks = index.lock().marks(true);
         self.buffer.clear();
         self.buffer.extend(segment_header(segment, salt));
         marks.put(salt, &mut self.buffer);
-        let made = self.disk.create(segment, self.segment_bytes + limits::SPOOL_MARKS_RESERVE_BYTES);
-        let mut tail = made.map_err(|error| SpoolError { doing: "create", path: path.clone(), error })?;
         let written = tail.append(&self.buffer).and_then(|()| if self.sync { tail.sync() } else { Ok(()) });
         let written = written.and_then(|()| if self.sync { self.disk.sync_dir() } else { Ok(()) });
         if let Err(error) = written {
@@ -176,7 +179,14 @@ impl Log {
         let len = self.buffer.len() as u64;
         index.lock().note_segment(segment, len);
         self.current = Some(Current { segment, salt, tail, len, unsynced: false });
+        self.forget_retired();
         Ok(())
+    }
+
+    /// All marks are durable: what was retired is noted in them.
+    fn forget_retired(&mut self) {
+        // What stays is forgotten the next time, and harms nobody.
+        self.has_retired &= self.disk.forget_retired().is_err();
     }
 
     fn sync_current(&mut self) -> Result<(), SpoolError> {
@@ -314,7 +324,7 @@ impl Log {
     /// # Errors
     /// A segment cannot be removed, or marks cannot be written.
     pub fn remove_empty(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
-        let empty = index.lock().empty_segments(self.current());
+        let mut empty = index.lock().empty_segments(self.current());
         if empty.is_empty() {
             return Ok(());
         }
@@ -325,19 +335,38 @@ impl Log {
             return marked;
         }
         let unmarked = marked.is_err();
-        // On a full disk this is how there is room for marks again. A crash between the two makes
-        // what is written seem damaged: the books err, no line is lost.
+        if unmarked && self.current.is_none() {
+            // The newest holds the marks in force: it stays, but for what it had reserved.
+            if let Some((newest, len)) = index.lock().newest_segment() {
+                empty.retain(|&segment| segment != newest);
+                let _ = self.disk.truncate(newest, len);
+            }
+        }
         for segment in empty {
-            match self.disk.remove(segment) {
+            let lines = index.lock().segment_lines(segment);
+            // On a full disk this is how there is room for marks again.
+            let removed = match unmarked {
+                true => self.disk.retire(segment, lines),
+                false => self.disk.remove(segment),
+            };
+            match removed {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error });
                 }
             }
+            self.has_retired |= unmarked;
             index.lock().forget_segment(segment);
         }
-        if unmarked { self.mark(index).and_then(|()| self.sync_current()) } else { Ok(()) }
+        if unmarked {
+            self.mark(index)?;
+            self.sync_current()?;
+        }
+        if self.has_retired {
+            self.forget_retired();
+        }
+        Ok(())
     }
 
     /// Makes copies of frames durable, and their old places free.

@@ -211,12 +211,14 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         }
         index.restore_next_seq(stream, mark.next_seq);
     }
-    balance(&mut index, &spooled, &mut recovered);
+    let retired = disk.retired_lines().unwrap_or(0);
+    balance(&mut index, &spooled, retired, &mut recovered);
     Ok((index, recovered))
 }
 
-/// Whatever was spooled and is neither done with nor here was lost to damage.
-fn balance(index: &mut Index, spooled: &HashMap<String, u64>, recovered: &mut Recovered) {
+/// Whatever was spooled and is neither done with nor here was lost to damage, but for `retired` lines:
+/// those were done with when there was no room to note it.
+fn balance(index: &mut Index, spooled: &HashMap<String, u64>, mut retired: u64, recovered: &mut Recovered) {
     let all: Vec<_> =
         index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
     for (tenant, mut totals, pending) in all {
@@ -224,9 +226,15 @@ fn balance(index: &mut Index, spooled: &HashMap<String, u64>, recovered: &mut Re
         totals.spooled = totals.spooled.max(most);
         let known = totals.done() + pending;
         if totals.spooled > known {
-            let lost = totals.spooled - known;
+            let missing = totals.spooled - known;
+            let written = missing.min(retired);
+            let lost = missing - written;
+            retired -= written;
+            totals.written += written;
             totals.damaged += lost;
-            recovered.damaged.insert(tenant.clone(), lost);
+            if lost > 0 {
+                recovered.damaged.insert(tenant.clone(), lost);
+            }
         } else {
             totals.spooled = known;
         }
