@@ -77,6 +77,25 @@ impl Folder {
         Self { dir: dir.to_owned(), open: Mutex::default() }
     }
 
+    /// Notes that a segment is there, and keeps room for it.
+    fn settle_in(&self, segment: u64, file: &File, reserve: u64, staged: &Path) -> io::Result<()> {
+        // First, while there is room for it.
+        let mut newest = writable().create(true).truncate(true).open(staged)?;
+        newest.write_all(segment.to_string().as_bytes())?;
+        newest.sync_data()?;
+        // The marks that let old segments go must find room on a full disk; where there is not room
+        // for all, then at least for them. A file system that cannot reserve answers writes as they
+        // come.
+        let reserved =
+            reserve_for(file, reserve).or_else(|_| reserve_for(file, limits::SPOOL_MARKS_RESERVE_BYTES));
+        if let Err(error) = reserved
+            && error.raw_os_error() == Some(libc::ENOSPC)
+        {
+            return Err(error);
+        }
+        std::fs::rename(staged, self.dir.join(NEWEST))
+    }
+
     /// What is left of retired segments, `{number:016}-{lines}.done`, and their lines.
     fn retired(&self) -> io::Result<Vec<(PathBuf, u64)>> {
         let mut all = Vec::new();
@@ -88,6 +107,22 @@ impl Folder {
             }
         }
         Ok(all)
+    }
+}
+
+/// How files of the spool are opened for writing: its owner's alone.
+fn writable() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    options
+}
+
+/// Keeps `bytes` of the disk free for what will be appended to `file`.
+fn reserve_for(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: fallocate(2) on a descriptor that is open.
+    match unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, bytes as libc::off_t) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -114,32 +149,14 @@ impl Disk for Folder {
     }
 
     fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>> {
-        let path = self.path(segment);
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
-        // The marks that let old segments go must find room on a full disk; where there is not room
-        // for all, then at least for them. A file system that cannot reserve answers writes as they
-        // come.
-        let reserve_all = |bytes: u64| {
-            let bytes = bytes as libc::off_t;
-            // SAFETY: fallocate(2) on a descriptor that is open.
-            match unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, 0, bytes) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
-        let reserved = reserve_all(reserve).or_else(|_| reserve_all(limits::SPOOL_MARKS_RESERVE_BYTES));
-        if let Err(error) = reserved
-            && error.raw_os_error() == Some(libc::ENOSPC)
-        {
-            let _ = self.remove(segment);
-            return Err(error);
-        }
         let staged = self.dir.join("newest.staged");
-        let mut newest =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        newest.write_all(segment.to_string().as_bytes())?;
-        newest.sync_data()?;
-        std::fs::rename(staged, self.dir.join(NEWEST))?;
+        let file = writable().append(true).create_new(true).open(self.path(segment))?;
+        let made = self.settle_in(segment, &file, reserve, &staged);
+        // What stays reserved for a segment that is not written to would fill the disk for good.
+        made.inspect_err(|_| {
+            let _ = self.remove(segment);
+            let _ = std::fs::remove_file(&staged);
+        })?;
         Ok(Box::new(file))
     }
 
