@@ -450,7 +450,8 @@ async fn while_the_registry_is_down_known_devices_go_on_and_new_ones_are_parked_
         began.elapsed()
     });
     let slowest = slowest.max().unwrap();
-    assert!(slowest < Duration::from_millis(900), "a known device waited for {slowest:?}");
+    // One that waited for the registry would take a query's whole timeout, two seconds.
+    assert!(slowest < Duration::from_millis(1_900), "a known device waited for {slowest:?}");
     assert!(gateway.metric("tidegate_auth_cache_lookups_total{result=\"stale\"}").unwrap() > 0.0);
     gateway.wait("parked", |gateway| gateway.book("acme", "messages", "parked") == 100);
     gateway.assert_balanced();
@@ -610,7 +611,7 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
             let sending =
                 known.publish(&topic("acme", "known", "telemetry"), envelope("known", seq).as_bytes());
             assert!(sending.is_ok(), "{name}: {sending:?}\n{}", scene.log());
-            assert!(sent.elapsed() < Duration::from_millis(900), "{name}: {:?}", sent.elapsed());
+            assert!(sent.elapsed() < Duration::from_millis(1_900), "{name}: {:?}", sent.elapsed());
             seq += 1;
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -261,10 +261,10 @@ fn another_tenant_is_served_while_one_tenants_guest_loops() {
     let listener = scene.listener.clone();
     let attacker = std::thread::spawn(move || {
         let mut device = Device::connect(&listener, "attacker").unwrap();
-        for seq in 0..100 {
+        for seq in 0..300 {
             device.send(TOPIC, payload("loop", seq).as_bytes()).unwrap();
         }
-        for _ in 0..100 {
+        for _ in 0..300 {
             device.puback().unwrap();
         }
     });
@@ -278,9 +278,10 @@ fn another_tenant_is_served_while_one_tenants_guest_loops() {
     }
     attacker.join().unwrap();
     assert_eq!(scene.lines("telemetry_globex").len(), 50);
-    // The loops stand in a neighbour's way until the route is known to be slow, and not for longer.
-    assert!(slowest < Duration::from_millis(900), "the slowest took {slowest:?}");
-    assert_eq!(reasons(&gateway)["GUEST_DEADLINE"], 100);
+    // The loops, three seconds of CPU in all, stand in a neighbour's way until the route is known to be
+    // slow, and not for longer.
+    assert!(slowest < Duration::from_millis(2_000), "the slowest took {slowest:?}");
+    assert_eq!(reasons(&gateway)["GUEST_DEADLINE"], 300);
     gateway.assert_balanced();
 }
 

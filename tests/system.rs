@@ -347,7 +347,7 @@ async fn sigterm_under_load_ends_well_and_what_could_not_be_written_stays_in_the
     gateway.wait("held up", |gateway| gateway.book("acme", "lines", "pending") > 0);
     let began = Instant::now();
     assert_eq!(gateway.stop().code(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "took {:?}", began.elapsed());
     front.fail_database("telemetry_acme", None);
     assert!(stored(&influxdb).await.is_empty());
     let gateway = scene.start();
@@ -371,7 +371,7 @@ async fn a_burst_goes_out_in_batches_and_no_acknowledgement_waits_for_the_interv
     let began = Instant::now();
     publisher.publish_all(telemetry("dev-1", [5000]));
     gateway.wait("acknowledged", |_| tap.records()[0].acknowledged.len() == 1);
-    assert!(began.elapsed() < Duration::from_secs(3), "a trickle took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(9), "a trickle took {:?}", began.elapsed());
     // Queued while the gateway is away, so that all come at once.
     assert_eq!(gateway.stop().code(), Some(0));
     publisher.publish_all(telemetry("dev-1", 0..1000));

@@ -236,11 +236,11 @@ async fn lines_reach_the_engine_behind_version_3_each_once() {
 async fn five_hundred_lines_are_one_request_and_fewer_wait_for_the_interval() {
     let influxdb = Influxdb::start().await;
     let front = V3Front::start(&influxdb.url(), None).await;
-    let gateway = Gateway::with(v3(&front.url()), 500, Duration::from_millis(600));
+    let gateway = Gateway::with(v3(&front.url()), 500, Duration::from_secs(3));
     let began = Instant::now();
     gateway.send("acme", 0, 1000);
     gateway.settled("acme").await;
-    assert!(began.elapsed() < Duration::from_millis(550), "a full batch waits for nothing");
+    assert!(began.elapsed() < Duration::from_millis(2_900), "a full batch waits for nothing");
     assert_eq!(front.seen().iter().map(|seen| seen.lines).collect::<Vec<_>>(), [500, 500]);
     let began = Instant::now();
     gateway.send("acme", 1000, 300);
@@ -250,7 +250,7 @@ async fn five_hundred_lines_are_one_request_and_fewer_wait_for_the_interval() {
     let last = front.seen().pop().unwrap();
     assert_eq!((front.seen().len(), last.lines), (3, 499));
     let waited = last.at - began;
-    assert!((590..900).contains(&waited.as_millis()), "{waited:?}");
+    assert!(waited.as_millis() >= 2_990, "{waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +317,8 @@ async fn one_database_in_trouble_holds_up_no_other() {
         let began = Instant::now();
         gateway.send("good", 0, 10);
         gateway.settled("good").await;
-        assert!(began.elapsed() < Duration::from_millis(400), "{fault:?} {:?}", began.elapsed());
+        // One that waited for the other would wait for the time-out of its request, five seconds.
+        assert!(began.elapsed() < Duration::from_secs(2), "{fault:?} {:?}", began.elapsed());
         assert!(gateway.account("sick").snapshot().lines.pending >= 10);
     }
     front.fail_database("telemetry_sick", None);
@@ -491,7 +492,7 @@ async fn a_stop_writes_what_waits_and_tells_what_it_could_not() {
     let began = Instant::now();
     let left = gateway.writer.drain(began + Duration::from_secs(10)).await;
     assert_eq!(left.databases, ["telemetry_sick".into()]);
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(8));
     assert_eq!(influxdb.count("telemetry_acme", "m", "v").await, 700);
     assert_eq!(gateway.account("sick").snapshot().lines.pending, 5);
 }

@@ -15,6 +15,7 @@ pub struct Needed {
 /// The servers that the integration tests start on loopback ports of their own.
 pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },
+    Needed { program: "mosquitto_pub", package: "mosquitto-clients" },
     Needed { program: "influxd", package: "influxdb" },
     Needed { program: "victoria-metrics", package: "victoria-metrics" },
     Needed { program: "postgres", package: "postgresql" },
