@@ -17,6 +17,7 @@ mod ranges;
 mod marks;
 mod index;
 mod shares;
+mod parked;
 mod disk;
 mod recovery;
 mod log;
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::domain::books::{Account, Books};
@@ -40,11 +42,13 @@ use crate::domain::durable::{Durable, Receipt, message_set};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
+use crate::domain::slot::Slot;
 
 pub use log::SpoolError;
+pub use parked::ParkedStatus;
 pub use recovery::Recovered;
 
-use committer::{Item, Queue};
+use committer::{Item, Load, Queue};
 use disk::{Disk, Folder};
 use frame::{Body, Draft, Header};
 use index::{FrameId, HotLimits, Index, Place, Wanted};
@@ -104,6 +108,8 @@ struct Shared {
     more: Condvar,
     /// Wakes the tidying thread.
     copied: Condvar,
+    /// Told when something that is parked can be taken up.
+    parked: Notify,
     /// Why nothing can be written; `None`: it can.
     fault: Mutex<Option<String>>,
     lines_pending: AtomicU64,
@@ -115,8 +121,10 @@ struct Shared {
 
 struct RoomState {
     shares: Shares,
+    /// What is parked, which is in `shares` too.
+    parked: Shares,
     /// Batches of tenants whose share is full, in order.
-    held: HashMap<TenantId, VecDeque<Item>>,
+    held: HashMap<TenantId, VecDeque<HeldLines>>,
     /// Tenants of which it was logged that they lose lines.
     told: HashMap<TenantId, Instant>,
 }
@@ -187,6 +195,10 @@ impl Spool {
         for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
             shares.take(tenant, bytes);
         }
+        let mut parked = Shares::new(parked::share_limits(&settings));
+        for (tenant, bytes) in index.parked_bytes().filter(|(_, bytes)| *bytes > 0) {
+            parked.take(tenant, bytes);
+        }
         let lines_pending = index.lines();
         let hot = settings.hot();
         let mut log =
@@ -195,10 +207,11 @@ impl Spool {
             disk,
             books: books.clone(),
             index: Mutex::new(index),
-            room: Mutex::new(RoomState { shares, held: HashMap::new(), told: HashMap::new() }),
+            room: Mutex::new(RoomState { shares, parked, held: HashMap::new(), told: HashMap::new() }),
             queue: Mutex::default(),
             more: Condvar::new(),
             copied: Condvar::new(),
+            parked: Notify::new(),
             fault: Mutex::new(None),
             lines_pending: AtomicU64::new(lines_pending),
             messages: AtomicU64::new(0),
@@ -221,7 +234,7 @@ impl Spool {
     /// Takes a batch; its messages are settled once it is durable. Does no I/O; from any thread.
     pub fn append(&self, batch: CheckedBatch) {
         let shared = &self.shared;
-        let mut item = Item { draft: Draft::of(&batch), batch };
+        let mut item = HeldLines { draft: Draft::of(&batch), batch };
         let (tenant, bytes) = (item.batch.tenant.id.clone(), item.bytes());
         let mut room = shared.room.lock();
         if room.held.contains_key(&tenant) {
@@ -243,7 +256,7 @@ impl Spool {
         room.shares.take(&tenant, bytes);
         item.slots().for_each(|slot| slot.unhold());
         drop(room);
-        let wake = shared.queue.lock().push(item);
+        let wake = shared.queue.lock().push(item.into());
         if wake {
             shared.more.notify_one();
         }
@@ -285,7 +298,7 @@ impl Spool {
         let held = {
             let room = shared.room.lock();
             let messages =
-                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+                |items: &VecDeque<HeldLines>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();
@@ -296,6 +309,7 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: held,
+            parked: parked_of(&index),
             fault: shared.fault.lock().clone(),
             backlogs: backlogs(&index),
         }
@@ -341,11 +355,16 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: BTreeMap::new(),
+            parked: parked_of(&index),
             fault: None,
             backlogs: backlogs(&index),
         };
         Ok((status, books))
     }
+}
+
+fn parked_of(index: &Index) -> BTreeMap<String, ParkedStatus> {
+    index.parked().into_iter().map(|(tenant, parked)| (tenant.to_string(), parked)).collect()
 }
 
 fn backlogs(index: &Index) -> Vec<BacklogStatus> {
@@ -382,6 +401,8 @@ pub struct SpoolStatus {
     pub lines: u64,
     /// Messages a tenant that wait unacknowledged because its share is full.
     pub waiting_messages: BTreeMap<String, u64>,
+    /// Messages a tenant that are parked: acknowledged, and to be admitted once that can be.
+    pub parked: BTreeMap<String, ParkedStatus>,
     /// Why nothing can be written.
     pub fault: Option<String>,
     #[serde(skip)]
@@ -398,8 +419,30 @@ pub struct BacklogStatus {
     pub oldest_age_s: u64,
 }
 
+/// A batch that waits for room, or for the disk.
+struct HeldLines {
+    batch: CheckedBatch,
+    draft: Draft,
+}
+
+impl HeldLines {
+    fn bytes(&self) -> u64 {
+        self.draft.header.frame_len() as u64
+    }
+
+    fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.batch.messages.iter_mut().map(|message| &mut message.slot)
+    }
+}
+
+impl From<HeldLines> for Item {
+    fn from(HeldLines { batch, draft }: HeldLines) -> Self {
+        Item { load: Load::Lines(batch), draft }
+    }
+}
+
 impl Shared {
-    fn hold(&self, room: &mut RoomState, mut item: Item) {
+    fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
         item.slots().for_each(|slot| slot.hold());
         room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);
     }
@@ -458,7 +501,7 @@ impl Shared {
         // Before the room is free for others: the order within a tenant stays.
         self.queue.lock().items.extend(items.into_iter().map(|mut item| {
             item.slots().for_each(|slot| slot.unhold());
-            item
+            Item::from(item)
         }));
         drop(room);
         self.more.notify_one();
@@ -469,7 +512,7 @@ impl Shared {
         let mut room = self.room.lock();
         let mut gone = Vec::new();
         for items in room.held.values_mut() {
-            let ended = |item: &Item| item.batch.messages.iter().all(|message| message.slot.is_orphan());
+            let ended = |item: &HeldLines| item.batch.messages.iter().all(|message| message.slot.is_orphan());
             let (out, kept) = std::mem::take(items).into_iter().partition(ended);
             *items = kept;
             gone.push(out);
@@ -486,12 +529,19 @@ impl Shared {
 
     /// A frame cannot be read: says so, and counts it.
     fn damaged(&self, id: FrameId, place: Place, why: &str) {
-        let (gone, tenant) = {
+        let (gone, tenant, parked) = {
             let mut index = self.index.lock();
+            let parked = index.unread_parked(id);
             let gone = index.damage(id);
-            (gone, index.names(id.stream).0.clone())
+            (gone, index.names(id.stream).0.clone(), parked)
         };
         let Some(gone) = gone else { return };
+        if let Some(messages) = parked {
+            error!(file = %self.disk.path(place.segment).display(), offset = place.offset, messages, %tenant, why,
+                   "the spool is damaged here: parked messages are lost, and counted as dropped");
+            self.lose_parked(&tenant, messages);
+            return self.freed_parked(&tenant, gone.bytes);
+        }
         error!(file = %self.disk.path(place.segment).display(), offset = place.offset, lines = gone.lines, %tenant, why,
                "the spool is damaged here: acknowledged lines are lost, and counted as damaged");
         self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
@@ -515,16 +565,28 @@ impl<'a> Reader<'a> {
     }
 
     fn read(&mut self, wanted: &Wanted) -> Option<Durable> {
+        let shared: &'a Arc<Shared> = self.shared;
+        self.read_as(wanted, |header, body| durable(shared, wanted, header, body))
+    }
+
+    /// Reads what a frame holds.
+    fn read_as<T>(
+        &mut self,
+        wanted: &Wanted,
+        of: impl Fn(&Header, &[u8]) -> Result<T, String>,
+    ) -> Option<T> {
         let mut place = wanted.place;
         loop {
-            match self.try_read(wanted, place) {
-                Ok(durable) => return Some(durable),
+            match self.try_read(place, &of) {
+                Ok(read) => return Some(read),
                 Err(why) => {
                     // It may have been copied elsewhere meanwhile.
                     let now = self.shared.index.lock().place(wanted.id);
                     match now {
                         Some(now) if now != place => place = now,
                         Some(_) => {
+                            // Nobody has it in hand.
+                            self.shared.index.lock().give_back(wanted.id, wanted.messages);
                             self.shared.damaged(wanted.id, place, &why);
                             return None;
                         }
@@ -535,7 +597,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn try_read(&mut self, wanted: &Wanted, place: Place) -> Result<Durable, String> {
+    fn try_read<T>(
+        &mut self,
+        place: Place,
+        of: &impl Fn(&Header, &[u8]) -> Result<T, String>,
+    ) -> Result<T, String> {
         let shared: &'a Arc<Shared> = self.shared;
         let disk = &shared.disk;
         let salt = *self.salts.entry(place.segment).or_insert_with(|| {
@@ -550,21 +616,7 @@ impl<'a> Reader<'a> {
         if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
             return Err("its checksum is wrong".into());
         }
-        let parts = Body::read(&header, body).ok_or("it does not hold what its header says")?;
-        let account = shared.books.of_known(&header.tenant);
-        let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
-        Ok(Durable {
-            database: DatabaseName::new(&header.database),
-            tenant: TenantId::new(&header.tenant),
-            guest: GuestTag::new(&parts.guest),
-            lines: body[parts.lines].to_vec(),
-            messages: parts.messages,
-            wanted: wanted.messages,
-            overtakes: false,
-            arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
-            receipt: committer::receipt(shared, wanted.id, &account),
-            account,
-        })
+        of(&header, body)
     }
 
     fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
@@ -586,6 +638,25 @@ impl<'a> Reader<'a> {
         let from = (place.offset - self.begin) as usize;
         Ok(&self.bytes[from..from + len])
     }
+}
+
+/// What a frame of lines holds.
+fn durable(shared: &Arc<Shared>, wanted: &Wanted, header: &Header, body: &[u8]) -> Result<Durable, String> {
+    let parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
+    let account = shared.books.of_known(&header.tenant);
+    let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
+    Ok(Durable {
+        database: DatabaseName::new(&header.database),
+        tenant: TenantId::new(&header.tenant),
+        guest: GuestTag::new(&parts.guest),
+        lines: body[parts.lines].to_vec(),
+        messages: parts.messages,
+        wanted: wanted.messages,
+        overtakes: false,
+        arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
+        receipt: committer::receipt(shared, wanted.id, &account),
+        account,
+    })
 }
 
 /// Tells the spool what became of the lines of one frame.
