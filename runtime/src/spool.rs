@@ -24,6 +24,8 @@ mod log;
 mod committer;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod reading;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -110,6 +112,8 @@ struct Shared {
     copied: Condvar,
     /// Told when something that is parked can be taken up.
     parked: Notify,
+    /// Segments of which the disk did not give something, and since when.
+    unread: Mutex<HashMap<u64, Instant>>,
     /// Why nothing can be written; `None`: it can.
     fault: Mutex<Option<String>>,
     lines_pending: AtomicU64,
@@ -212,6 +216,7 @@ impl Spool {
             more: Condvar::new(),
             copied: Condvar::new(),
             parked: Notify::new(),
+            unread: Mutex::default(),
             fault: Mutex::new(None),
             lines_pending: AtomicU64::new(lines_pending),
             messages: AtomicU64::new(0),
@@ -269,8 +274,10 @@ impl Spool {
         let hot = shared.settings.hot();
         let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
         let mut reader = Reader::new(shared);
-        let durables = wanted.into_iter().filter_map(|wanted| reader.read(&wanted));
-        (durables.collect(), more)
+        let (durables, all) = reader.read_all(wanted, |wanted, header, body| {
+            durable(shared, wanted, header, body).map(|durable| vec![durable])
+        });
+        (durables, more || !all)
     }
 
     /// Whether anything can be acknowledged: why not.
@@ -527,6 +534,26 @@ impl Shared {
         }
     }
 
+    /// Whether a frame that the disk did not give may still be there: a process that has no file
+    /// descriptor left, or a disk that is away for a moment, costs no line.
+    fn is_to_be_read_again(&self, place: Place, error: &std::io::Error) -> bool {
+        if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut unread = self.unread.lock();
+        let since = unread.entry(place.segment).or_insert_with(|| {
+            warn!(file = %self.disk.path(place.segment).display(), offset = place.offset, %error,
+                  "the spool cannot be read back here; it is tried again");
+            now
+        });
+        if error.raw_os_error() != Some(libc::EIO) {
+            // No fault of the disk's: it is not lost by waiting.
+            *since = now;
+        }
+        now.duration_since(*since) < Duration::from_secs(limits::SPOOL_READ_PATIENCE_S)
+    }
+
     /// A frame cannot be read: says so, and counts it.
     fn damaged(&self, id: FrameId, place: Place, why: &str) {
         let (gone, tenant, parked) = {
@@ -564,36 +591,61 @@ impl<'a> Reader<'a> {
         Self { shared, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
     }
 
-    fn read(&mut self, wanted: &Wanted) -> Option<Durable> {
-        let shared: &'a Arc<Shared> = self.shared;
-        self.read_as(wanted, |header, body| durable(shared, wanted, header, body))
-    }
-
-    /// Reads what a frame holds.
-    fn read_as<T>(
+    /// Reads frames, in their order. False: the disk did not answer for one of them; that and those
+    /// behind it are given back, to be fetched again.
+    fn read_all<T>(
         &mut self,
-        wanted: &Wanted,
-        of: impl Fn(&Header, &[u8]) -> Result<T, String>,
-    ) -> Option<T> {
-        let mut place = wanted.place;
-        loop {
-            match self.try_read(place, &of) {
-                Ok(read) => return Some(read),
-                Err(why) => {
-                    // It may have been copied elsewhere meanwhile.
-                    let now = self.shared.index.lock().place(wanted.id);
-                    match now {
-                        Some(now) if now != place => place = now,
-                        Some(_) => {
-                            // Nobody has it in hand.
-                            self.shared.index.lock().give_back(wanted.id, wanted.messages);
-                            self.shared.damaged(wanted.id, place, &why);
-                            return None;
-                        }
-                        None => return None,
-                    }
+        wanted: Vec<Wanted>,
+        of: impl Fn(&Wanted, &Header, &[u8]) -> Result<Vec<T>, String>,
+    ) -> (Vec<T>, bool) {
+        let mut read = Vec::new();
+        for (place, next) in wanted.iter().enumerate() {
+            match self.read(next, &of) {
+                Ok(of_frame) => read.extend(of_frame.into_iter().flatten()),
+                Err(NoAnswer) => {
+                    let mut index = self.shared.index.lock();
+                    wanted[place..].iter().for_each(|left| index.give_back(left.id, left.messages));
+                    return (read, false);
                 }
             }
+        }
+        (read, true)
+    }
+
+    /// Reads one frame. `None`: it is released, or damaged, which is told.
+    fn read<T>(
+        &mut self,
+        wanted: &Wanted,
+        of: &impl Fn(&Wanted, &Header, &[u8]) -> Result<T, String>,
+    ) -> Result<Option<T>, NoAnswer> {
+        let shared: &'a Arc<Shared> = self.shared;
+        let mut place = wanted.place;
+        loop {
+            let why = match self.try_read(place, &|header, body| of(wanted, header, body)) {
+                Ok(read) => {
+                    shared.unread.lock().remove(&place.segment);
+                    return Ok(Some(read));
+                }
+                Err(why) => why,
+            };
+            // It may have been copied elsewhere meanwhile.
+            match shared.index.lock().place(wanted.id) {
+                Some(now) if now != place => {
+                    place = now;
+                    continue;
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+            if let Unread::Disk(error) = &why
+                && shared.is_to_be_read_again(place, error)
+            {
+                return Err(NoAnswer);
+            }
+            // Nobody has it in hand.
+            shared.index.lock().give_back(wanted.id, wanted.messages);
+            shared.damaged(wanted.id, place, &why.to_string());
+            return Ok(None);
         }
     }
 
@@ -601,22 +653,24 @@ impl<'a> Reader<'a> {
         &mut self,
         place: Place,
         of: &impl Fn(&Header, &[u8]) -> Result<T, String>,
-    ) -> Result<T, String> {
-        let shared: &'a Arc<Shared> = self.shared;
-        let disk = &shared.disk;
-        let salt = *self.salts.entry(place.segment).or_insert_with(|| {
-            let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
-            disk.read_at(place.segment, 0, &mut header).ok()?;
-            log::read_segment_header(place.segment, &header)
-        });
+    ) -> Result<T, Unread> {
+        let salt = match self.salts.get(&place.segment) {
+            Some(salt) => *salt,
+            None => {
+                let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
+                self.shared.disk.read_at(place.segment, 0, &mut header)?;
+                let salt = log::read_segment_header(place.segment, &header);
+                *self.salts.entry(place.segment).or_insert(salt)
+            }
+        };
         let salt = salt.ok_or("the segment's header cannot be read")?;
-        let frame = self.bytes(place).map_err(|error| error.to_string())?;
+        let frame = self.bytes(place)?;
         let header = Header::read(salt, frame).ok_or("its header is damaged")?;
         let body = &frame[frame.len() - header.body_len as usize..];
         if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
             return Err("its checksum is wrong".into());
         }
-        of(&header, body)
+        Ok(of(&header, body)?)
     }
 
     fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
@@ -630,13 +684,44 @@ impl<'a> Reader<'a> {
             // What stands behind is most likely wanted next.
             let end = self.shared.index.lock().segment_len(place.segment).max(place.offset + len as u64);
             let stretch = (end - place.offset).min(limits::SPOOL_READ_BYTES.max(len) as u64) as usize;
-            self.bytes.resize(stretch, 0);
             (self.segment, self.begin) = (0, 0);
-            self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
+            self.bytes.resize(stretch, 0);
+            let read = self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes);
+            if read.is_err() && stretch > len {
+                // What is wrong further on is no matter of this frame.
+                self.bytes.resize(len, 0);
+                self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
+            } else {
+                read?;
+            }
             (self.segment, self.begin) = (place.segment, place.offset);
         }
         let from = (place.offset - self.begin) as usize;
         Ok(&self.bytes[from..from + len])
+    }
+}
+
+/// The disk did not answer; it is asked again.
+struct NoAnswer;
+
+/// Why a frame was not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Disk(#[from] std::io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<&str> for Unread {
+    fn from(why: &str) -> Self {
+        Self::Damaged(why.into())
+    }
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Damaged(why)
     }
 }
 

@@ -62,6 +62,10 @@ pub const SPOOL_HOT_DATABASE_BYTES_MIN: u64 = 256 << 10;
 /// Bytes that are read at once when lines are fetched from the disk.
 pub const SPOOL_READ_BYTES: usize = 256 << 10;
 
+/// For how long the spool tries to read back from a segment while the disk answers with I/O errors, in
+/// seconds, before what it does not give counts as damaged: longer than a controller takes to come back.
+pub const SPOOL_READ_PATIENCE_S: u64 = 30;
+
 /// Messages of one connection that may wait for room in the spool before its socket is not read any
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const HELD_MESSAGES_A_CONNECTION: u64 = 128;

@@ -21,7 +21,7 @@ use crate::domain::parked::{ParkedMessage, Release, TakenUp};
 
 use super::committer::{Item, Load, Queue};
 use super::frame::{Draft, Header, Kind, Reader, put_text};
-use super::index::FrameId;
+use super::index::{FrameId, Wanted};
 use super::shares::{Room, ShareLimits};
 use super::{Shared, Spool, SpoolSettings, WhenFull};
 
@@ -211,35 +211,30 @@ impl Spool {
         let of = DatabaseName::new(NO_DATABASE);
         let wanted =
             shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
-        let mut reader = super::Reader::new(shared);
-        let mut all = Vec::new();
-        for wanted in wanted {
-            let read = reader.read_as(&wanted, |header, body| {
-                let messages = read(header, body).ok_or("it does not hold what its header says")?;
-                Ok((TenantId::new(&header.tenant), messages))
-            });
-            let Some((tenant, messages)) = read else { continue };
+        let taken_up = |wanted: &Wanted, header: &Header, body: &[u8]| {
+            let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
-            all.extend(open.filter(|(place, _)| wanted.messages & (1 << place) != 0).map(
-                |(message, parked)| {
-                    let shared = Arc::downgrade(shared);
-                    let release = Box::new(Claim { shared, id: wanted.id, message });
-                    TakenUp { tenant: tenant.clone(), message: parked, release }
-                },
-            ));
-        }
-        all
+            let open = open.filter(|(place, _)| wanted.messages & (1 << place) != 0);
+            let taken_up = open.map(|(message, parked)| {
+                let release = Box::new(Claim { shared: Arc::downgrade(shared), id: wanted.id, message });
+                TakenUp { tenant: TenantId::new(&header.tenant), message: parked, release }
+            });
+            Ok(taken_up.collect())
+        };
+        super::Reader::new(shared).read_all(wanted, taken_up).0
     }
 
     /// The topics of all that is parked, in order; for a start. Reads from the disk.
     pub fn parked_topics(&self, mut each: impl FnMut(&str)) {
-        let all = self.shared.index.lock().parked_frames();
+        let mut frames = self.shared.index.lock().parked_frames();
         let mut reader = super::Reader::new(&self.shared);
-        for wanted in all {
-            let messages = reader.read_as(&wanted, |header, body| {
-                read(header, body).ok_or_else(|| "it does not hold what its header says".into())
-            });
-            messages.into_iter().flatten().for_each(|message| each(&message.topic));
+        let topics = |_: &Wanted, header: &Header, body: &[u8]| {
+            let messages = read(header, body).ok_or("it does not hold what its header says")?;
+            Ok(messages.into_iter().map(|message| message.topic).collect())
+        };
+        for frame in frames.drain(..) {
+            let (read, _) = reader.read_all(vec![frame], topics);
+            read.iter().for_each(|topic: &String| each(topic));
         }
     }
 }
