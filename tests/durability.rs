@@ -563,3 +563,69 @@ async fn the_present_is_written_beside_a_long_backlog() {
     assert!(behind > 1000, "the backlog was gone by then: {behind}");
     gateway.wait_written("acme", 20_001);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_the_disk_does_not_give_back_for_a_moment_is_asked_for_again() {
+    let plant = Plant::new("[spool]\nmemory_bytes_max = 400000\n").await;
+    let faults = Faults::on(&plant.scene);
+    plant.database("acme", false);
+    let gateway = plant.scene.start_with(&faults);
+    let mut all = 0;
+    // No file descriptor left, and then a disk that is away.
+    for (fault, told) in [("pread EMFILE", "Too many open files"), ("pread EIO", "Input/output error")] {
+        publish(&mut plant.device("acme"), "acme", all..all + 8_000);
+        all += 8_000;
+        faults.set(fault);
+        plant.database("acme", true);
+        gateway.wait("told", |_| plant.scene.log().contains(told));
+        gateway.assert_balanced();
+        assert_eq!(lines(&gateway, "acme")[4], 0, "{fault}: nothing is damaged");
+        faults.set("");
+        gateway.wait_written("acme", all);
+        plant.database("acme", false);
+    }
+    assert_eq!(lines(&gateway, "acme"), [all, all, 0, 0, 0, 0]);
+    assert_eq!(plant.stored("acme").await, (0..all).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn files_of_others_in_our_folders_cost_nothing() {
+    let plant = Plant::new("").await;
+    plant.database("acme", false);
+    let gateway = plant.scene.start();
+    publish(&mut plant.device("acme"), "acme", 0..300);
+    gateway.kill();
+    let spool = plant.scene.path("data/spool");
+    let nothing: &[u8] = b"";
+    for (name, bytes) in [
+        ("0000000000000000.seg", nothing),
+        ("0000000000000077.seg", b"a note of somebody\n"),
+        // Where we would count on from them, what is written next could not be found again.
+        ("0000004294967296.seg", &[7; 5_000]),
+        ("9999999999999999.seg", &[7; 5_000]),
+        ("17.seg", nothing),
+        ("core", b"x"),
+        ("newest", b"\xff\xfe"),
+        ("newest.staged", b"1"),
+        ("-.done", nothing),
+    ] {
+        fs::write(spool.join(name), bytes).unwrap();
+    }
+    let quarantine = plant.scene.path("data/quarantine");
+    fs::create_dir_all(quarantine.join("folder")).unwrap();
+    for (name, bytes) in [("a-0000000000000009.jsonl", nothing), ("note.txt", b"\xff\xfe{"), ("x", nothing)] {
+        fs::write(quarantine.join(name), bytes).unwrap();
+    }
+    for start in 0..3 {
+        let gateway = plant.scene.start();
+        publish(&mut plant.device("acme"), "acme", 300 + start * 100..400 + start * 100);
+        let all = 400 + start * 100;
+        assert_eq!(lines(&gateway, "acme"), [all, 0, 0, 0, 0, all]);
+        gateway.kill();
+    }
+    plant.database("acme", true);
+    let gateway = plant.scene.start();
+    gateway.wait_written("acme", 600);
+    assert_eq!(plant.stored("acme").await, (0..600).collect());
+    gateway.assert_balanced();
+}

@@ -5,6 +5,7 @@ mod rig;
 
 mod pulse_cases;
 mod registry;
+mod parking;
 mod verbs;
 mod end_to_end;
 mod broker;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pulse::Pulse;
 use tidegate::admission::database::{DatabaseTemplate, NameRule};
-use tidegate::admission::parking::Room;
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
 use tidegate::admission::{Admission, AdmissionSettings, Credentials};
 use tidegate::decode::abi::{Batch, Message};
@@ -166,7 +165,6 @@ fn admission(paths: &Paths) -> Result<Admission> {
         template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?,
         payload_bytes_max: 1 << 18,
         payload_bytes_kept: 1 << 18,
-        parking: Room { messages_max: 0, bytes_max: 0 },
         rate: Some(tidegate::domain::rate::Rate { per_s: 1e9, burst: 1e9 }),
         credentials: Credentials::Envelope,
         credentials_of_type: std::collections::HashMap::new(),

@@ -36,7 +36,7 @@ use buckets::Buckets;
 use cache::{AuthCache, CachedDevice};
 use database::DatabaseTemplate;
 use envelope::{Envelope, Fault, Value};
-use parking::{HeldParking, Room};
+use parking::{NoParking, Parking};
 use registry::postgres::knobs::Knobs;
 use registry::{Registry, Row, TokenHash};
 use waiting::{Added, Held, Waiting};
@@ -59,8 +59,6 @@ pub struct AdmissionSettings {
     pub payload_bytes_kept: usize,
     /// None: no limit.
     pub rate: Option<Rate>,
-    /// What may be parked while a registry that is asked over a network is away.
-    pub parking: Room,
     pub credentials: Credentials,
     /// Message types with credentials of their own.
     pub credentials_of_type: HashMap<String, Credentials>,
@@ -114,6 +112,8 @@ pub struct Passed {
 enum Ask<'a> {
     /// The cache, then the registry.
     Registry,
+    /// The same, of a message that was parked: it stands in front of those that wait.
+    TakenUp,
     /// A row that stands in for the registry's answer.
     Row(Option<Row>),
     /// What the registry has answered.
@@ -181,14 +181,13 @@ impl Admission {
     pub fn new(settings: AdmissionSettings, registry: Registry, books: Arc<Books>) -> Self {
         let cache = AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max);
         let live = Live { payload_bytes_max: settings.payload_bytes_max as i64, rate: settings.rate };
-        let parking = Arc::new(HeldParking::new(settings.parking));
         Self {
             cache: match registry {
                 Registry::Postgres(_) => cache.with_jitter(),
                 Registry::File(_) | Registry::Open(_) => cache,
             },
             live: RwLock::new(live),
-            waiting: Waiting::new(parking),
+            waiting: Waiting::new(Arc::new(NoParking)),
             activity: None,
             buckets: Buckets::default(),
             tenants: DashMap::default(),
@@ -204,6 +203,11 @@ impl Admission {
     /// Tells `activity` of messages that wait for the registry, and go on.
     pub fn with_activity(self, activity: Arc<Activity>) -> Self {
         Self { activity: Some(activity), ..self }
+    }
+
+    /// Has messages parked that wait for the registry for too long.
+    pub fn with_parking(self, parking: Arc<dyn Parking>) -> Self {
+        Self { waiting: Waiting::new(parking), ..self }
     }
 
     pub fn cache(&self) -> &AuthCache {
@@ -535,7 +539,8 @@ impl Admission {
                 return Ok((known.tenant.clone(), known.device.clone()));
             }
             Ask::Row(row) => (row, false),
-            Ask::Registry => match &self.registry {
+            Ask::Registry if self.must_follow(key) => return Err(Turn::Wait),
+            Ask::Registry | Ask::TakenUp => match &self.registry {
                 Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
                 Registry::Postgres(registry) => {
                     return self.authenticate_cached(registry, tenant, device, key, envelope);
@@ -559,6 +564,12 @@ impl Admission {
         Ok(verdict.map(|()| identity)?)
     }
 
+    /// Whether others of its device wait in front of a message. Where nothing is asked over a network
+    /// nothing waits but what another registry had parked, and that is not followed.
+    fn must_follow(&self, key: u64) -> bool {
+        matches!(self.registry, Registry::Postgres(_)) && self.waiting.holds(key)
+    }
+
     /// Where the registry is asked over a network: by what is known of it, or not yet.
     fn authenticate_cached(
         &self,
@@ -569,9 +580,6 @@ impl Admission {
         envelope: Option<&Envelope<'_>>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
         let now_s = self.now_s();
-        if self.waiting.holds(key) {
-            return Err(Turn::Wait);
-        }
         if let Some(known) = self.cache.get(key, tenant, device, now_s) {
             check_device(&known, envelope, self.settings.require_token)?;
             return Ok((known.tenant.clone(), known.device.clone()));

@@ -7,6 +7,7 @@ pub mod durable;
 pub mod refusal;
 pub mod slot;
 pub mod replay;
+pub mod parked;
 pub mod topic;
 pub mod rate;
 pub mod pacing;

@@ -4,6 +4,7 @@
 pub mod settings;
 pub mod guests;
 mod flow;
+mod parked;
 mod replay;
 mod view;
 mod desk;
@@ -37,6 +38,7 @@ use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
 use flow::{FromSpool, Gate, Outlet, ToWriter};
+use parked::ToSpool;
 use replay::Replays;
 use view::{Parts, SourceHealth};
 use writes::Writes;
@@ -91,12 +93,20 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let pool = DecodePool::start(&guests, &outlet)?;
 
     let admission = Admission::new(settings::admission(config), registry(config)?, books.clone());
-    let admission = Arc::new(admission.with_activity(activity));
+    let admission = admission.with_activity(activity).with_parking(Arc::new(ToSpool(spool.clone())));
+    let admission = Arc::new(admission);
+    {
+        // Before anything comes in that must queue behind it.
+        let (spool, admission) = (spool.clone(), admission.clone());
+        tokio::task::spawn_blocking(move || spool.parked_topics(|topic| admission.note_parked(topic)))
+            .await?;
+    }
     let gate = Arc::new(Gate::new(admission.clone(), pool, outlet, books.clone()));
     resolver::first_settings(&admission).await;
     let resolving = resolver::start(&admission, &gate);
 
     let (stop, stopping) = watch::channel(None);
+    let taking_up = parked::start(&spool, &gate, &books, stopping.clone());
     let replays = Replays::new(gate.clone(), quarantine.clone(), window.clone(), stopping.clone());
     let mut sources = JoinSet::new();
     let mut health = Vec::new();
@@ -157,6 +167,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     shutdown::notify(&[NotifyState::Stopping]);
     let deadline = Instant::now() + Duration::from_secs(config.shutdown.deadline_s);
     stop.send_replace(Some(deadline.into()));
+    let _ = tokio::time::timeout_at(deadline.into(), taking_up).await;
     gate.finish_decoding(deadline).await;
     let flushed = {
         let spool = spool.clone();

@@ -17,12 +17,15 @@ mod ranges;
 mod marks;
 mod index;
 mod shares;
+mod parked;
 mod disk;
 mod recovery;
 mod log;
 mod committer;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod reading;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -33,6 +36,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use crate::domain::books::{Account, Books};
@@ -40,11 +44,13 @@ use crate::domain::durable::{Durable, Receipt, message_set};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
+use crate::domain::slot::Slot;
 
 pub use log::SpoolError;
+pub use parked::ParkedStatus;
 pub use recovery::Recovered;
 
-use committer::{Item, Queue};
+use committer::{Item, Load, Queue};
 use disk::{Disk, Folder};
 use frame::{Body, Draft, Header};
 use index::{FrameId, HotLimits, Index, Place, Wanted};
@@ -104,6 +110,10 @@ struct Shared {
     more: Condvar,
     /// Wakes the tidying thread.
     copied: Condvar,
+    /// Told when something that is parked can be taken up.
+    parked: Notify,
+    /// Segments of which the disk did not give something, and since when.
+    unread: Mutex<HashMap<u64, Instant>>,
     /// Why nothing can be written; `None`: it can.
     fault: Mutex<Option<String>>,
     lines_pending: AtomicU64,
@@ -115,8 +125,10 @@ struct Shared {
 
 struct RoomState {
     shares: Shares,
+    /// What is parked, which is in `shares` too.
+    parked: Shares,
     /// Batches of tenants whose share is full, in order.
-    held: HashMap<TenantId, VecDeque<Item>>,
+    held: HashMap<TenantId, VecDeque<HeldLines>>,
     /// Tenants of which it was logged that they lose lines.
     told: HashMap<TenantId, Instant>,
 }
@@ -187,6 +199,10 @@ impl Spool {
         for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
             shares.take(tenant, bytes);
         }
+        let mut parked = Shares::new(parked::share_limits(&settings));
+        for (tenant, bytes) in index.parked_bytes().filter(|(_, bytes)| *bytes > 0) {
+            parked.take(tenant, bytes);
+        }
         let lines_pending = index.lines();
         let hot = settings.hot();
         let mut log =
@@ -195,10 +211,12 @@ impl Spool {
             disk,
             books: books.clone(),
             index: Mutex::new(index),
-            room: Mutex::new(RoomState { shares, held: HashMap::new(), told: HashMap::new() }),
+            room: Mutex::new(RoomState { shares, parked, held: HashMap::new(), told: HashMap::new() }),
             queue: Mutex::default(),
             more: Condvar::new(),
             copied: Condvar::new(),
+            parked: Notify::new(),
+            unread: Mutex::default(),
             fault: Mutex::new(None),
             lines_pending: AtomicU64::new(lines_pending),
             messages: AtomicU64::new(0),
@@ -221,7 +239,7 @@ impl Spool {
     /// Takes a batch; its messages are settled once it is durable. Does no I/O; from any thread.
     pub fn append(&self, batch: CheckedBatch) {
         let shared = &self.shared;
-        let mut item = Item { draft: Draft::of(&batch), batch };
+        let mut item = HeldLines { draft: Draft::of(&batch), batch };
         let (tenant, bytes) = (item.batch.tenant.id.clone(), item.bytes());
         let mut room = shared.room.lock();
         if room.held.contains_key(&tenant) {
@@ -243,7 +261,7 @@ impl Spool {
         room.shares.take(&tenant, bytes);
         item.slots().for_each(|slot| slot.unhold());
         drop(room);
-        let wake = shared.queue.lock().push(item);
+        let wake = shared.queue.lock().push(item.into());
         if wake {
             shared.more.notify_one();
         }
@@ -256,8 +274,10 @@ impl Spool {
         let hot = shared.settings.hot();
         let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
         let mut reader = Reader::new(shared);
-        let durables = wanted.into_iter().filter_map(|wanted| reader.read(&wanted));
-        (durables.collect(), more)
+        let (durables, all) = reader.read_all(wanted, |wanted, header, body| {
+            durable(shared, wanted, header, body).map(|durable| vec![durable])
+        });
+        (durables, more || !all)
     }
 
     /// Whether anything can be acknowledged: why not.
@@ -285,7 +305,7 @@ impl Spool {
         let held = {
             let room = shared.room.lock();
             let messages =
-                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+                |items: &VecDeque<HeldLines>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();
@@ -296,6 +316,7 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: held,
+            parked: parked_of(&index),
             fault: shared.fault.lock().clone(),
             backlogs: backlogs(&index),
         }
@@ -341,11 +362,16 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: BTreeMap::new(),
+            parked: parked_of(&index),
             fault: None,
             backlogs: backlogs(&index),
         };
         Ok((status, books))
     }
+}
+
+fn parked_of(index: &Index) -> BTreeMap<String, ParkedStatus> {
+    index.parked().into_iter().map(|(tenant, parked)| (tenant.to_string(), parked)).collect()
 }
 
 fn backlogs(index: &Index) -> Vec<BacklogStatus> {
@@ -382,6 +408,8 @@ pub struct SpoolStatus {
     pub lines: u64,
     /// Messages a tenant that wait unacknowledged because its share is full.
     pub waiting_messages: BTreeMap<String, u64>,
+    /// Messages a tenant that are parked: acknowledged, and to be admitted once that can be.
+    pub parked: BTreeMap<String, ParkedStatus>,
     /// Why nothing can be written.
     pub fault: Option<String>,
     #[serde(skip)]
@@ -398,8 +426,30 @@ pub struct BacklogStatus {
     pub oldest_age_s: u64,
 }
 
+/// A batch that waits for room, or for the disk.
+struct HeldLines {
+    batch: CheckedBatch,
+    draft: Draft,
+}
+
+impl HeldLines {
+    fn bytes(&self) -> u64 {
+        self.draft.header.frame_len() as u64
+    }
+
+    fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.batch.messages.iter_mut().map(|message| &mut message.slot)
+    }
+}
+
+impl From<HeldLines> for Item {
+    fn from(HeldLines { batch, draft }: HeldLines) -> Self {
+        Item { load: Load::Lines(batch), draft }
+    }
+}
+
 impl Shared {
-    fn hold(&self, room: &mut RoomState, mut item: Item) {
+    fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
         item.slots().for_each(|slot| slot.hold());
         room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);
     }
@@ -458,7 +508,7 @@ impl Shared {
         // Before the room is free for others: the order within a tenant stays.
         self.queue.lock().items.extend(items.into_iter().map(|mut item| {
             item.slots().for_each(|slot| slot.unhold());
-            item
+            Item::from(item)
         }));
         drop(room);
         self.more.notify_one();
@@ -469,7 +519,7 @@ impl Shared {
         let mut room = self.room.lock();
         let mut gone = Vec::new();
         for items in room.held.values_mut() {
-            let ended = |item: &Item| item.batch.messages.iter().all(|message| message.slot.is_orphan());
+            let ended = |item: &HeldLines| item.batch.messages.iter().all(|message| message.slot.is_orphan());
             let (out, kept) = std::mem::take(items).into_iter().partition(ended);
             *items = kept;
             gone.push(out);
@@ -484,14 +534,41 @@ impl Shared {
         }
     }
 
+    /// Whether a frame that the disk did not give may still be there: a process that has no file
+    /// descriptor left, or a disk that is away for a moment, costs no line.
+    fn is_to_be_read_again(&self, place: Place, error: &std::io::Error) -> bool {
+        if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut unread = self.unread.lock();
+        let since = unread.entry(place.segment).or_insert_with(|| {
+            warn!(file = %self.disk.path(place.segment).display(), offset = place.offset, %error,
+                  "the spool cannot be read back here; it is tried again");
+            now
+        });
+        if error.raw_os_error() != Some(libc::EIO) {
+            // No fault of the disk's: it is not lost by waiting.
+            *since = now;
+        }
+        now.duration_since(*since) < Duration::from_secs(limits::SPOOL_READ_PATIENCE_S)
+    }
+
     /// A frame cannot be read: says so, and counts it.
     fn damaged(&self, id: FrameId, place: Place, why: &str) {
-        let (gone, tenant) = {
+        let (gone, tenant, parked) = {
             let mut index = self.index.lock();
+            let parked = index.unread_parked(id);
             let gone = index.damage(id);
-            (gone, index.names(id.stream).0.clone())
+            (gone, index.names(id.stream).0.clone(), parked)
         };
         let Some(gone) = gone else { return };
+        if let Some(messages) = parked {
+            error!(file = %self.disk.path(place.segment).display(), offset = place.offset, messages, %tenant, why,
+                   "the spool is damaged here: parked messages are lost, and counted as dropped");
+            self.lose_parked(&tenant, messages);
+            return self.freed_parked(&tenant, gone.bytes);
+        }
         error!(file = %self.disk.path(place.segment).display(), offset = place.offset, lines = gone.lines, %tenant, why,
                "the spool is damaged here: acknowledged lines are lost, and counted as damaged");
         self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
@@ -514,57 +591,86 @@ impl<'a> Reader<'a> {
         Self { shared, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
     }
 
-    fn read(&mut self, wanted: &Wanted) -> Option<Durable> {
-        let mut place = wanted.place;
-        loop {
-            match self.try_read(wanted, place) {
-                Ok(durable) => return Some(durable),
-                Err(why) => {
-                    // It may have been copied elsewhere meanwhile.
-                    let now = self.shared.index.lock().place(wanted.id);
-                    match now {
-                        Some(now) if now != place => place = now,
-                        Some(_) => {
-                            self.shared.damaged(wanted.id, place, &why);
-                            return None;
-                        }
-                        None => return None,
-                    }
+    /// Reads frames, in their order. False: the disk did not answer for one of them; that and those
+    /// behind it are given back, to be fetched again.
+    fn read_all<T>(
+        &mut self,
+        wanted: Vec<Wanted>,
+        of: impl Fn(&Wanted, &Header, &[u8]) -> Result<Vec<T>, String>,
+    ) -> (Vec<T>, bool) {
+        let mut read = Vec::new();
+        for (place, next) in wanted.iter().enumerate() {
+            match self.read(next, &of) {
+                Ok(of_frame) => read.extend(of_frame.into_iter().flatten()),
+                Err(NoAnswer) => {
+                    let mut index = self.shared.index.lock();
+                    wanted[place..].iter().for_each(|left| index.give_back(left.id, left.messages));
+                    return (read, false);
                 }
             }
         }
+        (read, true)
     }
 
-    fn try_read(&mut self, wanted: &Wanted, place: Place) -> Result<Durable, String> {
+    /// Reads one frame. `None`: it is released, or damaged, which is told.
+    fn read<T>(
+        &mut self,
+        wanted: &Wanted,
+        of: &impl Fn(&Wanted, &Header, &[u8]) -> Result<T, String>,
+    ) -> Result<Option<T>, NoAnswer> {
         let shared: &'a Arc<Shared> = self.shared;
-        let disk = &shared.disk;
-        let salt = *self.salts.entry(place.segment).or_insert_with(|| {
-            let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
-            disk.read_at(place.segment, 0, &mut header).ok()?;
-            log::read_segment_header(place.segment, &header)
-        });
+        let mut place = wanted.place;
+        loop {
+            let why = match self.try_read(place, &|header, body| of(wanted, header, body)) {
+                Ok(read) => {
+                    shared.unread.lock().remove(&place.segment);
+                    return Ok(Some(read));
+                }
+                Err(why) => why,
+            };
+            // It may have been copied elsewhere meanwhile.
+            match shared.index.lock().place(wanted.id) {
+                Some(now) if now != place => {
+                    place = now;
+                    continue;
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+            if let Unread::Disk(error) = &why
+                && shared.is_to_be_read_again(place, error)
+            {
+                return Err(NoAnswer);
+            }
+            // Nobody has it in hand.
+            shared.index.lock().give_back(wanted.id, wanted.messages);
+            shared.damaged(wanted.id, place, &why.to_string());
+            return Ok(None);
+        }
+    }
+
+    fn try_read<T>(
+        &mut self,
+        place: Place,
+        of: &impl Fn(&Header, &[u8]) -> Result<T, String>,
+    ) -> Result<T, Unread> {
+        let salt = match self.salts.get(&place.segment) {
+            Some(salt) => *salt,
+            None => {
+                let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
+                self.shared.disk.read_at(place.segment, 0, &mut header)?;
+                let salt = log::read_segment_header(place.segment, &header);
+                *self.salts.entry(place.segment).or_insert(salt)
+            }
+        };
         let salt = salt.ok_or("the segment's header cannot be read")?;
-        let frame = self.bytes(place).map_err(|error| error.to_string())?;
+        let frame = self.bytes(place)?;
         let header = Header::read(salt, frame).ok_or("its header is damaged")?;
         let body = &frame[frame.len() - header.body_len as usize..];
         if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
             return Err("its checksum is wrong".into());
         }
-        let parts = Body::read(&header, body).ok_or("it does not hold what its header says")?;
-        let account = shared.books.of_known(&header.tenant);
-        let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
-        Ok(Durable {
-            database: DatabaseName::new(&header.database),
-            tenant: TenantId::new(&header.tenant),
-            guest: GuestTag::new(&parts.guest),
-            lines: body[parts.lines].to_vec(),
-            messages: parts.messages,
-            wanted: wanted.messages,
-            overtakes: false,
-            arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
-            receipt: committer::receipt(shared, wanted.id, &account),
-            account,
-        })
+        Ok(of(&header, body)?)
     }
 
     fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
@@ -578,14 +684,64 @@ impl<'a> Reader<'a> {
             // What stands behind is most likely wanted next.
             let end = self.shared.index.lock().segment_len(place.segment).max(place.offset + len as u64);
             let stretch = (end - place.offset).min(limits::SPOOL_READ_BYTES.max(len) as u64) as usize;
-            self.bytes.resize(stretch, 0);
             (self.segment, self.begin) = (0, 0);
-            self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
+            self.bytes.resize(stretch, 0);
+            let read = self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes);
+            if read.is_err() && stretch > len {
+                // What is wrong further on is no matter of this frame.
+                self.bytes.resize(len, 0);
+                self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
+            } else {
+                read?;
+            }
             (self.segment, self.begin) = (place.segment, place.offset);
         }
         let from = (place.offset - self.begin) as usize;
         Ok(&self.bytes[from..from + len])
     }
+}
+
+/// The disk did not answer; it is asked again.
+struct NoAnswer;
+
+/// Why a frame was not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Disk(#[from] std::io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<&str> for Unread {
+    fn from(why: &str) -> Self {
+        Self::Damaged(why.into())
+    }
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Damaged(why)
+    }
+}
+
+/// What a frame of lines holds.
+fn durable(shared: &Arc<Shared>, wanted: &Wanted, header: &Header, body: &[u8]) -> Result<Durable, String> {
+    let parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
+    let account = shared.books.of_known(&header.tenant);
+    let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
+    Ok(Durable {
+        database: DatabaseName::new(&header.database),
+        tenant: TenantId::new(&header.tenant),
+        guest: GuestTag::new(&parts.guest),
+        lines: body[parts.lines].to_vec(),
+        messages: parts.messages,
+        wanted: wanted.messages,
+        overtakes: false,
+        arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
+        receipt: committer::receipt(shared, wanted.id, &account),
+        account,
+    })
 }
 
 /// Tells the spool what became of the lines of one frame.

@@ -40,6 +40,7 @@ static int fault(const char *call) {
         if (!strcmp(line + named + 1, "EIO")) return EIO;
         if (!strcmp(line + named + 1, "ENOSPC")) return ENOSPC;
         if (!strcmp(line + named + 1, "EROFS")) return EROFS;
+        if (!strcmp(line + named + 1, "EMFILE")) return EMFILE;
         if (!strcmp(line + named + 1, "SLOW")) usleep(20000);
     }
     return 0;
@@ -66,6 +67,12 @@ ssize_t write(int fd, const void *bytes, size_t count) {
         return -1;
     }
     return syscall(SYS_write, fd, bytes, count);
+}
+
+ssize_t pread64(int fd, void *bytes, size_t count, off64_t offset) {
+    int error = below(fd) ? fault("pread") : 0;
+    if (error) { errno = error; return -1; }
+    return syscall(SYS_pread64, fd, bytes, count, offset);
 }
 
 int fallocate64(int fd, int mode, off64_t offset, off64_t length) {

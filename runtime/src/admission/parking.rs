@@ -1,148 +1,138 @@
-//! Where messages stay that the registry could not be asked about in time: not refused, not settled,
-//! and taken up again by themselves.
+//! Where messages stay that the registry could not be asked about in time: not refused, durable and
+//! acknowledged, and taken up again by themselves. What does it is no part of admission.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-
-use parking_lot::Mutex;
+use std::time::Instant;
 
 use crate::domain::books::Account;
 use crate::domain::ids::TenantId;
-use crate::domain::message::Received;
+use crate::domain::message::{Admitted, Received, Refused};
 
-/// A message on its way back, and the account that it was received in.
+use super::registry::Registry;
+use super::waiting::Held;
+use super::{Admission, Ask, Limit, Stop, admit, question};
+
+/// Makes messages durable as they came.
+pub trait Parking: Send + Sync + fmt::Debug {
+    /// Takes a message; its slot is settled as parked once it is durable.
+    ///
+    /// # Errors
+    /// The message, where there is no room for it.
+    fn park(
+        &self,
+        tenant: &TenantId,
+        account: &Arc<Account>,
+        message: Received,
+    ) -> Result<(), Box<Received>>;
+}
+
+/// No room for any message: they wait unacknowledged.
 #[derive(Debug)]
-pub struct Parked {
+pub struct NoParking;
+
+impl Parking for NoParking {
+    fn park(&self, _: &TenantId, _: &Arc<Account>, message: Received) -> Result<(), Box<Received>> {
+        Err(Box::new(message))
+    }
+}
+
+/// A parked message as it comes back, and the account that it is parked in.
+#[derive(Debug)]
+pub struct Returning {
     pub tenant: TenantId,
     pub message: Received,
     pub account: Arc<Account>,
 }
 
-/// Where messages are parked. A store that makes them durable settles their slots.
-pub trait Parking: Send + Sync + fmt::Debug {
-    /// Takes a message, or gives it back when there is no room for its tenant.
-    ///
-    /// # Errors
-    /// The message.
-    fn park(&self, parked: Parked) -> Result<(), Box<Parked>>;
-
-    /// All that is parked, in the order in which it came.
-    fn take_parked(&self) -> Vec<Parked>;
-
-    /// How many are parked.
-    fn parked(&self) -> usize;
+/// Messages that were parked and go on now, in order. The others wait for the registry.
+#[derive(Debug, Default)]
+pub struct TakenUp {
+    pub admitted: Vec<Admitted>,
+    pub refused: Vec<Refused>,
+    /// Their devices, each as often as it has messages here. To be told by `handed_on`.
+    devices: Vec<u64>,
 }
 
-/// Messages and bytes that may be parked, of all tenants; one tenant takes half at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Room {
-    pub messages_max: u64,
-    pub bytes_max: u64,
-}
-
-/// What is taken of a `Room`, by tenant.
-#[derive(Debug)]
-struct Shares {
-    room: Room,
-    all: (u64, u64),
-    tenants: HashMap<TenantId, (u64, u64)>,
-}
-
-impl Shares {
-    fn new(room: Room) -> Self {
-        Self { room, all: (0, 0), tenants: HashMap::new() }
-    }
-
-    /// Takes room for a message of so many bytes, if there is some.
-    fn take(&mut self, tenant: &TenantId, bytes: u64) -> bool {
-        let fits = |(messages, taken): (u64, u64), part: u64| {
-            messages < (self.room.messages_max / part).max(1)
-                && taken + bytes <= (self.room.bytes_max / part).max(1)
-        };
-        let own = self.tenants.get(tenant).copied().unwrap_or_default();
-        if !fits(self.all, 1) || !fits(own, 2) {
-            return false;
-        }
-        self.all = (self.all.0 + 1, self.all.1 + bytes);
-        self.tenants.insert(tenant.clone(), (own.0 + 1, own.1 + bytes));
-        true
-    }
-
-    fn give_back(&mut self, tenant: &TenantId, bytes: u64) {
-        self.all = (self.all.0 - 1, self.all.1 - bytes);
-        if let Some(own) = self.tenants.get_mut(tenant) {
-            *own = (own.0 - 1, own.1 - bytes);
-            if own.0 == 0 {
-                self.tenants.remove(tenant);
-            }
+impl Admission {
+    /// An earlier run has left a parked message of this topic: later ones of its device queue behind.
+    pub fn note_parked(&self, topic: &str) {
+        if let Some((tenant, device)) = self.device_of(topic) {
+            self.waiting.note_parked(self.device_key(tenant, device));
         }
     }
-}
 
-fn bytes_of(message: &Received) -> u64 {
-    (message.topic.len() + message.payload.len()) as u64
-}
-
-/// Parked in memory, unsettled: whoever sent it has it still.
-#[derive(Debug)]
-pub struct HeldParking {
-    held: Mutex<(VecDeque<Parked>, Shares)>,
-}
-
-impl HeldParking {
-    pub fn new(room: Room) -> Self {
-        Self { held: Mutex::new((VecDeque::new(), Shares::new(room))) }
+    /// Whether what is parked can be admitted now.
+    pub fn takes_up(&self) -> bool {
+        match &self.registry {
+            Registry::Postgres(registry) => !registry.is_down(),
+            Registry::File(_) | Registry::Open(_) => true,
+        }
     }
-}
 
-impl Parking for HeldParking {
-    fn park(&self, parked: Parked) -> Result<(), Box<Parked>> {
-        let (held, shares) = &mut *self.held.lock();
-        let bytes = bytes_of(&parked.message);
-        if !shares.take(&parked.tenant, bytes) {
-            // What its sender has sent again since makes room.
-            let before = held.len();
-            held.retain(|parked| {
-                let orphan = parked.message.slot.is_orphan();
-                if orphan {
-                    parked.account.unpark(1);
-                    parked.account.abandon(1);
-                    shares.give_back(&parked.tenant, bytes_of(&parked.message));
-                }
-                !orphan
+    /// Judges messages that were parked, as many of `returning` as go on together. They take no token of
+    /// the rate limit.
+    pub fn take_up(&self, returning: &mut VecDeque<Returning>) -> TakenUp {
+        let mut taken = TakenUp::default();
+        while let Some(Returning { tenant, message, account }) = returning.pop_front() {
+            account.unpark(1);
+            let topic = message.topic.clone();
+            let of = self.device_of(&topic).map(|(tenant, device)| {
+                let key = self.device_key(tenant, device);
+                (key, tenant, device)
             });
-            if held.len() == before || !shares.take(&parked.tenant, bytes) {
-                return Err(Box::new(parked));
+            let mut held = Held { message, account, was_parked: true, since: Instant::now() };
+            if let Some((key, tenant, device)) = of {
+                // Others of its device wait for an answer.
+                match self.waiting.join(key, tenant, device, held, false) {
+                    Ok(()) => continue,
+                    Err(back) => held = *back,
+                }
             }
+            let judged = self.judge_at(question(&held.message), Ask::TakenUp, Limit::Off);
+            if let (Err(Stop::Cold(_)), Some((key, name, device))) = (&judged, of) {
+                let follows = taken.devices.contains(&key);
+                if !follows {
+                    match self.waiting.join(key, name, device, held, true) {
+                        Ok(()) => continue,
+                        Err(back) => held = *back,
+                    }
+                }
+                let Held { message, account, .. } = held;
+                account.park(1);
+                if follows {
+                    // Those in front of it are handed on first.
+                    returning.push_front(Returning { tenant, message, account });
+                    break;
+                }
+                continue;
+            }
+            let own = self.account_of(&topic, &judged);
+            let Held { message, account, .. } = held;
+            if !Arc::ptr_eq(&own, &account) {
+                own.receive(1);
+                account.withdraw(1);
+            }
+            match judged {
+                Ok(judged) => taken.admitted.push(admit(message, judged)),
+                Err(Stop::Refused(refusal)) => taken.refused.push(self.refuse(message, refusal, own)),
+                Err(Stop::Cold(_)) => unreachable!("it names a device"),
+            }
+            taken.devices.extend(of.map(|(key, ..)| key));
         }
-        held.push_back(parked);
-        Ok(())
+        taken
     }
 
-    fn take_parked(&self) -> Vec<Parked> {
-        let (held, shares) = &mut *self.held.lock();
-        *shares = Shares::new(shares.room);
-        std::mem::take(held).into()
-    }
-
-    fn parked(&self) -> usize {
-        self.held.lock().0.len()
+    /// What was taken up is on its way: later messages of its devices need not queue behind it.
+    pub fn handed_on(&self, devices: &[u64]) {
+        self.waiting.handed_on(devices);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_tenant_takes_half_of_the_room_and_leaves_the_rest() {
-        let mut shares = Shares::new(Room { messages_max: 10, bytes_max: 1_000 });
-        let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
-        assert_eq!((0..10).filter(|_| shares.take(&acme, 1)).count(), 5);
-        assert!(!shares.take(&globex, 501), "more bytes than its half");
-        assert_eq!((0..10).filter(|_| shares.take(&globex, 1)).count(), 5);
-        shares.give_back(&acme, 1);
-        assert!(shares.take(&acme, 1) && !shares.take(&acme, 1));
+impl TakenUp {
+    /// The messages, and their devices for `handed_on`.
+    pub fn into_parts(self) -> (Vec<Admitted>, Vec<Refused>, Vec<u64>) {
+        (self.admitted, self.refused, self.devices)
     }
 }

@@ -19,7 +19,7 @@ use super::waiting::{Asking, Held};
 use super::{Admission, Ask, Limit, Stop, admit, question};
 use crate::domain::ids::{DeviceId, TenantId};
 use crate::domain::limits;
-use crate::domain::message::{Admitted, Received, Refused};
+use crate::domain::message::{Admitted, Refused};
 use crate::domain::reason::Reason;
 
 /// Where messages go on that had waited.
@@ -105,7 +105,7 @@ impl<O: Onward> Resolver<O> {
         let mut pause = RETRY_MIN;
         let waiting = &self.admission.waiting;
         loop {
-            let asking = if first && (self.registry.is_down() || waiting.parked() > 0) {
+            let asking = if first && self.registry.is_down() {
                 waiting.take(limits::LOOKUP_KEYS_MAX)
             } else if self.registry.is_down() {
                 sleep(RETRY_MIN).await;
@@ -121,9 +121,6 @@ impl<O: Onward> Resolver<O> {
                 Ok(rows) => {
                     pause = RETRY_MIN;
                     self.registry.note_good(Task::LookUp);
-                    if waiting.parked() > 0 {
-                        self.take_up();
-                    }
                     self.answer(&desk, asking, rows, asked).await;
                 }
                 Err(error) => {
@@ -167,19 +164,6 @@ impl<O: Onward> Resolver<O> {
     fn note_query(&self, asking: &[Asking]) {
         if !asking.is_empty() {
             self.registry.note_query();
-        }
-    }
-
-    /// What is parked waits for the registry again.
-    fn take_up(&self) {
-        let taken = self.admission.waiting.take_up(|message: &Received| {
-            let places = self.admission.settings.template.matches(&message.topic)?;
-            let device = &message.topic[places.device];
-            let key = self.admission.device_key(&message.topic[places.tenant], device);
-            Some((key, DeviceId::new(device)))
-        });
-        if taken > 0 {
-            tracing::info!(messages = taken, "the registry is back: what was parked goes on");
         }
     }
 

@@ -16,7 +16,6 @@ fn settings() -> AdmissionSettings {
         template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
         payload_bytes_max: 8192,
         payload_bytes_kept: 8192,
-        parking: Room { messages_max: 1_000, bytes_max: 1_000_000 },
         rate: None,
         credentials: Credentials::Envelope,
         credentials_of_type: HashMap::new(),

@@ -12,7 +12,7 @@ use crate::spool::Spool;
 
 /// The accounts of each tenant, and whether they balance: exit 1 if they do not
 ///
-/// Of a running gateway all of them; of a stopped one those of lines, from its spool.
+/// Of a running gateway all of them; of a stopped one those of lines, and what is parked, from its spool.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate books\n  tidegate books --tenant acme --json")]
 pub struct Arguments {
@@ -51,7 +51,7 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
 /// What the spool of a stopped gateway says.
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
     let (_, books) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
-    eprintln!("the gateway does not run; these are the accounts of lines, from its spool");
+    eprintln!("the gateway does not run; these are the accounts of lines and what is parked, from its spool");
     let accounts = books.accounts();
     let balanced = accounts.iter().all(|account| account.snapshot().balanced());
     let tenants: serde_json::Map<String, Value> =

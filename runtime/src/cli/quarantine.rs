@@ -327,10 +327,11 @@ fn replay(config: &Config, chosen: &Chosen, json: bool) -> anyhow::Result<Done> 
         println!("{report:#}");
     } else {
         println!(
-            "{} replayed: {} to lines, {} empty, {} quarantined again; {} skipped",
+            "{} replayed: {} to lines, {} empty, {} parked, {} quarantined again; {} skipped",
             number("replayed"),
             number("lines"),
             number("empty"),
+            number("parked"),
             number("quarantined_again"),
             number("skipped_count"),
         );

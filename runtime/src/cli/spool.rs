@@ -80,6 +80,14 @@ pub fn table(spool: &Value) -> String {
     for (tenant, messages) in spool["waiting_messages"].as_object().into_iter().flatten() {
         text += &format!("{tenant}: its share is full, {messages} messages wait unacknowledged\n");
     }
+    for (tenant, parked) in spool["parked"].as_object().into_iter().flatten() {
+        text += &format!(
+            "{tenant}: {} messages are parked ({}, the oldest for {}) until the registry can be asked\n",
+            number(&parked["messages"]),
+            bytes(number(&parked["bytes"])),
+            duration(number(&parked["oldest_age_ms"]))
+        );
+    }
     if let Some(fault) = spool["fault"].as_str() {
         text += &format!("{fault}\n");
     }

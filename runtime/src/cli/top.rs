@@ -22,11 +22,12 @@ pub struct Arguments {
 }
 
 /// What is counted in each view, and what it is called there.
-const COLUMNS: [(&str, &str, &str); 6] = [
+const COLUMNS: [(&str, &str, &str); 7] = [
     ("messages", "received", "received/s"),
     ("messages", "quarantined", "refused/s"),
     ("lines", "written", "written/s"),
     ("messages", "in_flight", "in flight"),
+    ("messages", "parked", "parked"),
     ("lines", "pending", "pending"),
     ("quarantine", "entries", "quarantine"),
 ];
@@ -111,11 +112,11 @@ mod tests {
 
     #[test]
     fn rates_are_a_second_and_the_busiest_come_first() {
-        let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0]), ("b".into(), [0; 6])]);
-        let now = Counts::from([("a".into(), [30, 0, 20, 3, 7, 1]), ("b".into(), [2000, 0, 0, 0, 0, 0])]);
+        let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0, 0]), ("b".into(), [0; 7])]);
+        let now = Counts::from([("a".into(), [30, 0, 20, 3, 4, 7, 1]), ("b".into(), [2000, 0, 0, 0, 0, 0, 0])]);
         let text = table(&before, &now, Duration::from_secs(2));
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0"]);
-        assert_eq!(rows[2], ["a", "10", "0", "5", "3", "7", "1"]);
+        assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0", "0"]);
+        assert_eq!(rows[2], ["a", "10", "0", "5", "3", "4", "7", "1"]);
     }
 }

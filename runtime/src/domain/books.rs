@@ -25,9 +25,12 @@ pub enum Outcome {
     Quarantined,
     /// It was dropped on purpose.
     Dropped,
+    /// Not ended: it is parked, durable, and will be taken up again.
+    Parked,
 }
 
 impl Outcome {
+    /// All by which a message ends.
     pub const ALL: [Outcome; 4] = [Outcome::Lines, Outcome::Empty, Outcome::Quarantined, Outcome::Dropped];
 
     pub fn name(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Outcome {
             Outcome::Empty => "empty",
             Outcome::Quarantined => "quarantined",
             Outcome::Dropped => "dropped",
+            Outcome::Parked => "parked",
         }
     }
 }
@@ -50,6 +54,8 @@ pub struct MessageBooks {
     pub dropped: u64,
     /// Its connection ended before it was settled; it comes again and is received again.
     pub abandoned: u64,
+    /// Durable in the spool, and ours to take up again. What an earlier run had parked is received
+    /// again at the start.
     pub parked: u64,
     pub in_flight: u64,
 }
@@ -164,6 +170,7 @@ impl Account {
             Outcome::Empty => books.empty += messages,
             Outcome::Quarantined => books.quarantined += messages,
             Outcome::Dropped => books.dropped += messages,
+            Outcome::Parked => books.parked += messages,
         }
     }
 
@@ -172,6 +179,13 @@ impl Account {
         let books = &mut self.books.lock().messages;
         books.in_flight -= messages;
         books.abandoned += messages;
+    }
+
+    /// `messages` that an earlier run had parked, as they were found on disk.
+    pub fn restore_parked(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.received += messages;
+        books.parked += messages;
     }
 
     /// `messages` in flight are parked: ours to take up again.
@@ -369,6 +383,9 @@ mod tests {
         account.withdraw(1);
         balanced();
         assert_eq!((account.snapshot().messages.received, account.snapshot().messages.in_flight), (4, 0));
+        account.restore_parked(3);
+        balanced();
+        assert_eq!((account.snapshot().messages.received, account.snapshot().messages.parked), (7, 3));
     }
 
     #[test]

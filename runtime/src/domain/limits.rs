@@ -62,6 +62,10 @@ pub const SPOOL_HOT_DATABASE_BYTES_MIN: u64 = 256 << 10;
 /// Bytes that are read at once when lines are fetched from the disk.
 pub const SPOOL_READ_BYTES: usize = 256 << 10;
 
+/// For how long the spool tries to read back from a segment while the disk answers with I/O errors, in
+/// seconds, before what it does not give counts as damaged: longer than a controller takes to come back.
+pub const SPOOL_READ_PATIENCE_S: u64 = 30;
+
 /// Messages of one connection that may wait for room in the spool before its socket is not read any
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const HELD_MESSAGES_A_CONNECTION: u64 = 128;
@@ -422,9 +426,33 @@ pub const REGISTRY_PROBE_MS: u64 = 2_000;
 /// The first pause after a failed try, in milliseconds; it doubles.
 pub const REGISTRY_RETRY_MIN_MS: u64 = 100;
 
-/// Of the window of unsettled messages, one part in this many may be parked, so that what needs no
-/// registry goes on; a tenant takes at most half of that.
-pub const PARKED_SHARE: u64 = 2;
+/// Of each tenant's share of the spool, and of the whole of it, one part in this many may be parked
+/// messages: anybody who may publish can cause them while the registry is away, and the lines of known
+/// devices go on.
+pub const PARKED_TENANT_SHARE: u64 = 2;
+pub const PARKED_SPOOL_SHARE: u64 = 4;
+
+/// Tenants that nobody has vouched for of which messages are parked: anybody can invent names, and each
+/// is remembered until a restart.
+pub const PARKED_STRANGERS_MAX: usize = 1_000;
+
+/// Devices of which messages are parked, at some 30 bytes: their later ones must queue behind.
+pub const PARKED_DEVICES_MAX: usize = 1_000_000;
+
+/// Bytes of messages in one frame of parked ones, but for a single larger one: it is read back whole.
+pub const PARKED_FRAME_BYTES: usize = 64 << 10;
+
+/// Of what waits for the disk, so many frames are looked at for one that a parked message may join.
+pub const PARKED_FRAMES_LOOKED_AT: usize = 32;
+
+/// Messages that were parked and are on their way again, and their bytes: little beside the window
+/// that the sources need. They are read back so many bytes at once.
+pub const TAKEN_UP_MESSAGES_MAX: u64 = 4_096;
+pub const TAKEN_UP_BYTES_MAX: u64 = 16 << 20;
+pub const TAKEN_UP_READ_BYTES: u64 = 256 << 10;
+
+/// How often it is looked whether what is parked can be taken up, in milliseconds.
+pub const TAKE_UP_LOOK_MS: u64 = 100;
 
 /// The cache of unknown devices is this part of the whole: strangers can name devices without end,
 /// and must not push known ones out.

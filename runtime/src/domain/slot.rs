@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::acks::{AckLedger, SlotIndex};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
+use super::parked::Release;
 use super::replay::Replay;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
@@ -138,7 +139,7 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None }
+        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None, release: None }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
@@ -185,6 +186,8 @@ pub struct Slot {
     /// It is counted in `Connection::held`.
     waits: bool,
     replay: Option<Arc<Replay>>,
+    /// Of a message that was parked: what keeps it until it is settled.
+    release: Option<Box<dyn Release>>,
 }
 
 impl Slot {
@@ -192,6 +195,17 @@ impl Slot {
     pub fn replaying(mut self, replay: Arc<Replay>) -> Self {
         self.replay = Some(replay);
         self
+    }
+
+    /// The same, of a message that was parked.
+    pub fn releasing(mut self, release: Box<dyn Release>) -> Self {
+        self.release = Some(release);
+        self
+    }
+
+    /// Whether the message was parked, and stays so unless it is settled.
+    pub fn was_parked(&self) -> bool {
+        self.release.is_some()
     }
 
     /// What the message comes from, where it came out of quarantine.
@@ -247,6 +261,9 @@ impl Drop for Slot {
         if self.open {
             self.connection.window.give_back(1, u64::from(self.bytes));
         }
+        if let Some(release) = self.release.take() {
+            release.back();
+        }
     }
 }
 
@@ -254,6 +271,7 @@ impl Drop for Slot {
 /// beside each other take its lock once.
 pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, account: &Account) {
     let mut slots = slots.into_iter().peekable();
+    let mut released = Vec::new();
     while let Some(first) = slots.next() {
         let connection = first.connection.clone();
         let (mut messages, mut bytes, received_us) = (0, 0, first.received_us);
@@ -268,6 +286,7 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
                 if let Some(replay) = &slot.replay {
                     replay.settle(outcome);
                 }
+                released.extend(slot.release.take());
                 match slot.index {
                     Some(index) if !ledger.settle(index) => abandoned += 1,
                     _ => settled += 1,
@@ -280,6 +299,10 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
             }
             if abandoned > 0 {
                 account.abandon(abandoned);
+                if outcome == Outcome::Parked {
+                    // It comes again, and is taken up all the same.
+                    account.restore_parked(abandoned);
+                }
             }
         }
         connection.window.give_back(messages, bytes);
@@ -287,6 +310,7 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
         connection.window.ack_latency.observe(waited, messages);
         connection.settled.notify_one();
     }
+    released.iter().for_each(|release| release.done());
 }
 
 #[cfg(test)]
@@ -324,6 +348,47 @@ mod tests {
         let books = account.snapshot().messages;
         assert_eq!((books.lines, books.abandoned, books.in_flight), (0, 1, 0));
         assert_eq!(window.messages(), 0);
+    }
+
+    #[derive(Debug)]
+    struct Told(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Release for Told {
+        fn done(&self) {
+            self.0.lock().push("done");
+        }
+
+        fn back(&self) {
+            self.0.lock().push("back");
+        }
+    }
+
+    #[test]
+    fn what_was_parked_is_released_by_its_settlement_and_by_nothing_else() {
+        let (_, connection) = connection();
+        let account = Account::new("acme".into());
+        account.receive(2);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let slot = |id| connection.receive(id, 10).releasing(Box::new(Told(told.clone())));
+        let (settled, forgotten) = (slot(1), slot(2));
+        assert!(settled.was_parked());
+        settled.settle(Outcome::Empty, &account);
+        assert_eq!(*told.lock(), ["done"]);
+        drop(forgotten);
+        assert_eq!(*told.lock(), ["done", "back"]);
+    }
+
+    #[test]
+    fn what_is_parked_after_its_connection_ended_is_received_twice() {
+        let (_, connection) = connection();
+        let account = Account::new("acme".into());
+        account.receive(1);
+        let slot = connection.receive(1, 10);
+        connection.end();
+        slot.settle(Outcome::Parked, &account);
+        let books = account.snapshot();
+        assert!(books.balanced());
+        assert_eq!((books.messages.received, books.messages.abandoned, books.messages.parked), (2, 1, 1));
     }
 
     #[tokio::test]

@@ -41,6 +41,8 @@ pub struct Report {
     pub empty: u64,
     /// Those that lie in quarantine again.
     pub quarantined_again: u64,
+    /// Those that are parked: they go on by themselves once the registry is back.
+    pub parked: u64,
     pub dropped: u64,
     /// Entries that cannot be replayed, and stay.
     pub skipped_count: u64,
@@ -151,6 +153,7 @@ async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<Report,
         lines = report.lines,
         empty = report.empty,
         quarantined_again = report.quarantined_again,
+        parked = report.parked,
         skipped = report.skipped_count,
         left = report.left,
         "replayed from quarantine"
@@ -303,6 +306,7 @@ impl UnderWay {
                 Some(Outcome::Lines) => self.report.lines += 1,
                 Some(Outcome::Empty) => self.report.empty += 1,
                 Some(Outcome::Quarantined) => self.report.quarantined_again += 1,
+                Some(Outcome::Parked) => self.report.parked += 1,
                 Some(Outcome::Dropped) | None => self.report.dropped += 1,
             }
         }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::admission::database::{DatabaseTemplate, NameRule};
-use crate::admission::parking::Room;
 use crate::admission::registry::postgres::link::{Server, Trust};
 use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
@@ -45,10 +44,6 @@ pub fn admission(config: &Config) -> AdmissionSettings {
         template: template(config),
         payload_bytes_max: admission.payload_bytes_max as usize,
         payload_bytes_kept: payload_bytes_kept(config),
-        parking: Room {
-            messages_max: admission.unsettled_messages_max / limits::PARKED_SHARE,
-            bytes_max: admission.unsettled_bytes_max / limits::PARKED_SHARE,
-        },
         rate: (admission.rate_per_s > 0.0)
             .then_some(Rate { per_s: admission.rate_per_s, burst: admission.burst }),
         credentials: credentials(&admission.credentials),

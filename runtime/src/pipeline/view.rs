@@ -180,6 +180,11 @@ impl Gauges for Parts {
                 Sample::bare(self.spool.disk_bytes() as f64),
             ),
             (
+                "tidegate_spool_parked_bytes",
+                "Bytes of parked messages in the spool",
+                Sample::bare(self.spool.parked_bytes() as f64),
+            ),
+            (
                 "tidegate_quarantine_bytes",
                 "Bytes of quarantine on disk",
                 Sample::bare(self.quarantine.bytes() as f64),

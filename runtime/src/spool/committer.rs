@@ -10,20 +10,28 @@ use tracing::{error, info, warn};
 
 use crate::domain::books::Outcome;
 use crate::domain::durable::{Durable, DurableMessage, message_set};
+use crate::domain::ids::DatabaseName;
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::pacing::{self, Pacing};
-use crate::domain::slot::{Slot, settle_all};
+use crate::domain::slot::settle_all;
 
 use super::frame::Draft;
-use super::index::{FrameId, Standing};
+use super::index::{FrameId, Index, Standing};
 use super::log::{self, Append, Appended, Copy, Log, SpoolError};
+use super::parked::{NO_DATABASE, ParkedBatch};
 use super::{Delivery, FrameReceipt, Shared};
 
-/// A batch that waits for the disk.
+/// What waits for the disk.
 pub struct Item {
-    pub batch: CheckedBatch,
+    pub load: Load,
     pub draft: Draft,
+}
+
+/// What a frame is made of.
+pub enum Load {
+    Lines(CheckedBatch),
+    Parked(ParkedBatch),
 }
 
 impl Queue {
@@ -39,8 +47,19 @@ impl Item {
         self.draft.header.frame_len() as u64
     }
 
-    pub fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.batch.messages.iter_mut().map(|message| &mut message.slot)
+    /// The stream that it goes to.
+    fn stream(&self, index: &mut Index) -> u32 {
+        match &self.load {
+            Load::Lines(batch) => index.stream(&batch.tenant.id, &batch.database),
+            Load::Parked(batch) => index.stream(&batch.tenant, &DatabaseName::new(NO_DATABASE)),
+        }
+    }
+
+    fn lines(&self) -> &[u8] {
+        match &self.load {
+            Load::Lines(batch) => &batch.lines,
+            Load::Parked(_) => &[],
+        }
     }
 }
 
@@ -166,12 +185,12 @@ fn mend(shared: &Shared) {
 fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: Vec<Item>) -> bool {
     let streams: Vec<u32> = {
         let mut index = shared.index.lock();
-        group.iter().map(|item| index.stream(&item.batch.tenant.id, &item.batch.database)).collect()
+        group.iter().map(|item| item.stream(&mut index)).collect()
     };
     let appends: Vec<Append> = group
         .iter()
         .zip(&streams)
-        .map(|(item, &stream)| Append { stream, draft: &item.draft, lines: &item.batch.lines })
+        .map(|(item, &stream)| Append { stream, draft: &item.draft, lines: item.lines() })
         .collect();
     let appended = loop {
         match log.append(&shared.index, &appends) {
@@ -192,14 +211,26 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
     mend(shared);
     drop(appends);
     for (item, appended) in group.into_iter().zip(appended) {
-        tell(shared, delivery, item, appended);
+        match item.load {
+            Load::Lines(batch) => tell(shared, delivery, batch, appended),
+            Load::Parked(batch) => tell_parked(shared, batch, appended),
+        }
     }
     true
 }
 
+/// Messages are parked: they are settled, and then they may be taken up.
+fn tell_parked(shared: &Arc<Shared>, batch: ParkedBatch, appended: Appended) {
+    let messages = batch.messages.len();
+    shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
+    let slots = batch.messages.into_iter().map(|message| message.slot);
+    settle_all(slots, Outcome::Parked, &batch.account);
+    shared.index.lock().give_back(appended.id, message_set(0..messages));
+    shared.parked.notify_one();
+}
+
 /// A batch is durable: its messages are settled and its lines go on their way.
-fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: Appended) {
-    let batch = item.batch;
+fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, batch: CheckedBatch, appended: Appended) {
     let lines = batch.line_count();
     let account = batch.tenant.account.clone();
     account.spool_lines(lines);

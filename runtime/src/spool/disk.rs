@@ -57,6 +57,10 @@ pub trait Tail: Send {
 /// Holds the number of the newest segment, so that its loss is noticed.
 const NEWEST: &str = "newest";
 
+/// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
+/// ours, and what is counted on from it would not be found again.
+const SEGMENT_MAX: u64 = u32::MAX as u64 / 2;
+
 /// Segments as files `{number:016}.seg`.
 pub struct Folder {
     dir: PathBuf,
@@ -132,9 +136,8 @@ impl Disk for Folder {
         for file in std::fs::read_dir(&self.dir)? {
             let name = file?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            all.extend(
-                digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok()),
-            );
+            let number = digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
+            all.extend(number.filter(|number| *number <= SEGMENT_MAX));
         }
         all.sort_unstable();
         Ok(all)
@@ -142,7 +145,7 @@ impl Disk for Folder {
 
     fn newest(&self) -> io::Result<Option<u64>> {
         match std::fs::read_to_string(self.dir.join(NEWEST)) {
-            Ok(text) => Ok(text.trim().parse().ok()),
+            Ok(text) => Ok(text.trim().parse().ok().filter(|number| *number <= SEGMENT_MAX)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `FF 'T' 'G' FE`: no UTF-8 text has these bytes |
 //! | 4 | 4 | CRC-32C of the header from byte 8 on, names included, seeded with the segment's salt |
-//! | 8 | 1 | kind: 1 lines, 2 marks |
+//! | 8 | 1 | kind: 1 lines, 2 marks, 3 parked messages (their body: `parked`) |
 //! | 9 | 1 | flags, 0 |
 //! | 10 | 2 | messages |
 //! | 12 | 2 + 2 | length of the tenant's name, of the database's |
@@ -36,6 +36,8 @@ pub const HEADER_BYTES: usize = 64;
 pub enum Kind {
     Lines,
     Marks,
+    /// Messages as they came, in a stream without a database.
+    Parked,
 }
 
 /// What a header says.
@@ -68,6 +70,7 @@ impl Header {
         out.push(match self.kind {
             Kind::Lines => 1,
             Kind::Marks => 2,
+            Kind::Parked => 3,
         });
         out.push(0);
         out.extend_from_slice(&self.messages.to_le_bytes());
@@ -105,6 +108,7 @@ impl Header {
         let kind = match kind {
             1 => Kind::Lines,
             2 => Kind::Marks,
+            3 => Kind::Parked,
             _ => return None,
         };
         Some(Self {
@@ -170,7 +174,7 @@ impl Draft {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
     // Topics are no longer on the wire (MQTT 3.1.1 section 1.5.3); the rest is much shorter.
     let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
@@ -231,7 +235,7 @@ impl Body {
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (head, tail) = self.0.split_at_checked(len)?;
         self.0 = tail;
         Some(head)

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
+use crate::domain::limits;
 
-use super::frame::Header;
+use super::frame::{Header, Kind};
 use super::marks::{LineTotals, Marks, StreamMark};
+use super::parked::{NO_DATABASE, ParkedStatus};
 use super::ranges::RangeSet;
 
 /// Names a frame for as long as the process lives.
@@ -111,6 +113,11 @@ impl Stream {
 
     fn waits(&self) -> bool {
         self.cursor < self.next_seq()
+    }
+
+    /// Whether it holds parked messages.
+    fn is_parked(&self) -> bool {
+        self.database.as_str() == NO_DATABASE
     }
 
     fn mark(&self) -> StreamMark {
@@ -292,11 +299,14 @@ impl Index {
         let len = u64::from(place.len);
         // What overtakes has room of its own: the backlog has filled the other.
         let least = limits.database_bytes_min;
-        let room = database.hot_bytes < least
+        // Parked messages are given back once they are told of.
+        let parked = header.kind == Kind::Parked;
+        let room = parked
+            || database.hot_bytes < least
             || (self.hot_bytes + len <= limits.bytes_max
                 && database.hot_bytes + len <= limits.database_bytes_max())
             || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
-        let standing = if room && (!waited || overtakes) {
+        let standing = if room && (!waited || overtakes || parked) {
             database.hot_bytes += len;
             self.hot_bytes += len;
             stream.frames.back_mut().expect("just put").queued = open;
@@ -398,6 +408,17 @@ impl Index {
         bytes_max: u64,
         limits: &HotLimits,
     ) -> (Vec<Wanted>, bool) {
+        self.fetch_of(database, bytes_max, limits, |_| true)
+    }
+
+    /// As `fetch`, of some of the tenants.
+    pub fn fetch_of(
+        &mut self,
+        database: &DatabaseName,
+        bytes_max: u64,
+        limits: &HotLimits,
+        of_tenant: impl Fn(&TenantId) -> bool,
+    ) -> (Vec<Wanted>, bool) {
         let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
         let mut wanted = Vec::new();
         let mut bytes = 0;
@@ -406,7 +427,7 @@ impl Index {
             let number = of.streams[of.turn % of.streams.len()];
             let stream = &mut self.streams[number as usize];
             stream.skip();
-            if !stream.waits() {
+            if !stream.waits() || !of_tenant(&stream.tenant) {
                 of.turn += 1;
                 idle += 1;
                 continue;
@@ -464,6 +485,7 @@ impl Index {
         let mut gone = Gone { bytes: 0, lines: 0 };
         let streams: Vec<u32> = (0..self.streams.len() as u32)
             .filter(|&stream| self.streams[stream as usize].tenant == *tenant)
+            .filter(|&stream| !self.streams[stream as usize].is_parked())
             .collect();
         while gone.bytes < bytes {
             // Whole frames only: of one that was partly written, the lines are not known apart.
@@ -661,6 +683,7 @@ impl Index {
         let waiting = self
             .databases
             .iter()
+            .filter(|(name, _)| name.as_str() != NO_DATABASE)
             .filter(|(_, of)| of.streams.iter().any(|&stream| self.streams[stream as usize].waits()));
         waiting.map(|(name, _)| name.clone()).collect()
     }
@@ -678,6 +701,61 @@ impl Index {
             (stream.tenant.clone(), stream.database.clone(), backlog)
         });
         backlog.collect()
+    }
+
+    fn parked_streams(&self) -> impl Iterator<Item = (u32, &Stream)> {
+        let of = self.databases.get(NO_DATABASE).map_or(&[][..], |of| &of.streams);
+        of.iter().map(|&stream| (stream, &self.streams[stream as usize]))
+    }
+
+    /// Whether something that is parked can be taken up.
+    pub fn has_parked(&self) -> bool {
+        self.parked_streams().any(|(_, stream)| stream.waits())
+    }
+
+    /// What is parked of each tenant.
+    pub fn parked(&self) -> Vec<(TenantId, ParkedStatus)> {
+        let parked = self.parked_streams().filter(|(_, stream)| stream.bytes > 0).map(|(_, stream)| {
+            let messages = stream.frames.iter().map(|frame| u64::from(frame.open.count_ones())).sum();
+            let oldest = stream.frames.iter().find(|frame| frame.open != 0);
+            let status = ParkedStatus::new(messages, stream.bytes, oldest.map(|frame| frame.received_s));
+            (stream.tenant.clone(), status)
+        });
+        parked.collect()
+    }
+
+    /// Bytes of a tenant's frames of parked messages.
+    pub fn parked_bytes(&self) -> impl Iterator<Item = (&TenantId, u64)> {
+        self.parked_streams().map(|(_, stream)| (&stream.tenant, stream.bytes))
+    }
+
+    /// Every frame of parked messages.
+    pub fn parked_frames(&self) -> Vec<Wanted> {
+        let of_stream = |(number, stream): (u32, &Stream)| {
+            let open = stream.frames.iter().zip(stream.base..).filter(|(frame, _)| frame.open != 0);
+            let frames = open.map(move |(frame, seq)| Wanted {
+                id: FrameId { stream: number, seq },
+                place: frame.place(),
+                messages: frame.open,
+                lines: 0,
+                received_s: frame.received_s,
+            });
+            frames.collect::<Vec<_>>()
+        };
+        self.parked_streams().flat_map(of_stream).collect()
+    }
+
+    /// Whether messages of a tenant may be parked that nobody has vouched for.
+    pub fn takes_stranger(&self, tenant: &TenantId) -> bool {
+        let key = (tenant.clone(), DatabaseName::new(NO_DATABASE));
+        self.by_name.contains_key(&key) || self.parked_streams().count() < limits::PARKED_STRANGERS_MAX
+    }
+
+    /// Of a frame that cannot be read: its messages that nobody has in hand, where they are parked.
+    pub fn unread_parked(&self, id: FrameId) -> Option<u32> {
+        let stream = &self.streams[id.stream as usize];
+        let frame = stream.frame(id.seq).filter(|_| stream.is_parked())?;
+        Some((frame.open & !frame.queued).count_ones())
     }
 
     /// Every open frame, for checks.

@@ -1,11 +1,12 @@
 //! The spool against a simple model, on a disk that fills up, fails, and at a crash keeps of what
 //! was never synced whatever it likes. Failing cases are kept beside this file by proptest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
@@ -13,9 +14,11 @@ use super::disk::{Disk, Tail};
 use super::frame::{Body, Draft, Header, Kind};
 use super::index::{FrameId, HotLimits, Index, Place};
 use super::log::{self, Append, Log};
-use super::recovery;
-use crate::domain::durable::message_set;
+use super::{parked, recovery};
+use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
+use crate::domain::message::Via;
+use crate::domain::parked::ParkedMessage;
 
 /// What the disk does next, once.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -220,8 +223,10 @@ impl Tail for End {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Batches: tenant, messages, lines a message.
+    /// Batches: tenant, messages, lines a message; without lines the messages are parked.
     Append(Vec<(u8, u8, u8)>),
+    /// Takes up what is parked, and lets go of some of it again.
+    TakeUp(u64),
     /// Settles messages of an open frame; the numbers choose which.
     Settle(usize, u64),
     Refuse(usize),
@@ -234,10 +239,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let batch = (0u8..3, 1u8..5, 1u8..4);
+    let batch = (0u8..3, 1u8..5, 0u8..4);
     prop_oneof![
         6 => proptest::collection::vec(batch, 1..5).prop_map(Step::Append),
         6 => (any::<usize>(), any::<u64>()).prop_map(|(frame, messages)| Step::Settle(frame, messages)),
+        2 => any::<u64>().prop_map(Step::TakeUp),
         1 => any::<usize>().prop_map(Step::Refuse),
         1 => (0u8..3, 1u16..2000).prop_map(|(tenant, bytes)| Step::DropOldest(tenant, bytes)),
         2 => Just(Step::Mark),
@@ -248,6 +254,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Fail(Fault::Create)),
         2 => any::<u64>().prop_map(Step::Crash),
     ]
+}
+
+/// What tells a frame from the others: its lines, or the parked messages.
+fn content(draft: &Draft, lines: &[u8]) -> Vec<u8> {
+    if draft.header.kind == Kind::Parked { draft.table.clone() } else { lines.to_vec() }
 }
 
 /// A frame as the model knows it.
@@ -261,7 +272,8 @@ struct Known {
     open: bool,
 }
 
-type Key = (String, u64);
+/// Tenant, database, sequence number.
+type Key = (String, String, u64);
 
 const HOT: HotLimits = HotLimits { bytes_max: 1500, database_bytes_min: 100 };
 
@@ -288,7 +300,25 @@ impl Rig {
         }
     }
 
+    /// Of parked messages the body stands in the table, and there are no lines.
     fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (Draft, Vec<u8>) {
+        if lines_each == 0 {
+            let mut draft = parked::draft(&TenantId::new(&format!("t{tenant}")));
+            for _ in 0..messages {
+                self.number += 1;
+                let payload = Bytes::from(self.number.to_string());
+                let message = ParkedMessage {
+                    topic: "a/topic".into(),
+                    payload_bytes: payload.len(),
+                    payload,
+                    received_ns: 7,
+                    via: Via::Broker,
+                    replay: None,
+                };
+                parked::add(&mut draft, &message);
+            }
+            return (draft, Vec::new());
+        }
         let (mut lines, mut table) = (Vec::new(), Vec::new());
         let text = |table: &mut Vec<u8>, text: &str| {
             table.extend_from_slice(&(text.len() as u16).to_le_bytes());
@@ -339,14 +369,19 @@ impl Rig {
             .zip(&streams)
             .map(|((draft, lines), &stream)| Append { stream, draft, lines })
             .collect();
-        for (_, lines) in &drafts {
-            self.attempted.insert(lines.clone());
+        for (draft, lines) in &drafts {
+            self.attempted.insert(content(draft, lines));
         }
         let Ok(appended) = self.log.append(&self.index, &appends) else { return };
         for (appended, (draft, lines)) in appended.into_iter().zip(drafts) {
             let line_count = u64::from(draft.header.lines);
+            let lines = content(&draft, &lines);
+            if draft.header.kind == Kind::Parked {
+                self.index.lock().give_back(appended.id, MessageSet::MAX);
+            }
             let known = Known { lines, line_count, durable: true, open: true };
-            let before = self.known.insert((draft.header.tenant, appended.id.seq), known);
+            let key = (draft.header.tenant, draft.header.database, appended.id.seq);
+            let before = self.known.insert(key, known);
             // Where a disk was so full that not even its release could be noted, and the frame is gone,
             // its number may come again.
             assert!(before.is_none_or(|before| !before.open), "a number names one frame");
@@ -358,7 +393,7 @@ impl Rig {
         let index = self.index.lock();
         let frames = index.open_frames().into_iter().map(|(tenant, database, seq, place)| {
             let id = index.is_live_at(&tenant, &database, seq, place).expect("it is open there");
-            ((tenant, seq), id, place)
+            ((tenant, database, seq), id, place)
         });
         frames.collect()
     }
@@ -388,8 +423,28 @@ impl Rig {
                 let before = self.open();
                 self.index.lock().drop_oldest(&TenantId::new(&format!("t{tenant}")), u64::from(*bytes));
                 let after: BTreeSet<_> = self.open().into_iter().map(|(key, ..)| key).collect();
+                let parked = before.iter().filter(|(key, ..)| key.1 == parked::NO_DATABASE);
+                assert!(parked.clone().all(|(key, ..)| after.contains(key)), "what is parked is never dropped");
                 for (key, ..) in before {
                     self.known.get_mut(&key).expect("it was appended").open &= after.contains(&key);
+                }
+            }
+            Step::TakeUp(back) => {
+                let of = DatabaseName::new(parked::NO_DATABASE);
+                let mut index = self.index.lock();
+                let (taken, more) = index.fetch(&of, 200, &HOT);
+                assert_eq!(more, index.has_parked());
+                // In the order of their numbers, each once, and what is let go comes again.
+                let mut last = HashMap::new();
+                for wanted in &taken {
+                    assert!(wanted.messages != 0 && wanted.lines == 0);
+                    assert!(last.insert(wanted.id.stream, wanted.id.seq).is_none_or(|seq| seq < wanted.id.seq));
+                }
+                for (place, wanted) in taken.iter().enumerate() {
+                    if back & (1 << (place % 64)) != 0 {
+                        index.give_back(wanted.id, wanted.messages);
+                        assert!(index.has_parked());
+                    }
                 }
             }
             Step::Mark => _ = self.log.mark(&self.index),
@@ -458,6 +513,11 @@ impl Rig {
         let salt = log::read_segment_header(place.segment, &bytes).unwrap();
         let header = Header::read(salt, frame).unwrap();
         let body = &frame[frame.len() - header.body_len as usize..];
+        if header.kind == Kind::Parked {
+            let messages = parked::read(&header, body).unwrap();
+            assert_eq!(messages.len(), usize::from(header.messages));
+            return body.to_vec();
+        }
         let parts = Body::read(&header, body).unwrap();
         body[parts.lines].to_vec()
     }
@@ -491,7 +551,7 @@ proptest! {
     /// A flipped stretch costs at most the frames that it touches, and is told.
     #[test]
     fn damage_costs_what_it_touches_and_is_told(
-        batches in proptest::collection::vec(proptest::collection::vec((0u8..3, 1u8..5, 1u8..4), 1..5), 1..20),
+        batches in proptest::collection::vec(proptest::collection::vec((0u8..3, 1u8..5, 0u8..4), 1..5), 1..20),
         at in any::<usize>(),
         len in 1usize..64,
     ) {
@@ -512,19 +572,22 @@ proptest! {
         };
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
-        let open: BTreeSet<Key> = index.open_frames().into_iter().map(|(tenant, _, seq, _)| (tenant, seq)).collect();
-        let mut lost = BTreeMap::new();
+        let open: BTreeSet<Key> = index.open_frames().into_iter().map(|(tenant, database, seq, _)| (tenant, database, seq)).collect();
+        let (mut lost, mut parked_lost) = (BTreeMap::new(), 0);
         for (key, _, place) in places {
             let touched = place.segment == segment && place.offset < to && place.offset + u64::from(place.len) > from;
             if !open.contains(&key) {
                 prop_assert!(touched, "{:?} at {:?} is lost by {}..{} of {}", key, place, from, to, segment);
                 *lost.entry(key.0.clone()).or_insert(0) += rig.known[&key].line_count;
+                parked_lost += u64::from(key.1 == parked::NO_DATABASE);
             }
         }
         if !lost.is_empty() {
             let told = recovered.gaps.iter().any(|(of, gap)| *of == segment && gap.offset < to && gap.offset + gap.bytes > from);
             prop_assert!(told, "{:?} lost in silence: {:?}", lost, recovered);
         }
+        // Where the header of a frame can still be read its messages are told, and never others.
+        prop_assert!(recovered.parked_lost.values().sum::<u64>() <= parked_lost * 4);
         for (tenant, totals, pending) in index.totals() {
             prop_assert_eq!(totals.spooled, totals.done() + pending);
             prop_assert!(totals.damaged <= lost.get(tenant.as_str()).copied().unwrap_or(0));

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::domain::books::{Books, LineBooks};
+use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 
 use super::disk::Disk;
 use super::frame::{HEADER_BYTES, Header, Kind, MAGIC};
-use super::index::{HotLimits, Index, Place};
+use super::index::{FrameId, HotLimits, Index, Place};
 use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
 use super::marks::{LineTotals, Marks, StreamMark};
+use super::parked::NO_DATABASE;
 
 /// A part of a segment that holds no good frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +30,9 @@ pub struct Gap {
 /// What a segment holds.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Frames of lines whose header and body are good.
+    /// Frames of lines and of parked messages whose header and body are good.
     pub frames: Vec<(Place, Header)>,
-    /// Frames of lines whose header is good and whose body is not.
+    /// Those whose header is good and whose body is not.
     pub bad_bodies: Vec<(Place, Header)>,
     /// In the order of the log.
     pub marks: Vec<Marks>,
@@ -58,8 +60,8 @@ pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
             let good = crc32c::crc32c(body) == header.body_crc;
             at += frame.len();
             match (header.kind, good) {
-                (Kind::Lines, true) => scan.frames.push((place, header)),
-                (Kind::Lines, false) => {
+                (Kind::Lines | Kind::Parked, true) => scan.frames.push((place, header)),
+                (Kind::Lines | Kind::Parked, false) => {
                     scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
                     scan.bad_bodies.push((place, header));
                 }
@@ -98,6 +100,10 @@ pub struct Recovered {
     pub bytes: u64,
     pub frames: u64,
     pub lines: u64,
+    /// Parked messages.
+    pub parked: u64,
+    /// Parked messages in frames that cannot be read any more, by tenant.
+    pub parked_lost: BTreeMap<TenantId, u64>,
     /// Lines that were acknowledged and cannot be read any more, found out now, by tenant.
     pub damaged: BTreeMap<TenantId, u64>,
     /// Damaged places: segment, offset, bytes.
@@ -112,6 +118,8 @@ pub struct Recovered {
 struct Found {
     mark: Option<StreamMark>,
     frames: Vec<(Place, Header)>,
+    /// Sequence numbers of frames of parked messages that cannot be read, and their messages.
+    unreadable: BTreeMap<u64, u16>,
 }
 
 /// Reads all segments into an index.
@@ -185,6 +193,10 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
             let key = (header.tenant.clone(), header.database.clone());
             streams.entry(key).or_default().frames.push((place, header));
         }
+        for (_, header) in scan.bad_bodies.into_iter().filter(|(_, header)| header.kind == Kind::Parked) {
+            let found = streams.entry((header.tenant, header.database)).or_default();
+            found.unreadable.insert(header.seq, header.messages);
+        }
     }
     listed.extend(newest);
     recovered.missing =
@@ -195,19 +207,33 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
     let mut all: Vec<_> = streams.into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     for ((tenant, database), mut found) in all {
+        if database == NO_DATABASE && found.frames.is_empty() && found.unreadable.is_empty() {
+            // Anybody can name tenants: what has nothing parked any more is forgotten.
+            continue;
+        }
         let mark =
             found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
+        let is_released = |seq| seq < mark.base || mark.holes.iter().any(|hole| hole.contains(&seq));
         let stream = index.restore_stream(&mark);
         // Of a frame that was being copied both copies may be there.
         found.frames.sort_by_key(|(place, header)| (header.seq, *place));
         found.frames.dedup_by_key(|(_, header)| header.seq);
         for (place, header) in found.frames {
-            let released = header.seq < mark.base || mark.holes.iter().any(|hole| hole.contains(&header.seq));
-            if !released {
+            found.unreadable.remove(&header.seq);
+            if !is_released(header.seq) {
                 index.insert(stream, &header, place, limits);
                 recovered.frames += 1;
                 recovered.lines += u64::from(header.lines);
+                if header.kind == Kind::Parked {
+                    index.give_back(FrameId { stream, seq: header.seq }, MessageSet::MAX);
+                    recovered.parked += u64::from(header.messages);
+                }
             }
+        }
+        let lost = found.unreadable.iter().filter(|(seq, _)| !is_released(**seq));
+        let lost: u64 = lost.map(|(_, messages)| u64::from(*messages)).sum();
+        if lost > 0 {
+            recovered.parked_lost.insert(TenantId::new(&mark.tenant), lost);
         }
         index.restore_next_seq(stream, mark.next_seq);
     }
@@ -279,9 +305,13 @@ impl Recovered {
             error!(%tenant, lines, missing_files = missing.join(" "),
                    "acknowledged lines were lost to damage of the spool; the books count them as damaged");
         }
+        for (tenant, messages) in &self.parked_lost {
+            error!(%tenant, messages, "parked messages were lost to damage of the spool");
+        }
         if self.frames > 0 {
             info!(
                 lines = self.lines,
+                parked_messages = self.parked,
                 frames = self.frames,
                 bytes = self.bytes,
                 took_ms = took.as_millis() as u64,
@@ -291,11 +321,17 @@ impl Recovered {
     }
 }
 
-/// The accounts of lines as the spool knows them, put into the books.
+/// The accounts of lines as the spool knows them, and what is parked, put into the books.
 pub fn restore_books(index: &Index, books: &Books) {
     for (tenant, totals, pending) in index.totals() {
         let LineTotals { spooled, written, refused, dropped, damaged } = totals;
         let lines = LineBooks { spooled, written, refused, dropped, damaged, pending };
-        books.of_known(tenant.as_str()).restore_lines(lines);
+        // A tenant that has only messages parked may be nobody's.
+        if lines != LineBooks::default() {
+            books.of_known(tenant.as_str()).restore_lines(lines);
+        }
+    }
+    for (tenant, parked) in index.parked() {
+        books.of_known(tenant.as_str()).restore_parked(parked.messages);
     }
 }

@@ -107,6 +107,7 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
                         Outcome::Empty => books.messages.empty,
                         Outcome::Quarantined => books.messages.quarantined,
                         Outcome::Dropped => books.messages.dropped,
+                        Outcome::Parked => books.messages.parked,
                     };
                     (outcome.name(), messages)
                 })
@@ -119,7 +120,7 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
         }
         counter(&mut encoder, "tidegate_messages_settled", "Messages by how they ended", settled)?;
         let tenant_gauges: [TenantMetric; 3] = [
-            ("tidegate_messages_parked", "Messages kept until the registry is back", |b| b.messages.parked),
+            ("tidegate_messages_parked", "Messages durable in the spool until the registry is back", |b| b.messages.parked),
             ("tidegate_messages_in_flight", "Messages received and not settled", |b| b.messages.in_flight),
             ("tidegate_lines_pending", "Lines that wait for the database", |b| b.lines.pending),
         ];

@@ -1,0 +1,132 @@
+//! The joint between admission and spool for messages that are parked: where they go, and how they
+//! come back once they can be admitted.
+//!
+//! - They are read back in pieces, so many on their way at once, and handed on in order.
+//! - A message leaves the spool once its outcome is durable. What is on its way when the gateway dies
+//!   is taken up again at the next start.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::flow::Gate;
+use crate::admission::parking::{Parking, Returning};
+use crate::admission::resolver::Onward;
+use crate::domain::books::{Account, Books};
+use crate::domain::ids::TenantId;
+use crate::domain::limits;
+use crate::domain::message::Received;
+use crate::domain::parked::TakenUp;
+use crate::domain::replay::Replay;
+use crate::domain::slot::{Connection, Window};
+use crate::spool::Spool;
+
+/// What admission parks goes to the spool.
+pub struct ToSpool(pub Spool);
+
+impl std::fmt::Debug for ToSpool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ToSpool")
+    }
+}
+
+impl Parking for ToSpool {
+    fn park(
+        &self,
+        tenant: &TenantId,
+        account: &Arc<Account>,
+        message: Received,
+    ) -> Result<(), Box<Received>> {
+        self.0.park(tenant, account, message)
+    }
+}
+
+/// When a stop was asked for, and its deadline.
+type Stopping = watch::Receiver<Option<tokio::time::Instant>>;
+
+const LOOK_EVERY: Duration = Duration::from_millis(limits::TAKE_UP_LOOK_MS);
+
+/// Takes up what is parked whenever it can be admitted, until the gateway stops.
+pub fn start(spool: &Spool, gate: &Arc<Gate>, books: &Arc<Books>, stopping: Stopping) -> JoinHandle<()> {
+    let window = Arc::new(Window::new(limits::TAKEN_UP_MESSAGES_MAX, limits::TAKEN_UP_BYTES_MAX));
+    let connection = Connection::new(window);
+    let upward = Upward { spool: spool.clone(), gate: gate.clone(), books: books.clone(), connection };
+    tokio::spawn(upward.run(stopping))
+}
+
+struct Upward {
+    spool: Spool,
+    gate: Arc<Gate>,
+    books: Arc<Books>,
+    /// Stands in for a source's: each message has a slot in it.
+    connection: Arc<Connection>,
+}
+
+impl Upward {
+    async fn run(self, mut stopping: Stopping) {
+        let mut told = false;
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stop| stop.is_some()) => return,
+                () = self.can_take_up(&mut told) => {}
+            }
+            let spool = self.spool.clone();
+            let taken = tokio::task::spawn_blocking(move || spool.take_up(limits::TAKEN_UP_READ_BYTES));
+            let taken = taken.await.expect("reading the spool does not panic");
+            if taken.is_empty() {
+                // It waits for room that others of its tenant take.
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("what was parked goes on");
+            }
+            // Never given up half way: what was counted as on its way gets there.
+            self.hand_on(taken.into_iter().map(|taken| self.returning(taken)).collect()).await;
+        }
+    }
+
+    /// Waits until something is parked, can be admitted, and there is room for it.
+    async fn can_take_up(&self, told: &mut bool) {
+        loop {
+            self.spool.parked().await;
+            self.connection.window().room().await;
+            if self.gate.admission.takes_up() {
+                return;
+            }
+            *told = false;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn returning(&self, TakenUp { tenant, message, release }: TakenUp) -> Returning {
+        let bytes = message.topic.len() + message.payload.len();
+        // Nobody waits for its acknowledgement.
+        let mut slot = self.connection.receive_unacknowledged(bytes).releasing(release);
+        if let Some((of, replays)) = message.replay {
+            slot = slot.replaying(Arc::new(Replay::new(of, replays)));
+        }
+        let account = self.books.of_known(tenant.as_str());
+        let message = Received {
+            topic: message.topic,
+            payload: message.payload,
+            received_ns: message.received_ns,
+            via: message.via,
+            slot,
+            payload_bytes: message.payload_bytes,
+        };
+        Returning { tenant, message, account }
+    }
+
+    async fn hand_on(&self, mut returning: VecDeque<Returning>) {
+        while !returning.is_empty() {
+            let (admitted, refused, devices) = self.gate.admission.take_up(&mut returning).into_parts();
+            self.gate.outlet.activity.receive((admitted.len() + refused.len()) as u64);
+            self.gate.go_on(admitted, refused).await;
+            self.gate.admission.handed_on(&devices);
+        }
+    }
+}
