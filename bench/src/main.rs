@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench` builds the release binary and the guests, and runs this.
 
+mod admission;
 mod bare;
 mod broker;
 mod decode;
@@ -10,6 +11,7 @@ mod end_to_end;
 mod gateway;
 mod load;
 mod native;
+mod postgres;
 mod sink;
 
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ fn main() -> Result<()> {
             let end_to_end = end_to_end::measure(&paths)?;
             println!("{}", end_to_end.table());
             println!("{}", end_to_end.stages(&decode));
+            admission::measure(&paths)?;
             durability::measure(&paths, None)
         }
         "decode" => {
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
             println!("{}", end_to_end::measure(&paths)?.table());
             Ok(())
         }
+        "admission" => admission::measure(&paths),
         "durability" => durability::measure(&paths, arguments.next().as_deref()),
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
         "native" => {
@@ -62,6 +66,8 @@ fn main() -> Result<()> {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
             decode::run_guest(&paths, messages)
         }
-        other => bail!("{other:?}: expected all, decode, end-to-end, durability [PART], native N or guest N"),
+        other => bail!(
+            "{other:?}: expected all, decode, end-to-end, admission, durability [PART], native N or guest N"
+        ),
     }
 }

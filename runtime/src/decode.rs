@@ -25,6 +25,7 @@ pub mod guest_log;
 pub mod instance;
 pub mod decoder;
 pub mod slow;
+mod together;
 pub mod pool;
 
 use std::sync::Arc;
@@ -60,6 +61,10 @@ pub struct DecodeSettings {
 pub trait DecodeSink {
     /// Lines that may stand beside others.
     fn lines(&self, batch: CheckedBatch);
+    /// Several such batches, in their order.
+    fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
+        batches.into_iter().for_each(|batch| self.lines(batch));
+    }
     /// Messages that no line was made of, on purpose.
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
     /// Messages for quarantine.

@@ -85,6 +85,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         },
     )?;
 
+    writing.follow(writer.ease());
     let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
     let _ = from_spool.0.set(spool.clone());
 

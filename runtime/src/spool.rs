@@ -238,32 +238,20 @@ impl Spool {
 
     /// Takes a batch; its messages are settled once it is durable. Does no I/O; from any thread.
     pub fn append(&self, batch: CheckedBatch) {
-        let shared = &self.shared;
-        let mut item = HeldLines { draft: Draft::of(&batch), batch };
-        let (tenant, bytes) = (item.batch.tenant.id.clone(), item.bytes());
-        let mut room = shared.room.lock();
-        if room.held.contains_key(&tenant) {
-            return shared.hold(&mut room, item);
-        }
-        match room.shares.room(&tenant, bytes) {
-            Room::Free => {}
-            full if shared.settings.when_full == WhenFull::DropOldest => {
-                if !shared.make_room(&mut room, &tenant, full) {
-                    return shared.hold(&mut room, item);
-                }
-            }
-            full => {
-                warn!(%tenant, share_bytes = room.shares.of(&tenant), disk_full = matches!(full, Room::DiskFull(_)),
-                      "the tenant's share of the spool is full: its messages wait unacknowledged");
-                return shared.hold(&mut room, item);
-            }
-        }
-        room.shares.take(&tenant, bytes);
-        item.slots().for_each(|slot| slot.unhold());
+        self.append_all(vec![batch], false);
+    }
+
+    /// Takes batches as `append` does. `more_comes`: more is just being decoded, and will be here
+    /// in a moment.
+    pub fn append_all(&self, batches: Vec<CheckedBatch>, more_comes: bool) {
+        let items: Vec<HeldLines> =
+            batches.into_iter().map(|batch| HeldLines { draft: Draft::of(&batch), batch }).collect();
+        let mut room = self.shared.room.lock();
+        let taken: Vec<Item> =
+            items.into_iter().filter_map(|item| self.shared.take_in(&mut room, item)).collect();
         drop(room);
-        let wake = shared.queue.lock().push(item.into());
-        if wake {
-            shared.more.notify_one();
+        if self.shared.queue.lock().push(taken, more_comes) {
+            self.shared.more.notify_one();
         }
     }
 
@@ -449,6 +437,33 @@ impl From<HeldLines> for Item {
 }
 
 impl Shared {
+    /// Takes room for an item. `None`: it waits for it.
+    fn take_in(&self, room: &mut RoomState, mut item: HeldLines) -> Option<Item> {
+        let (tenant, bytes) = (&item.batch.tenant.id, item.bytes());
+        if room.held.contains_key(tenant) {
+            self.hold(room, item);
+            return None;
+        }
+        match room.shares.room(tenant, bytes) {
+            Room::Free => {}
+            full if self.settings.when_full == WhenFull::DropOldest => {
+                if !self.make_room(room, tenant, full) {
+                    self.hold(room, item);
+                    return None;
+                }
+            }
+            full => {
+                warn!(%tenant, share_bytes = room.shares.of(tenant), disk_full = matches!(full, Room::DiskFull(_)),
+                      "the tenant's share of the spool is full: its messages wait unacknowledged");
+                self.hold(room, item);
+                return None;
+            }
+        }
+        room.shares.take(tenant, bytes);
+        item.slots().for_each(|slot| slot.unhold());
+        Some(item.into())
+    }
+
     fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
         item.slots().for_each(|slot| slot.hold());
         room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);

@@ -20,8 +20,11 @@ mod verdict;
 mod backoff;
 mod work;
 mod lane;
+mod direct;
 mod endpoint;
 mod file;
+mod ease;
+mod calendar;
 mod database;
 #[cfg(test)]
 mod testing;
@@ -39,10 +42,12 @@ use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 
 pub use backoff::Waits;
+pub use ease::Ease;
 pub use load::RefusedLinesSink;
 pub use stats::{DatabaseStatus, Left, WriteObserver, WriterStats};
 
 use batcher::BatchLimits;
+use calendar::Calendar;
 use database::Database;
 use endpoint::{Endpoint, Gate};
 use file::FileOutput;
@@ -155,6 +160,8 @@ struct Shared {
     observer: Arc<dyn WriteObserver>,
     stats: WriterStats,
     databases: DashMap<DatabaseName, Arc<Database>, foldhash::fast::RandomState>,
+    calendar: Calendar,
+    ease: Arc<Ease>,
     draining: AtomicBool,
     stopped: AtomicBool,
     /// A database has nothing left, or all are to stop.
@@ -186,6 +193,7 @@ impl Writer {
             limits: BatchLimits {
                 lines: settings.batch_lines.max(1),
                 interval: settings.flush_interval,
+                early: (settings.flush_interval / 100).min(Duration::from_millis(limits::FLUSH_EARLY_MS_MAX)),
                 lines_max: settings.batch_lines_max,
                 bytes_max: limits::BATCH_BYTES_MAX,
             },
@@ -197,6 +205,8 @@ impl Writer {
             observer: parts.observer,
             stats: WriterStats::default(),
             databases: DashMap::default(),
+            calendar: Calendar::default(),
+            ease: Arc::default(),
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             changed: Notify::new(),
@@ -230,6 +240,11 @@ impl WriterHandle {
             let entry = shared.databases.entry(name.clone());
             entry.or_insert_with(|| Arc::new(Database::new(name.clone(), shared.requests_max))).clone()
         })
+    }
+
+    /// How much the thread that the writer runs on may take its time.
+    pub fn ease(&self) -> Arc<Ease> {
+        self.shared.ease.clone()
     }
 
     pub fn stats(&self) -> &WriterStats {

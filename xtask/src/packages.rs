@@ -22,7 +22,10 @@ pub const TEST_SERVERS: &[Needed] = &[
 ];
 
 /// What the bench runs beside the gateway.
-pub const BENCH_SERVERS: &[Needed] = &[Needed { program: "mosquitto", package: "mosquitto" }];
+pub const BENCH_SERVERS: &[Needed] = &[
+    Needed { program: "mosquitto", package: "mosquitto" },
+    Needed { program: "postgres", package: "postgresql" },
+];
 
 /// Makes sure that every program is there.
 ///

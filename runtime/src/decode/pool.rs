@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use super::decoder::Decoder;
 use super::slow::SlowLane;
 use super::store::GuestStore;
+use super::together::Together;
 use super::{DecodeSink, GuestError};
 use crate::domain::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
 use crate::domain::message::Admitted;
@@ -90,6 +91,6 @@ fn run(mut decoder: Decoder, mut waiting: Receiver<Vec<Admitted>>, sink: &impl D
         {
             messages.extend(more);
         }
-        decoder.decode(messages, sink);
+        decoder.decode(messages, &Together::new(sink));
     }
 }

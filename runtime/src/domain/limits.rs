@@ -44,9 +44,13 @@ pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
 /// 200 us of CPU, and 200 of them a second are 4 % of a core.
 pub const SPOOL_GATHER_MS: u64 = 5;
 
+/// How long a sync waits at most, in microseconds, for messages of a trickle that are just being
+/// decoded: several times what that takes.
+pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
+
 /// From one read of a socket to the next while a trickle is gathered, in milliseconds: so much
 /// later at most a message is acknowledged, and never where its sender waits for that.
-pub const SOURCE_GATHER_MS: u64 = 10;
+pub const SOURCE_GATHER_MS: u64 = 20;
 
 /// How often the spool notes what is released, in milliseconds: so much of what was written is
 /// written again after a crash.
@@ -105,6 +109,18 @@ pub const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// Characters kept of a database's answer where it is shown or logged.
 pub const ANSWER_SHOWN_CHARS: usize = 400;
+
+/// How much before its flush interval is over a batch may go along with others that are due, in
+/// milliseconds: so many databases share one wake-up, and nobody sees a hundredth of a second.
+pub const FLUSH_EARLY_MS_MAX: u64 = 10;
+
+/// How long the writer's thread rests, in milliseconds, before it looks for answers that nobody
+/// waits for: at a thousand small requests a second five are handled at once.
+pub const WRITER_REST_MS: u64 = 5;
+
+/// Seconds after which an idle connection to an endpoint is closed: servers close theirs after some
+/// minutes.
+pub const ENDPOINT_IDLE_S: u64 = 90;
 
 /// The first and the longest wait before a request is tried again, in milliseconds.
 pub const RETRY_MIN_MS: u64 = 1_000;

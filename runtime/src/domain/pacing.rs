@@ -3,7 +3,8 @@
 //! A read, a wake-up or a sync costs the CPU some ten microseconds whatever it carries, so a steady
 //! trickle is gathered for a few milliseconds. Where nothing else is coming nothing is waited for:
 //! an idle gateway adds no latency, and neither does one whose sources wait for its answer. Whether
-//! more is coming is told by what came of late, and by whether the last wait brought anything.
+//! more is coming is told by what came of late, and by whether the last wait brought anything, up
+//! to its end: what waits for an answer sends all that it may at once, and then nothing.
 
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ pub const LARGE_GROUP: usize = 64;
 /// the next one.
 const SKIP_MIN: u32 = 8;
 const SKIP_MAX: u32 = 4_096;
+
+/// What comes so quickly that a group is large after less is not waited for.
+const WAIT_MIN: Duration = Duration::from_millis(2);
 
 /// Over so long the rate of arrivals is told.
 const WINDOW: Duration = Duration::from_millis(20);
@@ -63,9 +67,11 @@ impl Pacing {
         if wait.is_zero() || waiting >= LARGE_GROUP {
             return Duration::ZERO;
         }
+        // No longer than until a group is large.
+        let wait = wait.min(Duration::from_secs_f64(LARGE_GROUP as f64 / self.rate.max(1.0)));
         // Half of what would come if it went on as it did.
         self.expected = self.rate * wait.as_secs_f64() / 2.0;
-        if self.expected < 1.0 || self.expected > LARGE_GROUP as f64 / 2.0 {
+        if self.expected < 1.0 || wait < WAIT_MIN {
             // Too little comes, or so much that every group is large without a wait.
             return Duration::ZERO;
         }
@@ -76,14 +82,30 @@ impl Pacing {
         wait
     }
 
+    /// Whether so little comes that the `waiting` are no large group for a while.
+    pub fn is_trickle(&self, waiting: usize) -> bool {
+        waiting < LARGE_GROUP && self.rate * WAIT_MIN.as_secs_f64() < LARGE_GROUP as f64
+    }
+
+    /// Into how many parts a wait can be divided so that something comes in each, if it goes on as
+    /// it did; 1: too little comes to tell.
+    pub fn parts(&self) -> u32 {
+        (self.expected / 2.0).clamp(1.0, 4.0) as u32
+    }
+
     /// So many came during a wait.
     pub fn waited(&mut self, arrived: usize) {
         if (arrived as f64) < self.expected.min(8.0) {
-            self.skip = self.penalty;
-            self.penalty = (self.penalty * 2).min(SKIP_MAX);
+            self.stalled();
         } else {
             self.penalty = SKIP_MIN;
         }
+    }
+
+    /// Nothing came any more at the end of a wait.
+    pub fn stalled(&mut self) {
+        self.skip = self.penalty;
+        self.penalty = (self.penalty * 2).min(SKIP_MAX);
     }
 }
 

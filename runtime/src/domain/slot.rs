@@ -270,6 +270,41 @@ impl Drop for Slot {
 /// Settles many messages of one account with one outcome; slots of one connection that stand
 /// beside each other take its lock once.
 pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, account: &Account) {
+    Settling::default().settle_all(slots, outcome, account);
+}
+
+/// Connections of which messages were settled together. Each is woken once, when all of them are:
+/// PUBACKs of one group leave in one write.
+#[derive(Debug, Default)]
+pub struct Settling(Vec<Arc<Connection>>);
+
+impl Settling {
+    /// As the function of that name, but for the waking.
+    pub fn settle_all(&mut self, slots: impl IntoIterator<Item = Slot>, outcome: Outcome, account: &Account) {
+        settle(slots, outcome, account, |connection| {
+            if self.0.last().is_none_or(|last| !Arc::ptr_eq(last, &connection)) {
+                self.0.push(connection);
+            }
+        });
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.0.sort_unstable_by_key(|connection| Arc::as_ptr(connection) as usize);
+        self.0.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        for connection in &self.0 {
+            connection.settled.notify_one();
+        }
+    }
+}
+
+fn settle(
+    slots: impl IntoIterator<Item = Slot>,
+    outcome: Outcome,
+    account: &Account,
+    mut settled_of: impl FnMut(Arc<Connection>),
+) {
     let mut slots = slots.into_iter().peekable();
     let mut released = Vec::new();
     while let Some(first) = slots.next() {
@@ -308,7 +343,7 @@ pub fn settle_all(slots: impl IntoIterator<Item = Slot>, outcome: Outcome, accou
         connection.window.give_back(messages, bytes);
         let waited = Duration::from_micros(connection.now_us().saturating_sub(received_us));
         connection.window.ack_latency.observe(waited, messages);
-        connection.settled.notify_one();
+        settled_of(connection);
     }
     released.iter().for_each(|release| release.done());
 }
@@ -389,6 +424,26 @@ mod tests {
         let books = account.snapshot();
         assert!(books.balanced());
         assert_eq!((books.messages.received, books.messages.abandoned, books.messages.parked), (2, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn connections_are_woken_once_a_group_and_not_before_its_end() {
+        let (window, one) = connection();
+        let two = Connection::new(window);
+        let account = Account::new("acme".into());
+        account.receive(4);
+        let woken = |connection: &Connection| {
+            let mut settled = std::pin::pin!(connection.settled.notified());
+            settled.as_mut().enable()
+        };
+        let mut settling = Settling::default();
+        for connection in [&one, &two, &one, &two] {
+            settling.settle_all([connection.receive(1, 10)], Outcome::Lines, &account);
+        }
+        assert!(!woken(&one) && !woken(&two));
+        drop(settling);
+        assert!(woken(&one) && woken(&two));
+        assert!(!woken(&one) && !woken(&two));
     }
 
     #[tokio::test]

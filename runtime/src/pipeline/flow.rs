@@ -63,8 +63,13 @@ impl Outlet {
 
 impl DecodeSink for Outlet {
     fn lines(&self, batch: CheckedBatch) {
-        let messages = batch.messages.len() as u64;
-        self.spool.append(batch);
+        self.lines_of_many(vec![batch]);
+    }
+
+    fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
+        let messages = batches.iter().map(|batch| batch.messages.len() as u64).sum();
+        let more_comes = self.activity.undecoded() > messages;
+        self.spool.append_all(batches, more_comes);
         self.activity.passed(messages);
     }
 

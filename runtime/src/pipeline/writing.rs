@@ -1,15 +1,20 @@
 //! The thread that all requests to databases are made on: a runtime of its own, whose single thread
-//! needs no other to be woken for. One POST costs it some 70 us, so it carries ten thousand a second;
-//! compressing is done elsewhere.
+//! needs no other to be woken for. One POST costs it some 30 us, so it carries twenty thousand a second;
+//! compressing is done elsewhere. While nobody waits for the answers it lets several of them gather.
 
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::writer::Ease;
+
 pub struct Writing {
     pub runtime: Handle,
+    ease: Arc<OnceLock<Arc<Ease>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -18,7 +23,18 @@ impl Writing {
     /// # Errors
     /// The thread cannot be started.
     pub fn start() -> anyhow::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().thread_name("compress").build();
+        let ease = Arc::new(OnceLock::<Arc<Ease>>::new());
+        let of_writer = ease.clone();
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .thread_name("compress")
+            .on_thread_park(move || {
+                let rest = of_writer.get().map_or(Duration::ZERO, |ease| ease.rest());
+                if !rest.is_zero() {
+                    std::thread::sleep(rest);
+                }
+            })
+            .build();
         let runtime = runtime.context("the writer's runtime cannot start")?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -28,7 +44,12 @@ impl Writing {
             // What is still under way is durable, and is not waited for.
             runtime.shutdown_background();
         })?;
-        Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
+        Ok(Self { runtime: handle, ease, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// From now on the thread takes as much time as the writer lets it.
+    pub fn follow(&self, ease: Arc<Ease>) {
+        let _ = self.ease.set(ease);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::ids::DatabaseName;
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::pacing::{self, Pacing};
-use crate::domain::slot::settle_all;
+use crate::domain::slot::Settling;
 
 use super::frame::Draft;
 use super::index::{FrameId, Index, Standing};
@@ -35,16 +35,42 @@ pub enum Load {
 }
 
 impl Queue {
-    /// Takes an item. True: the thread is to be woken.
-    pub fn push(&mut self, item: Item) -> bool {
-        self.items.push_back(item);
-        !self.gathering || self.items.len() >= pacing::LARGE_GROUP
+    /// Takes items. True: the thread is to be woken.
+    pub fn push(&mut self, items: Vec<Item>, more_comes: bool) -> bool {
+        let some = !items.is_empty();
+        self.items.extend(items);
+        self.more_comes = more_comes;
+        self.last_push = some.then(Instant::now).or(self.last_push);
+        match self.gathering {
+            Gathering::Nothing => some,
+            Gathering::Known if !more_comes => true,
+            _ => self.messages() >= pacing::LARGE_GROUP,
+        }
+    }
+
+    /// Messages that wait, counted up to a large group.
+    fn messages(&self) -> usize {
+        let mut messages = 0;
+        for item in &self.items {
+            messages += item.messages();
+            if messages >= pacing::LARGE_GROUP {
+                break;
+            }
+        }
+        messages
     }
 }
 
 impl Item {
     pub fn bytes(&self) -> u64 {
         self.draft.header.frame_len() as u64
+    }
+
+    fn messages(&self) -> usize {
+        match &self.load {
+            Load::Lines(batch) => batch.messages.len(),
+            Load::Parked(batch) => batch.messages.len(),
+        }
     }
 
     /// The stream that it goes to.
@@ -71,9 +97,24 @@ pub struct Queue {
     pub copies: Vec<Copy>,
     /// The thread has items in hand.
     pub busy: bool,
-    /// The thread waits for more, and need not be woken for a few.
-    pub gathering: bool,
+    /// What the thread waits for with items in hand.
+    gathering: Gathering,
+    /// Whoever appended last knows of more.
+    more_comes: bool,
+    last_push: Option<Instant>,
     pub closed: bool,
+}
+
+/// What is waited for before a group is made durable. Meanwhile the thread need not be woken for a
+/// few items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Gathering {
+    #[default]
+    Nothing,
+    /// What will come if it goes on as it did.
+    Likely,
+    /// What is known to be on its way: the thread is woken when that is here.
+    Known,
 }
 
 /// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
@@ -98,7 +139,8 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
         };
         let made = !group.is_empty();
         if made {
-            pacing.took(group.len(), synced.elapsed());
+            let messages = group.iter().map(Item::messages).sum();
+            pacing.took(messages, synced.elapsed());
             synced = Instant::now();
         }
         if made && !commit(shared, &mut log, delivery, group) {
@@ -125,22 +167,33 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
 
 /// Waits for more to come, where that pays.
 fn gather(shared: &Shared, queue: &mut MutexGuard<'_, Queue>, pacing: &mut Pacing, synced: Instant) {
-    let waiting = queue.items.len();
+    let waiting = queue.messages();
     if waiting == 0 || queue.closed {
         return;
     }
-    let wait = pacing.wait(synced.elapsed(), waiting);
-    if wait.is_zero() {
-        return;
+    let likely = pacing.wait(synced.elapsed(), waiting);
+    if !likely.is_zero() {
+        let half = Instant::now() + likely / 2;
+        wait(shared, queue, Gathering::Likely, likely);
+        match queue.last_push {
+            Some(last) if last > half => pacing.waited(queue.messages() - waiting),
+            _ => pacing.stalled(),
+        }
+    } else if queue.more_comes && pacing.is_trickle(waiting) {
+        let known = Duration::from_micros(limits::SPOOL_KNOWN_WAIT_US);
+        wait(shared, queue, Gathering::Known, known);
     }
+}
+
+fn wait(shared: &Shared, queue: &mut MutexGuard<'_, Queue>, gathering: Gathering, wait: Duration) {
     let until = Instant::now() + wait;
-    queue.gathering = true;
+    queue.gathering = gathering;
     while !queue.closed
-        && queue.items.len() < pacing::LARGE_GROUP
+        && queue.messages() < pacing::LARGE_GROUP
+        && (gathering == Gathering::Likely || queue.more_comes)
         && !shared.more.wait_until(queue, until).timed_out()
     {}
-    queue.gathering = false;
-    pacing.waited(queue.items.len() - waiting);
+    queue.gathering = Gathering::Nothing;
 }
 
 fn take_group(queue: &mut Queue) -> Vec<Item> {
@@ -210,27 +263,34 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
     };
     mend(shared);
     drop(appends);
+    let mut settling = Settling::default();
     for (item, appended) in group.into_iter().zip(appended) {
         match item.load {
-            Load::Lines(batch) => tell(shared, delivery, batch, appended),
-            Load::Parked(batch) => tell_parked(shared, batch, appended),
+            Load::Lines(batch) => tell(shared, delivery, batch, appended, &mut settling),
+            Load::Parked(batch) => tell_parked(shared, batch, appended, &mut settling),
         }
     }
     true
 }
 
 /// Messages are parked: they are settled, and then they may be taken up.
-fn tell_parked(shared: &Arc<Shared>, batch: ParkedBatch, appended: Appended) {
+fn tell_parked(shared: &Arc<Shared>, batch: ParkedBatch, appended: Appended, settling: &mut Settling) {
     let messages = batch.messages.len();
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
     let slots = batch.messages.into_iter().map(|message| message.slot);
-    settle_all(slots, Outcome::Parked, &batch.account);
+    settling.settle_all(slots, Outcome::Parked, &batch.account);
     shared.index.lock().give_back(appended.id, message_set(0..messages));
     shared.parked.notify_one();
 }
 
 /// A batch is durable: its messages are settled and its lines go on their way.
-fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, batch: CheckedBatch, appended: Appended) {
+fn tell(
+    shared: &Arc<Shared>,
+    delivery: &dyn Delivery,
+    batch: CheckedBatch,
+    appended: Appended,
+    settling: &mut Settling,
+) {
     let lines = batch.line_count();
     let account = batch.tenant.account.clone();
     account.spool_lines(lines);
@@ -251,7 +311,7 @@ fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, batch: CheckedBatch, appe
             }
         })
         .collect();
-    settle_all(slots, Outcome::Lines, &account);
+    settling.settle_all(slots, Outcome::Lines, &account);
     match appended.standing {
         Standing::Hot { overtakes } => delivery.deliver(Durable {
             database: batch.database,

@@ -30,6 +30,8 @@ pub type ShardSet = u64;
 pub struct BatchLimits {
     pub lines: u32,
     pub interval: Duration,
+    /// So much before the interval is over a batch goes along with others.
+    pub early: Duration,
     /// While catching up.
     pub lines_max: u32,
     pub bytes_max: usize,
@@ -67,6 +69,8 @@ struct Shard {
 pub struct Backlog {
     /// Empty until the first lines come.
     shards: Vec<Shard>,
+    /// Shards of which lines wait.
+    filled: ShardSet,
     /// Shards of which lines are under way.
     busy: ShardSet,
     lines: u64,
@@ -98,6 +102,7 @@ impl Backlog {
             let bytes = load.lines_begin(first)..load.messages[next - 1].lines_end as usize;
             self.lines += u64::from(lines);
             self.bytes += bytes.len();
+            self.filled |= 1 << shard;
             let of = &mut self.shards[shard];
             of.lines += u64::from(lines);
             let load = load.clone();
@@ -125,8 +130,13 @@ impl Backlog {
     }
 
     fn free(&self) -> impl Iterator<Item = (usize, &Shard)> {
-        let is_free = |place: &usize| self.busy & (1 << place) == 0;
-        self.shards.iter().enumerate().filter(move |(place, shard)| is_free(place) && !shard.queue.is_empty())
+        let mut left = self.filled & !self.busy;
+        std::iter::from_fn(move || {
+            let place = left.trailing_zeros() as usize;
+            // Without its lowest bit; of the empty set nothing is left.
+            left &= left.wrapping_sub(1);
+            Some((place, self.shards.get(place)?))
+        })
     }
 
     /// Lines that could go now.
@@ -151,7 +161,7 @@ impl Backlog {
             // What waits stands behind what is under way.
             None => Due::Never,
             Some(_) if self.pressed > 0 || self.free_lines() >= u64::from(limits.lines) => Due::Now,
-            Some(oldest) if now >= oldest + limits.interval => Due::Now,
+            Some(oldest) if now + limits.early >= oldest + limits.interval => Due::Now,
             Some(oldest) => Due::At(oldest + limits.interval),
         }
     }
@@ -195,6 +205,9 @@ impl Backlog {
                 lines += segment.lines;
                 bytes += segment.bytes.len();
                 batch.push(segment);
+                if shard.queue.is_empty() {
+                    self.filled &= !(1 << place);
+                }
                 if lines >= lines_max {
                     break 'shards;
                 }
@@ -215,12 +228,15 @@ impl Backlog {
     /// Gives back all that waits, but for the rest of a message that is partly under way.
     pub fn evict(&mut self) -> Vec<Segment> {
         let mut all = Vec::new();
-        for shard in &mut self.shards {
+        for (place, shard) in self.shards.iter_mut().enumerate() {
             let (whole, rest) =
                 std::mem::take(&mut shard.queue).into_iter().partition(|segment: &Segment| segment.whole);
             shard.queue = rest;
             all.extend::<VecDeque<Segment>>(whole);
             shard.lines = shard.queue.iter().map(|segment| u64::from(segment.lines)).sum();
+            if shard.queue.is_empty() {
+                self.filled &= !(1 << place);
+            }
         }
         for segment in &all {
             self.lines -= u64::from(segment.lines);

@@ -35,6 +35,8 @@ struct State {
     lane: Lane,
     /// A task is at work.
     running: bool,
+    /// The calendar starts one at this time, or wakes it.
+    due: Option<Instant>,
     /// Until when its task sleeps if nothing happens; `None`: for ever.
     sleeps_until: Option<Instant>,
     /// The next step counts no waits: a shutdown has begun, or the endpoint is well again.
@@ -68,6 +70,7 @@ impl Database {
         let state = State {
             lane: Lane::new(requests_max),
             running: false,
+            due: None,
             sleeps_until: None,
             hurried: false,
             given_up: false,
@@ -92,26 +95,71 @@ impl Database {
 
     /// Takes a load, and sees to it that somebody writes it.
     pub fn push(self: &Arc<Self>, shared: &Arc<Shared>, load: Load) {
-        let (start, wake);
+        let (mut start, mut wake) = (false, false);
+        let note;
         {
             let mut state = self.state.lock();
             state.lane.push(&Arc::new(load));
-            start = !std::mem::replace(&mut state.running, true);
-            // Its task sleeps until the first line has waited; more lines can be reason to wake it.
-            wake = match state.lane.next(Instant::now(), &shared.limits, false) {
-                Next::Ready => true,
-                Next::Wait(until) => state.sleeps_until.is_none_or(|sleeps| until < sleeps),
-                Next::Busy | Next::Idle => false,
+            let next = state.lane.next(Instant::now(), &shared.limits, false);
+            let at = match next {
+                Next::Ready if state.running => {
+                    wake = true;
+                    None
+                }
+                Next::Wait(until) if state.running => match state.sleeps_until {
+                    // More lines can be reason to wake it.
+                    Some(sleeps) => {
+                        wake = until < sleeps;
+                        None
+                    }
+                    None if shared.draining.load(Ordering::Acquire) => {
+                        wake = true;
+                        None
+                    }
+                    // It waits for answers, and need not be woken before.
+                    None => Some(until),
+                },
+                Next::Busy | Next::Idle if state.running => None,
+                next => {
+                    let at = self.only_waits(shared, &state, next);
+                    start = at.is_none() && state.start();
+                    at
+                }
             };
+            note = at.filter(|at| state.due.is_none_or(|due| *at < due));
+            state.due = note.or(state.due);
             give_back_in_trouble(&mut state, &self.waits);
         }
+        if let Some(until) = note {
+            shared.calendar.note(shared, self.clone(), until);
+        }
         self.see_to(shared, start, wake);
+    }
+
+    /// Until when it needs no task, because its lines wait for the flush interval and for nothing
+    /// else.
+    fn only_waits(&self, shared: &Shared, state: &State, next: Next) -> Option<Instant> {
+        let Next::Wait(until) = next else { return None };
+        let waits = self.waits.load(Ordering::Acquire) || shared.draining.load(Ordering::Acquire);
+        (!waits && !state.hurried && state.lane.is_well()).then_some(until)
+    }
+
+    /// The time has come that was noted in the calendar, unless it was for nothing.
+    pub fn begin(self: &Arc<Self>, shared: &Arc<Shared>, noted: Instant) {
+        let start = {
+            let mut state = self.state.lock();
+            if state.due != Some(noted) {
+                return;
+            }
+            state.start()
+        };
+        self.see_to(shared, start, true);
     }
 
     /// Lines of it wait in the store.
     pub fn note_waiting(self: &Arc<Self>, shared: &Arc<Shared>) {
         self.waits.store(true, Ordering::Release);
-        let start = !std::mem::replace(&mut self.state.lock().running, true);
+        let start = self.state.lock().start();
         self.see_to(shared, start, true);
     }
 
@@ -124,9 +172,13 @@ impl Database {
     }
 
     /// A shutdown has begun, or is over: no wait counts any more, once.
-    pub fn hurry(&self, shared: &Shared) {
-        self.state.lock().hurried = !shared.stopped.load(Ordering::Acquire);
-        self.wake.notify_one();
+    pub fn hurry(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let start = {
+            let mut state = self.state.lock();
+            state.hurried = !shared.stopped.load(Ordering::Acquire);
+            state.due.is_some() && state.start()
+        };
+        self.see_to(shared, start, true);
     }
 
     pub fn status(&self, now: Instant) -> DatabaseStatus {
@@ -142,6 +194,14 @@ impl Database {
             failures: lane.failures(),
             next_try_ms: next_try.map(|at| at.saturating_duration_since(now).as_millis() as u64),
         }
+    }
+}
+
+impl State {
+    /// True: a task is to be started.
+    fn start(&mut self) -> bool {
+        self.due = None;
+        !std::mem::replace(&mut self.running, true)
     }
 }
 
@@ -198,6 +258,16 @@ async fn run(shared: Arc<Shared>, database: Arc<Database>) {
                     return;
                 }
                 state.running = true;
+            }
+            // One that only waits for the time to pass needs no task for that.
+            if events.is_empty()
+                && !fetching
+                && let Some(until) = database.only_waits(&shared, &state, next)
+            {
+                state.running = false;
+                state.due = Some(until);
+                drop(state);
+                return shared.calendar.note(&shared, database, until);
             }
             next
         };
@@ -277,8 +347,11 @@ impl Database {
             state.lane.ship(now, &shared.limits, at_once)
         };
         let Some(shipment) = shipment else { return Shipped::Nothing };
+        let urgent = shipment.lines >= shared.limits.lines || shared.draining.load(Ordering::Acquire);
+        let under_way = shared.ease.begin(urgent);
         let (shared, name) = (shared.clone(), self.name.clone());
         Shipped::Request(Box::pin(async move {
+            let _under_way = under_way;
             let came = send_giving_way(&shared, &name, &shipment, permit).await;
             Event::Came(shipment, came, now)
         }))

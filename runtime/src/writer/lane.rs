@@ -21,7 +21,7 @@ use super::window::RequestWindow;
 use super::work::{Outlet, Progress, Strikes, Work};
 
 /// What to do next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Idle,
     /// Nothing before an answer comes, or lines.
@@ -370,6 +370,11 @@ impl Lane {
 
     pub fn failures(&self) -> u32 {
         self.backoff.failures()
+    }
+
+    /// No try has failed, and none is held back.
+    pub fn is_well(&self) -> bool {
+        self.failures() == 0 && self.not_before.is_none()
     }
 
     pub fn next_try(&self) -> Option<Instant> {

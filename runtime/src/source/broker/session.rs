@@ -1,5 +1,6 @@
 //! One connection to the broker, from CONNECT to its end.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ pub enum SessionEnd {
 
 /// A broker that has taken our CONNECT.
 pub struct Accepted<S> {
+    gathering: Gathering,
     stream: S,
     framer: Framer,
     pub session_present: bool,
@@ -89,7 +91,7 @@ pub struct Accepted<S> {
 /// CONNECT and CONNACK; the caller bounds the time.
 pub async fn connect<S>(mut stream: S, settings: &BrokerSettings) -> Result<Accepted<S>, ConnectError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + AsRawFd + Unpin,
 {
     let mut out = Vec::new();
     encode::connect(
@@ -118,7 +120,7 @@ where
             return Err(ConnectError::Closed);
         }
     };
-    Ok(Accepted { stream, framer, session_present })
+    Ok(Accepted { gathering: Gathering::of(&stream), stream, framer, session_present })
 }
 
 /// What one session works with.
@@ -140,11 +142,12 @@ impl<I: Intake> Session<'_, I> {
         let connection = self.reception.connection.clone();
         let link = Arc::new(Link::new(connection.clone()));
         let (mut reader, mut writer) = tokio::io::split(accepted.stream);
-        let mut framer = accepted.framer;
+        let (mut framer, mut gathering) = (accepted.framer, accepted.gathering);
         let deadline = stop.clone();
 
         let end = {
-            let mut reading = std::pin::pin!(self.read(&mut reader, &mut framer, &link, stop));
+            let mut reading =
+                std::pin::pin!(self.read(&mut reader, &mut framer, &mut gathering, &link, stop));
             let mut writing = std::pin::pin!(link.write(&mut writer, Some(ping)));
             let end = tokio::select! {
                 end = &mut reading => end,
@@ -194,10 +197,11 @@ impl<I: Intake> Session<'_, I> {
         &mut self,
         reader: &mut ReadHalf<S>,
         framer: &mut Framer,
+        gathering: &mut Gathering,
         link: &Link,
         stop: &mut Stop,
     ) -> SessionEnd {
-        match self.read_on(reader, framer, link, stop).await {
+        match self.read_on(reader, framer, gathering, link, stop).await {
             Ok(end) | Err(end) => end,
         }
     }
@@ -206,13 +210,13 @@ impl<I: Intake> Session<'_, I> {
         &mut self,
         reader: &mut ReadHalf<S>,
         framer: &mut Framer,
+        gathering: &mut Gathering,
         link: &Link,
         stop: &mut Stop,
     ) -> Result<SessionEnd, SessionEnd> {
         let window = self.reception.connection.window().clone();
         let blocked_max = Duration::from_secs(u64::from(self.settings.keep_alive_s)) / 2;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
-        let mut gathering = Gathering::default();
         let mut asking = Backoff::default();
         let mut ask_at = Some(Instant::now());
         loop {
@@ -261,8 +265,8 @@ impl<I: Intake> Session<'_, I> {
             if framer.capacity() > 2 * limits::SOCKET_READ_BYTES && !framer.is_midway() {
                 framer.shrink(limits::SOCKET_READ_BYTES);
             }
-            if let Some(wait) = gathering.wait().filter(|_| !framer.is_midway()) {
-                tokio::time::sleep(wait).await;
+            if !framer.is_midway() {
+                gathering.pause().await;
             }
             link.note_reading();
             let room = framer.room(limits::SOCKET_READ_BYTES);

@@ -331,7 +331,7 @@ impl<I: Intake> Device<'_, I> {
     /// Reads until the connection ends, or Ok when we are to stop.
     async fn read(&self, input: &mut Input<'_>, stop: &mut Stop) -> Result<(), End> {
         let window = self.reception.connection.window();
-        let mut gathering = Gathering::default();
+        let mut gathering = Gathering::of(input.reader.as_ref());
         loop {
             let mut group = Vec::new();
             let left = self.take(input, &mut group);
@@ -373,8 +373,8 @@ impl<I: Intake> Device<'_, I> {
                 }
                 continue;
             }
-            if let Some(wait) = gathering.wait().filter(|_| !input.framer.is_midway()) {
-                tokio::time::sleep(wait).await;
+            if !input.framer.is_midway() {
+                gathering.pause().await;
             }
             tokio::select! {
                 biased;

@@ -3,8 +3,13 @@ use proptest::prelude::*;
 use super::super::testing::{load, load_of};
 use super::*;
 
-const LIMITS: BatchLimits =
-    BatchLimits { lines: 500, interval: Duration::from_secs(1), lines_max: 10_000, bytes_max: 8 << 20 };
+const LIMITS: BatchLimits = BatchLimits {
+    lines: 500,
+    interval: Duration::from_secs(1),
+    early: Duration::ZERO,
+    lines_max: 10_000,
+    bytes_max: 8 << 20,
+};
 
 /// Takes a batch as if the one before were answered.
 fn take(backlog: &mut Backlog, now: Instant, limits: &BatchLimits, catch_up: bool) -> Vec<Segment> {
@@ -201,4 +206,15 @@ proptest! {
         prop_assert_eq!(got, sent);
         prop_assert_eq!((backlog.lines(), backlog.bytes()), (0, 0));
     }
+}
+
+#[test]
+fn a_batch_is_due_a_little_before_its_interval_is_over_so_that_it_goes_along_with_others() {
+    let (began, early) = (Instant::now(), Duration::from_millis(10));
+    let limits = BatchLimits { early, ..LIMITS };
+    let mut backlog = Backlog::default();
+    backlog.push(&load(&[1], began));
+    let over = began + limits.interval;
+    assert_eq!(backlog.due(over - 2 * early, &limits), Due::At(over));
+    assert_eq!(backlog.due(over - early, &limits), Due::Now);
 }

@@ -4,8 +4,13 @@ use super::super::verdict::LineFault;
 use super::*;
 use crate::domain::ids::DatabaseName;
 
-const LIMITS: BatchLimits =
-    BatchLimits { lines: 500, interval: Duration::from_secs(1), lines_max: 10_000, bytes_max: 8 << 20 };
+const LIMITS: BatchLimits = BatchLimits {
+    lines: 500,
+    interval: Duration::from_secs(1),
+    early: Duration::ZERO,
+    lines_max: 10_000,
+    bytes_max: 8 << 20,
+};
 
 struct Rig {
     lane: Lane,

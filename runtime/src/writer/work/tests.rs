@@ -102,7 +102,13 @@ fn run(messages: &[Vec<String>], manner: Manner) -> Run {
         heard.push(ear);
     }
     let second = std::time::Duration::from_secs(1);
-    let limits = BatchLimits { lines: 100_000, interval: second, lines_max: 100_000, bytes_max: usize::MAX };
+    let limits = BatchLimits {
+        lines: 100_000,
+        interval: second,
+        early: std::time::Duration::ZERO,
+        lines_max: 100_000,
+        bytes_max: usize::MAX,
+    };
     let mut work = Work::new(backlog.take(now, &limits, true).0);
     let sink: RefusedLinesSink = {
         let told = told.clone();

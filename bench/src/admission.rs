@@ -1,0 +1,185 @@
+//! Admission: what a known device costs, and a registry in PostgreSQL that does not know all of
+//! them: a cache that is too small, and a cold start.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Paths;
+use crate::decode;
+use crate::gateway::{From, Gateway};
+use crate::load::{Load, Plan};
+use crate::postgres::Postgres;
+use crate::sink::Sink;
+
+const DEVICES: usize = 100_000;
+const CACHE_ENTRIES: usize = 10_000;
+const MESSAGES: usize = 400_000;
+const COLD_DEVICES: usize = 10_000;
+
+fn plan(devices: usize, messages: usize) -> Plan {
+    Plan { name: "tenant", tenants: 10, devices, connections: 8, messages, window: 2_000 }
+}
+
+/// A gateway whose devices are in PostgreSQL.
+fn start(paths: &Paths, sink: &Sink, postgres: &Postgres, cache_entries: usize) -> Result<Gateway> {
+    let more = format!(
+        "[registry]\nkind = \"postgres\"\nurl = \"{}\"\ncache_entries_max = {cache_entries}\n",
+        postgres.url()
+    );
+    let folder = paths.scratch.join("admission");
+    // Its devices are not in a file.
+    Gateway::start(&paths.binary, &paths.guests, &folder, &[], &sink.url, &From::Listener, &more)
+}
+
+/// Messages acknowledged a second, once every device has sent one.
+fn rate(paths: &Paths, postgres: &Postgres, cache_entries: usize) -> Result<(f64, Lookups)> {
+    let sink = Sink::start(Duration::ZERO)?;
+    let gateway = start(paths, &sink, postgres, cache_entries)?;
+    Load::prepare(&plan(DEVICES, DEVICES), &gateway.listener)?.run()?;
+    let load = Load::prepare(&plan(DEVICES, MESSAGES), &gateway.listener)?;
+    let before = Lookups::of(&gateway)?;
+    let took = load.run()?;
+    let lookups = Lookups::of(&gateway)?.since(&before);
+    let books = gateway.get("/api/v1/books")?;
+    ensure!(books.contains("\"balanced\":true"), "the books do not balance: {books}");
+    Ok((MESSAGES as f64 / took.as_secs_f64(), lookups))
+}
+
+/// What the gateway says of its look-ups.
+struct Lookups {
+    hits: f64,
+    misses: f64,
+    queries: f64,
+}
+
+impl Lookups {
+    fn of(gateway: &Gateway) -> Result<Self> {
+        let of = |result: &str| {
+            gateway.metric(&format!("tidegate_auth_cache_lookups_total{{result=\"{result}\"}}"))
+        };
+        Ok(Self {
+            hits: of("hit")?,
+            misses: of("miss")?,
+            queries: gateway.metric("tidegate_registry_queries_total")?,
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            hits: self.hits - before.hits,
+            misses: self.misses - before.misses,
+            queries: self.queries - before.queries,
+        }
+    }
+
+    fn hit_percent(&self) -> f64 {
+        100.0 * self.hits / (self.hits + self.misses)
+    }
+}
+
+/// Ten thousand devices that nobody has heard of, all at once.
+struct ColdStart {
+    took: Duration,
+    queries: f64,
+    /// Devices that the database looked up.
+    asked_about: f64,
+    /// Messages a second in the first seconds after, and when all is known for long.
+    after: f64,
+    warm: f64,
+}
+
+fn cold_start(paths: &Paths, postgres: &Postgres) -> Result<ColdStart> {
+    let cold = plan(COLD_DEVICES, COLD_DEVICES);
+    postgres.register(&cold)?;
+    let fetched = || -> Result<f64> {
+        // Statistics of other sessions come with a delay.
+        std::thread::sleep(Duration::from_secs(2));
+        let count = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables \
+                     WHERE relname = 'device_registry'";
+        Ok(postgres.run(count)?.parse()?)
+    };
+    let sink = Sink::start(Duration::ZERO)?;
+    let gateway = start(paths, &sink, postgres, 2 * COLD_DEVICES)?;
+    let (before, fetched_before) = (Lookups::of(&gateway)?, fetched()?);
+    let all_at_once = Plan { window: COLD_DEVICES, ..cold.clone() };
+    let first = Load::prepare(&all_at_once, &gateway.listener)?;
+    let second = Load::prepare(&plan(COLD_DEVICES, MESSAGES), &gateway.listener)?;
+    let began = Instant::now();
+    first.run()?;
+    let took = began.elapsed();
+    let after = MESSAGES as f64 / second.run()?.as_secs_f64();
+    let lookups = Lookups::of(&gateway)?.since(&before);
+    let third = Load::prepare(&plan(COLD_DEVICES, MESSAGES), &gateway.listener)?;
+    let warm = MESSAGES as f64 / third.run()?.as_secs_f64();
+    Ok(ColdStart { took, queries: lookups.queries, asked_about: fetched()? - fetched_before, after, warm })
+}
+
+/// Makes the tables as the gateway wants them.
+fn make_tables(paths: &Paths, postgres: &Postgres) -> Result<()> {
+    let configuration = paths.scratch.join("admission.toml");
+    let text = format!(
+        "[listen]\naddress = \"127.0.0.1:0\"\n[registry]\nkind = \"postgres\"\nurl = \"{}\"\n",
+        postgres.url()
+    );
+    std::fs::write(&configuration, text)?;
+    let made = Command::new(&paths.binary)
+        .args(["registry", "init", "--config"])
+        .arg(&configuration)
+        .output()
+        .context("cannot run the gateway's binary")?;
+    ensure!(made.status.success(), "registry init: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
+
+pub fn measure(paths: &Paths) -> Result<()> {
+    println!("Admission of devices that are in the cache; CPU of one thread\n");
+    println!("| devices that take turns | ns a message | asked |\n|---|---|---|");
+    for devices in [64, CACHE_ENTRIES, DEVICES] {
+        println!("| {devices} | {:.0} | under 1,000 |", decode::measure_hits(paths, devices)?);
+    }
+
+    // Where every user may enter, for the server runs as one of its own.
+    let folder = std::env::temp_dir().join(format!("tidegate-bench-postgres-{}", std::process::id()));
+    let postgres = Postgres::start(&folder)?;
+    make_tables(paths, &postgres)?;
+    postgres.register(&plan(DEVICES, 0))?;
+    let mut rates = [Vec::new(), Vec::new()];
+    let mut thrashing = None;
+    for _ in 0..3 {
+        rates[0].push(rate(paths, &postgres, 2 * DEVICES)?.0);
+        let (rate, lookups) = rate(paths, &postgres, CACHE_ENTRIES)?;
+        rates[1].push(rate);
+        thrashing = Some(lookups);
+    }
+    let [hits, misses] = rates.map(|mut rates| {
+        rates.sort_by(f64::total_cmp);
+        rates[1]
+    });
+    let lookups = thrashing.context("there were turns")?;
+    println!(
+        "\n{DEVICES} devices that take turns, in PostgreSQL on the same machine; medians of three turns\n"
+    );
+    println!("| cache_entries_max | acknowledged messages/s | hits | devices a query |\n|---|---|---|---|");
+    println!("| {} | {hits:.0} | 100 % | |", 2 * DEVICES);
+    println!(
+        "| {CACHE_ENTRIES} | {misses:.0} | {:.0} % | {:.0} |",
+        lookups.hit_percent(),
+        lookups.misses / lookups.queries
+    );
+    println!("\n| ratio | measured | asked |\n|---|---|---|");
+    println!("| thrashing / all known | {:.2} | at least 0.3 |", misses / hits);
+
+    let cold = cold_start(paths, &postgres)?;
+    println!("\n{COLD_DEVICES} devices that nobody has heard of, all at once\n");
+    println!("| | measured | asked |\n|---|---|---|");
+    println!("| all acknowledged, and so known, after | {:.2} s | |", cold.took.as_secs_f64());
+    println!("| queries | {} | batched |", cold.queries);
+    println!("| rows read a device | {:.2} | at most 1 |", cold.asked_about / COLD_DEVICES as f64);
+    println!("| messages/s right after, of those when all is warm | {:.2} | |", cold.after / cold.warm);
+    println!("| at full speed after | {:.2} s | at most 3 |\n", cold.took.as_secs_f64());
+    drop(postgres);
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
