@@ -11,6 +11,7 @@ mod broker;
 mod listener;
 mod compile;
 mod sandbox;
+mod misdeeds;
 mod large;
 mod swap;
 mod guest_verb;
