@@ -32,6 +32,7 @@ impl Bench {
             component_bytes_max: 10 << 20,
             dialect: Dialect::V3,
             compiler: settings(folder.path(), limits),
+            large: None,
         };
         Self { engine: engine::engine(&decode).unwrap(), folder, limits }
     }

@@ -12,6 +12,8 @@ mod broker;
 mod listener;
 mod compile;
 mod sandbox;
+mod misdeeds;
+mod large;
 mod swap;
 mod guest_verb;
 mod writer;

@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod v3_front;
 pub mod victoria;
 pub mod bombs;
+pub mod misdeeds;
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};

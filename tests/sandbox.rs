@@ -25,7 +25,7 @@ fn scene() -> Scene {
 }
 
 /// Sends a batch in one write with the attack in its middle, and waits for every PUBACK in order.
-fn attack_in_a_batch(device: &mut Device, topic: &str, attack: &str, neighbours: u64) {
+pub fn attack_in_a_batch(device: &mut Device, topic: &str, attack: &str, neighbours: u64) {
     let mut batch = Vec::new();
     for seq in 0..=neighbours {
         let what = if seq == neighbours / 2 { attack } else { "ok" };
@@ -37,7 +37,7 @@ fn attack_in_a_batch(device: &mut Device, topic: &str, attack: &str, neighbours:
     }
 }
 
-fn reasons(gateway: &Gateway<'_>) -> Value {
+pub fn reasons(gateway: &Gateway<'_>) -> Value {
     gateway.json("/api/v1/quarantine")["reasons"].clone()
 }
 

@@ -12,10 +12,12 @@ use tidegate::admission::database::{DatabaseTemplate, NameRule};
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
 use tidegate::admission::{Admission, AdmissionSettings, Credentials};
 use tidegate::decode::abi::{Batch, Message};
+use tidegate::decode::compile::CompileLimits;
 use tidegate::decode::engine::thread_cpu;
 use tidegate::decode::instance::{CallFault, Instance};
-use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore};
+use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore, LargeSettings};
 use tidegate::domain::books::{Account, Books, Outcome};
+use tidegate::domain::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX;
 use tidegate::domain::line::{Dialect, LineChecker, Stamp};
 use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
 use tidegate::domain::slot::{Connection, Slot, Window, settle_all};
@@ -25,13 +27,13 @@ use tidegate_guest::testing::Kept;
 
 use crate::{Paths, load, native};
 
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 const ROUNDS: usize = 15;
-const MESSAGES_A_ROUND: usize = 64_000;
+pub const MESSAGES_A_ROUND: usize = 64_000;
 
 /// Nanoseconds of this thread's CPU a message: the least of the rounds, because what disturbs a
 /// round only ever adds.
-fn least(mut round: impl FnMut()) -> f64 {
+pub fn least(mut round: impl FnMut()) -> f64 {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
         let began = thread_cpu();
@@ -41,7 +43,7 @@ fn least(mut round: impl FnMut()) -> f64 {
     best.as_nanos() as f64 / MESSAGES_A_ROUND as f64
 }
 
-fn payloads() -> Vec<String> {
+pub fn payloads() -> Vec<String> {
     (0..BATCH).map(|seq| load::payload(seq, "tok-dev-00001")).collect()
 }
 
@@ -95,23 +97,41 @@ pub fn serde_value_us() -> f64 {
     measure_serde(&payloads, native::value) / 1_000.0
 }
 
-fn guests(paths: &Paths) -> Result<Arc<GuestStore>> {
+pub fn guests(paths: &Paths) -> Result<Arc<GuestStore>> {
     let folder = paths.scratch.join("decode-guests");
     std::fs::create_dir_all(folder.join("_default"))?;
     std::fs::copy(paths.guests.join("pulse.wasm"), folder.join("_default/telemetry.wasm"))
         .context("cargo xtask guests builds it")?;
-    let settings = DecodeSettings {
+    Ok(Arc::new(GuestStore::open(&folder, settings(paths, &[]))?.0))
+}
+
+/// The defaults, with the class large for some routes.
+pub fn settings(paths: &Paths, large: &[(&str, &str)]) -> DecodeSettings {
+    let routes = large.iter().map(|(tenant, stem)| ((*tenant).to_owned(), (*stem).to_owned())).collect();
+    DecodeSettings {
         threads: 1,
         deadline_ms: 10,
         memory_bytes_max: 16 << 20,
         component_bytes_max: 10 << 20,
         dialect: Dialect::V3,
         compiler: CompilerSettings { program: paths.binary.clone(), ..CompilerSettings::new(None) },
-    };
-    Ok(Arc::new(GuestStore::open(&folder, settings)?.0))
+        large: Some(LargeSettings {
+            routes,
+            deadline_ms: 50,
+            memory_bytes_max: 64 << 20,
+            component_bytes_max: 32 << 20,
+            instances_max: 8,
+            compiling: CompileLimits {
+                cpu_s: 120,
+                memory_bytes_max: 2 << 30,
+                output_bytes_max: LARGE_COMPILE_OUTPUT_BYTES_MAX,
+                wall_s: 360,
+            },
+        }),
+    }
 }
 
-fn batch(payloads: &[&[u8]]) -> Batch {
+pub fn batch(payloads: &[&[u8]]) -> Batch {
     let mut batch = Batch { payloads: Vec::new(), messages: Vec::new() };
     for payload in payloads {
         batch.payloads.extend_from_slice(payload);
@@ -121,9 +141,14 @@ fn batch(payloads: &[&[u8]]) -> Batch {
     batch
 }
 
-fn instance(guests: &GuestStore) -> Result<Instance> {
-    let route = guests.table().route("acme", "telemetry").context("the route is there")?;
-    match guests.start(&route, "acme", "telemetry") {
+pub fn instance(guests: &GuestStore) -> Result<Instance> {
+    instance_of(guests, "acme", "telemetry")
+}
+
+/// A new instance of the guest of a tenant's message type.
+pub fn instance_of(guests: &GuestStore, tenant: &str, message_type: &str) -> Result<Instance> {
+    let route = guests.table().route(tenant, message_type).context("the route is there")?;
+    match guests.start(&route, tenant, message_type) {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(refusal)) => anyhow::bail!(refusal),
         Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),
@@ -132,7 +157,7 @@ fn instance(guests: &GuestStore) -> Result<Instance> {
 }
 
 /// Takes what a decoder gives and settles it.
-struct Sink;
+pub struct Sink;
 
 impl DecodeSink for Sink {
     fn lines(&self, batch: CheckedBatch) {

@@ -12,6 +12,8 @@ pub mod engine;
 pub mod abi;
 pub mod compile;
 pub mod guest;
+pub mod large;
+pub mod sandbox;
 pub mod route_file;
 pub mod routes;
 pub mod folder;
@@ -24,6 +26,7 @@ pub mod shadow;
 pub mod guest_log;
 pub mod instance;
 pub mod decoder;
+pub mod turns;
 pub mod slow;
 mod together;
 pub mod pool;
@@ -38,10 +41,11 @@ use crate::domain::slot::Slot;
 pub use compile::CompilerSettings;
 pub use decoder::Decoder;
 pub use guest::GuestError;
+pub use large::{Class, LargeSettings};
 pub use pool::DecodePool;
 pub use store::{Change, GuestInfo, GuestStore, Keeping, RunCases};
 
-/// What every guest may use; a route file may only lower it.
+/// What every guest may use; a route file may only lower it, and only the operator grants more.
 #[derive(Clone, Debug)]
 pub struct DecodeSettings {
     /// OS threads; at least 1.
@@ -55,6 +59,8 @@ pub struct DecodeSettings {
     /// What the database takes.
     pub dialect: Dialect,
     pub compiler: CompilerSettings,
+    /// What the operator grants beyond that; None: nothing to nobody.
+    pub large: Option<LargeSettings>,
 }
 
 /// Where decoded messages go. Called on decode threads; must not block.

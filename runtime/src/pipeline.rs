@@ -282,7 +282,7 @@ async fn start_admin(
     let view = view::Shown::new(parts.clone());
     let tenants = Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let control = guests::Control::new(parts.guests.clone());
-    let guests = Guests::new(control, token.clone(), tenants, config.guests.component_bytes_max);
+    let guests = Guests::new(control, token.clone(), tenants);
     Ok(Some(tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, view, guests, token, stopped).await {
             tracing::error!(%error, "the admin side has ended");

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{packages, process};
+use crate::{js, packages, process};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// Builds the product's guests; with `--tests`, those that tests use too; with `--debian`, by
-/// Debian's toolchain even where another could, into a folder of its own.
+/// Builds the product's guests; with `--tests`, those that tests use too; with `--js`, those in
+/// JavaScript; with `--debian`, by Debian's toolchain even where another could, into a folder of its own.
 pub fn main(arguments: &[String]) -> Result<()> {
     let (guests, tests) = (process::root().join("guests"), process::root().join("tests/guests"));
     let target = process::root().join("target");
@@ -26,8 +26,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
             built.extend(build(toolchain()?, &tests, &target.join("test-guests"))?);
             built
         }
+        [flag] if flag == "--js" => js::build_all()?,
         [flag] if flag == "--debian" => build(debian_toolchain()?, &guests, &target.join("guests-debian"))?,
-        _ => bail!("usage: cargo xtask guests [--tests | --debian]"),
+        _ => bail!("usage: cargo xtask guests [--tests | --js | --debian]"),
     };
     for path in built {
         println!("{} {} bytes", path.display(), fs::metadata(&path)?.len());

@@ -3,6 +3,7 @@
 mod process;
 mod packages;
 mod guests;
+mod js;
 mod test;
 mod demo;
 mod bench;
@@ -16,8 +17,8 @@ cargo xtask VERB
   test [FILTER…]      install what is missing, build the guests, run every test
   torture [--for 10m] kill it, fail its disk and its database, and see that nothing is lost
   bench [PART]        the figures of docs/PERFORMANCE.md, as ratios of one run
-  guests [--tests | --debian]
-                      build the guests to components in target/guests
+  guests [--tests | --js | --debian]
+                      build the guests to components in target/guests; --js: those in JavaScript
   ci                  what CI runs: formatting, lints, every test, nothing skipped";
 
 fn main() -> Result<()> {

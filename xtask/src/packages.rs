@@ -21,6 +21,10 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "postgres", package: "postgresql" },
 ];
 
+/// What makes components of JavaScript.
+pub const JS_TOOLS: &[Needed] =
+    &[Needed { program: "node", package: "nodejs" }, Needed { program: "npm", package: "npm" }];
+
 /// What the bench runs beside the gateway.
 pub const BENCH_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{guests, packages, process};
+use crate::{guests, js, packages, process};
 
 /// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
 /// whose names contain it.
@@ -13,6 +13,7 @@ pub fn test(filter: &[String]) -> Result<()> {
     packages::ensure(packages::TEST_SERVERS)?;
     guests::build_all()?;
     guests::build_test_guests()?;
+    js::build_all()?;
 
     let mut host = process::cargo();
     host.args(["test", "--workspace", "--exclude", "xtask"]);
@@ -23,7 +24,8 @@ pub fn test(filter: &[String]) -> Result<()> {
     let mut guest_tests: Command = process::cargo();
     guest_tests.current_dir(process::root().join("guests")).args(["test", "--workspace"]);
     guest_tests.args(["--"]).args(filter);
-    process::run(&mut guest_tests)
+    process::run(&mut guest_tests)?;
+    js::test()
 }
 
 /// `cargo xtask torture --for 10m`: kills, failing disks and failing databases, for that long.

@@ -34,6 +34,8 @@ pub trait GuestControl: Send + Sync + fmt::Debug + 'static {
     fn list(&self, tenant: &str) -> Answer;
     fn history(&self, tenant: &str, message_type: &str) -> Answer;
     fn log(&self, tenant: &str, message_type: &str) -> Answer;
+    /// The largest component that may be put there.
+    fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64;
     fn put(
         &self,
         tenant: &str,
@@ -50,7 +52,6 @@ pub trait GuestControl: Send + Sync + fmt::Debug + 'static {
 pub struct Guests<C> {
     control: C,
     tokens: TenantTokens,
-    component_bytes_max: usize,
     /// Components that are being received: each may be as large as a component.
     receiving: Semaphore,
 }
@@ -62,16 +63,10 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl<C: GuestControl> Guests<C> {
     /// `operator` is the operator's token; empty: nothing may be changed but with a tenant's.
-    pub fn new(
-        control: C,
-        operator: String,
-        tenants: Option<PathBuf>,
-        component_bytes_max: u64,
-    ) -> Arc<Self> {
+    pub fn new(control: C, operator: String, tenants: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Self {
             control,
             tokens: TenantTokens::new(operator, tenants),
-            component_bytes_max: component_bytes_max as usize,
             receiving: Semaphore::new(RECEIVING_MAX),
         })
     }
@@ -146,7 +141,8 @@ async fn put_guest<C: GuestControl>(
         Ok(caller) => caller,
         Err(refusal) => return answer(Err(refusal)),
     };
-    let component = match guests.receive(body).await {
+    let most = guests.control.component_bytes_max(&tenant, &message_type);
+    let component = match guests.receive(body, most as usize).await {
         Ok(component) => component,
         Err(refusal) => return answer(Err(refusal)),
     };
@@ -154,16 +150,17 @@ async fn put_guest<C: GuestControl>(
 }
 
 impl<C> Guests<C> {
-    async fn receive(&self, body: Body) -> Result<Bytes, Refusal> {
+    async fn receive(&self, body: Body, most: usize) -> Result<Bytes, Refusal> {
         let Ok(_place) = self.receiving.try_acquire() else {
             let message = format!("{RECEIVING_MAX} components are being received; try again");
             return Err(Refusal { status: 503, code: "BUSY", message });
         };
-        match tokio::time::timeout(RECEIVE_TIMEOUT, to_bytes(body, self.component_bytes_max)).await {
+        match tokio::time::timeout(RECEIVE_TIMEOUT, to_bytes(body, most)).await {
             Ok(Ok(component)) => Ok(component),
             Ok(Err(_)) => {
-                let most = self.component_bytes_max;
-                let message = format!("the component did not come in whole, or has more than {most} bytes");
+                let message = format!(
+                    "the component did not come in whole, or has more than {most} bytes (what the operator grants a larger one stands in guests.large)"
+                );
                 Err(Refusal { status: 413, code: "TOO_LARGE", message })
             }
             Err(_) => {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use super::ConfigError;
 use super::sections::Config;
+use crate::domain::guest_path::is_file_name;
 use crate::domain::limits::{self, MQTT_PACKET_BYTES_MAX};
 use crate::domain::topic::TopicTemplate;
 
@@ -172,7 +173,26 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     within("guests.threads", guests.threads, 0, 256)?;
     within("guests.deadline_ms", guests.deadline_ms, 1, 1_000)?;
     within("guests.memory_bytes_max", guests.memory_bytes_max, 65_536, 67_108_864)?;
-    within("guests.component_bytes_max", guests.component_bytes_max, 1_024, 104_857_600)
+    within("guests.component_bytes_max", guests.component_bytes_max, 1_024, 104_857_600)?;
+    let large = &guests.large;
+    for route in &large.routes {
+        let is_place = route.split_once('/').is_some_and(|(tenant, stem)| {
+            (tenant == "_default" || is_file_name(tenant)) && (stem == "_any" || is_file_name(stem))
+        });
+        if !is_place {
+            return Err(ConfigError::value(
+                "guests.large.routes",
+                &large.routes,
+                format!("TENANT/TYPE as in guests.dir, as \"acme/telemetry\"; {route:?} is none"),
+            ));
+        }
+    }
+    within("guests.large.deadline_ms", large.deadline_ms, 1, 1_000)?;
+    within("guests.large.memory_bytes_max", large.memory_bytes_max, 1 << 20, 1 << 30)?;
+    within("guests.large.instances_max", large.instances_max, limits::LARGE_TRIAL_INSTANCES + 1, 1_000)?;
+    within("guests.large.component_bytes_max", large.component_bytes_max, 1_024, 104_857_600)?;
+    within("guests.large.compile_cpu_s", large.compile_cpu_s, 1, 3_600)?;
+    within("guests.large.compile_memory_bytes_max", large.compile_memory_bytes_max, 256 << 20, u64::MAX >> 1)
 }
 
 fn output(config: &Config) -> Result<(), ConfigError> {

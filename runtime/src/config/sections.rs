@@ -174,6 +174,32 @@ section! {
         memory_bytes_max: u64 = 16_777_216,
         /// The largest component in bytes.
         component_bytes_max: u64 = 10_485_760,
+        /// What the operator grants beyond that: `[guests.large]`.
+        large: GuestsLarge = GuestsLarge::default(),
+    }
+}
+
+section! {
+    /// `[guests.large]`: the class large, for guests that bring an engine of their own, as for
+    /// JavaScript. Each may take much more than a normal one, so it is granted route by route, here
+    /// and nowhere else.
+    GuestsLarge {
+        /// The routes that have it: TENANT/TYPE as the folder and the file in `guests.dir` are named,
+        /// `_default/TYPE` and `TENANT/_any` too. Empty: nobody.
+        routes: Vec<String> = Vec::new(),
+        /// CPU time that such a guest may take for a message, in milliseconds, 1 to 1000.
+        deadline_ms: u64 = 50,
+        /// Linear memory of one instance in bytes, 1,048,576 to 1,073,741,824.
+        memory_bytes_max: u64 = 67_108_864,
+        /// Instances at once, 3 to 1,000, two of which are for trying out new versions. All of them
+        /// together take at most this many times `memory_bytes_max`.
+        instances_max: usize = 8,
+        /// The largest component in bytes, at most 104,857,600.
+        component_bytes_max: u64 = 33_554_432,
+        /// CPU time that compiling one may take, in seconds, 1 to 3,600.
+        compile_cpu_s: u64 = 120,
+        /// Memory that compiling one may take in bytes, at least 268,435,456.
+        compile_memory_bytes_max: u64 = 2_147_483_648,
     }
 }
 
@@ -289,7 +315,8 @@ pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
         ("registry", Registry::KEYS),
         ("admission", Admission::KEYS),
         ("admission.types.TYPE", AdmissionType::KEYS),
-        ("guests", Guests::KEYS),
+        ("guests", &Guests::KEYS[..Guests::KEYS.len() - 1]),
+        ("guests.large", GuestsLarge::KEYS),
         ("spool", Spool::KEYS),
         ("output", Output::KEYS),
         ("quarantine", Quarantine::KEYS),

@@ -8,8 +8,12 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::engine::thread_cpu;
 use super::guest_log::Level;
+use super::large::Class;
 use super::routes::RouteState;
-use crate::domain::limits::{GUEST_LOG_CALLS_MAX, GUEST_TABLE_ELEMENTS_MAX};
+use crate::domain::limits::{
+    GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
+    LARGE_TABLES_MAX,
+};
 use crate::domain::message::Device;
 
 mod bindings {
@@ -34,6 +38,7 @@ pub const CONTEXT: &str = "tidegate:ingest/context@0.1.0";
 /// Memory and tables of one store.
 #[derive(Debug)]
 pub struct Limiter {
+    class: Class,
     memory_bytes_max: usize,
     /// What was asked for beyond a limit, in words.
     pub denied: Option<String>,
@@ -50,12 +55,36 @@ impl ResourceLimiter for Limiter {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        if desired <= GUEST_TABLE_ELEMENTS_MAX {
+        let most = self.class.table_elements_max();
+        if desired <= most {
             return Ok(true);
         }
-        let denied = format!("asked for {desired} table elements; it may have {GUEST_TABLE_ELEMENTS_MAX}");
+        let denied = format!("asked for {desired} table elements; it may have {most}");
         self.denied = Some(denied.clone());
         Err(wasmtime::Error::msg(denied))
+    }
+
+    // The pool counts for the normal class, when a component is loaded.
+
+    fn memories(&self) -> usize {
+        self.count(LARGE_MEMORIES_MAX)
+    }
+
+    fn tables(&self) -> usize {
+        self.count(LARGE_TABLES_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        self.count(LARGE_CORE_INSTANCES_MAX)
+    }
+}
+
+impl Limiter {
+    fn count(&self, large: usize) -> usize {
+        match self.class {
+            Class::Normal => 10_000,
+            Class::Large => large,
+        }
     }
 }
 
@@ -77,20 +106,22 @@ pub struct HostState {
     state: Arc<RouteState>,
     log_calls: u32,
     log_dropped: u64,
+    context_calls: u32,
     /// The thread's CPU time at which the call must have ended.
     pub cpu_ends: Duration,
     pub deadline_passed: bool,
 }
 
 impl HostState {
-    pub fn new(route: String, state: Arc<RouteState>, memory_bytes_max: u64) -> Self {
+    pub fn new(route: String, state: Arc<RouteState>, class: Class, memory_bytes_max: u64) -> Self {
         Self {
-            limiter: Limiter { memory_bytes_max: memory_bytes_max as usize, denied: None },
+            limiter: Limiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
             messages: Vec::new(),
             route,
             state,
             log_calls: 0,
             log_dropped: 0,
+            context_calls: 0,
             cpu_ends: Duration::ZERO,
             deadline_passed: false,
         }
@@ -101,6 +132,7 @@ impl HostState {
         self.cpu_ends = now + budget;
         self.deadline_passed = false;
         self.log_calls = 0;
+        self.context_calls = 0;
     }
 
     /// How much CPU time is left; None when there is none. Wall time that the thread did not run
@@ -116,11 +148,17 @@ impl HostState {
         std::mem::take(&mut self.log_dropped)
     }
 
-    fn message(&self, index: u32) -> wasmtime::Result<&MessageContext> {
-        self.messages.get(index as usize).ok_or_else(|| {
-            let count = self.messages.len();
-            wasmtime::Error::msg(format!("asked about message {index} of a batch of {count}"))
-        })
+    fn message(&mut self, index: u32) -> wasmtime::Result<&MessageContext> {
+        let count = self.messages.len();
+        let most = GUEST_CONTEXT_CALLS_A_MESSAGE_MAX.saturating_mul(count as u32);
+        self.context_calls += 1;
+        match self.messages.get(index as usize) {
+            Some(_) if self.context_calls > most => Err(wasmtime::Error::msg(format!(
+                "asked about messages more than {most} times in a batch of {count}"
+            ))),
+            Some(message) => Ok(message),
+            None => Err(wasmtime::Error::msg(format!("asked about message {index} of a batch of {count}"))),
+        }
     }
 }
 

@@ -83,14 +83,14 @@ pub enum CompileLimit {
     Stack,
 }
 
-/// Gives components as machine code; compiles one at a time.
+/// Gives components as machine code; compiles one at a time. There is one a class of guests.
 #[derive(Debug)]
 pub struct Compiler {
     settings: CompilerSettings,
     cache: PathBuf,
     /// Of the engine, its configuration, and our version.
     key: String,
-    /// One child at a time: guests that are tried never take more than one core together.
+    /// One child at a time: guests of one class that are tried never take more than one core together.
     turn: Mutex<()>,
     made: AtomicU64,
 }
@@ -143,7 +143,10 @@ impl Compiler {
     }
 
     fn compile(&self, bytes: &[u8], into: &Path) -> Result<(), GuestError> {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        self.made.fetch_add(1, Ordering::Relaxed);
+        // Others compile into the same folder.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let unique = format!("{}-{number}", std::process::id());
         let input = Staged(self.cache.join(format!(".in-{unique}")));
         let output = Staged(self.cache.join(format!(".out-{unique}")));

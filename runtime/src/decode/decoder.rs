@@ -10,6 +10,7 @@ use super::DecodeSink;
 use super::abi::{Batch, Message, MessageContext, Outcome, Refusal, cut};
 use super::engine::thread_cpu;
 use super::instance::{CallFault, Instance};
+use super::large::Class;
 use super::probation::Probation;
 use super::routes::Route;
 use super::slow::{SlowLane, SlowRoute};
@@ -43,10 +44,9 @@ struct Served {
 }
 
 impl Served {
-    /// Drops the instances of versions that do not serve any more; gives how many.
-    fn drop_others(&mut self) -> usize {
+    /// Drops the instances of versions that do not serve any more.
+    fn drop_others(&mut self, kept: &mut Kept) {
         let fallback = self.route.as_ref().and_then(|route| route.probation.as_ref()?.fallback());
-        let mut dropped = 0;
         for place in &mut self.instances {
             let stays = place.as_ref().is_some_and(|(of, _)| {
                 [self.route.as_ref(), fallback.as_ref()]
@@ -54,11 +54,41 @@ impl Served {
                     .flatten()
                     .any(|route| Arc::ptr_eq(route, of))
             });
-            if !stays && place.take().is_some() {
-                dropped += 1;
+            if !stays {
+                kept.drop(place);
             }
         }
-        dropped
+    }
+}
+
+/// Live instances that a thread keeps, by class, and how many it may.
+#[derive(Clone, Copy)]
+struct Kept {
+    normal: usize,
+    normal_max: usize,
+    large: usize,
+    large_max: usize,
+}
+
+impl Kept {
+    fn count(&mut self, class: Class) -> &mut usize {
+        match class {
+            Class::Normal => &mut self.normal,
+            Class::Large => &mut self.large,
+        }
+    }
+
+    fn is_full(&self, class: Class) -> bool {
+        match class {
+            Class::Normal => self.normal >= self.normal_max,
+            Class::Large => self.large >= self.large_max,
+        }
+    }
+
+    fn drop(&mut self, place: &mut Option<(Arc<Route>, Instance)>) {
+        if let Some((route, _)) = place.take() {
+            *self.count(route.rules.class) -= 1;
+        }
     }
 }
 
@@ -66,9 +96,7 @@ impl Served {
 pub struct Decoder {
     guests: Arc<GuestStore>,
     served: HashMap<TenantId, Types, foldhash::fast::RandomState>,
-    /// Live instances of this thread, and how many it may have.
-    instances: usize,
-    instances_max: usize,
+    kept: Kept,
     calls: u64,
     /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
     /// not held against it.
@@ -83,12 +111,17 @@ impl Decoder {
     pub fn new(guests: Arc<GuestStore>) -> Self {
         // One thread's share, the slow lane's threads among them; what is left over is for trying
         // out new guests.
-        let instances_max = (INSTANCES_MAX / (2 * guests.settings().threads + 1)).max(1);
+        let settings = guests.settings();
+        let kept = Kept {
+            normal: 0,
+            normal_max: (INSTANCES_MAX / (2 * settings.threads + 1)).max(1),
+            large: 0,
+            large_max: settings.large.as_ref().map_or(0, |large| large.instances_a_thread(settings.threads)),
+        };
         Self {
             guests,
             served: HashMap::default(),
-            instances: 0,
-            instances_max,
+            kept,
             calls: 0,
             start_cpu: Duration::ZERO,
             checker: LineChecker::default(),
@@ -107,6 +140,19 @@ impl Decoder {
         for group in group(messages) {
             self.decode_group(group, sink);
         }
+    }
+
+    /// Drops the instance of the class large that was idle for longest, if another thread waits for
+    /// one.
+    pub fn give_back(&mut self) {
+        if self.kept.large > 0 && self.guests.wants_large_back() {
+            self.evict(Class::Large);
+        }
+    }
+
+    /// Whether it keeps what another thread may come to wait for.
+    pub fn keeps_large(&self) -> bool {
+        self.kept.large > 0
     }
 
     fn decode_group(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
@@ -158,7 +204,11 @@ impl Decoder {
     fn slow_lane(&mut self, work: &Work) -> Option<(LaneOfThread, Arc<SlowRoute>)> {
         let (lane, number) = self.lane.as_ref()?;
         let served = self.served.get_mut(&work.tenant.id)?.get_mut(&work.message_type)?;
-        let is_slow = work.route.pace.is_slow();
+        let is_large = [Some(&work.route), work.fallback.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|route| route.rules.class == Class::Large);
+        let is_slow = is_large || work.route.is_slow();
         if let Some(slow) = &served.slow {
             slow.note_pace(is_slow);
             if !is_slow && slow.waits_of(*number) == 0 {
@@ -168,7 +218,8 @@ impl Decoder {
         } else if !is_slow {
             return None;
         }
-        let slow = served.slow.get_or_insert_with(|| lane.route(&work.tenant.id, &work.message_type)).clone();
+        let new = || lane.route(&work.tenant.id, &work.message_type, is_large);
+        let slow = served.slow.get_or_insert_with(new).clone();
         Some((LaneOfThread(lane.clone(), *number), slow))
     }
 
@@ -192,7 +243,7 @@ impl Decoder {
             served.was_started &= same;
             served.route = route;
             served.generation = generation;
-            self.instances -= served.drop_others();
+            served.drop_others(&mut self.kept);
         }
         // The table follows within a moment; until then nothing more is decoded by what has failed.
         let came_back = served.route.as_ref().and_then(|route| route.probation.as_ref()?.came_back());
@@ -200,7 +251,7 @@ impl Decoder {
             served.route = came_back;
         }
         if served.instances[1].is_some() {
-            self.instances -= served.drop_others();
+            served.drop_others(&mut self.kept);
         }
         self.calls += 1;
         served.last_used = self.calls;
@@ -239,8 +290,10 @@ impl Decoder {
         match answer {
             Ok(decoded) => {
                 work.note_messages(messages.len());
-                if !work.route.rules.fresh_instance {
-                    self.keep_instance(work, instance);
+                match work.route.rules.fresh_instance {
+                    // Before another one may be needed.
+                    true => drop(instance),
+                    false => self.keep_instance(work, instance),
                 }
                 self.check(work, messages, &decoded.lines, decoded.outcomes, sink);
             }
@@ -317,12 +370,13 @@ impl Decoder {
             counts = std::mem::replace(&mut served.was_started, true);
             for place in &mut served.instances {
                 if let Some((_, instance)) = place.take_if(|(of, _)| Arc::ptr_eq(of, &work.route)) {
-                    self.instances -= 1;
+                    *self.kept.count(work.route.rules.class) -= 1;
                     return Ok(instance);
                 }
             }
         }
-        while self.instances >= self.instances_max && self.evict() {}
+        let class = work.route.rules.class;
+        while self.kept.is_full(class) && self.evict(class) {}
         let tenant = work.tenant.id.as_str();
         loop {
             let began = thread_cpu();
@@ -345,7 +399,7 @@ impl Decoder {
                 // The pool is shared: another thread or a trial has the last slot. Ours go first,
                 // then theirs come free.
                 Err(CallFault::Host(what)) => {
-                    if !self.evict() {
+                    if !self.evict(class) {
                         tracing::debug!(what, "waiting for a free instance");
                         std::thread::sleep(std::time::Duration::from_millis(1));
                     }
@@ -360,21 +414,25 @@ impl Decoder {
             && let Some(place) = served.instances.iter_mut().find(|place| place.is_none())
         {
             *place = Some((work.route.clone(), instance));
-            self.instances += 1;
+            *self.kept.count(work.route.rules.class) += 1;
         }
     }
 
-    /// Drops the instances of this thread that were idle for longest. False when there are none.
-    fn evict(&mut self) -> bool {
+    /// Drops the instances of this thread and a class that were idle for longest. False when there
+    /// are none.
+    fn evict(&mut self, class: Class) -> bool {
+        let is_of = |place: &Option<(Arc<Route>, Instance)>| {
+            place.as_ref().is_some_and(|(route, _)| route.rules.class == class)
+        };
         let oldest = self
             .served
             .values_mut()
             .flat_map(|types| types.values_mut())
-            .filter(|served| served.instances.iter().any(Option::is_some))
+            .filter(|served| served.instances.iter().any(is_of))
             .min_by_key(|served| served.last_used);
         let Some(oldest) = oldest else { return false };
-        for place in &mut oldest.instances {
-            self.instances -= usize::from(place.take().is_some());
+        for place in oldest.instances.iter_mut().filter(|place| is_of(place)) {
+            self.kept.drop(place);
         }
         true
     }

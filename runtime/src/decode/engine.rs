@@ -10,9 +10,10 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, Po
 use super::DecodeSettings;
 use crate::domain::limits::{
     EPOCH_TICK_MS, GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX,
+    LARGE_STACK_BYTES,
 };
 
-/// Makes the engine that all guests run in.
+/// Makes the engine that all guests run in but those of the class large.
 ///
 /// # Errors
 /// The host cannot reserve the address space.
@@ -32,6 +33,15 @@ pub fn engine(settings: &DecodeSettings) -> wasmtime::Result<Engine> {
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
     Engine::new(config().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+}
+
+/// Makes the engine of the class large: without a pool, each instance's memory is mapped when it is
+/// made, and gone with it.
+///
+/// # Errors
+/// Never in practice: the configuration is constant.
+pub fn large_engine() -> wasmtime::Result<Engine> {
+    Engine::new(config().max_wasm_stack(LARGE_STACK_BYTES))
 }
 
 /// An engine that only compiles: the same code, and no pool, whose address space is more than a

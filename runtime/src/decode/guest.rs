@@ -7,7 +7,8 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::abi::{self, ExportsPre, HostState};
-use super::compile::{CompileLimit, Compiler};
+use super::compile::CompileLimit;
+use super::sandbox::Sandbox;
 use crate::domain::ids::GuestTag;
 
 /// Why a component cannot serve. For the person who shipped it.
@@ -17,6 +18,11 @@ pub enum GuestError {
     Unreadable(#[from] std::io::Error),
     #[error("it has {bytes} bytes; at most {most} are taken")]
     TooLarge { bytes: u64, most: u64 },
+    /// It would be taken where the operator grants more.
+    #[error(
+        "it has {bytes} bytes; at most {most} are taken of a normal guest. One that brings an engine of its own, as for JavaScript, needs class = \"large\", which the operator grants in the gateway's configuration: {grant}"
+    )]
+    NeedsLarge { bytes: u64, most: u64, grant: String },
     #[error(
         "it is a core module, not a component: make one of it with wasm-tools component new, or cargo xtask guests"
     )]
@@ -97,19 +103,14 @@ impl Guest {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn load(
-        engine: &Engine,
-        compiler: &Compiler,
-        bytes: &[u8],
-        digest: &str,
-        stem: &str,
-    ) -> Result<Self, GuestError> {
+    pub fn load(sandbox: &Sandbox, bytes: &[u8], digest: &str, stem: &str) -> Result<Self, GuestError> {
         match bytes.get(..8) {
             Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
             Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => return Err(GuestError::CoreModule),
             _ => return Err(GuestError::NotWasm),
         }
-        let component = compiler.component(engine, bytes, digest)?;
+        let engine = &sandbox.engine;
+        let component = sandbox.compiler.component(engine, bytes, digest)?;
         let mut imports_context = false;
         for (import, _) in component.component_type().imports(engine) {
             if !abi::OFFERED.contains(&import) {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{Engine, Store, Trap, UpdateDeadline};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::abi::{Batch, Decoded, Exports, HostState, Route};
 use super::engine::{EpochClock, thread_cpu};
+use super::large::TakenPlace;
 use super::routes::Route as Served;
+use super::sandbox::Sandbox;
 use crate::domain::limits::{
-    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
+    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
     OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::domain::reason::Reason;
@@ -29,6 +31,8 @@ pub struct Instance {
     exports: Exports,
     clock: Arc<EpochClock>,
     deadline_ms: u64,
+    /// Free again once the store is gone.
+    _place: Option<TakenPlace>,
 }
 
 impl Instance {
@@ -39,16 +43,23 @@ impl Instance {
     /// # Errors
     /// The guest faults, or no instance is free.
     pub fn new(
-        engine: &Engine,
-        clock: &Arc<EpochClock>,
+        sandbox: &Sandbox,
         served: &Served,
         tenant: &str,
         message_type: &str,
     ) -> Result<Result<Self, String>, CallFault> {
         let (guest, rules) = (&served.guest, &served.rules);
         let route = format!("{tenant}/{message_type}");
-        let state = HostState::new(route, served.state.clone(), rules.memory_bytes_max);
-        let mut store = Store::new(engine, state);
+        let place = match &sandbox.places {
+            None => None,
+            Some(places) => Some(places.take().ok_or_else(|| {
+                CallFault::Host(format!("all {} instances of the class large are in use", places.most()))
+            })?),
+        };
+        let state = HostState::new(route, served.state.clone(), rules.class, rules.memory_bytes_max);
+        let clock = &sandbox.clock;
+        let mut store = Store::new(&sandbox.engine, state);
+        store.set_hostcall_fuel(CONFIGURE_OUTPUT_BYTES_MAX);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|mut store| {
             Ok(match store.data_mut().cpu_left() {
@@ -71,7 +82,8 @@ impl Instance {
         begin(&mut store, budget);
         match exports.call_configure(&mut store, &route) {
             Ok(Ok(())) => {
-                Ok(Ok(Self { store, exports, clock: clock.clone(), deadline_ms: rules.deadline_ms }))
+                let (clock, deadline_ms) = (clock.clone(), rules.deadline_ms);
+                Ok(Ok(Self { store, exports, clock, deadline_ms, _place: place }))
             }
             Ok(Err(refusal)) => Ok(Err(refusal)),
             Err(error) => Err(classify(&store, &error, budget)),

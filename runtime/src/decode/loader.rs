@@ -12,7 +12,7 @@ use super::guest::GuestError;
 use super::history::Place;
 use super::slow::lower_priority;
 use super::store::{GuestStore, Put};
-use crate::domain::limits::{GUEST_PUTS_WAITING_A_TENANT_MAX, GUEST_PUTS_WAITING_MAX};
+use crate::domain::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
 
 /// Called with what became of a component.
 pub type Answer = Box<dyn FnOnce(Result<Put, GuestError>) + Send>;
@@ -58,11 +58,11 @@ impl Waiting {
     }
 }
 
-/// What waits for the loader.
-#[derive(Default)]
+/// What waits for a loader.
 pub struct Queue {
     waiting: Mutex<Waiting>,
     woken: Condvar,
+    puts_max: usize,
 }
 
 impl fmt::Debug for Queue {
@@ -72,6 +72,11 @@ impl fmt::Debug for Queue {
 }
 
 impl Queue {
+    /// One in which so many components may wait.
+    pub fn new(puts_max: usize) -> Self {
+        Self { waiting: Mutex::default(), woken: Condvar::new(), puts_max }
+    }
+
     pub fn look(&self, place: Place) {
         self.waiting.lock().push(&place.0.clone(), Job::Look(place));
         self.woken.notify_one();
@@ -84,7 +89,7 @@ impl Queue {
             .jobs
             .get(&place.0)
             .map_or(0, |jobs| jobs.iter().filter(|job| matches!(job, Job::Put { .. })).count());
-        if waiting.puts >= GUEST_PUTS_WAITING_MAX || own >= GUEST_PUTS_WAITING_A_TENANT_MAX {
+        if waiting.puts >= self.puts_max || own >= GUEST_PUTS_WAITING_A_TENANT_MAX {
             return false;
         }
         waiting.puts += 1;
@@ -103,17 +108,25 @@ impl Queue {
 }
 
 impl GuestStore {
-    /// Starts the loader, which ends with the store.
+    /// Starts the loaders, one a class, which end with the store.
     ///
     /// # Errors
     /// The host gives no thread.
     pub fn start_loader(self: &Arc<Self>) -> std::io::Result<()> {
+        self.start_loader_of("guests", |store| &store.queue)?;
+        if self.settings().large.is_some() {
+            self.start_loader_of("guests-large", |store| &store.large_queue)?;
+        }
+        Ok(())
+    }
+
+    fn start_loader_of(self: &Arc<Self>, name: &str, queue: fn(&Self) -> &Queue) -> std::io::Result<()> {
         let store = Arc::downgrade(self);
-        std::thread::Builder::new().name("guests".into()).spawn(move || {
+        std::thread::Builder::new().name(name.into()).spawn(move || {
             // Trials may burn their whole budget: not at the cost of those who decode.
             lower_priority();
             while let Some(store) = store.upgrade() {
-                match store.queue.next() {
+                match queue(&store).next() {
                     Some(Job::Look(place)) => store.look(&place),
                     Some(Job::Put { place, component, who, answer }) => {
                         answer(store.put_now(&place, component, &who));
@@ -127,7 +140,7 @@ impl GuestStore {
 
     /// Hands a component to the loader; false when too many wait.
     pub fn put(&self, place: Place, component: Vec<u8>, who: String, answer: Answer) -> bool {
-        self.queue.put(place, component, who, answer)
+        self.queue_of(&place).put(place, component, who, answer)
     }
 }
 
@@ -153,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_tenant_that_ships_too_much_waits_and_others_do_not() {
-        let queue = Queue::default();
+        let queue = Queue::new(GUEST_PUTS_WAITING_A_TENANT_MAX + 1);
         let put = |tenant: &str| {
             queue.put((tenant.into(), "x".into()), Vec::new(), "operator".into(), Box::new(|_| {}))
         };
@@ -162,5 +175,6 @@ mod tests {
         }
         assert!(!put("acme"));
         assert!(put("globex"));
+        assert!(!put("hooli"), "all together are too many too");
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::DecodeSettings;
+use super::history::Place;
+use super::large::{Class, grant};
 use super::probation::ProbationRules;
 use crate::domain::limits::{
     FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
@@ -14,8 +16,11 @@ use crate::domain::limits::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRules {
     pub options: Vec<(String, String)>,
+    /// Which ceilings hold.
+    pub class: Class,
     pub deadline_ms: u64,
     pub memory_bytes_max: u64,
+    pub component_bytes_max: u64,
     /// Bad lines are left out, and the rest of the message is kept.
     pub keep_rest: bool,
     /// A fresh instance for every batch.
@@ -28,6 +33,7 @@ pub struct RouteRules {
 #[serde(deny_unknown_fields, default)]
 struct RouteFile {
     options: toml::Table,
+    class: Option<Class>,
     deadline_ms: Option<u64>,
     memory_bytes_max: Option<u64>,
     on_bad_line: Option<OnBadLine>,
@@ -52,12 +58,19 @@ enum Isolation {
 }
 
 impl RouteRules {
-    /// The rules of a route without a file.
-    pub fn of_gateway(settings: &DecodeSettings) -> Self {
+    /// The rules of a route without a file: the ceilings of the class that its place is granted.
+    pub fn of_gateway(settings: &DecodeSettings, place: &Place) -> Self {
+        Self::of_class(settings, settings.granted(place))
+    }
+
+    fn of_class(settings: &DecodeSettings, class: Class) -> Self {
+        let ceilings = settings.ceilings(class);
         Self {
             options: Vec::new(),
-            deadline_ms: settings.deadline_ms,
-            memory_bytes_max: settings.memory_bytes_max,
+            class: ceilings.class,
+            deadline_ms: ceilings.deadline_ms,
+            memory_bytes_max: ceilings.memory_bytes_max,
+            component_bytes_max: ceilings.component_bytes_max,
             keep_rest: false,
             fresh_instance: false,
             probation: ProbationRules {
@@ -72,12 +85,19 @@ impl RouteRules {
     ///
     /// # Errors
     /// Names the key and the line, never the content: the file may hold secrets.
-    pub fn parse(text: &str, settings: &DecodeSettings) -> Result<Self, String> {
+    pub fn parse(text: &str, settings: &DecodeSettings, place: &Place) -> Result<Self, String> {
         let file: RouteFile = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("the route's TOML file, line {line}: {}", error.message())
         })?;
-        let mut rules = Self::of_gateway(settings);
+        let granted = settings.granted(place);
+        if file.class == Some(Class::Large) && granted == Class::Normal {
+            return Err(format!(
+                "the route's TOML file: class = \"large\": only the operator grants it, in the gateway's configuration: {}",
+                grant(place)
+            ));
+        }
+        let mut rules = Self::of_class(settings, file.class.unwrap_or(granted));
         for (key, value) in file.options {
             let text = match value {
                 toml::Value::String(text) => text,
@@ -135,7 +155,8 @@ fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::CompilerSettings;
+    use crate::decode::compile::CompileLimits;
+    use crate::decode::{CompilerSettings, LargeSettings};
     use crate::domain::line::Dialect;
 
     fn settings() -> DecodeSettings {
@@ -146,27 +167,57 @@ mod tests {
             component_bytes_max: 1 << 20,
             dialect: Dialect::V3,
             compiler: CompilerSettings::new(None),
+            large: Some(LargeSettings {
+                routes: [place("acme", "js")].into(),
+                deadline_ms: 50,
+                memory_bytes_max: 1 << 26,
+                component_bytes_max: 1 << 25,
+                instances_max: 4,
+                compiling: CompileLimits::default(),
+            }),
         }
+    }
+
+    fn place(tenant: &str, stem: &str) -> Place {
+        (tenant.to_owned(), stem.to_owned())
+    }
+
+    fn parse(text: &str) -> Result<RouteRules, String> {
+        RouteRules::parse(text, &settings(), &place("acme", "telemetry"))
+    }
+
+    #[test]
+    fn the_class_large_is_the_operators_to_grant_and_a_route_may_go_without() {
+        let error = parse("class = \"large\"").unwrap_err();
+        assert!(error.contains("guests.large.routes = [\"acme/telemetry\"]"), "{error}");
+        let granted = |text| RouteRules::parse(text, &settings(), &place("acme", "js"));
+        let rules = granted("class = \"large\"\ndeadline_ms = 40").unwrap();
+        assert_eq!((rules.class, rules.deadline_ms, rules.memory_bytes_max), (Class::Large, 40, 1 << 26));
+        assert_eq!(granted("").unwrap().class, Class::Large, "what is granted needs no asking for");
+        assert!(granted("deadline_ms = 51").unwrap_err().contains("1 to 50"));
+        let rules = granted("class = \"normal\"").unwrap();
+        assert_eq!((rules.class, rules.deadline_ms, rules.component_bytes_max), (Class::Normal, 10, 1 << 20));
+        assert!(parse("class = \"huge\"").unwrap_err().contains("line 1"));
     }
 
     #[test]
     fn a_route_may_lower_limits_and_never_raise_them() {
-        let rules = RouteRules::parse("deadline_ms = 2\non_bad_line = \"keep_rest\"", &settings()).unwrap();
+        let rules = parse("deadline_ms = 2\non_bad_line = \"keep_rest\"").unwrap();
         assert_eq!((rules.deadline_ms, rules.keep_rest), (2, true));
-        let error = RouteRules::parse("deadline_ms = 11", &settings()).unwrap_err();
+        let error = parse("deadline_ms = 11").unwrap_err();
         assert!(error.contains("deadline_ms = 11") && error.contains("1 to 10"), "{error}");
     }
 
     #[test]
     fn options_are_texts_in_their_order() {
-        let rules = RouteRules::parse("[options]\nz = 1\na = \"x\"\nb = true", &settings()).unwrap();
+        let rules = parse("[options]\nz = 1\na = \"x\"\nb = true").unwrap();
         let keys: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(keys, ["z=1", "a=x", "b=true"]);
     }
 
     #[test]
     fn faults_name_key_and_line_and_not_the_content() {
-        let error = RouteRules::parse("\nsecret_thing = \"hunter2\"", &settings()).unwrap_err();
+        let error = parse("\nsecret_thing = \"hunter2\"").unwrap_err();
         assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::guest::Guest;
 use super::guest_log::GuestLog;
 use super::history::Place;
+use super::large::Class;
 use super::probation::Probation;
 use super::recent::Recent;
 use super::route_file::RouteRules;
@@ -90,6 +91,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether it is decoded on the slow lane: by its pace, or from the first message on.
+    pub fn is_slow(&self) -> bool {
+        self.rules.class == Class::Large || self.pace.is_slow()
+    }
+
     /// This version as something apart, to be tried out.
     pub fn for_trial(&self) -> Arc<Self> {
         Arc::new(Self {

@@ -1,5 +1,7 @@
 //! The slow lane: routes that take too much CPU time a message are decoded on threads of their own,
-//! at a lower priority and one message at a time, so that they stand in nobody's way.
+//! at a lower priority and one message at a time, so that they stand in nobody's way. Guests of the
+//! class large are decoded here from their first message on. Tenants take turns: who burns all of his
+//! time here keeps others of the lane waiting for one message, not for all of his.
 //!
 //! - A device's messages stay in order: they go to the lane by way of their decode thread, and as
 //!   long as some of a route wait there, what comes after them follows, though the route be fast
@@ -12,15 +14,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::DecodeSink;
 use super::decoder::Decoder;
 use super::store::GuestStore;
+use super::turns::Turns;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{
     DECODE_BATCH_MESSAGES_MAX, PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US, SLOW_WAITING_MAX,
@@ -63,6 +65,9 @@ pub struct SlowRoute {
     waiting_of: Box<[AtomicU64]>,
     /// Whether it is slow now, or only has to drain.
     is_slow: AtomicBool,
+    /// Whether its guest was of the class large when messages began to wait here; it stays, because
+    /// a device's messages must stay on one thread.
+    is_large: bool,
     room: Notify,
 }
 
@@ -90,11 +95,58 @@ struct Slow {
     from: usize,
 }
 
+/// What waits for one thread of the lane.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    turns: Turns<TenantId, Slow>,
+    /// Nothing more comes.
+    closed: bool,
+}
+
+impl Queue {
+    fn push(&self, slow: Slow) {
+        let tenant = slow.message.tenant.id.clone();
+        self.waiting.lock().turns.push(&tenant, slow);
+        self.woken.notify_one();
+    }
+
+    /// The next messages: one of a slow route, and of one that only has to drain what waits behind it.
+    /// None once nothing more comes.
+    fn next(&self, decoder: &mut Decoder) -> Option<Vec<Slow>> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            let next = waiting.turns.next(DECODE_BATCH_MESSAGES_MAX, |first, next| {
+                Arc::ptr_eq(&first.route, &next.route) && !first.route.is_slow.load(Ordering::Relaxed)
+            });
+            if !next.is_empty() {
+                return Some(next);
+            }
+            if waiting.closed {
+                return None;
+            }
+            if decoder.keeps_large() {
+                self.woken.wait_for(&mut waiting, GIVE_BACK_WITHIN);
+                decoder.give_back();
+            } else {
+                self.woken.wait(&mut waiting);
+            }
+        }
+    }
+}
+
 type Types = HashMap<Box<str>, Arc<SlowRoute>>;
 
 /// The lane: its threads, and what waits for them.
 pub struct SlowLane {
-    queues: Vec<Sender<Slow>>,
+    queues: Vec<Arc<Queue>>,
+    /// So many of them take messages for guests of the class large.
+    large: usize,
     /// Decode threads that hand on to it.
     feeders: usize,
     routes: RwLock<HashMap<TenantId, Types>>,
@@ -107,6 +159,9 @@ impl fmt::Debug for SlowLane {
         f.debug_struct("SlowLane").field("full", &self.full).finish_non_exhaustive()
     }
 }
+
+/// How long an idle thread may keep what another one waits for.
+const GIVE_BACK_WITHIN: Duration = Duration::from_millis(20);
 
 /// About a tenth of a core's time where others want it.
 const NICE: i32 = 10;
@@ -127,20 +182,20 @@ impl SlowLane {
         S: DecodeSink + Send + Sync + 'static,
     {
         let feeders = guests.settings().threads;
-        let (mut queues, mut waiting) = (Vec::new(), Vec::new());
-        for _ in 0..feeders {
-            let (queue, receiver) = mpsc::channel();
-            queues.push(queue);
-            waiting.push(receiver);
-        }
-        let lane = Arc::new(Self { queues, feeders, routes: RwLock::default(), full: AtomicUsize::new(0) });
-        for (number, waiting) in waiting.into_iter().enumerate() {
+        let queues: Vec<Arc<Queue>> = (0..feeders).map(|_| Arc::default()).collect();
+        let large = guests.settings().large.as_ref().map_or(feeders, |large| large.threads(feeders));
+        let (routes, full) = (RwLock::default(), AtomicUsize::new(0));
+        let lane = Arc::new(Self { queues, large, feeders, routes, full });
+        for (number, queue) in lane.queues.iter().cloned().enumerate() {
             let (guests, sink, lane) = (guests.clone(), sink.clone(), Arc::downgrade(&lane));
             std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
                 lower_priority();
                 let mut decoder = Decoder::new(guests);
-                while let Some((messages, done)) = next(&waiting) {
+                while let Some(next) = queue.next(&mut decoder) {
+                    let (messages, done): (Vec<Admitted>, Vec<Done>) =
+                        next.into_iter().map(|slow| (slow.message, (slow.route, slow.from))).unzip();
                     decoder.decode(messages, &*sink);
+                    decoder.give_back();
                     let Some(lane) = lane.upgrade() else { continue };
                     for (route, from) in done {
                         lane.done(&route, from);
@@ -152,7 +207,7 @@ impl SlowLane {
     }
 
     /// What waits of a tenant's message type.
-    pub fn route(&self, tenant: &TenantId, message_type: &str) -> Arc<SlowRoute> {
+    pub fn route(&self, tenant: &TenantId, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
         let mut routes = self.routes.write();
         // Types are named by whoever publishes; those that nothing waits of are made anew.
         routes.retain(|_, types| {
@@ -165,6 +220,7 @@ impl SlowLane {
                 waiting: AtomicU64::new(0),
                 waiting_of: (0..self.feeders).map(|_| AtomicU64::new(0)).collect(),
                 is_slow: AtomicBool::new(true),
+                is_large,
                 room: Notify::new(),
             })
         };
@@ -178,9 +234,9 @@ impl SlowLane {
             if route.waiting.fetch_add(1, Ordering::AcqRel) + 1 == SLOW_WAITING_MAX {
                 self.full.fetch_add(1, Ordering::AcqRel);
             }
-            let thread = (message.device.affinity % self.queues.len() as u64) as usize;
-            // A thread that is gone leaves its messages unsettled: they come again.
-            let _ = self.queues[thread].send(Slow { message, route: route.clone(), from });
+            let threads = if route.is_large { self.large } else { self.queues.len() };
+            let thread = (message.device.affinity % threads as u64) as usize;
+            self.queues[thread].push(Slow { message, route: route.clone(), from });
         }
     }
 
@@ -214,20 +270,13 @@ impl SlowLane {
     }
 }
 
-/// The next messages, and what is done with them: one of a slow route, and what waits of one that
-/// only has to drain.
-fn next(waiting: &Receiver<Slow>) -> Option<(Vec<Admitted>, Vec<Done>)> {
-    let first = waiting.recv().ok()?;
-    let may_gather = !first.route.is_slow.load(Ordering::Relaxed);
-    let (mut messages, mut done) = (vec![first.message], vec![(first.route, first.from)]);
-    while may_gather
-        && messages.len() < DECODE_BATCH_MESSAGES_MAX
-        && let Ok(more) = waiting.try_recv()
-    {
-        messages.push(more.message);
-        done.push((more.route, more.from));
+impl Drop for SlowLane {
+    fn drop(&mut self) {
+        for queue in &self.queues {
+            queue.waiting.lock().closed = true;
+            queue.woken.notify_all();
+        }
     }
-    Some((messages, done))
 }
 
 #[cfg(test)]

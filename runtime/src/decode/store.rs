@@ -17,22 +17,22 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use wasmtime::Engine;
 
 use super::DecodeSettings;
-use super::compile::Compiler;
-use super::engine::{self, EpochClock};
 use super::folder::{self, Stamps, Wish};
 use super::guest::{Guest, GuestError};
 use super::guest_log::LogLine;
 use super::history::{self, Fate, History, Place, Record, Version};
 use super::instance::{CallFault, Instance};
+use super::large::{Class, grant};
 use super::loader::Queue;
 use super::probation::Probation;
 use super::route_file::RouteRules;
 use super::routes::{ANY, Route, RouteState, RoutingTable};
+use super::sandbox::Sandboxes;
 use super::shadow;
 use super::slow::Pace;
+use crate::domain::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 
 /// Runs a route's cases.
 pub trait RunCases: Send + Sync {
@@ -75,6 +75,8 @@ pub struct GuestInfo {
     pub probation: Option<ProbationInfo>,
     /// `fast`, or `slow`: too much CPU time a message, on threads of its own.
     pub lane: &'static str,
+    /// The ceilings that hold for what serves: `normal`, or `large` where the operator grants it.
+    pub class: Class,
     pub messages: u64,
     pub cpu_seconds: f64,
     pub failures: BTreeMap<&'static str, u64>,
@@ -131,9 +133,7 @@ pub struct RolledBack {
 pub struct GuestStore {
     folder: PathBuf,
     settings: DecodeSettings,
-    engine: Engine,
-    compiler: Arc<Compiler>,
-    clock: Arc<EpochClock>,
+    sandboxes: Sandboxes,
     history: Option<History>,
     cases: Option<Arc<dyn RunCases>>,
     /// What is loaded, by its name: routes with the same component share it.
@@ -147,6 +147,8 @@ pub struct GuestStore {
     /// Grows with each new table.
     generation: AtomicU64,
     pub(super) queue: Queue,
+    /// Of places that are granted the class large: what takes long there keeps no other waiting.
+    pub(super) large_queue: Queue,
 }
 
 /// How long a file waits that could not be judged because of a fault of ours.
@@ -171,8 +173,7 @@ impl GuestStore {
         settings: DecodeSettings,
         keeping: Option<Keeping>,
     ) -> Result<(Self, Vec<Change>), GuestError> {
-        let engine = engine::engine(&settings)
-            .map_err(|error| GuestError::Start(format!("the sandbox cannot be set up: {error:#}")))?;
+        let sandboxes = Sandboxes::new(&settings)?;
         let (history, cases) = match keeping {
             Some(keeping) => {
                 (Some(History::new(keeping.data.join("routes"), keeping.read_only)), keeping.cases)
@@ -181,10 +182,8 @@ impl GuestStore {
         };
         let store = Self {
             folder: folder.to_owned(),
-            compiler: Arc::new(Compiler::new(settings.compiler.clone(), &engine)?),
             settings,
-            clock: EpochClock::start(&engine)?,
-            engine,
+            sandboxes,
             history,
             cases,
             loaded: Mutex::default(),
@@ -193,7 +192,8 @@ impl GuestStore {
             changes: Mutex::default(),
             table: RwLock::default(),
             generation: AtomicU64::new(1),
-            queue: Queue::default(),
+            queue: Queue::new(GUEST_PUTS_WAITING_MAX),
+            large_queue: Queue::new(LARGE_PUTS_WAITING_MAX),
         };
         let look = || -> Result<(), GuestError> {
             for (place, path) in folder::files(folder)?.0 {
@@ -215,9 +215,7 @@ impl GuestStore {
         Self {
             folder: self.folder.clone(),
             settings: DecodeSettings { threads: 1, ..self.settings.clone() },
-            engine: self.engine.clone(),
-            compiler: self.compiler.clone(),
-            clock: self.clock.clone(),
+            sandboxes: self.sandboxes.clone(),
             history: None,
             cases: None,
             loaded: Mutex::default(),
@@ -226,7 +224,8 @@ impl GuestStore {
             changes: Mutex::default(),
             table: RwLock::new(Arc::new(std::iter::once((place.clone(), route)).collect())),
             generation: AtomicU64::new(1),
-            queue: Queue::default(),
+            queue: Queue::new(0),
+            large_queue: Queue::new(0),
         }
     }
 
@@ -240,7 +239,13 @@ impl GuestStore {
         tenant: &str,
         message_type: &str,
     ) -> Result<Result<Instance, String>, CallFault> {
-        Instance::new(&self.engine, &self.clock, route, tenant, message_type)
+        Instance::new(self.sandboxes.of(route.rules.class), route, tenant, message_type)
+    }
+
+    /// Whether somebody waits for an instance of the class large; true once for each time that one was
+    /// not to be had.
+    pub fn wants_large_back(&self) -> bool {
+        self.sandboxes.of(Class::Large).places.as_ref().is_some_and(|places| places.are_wanted())
     }
 
     pub fn settings(&self) -> &DecodeSettings {
@@ -280,7 +285,7 @@ impl GuestStore {
                 continue;
             }
             known.queued = true;
-            self.queue.look(place);
+            self.queue_of(&place).look(place);
         }
         let mut swapped = !gone.is_empty();
         for (place, known) in seen.iter_mut() {
@@ -291,6 +296,33 @@ impl GuestStore {
         }
         drop(seen);
         Ok(self.take_changes())
+    }
+
+    /// Where what is to be judged at a place waits.
+    pub(super) fn queue_of(&self, place: &Place) -> &Queue {
+        match self.settings.granted(place) {
+            Class::Normal => &self.queue,
+            Class::Large => &self.large_queue,
+        }
+    }
+
+    /// The largest component that a place may have.
+    pub fn component_bytes_max(&self, place: &Place) -> u64 {
+        self.settings.ceilings(self.settings.granted(place)).component_bytes_max
+    }
+
+    fn too_large(&self, place: &Place, bytes: u64, most: u64) -> GuestError {
+        match self.settings.granted(place) {
+            Class::Normal => GuestError::NeedsLarge { bytes, most, grant: grant(place) },
+            Class::Large => GuestError::TooLarge { bytes, most },
+        }
+    }
+
+    fn read_wish(&self, place: &Place, path: &Path) -> Result<Wish, GuestError> {
+        Wish::read(&self.folder, path, self.component_bytes_max(place)).map_err(|error| match error {
+            GuestError::TooLarge { bytes, most } => self.too_large(place, bytes, most),
+            error => error,
+        })
     }
 
     fn path_of(&self, (tenant, stem): &Place) -> PathBuf {
@@ -343,7 +375,7 @@ impl GuestStore {
     /// At start: what served serves again, then what lies in the folder is judged.
     fn first_look(&self, place: &Place, path: &Path) {
         let record = self.record(place);
-        let wish = Wish::read(&self.folder, path, self.settings.component_bytes_max);
+        let wish = self.read_wish(place, path);
         let wished = wish.as_ref().ok().map(Wish::version);
         let restore = |version: &str| {
             let known = record.find(version)?;
@@ -390,7 +422,7 @@ impl GuestStore {
             return;
         };
         let stamps = Stamps::of(&path);
-        let wish = Wish::read(&self.folder, &path, self.settings.component_bytes_max);
+        let wish = self.read_wish(place, &path);
         if Stamps::of(&path) != stamps {
             // It changed while it was read: the next look sees another file.
             if let Some(known) = self.seen.lock().get_mut(place) {
@@ -434,8 +466,9 @@ impl GuestStore {
     /// Why it may not serve; then nothing has changed but the history.
     pub fn put_now(&self, place: &Place, component: Vec<u8>, who: &str) -> Result<Put, GuestError> {
         let bytes = component.len() as u64;
-        if bytes > self.settings.component_bytes_max {
-            return Err(GuestError::TooLarge { bytes, most: self.settings.component_bytes_max });
+        let most = self.component_bytes_max(place);
+        if bytes > most {
+            return Err(self.too_large(place, bytes, most));
         }
         let folder = self.folder.join(&place.0);
         let path = self.path_of(place);
@@ -563,14 +596,18 @@ impl GuestStore {
         rules: Option<&str>,
     ) -> Result<(Arc<Guest>, RouteRules), GuestError> {
         let rules = match rules {
-            Some(text) => RouteRules::parse(text, &self.settings).map_err(GuestError::RouteFile)?,
-            None => RouteRules::of_gateway(&self.settings),
+            Some(text) => RouteRules::parse(text, &self.settings, place).map_err(GuestError::RouteFile)?,
+            None => RouteRules::of_gateway(&self.settings, place),
         };
-        let name = format!("{digest}/{}", place.1);
+        let (bytes, most) = (component.len() as u64, rules.component_bytes_max);
+        if bytes > most {
+            return Err(GuestError::TooLarge { bytes, most });
+        }
+        let name = format!("{digest}/{}/{:?}", place.1, rules.class);
         if let Some(guest) = self.loaded.lock().get(&name).and_then(Weak::upgrade) {
             return Ok((guest, rules));
         }
-        let guest = Arc::new(Guest::load(&self.engine, &self.compiler, component, digest, &place.1)?);
+        let guest = Arc::new(Guest::load(self.sandboxes.of(rules.class), component, digest, &place.1)?);
         let mut loaded = self.loaded.lock();
         loaded.retain(|_, guest| guest.strong_count() > 0);
         loaded.insert(name, Arc::downgrade(&guest));
@@ -743,7 +780,7 @@ impl GuestStore {
                 let serving = seen.serving.as_ref();
                 let stats = serving.map(|route| &route.state.stats);
                 let probation = serving.and_then(|route| route.probation.as_ref()).filter(|p| p.runs());
-                let slow = serving.is_some_and(|route| route.pace.is_slow());
+                let slow = serving.is_some_and(|route| route.is_slow());
                 GuestInfo {
                     tenant: tenant.clone(),
                     message_type: message_type.clone(),
@@ -759,6 +796,7 @@ impl GuestStore {
                     probation: probation
                         .map(|p| ProbationInfo { messages: p.messages(), failures: p.failures() }),
                     lane: if slow { "slow" } else { "fast" },
+                    class: serving.map_or(Class::Normal, |route| route.rules.class),
                     messages: stats.map_or(0, |stats| stats.messages.load(Ordering::Relaxed)),
                     cpu_seconds: stats.map_or(0.0, |stats| stats.cpu().as_secs_f64()),
                     failures: stats.map(|stats| stats.failures().collect()).unwrap_or_default(),

@@ -249,6 +249,29 @@ pub const COMPILE_CACHE_BYTES_MAX: u64 = 1 << 30;
 /// Elements of a guest's tables: a large Rust program has a few thousand functions in them.
 pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
 
+/// The same for the class large: the JavaScript engine SpiderMonkey has 13,000 functions in its own.
+pub const LARGE_TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// Bytes of machine code of one component of the class large: a JavaScript engine of 12 MB makes 40.
+pub const LARGE_COMPILE_OUTPUT_BYTES_MAX: u64 = 256 << 20;
+
+/// Memories, tables and core instances of one guest of the class large, where no pool counts them: a
+/// component as tools make them has one memory, two or three tables and four instances.
+pub const LARGE_MEMORIES_MAX: usize = 1;
+pub const LARGE_TABLES_MAX: usize = 8;
+pub const LARGE_CORE_INSTANCES_MAX: usize = 32;
+
+/// Stack of a guest of the class large in bytes: an interpreter recurses where its script does. Half of
+/// a thread's, so that the host's own frames have room behind it.
+pub const LARGE_STACK_BYTES: usize = 1 << 20;
+
+/// Instances of the class large that trying out new versions may take beside those that serve: a
+/// shadow run has two.
+pub const LARGE_TRIAL_INSTANCES: usize = 2;
+
+/// Components of the class large that wait to be judged: each may have tens of megabytes.
+pub const LARGE_PUTS_WAITING_MAX: usize = 4;
+
 /// Bytes of memory that an instance keeps resident when its slot is used again: clearing them is
 /// cheaper than faulting them in.
 pub const INSTANCE_KEPT_BYTES: usize = 1 << 20;
@@ -262,6 +285,13 @@ pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
 
 /// Bytes of an answer beside the lines: an outcome, a refusal's code and detail.
 pub const OUTPUT_OVERHEAD_BYTES_A_MESSAGE: usize = 4 << 10;
+
+/// Calls of `context` a message of a batch: there are three things to ask about each, and a decoder
+/// that asks anew for every line asks a thousand times.
+pub const GUEST_CONTEXT_CALLS_A_MESSAGE_MAX: u32 = 4 * LINES_A_MESSAGE_MAX;
+
+/// Bytes of an answer of `configure`: words for the person who shipped it.
+pub const CONFIGURE_OUTPUT_BYTES_MAX: usize = 64 << 10;
 
 /// Calls of `log` in a batch: what is over is dropped and counted.
 pub const GUEST_LOG_CALLS_MAX: u32 = 16;

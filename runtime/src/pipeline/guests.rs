@@ -144,7 +144,7 @@ pub fn refusal(error: &GuestError) -> Refusal {
     let (status, code) = match error {
         GuestError::NotThere => (404, "NO_SUCH_GUEST"),
         GuestError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
-        GuestError::TooLarge { .. } => (413, "TOO_LARGE"),
+        GuestError::TooLarge { .. } | GuestError::NeedsLarge { .. } => (413, "TOO_LARGE"),
         error if error.is_ours() => (500, "NOT_DONE"),
         _ => (422, "MAY_NOT_SERVE"),
     };
@@ -171,6 +171,10 @@ impl GuestControl for Control {
         let log = self.guests.log(&place(tenant, message_type)?);
         let (lines, dropped) = log.ok_or_else(|| refusal(&GuestError::NotThere))?;
         Ok(json!({"tenant": tenant, "type": message_type, "lines": lines, "dropped": dropped}))
+    }
+
+    fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64 {
+        self.guests.component_bytes_max(&(tenant.to_owned(), message_type.to_owned()))
     }
 
     async fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>, who: &str) -> Answer {

@@ -13,8 +13,10 @@ use crate::admission::registry::postgres::link::{Server, Trust};
 use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
 use crate::config::postgres_url::{self, TlsTrust};
+use crate::config::sections::GuestsLarge;
 use crate::config::{self, Config, ConfigError};
-use crate::decode::{CompilerSettings, DecodeSettings};
+use crate::decode::compile::CompileLimits;
+use crate::decode::{CompilerSettings, DecodeSettings, LargeSettings};
 use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
@@ -117,7 +119,29 @@ pub fn decode(config: &Config) -> DecodeSettings {
         // Files are for any database to read later, so for the strictest.
         dialect: if config.output.kind == "influxdb3" { Dialect::V3 } else { Dialect::V1V2 },
         compiler: CompilerSettings::new(shared_cache(config)),
+        large: large(&config.guests.large),
     }
+}
+
+fn large(large: &GuestsLarge) -> Option<LargeSettings> {
+    let place = |route: &String| {
+        let (tenant, stem) = route.split_once('/')?;
+        Some((tenant.to_owned(), stem.to_owned()))
+    };
+    let (cpu_s, memory_bytes_max) = (large.compile_cpu_s, large.compile_memory_bytes_max);
+    (!large.routes.is_empty()).then(|| LargeSettings {
+        routes: large.routes.iter().filter_map(place).collect(),
+        deadline_ms: large.deadline_ms,
+        memory_bytes_max: large.memory_bytes_max,
+        component_bytes_max: large.component_bytes_max,
+        instances_max: large.instances_max,
+        compiling: CompileLimits {
+            cpu_s,
+            memory_bytes_max,
+            output_bytes_max: limits::LARGE_COMPILE_OUTPUT_BYTES_MAX,
+            wall_s: 3 * cpu_s,
+        },
+    })
 }
 
 /// The gateway's folder of compiled guests, where it is there and ours. A verb makes none: what it

@@ -1,0 +1,75 @@
+//! Who is next: tenants take turns, so that one of whom much waits stands before none of whom little
+//! does.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+
+/// What waits, by whose it is; each one's in its order.
+#[derive(Debug)]
+pub struct Turns<K, T> {
+    waiting: HashMap<K, VecDeque<T>>,
+    /// Those of whom something waits, by whose turn it is.
+    order: VecDeque<K>,
+}
+
+impl<K, T> Default for Turns<K, T> {
+    fn default() -> Self {
+        Self { waiting: HashMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash, T> Turns<K, T> {
+    pub fn push(&mut self, whose: &K, what: T) {
+        match self.waiting.get_mut(whose) {
+            Some(waiting) => waiting.push_back(what),
+            None => {
+                self.waiting.insert(whose.clone(), VecDeque::from([what]));
+                self.order.push_back(whose.clone());
+            }
+        }
+    }
+
+    /// What is next, and what waits right behind it of the same one and goes along with it; `most` in
+    /// all. Empty when nothing waits.
+    pub fn next(&mut self, most: usize, goes_along: impl Fn(&T, &T) -> bool) -> Vec<T> {
+        let Some(whose) = self.order.pop_front() else { return Vec::new() };
+        let Some(waiting) = self.waiting.get_mut(&whose) else { return Vec::new() };
+        let mut taken: Vec<T> = waiting.pop_front().into_iter().collect();
+        while taken.len() < most && waiting.front().is_some_and(|next| goes_along(&taken[0], next)) {
+            taken.extend(waiting.pop_front());
+        }
+        if waiting.is_empty() {
+            self.waiting.remove(&whose);
+        } else {
+            self.order.push_back(whose);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_waits_for_one_of_every_other_at_most_and_keeps_its_own_order() {
+        let mut turns = Turns::default();
+        for (whose, what) in [("a", 1), ("a", 2), ("a", 3), ("a", 4), ("b", 1), ("c", 1), ("b", 2)] {
+            turns.push(&whose, (whose, what));
+        }
+        let mut next = || turns.next(1, |_, _| true);
+        let order: Vec<_> = std::iter::from_fn(|| next().pop()).collect();
+        assert_eq!(order, [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2), ("a", 3), ("a", 4)]);
+        assert!(turns.waiting.is_empty() && turns.order.is_empty(), "nothing is left of who is done");
+    }
+
+    #[test]
+    fn what_goes_along_does_so_up_to_the_most() {
+        let mut turns = Turns::default();
+        for what in [1, 1, 1, 2, 1] {
+            turns.push(&"a", what);
+        }
+        let mut next = || turns.next(2, |first, next| first == next);
+        assert_eq!([next(), next(), next(), next()], [vec![1, 1], vec![1], vec![2], vec![1]]);
+    }
+}
