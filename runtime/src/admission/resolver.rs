@@ -76,6 +76,7 @@ pub async fn finish(admission: &Admission) {
 }
 
 const RETRY_MIN: Duration = Duration::from_millis(limits::REGISTRY_RETRY_MIN_MS);
+const CALLERS_PATIENCE: Duration = Duration::from_secs(limits::CALLERS_PATIENCE_S);
 const PROBE: Duration = Duration::from_millis(limits::REGISTRY_PROBE_MS);
 
 fn longer(pause: Duration) -> Duration {
@@ -146,6 +147,10 @@ impl<O: Onward> Resolver<O> {
         let (admission, callers) = (&self.admission, &self.admission.callers);
         loop {
             let asking = callers.next(limits::LOOKUP_KEYS_MAX).await;
+            // Just started, or a moment's fault: whoever came in that moment need not come again.
+            while self.registry.is_down() && self.registry.down_for() < CALLERS_PATIENCE {
+                sleep(RETRY_MIN).await;
+            }
             let asked = admission.cache.ask(admission.now_s());
             let answer = match self.registry.is_down() {
                 true => None,

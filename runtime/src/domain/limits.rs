@@ -461,12 +461,13 @@ pub const PROPERTIES_BYTES_MAX: usize = 8 * 1024;
 /// full of devices comes back at once.
 pub const TLS_HANDSHAKE_TIMEOUT_S: u64 = 10;
 
-/// How often the files of the listener's certificate are looked at, in milliseconds.
-pub const TLS_FILES_LOOKED_AT_EVERY_MS: u64 = 1_000;
-
 /// Seconds that a CONNECT waits for the registry before it is told to come again: as long as a
 /// message waits before it is parked, and shorter than clients wait for a CONNACK.
 pub const CONNECT_REGISTRY_WAIT_S: u64 = 5;
+
+/// Seconds after the registry went down in which devices that connect still wait for it; those that
+/// come later are answered at once, by what is known of them.
+pub const CALLERS_PATIENCE_S: u64 = 2;
 
 /// CONNECTs that wait for the registry at once, each of an open connection; one more is told to come
 /// again.

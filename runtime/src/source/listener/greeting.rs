@@ -250,6 +250,9 @@ impl<I: Intake> Greeting<'_, I> {
                 }
             },
             (Some(Err(why)), None) => Err(not_authorized(why)),
+            (None, None) if hello.password.as_ref().is_some_and(|password| !password.is_empty()) => {
+                Err(bad("a password without a user name"))
+            }
             (None, None) if settings.asks == Asks::Always => {
                 Err(not_authorized("a user name and a password, or a client certificate, are asked for"))
             }
