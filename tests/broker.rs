@@ -44,6 +44,7 @@ fn settings(url: &str, data_dir: &Path) -> BrokerSettings {
         payload_bytes_max: 8192,
         keep_alive_s: 30,
         data_dir: data_dir.to_owned(),
+        answer_topic: None,
     }
 }
 

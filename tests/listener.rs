@@ -9,60 +9,17 @@ use std::time::Duration;
 use rumqttc::mqttbytes::v4::{Packet, Subscribe, SubscribeReasonCode, Unsubscribe};
 use rumqttc::{ConnectReturnCode, QoS};
 use tidegate::domain::slot::Window;
-use tidegate::source::listener::{Ending, Listener, ListenerCounters, ListenerSettings};
+use tidegate::source::listener::{Ending, Listener, ListenerSettings};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::rig::downstream::{Downstream, Settling};
 use crate::rig::eventually;
+use crate::rig::listening::{Running, TOPIC, settings};
 use crate::rig::mqtt_client::MqttClient;
 
-const TOPIC: &str = "tenant/acme/device/d1/telemetry";
-
-/// A listener that runs.
-struct Running {
-    address: SocketAddr,
-    downstream: Arc<Downstream>,
-    window: Arc<Window>,
-    counters: Arc<ListenerCounters>,
-    stop: watch::Sender<Option<Instant>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
 fn run(settling: Settling, connections_max: usize, messages_max: u64) -> Running {
-    let downstream = Downstream::new(settling);
-    let window = Arc::new(Window::new(messages_max, 64 << 20));
-    let settings = ListenerSettings {
-        address: "127.0.0.1:0".parse().unwrap(),
-        connections_max,
-        connections_per_address_max: 1,
-        payload_bytes_max: 8192,
-    };
-    let listener = Listener::bind(settings, window.clone(), downstream.clone()).unwrap();
-    assert!(listener.status().borrow().is_ready());
-    let (stop, stopping) = watch::channel(None);
-    let (address, counters) = (listener.local_address(), listener.counters());
-    let task = tokio::spawn(listener.run(stopping));
-    Running { address, downstream, window, counters, stop, task }
-}
-
-impl Running {
-    fn open(&self) -> usize {
-        self.counters.connections.load(Ordering::Relaxed)
-    }
-
-    async fn ended(&self, ending: Ending, times: u64, seconds: u64) {
-        eventually(ending.name(), seconds, || self.counters.ended(ending) >= times).await;
-    }
-
-    /// A device that behaves is served whatever else goes on.
-    fn assert_serves(&self) {
-        let mut device = MqttClient::connect(self.address, "good");
-        let before = self.downstream.taken_count();
-        let id = device.publish(TOPIC, QoS::AtLeastOnce, false, "good");
-        assert_eq!(device.puback(), id);
-        assert!(self.downstream.taken_count() > before);
-    }
+    Running::start(ListenerSettings { connections_max, ..settings() }, settling, messages_max)
 }
 
 fn raw(address: SocketAddr, bytes: &[u8]) -> MqttClient {
@@ -161,7 +118,7 @@ async fn a_connect_is_refused_by_the_codes_of_the_protocol() {
     assert_eq!(code(b"MQTT", 4, 0, b"device"), ConnectReturnCode::Success);
     assert_eq!(code(b"MQTT", 4, 0, b""), ConnectReturnCode::BadClientId);
     assert_eq!(code(b"MQTT", 4, 2, &[b'x'; 1025]), ConnectReturnCode::BadClientId);
-    assert_eq!(code(b"MQTT", 5, 2, b"device"), ConnectReturnCode::RefusedProtocolVersion);
+    assert_eq!(code(b"MQTT", 6, 2, b"device"), ConnectReturnCode::RefusedProtocolVersion);
     assert_eq!(code(b"MQIsdp", 3, 2, b"device"), ConnectReturnCode::RefusedProtocolVersion);
     running.ended(Ending::ClientId, 2, 1).await;
     running.ended(Ending::ProtocolLevel, 2, 1).await;
@@ -242,12 +199,7 @@ async fn a_payload_over_the_limit_passes_cut_and_an_absurd_one_ends_the_connecti
 #[tokio::test(flavor = "multi_thread")]
 async fn half_packets_of_many_connections_share_a_bounded_memory() {
     let downstream = Downstream::new(Settling::AtOnce);
-    let settings = ListenerSettings {
-        address: "127.0.0.1:0".parse().unwrap(),
-        connections_max: 100,
-        connections_per_address_max: 1,
-        payload_bytes_max: 10 << 20,
-    };
+    let settings = ListenerSettings { payload_bytes_max: 10 << 20, ..settings() };
     let listener = Listener::bind(settings, Arc::new(Window::new(10, 1000)), downstream).unwrap();
     let (address, counters) = (listener.local_address(), listener.counters());
     let (_stop, stopping) = watch::channel(None);

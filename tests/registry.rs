@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rumqttc::mqttbytes::v4::{Connect, Login, Packet};
 use serde_json::{Value, json};
 use tidegate::admission::registry::token_hash;
 use tidegate_fleet::Device;
@@ -11,6 +12,7 @@ use tidegate_fleet::Device;
 use crate::end_to_end::{envelope, topic};
 use crate::rig::eventually;
 use crate::rig::gateway::{Gateway, Scene};
+use crate::rig::mqtt_client::MqttClient;
 use crate::rig::postgres::Postgres;
 
 const CASES: &str = include_str!("cases/pulse-public.jsonl");
@@ -748,4 +750,69 @@ async fn the_connection_is_encrypted_and_the_server_is_checked_as_the_url_asks()
                  JOIN pg_stat_activity USING (pid) WHERE application_name = 'tidegate'";
     let row = postgres.ask(plain).await.remove(0).map_text();
     assert!(row[0].parse::<u32>().unwrap() >= 3 && row[1] == "0", "{row:?}");
+}
+
+/// The code of a CONNACK to a device of acme that brings this token.
+fn connect(scene: &Scene, device: &str, token: &str) -> rumqttc::ConnectReturnCode {
+    let login = Login::new(format!("acme/{device}"), token);
+    let mut client = MqttClient::open(scene.listener.parse().unwrap());
+    client.greet(device, true, 60, Some(login)).unwrap().code
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn devices_that_connect_are_checked_against_the_database_and_by_what_is_known_while_it_is_down() {
+    use rumqttc::ConnectReturnCode as Code;
+    let (mut postgres, scene) = scene().await;
+    register(&postgres, "acme", "dev-1").await;
+    register(&postgres, "acme", "dev-2").await;
+    let listener = "[listen]\naddress = \"";
+    let text = std::fs::read_to_string(scene.path("tidegate.toml")).unwrap();
+    let text = text
+        .replace(listener, "[listen]\ncredentials = \"required\"\naddress = \"")
+        .replace("[admission]\n", "[admission]\ncredentials = \"listener\"\n");
+    std::fs::write(scene.path("tidegate.toml"), text).unwrap();
+    let gateway = scene.start();
+    assert_eq!(connect(&scene, "dev-1", "tok-dev-1"), Code::Success);
+    assert_eq!(connect(&scene, "dev-1", "guess"), Code::BadUserNamePassword);
+    assert_eq!(connect(&scene, "dev-9", "tok-dev-9"), Code::BadUserNamePassword);
+    // One that is registered later is known within the time that an unknown one is believed unknown.
+    register(&postgres, "acme", "dev-9").await;
+    eventually("it is known", 15, || connect(&scene, "dev-9", "tok-dev-9") == Code::Success).await;
+    // A revocation is told.
+    postgres.run("UPDATE device_registry SET status = 'REVOKED' WHERE device_id = 'dev-9'").await;
+    eventually("it is revoked", 5, || connect(&scene, "dev-9", "tok-dev-9") == Code::NotAuthorized).await;
+    // Many at once are asked about together.
+    let many = "INSERT INTO device_registry (tenant_id, device_id, site_id, provision_token_hash) \
+                SELECT 'acme', 'many-' || n, 'lab-1', encode(sha256(('tok-many-' || n)::bytea), 'hex') \
+                FROM generate_series(1, 400) n";
+    postgres.run(many).await;
+    let before = queries(&gateway);
+    let mut waiting: Vec<MqttClient> = (1..=400)
+        .map(|n| {
+            let mut client = MqttClient::open(scene.listener.parse().unwrap());
+            let mut hello = Connect::new(format!("many-{n}"));
+            hello.login = Some(Login::new(format!("acme/many-{n}"), format!("tok-many-{n}")));
+            client.send(&Packet::Connect(hello)).unwrap();
+            client
+        })
+        .collect();
+    for client in &mut waiting {
+        assert!(
+            matches!(client.receive().unwrap(), Packet::ConnAck(connack) if connack.code == Code::Success)
+        );
+    }
+    let asked = queries(&gateway) - before;
+    assert!(asked < 300.0, "{asked} queries for 400 devices");
+    drop(waiting);
+
+    postgres.stop();
+    gateway.wait("down", |gateway| gateway.get("/readyz").0 == 503);
+    assert_eq!(connect(&scene, "dev-1", "tok-dev-1"), Code::Success);
+    assert_eq!(connect(&scene, "dev-1", "guess"), Code::BadUserNamePassword);
+    let began = Instant::now();
+    assert_eq!(connect(&scene, "dev-2", "tok-dev-2"), Code::ServiceUnavailable);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    postgres.restart().await;
+    eventually("it is back", 30, || connect(&scene, "dev-2", "tok-dev-2") == Code::Success).await;
+    gateway.assert_balanced();
 }

@@ -4,9 +4,11 @@
 pub mod gateway;
 pub mod mosquitto;
 pub mod mqtt_client;
+pub mod mqtt5_client;
 pub mod tap;
 pub mod faults;
 pub mod downstream;
+pub mod listening;
 pub mod influxdb;
 pub mod postgres;
 pub mod v3_front;

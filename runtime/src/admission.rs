@@ -10,6 +10,8 @@ pub mod database;
 pub mod registry;
 pub mod parking;
 pub mod waiting;
+pub mod callers;
+pub mod connect;
 pub mod resolver;
 
 use std::collections::HashMap;
@@ -34,6 +36,7 @@ use crate::domain::slot::Slot;
 use crate::domain::topic::{TopicPlaces, TopicTemplate};
 use buckets::Buckets;
 use cache::{AuthCache, CachedDevice};
+use callers::Callers;
 use database::DatabaseTemplate;
 use envelope::{Envelope, Fault, Value};
 use parking::{NoParking, Parking};
@@ -48,6 +51,8 @@ pub enum Credentials {
     Envelope,
     /// Whoever could publish there was allowed to.
     Broker,
+    /// The device proved who it is when it connected to the listener.
+    Listener,
 }
 
 /// What admission is told by the operator.
@@ -173,6 +178,8 @@ pub struct Admission {
     registry_generation: AtomicU64,
     live: RwLock<Live>,
     waiting: Waiting,
+    /// Devices that connect and wait for the registry.
+    callers: Callers,
     /// Told of messages that leave the flow to wait, and come back.
     activity: Option<Arc<Activity>>,
 }
@@ -188,6 +195,7 @@ impl Admission {
             },
             live: RwLock::new(live),
             waiting: Waiting::new(Arc::new(NoParking)),
+            callers: Callers::default(),
             activity: None,
             buckets: Buckets::default(),
             tenants: DashMap::default(),
@@ -491,11 +499,27 @@ impl Admission {
     }
 
     fn credentials_of(&self, message_type: &str, via: Via) -> Credentials {
-        // A device that connects straight to us has shown no broker anything.
-        if via == Via::Listener {
-            return Credentials::Envelope;
+        let set = self.credentials_set(message_type);
+        match (set, via) {
+            // A device that connects straight to us has shown no broker anything, and what a broker
+            // brings has proved nothing to us.
+            (Credentials::Broker, Via::Broker) | (Credentials::Listener, Via::Proven) => set,
+            _ => Credentials::Envelope,
         }
+    }
+
+    fn credentials_set(&self, message_type: &str) -> Credentials {
         self.settings.credentials_of_type.get(message_type).copied().unwrap_or(self.settings.credentials)
+    }
+
+    /// The way by which a message of this topic comes in where its type's credentials are of use: what
+    /// is asked of it there is what the operator meant.
+    pub fn usual_via(&self, topic: &str) -> Via {
+        let places = self.settings.template.matches(topic);
+        match places.map(|places| self.credentials_set(&topic[places.message_type])) {
+            Some(Credentials::Listener) => Via::Proven,
+            _ => Via::Broker,
+        }
     }
 
     fn authenticate(
@@ -509,7 +533,7 @@ impl Admission {
     ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
         let message_type = &question.topic[places.message_type.clone()];
         let envelope = match self.credentials_of(message_type, question.via) {
-            Credentials::Broker => None,
+            Credentials::Broker | Credentials::Listener => None,
             Credentials::Envelope => {
                 let envelope = Envelope::read(question.payload).map_err(|fault| match fault {
                     // A tenant that no database can be named after has that to mend first: what

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::line::split_checked;
-use crate::domain::message::{Admitted, CheckedBatch, Refused, Via};
+use crate::domain::message::{Admitted, CheckedBatch, Refused};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Connection, Slot, Window, settle_all};
 use crate::pipeline;
@@ -203,7 +203,7 @@ impl DryRun {
             topic: &question.topic,
             payload: &question.payload,
             payload_bytes: question.payload.len(),
-            via: Via::Broker,
+            via: self.admission.usual_via(&question.topic),
         };
         let mut judged = self.admission.judge(asked, row);
         if let (Err(refusal), Some(inquiry)) = (&mut judged, &mut self.inquiry)

@@ -7,6 +7,7 @@ mod flow;
 mod parked;
 mod replay;
 mod view;
+mod answers;
 mod desk;
 mod writes;
 mod writing;
@@ -33,14 +34,15 @@ use crate::domain::slot::Window;
 use crate::quarantine::Quarantine;
 use crate::shutdown::{self, Request, Signals};
 use crate::source::broker::Broker;
-use crate::source::listener::Listener;
+use crate::source::listener::{Listener, TlsKeeper};
 use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
+use answers::Answers;
 use flow::{FromSpool, Gate, Outlet, ToWriter};
 use parked::ToSpool;
 use replay::Replays;
-use view::{Parts, SourceHealth};
+use view::{Door, Parts, SourceHealth};
 use writes::Writes;
 use writing::Writing;
 
@@ -112,14 +114,24 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let mut sources = JoinSet::new();
     let mut health = Vec::new();
     let mut redelivered = Vec::new();
+    let mut door = None;
+    let mut answers = None;
     if !config.listen.address.is_empty() {
         let listener = Listener::bind(settings::listener(config)?, window.clone(), gate.clone())?;
         health.push(SourceHealth::new("listener", listener.status()));
         redelivered.push(listener.counters().redelivered.clone());
+        door = Some(Door { counters: listener.counters(), tls: listener.tls() });
         sources.spawn(listener.run(stopping.clone()));
     }
     if !config.mqtt.url.is_empty() {
-        let broker = Broker::new(settings::broker(config)?, window.clone(), gate.clone())?;
+        let mut broker = Broker::new(settings::broker(config)?, window.clone(), gate.clone())?;
+        if let Some(topic) = settings::answer_topic(config) {
+            let (made, outgoing) = Answers::new(topic);
+            let made = Arc::new(made);
+            quarantine.tell(made.clone());
+            answers = Some(made);
+            broker = broker.publishing(outgoing);
+        }
         health.push(SourceHealth::new("broker", broker.status()));
         redelivered.push(broker.counters().redelivered.clone());
         sources.spawn(broker.run(stopping));
@@ -137,6 +149,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         replays: replays.clone(),
         sources: health,
         redelivered,
+        door,
+        answers,
         registry_fault: parking_lot::Mutex::new(None),
     });
     let (admin_stop, mut admin_stopping) = watch::channel(false);
@@ -219,6 +233,12 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
     let mut findings = Vec::new();
     if let Err(error) = registry(config) {
         findings.push(format!("{error:#}"));
+    }
+    if !config.listen.tls_cert_file.is_empty()
+        && let Some(tls) = settings::listener(config)?.tls
+        && let Err(error) = TlsKeeper::open(tls)
+    {
+        findings.push(error.to_string());
     }
     for (key, value, file) in [
         ("mqtt.password", &config.mqtt.password, &config.mqtt.password_file),
@@ -317,6 +337,9 @@ async fn look_again(parts: &Arc<Parts>) {
     let parts = parts.clone();
     // Reading and compiling are no work for a task that others wait behind.
     let looked = tokio::task::spawn_blocking(move || {
+        if let Some(door) = &parts.door {
+            door.refresh_certificate();
+        }
         if let Registry::File(file) = parts.admission.registry() {
             let fault = match file.reload_if_changed() {
                 Ok(true) => {

@@ -20,8 +20,8 @@ mod writer;
 mod read;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -76,6 +76,12 @@ impl QuarantineError {
     }
 }
 
+/// Is told of messages that were kept, once their entries are durable.
+pub trait Kept: Send + Sync {
+    /// It is called on the writer's thread and must not block.
+    fn kept(&self, refused: &Refused, id: &str);
+}
+
 /// What waits for the writer's thread.
 enum Job {
     Message(Refused),
@@ -101,6 +107,7 @@ struct Shared {
     /// Refusals since the start, kept or not, in the order of `Reason::ALL`.
     refused: Vec<AtomicU64>,
     ring: Mutex<Ring>,
+    kept: OnceLock<Arc<dyn Kept>>,
 }
 
 /// The store of refusals. Clones are the same store.
@@ -130,6 +137,7 @@ impl Quarantine {
             sampler: Mutex::default(),
             refused: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             ring: Mutex::new(ring),
+            kept: OnceLock::new(),
         });
         let thread = std::thread::Builder::new()
             .name("quarantine".into())
@@ -140,6 +148,11 @@ impl Quarantine {
             .map_err(QuarantineError::of("start the thread of", dir))?;
         let closer = Closer { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
         Ok(Self { shared, _thread: Arc::new(closer) })
+    }
+
+    /// Tells `kept` of every message that is kept from now on; only the first that is set is told.
+    pub fn tell(&self, kept: Arc<dyn Kept>) {
+        let _ = self.shared.kept.set(kept);
     }
 
     /// Takes a refused message; its slot is settled when its entry is durable. Does no I/O.
@@ -154,6 +167,7 @@ impl Quarantine {
         let mut kept = Vec::with_capacity(refused.len());
         for refused in refused {
             self.count(refused.reason, 1);
+            refused.slot.tell(refused.reason, &refused.detail);
             // What was replayed is kept already, and must not be lost by being tried again.
             if !refused.was_admitted()
                 && refused.slot.replay().is_none()

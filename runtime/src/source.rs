@@ -4,7 +4,7 @@
 //! outcome, and the source writes the PUBACKs of the longest settled prefix, in the order of the
 //! PUBLISHes, on the connection that they came by and on no other.
 //!
-//! Both speak MQTT 3.1.1 by the same small codec (`packet`, `framer`) instead of a client library,
+//! Both speak MQTT by the same small codec (`packet`, `packet5`, `framer`) instead of a client library,
 //! because three promises depend on what a library hides: a packet of any length must not end the
 //! session nor be held in memory, all that one read gave goes on as one group, and PUBACKs leave
 //! in one write a group, on their own connection. Payloads are copied out of the read buffer, one
@@ -12,6 +12,7 @@
 
 pub mod intake;
 pub mod packet;
+pub mod packet5;
 pub mod framer;
 mod reception;
 mod gathering;

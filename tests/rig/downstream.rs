@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate::domain::books::{Account, Outcome};
+use tidegate::domain::identity::{Claim, Denied, Identity, Proof};
 use tidegate::domain::message::Received;
 use tidegate::domain::reason::Reason;
 use tidegate::domain::slot::Slot;
@@ -35,6 +36,7 @@ pub struct Downstream {
     taken: Mutex<Vec<Taken>>,
     dropped: Mutex<Vec<Reason>>,
     resumed: Mutex<Vec<Duration>>,
+    refused: Mutex<Vec<(String, String)>>,
     slots: Mutex<Vec<Slot>>,
 }
 
@@ -47,6 +49,7 @@ impl Downstream {
             taken: Mutex::default(),
             dropped: Mutex::default(),
             resumed: Mutex::default(),
+            refused: Mutex::default(),
             slots: Mutex::default(),
         });
         if settling == Settling::Shuffled {
@@ -118,6 +121,11 @@ impl Downstream {
         self.dropped.lock().iter().filter(|&&dropped| dropped == reason).count()
     }
 
+    /// Who was refused a message, and its topic.
+    pub fn refused(&self) -> Vec<(String, String)> {
+        self.refused.lock().clone()
+    }
+
     pub fn resumed(&self) -> Vec<Duration> {
         self.resumed.lock().clone()
     }
@@ -151,6 +159,27 @@ impl Intake for Downstream {
         self.dropped.lock().push(reason);
         self.account.receive(1);
         message.slot.settle(Outcome::Dropped, &self.account);
+    }
+
+    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: String) {
+        self.refused.lock().push((sender.to_string(), message.topic.clone()));
+        self.account.receive(1);
+        message.slot.tell(reason, &detail);
+        message.slot.settle(Outcome::Quarantined, &self.account);
+    }
+
+    /// Knows each device whose token is `tok-{device}`; the registry is away for those of `away`.
+    async fn identify(&self, claim: Claim) -> Result<(), Denied> {
+        let device = claim.identity.device.as_str();
+        if claim.identity.tenant.as_str() == "away" {
+            return Err(Denied::Unavailable("it is away"));
+        }
+        match claim.proof {
+            Proof::Token(token) if *token == *format!("tok-{device}").as_bytes() => Ok(()),
+            Proof::Token(_) => Err(Denied::Credentials("TOKEN_INVALID")),
+            Proof::Certificate if device == "revoked" => Err(Denied::NotAuthorized("revoked")),
+            Proof::Certificate => Ok(()),
+        }
     }
 
     fn session_resumed(&self, away: Duration) {

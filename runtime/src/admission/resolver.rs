@@ -37,6 +37,7 @@ pub fn start<O: Onward>(admission: &Arc<Admission>, onward: &Arc<O>) -> JoinSet<
     for number in 0..limits::LOOKUPS_AT_ONCE {
         tasks.spawn(resolver.clone().look_up(number == 0));
     }
+    tasks.spawn(resolver.clone().answer_callers());
     tasks.spawn(park_overdue(admission.clone(), registry.clone()));
     tasks.spawn(listen(admission.clone(), registry.clone()));
     tasks.spawn(follow_settings(admission.clone(), registry.clone()));
@@ -75,6 +76,7 @@ pub async fn finish(admission: &Admission) {
 }
 
 const RETRY_MIN: Duration = Duration::from_millis(limits::REGISTRY_RETRY_MIN_MS);
+const CALLERS_PATIENCE: Duration = Duration::from_secs(limits::CALLERS_PATIENCE_S);
 const PROBE: Duration = Duration::from_millis(limits::REGISTRY_PROBE_MS);
 
 fn longer(pause: Duration) -> Duration {
@@ -130,6 +132,52 @@ impl<O: Onward> Resolver<O> {
                     asking.iter().for_each(|asking| waiting.ask_again(asking.key));
                     sleep(pause).await;
                     pause = longer(pause);
+                }
+            }
+        }
+    }
+
+    /// Asks about devices that connect, for ever. While the registry cannot be asked they are answered
+    /// at once, by what was known: the other tasks find out when it is back.
+    async fn answer_callers(self) {
+        let mut desk = None;
+        let (admission, callers) = (&self.admission, &self.admission.callers);
+        loop {
+            let asking = callers.next(limits::LOOKUP_KEYS_MAX).await;
+            // Just started, or a moment's fault: whoever came in that moment need not come again.
+            while self.registry.is_down() && self.registry.down_for() < CALLERS_PATIENCE {
+                sleep(RETRY_MIN).await;
+            }
+            let asked = admission.cache.ask(admission.now_s());
+            let answer = match self.registry.is_down() {
+                true => None,
+                false => match self.ask(&mut desk, &asking).await {
+                    Ok(rows) => Some(rows),
+                    Err(error) => {
+                        desk = None;
+                        self.registry.note_fault(Task::LookUp, &error);
+                        None
+                    }
+                },
+            };
+            match answer {
+                Some(rows) => {
+                    for (asking, row) in asking.iter().zip(rows) {
+                        let known = self.keep(asking, row, asked);
+                        if callers.has_changed(asking.key) || admission.cache.is_outdated(asked) {
+                            callers.ask_again(asking.key);
+                        } else {
+                            callers.answer(asking.key, Some(known));
+                        }
+                    }
+                }
+                None => {
+                    for asking in &asking {
+                        let (tenant, device) = (asking.tenant.as_str(), asking.device.as_str());
+                        let (now_s, stale_max_s) = (admission.now_s(), self.registry.settings.stale_max_s);
+                        let stale = admission.cache.stale(asking.key, tenant, device, now_s, stale_max_s);
+                        callers.answer(asking.key, stale.map(|known| Some(known.clone())));
+                    }
                 }
             }
         }
@@ -237,7 +285,7 @@ impl<O: Onward> Resolver<O> {
             }
         }
         // Told first and forgotten then: whichever comes last, what is from before does not stay.
-        if admission.waiting.has_changed(key) {
+        if admission.waiting.has_changed(key) || admission.callers.has_changed(key) {
             admission.cache.forget(key);
         }
         known
@@ -382,10 +430,12 @@ fn forget(admission: &Admission, note: &str) {
         Some((tenant, device)) => {
             let key = admission.device_key(tenant, device);
             admission.waiting.note_changed(key);
+            admission.callers.note_changed(key);
             admission.cache.forget(key);
         }
         None => {
             admission.waiting.note_all_changed();
+            admission.callers.note_all_changed();
             admission.cache.clear();
         }
     }

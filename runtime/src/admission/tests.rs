@@ -205,6 +205,49 @@ fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
 }
 
 #[test]
+fn a_word_holds_only_for_the_way_by_which_it_was_given() {
+    for (word, way) in [(Credentials::Broker, Via::Broker), (Credentials::Listener, Via::Proven)] {
+        let gate = admission(AdmissionSettings { credentials: word, ..settings() }, "acme,d1,lab,ACTIVE,\n");
+        let topic = "tenant/acme/device/d1/lp";
+        assert_eq!(gate.usual_via(topic), way);
+        for via in [Via::Broker, Via::Listener, Via::Proven] {
+            let question = Question { topic, payload: b"m f=1", payload_bytes: 5, via };
+            assert_eq!(gate.judge(question, None).is_ok(), via == way, "{word:?} by {via:?}");
+        }
+        let stranger =
+            Question { topic: "tenant/acme/device/d2/lp", payload: b"", payload_bytes: 0, via: way };
+        assert_eq!(gate.judge(stranger, None).unwrap_err().reason, Reason::UnregisteredDevice);
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
+    use crate::domain::identity::{Claim, Denied, Identity, Proof};
+    let token = registry::token_hash("right");
+    let rows = format!("acme,d1,lab,ACTIVE,{token}\nacme,gone,lab,REVOKED,{token}\nacme,new,lab,ACTIVE,\n");
+    // At CONNECT the token is asked for whatever the envelope must bring.
+    let gate = admission(AdmissionSettings { require_token: false, ..settings() }, &rows);
+    let vouch = |device: &str, proof: Proof| {
+        let identity = Identity { tenant: "acme".into(), device: device.into() };
+        gate.vouch(Claim { identity, proof })
+    };
+    let right = || Proof::Token(Box::from(&b"right"[..]));
+    for _ in 0..2 {
+        assert_eq!(vouch("d1", right()).await, Ok(()));
+        assert_eq!(vouch("d1", Proof::Certificate).await, Ok(()));
+        for (device, token) in
+            [("d1", "wrong"), ("d1", ""), ("gone", "wrong"), ("new", ""), ("nobody", "right")]
+        {
+            let answer = vouch(device, Proof::Token(token.as_bytes().into())).await;
+            assert!(matches!(answer, Err(Denied::Credentials(_))), "{device} {token}: {answer:?}");
+        }
+        assert!(matches!(vouch("gone", right()).await, Err(Denied::NotAuthorized(_))));
+        assert!(matches!(vouch("gone", Proof::Certificate).await, Err(Denied::NotAuthorized(_))));
+        assert!(matches!(vouch("nobody", Proof::Certificate).await, Err(Denied::Credentials(_))));
+    }
+}
+
+#[test]
 fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
     let registry = Registry::Open(vec!["acme".into()]);
     let gate = Admission::new(settings(), registry, Arc::new(Books::default()));

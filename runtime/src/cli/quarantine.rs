@@ -23,6 +23,7 @@ use crate::quarantine::{Entry, Filter, Leaving, Quarantine};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tidegate quarantine list --tenant acme\n  \
+    tidegate quarantine list --tenant acme --by-reason --json\n  \
     tidegate quarantine show 0000000000000003-18231\n  \
     tidegate quarantine replay --reason NO_GUEST --type alarm\n  \
     tidegate quarantine rm --tenant acme --until 2026-11-23T00:00:00Z")]
@@ -38,6 +39,7 @@ enum Action {
     /// List entries, newest last; with --tenant alone, its reasons with a sample of each
     #[command(after_help = "Examples:\n  \
         tidegate quarantine list --tenant acme\n  \
+        tidegate quarantine list --tenant acme --device dev-1 --by-reason\n  \
         tidegate quarantine list --reason GUEST_REFUSED --since 2026-11-23T00:00:00Z --json")]
     List {
         #[command(flatten)]
@@ -45,7 +47,10 @@ enum Action {
         /// The newest so many
         #[arg(long, default_value_t = 50)]
         limit: usize,
-        /// Print JSON: an array of entries, secrets masked
+        /// Group what matches by reason: how many, first and last, and the newest as a sample
+        #[arg(long, conflicts_with = "limit")]
+        by_reason: bool,
+        /// Print JSON: an array of entries, or with --by-reason of reasons; secrets masked
         #[arg(long)]
         json: bool,
     },
@@ -173,16 +178,16 @@ pub fn quarantine(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
     let folder = PathBuf::from(&config.data_dir).join("quarantine");
     match &arguments.action {
-        Action::List { filters, limit, json } => list(&folder, filters, *limit, *json),
+        Action::List { filters, limit, by_reason, json } => list(&folder, filters, *limit, *by_reason, *json),
         Action::Show { id, raw, json } => show(&folder, id, *raw, *json),
         Action::Replay { chosen, json } => replay(&config, chosen, *json),
         Action::Rm { chosen, json } => remove(&config, &folder, chosen, *json),
     }
 }
 
-fn list(folder: &Path, filters: &Filters, limit: usize, json: bool) -> anyhow::Result<Done> {
+fn list(folder: &Path, filters: &Filters, limit: usize, by_reason: bool, json: bool) -> anyhow::Result<Done> {
     let wanted = filter(filters.given())?;
-    let groups = !json && filters.given().map(|(key, _)| key).eq(["tenant"]);
+    let groups = by_reason || !json && filters.given().map(|(key, _)| key).eq(["tenant"]);
     if !folder.exists() {
         eprintln!("nothing was ever refused here: there is no folder {}", folder.display());
         if json {
@@ -191,7 +196,7 @@ fn list(folder: &Path, filters: &Filters, limit: usize, json: bool) -> anyhow::R
         return Ok(Done::Good);
     }
     if groups {
-        return list_reasons(Quarantine::read(folder, wanted));
+        return list_reasons(Quarantine::read(folder, wanted), json);
     }
     let (places, more) = Quarantine::latest(folder, wanted, limit)?;
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
@@ -234,7 +239,7 @@ struct Group {
     newest: Entry,
 }
 
-fn list_reasons(entries: crate::quarantine::Entries) -> anyhow::Result<Done> {
+fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Result<Done> {
     let mut groups = BTreeMap::<String, Group>::new();
     for entry in entries {
         let entry = entry?;
@@ -253,6 +258,23 @@ fn list_reasons(entries: crate::quarantine::Entries) -> anyhow::Result<Done> {
                 groups.insert(entry.reason.clone(), Group { entries: 1, first, newest: entry });
             }
         }
+    }
+    if json {
+        let groups: Vec<Value> = groups
+            .into_iter()
+            .map(|(reason, Group { entries, first, newest })| {
+                let last = newest.time.clone();
+                json!({
+                    "reason": reason,
+                    "entries": entries,
+                    "first": first,
+                    "last": last,
+                    "sample": newest.masked(),
+                })
+            })
+            .collect();
+        println!("{:#}", Value::Array(groups));
+        return Ok(Done::Good);
     }
     println!("{:<34}{:>9}  {:<21}{:<21}newest", "reason", "entries", "first", "last");
     for (reason, group) in groups {

@@ -2,8 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+mod listener;
+
+pub use listener::{Proof, connect_credentials};
+
 use super::ConfigError;
 use super::sections::Config;
+use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::guest_path::is_file_name;
 use crate::domain::limits::{self, MQTT_PACKET_BYTES_MAX};
 use crate::domain::topic::TopicTemplate;
@@ -14,12 +19,12 @@ use crate::domain::topic::TopicTemplate;
 /// The first key that is not good, its value, and what is allowed.
 pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     sources(config)?;
+    listener::check(config, notes)?;
     registry(config, notes)?;
     admission(config)?;
     guests(config)?;
     output(config)?;
-    rest(config)?;
-    open_doors(config)
+    rest(config)
 }
 
 fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
@@ -110,10 +115,21 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {
         return Err(ConfigError::value("mqtt.password", "(hidden)", "empty while mqtt.password_file is set"));
     }
-    if !config.listen.address.is_empty() {
-        address("listen.address", &config.listen.address)?;
+    let template = TopicTemplate::parse(&mqtt.topic).expect("checked above");
+    if !mqtt.refused_topic.is_empty() {
+        AnswerTopic::parse(&mqtt.refused_topic, &template).map_err(|fault| {
+            ConfigError::value("mqtt.refused_topic", &mqtt.refused_topic, fault.to_string())
+        })?;
+        if mqtt.url.is_empty() {
+            return Err(ConfigError::value(
+                "mqtt.refused_topic",
+                &mqtt.refused_topic,
+                "empty without mqtt.url: answers go to the broker (MQTT 5 devices at the listener get them with \
+                 their PUBACK)",
+            ));
+        }
     }
-    within("listen.connections_max", config.listen.connections_max, 1, 1_000_000)
+    Ok(())
 }
 
 fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
@@ -157,9 +173,13 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
 
 fn admission(config: &Config) -> Result<(), ConfigError> {
     let admission = &config.admission;
-    one_of("admission.credentials", &admission.credentials, &["envelope", "broker"])?;
+    one_of("admission.credentials", &admission.credentials, &["envelope", "broker", "listener"])?;
     for (name, rules) in &admission.types {
-        one_of(&format!("admission.types.{name}.credentials"), &rules.credentials, &["envelope", "broker"])?;
+        one_of(
+            &format!("admission.types.{name}.credentials"),
+            &rules.credentials,
+            &["envelope", "broker", "listener"],
+        )?;
     }
     within("admission.payload_bytes_max", admission.payload_bytes_max, 0, MQTT_PACKET_BYTES_MAX as u64)?;
     within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
@@ -270,27 +290,6 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
                 "a loopback address, or set admin.token_file: others must prove who they are",
             ));
         }
-    }
-    Ok(())
-}
-
-/// A listener that strangers can reach must let nothing in without a credential.
-fn open_doors(config: &Config) -> Result<(), ConfigError> {
-    if config.listen.address.is_empty() || is_loopback(address("listen.address", &config.listen.address)?) {
-        return Ok(());
-    }
-    let refuse = |why: &str| {
-        Err(ConfigError::value(
-            "listen.address",
-            &config.listen.address,
-            format!("a loopback address while {why}: a message could enter without a credential"),
-        ))
-    };
-    if config.registry.kind == "open" {
-        return refuse("registry.kind = \"open\"");
-    }
-    if !config.registry.require_token {
-        return refuse("registry.require_token = false");
     }
     Ok(())
 }

@@ -76,20 +76,59 @@ section! {
         password_file: String = String::new(),
         /// A PEM file of the authorities to trust for mqtts; empty: those of the system.
         ca_file: String = String::new(),
+        /// The topic at the broker on which a device is told why its message was refused, as
+        /// `tenant/{tenant}/device/{device}/refused`; empty: nobody is told. Where `topic` would match
+        /// it, it must be a message type of its own there, which devices then cannot use.
+        refused_topic: String = String::new(),
         /// Keep-alive in seconds, 5 to 65535: how soon a dead connection is noticed.
         keep_alive_s: u16 = 30,
     }
 }
 
 section! {
-    /// The listener: devices connect straight to Tidegate. It takes MQTT 3.1.1 publishers and
-    /// nothing else; it is not a broker.
+    /// The listener: devices connect straight to Tidegate. It takes publishers of MQTT 3.1.1 and 5 and
+    /// nothing else; it is not a broker (docs/LISTENER.md).
     Listen {
         /// `address:port` to listen on; empty: no listener. An address that is not loopback is
         /// refused while a message could enter without a credential.
         address: String = String::new(),
         /// Connections at once, 1 to 1,000,000. One more is refused.
         connections_max: u32 = 10_000,
+        /// Of those, connections of one address (of IPv6: of one /64 network); it does not hold for
+        /// loopback.
+        connections_per_address_max: u32 = 1_000,
+        /// Of those, connections of one tenant whose devices prove who they are.
+        connections_per_tenant_max: u32 = 5_000,
+        /// New connections a second of one address; 0: no limit. It does not hold for loopback.
+        connects_per_s: f64 = 100.0,
+        /// New connections that one address may make at once before that rate holds.
+        connects_burst: f64 = 1_000.0,
+        /// CONNECTs a minute that may fail of one address under one name, and twenty times as many under
+        /// any; what is over is turned away unlooked at. 0: no limit.
+        failed_connects_per_min: u32 = 30,
+        /// Messages a second of one tenant whose devices prove who they are: its connections are read
+        /// so fast and no faster; 0: no limit.
+        messages_per_s_per_tenant: u32 = 0,
+        /// What a device must prove at CONNECT, by a password or a client certificate: `none` (nothing;
+        /// what it brings is read over), `optional` (what it brings must be good), `required`, or
+        /// `auto`: `required` with admission.credentials = "listener", `optional` where only some
+        /// message types have that, else `none`.
+        credentials: String = "auto".into(),
+        /// How a user name says who a device is; its password is then its provision token. Text must
+        /// stand between `{tenant}` and `{device}`.
+        username: String = "{tenant}/{device}".into(),
+        /// How the common name, or a DNS name, URI or e-mail address among the alternative names, of a
+        /// client certificate says so.
+        certificate_name: String = "{tenant}/{device}".into(),
+        /// A PEM file of our certificate and its chain; with it `address` speaks TLS and nothing else.
+        /// It is read again when it changes.
+        tls_cert_file: String = String::new(),
+        /// A PEM file of its private key.
+        tls_key_file: String = String::new(),
+        /// Whether devices show certificates: `no`, `optional` or `required`.
+        client_certificates: String = "no".into(),
+        /// A PEM file of the authorities whose certificates are believed; for devices' alone.
+        client_ca_file: String = String::new(),
     }
 }
 
@@ -133,9 +172,11 @@ section! {
 section! {
     /// Which messages are let in.
     Admission {
-        /// Who vouches for a device: `envelope` (site_id and provision_token in the JSON payload)
-        /// or `broker` (whoever could publish there was allowed to; the site is the registry's).
-        /// The broker's word never holds for what came by the listener.
+        /// Who vouches for a device: `envelope` (site_id and provision_token in the JSON
+        /// payload), `broker` (whoever could publish there was allowed to) or `listener` (the device proved who
+        /// it is when it connected); with the last two the site is the registry's. The broker's word
+        /// never holds for what came by the listener, nor the listener's for what came by the broker:
+        /// that needs the envelope.
         credentials: String = "envelope".into(),
         /// The largest payload in bytes, 0 to 268,435,455. A larger one is quarantined with its
         /// first 1,024 bytes.

@@ -5,7 +5,9 @@
 //! ledger ends with it: what is settled later settles into nothing, because the broker will send
 //! those messages again and the same packet id will mean another message.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+
+use super::reason::Reason;
 
 /// Stands in for the packet id of a message that wants no PUBACK (QoS 0).
 pub const NO_PACKET_ID: u16 = 0;
@@ -14,10 +16,19 @@ pub const NO_PACKET_ID: u16 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotIndex(pub u64);
 
+/// Why a message was refused, for its sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub reason: Reason,
+    pub detail: Box<str>,
+}
+
 #[derive(Debug)]
 struct Entry {
     packet_id: u16,
     settled: bool,
+    /// There is something to tell in `AckLedger::told`.
+    told: bool,
 }
 
 /// The PUBLISHes of one connection that have no PUBACK yet, oldest first.
@@ -26,6 +37,8 @@ pub struct AckLedger {
     entries: VecDeque<Entry>,
     /// The index of `entries[0]`.
     first: u64,
+    /// What is to be told with PUBACKs; empty where the protocol has no words for it.
+    told: HashMap<u64, Told>,
     ended: bool,
 }
 
@@ -33,7 +46,7 @@ impl AckLedger {
     /// Notes a QoS 1 PUBLISH as it comes from the wire.
     pub fn receive(&mut self, packet_id: u16) -> SlotIndex {
         let index = SlotIndex(self.first + self.entries.len() as u64);
-        self.entries.push_back(Entry { packet_id, settled: false });
+        self.entries.push_back(Entry { packet_id, settled: false, told: false });
         index
     }
 
@@ -54,12 +67,30 @@ impl AckLedger {
         true
     }
 
+    /// Notes why a message that is not settled yet was refused: its PUBACK is to say so.
+    pub fn tell(&mut self, index: SlotIndex, told: Told) {
+        if self.ended {
+            return;
+        }
+        let place = index.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
+            entry.told = true;
+            self.told.insert(index.0, told);
+        }
+    }
+
     /// Takes the packet ids whose PUBACKs may leave now, in order, into `packet_ids`.
     pub fn take_ready(&mut self, packet_ids: &mut Vec<u16>) {
+        self.take_ready_with(|packet_id, _| packet_ids.push(packet_id));
+    }
+
+    /// Takes the PUBACKs that may leave now, in order, each with what it is to tell.
+    pub fn take_ready_with(&mut self, mut each: impl FnMut(u16, Option<Told>)) {
         while self.entries.front().is_some_and(|entry| entry.settled) {
             let entry = self.entries.pop_front().expect("just seen");
+            let told = if entry.told { self.told.remove(&self.first) } else { None };
             self.first += 1;
-            packet_ids.push(entry.packet_id);
+            each(entry.packet_id, told);
         }
     }
 
@@ -69,6 +100,7 @@ impl AckLedger {
         self.ended = true;
         let unsettled = self.entries.iter().filter(|entry| !entry.settled).count();
         self.entries.clear();
+        self.told.clear();
         unsettled
     }
 
@@ -103,6 +135,24 @@ mod tests {
         assert!(ledger.settle(first));
         assert_eq!(ready(&mut ledger), [7, 9]);
         assert_eq!(ledger.outstanding(), 0);
+    }
+
+    #[test]
+    fn what_is_to_be_told_leaves_with_its_own_puback_and_with_no_other() {
+        let mut ledger = AckLedger::default();
+        let slots: Vec<_> = (1..=3).map(|id| ledger.receive(id)).collect();
+        let told = Told { reason: Reason::BadPayload, detail: "no JSON".into() };
+        ledger.tell(slots[1], told.clone());
+        slots.iter().rev().for_each(|&slot| assert!(ledger.settle(slot)));
+        let mut left = Vec::new();
+        ledger.take_ready_with(|id, told| left.push((id, told)));
+        assert_eq!(left, [(1, None), (2, Some(told.clone())), (3, None)]);
+        // What left, or is gone with its connection, is told nothing any more.
+        ledger.tell(slots[1], told.clone());
+        let last = ledger.receive(4);
+        ledger.end();
+        ledger.tell(last, told);
+        assert!(ledger.told.is_empty());
     }
 
     #[test]

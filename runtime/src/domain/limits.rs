@@ -418,10 +418,6 @@ pub const PACKET_TIMEOUT_S: u64 = 60;
 /// Seconds that a peer may leave PUBACKs lying in its socket before it is given up.
 pub const SOCKET_WRITE_TIMEOUT_S: u64 = 10;
 
-/// Connections of one address, unless configured; loopback is exempt. A site of a thousand devices
-/// behind one router is one address, and one stranger must not take every place.
-pub const LISTENER_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_000;
-
 /// Bytes that the kernel queues towards one device: 8,000 PUBACKs, and what a peer that never reads
 /// can make us hold is this and no more.
 pub const LISTENER_SEND_BUFFER_BYTES: usize = 32 * 1024;
@@ -526,3 +522,58 @@ pub const REFUSALS_WRITTEN_EVERY_MS: u64 = 500;
 
 /// Payload bytes that sources keep whole where a settings table may raise the ceiling while we run.
 pub const PAYLOAD_BYTES_LIVE_MAX: u64 = 1 << 20;
+
+/// Bytes of a refusal's detail that travel with a PUBACK of MQTT 5: a sentence. So much waits for each
+/// refused message behind one that is not settled.
+pub const TOLD_BYTES_MAX: usize = 256;
+
+/// Bytes of the properties of one MQTT 5 PUBLISH: some dozen user properties. Nothing here reads them,
+/// and they lie in memory beside the payload.
+pub const PROPERTIES_BYTES_MAX: usize = 8 * 1024;
+
+/// Seconds for a TLS handshake: two round trips of a poor mobile link, and our own CPU when a site
+/// full of devices comes back at once.
+pub const TLS_HANDSHAKE_TIMEOUT_S: u64 = 10;
+
+/// Seconds that a CONNECT waits for the registry before it is told to come again: as long as a
+/// message waits before it is parked, and shorter than clients wait for a CONNACK.
+pub const CONNECT_REGISTRY_WAIT_S: u64 = 5;
+
+/// Seconds after the registry went down in which devices that connect still wait for it; those that
+/// come later are answered at once, by what is known of them.
+pub const CALLERS_PATIENCE_S: u64 = 2;
+
+/// CONNECTs that wait for the registry at once, each of an open connection; one more is told to come
+/// again.
+pub const CONNECTS_WAITING_MAX: usize = 20_000;
+
+/// Milliseconds that a connection which was refused or ended by us is read on, so that the last packet
+/// to it is not lost to a reset.
+pub const LINGER_MS: u64 = 500;
+
+/// Bytes of a user name and of a password in a CONNECT.
+pub const USERNAME_BYTES_MAX: usize = 1024;
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// Addresses, or addresses and names, that a ceiling of the listener remembers: what is full again is
+/// forgotten first. An entry is about 60 bytes.
+pub const DOOR_BUCKETS_MAX: usize = 50_000;
+
+/// One address may fail at CONNECT so many times as often as one name from there: a site of several
+/// devices with an old password is no guesser.
+pub const FAILED_CONNECTS_ADDRESS_FACTOR: u32 = 20;
+
+/// Tenants that the listener counts by name: each is one that the registry knows, and goes with its
+/// last connection.
+pub const DOOR_TENANTS_MAX: usize = 100_000;
+
+/// Answers on the refused topic that wait for the broker session; more are dropped and counted.
+pub const ANSWERS_WAITING_MAX: usize = 256;
+
+/// Answers on the refused topic, to one device and in total: a device that is wrong is wrong in every
+/// message, and its owner needs the reason once.
+pub const ANSWERS_A_DEVICE_RATE: Rate = Rate { per_s: 0.1, burst: 5.0 };
+pub const ANSWERS_RATE: Rate = Rate { per_s: 50.0, burst: 200.0 };
+
+/// Devices that those rates are kept for.
+pub const ANSWER_DEVICES_MAX: usize = 10_000;

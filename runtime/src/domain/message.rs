@@ -15,8 +15,21 @@ use super::slot::Slot;
 pub enum Via {
     /// By a broker, which has its own authentication.
     Broker,
-    /// From a device that connected to our listener.
+    /// From a device that connected to our listener and has proved nothing.
     Listener,
+    /// From a device that proved who it is when it connected to our listener, on a topic of its own.
+    Proven,
+}
+
+impl Via {
+    /// The name that quarantine knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Via::Broker => "broker",
+            Via::Listener => "listener",
+            Via::Proven => "proven",
+        }
+    }
 }
 
 /// A message as it came from the wire.

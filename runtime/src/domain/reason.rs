@@ -45,6 +45,8 @@ macro_rules! reasons {
 reasons! {
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", Admission;
     BadTopicFormat = "BAD_TOPIC_FORMAT", Admission;
+    /// A device that proved who it is when it connected named another one in the topic.
+    NotOwnTopic = "NOT_OWN_TOPIC", Admission;
     RateLimited = "RATE_LIMITED", Admission;
     BadPayload = "BAD_PAYLOAD", Admission;
     TenantMismatch = "TENANT_MISMATCH_TOPIC_VS_PAYLOAD", Admission;
@@ -73,6 +75,18 @@ reasons! {
     Overload = "OVERLOAD", Dropped;
     Retained = "RETAINED", Dropped;
     SpoolFull = "SPOOL_FULL", Dropped;
+    /// It came on the topic that only we answer on.
+    AnswerTopic = "ANSWER_TOPIC", Dropped;
+}
+
+impl Reason {
+    /// Whether a stranger who guesses at devices and tokens would learn something by being told.
+    pub fn helps_a_guesser(self) -> bool {
+        matches!(
+            self,
+            Reason::UnregisteredDevice | Reason::TokenNotSet | Reason::TokenMissing | Reason::TokenInvalid
+        )
+    }
 }
 
 impl fmt::Display for Reason {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::acks::{AckLedger, SlotIndex};
+use super::acks::{AckLedger, SlotIndex, Told};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
+use super::limits::TOLD_BYTES_MAX;
 use super::parked::Release;
+use super::reason::Reason;
 use super::replay::Replay;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
@@ -87,6 +89,18 @@ impl Window {
     }
 }
 
+/// How the sender of a refused message can be told why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tells {
+    /// Not at all.
+    #[default]
+    Nothing,
+    /// With the acknowledgement (MQTT 5).
+    Acknowledgement,
+    /// By a message on a topic of its own at the broker.
+    Topic,
+}
+
 /// One connection's side of the acknowledgements: the source receives and sends, everything
 /// downstream settles.
 #[derive(Debug)]
@@ -95,6 +109,7 @@ pub struct Connection {
     /// Wakes the source's task when PUBACKs may be ready.
     pub settled: Notify,
     window: Arc<Window>,
+    tells: Tells,
     opened: Instant,
     /// When the source last read from the socket, in microseconds since `opened`.
     read_at_us: AtomicU64,
@@ -104,10 +119,16 @@ pub struct Connection {
 
 impl Connection {
     pub fn new(window: Arc<Window>) -> Arc<Self> {
+        Self::telling(window, Tells::Nothing)
+    }
+
+    /// A connection whose sender can be told why a message was refused.
+    pub fn telling(window: Arc<Window>, tells: Tells) -> Arc<Self> {
         Arc::new(Self {
             ledger: Mutex::default(),
             settled: Notify::new(),
             window,
+            tells,
             opened: Instant::now(),
             read_at_us: AtomicU64::new(0),
             held: AtomicU64::new(0),
@@ -145,6 +166,16 @@ impl Connection {
     /// Takes the packet ids whose PUBACKs may leave now, in order.
     pub fn take_ready(&self, packet_ids: &mut Vec<u16>) {
         self.ledger.lock().take_ready(packet_ids);
+    }
+
+    /// As `take_ready`, each with what its PUBACK is to tell.
+    pub fn take_ready_with(&self, each: impl FnMut(u16, Option<Told>)) {
+        self.ledger.lock().take_ready_with(each);
+    }
+
+    /// How the senders of its messages are told of refusals.
+    pub fn tells(&self) -> Tells {
+        self.tells
     }
 
     /// The connection is gone: nothing of it is acknowledged from now on.
@@ -232,6 +263,14 @@ impl Slot {
             self.connection.held.fetch_sub(1, Ordering::AcqRel);
             self.connection.settled.notify_one();
         }
+    }
+
+    /// The message is refused, and its sender is to be told why where it can be; to be called before
+    /// it is settled.
+    pub fn tell(&self, reason: Reason, detail: &str) {
+        let (Tells::Acknowledgement, Some(index)) = (self.connection.tells, self.index) else { return };
+        let cut = detail.floor_char_boundary(TOLD_BYTES_MAX);
+        self.connection.ledger.lock().tell(index, Told { reason, detail: detail[..cut].into() });
     }
 
     /// Whether it stands for an entry of quarantine that is taken up again.

@@ -12,6 +12,7 @@ use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::durable::Durable;
+use crate::domain::identity::{Claim, Denied, Identity};
 use crate::domain::ids::DatabaseName;
 use crate::domain::message::{Admitted, CheckedBatch, Received, Refused};
 use crate::domain::reason::Reason;
@@ -137,6 +138,15 @@ impl Intake for Gate {
         tracing::debug!(topic = message.topic, %reason, "dropped");
         account.receive(1);
         message.slot.settle(Outcome::Dropped, &account);
+    }
+
+    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: String) {
+        self.outlet.activity.receive(1);
+        self.outlet.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
+    }
+
+    async fn identify(&self, claim: Claim) -> Result<(), Denied> {
+        self.admission.vouch(claim).await
     }
 
     fn session_resumed(&self, away: Duration) {

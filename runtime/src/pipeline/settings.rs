@@ -12,23 +12,30 @@ use crate::admission::database::{DatabaseTemplate, NameRule};
 use crate::admission::registry::postgres::link::{Server, Trust};
 use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
+use crate::config::checks::{Proof, connect_credentials};
 use crate::config::postgres_url::{self, TlsTrust};
 use crate::config::sections::GuestsLarge;
 use crate::config::{self, Config, ConfigError};
 use crate::decode::compile::CompileLimits;
 use crate::decode::{CompilerSettings, DecodeSettings, LargeSettings};
+use crate::domain::answer_topic::AnswerTopic;
+use crate::domain::identity::NameTemplate;
 use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
 use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
 use crate::source::broker::BrokerSettings;
-use crate::source::listener::ListenerSettings;
+use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, ListenerSettings, TlsSettings};
 use crate::spool::{SpoolSettings, WhenFull};
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
 
 fn credentials(text: &str) -> Credentials {
-    if text == "broker" { Credentials::Broker } else { Credentials::Envelope }
+    match text {
+        "broker" => Credentials::Broker,
+        "listener" => Credentials::Listener,
+        _ => Credentials::Envelope,
+    }
 }
 
 fn template(config: &Config) -> TopicTemplate {
@@ -161,12 +168,40 @@ pub fn guests_data(config: &Config) -> PathBuf {
 pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
     let address =
         config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
-    let connections_max = config.listen.connections_max as usize;
+    let listen = &config.listen;
+    let connections_max = listen.connections_max as usize;
+    let name = |text: &str| NameTemplate::parse(text).expect("checked with the configuration");
+    let tls = (!listen.tls_cert_file.is_empty()).then(|| TlsSettings {
+        cert_file: PathBuf::from(&listen.tls_cert_file),
+        key_file: PathBuf::from(&listen.tls_key_file),
+        client_ca_file: PathBuf::from(&listen.client_ca_file),
+        client_certificates: match listen.client_certificates.as_str() {
+            "optional" => ClientCertificates::Optional,
+            "required" => ClientCertificates::Required,
+            _ => ClientCertificates::No,
+        },
+    });
     Ok(ListenerSettings {
         address,
         connections_max,
-        connections_per_address_max: connections_max.min(limits::LISTENER_CONNECTIONS_PER_ADDRESS_MAX),
+        connections_per_address_max: connections_max.min(listen.connections_per_address_max as usize),
         payload_bytes_max: payload_bytes_kept(config),
+        ceilings: CeilingSettings {
+            connects: (listen.connects_per_s > 0.0)
+                .then_some(Rate { per_s: listen.connects_per_s, burst: listen.connects_burst }),
+            failed_connects_per_min: listen.failed_connects_per_min,
+            connections_per_tenant_max: listen.connections_per_tenant_max as usize,
+            messages_per_s_per_tenant: listen.messages_per_s_per_tenant,
+        },
+        asks: match connect_credentials(config) {
+            Proof::None => Asks::Nothing,
+            Proof::Optional => Asks::IfAny,
+            Proof::Required => Asks::Always,
+        },
+        username: name(&listen.username),
+        certificate_name: name(&listen.certificate_name),
+        topics: template(config),
+        tls,
     })
 }
 
@@ -184,7 +219,15 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         payload_bytes_max: payload_bytes_kept(config),
         keep_alive_s: mqtt.keep_alive_s,
         data_dir: PathBuf::from(&config.data_dir),
+        answer_topic: answer_topic(config),
     })
+}
+
+/// Where refusals are answered.
+pub fn answer_topic(config: &Config) -> Option<AnswerTopic> {
+    let topic = &config.mqtt.refused_topic;
+    let parse = || AnswerTopic::parse(topic, &template(config)).expect("checked with the configuration");
+    (!topic.is_empty()).then(parse)
 }
 
 pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::answers::Answers;
 use super::desk::show;
 use super::registry_health;
 use super::replay::Replays;
@@ -23,6 +24,7 @@ use crate::domain::limits::LATEST_REFUSALS_SHOWN;
 use crate::domain::slot::Window;
 use crate::quarantine::{Filter, Quarantine};
 use crate::source::SourceStatus;
+use crate::source::listener::{Ending, ListenerCounters, TlsKeeper};
 use crate::spool::Spool;
 use crate::telemetry::health::{PartHealth, Readiness};
 use crate::telemetry::metrics::{Gauges, Metrics, Sample};
@@ -51,6 +53,32 @@ impl SourceHealth {
     }
 }
 
+/// The listener, as far as it is looked at.
+pub struct Door {
+    pub counters: Arc<ListenerCounters>,
+    pub tls: Option<Arc<TlsKeeper>>,
+}
+
+impl Door {
+    /// Takes a new certificate into service, if there is one.
+    pub fn refresh_certificate(&self) {
+        match self.tls.as_ref().map(|tls| tls.refresh()) {
+            Some(Ok(true)) => tracing::info!("the listener's certificate was read again"),
+            Some(Err(error)) => tracing::error!(%error, "the listener's certificate stays as it was"),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Connections that ended, by why.
+    fn ended(&self) -> Vec<Sample> {
+        let sample = |&ending: &Ending| {
+            let labels = vec![("reason", ending.name().to_owned())];
+            Sample::new(labels, self.counters.ended(ending) as f64)
+        };
+        Ending::ALL.iter().map(sample).collect()
+    }
+}
+
 /// The parts that are looked at.
 pub struct Parts {
     pub books: Arc<Books>,
@@ -64,6 +92,10 @@ pub struct Parts {
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
+    /// The listener, where there is one.
+    pub door: Option<Door>,
+    /// Answers on the refused topic, where they are wanted.
+    pub answers: Option<Arc<Answers>>,
     /// Why the registry was not read well the last time.
     pub registry_fault: Mutex<Option<String>>,
 }
@@ -128,7 +160,30 @@ impl Gauges for Parts {
             provisioned = registry.provisioned();
             dropped = registry.rejects.dropped();
         }
+        let answers = self.answers.as_ref().map(|answers| {
+            [("sent", &answers.sent), ("dropped", &answers.dropped)].map(|(outcome, count)| {
+                let count = count.load(Ordering::Relaxed) as f64;
+                Sample::new(vec![("outcome", outcome.to_owned())], count)
+            })
+        });
+        let answers = answers.map(Vec::from).unwrap_or_default();
+        let foreign = |door: &Door| door.counters.foreign_publishes.load(Ordering::Relaxed) as f64;
         vec![
+            (
+                "tidegate_listener_connections_ended",
+                "Connections of devices that ended or were not taken, by why",
+                self.door.as_ref().map(Door::ended).unwrap_or_default(),
+            ),
+            (
+                "tidegate_listener_foreign_publishes",
+                "PUBLISHes of devices to topics that are not their own",
+                self.door.as_ref().map(|door| Sample::bare(foreign(door))).unwrap_or_default(),
+            ),
+            (
+                "tidegate_refusal_answers",
+                "Answers on mqtt.refused_topic, by whether they went to the session",
+                answers,
+            ),
             (
                 "tidegate_registry_queries",
                 "Look-ups asked of a PostgreSQL registry, each about many devices",
@@ -168,7 +223,13 @@ impl Gauges for Parts {
     }
 
     fn gauges(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
+        let connections = |door: &Door| door.counters.connections.load(Ordering::Relaxed) as f64;
         vec![
+            (
+                "tidegate_listener_connections",
+                "Connections of devices that are open",
+                self.door.as_ref().map(|door| Sample::bare(connections(door))).unwrap_or_default(),
+            ),
             (
                 "tidegate_auth_cache_entries",
                 "Devices in the authentication cache",

@@ -38,7 +38,7 @@ pub struct Entry {
     /// The device's site, of what had passed admission. Without it a replay is admitted anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
-    /// How it came in, of what admission refused: `broker` or `listener`.
+    /// How it came in, of what admission refused: `broker`, `listener` or `proven`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ impl Entry {
             message_type: places(&refused.topic, template)
                 .map(|places| refused.topic[places.message_type].to_owned()),
             site: refused.site.clone(),
-            via: refused.via.map(|via| if via == Via::Broker { "broker" } else { "listener" }.to_owned()),
+            via: refused.via.map(|via| via.name().to_owned()),
             replays: refused.slot.replay().map_or(0, |replay| replay.replays),
             replay_of: refused.slot.replay().map(|replay| replay.of.clone()),
             guest: refused.guest.as_ref().map(ToString::to_string),
@@ -187,7 +187,9 @@ impl Entry {
 
     /// How it came in. What is not known is taken for the way on which nobody is vouched for.
     pub fn via(&self) -> Via {
-        if self.via.as_deref() == Some("broker") { Via::Broker } else { Via::Listener }
+        let known =
+            [Via::Broker, Via::Proven].into_iter().find(|via| self.via.as_deref() == Some(via.name()));
+        known.unwrap_or(Via::Listener)
     }
 }
 

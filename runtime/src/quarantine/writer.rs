@@ -110,6 +110,8 @@ fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), Quarantin
     let mut bytes = Vec::new();
     let mut tallies = Vec::with_capacity(group.len());
     let template = shared.template.as_ref();
+    let told = shared.kept.get();
+    let mut kept = Vec::new();
     let mut put = |account: &Arc<Account>, make: &dyn Fn(String) -> Entry| {
         let offset = bytes.len();
         let entry = make(EntryId { offset: first.offset + offset as u64, ..first }.to_string());
@@ -121,11 +123,15 @@ fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), Quarantin
             bytes: (bytes.len() - offset) as u64,
             time: now,
         });
+        entry.id
     };
     for job in group {
         match job {
             Job::Message(refused) => {
-                put(&refused.account, &|id| Entry::of_message(refused, id, &time, template));
+                let id = put(&refused.account, &|id| Entry::of_message(refused, id, &time, template));
+                if told.is_some() {
+                    kept.push((refused, id));
+                }
             }
             Job::Lines(refused) => {
                 for line in &refused.lines {
@@ -134,7 +140,12 @@ fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), Quarantin
             }
         }
     }
-    ring.append(series, &bytes, &tallies, now)
+    ring.append(series, &bytes, &tallies, now)?;
+    drop(ring);
+    if let Some(told) = told {
+        kept.iter().for_each(|(refused, id)| told.kept(refused, id));
+    }
+    Ok(())
 }
 
 fn settle(group: Vec<Job>) {

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -35,9 +35,10 @@ use self::transport::{Stream, Transport};
 use super::intake::Intake;
 use super::reception::Reception;
 use super::{SourceStatus, Stop, stopped};
+use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::limits;
 use crate::domain::message::Via;
-use crate::domain::slot::{Connection, Window};
+use crate::domain::slot::{Connection, Tells, Window};
 
 /// A session that lasted so long was a good one: the next try comes soon again.
 const LASTING: Duration = Duration::from_secs(60);
@@ -65,7 +66,19 @@ pub struct BrokerSettings {
     pub keep_alive_s: u16,
     /// Where `mqtt-session.json` is kept; it exists.
     pub data_dir: PathBuf,
+    /// Where refusals are answered; None: nowhere.
+    pub answer_topic: Option<AnswerTopic>,
 }
+
+/// A message that goes to the broker, at QoS 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    pub topic: String,
+    pub payload: Vec<u8>,
+}
+
+/// What the session publishes; there where something is.
+type Outbox = Option<mpsc::Receiver<Outgoing>>;
 
 /// Why a session cannot be tried at all.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +112,7 @@ pub struct Broker<I> {
     intake: Arc<I>,
     status: watch::Sender<SourceStatus>,
     counters: Arc<BrokerCounters>,
+    outbox: Outbox,
 }
 
 impl<I: Intake> Broker<I> {
@@ -128,7 +142,12 @@ impl<I: Intake> Broker<I> {
         }
         let transport = Transport::new(settings.url.clone(), settings.ca_file.as_deref())?;
         let status = watch::Sender::new(SourceStatus::default());
-        Ok(Self { settings, transport, window, intake, status, counters: Arc::default() })
+        Ok(Self { settings, transport, window, intake, status, counters: Arc::default(), outbox: None })
+    }
+
+    /// Publishes what comes, while there is a session.
+    pub fn publishing(self, outgoing: mpsc::Receiver<Outgoing>) -> Self {
+        Self { outbox: Some(outgoing), ..self }
     }
 
     pub fn status(&self) -> watch::Receiver<SourceStatus> {
@@ -141,7 +160,8 @@ impl<I: Intake> Broker<I> {
 
     /// Keeps the session up until it is told to stop; then reads no more, sends the PUBACKs of what
     /// settles before the deadline, and disconnects.
-    pub async fn run(self, mut stop: Stop) {
+    pub async fn run(mut self, mut stop: Stop) {
+        let mut outbox = self.outbox.take();
         let broker = self.settings.url.to_string();
         let mut file = SessionFile::open(&self.settings.data_dir, &broker, &self.settings.client_id);
         let mut backoff = Backoff::default();
@@ -154,7 +174,7 @@ impl<I: Intake> Broker<I> {
                 opened = timeout(Duration::from_secs(limits::BROKER_CONNECT_TIMEOUT_S), self.open()) => opened,
             };
             let end = match opened.unwrap_or(Err(ConnectError::Timeout)) {
-                Ok(opened) => self.session(opened, &mut file, &mut stop).await,
+                Ok(opened) => self.session(opened, &mut file, &mut outbox, &mut stop).await,
                 Err(error) => {
                     warn!(broker, %error, "no session at the broker");
                     self.lost(error.to_string());
@@ -216,10 +236,16 @@ impl<I: Intake> Broker<I> {
         })
     }
 
-    async fn session(&self, opened: Opened, file: &mut SessionFile, stop: &mut Stop) -> SessionEnd {
+    async fn session(
+        &self,
+        opened: Opened,
+        file: &mut SessionFile,
+        outbox: &mut Outbox,
+        stop: &mut Stop,
+    ) -> SessionEnd {
         match opened {
-            Opened::Plain(accepted) => self.session_on(accepted, file, stop).await,
-            Opened::Tls(accepted) => self.session_on(accepted, file, stop).await,
+            Opened::Plain(accepted) => self.session_on(accepted, file, outbox, stop).await,
+            Opened::Tls(accepted) => self.session_on(accepted, file, outbox, stop).await,
         }
     }
 
@@ -227,6 +253,7 @@ impl<I: Intake> Broker<I> {
         &self,
         accepted: session::Accepted<S>,
         file: &mut SessionFile,
+        outbox: &mut Outbox,
         stop: &mut Stop,
     ) -> SessionEnd
     where
@@ -249,12 +276,19 @@ impl<I: Intake> Broker<I> {
         });
         let reception = Reception {
             intake: self.intake.clone(),
-            connection: Connection::new(self.window.clone()),
+            connection: Connection::telling(
+                self.window.clone(),
+                match self.settings.answer_topic {
+                    Some(_) => Tells::Topic,
+                    None => Tells::Nothing,
+                },
+            ),
             via: Via::Broker,
             drops_retained: !self.settings.accepts_retained,
             redelivered: self.counters.redelivered.clone(),
         };
-        let session = Session { settings: &self.settings, reception, subscription, status: &self.status };
+        let session =
+            Session { settings: &self.settings, reception, subscription, status: &self.status, outbox };
         session.run(accepted, stop).await
     }
 

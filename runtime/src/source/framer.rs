@@ -5,6 +5,7 @@
 //! packet appears once its last byte has come (a PUBACK must not overtake its own PUBLISH).
 
 use super::packet::{self, Packet, PacketError, Publish, QoS, kind};
+use super::packet5;
 use crate::domain::limits;
 
 /// What one peer may send.
@@ -20,11 +21,18 @@ impl FrameLimits {
     /// Topic, its length and the packet id.
     const PUBLISH_HEAD_BYTES_MAX: usize = 2 + u16::MAX as usize + 2;
 
-    fn body_bytes_max(&self, first: u8) -> usize {
+    /// The largest packet that is read at all, with the five bytes before its body.
+    pub fn packet_bytes_max(&self) -> usize {
+        5 + self.body_bytes_max(kind::PUBLISH << 4, true)
+    }
+
+    fn body_bytes_max(&self, first: u8, v5: bool) -> usize {
+        // The properties, and their length.
+        let properties = if v5 { limits::PROPERTIES_BYTES_MAX + 4 } else { 0 };
         match first >> 4 {
             kind::PUBLISH => self
                 .payload_bytes_skipped_max
-                .saturating_add(Self::PUBLISH_HEAD_BYTES_MAX)
+                .saturating_add(Self::PUBLISH_HEAD_BYTES_MAX + properties)
                 .min(limits::MQTT_PACKET_BYTES_MAX),
             _ => limits::CONTROL_PACKET_BYTES_MAX,
         }
@@ -45,6 +53,8 @@ struct Oversize {
 #[derive(Debug)]
 pub struct Framer {
     limits: FrameLimits,
+    /// The peer speaks MQTT 5.
+    v5: bool,
     buffer: Vec<u8>,
     /// Where in `buffer` the bytes begin that were not parsed yet.
     start: usize,
@@ -63,7 +73,7 @@ enum Front {
     Oversize { body_at: usize, body_bytes: usize, keep: usize },
 }
 
-fn front(bytes: &[u8], limits: &FrameLimits) -> Result<Front, PacketError> {
+fn front(bytes: &[u8], limits: &FrameLimits, v5: bool) -> Result<Front, PacketError> {
     let Some(&first) = bytes.first() else { return Ok(Front::Short(2)) };
     packet::check_first_byte(first)?;
     let (mut body_bytes, mut body_at) = (0, 1);
@@ -78,7 +88,7 @@ fn front(bytes: &[u8], limits: &FrameLimits) -> Result<Front, PacketError> {
             return Err(PacketError::LengthOfLength);
         }
     }
-    let bytes_max = limits.body_bytes_max(first);
+    let bytes_max = limits.body_bytes_max(first, v5);
     if body_bytes > bytes_max {
         return Err(PacketError::TooLong { bytes: body_bytes, bytes_max });
     }
@@ -86,7 +96,18 @@ fn front(bytes: &[u8], limits: &FrameLimits) -> Result<Front, PacketError> {
         let Some(length) = bytes.get(body_at..body_at + 2) else { return Ok(Front::Short(body_at + 2)) };
         let topic = usize::from(u16::from_be_bytes([length[0], length[1]]));
         let id = if packet::publish_qos(first)? == QoS::AtMostOnce { 0 } else { 2 };
-        let head = 2 + topic + id;
+        let mut head = 2 + topic + id;
+        if v5 {
+            if head >= body_bytes {
+                return Err(PacketError::WrongLength("PUBLISH"));
+            }
+            let rest = bytes.get(body_at + head..).unwrap_or_default();
+            let Some((properties, length)) = packet5::variable(rest)? else {
+                return Ok(Front::Short(body_at + head + rest.len().min(3) + 1));
+            };
+            packet5::check_properties_length(properties)?;
+            head += length + properties;
+        }
         let payload = body_bytes.checked_sub(head).ok_or(PacketError::WrongLength("PUBLISH"))?;
         if payload > limits.payload_bytes_skipped_max {
             return Err(PacketError::TooLong { bytes: payload, bytes_max: limits.payload_bytes_skipped_max });
@@ -107,7 +128,12 @@ fn front(bytes: &[u8], limits: &FrameLimits) -> Result<Front, PacketError> {
 
 impl Framer {
     pub fn new(limits: FrameLimits) -> Self {
-        Self { limits, buffer: Vec::new(), start: 0, wanted: 0, oversize: None }
+        Self { limits, v5: false, buffer: Vec::new(), start: 0, wanted: 0, oversize: None }
+    }
+
+    /// The packets that follow are of MQTT 5.
+    pub fn speak_5(&mut self) {
+        self.v5 = true;
     }
 
     /// The next packet of what was read, if it is there whole.
@@ -120,7 +146,7 @@ impl Framer {
             self.oversize = None;
         }
         if self.oversize.is_none() {
-            match front(&self.buffer[self.start..], &self.limits)? {
+            match front(&self.buffer[self.start..], &self.limits, self.v5)? {
                 Front::Short(wanted) => {
                     self.wanted = wanted;
                     return Ok(None);
@@ -128,7 +154,9 @@ impl Framer {
                 Front::Whole { body_at, body_bytes } => {
                     let (first, body) = (self.buffer[self.start], self.start + body_at);
                     self.start = body + body_bytes;
-                    return packet::parse(first, &self.buffer[body..self.start]).map(Some);
+                    let bytes = &self.buffer[body..self.start];
+                    let parse = if self.v5 { packet5::parse } else { packet::parse };
+                    return parse(first, bytes).map(Some);
                 }
                 Front::Oversize { body_at, body_bytes, keep } => {
                     let body = self.start + body_at;
@@ -151,8 +179,8 @@ impl Framer {
             self.wanted = 1;
             return Ok(None);
         }
-        let publish: Publish<'_> =
-            packet::parse_publish(oversize.first, &oversize.head, oversize.body_bytes)?;
+        let parse = if self.v5 { packet5::parse_publish } else { packet::parse_publish };
+        let publish: Publish<'_> = parse(oversize.first, &oversize.head, oversize.body_bytes)?;
         Ok(Some(Packet::Publish(publish)))
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::packet::encode;
+use super::packet5::{self, encode::Taste};
 use crate::domain::limits;
 use crate::domain::slot::Connection;
 
@@ -42,6 +43,8 @@ pub struct Ping {
 /// What the two sides of one connection share.
 pub struct Link {
     pub connection: Arc<Connection>,
+    /// What the peer takes of MQTT 5; None: it speaks 3.1.1.
+    taste: Option<Taste>,
     outbox: Mutex<Vec<u8>>,
     closed: AtomicBool,
     /// Wakes the reading side: PUBACKs have left, or the link is closed.
@@ -54,8 +57,14 @@ pub struct Link {
 
 impl Link {
     pub fn new(connection: Arc<Connection>) -> Self {
+        Self::speaking(connection, None)
+    }
+
+    /// A link to a peer that may speak MQTT 5.
+    pub fn speaking(connection: Arc<Connection>, taste: Option<Taste>) -> Self {
         Self {
             connection,
+            taste,
             outbox: Mutex::default(),
             closed: AtomicBool::new(false),
             reader: Notify::new(),
@@ -127,9 +136,18 @@ impl Link {
         let mut next_ping = ping.map(|ping| Instant::now() + ping.every);
         loop {
             std::mem::swap(&mut out, &mut *self.outbox.lock());
-            self.connection.take_ready(&mut ids);
-            for packet_id in ids.drain(..) {
-                encode::puback(&mut out, packet_id);
+            match self.taste {
+                None => {
+                    self.connection.take_ready(&mut ids);
+                    for packet_id in ids.drain(..) {
+                        encode::puback(&mut out, packet_id);
+                    }
+                }
+                Some(taste) => self.connection.take_ready_with(|packet_id, told| match told {
+                    // Success is the same packet in both versions (MQTT 5 section 3.4.2.1).
+                    None => encode::puback(&mut out, packet_id),
+                    Some(told) => packet5::encode::puback_told(&mut out, packet_id, &told, taste),
+                }),
             }
             if let (Some(ping), Some(at)) = (ping, next_ping)
                 && Instant::now() >= at

@@ -1,17 +1,25 @@
-//! The door for devices that connect to us: an MQTT 3.1.1 server side for publishers only.
+//! The door for devices that connect to us: an MQTT server side for publishers only, 3.1.1 and 5.
 //!
 //! CONNECT, PUBLISH at QoS 0 and 1, PINGREQ, DISCONNECT. A PUBACK says that the message's outcome
-//! is durable. It is no broker: a SUBSCRIBE is refused filter by filter, QoS 2 ends the connection,
-//! a will is read over, a retain flag means nothing, no session outlives its connection.
+//! is durable; in MQTT 5 also what it is. It is no broker: a SUBSCRIBE is refused filter by filter,
+//! QoS 2 ends the connection, a will is read over, a retain flag means nothing, no session outlives
+//! its connection.
 //!
-//! It trusts nobody. Nothing is authenticated at CONNECT (credentials travel in the messages), so
-//! all that a stranger can take is bounded: time to CONNECT, time a packet, bytes a packet,
-//! unfinished bytes of all connections together, connections in total and an address, PUBLISHes
-//! without a PUBACK, PUBACKs that are not read. A client id is no credential either: who names
-//! another's takes its connection over, as the protocol wants it [MQTT-3.1.4-2].
+//! It trusts nobody. All that a stranger can take is bounded: time for the TLS handshake, time to
+//! CONNECT, time a packet, bytes a packet, unfinished bytes of all connections together, connections in
+//! total, an address and a tenant, connects a second, CONNECTs that fail, PUBLISHes without a PUBACK,
+//! PUBACKs that are not read. A client id is no credential: who names another's takes its connection
+//! over, as the protocol wants it [MQTT-3.1.4-2], but only within its own tenant where devices prove who
+//! they are, by a password or a certificate (`greeting`).
 
-mod client;
+mod socket;
+mod tls;
+mod certificate;
+mod ceilings;
 mod doors;
+mod input;
+mod greeting;
+mod client;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,17 +27,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use self::doors::Doors;
+pub use self::ceilings::CeilingSettings;
+use self::client::End;
+use self::doors::{Doors, Pass};
 pub use self::doors::{Ending, ListenerCounters};
+use self::socket::DeviceSocket;
+pub use self::tls::{ClientCertificates, TlsFileError, TlsKeeper, TlsSettings};
 use super::intake::Intake;
 use super::{SourceStatus, Stop, stopped};
+use crate::domain::identity::{Identity, NameTemplate};
 use crate::domain::limits;
 use crate::domain::slot::Window;
+use crate::domain::topic::TopicTemplate;
 
 /// Connections that wait to be accepted: what a site full of devices brings at once after a power
 /// cut.
@@ -38,6 +52,16 @@ const BACKLOG: i32 = 4096;
 /// Seconds of silence on the wire after which TCP itself asks whether the peer lives: for devices
 /// that chose no keep-alive.
 const TCP_KEEP_ALIVE_S: u64 = 120;
+
+/// What a device must prove when it connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// Nothing; what it brings is read over.
+    Nothing,
+    /// Who brings credentials must bring good ones; who brings none has proved nothing.
+    IfAny,
+    Always,
+}
 
 /// What a listener needs to know.
 #[derive(Clone, Debug)]
@@ -49,12 +73,24 @@ pub struct ListenerSettings {
     pub connections_per_address_max: usize,
     /// Payloads over it are passed on with their first KiB and their true size.
     pub payload_bytes_max: usize,
+    pub ceilings: CeilingSettings,
+    pub asks: Asks,
+    /// How a user name says who a device is.
+    pub username: NameTemplate,
+    /// How a name in a client certificate does.
+    pub certificate_name: NameTemplate,
+    /// How a topic names tenant and device: a device that has proved who it is may publish to its own.
+    pub topics: TopicTemplate,
+    /// None: no TLS.
+    pub tls: Option<TlsSettings>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerError {
     #[error("cannot listen on {address}: {error}")]
     Bind { address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
 }
 
 /// What all connections share.
@@ -63,6 +99,7 @@ struct Shared<I> {
     window: Arc<Window>,
     intake: Arc<I>,
     doors: Arc<Doors>,
+    tls: Option<Arc<TlsKeeper>>,
 }
 
 /// A socket that devices can connect to.
@@ -77,18 +114,20 @@ impl<I: Intake> Listener<I> {
     /// Opens the socket; connections wait in it until `run`. To be called within a runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// When the address cannot be listened on, or the certificate cannot be used.
     pub fn bind(
         settings: ListenerSettings,
         window: Arc<Window>,
         intake: Arc<I>,
     ) -> Result<Self, ListenerError> {
         let asked = settings.address;
+        let tls = settings.tls.clone().map(TlsKeeper::open).transpose()?.map(Arc::new);
         let socket = open(asked).map_err(|error| ListenerError::Bind { address: asked, error })?;
         let address = socket.local_addr().map_err(|error| ListenerError::Bind { address: asked, error })?;
-        let doors = Doors::new(settings.connections_max, settings.connections_per_address_max);
+        let doors =
+            Doors::new(settings.connections_max, settings.connections_per_address_max, settings.ceilings);
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
-        let shared = Arc::new(Shared { settings, window, intake, doors });
+        let shared = Arc::new(Shared { settings, window, intake, doors, tls });
         Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
     }
 
@@ -105,10 +144,15 @@ impl<I: Intake> Listener<I> {
         self.shared.doors.counters.clone()
     }
 
+    /// The certificate in service, to be refreshed by whoever looks at files; None without TLS.
+    pub fn tls(&self) -> Option<Arc<TlsKeeper>> {
+        self.shared.tls.clone()
+    }
+
     /// Accepts until it is told to stop; then takes no more, sends the PUBACKs of what settles
     /// before the deadline, and closes every connection.
     pub async fn run(self, mut stop: Stop) {
-        info!(address = %self.address, "listening");
+        info!(address = %self.address, tls = self.shared.tls.is_some(), "listening");
         let deadline = loop {
             tokio::select! {
                 biased;
@@ -137,7 +181,7 @@ impl<I: Intake> Listener<I> {
         info!(address = %self.address, "closed");
     }
 
-    fn admit(&self, stream: tokio::net::TcpStream, peer: SocketAddr, stop: &Stop) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &Stop) {
         let doors = &self.shared.doors;
         let pass = match doors.enter(peer.ip()) {
             Ok(pass) => pass,
@@ -155,7 +199,7 @@ impl<I: Intake> Listener<I> {
         let (shared, stop) = (self.shared.clone(), stop.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            let end = client::serve(stream, &pass, &shared, stop).await;
+            let end = serve(stream, &pass, &shared, stop).await;
             let (reason, detail) = (end.ending.name(), end.detail.as_str());
             match shared.doors.note_end(end.ending) {
                 Some(withheld) => warn!(%peer, reason, detail, withheld, "connection closed"),
@@ -166,6 +210,30 @@ impl<I: Intake> Listener<I> {
             drop(pass);
         });
     }
+}
+
+/// Serves a connection from its first byte, or its handshake, to its end.
+async fn serve<I: Intake>(stream: TcpStream, pass: &Pass, shared: &Shared<I>, mut stop: Stop) -> End {
+    let Some(tls) = &shared.tls else {
+        return client::serve(DeviceSocket::Plain(stream), None, pass, shared, stop).await;
+    };
+    let most = Duration::from_secs(limits::TLS_HANDSHAKE_TIMEOUT_S);
+    let shaken = tokio::select! {
+        biased;
+        _ = stopped(&mut stop) => return Ending::Stopped.into(),
+        // On the heap: a plain connection's task need not be as large as a handshake.
+        shaken = timeout(most, Box::pin(tls.acceptor().accept(stream))) => shaken,
+    };
+    let stream = match shaken {
+        Ok(Ok(stream)) => Box::new(stream),
+        Ok(Err(error)) => return End::new(Ending::Handshake, error.to_string()),
+        Err(_) => return End::new(Ending::Handshake, format!("not done within {} s", most.as_secs())),
+    };
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate: Option<Result<Identity, String>> = shown.map(|certificate| {
+        certificate::identity(certificate, &shared.settings.certificate_name).map_err(|why| why.to_string())
+    });
+    client::serve(DeviceSocket::Tls(stream), certificate, pass, shared, stop).await
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

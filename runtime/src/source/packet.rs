@@ -1,7 +1,10 @@
-//! The packets of MQTT 3.1.1 that either source meets, borrowed from the bytes they came in.
+//! The packets of MQTT 3.1.1 that either source meets, borrowed from the bytes they came in. What
+//! MQTT 5 does otherwise stands in `packet5`.
 //!
 //! Not a general codec: what a publisher and a subscriber at QoS 0 and 1 send and receive, and
 //! nothing else. Section numbers are those of the OASIS standard of 29 October 2014.
+
+use super::packet5;
 
 /// Why bytes are not a packet. None of these is the fault of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +27,16 @@ pub enum PacketError {
     ImpossibleFlags(&'static str),
     #[error("a protocol name other than MQTT")]
     NotMqtt,
+    #[error("property {id:#04x}, which a {packet} packet cannot have")]
+    Property { id: u32, packet: &'static str },
+    #[error("property {id:#04x} twice in a {packet} packet")]
+    PropertyTwice { id: u32, packet: &'static str },
+    #[error("property {id:#04x} with an impossible value")]
+    PropertyValue { id: u32 },
+    #[error("properties of {bytes} bytes, over the limit of {bytes_max}")]
+    PropertiesTooLong { bytes: usize, bytes_max: usize },
+    #[error("a topic alias, though the topic alias maximum is 0")]
+    TopicAlias,
 }
 
 /// The packet types (section 2.2.1), as they stand in the upper half of the first byte.
@@ -68,14 +81,34 @@ pub struct Publish<'a> {
     pub retain: bool,
 }
 
-/// A CONNECT (section 3.1). The will and the credentials are read over: neither is used.
+/// A CONNECT (section 3.1). The will is read over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// 4 is MQTT 3.1.1.
+    /// 4 is MQTT 3.1.1, 5 is MQTT 5.
     pub level: u8,
     pub client_id: &'a str,
     pub clean_session: bool,
     pub keep_alive_s: u16,
+    pub username: Option<&'a str>,
+    pub password: Option<&'a [u8]>,
+    pub wishes: Wishes,
+}
+
+/// What the properties of an MQTT 5 CONNECT ask for, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wishes {
+    /// The largest packet that the client takes.
+    pub packet_bytes_max: u32,
+    /// Reason strings may be sent.
+    pub reason_strings: bool,
+    /// An authentication method is named.
+    pub authentication: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self { packet_bytes_max: u32::MAX, reason_strings: true, authentication: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +134,7 @@ pub enum Packet<'a> {
     },
     Unsubscribe {
         packet_id: u16,
+        filters: usize,
     },
     UnsubAck {
         packet_id: u16,
@@ -111,44 +145,44 @@ pub enum Packet<'a> {
 }
 
 /// Reads along the body of one packet.
-struct Body<'a> {
-    rest: &'a [u8],
-    packet: &'static str,
+pub(super) struct Body<'a> {
+    pub rest: &'a [u8],
+    pub packet: &'static str,
 }
 
 impl<'a> Body<'a> {
-    fn u8(&mut self) -> Result<u8, PacketError> {
+    pub fn u8(&mut self) -> Result<u8, PacketError> {
         Ok(self.take(1)?[0])
     }
 
-    fn u16(&mut self) -> Result<u16, PacketError> {
+    pub fn u16(&mut self) -> Result<u16, PacketError> {
         let bytes = self.take(2)?;
         Ok(u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], PacketError> {
+    pub fn take(&mut self, bytes: usize) -> Result<&'a [u8], PacketError> {
         let (taken, rest) = self.rest.split_at_checked(bytes).ok_or(PacketError::WrongLength(self.packet))?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], PacketError> {
+    pub fn bytes(&mut self) -> Result<&'a [u8], PacketError> {
         let length = self.u16()?;
         self.take(usize::from(length))
     }
 
-    fn text(&mut self, name: &'static str) -> Result<&'a str, PacketError> {
+    pub fn text(&mut self, name: &'static str) -> Result<&'a str, PacketError> {
         text(self.bytes()?).ok_or(PacketError::NotText(name))
     }
 
-    fn packet_id(&mut self) -> Result<u16, PacketError> {
+    pub fn packet_id(&mut self) -> Result<u16, PacketError> {
         match self.u16()? {
             0 => Err(PacketError::PacketIdZero),
             id => Ok(id),
         }
     }
 
-    fn end(self) -> Result<(), PacketError> {
+    pub fn end(self) -> Result<(), PacketError> {
         if self.rest.is_empty() { Ok(()) } else { Err(PacketError::WrongLength(self.packet)) }
     }
 }
@@ -252,10 +286,12 @@ pub fn parse(first: u8, body: &[u8]) -> Result<Packet<'_>, PacketError> {
         kind::UNSUBSCRIBE => {
             let mut body = named("UNSUBSCRIBE");
             let packet_id = body.packet_id()?;
+            let mut filters = 0;
             while !body.rest.is_empty() {
                 body.bytes()?;
+                filters += 1;
             }
-            Ok(Packet::Unsubscribe { packet_id })
+            Ok(Packet::Unsubscribe { packet_id, filters })
         }
         kind::UNSUBACK => {
             let mut body = named("UNSUBACK");
@@ -269,40 +305,46 @@ pub fn parse(first: u8, body: &[u8]) -> Result<Packet<'_>, PacketError> {
 fn parse_connect(mut body: Body<'_>) -> Result<Connect<'_>, PacketError> {
     let name = body.bytes()?;
     let level = body.u8()?;
-    // What follows is known for level 4 only; the answer to any other level needs no more.
+    // What follows is known for levels 4 and 5 only; the answer to any other level needs no more.
     match (name, level) {
-        (b"MQTT", 4) => {}
+        (b"MQTT", 4 | 5) => {}
         (b"MQTT" | b"MQIsdp", _) => {
             return Ok(Connect {
-                level: if level == 4 { 3 } else { level },
+                level: if matches!(level, 4 | 5) { 3 } else { level },
                 client_id: "",
                 clean_session: true,
                 keep_alive_s: 0,
+                username: None,
+                password: None,
+                wishes: Wishes::default(),
             });
         }
         _ => return Err(PacketError::NotMqtt),
     }
     let flags = body.u8()?;
     let keep_alive_s = body.u16()?;
+    let wishes = if level == 5 { packet5::connect_properties(&mut body)? } else { Wishes::default() };
     let client_id = body.text("client id")?;
     let (will, will_qos, will_retain) = (flags & 4 != 0, (flags >> 3) & 3, flags & 32 != 0);
-    let (password, username) = (flags & 64 != 0, flags & 128 != 0);
+    let (has_password, has_username) = (flags & 64 != 0, flags & 128 != 0);
     let will_fits = if will { will_qos < 3 } else { will_qos == 0 && !will_retain };
-    if flags & 1 != 0 || !will_fits || (password && !username) {
+    // A password of its own came with MQTT 5 [MQTT-3.1.2-22 of 3.1.1].
+    let password_fits = has_username || !has_password || level == 5;
+    if flags & 1 != 0 || !will_fits || !password_fits {
         return Err(PacketError::ImpossibleFlags("CONNECT"));
     }
     if will {
+        if level == 5 {
+            packet5::will_properties(&mut body)?;
+        }
         body.text("will topic")?;
         body.bytes()?;
     }
-    if username {
-        body.text("username")?;
-    }
-    if password {
-        body.bytes()?;
-    }
+    let username = if has_username { Some(body.text("username")?) } else { None };
+    let password = if has_password { Some(body.bytes()?) } else { None };
     body.end()?;
-    Ok(Connect { level, client_id, clean_session: flags & 2 != 0, keep_alive_s })
+    let clean_session = flags & 2 != 0;
+    Ok(Connect { level, client_id, clean_session, keep_alive_s, username, password, wishes })
 }
 
 /// What is written, appended to a buffer that goes out as one.
@@ -318,7 +360,8 @@ pub mod encode {
         pub password: Option<&'a str>,
     }
 
-    fn length(out: &mut Vec<u8>, mut bytes: usize) {
+    /// A variable byte integer.
+    pub(in crate::source) fn length(out: &mut Vec<u8>, mut bytes: usize) {
         loop {
             let low = (bytes & 0x7f) as u8;
             bytes >>= 7;
@@ -330,7 +373,7 @@ pub mod encode {
     }
 
     /// Text is at most 65,535 bytes: settings are checked where they are made.
-    fn text(out: &mut Vec<u8>, text: &str) {
+    pub(in crate::source) fn text(out: &mut Vec<u8>, text: &str) {
         out.extend_from_slice(&(text.len() as u16).to_be_bytes());
         out.extend_from_slice(text.as_bytes());
     }
@@ -365,6 +408,14 @@ pub mod encode {
         length(out, 2 + 2 + filter.len());
         out.extend_from_slice(&packet_id.to_be_bytes());
         text(out, filter);
+    }
+
+    /// A PUBLISH at QoS 0.
+    pub fn publish(out: &mut Vec<u8>, topic: &str, payload: &[u8]) {
+        out.push(kind::PUBLISH << 4);
+        length(out, 2 + topic.len() + payload.len());
+        text(out, topic);
+        out.extend_from_slice(payload);
     }
 
     pub fn connack(out: &mut Vec<u8>, code: u8) {
@@ -413,11 +464,20 @@ mod tests {
     }
 
     #[test]
-    fn a_connect_is_read_past_its_will_and_credentials() {
+    fn a_connect_is_read_past_its_will() {
         let body =
             connect_body(b"MQTT", 4, 0b1100_0110, &[b"pump", b"will/topic", b"\0bye", b"user", b"pass"]);
         let Packet::Connect(connect) = parse(0x10, &body).unwrap() else { panic!("no CONNECT") };
-        assert_eq!(connect, Connect { level: 4, client_id: "pump", clean_session: true, keep_alive_s: 30 });
+        let wanted = Connect {
+            level: 4,
+            client_id: "pump",
+            clean_session: true,
+            keep_alive_s: 30,
+            username: Some("user"),
+            password: Some(b"pass"),
+            wishes: Wishes::default(),
+        };
+        assert_eq!(connect, wanted);
     }
 
     #[test]
@@ -434,10 +494,10 @@ mod tests {
 
     #[test]
     fn another_protocol_level_is_told_apart_from_another_protocol() {
-        for (name, number) in [(&b"MQTT"[..], 5), (b"MQIsdp", 3), (b"MQIsdp", 4)] {
+        for (name, number) in [(&b"MQTT"[..], 6), (b"MQIsdp", 3), (b"MQIsdp", 4), (b"MQIsdp", 5)] {
             let body = connect_body(name, number, 0, &[b"id"]);
             let Packet::Connect(connect) = parse(0x10, &body).unwrap() else { panic!("no CONNECT") };
-            assert_ne!(connect.level, 4);
+            assert!(!matches!(connect.level, 4 | 5));
         }
         assert_eq!(parse(0x10, &connect_body(b"HTTP", 4, 0, &[b"id"])), Err(PacketError::NotMqtt));
     }

@@ -33,8 +33,20 @@ pub fn now_ns() -> i64 {
 impl<I: Intake> Reception<I> {
     /// Adds a message of QoS 0 or 1 to `group`, or drops it and has that counted.
     pub fn receive(&self, publish: &Publish<'_>, received_ns: i64, group: &mut Vec<Received>) {
-        let bytes = publish.topic.len() + publish.payload.len();
         let overloaded = publish.qos == QoS::AtMostOnce && self.connection.window().is_full();
+        let message = self.message(publish, received_ns);
+        if publish.retain && self.drops_retained {
+            self.intake.drop_message(message, Reason::Retained);
+        } else if overloaded {
+            self.intake.drop_message(message, Reason::Overload);
+        } else {
+            group.push(message);
+        }
+    }
+
+    /// The message that a PUBLISH of QoS 0 or 1 brings.
+    pub fn message(&self, publish: &Publish<'_>, received_ns: i64) -> Received {
+        let bytes = publish.topic.len() + publish.payload.len();
         let slot = if publish.qos == QoS::AtMostOnce {
             self.connection.receive_unacknowledged(bytes)
         } else {
@@ -43,7 +55,7 @@ impl<I: Intake> Reception<I> {
             }
             self.connection.receive(publish.packet_id, bytes)
         };
-        let message = Received {
+        Received {
             // A topic that is no text comes from a broker that does not check, and must not end
             // the session: with the replacement character in it, it names nobody's device.
             topic: match super::packet::text(publish.topic) {
@@ -55,13 +67,6 @@ impl<I: Intake> Reception<I> {
             via: self.via,
             slot,
             payload_bytes: publish.payload_bytes,
-        };
-        if publish.retain && self.drops_retained {
-            self.intake.drop_message(message, Reason::Retained);
-        } else if overloaded {
-            self.intake.drop_message(message, Reason::Overload);
-        } else {
-            group.push(message);
         }
     }
 }
@@ -72,9 +77,12 @@ mod tests {
 
     use super::*;
     use crate::domain::books::{Account, Outcome};
+    use crate::domain::identity::{Claim, Denied, Identity};
     use crate::domain::slot::Window;
 
     struct Drops(Mutex<Vec<Reason>>, Account);
+
+    const DENIED: Denied = Denied::Credentials("nobody is known here");
 
     impl Intake for Drops {
         async fn accept(&self, _: Vec<Received>) {}
@@ -83,6 +91,12 @@ mod tests {
             self.0.lock().push(reason);
             self.1.receive(1);
             message.slot.settle(Outcome::Dropped, &self.1);
+        }
+
+        fn refuse_message(&self, _: Received, _: &Identity, _: Reason, _: String) {}
+
+        async fn identify(&self, _: Claim) -> Result<(), Denied> {
+            Err(DENIED)
         }
     }
 

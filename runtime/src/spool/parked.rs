@@ -30,6 +30,7 @@ pub const NO_DATABASE: &str = "";
 
 const BY_LISTENER: u8 = 1;
 const IS_REPLAY: u8 = 2;
+const IS_PROVEN: u8 = 4;
 
 /// Messages of one tenant on their way to be parked.
 #[derive(Debug)]
@@ -43,8 +44,12 @@ fn put(message: &ParkedMessage, out: &mut Vec<u8>) {
     let ParkedMessage { topic, payload, payload_bytes, received_ns, via, replay } = message;
     put_text(out, topic);
     out.extend_from_slice(&received_ns.to_le_bytes());
-    let listener = if *via == Via::Listener { BY_LISTENER } else { 0 };
-    out.push(listener | if replay.is_some() { IS_REPLAY } else { 0 });
+    let via = match via {
+        Via::Broker => 0,
+        Via::Listener => BY_LISTENER,
+        Via::Proven => IS_PROVEN,
+    };
+    out.push(via | if replay.is_some() { IS_REPLAY } else { 0 });
     out.extend_from_slice(&(*payload_bytes as u32).to_le_bytes());
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
     out.extend_from_slice(payload);
@@ -66,7 +71,11 @@ pub fn read(header: &Header, body: &[u8]) -> Option<Vec<ParkedMessage>> {
         let kept = reader.u32()? as usize;
         let payload = Bytes::copy_from_slice(reader.take(kept)?);
         let replay = if flags & IS_REPLAY != 0 { Some((reader.text()?, reader.u32()?)) } else { None };
-        let via = if flags & BY_LISTENER != 0 { Via::Listener } else { Via::Broker };
+        let via = match flags & (BY_LISTENER | IS_PROVEN) {
+            0 => Via::Broker,
+            IS_PROVEN => Via::Proven,
+            _ => Via::Listener,
+        };
         messages.push(ParkedMessage { topic, payload, payload_bytes, received_ns, via, replay });
     }
     reader.0.is_empty().then_some(messages)
@@ -325,12 +334,13 @@ mod tests {
         let messages = [
             message("one", Via::Broker, None),
             message("", Via::Listener, Some(("entry-7".into(), 3))),
-            message("three", Via::Listener, None),
+            message("three", Via::Proven, Some(("entry-8".into(), 1))),
+            message("four", Via::Listener, None),
         ];
         let mut draft = draft(&"acme".into());
         messages.iter().for_each(|message| add(&mut draft, message));
         let Draft { header, table } = draft;
-        assert_eq!((header.messages, header.lines, header.received_s), (3, 0, 1_700_000_000));
+        assert_eq!((header.messages, header.lines, header.received_s), (4, 0, 1_700_000_000));
         assert_eq!((header.body_len as usize, header.body_crc), (table.len(), crc32c::crc32c(&table)));
         assert_eq!(read(&header, &table).unwrap(), messages);
         for cut in 0..table.len() {

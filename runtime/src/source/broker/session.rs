@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
-use super::BrokerSettings;
 use super::backoff::Backoff;
 use super::subscription::{Answer, Subscription};
+use super::{BrokerSettings, Outbox, Outgoing};
 use crate::domain::limits;
 use crate::domain::message::Received;
+use crate::domain::reason::Reason;
 use crate::source::framer::{FrameLimits, Framer};
 use crate::source::gathering::Gathering;
 use crate::source::intake::Intake;
@@ -129,6 +130,7 @@ pub struct Session<'a, I> {
     pub reception: Reception<I>,
     pub subscription: Subscription<'a>,
     pub status: &'a watch::Sender<SourceStatus>,
+    pub outbox: &'a mut Outbox,
 }
 
 impl<I: Intake> Session<'_, I> {
@@ -275,6 +277,11 @@ impl<I: Intake> Session<'_, I> {
                     biased;
                     () = link.closed() => return Ok(SessionEnd::Closed),
                     _ = stopped(stop) => return Ok(SessionEnd::Stopped),
+                    Outgoing { topic, payload } = outgoing(self.outbox),
+                        if link.waiting_bytes() < limits::CONTROL_PACKET_BYTES_MAX =>
+                    {
+                        link.send(|out| encode::publish(out, &topic, &payload));
+                    }
                     _ = tick.tick() => {
                         self.subscription.touch();
                         if ask_at.is_some_and(|at| Instant::now() >= at) {
@@ -318,6 +325,13 @@ impl<I: Intake> Session<'_, I> {
                 Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
                     return Err(SessionEnd::ExactlyOnce);
                 }
+                Packet::Publish(publish) if self.is_answer(publish.topic) => {
+                    // Ours come at QoS 0 and are nothing to count.
+                    if publish.qos == QoS::AtLeastOnce {
+                        let message = self.reception.message(&publish, received_ns);
+                        self.reception.intake.drop_message(message, Reason::AnswerTopic);
+                    }
+                }
                 Packet::Publish(publish) => self.reception.receive(&publish, received_ns, group),
                 Packet::PingResp => {}
                 Packet::SubAck { packet_id, codes } => {
@@ -332,6 +346,12 @@ impl<I: Intake> Session<'_, I> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a message came on the topic that we answer on: an answer to it would come back, too.
+    fn is_answer(&self, topic: &[u8]) -> bool {
+        let answers = self.settings.answer_topic.as_ref().filter(|answers| answers.own_type().is_some());
+        answers.is_some_and(|answers| std::str::from_utf8(topic).is_ok_and(|topic| answers.is_answer(topic)))
     }
 
     /// Tells the operator; Some where there is something more to ask for.
@@ -359,5 +379,17 @@ impl<I: Intake> Session<'_, I> {
             }
             Answer::Unasked => None,
         }
+    }
+}
+
+/// The next message to publish; never where nothing is published.
+async fn outgoing(outbox: &mut Outbox) -> Outgoing {
+    let next = match outbox {
+        Some(outbox) => outbox.recv().await,
+        None => None,
+    };
+    match next {
+        Some(next) => next,
+        None => std::future::pending().await,
     }
 }

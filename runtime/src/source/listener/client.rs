@@ -6,22 +6,26 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
-use tracing::debug;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::doors::{Ending, ListenerCounters, Name, Pass};
+use super::doors::{Ending, Pass};
+use super::greeting::{Greeting, Sender};
+use super::input::Input;
+use super::socket::{DeviceSocket, Writer};
+use crate::domain::identity::Identity;
 use crate::domain::limits;
 use crate::domain::message::{Received, Via};
-use crate::domain::slot::Connection;
-use crate::source::framer::{FrameLimits, Framer};
+use crate::domain::reason::Reason;
+use crate::domain::slot::{Connection, Tells};
+use crate::domain::topic::TopicTemplate;
+use crate::source::framer::FrameLimits;
 use crate::source::gathering::Gathering;
 use crate::source::intake::Intake;
 use crate::source::link::{Link, WriteEnd};
-use crate::source::packet::{self, Packet, PacketError, QoS, encode};
+use crate::source::packet::{self, Packet, PacketError, Publish, QoS, encode};
+use crate::source::packet5::{self, code};
 use crate::source::reception::{Reception, now_ns};
 use crate::source::{Stop, past_deadline, stopped};
 
@@ -30,17 +34,29 @@ use crate::source::{Stop, past_deadline, stopped};
 pub struct End {
     pub ending: Ending,
     pub detail: String,
+    /// The reason code of the DISCONNECT to a device that speaks MQTT 5.
+    pub code: u8,
 }
 
 impl End {
-    fn new(ending: Ending, detail: impl Into<String>) -> Self {
-        Self { ending, detail: detail.into() }
+    pub fn new(ending: Ending, detail: impl Into<String>) -> Self {
+        let code = match ending {
+            Ending::TakenOver => code::TAKEN_OVER,
+            Ending::KeepAlive => code::KEEP_ALIVE_TIMEOUT,
+            Ending::Stopped => code::SHUTTING_DOWN,
+            Ending::ExactlyOnce => code::QOS_NOT_SUPPORTED,
+            Ending::Malformed => code::MALFORMED,
+            Ending::Unexpected => code::PROTOCOL_ERROR,
+            Ending::Buffers => code::QUOTA_EXCEEDED,
+            _ => code::UNSPECIFIED,
+        };
+        Self { ending, detail: detail.into(), code }
     }
 }
 
 impl From<Ending> for End {
     fn from(ending: Ending) -> Self {
-        Self { ending, detail: String::new() }
+        Self::new(ending, String::new())
     }
 }
 
@@ -52,242 +68,77 @@ impl From<io::Error> for End {
 
 impl From<PacketError> for End {
     fn from(error: PacketError) -> Self {
-        Self::new(Ending::Malformed, error.to_string())
-    }
-}
-
-/// Return codes of a CONNACK (section 3.2.2.3).
-const ACCEPTED: u8 = 0;
-const UNACCEPTABLE_LEVEL: u8 = 1;
-const CLIENT_ID_REFUSED: u8 = 2;
-
-/// Reads into the framer, without a buffer while nothing is under way: ten thousand devices that
-/// say nothing cost no buffer at all.
-struct Input<'s> {
-    reader: ReadHalf<'s>,
-    framer: Framer,
-    counters: Arc<ListenerCounters>,
-    /// Whether it is counted among the connections with a buffer.
-    has_buffer: bool,
-    /// Bytes of the framer's buffer that were taken from the shared memory.
-    shared_bytes: usize,
-    /// How much to ask for: it follows what the device sends.
-    read_bytes: usize,
-    /// When the packet that is under way began.
-    packet_began: Option<Instant>,
-}
-
-impl Input<'_> {
-    /// Waits for bytes and reads what is there.
-    async fn fill(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
-        loop {
-            if !self.framer.is_midway() {
-                self.release();
-            }
-            self.wait(silence_max).await?;
-            self.make_room()?;
-            let asked = self.read_bytes.max(self.framer.needed());
-            let room = self.framer.room(self.read_bytes);
-            let before = room.len();
-            if !std::mem::replace(&mut self.has_buffer, true) {
-                self.counters.buffers.fetch_add(1, Ordering::Relaxed);
-            }
-            match self.reader.try_read_buf(room) {
-                Ok(0) => {
-                    return Err(if self.framer.is_midway() {
-                        End::new(Ending::Lost, "the connection closed in the middle of a packet")
-                    } else {
-                        Ending::Left.into()
-                    });
-                }
-                Ok(read) => {
-                    if before + read >= asked {
-                        self.read_bytes = (self.read_bytes * 4).min(limits::SOCKET_READ_BYTES);
-                    } else if read < self.read_bytes / 8 {
-                        self.read_bytes = (self.read_bytes / 2).max(limits::LISTENER_FIRST_READ_BYTES);
-                    }
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    async fn wait(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
-        if self.framer.is_midway() {
-            let began = *self.packet_began.get_or_insert_with(Instant::now);
-            let deadline = began + Duration::from_secs(limits::PACKET_TIMEOUT_S);
-            match timeout_at(deadline, self.reader.readable()).await {
-                Ok(ready) => Ok(ready?),
-                Err(_) => Err(End::new(
-                    Ending::PacketTimeout,
-                    format!("a packet was not complete after {} s", limits::PACKET_TIMEOUT_S),
-                )),
-            }
-        } else {
-            match silence_max {
-                None => Ok(self.reader.readable().await?),
-                Some(silence_max) => match timeout(silence_max, self.reader.readable()).await {
-                    Ok(ready) => Ok(ready?),
-                    Err(_) => Err(End::new(Ending::KeepAlive, "nothing came for 1.5 times the keep-alive")),
-                },
-            }
-        }
-    }
-
-    /// Takes what the buffer grows to beyond its first size from the memory that all share.
-    fn make_room(&mut self) -> Result<(), End> {
-        let beyond = |bytes: usize| bytes.saturating_sub(limits::LISTENER_FIRST_READ_BYTES);
-        let mut wanted = beyond(self.framer.needed().max(self.framer.unread() + self.read_bytes));
-        if wanted <= self.shared_bytes {
-            return Ok(());
-        }
-        let mut granted =
-            self.counters.take_buffer(wanted - self.shared_bytes, limits::LISTENER_BUFFER_BYTES_MAX);
-        if !granted {
-            // A larger buffer is a favour; what the packet needs is not.
-            self.read_bytes = limits::LISTENER_FIRST_READ_BYTES.min(self.read_bytes);
-            wanted = beyond(self.framer.needed().max(self.framer.unread() + self.read_bytes));
-            granted = wanted <= self.shared_bytes
-                || self.counters.take_buffer(wanted - self.shared_bytes, limits::LISTENER_BUFFER_BYTES_MAX);
-        }
-        if !granted {
-            return Err(End::new(
-                Ending::Buffers,
-                format!(
-                    "unfinished packets of all connections hold {} bytes",
-                    limits::LISTENER_BUFFER_BYTES_MAX
-                ),
-            ));
-        }
-        self.shared_bytes = self.shared_bytes.max(wanted);
-        Ok(())
-    }
-
-    /// Gives the buffer back.
-    fn release(&mut self) {
-        self.framer.shrink(0);
-        self.counters.give_buffer_back(std::mem::take(&mut self.shared_bytes));
-        if std::mem::take(&mut self.has_buffer) {
-            debug_assert_eq!(self.framer.capacity(), 0);
-            self.counters.buffers.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// The next packet; notes when one is under way.
-    fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
-        self.framer.next_packet()
-    }
-}
-
-impl Drop for Input<'_> {
-    fn drop(&mut self) {
-        self.counters.give_buffer_back(self.shared_bytes);
-        self.counters.buffers.fetch_sub(usize::from(self.has_buffer), Ordering::Relaxed);
+        Self { code: packet5::disconnect_code(&error), ..Self::new(Ending::Malformed, error.to_string()) }
     }
 }
 
 /// Serves one connection to its end.
-pub async fn serve<I: Intake>(mut stream: TcpStream, pass: &Pass, shared: &Shared<I>, mut stop: Stop) -> End {
-    let (reader, mut writer) = stream.split();
+pub async fn serve<I: Intake>(
+    mut socket: DeviceSocket,
+    certificate: Option<Result<Identity, String>>,
+    pass: &Pass,
+    shared: &Shared<I>,
+    mut stop: Stop,
+) -> End {
+    let (reader, mut writer) = socket.split();
     let payload_bytes_max = shared.settings.payload_bytes_max;
-    let mut input = Input {
-        reader,
-        framer: Framer::new(FrameLimits {
-            payload_bytes_max,
-            payload_bytes_skipped_max: payload_bytes_max.saturating_mul(limits::LISTENER_OVERSIZE_FACTOR),
-        }),
-        counters: shared.doors.counters.clone(),
-        has_buffer: false,
-        shared_bytes: 0,
-        read_bytes: limits::LISTENER_FIRST_READ_BYTES,
-        packet_began: None,
+    let frames = FrameLimits {
+        payload_bytes_max,
+        payload_bytes_skipped_max: payload_bytes_max.saturating_mul(limits::LISTENER_OVERSIZE_FACTOR),
     };
+    let mut input = Input::new(reader, frames, shared.doors.counters.clone());
     let taken_over = Arc::new(Notify::new());
-    let greeting = tokio::select! {
+    let greeting = Greeting { shared, pass, certificate, taken_over: &taken_over, frames };
+    let greeted = tokio::select! {
         biased;
         _ = stopped(&mut stop) => return Ending::Stopped.into(),
-        greeting = timeout(
-            Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S),
-            greet(&mut input, &mut writer, pass, &taken_over),
-        ) => greeting,
+        greeted = greeting.greet(&mut input, &mut writer) => greeted,
     };
     input.packet_began = None;
-    let (name, keep_alive_s) = match greeting {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(end)) => return end,
-        Err(_) => {
-            let detail = format!("no whole CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
-            return End::new(Ending::ConnectTimeout, detail);
-        }
+    let greeted = match greeted {
+        Ok(greeted) => greeted,
+        Err(end) => return end,
     };
 
-    let connection = Connection::new(shared.window.clone());
-    let link = Link::new(connection.clone());
+    let tells = if greeted.taste.is_some() { Tells::Acknowledgement } else { Tells::Nothing };
+    let connection = Connection::telling(shared.window.clone(), tells);
+    let link = Link::speaking(connection.clone(), greeted.taste);
+    let sender = greeted.sender.as_ref();
     let device = Device {
         reception: Reception {
             intake: shared.intake.clone(),
             connection: connection.clone(),
-            via: Via::Listener,
+            via: if sender.is_some() { Via::Proven } else { Via::Listener },
             // To us a message that a device wants retained is a message like any other.
             drops_retained: false,
             redelivered: shared.doors.counters.redelivered.clone(),
         },
-        silence_max: (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500)),
+        silence_max: (greeted.keep_alive_s > 0)
+            .then(|| Duration::from_millis(u64::from(greeted.keep_alive_s) * 1500)),
         taken_over: &taken_over,
         link: &link,
+        sender,
+        topics: &shared.settings.topics,
+        speaks_5: greeted.taste.is_some(),
+        foreign_publishes: &shared.doors.counters.foreign_publishes,
     };
     let end = device.run(&mut input, &mut writer, &mut stop).await;
     connection.end();
-    drop(name);
-    end
-}
-
-/// Reads the CONNECT and answers it. Gives the client id that is held now, and the keep-alive.
-async fn greet(
-    input: &mut Input<'_>,
-    writer: &mut WriteHalf<'_>,
-    pass: &Pass,
-    taken_over: &Arc<Notify>,
-) -> Result<(Name, u16), End> {
-    let (answer, taken) = loop {
-        match input.next_packet()? {
-            None => {}
-            Some(Packet::Connect(connect)) => {
-                let id = connect.client_id;
-                break if connect.level != 4 {
-                    let detail = format!("protocol level {}, we speak 4 (MQTT 3.1.1)", connect.level);
-                    (UNACCEPTABLE_LEVEL, Err(End::new(Ending::ProtocolLevel, detail)))
-                } else if id.is_empty() && !connect.clean_session {
-                    let detail = "an empty client id wants a clean session";
-                    (CLIENT_ID_REFUSED, Err(End::new(Ending::ClientId, detail)))
-                } else if id.len() > limits::CLIENT_ID_BYTES_MAX {
-                    let detail = format!(
-                        "a client id of {} bytes, over the limit of {}",
-                        id.len(),
-                        limits::CLIENT_ID_BYTES_MAX
-                    );
-                    (CLIENT_ID_REFUSED, Err(End::new(Ending::ClientId, detail)))
-                } else {
-                    // A generated id holds U+0000, so that no client can name it and take it over.
-                    let name = if id.is_empty() {
-                        pass.take_client_id(&format!("\0{}", pass.connection), taken_over.clone())
-                    } else {
-                        pass.take_client_id(id, taken_over.clone())
-                    };
-                    debug!(client_id = id, "device connected");
-                    (ACCEPTED, Ok((name, connect.keep_alive_s)))
-                };
-            }
-            Some(_) => return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT")),
+    // Its client id is free before it has taken the news.
+    drop(greeted.name);
+    let said_by_us = !matches!(end.ending, Ending::Left | Ending::Lost | Ending::SlowReader);
+    if let Some(taste) = greeted.taste.filter(|_| said_by_us) {
+        let mut out = Vec::new();
+        packet5::encode::disconnect(&mut out, end.code, &end.detail, taste);
+        let said = timeout(Duration::from_millis(limits::LINGER_MS), async {
+            writer.write_all(&out).await?;
+            writer.shutdown().await
+        });
+        if let Ok(Ok(())) = said.await {
+            input.linger().await;
         }
-        input.fill(None).await?;
-    };
-    let mut out = Vec::with_capacity(4);
-    encode::connack(&mut out, answer);
-    writer.write_all(&out).await?;
-    taken
+    }
+    end
 }
 
 /// A device that was greeted.
@@ -296,10 +147,15 @@ struct Device<'a, I> {
     silence_max: Option<Duration>,
     taken_over: &'a Notify,
     link: &'a Link,
+    /// Who it is, where it has proved that: then only its own topics are its to publish to.
+    sender: Option<&'a Sender>,
+    topics: &'a TopicTemplate,
+    speaks_5: bool,
+    foreign_publishes: &'a std::sync::atomic::AtomicU64,
 }
 
 impl<I: Intake> Device<'_, I> {
-    async fn run(&self, input: &mut Input<'_>, writer: &mut WriteHalf<'_>, stop: &mut Stop) -> End {
+    async fn run(&self, input: &mut Input<'_>, writer: &mut Writer<'_>, stop: &mut Stop) -> End {
         let connection = &self.reception.connection;
         let deadline = stop.clone();
         let mut reading = std::pin::pin!(self.read(input, stop));
@@ -323,25 +179,46 @@ impl<I: Intake> Device<'_, I> {
             let deadline = deadline.borrow().unwrap_or_else(Instant::now);
             self.link.drain(deadline);
             writing.await;
-            return Ending::Stopped.into();
+            return End::new(Ending::Stopped, "the gateway stops");
         };
+        if self.speaks_5 && !matches!(end.ending, Ending::Left | Ending::Lost) {
+            // What is settled is acknowledged, and no packet is cut off before the DISCONNECT.
+            self.link.drain(Instant::now());
+            if !matches!(
+                timeout(Duration::from_millis(limits::LINGER_MS), writing).await,
+                Ok(WriteEnd::Drained)
+            ) {
+                return End { ending: Ending::SlowReader, ..end };
+            }
+        }
         end
     }
 
     /// Reads until the connection ends, or Ok when we are to stop.
     async fn read(&self, input: &mut Input<'_>, stop: &mut Stop) -> Result<(), End> {
         let window = self.reception.connection.window();
-        let mut gathering = Gathering::of(input.reader.as_ref());
+        let mut gathering = Gathering::of(input.socket());
         loop {
             let mut group = Vec::new();
             let left = self.take(input, &mut group);
             gathering.took(group.len());
+            let pause = self.sender.map_or(Duration::ZERO, |sender| sender.pass.pause(group.len()));
             // What came before a fault or a DISCONNECT counts all the same.
             let more = group.len() == limits::INTAKE_GROUP_MESSAGES_MAX;
             if !group.is_empty() {
                 self.reception.intake.accept(group).await;
             }
             left?;
+            if !pause.is_zero() {
+                tokio::select! {
+                    biased;
+                    () = self.link.closed() => return Err(Ending::Lost.into()),
+                    () = self.taken_over.notified() => return Err(taken_over()),
+                    _ = stopped(stop) => return Ok(()),
+                    () = tokio::time::sleep(pause) => {}
+                }
+                input.packet_began = None;
+            }
             let crowded = || {
                 let held = self.reception.connection.held();
                 self.reception.connection.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
@@ -354,13 +231,13 @@ impl<I: Intake> Device<'_, I> {
                 tokio::select! {
                     biased;
                     () = self.link.closed() => return Err(Ending::Lost.into()),
-                    () = self.taken_over.notified() => return Err(Ending::TakenOver.into()),
+                    () = self.taken_over.notified() => return Err(taken_over()),
                     _ = stopped(stop) => return Ok(()),
                     () = window.room() => {}
                 }
                 tokio::select! {
                     biased;
-                    () = self.taken_over.notified() => return Err(Ending::TakenOver.into()),
+                    () = self.taken_over.notified() => return Err(taken_over()),
                     _ = stopped(stop) => return Ok(()),
                     () = self.link.written_until(|| !crowded()) => {}
                 }
@@ -379,11 +256,37 @@ impl<I: Intake> Device<'_, I> {
             tokio::select! {
                 biased;
                 () = self.link.closed() => return Err(Ending::Lost.into()),
-                () = self.taken_over.notified() => return Err(Ending::TakenOver.into()),
+                () = self.taken_over.notified() => return Err(taken_over()),
                 _ = stopped(stop) => return Ok(()),
                 filled = input.fill(self.silence_max) => filled?,
             }
         }
+    }
+
+    /// Whether a topic is the sender's own, or nobody's: what is no topic of a device is for admission
+    /// to refuse.
+    fn owns(&self, sender: &Sender, topic: &str) -> bool {
+        let Some(places) = self.topics.matches(topic) else { return true };
+        let Identity { tenant, device } = &sender.identity;
+        topic[places.tenant] == *tenant.as_str() && topic[places.device] == *device.as_str()
+    }
+
+    /// A PUBLISH to another device's topic. MQTT 5 has a PUBACK for it; MQTT 3.1.1 has not, and leaves
+    /// to acknowledge it as if all were well or to close the connection [MQTT-3.3.5-2]: we never
+    /// acknowledge what we do not take.
+    fn refuse_foreign(
+        &self,
+        sender: &Sender,
+        publish: &Publish<'_>,
+        topic: &str,
+        received_ns: i64,
+    ) -> Result<(), End> {
+        self.foreign_publishes.fetch_add(1, Ordering::Relaxed);
+        let detail =
+            format!("{} may publish to its own topics only, and this is none: {topic}", sender.identity);
+        let message = self.reception.message(publish, received_ns);
+        self.reception.intake.refuse_message(message, &sender.identity, Reason::NotOwnTopic, detail.clone());
+        if self.speaks_5 { Ok(()) } else { Err(End::new(Ending::NotOwnTopic, detail)) }
     }
 
     /// Takes whole packets out of the buffer, up to one group of messages.
@@ -403,15 +306,30 @@ impl<I: Intake> Device<'_, I> {
                         // [MQTT-3.3.2-2], [MQTT-4.7.3-1]
                         return Err(End::new(Ending::Malformed, "a topic that is empty or holds a wildcard"));
                     }
-                    self.reception.receive(&publish, received_ns, group);
+                    if let Some(sender) = self.sender
+                        && !self.owns(sender, topic)
+                    {
+                        self.refuse_foreign(sender, &publish, topic, received_ns)?;
+                    } else {
+                        self.reception.receive(&publish, received_ns, group);
+                    }
                 }
                 Packet::PingReq => self.link.send(|out| out.extend_from_slice(&encode::PINGRESP)),
-                Packet::Subscribe { packet_id, filters } => {
-                    self.link.send(|out| encode::suback_refusing(out, packet_id, filters));
-                }
-                Packet::Unsubscribe { packet_id } => {
-                    self.link.send(|out| encode::unsuback(out, packet_id));
-                }
+                Packet::Subscribe { packet_id, filters } => self.link.send(|out| {
+                    let refuse = if self.speaks_5 {
+                        packet5::encode::suback_refusing
+                    } else {
+                        encode::suback_refusing
+                    };
+                    refuse(out, packet_id, filters);
+                }),
+                Packet::Unsubscribe { packet_id, filters } => self.link.send(|out| {
+                    if self.speaks_5 {
+                        packet5::encode::unsuback(out, packet_id, filters);
+                    } else {
+                        encode::unsuback(out, packet_id);
+                    }
+                }),
                 Packet::Disconnect => return Err(Ending::Left.into()),
                 Packet::Connect(_) => return Err(End::new(Ending::Unexpected, "a second CONNECT")),
                 _ => return Err(End::new(Ending::Unexpected, "a packet that only servers send")),
@@ -420,4 +338,8 @@ impl<I: Intake> Device<'_, I> {
         }
         Ok(())
     }
+}
+
+fn taken_over() -> End {
+    End::new(Ending::TakenOver, "another connection came with the same client id")
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::ceilings::{CeilingSettings, Ceilings, network};
+
 macro_rules! endings {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
         /// Why a connection ended, or was not taken in the first place.
@@ -46,6 +48,23 @@ endings! {
     ClientId = "client_id",
     ExactlyOnce = "qos_2",
     SlowReader = "slow_reader",
+    /// The TLS handshake failed, or took too long.
+    Handshake = "tls_handshake",
+    /// An MQTT 5 authentication method, of which there is none here.
+    AuthenticationMethod = "authentication_method",
+    /// No credentials where they are asked for, or wrong ones.
+    BadCredentials = "bad_credentials",
+    /// A device that is known and may not come in.
+    NotAuthorized = "not_authorized",
+    /// The registry could not be asked about it.
+    Unavailable = "registry_unavailable",
+    /// More connects a second of its address than may be.
+    ConnectRate = "connect_rate",
+    /// Too many CONNECTs like it have failed: it was not looked at.
+    FailedConnects = "failed_connects",
+    TenantMax = "tenant_max",
+    /// A PUBLISH to another device's topic, in the protocol that has no other answer to it.
+    NotOwnTopic = "not_own_topic",
     /// Unfinished packets of all connections together hold too much memory.
     Buffers = "buffers_max",
 }
@@ -65,6 +84,8 @@ pub struct ListenerCounters {
     pub accepted: AtomicU64,
     /// QoS 1 messages that came with DUP set.
     pub redelivered: Arc<AtomicU64>,
+    /// PUBLISHes to another device's topic.
+    pub foreign_publishes: AtomicU64,
     /// Connections that hold a read buffer now; one that is idle holds none.
     pub buffers: AtomicUsize,
     /// Bytes that unfinished packets hold beyond the first small buffer of their connections.
@@ -114,6 +135,7 @@ pub struct Doors {
     clients: Mutex<HashMap<Box<str>, Holder>>,
     log_gates: Mutex<[LogGate; Ending::ALL.len()]>,
     last_connection: AtomicU64,
+    pub ceilings: Arc<Ceilings>,
     pub counters: Arc<ListenerCounters>,
     /// Told when the last connection is gone.
     empty: Notify,
@@ -123,12 +145,13 @@ pub struct Doors {
 #[derive(Debug)]
 pub struct Pass {
     doors: Arc<Doors>,
-    address: IpAddr,
+    /// What counts as its address.
+    pub network: IpAddr,
     pub connection: u64,
 }
 
 impl Doors {
-    pub fn new(connections_max: usize, per_address_max: usize) -> Arc<Self> {
+    pub fn new(connections_max: usize, per_address_max: usize, ceilings: CeilingSettings) -> Arc<Self> {
         Arc::new(Self {
             connections_max,
             per_address_max,
@@ -136,6 +159,7 @@ impl Doors {
             clients: Mutex::default(),
             log_gates: Mutex::default(),
             last_connection: AtomicU64::new(0),
+            ceilings: Arc::new(Ceilings::new(ceilings)),
             counters: Arc::default(),
             empty: Notify::new(),
         })
@@ -150,16 +174,19 @@ impl Doors {
         if self.counters.connections.load(Ordering::Relaxed) >= self.connections_max {
             return Err(Ending::ConnectionsMax);
         }
-        let address = address.to_canonical();
-        let from_there = addresses.entry(address).or_insert(0);
-        if *from_there >= self.per_address_max && !address.is_loopback() {
+        let network = network(address);
+        if !self.ceilings.may_connect(network) {
+            return Err(Ending::ConnectRate);
+        }
+        let from_there = addresses.entry(network).or_insert(0);
+        if *from_there >= self.per_address_max && !network.is_loopback() {
             return Err(Ending::AddressMax);
         }
         *from_there += 1;
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = self.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(Pass { doors: self.clone(), address, connection })
+        Ok(Pass { doors: self.clone(), network, connection })
     }
 
     /// Counts how a connection ended. Some where it is to be logged: how many like it were not
@@ -194,21 +221,24 @@ impl Doors {
 
 impl Pass {
     /// Takes `client_id` for this connection, from whoever holds it; `taken_over` is told when
-    /// another takes it from us.
-    pub fn take_client_id(&self, client_id: &str, taken_over: Arc<Notify>) -> Name {
+    /// another takes it from us. `scope` keeps the ids of those apart who must not take one
+    /// another's connections over.
+    pub fn take_client_id(&self, scope: &str, client_id: &str, taken_over: Arc<Notify>) -> Name {
+        // Neither part can hold U+0000.
+        let client_id: Box<str> = format!("{scope}\0{client_id}").into();
         let holder = Holder { connection: self.connection, taken_over };
-        let earlier = self.doors.clients.lock().insert(client_id.into(), holder);
+        let earlier = self.doors.clients.lock().insert(client_id.clone(), holder);
         if let Some(earlier) = earlier {
             earlier.taken_over.notify_one();
         }
-        Name { doors: self.doors.clone(), client_id: client_id.into(), connection: self.connection }
+        Name { doors: self.doors.clone(), client_id, connection: self.connection }
     }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut addresses = self.doors.addresses.lock();
-        if let Entry::Occupied(mut from_there) = addresses.entry(self.address) {
+        if let Entry::Occupied(mut from_there) = addresses.entry(self.network) {
             *from_there.get_mut() -= 1;
             if *from_there.get() == 0 {
                 from_there.remove();
@@ -243,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_ceilings_hold_and_open_again_when_somebody_leaves() {
-        let doors = Doors::new(3, 2);
+        let doors = Doors::new(3, 2, CeilingSettings::default());
         let (near, far): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let first = doors.enter(near).unwrap();
         let _second = doors.enter(near).unwrap();
@@ -257,7 +287,7 @@ mod tests {
 
     #[test]
     fn loopback_has_no_ceiling_of_its_own_even_mapped_into_ipv6() {
-        let doors = Doors::new(10, 1);
+        let doors = Doors::new(10, 1, CeilingSettings::default());
         let passes: Vec<_> = ["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.1"]
             .map(|address| doors.enter(address.parse().unwrap()).unwrap())
             .into();
@@ -267,22 +297,25 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_id_goes_to_the_newest_connection_and_leaves_with_it() {
-        let doors = Doors::new(10, 10);
+        let doors = Doors::new(10, 10, CeilingSettings::default());
         let address = "10.0.0.1".parse().unwrap();
         let (old, new) = (doors.enter(address).unwrap(), doors.enter(address).unwrap());
         let (told, quiet) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let old_name = old.take_client_id("pump", told.clone());
-        let new_name = new.take_client_id("pump", quiet.clone());
+        let old_name = old.take_client_id("", "pump", told.clone());
+        let new_name = new.take_client_id("", "pump", quiet.clone());
         told.notified().await;
         drop(old_name);
-        assert_eq!(doors.clients.lock()["pump"].connection, new.connection);
+        assert_eq!(doors.clients.lock()["\0pump"].connection, new.connection);
+        // Another tenant's device of that name is another's.
+        drop(old.take_client_id("globex", "pump", quiet));
+        assert_eq!(doors.clients.lock()["\0pump"].connection, new.connection);
         drop(new_name);
         assert!(doors.clients.lock().is_empty());
     }
 
     #[test]
     fn faults_are_logged_once_a_second_and_counted_always() {
-        let doors = Doors::new(1, 1);
+        let doors = Doors::new(1, 1, CeilingSettings::default());
         assert_eq!(doors.note_end(Ending::Malformed), Some(0));
         assert_eq!(doors.note_end(Ending::Malformed), None);
         assert_eq!(doors.note_end(Ending::ExactlyOnce), Some(0));

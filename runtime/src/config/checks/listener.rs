@@ -1,0 +1,237 @@
+//! The listener's keys, and whether a stranger who can reach it could get a message in.
+
+use super::super::ConfigError;
+use super::super::sections::Config;
+use super::{address, is_loopback, one_of, within};
+use crate::domain::identity::NameTemplate;
+
+/// What a device must prove at CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    None,
+    Optional,
+    Required,
+}
+
+/// What `listen.credentials` comes to.
+pub fn connect_credentials(config: &Config) -> Proof {
+    match config.listen.credentials.as_str() {
+        "none" => Proof::None,
+        "optional" => Proof::Optional,
+        "required" => Proof::Required,
+        _ if config.admission.credentials == "listener" => Proof::Required,
+        _ if relies_on_listener(config).is_some() => Proof::Optional,
+        _ => Proof::None,
+    }
+}
+
+/// The key that lets messages in by what was proved at CONNECT.
+fn relies_on_listener(config: &Config) -> Option<String> {
+    let admission = &config.admission;
+    if admission.credentials == "listener" {
+        return Some("admission.credentials".into());
+    }
+    let (name, _) = admission.types.iter().find(|(_, rules)| rules.credentials == "listener")?;
+    Some(format!("admission.types.{name}.credentials"))
+}
+
+pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
+    let listen = &config.listen;
+    if !listen.address.is_empty() {
+        address("listen.address", &listen.address)?;
+    }
+    within("listen.connections_max", listen.connections_max, 1, 1_000_000)?;
+    within("listen.connections_per_address_max", listen.connections_per_address_max, 1, 1_000_000)?;
+    within("listen.connections_per_tenant_max", listen.connections_per_tenant_max, 1, 1_000_000)?;
+    within("listen.connects_per_s", listen.connects_per_s, 0.0, 1e6)?;
+    within("listen.connects_burst", listen.connects_burst, 1.0, 1e6)?;
+    within("listen.failed_connects_per_min", listen.failed_connects_per_min, 0, 100_000)?;
+    within("listen.messages_per_s_per_tenant", listen.messages_per_s_per_tenant, 0, 10_000_000)?;
+    one_of("listen.credentials", &listen.credentials, &["auto", "none", "optional", "required"])?;
+    one_of("listen.client_certificates", &listen.client_certificates, &["no", "optional", "required"])?;
+    for (key, text) in
+        [("listen.username", &listen.username), ("listen.certificate_name", &listen.certificate_name)]
+    {
+        NameTemplate::parse(text).map_err(|fault| ConfigError::value(key, text, fault.to_string()))?;
+    }
+    tls(config)?;
+    if let Some(key) = relies_on_listener(config) {
+        if listen.address.is_empty() {
+            let allowed = "envelope or broker without listen.address: no device connects to us";
+            return Err(ConfigError::value(&key, "listener", allowed));
+        }
+        if listen.credentials == "none" {
+            return Err(ConfigError::value(
+                "listen.credentials",
+                &listen.credentials,
+                format!("auto, optional or required with {key} = \"listener\": nothing would ever be proved"),
+            ));
+        }
+    }
+    if listen.address.is_empty() {
+        return Ok(());
+    }
+    let proof = connect_credentials(config);
+    let open = config.registry.kind == "open";
+    if open && proof == Proof::Required && listen.client_certificates == "no" {
+        return Err(ConfigError::value(
+            "listen.credentials",
+            &listen.credentials,
+            "none or optional with registry.kind = \"open\", or set listen.client_certificates: an open registry knows \
+             no tokens, so nobody could connect",
+        ));
+    }
+    open_doors(config, proof)?;
+    if listen.tls_cert_file.is_empty() && !is_loopback(address("listen.address", &listen.address)?) {
+        notes.push(format!(
+            "listen.address = {:?} has no TLS (listen.tls_cert_file): tokens travel in the clear",
+            listen.address
+        ));
+    }
+    Ok(())
+}
+
+fn tls(config: &Config) -> Result<(), ConfigError> {
+    let listen = &config.listen;
+    let (cert, key) = (&listen.tls_cert_file, &listen.tls_key_file);
+    if cert.is_empty() != key.is_empty() {
+        let (missing, other) = match cert.is_empty() {
+            true => ("listen.tls_cert_file", "listen.tls_key_file"),
+            false => ("listen.tls_key_file", "listen.tls_cert_file"),
+        };
+        return Err(ConfigError::value(
+            missing,
+            "",
+            format!("a PEM file, as {other} is set: TLS needs both"),
+        ));
+    }
+    let asked = listen.client_certificates != "no";
+    if asked && cert.is_empty() {
+        return Err(ConfigError::value(
+            "listen.client_certificates",
+            &listen.client_certificates,
+            "no without listen.tls_cert_file and listen.tls_key_file: certificates are shown in TLS",
+        ));
+    }
+    if asked && listen.client_ca_file.is_empty() {
+        return Err(ConfigError::value(
+            "listen.client_ca_file",
+            &listen.client_ca_file,
+            "a PEM file of the authorities that devices' certificates are issued by, with \
+             listen.client_certificates",
+        ));
+    }
+    if !asked && !listen.client_ca_file.is_empty() {
+        return Err(ConfigError::value(
+            "listen.client_certificates",
+            &listen.client_certificates,
+            "optional or required with listen.client_ca_file: nothing else reads it",
+        ));
+    }
+    Ok(())
+}
+
+/// A listener that strangers can reach must let nothing in without a credential of the device that it
+/// is counted as. Where CONNECT must be proved, that is one: a device then publishes to its own topics
+/// only, whatever its messages must bring beside it. Else each message must bring one: the token in the
+/// envelope, which a registry must know and want.
+fn open_doors(config: &Config, proof: Proof) -> Result<(), ConfigError> {
+    if is_loopback(address("listen.address", &config.listen.address)?) || proof == Proof::Required {
+        return Ok(());
+    }
+    let refuse = |why: &str| {
+        Err(ConfigError::value(
+            "listen.address",
+            &config.listen.address,
+            format!(
+                "a loopback address while {why}, or set listen.credentials = \"required\": a message could enter \
+                 without a credential"
+            ),
+        ))
+    };
+    if config.registry.kind == "open" {
+        return refuse("registry.kind = \"open\"");
+    }
+    if !config.registry.require_token {
+        return refuse("registry.require_token = false");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The key that is complained about; empty where all is well.
+    fn key(text: &str) -> String {
+        let config: Config = toml::from_str(text).unwrap();
+        match check(&config, &mut Vec::new()) {
+            Ok(()) => String::new(),
+            Err(ConfigError::Value { key, .. }) => key,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    const TLS: &str = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\nclient_ca_file = \"a\"\n";
+
+    /// Every combination of what lets a message in, at an address that strangers reach: it may start
+    /// only where each message is somebody's by a credential.
+    #[test]
+    fn a_listener_that_strangers_reach_lets_nothing_in_without_a_credential() {
+        for registry in ["file", "postgres", "open"] {
+            for require_token in [true, false] {
+                for admission in ["envelope", "broker", "listener"] {
+                    for credentials in ["auto", "none", "optional", "required"] {
+                        for certificates in ["no", "optional", "required"] {
+                            let tls = if certificates == "no" { "" } else { TLS };
+                            let text = format!(
+                                "[listen]\naddress = \"0.0.0.0:1883\"\ncredentials = \"{credentials}\"\n\
+                                 client_certificates = \"{certificates}\"\n{tls}\
+                                 [registry]\nkind = \"{registry}\"\nrequire_token = {require_token}\n\
+                                 [admission]\ncredentials = \"{admission}\"\n"
+                            );
+                            let proved =
+                                credentials == "required" || credentials == "auto" && admission == "listener";
+                            let can_prove = registry != "open" || certificates != "no";
+                            let nonsense = admission == "listener" && credentials == "none";
+                            let by_envelope = registry != "open" && require_token;
+                            let good = !nonsense && if proved { can_prove } else { by_envelope };
+                            assert_eq!(key(&text).is_empty(), good, "{text}{}", key(&text));
+                            // On loopback the same is for the operator alone.
+                            let near = text.replace("0.0.0.0", "127.0.0.1");
+                            assert_eq!(key(&near).is_empty(), !nonsense && (!proved || can_prove), "{near}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_belongs_together_is_asked_for_together() {
+        let listen = |more: &str| key(&format!("[listen]\naddress = \"127.0.0.1:1883\"\n{more}"));
+        assert_eq!(listen("tls_cert_file = \"c\""), "listen.tls_key_file");
+        assert_eq!(listen("tls_key_file = \"k\""), "listen.tls_cert_file");
+        assert_eq!(listen("client_certificates = \"optional\""), "listen.client_certificates");
+        assert_eq!(listen("client_ca_file = \"a\""), "listen.client_certificates");
+        let pair = "tls_cert_file = \"c\"\ntls_key_file = \"k\"\n";
+        assert_eq!(listen(&format!("{pair}client_certificates = \"required\"")), "listen.client_ca_file");
+        assert_eq!(listen(pair), "");
+        assert_eq!(listen("username = \"{tenant}{device}\""), "listen.username");
+        assert_eq!(listen("certificate_name = \"{device}\""), "listen.certificate_name");
+        assert_eq!(key("[admission]\ncredentials = \"listener\""), "admission.credentials");
+        assert_eq!(key("[admission.types.lp]\ncredentials = \"listener\""), "admission.types.lp.credentials");
+    }
+
+    #[test]
+    fn what_must_be_proved_follows_from_what_is_relied_on() {
+        let proof = |text: &str| connect_credentials(&toml::from_str(text).unwrap());
+        assert_eq!(proof(""), Proof::None);
+        assert_eq!(proof("[admission]\ncredentials = \"listener\""), Proof::Required);
+        assert_eq!(proof("[admission.types.lp]\ncredentials = \"listener\""), Proof::Optional);
+        assert_eq!(
+            proof("[listen]\ncredentials = \"optional\"\n[admission]\ncredentials = \"listener\""),
+            Proof::Optional
+        );
+    }
+}

@@ -1,0 +1,304 @@
+//! CONNECT and CONNACK: who a device is, and whether it may come in.
+//!
+//! A client certificate that names a device is proof enough. Else the user name names it and the
+//! password is its token. Who brings nothing is let in where nothing is asked for, and has then proved
+//! nothing: each of its messages must bring its own credentials.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::ceilings::TenantPass;
+use super::client::End;
+use super::doors::{Ending, Name, Pass};
+use super::input::Input;
+use super::socket::Writer;
+use super::{Asks, Shared};
+use crate::domain::identity::{Claim, Denied, Identity, Proof};
+use crate::domain::limits;
+use crate::source::framer::FrameLimits;
+use crate::source::intake::Intake;
+use crate::source::packet::{Packet, Wishes, encode};
+use crate::source::packet5::encode::{Taste, Terms};
+use crate::source::packet5::{self, code};
+
+/// Return codes of a CONNACK of MQTT 3.1.1 (section 3.2.2.3).
+mod code4 {
+    pub const ACCEPTED: u8 = 0;
+    pub const UNACCEPTABLE_LEVEL: u8 = 1;
+    pub const CLIENT_ID_REFUSED: u8 = 2;
+    pub const UNAVAILABLE: u8 = 3;
+    pub const BAD_USER_NAME_OR_PASSWORD: u8 = 4;
+    pub const NOT_AUTHORIZED: u8 = 5;
+}
+
+/// What a device says is wrong is one text for whoever guesses, too.
+const BAD_CREDENTIALS: &str = "no device of this name has this token";
+
+/// A device that was let in.
+pub struct Greeted {
+    pub name: Name,
+    pub keep_alive_s: u16,
+    /// None: it speaks MQTT 3.1.1.
+    pub taste: Option<Taste>,
+    /// Who it is, where it has proved that.
+    pub sender: Option<Sender>,
+}
+
+/// A device that has proved who it is.
+pub struct Sender {
+    pub identity: Identity,
+    pub pass: TenantPass,
+}
+
+/// A device that was not let in: how that is counted, and its CONNACK in both protocols.
+struct Turned {
+    end: End,
+    /// What the device is told; the rest of `end` is for the log.
+    why: String,
+    code4: u8,
+    code5: u8,
+}
+
+impl Turned {
+    fn new(ending: Ending, why: impl Into<String>, code4: u8, code5: u8) -> Self {
+        let why = why.into();
+        Self { end: End::new(ending, why.clone()), why, code4, code5 }
+    }
+
+    fn unavailable(ending: Ending, why: impl Into<String>, code5: u8) -> Self {
+        Self::new(ending, why, code4::UNAVAILABLE, code5)
+    }
+
+    /// With more for the log than for the device.
+    fn logged(self, detail: String) -> Self {
+        Self { end: End { detail, ..self.end }, ..self }
+    }
+}
+
+/// A CONNECT, as far as it matters.
+struct Hello {
+    level: u8,
+    client_id: String,
+    clean_session: bool,
+    keep_alive_s: u16,
+    username: Option<String>,
+    password: Option<Box<[u8]>>,
+    wishes: Wishes,
+}
+
+/// What the greeting of one connection works with.
+pub struct Greeting<'a, I> {
+    pub shared: &'a Shared<I>,
+    pub pass: &'a Pass,
+    /// Whom the client certificate names, or why nobody; None: there is none.
+    pub certificate: Option<Result<Identity, String>>,
+    pub taken_over: &'a Arc<Notify>,
+    pub frames: FrameLimits,
+}
+
+impl<I: Intake> Greeting<'_, I> {
+    /// Reads the CONNECT, judges it, and answers.
+    ///
+    /// # Errors
+    /// How the connection ended.
+    pub async fn greet(&self, input: &mut Input<'_>, writer: &mut Writer<'_>) -> Result<Greeted, End> {
+        let reading = timeout(Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S), self.read(input));
+        let hello = reading.await.unwrap_or_else(|_| {
+            let detail = format!("no whole CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
+            Err(End::new(Ending::ConnectTimeout, detail))
+        })?;
+        let taste = (hello.level == 5).then(|| Taste {
+            packet_bytes_max: hello.wishes.packet_bytes_max as usize,
+            reason_strings: hello.wishes.reason_strings,
+        });
+        let mut out = Vec::with_capacity(64);
+        let welcomed = match self.welcome(&hello).await {
+            Ok(sender) => sender,
+            Err(turned) => {
+                match taste {
+                    Some(taste) => {
+                        packet5::encode::connack_refusing(&mut out, turned.code5, &turned.why, taste);
+                    }
+                    None => encode::connack(&mut out, turned.code4),
+                }
+                writer.write_all(&out).await?;
+                let _ = writer.shutdown().await;
+                input.linger().await;
+                return Err(turned.end);
+            }
+        };
+        let scope = welcomed.as_ref().map_or("", |sender| sender.identity.tenant.as_str());
+        let assigned = hello.client_id.is_empty().then(unforeseeable_id);
+        let id = assigned.as_deref().unwrap_or(&hello.client_id);
+        let name = self.pass.take_client_id(scope, id, self.taken_over.clone());
+        match taste {
+            Some(taste) => {
+                input.framer.speak_5();
+                let terms = Terms {
+                    receive_maximum: limits::LISTENER_UNACKNOWLEDGED_MAX as u16,
+                    packet_bytes_max: self.frames.packet_bytes_max() as u32,
+                    assigned_client_id: assigned.as_deref(),
+                };
+                packet5::encode::connack(&mut out, &terms, taste);
+            }
+            None => encode::connack(&mut out, code4::ACCEPTED),
+        }
+        if taste.is_some_and(|taste| out.len() > taste.packet_bytes_max) {
+            // [MQTT-3.1.2-24]: there is nothing that we could say to it.
+            return Err(End::new(Ending::Unexpected, "a maximum packet size below that of a CONNACK"));
+        }
+        debug!(client_id = id, level = hello.level, proven = welcomed.is_some(), "device connected");
+        writer.write_all(&out).await?;
+        writer.flush().await?;
+        Ok(Greeted { name, keep_alive_s: hello.keep_alive_s, taste, sender: welcomed })
+    }
+
+    async fn read(&self, input: &mut Input<'_>) -> Result<Hello, End> {
+        loop {
+            match input.next_packet()? {
+                None => {}
+                Some(Packet::Connect(connect)) => {
+                    return Ok(Hello {
+                        level: connect.level,
+                        client_id: connect.client_id.to_owned(),
+                        clean_session: connect.clean_session,
+                        keep_alive_s: connect.keep_alive_s,
+                        username: connect.username.map(str::to_owned),
+                        password: connect.password.map(Into::into),
+                        wishes: connect.wishes,
+                    });
+                }
+                Some(_) => return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT")),
+            }
+            input.fill(None).await?;
+        }
+    }
+
+    async fn welcome(&self, hello: &Hello) -> Result<Option<Sender>, Turned> {
+        if !matches!(hello.level, 4 | 5) {
+            let why = format!("protocol level {}, we speak 4 and 5 (MQTT 3.1.1 and 5)", hello.level);
+            let (code4, code5) = (code4::UNACCEPTABLE_LEVEL, code::UNSUPPORTED_VERSION);
+            return Err(Turned::new(Ending::ProtocolLevel, why, code4, code5));
+        }
+        let id = hello.client_id.len();
+        if id == 0 && !hello.clean_session && hello.level == 4 {
+            // [MQTT-3.1.3-8]; MQTT 5 gives the client a name.
+            let why = "an empty client id wants a clean session";
+            return Err(Turned::new(Ending::ClientId, why, code4::CLIENT_ID_REFUSED, code::CLIENT_ID));
+        }
+        if id > limits::CLIENT_ID_BYTES_MAX {
+            let why = format!("a client id of {id} bytes, over the limit of {}", limits::CLIENT_ID_BYTES_MAX);
+            return Err(Turned::new(Ending::ClientId, why, code4::CLIENT_ID_REFUSED, code::CLIENT_ID));
+        }
+        if hello.wishes.authentication {
+            let (code4, code5) = (code4::NOT_AUTHORIZED, code::BAD_AUTHENTICATION_METHOD);
+            let why = "an authentication method; here there are user name and password, and certificates";
+            return Err(Turned::new(Ending::AuthenticationMethod, why, code4, code5));
+        }
+        let Some(claim) = self.claim(hello)? else { return Ok(None) };
+        let identity = claim.identity.clone();
+        self.prove(claim).await?;
+        match self.shared.doors.ceilings.enter_tenant(&identity.tenant) {
+            Some(pass) => Ok(Some(Sender { identity, pass })),
+            None => {
+                let why = format!("tenant {} has as many connections as it may have", identity.tenant);
+                Err(Turned::unavailable(Ending::TenantMax, why, code::QUOTA_EXCEEDED))
+            }
+        }
+    }
+
+    /// What the device says of itself; None where it says nothing and need not.
+    fn claim(&self, hello: &Hello) -> Result<Option<Claim>, Turned> {
+        let settings = &self.shared.settings;
+        let bad = |why: &str| {
+            let (code4, code5) = (code4::BAD_USER_NAME_OR_PASSWORD, code::BAD_USER_NAME_OR_PASSWORD);
+            Turned::new(Ending::BadCredentials, why, code4, code5)
+        };
+        let not_authorized =
+            |why: &str| Turned::new(Ending::NotAuthorized, why, code4::NOT_AUTHORIZED, code::NOT_AUTHORIZED);
+        if settings.asks == Asks::Nothing {
+            return Ok(None);
+        }
+        let username = hello.username.as_deref().filter(|name| !name.is_empty());
+        if username.is_some_and(|name| name.len() > limits::USERNAME_BYTES_MAX)
+            || hello.password.as_ref().is_some_and(|password| password.len() > limits::PASSWORD_BYTES_MAX)
+        {
+            return Err(bad("a user name or a password that is too long"));
+        }
+        let named = match username.map(|name| settings.username.read(name)) {
+            Some(None) => {
+                return Err(bad("the user name does not say who it is in the form of listen.username"));
+            }
+            named => named.flatten(),
+        };
+        match (&self.certificate, named) {
+            (Some(Ok(identity)), Some(named)) if *identity != named => {
+                Err(not_authorized("the user name and the client certificate name different devices"))
+            }
+            (Some(Ok(identity)), _) => {
+                Ok(Some(Claim { identity: identity.clone(), proof: Proof::Certificate }))
+            }
+            (_, Some(identity)) => match &hello.password {
+                Some(password) => Ok(Some(Claim { identity, proof: Proof::Token(password.clone()) })),
+                None => {
+                    Err(bad("a password is missing: expected the token that the device was provisioned with"))
+                }
+            },
+            (Some(Err(why)), None) => Err(not_authorized(why)),
+            (None, None) if hello.password.as_ref().is_some_and(|password| !password.is_empty()) => {
+                Err(bad("a password without a user name"))
+            }
+            (None, None) if settings.asks == Asks::Always => {
+                Err(not_authorized("a user name and a password, or a client certificate, are asked for"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Asks whether it is so, at most as often as may be guessed.
+    async fn prove(&self, claim: Claim) -> Result<(), Turned> {
+        let identity = claim.identity.clone();
+        let Some(one_try) = self.shared.doors.ceilings.try_name(self.pass.network, &identity.to_string())
+        else {
+            let why = "too many CONNECTs have failed; come again in a minute";
+            return Err(Turned::unavailable(Ending::FailedConnects, why, code::CONNECTION_RATE)
+                .logged(format!("{identity}: {why}")));
+        };
+        let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
+        let answer = timeout(asking, self.shared.intake.identify(claim)).await;
+        match answer.unwrap_or(Err(Denied::Unavailable("the registry gave no answer in time"))) {
+            Ok(()) => {
+                one_try.succeeded();
+                Ok(())
+            }
+            Err(Denied::Credentials(detail)) => {
+                let (code4, code5) = (code4::BAD_USER_NAME_OR_PASSWORD, code::BAD_USER_NAME_OR_PASSWORD);
+                Err(Turned::new(Ending::BadCredentials, BAD_CREDENTIALS, code4, code5)
+                    .logged(format!("{identity}: {detail}")))
+            }
+            Err(Denied::NotAuthorized(why)) => {
+                one_try.succeeded();
+                Err(Turned::new(Ending::NotAuthorized, why, code4::NOT_AUTHORIZED, code::NOT_AUTHORIZED)
+                    .logged(format!("{identity}: {why}")))
+            }
+            Err(Denied::Unavailable(why)) => {
+                one_try.succeeded();
+                let told = "the registry cannot be asked now; come again";
+                Err(Turned::unavailable(Ending::Unavailable, told, code::SERVER_UNAVAILABLE)
+                    .logged(format!("{identity}: {why}")))
+            }
+        }
+    }
+}
+
+/// A client id for a device that brought none: nobody can name it and take the connection over.
+fn unforeseeable_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    let half = || RandomState::new().hash_one(0_u8);
+    format!("tidegate-{:016x}{:016x}", half(), half())
+}

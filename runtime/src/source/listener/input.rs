@@ -1,0 +1,180 @@
+//! The reading side of one device's connection: bounded in memory, and in the time that a packet takes.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::client::End;
+use super::doors::{Ending, ListenerCounters};
+use super::socket::Reader;
+use crate::domain::limits;
+use crate::source::framer::{FrameLimits, Framer};
+use crate::source::packet::{Packet, PacketError};
+
+/// Reads into the framer, without a buffer while nothing is under way: ten thousand devices that
+/// say nothing cost no buffer at all.
+pub struct Input<'s> {
+    reader: Reader<'s>,
+    pub framer: Framer,
+    counters: Arc<ListenerCounters>,
+    /// Whether it is counted among the connections with a buffer.
+    has_buffer: bool,
+    /// Bytes of the framer's buffer that were taken from the shared memory.
+    shared_bytes: usize,
+    /// How much to ask for: it follows what the device sends.
+    read_bytes: usize,
+    /// When the packet that is under way began.
+    pub packet_began: Option<Instant>,
+}
+
+impl<'s> Input<'s> {
+    pub fn new(reader: Reader<'s>, frames: FrameLimits, counters: Arc<ListenerCounters>) -> Self {
+        Self {
+            reader,
+            framer: Framer::new(frames),
+            counters,
+            has_buffer: false,
+            shared_bytes: 0,
+            read_bytes: limits::LISTENER_FIRST_READ_BYTES,
+            packet_began: None,
+        }
+    }
+
+    /// The socket that is read.
+    pub fn socket(&self) -> &impl AsRawFd {
+        &self.reader
+    }
+    /// Waits for bytes and reads what is there.
+    pub async fn fill(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
+        loop {
+            if !self.framer.is_midway() {
+                self.release();
+            }
+            self.wait(silence_max).await?;
+            self.make_room()?;
+            let asked = self.read_bytes.max(self.framer.needed());
+            let room = self.framer.room(self.read_bytes);
+            let before = room.len();
+            if !std::mem::replace(&mut self.has_buffer, true) {
+                self.counters.buffers.fetch_add(1, Ordering::Relaxed);
+            }
+            match self.reader.try_read(room) {
+                Ok(0) => {
+                    return Err(if self.framer.is_midway() {
+                        End::new(Ending::Lost, "the connection closed in the middle of a packet")
+                    } else {
+                        Ending::Left.into()
+                    });
+                }
+                Ok(read) => {
+                    if before + read >= asked {
+                        self.read_bytes = (self.read_bytes * 4).min(limits::SOCKET_READ_BYTES);
+                    } else if read < self.read_bytes / 8 {
+                        self.read_bytes = (self.read_bytes / 2).max(limits::LISTENER_FIRST_READ_BYTES);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads on and throws it away, for a moment: a socket that is closed with bytes unread is reset,
+    /// and what was sent last would be lost with it.
+    pub async fn linger(&mut self) {
+        self.release();
+        let mut read = 0;
+        let reading = async {
+            let mut room = Vec::new();
+            while read < limits::CONTROL_PACKET_BYTES_MAX && self.reader.readable().await.is_ok() {
+                room.clear();
+                room.reserve(limits::LISTENER_FIRST_READ_BYTES);
+                match self.reader.try_read(&mut room) {
+                    Ok(0) => return,
+                    Ok(bytes) => read += bytes,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        };
+        let _ = timeout(Duration::from_millis(limits::LINGER_MS), reading).await;
+    }
+
+    async fn wait(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
+        if self.framer.is_midway() {
+            let began = *self.packet_began.get_or_insert_with(Instant::now);
+            let deadline = began + Duration::from_secs(limits::PACKET_TIMEOUT_S);
+            match timeout_at(deadline, self.reader.readable()).await {
+                Ok(ready) => Ok(ready?),
+                Err(_) => Err(End::new(
+                    Ending::PacketTimeout,
+                    format!("a packet was not complete after {} s", limits::PACKET_TIMEOUT_S),
+                )),
+            }
+        } else {
+            match silence_max {
+                None => Ok(self.reader.readable().await?),
+                Some(silence_max) => match timeout(silence_max, self.reader.readable()).await {
+                    Ok(ready) => Ok(ready?),
+                    Err(_) => Err(End::new(Ending::KeepAlive, "nothing came for 1.5 times the keep-alive")),
+                },
+            }
+        }
+    }
+
+    /// Takes what the buffer grows to beyond its first size from the memory that all share.
+    fn make_room(&mut self) -> Result<(), End> {
+        let beyond = |bytes: usize| bytes.saturating_sub(limits::LISTENER_FIRST_READ_BYTES);
+        let mut wanted = beyond(self.framer.needed().max(self.framer.unread() + self.read_bytes));
+        if wanted <= self.shared_bytes {
+            return Ok(());
+        }
+        let mut granted =
+            self.counters.take_buffer(wanted - self.shared_bytes, limits::LISTENER_BUFFER_BYTES_MAX);
+        if !granted {
+            // A larger buffer is a favour; what the packet needs is not.
+            self.read_bytes = limits::LISTENER_FIRST_READ_BYTES.min(self.read_bytes);
+            wanted = beyond(self.framer.needed().max(self.framer.unread() + self.read_bytes));
+            granted = wanted <= self.shared_bytes
+                || self.counters.take_buffer(wanted - self.shared_bytes, limits::LISTENER_BUFFER_BYTES_MAX);
+        }
+        if !granted {
+            return Err(End::new(
+                Ending::Buffers,
+                format!(
+                    "unfinished packets of all connections hold {} bytes",
+                    limits::LISTENER_BUFFER_BYTES_MAX
+                ),
+            ));
+        }
+        self.shared_bytes = self.shared_bytes.max(wanted);
+        Ok(())
+    }
+
+    /// Gives the buffer back.
+    fn release(&mut self) {
+        self.framer.shrink(0);
+        self.counters.give_buffer_back(std::mem::take(&mut self.shared_bytes));
+        if std::mem::take(&mut self.has_buffer) {
+            debug_assert_eq!(self.framer.capacity(), 0);
+            self.counters.buffers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next packet; notes when one is under way.
+    pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
+        self.framer.next_packet()
+    }
+}
+
+impl Drop for Input<'_> {
+    fn drop(&mut self) {
+        self.counters.give_buffer_back(self.shared_bytes);
+        self.counters.buffers.fetch_sub(usize::from(self.has_buffer), Ordering::Relaxed);
+    }
+}

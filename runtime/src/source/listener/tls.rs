@@ -1,0 +1,201 @@
+//! The listener's certificate, and whose certificates it believes. The files are read again when they
+//! change; connections that stand are not touched by it, and what cannot be used does not replace what
+//! is in service.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, RwLock};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::TlsAcceptor;
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificates {
+    No,
+    /// Who shows one must show a good one.
+    Optional,
+    Required,
+}
+
+/// The files, and what is asked of clients.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// The authorities of client certificates; there where they are not `No`.
+    pub client_ca_file: PathBuf,
+    pub client_certificates: ClientCertificates,
+}
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFileError {
+    #[error("{key} = {path:?} cannot be used: {fault}")]
+    File { key: &'static str, path: PathBuf, fault: String },
+    #[error("listen.tls_cert_file and listen.tls_key_file cannot be used together: {0}")]
+    Pair(rustls::Error),
+    #[error("listen.client_ca_file cannot be used: {0}")]
+    Verifier(String),
+}
+
+/// What a file was when it was read.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// The certificate in service. Shared by all connections.
+#[derive(Debug)]
+pub struct TlsKeeper {
+    settings: TlsSettings,
+    config: RwLock<Arc<ServerConfig>>,
+    stamps: Mutex<[Stamp; 3]>,
+}
+
+impl TlsKeeper {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// They cannot be used; names the key.
+    pub fn open(settings: TlsSettings) -> Result<Self, TlsFileError> {
+        // Looked at first: what changes while we read is read again.
+        let stamps = stamps(&settings);
+        let config = RwLock::new(Arc::new(load(&settings)?));
+        Ok(Self { settings, config, stamps: Mutex::new(stamps) })
+    }
+
+    /// Takes a connection in with what is in service now.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.read().clone())
+    }
+
+    /// Reads the files again if they have changed; true when something new is in service.
+    ///
+    /// # Errors
+    /// They cannot be used; what was in service stays, and it is said once a change.
+    pub fn refresh(&self) -> Result<bool, TlsFileError> {
+        let mut known = self.stamps.lock();
+        let now = stamps(&self.settings);
+        if *known == now {
+            return Ok(false);
+        }
+        *known = now;
+        *self.config.write() = Arc::new(load(&self.settings)?);
+        Ok(true)
+    }
+}
+
+fn stamps(settings: &TlsSettings) -> [Stamp; 3] {
+    use std::os::unix::fs::MetadataExt;
+    [&settings.cert_file, &settings.key_file, &settings.client_ca_file].map(|path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    })
+}
+
+fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsFileError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain = certificates("listen.tls_cert_file", &settings.cert_file)?;
+    let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|error| TlsFileError::File {
+        key: "listen.tls_key_file",
+        path: settings.key_file.clone(),
+        fault: error.to_string(),
+    })?;
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(TlsFileError::Pair)?;
+    let builder = match settings.client_certificates {
+        ClientCertificates::No => builder.with_no_client_auth(),
+        asked => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates("listen.client_ca_file", &settings.client_ca_file)? {
+                roots.add(authority).map_err(|error| TlsFileError::Verifier(error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = match asked {
+                ClientCertificates::Required => verifier,
+                _ => verifier.allow_unauthenticated(),
+            };
+            let verifier = verifier.build().map_err(|error| TlsFileError::Verifier(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    builder.with_single_cert(chain, key).map_err(TlsFileError::Pair)
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+    let fault = |fault: String| TlsFileError::File { key, path: path.to_owned(), fault };
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))?.collect();
+    let found = found.map_err(|error| fault(error.to_string()))?;
+    if found.is_empty() {
+        return Err(fault("it holds no certificate in PEM form".into()));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_pair(folder: &Path, name: &str) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec![name.into()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+    }
+
+    fn settings(folder: &Path) -> TlsSettings {
+        TlsSettings {
+            cert_file: folder.join("cert.pem"),
+            key_file: folder.join("key.pem"),
+            client_ca_file: PathBuf::new(),
+            client_certificates: ClientCertificates::No,
+        }
+    }
+
+    #[test]
+    fn a_bad_file_leaves_the_old_one_in_service_and_is_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(folder.path(), "old");
+        let keeper = TlsKeeper::open(settings(folder.path())).unwrap();
+        assert!(!keeper.refresh().unwrap());
+        let in_service = keeper.config.read().clone();
+        let good = std::fs::read(folder.path().join("key.pem")).unwrap();
+        for bad in [&b"no key"[..], b""] {
+            std::fs::write(folder.path().join("key.pem"), bad).unwrap();
+            assert!(keeper.refresh().unwrap_err().to_string().contains("key.pem"));
+            assert!(!keeper.refresh().unwrap(), "said twice");
+            assert!(Arc::ptr_eq(&in_service, &keeper.config.read()));
+        }
+        std::fs::write(folder.path().join("key.pem"), good).unwrap();
+        assert!(keeper.refresh().unwrap());
+        assert!(!Arc::ptr_eq(&in_service, &keeper.config.read()));
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_refused() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write_pair(one.path(), "one");
+        write_pair(other.path(), "other");
+        std::fs::copy(other.path().join("key.pem"), one.path().join("key.pem")).unwrap();
+        assert!(matches!(TlsKeeper::open(settings(one.path())), Err(TlsFileError::Pair(_))));
+    }
+
+    #[test]
+    fn an_authority_file_without_a_certificate_names_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        write_pair(folder.path(), "one");
+        std::fs::write(folder.path().join("ca.pem"), "nothing").unwrap();
+        let settings = TlsSettings {
+            client_ca_file: folder.path().join("ca.pem"),
+            client_certificates: ClientCertificates::Required,
+            ..settings(folder.path())
+        };
+        let error = TlsKeeper::open(settings).unwrap_err().to_string();
+        assert!(error.contains("listen.client_ca_file") && error.contains("ca.pem"), "{error}");
+    }
+}

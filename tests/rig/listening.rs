@@ -1,0 +1,78 @@
+//! A listener that runs in this process, in front of a stand-in for all that comes after it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rumqttc::QoS;
+use tidegate::domain::identity::NameTemplate;
+use tidegate::domain::slot::Window;
+use tidegate::domain::topic::TopicTemplate;
+use tidegate::source::listener::{
+    Asks, CeilingSettings, Ending, Listener, ListenerCounters, ListenerSettings, TlsKeeper,
+};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::downstream::{Downstream, Settling};
+use super::eventually;
+use super::mqtt_client::MqttClient;
+
+pub const TOPIC: &str = "tenant/acme/device/d1/telemetry";
+
+pub fn settings() -> ListenerSettings {
+    let name = || NameTemplate::parse("{tenant}/{device}").unwrap();
+    ListenerSettings {
+        address: "127.0.0.1:0".parse().unwrap(),
+        connections_max: 100,
+        connections_per_address_max: 1,
+        payload_bytes_max: 8192,
+        ceilings: CeilingSettings::default(),
+        asks: Asks::Nothing,
+        username: name(),
+        certificate_name: name(),
+        topics: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
+        tls: None,
+    }
+}
+
+/// A listener that runs.
+pub struct Running {
+    pub address: SocketAddr,
+    pub downstream: Arc<Downstream>,
+    pub window: Arc<Window>,
+    pub counters: Arc<ListenerCounters>,
+    pub tls: Option<Arc<TlsKeeper>>,
+    pub stop: watch::Sender<Option<Instant>>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start(settings: ListenerSettings, settling: Settling, messages_max: u64) -> Self {
+        let downstream = Downstream::new(settling);
+        let window = Arc::new(Window::new(messages_max, 64 << 20));
+        let listener = Listener::bind(settings, window.clone(), downstream.clone()).unwrap();
+        assert!(listener.status().borrow().is_ready());
+        let (stop, stopping) = watch::channel(None);
+        let (address, counters, tls) = (listener.local_address(), listener.counters(), listener.tls());
+        let task = tokio::spawn(listener.run(stopping));
+        Self { address, downstream, window, counters, tls, stop, task }
+    }
+
+    pub fn open(&self) -> usize {
+        self.counters.connections.load(Ordering::Relaxed)
+    }
+
+    pub async fn ended(&self, ending: Ending, times: u64, seconds: u64) {
+        eventually(ending.name(), seconds, || self.counters.ended(ending) >= times).await;
+    }
+
+    /// A device that behaves is served whatever else goes on.
+    pub fn assert_serves(&self) {
+        let mut device = MqttClient::connect(self.address, "good");
+        let before = self.downstream.taken_count();
+        let id = device.publish(TOPIC, QoS::AtLeastOnce, false, "good");
+        assert_eq!(device.puback(), id);
+        assert!(self.downstream.taken_count() > before);
+    }
+}
