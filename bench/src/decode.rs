@@ -212,8 +212,12 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
     let mut checker = LineChecker::default();
     let mut out = Vec::new();
-    let stamp =
-        Stamp { identity_tags: b",device_id=dev-00001,site_id=lab-1", received_ns: 0, dialect: Dialect::V3 };
+    let stamp = Stamp {
+        identity_tags: b",device_id=dev-00001,site_id=lab-1",
+        received_ns: 0,
+        dialect: Dialect::V3,
+        rules: None,
+    };
     let lines: Vec<&[u8]> = answer.lines.split_inclusive(|&byte| byte == b'\n').collect();
     let check = least(|| {
         for _ in 0..MESSAGES_A_ROUND / BATCH {

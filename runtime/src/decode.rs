@@ -24,6 +24,7 @@ pub mod shadow;
 pub mod guest_log;
 pub mod instance;
 pub mod decoder;
+pub mod shares;
 pub mod slow;
 pub mod pool;
 
@@ -38,6 +39,7 @@ pub use compile::CompilerSettings;
 pub use decoder::Decoder;
 pub use guest::GuestError;
 pub use pool::DecodePool;
+pub use shares::{CpuShareSettings, CpuShares};
 pub use store::{Change, GuestInfo, GuestStore, Keeping, RunCases};
 
 /// What every guest may use; a route file may only lower it.

@@ -24,14 +24,14 @@ mod committer;
 #[cfg(test)]
 mod model;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::Serialize;
 use tracing::{error, warn};
 
@@ -86,6 +86,13 @@ impl SpoolSettings {
     }
 }
 
+/// What differs for one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnShare {
+    pub bytes_max: Option<u64>,
+    pub when_full: Option<WhenFull>,
+}
+
 /// To whom durable lines go.
 pub trait Delivery: Send + Sync {
     /// Lines that became durable just now.
@@ -115,6 +122,7 @@ struct Shared {
 
 struct RoomState {
     shares: Shares,
+    own: HashMap<TenantId, OwnShare>,
     /// Batches of tenants whose share is full, in order.
     held: HashMap<TenantId, VecDeque<Item>>,
     /// Tenants of which it was logged that they lose lines.
@@ -136,6 +144,13 @@ pub struct OpenedSpool {
 }
 
 impl OpenedSpool {
+    /// As `Spool::set_own_outputs`, before anybody is told what waits.
+    pub fn set_own_outputs(&self, own: HashSet<TenantId>) {
+        let mut index = self.shared.index.lock();
+        index.set_own_outputs(own);
+        index.take_untold();
+    }
+
     /// Starts to take batches. What lies there from earlier runs waits to be fetched.
     ///
     /// # Errors
@@ -195,7 +210,12 @@ impl Spool {
             disk,
             books: books.clone(),
             index: Mutex::new(index),
-            room: Mutex::new(RoomState { shares, held: HashMap::new(), told: HashMap::new() }),
+            room: Mutex::new(RoomState {
+                shares,
+                own: HashMap::new(),
+                held: HashMap::new(),
+                told: HashMap::new(),
+            }),
             queue: Mutex::default(),
             more: Condvar::new(),
             copied: Condvar::new(),
@@ -227,9 +247,9 @@ impl Spool {
         if room.held.contains_key(&tenant) {
             return shared.hold(&mut room, item);
         }
-        match room.shares.room(&tenant, bytes) {
+        match room.room(&tenant, bytes) {
             Room::Free => {}
-            full if shared.settings.when_full == WhenFull::DropOldest => {
+            full if shared.when_full(&room, &tenant) == WhenFull::DropOldest => {
                 if !shared.make_room(&mut room, &tenant, full) {
                     return shared.hold(&mut room, item);
                 }
@@ -249,13 +269,29 @@ impl Spool {
         }
     }
 
+    /// From now on these tenants have shares of their own. What waits for room may have it now.
+    pub fn set_shares(&self, own: HashMap<TenantId, OwnShare>) {
+        let mut room = self.shared.room.lock();
+        if room.own == own {
+            return;
+        }
+        room.own = own;
+        self.shared.go_on(room);
+    }
+
+    /// From now on these tenants have outputs of their own, and no others. What waits here of a tenant
+    /// that had it otherwise goes where it belongs now; the writer is told within a second.
+    pub fn set_own_outputs(&self, own: HashSet<TenantId>) {
+        self.shared.index.lock().set_own_outputs(own);
+    }
+
     /// Lines of a database that wait here, up to `bytes_max`; true: there are more. Reads from the
     /// disk.
     pub fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
         let shared = &self.shared;
         let hot = shared.settings.hot();
         let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
-        let mut reader = Reader::new(shared);
+        let mut reader = Reader::new(shared, database);
         let durables = wanted.into_iter().filter_map(|wanted| reader.read(&wanted));
         (durables.collect(), more)
     }
@@ -355,6 +391,7 @@ fn backlogs(index: &Index) -> Vec<BacklogStatus> {
         .into_iter()
         .map(|(tenant, database, backlog)| BacklogStatus {
             database: database.to_string(),
+            output_of: database.output_of().map(ToString::to_string),
             tenant: tenant.to_string(),
             lines: backlog.lines,
             bytes: backlog.bytes,
@@ -392,13 +429,28 @@ pub struct SpoolStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct BacklogStatus {
     pub database: String,
+    /// The tenant at whose own output it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_of: Option<String>,
     pub tenant: String,
     pub lines: u64,
     pub bytes: u64,
     pub oldest_age_s: u64,
 }
 
+impl RoomState {
+    fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
+        let own = if self.own.is_empty() { None } else { self.own.get(tenant) };
+        self.shares.room(tenant, bytes, own.and_then(|own| own.bytes_max))
+    }
+}
+
 impl Shared {
+    fn when_full(&self, room: &RoomState, tenant: &TenantId) -> WhenFull {
+        let own = if room.own.is_empty() { None } else { room.own.get(tenant) };
+        own.and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
+    }
+
     fn hold(&self, room: &mut RoomState, mut item: Item) {
         item.slots().for_each(|slot| slot.hold());
         room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);
@@ -410,7 +462,11 @@ impl Shared {
         let (victim, bytes) = match full {
             Room::Free => return true,
             Room::TenantFull(bytes) => (tenant.clone(), bytes),
-            Room::DiskFull(bytes) => (room.shares.largest().unwrap_or_else(|| tenant.clone()), bytes),
+            // Nobody who is promised that nothing of it is dropped makes room for others.
+            Room::DiskFull(bytes) => {
+                let drops = |other: &TenantId| self.when_full(room, other) == WhenFull::DropOldest;
+                (room.shares.largest(drops).unwrap_or_else(|| tenant.clone()), bytes)
+            }
         };
         let gone = self.index.lock().drop_oldest(&victim, bytes);
         if gone.lines > 0 {
@@ -434,6 +490,11 @@ impl Shared {
     fn freed(&self, tenant: &TenantId, bytes: u64) {
         let mut room = self.room.lock();
         room.shares.give_back(tenant, bytes);
+        self.go_on(room);
+    }
+
+    /// What waits for room and has it now goes on.
+    fn go_on(&self, mut room: MutexGuard<'_, RoomState>) {
         if room.held.is_empty() {
             return;
         }
@@ -442,7 +503,9 @@ impl Shared {
         for tenant in tenants {
             while let Some(item) = room.held.get(&tenant).and_then(VecDeque::front) {
                 let bytes = item.bytes();
-                if room.shares.room(&tenant, bytes) != Room::Free {
+                let full = room.room(&tenant, bytes);
+                let drops = full != Room::Free && self.when_full(&room, &tenant) == WhenFull::DropOldest;
+                if full != Room::Free && !(drops && self.make_room(&mut room, &tenant, full)) {
                     break;
                 }
                 room.shares.take(&tenant, bytes);
@@ -503,6 +566,7 @@ impl Shared {
 /// Reads frames back, a stretch of the disk at a time.
 struct Reader<'a> {
     shared: &'a Arc<Shared>,
+    database: &'a DatabaseName,
     segment: u64,
     begin: u64,
     bytes: Vec<u8>,
@@ -510,8 +574,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(shared: &'a Arc<Shared>) -> Self {
-        Self { shared, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
+    fn new(shared: &'a Arc<Shared>, database: &'a DatabaseName) -> Self {
+        Self { shared, database, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
     }
 
     fn read(&mut self, wanted: &Wanted) -> Option<Durable> {
@@ -536,7 +600,7 @@ impl<'a> Reader<'a> {
     }
 
     fn try_read(&mut self, wanted: &Wanted, place: Place) -> Result<Durable, String> {
-        let shared: &'a Arc<Shared> = self.shared;
+        let (shared, database): (&'a Arc<Shared>, &'a DatabaseName) = (self.shared, self.database);
         let disk = &shared.disk;
         let salt = *self.salts.entry(place.segment).or_insert_with(|| {
             let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
@@ -554,7 +618,7 @@ impl<'a> Reader<'a> {
         let account = shared.books.of_known(&header.tenant);
         let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
         Ok(Durable {
-            database: DatabaseName::new(&header.database),
+            database: database.clone(),
             tenant: TenantId::new(&header.tenant),
             guest: GuestTag::new(&parts.guest),
             lines: body[parts.lines].to_vec(),

@@ -13,7 +13,8 @@ use super::cache::{Asked, CachedDevice};
 use super::envelope::{Envelope, Value};
 use super::registry::postgres::devices::Desk;
 use super::registry::postgres::link::PgError;
-use super::registry::postgres::{Postgres, Task, knobs, rejects, schema};
+use super::registry::postgres::tenants::TenantRow;
+use super::registry::postgres::{Postgres, Task, knobs, rejects, schema, tenants};
 use super::registry::{Registry, Row};
 use super::waiting::{Asking, Held};
 use super::{Admission, Ask, Limit, Stop, admit, question};
@@ -49,11 +50,25 @@ pub fn start<O: Onward>(admission: &Arc<Admission>, onward: &Arc<O>) -> JoinSet<
 pub async fn first_settings(admission: &Admission) {
     let Registry::Postgres(registry) = &admission.registry else { return };
     match read_settings(registry, &mut None).await {
-        Ok(knobs) => {
+        Ok((knobs, rows)) => {
             registry.rejects.store_events(knobs.stores_events());
             admission.turn(&knobs);
+            registry.tenants.tell(rows);
         }
         Err(error) => registry.note_fault(Task::Settings, &error),
+    }
+}
+
+/// Reads the settings of tenants before there is anything that they could hold for. `None`: the
+/// registry has none, or cannot be asked now.
+pub async fn first_tenants(registry: &Registry) -> Option<Vec<TenantRow>> {
+    let Registry::Postgres(registry) = registry else { return None };
+    match read_settings(registry, &mut None).await {
+        Ok((_, rows)) => Some(rows),
+        Err(error) => {
+            registry.note_fault(Task::Settings, &error);
+            None
+        }
     }
 }
 
@@ -412,10 +427,11 @@ async fn follow_settings(admission: Arc<Admission>, registry: Arc<Postgres>) {
     let mut client: Option<Client> = None;
     loop {
         match read_settings(&registry, &mut client).await {
-            Ok(knobs) => {
+            Ok((knobs, rows)) => {
                 registry.note_good(Task::Settings);
                 registry.rejects.store_events(knobs.stores_events());
                 admission.turn(&knobs);
+                registry.tenants.tell(rows);
                 sleep(registry.settings.settings_poll).await;
             }
             Err(error) => {
@@ -427,12 +443,17 @@ async fn follow_settings(admission: Arc<Admission>, registry: Arc<Postgres>) {
     }
 }
 
-async fn read_settings(registry: &Postgres, client: &mut Option<Client>) -> Result<knobs::Knobs, PgError> {
+async fn read_settings(
+    registry: &Postgres,
+    client: &mut Option<Client>,
+) -> Result<(knobs::Knobs, Vec<TenantRow>), PgError> {
     let open = match client.take().filter(|client| !client.is_closed()) {
         Some(open) => open,
         None => registry.server.connect().await?,
     };
-    knobs::read(&registry.server, client.insert(open)).await
+    let open = client.insert(open);
+    let knobs = knobs::read(&registry.server, open).await?;
+    Ok((knobs, tenants::read(&registry.server, open).await?))
 }
 
 async fn write_rejects(registry: Arc<Postgres>) {

@@ -4,26 +4,29 @@
 //! - A device's messages stay in order: they go to the lane by way of their decode thread, and as
 //!   long as some of a route wait there, what comes after them follows, though the route be fast
 //!   again.
+//! - A tenant that is over its share of the CPU goes this way too (`shares`), in batches. Of those that
+//!   wait, the tenant comes first that has used least of its share.
 //! - What waits is held, not dropped: its messages are unsettled. Where too many of a route wait,
 //!   the source that brings more of them waits, before it hands them on: a device that is connected
 //!   to the listener waits alone; a broker session waits as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::DecodeSink;
 use super::decoder::Decoder;
+use super::shares::{CpuShares, TenantCpu};
 use super::store::GuestStore;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{
-    DECODE_BATCH_MESSAGES_MAX, PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US, SLOW_WAITING_MAX,
+    DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US,
+    SLOW_WAITING_MAX,
 };
 use crate::domain::message::Admitted;
 
@@ -61,9 +64,10 @@ pub struct SlowRoute {
     waiting: AtomicU64,
     /// By the decode thread that they came from.
     waiting_of: Box<[AtomicU64]>,
-    /// Whether it is slow now, or only has to drain.
+    /// Whether it is slow now, or its tenant over its share, or it only has to drain.
     is_slow: AtomicBool,
     room: Notify,
+    cpu: Arc<TenantCpu>,
 }
 
 impl SlowRoute {
@@ -76,7 +80,9 @@ impl SlowRoute {
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) >= SLOW_WAITING_MAX
+        let most =
+            if self.is_slow.load(Ordering::Relaxed) { SLOW_WAITING_MAX } else { OVER_SHARE_WAITING_MAX };
+        self.waiting.load(Ordering::Acquire) >= most
     }
 }
 
@@ -92,14 +98,38 @@ struct Slow {
 
 type Types = HashMap<Box<str>, Arc<SlowRoute>>;
 
+/// What waits for one thread of the lane, a tenant.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// None is empty.
+    tenants: HashMap<TenantId, VecDeque<Slow>>,
+    closed: bool,
+}
+
 /// The lane: its threads, and what waits for them.
 pub struct SlowLane {
-    queues: Vec<Sender<Slow>>,
+    queues: Vec<Arc<Queue>>,
+    pub shares: Arc<CpuShares>,
     /// Decode threads that hand on to it.
     feeders: usize,
     routes: RwLock<HashMap<TenantId, Types>>,
-    /// Routes of which too many wait.
+    /// Routes of which many wait; perhaps too many.
     full: AtomicUsize,
+}
+
+impl Drop for SlowLane {
+    fn drop(&mut self) {
+        for queue in &self.queues {
+            queue.waiting.lock().closed = true;
+            queue.more.notify_one();
+        }
+    }
 }
 
 impl fmt::Debug for SlowLane {
@@ -122,24 +152,30 @@ impl SlowLane {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn start<S>(guests: &Arc<GuestStore>, sink: &Arc<S>) -> std::io::Result<Arc<Self>>
+    pub fn start<S>(
+        guests: &Arc<GuestStore>,
+        shares: &Arc<CpuShares>,
+        sink: &Arc<S>,
+    ) -> std::io::Result<Arc<Self>>
     where
         S: DecodeSink + Send + Sync + 'static,
     {
         let feeders = guests.settings().threads;
-        let (mut queues, mut waiting) = (Vec::new(), Vec::new());
-        for _ in 0..feeders {
-            let (queue, receiver) = mpsc::channel();
-            queues.push(queue);
-            waiting.push(receiver);
-        }
-        let lane = Arc::new(Self { queues, feeders, routes: RwLock::default(), full: AtomicUsize::new(0) });
-        for (number, waiting) in waiting.into_iter().enumerate() {
+        let queues: Vec<Arc<Queue>> = (0..feeders).map(|_| Arc::default()).collect();
+        let lane = Arc::new(Self {
+            queues: queues.clone(),
+            shares: shares.clone(),
+            feeders,
+            routes: RwLock::default(),
+            full: AtomicUsize::new(0),
+        });
+        for (number, queue) in queues.into_iter().enumerate() {
             let (guests, sink, lane) = (guests.clone(), sink.clone(), Arc::downgrade(&lane));
+            let shares = shares.clone();
             std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
                 lower_priority();
-                let mut decoder = Decoder::new(guests);
-                while let Some((messages, done)) = next(&waiting) {
+                let mut decoder = Decoder::new(guests).with_shares(shares.clone());
+                while let Some((messages, done)) = queue.next(&shares) {
                     decoder.decode(messages, &*sink);
                     let Some(lane) = lane.upgrade() else { continue };
                     for (route, from) in done {
@@ -166,6 +202,7 @@ impl SlowLane {
                 waiting_of: (0..self.feeders).map(|_| AtomicU64::new(0)).collect(),
                 is_slow: AtomicBool::new(true),
                 room: Notify::new(),
+                cpu: self.shares.of(tenant),
             })
         };
         types.entry(message_type.into()).or_insert_with(new).clone()
@@ -179,15 +216,17 @@ impl SlowLane {
                 self.full.fetch_add(1, Ordering::AcqRel);
             }
             let thread = (message.device.affinity % self.queues.len() as u64) as usize;
-            // A thread that is gone leaves its messages unsettled: they come again.
-            let _ = self.queues[thread].send(Slow { message, route: route.clone(), from });
+            self.queues[thread].push(Slow { message, route: route.clone(), from });
         }
     }
 
     fn done(&self, route: &SlowRoute, from: usize) {
         route.waiting_of[from].fetch_sub(1, Ordering::AcqRel);
-        if route.waiting.fetch_sub(1, Ordering::AcqRel) == SLOW_WAITING_MAX {
+        let waited = route.waiting.fetch_sub(1, Ordering::AcqRel);
+        if waited == SLOW_WAITING_MAX {
             self.full.fetch_sub(1, Ordering::AcqRel);
+        }
+        if waited == SLOW_WAITING_MAX || waited >= OVER_SHARE_WAITING_MAX {
             route.room.notify_waiters();
         }
     }
@@ -214,20 +253,55 @@ impl SlowLane {
     }
 }
 
-/// The next messages, and what is done with them: one of a slow route, and what waits of one that
-/// only has to drain.
-fn next(waiting: &Receiver<Slow>) -> Option<(Vec<Admitted>, Vec<Done>)> {
-    let first = waiting.recv().ok()?;
-    let may_gather = !first.route.is_slow.load(Ordering::Relaxed);
-    let (mut messages, mut done) = (vec![first.message], vec![(first.route, first.from)]);
-    while may_gather
-        && messages.len() < DECODE_BATCH_MESSAGES_MAX
-        && let Ok(more) = waiting.try_recv()
-    {
-        messages.push(more.message);
-        done.push((more.route, more.from));
+impl Queue {
+    fn push(&self, slow: Slow) {
+        let mut waiting = self.waiting.lock();
+        match waiting.tenants.get_mut(&slow.message.tenant.id) {
+            Some(own) => own.push_back(slow),
+            None => _ = waiting.tenants.insert(slow.message.tenant.id.clone(), VecDeque::from([slow])),
+        }
+        drop(waiting);
+        self.more.notify_one();
     }
-    Some((messages, done))
+
+    /// The next messages, and what is done with them: of the tenant that has used least of its share,
+    /// one of a slow route, or what waits of one that is not. `None`: the lane has ended.
+    fn next(&self, shares: &CpuShares) -> Option<(Vec<Admitted>, Vec<Done>)> {
+        let mut waiting = self.waiting.lock();
+        while waiting.tenants.is_empty() {
+            if waiting.closed {
+                return None;
+            }
+            self.more.wait(&mut waiting);
+        }
+        let tenant = match waiting.tenants.len() {
+            1 => waiting.tenants.keys().next().cloned()?,
+            _ => {
+                let pressure =
+                    |own: &VecDeque<Slow>| own.front().map(|slow| shares.pressure(&slow.route.cpu));
+                let by_pressure = waiting.tenants.iter().map(|(tenant, own)| (tenant, pressure(own)));
+                by_pressure
+                    .min_by(|a, b| a.1.partial_cmp(&b.1).unwrap_or(std::cmp::Ordering::Equal))?
+                    .0
+                    .clone()
+            }
+        };
+        let own = waiting.tenants.get_mut(&tenant)?;
+        let (mut messages, mut done) = (Vec::new(), Vec::new());
+        while let Some(slow) = own.pop_front() {
+            let is_slow = slow.route.is_slow.load(Ordering::Relaxed);
+            messages.push(slow.message);
+            done.push((slow.route, slow.from));
+            let next_is_slow = own.front().is_some_and(|next| next.route.is_slow.load(Ordering::Relaxed));
+            if is_slow || next_is_slow || messages.len() == DECODE_BATCH_MESSAGES_MAX {
+                break;
+            }
+        }
+        if own.is_empty() {
+            waiting.tenants.remove(&tenant);
+        }
+        Some((messages, done))
+    }
 }
 
 #[cfg(test)]

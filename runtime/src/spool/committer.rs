@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::domain::books::Outcome;
 use crate::domain::durable::{Durable, DurableMessage, message_set};
+use crate::domain::ids::DatabaseName;
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::pacing::{self, Pacing};
@@ -97,6 +98,8 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
         if marked.elapsed() >= every || (closed && !made) {
             marked = Instant::now();
             tend(shared, &mut log);
+            let untold = shared.index.lock().take_untold();
+            untold.iter().for_each(|database| delivery.waits(database));
         }
         if closed && !made {
             return;
@@ -191,14 +194,24 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
     };
     mend(shared);
     drop(appends);
-    for (item, appended) in group.into_iter().zip(appended) {
-        tell(shared, delivery, item, appended);
+    let databases: Vec<DatabaseName> = {
+        let index = shared.index.lock();
+        streams.iter().map(|&stream| index.names(stream).1.clone()).collect()
+    };
+    for ((item, database), appended) in group.into_iter().zip(databases).zip(appended) {
+        tell(shared, delivery, item, database, appended);
     }
     true
 }
 
 /// A batch is durable: its messages are settled and its lines go on their way.
-fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: Appended) {
+fn tell(
+    shared: &Arc<Shared>,
+    delivery: &dyn Delivery,
+    item: Item,
+    database: DatabaseName,
+    appended: Appended,
+) {
     let batch = item.batch;
     let lines = batch.line_count();
     let account = batch.tenant.account.clone();
@@ -223,7 +236,7 @@ fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: App
     settle_all(slots, Outcome::Lines, &account);
     match appended.standing {
         Standing::Hot { overtakes } => delivery.deliver(Durable {
-            database: batch.database,
+            database,
             tenant: batch.tenant.id.clone(),
             guest: batch.guest,
             lines: batch.lines,
@@ -234,7 +247,7 @@ fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: App
             receipt: receipt(shared, appended.id, &account),
             account,
         }),
-        Standing::Waits { first: true } => delivery.waits(&batch.database),
+        Standing::Waits { first: true } => delivery.waits(&database),
         Standing::Waits { first: false } => {}
     }
 }

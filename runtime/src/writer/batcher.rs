@@ -124,6 +124,11 @@ impl Backlog {
         self.lines == 0
     }
 
+    /// All that waits.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.shards.iter().flat_map(|shard| &shard.queue)
+    }
+
     fn free(&self) -> impl Iterator<Item = (usize, &Shard)> {
         let is_free = |place: &usize| self.busy & (1 << place) == 0;
         self.shards.iter().enumerate().filter(move |(place, shard)| is_free(place) && !shard.queue.is_empty())
