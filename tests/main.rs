@@ -18,5 +18,6 @@ mod quarantine;
 mod deploy;
 mod system;
 mod durability;
+mod tenants;
 mod torture;
 mod structure;
