@@ -536,6 +536,18 @@ async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its
     let gateway = scene.start_unready();
     let verdict: Value = serde_json::from_str(&scene.verb(&explain, "").1).unwrap();
     assert_eq!(verdict["outcome"], "parked", "{verdict}");
+    let row = serde_json::json!({
+        "tenant_id": "globex", "device_id": "dev-globex", "site_id": "lab-1", "status": "ACTIVE",
+        "provision_token_hash": tidegate::admission::registry::token_hash("tok-dev-globex"),
+    });
+    let known = serde_json::json!({"id": 1, "topic": topic, "payload": payload, "registry_row": row});
+    let verdict: Value =
+        serde_json::from_str(&scene.verb(&["explain", "--jsonl"], &known.to_string()).1).unwrap();
+    assert_eq!(
+        (&verdict["outcome"], &verdict["database"]),
+        (&"lines".into(), &"of_table".into()),
+        "{verdict}"
+    );
     postgres.restart().await;
     gateway.wait("ready", |gateway| gateway.get("/readyz").0 == 200);
     publish(&scene, "globex", 1..2);

@@ -50,9 +50,23 @@ pub fn start<O: Onward>(admission: &Arc<Admission>, onward: &Arc<O>) -> JoinSet<
 pub async fn first_settings(admission: &Admission) {
     let Registry::Postgres(registry) = &admission.registry else { return };
     match read_settings(registry, &mut None).await {
-        Ok((knobs, rows)) => {
-            registry.rejects.store_events(knobs.stores_events());
-            admission.turn(&knobs);
+        Ok((knobs, rows)) => take_up_settings(admission, registry, &knobs, rows),
+        Err(error) => registry.note_fault(Task::Settings, &error),
+    }
+}
+
+/// Knobs hold though the settings of tenants cannot be read.
+fn take_up_settings(
+    admission: &Admission,
+    registry: &Postgres,
+    knobs: &knobs::Knobs,
+    rows: Result<Vec<TenantRow>, PgError>,
+) {
+    registry.rejects.store_events(knobs.stores_events());
+    admission.turn(knobs);
+    match rows {
+        Ok(rows) => {
+            registry.note_good(Task::Settings);
             registry.tenants.tell(rows);
         }
         Err(error) => registry.note_fault(Task::Settings, &error),
@@ -64,8 +78,11 @@ pub async fn first_settings(admission: &Admission) {
 pub async fn first_tenants(registry: &Registry) -> Option<Vec<TenantRow>> {
     let Registry::Postgres(registry) = registry else { return None };
     match read_settings(registry, &mut None).await {
-        Ok((_, rows)) => Some(rows),
-        Err(error) => {
+        Ok((_, Ok(rows))) => {
+            registry.tenants.note_asked();
+            Some(rows)
+        }
+        Ok((_, Err(error))) | Err(error) => {
             registry.note_fault(Task::Settings, &error);
             None
         }
@@ -135,6 +152,10 @@ impl<O: Onward> Resolver<O> {
             match self.ask(&mut desk, &asking).await {
                 Ok(rows) => {
                     pause = RETRY_MIN;
+                    // No message goes on before it is known what holds for its tenant.
+                    if !self.registry.tenants.note_asked() {
+                        self.ask_settings().await;
+                    }
                     self.registry.note_good(Task::LookUp);
                     if waiting.parked() > 0 {
                         self.take_up();
@@ -150,6 +171,13 @@ impl<O: Onward> Resolver<O> {
                     pause = longer(pause);
                 }
             }
+        }
+    }
+
+    async fn ask_settings(&self) {
+        match read_settings(&self.registry, &mut None).await {
+            Ok((knobs, rows)) => take_up_settings(&self.admission, &self.registry, &knobs, rows),
+            Err(error) => self.registry.note_fault(Task::Settings, &error),
         }
     }
 
@@ -428,10 +456,7 @@ async fn follow_settings(admission: Arc<Admission>, registry: Arc<Postgres>) {
     loop {
         match read_settings(&registry, &mut client).await {
             Ok((knobs, rows)) => {
-                registry.note_good(Task::Settings);
-                registry.rejects.store_events(knobs.stores_events());
-                admission.turn(&knobs);
-                registry.tenants.tell(rows);
+                take_up_settings(&admission, &registry, &knobs, rows);
                 sleep(registry.settings.settings_poll).await;
             }
             Err(error) => {
@@ -446,14 +471,14 @@ async fn follow_settings(admission: Arc<Admission>, registry: Arc<Postgres>) {
 async fn read_settings(
     registry: &Postgres,
     client: &mut Option<Client>,
-) -> Result<(knobs::Knobs, Vec<TenantRow>), PgError> {
+) -> Result<(knobs::Knobs, Result<Vec<TenantRow>, PgError>), PgError> {
     let open = match client.take().filter(|client| !client.is_closed()) {
         Some(open) => open,
         None => registry.server.connect().await?,
     };
     let open = client.insert(open);
     let knobs = knobs::read(&registry.server, open).await?;
-    Ok((knobs, tenants::read(&registry.server, open).await?))
+    Ok((knobs, tenants::read(&registry.server, open).await))
 }
 
 async fn write_rejects(registry: Arc<Postgres>) {

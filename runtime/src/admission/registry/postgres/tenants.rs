@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::Client;
 
@@ -14,7 +15,10 @@ pub type TenantRow = (String, String);
 
 /// Who is told of the rows, each time that they were read.
 #[derive(Default)]
-pub struct TellRows(OnceLock<Box<dyn Fn(Vec<TenantRow>) + Send + Sync>>);
+pub struct TellRows {
+    told: OnceLock<Box<dyn Fn(Vec<TenantRow>) + Send + Sync>>,
+    was_asked: AtomicBool,
+}
 
 impl fmt::Debug for TellRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,11 +29,17 @@ impl fmt::Debug for TellRows {
 impl TellRows {
     /// From now on this is told; once.
     pub fn to(&self, told: impl Fn(Vec<TenantRow>) + Send + Sync + 'static) {
-        let _ = self.0.set(Box::new(told));
+        let _ = self.told.set(Box::new(told));
+    }
+
+    /// Whether the table was asked before; it counts as asked from now on.
+    pub fn note_asked(&self) -> bool {
+        self.was_asked.swap(true, Ordering::AcqRel)
     }
 
     pub fn tell(&self, rows: Vec<TenantRow>) {
-        if let Some(told) = self.0.get() {
+        self.note_asked();
+        if let Some(told) = self.told.get() {
             told(rows);
         }
     }
