@@ -24,5 +24,6 @@ mod refusals;
 mod deploy;
 mod system;
 mod durability;
+mod tenants;
 mod torture;
 mod structure;

@@ -12,6 +12,7 @@ use tidegate::domain::durable::Durable;
 use tidegate::domain::ids::{DatabaseName, TenantId};
 use tidegate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
 use tidegate::domain::slot::{Connection, Window};
+use tidegate::domain::tenancy::TenantRules;
 use tidegate::quarantine::{Filter, Quarantine, QuarantineSettings};
 use tidegate::spool::{Delivery, Spool, SpoolSettings, WhenFull};
 use tidegate::writer::{
@@ -145,11 +146,8 @@ impl Gateway {
     fn send_lines(&self, tenant: &str, messages: &[Vec<String>]) {
         let account = self.account(tenant);
         let database = format!("telemetry_{tenant}");
-        let of_tenant = Arc::new(Tenant {
-            id: tenant.into(),
-            account: account.clone(),
-            database: Ok(database.as_str().into()),
-        });
+        let rules = TenantRules::plain(Ok(database.as_str().into()));
+        let of_tenant = Arc::new(Tenant::new(tenant.into(), account.clone(), rules));
         for chunk in messages.chunks(64) {
             let (mut lines, mut checked) = (Vec::new(), Vec::new());
             for message in chunk {
@@ -500,7 +498,7 @@ async fn a_stop_writes_what_waits_and_tells_what_it_could_not() {
 struct PanicsOnce(std::sync::atomic::AtomicBool);
 
 impl WriteObserver for PanicsOnce {
-    fn write(&self, _: &TenantId, outcome: &'static str, _: u64, _: Duration) {
+    fn write(&self, _: &[TenantId], outcome: &'static str, _: u64, _: Duration) {
         if outcome == "retried" && !self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
             panic!("a fault of ours");
         }

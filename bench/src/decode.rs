@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pulse::Pulse;
-use tidegate::admission::database::{DatabaseTemplate, NameRule};
+use tidegate::admission::rates::TenantRates;
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
 use tidegate::admission::{Admission, AdmissionSettings, Credentials};
 use tidegate::decode::abi::{Batch, Message};
@@ -17,10 +17,12 @@ use tidegate::decode::engine::thread_cpu;
 use tidegate::decode::instance::{CallFault, Instance};
 use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore, LargeSettings};
 use tidegate::domain::books::{Account, Books, Outcome};
+use tidegate::domain::database::{DatabaseTemplate, NameRule};
 use tidegate::domain::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX;
 use tidegate::domain::line::{Dialect, LineChecker, Stamp};
 use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
 use tidegate::domain::slot::{Connection, Slot, Window, settle_all};
+use tidegate::domain::tenancy::{Tenancy, Terms};
 use tidegate::domain::topic::TopicTemplate;
 use tidegate_guest::Route;
 use tidegate_guest::testing::Kept;
@@ -196,7 +198,8 @@ fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
         require_token: true,
         cache_ttl_s: 3_600.0,
         cache_entries_max: devices,
-        database: DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3),
+        tenancy: Tenancy::new(Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3))),
+        tenant_rates: TenantRates::default(),
     };
     Ok(Admission::new(settings, Registry::File(FileRegistry::open(&path)?), Arc::new(Books::default())))
 }
@@ -236,8 +239,12 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
     let mut checker = LineChecker::default();
     let mut out = Vec::new();
-    let stamp =
-        Stamp { identity_tags: b",device_id=dev-00001,site_id=lab-1", received_ns: 0, dialect: Dialect::V3 };
+    let stamp = Stamp {
+        identity_tags: b",device_id=dev-00001,site_id=lab-1",
+        received_ns: 0,
+        dialect: Dialect::V3,
+        rules: None,
+    };
     let lines: Vec<&[u8]> = answer.lines.split_inclusive(|&byte| byte == b'\n').collect();
     let check = least(|| {
         for _ in 0..MESSAGES_A_ROUND / BATCH {

@@ -6,7 +6,7 @@
 pub mod envelope;
 pub mod cache;
 pub mod buckets;
-pub mod database;
+pub mod rates;
 pub mod registry;
 pub mod parking;
 pub mod waiting;
@@ -33,13 +33,14 @@ use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
 use crate::domain::rate::Rate;
 use crate::domain::reason::Reason;
 use crate::domain::slot::Slot;
+use crate::domain::tenancy::{Tenancy, TenantRules};
 use crate::domain::topic::{TopicPlaces, TopicTemplate};
 use buckets::Buckets;
 use cache::{AuthCache, CachedDevice};
 use callers::Callers;
-use database::DatabaseTemplate;
 use envelope::{Envelope, Fault, Value};
 use parking::{NoParking, Parking};
+use rates::TenantRates;
 use registry::postgres::knobs::Knobs;
 use registry::{Registry, Row, TokenHash};
 use waiting::{Added, Held, Waiting};
@@ -70,7 +71,8 @@ pub struct AdmissionSettings {
     pub require_token: bool,
     pub cache_ttl_s: f64,
     pub cache_entries_max: usize,
-    pub database: DatabaseTemplate,
+    pub tenancy: Tenancy,
+    pub tenant_rates: TenantRates,
 }
 
 /// A message that passed: who sent it.
@@ -157,10 +159,20 @@ impl From<(Reason, String)> for Turn {
 }
 
 /// What may change while the gateway runs.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 struct Live {
     payload_bytes_max: i64,
     rate: Option<Rate>,
+    tenant_rates: TenantRates,
+}
+
+/// What holds for one message.
+#[derive(Clone, Copy, Debug)]
+struct Holds {
+    payload_bytes_max: i64,
+    /// Of its device, and of all devices of its tenant together.
+    rate: Option<Rate>,
+    tenant_rate: Option<Rate>,
 }
 
 /// The gate. Shared by all sources.
@@ -171,6 +183,8 @@ pub struct Admission {
     books: Arc<Books>,
     cache: AuthCache,
     buckets: Buckets,
+    tenant_buckets: Buckets,
+    tenancy: RwLock<Tenancy>,
     tenants: DashMap<TenantId, Arc<Tenant>, foldhash::fast::RandomState>,
     /// Seeded at random: nobody can name devices that share another's bucket.
     hasher: foldhash::fast::RandomState,
@@ -187,7 +201,11 @@ pub struct Admission {
 impl Admission {
     pub fn new(settings: AdmissionSettings, registry: Registry, books: Arc<Books>) -> Self {
         let cache = AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max);
-        let live = Live { payload_bytes_max: settings.payload_bytes_max as i64, rate: settings.rate };
+        let live = Live {
+            payload_bytes_max: settings.payload_bytes_max as i64,
+            rate: settings.rate,
+            tenant_rates: settings.tenant_rates.clone(),
+        };
         Self {
             cache: match registry {
                 Registry::Postgres(_) => cache.with_jitter(),
@@ -198,6 +216,8 @@ impl Admission {
             callers: Callers::default(),
             activity: None,
             buckets: Buckets::default(),
+            tenant_buckets: Buckets::default(),
+            tenancy: RwLock::new(settings.tenancy.clone()),
             tenants: DashMap::default(),
             hasher: foldhash::fast::RandomState::default(),
             started: Instant::now(),
@@ -234,15 +254,32 @@ impl Admission {
                 burst: burst.or(configured.rate.map(|rate| rate.burst)).unwrap_or(20.0),
             }),
         };
-        let live = Live { payload_bytes_max: wanted.min(kept), rate };
-        let was = std::mem::replace(&mut *self.live.write(), live);
+        let payload_bytes_max = wanted.min(kept);
+        let was = {
+            let mut live = self.live.write();
+            let payload_bytes_max = std::mem::replace(&mut live.payload_bytes_max, payload_bytes_max);
+            (payload_bytes_max, std::mem::replace(&mut live.rate, rate))
+        };
         // Debug text and not equality: a rate may be NaN.
-        if format!("{was:?}") != format!("{live:?}") {
-            let (payload_bytes_max, rate) = (live.payload_bytes_max, live.rate);
+        if format!("{was:?}") != format!("{:?}", (payload_bytes_max, rate)) {
             tracing::info!(payload_bytes_max, ?rate, "settings were changed by the registry's table");
             if wanted > kept {
                 tracing::warn!(wanted, kept, "MAX_PAYLOAD_BYTES is over what is kept of a payload");
             }
+        }
+    }
+
+    /// From now on these hold for tenants; also for those that are known.
+    pub fn set_tenants(&self, tenancy: Tenancy, tenant_rates: TenantRates) {
+        self.live.write().tenant_rates = tenant_rates;
+        *self.tenancy.write() = tenancy;
+        let tenancy = self.tenancy.read();
+        for tenant in &self.tenants {
+            tenant.set_rules(tenancy.rules_of(tenant.key().as_str()));
+        }
+        if self.tenants.len() >= limits::TENANTS_MAX {
+            // Tenants beyond those that are kept stand only beside their devices.
+            self.cache.clear();
         }
     }
 
@@ -263,6 +300,7 @@ impl Admission {
     /// burst.
     pub fn grant_backlog(&self, away_s: f64) {
         self.buckets.grant_backlog(away_s, self.now_s());
+        self.tenant_buckets.grant_backlog(away_s, self.now_s());
     }
 
     fn now_s(&self) -> f64 {
@@ -455,9 +493,9 @@ impl Admission {
     fn judge_at(&self, question: Question<'_>, ask: Ask<'_>, limit: Limit) -> Result<Judged, Stop> {
         let refuse = |reason, detail, places| Err(Stop::Refused(Refusal { reason, detail, places }));
         let places = self.settings.template.matches(question.topic);
-        let live = *self.live.read();
-        if question.payload_bytes as i64 > live.payload_bytes_max {
-            let (bytes, most) = (question.payload_bytes, live.payload_bytes_max);
+        let holds = self.holds_for(places.as_ref().map(|places| &question.topic[places.tenant.clone()]));
+        if question.payload_bytes as i64 > holds.payload_bytes_max {
+            let (bytes, most) = (question.payload_bytes, holds.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are taken");
             return refuse(Reason::PayloadTooLarge, detail, places);
         }
@@ -467,18 +505,30 @@ impl Admission {
         let tenant = &question.topic[places.tenant.clone()];
         let device = &question.topic[places.device.clone()];
         let key = self.device_key(tenant, device);
-        if let (Limit::Take(now_s), Some(rate)) = (limit, live.rate)
+        if let (Limit::Take(now_s), Some(rate)) = (limit, holds.rate)
             && !self.buckets.take(key, rate, now_s)
         {
             return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
         }
         match self.authenticate(&question, &places, tenant, device, key, ask) {
-            Ok((tenant, device)) => Ok(Judged { tenant, device, places }),
+            Ok((known, device)) => {
+                // Only what passes takes from the tenant's bucket: nobody can silence it from outside.
+                if let (Limit::Take(now_s) | Limit::Taken(now_s), Some(rate)) = (limit, holds.tenant_rate)
+                    && !self.tenant_buckets.take(self.tenant_key(tenant), rate, now_s)
+                {
+                    if let Some(rate) = holds.rate {
+                        self.buckets.give_back(key, rate, now_s);
+                    }
+                    let detail = format!("all devices of the tenant together: {}", rate_detail(rate));
+                    return refuse(Reason::RateLimited, detail, Some(places));
+                }
+                Ok(Judged { tenant: known, device, places })
+            }
             Err(Turn::Wait) => Err(Stop::Cold(places)),
             Err(Turn::Refuse(reason, detail)) => {
                 // Only what passes takes from the device's bucket; what is refused takes from a
                 // second one, so that nobody can silence a device under its name.
-                if let (Limit::Take(now_s) | Limit::Taken(now_s), Some(rate)) = (limit, live.rate)
+                if let (Limit::Take(now_s) | Limit::Taken(now_s), Some(rate)) = (limit, holds.rate)
                     && !self.buckets.refuse(key, rate, now_s)
                 {
                     return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
@@ -486,6 +536,22 @@ impl Admission {
                 refuse(reason, detail, Some(places))
             }
         }
+    }
+
+    fn holds_for(&self, tenant: Option<&str>) -> Holds {
+        let live = self.live.read();
+        let (rate, tenant_rate) = match tenant {
+            Some(tenant) => live.tenant_rates.of(tenant, live.rate),
+            None => (live.rate, None),
+        };
+        Holds { payload_bytes_max: live.payload_bytes_max, rate, tenant_rate }
+    }
+
+    fn tenant_key(&self, tenant: &str) -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(tenant.as_bytes());
+        hasher.finish()
     }
 
     /// A hash of tenant and device, as `Device::affinity`.
@@ -535,13 +601,15 @@ impl Admission {
         let envelope = match self.credentials_of(message_type, question.via) {
             Credentials::Broker | Credentials::Listener => None,
             Credentials::Envelope => {
-                let envelope = Envelope::read(question.payload).map_err(|fault| match fault {
+                let envelope = Envelope::read(question.payload).map_err(|fault| {
                     // A tenant that no database can be named after has that to mend first: what
                     // stands in tenant_id can never matter.
-                    Fault::Type("tenant_id", _) if self.settings.database.name_of(tenant).is_err() => {
-                        (Reason::BadDatabaseName, self.settings.database.fault_of(tenant))
+                    match self.rules_of(tenant).database {
+                        Err(why) if matches!(fault, Fault::Type("tenant_id", _)) => {
+                            (Reason::BadDatabaseName, why)
+                        }
+                        _ => (Reason::BadPayload, fault.to_string()),
                     }
-                    fault => (Reason::BadPayload, fault.to_string()),
                 })?;
                 if let Value::Text(named) = &envelope.tenant_id
                     && named != tenant
@@ -659,12 +727,17 @@ impl Admission {
         }
         let id = TenantId::new(name);
         let account = if counted { self.books.of_known(name) } else { Arc::new(Account::new(id.clone())) };
-        let tenant =
-            Arc::new(Tenant { id: id.clone(), account, database: self.settings.database.name_of(name) });
+        // Held until it is known: whoever changes the terms after that finds it there.
+        let tenancy = self.tenancy.read();
+        let tenant = Arc::new(Tenant::new(id.clone(), account, tenancy.rules_of(name)));
         if counted && self.tenants.len() < limits::TENANTS_MAX {
             self.tenants.insert(id, tenant.clone());
         }
         tenant
+    }
+
+    fn rules_of(&self, tenant: &str) -> TenantRules {
+        self.tenancy.read().rules_of(tenant)
     }
 }
 

@@ -50,7 +50,7 @@ enum Verb {
 }
 
 /// Where the configuration is.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgument {
     /// The configuration file [default: tidegate.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]

@@ -6,10 +6,15 @@
 pub mod sections;
 pub mod postgres_url;
 pub mod layers;
+pub mod tenants;
+pub mod rows;
 pub mod checks;
 pub mod report;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 pub use layers::{Environment, Source, Sources};
 pub use sections::Config;
@@ -41,6 +46,24 @@ pub struct Effective {
     pub sources: Sources,
     /// What is accepted but should be known: variables without effect, doubtful values.
     pub notes: Vec<String>,
+}
+
+/// The configuration that holds now; clones are the same one.
+#[derive(Clone, Debug)]
+pub struct Current(Arc<RwLock<Arc<Config>>>);
+
+impl Current {
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    pub fn get(&self) -> Arc<Config> {
+        self.0.read().clone()
+    }
+
+    pub fn set(&self, config: Config) {
+        *self.0.write() = Arc::new(config);
+    }
 }
 
 /// The file that is read when none is named, if it is there.

@@ -26,6 +26,7 @@ pub mod shadow;
 pub mod guest_log;
 pub mod instance;
 pub mod decoder;
+pub mod shares;
 pub mod turns;
 pub mod slow;
 mod together;
@@ -43,6 +44,7 @@ pub use decoder::Decoder;
 pub use guest::GuestError;
 pub use large::{Class, LargeSettings};
 pub use pool::DecodePool;
+pub use shares::{CpuShareSettings, CpuShares};
 pub use store::{Change, GuestInfo, GuestStore, Keeping, RunCases};
 
 /// What every guest may use; a route file may only lower it, and only the operator grants more.

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admission::registry::postgres::devices::Desk;
-use crate::admission::registry::postgres::{Postgres, knobs, link::PgError};
+use crate::admission::registry::postgres::tenants::TenantRow;
+use crate::admission::registry::postgres::{Postgres, knobs, link::PgError, tenants};
 use crate::admission::registry::{Registry, Row, TokenHash};
 use crate::admission::{Admission, Credentials, Question as Asked};
 use crate::config::Config;
@@ -22,6 +23,7 @@ use crate::domain::message::{Admitted, CheckedBatch, Refused};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Connection, Slot, Window, settle_all};
 use crate::pipeline;
+use crate::pipeline::tenants::Plan;
 
 /// A registry row that stands in for the registry's answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -131,13 +133,22 @@ impl DryRun {
             Registry::Postgres(registry) => Some(Inquiry::new(registry.clone())?),
             Registry::File(_) | Registry::Open(_) => None,
         };
-        let admission =
-            Admission::new(pipeline::settings::admission(config), registry, Arc::new(Books::default()));
+        let mut plan = Plan::new(config);
+        let mut knobs = None;
         if let Some(inquiry) = &mut inquiry {
             match inquiry.settings() {
-                Ok(knobs) => admission.turn(&knobs),
-                Err(error) => eprintln!("note: {error}; the configured settings hold"),
+                Ok((found, rows)) => {
+                    knobs = Some(found);
+                    plan.take_up(rows);
+                }
+                Err(error) => eprintln!("note: {error}; the settings hold that are known here"),
             }
+        }
+        let config = &*plan.current().get();
+        let admission =
+            Admission::new(pipeline::settings::admission(config), registry, Arc::new(Books::default()));
+        if let Some(knobs) = knobs {
+            admission.turn(&knobs);
         }
         let guests = pipeline::guests::as_the_gateway_would(config)?;
         Ok(Self { inquiry, ..Self::of(admission, Arc::new(guests), None) })
@@ -233,7 +244,7 @@ impl DryRun {
                 };
             }
         };
-        let database = judged.tenant.database.as_ref().ok().map(ToString::to_string);
+        let database = judged.tenant.database().ok().map(|database| database.to_string());
         let (tenant, device) = (judged.tenant.id.to_string(), judged.device.id.to_string());
         let message = Admitted {
             message_type: judged.places.message_type,
@@ -284,10 +295,11 @@ impl Inquiry {
         Ok(Self { registry, runtime, desk: None })
     }
 
-    fn settings(&self) -> Result<knobs::Knobs, PgError> {
+    fn settings(&self) -> Result<(knobs::Knobs, Vec<TenantRow>), PgError> {
         self.runtime.block_on(async {
             let client = self.registry.server.connect().await?;
-            knobs::read(&self.registry.server, &client).await
+            let knobs = knobs::read(&self.registry.server, &client).await?;
+            Ok((knobs, tenants::read(&self.registry.server, &client).await?))
         })
     }
 

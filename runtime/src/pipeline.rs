@@ -3,6 +3,7 @@
 
 pub mod settings;
 pub mod guests;
+pub mod tenants;
 mod flow;
 mod parked;
 mod replay;
@@ -25,9 +26,9 @@ use crate::admin;
 use crate::admin::guests::Guests;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::admission::{Admission, resolver};
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self, Config, ConfigError, Effective};
 use crate::data_dir;
-use crate::decode::{Change, DecodePool};
+use crate::decode::{Change, CpuShares, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::slot::Window;
@@ -42,18 +43,34 @@ use answers::Answers;
 use flow::{FromSpool, Gate, Outlet, ToWriter};
 use parked::ToSpool;
 use replay::Replays;
+use tenants::{Plan, Reached, Tenants};
 use view::{Door, Parts, SourceHealth};
 use writes::Writes;
 use writing::Writing;
 
-/// Runs the gateway until it is told to stop.
+/// Reads the configuration again.
+pub type Load = dyn Fn() -> Result<Effective, ConfigError> + Send + Sync;
+
+/// Runs the gateway until it is told to stop. `load` reads the configuration again when it is told to.
 ///
 /// # Errors
 /// It cannot start: the data folder is taken, a file or folder is not good, an address is taken.
-pub async fn run(config: &Config) -> anyhow::Result<()> {
+pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let data_dir = Path::new(&config.data_dir);
     let _lock = data_dir::lock(data_dir)?;
+
+    // What holds for tenants is known before there are lines of theirs that could go anywhere.
+    let registry = registry(config)?;
+    let mut plan = Plan::new(config);
+    if let Some(table) = resolver::first_tenants(&registry).await
+        && plan.take_up(table)
+    {
+        plan.keep();
+    }
+    let current = plan.current().clone();
+    let config = &*current.get();
+    let own_outputs = settings::own_outputs(config)?;
 
     // What a message meets last is made first.
     let books = Arc::new(Books::default());
@@ -88,16 +105,27 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     )?;
 
     writing.follow(writer.ease());
+    writer.set_own_outputs(&own_outputs)?;
+    opened.set_own_outputs(own_outputs.into_keys().collect());
     let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
+    spool.set_shares(settings::own_shares(config));
     let _ = from_spool.0.set(spool.clone());
 
-    let guests = guests::open(config)?;
+    let guests = guests::open(&current)?;
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
-    let pool = DecodePool::start(&guests, &outlet)?;
+    let shares = Arc::new(CpuShares::new(guests.settings().threads, settings::cpu_shares(config)));
+    let pool = DecodePool::start(&guests, &shares, &outlet)?;
 
-    let admission = Admission::new(settings::admission(config), registry(config)?, books.clone());
+    let admission = Admission::new(settings::admission(config), registry, books.clone());
     let admission = admission.with_activity(activity).with_parking(Arc::new(ToSpool(spool.clone())));
     let admission = Arc::new(admission);
+    let reached =
+        Reached { admission: admission.clone(), spool: spool.clone(), writer: writer.clone(), shares };
+    let tenants = Tenants::new(plan, reached);
+    if let Registry::Postgres(registry) = admission.registry() {
+        let tenants = tenants.clone();
+        registry.tenants.to(move |table| tenants.table_says(table));
+    }
     {
         // Before anything comes in that must queue behind it.
         let (spool, admission) = (spool.clone(), admission.clone());
@@ -168,7 +196,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
             request = signals.next() => match request {
                 Request::Stop => break,
                 Request::Reload => {
-                    tracing::info!("reading registry and guests again");
+                    tracing::info!("reading configuration, registry and guests again");
+                    reload(&tenants, &load).await;
                     look_again(&parts).await;
                 }
             },
@@ -251,6 +280,9 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
             findings.push(error.to_string());
         }
     }
+    if let Err(error) = settings::own_outputs(config) {
+        findings.push(error.to_string());
+    }
     let tokens = &config.admin.tenant_tokens_dir;
     if !tokens.is_empty()
         && let Err(error) = std::fs::read_dir(tokens)
@@ -330,6 +362,13 @@ async fn follow(parts: Arc<Parts>, stats_interval_s: u64) {
             _ = look.tick() => look_again(&parts).await,
             _ = stats.tick(), if stats_interval_s > 0 => parts.statistics().log(),
         }
+    }
+}
+
+async fn reload(tenants: &Arc<Tenants>, load: &Arc<Load>) {
+    let (tenants, load) = (tenants.clone(), load.clone());
+    if let Err(error) = tokio::task::spawn_blocking(move || tenants.reload(load())).await {
+        tracing::error!(%error, "reading the configuration again failed");
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub enum Request {
     /// SIGTERM or SIGINT: settle, flush, end.
     Stop,
-    /// SIGHUP: read registry and guests again.
+    /// SIGHUP: read configuration, registry and guests again.
     Reload,
 }
 

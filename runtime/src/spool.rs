@@ -27,14 +27,14 @@ mod model;
 #[cfg(test)]
 mod reading;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tracing::{error, warn};
@@ -92,6 +92,13 @@ impl SpoolSettings {
     }
 }
 
+/// What differs for one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnShare {
+    pub bytes_max: Option<u64>,
+    pub when_full: Option<WhenFull>,
+}
+
 /// To whom durable lines go.
 pub trait Delivery: Send + Sync {
     /// Lines that became durable just now.
@@ -127,6 +134,7 @@ struct RoomState {
     shares: Shares,
     /// What is parked, which is in `shares` too.
     parked: Shares,
+    own: HashMap<TenantId, OwnShare>,
     /// Batches of tenants whose share is full, in order.
     held: HashMap<TenantId, VecDeque<HeldLines>>,
     /// Tenants of which it was logged that they lose lines.
@@ -148,6 +156,13 @@ pub struct OpenedSpool {
 }
 
 impl OpenedSpool {
+    /// As `Spool::set_own_outputs`, before anybody is told what waits.
+    pub fn set_own_outputs(&self, own: HashSet<TenantId>) {
+        let mut index = self.shared.index.lock();
+        index.set_own_outputs(own);
+        index.take_untold();
+    }
+
     /// Starts to take batches. What lies there from earlier runs waits to be fetched.
     ///
     /// # Errors
@@ -211,7 +226,13 @@ impl Spool {
             disk,
             books: books.clone(),
             index: Mutex::new(index),
-            room: Mutex::new(RoomState { shares, parked, held: HashMap::new(), told: HashMap::new() }),
+            room: Mutex::new(RoomState {
+                shares,
+                parked,
+                own: HashMap::new(),
+                held: HashMap::new(),
+                told: HashMap::new(),
+            }),
             queue: Mutex::default(),
             more: Condvar::new(),
             copied: Condvar::new(),
@@ -255,6 +276,22 @@ impl Spool {
         }
     }
 
+    /// From now on these tenants have shares of their own. What waits for room may have it now.
+    pub fn set_shares(&self, own: HashMap<TenantId, OwnShare>) {
+        let mut room = self.shared.room.lock();
+        if room.own == own {
+            return;
+        }
+        room.own = own;
+        self.shared.go_on(room);
+    }
+
+    /// From now on these tenants have outputs of their own, and no others. What waits here of a tenant
+    /// that had it otherwise goes where it belongs now; the writer is told within a second.
+    pub fn set_own_outputs(&self, own: HashSet<TenantId>) {
+        self.shared.index.lock().set_own_outputs(own);
+    }
+
     /// Lines of a database that wait here, up to `bytes_max`; true: there are more. Reads from the
     /// disk.
     pub fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
@@ -263,7 +300,7 @@ impl Spool {
         let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
         let mut reader = Reader::new(shared);
         let (durables, all) = reader.read_all(wanted, |wanted, header, body| {
-            durable(shared, wanted, header, body).map(|durable| vec![durable])
+            durable(shared, database, wanted, header, body).map(|durable| vec![durable])
         });
         (durables, more || !all)
     }
@@ -369,6 +406,7 @@ fn backlogs(index: &Index) -> Vec<BacklogStatus> {
         .into_iter()
         .map(|(tenant, database, backlog)| BacklogStatus {
             database: database.to_string(),
+            output_of: database.output_of().map(ToString::to_string),
             tenant: tenant.to_string(),
             lines: backlog.lines,
             bytes: backlog.bytes,
@@ -408,6 +446,9 @@ pub struct SpoolStatus {
 #[derive(Clone, Debug, Serialize)]
 pub struct BacklogStatus {
     pub database: String,
+    /// The tenant at whose own output it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_of: Option<String>,
     pub tenant: String,
     pub lines: u64,
     pub bytes: u64,
@@ -436,6 +477,20 @@ impl From<HeldLines> for Item {
     }
 }
 
+impl RoomState {
+    fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
+        let own = if self.own.is_empty() { None } else { self.own.get(tenant) };
+        self.shares.room(tenant, bytes, own.and_then(|own| own.bytes_max))
+    }
+
+    /// Of what may be parked.
+    fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> Room {
+        let own = if self.own.is_empty() { None } else { self.own.get(tenant) };
+        let own_bytes_max = own.and_then(|own| own.bytes_max);
+        self.parked.room(tenant, bytes, own_bytes_max.map(|most| most / limits::PARKED_TENANT_SHARE))
+    }
+}
+
 impl Shared {
     /// Takes room for an item. `None`: it waits for it.
     fn take_in(&self, room: &mut RoomState, mut item: HeldLines) -> Option<Item> {
@@ -444,9 +499,9 @@ impl Shared {
             self.hold(room, item);
             return None;
         }
-        match room.shares.room(tenant, bytes) {
+        match room.room(tenant, bytes) {
             Room::Free => {}
-            full if self.settings.when_full == WhenFull::DropOldest => {
+            full if self.when_full(room, tenant) == WhenFull::DropOldest => {
                 if !self.make_room(room, tenant, full) {
                     self.hold(room, item);
                     return None;
@@ -464,6 +519,11 @@ impl Shared {
         Some(item.into())
     }
 
+    fn when_full(&self, room: &RoomState, tenant: &TenantId) -> WhenFull {
+        let own = if room.own.is_empty() { None } else { room.own.get(tenant) };
+        own.and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
+    }
+
     fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
         item.slots().for_each(|slot| slot.hold());
         room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);
@@ -475,7 +535,11 @@ impl Shared {
         let (victim, bytes) = match full {
             Room::Free => return true,
             Room::TenantFull(bytes) => (tenant.clone(), bytes),
-            Room::DiskFull(bytes) => (room.shares.largest().unwrap_or_else(|| tenant.clone()), bytes),
+            // Nobody who is promised that nothing of it is dropped makes room for others.
+            Room::DiskFull(bytes) => {
+                let drops = |other: &TenantId| self.when_full(room, other) == WhenFull::DropOldest;
+                (room.shares.largest(drops).unwrap_or_else(|| tenant.clone()), bytes)
+            }
         };
         let gone = self.index.lock().drop_oldest(&victim, bytes);
         if gone.lines > 0 {
@@ -499,6 +563,11 @@ impl Shared {
     fn freed(&self, tenant: &TenantId, bytes: u64) {
         let mut room = self.room.lock();
         room.shares.give_back(tenant, bytes);
+        self.go_on(room);
+    }
+
+    /// What waits for room and has it now goes on.
+    fn go_on(&self, mut room: MutexGuard<'_, RoomState>) {
         if room.held.is_empty() {
             return;
         }
@@ -507,7 +576,9 @@ impl Shared {
         for tenant in tenants {
             while let Some(item) = room.held.get(&tenant).and_then(VecDeque::front) {
                 let bytes = item.bytes();
-                if room.shares.room(&tenant, bytes) != Room::Free {
+                let full = room.room(&tenant, bytes);
+                let drops = full != Room::Free && self.when_full(&room, &tenant) == WhenFull::DropOldest;
+                if full != Room::Free && !(drops && self.make_room(&mut room, &tenant, full)) {
                     break;
                 }
                 room.shares.take(&tenant, bytes);
@@ -741,12 +812,18 @@ impl From<String> for Unread {
 }
 
 /// What a frame of lines holds.
-fn durable(shared: &Arc<Shared>, wanted: &Wanted, header: &Header, body: &[u8]) -> Result<Durable, String> {
+fn durable(
+    shared: &Arc<Shared>,
+    database: &DatabaseName,
+    wanted: &Wanted,
+    header: &Header,
+    body: &[u8],
+) -> Result<Durable, String> {
     let parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
     let account = shared.books.of_known(&header.tenant);
     let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
     Ok(Durable {
-        database: DatabaseName::new(&header.database),
+        database: database.clone(),
         tenant: TenantId::new(&header.tenant),
         guest: GuestTag::new(&parts.guest),
         lines: body[parts.lines].to_vec(),

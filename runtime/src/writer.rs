@@ -22,6 +22,7 @@ mod work;
 mod lane;
 mod direct;
 mod endpoint;
+mod way;
 mod file;
 mod ease;
 mod calendar;
@@ -29,13 +30,15 @@ mod database;
 #[cfg(test)]
 mod testing;
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use tokio::sync::{Notify, Semaphore};
+use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::domain::durable::Durable;
 use crate::domain::ids::{DatabaseName, TenantId};
@@ -49,9 +52,8 @@ pub use stats::{DatabaseStatus, Left, WriteObserver, WriterStats};
 use batcher::BatchLimits;
 use calendar::Calendar;
 use database::Database;
-use endpoint::{Endpoint, Gate};
-use file::FileOutput;
 use load::Load;
+use way::Way;
 
 /// The write protocol that the server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub enum Gzip {
 }
 
 /// A server that lines are posted to.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     pub kind: Kind,
     /// `http://` or `https://`, without query.
@@ -138,19 +140,11 @@ pub enum WriterError {
     Client(String),
 }
 
-enum Output {
-    Http(Endpoint),
-    File(Arc<FileOutput>),
-}
-
 struct Shared {
-    output: Output,
-    gate: Gate,
-    /// Requests under way to the endpoint: of databases that are well, of those in trouble, and
-    /// those that take so long that they stand in nobody's way.
-    requests: Arc<Semaphore>,
-    probes: Arc<Semaphore>,
-    slow: Arc<Semaphore>,
+    /// To where everybody's lines go.
+    common: Arc<Way>,
+    /// Tenants whose lines go elsewhere.
+    own: RwLock<HashMap<TenantId, Arc<Way>>>,
     limits: BatchLimits,
     requests_max: u32,
     waits: Waits,
@@ -175,21 +169,14 @@ impl Writer {
     /// # Errors
     /// When the settings can lead nowhere. No connection is opened yet.
     pub fn start(settings: WriterSettings, parts: WriterParts) -> Result<WriterHandle, WriterError> {
-        let output = match &settings.output {
-            OutputSettings::Http(http) => Output::Http(Endpoint::new(http)?),
-            OutputSettings::File { path } => Output::File(Arc::new(FileOutput::new(path))),
-        };
-        let requests_max = match output {
-            Output::Http(_) => settings.requests_max.clamp(1, batcher::SHARDS as u32),
+        let requests_max = match &settings.output {
+            OutputSettings::Http(_) => settings.requests_max.clamp(1, batcher::SHARDS as u32),
             // A file grows at one end.
-            Output::File(_) => 1,
+            OutputSettings::File { .. } => 1,
         };
         let shared = Arc::new(Shared {
-            output,
-            gate: Gate::default(),
-            requests: Arc::new(Semaphore::new(limits::ENDPOINT_REQUESTS_MAX)),
-            probes: Arc::new(Semaphore::new(limits::ENDPOINT_PROBES_MAX)),
-            slow: Arc::new(Semaphore::new(limits::ENDPOINT_SLOW_REQUESTS_MAX)),
+            common: Arc::new(Way::new(&settings.output)?),
+            own: RwLock::default(),
             limits: BatchLimits {
                 lines: settings.batch_lines.max(1),
                 interval: settings.flush_interval,
@@ -247,6 +234,52 @@ impl WriterHandle {
         self.shared.ease.clone()
     }
 
+    /// From now on the lines of these tenants go to servers of their own, and those of no others. Gives
+    /// the tenants whose lines go another way than before.
+    ///
+    /// # Errors
+    /// Settings lead nowhere; then nothing has changed.
+    pub fn set_own_outputs(
+        &self,
+        own: &HashMap<TenantId, HttpSettings>,
+    ) -> Result<HashSet<TenantId>, WriterError> {
+        let shared = &self.shared;
+        let before = shared.own.read().clone();
+        // Tenants of one server share their way to it.
+        let mut ways: Vec<Arc<Way>> = before.values().cloned().collect();
+        let mut after = HashMap::new();
+        for (tenant, settings) in own {
+            let way = match ways.iter().find(|way| way.is_to(settings)) {
+                Some(way) => way.clone(),
+                None => {
+                    let way = Arc::new(Way::new(&OutputSettings::Http(settings.clone()))?);
+                    ways.push(way.clone());
+                    way
+                }
+            };
+            after.insert(tenant.clone(), way);
+        }
+        let has_changed = |tenant: &&TenantId| match (before.get(*tenant), after.get(*tenant)) {
+            (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
+            (None, None) => false,
+            _ => true,
+        };
+        let changed: HashSet<TenantId> =
+            before.keys().chain(after.keys()).filter(has_changed).cloned().collect();
+        *shared.own.write() = after;
+        Ok(changed)
+    }
+
+    /// What the writer has in hand of these tenants goes their new way too, but for what is under way;
+    /// the store must know of it by now.
+    pub fn follow_outputs(&self, changed: &HashSet<TenantId>) {
+        if !changed.is_empty() {
+            for database in self.shared.all_databases() {
+                database.follow_outputs(&self.shared, changed);
+            }
+        }
+    }
+
     pub fn stats(&self) -> &WriterStats {
         &self.shared.stats
     }
@@ -295,7 +328,9 @@ impl Shared {
         self.databases.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    fn told(&self, tenant: &TenantId, outcome: &'static str, lines: u64, duration: Duration) {
-        self.observer.write(tenant, outcome, lines, duration);
+    /// The way that the lines of a database go now.
+    fn way_of(&self, database: &DatabaseName) -> Arc<Way> {
+        let own = database.output_of().and_then(|tenant| self.own.read().get(tenant).cloned());
+        own.unwrap_or_else(|| self.common.clone())
     }
 }

@@ -1,4 +1,4 @@
-//! The token buckets of all devices: bounded, and idle ones go.
+//! The token buckets of all devices, or of all tenants: bounded, and idle ones go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +16,8 @@ struct DeviceBuckets {
     refused: TokenBucket,
     /// The absence of ours that this device was last granted a backlog for.
     granted: u64,
+    /// What held when it was used last.
+    rate: Rate,
 }
 
 /// An absence that backlogs were granted for.
@@ -25,7 +27,8 @@ struct Absence {
     ended_s: f64,
 }
 
-/// The buckets, by a hash of tenant and device: two devices that share one by chance share a rate.
+/// The buckets, by a hash of tenant and device, or of the tenant: two that share one by chance share a
+/// rate.
 #[derive(Debug, Default)]
 pub struct Buckets {
     devices: DashMap<u64, DeviceBuckets, foldhash::fast::RandomState>,
@@ -41,13 +44,15 @@ impl Buckets {
             if known.granted != absences {
                 self.grant(&mut known, rate, absences, now_s);
             }
+            known.rate = rate;
             return act(&mut known);
         }
-        self.sweep(rate, now_s);
+        self.sweep(now_s);
         let mut fresh = DeviceBuckets {
             passed: TokenBucket::full(rate, now_s),
             refused: TokenBucket::full(rate, now_s),
             granted: 0,
+            rate,
         };
         if absences != 0 {
             self.grant(&mut fresh, rate, absences, now_s);
@@ -77,6 +82,11 @@ impl Buckets {
         })
     }
 
+    /// The message did not count after all, through no fault of its own: its token goes back.
+    pub fn give_back(&self, key: u64, rate: Rate, now_s: f64) {
+        self.with(key, rate, now_s, |known| known.passed.give_back(rate));
+    }
+
     /// We were away for so long until now: what was kept for us is no burst.
     pub fn grant_backlog(&self, seconds: f64, now_s: f64) {
         *self.absence.lock() = Absence { seconds, ended_s: now_s };
@@ -85,7 +95,7 @@ impl Buckets {
 
     /// Drops buckets that are full again: forgetting them changes nothing. When strangers have
     /// filled the table with ones that are not, they all go: a bucket is worth less than the memory.
-    fn sweep(&self, rate: Rate, now_s: f64) {
+    fn sweep(&self, now_s: f64) {
         if self.devices.len() < BUCKETS_MAX {
             return;
         }
@@ -93,7 +103,7 @@ impl Buckets {
         if now_s - *swept_at_s >= BUCKET_SWEEP_S {
             *swept_at_s = now_s;
             self.devices.retain(|_, known| {
-                !(known.passed.is_full(rate, now_s) && known.refused.is_full(rate, now_s))
+                !(known.passed.is_full(known.rate, now_s) && known.refused.is_full(known.rate, now_s))
             });
         }
         if self.devices.len() >= BUCKETS_MAX {

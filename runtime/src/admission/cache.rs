@@ -294,14 +294,11 @@ fn part_of(key: u64, at_s: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::books::Account;
-    use crate::domain::ids::DatabaseName;
+    use crate::domain::tenancy::TenantRules;
 
     fn known() -> CachedDevice {
-        let tenant = Tenant {
-            id: "acme".into(),
-            account: Arc::new(Account::new("acme".into())),
-            database: Ok(DatabaseName::new("db")),
-        };
+        let account = Arc::new(Account::new("acme".into()));
+        let tenant = Tenant::new("acme".into(), account, TenantRules::plain(Ok("db".into())));
         let device =
             Device { id: "d".into(), site: String::new(), identity_tags: Ok(Box::default()), affinity: 1 };
         CachedDevice {

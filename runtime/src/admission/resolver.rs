@@ -13,7 +13,8 @@ use super::cache::{Asked, CachedDevice};
 use super::envelope::{Envelope, Value};
 use super::registry::postgres::devices::Desk;
 use super::registry::postgres::link::PgError;
-use super::registry::postgres::{Postgres, Task, knobs, rejects, schema};
+use super::registry::postgres::tenants::TenantRow;
+use super::registry::postgres::{Postgres, Task, knobs, rejects, schema, tenants};
 use super::registry::{Registry, Row};
 use super::waiting::{Asking, Held};
 use super::{Admission, Ask, Limit, Stop, admit, question};
@@ -50,11 +51,42 @@ pub fn start<O: Onward>(admission: &Arc<Admission>, onward: &Arc<O>) -> JoinSet<
 pub async fn first_settings(admission: &Admission) {
     let Registry::Postgres(registry) = &admission.registry else { return };
     match read_settings(registry, &mut None).await {
-        Ok(knobs) => {
-            registry.rejects.store_events(knobs.stores_events());
-            admission.turn(&knobs);
+        Ok((knobs, rows)) => take_up_settings(admission, registry, &knobs, rows),
+        Err(error) => registry.note_fault(Task::Settings, &error),
+    }
+}
+
+/// Knobs hold though the settings of tenants cannot be read.
+fn take_up_settings(
+    admission: &Admission,
+    registry: &Postgres,
+    knobs: &knobs::Knobs,
+    rows: Result<Vec<TenantRow>, PgError>,
+) {
+    registry.rejects.store_events(knobs.stores_events());
+    admission.turn(knobs);
+    match rows {
+        Ok(rows) => {
+            registry.note_good(Task::Settings);
+            registry.tenants.tell(rows);
         }
         Err(error) => registry.note_fault(Task::Settings, &error),
+    }
+}
+
+/// Reads the settings of tenants before there is anything that they could hold for. `None`: the
+/// registry has none, or cannot be asked now.
+pub async fn first_tenants(registry: &Registry) -> Option<Vec<TenantRow>> {
+    let Registry::Postgres(registry) = registry else { return None };
+    match read_settings(registry, &mut None).await {
+        Ok((_, Ok(rows))) => {
+            registry.tenants.note_asked();
+            Some(rows)
+        }
+        Ok((_, Err(error))) | Err(error) => {
+            registry.note_fault(Task::Settings, &error);
+            None
+        }
     }
 }
 
@@ -122,6 +154,10 @@ impl<O: Onward> Resolver<O> {
             match self.ask(&mut desk, &asking).await {
                 Ok(rows) => {
                     pause = RETRY_MIN;
+                    // No message goes on before it is known what holds for its tenant.
+                    if !self.registry.tenants.note_asked() {
+                        self.ask_settings().await;
+                    }
                     self.registry.note_good(Task::LookUp);
                     self.answer(&desk, asking, rows, asked).await;
                 }
@@ -180,6 +216,13 @@ impl<O: Onward> Resolver<O> {
                     }
                 }
             }
+        }
+    }
+
+    async fn ask_settings(&self) {
+        match read_settings(&self.registry, &mut None).await {
+            Ok((knobs, rows)) => take_up_settings(&self.admission, &self.registry, &knobs, rows),
+            Err(error) => self.registry.note_fault(Task::Settings, &error),
         }
     }
 
@@ -446,10 +489,8 @@ async fn follow_settings(admission: Arc<Admission>, registry: Arc<Postgres>) {
     let mut client: Option<Client> = None;
     loop {
         match read_settings(&registry, &mut client).await {
-            Ok(knobs) => {
-                registry.note_good(Task::Settings);
-                registry.rejects.store_events(knobs.stores_events());
-                admission.turn(&knobs);
+            Ok((knobs, rows)) => {
+                take_up_settings(&admission, &registry, &knobs, rows);
                 sleep(registry.settings.settings_poll).await;
             }
             Err(error) => {
@@ -461,12 +502,17 @@ async fn follow_settings(admission: Arc<Admission>, registry: Arc<Postgres>) {
     }
 }
 
-async fn read_settings(registry: &Postgres, client: &mut Option<Client>) -> Result<knobs::Knobs, PgError> {
+async fn read_settings(
+    registry: &Postgres,
+    client: &mut Option<Client>,
+) -> Result<(knobs::Knobs, Result<Vec<TenantRow>, PgError>), PgError> {
     let open = match client.take().filter(|client| !client.is_closed()) {
         Some(open) => open,
         None => registry.server.connect().await?,
     };
-    knobs::read(&registry.server, client.insert(open)).await
+    let open = client.insert(open);
+    let knobs = knobs::read(&registry.server, open).await?;
+    Ok((knobs, tenants::read(&registry.server, open).await))
 }
 
 async fn write_rejects(registry: Arc<Postgres>) {

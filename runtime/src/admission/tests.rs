@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
-use super::database::NameRule;
 use super::*;
+use crate::domain::database::{DatabaseTemplate, NameRule};
 use crate::domain::slot::{Connection, Window};
+use crate::domain::tenancy::Terms;
 
 const CASES: &str = include_str!("../../../tests/cases/pulse-public.jsonl");
 const SEQUENCES: &str = include_str!("../../../tests/cases/pulse-sequences.jsonl");
@@ -22,7 +23,8 @@ fn settings() -> AdmissionSettings {
         require_token: true,
         cache_ttl_s: 60.0,
         cache_entries_max: 10_000,
-        database: DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3),
+        tenancy: Tenancy::new(Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3))),
+        tenant_rates: TenantRates::default(),
     }
 }
 
@@ -311,7 +313,7 @@ fn what_had_passed_is_admitted_again_without_a_question() {
         let admitted = admission.readmit(passed("tenant/acme/device/d1/notes")).unwrap();
         assert_eq!((admitted.message_type(), admitted.received_ns), ("notes", 7));
         assert_eq!(admitted.device.identity_tags.as_deref().unwrap(), br",device_id=d1,site_id=lab\ 1");
-        assert_eq!(admitted.tenant.database.as_ref().unwrap().as_str(), "telemetry_acme");
+        assert_eq!(admitted.tenant.database().unwrap().as_str(), "telemetry_acme");
     }
     // The template was changed since: it stays known as one that had passed.
     let refused = admission.readmit(passed("elsewhere/d1")).unwrap_err();

@@ -1,12 +1,14 @@
 //! `tidegate run`: the gateway.
 
+use std::sync::Arc;
+
 use super::{ConfigArgument, Done};
 use crate::{pipeline, telemetry};
 
 /// Run the gateway
 ///
 /// SIGTERM or SIGINT: stop reading, settle and flush under a deadline, exit 0. SIGHUP: read the
-/// registry and the guests again.
+/// registry, the guests and the configuration again; of that, [tenants] holds from then on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate run --config /etc/tidegate/tidegate.toml")]
 pub struct Arguments {
@@ -26,7 +28,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Done> {
         .thread_name("io")
         .enable_all()
         .build()?;
-    runtime.block_on(pipeline::run(&effective.config))?;
+    let config = arguments.config.clone();
+    runtime.block_on(pipeline::run(&effective.config, Arc::new(move || config.load())))?;
     Ok(Done::Good)
 }
 

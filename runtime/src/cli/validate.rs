@@ -1,12 +1,14 @@
 //! `tidegate validate`: is this configuration good, and where does each value come from?
 
 use super::{ConfigArgument, Done};
-use crate::config::report;
+use crate::admission::registry::postgres::tenants;
+use crate::config::{report, rows};
 use crate::pipeline;
 
 /// Check configuration, registry, guests and their cases without opening a socket
 ///
-/// Prints the effective configuration with where each value came from.
+/// Prints the effective configuration with where each value came from; of each tenant that has settings
+/// of its own, all that holds for it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tidegate validate --config tidegate.toml\n  tidegate validate --explain > reference.toml"
@@ -17,6 +19,9 @@ pub struct Arguments {
     /// Print every key with its default and its meaning instead
     #[arg(long)]
     explain: bool,
+    /// Read the table of tenants in the PostgreSQL registry too; opens a connection to it
+    #[arg(long)]
+    registry: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -27,8 +32,17 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Done> {
         print!("{}", report::reference_page());
         return Ok(Done::Good);
     }
-    let effective = arguments.config.load()?;
-    let mut findings = pipeline::check_parts(&effective.config)?;
+    let mut effective = arguments.config.load()?;
+    let mut findings = Vec::new();
+    if arguments.registry {
+        let server = super::registry::server(&effective.config)?;
+        let table =
+            super::registry::wait_for(async { tenants::read(&server, &server.connect().await?).await })?;
+        let (rows, faults) = rows::take_up(&effective.config, &rows::Rows::new(), &table)?;
+        findings.extend(faults.iter().map(ToString::to_string));
+        rows::lay_over(&mut effective, &rows);
+    }
+    findings.extend(pipeline::check_parts(&effective.config)?);
     if findings.is_empty() {
         findings.extend(super::test::failing_cases(&effective.config)?);
     }

@@ -24,17 +24,19 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     admission(config)?;
     guests(config)?;
     output(config)?;
-    rest(config)
+    rest(config)?;
+    super::tenants::check_common(config)?;
+    super::tenants::check(config)
 }
 
-fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
+pub(super) fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
     if allowed.contains(&value) {
         return Ok(());
     }
     Err(ConfigError::value(key, value, format!("one of {}", allowed.join(", "))))
 }
 
-fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
+pub(super) fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
     key: &str,
     value: T,
     least: T,
@@ -215,19 +217,33 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     within("guests.large.compile_memory_bytes_max", large.compile_memory_bytes_max, 256 << 20, u64::MAX >> 1)
 }
 
+pub(super) fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let well_formed = rest.is_some_and(|rest| {
+        let host_port = rest.split('/').next().unwrap_or_default();
+        let host = match host_port.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => {
+                if port.parse::<u16>().is_err() {
+                    return false;
+                }
+                host
+            }
+            _ => host_port,
+        };
+        let plain = |c: char| c.is_alphanumeric() || "-_.[]:@%".contains(c);
+        !host.is_empty() && host.chars().all(plain) && !rest.contains(['?', '#', ' '])
+    });
+    if well_formed {
+        return Ok(());
+    }
+    Err(ConfigError::value(key, url, "http://host:port or https://host:port"))
+}
+
 fn output(config: &Config) -> Result<(), ConfigError> {
     let output = &config.output;
     one_of("output.kind", &output.kind, &["influxdb3", "influxdb2", "influxdb1", "file"])?;
     if output.kind != "file" {
-        let host = output.url.strip_prefix("http://").or_else(|| output.url.strip_prefix("https://"));
-        if !host.is_some_and(|host| !host.trim_end_matches('/').is_empty() && !host.contains(['?', '#', ' ']))
-        {
-            return Err(ConfigError::value(
-                "output.url",
-                &output.url,
-                "http://host:port or https://host:port",
-            ));
-        }
+        server_url("output.url", &output.url)?;
     } else if output.path.is_empty() {
         return Err(ConfigError::value("output.path", &output.path, "the folder to write to"));
     }
@@ -236,13 +252,6 @@ fn output(config: &Config) -> Result<(), ConfigError> {
             "output.org",
             &output.org,
             "the organisation, for output.kind = \"influxdb2\"",
-        ));
-    }
-    if !output.database.contains("{tenant}") {
-        return Err(ConfigError::value(
-            "output.database",
-            &output.database,
-            "a name that contains {tenant}: nothing else keeps two tenants' lines apart",
         ));
     }
     within("output.batch_lines_max", output.batch_lines_max, 1, 100_000)?;

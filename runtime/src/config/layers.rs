@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::sections::Config;
+use super::sections::{Config, Tenant};
 use super::{ConfigError, Effective};
 
 /// The process environment, as a map so that tests can make their own.
@@ -19,6 +19,8 @@ pub enum Source {
     Variable(String),
     /// The configuration file.
     File,
+    /// The table of tenants in the registry.
+    Table,
 }
 
 impl std::fmt::Display for Source {
@@ -27,6 +29,7 @@ impl std::fmt::Display for Source {
             Source::Default => f.write_str("default"),
             Source::Variable(name) => write!(f, "variable {name}"),
             Source::File => f.write_str("file"),
+            Source::Table => f.write_str("table tenants"),
         }
     }
 }
@@ -40,7 +43,7 @@ impl Sources {
         self.0.get(path).cloned().unwrap_or(Source::Default)
     }
 
-    fn note(&mut self, path: &str, source: Source) {
+    pub(super) fn note(&mut self, path: &str, source: Source) {
         self.0.insert(path.to_owned(), source);
     }
 }
@@ -111,7 +114,8 @@ pub(super) fn merge(
         if variable == "TIDEGATE_CONFIG" {
             continue;
         }
-        let path: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+        let mut path: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
+        name_tenant(&table, &mut path);
         set_by_variable(&mut table, &path, variable, value)?;
         sources.note(&path.join("."), Source::Variable(variable.clone()));
     }
@@ -148,6 +152,16 @@ fn bad(variable: &str, value: &str, expected: impl Into<String>) -> ConfigError 
     ConfigError::Variable { variable: variable.into(), value: value.into(), expected: expected.into() }
 }
 
+/// Variables have no case: where the file names a tenant with capitals, that one is meant.
+fn name_tenant(table: &Table, path: &mut [String]) {
+    let [section, tenant, ..] = path else { return };
+    let known = table.get("tenants").and_then(Value::as_table).filter(|_| section == "tenants");
+    let mut same = known.into_iter().flat_map(Table::keys).filter(|name| name.to_lowercase() == *tenant);
+    if let (Some(name), None) = (same.next(), same.next()) {
+        name.clone_into(tenant);
+    }
+}
+
 /// Sets the key that a `TIDEGATE_` variable names, read as the type that the key has.
 fn set_by_variable(
     table: &mut Table,
@@ -159,8 +173,11 @@ fn set_by_variable(
         bad(variable, value, format!("there is no key {:?}; see tidegate validate --explain", path.join(".")))
     };
     let (last, sections) = path.split_last().ok_or_else(unknown)?;
-    // `[admission.types.TYPE]` is the one place where a section may be new.
-    let open_section = matches!(sections, [a, t, _] if a == "admission" && t == "types");
+    // `[admission.types.TYPE]` and `[tenants.NAME]` are the places where a section may be new.
+    let of_type = matches!(sections, [a, t, _] if a == "admission" && t == "types");
+    let of_tenant = matches!(sections, [t, _] if t == "tenants");
+    let fields_of = matches!(sections, [t, _, f] if t == "tenants" && f == "fields_of");
+    let open_section = of_type || of_tenant || fields_of;
     let mut section = table;
     for name in sections {
         if open_section && !section.contains_key(name) {
@@ -168,8 +185,14 @@ fn set_by_variable(
         }
         section = section.get_mut(name).and_then(Value::as_table_mut).ok_or_else(unknown)?;
     }
-    let parsed = match section.get(last.as_str()) {
-        None if open_section && last == "credentials" => Value::String(value.into()),
+    // What is not named there has no value yet, but a type.
+    let example = match (of_type, of_tenant, fields_of) {
+        (true, ..) if last == "credentials" => Some(Value::String(String::new())),
+        (_, true, _) => Tenant::example().get(last.as_str()).cloned(),
+        (.., true) => Some(Value::Array(Vec::new())),
+        _ => None,
+    };
+    let parsed = match example.as_ref().or_else(|| section.get(last.as_str())) {
         None | Some(Value::Table(_) | Value::Datetime(_)) => return Err(unknown()),
         Some(Value::String(_)) => Value::String(value.into()),
         Some(Value::Integer(_)) => {

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use super::Effective;
 use super::sections::{Config, reference};
+use super::tenants::{CREDENTIALS, DEFAULTS};
 
 /// Keys whose values are never shown.
 const SECRETS: &[&str] = &["mqtt.password", "output.token", "output.password"];
@@ -19,6 +20,9 @@ pub fn effective(effective: &Effective) -> String {
 }
 
 fn write_table(text: &mut String, table: &Table, prefix: &str, effective: &Effective) {
+    if prefix == "tenants" {
+        return write_tenants(text, effective);
+    }
     let (sections, keys): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| value.is_table());
     if !prefix.is_empty() && (!keys.is_empty() || sections.is_empty()) {
         let _ = writeln!(text, "\n[{prefix}]");
@@ -32,6 +36,60 @@ fn write_table(text: &mut String, table: &Table, prefix: &str, effective: &Effec
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         write_table(text, value.as_table().expect("partitioned"), &path, effective);
     }
+}
+
+/// Each tenant with settings of its own: all that holds for it, by what is its own and what is not.
+fn write_tenants(text: &mut String, effective: &Effective) {
+    for name in effective.config.tenants.keys() {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        let quoted =
+            if plain && !name.is_empty() { name.clone() } else { Value::from(name.as_str()).to_string() };
+        let _ = writeln!(text, "\n[tenants.{quoted}]");
+        for (key, value, source) in tenant_values(effective, name) {
+            let _ = writeln!(text, "{:<48} # {source}", format!("{key} = {value}"));
+        }
+    }
+}
+
+/// What holds for a tenant that is named: keys, values with secrets hidden, and their sources.
+pub fn tenant_values(effective: &Effective, name: &str) -> Vec<(String, Value, String)> {
+    let config = Table::try_from(&effective.config).expect("a configuration is a table");
+    let own = effective.config.tenants.get(name).cloned().unwrap_or_default();
+    let is_elsewhere = own.output_url.as_ref().is_some_and(|url| *url != effective.config.output.url);
+    let own = Table::try_from(own).expect("settings are a table");
+    let source_of = |key: &str| effective.sources.of(&format!("tenants.{name}.{key}")).to_string();
+    let mut values = Vec::new();
+    for (key, common) in DEFAULTS {
+        let (section, common_key) = common.split_once('.').expect("keys lie in sections");
+        let of_pair = |key: &str| {
+            own.contains_key(key.trim_end_matches("_file"))
+                || own.contains_key(&format!("{}_file", key.trim_end_matches("_file")))
+        };
+        let (value, source) = match own.get(*key) {
+            Some(value) => (value.clone(), source_of(key)),
+            None if CREDENTIALS.contains(key) && (is_elsewhere || of_pair(key)) => {
+                (Value::String(String::new()), format!("none: not as {common}"))
+            }
+            None => (
+                config[section][common_key].clone(),
+                format!("as {common}, {}", effective.sources.of(common)),
+            ),
+        };
+        let secret = matches!(*key, "output_token" | "output_password");
+        let value = match value {
+            Value::String(text) if secret && !text.is_empty() => Value::String("(hidden)".into()),
+            value => value,
+        };
+        values.push(((*key).to_owned(), value, source));
+    }
+    if let Some(Value::Table(tables)) = own.get("fields_of") {
+        for (table, fields) in tables {
+            let source = effective.sources.of(&format!("tenants.{name}.fields_of.{table}")).to_string();
+            let source = if source == "default" { source_of("fields_of") } else { source };
+            values.push((format!("fields_of.{}", Value::from(table.as_str())), fields.clone(), source));
+        }
+    }
+    values
 }
 
 fn shown(path: &str, value: &Value) -> String {
@@ -66,8 +124,18 @@ pub fn effective_json(effective: &Effective) -> serde_json::Value {
             }
         }
     }
-    let table = Table::try_from(effective.config.clone()).expect("a configuration is a table");
-    walk(&Value::Table(table), "", effective)
+    let mut table = Table::try_from(effective.config.clone()).expect("a configuration is a table");
+    table.remove("tenants");
+    let mut all = walk(&Value::Table(table), "", effective);
+    let tenants = effective.config.tenants.keys().map(|name| {
+        let values = tenant_values(effective, name).into_iter().map(|(key, value, source)| {
+            let value = serde_json::to_value(value).expect("a TOML value is a JSON value");
+            (key, serde_json::json!({"value": value, "source": source}))
+        });
+        (name.clone(), values.collect::<serde_json::Map<_, _>>().into())
+    });
+    all["tenants"] = tenants.collect::<serde_json::Map<_, _>>().into();
+    all
 }
 
 /// A URL with the password taken out.
@@ -130,6 +198,32 @@ mod tests {
         assert!(text.contains("variable INFLUXDB_TOKEN"));
         assert!(text.contains("batch_lines = 100"));
         assert!(!effective_json(&loaded).to_string().contains("very-secret"));
+    }
+
+    #[test]
+    fn a_tenant_is_shown_with_all_that_holds_for_it_and_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tidegate.toml");
+        let text = "[output]\nurl = \"http://common\"\ntoken = \"common-secret\"\n[tenants.\"a b\"]\nburst = 3\ndatabase = \"own\"\n\
+                    output_url = \"http://own\"\n[tenants.c]\noutput_token = \"own-secret\"\nfields_of = {t = [\"f\"]}\n";
+        std::fs::write(&file, text).unwrap();
+        let environment: Environment =
+            [("TIDEGATE_TENANTS__C__CPU_SHARE".to_string(), "0.5".to_string())].into();
+        let loaded = load(Some(&file), &environment).unwrap();
+        let text = effective(&loaded);
+        let own = &text[text.find("[tenants.\"a b\"]").unwrap()..];
+        let line = |key: &str| own.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        assert!(line("burst").starts_with("burst = 3.0 ") && line("burst").ends_with("# file"), "{own}");
+        assert!(line("rate_per_s").ends_with("# as admission.rate_per_s, default"), "{own}");
+        assert!(line("output_token").contains("\"\"") && line("output_token").contains("none"), "{own}");
+        assert!(!text.contains("-secret"), "{text}");
+        let json = effective_json(&loaded);
+        let c = &json["tenants"]["c"];
+        assert_eq!(c["cpu_share"]["source"], "variable TIDEGATE_TENANTS__C__CPU_SHARE");
+        assert_eq!(c["output_url"]["value"], "http://common");
+        assert_eq!(c["output_token"]["value"], "(hidden)");
+        assert_eq!(c["fields_of.\"t\""]["value"], serde_json::json!(["f"]));
+        assert!(!json.to_string().contains("-secret"));
     }
 
     #[test]

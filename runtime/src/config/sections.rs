@@ -49,6 +49,8 @@ section! {
         admin: Admin = Admin::default(),
         log: Log = Log::default(),
         shutdown: Shutdown = Shutdown::default(),
+        /// Tenants with settings of their own: `[tenants.NAME]`.
+        tenants: BTreeMap<String, Tenant> = BTreeMap::new(),
     }
 }
 
@@ -185,6 +187,15 @@ section! {
         rate_per_s: f64 = 5.0,
         /// Messages that a device may send at once before the rate holds.
         burst: f64 = 20.0,
+        /// Messages a second of all devices of a tenant together; 0: no limit.
+        tenant_rate_per_s: f64 = 0.0,
+        /// Messages that all devices of a tenant together may send at once before that rate holds.
+        tenant_burst: f64 = 1_000.0,
+        /// How far a line's time may lie before the receipt of its message, in seconds; 0: any. What
+        /// is further is refused as BAD_LINE.
+        time_past_max_s: u64 = 0,
+        /// How far it may lie after the receipt, in seconds; 0: any.
+        time_future_max_s: u64 = 0,
         /// Messages that may be unsettled at once; at the ceiling sources stop reading.
         unsettled_messages_max: u64 = 100_000,
         /// Bytes of topics and payloads that may be unsettled at once.
@@ -211,6 +222,9 @@ section! {
         threads: usize = 0,
         /// CPU time that a guest may take for a message, in milliseconds, 1 to 1000.
         deadline_ms: u64 = 10,
+        /// The part of the decode threads' CPU time, above 0 to 1, that a tenant may use while others
+        /// wait; what is over goes after the others. 0: an even part among those that are active.
+        cpu_share: f64 = 0.0,
         /// Linear memory of one instance in bytes, 65,536 to 67,108,864.
         memory_bytes_max: u64 = 16_777_216,
         /// The largest component in bytes.
@@ -284,8 +298,18 @@ section! {
         /// A file that holds the password.
         password_file: String = String::new(),
         /// The database (bucket) of a tenant; it must contain `{tenant}`, so that tenants stay
-        /// apart.
+        /// apart, unless `tenant_tag` or `table_prefix` keeps them so.
         database: String = "telemetry_{tenant}".into(),
+        /// A tag that carries the tenant's name in every line, as the first. Letters, digits, `_` and
+        /// `-`; a line that brings it itself is refused as IDENTITY_IN_LINE. Empty: none.
+        tenant_tag: String = String::new(),
+        /// What every table's name begins with; may contain `{tenant}`. Empty: nothing.
+        table_prefix: String = String::new(),
+        /// Tables (measurements, without the prefix) that lines may be written to; a `*` at the end
+        /// of a name stands for whatever follows. Others are refused as BAD_LINE. Empty: any.
+        tables: Vec<String> = Vec::new(),
+        /// Fields that lines may have, as `tables`. Empty: any.
+        fields: Vec<String> = Vec::new(),
         /// Lines in a batch, 1 to `batch_lines_max`. A batch is one POST.
         batch_lines: u64 = 500,
         /// How long the first line of a batch waits for others, in milliseconds, 1 to 60,000. It
@@ -347,6 +371,58 @@ section! {
     }
 }
 
+section! {
+    /// `[tenants.NAME]`: what differs for one tenant. What is not named is as for all others. A table
+    /// `tenants` in a PostgreSQL registry has the same keys, and wins for what it names.
+    Tenant {
+        /// As `output.database`.
+        database: Option<String> = None,
+        /// As `output.tenant_tag`; empty: none.
+        tenant_tag: Option<String> = None,
+        /// As `output.table_prefix`; empty: none.
+        table_prefix: Option<String> = None,
+        /// As `output.tables`; `["*"]`: any.
+        tables: Option<Vec<String>> = None,
+        /// As `output.fields`; `["*"]`: any.
+        fields: Option<Vec<String>> = None,
+        /// Tables whose fields are others than `fields`: `[tenants.NAME.fields_of]`, a list a table.
+        fields_of: Option<BTreeMap<String, Vec<String>>> = None,
+        /// As `admission.time_past_max_s`.
+        time_past_max_s: Option<u64> = None,
+        /// As `admission.time_future_max_s`.
+        time_future_max_s: Option<u64> = None,
+        /// As `admission.rate_per_s`: of each of its devices.
+        rate_per_s: Option<f64> = None,
+        /// As `admission.burst`.
+        burst: Option<f64> = None,
+        /// As `admission.tenant_rate_per_s`: of all its devices together.
+        tenant_rate_per_s: Option<f64> = None,
+        /// As `admission.tenant_burst`.
+        tenant_burst: Option<f64> = None,
+        /// As `spool.tenant_bytes_max`.
+        spool_bytes_max: Option<u64> = None,
+        /// As `spool.when_full`.
+        spool_when_full: Option<String> = None,
+        /// As `guests.cpu_share`.
+        cpu_share: Option<f64> = None,
+        /// As `output.url`: a server of its own, of the same kind. The common credentials are not sent
+        /// there.
+        output_url: Option<String> = None,
+        /// As `output.token`; better in `output_token_file`.
+        output_token: Option<String> = None,
+        /// A file that holds the token.
+        output_token_file: Option<String> = None,
+        /// As `output.org`.
+        output_org: Option<String> = None,
+        /// As `output.username`.
+        output_username: Option<String> = None,
+        /// As `output.password`; better in `output_password_file`.
+        output_password: Option<String> = None,
+        /// A file that holds the password.
+        output_password_file: Option<String> = None,
+    }
+}
+
 /// The sections of the reference page, in order, with their keys.
 pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
     vec![
@@ -364,5 +440,6 @@ pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
         ("admin", Admin::KEYS),
         ("log", Log::KEYS),
         ("shutdown", Shutdown::KEYS),
+        ("tenants.NAME", Tenant::KEYS),
     ]
 }

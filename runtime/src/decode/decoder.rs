@@ -13,6 +13,7 @@ use super::instance::{CallFault, Instance};
 use super::large::Class;
 use super::probation::Probation;
 use super::routes::Route;
+use super::shares::{CpuShares, TenantCpu};
 use super::slow::{SlowLane, SlowRoute};
 use super::store::GuestStore;
 use crate::domain::books::Account;
@@ -25,6 +26,7 @@ use crate::domain::line::{LineChecker, LineFault, Stamp};
 use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Refused, Tenant};
 use crate::domain::reason::Reason;
 use crate::domain::slot::Slot;
+use crate::domain::tenancy::TenantRules;
 
 /// The routes of one tenant, by message type.
 type Types = HashMap<Box<str>, Served, foldhash::fast::RandomState>;
@@ -105,6 +107,8 @@ pub struct Decoder {
     batch: Batch,
     /// Where routes go that are slow, and the number of this thread there.
     lane: Option<(Arc<SlowLane>, usize)>,
+    /// Where the CPU time of tenants is counted.
+    shares: Option<Arc<CpuShares>>,
 }
 
 impl Decoder {
@@ -127,12 +131,19 @@ impl Decoder {
             checker: LineChecker::default(),
             batch: Batch { payloads: Vec::new(), messages: Vec::new() },
             lane: None,
+            shares: None,
         }
     }
 
     /// One that hands slow routes to a lane of their own.
     pub fn with_lane(guests: Arc<GuestStore>, lane: Arc<SlowLane>, number: usize) -> Self {
-        Self { lane: Some((lane, number)), ..Self::new(guests) }
+        let shares = Some(lane.shares.clone());
+        Self { lane: Some((lane, number)), shares, ..Self::new(guests) }
+    }
+
+    /// One that counts the CPU time of tenants.
+    pub fn with_shares(self, shares: Arc<CpuShares>) -> Self {
+        Self { shares: Some(shares), ..self }
     }
 
     /// Decodes messages of any tenants; those of one device and type in their order.
@@ -158,7 +169,8 @@ impl Decoder {
     fn decode_group(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
         let tenant = messages[0].tenant.clone();
         let message_type: Box<str> = messages[0].message_type().into();
-        let database = match &tenant.database {
+        let rules = tenant.rules();
+        let database = match &rules.database {
             Ok(database) => database.clone(),
             Err(fault) => return sink.refused(refuse_all(messages, Reason::BadDatabaseName, fault, None)),
         };
@@ -174,7 +186,8 @@ impl Decoder {
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
         let fallback = route.probation.as_ref().and_then(Probation::fallback);
-        let mut work = Work { tenant, message_type, database, route, fallback };
+        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant.id));
+        let mut work = Work { tenant, message_type, rules, database, route, fallback, cpu };
         let mut messages = messages.into_iter();
         loop {
             // Asked before each batch: the one before it may have shown that the route is slow.
@@ -199,7 +212,7 @@ impl Decoder {
         }
     }
 
-    /// The lane for the messages of a slow route; also while some of this thread wait there, so that
+    /// The lane for the messages of a slow route, and of a tenant that is over its share; also while some of this thread wait there, so that
     /// a device's messages stay in order.
     fn slow_lane(&mut self, work: &Work) -> Option<(LaneOfThread, Arc<SlowRoute>)> {
         let (lane, number) = self.lane.as_ref()?;
@@ -209,17 +222,19 @@ impl Decoder {
             .flatten()
             .any(|route| route.rules.class == Class::Large);
         let is_slow = is_large || work.route.is_slow();
+        let is_over = work.cpu.as_ref().is_some_and(|cpu| lane.shares.is_over(cpu));
         if let Some(slow) = &served.slow {
             slow.note_pace(is_slow);
-            if !is_slow && slow.waits_of(*number) == 0 {
+            if !is_slow && !is_over && slow.waits_of(*number) == 0 {
                 served.slow = None;
                 return None;
             }
-        } else if !is_slow {
+        } else if !is_slow && !is_over {
             return None;
         }
         let new = || lane.route(&work.tenant.id, &work.message_type, is_large);
         let slow = served.slow.get_or_insert_with(new).clone();
+        slow.note_pace(is_slow);
         Some((LaneOfThread(lane.clone(), *number), slow))
     }
 
@@ -264,6 +279,7 @@ impl Decoder {
             Ok(instance) => instance,
             Err(NoInstance(reason, detail)) => {
                 work.route.pace.note(messages.len() as u64, self.start_cpu);
+                self.note_cpu(work, self.start_cpu);
                 work.note_messages(messages.len());
                 for message in messages {
                     self.fail(work, message, (reason, detail.clone()), sink);
@@ -285,6 +301,7 @@ impl Decoder {
         let took = took + self.start_cpu;
         work.route.pace.note(messages.len() as u64, took);
         work.route.state.stats.note_cpu(took);
+        self.note_cpu(work, took);
         let refused = instance.state().take_log_dropped();
         work.route.state.log.note_dropped(refused);
         match answer {
@@ -337,14 +354,22 @@ impl Decoder {
         let again = Work {
             tenant: work.tenant.clone(),
             message_type: work.message_type.clone(),
+            rules: work.rules.clone(),
             database: work.database.clone(),
             route: previous.clone(),
             fallback: None,
+            cpu: work.cpu.clone(),
         };
         let retried = Retried { sink, verdict: (reason, &detail, tag), failed: Cell::new(false) };
         self.decode_batch(&again, vec![message], &retried, false);
         if !retried.failed.get() {
             probation.note_failure(|| format!("{reason}: {detail}"));
+        }
+    }
+
+    fn note_cpu(&self, work: &Work, took: Duration) {
+        if let (Some(shares), Some(cpu)) = (&self.shares, &work.cpu) {
+            shares.note(cpu, took);
         }
     }
 
@@ -496,7 +521,8 @@ impl Decoder {
         }
         let identity_tags = message.device.identity_tags.as_deref().unwrap_or_default();
         let dialect = self.guests.settings().dialect;
-        let stamp = Stamp { identity_tags, received_ns: message.received_ns, dialect };
+        let rules = work.rules.lines.as_ref();
+        let stamp = Stamp { identity_tags, received_ns: message.received_ns, dialect, rules };
         let verdict = |fault: LineFault| (fault.kind.reason(), fault.to_string());
         if !work.route.rules.keep_rest {
             return self.checker.check(own, stamp, into).map_err(verdict);
@@ -589,10 +615,12 @@ impl DecodeSink for Retried<'_> {
 struct Work {
     tenant: Arc<Tenant>,
     message_type: Box<str>,
+    rules: Arc<TenantRules>,
     database: DatabaseName,
     route: Arc<Route>,
     /// While `route` is on probation, the version before it.
     fallback: Option<Arc<Route>>,
+    cpu: Option<Arc<TenantCpu>>,
 }
 
 impl Work {

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::decoder::Decoder;
+use super::shares::CpuShares;
 use super::slow::SlowLane;
 use super::store::GuestStore;
 use super::together::Together;
@@ -26,18 +27,23 @@ impl DecodePool {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn start<S>(guests: &Arc<GuestStore>, sink: &Arc<S>) -> Result<Self, GuestError>
+    pub fn start<S>(
+        guests: &Arc<GuestStore>,
+        shares: &Arc<CpuShares>,
+        sink: &Arc<S>,
+    ) -> Result<Self, GuestError>
     where
         S: DecodeSink + Send + Sync + 'static,
     {
-        let slow = SlowLane::start(guests, sink)?;
+        let slow = SlowLane::start(guests, shares, sink)?;
         let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
         for number in 0..guests.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
             let (guests, sink, slow) = (guests.clone(), sink.clone(), pool.slow.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("decode-{number}"))
-                .spawn(move || run(Decoder::with_lane(guests, slow, number), waiting, &*sink))?;
+            let thread = std::thread::Builder::new().name(format!("decode-{number}")).spawn(move || {
+                let shares = slow.shares.clone();
+                run(Decoder::with_lane(guests, slow, number), &shares, waiting, &*sink);
+            })?;
             pool.queues.push(queue);
             pool.threads.push(thread);
         }
@@ -66,6 +72,7 @@ impl DecodePool {
     }
 
     async fn send(&self, thread: usize, messages: Vec<Admitted>) {
+        self.slow.shares.arrived(messages.len());
         if self.queues[thread].send(messages).await.is_err() {
             // The messages stay unsettled: they are not acknowledged, and come again.
             tracing::error!(thread, "a decode thread is gone");
@@ -83,7 +90,12 @@ impl DecodePool {
     }
 }
 
-fn run(mut decoder: Decoder, mut waiting: Receiver<Vec<Admitted>>, sink: &impl DecodeSink) {
+fn run(
+    mut decoder: Decoder,
+    shares: &CpuShares,
+    mut waiting: Receiver<Vec<Admitted>>,
+    sink: &impl DecodeSink,
+) {
     while let Some(mut messages) = waiting.blocking_recv() {
         // What waits goes along, but nothing is waited for.
         while messages.len() < DECODE_GATHER_MESSAGES
@@ -91,6 +103,7 @@ fn run(mut decoder: Decoder, mut waiting: Receiver<Vec<Admitted>>, sink: &impl D
         {
             messages.extend(more);
         }
+        shares.taken(messages.len());
         decoder.decode(messages, &Together::new(sink));
     }
 }

@@ -94,11 +94,8 @@ impl Run {
 
 /// The tenant with books that nobody reads.
 fn of_trial(tenant: &Tenant) -> Arc<Tenant> {
-    Arc::new(Tenant {
-        id: tenant.id.clone(),
-        account: Arc::new(Account::new(TenantId::new(tenant.id.as_str()))),
-        database: tenant.database.clone(),
-    })
+    let account = Arc::new(Account::new(TenantId::new(tenant.id.as_str())));
+    Arc::new(Tenant::new(tenant.id.clone(), account, (*tenant.rules()).clone()))
 }
 
 /// Where the messages of a trial end.

@@ -6,6 +6,8 @@
 //! - A device's messages stay in order: they go to the lane by way of their decode thread, and as
 //!   long as some of a route wait there, what comes after them follows, though the route be fast
 //!   again.
+//! - A tenant that is over its share of the CPU goes this way too (`shares`), in batches. Of those that
+//!   wait, the tenant comes first that has used least of its share.
 //! - What waits is held, not dropped: its messages are unsettled. Where too many of a route wait,
 //!   the source that brings more of them waits, before it hands them on: a device that is connected
 //!   to the listener waits alone; a broker session waits as a whole.
@@ -21,11 +23,13 @@ use tokio::sync::Notify;
 
 use super::DecodeSink;
 use super::decoder::Decoder;
+use super::shares::{CpuShares, TenantCpu};
 use super::store::GuestStore;
 use super::turns::Turns;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{
-    DECODE_BATCH_MESSAGES_MAX, PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US, SLOW_WAITING_MAX,
+    DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US,
+    SLOW_WAITING_MAX,
 };
 use crate::domain::message::Admitted;
 
@@ -63,12 +67,13 @@ pub struct SlowRoute {
     waiting: AtomicU64,
     /// By the decode thread that they came from.
     waiting_of: Box<[AtomicU64]>,
-    /// Whether it is slow now, or only has to drain.
+    /// Whether it is slow now, or its tenant over its share, or it only has to drain.
     is_slow: AtomicBool,
     /// Whether its guest was of the class large when messages began to wait here; it stays, because
     /// a device's messages must stay on one thread.
     is_large: bool,
     room: Notify,
+    cpu: Arc<TenantCpu>,
 }
 
 impl SlowRoute {
@@ -81,7 +86,9 @@ impl SlowRoute {
     }
 
     fn is_full(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) >= SLOW_WAITING_MAX
+        let most =
+            if self.is_slow.load(Ordering::Relaxed) { SLOW_WAITING_MAX } else { OVER_SHARE_WAITING_MAX };
+        self.waiting.load(Ordering::Acquire) >= most
     }
 }
 
@@ -116,12 +123,13 @@ impl Queue {
         self.woken.notify_one();
     }
 
-    /// The next messages: one of a slow route, and of one that only has to drain what waits behind it.
-    /// None once nothing more comes.
-    fn next(&self, decoder: &mut Decoder) -> Option<Vec<Slow>> {
+    /// The next messages, of the tenant that has used least of its share of the CPU: one of a slow route,
+    /// and of another what waits behind it. None once nothing more comes.
+    fn next(&self, decoder: &mut Decoder, shares: &CpuShares) -> Option<Vec<Slow>> {
         let mut waiting = self.waiting.lock();
         loop {
-            let next = waiting.turns.next(DECODE_BATCH_MESSAGES_MAX, |first, next| {
+            let used = |slow: &Slow| shares.pressure(&slow.route.cpu);
+            let next = waiting.turns.next(DECODE_BATCH_MESSAGES_MAX, used, |first, next| {
                 Arc::ptr_eq(&first.route, &next.route) && !first.route.is_slow.load(Ordering::Relaxed)
             });
             if !next.is_empty() {
@@ -147,10 +155,11 @@ pub struct SlowLane {
     queues: Vec<Arc<Queue>>,
     /// So many of them take messages for guests of the class large.
     large: usize,
+    pub shares: Arc<CpuShares>,
     /// Decode threads that hand on to it.
     feeders: usize,
     routes: RwLock<HashMap<TenantId, Types>>,
-    /// Routes of which too many wait.
+    /// Routes of which many wait; perhaps too many.
     full: AtomicUsize,
 }
 
@@ -177,7 +186,11 @@ impl SlowLane {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn start<S>(guests: &Arc<GuestStore>, sink: &Arc<S>) -> std::io::Result<Arc<Self>>
+    pub fn start<S>(
+        guests: &Arc<GuestStore>,
+        shares: &Arc<CpuShares>,
+        sink: &Arc<S>,
+    ) -> std::io::Result<Arc<Self>>
     where
         S: DecodeSink + Send + Sync + 'static,
     {
@@ -185,13 +198,14 @@ impl SlowLane {
         let queues: Vec<Arc<Queue>> = (0..feeders).map(|_| Arc::default()).collect();
         let large = guests.settings().large.as_ref().map_or(feeders, |large| large.threads(feeders));
         let (routes, full) = (RwLock::default(), AtomicUsize::new(0));
-        let lane = Arc::new(Self { queues, large, feeders, routes, full });
+        let lane = Arc::new(Self { queues, large, shares: shares.clone(), feeders, routes, full });
         for (number, queue) in lane.queues.iter().cloned().enumerate() {
             let (guests, sink, lane) = (guests.clone(), sink.clone(), Arc::downgrade(&lane));
+            let shares = shares.clone();
             std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
                 lower_priority();
-                let mut decoder = Decoder::new(guests);
-                while let Some(next) = queue.next(&mut decoder) {
+                let mut decoder = Decoder::new(guests).with_shares(shares.clone());
+                while let Some(next) = queue.next(&mut decoder, &shares) {
                     let (messages, done): (Vec<Admitted>, Vec<Done>) =
                         next.into_iter().map(|slow| (slow.message, (slow.route, slow.from))).unzip();
                     decoder.decode(messages, &*sink);
@@ -222,6 +236,7 @@ impl SlowLane {
                 is_slow: AtomicBool::new(true),
                 is_large,
                 room: Notify::new(),
+                cpu: self.shares.of(tenant),
             })
         };
         types.entry(message_type.into()).or_insert_with(new).clone()
@@ -242,8 +257,11 @@ impl SlowLane {
 
     fn done(&self, route: &SlowRoute, from: usize) {
         route.waiting_of[from].fetch_sub(1, Ordering::AcqRel);
-        if route.waiting.fetch_sub(1, Ordering::AcqRel) == SLOW_WAITING_MAX {
+        let waited = route.waiting.fetch_sub(1, Ordering::AcqRel);
+        if waited == SLOW_WAITING_MAX {
             self.full.fetch_sub(1, Ordering::AcqRel);
+        }
+        if waited == SLOW_WAITING_MAX || waited >= OVER_SHARE_WAITING_MAX {
             route.room.notify_waiters();
         }
     }

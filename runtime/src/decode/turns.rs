@@ -30,9 +30,23 @@ impl<K: Clone + Eq + Hash, T> Turns<K, T> {
     }
 
     /// What is next, and what waits right behind it of the same one and goes along with it; `most` in
-    /// all. Empty when nothing waits.
-    pub fn next(&mut self, most: usize, goes_along: impl Fn(&T, &T) -> bool) -> Vec<T> {
-        let Some(whose) = self.order.pop_front() else { return Vec::new() };
+    /// all. Whoever has used least is first, and among equals whoever has waited longest. Empty when
+    /// nothing waits.
+    pub fn next(
+        &mut self,
+        most: usize,
+        used: impl Fn(&T) -> f64,
+        goes_along: impl Fn(&T, &T) -> bool,
+    ) -> Vec<T> {
+        let used = |whose: &K| self.waiting.get(whose).and_then(VecDeque::front).map_or(0.0, &used);
+        let least = match self.order.len() {
+            0 | 1 => 0,
+            len => {
+                let all: Vec<f64> = self.order.iter().map(used).collect();
+                (0..len).min_by(|&a, &b| all[a].total_cmp(&all[b])).unwrap_or(0)
+            }
+        };
+        let Some(whose) = self.order.remove(least) else { return Vec::new() };
         let Some(waiting) = self.waiting.get_mut(&whose) else { return Vec::new() };
         let mut taken: Vec<T> = waiting.pop_front().into_iter().collect();
         while taken.len() < most && waiting.front().is_some_and(|next| goes_along(&taken[0], next)) {
@@ -57,10 +71,21 @@ mod tests {
         for (whose, what) in [("a", 1), ("a", 2), ("a", 3), ("a", 4), ("b", 1), ("c", 1), ("b", 2)] {
             turns.push(&whose, (whose, what));
         }
-        let mut next = || turns.next(1, |_, _| true);
+        let mut next = || turns.next(1, |_| 0.0, |_, _| true);
         let order: Vec<_> = std::iter::from_fn(|| next().pop()).collect();
         assert_eq!(order, [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2), ("a", 3), ("a", 4)]);
         assert!(turns.waiting.is_empty() && turns.order.is_empty(), "nothing is left of who is done");
+    }
+
+    #[test]
+    fn whoever_has_used_least_is_first() {
+        let mut turns = Turns::default();
+        for (whose, used) in [("hog", 3.0), ("hog", 3.0), ("quiet", 1.0), ("middle", 2.0)] {
+            turns.push(&whose, (whose, used));
+        }
+        let mut next = || turns.next(1, |(_, used)| *used, |_, _| true);
+        let order: Vec<_> = std::iter::from_fn(|| next().pop()).map(|(whose, _)| whose).collect();
+        assert_eq!(order, ["quiet", "middle", "hog", "hog"]);
     }
 
     #[test]
@@ -69,7 +94,7 @@ mod tests {
         for what in [1, 1, 1, 2, 1] {
             turns.push(&"a", what);
         }
-        let mut next = || turns.next(2, |first, next| first == next);
+        let mut next = || turns.next(2, |_| 0.0, |first, next| first == next);
         assert_eq!([next(), next(), next(), next()], [vec![1, 1], vec![1], vec![2], vec![1]]);
     }
 }

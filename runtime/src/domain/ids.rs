@@ -54,10 +54,53 @@ name_type!(
     DeviceId
 );
 name_type!(
-    /// The database that a line is written to.
-    DatabaseName
-);
-name_type!(
     /// A guest as people see it: `name@version#sha256-12-hex`.
     GuestTag
 );
+
+/// The database that a line is written to: its name, and the tenant whose own output it is at. Without
+/// one it is at the output that all others share. Two databases of one name at two outputs are two.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DatabaseName {
+    name: Arc<str>,
+    output_of: Option<TenantId>,
+}
+
+impl DatabaseName {
+    /// A database at the common output.
+    pub fn new(name: &str) -> Self {
+        Self { name: Arc::from(name), output_of: None }
+    }
+
+    /// The database of this name at a tenant's own output, or at the common one.
+    pub fn at_output_of(&self, tenant: Option<&TenantId>) -> Self {
+        Self { name: self.name.clone(), output_of: tenant.cloned() }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.name
+    }
+
+    /// The tenant whose own output it is at.
+    pub fn output_of(&self) -> Option<&TenantId> {
+        self.output_of.as_ref()
+    }
+}
+
+impl fmt::Debug for DatabaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl fmt::Display for DatabaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl From<&str> for DatabaseName {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}

@@ -577,3 +577,28 @@ pub const ANSWERS_RATE: Rate = Rate { per_s: 50.0, burst: 200.0 };
 
 /// Devices that those rates are kept for.
 pub const ANSWER_DEVICES_MAX: usize = 10_000;
+/// Bytes of a prefix of a tenant's tables, and of the name of the tag that carries the tenant: names of
+/// tenants are short, and every line carries them.
+pub const TABLE_PREFIX_BYTES_MAX: usize = 128;
+pub const TENANT_TAG_BYTES_MAX: usize = 64;
+
+/// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.
+pub const TENANT_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+/// Rows of that table that are read: as many tenants as are kept ready.
+pub const TENANT_ROWS_MAX: i64 = TENANTS_MAX as i64;
+
+/// The window, in milliseconds, in which the CPU time of tenants is compared, and into how many parts
+/// it moves: long enough that a burst of a second is no hog, short enough that a hog stands in front
+/// of the others for no longer.
+pub const CPU_WINDOW_MS: u64 = 1_000;
+pub const CPU_WINDOW_PARTS: usize = 8;
+
+/// Messages of one route that wait in the slow lane because their tenant is over its share of the CPU,
+/// before the sources that bring more wait: a twelfth of the window of unsettled messages, so that
+/// a broker session goes on with the others for a while.
+pub const OVER_SHARE_WAITING_MAX: u64 = 8_192;
+
+/// Bytes of lines that one tenant may have in the writer's hands of a database that it shares with
+/// others, so that a line of another waits behind seconds of it and not behind all that fits the memory.
+pub const SPOOL_HOT_SHARED_BYTES_MAX: u64 = 8 << 20;

@@ -13,6 +13,7 @@ mod names;
 mod keys;
 mod values;
 mod identity;
+mod rules;
 mod split;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use super::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, NAME_BYTES_MAX, SERIES_
 use super::reason::Reason;
 pub use identity::{IdentityFault, escape_tag_value, identity_tags};
 use keys::Keys;
+pub use rules::{LineRules, NameSet, TenantTag};
 pub use split::split_checked;
 
 /// What the database that the lines go to can take.
@@ -59,6 +61,10 @@ pub enum FaultKind {
     DuplicateKey,
     TimeKey,
     Identity,
+    TenantTag,
+    TableNotAllowed,
+    FieldNotAllowed,
+    OutsideWindow,
     ReservedTag,
     SeriesTooLong,
     LineTooLong,
@@ -95,6 +101,12 @@ impl FaultKind {
             Self::DuplicateKey => "a key that stands twice in the line, as tag or as field",
             Self::TimeKey => "a tag or field named time",
             Self::Identity => "a tag or field named device_id or site_id: the gateway adds those itself",
+            Self::TenantTag => {
+                "a tag or field named as the one that carries the tenant: the gateway adds it itself"
+            }
+            Self::TableNotAllowed => "a table that this tenant may not write to",
+            Self::FieldNotAllowed => "a field that this tenant may not write to this table",
+            Self::OutsideWindow => "a time too far from that of receipt",
             Self::ReservedTag => "a tag named _measurement or _field, which InfluxDB 2 keeps for itself",
             Self::SeriesTooLong => {
                 "measurement and tags of more than 65,535 bytes together, which InfluxDB 1 and 2 refuse"
@@ -107,7 +119,7 @@ impl FaultKind {
     /// The reason that users see.
     pub fn reason(self) -> Reason {
         match self {
-            Self::Identity => Reason::IdentityInLine,
+            Self::Identity | Self::TenantTag => Reason::IdentityInLine,
             _ => Reason::BadLine,
         }
     }
@@ -121,13 +133,23 @@ pub struct LineFault {
     pub line: u32,
     /// The byte within that line, from 1.
     pub byte: u32,
+    /// The values and the rule, where a rule of the tenant was broken.
+    pub detail: String,
     /// The line itself, cut to be shown.
     pub excerpt: String,
 }
 
 impl fmt::Display for LineFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, byte {}: {} in {:?}", self.line, self.byte, self.kind.text(), self.excerpt)
+        write!(
+            f,
+            "line {}, byte {}: {}{} in {:?}",
+            self.line,
+            self.byte,
+            self.kind.text(),
+            self.detail,
+            self.excerpt
+        )
     }
 }
 
@@ -142,6 +164,8 @@ pub struct Stamp<'a> {
     /// Nanoseconds since the epoch, for lines without a time.
     pub received_ns: i64,
     pub dialect: Dialect,
+    /// `None`: the tenant has none.
+    pub rules: Option<&'a LineRules>,
 }
 
 /// Checks lines; keeps its buffers between messages.
@@ -186,7 +210,8 @@ impl LineChecker {
         if let Err(error) = std::str::from_utf8(text) {
             let line = text[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
             let start = memchr::memrchr(b'\n', &text[..error.valid_up_to()]).map_or(0, |newline| newline + 1);
-            return Err(fault(text, start, line as u32 + 1, (FaultKind::NotUtf8, error.valid_up_to())));
+            let found = (FaultKind::NotUtf8, error.valid_up_to());
+            return Err(fault(text, start, line as u32 + 1, found, stamp));
         }
         let mut clock = itoa::Buffer::new();
         let received = clock.format(stamp.received_ns).as_bytes();
@@ -212,11 +237,12 @@ impl LineChecker {
                     at = end;
                     count += 1;
                     if count > LINES_A_MESSAGE_MAX {
-                        return Err(fault(text, start, number, (FaultKind::TooManyLines, start)));
+                        let found = (FaultKind::TooManyLines, start);
+                        return Err(fault(text, start, number, found, stamp));
                     }
                 }
                 Err(found) => {
-                    let fault = fault(text, start, number, found);
+                    let fault = fault(text, start, number, found, stamp);
                     match faults {
                         None => return Err(fault),
                         Some(faults) => {
@@ -244,18 +270,37 @@ impl LineChecker {
     ) -> Found<usize> {
         self.keys.clear();
         let measurement_end = names::measurement(text, start)?;
+        let (mut fields_allowed, mut spliced) = (None, stamp.identity_tags.len());
+        self.keys.reserve(None);
+        if let Some(rules) = stamp.rules {
+            fields_allowed = rules.table(text, start, measurement_end)?;
+            spliced += rules.spliced_bytes();
+            name_length(start, measurement_end + rules.table_prefix.len())?;
+            self.keys.reserve(rules.tenant_tag.as_ref());
+        }
         let fields_start = self.tags(text, measurement_end, stamp.dialect)?;
-        let series = fields_start - start + stamp.identity_tags.len();
+        let series = fields_start - start + spliced;
         if stamp.dialect == Dialect::V1V2 && series > SERIES_BYTES_MAX {
             return Err((FaultKind::SeriesTooLong, start));
         }
-        let (fields_end, line_end) = self.fields(text, fields_start)?;
+        let (fields_end, line_end) = self.fields(text, fields_start, fields_allowed)?;
         let (time, line_end) = values::timestamp(text, line_end, stamp.dialect)?;
         if line_end - start > LINE_BYTES_MAX {
             return Err((FaultKind::LineTooLong, start + LINE_BYTES_MAX));
         }
-        out.reserve(line_end - start + stamp.identity_tags.len() + received.len() + 2);
+        if let (Some(rules), Some(time)) = (stamp.rules, &time)
+            && !rules.has_time(&text[time.clone()], stamp.received_ns)
+        {
+            return Err((FaultKind::OutsideWindow, time.start));
+        }
+        out.reserve(line_end - start + spliced + received.len() + 2);
+        if let Some(rules) = stamp.rules {
+            out.extend_from_slice(&rules.table_prefix);
+        }
         out.extend_from_slice(&text[start..measurement_end]);
+        if let Some(tag) = stamp.rules.and_then(|rules| rules.tenant_tag.as_ref()) {
+            out.extend_from_slice(&tag.spliced);
+        }
         out.extend_from_slice(stamp.identity_tags);
         out.extend_from_slice(&text[measurement_end..fields_end]);
         out.push(b' ');
@@ -284,10 +329,13 @@ impl LineChecker {
     }
 
     /// The fields; gives where the last one ends, which is where the timestamp is looked for.
-    fn fields(&mut self, text: &[u8], mut at: usize) -> Found<(usize, usize)> {
+    fn fields(&mut self, text: &[u8], mut at: usize, allowed: Option<&NameSet>) -> Found<(usize, usize)> {
         loop {
             let key = names::field_key(text, at)?;
             self.keys.add(text, key.clone())?;
+            if allowed.is_some_and(|allowed| !allowed.permits_key(&text[key.clone()])) {
+                return Err((FaultKind::FieldNotAllowed, at));
+            }
             at = values::field(text, key.end + 1)?;
             match text.get(at) {
                 Some(b',') => at += 1,
@@ -306,10 +354,18 @@ fn next_line(text: &[u8], from: usize) -> usize {
 /// The bytes of a line that a fault shows.
 const EXCERPT_BYTES: usize = 96;
 
-fn fault(text: &[u8], start: usize, line: u32, (kind, at): (FaultKind, usize)) -> LineFault {
+fn fault(
+    text: &[u8],
+    start: usize,
+    line: u32,
+    (kind, at): (FaultKind, usize),
+    stamp: Stamp<'_>,
+) -> LineFault {
     let end = next_line(text, start).min(start + EXCERPT_BYTES).max(start);
     let excerpt = String::from_utf8_lossy(&text[start..end]).trim_end_matches('\n').to_owned();
-    LineFault { kind, line, byte: (at.saturating_sub(start) + 1) as u32, excerpt }
+    let detail =
+        stamp.rules.map(|rules| rules.explain(kind, text, at, stamp.received_ns)).unwrap_or_default();
+    LineFault { kind, line, detail, byte: (at.saturating_sub(start) + 1) as u32, excerpt }
 }
 
 /// Whether a name of so many bytes may stand in a line.

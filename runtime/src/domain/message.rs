@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::books::Account;
 use super::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use super::reason::Reason;
 use super::slot::Slot;
+use super::tenancy::TenantRules;
 
 /// How a message came in; who vouches for its sender depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +48,35 @@ pub struct Received {
     pub payload_bytes: usize,
 }
 
-/// A tenant as the pipeline knows it.
+/// A tenant as the pipeline knows it. It stays the same while its rules change.
 #[derive(Debug)]
 pub struct Tenant {
     pub id: TenantId,
     pub account: Arc<Account>,
-    /// Where its lines go; `Err` says what is wrong with a name that the output could never take.
-    pub database: Result<DatabaseName, String>,
+    rules: RwLock<Arc<TenantRules>>,
+}
+
+impl Tenant {
+    pub fn new(id: TenantId, account: Arc<Account>, rules: TenantRules) -> Self {
+        Self { id, account, rules: RwLock::new(Arc::new(rules)) }
+    }
+
+    /// What holds for it now.
+    pub fn rules(&self) -> Arc<TenantRules> {
+        self.rules.read().clone()
+    }
+
+    /// Where its lines go now; `Err` says what is wrong with a name that the output could never take.
+    pub fn database(&self) -> Result<DatabaseName, String> {
+        self.rules.read().database.clone()
+    }
+
+    /// From now on these hold.
+    pub fn set_rules(&self, rules: TenantRules) {
+        if **self.rules.read() != rules {
+            *self.rules.write() = Arc::new(rules);
+        }
+    }
 }
 
 /// A device whose identity the registry vouches for.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::settings;
 use crate::admin::guests::{Answer, GuestControl, Refusal};
 use crate::cases::CaseRunner;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Current};
 use crate::decode::history::Place;
 use crate::decode::{Change, GuestError, GuestStore, Keeping, folder};
 use crate::domain::limits::GUEST_CHANGES_RATE;
@@ -21,8 +21,9 @@ use crate::domain::rate::TokenBucket;
 ///
 /// # Errors
 /// The folder cannot be read, or the host gives no sandbox.
-pub fn open(config: &Config) -> Result<Arc<GuestStore>, ConfigError> {
-    let (guests, changes) = open_kept(config)?;
+pub fn open(current: &Current) -> Result<Arc<GuestStore>, ConfigError> {
+    let config = &*current.get();
+    let (guests, changes) = open_kept(current)?;
     log_changes(&changes);
     let guests = Arc::new(guests);
     guests.start_loader().map_err(|error| refused(config, error.into()))?;
@@ -33,11 +34,12 @@ pub fn open(config: &Config) -> Result<Arc<GuestStore>, ConfigError> {
 ///
 /// # Errors
 /// As `open`.
-pub fn open_kept(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigError> {
+pub fn open_kept(current: &Current) -> Result<(GuestStore, Vec<Change>), ConfigError> {
+    let config = &*current.get();
     let data = settings::guests_data(config);
     let mut settings = settings::decode(config);
     settings.compiler.cache = Some(data.join("cache"));
-    let cases = Arc::new(CaseRunner(config.clone()));
+    let cases = Arc::new(CaseRunner(current.clone()));
     let keeping = Keeping { data, read_only: false, cases: Some(cases) };
     GuestStore::open_with(Path::new(&config.guests.dir), settings, Some(keeping))
         .map_err(|error| refused(config, error))

@@ -228,9 +228,7 @@ impl UnderWay {
             };
             let affinity = admission.device_key(tenant, entry.device.as_deref().unwrap_or_default());
             let tenant = admission.known_tenant(tenant);
-            if let Err(fault) = &tenant.database {
-                return Err(fault.clone());
-            }
+            tenant.database()?;
             line.push('\n');
             tenant.account.receive(1);
             let slot = self.slot(place, entry.replays, entry.topic.len() + line.len());

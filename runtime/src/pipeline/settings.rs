@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::admission::database::{DatabaseTemplate, NameRule};
+use crate::admission::rates::{OwnRates, TenantRates};
 use crate::admission::registry::postgres::link::{Server, Trust};
 use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
@@ -17,9 +17,10 @@ use crate::config::postgres_url::{self, TlsTrust};
 use crate::config::sections::GuestsLarge;
 use crate::config::{self, Config, ConfigError};
 use crate::decode::compile::CompileLimits;
-use crate::decode::{CompilerSettings, DecodeSettings, LargeSettings};
+use crate::decode::{CompilerSettings, CpuShareSettings, DecodeSettings, LargeSettings};
 use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::identity::NameTemplate;
+use crate::domain::ids::TenantId;
 use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
@@ -27,7 +28,7 @@ use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
 use crate::source::broker::BrokerSettings;
 use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, ListenerSettings, TlsSettings};
-use crate::spool::{SpoolSettings, WhenFull};
+use crate::spool::{OwnShare, SpoolSettings, WhenFull};
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
 
 fn credentials(text: &str) -> Credentials {
@@ -44,11 +45,6 @@ fn template(config: &Config) -> TopicTemplate {
 
 pub fn admission(config: &Config) -> AdmissionSettings {
     let admission = &config.admission;
-    let rule = match config.output.kind.as_str() {
-        "influxdb3" => NameRule::InfluxDb3,
-        "file" => NameRule::Folder,
-        _ => NameRule::Older,
-    };
     AdmissionSettings {
         template: template(config),
         payload_bytes_max: admission.payload_bytes_max as usize,
@@ -67,8 +63,87 @@ pub fn admission(config: &Config) -> AdmissionSettings {
             0 => limits::CACHE_ENTRIES_UNBOUNDED,
             entries => entries as usize,
         },
-        database: DatabaseTemplate::new(&config.output.database, rule),
+        tenancy: config::tenants::tenancy(config),
+        tenant_rates: tenant_rates(config),
     }
+}
+
+/// The rates of tenants, their own and those for all.
+pub fn tenant_rates(config: &Config) -> TenantRates {
+    let own = config.tenants.iter().map(|(name, own)| {
+        let rates = OwnRates {
+            per_s: own.rate_per_s,
+            burst: own.burst,
+            tenant_per_s: own.tenant_rate_per_s,
+            tenant_burst: own.tenant_burst,
+        };
+        (name.as_str().into(), rates)
+    });
+    TenantRates {
+        burst: config.admission.burst,
+        tenant_per_s: config.admission.tenant_rate_per_s,
+        tenant_burst: config.admission.tenant_burst,
+        own: own.filter(|(_, rates)| *rates != OwnRates::default()).collect(),
+    }
+}
+
+/// The tenants that have shares of the spool of their own.
+pub fn own_shares(config: &Config) -> HashMap<TenantId, OwnShare> {
+    let own = config.tenants.iter().map(|(name, own)| {
+        let when_full = own.spool_when_full.as_deref().map(when_full);
+        (TenantId::new(name), OwnShare { bytes_max: own.spool_bytes_max, when_full })
+    });
+    own.filter(|(_, share)| *share != OwnShare::default()).collect()
+}
+
+/// The shares of the decode threads.
+pub fn cpu_shares(config: &Config) -> CpuShareSettings {
+    let own = config.tenants.iter().filter_map(|(name, own)| Some((name.clone(), own.cpu_share?)));
+    CpuShareSettings { common: config.guests.cpu_share, own: own.collect() }
+}
+
+/// The tenants whose lines go to servers of their own, or with credentials of their own.
+///
+/// # Errors
+/// A file that they name cannot be read.
+pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, ConfigError> {
+    let mut outputs = HashMap::new();
+    let Some(common) = http(config)? else { return Ok(outputs) };
+    for (name, own) in config.tenants.iter().filter(|(_, own)| own.has_own_output()) {
+        // What proves who we are is for the server that it was given to.
+        let is_elsewhere = own.output_url.as_ref().is_some_and(|url| *url != common.url);
+        let secret =
+            |key: &str, value: &Option<String>, file: &Option<String>, common: &str| match (value, file) {
+                (None, None) if is_elsewhere => Ok(String::new()),
+                (None, None) => Ok(common.to_owned()),
+                (value, file) => {
+                    let (value, file) = (value.as_deref().unwrap_or(""), file.as_deref().unwrap_or(""));
+                    config::secret(&format!("tenants.{name}.{key}"), value, file)
+                }
+            };
+        let none = if is_elsewhere { "" } else { &common.username };
+        outputs.insert(
+            TenantId::new(name),
+            HttpSettings {
+                url: own.output_url.clone().unwrap_or_else(|| common.url.clone()),
+                token: secret("output_token", &own.output_token, &own.output_token_file, &common.token)?,
+                org: own.output_org.clone().unwrap_or_else(|| common.org.clone()),
+                username: own.output_username.clone().unwrap_or_else(|| none.to_owned()),
+                password: secret(
+                    "output_password",
+                    &own.output_password,
+                    &own.output_password_file,
+                    &common.password,
+                )?,
+                ..common.clone()
+            },
+        );
+    }
+    Ok(outputs)
+}
+
+fn when_full(text: &str) -> WhenFull {
+    if text == "drop_oldest" { WhenFull::DropOldest } else { WhenFull::Block }
 }
 
 pub fn quarantine(config: &Config) -> QuarantineSettings {
@@ -230,30 +305,36 @@ pub fn answer_topic(config: &Config) -> Option<AnswerTopic> {
     (!topic.is_empty()).then(parse)
 }
 
-pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
+/// The common server, where lines go to one.
+fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
     let output = &config.output;
     let kind = match output.kind.as_str() {
-        "influxdb3" => Some(Kind::InfluxDb3),
-        "influxdb2" => Some(Kind::InfluxDb2),
-        "influxdb1" => Some(Kind::InfluxDb1),
-        _ => None,
+        "influxdb3" => Kind::InfluxDb3,
+        "influxdb2" => Kind::InfluxDb2,
+        "influxdb1" => Kind::InfluxDb1,
+        _ => return Ok(None),
     };
-    let to = match kind {
+    Ok(Some(HttpSettings {
+        kind,
+        url: output.url.clone(),
+        token: config::secret("output.token", &output.token, &output.token_file)?,
+        org: output.org.clone(),
+        username: output.username.clone(),
+        password: config::secret("output.password", &output.password, &output.password_file)?,
+        gzip: match output.gzip.as_str() {
+            "always" => Gzip::Always,
+            "never" => Gzip::Never,
+            _ => Gzip::Auto,
+        },
+        request_timeout: Duration::from_millis(output.request_timeout_ms),
+    }))
+}
+
+pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
+    let output = &config.output;
+    let to = match http(config)? {
         None => OutputSettings::File { path: PathBuf::from(&output.path) },
-        Some(kind) => OutputSettings::Http(HttpSettings {
-            kind,
-            url: output.url.clone(),
-            token: config::secret("output.token", &output.token, &output.token_file)?,
-            org: output.org.clone(),
-            username: output.username.clone(),
-            password: config::secret("output.password", &output.password, &output.password_file)?,
-            gzip: match output.gzip.as_str() {
-                "always" => Gzip::Always,
-                "never" => Gzip::Never,
-                _ => Gzip::Auto,
-            },
-            request_timeout: Duration::from_millis(output.request_timeout_ms),
-        }),
+        Some(http) => OutputSettings::Http(http),
     };
     Ok(WriterSettings {
         output: to,
@@ -270,7 +351,7 @@ pub fn spool(config: &Config) -> SpoolSettings {
     SpoolSettings {
         bytes_max: spool.bytes_max,
         tenant_bytes_max: spool.tenant_bytes_max,
-        when_full: if spool.when_full == "drop_oldest" { WhenFull::DropOldest } else { WhenFull::Block },
+        when_full: when_full(&spool.when_full),
         memory_bytes_max: spool.memory_bytes_max,
         sync: spool.sync != "never",
     }

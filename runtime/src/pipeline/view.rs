@@ -322,18 +322,19 @@ impl View for Shown {
 
     fn spool(&self) -> Value {
         let status = self.parts.spool.status();
-        let written: BTreeMap<String, DatabaseStatus> = self
+        // Two of one name at two outputs are two.
+        let written: BTreeMap<(String, Option<String>), DatabaseStatus> = self
             .parts
             .writer
             .databases()
             .into_iter()
-            .map(|status| (status.database.clone(), status))
+            .map(|status| ((status.database.clone(), status.output_of.clone()), status))
             .collect();
         let mut databases: Vec<Value> = Vec::new();
-        let mut idle: BTreeMap<&str, &DatabaseStatus> =
-            written.iter().map(|(name, status)| (name.as_str(), status)).collect();
+        let mut idle: BTreeMap<&(String, Option<String>), &DatabaseStatus> = written.iter().collect();
         for backlog in &status.backlogs {
-            idle.remove(backlog.database.as_str());
+            let of = (backlog.database.clone(), backlog.output_of.clone());
+            idle.remove(&of);
             databases.push(database_json(
                 &backlog.database,
                 json!({
@@ -342,10 +343,10 @@ impl View for Shown {
                     "bytes": backlog.bytes,
                     "oldest_age_ms": backlog.oldest_age_s * 1000,
                 }),
-                written.get(&backlog.database),
+                written.get(&of),
             ));
         }
-        for (name, status) in idle {
+        for ((name, _), status) in idle {
             let nothing = json!({"lines": 0, "bytes": 0, "oldest_age_ms": 0});
             databases.push(database_json(name, nothing, Some(status)));
         }

@@ -1,4 +1,4 @@
-//! What each POST came to, counted a tenant for the metrics.
+//! What each POST came to, counted for the metrics: for each tenant whose lines it carried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,17 +20,23 @@ pub struct Writes {
 }
 
 impl WriteObserver for Writes {
-    fn write(&self, tenant: &TenantId, outcome: &'static str, _lines: u64, duration: Duration) {
+    fn write(&self, tenants: &[TenantId], outcome: &'static str, _lines: u64, duration: Duration) {
         self.duration.observe(duration, 1);
         let mut counts = self.counts.lock();
-        // A label is a time series for ever; a tenant has a handful of outcomes.
-        let room = counts.len() < METRIC_TENANTS_MAX * 8;
-        let key = (tenant.clone(), outcome);
-        match counts.get_mut(&key) {
-            Some(count) => *count += 1,
-            None if room => drop(counts.insert(key, 1)),
-            None => *counts.entry((OTHER_TENANTS.into(), outcome)).or_default() += 1,
+        for tenant in tenants {
+            count(&mut counts, tenant, outcome);
         }
+    }
+}
+
+fn count(counts: &mut BTreeMap<(TenantId, &'static str), u64>, tenant: &TenantId, outcome: &'static str) {
+    // A label is a time series for ever; a tenant has a handful of outcomes.
+    let room = counts.len() < METRIC_TENANTS_MAX * 8;
+    let key = (tenant.clone(), outcome);
+    match counts.get_mut(&key) {
+        Some(count) => *count += 1,
+        None if room => drop(counts.insert(key, 1)),
+        None => *counts.entry((OTHER_TENANTS.into(), outcome)).or_default() += 1,
     }
 }
 

@@ -158,6 +158,8 @@ pub fn run(shared: &Arc<Shared>, mut log: Log, delivery: &dyn Delivery) {
         if marked.elapsed() >= every || (closed && !made) {
             marked = Instant::now();
             tend(shared, &mut log);
+            let untold = shared.index.lock().take_untold();
+            untold.iter().for_each(|database| delivery.waits(database));
         }
         if closed && !made {
             return;
@@ -263,10 +265,14 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
     };
     mend(shared);
     drop(appends);
+    let databases: Vec<DatabaseName> = {
+        let index = shared.index.lock();
+        streams.iter().map(|&stream| index.names(stream).1.clone()).collect()
+    };
     let mut settling = Settling::default();
-    for (item, appended) in group.into_iter().zip(appended) {
+    for ((item, database), appended) in group.into_iter().zip(databases).zip(appended) {
         match item.load {
-            Load::Lines(batch) => tell(shared, delivery, batch, appended, &mut settling),
+            Load::Lines(batch) => tell(shared, delivery, batch, database, appended, &mut settling),
             Load::Parked(batch) => tell_parked(shared, batch, appended, &mut settling),
         }
     }
@@ -288,6 +294,7 @@ fn tell(
     shared: &Arc<Shared>,
     delivery: &dyn Delivery,
     batch: CheckedBatch,
+    database: DatabaseName,
     appended: Appended,
     settling: &mut Settling,
 ) {
@@ -314,7 +321,7 @@ fn tell(
     settling.settle_all(slots, Outcome::Lines, &account);
     match appended.standing {
         Standing::Hot { overtakes } => delivery.deliver(Durable {
-            database: batch.database,
+            database,
             tenant: batch.tenant.id.clone(),
             guest: batch.guest,
             lines: batch.lines,
@@ -325,7 +332,7 @@ fn tell(
             receipt: receipt(shared, appended.id, &account),
             account,
         }),
-        Standing::Waits { first: true } => delivery.waits(&batch.database),
+        Standing::Waits { first: true } => delivery.waits(&database),
         Standing::Waits { first: false } => {}
     }
 }

@@ -1,14 +1,17 @@
 //! What the spool holds, in memory: which frames are open, where they lie, which of them the writer
 //! has, and what may be forgotten. Pure.
 //!
+//! Where a tenant has an output of its own, its databases are told apart from those of the same name at
+//! the common one, in what the writer is told and asks for; on the disk there are names alone.
+//!
 //! A stream is the frames of one tenant for one database. Their order is that of their sequence
 //! numbers; the writer has those before the stream's cursor, and fetches those from it on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
-use crate::domain::limits;
+use crate::domain::limits::{self, SPOOL_HOT_SHARED_BYTES_MAX};
 
 use super::frame::{Header, Kind};
 use super::marks::{LineTotals, Marks, StreamMark};
@@ -64,7 +67,12 @@ impl Frame {
 #[derive(Debug)]
 struct Stream {
     tenant: TenantId,
+    /// At the output that the tenant has now.
     database: DatabaseName,
+    /// It was at another output before, and what the writer has of it may come back.
+    moved: bool,
+    /// Bytes of frames that the writer has.
+    hot_bytes: u64,
     /// The sequence number of `frames[0]`: everything below is released.
     base: u64,
     frames: VecDeque<Frame>,
@@ -212,7 +220,12 @@ impl HotLimits {
 #[derive(Debug, Default)]
 pub struct Index {
     streams: Vec<Stream>,
+    /// By tenant and the database's bare name.
     by_name: HashMap<(TenantId, DatabaseName), u32>,
+    /// Tenants with outputs of their own.
+    own_outputs: HashSet<TenantId>,
+    /// Databases of which something waits that nobody was told of.
+    untold: HashSet<DatabaseName>,
     tenants: HashMap<TenantId, Tenant>,
     databases: HashMap<DatabaseName, Database>,
     segments: BTreeMap<u64, SegmentUse>,
@@ -224,13 +237,17 @@ pub struct Index {
 
 impl Index {
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
-        if let Some(&stream) = self.by_name.get(&(tenant.clone(), database.clone())) {
+        let key = (tenant.clone(), database.at_output_of(None));
+        if let Some(&stream) = self.by_name.get(&key) {
             return stream;
         }
         let stream = self.streams.len() as u32;
+        let database = self.at_output(tenant, database);
         self.streams.push(Stream {
             tenant: tenant.clone(),
             database: database.clone(),
+            moved: false,
+            hot_bytes: 0,
             base: 1,
             frames: VecDeque::new(),
             holes: RangeSet::default(),
@@ -242,10 +259,48 @@ impl Index {
             bytes: 0,
             changed: false,
         });
-        self.by_name.insert((tenant.clone(), database.clone()), stream);
+        self.by_name.insert(key, stream);
         self.tenants.entry(tenant.clone()).or_default();
-        self.databases.entry(database.clone()).or_default().streams.push(stream);
+        self.databases.entry(database).or_default().streams.push(stream);
         stream
+    }
+
+    /// A tenant's database where the tenant's output is now.
+    fn at_output(&self, tenant: &TenantId, database: &DatabaseName) -> DatabaseName {
+        // What is parked goes to no output.
+        let own = self.own_outputs.get(tenant).filter(|_| database.as_str() != NO_DATABASE);
+        database.at_output_of(own)
+    }
+
+    /// From now on these tenants have outputs of their own, and no others. Their streams go there.
+    pub fn set_own_outputs(&mut self, own: HashSet<TenantId>) {
+        self.own_outputs = own;
+        for number in 0..self.streams.len() {
+            let (tenant, database) = (&self.streams[number].tenant, &self.streams[number].database);
+            let there = self.at_output(tenant, database);
+            if there == *database {
+                continue;
+            }
+            let hot_bytes = self.streams[number].hot_bytes;
+            if let Some(from) = self.databases.get_mut(database) {
+                from.streams.retain(|stream| *stream != number as u32);
+                from.hot_bytes -= hot_bytes;
+            }
+            let to = self.databases.entry(there.clone()).or_default();
+            to.streams.push(number as u32);
+            to.hot_bytes += hot_bytes;
+            let stream = &mut self.streams[number];
+            stream.database = there;
+            stream.moved = true;
+            if stream.waits() {
+                self.untold.insert(stream.database.clone());
+            }
+        }
+    }
+
+    /// Databases of which something waits that nobody was told of.
+    pub fn take_untold(&mut self) -> HashSet<DatabaseName> {
+        std::mem::take(&mut self.untold)
     }
 
     /// Whose frames a stream holds.
@@ -301,13 +356,15 @@ impl Index {
         let least = limits.database_bytes_min;
         // Parked messages are given back once they are told of.
         let parked = header.kind == Kind::Parked;
-        let room = parked
-            || database.hot_bytes < least
+        // Who shares a database leaves room in the writer's hands to the others.
+        let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_HOT_SHARED_BYTES_MAX;
+        let room = database.hot_bytes < least
             || (self.hot_bytes + len <= limits.bytes_max
                 && database.hot_bytes + len <= limits.database_bytes_max())
             || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
-        let standing = if room && (!waited || overtakes || parked) {
+        let standing = if parked || (room && fair && (!waited || overtakes)) {
             database.hot_bytes += len;
+            stream.hot_bytes += len;
             self.hot_bytes += len;
             stream.frames.back_mut().expect("just put").queued = open;
             if !waited {
@@ -349,6 +406,7 @@ impl Index {
 
     fn cool(&mut self, stream: u32, len: u64) {
         self.hot_bytes -= len;
+        self.streams[stream as usize].hot_bytes -= len;
         let database = self.databases.get_mut(&self.streams[stream as usize].database);
         database.expect("made with its stream").hot_bytes -= len;
     }
@@ -395,6 +453,9 @@ impl Index {
         let (hot, len) = (frame.queued != 0, u64::from(frame.len));
         stream.cursor = stream.cursor.min(id.seq);
         stream.waiting_last_ns = stream.seen_last_ns;
+        if stream.moved {
+            self.untold.insert(stream.database.clone());
+        }
         if was_hot && !hot {
             self.cool(id.stream, len);
         }
@@ -436,6 +497,7 @@ impl Index {
             let seq = stream.cursor;
             let frame = stream.frame_mut(seq).expect("the cursor stands at an open frame");
             let len = u64::from(frame.len);
+            let mut queued_now = 0;
             let room = of.hot_bytes < limits.database_bytes_min
                 || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
             if !room {
@@ -444,17 +506,15 @@ impl Index {
             if frame.queued == 0 {
                 of.hot_bytes += len;
                 self.hot_bytes += len;
+                queued_now = len;
             }
             let messages = frame.open & !frame.queued;
             frame.queued = frame.open;
+            let place = frame.place();
+            let (lines, received_s) = (frame.lines, frame.received_s);
+            stream.hot_bytes += queued_now;
             bytes += len;
-            wanted.push(Wanted {
-                id: FrameId { stream: number, seq },
-                place: frame.place(),
-                messages,
-                lines: frame.lines,
-                received_s: frame.received_s,
-            });
+            wanted.push(Wanted { id: FrameId { stream: number, seq }, place, messages, lines, received_s });
             stream.skip();
             if of.streams.len() > 1 && bytes % (64 << 10) < len {
                 of.turn += 1;
@@ -704,7 +764,7 @@ impl Index {
     }
 
     fn parked_streams(&self) -> impl Iterator<Item = (u32, &Stream)> {
-        let of = self.databases.get(NO_DATABASE).map_or(&[][..], |of| &of.streams);
+        let of = self.databases.get(&DatabaseName::new(NO_DATABASE)).map_or(&[][..], |of| &of.streams);
         of.iter().map(|&stream| (stream, &self.streams[stream as usize]))
     }
 

@@ -168,12 +168,12 @@ impl Spool {
         let most = most as u64;
         let mut room = shared.room.lock();
         let has_room = !room.held.contains_key(tenant)
-            && room.parked.room(tenant, most) == Room::Free
+            && room.room_to_park(tenant, most) == Room::Free
             && (account.was_admitted() || shared.index.lock().takes_stranger(tenant));
         let fits = has_room
-            && match room.shares.room(tenant, most) {
+            && match room.room(tenant, most) {
                 Room::Free => true,
-                full if shared.settings.when_full == WhenFull::DropOldest => {
+                full if shared.when_full(&room, tenant) == WhenFull::DropOldest => {
                     shared.make_room(&mut room, tenant, full)
                 }
                 _ => false,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::disk::{Disk, Folder, Tail};
 use super::*;
 use crate::domain::message::{CheckedMessage, Tenant};
+use crate::domain::tenancy::TenantRules;
 use crate::domain::slot::{Connection, Window};
 
 /// A folder of which some bytes of a segment cannot be read.
@@ -114,7 +115,7 @@ fn batch(books: &Books, connection: &Arc<Connection>, number: u16) -> CheckedBat
         affinity: 1,
         slot: connection.receive(number, 1),
     };
-    let tenant = Tenant { id: "acme".into(), account, database: Ok("db".into()) };
+    let tenant = Tenant::new("acme".into(), account, TenantRules::plain(Ok("db".into())));
     CheckedBatch {
         database: "db".into(),
         tenant: Arc::new(tenant),

@@ -41,8 +41,10 @@ impl Shares {
         self.tenants.get(tenant).copied().unwrap_or(0)
     }
 
-    pub fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
+    /// `own_bytes_max`: the tenant has a share of its own.
+    pub fn room(&self, tenant: &TenantId, bytes: u64, own_bytes_max: Option<u64>) -> Room {
         let ShareLimits { bytes_max, tenant_bytes_max } = self.limits;
+        let tenant_bytes_max = own_bytes_max.unwrap_or(tenant_bytes_max);
         let own = self.of(tenant) + bytes;
         if own > tenant_bytes_max {
             return Room::TenantFull(own - tenant_bytes_max);
@@ -77,9 +79,10 @@ impl Shares {
         }
     }
 
-    /// The tenant that holds most.
-    pub fn largest(&self) -> Option<TenantId> {
-        self.tenants.iter().max_by_key(|(_, bytes)| **bytes).map(|(tenant, _)| tenant.clone())
+    /// The tenant that holds most, of those that are asked for.
+    pub fn largest(&self, of: impl Fn(&TenantId) -> bool) -> Option<TenantId> {
+        let candidates = self.tenants.iter().filter(|(tenant, _)| of(tenant));
+        candidates.max_by_key(|(_, bytes)| **bytes).map(|(tenant, _)| tenant.clone())
     }
 }
 
@@ -92,19 +95,21 @@ mod tests {
         let mut shares = Shares::new(ShareLimits { bytes_max: 800, tenant_bytes_max: 500 });
         let (large, small) = (TenantId::new("large"), TenantId::new("small"));
         shares.take(&large, 500);
-        assert_eq!(shares.room(&large, 10), Room::TenantFull(10));
-        assert_eq!(shares.room(&small, 10), Room::Free);
+        assert_eq!(shares.room(&large, 10, None), Room::TenantFull(10));
+        assert_eq!(shares.room(&small, 10, None), Room::Free);
         shares.give_back(&large, 100);
         shares.take(&small, 190);
         let middle = TenantId::new("middle");
         shares.take(&middle, 10);
         // 600 of 800 are taken, an even share is 200.
-        assert_eq!(shares.room(&middle, 50), Room::Free);
-        assert_eq!(shares.room(&small, 20), Room::DiskFull(20));
+        assert_eq!(shares.room(&middle, 50, None), Room::Free);
+        assert_eq!(shares.room(&small, 20, None), Room::DiskFull(20));
         shares.take(&middle, 100);
-        assert_eq!(shares.room(&small, 1), Room::DiskFull(1));
-        assert_eq!(shares.largest(), Some(large.clone()));
+        assert_eq!(shares.room(&small, 1, None), Room::DiskFull(1));
+        assert_eq!(shares.largest(|_| true), Some(large.clone()));
+        assert_eq!(shares.largest(|tenant| *tenant != large), Some(small.clone()));
+        assert_eq!(shares.room(&middle, 50, Some(100)), Room::TenantFull(60), "a smaller share of its own");
         shares.give_back(&large, 400);
-        assert_eq!(shares.room(&large, 100), Room::Free);
+        assert_eq!(shares.room(&large, 100, None), Room::Free);
     }
 }

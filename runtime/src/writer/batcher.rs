@@ -129,6 +129,11 @@ impl Backlog {
         self.lines == 0
     }
 
+    /// All that waits.
+    pub fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.shards.iter().flat_map(|shard| &shard.queue)
+    }
+
     fn free(&self) -> impl Iterator<Item = (usize, &Shard)> {
         let mut left = self.filled & !self.busy;
         std::iter::from_fn(move || {

@@ -1,5 +1,6 @@
 //! One database's task: does what its lane decides. It lives while the database has lines.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,15 +14,16 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tracing::{error, info, warn};
 
 use crate::domain::durable::Durable;
-use crate::domain::ids::DatabaseName;
+use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 
+use super::Shared;
 use super::lane::{Applied, Lane, Next, Shipment, Trouble};
 use super::load::Load;
 use super::stats::DatabaseStatus;
 use super::verdict::{Fault, Scope, Verdict, verdict};
+use super::way::{Output, Way};
 use super::work::Outlet;
-use super::{Output, Shared};
 
 pub struct Database {
     name: DatabaseName,
@@ -56,7 +58,7 @@ enum Came {
 
 /// What the task waits for.
 enum Event {
-    Came(Shipment, Came, Instant),
+    Came(Shipment, Arc<Way>, Came, Instant),
     Fetched(Vec<Durable>, bool),
 }
 
@@ -187,6 +189,7 @@ impl Database {
         let next_try = lane.next_try().filter(|_| lane.failures() > 0 || state.trouble.is_some());
         DatabaseStatus {
             database: self.name.to_string(),
+            output_of: self.name.output_of().map(ToString::to_string),
             lines_in_hand: lane.lines_left(),
             requests: lane.requests(),
             window: lane.window(),
@@ -327,9 +330,10 @@ impl Database {
     /// Waits for a place among the endpoint's requests and ships what is ready then. One place is
     /// asked for at a time, so that places go round among the databases.
     async fn ship(self: &Arc<Self>, shared: &Arc<Shared>, events: &mut Events) -> Shipped {
+        let way = shared.way_of(&self.name);
         let places = match self.state.lock().lane.failures() {
-            0 => &shared.requests,
-            _ => &shared.probes,
+            0 => &way.requests,
+            _ => &way.probes,
         };
         let permit = tokio::select! {
             biased;
@@ -337,7 +341,7 @@ impl Database {
             Some(event) = events.next() => return Shipped::Instead(event),
         };
         let now = Instant::now();
-        if let Some(until) = shared.gate.ask(now, shared.waits.pause(random())) {
+        if let Some(until) = way.gate.ask(now, shared.waits.pause(random())) {
             self.state.lock().lane.hold(until);
             return Shipped::Nothing;
         }
@@ -349,17 +353,17 @@ impl Database {
         let Some(shipment) = shipment else { return Shipped::Nothing };
         let urgent = shipment.lines >= shared.limits.lines || shared.draining.load(Ordering::Acquire);
         let under_way = shared.ease.begin(urgent);
-        let (shared, name) = (shared.clone(), self.name.clone());
+        let name = self.name.clone();
         Shipped::Request(Box::pin(async move {
             let _under_way = under_way;
-            let came = send_giving_way(&shared, &name, &shipment, permit).await;
-            Event::Came(shipment, came, now)
+            let came = send_giving_way(&way, &name, &shipment, permit).await;
+            Event::Came(shipment, way, came, now)
         }))
     }
 
     fn handle(&self, shared: &Shared, event: Event, fetching: &mut bool, fetch_at: &mut Instant) {
         match event {
-            Event::Came(shipment, came, began) => self.apply(shared, &shipment, came, began),
+            Event::Came(shipment, way, came, began) => self.apply(shared, &way, &shipment, came, began),
             Event::Fetched(durables, more) => {
                 *fetching = false;
                 if more {
@@ -383,17 +387,17 @@ impl Database {
 
 /// Sends, and gives its place to others when the answer takes long.
 async fn send_giving_way(
-    shared: &Shared,
+    way: &Way,
     name: &DatabaseName,
     shipment: &Shipment,
     permit: OwnedSemaphorePermit,
 ) -> Came {
-    let mut sending = std::pin::pin!(send(shared, name, shipment));
+    let mut sending = std::pin::pin!(send(way, name, shipment));
     let slow_after = Duration::from_millis(limits::SLOW_REQUEST_MS);
     match tokio::time::timeout(slow_after, &mut sending).await {
         Ok(came) => came,
         Err(_) => {
-            let place = shared.slow.clone().try_acquire_owned();
+            let place = way.slow.clone().try_acquire_owned();
             let _kept = match place {
                 Ok(place) => {
                     drop(permit);
@@ -406,8 +410,8 @@ async fn send_giving_way(
     }
 }
 
-async fn send(shared: &Shared, name: &DatabaseName, shipment: &Shipment) -> Came {
-    match &shared.output {
+async fn send(way: &Way, name: &DatabaseName, shipment: &Shipment) -> Came {
+    match &way.output {
         Output::Http(endpoint) => match endpoint.write(name, shipment.body.clone(), shipment.plain).await {
             Ok(answer) => Came::Answer(verdict(endpoint.kind(), &answer, shipment.lines), answer.body),
             Err(error) => Came::NoAnswer { words: error.words, broken: error.broken },
@@ -426,7 +430,7 @@ async fn send(shared: &Shared, name: &DatabaseName, shipment: &Shipment) -> Came
 }
 
 impl Database {
-    fn apply(&self, shared: &Shared, shipment: &Shipment, came: Came, began: Instant) {
+    fn apply(&self, shared: &Shared, way: &Arc<Way>, shipment: &Shipment, came: Came, began: Instant) {
         let now = Instant::now();
         let outlet = Outlet { sink: &shared.refused_lines, database: &self.name };
         let outcome = match &came {
@@ -451,14 +455,19 @@ impl Database {
         state.given_up |= applied.trouble.is_some() && shared.draining.load(Ordering::Acquire);
         let changed = state.given_up || state.lane.lines_left() == 0;
         self.note(&mut state, &applied, failures, outcome);
+        if applied.trouble.is_some() && state.lane.recall_failed() {
+            self.waits.store(true, Ordering::Release);
+        }
         give_back_in_trouble(&mut state, &self.waits);
         drop(state);
 
         if let Some(Trouble::Pause { scope: Scope::Endpoint, wait, .. }) = applied.trouble {
-            shared.gate.close(now, wait, shared.waits.pause_max);
-        } else if answered && shared.gate.open(now, durable) {
+            way.gate.close(now, wait, shared.waits.pause_max);
+        } else if answered && way.gate.open(now, durable) {
             for database in shared.all_databases() {
-                database.retry_now();
+                if Arc::ptr_eq(&shared.way_of(&database.name), way) {
+                    database.retry_now();
+                }
             }
         }
         let stats = &shared.stats;
@@ -466,10 +475,26 @@ impl Database {
         stats.flushes.fetch_add(u64::from(flushed), Ordering::Relaxed);
         stats.lines_written.fetch_add(progress.written, Ordering::Relaxed);
         stats.lines_refused.fetch_add(progress.refused, Ordering::Relaxed);
-        shared.told(&shipment.tenant, outcome, u64::from(shipment.lines), now - began);
+        shared.observer.write(&shipment.tenants, outcome, u64::from(shipment.lines), now - began);
         if changed {
             shared.changed.notify_waiters();
         }
+    }
+
+    /// These tenants have other outputs than before. What waits here that may be theirs is fetched
+    /// again, and goes where it belongs now; a database of their own output is tried at once.
+    pub fn follow_outputs(&self, shared: &Shared, changed: &HashSet<TenantId>) {
+        let own = self.name.output_of().is_some_and(|tenant| changed.contains(tenant));
+        let mut state = self.state.lock();
+        if own {
+            state.hurried = !shared.stopped.load(Ordering::Acquire);
+        } else if state.lane.carries(changed) {
+            // Before they are back, so that the task looks for them after.
+            self.waits.store(true, Ordering::Release);
+            state.lane.recall();
+        }
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// The endpoint is well again: what was held back only for its sake goes now.

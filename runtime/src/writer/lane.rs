@@ -4,7 +4,7 @@
 //! Several requests can be under way; no two carry lines of one device. What is later than
 //! everything that waits goes beside the backlog, so that a long backlog does not hide the present.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ pub enum Next {
 pub struct Shipment {
     /// Names it when its answer comes.
     pub flight: u64,
-    /// Whose lines it carries; where several tenants share the database, that of the first.
-    pub tenant: TenantId,
+    /// Whose lines it carries; several where they share the database.
+    pub tenants: Vec<TenantId>,
     /// Each line ended by a newline.
     pub body: Bytes,
     pub lines: u32,
@@ -97,6 +97,8 @@ pub struct Lane {
     backoff: Backoff,
     catch_up: bool,
     strikes: Strikes,
+    /// Somebody's lines are to go elsewhere: what fails is not tried again from here.
+    recalled: bool,
 }
 
 impl Lane {
@@ -114,6 +116,7 @@ impl Lane {
             backoff: Backoff::default(),
             catch_up: false,
             strikes: Strikes::default(),
+            recalled: false,
         }
     }
 
@@ -140,6 +143,34 @@ impl Lane {
         for segment in self.backlog.evict().into_iter().chain(self.live.evict()) {
             segment.load.give_back(segment.messages);
         }
+    }
+
+    /// Whether it has lines of one of these tenants.
+    pub fn carries(&self, tenants: &HashSet<TenantId>) -> bool {
+        let parked = self.parked.iter().map(|(_, work)| work);
+        let works = self.flights.iter().map(|flight| &flight.work).chain(parked);
+        let mut segments =
+            works.flat_map(Work::segments).chain(self.backlog.segments()).chain(self.live.segments());
+        segments.any(|segment| tenants.contains(&segment.load.tenant))
+    }
+
+    /// Gives back what waits and what waits for its next try, as soon as it is not under way; but for
+    /// batches of which some lines are written and others are not.
+    pub fn recall(&mut self) {
+        self.evict();
+        let mut kept = Vec::new();
+        for flight in std::mem::take(&mut self.flights) {
+            if flight.under_way || !flight.work.is_untouched() {
+                kept.push(flight);
+                continue;
+            }
+            self.queue(flight.queue).release(flight.shards);
+            for segment in flight.work.segments() {
+                segment.load.give_back(segment.messages.clone());
+            }
+        }
+        self.flights = kept;
+        self.recalled = self.flights.iter().any(|flight| flight.under_way);
     }
 
     fn due(&self, now: Instant, limits: &BatchLimits, at_once: bool) -> [(Queue, Due); 2] {
@@ -207,8 +238,8 @@ impl Lane {
         flight.under_way = true;
         flight.shipped = now;
         let (body, lines) = flight.work.body();
-        let tenant = flight.work.segments()[0].load.tenant.clone();
-        Some(Shipment { flight: flight.id, tenant, body, lines, plain: flight.work.plain })
+        let tenants = flight.work.tenants();
+        Some(Shipment { flight: flight.id, tenants, body, lines, plain: flight.work.plain })
     }
 
     /// Makes a flight of what waits longest.
@@ -311,6 +342,15 @@ impl Lane {
         }
         applied.trouble = retry;
         applied
+    }
+
+    /// Whether what has just failed is to be given back, and is now.
+    pub fn recall_failed(&mut self) -> bool {
+        let recalled = self.recalled;
+        if recalled {
+            self.recall();
+        }
+        recalled
     }
 
     /// Counts a failure; requests that were under way together fail together.

@@ -9,13 +9,14 @@ use crate::domain::ids::{DatabaseName, TenantId};
 
 /// Told of every request that was answered or failed; for histograms and counters a tenant.
 pub trait WriteObserver: Send + Sync {
-    /// `outcome` is a label of `tidegate_writes_total`.
-    fn write(&self, tenant: &TenantId, outcome: &'static str, lines: u64, duration: Duration);
+    /// `outcome` is a label of `tidegate_writes_total`. `tenants`: whose lines the request carried,
+    /// each once.
+    fn write(&self, tenants: &[TenantId], outcome: &'static str, lines: u64, duration: Duration);
 }
 
 /// Observes nothing.
 impl WriteObserver for () {
-    fn write(&self, _: &TenantId, _: &'static str, _: u64, _: Duration) {}
+    fn write(&self, _: &[TenantId], _: &'static str, _: u64, _: Duration) {}
 }
 
 /// Totals of all databases since the start.
@@ -48,6 +49,9 @@ impl WriterStats {
 pub struct DatabaseStatus {
     #[serde(skip)]
     pub database: String,
+    /// The tenant at whose own output it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_of: Option<String>,
     /// Lines that the writer has in hand; others wait in the spool.
     pub lines_in_hand: u64,
     /// Requests under way, and how many may be.

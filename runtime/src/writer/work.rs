@@ -4,11 +4,11 @@
 //! Every line ends in exactly one of: written, refused, handed back as limited. Re-sending lines
 //! that were written before is harmless, because each carries its own time.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 
-use crate::domain::ids::DatabaseName;
+use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 use crate::domain::line::split_checked;
 use crate::domain::refusal::RefusedLine;
@@ -117,6 +117,22 @@ impl Work {
 
     pub fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    /// Whose lines it carries, each once.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let first = &self.segments[0].load.tenant;
+        if self.segments.iter().all(|segment| segment.load.tenant == *first) {
+            return vec![first.clone()];
+        }
+        let tenants: HashSet<&TenantId> = self.segments.iter().map(|segment| &segment.load.tenant).collect();
+        tenants.into_iter().cloned().collect()
+    }
+
+    /// Whether nothing is known of any of its lines, and all messages are whole.
+    pub fn is_untouched(&self) -> bool {
+        let whole = self.parts.len() == 1 && matches!(self.parts.front(), Some(Part::Whole));
+        whole && self.segments.iter().all(|segment| segment.whole)
     }
 
     /// Lines whose fate is not known yet.

@@ -11,6 +11,7 @@ pub mod link;
 pub mod schema;
 pub mod devices;
 pub mod knobs;
+pub mod tenants;
 mod event;
 pub mod rejects;
 
@@ -21,6 +22,7 @@ use parking_lot::Mutex;
 
 use link::{PgError, Server};
 use rejects::Rejects;
+use tenants::TellRows;
 
 /// What the operator says of it.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Postgres {
     pub server: Server,
     pub settings: PgSettings,
     pub rejects: Rejects,
+    /// Who is told what the table of tenants says.
+    pub tenants: TellRows,
     /// Why a task cannot do its work, in the order of `Task`.
     faults: Mutex<[Option<String>; 4]>,
     down: AtomicBool,
@@ -61,6 +65,7 @@ impl Postgres {
         let unasked = format!("the registry's database {} was not reached yet", server.at());
         Self {
             rejects: Rejects::new(settings.counters),
+            tenants: TellRows::default(),
             server,
             settings,
             faults: Mutex::new([Some(unasked), None, None, None]),

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::admin::guests::{Answer, Refusal};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Current};
 use crate::decode::GuestError;
 use crate::decode::history::History;
 use crate::pipeline::guests::{place, refusal};
@@ -175,7 +175,7 @@ fn stopped(
         bail!("data_dir = {:?} is another user's: run this as the gateway's user", config.data_dir);
     }
     let _lock = if data_dir.exists() { None } else { data_dir::try_lock(data_dir)? };
-    let (guests, _) = pipeline::guests::open_kept(config)?;
+    let (guests, _) = pipeline::guests::open_kept(&Current::new(config.clone()))?;
     Ok(act(&guests, &place).map_err(|error| refusal(&error)))
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
+use super::rules::TenantTag;
 use super::{FaultKind, Found};
 
 /// Up to so many keys are compared pairwise, which is quicker than any table; with more, a guest
@@ -30,6 +31,8 @@ pub struct Keys {
     /// share a signature, but not to share one of these.
     table: HashSet<u64, foldhash::fast::RandomState>,
     hasher: RandomState,
+    /// One more name that is the host's; empty: there is none.
+    reserved: Vec<u8>,
 }
 
 fn signature(name: &[u8]) -> u64 {
@@ -50,6 +53,14 @@ impl Keys {
         self.table.clear();
     }
 
+    /// The tag that carries the tenant is not the guest's to use either.
+    pub fn reserve(&mut self, tag: Option<&TenantTag>) {
+        self.reserved.clear();
+        if let Some(tag) = tag {
+            self.reserved.extend_from_slice(&tag.key);
+        }
+    }
+
     /// Adds the key that stands at `place`.
     pub fn add(&mut self, text: &[u8], place: Range<usize>) -> Found<()> {
         let at = place.start;
@@ -59,6 +70,7 @@ impl Keys {
         match name {
             b"device_id" | b"site_id" => return Err((FaultKind::Identity, at)),
             b"time" => return Err((FaultKind::TimeKey, at)),
+            name if *name == *self.reserved => return Err((FaultKind::TenantTag, at)),
             _ => {}
         }
         let key = Key { signature: signature(name), place, was_escaped };

@@ -13,7 +13,7 @@ const LINES: &str = include_str!("../../../../tests/cases/lineproto-public.jsonl
 const BODIES: &str = include_str!("../../../../tests/cases/lineproto-bodies.jsonl");
 
 fn stamp(dialect: Dialect) -> Stamp<'static> {
-    Stamp { identity_tags: b",device_id=d", received_ns: 42, dialect }
+    Stamp { identity_tags: b",device_id=d", received_ns: 42, dialect, rules: None }
 }
 
 fn check(text: &[u8], dialect: Dialect) -> Result<(u32, Vec<u8>), LineFault> {

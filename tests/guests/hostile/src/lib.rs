@@ -78,6 +78,11 @@ impl Decoder for Hostile {
                 burn(3_000_000);
                 return lines.line("ok").integer("seq", seq).at(1_700_000_000_000_000_000 + seq);
             }
+            // Less than a slow route does, and more than anybody else.
+            "work" => {
+                burn(200_000);
+                return lines.line("ok").integer("seq", seq).at(1_700_000_000_000_000_000 + seq);
+            }
             "refuse" => return Err(Refusal::new("not a CODE", "x".repeat(100_000))),
             other => return Err(Refusal::new("UNKNOWN", other)),
         }

@@ -1,4 +1,4 @@
-//! The tables of the service that Tidegate succeeds, and the trigger that tells of changes.
+//! The tables of the service that Tidegate succeeds, one for tenants' settings, and the trigger that tells of changes.
 
 use tokio_postgres::Client;
 
@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS quarantine_events (
 CREATE TABLE IF NOT EXISTS quarantine_counters_minute (
     bucket_minute timestamptz NOT NULL, tenant_id text NOT NULL, reason text NOT NULL,
     cnt bigint NOT NULL DEFAULT 0, PRIMARY KEY (bucket_minute, tenant_id, reason));
+CREATE TABLE IF NOT EXISTS tenants (
+    tenant_id text PRIMARY KEY, settings jsonb NOT NULL DEFAULT '{}',
+    updated_at timestamptz NOT NULL DEFAULT now());
 INSERT INTO app_settings (key, value) VALUES
     ('MODE', 'PROD'), ('STORE_REJECTS', '0'), ('MIRROR_REJECTS_TO_RAW', '0'),
     ('MAX_PAYLOAD_BYTES', '8192'), ('RATE_LIMIT_RPS', '5'), ('RATE_LIMIT_BURST', '20')

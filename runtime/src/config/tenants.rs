@@ -1,0 +1,435 @@
+//! `[tenants.NAME]`: what holds for one tenant, of its own settings and those for all; and whether all
+//! of it makes sense together.
+
+use std::collections::BTreeMap;
+
+use toml::{Table, Value};
+
+use super::ConfigError;
+use super::checks::{one_of, server_url, within};
+use super::sections::{Config, Tenant};
+use crate::domain::database::{DatabaseTemplate, NameRule};
+use crate::domain::limits;
+use crate::domain::tenancy::apart::{Fault, Ground};
+use crate::domain::tenancy::{Tenancy, Terms, is_tenant_tag};
+
+/// Each key of a tenant, and the key of which it is the exception.
+pub const DEFAULTS: &[(&str, &str)] = &[
+    ("database", "output.database"),
+    ("tenant_tag", "output.tenant_tag"),
+    ("table_prefix", "output.table_prefix"),
+    ("tables", "output.tables"),
+    ("fields", "output.fields"),
+    ("time_past_max_s", "admission.time_past_max_s"),
+    ("time_future_max_s", "admission.time_future_max_s"),
+    ("rate_per_s", "admission.rate_per_s"),
+    ("burst", "admission.burst"),
+    ("tenant_rate_per_s", "admission.tenant_rate_per_s"),
+    ("tenant_burst", "admission.tenant_burst"),
+    ("spool_bytes_max", "spool.tenant_bytes_max"),
+    ("spool_when_full", "spool.when_full"),
+    ("cpu_share", "guests.cpu_share"),
+    ("output_url", "output.url"),
+    ("output_token", "output.token"),
+    ("output_token_file", "output.token_file"),
+    ("output_org", "output.org"),
+    ("output_username", "output.username"),
+    ("output_password", "output.password"),
+    ("output_password_file", "output.password_file"),
+];
+
+/// Keys whose common values are not a tenant's that has a server of its own.
+pub const CREDENTIALS: &[&str] =
+    &["output_token", "output_token_file", "output_username", "output_password", "output_password_file"];
+
+impl Tenant {
+    /// These settings, and those of `over` for what it names.
+    pub fn under(&self, over: &Tenant) -> Tenant {
+        let table = |tenant: &Tenant| Table::try_from(tenant).expect("settings are a table");
+        let mut both = table(self);
+        both.extend(table(over));
+        Value::Table(both).try_into().expect("it is made of settings")
+    }
+
+    /// Whether it has an output of its own: another server, or other credentials.
+    pub fn has_own_output(&self) -> bool {
+        [
+            &self.output_url,
+            &self.output_token,
+            &self.output_token_file,
+            &self.output_org,
+            &self.output_username,
+            &self.output_password,
+            &self.output_password_file,
+        ]
+        .iter()
+        .any(|key| key.is_some())
+    }
+
+    /// Settings of which every key has a value, so that their types can be seen.
+    pub fn example() -> Table {
+        let mut table = Table::new();
+        let defaults = Table::try_from(Config::default()).expect("the default configuration is a table");
+        for (key, of) in DEFAULTS {
+            let (section, name) = of.split_once('.').expect("keys lie in sections");
+            table.insert((*key).into(), defaults[section][name].clone());
+        }
+        table
+    }
+}
+
+/// What names the output of this configuration takes.
+pub fn name_rule(config: &Config) -> NameRule {
+    match config.output.kind.as_str() {
+        "influxdb3" => NameRule::InfluxDb3,
+        "file" => NameRule::Folder,
+        _ => NameRule::Older,
+    }
+}
+
+/// What holds for one tenant's lines; `None`: for all that are not named.
+pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
+    let none = Tenant::default();
+    let (own, output, admission) = (own.unwrap_or(&none), &config.output, &config.admission);
+    let text = |own: &Option<String>, common: &String| own.as_ref().unwrap_or(common).clone();
+    let names = |own: &Option<Vec<String>>, common: &Vec<String>| match own {
+        Some(names) if names.iter().any(|name| name == "*") => Vec::new(),
+        names => names.as_ref().unwrap_or(common).clone(),
+    };
+    Terms {
+        database: DatabaseTemplate::new(&text(&own.database, &output.database), name_rule(config)),
+        table_prefix: text(&own.table_prefix, &output.table_prefix),
+        tenant_tag: text(&own.tenant_tag, &output.tenant_tag),
+        tables: names(&own.tables, &output.tables),
+        fields: names(&own.fields, &output.fields),
+        fields_of: own.fields_of.clone().unwrap_or_default(),
+        time_past_max_s: own.time_past_max_s.unwrap_or(admission.time_past_max_s),
+        time_future_max_s: own.time_future_max_s.unwrap_or(admission.time_future_max_s),
+        server: text(&own.output_url, &output.url),
+    }
+}
+
+/// The terms of all tenants.
+pub fn tenancy(config: &Config) -> Tenancy {
+    let mut tenancy = Tenancy::new(terms(config, None));
+    for (name, own) in &config.tenants {
+        tenancy.name(name, terms(config, Some(own)));
+    }
+    tenancy
+}
+
+/// Checks the values of all tenants, and that no two of them end in one place.
+///
+/// # Errors
+/// The first key that is not good, or the two tenants.
+pub fn check(config: &Config) -> Result<(), ConfigError> {
+    let mut ground = others(config)?;
+    ground.expect(config.tenants.keys());
+    for (name, own) in &config.tenants {
+        check_one(config, name, own)?;
+        place(config, &mut ground, name, own)?;
+    }
+    Ok(())
+}
+
+/// The ground for tenants: what holds for all that are not named.
+///
+/// # Errors
+/// Nothing tells those apart.
+pub fn others(config: &Config) -> Result<Ground, ConfigError> {
+    Ground::new(terms(config, None)).map_err(|fault| named(fault, |key| format!("output.{key}")))
+}
+
+/// Places one tenant.
+///
+/// # Errors
+/// The key that is not good, or the tenant from whom it could not be told apart.
+pub fn place(config: &Config, ground: &mut Ground, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+    let terms = terms(config, Some(own));
+    ground.place(name, &terms).map_err(|fault| match fault {
+        Fault::Collision(_) => named(fault, |_| format!("tenants.{name}.database")),
+        Fault::Value { key, .. } => {
+            let is_own = match key {
+                "database" => own.database.is_some(),
+                _ => own.table_prefix.is_some(),
+            };
+            match is_own {
+                true => named(fault, |key| format!("tenants.{name}.{key}")),
+                false => named(fault, |key| format!("output.{key} for the tenant {name:?}")),
+            }
+        }
+    })
+}
+
+/// The fault with the key that it is of.
+pub fn named(fault: Fault, key_of: impl Fn(&str) -> String) -> ConfigError {
+    match fault {
+        Fault::Collision(collision) => ConfigError::Value {
+            key: key_of("database"),
+            value: format!("{:?}", collision.database),
+            expected: collision.to_string(),
+        },
+        Fault::Value { key, value, why } => {
+            ConfigError::Value { key: key_of(key), value: format!("{value:?}"), expected: why }
+        }
+    }
+}
+
+/// A century: what is further away is no window.
+const WINDOW_S_MAX: u64 = 3_155_760_000;
+
+/// Checks what holds for all.
+pub(super) fn check_common(config: &Config) -> Result<(), ConfigError> {
+    let (output, admission) = (&config.output, &config.admission);
+    within("admission.tenant_rate_per_s", admission.tenant_rate_per_s, 0.0, 1e9)?;
+    within("admission.tenant_burst", admission.tenant_burst, 1.0, 1e9)?;
+    within("admission.time_past_max_s", admission.time_past_max_s, 0, WINDOW_S_MAX)?;
+    within("admission.time_future_max_s", admission.time_future_max_s, 0, WINDOW_S_MAX)?;
+    within("guests.cpu_share", config.guests.cpu_share, 0.0, 1.0)?;
+    tag("output.tenant_tag", &output.tenant_tag)?;
+    names("output.tables", &output.tables)?;
+    names("output.fields", &output.fields)
+}
+
+/// Checks the values of one tenant by themselves.
+///
+/// # Errors
+/// The first key that is not good.
+pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+    let at = |key: &str| format!("tenants.{name}.{key}");
+    if let Some(database) = &own.database
+        && database.is_empty()
+    {
+        return Err(ConfigError::value(&at("database"), database, "the name of a database"));
+    }
+    if let Some(key) = &own.tenant_tag {
+        tag(&at("tenant_tag"), key)?;
+    }
+    for (key, list) in [("tables", &own.tables), ("fields", &own.fields)] {
+        if let Some(list) = list {
+            own_names(&at(key), list)?;
+        }
+    }
+    for (table, fields) in own.fields_of.iter().flatten() {
+        own_names(&at(&format!("fields_of.{table}")), fields)?;
+    }
+    for (key, value) in
+        [("time_past_max_s", own.time_past_max_s), ("time_future_max_s", own.time_future_max_s)]
+    {
+        within(&at(key), value.unwrap_or(0), 0, WINDOW_S_MAX)?;
+    }
+    for (key, value) in [("rate_per_s", own.rate_per_s), ("tenant_rate_per_s", own.tenant_rate_per_s)] {
+        within(&at(key), value.unwrap_or(0.0), 0.0, 1e9)?;
+    }
+    for (key, value) in [("burst", own.burst), ("tenant_burst", own.tenant_burst)] {
+        within(&at(key), value.unwrap_or(1.0), 1.0, 1e9)?;
+    }
+    if let Some(bytes) = own.spool_bytes_max {
+        within(&at("spool_bytes_max"), bytes, limits::SPOOL_TENANT_BYTES_MIN, u64::MAX >> 1)?;
+    }
+    if let Some(when) = &own.spool_when_full {
+        one_of(&at("spool_when_full"), when, &["block", "drop_oldest"])?;
+    }
+    within(&at("cpu_share"), own.cpu_share.unwrap_or(0.0), 0.0, 1.0)?;
+    own_output(config, name, own)
+}
+
+fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+    let at = |key: &str| format!("tenants.{name}.{key}");
+    if config.output.kind == "file" && own.has_own_output() {
+        let url = own.output_url.clone().unwrap_or_default();
+        return Err(ConfigError::value(
+            &at("output_url"),
+            url,
+            "nothing while output.kind = \"file\": files have neither address nor credentials",
+        ));
+    }
+    if let Some(url) = &own.output_url {
+        server_url(&at("output_url"), url)?;
+    }
+    for (key, value, file) in [
+        ("output_token", &own.output_token, &own.output_token_file),
+        ("output_password", &own.output_password, &own.output_password_file),
+    ] {
+        if value.as_ref().is_some_and(|value| value.chars().any(|c| !(' '..='~').contains(&c))) {
+            return Err(ConfigError::value(&at(key), "(hidden)", "printable ASCII characters"));
+        }
+        if value.is_some() && file.is_some() {
+            let expected = format!("nothing while {} is set", at(&format!("{key}_file")));
+            return Err(ConfigError::value(&at(key), "(hidden)", expected));
+        }
+    }
+    Ok(())
+}
+
+fn tag(at: &str, key: &str) -> Result<(), ConfigError> {
+    if key.is_empty() || is_tenant_tag(key) {
+        return Ok(());
+    }
+    Err(ConfigError::value(
+        at,
+        key,
+        "ASCII letters, digits, _ and -, a letter first, at most 64 bytes, and not device_id, site_id or time",
+    ))
+}
+
+fn names(at: &str, list: &[String]) -> Result<(), ConfigError> {
+    match list.iter().any(String::is_empty) {
+        true => Err(ConfigError::value(at, list, "names, each of at least one letter")),
+        false => Ok(()),
+    }
+}
+
+fn own_names(at: &str, list: &[String]) -> Result<(), ConfigError> {
+    if list.is_empty() {
+        return Err(ConfigError::value(at, list, "at least one name; [\"*\"] for any"));
+    }
+    names(at, list)
+}
+
+/// Reads the settings of one tenant from the registry's table, key by key.
+///
+/// # Errors
+/// The key that is not good, its value, and what would be.
+pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
+    let at = |key: &str| format!("tenants.{name}{}{key}", if key.is_empty() { "" } else { "." });
+    if settings.len() > limits::TENANT_SETTINGS_BYTES_MAX {
+        let most = limits::TENANT_SETTINGS_BYTES_MAX;
+        return Err(ConfigError::value(&at(""), settings.len(), format!("at most {most} bytes of settings")));
+    }
+    let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(settings)
+        .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object ({error})")))?;
+    for (key, value) in &all {
+        let shown = if CREDENTIALS.contains(&&**key) { "(hidden)".to_owned() } else { value.to_string() };
+        let bad = |expected: String| ConfigError::Value { key: at(key), value: shown.clone(), expected };
+        if key.ends_with("_file") {
+            // Whoever can write the table must not choose which file of this machine is read.
+            return Err(bad("nothing: files are named in the configuration's file".into()));
+        }
+        let alone = serde_json::Value::Object([(key.clone(), value.clone())].into_iter().collect());
+        serde_json::from_value::<Tenant>(alone).map_err(|error| bad(error.to_string()))?;
+    }
+    let all = serde_json::Value::Object(all.into_iter().collect());
+    serde_json::from_value(all).map_err(|error| ConfigError::value(&at(""), "settings", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::layers::merge;
+    use crate::config::{Effective, Environment, Source, checks};
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Effective, ConfigError> {
+        let environment: Environment =
+            variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let mut effective = merge(Some((std::path::Path::new("test.toml"), text)), &environment)?;
+        checks::check(&effective.config, &mut effective.notes)?;
+        Ok(effective)
+    }
+
+    fn refused(text: &str) -> String {
+        load(text, &[]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn variables_win_over_the_file_and_name_a_tenant_however_its_name_is_written() {
+        let text = "[tenants.Acme]\ndatabase = \"a\"\nburst = 3\n";
+        let loaded = load(
+            text,
+            &[
+                ("TIDEGATE_TENANTS__ACME__BURST", "7"),
+                ("TIDEGATE_TENANTS__NEW__TABLES", "a, b"),
+                ("TIDEGATE_TENANTS__NEW__SPOOL_BYTES_MAX", "16777216"),
+                ("TIDEGATE_TENANTS__NEW__FIELDS_OF__A", "x"),
+            ],
+        )
+        .unwrap();
+        let tenants = &loaded.config.tenants;
+        assert_eq!(tenants["Acme"].burst, Some(7.0));
+        assert_eq!(tenants["Acme"].database.as_deref(), Some("a"));
+        assert_eq!(tenants["new"].tables, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(tenants["new"].fields_of.as_ref().unwrap()["a"], ["x"]);
+        let variable = Source::Variable("TIDEGATE_TENANTS__ACME__BURST".into());
+        assert_eq!(loaded.sources.of("tenants.Acme.burst"), variable);
+        assert_eq!(loaded.sources.of("tenants.Acme.database"), Source::File);
+        for (name, value) in [
+            ("TIDEGATE_TENANTS__ACME__BURSTS", "7"),
+            ("TIDEGATE_TENANTS__ACME__BURST", "seven"),
+            ("TIDEGATE_TENANTS__ACME", "x"),
+        ] {
+            assert!(load(text, &[(name, value)]).unwrap_err().to_string().contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_good_is_named_with_its_value() {
+        for (settings, words) in [
+            ("databse = \"x\"", "databse"),
+            ("database = \"a b\"", "tenants.acme.database = \"a b\""),
+            ("database = \"\"", "tenants.acme.database = \"\""),
+            ("table_prefix = \"a b\"", "tenants.acme.table_prefix = \"a b\""),
+            ("tenant_tag = \"device_id\"", "tenants.acme.tenant_tag = \"device_id\""),
+            ("tables = []", "tenants.acme.tables"),
+            ("fields = [\"\"]", "tenants.acme.fields"),
+            ("rate_per_s = -1", "tenants.acme.rate_per_s = -1"),
+            ("burst = 0", "tenants.acme.burst = 0"),
+            ("spool_bytes_max = 1", "tenants.acme.spool_bytes_max = 1"),
+            ("spool_when_full = \"never\"", "tenants.acme.spool_when_full = \"never\""),
+            ("cpu_share = 1.5", "tenants.acme.cpu_share = 1.5"),
+            ("output_url = \"ftp://x\"", "tenants.acme.output_url = \"ftp://x\""),
+            ("output_token = \"a\"\noutput_token_file = \"b\"", "tenants.acme.output_token"),
+            ("time_past_max_s = 9999999999", "tenants.acme.time_past_max_s"),
+        ] {
+            let error = refused(&format!("[tenants.acme]\n{settings}\n"));
+            assert!(error.contains(words), "{settings}: {error}");
+            assert!(!error.contains("\"a\" is not good"), "a token is shown: {error}");
+        }
+        let error = refused("[output]\nkind = \"file\"\n[tenants.acme]\noutput_url = \"http://x\"\n");
+        assert!(error.contains("tenants.acme.output_url"), "{error}");
+    }
+
+    #[test]
+    fn two_tenants_that_nothing_tells_apart_are_refused_by_their_names_and_the_database() {
+        let error = refused("[tenants.a]\ndatabase = \"shared\"\n[tenants.b]\ndatabase = \"shared\"\n");
+        for word in ["\"a\"", "\"b\"", "\"shared\""] {
+            assert!(error.contains(word), "{error}");
+        }
+        load("[tenants.a]\ndatabase = \"telemetry_b\"\n[tenants.b]\ndatabase = \"x\"\n", &[]).unwrap();
+        load("[output]\ndatabase = \"all\"\ntenant_tag = \"tenant\"\n", &[]).unwrap();
+        load("[output]\ndatabase = \"all\"\ntable_prefix = \"{tenant}_\"\n", &[]).unwrap();
+        assert!(refused("[output]\ndatabase = \"all\"\n").contains("output.database = \"all\""));
+        assert!(refused("[output]\ndatabase = \"all\"\ntable_prefix = \"x_\"\n").contains("output.database"));
+        assert!(
+            refused("[output]\ndatabase = \"all\"\ntable_prefix = \"{tenant}\"\n").contains("table_prefix")
+        );
+    }
+
+    #[test]
+    fn a_row_is_read_key_by_key_and_names_no_files() {
+        let good =
+            of_row("acme", r#"{"database": "x", "burst": 3, "fields_of": {"t": ["f"]}, "tables": null}"#);
+        let good = good.unwrap();
+        assert_eq!((good.database.as_deref(), good.burst, good.tables), (Some("x"), Some(3.0), None));
+        for (settings, words) in [
+            (r#"{"databse": "x"}"#, "tenants.acme.databse = \"x\""),
+            (r#"{"burst": "many"}"#, "tenants.acme.burst = \"many\""),
+            (r#"{"output_token_file": "/etc/passwd"}"#, "tenants.acme.output_token_file"),
+            ("[]", "tenants.acme = "),
+        ] {
+            let error = of_row("acme", settings).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let error = of_row("acme", r#"{"output_token": 17}"#).unwrap_err().to_string();
+        assert!(error.contains("output_token") && !error.contains("= 17"), "{error}");
+    }
+
+    #[test]
+    fn one_lies_over_the_other_for_what_it_names() {
+        let file = of_row("a", r#"{"database": "x", "burst": 3}"#).unwrap();
+        let table = of_row("a", r#"{"burst": 5, "tables": ["t"]}"#).unwrap();
+        let both = file.under(&table);
+        assert_eq!(both, of_row("a", r#"{"database": "x", "burst": 5, "tables": ["t"]}"#).unwrap());
+        assert_eq!(file.under(&Tenant::default()), file);
+        assert_eq!(Tenant::example().len() + 1, Tenant::KEYS.len(), "fields_of has a form of its own");
+    }
+}
