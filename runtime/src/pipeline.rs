@@ -3,6 +3,7 @@
 
 pub mod settings;
 pub mod guests;
+pub mod kept;
 mod flow;
 mod replay;
 mod view;
@@ -83,10 +84,11 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         },
     )?;
 
+    let state = opened.state();
     let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
     let _ = from_spool.0.set(spool.clone());
 
-    let guests = guests::open(config)?;
+    let guests = guests::open(config, &state)?;
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
     let pool = DecodePool::start(&guests, &outlet)?;
 
@@ -269,7 +271,7 @@ async fn start_admin(
     tracing::info!(%address, "admin listens");
     let view = view::Shown::new(parts.clone());
     let tenants = Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let control = guests::Control::new(parts.guests.clone());
+    let control = guests::Control::new(parts.guests.clone(), parts.spool.clone());
     let guests = Guests::new(control, token.clone(), tenants, config.guests.component_bytes_max);
     Ok(Some(tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, view, guests, token, stopped).await {

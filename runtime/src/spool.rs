@@ -8,6 +8,8 @@
 //!   behind, they are read back when their turn comes.
 //! - Shares: a tenant that has filled its own waits (`block`) or loses its oldest lines, counted
 //!   (`drop_oldest`).
+//! - What decoders keep goes to the disk in the frame of the lines that it led to, and is read back from
+//!   there (`state`).
 //!
 //! The format is in `frame` and `marks`, the decisions in `index` and `shares`, the write side in
 //! `log`, what happens after a crash in `recovery`; all of them know nothing of threads.
@@ -16,6 +18,7 @@ mod frame;
 mod ranges;
 mod marks;
 mod index;
+mod state;
 mod shares;
 mod disk;
 mod recovery;
@@ -40,6 +43,7 @@ use crate::domain::durable::{Durable, Receipt, message_set};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
+use crate::domain::state::Image;
 
 pub use log::SpoolError;
 pub use recovery::Recovered;
@@ -136,6 +140,11 @@ pub struct OpenedSpool {
 }
 
 impl OpenedSpool {
+    /// What decoders keep.
+    pub fn state(&self) -> Image {
+        self.shared.index.lock().state.image().clone()
+    }
+
     /// Starts to take batches. What lies there from earlier runs waits to be fetched.
     ///
     /// # Errors
@@ -285,7 +294,7 @@ impl Spool {
         let held = {
             let room = shared.room.lock();
             let messages =
-                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.message_count()).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();
@@ -322,6 +331,22 @@ impl Spool {
     /// stays unacknowledged.
     pub fn close(&self) {
         self.threads.close();
+    }
+
+    /// What decoders keep, as it is durable.
+    pub fn state(&self) -> Image {
+        self.shared.index.lock().state.image().clone()
+    }
+
+    /// What decoders keep in the spool of a stopped gateway.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look_at_state(dir: &Path) -> Result<Image, SpoolError> {
+        let disk = ReadOnly(Folder::existing(dir));
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, _) = recovery::recover(&disk, &nothing_hot)?;
+        Ok(index.state.image().clone())
     }
 
     /// What lies in the spool of a stopped gateway.
@@ -469,7 +494,10 @@ impl Shared {
         let mut room = self.room.lock();
         let mut gone = Vec::new();
         for items in room.held.values_mut() {
-            let ended = |item: &Item| item.batch.messages.iter().all(|message| message.slot.is_orphan());
+            // What keeps state was decoded for good: the next messages build on it.
+            let ended = |item: &Item| {
+                item.batch.kept.is_none() && item.batch.messages.iter().all(|message| message.slot.is_orphan())
+            };
             let (out, kept) = std::mem::take(items).into_iter().partition(ended);
             *items = kept;
             gone.push(out);
@@ -687,6 +715,14 @@ impl Disk for ReadOnly {
     }
 
     fn set_aside(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn read_state(&self) -> std::io::Result<Option<Vec<u8>>> {
+        self.0.read_state()
+    }
+
+    fn replace_state(&self, _: &[u8]) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -13,8 +13,9 @@ use super::instance::{CallFault, Instance};
 use super::probation::Probation;
 use super::routes::Route;
 use super::slow::{SlowLane, SlowRoute};
+use super::state::Changes;
 use super::store::GuestStore;
-use crate::domain::books::Account;
+use crate::domain::books::{Account, Outcome as Ended};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits::{
     DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX,
@@ -24,6 +25,7 @@ use crate::domain::line::{LineChecker, LineFault, Stamp};
 use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Refused, Tenant};
 use crate::domain::reason::Reason;
 use crate::domain::slot::Slot;
+use crate::domain::state::Kept;
 
 /// The routes of one tenant, by message type.
 type Types = HashMap<Box<str>, Served, foldhash::fast::RandomState>;
@@ -146,7 +148,11 @@ impl Decoder {
             if let Some(mut recent) = work.route.state.recent.try_lock() {
                 recent.remember(&batch);
             }
-            self.decode_batch(&work, batch, sink, true);
+            if work.route.guest.imports_state && batch.iter().any(|message| message.slot.may_be_known()) {
+                self.decode_unknown(&work, batch, sink);
+            } else {
+                self.decode_batch(&work, batch, sink, Pass::Batch);
+            }
             if let Some(probation) = &work.route.probation {
                 probation.end_if_enough();
             }
@@ -207,8 +213,33 @@ impl Decoder {
         served.route.clone()
     }
 
+    /// Decodes messages some of which come again, but for those that were decoded before, though their
+    /// acknowledgement was lost: to a guest that counts they would be new ones.
+    fn decode_unknown(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        let mut unknown = Vec::new();
+        for message in messages {
+            if message.slot.may_be_known() {
+                // What is before it may be the same message.
+                if !unknown.is_empty() {
+                    self.decode_batch(work, std::mem::take(&mut unknown), sink, Pass::Batch);
+                }
+                if let Some(outcome) = message.slot.decoded_before(&message.topic, &message.payload) {
+                    // Acknowledged when what it came to is durable, which was handed on before.
+                    let mut made = Made::new(work, 0);
+                    made.kept(work).messages.push((message.slot, outcome));
+                    made.hand_on(work, sink);
+                    continue;
+                }
+            }
+            unknown.push(message);
+        }
+        if !unknown.is_empty() {
+            self.decode_batch(work, unknown, sink, Pass::Batch);
+        }
+    }
+
     /// Decodes messages of one route in one call; when that fails and it may, one by one.
-    fn decode_batch(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink, may_split: bool) {
+    fn decode_batch(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink, pass: Pass) {
         let mut instance = match self.take_instance(work) {
             Ok(instance) => instance,
             Err(NoInstance(reason, detail)) => {
@@ -221,7 +252,7 @@ impl Decoder {
             }
         };
         self.fill_batch(&messages);
-        if work.route.guest.imports_context {
+        if work.route.guest.imports_context || work.route.guest.imports_state {
             instance.state().messages = messages
                 .iter()
                 .map(|message| MessageContext {
@@ -238,30 +269,40 @@ impl Decoder {
         work.route.state.log.note_dropped(refused);
         match answer {
             Ok(decoded) => {
-                work.note_messages(messages.len());
+                if pass != Pass::Again {
+                    work.note_messages(messages.len());
+                }
+                let changes = instance.state().kept.as_mut().map(|kept| kept.take());
                 if !work.route.rules.fresh_instance {
                     self.keep_instance(work, instance);
                 }
-                self.check(work, messages, &decoded.lines, decoded.outcomes, sink);
+                self.check(work, messages, &decoded.lines, decoded.outcomes, changes, sink);
             }
             Err(fault) => {
                 // Whatever it was, this instance is not to be trusted any more.
                 drop(instance);
-                if !may_split || messages.len() == 1 {
-                    work.note_messages(messages.len());
+                if pass != Pass::Batch || messages.len() == 1 {
+                    if pass != Pass::Again {
+                        work.note_messages(messages.len());
+                    }
                     for message in messages {
                         self.fail(work, message, fault.clone(), sink);
                     }
                     return;
                 }
-                let mut messages = messages.into_iter();
-                while let Some(message) = messages.next() {
-                    self.decode_batch(work, vec![message], sink, false);
-                    // What burns its time in every message does not do so on this thread.
-                    if let Some((lane, slow)) = self.slow_lane(work) {
-                        return lane.send(&slow, messages.collect());
-                    }
-                }
+                self.decode_each(work, messages, sink, Pass::Alone);
+            }
+        }
+    }
+
+    /// Decodes messages one by one.
+    fn decode_each(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink, pass: Pass) {
+        let mut messages = messages.into_iter();
+        while let Some(message) = messages.next() {
+            self.decode_batch(work, vec![message], sink, pass);
+            // What burns its time in every message does not do so on this thread.
+            if let Some((lane, slow)) = self.slow_lane(work) {
+                return lane.send(&slow, messages.collect());
             }
         }
     }
@@ -289,7 +330,7 @@ impl Decoder {
             fallback: None,
         };
         let retried = Retried { sink, verdict: (reason, &detail, tag), failed: Cell::new(false) };
-        self.decode_batch(&again, vec![message], &retried, false);
+        self.decode_batch(&again, vec![message], &retried, Pass::Alone);
         if !retried.failed.get() {
             probation.note_failure(|| format!("{reason}: {detail}"));
         }
@@ -379,18 +420,30 @@ impl Decoder {
         true
     }
 
-    /// Checks the lines of each message and hands on what became of it.
+    /// Checks the lines of each message and hands on what became of it. `changes` are what the guest set
+    /// in its state: they hold for what is not refused, and the messages of a device behind one that is
+    /// are decoded again, for they may have seen what it had set.
     fn check(
         &mut self,
         work: &Work,
         messages: Vec<Admitted>,
         lines: &[u8],
         outcomes: Vec<Outcome>,
+        mut changes: Option<Changes>,
         sink: &dyn DecodeSink,
     ) {
         let mut made = Made::new(work, lines.len() + messages.len() * 80);
+        let (mut misled, mut again) = (Vec::new(), Vec::new());
         let mut start = 0;
-        for (message, outcome) in messages.into_iter().zip(outcomes) {
+        for (index, (message, outcome)) in messages.into_iter().zip(outcomes).enumerate() {
+            if misled.contains(&message.device.affinity) {
+                if let Outcome::Lines(end) = outcome {
+                    start = end as usize;
+                }
+                again.push(message);
+                continue;
+            }
+            let writes = changes.as_mut().map(|changes| changes.take(index as u32)).unwrap_or_default();
             let verdict = match outcome {
                 Outcome::Lines(end) => {
                     let own = &lines[start..end as usize];
@@ -399,7 +452,23 @@ impl Decoder {
                 }
                 Outcome::Refused(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
             };
+            if let Some(changes) = &changes {
+                match &verdict {
+                    Ok(lines) => {
+                        let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
+                        message.slot.note_decoded(&message.topic, &message.payload, outcome);
+                        writes.iter().for_each(|write| changes.shelf.apply(write.clone()));
+                        made.kept(work).writes.extend(writes);
+                    }
+                    // The version before may set something too.
+                    Err(_) if !writes.is_empty() || work.fallback.is_some() => {
+                        misled.push(message.device.affinity);
+                    }
+                    Err(_) => {}
+                }
+            }
             match verdict {
+                Ok(0) if changes.is_some() => made.kept(work).messages.push((message.slot, Ended::Empty)),
                 Ok(0) => made.empty.push(message.slot),
                 Ok(line_count) => made.checked.messages.push(CheckedMessage {
                     topic: message.topic,
@@ -422,6 +491,9 @@ impl Decoder {
             }
         }
         made.hand_on(work, sink);
+        if !again.is_empty() {
+            self.decode_each(work, again, sink, Pass::Again);
+        }
     }
 
     /// Checks the lines of one message; gives how many there are.
@@ -471,12 +543,18 @@ impl Made {
             guest: work.route.guest.tag.clone(),
             lines: Vec::with_capacity(bytes),
             messages: Vec::new(),
+            kept: None,
         };
         Self { checked, empty: Vec::new(), refused: Vec::new() }
     }
 
+    /// What a route that keeps state leaves beside its lines.
+    fn kept(&mut self, work: &Work) -> &mut Kept {
+        self.checked.kept.get_or_insert_with(|| Box::new(Kept::new((&*work.message_type).into())))
+    }
+
     fn hand_on(self, work: &Work, sink: &dyn DecodeSink) {
-        if !self.checked.messages.is_empty() {
+        if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
             sink.lines(self.checked);
         }
         if !self.empty.is_empty() {
@@ -525,6 +603,17 @@ impl DecodeSink for Retried<'_> {
         });
         self.sink.refused(messages.collect());
     }
+}
+
+/// Which try at a message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// With others; if that fails, one by one.
+    Batch,
+    /// The last.
+    Alone,
+    /// The last, of messages that are counted already.
+    Again,
 }
 
 /// What the batches of one group share.

@@ -8,6 +8,7 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use super::abi::{Batch, Decoded, Exports, HostState, Route};
 use super::engine::{EpochClock, thread_cpu};
 use super::routes::Route as Served;
+use super::state::{StateCall, StateStore};
 use crate::domain::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
     OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
@@ -41,13 +42,18 @@ impl Instance {
     pub fn new(
         engine: &Engine,
         clock: &Arc<EpochClock>,
+        kept: &Arc<StateStore>,
         served: &Served,
         tenant: &str,
         message_type: &str,
     ) -> Result<Result<Self, String>, CallFault> {
         let (guest, rules) = (&served.guest, &served.rules);
         let route = format!("{tenant}/{message_type}");
-        let state = HostState::new(route, served.state.clone(), rules.memory_bytes_max);
+        let kept = guest.imports_state.then(|| {
+            let shelf = kept.shelf(&tenant.into(), message_type);
+            Box::new(StateCall::new(shelf, rules.partition.clone()))
+        });
+        let state = HostState::new(route, served.state.clone(), rules.memory_bytes_max, kept);
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(|mut store| {

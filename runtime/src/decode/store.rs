@@ -33,6 +33,7 @@ use super::route_file::RouteRules;
 use super::routes::{ANY, Route, RouteState, RoutingTable};
 use super::shadow;
 use super::slow::Pace;
+use super::state::StateStore;
 
 /// Runs a route's cases.
 pub trait RunCases: Send + Sync {
@@ -134,6 +135,8 @@ pub struct GuestStore {
     engine: Engine,
     compiler: Arc<Compiler>,
     clock: Arc<EpochClock>,
+    /// What guests keep between messages.
+    kept: Arc<StateStore>,
     history: Option<History>,
     cases: Option<Arc<dyn RunCases>>,
     /// What is loaded, by its name: routes with the same component share it.
@@ -158,7 +161,7 @@ impl GuestStore {
     /// # Errors
     /// The folder cannot be read, or the host gives no engine.
     pub fn open(folder: &Path, settings: DecodeSettings) -> Result<(Self, Vec<Change>), GuestError> {
-        Self::open_with(folder, settings, None)
+        Self::open_with(folder, settings, Arc::default(), None)
     }
 
     /// Makes the engine, brings back what served, and judges what lies in the folder; files that are
@@ -169,6 +172,7 @@ impl GuestStore {
     pub fn open_with(
         folder: &Path,
         settings: DecodeSettings,
+        kept: Arc<StateStore>,
         keeping: Option<Keeping>,
     ) -> Result<(Self, Vec<Change>), GuestError> {
         let engine = engine::engine(&settings)
@@ -185,6 +189,7 @@ impl GuestStore {
             settings,
             clock: EpochClock::start(&engine)?,
             engine,
+            kept,
             history,
             cases,
             loaded: Mutex::default(),
@@ -210,14 +215,16 @@ impl GuestStore {
         Ok((store, changes))
     }
 
-    /// A store of one route, to try it out: it shares the engine and nothing else.
-    pub fn alone(&self, place: &Place, route: Arc<Route>) -> Self {
+    /// A store of one route, to try it out: it shares the engine and nothing else. What it keeps begins
+    /// as `kept`.
+    pub fn alone(&self, place: &Place, route: Arc<Route>, kept: Arc<StateStore>) -> Self {
         Self {
             folder: self.folder.clone(),
             settings: DecodeSettings { threads: 1, ..self.settings.clone() },
             engine: self.engine.clone(),
             compiler: self.compiler.clone(),
             clock: self.clock.clone(),
+            kept,
             history: None,
             cases: None,
             loaded: Mutex::default(),
@@ -240,7 +247,18 @@ impl GuestStore {
         tenant: &str,
         message_type: &str,
     ) -> Result<Result<Instance, String>, CallFault> {
-        Instance::new(&self.engine, &self.clock, route, tenant, message_type)
+        Instance::new(&self.engine, &self.clock, &self.kept, route, tenant, message_type)
+    }
+
+    /// What guests keep between messages.
+    pub fn kept(&self) -> &Arc<StateStore> {
+        &self.kept
+    }
+
+    /// Whether any guest that serves keeps something.
+    pub fn any_keeps_state(&self) -> bool {
+        let seen = self.seen.lock();
+        seen.values().any(|seen| seen.serving.as_ref().is_some_and(|route| route.guest.imports_state))
     }
 
     pub fn settings(&self) -> &DecodeSettings {
@@ -596,7 +614,8 @@ impl GuestStore {
         };
         self.try_out(&candidate, place)?;
         if let (Some(runner), Some(cases)) = (&self.cases, &wish.cases) {
-            let alone = Arc::new(self.alone(place, candidate.for_trial()));
+            // Cases bring what they need themselves.
+            let alone = Arc::new(self.alone(place, candidate.for_trial(), Arc::default()));
             runner.run(alone, cases).map_err(GuestError::Cases)?;
         }
         if let Some(before) = before {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::acks::{AckLedger, SlotIndex};
+use super::acks::{AckLedger, NO_PACKET_ID, SlotIndex};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
 use super::replay::Replay;
+use super::session::Session;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
 /// ceilings and go on when there is room again.
@@ -99,18 +100,30 @@ pub struct Connection {
     read_at_us: AtomicU64,
     /// Messages that wait because their tenant's share of the spool is full.
     held: AtomicU64,
+    /// Where its peer goes on after it.
+    session: Option<Arc<Session>>,
 }
 
 impl Connection {
     pub fn new(window: Arc<Window>) -> Arc<Self> {
-        Arc::new(Self {
+        Self::of_session(window, None)
+    }
+
+    /// One of a session, which goes on with it; the session's connection before it ends.
+    pub fn of_session(window: Arc<Window>, session: Option<Arc<Session>>) -> Arc<Self> {
+        let connection = Arc::new(Self {
             ledger: Mutex::default(),
             settled: Notify::new(),
             window,
             opened: Instant::now(),
             read_at_us: AtomicU64::new(0),
             held: AtomicU64::new(0),
-        })
+            session,
+        });
+        if let Some(session) = &connection.session {
+            session.begin(Arc::downgrade(&connection));
+        }
+        connection
     }
 
     /// Notes that the source has read from the socket: what it receives from now on came now. One
@@ -125,8 +138,16 @@ impl Connection {
 
     /// Notes a QoS 1 PUBLISH of `bytes` and gives the slot that stands for it.
     pub fn receive(self: &Arc<Self>, packet_id: u16, bytes: usize) -> Slot {
+        self.receive_publish(packet_id, false, bytes)
+    }
+
+    /// As `receive`, of one that may have been sent before (DUP).
+    pub fn receive_publish(self: &Arc<Self>, packet_id: u16, dup: bool, bytes: usize) -> Slot {
+        let may_be_known = self.session.as_ref().is_some_and(|session| session.receive(packet_id, dup));
         let index = self.ledger.lock().receive(packet_id);
-        self.slot(Some(index), bytes)
+        let mut slot = self.slot(Some(index), bytes);
+        (slot.packet_id, slot.may_be_known) = (packet_id, may_be_known);
+        slot
     }
 
     /// Notes a QoS 0 PUBLISH of `bytes`: it takes room in the window and wants no PUBACK.
@@ -138,17 +159,34 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None }
+        Slot {
+            connection: self.clone(),
+            index,
+            received_us,
+            bytes,
+            packet_id: NO_PACKET_ID,
+            may_be_known: false,
+            open: true,
+            waits: false,
+            replay: None,
+        }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
     pub fn take_ready(&self, packet_ids: &mut Vec<u16>) {
         self.ledger.lock().take_ready(packet_ids);
+        if let Some(session) = &self.session {
+            session.acknowledge(packet_ids);
+        }
     }
 
     /// The connection is gone: nothing of it is acknowledged from now on.
     pub fn end(&self) -> usize {
-        self.ledger.lock().end()
+        let mut ledger = self.ledger.lock();
+        if let Some(session) = self.session.as_ref().filter(|_| !ledger.has_ended()) {
+            session.end(ledger.unacknowledged());
+        }
+        ledger.end()
     }
 
     /// Whether nothing of it is acknowledged any more.
@@ -180,6 +218,9 @@ pub struct Slot {
     index: Option<SlotIndex>,
     received_us: u64,
     bytes: u32,
+    packet_id: u16,
+    /// It came again, and its session may know it.
+    may_be_known: bool,
     /// Neither settled nor dropped.
     open: bool,
     /// It is counted in `Connection::held`.
@@ -218,6 +259,25 @@ impl Slot {
             self.connection.held.fetch_sub(1, Ordering::AcqRel);
             self.connection.settled.notify_one();
         }
+    }
+
+    /// The message was decoded by a guest that keeps state: if it comes again unacknowledged, it is
+    /// known.
+    pub fn note_decoded(&self, topic: &str, payload: &[u8], outcome: Outcome) {
+        if let Some(session) = self.connection.session.as_ref().filter(|_| self.comes_again()) {
+            session.note_decoded(self.packet_id, topic, payload, outcome);
+        }
+    }
+
+    /// How the message ended before, where it comes again and there is no doubt that it is the same.
+    pub fn decoded_before(&self, topic: &str, payload: &[u8]) -> Option<Outcome> {
+        let session = self.connection.session.as_ref().filter(|_| self.may_be_known)?;
+        session.decoded(self.packet_id, topic, payload)
+    }
+
+    /// Whether its session may know it.
+    pub fn may_be_known(&self) -> bool {
+        self.may_be_known
     }
 
     /// Whether it stands for an entry of quarantine that is taken up again.

@@ -63,7 +63,7 @@ impl Outlet {
 
 impl DecodeSink for Outlet {
     fn lines(&self, batch: CheckedBatch) {
-        let messages = batch.messages.len() as u64;
+        let messages = batch.message_count();
         self.spool.append(batch);
         self.activity.passed(messages);
     }

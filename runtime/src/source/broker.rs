@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -37,6 +38,7 @@ use super::reception::Reception;
 use super::{SourceStatus, Stop, stopped};
 use crate::domain::limits;
 use crate::domain::message::Via;
+use crate::domain::session::Session as MqttSession;
 use crate::domain::slot::{Connection, Window};
 
 /// A session that lasted so long was a good one: the next try comes soon again.
@@ -99,6 +101,8 @@ pub struct Broker<I> {
     intake: Arc<I>,
     status: watch::Sender<SourceStatus>,
     counters: Arc<BrokerCounters>,
+    /// Over its connections.
+    session: Mutex<Arc<MqttSession>>,
 }
 
 impl<I: Intake> Broker<I> {
@@ -128,7 +132,8 @@ impl<I: Intake> Broker<I> {
         }
         let transport = Transport::new(settings.url.clone(), settings.ca_file.as_deref())?;
         let status = watch::Sender::new(SourceStatus::default());
-        Ok(Self { settings, transport, window, intake, status, counters: Arc::default() })
+        let session = Mutex::new(Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX)));
+        Ok(Self { settings, transport, window, intake, status, counters: Arc::default(), session })
     }
 
     pub fn status(&self) -> watch::Receiver<SourceStatus> {
@@ -249,13 +254,22 @@ impl<I: Intake> Broker<I> {
         });
         let reception = Reception {
             intake: self.intake.clone(),
-            connection: Connection::new(self.window.clone()),
+            connection: Connection::of_session(self.window.clone(), Some(self.mqtt_session(session_present))),
             via: Via::Broker,
             drops_retained: !self.settings.accepts_retained,
             redelivered: self.counters.redelivered.clone(),
         };
         let session = Session { settings: &self.settings, reception, subscription, status: &self.status };
         session.run(accepted, stop).await
+    }
+
+    /// The broker's session, where it goes on, or a new one.
+    fn mqtt_session(&self, goes_on: bool) -> Arc<MqttSession> {
+        let mut session = self.session.lock();
+        if !goes_on {
+            *session = Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX));
+        }
+        session.clone()
     }
 
     fn lost(&self, error: String) {

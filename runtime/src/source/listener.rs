@@ -2,7 +2,8 @@
 //!
 //! CONNECT, PUBLISH at QoS 0 and 1, PINGREQ, DISCONNECT. A PUBACK says that the message's outcome
 //! is durable. It is no broker: a SUBSCRIBE is refused filter by filter, QoS 2 ends the connection,
-//! a will is read over, a retain flag means nothing, no session outlives its connection.
+//! a will is read over, a retain flag means nothing, and of a session that outlives its connection
+//! nothing is kept but which messages may come again (`sessions`).
 //!
 //! It trusts nobody. Nothing is authenticated at CONNECT (credentials travel in the messages), so
 //! all that a stranger can take is bounded: time to CONNECT, time a packet, bytes a packet,
@@ -12,6 +13,7 @@
 
 mod client;
 mod doors;
+mod sessions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use tracing::{debug, info, warn};
 
 use self::doors::Doors;
 pub use self::doors::{Ending, ListenerCounters};
+use self::sessions::Sessions;
 use super::intake::Intake;
 use super::{SourceStatus, Stop, stopped};
 use crate::domain::limits;
@@ -63,6 +66,7 @@ struct Shared<I> {
     window: Arc<Window>,
     intake: Arc<I>,
     doors: Arc<Doors>,
+    sessions: Sessions,
 }
 
 /// A socket that devices can connect to.
@@ -88,7 +92,8 @@ impl<I: Intake> Listener<I> {
         let address = socket.local_addr().map_err(|error| ListenerError::Bind { address: asked, error })?;
         let doors = Doors::new(settings.connections_max, settings.connections_per_address_max);
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
-        let shared = Arc::new(Shared { settings, window, intake, doors });
+        let sessions = Sessions::default();
+        let shared = Arc::new(Shared { settings, window, intake, doors, sessions });
         Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
     }
 

@@ -36,11 +36,11 @@ impl Queue {
 
 impl Item {
     pub fn bytes(&self) -> u64 {
-        self.draft.header.frame_len() as u64
+        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
     }
 
     pub fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.batch.messages.iter_mut().map(|message| &mut message.slot)
+        self.batch.slots_mut()
     }
 }
 
@@ -168,12 +168,17 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
         let mut index = shared.index.lock();
         group.iter().map(|item| index.stream(&item.batch.tenant.id, &item.batch.database)).collect()
     };
+    // What brings nothing only waits for what was before it.
     let appends: Vec<Append> = group
         .iter()
         .zip(&streams)
+        .filter(|(item, _)| !item.draft.is_empty())
         .map(|(item, &stream)| Append { stream, draft: &item.draft, lines: &item.batch.lines })
         .collect();
     let appended = loop {
+        if appends.is_empty() {
+            break Vec::new();
+        }
         match log.append(&shared.index, &appends) {
             Ok(appended) => break appended,
             Err(error) => fail(shared, &error),
@@ -189,22 +194,35 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
         let until = Instant::now() + Duration::from_millis(limits::SPOOL_RETRY_MS);
         while !queue.closed && !shared.more.wait_until(&mut queue, until).timed_out() {}
     };
-    mend(shared);
+    if !appends.is_empty() {
+        mend(shared);
+    }
     drop(appends);
-    for (item, appended) in group.into_iter().zip(appended) {
-        tell(shared, delivery, item, appended);
+    let mut appended = appended.into_iter();
+    for item in group {
+        let appended = if item.draft.is_empty() { None } else { appended.next() };
+        match appended {
+            Some(Appended::Lines(id, standing)) => tell(shared, delivery, item, id, standing),
+            Some(Appended::State) | None => {
+                let (tenant, bytes) = (item.batch.tenant.id.clone(), item.bytes());
+                shared.messages.fetch_add(item.batch.message_count(), Ordering::Relaxed);
+                item.batch.settle();
+                // Nothing of it is ever read again.
+                shared.freed(&tenant, bytes);
+            }
+        }
     }
     true
 }
 
 /// A batch is durable: its messages are settled and its lines go on their way.
-fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: Appended) {
+fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, id: FrameId, standing: Standing) {
     let batch = item.batch;
     let lines = batch.line_count();
     let account = batch.tenant.account.clone();
     account.spool_lines(lines);
     shared.lines_pending.fetch_add(lines, Ordering::Relaxed);
-    shared.messages.fetch_add(batch.messages.len() as u64, Ordering::Relaxed);
+    shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
     let mut slots = Vec::with_capacity(batch.messages.len());
     let messages: Vec<DurableMessage> = batch
         .messages
@@ -221,7 +239,10 @@ fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: App
         })
         .collect();
     settle_all(slots, Outcome::Lines, &account);
-    match appended.standing {
+    for (slot, outcome) in batch.kept.into_iter().flat_map(|kept| kept.messages) {
+        slot.settle(outcome, &account);
+    }
+    match standing {
         Standing::Hot { overtakes } => delivery.deliver(Durable {
             database: batch.database,
             tenant: batch.tenant.id.clone(),
@@ -231,7 +252,7 @@ fn tell(shared: &Arc<Shared>, delivery: &dyn Delivery, item: Item, appended: App
             messages,
             overtakes,
             arrived: Instant::now(),
-            receipt: receipt(shared, appended.id, &account),
+            receipt: receipt(shared, id, &account),
             account,
         }),
         Standing::Waits { first: true } => delivery.waits(&batch.database),
@@ -270,6 +291,10 @@ pub fn tidy(shared: &Arc<Shared>) {
         }
         let current = Some(shared.current.load(Ordering::Relaxed));
         let settings = &shared.settings;
+        let checkpoint = log::wants_checkpoint(&shared.index.lock(), current, settings.bytes_max);
+        if checkpoint && let Err(error) = log::checkpoint(&*shared.disk, &shared.index) {
+            warn!(%error, "segments of the spool stay until the state can be written down");
+        }
         let victim =
             log::to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
         found = victim.is_some();

@@ -14,8 +14,10 @@ use tracing::debug;
 
 use super::Shared;
 use super::doors::{Ending, ListenerCounters, Name, Pass};
+use super::sessions::Sessions;
 use crate::domain::limits;
 use crate::domain::message::{Received, Via};
+use crate::domain::session::Session;
 use crate::domain::slot::Connection;
 use crate::source::framer::{FrameLimits, Framer};
 use crate::source::gathering::Gathering;
@@ -210,11 +212,11 @@ pub async fn serve<I: Intake>(mut stream: TcpStream, pass: &Pass, shared: &Share
         _ = stopped(&mut stop) => return Ending::Stopped.into(),
         greeting = timeout(
             Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S),
-            greet(&mut input, &mut writer, pass, &taken_over),
+            greet(&mut input, &mut writer, pass, &taken_over, &shared.sessions),
         ) => greeting,
     };
     input.packet_began = None;
-    let (name, keep_alive_s) = match greeting {
+    let Greeted { name, keep_alive_s, session } = match greeting {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(end)) => return end,
         Err(_) => {
@@ -223,7 +225,8 @@ pub async fn serve<I: Intake>(mut stream: TcpStream, pass: &Pass, shared: &Share
         }
     };
 
-    let connection = Connection::new(shared.window.clone());
+    let of_connection = session.as_ref().map(|(_, session)| session.clone());
+    let connection = Connection::of_session(shared.window.clone(), of_connection);
     let link = Link::new(connection.clone());
     let device = Device {
         reception: Reception {
@@ -240,17 +243,30 @@ pub async fn serve<I: Intake>(mut stream: TcpStream, pass: &Pass, shared: &Share
     };
     let end = device.run(&mut input, &mut writer, &mut stop).await;
     connection.end();
+    if let Some((client_id, session)) = &session {
+        shared.sessions.leave(client_id, session);
+    }
     drop(name);
     end
 }
 
-/// Reads the CONNECT and answers it. Gives the client id that is held now, and the keep-alive.
+/// A CONNECT that was taken.
+struct Greeted {
+    /// The client id that is held now.
+    name: Name,
+    keep_alive_s: u16,
+    /// The session that was asked for, by its client id.
+    session: Option<(String, Arc<Session>)>,
+}
+
+/// Reads the CONNECT and answers it.
 async fn greet(
     input: &mut Input<'_>,
     writer: &mut WriteHalf<'_>,
     pass: &Pass,
     taken_over: &Arc<Notify>,
-) -> Result<(Name, u16), End> {
+    sessions: &Sessions,
+) -> Result<Greeted, End> {
     let (answer, taken) = loop {
         match input.next_packet()? {
             None => {}
@@ -277,7 +293,13 @@ async fn greet(
                         pass.take_client_id(id, taken_over.clone())
                     };
                     debug!(client_id = id, "device connected");
-                    (ACCEPTED, Ok((name, connect.keep_alive_s)))
+                    let session = if connect.clean_session {
+                        sessions.forget(id);
+                        None
+                    } else {
+                        sessions.go_on(id).map(|session| (id.to_owned(), session))
+                    };
+                    (ACCEPTED, Ok(Greeted { name, keep_alive_s: connect.keep_alive_s, session }))
                 };
             }
             Some(_) => return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT")),
