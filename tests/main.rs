@@ -11,6 +11,8 @@ mod broker;
 mod listener;
 mod compile;
 mod sandbox;
+mod state;
+mod frozen;
 mod swap;
 mod guest_verb;
 mod writer;

@@ -293,8 +293,7 @@ impl Spool {
         let shared = &self.shared;
         let held = {
             let room = shared.room.lock();
-            let messages =
-                |items: &VecDeque<Item>| items.iter().map(|item| item.batch.message_count()).sum();
+            let messages = |items: &VecDeque<Item>| items.iter().map(|item| item.batch.message_count()).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();
@@ -496,7 +495,8 @@ impl Shared {
         for items in room.held.values_mut() {
             // What keeps state was decoded for good: the next messages build on it.
             let ended = |item: &Item| {
-                item.batch.kept.is_none() && item.batch.messages.iter().all(|message| message.slot.is_orphan())
+                item.batch.kept.is_none()
+                    && item.batch.messages.iter().all(|message| message.slot.is_orphan())
             };
             let (out, kept) = std::mem::take(items).into_iter().partition(ended);
             *items = kept;

@@ -191,7 +191,7 @@ impl context::Host for HostState {
 impl state::Host for HostState {
     fn get(&mut self, index: u32, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
         let (kept, message) = self.kept(index)?;
-        Ok(kept.get(message.device.id.as_str(), &message.topic, &key))
+        Ok(kept.get(index, message.device.id.as_str(), &message.topic, &key))
     }
 
     fn set(

@@ -198,10 +198,17 @@ pub enum Fault {
 #[derive(Debug)]
 struct Noted {
     message: u32,
-    /// In `partitions`.
-    partition: usize,
-    key: Box<str>,
-    value: Option<Box<[u8]>>,
+    write: Write,
+}
+
+/// A partition that the call has to do with.
+#[derive(Debug)]
+struct Touched {
+    name: Arc<str>,
+    /// What was noted last of each key, in `noted`.
+    latest: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
+    /// How many it has with what was noted; asked for once.
+    keys: Option<usize>,
 }
 
 /// One guest's view of its state, during a call.
@@ -209,7 +216,11 @@ struct Noted {
 pub struct StateCall {
     pub shelf: Arc<Shelf>,
     template: PartitionTemplate,
-    partitions: Vec<Arc<str>>,
+    touched: Vec<Touched>,
+    /// Of each message of the batch, its partition in `touched`.
+    partitions: HashMap<u32, usize, foldhash::fast::RandomState>,
+    /// How many keys were set for each message.
+    counts: HashMap<u32, usize, foldhash::fast::RandomState>,
     noted: Vec<Noted>,
     /// How much all that was noted would grow the shelf.
     grown: i64,
@@ -217,36 +228,47 @@ pub struct StateCall {
 
 impl StateCall {
     pub fn new(shelf: Arc<Shelf>, template: PartitionTemplate) -> Self {
-        Self { shelf, template, partitions: Vec::new(), noted: Vec::new(), grown: 0 }
+        Self {
+            shelf,
+            template,
+            touched: Vec::new(),
+            partitions: HashMap::default(),
+            counts: HashMap::default(),
+            noted: Vec::new(),
+            grown: 0,
+        }
     }
 
     /// Forgets what was noted: a call begins.
     pub fn begin(&mut self) {
+        self.touched.clear();
         self.partitions.clear();
+        self.counts.clear();
         self.noted.clear();
         self.grown = 0;
     }
 
-    fn partition(&mut self, device: &str, topic: &str) -> usize {
-        let name = self.template.of(device, &self.shelf.scope.message_type, topic);
-        if let Some(place) = self.partitions.iter().position(|known| **known == *name) {
-            return place;
+    fn partition(&mut self, message: u32, device: &str, topic: &str) -> usize {
+        if let Some(place) = self.partitions.get(&message) {
+            return *place;
         }
-        self.partitions.push(name.into());
-        self.partitions.len() - 1
+        let name = self.template.of(device, &self.shelf.scope.message_type, topic);
+        let known = self.touched.iter().position(|touched| *touched.name == *name);
+        let place = known.unwrap_or_else(|| {
+            let name = name.into();
+            self.touched.push(Touched { name, latest: HashMap::default(), keys: None });
+            self.touched.len() - 1
+        });
+        self.partitions.insert(message, place);
+        place
     }
 
-    /// What was noted last of a key.
-    fn noted(&self, partition: usize, key: &str) -> Option<&Option<Box<[u8]>>> {
-        let of_key = |noted: &&Noted| noted.partition == partition && *noted.key == *key;
-        self.noted.iter().rev().find(of_key).map(|noted| &noted.value)
-    }
-
-    pub fn get(&mut self, device: &str, topic: &str, key: &str) -> Option<Vec<u8>> {
-        let partition = self.partition(device, topic);
-        match self.noted(partition, key) {
-            Some(value) => value.as_ref().map(|value| value.to_vec()),
-            None => self.shelf.get(&self.partitions[partition], key),
+    pub fn get(&mut self, message: u32, device: &str, topic: &str, key: &str) -> Option<Vec<u8>> {
+        let partition = self.partition(message, device, topic);
+        let touched = &self.touched[partition];
+        match touched.latest.get(key) {
+            Some(&noted) => self.noted[noted].write.value.as_ref().map(|value| value.to_vec()),
+            None => self.shelf.get(&touched.name, key),
         }
     }
 
@@ -268,73 +290,57 @@ impl StateCall {
         if value.as_ref().is_some_and(|value| value.len() > STATE_VALUE_BYTES_MAX) {
             return Err(Fault::ValueTooLarge);
         }
-        let partition = self.partition(device, topic);
-        let mut own = self.noted.iter().filter(|noted| noted.message == message);
-        let again = own.clone().any(|noted| noted.partition == partition && *noted.key == *key);
-        if !again && own.by_ref().count() >= STATE_WRITES_A_MESSAGE_MAX {
+        let partition = self.partition(message, device, topic);
+        let touched = &mut self.touched[partition];
+        let name = &touched.name;
+        let noted = touched.latest.get(&*key).copied();
+        let again = noted.filter(|&noted| self.noted[noted].message == message);
+        let count = self.counts.entry(message).or_default();
+        if again.is_none() && *count >= STATE_WRITES_A_MESSAGE_MAX {
             return Err(Fault::TooManyKeys);
         }
-        let name = &self.partitions[partition];
-        let (there, keys_there) = self.shelf.with(name, |held| {
+        let there = |held: &mut Held| {
             let values = held.values.partition(name);
-            let there = values.and_then(|values| values.get(&*key)).map(|value| value.len());
-            (there, values.map_or(0, |values| values.len()))
-        });
-        let before = match self.noted(partition, &key) {
-            Some(noted) => noted.as_ref().map(|value| value.len()),
-            None => there,
+            let len = values.and_then(|values| values.get(&*key)).map(|value| value.len());
+            (len, values.map_or(0, |values| values.len()))
         };
+        let (len_there, keys_there) = self.shelf.with(name, there);
+        let before = match noted {
+            Some(noted) => self.noted[noted].write.value.as_ref().map(|value| value.len()),
+            None => len_there,
+        };
+        let keys = touched.keys.get_or_insert(keys_there);
         let size = |len: usize| value_bytes(&key, &[]) as i64 + len as i64;
         let mut grown = value.as_ref().map_or(0, |value| size(value.len())) - before.map_or(0, size);
-        if value.is_some() && before.is_none() {
-            let keys = keys_there as i64 + self.keys_noted(partition);
-            if keys >= STATE_KEYS_MAX as i64 {
-                return Err(Fault::TooManyKeys);
-            }
-            if keys == 0 {
-                grown += partition_bytes(name) as i64;
-            }
+        let is_new = value.is_some() && before.is_none();
+        if is_new && *keys >= STATE_KEYS_MAX {
+            return Err(Fault::TooManyKeys);
+        }
+        if is_new && *keys == 0 {
+            grown += partition_bytes(name) as i64;
         }
         if grown > 0 && !self.shelf.share.has_room((self.grown + grown).max(0) as u64) {
             return Err(Fault::NoRoom);
         }
         self.grown += grown;
-        // What was noted before for this message is of no use any more; it goes to the end, so that the
-        // order in which keys were last set stays.
-        if again {
-            self.noted.retain(|noted| {
-                noted.message != message || noted.partition != partition || *noted.key != *key
-            });
-        }
+        *keys = *keys + usize::from(is_new) - usize::from(value.is_none() && before.is_some());
         let (key, value) = (key.into_boxed_str(), value.map(Vec::into_boxed_slice));
-        self.noted.push(Noted { message, partition, key, value });
+        match again {
+            Some(noted) => self.noted[noted].write.value = value,
+            None => {
+                *count += 1;
+                touched.latest.insert(key.clone(), self.noted.len());
+                self.noted.push(Noted { message, write: Write { partition: name.clone(), key, value } });
+            }
+        }
         Ok(())
     }
 
-    /// By how many keys what was noted changes a partition.
-    fn keys_noted(&self, partition: usize) -> i64 {
-        let (mut seen, mut keys) = (HashSet::new(), 0);
-        for noted in self.noted.iter().rev().filter(|noted| noted.partition == partition) {
-            if seen.insert(&*noted.key) {
-                let name = &self.partitions[partition];
-                let there = self.shelf.with(name, |held| held.values.get(name, &noted.key).is_some());
-                keys += i64::from(noted.value.is_some()) - i64::from(there);
-            }
-        }
-        keys
-    }
-
-    /// Takes what was noted: a message's changes in the order in which they were made, the messages in
-    /// their own.
+    /// Takes what was noted: the changes of each message, in the order of the messages.
     pub fn take(&mut self) -> Changes {
-        let partitions = std::mem::take(&mut self.partitions);
         let mut noted = std::mem::take(&mut self.noted);
         noted.sort_by_key(|noted| noted.message);
-        let writes = noted.into_iter().map(|noted| {
-            let partition = partitions[noted.partition].clone();
-            (noted.message, Write { partition, key: noted.key, value: noted.value })
-        });
-        Changes { shelf: self.shelf.clone(), writes: writes.collect::<Vec<_>>().into_iter().peekable() }
+        Changes { shelf: self.shelf.clone(), noted: noted.into_iter().peekable() }
     }
 }
 
@@ -342,14 +348,15 @@ impl StateCall {
 #[derive(Debug)]
 pub struct Changes {
     pub shelf: Arc<Shelf>,
-    writes: std::iter::Peekable<std::vec::IntoIter<(u32, Write)>>,
+    noted: std::iter::Peekable<std::vec::IntoIter<Noted>>,
 }
 
 impl Changes {
     /// The changes of a message; of those before it, what was not taken is gone.
     pub fn take(&mut self, message: u32) -> Vec<Write> {
-        while self.writes.next_if(|(of, _)| *of < message).is_some() {}
-        std::iter::from_fn(|| self.writes.next_if(|(of, _)| *of == message)).map(|(_, write)| write).collect()
+        while self.noted.next_if(|noted| noted.message < message).is_some() {}
+        let own = std::iter::from_fn(|| self.noted.next_if(|noted| noted.message == message));
+        own.map(|noted| noted.write).collect()
     }
 }
 
@@ -365,9 +372,12 @@ mod tests {
         call.set(message, device, "t", key.into(), Some(value.to_vec()))
     }
 
-    fn commit(call: &mut StateCall, message: u32) {
+    /// All messages were good.
+    fn commit(call: &mut StateCall, messages: u32) {
         let mut changes = call.take();
-        changes.take(message).into_iter().for_each(|write| changes.shelf.apply(write));
+        for message in 0..messages {
+            changes.take(message).into_iter().for_each(|write| changes.shelf.apply(write));
+        }
         call.begin();
     }
 
@@ -377,16 +387,16 @@ mod tests {
         let mut own = call(&store, "acme");
         set(&mut own, 0, "d", "n", b"1").unwrap();
         set(&mut own, 1, "d", "n", b"2").unwrap();
-        set(&mut own, 1, "e", "n", b"9").unwrap();
-        assert_eq!(own.get("d", "t", "n").as_deref(), Some(&b"2"[..]));
-        assert_eq!(call(&store, "acme").get("d", "t", "n"), None, "nothing is kept before the call's end");
+        set(&mut own, 2, "e", "n", b"9").unwrap();
+        assert_eq!(own.get(0, "d", "t", "n").as_deref(), Some(&b"2"[..]));
+        assert_eq!(call(&store, "acme").get(0, "d", "t", "n"), None, "nothing is kept before the call's end");
         let mut changes = own.take();
         changes.take(0).into_iter().for_each(|write| changes.shelf.apply(write));
-        // Message 1 was refused.
+        // The others were refused.
         own.begin();
-        assert_eq!(own.get("d", "t", "n").as_deref(), Some(&b"1"[..]));
-        assert_eq!(own.get("e", "t", "n"), None);
-        assert_eq!(call(&store, "globex").get("d", "t", "n"), None);
+        assert_eq!(own.get(0, "d", "t", "n").as_deref(), Some(&b"1"[..]));
+        assert_eq!(own.get(1, "e", "t", "n"), None);
+        assert_eq!(call(&store, "globex").get(0, "d", "t", "n"), None);
     }
 
     #[test]
@@ -394,18 +404,18 @@ mod tests {
         let store = Arc::new(StateStore::default());
         let mut own = call(&store, "acme");
         set(&mut own, 0, "d", "n", b"1").unwrap();
-        commit(&mut own, 0);
+        commit(&mut own, 1);
         let copy = store.copy();
         let mut other = call(&copy, "acme");
-        assert_eq!(other.get("d", "t", "n").as_deref(), Some(&b"1"[..]));
+        assert_eq!(other.get(0, "d", "t", "n").as_deref(), Some(&b"1"[..]));
         other.set(0, "d", "t", "n".into(), None).unwrap();
-        set(&mut other, 0, "e", "m", b"2").unwrap();
-        commit(&mut other, 0);
-        assert_eq!((other.get("d", "t", "n"), other.get("e", "t", "m").is_some()), (None, true));
-        assert_eq!(own.get("d", "t", "n").as_deref(), Some(&b"1"[..]));
-        assert_eq!(own.get("e", "t", "m"), None);
+        set(&mut other, 1, "e", "m", b"2").unwrap();
+        commit(&mut other, 2);
+        assert_eq!((other.get(0, "d", "t", "n"), other.get(1, "e", "t", "m").is_some()), (None, true));
+        assert_eq!(own.get(0, "d", "t", "n").as_deref(), Some(&b"1"[..]));
+        assert_eq!(own.get(1, "e", "t", "m"), None);
         // A copy of a copy sees what that one made of it.
-        assert_eq!(call(&copy.copy(), "acme").get("d", "t", "n"), None);
+        assert_eq!(call(&copy.copy(), "acme").get(0, "d", "t", "n"), None);
     }
 
     #[test]
@@ -419,11 +429,11 @@ mod tests {
             set(&mut own, 0, "d", &format!("k{n}"), b"x").unwrap();
         }
         assert_eq!(set(&mut own, 1, "d", "more", b"x"), Err(Fault::TooManyKeys));
-        set(&mut own, 1, "e", "more", b"x").unwrap();
+        set(&mut own, 2, "e", "more", b"x").unwrap();
         own.set(1, "d", "t", "k3".into(), None).unwrap();
         set(&mut own, 1, "d", "more", b"x").unwrap();
         let mut changes = own.take();
-        for message in 0..2 {
+        for message in 0..3 {
             changes.take(message).into_iter().for_each(|write| changes.shelf.apply(write));
         }
         own.begin();
@@ -431,7 +441,7 @@ mod tests {
         // One message cannot set and remove without end.
         let fault = (0..1_000).find_map(|n| {
             let key = format!("x{n}");
-            set(&mut own, 0, "f", &key, b"x").and_then(|()| own.set(0, "f", "t", key, None)).err()
+            set(&mut own, 3, "f", &key, b"x").and_then(|()| own.set(3, "f", "t", key, None)).err()
         });
         assert_eq!(fault, Some(Fault::TooManyKeys));
     }
@@ -446,7 +456,7 @@ mod tests {
                     return Some(fault);
                 }
             }
-            commit(&mut greedy, 0);
+            commit(&mut greedy, 1);
             None
         });
         assert_eq!(fault, Some(Fault::NoRoom));
@@ -456,7 +466,7 @@ mod tests {
         greedy.begin();
         set(&mut greedy, 0, "d0", "k0", &[2; 1_000]).unwrap();
         greedy.set(0, "d0", "t", "k1".into(), None).unwrap();
-        commit(&mut greedy, 0);
+        commit(&mut greedy, 1);
         set(&mut greedy, 0, "d0", "k1", &[1; 900]).unwrap();
     }
 }

@@ -54,8 +54,12 @@ pub fn open_kept(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigErr
 /// As `open`.
 pub fn as_the_gateway_would(config: &Config) -> Result<GuestStore, ConfigError> {
     let keeping = Keeping { data: settings::guests_data(config), read_only: true, cases: None };
-    let opened =
-        GuestStore::open_with(Path::new(&config.guests.dir), settings::decode(config), Arc::default(), Some(keeping));
+    let opened = GuestStore::open_with(
+        Path::new(&config.guests.dir),
+        settings::decode(config),
+        Arc::default(),
+        Some(keeping),
+    );
     opened.map(|(guests, _)| guests).map_err(|error| refused(config, error))
 }
 

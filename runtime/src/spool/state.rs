@@ -222,7 +222,8 @@ mod tests {
     #[test]
     fn a_checkpoint_gives_back_what_it_covers_and_changes_behind_it_are_applied() {
         let mut log = StateLog::default();
-        let first = section(&kept(&[("d1", "n", Some(b"1")), ("d2", "n", Some(b"")), ("d1", "m", Some(b"x"))]));
+        let first =
+            section(&kept(&[("d1", "n", Some(b"1")), ("d2", "n", Some(b"")), ("d1", "m", Some(b"x"))]));
         let second = section(&kept(&[("d1", "n", Some(b"2")), ("d1", "m", None)]));
         assert!(log.apply("acme", place(1, 100), &first));
         let snapshot = log.snapshot();

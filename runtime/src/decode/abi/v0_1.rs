@@ -3,8 +3,8 @@
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::v1_0::tidegate::ingest::{context as context_1, log as log_1};
 use super::HostState;
+use super::v1_0::tidegate::ingest::{context as context_1, log as log_1};
 
 mod bindings {
     wasmtime::component::bindgen!({
