@@ -37,6 +37,7 @@ fn scene() -> Scene {
     scene.guest("acme", "meter", "counter");
     scene.guest("globex", "meter", "counter");
     scene.configure(FILES);
+    scene.set_token("of-the-operator");
     scene
 }
 
@@ -293,6 +294,8 @@ fn sent_again(dup: bool) -> Vec<String> {
     assert_eq!(client.puback(), 2);
     gateway.wait("all settled", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
     gateway.assert_balanced();
+    let passed_over = gateway.metric("tidegate_messages_passed_over_total{}").unwrap();
+    assert_eq!(passed_over, if dup { 1.0 } else { 0.0 });
     // It goes on from there.
     send(&mut client, 3, false, 22);
     assert_eq!(client.puback(), 3);
@@ -476,12 +479,47 @@ fn a_guest_without_state_imports_nothing_of_it() {
     assert!(names_it("counter"));
 }
 
+#[test]
+fn where_a_share_is_full_what_was_decoded_goes_on_when_its_connection_ends() {
+    let mut scene = scene();
+    // Nobody listens there.
+    scene.configure(
+        "[output]\nkind = \"influxdb1\"\nurl = \"http://127.0.0.1:9\"\n[admission]\nrate_per_s = 0\n\
+         [spool]\ntenant_bytes_max = 16384\n",
+    );
+    scene.set_token("of-the-operator");
+    let gateway = scene.start();
+    let mut device = connect(&scene);
+    let mut sent = 0;
+    let held = |gateway: &Gateway<'_>| {
+        gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().unwrap_or(0)
+    };
+    while held(&gateway) == 0 {
+        for _ in 0..20 {
+            sent += 1;
+            device.send(&topic("dev-1"), payload("dev-1", sent, "").as_bytes()).unwrap();
+        }
+        gateway.wait("received", |gateway| gateway.book("acme", "messages", "received") == sent);
+        gateway.wait("spooled or held", |gateway| {
+            let settled = gateway.book("acme", "messages", "lines");
+            settled + held(gateway) == sent
+        });
+    }
+    assert!(gateway.book("acme", "messages", "in_flight") > 0);
+    drop(device);
+    gateway.wait("nothing held", |gateway| {
+        gateway.book("acme", "messages", "in_flight") == 0 && held(gateway) == 0
+    });
+    assert_eq!(gateway.book("acme", "lines", "spooled"), sent);
+    assert_eq!(kept(&state(&scene, &[]), "dev-1"), Some(sent));
+    gateway.assert_balanced();
+}
+
 /// Frames of state and frames of lines share one stream of the disk, whoever else writes there.
 #[test]
 fn a_route_with_state_and_one_without_live_side_by_side() {
-    let mut scene = scene();
+    let scene = scene();
     scene.guest("acme", "steps", "steady");
-    scene.device("acme", "dev-9", "lab-1");
     let gateway = scene.start();
     let mut device = connect(&scene);
     for count in 1..=50 {

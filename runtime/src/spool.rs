@@ -43,6 +43,7 @@ use crate::domain::durable::{Durable, Receipt, message_set};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
+use crate::domain::slot::Slot;
 use crate::domain::state::Image;
 
 pub use log::SpoolError;
@@ -488,27 +489,43 @@ impl Shared {
         self.more.notify_one();
     }
 
-    /// Forgets what waits for room and will come again anyway, because its connection has ended.
+    /// Forgets what waits for room and will come again anyway, because its connection has ended. What
+    /// changes the state is not forgotten, for the next messages build on it: it goes on though its
+    /// tenant's share is full, so that who connects again and again holds nobody's place.
     fn drop_held_of_ended(&self) {
         let mut room = self.room.lock();
-        let mut gone = Vec::new();
-        for items in room.held.values_mut() {
-            // What keeps state was decoded for good: the next messages build on it.
-            let ended = |item: &Item| {
-                item.batch.kept.is_none()
-                    && item.batch.messages.iter().all(|message| message.slot.is_orphan())
-            };
-            let (out, kept) = std::mem::take(items).into_iter().partition(ended);
-            *items = kept;
-            gone.push(out);
+        let RoomState { shares, held, .. } = &mut *room;
+        let (mut gone, mut on) = (Vec::new(), Vec::new());
+        for (tenant, items) in held.iter_mut() {
+            let mut behind_another = false;
+            for mut item in std::mem::take(items) {
+                let keeps = item.batch.kept.is_some();
+                let ended = item.slots().all(|slot| slot.is_orphan());
+                if ended && (!keeps || item.draft.is_empty()) {
+                    gone.push(item);
+                } else if ended
+                    && !behind_another
+                    && !matches!(shares.room(tenant, item.bytes()), Room::DiskFull(_))
+                {
+                    shares.take(tenant, item.bytes());
+                    on.push(item);
+                } else {
+                    // Changes stay in their order.
+                    behind_another |= keeps;
+                    items.push_back(item);
+                }
+            }
         }
-        room.held.retain(|_, items| !items.is_empty());
+        held.retain(|_, items| !items.is_empty());
+        if !on.is_empty() {
+            on.iter_mut().flat_map(Item::slots).for_each(Slot::unhold);
+            self.queue.lock().items.extend(on);
+            self.more.notify_one();
+        }
         drop(room);
-        for item in gone.into_iter().flat_map(VecDeque::into_iter) {
+        for item in gone {
             // Nothing of an ended connection is acknowledged, whatever it is settled as.
-            let account = item.batch.tenant.account.clone();
-            let slots = item.batch.messages.into_iter().map(|message| message.slot);
-            crate::domain::slot::settle_all(slots, crate::domain::books::Outcome::Lines, &account);
+            item.batch.settle();
         }
     }
 

@@ -217,24 +217,29 @@ impl Decoder {
     /// acknowledgement was lost: to a guest that counts they would be new ones.
     fn decode_unknown(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
         let mut unknown = Vec::new();
-        for message in messages {
-            if message.slot.may_be_known() {
-                // What is before it may be the same message.
-                if !unknown.is_empty() {
-                    self.decode_batch(work, std::mem::take(&mut unknown), sink, Pass::Batch);
-                }
-                if let Some(outcome) = message.slot.decoded_before(&message.topic, &message.payload) {
-                    // Acknowledged when what it came to is durable, which was handed on before.
-                    let mut made = Made::new(work, 0);
-                    made.kept(work).messages.push((message.slot, outcome));
-                    made.hand_on(work, sink);
-                    continue;
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            let known = match message.slot.may_be_known() {
+                true => message.slot.decoded_before(&message.topic, &message.payload),
+                false => None,
+            };
+            if let Some(outcome) = known {
+                self.guests.kept().note_passed_over();
+                // Acknowledged when what it came to is durable, which was handed on before.
+                let mut made = Made::new(work, 0);
+                made.kept(work).messages.push((message.slot, outcome));
+                made.hand_on(work, sink);
+            } else {
+                unknown.push(message);
+            }
+            // The next may be one of those that were just taken.
+            let next = messages.peek().is_none_or(|next| next.slot.may_be_known());
+            if next && !unknown.is_empty() {
+                self.decode_batch(work, std::mem::take(&mut unknown), sink, Pass::Batch);
+                if let Some((lane, slow)) = self.slow_lane(work) {
+                    return lane.send(&slow, messages.collect());
                 }
             }
-            unknown.push(message);
-        }
-        if !unknown.is_empty() {
-            self.decode_batch(work, unknown, sink, Pass::Batch);
         }
     }
 
@@ -244,7 +249,9 @@ impl Decoder {
             Ok(instance) => instance,
             Err(NoInstance(reason, detail)) => {
                 work.route.pace.note(messages.len() as u64, self.start_cpu);
-                work.note_messages(messages.len());
+                if pass != Pass::Again {
+                    work.note_messages(messages.len());
+                }
                 for message in messages {
                     self.fail(work, message, (reason, detail.clone()), sink);
                 }

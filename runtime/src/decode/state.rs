@@ -115,6 +115,7 @@ pub struct StateStore {
     shelves: Mutex<HashMap<Scope, Arc<Shelf>>>,
     shares: Mutex<HashMap<TenantId, Arc<Share>>>,
     total: Arc<Total>,
+    passed_over: AtomicU64,
 }
 
 impl StateStore {
@@ -165,18 +166,27 @@ impl StateStore {
         let shelf = self.shelves.lock().get(scope).cloned();
         let writes = |held: &mut Held| {
             let values = held.values.partition(partition).into_iter().flatten();
-            let write = |(key, value): (&Box<str>, &Box<[u8]>)| Write {
+            let writes = values.map(|(key, value)| Write {
                 partition: partition.clone(),
                 key: key.clone(),
                 value: Some(value.clone()),
-            };
-            values.map(write).collect()
+            });
+            writes.collect()
         };
         match (shelf, &self.base) {
             (Some(shelf), _) => shelf.with(partition, writes),
             (None, Some(base)) => base.values(scope, partition),
             (None, None) => Vec::new(),
         }
+    }
+
+    /// A message that came again is not decoded again.
+    pub fn note_passed_over(&self) {
+        self.passed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over.load(Ordering::Relaxed)
     }
 
     /// Bytes that all values count as.

@@ -77,18 +77,18 @@ pub fn show(image: &Image, tenant: &str, message_type: &str, partition: Option<&
 
 /// Each value as base64, and, where it is one, as text, and as the number that the SDK makes 8 bytes of.
 fn shown(values: &Values) -> Vec<Value> {
-    let shown = |(key, value): (&Box<str>, &Box<[u8]>)| {
-        let mut shown = json!({"key": &**key, "bytes": value.len(), "base64": BASE64.encode(value)});
+    let shown = |key: &str, value: &[u8]| {
+        let mut shown = json!({"key": key, "bytes": value.len(), "base64": BASE64.encode(value)});
         let text = std::str::from_utf8(value).ok().filter(|text| !text.chars().any(char::is_control));
         if let Some(text) = text {
             shown["text"] = text.into();
         }
-        if let Ok(number) = <[u8; 8]>::try_from(&**value) {
+        if let Ok(number) = <[u8; 8]>::try_from(value) {
             shown["u64"] = u64::from_le_bytes(number).into();
         }
         shown
     };
-    values.iter().map(shown).collect()
+    values.iter().map(|(key, value)| shown(key, value)).collect()
 }
 
 #[cfg(test)]

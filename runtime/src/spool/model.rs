@@ -338,7 +338,7 @@ impl Rig {
         let mut kept = Kept::new("meter".into());
         for _ in 0..if tenant < KEEPS_STATE { 0 } else { 1 + self.number % 3 } {
             self.number += 1;
-            let value = (self.number % 7 > 0).then(|| self.number.to_le_bytes().into());
+            let value = (!self.number.is_multiple_of(7)).then(|| self.number.to_le_bytes().into());
             let key = format!("k{}", self.number % 5).into();
             kept.writes.push(Write { partition: "p".into(), key, value });
         }

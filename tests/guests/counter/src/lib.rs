@@ -1,7 +1,7 @@
 //! Makes deltas of a counter that only grows: of `count` what has come since the reading before, and
 //! nothing of a device's first reading, nor of one that is not newer. The key `do` says what else it does:
-//! `naive` takes every reading for a new one, `refuse` and `bad-line` end badly after they have set
-//! something, `flood` sets all that it may, `forget` removes what is kept.
+//! `naive` takes every reading for a new one, `first` makes no line of one, `refuse` and `bad-line` end
+//! badly after they have set something, `flood` sets all that it may, `forget` removes what is kept.
 
 use tidegate_guest::json::Reader;
 use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
