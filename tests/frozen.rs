@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tidegate_fleet::Device;
 
-use crate::rig::gateway::Scene;
+use crate::rig::gateway::{Gateway, Scene};
 
 fn frozen(version: &str, file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/frozen").join(version).join(file)
@@ -48,6 +48,12 @@ fn verdicts(scene: &Scene, messages: &[&str]) -> Vec<Value> {
     verdicts
 }
 
+/// What `guest list --json` says of it.
+fn built_for(gateway: &Gateway<'_>) -> (Value, Value, Value) {
+    let guest = gateway.json("/api/v1/guests/acme")["guests"][0].clone();
+    (guest["state"].clone(), guest["interface"].clone(), guest["keeps_state"].clone())
+}
+
 #[test]
 fn a_decoder_of_0_1_0_decodes_as_ever() {
     let scene = scene("0.1.0", "witness");
@@ -67,10 +73,7 @@ fn a_decoder_of_0_1_0_decodes_as_ever() {
     let lines = scene.lines("telemetry_acme");
     let (fixed, _time) = line.rsplit_once(' ').unwrap();
     assert!(lines.len() == 1 && lines[0].starts_with(fixed), "{lines:?}");
-    let log = gateway.json("/api/v1/guests")["guests"].clone();
-    assert!(
-        log.as_array().unwrap().iter().any(|guest| guest["type"] == "frozen" && guest["state"] == "serving")
-    );
+    assert_eq!(built_for(&gateway), ("serving".into(), "0.1.0".into(), false.into()));
     gateway.assert_balanced();
 }
 
@@ -112,6 +115,7 @@ fn a_decoder_of_1_0_0_decodes_and_keeps_as_ever() {
     let mut lines = scene.lines("telemetry_acme");
     lines.dedup();
     assert_eq!(sums(&lines), ["sum=5i", "sum=12i", "sum=2i"]);
+    assert_eq!(built_for(&gateway), ("serving".into(), "1.0.0".into(), true.into()));
     gateway.assert_balanced();
 }
 

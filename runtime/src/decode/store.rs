@@ -68,6 +68,10 @@ pub struct GuestInfo {
     pub guest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The version of the interface that what serves was built for, and whether it keeps state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    pub keeps_state: bool,
     /// Why what lies there does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -774,6 +778,8 @@ impl GuestStore {
                     },
                     guest: serving.map(|route| route.guest.tag.to_string()),
                     digest: serving.map(|route| route.guest.digest.clone()),
+                    interface: serving.map(|route| route.guest.interface.clone()),
+                    keeps_state: serving.is_some_and(|route| route.guest.imports_state),
                     error: seen.error.clone(),
                     probation: probation
                         .map(|p| ProbationInfo { messages: p.messages(), failures: p.failures() }),
