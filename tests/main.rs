@@ -16,6 +16,8 @@ mod compile;
 mod sandbox;
 mod misdeeds;
 mod large;
+mod state;
+mod frozen;
 mod swap;
 mod guest_verb;
 mod writer;

@@ -173,6 +173,7 @@ impl Gateway {
                 guest: "g@1.0.0#000000000000".into(),
                 lines,
                 messages: checked,
+                kept: None,
             });
         }
     }

@@ -164,11 +164,7 @@ pub struct Sink;
 impl DecodeSink for Sink {
     fn lines(&self, batch: CheckedBatch) {
         black_box(&batch.lines);
-        settle_all(
-            batch.messages.into_iter().map(|message| message.slot),
-            Outcome::Lines,
-            &batch.tenant.account,
-        );
+        batch.settle();
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

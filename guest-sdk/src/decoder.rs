@@ -1,6 +1,7 @@
 //! What a decoder implements, and what it is given.
 
 use crate::lines::Lines;
+use crate::state::State;
 
 /// What the routing table says: constant for the life of a decoder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,6 +97,12 @@ impl<'a> Message<'a> {
     /// The MQTT topic that it was published to.
     pub fn topic(&self) -> String {
         self.ask(Asked::Topic)
+    }
+
+    /// Small values that the gateway keeps for this message's partition, by default its device. A
+    /// decoder that never asks pays for nothing.
+    pub fn state(&self) -> State<'a> {
+        State(*self)
     }
 
     #[cfg(target_arch = "wasm32")]

@@ -24,10 +24,11 @@
 //! ```
 //!
 //! The line builder cannot write an invalid line; `json` is a strict, borrowing pull reader; `time`
-//! reads ISO 8601; `testing` runs a decoder natively.
+//! reads ISO 8601; `state` keeps small values between messages; `testing` runs a decoder natively.
 
 mod decoder;
 mod lines;
+pub mod state;
 pub mod log;
 pub mod float;
 pub mod time;
@@ -41,4 +42,5 @@ pub mod wasm;
 
 pub use decoder::{Decoder, Message, Refusal, Route};
 pub use lines::{Line, Lines};
+pub use state::{State, StateFault};
 pub use tidegate_json as json;

@@ -1,16 +1,47 @@
 //! A decoder run natively, without a gateway: for unit tests.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::decoder::{Decoder, Message, Refusal, Route};
 use crate::lines::Lines;
 
-/// What the gateway would tell of a message.
+/// What the gateway would tell of a message, and what it keeps of its partition.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     pub device: String,
     pub site: String,
     pub topic: String,
+    /// Kept from one message to the next, as long as none is refused.
+    pub state: RefCell<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Context {
+    /// Decodes one payload by a function; gives its lines.
+    ///
+    /// # Errors
+    /// The function's refusal; what it had set in the state is taken back.
+    pub fn decode_one(
+        &self,
+        payload: &[u8],
+        decode: &mut dyn FnMut(&Message<'_>, &mut Lines) -> Result<(), Refusal>,
+    ) -> Result<String, Refusal> {
+        self.decode_at(payload, RECEIVED_NS, decode)
+    }
+
+    fn decode_at(
+        &self,
+        payload: &[u8],
+        received_ns: i64,
+        decode: &mut dyn FnMut(&Message<'_>, &mut Lines) -> Result<(), Refusal>,
+    ) -> Result<String, Refusal> {
+        let mut lines = Lines::default();
+        let before = self.state.borrow().clone();
+        let message = Message { payload, received_ns, index: 0, context: Some(self) };
+        decode(&message, &mut lines).inspect_err(|_| drop(self.state.replace(before)))?;
+        Ok(String::from_utf8(lines.bytes).expect("the line builder writes text"))
+    }
 }
 
 /// When test messages are received: 2023-11-14T22:13:20Z.
@@ -35,10 +66,7 @@ pub fn decode_with<D: Decoder>(
     context: &Context,
 ) -> Result<String, Refusal> {
     let mut decoder = D::configure(route).map_err(|why| Refusal::new("CONFIGURE", why))?;
-    let mut lines = Lines::default();
-    let message = Message { payload, received_ns, index: 0, context: Some(context) };
-    decoder.decode(&message, &mut lines)?;
-    Ok(String::from_utf8(lines.bytes).expect("the line builder writes text"))
+    context.decode_at(payload, received_ns, &mut |message, lines| decoder.decode(message, lines))
 }
 
 /// Runs a folder of fixtures: beside each payload file `NAME.payload` lies what is expected of it,

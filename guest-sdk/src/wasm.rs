@@ -1,10 +1,10 @@
-//! The decoder's side of `tidegate:ingest@0.1.0`.
+//! The decoder's side of `tidegate:ingest@1.0.0`.
 
 use crate::decoder::{self, Decoder, Message};
 use crate::lines::Lines;
 
 wit_bindgen::generate!({
-    path: "../wit/tidegate-ingest-0.1.0",
+    path: "../wit/tidegate-ingest-1.0.0",
     world: "decoder",
     pub_export_macro: true,
     export_macro_name: "export_decoder",

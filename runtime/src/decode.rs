@@ -6,6 +6,8 @@
 //!   then decoded message by message, and only the messages that fail alone are refused.
 //! - The folder is the routing table (`routes`, `folder`); what changes in it is judged before it may
 //!   serve (`store`), and decode threads take up the new table between two batches.
+//! - What a guest sets in its state goes on with the lines of its message, and goes with them if the
+//!   message is refused (`state`).
 //! - Faults of ours (the pool is full, the host is out of memory) never blame a guest.
 
 pub mod engine;
@@ -24,6 +26,8 @@ pub mod probation;
 pub mod recent;
 pub mod shadow;
 pub mod guest_log;
+pub mod partition;
+pub mod state;
 pub mod instance;
 pub mod decoder;
 pub mod shares;
@@ -45,6 +49,7 @@ pub use guest::GuestError;
 pub use large::{Class, LargeSettings};
 pub use pool::DecodePool;
 pub use shares::{CpuShareSettings, CpuShares};
+pub use state::StateStore;
 pub use store::{Change, GuestInfo, GuestStore, Keeping, RunCases};
 
 /// What every guest may use; a route file may only lower it, and only the operator grants more.
@@ -67,13 +72,14 @@ pub struct DecodeSettings {
 
 /// Where decoded messages go. Called on decode threads; must not block.
 pub trait DecodeSink {
-    /// Lines that may stand beside others.
+    /// Lines that may stand beside others, and what a route that keeps state leaves with them, be it
+    /// without lines.
     fn lines(&self, batch: CheckedBatch);
     /// Several such batches, in their order.
     fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
         batches.into_iter().for_each(|batch| self.lines(batch));
     }
-    /// Messages that no line was made of, on purpose.
+    /// Messages that no line was made of, on purpose, of a route that keeps no state.
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
     /// Messages for quarantine.
     fn refused(&self, messages: Vec<Refused>);

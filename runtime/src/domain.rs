@@ -6,6 +6,8 @@ pub mod message;
 pub mod durable;
 pub mod refusal;
 pub mod slot;
+pub mod session;
+pub mod state;
 pub mod replay;
 pub mod parked;
 pub mod topic;

@@ -1,5 +1,6 @@
 //! One message through the same admission, guest and line check as in the flow, with nothing sent
-//! and nothing counted: what `explain` and `test` ask.
+//! and nothing counted: what `explain` and `test` ask. Of what guests keep between messages they work on
+//! a copy: `explain` on one of what the disk has, `test` on nothing, both from message to message.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -151,6 +152,13 @@ impl DryRun {
             admission.turn(&knobs);
         }
         let guests = pipeline::guests::as_the_gateway_would(config)?;
+        if guests.any_keeps_state() {
+            // A copy: what is asked about changes nothing of it.
+            match pipeline::kept::of_files(config) {
+                Ok(state) => guests.kept().fill(&state),
+                Err(error) => eprintln!("note: {error}; decoders begin without state"),
+            }
+        }
         Ok(Self { inquiry, ..Self::of(admission, Arc::new(guests), None) })
     }
 
@@ -339,8 +347,7 @@ impl DecodeSink for Seen {
     fn lines(&self, batch: CheckedBatch) {
         self.0.lock().lines =
             split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-        let slots: Vec<Slot> = batch.messages.into_iter().map(|message| message.slot).collect();
-        settle_all(slots, Outcome::Lines, &batch.tenant.account);
+        batch.settle();
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

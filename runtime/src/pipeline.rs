@@ -4,6 +4,7 @@
 pub mod settings;
 pub mod guests;
 pub mod tenants;
+pub mod kept;
 mod flow;
 mod parked;
 mod replay;
@@ -107,11 +108,12 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     writing.follow(writer.ease());
     writer.set_own_outputs(&own_outputs)?;
     opened.set_own_outputs(own_outputs.into_keys().collect());
+    let state = opened.state();
     let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
     spool.set_shares(settings::own_shares(config));
     let _ = from_spool.0.set(spool.clone());
 
-    let guests = guests::open(&current)?;
+    let guests = guests::open(&current, &state)?;
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
     let shares = Arc::new(CpuShares::new(guests.settings().threads, settings::cpu_shares(config)));
     let pool = DecodePool::start(&guests, &shares, &outlet)?;
@@ -333,7 +335,7 @@ async fn start_admin(
     tracing::info!(%address, "admin listens");
     let view = view::Shown::new(parts.clone());
     let tenants = Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let control = guests::Control::new(parts.guests.clone());
+    let control = guests::Control::new(parts.guests.clone(), parts.spool.clone());
     let guests = Guests::new(control, token.clone(), tenants);
     Ok(Some(tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, view, guests, token, stopped).await {

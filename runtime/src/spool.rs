@@ -8,6 +8,8 @@
 //!   behind, they are read back when their turn comes.
 //! - Shares: a tenant that has filled its own waits (`block`) or loses its oldest lines, counted
 //!   (`drop_oldest`).
+//! - What decoders keep goes to the disk in the frame of the lines that it led to, and is read back from
+//!   there (`state`).
 //!
 //! The format is in `frame` and `marks`, the decisions in `index` and `shares`, the write side in
 //! `log`, what happens after a crash in `recovery`; all of them know nothing of threads.
@@ -16,6 +18,7 @@ mod frame;
 mod ranges;
 mod marks;
 mod index;
+mod state;
 mod shares;
 mod parked;
 mod disk;
@@ -45,6 +48,7 @@ use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::slot::Slot;
+use crate::domain::state::Image;
 
 pub use log::SpoolError;
 pub use parked::ParkedStatus;
@@ -161,6 +165,11 @@ impl OpenedSpool {
         let mut index = self.shared.index.lock();
         index.set_own_outputs(own);
         index.take_untold();
+    }
+
+    /// What decoders keep.
+    pub fn state(&self) -> Image {
+        self.shared.index.lock().state.image().clone()
     }
 
     /// Starts to take batches. What lies there from earlier runs waits to be fetched.
@@ -330,7 +339,7 @@ impl Spool {
         let held = {
             let room = shared.room.lock();
             let messages =
-                |items: &VecDeque<HeldLines>| items.iter().map(|item| item.batch.messages.len() as u64).sum();
+                |items: &VecDeque<HeldLines>| items.iter().map(|item| item.batch.message_count()).sum();
             room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
         };
         let index = shared.index.lock();
@@ -368,6 +377,22 @@ impl Spool {
     /// stays unacknowledged.
     pub fn close(&self) {
         self.threads.close();
+    }
+
+    /// What decoders keep, as it is durable.
+    pub fn state(&self) -> Image {
+        self.shared.index.lock().state.image().clone()
+    }
+
+    /// What decoders keep in the spool of a stopped gateway.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn look_at_state(dir: &Path) -> Result<Image, SpoolError> {
+        let disk = ReadOnly(Folder::existing(dir));
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, _) = recovery::recover(&disk, &nothing_hot)?;
+        Ok(index.state.image().clone())
     }
 
     /// What lies in the spool of a stopped gateway.
@@ -463,11 +488,11 @@ struct HeldLines {
 
 impl HeldLines {
     fn bytes(&self) -> u64 {
-        self.draft.header.frame_len() as u64
+        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
     }
 
     fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.batch.messages.iter_mut().map(|message| &mut message.slot)
+        self.batch.slots_mut()
     }
 }
 
@@ -600,23 +625,44 @@ impl Shared {
         self.more.notify_one();
     }
 
-    /// Forgets what waits for room and will come again anyway, because its connection has ended.
+    /// Forgets what waits for room and will come again anyway, because its connection has ended. What
+    /// changes the state is not forgotten, for the next messages build on it: it goes on though its
+    /// tenant's share is full, so that who connects again and again holds nobody's place.
     fn drop_held_of_ended(&self) {
         let mut room = self.room.lock();
-        let mut gone = Vec::new();
-        for items in room.held.values_mut() {
-            let ended = |item: &HeldLines| item.batch.messages.iter().all(|message| message.slot.is_orphan());
-            let (out, kept) = std::mem::take(items).into_iter().partition(ended);
-            *items = kept;
-            gone.push(out);
+        let RoomState { shares, held, own, .. } = &mut *room;
+        let (mut gone, mut on) = (Vec::new(), Vec::new());
+        for (tenant, items) in held.iter_mut() {
+            let mut behind_another = false;
+            for mut item in std::mem::take(items) {
+                let keeps = item.batch.kept.is_some();
+                let own_bytes_max = own.get(tenant).and_then(|own| own.bytes_max);
+                let ended = item.slots().all(|slot| slot.is_orphan());
+                if ended && (!keeps || item.draft.is_empty()) {
+                    gone.push(item);
+                } else if ended
+                    && !behind_another
+                    && !matches!(shares.room(tenant, item.bytes(), own_bytes_max), Room::DiskFull(_))
+                {
+                    shares.take(tenant, item.bytes());
+                    on.push(item);
+                } else {
+                    // Changes stay in their order.
+                    behind_another |= keeps;
+                    items.push_back(item);
+                }
+            }
         }
-        room.held.retain(|_, items| !items.is_empty());
+        held.retain(|_, items| !items.is_empty());
+        if !on.is_empty() {
+            on.iter_mut().flat_map(HeldLines::slots).for_each(Slot::unhold);
+            self.queue.lock().items.extend(on.into_iter().map(Item::from));
+            self.more.notify_one();
+        }
         drop(room);
-        for item in gone.into_iter().flat_map(VecDeque::into_iter) {
+        for item in gone {
             // Nothing of an ended connection is acknowledged, whatever it is settled as.
-            let account = item.batch.tenant.account.clone();
-            let slots = item.batch.messages.into_iter().map(|message| message.slot);
-            crate::domain::slot::settle_all(slots, crate::domain::books::Outcome::Lines, &account);
+            item.batch.settle();
         }
     }
 
@@ -935,6 +981,14 @@ impl Disk for ReadOnly {
     }
 
     fn set_aside(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn read_state(&self) -> std::io::Result<Option<Vec<u8>>> {
+        self.0.read_state()
+    }
+
+    fn replace_state(&self, _: &[u8]) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -206,7 +206,7 @@ pub fn decoder_with(misdeed: Misdeed) -> Vec<u8> {
     module.section(&StartSection { function_index: 3 }).section(&code);
 
     let mut resolve = wit_parser::Resolve::default();
-    let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/tidegate-ingest-0.1.0");
+    let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/tidegate-ingest-1.0.0");
     let (package, _) = resolve.push_path(wit).unwrap();
     let world = resolve.select_world(&[package], Some("decoder")).unwrap();
     let mut bytes = module.finish();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::{get, post, put};
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub trait GuestControl: Send + Sync + fmt::Debug + 'static {
     fn log(&self, tenant: &str, message_type: &str) -> Answer;
     /// The largest component that may be put there.
     fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64;
+    /// What is kept for a tenant's message type, of all its partitions or of one.
+    fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> Answer;
     fn put(
         &self,
         tenant: &str,
@@ -78,6 +80,7 @@ impl<C: GuestControl> Guests<C> {
             .route("/api/v1/guests/{tenant}/{type}", put(put_guest::<C>).delete(remove::<C>))
             .route("/api/v1/guests/{tenant}/{type}/history", get(history::<C>))
             .route("/api/v1/guests/{tenant}/{type}/log", get(log::<C>))
+            .route("/api/v1/guests/{tenant}/{type}/state", get(state::<C>))
             .route("/api/v1/guests/{tenant}/{type}/rollback", post(roll_back::<C>))
             .with_state(self)
     }
@@ -128,6 +131,35 @@ async fn log<C: GuestControl>(
 ) -> Response {
     let caller = guests.caller(&headers, &tenant, true);
     answer(caller.and_then(|_| guests.control.log(&tenant, &message_type)))
+}
+
+/// What devices sent, in other words: for those with a token.
+async fn state<C: GuestControl>(
+    State(guests): Shared<C>,
+    Path((tenant, message_type)): Place,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let caller = guests.caller(&headers, &tenant, true);
+    answer(caller.and_then(|_| {
+        let partition = partition(uri.query().unwrap_or_default())?;
+        guests.control.state(&tenant, &message_type, partition.as_deref())
+    }))
+}
+
+/// The partition that a query names.
+fn partition(query: &str) -> Result<Option<String>, Refusal> {
+    let refusal = |message: String| Refusal { status: 400, code: "BAD_QUERY", message };
+    match query.split_once('=') {
+        None if query.is_empty() => Ok(None),
+        Some(("partition", name)) if !name.contains('&') => {
+            let plain = name.replace('+', " ");
+            let decoded = percent_encoding::percent_decode_str(&plain).decode_utf8();
+            let decoded = decoded.map_err(|_| refusal(format!("partition = {name:?} is not UTF-8")))?;
+            Ok(Some(decoded.into_owned()))
+        }
+        _ => Err(refusal(format!("the query {query:?}: expected partition=NAME, or none"))),
+    }
 }
 
 async fn put_guest<C: GuestControl>(

@@ -15,13 +15,14 @@ use super::{BadUsage, ConfigArgument, Done};
 use crate::domain::guest_path::{file_name, is_file_name};
 use place::Gateway;
 
-/// Keep guests: list, put, history, rollback, rm, log; and new, wrap
+/// Keep guests: list, put, history, rollback, rm, log, state; and new, wrap
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tidegate guest new boiler\n  \
     tidegate guest put acme boiler boiler.wasm\n  \
     tidegate guest history acme boiler\n  \
     tidegate guest rollback acme boiler\n  \
+    tidegate guest state acme meter dev-0001\n  \
     tidegate guest list --gateway https://gateway.example:9464 --token-file my-token --tenant acme\n\n\
     TENANT is a tenant, or _default for all of them; TYPE a message type, or _any for the others.")]
 pub struct Arguments {
@@ -80,6 +81,14 @@ enum Action {
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
+    /// What is kept for a tenant's message type between its messages, as it is on disk
+    State {
+        tenant: String,
+        #[arg(value_name = "TYPE")]
+        message_type: String,
+        /// Only this partition: a device, or what the route's TOML file makes of one
+        partition: Option<String>,
+    },
     /// Write a crate with a decoder, its cases and a README
     New {
         name: String,
@@ -118,6 +127,9 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
         Action::Rollback { tenant, message_type } => gateway.roll_back(&named(tenant), &named(message_type)),
         Action::Rm { tenant, message_type } => gateway.remove(&named(tenant), &named(message_type)),
         Action::Log { tenant, message_type } => gateway.log(&named(tenant), &named(message_type)),
+        Action::State { tenant, message_type, partition } => {
+            gateway.state(&named(tenant), &named(message_type), partition.as_deref())
+        }
         Action::New { .. } | Action::Wrap { .. } => unreachable!("done above"),
     };
     let answer = match answer? {
@@ -205,6 +217,23 @@ fn show(action: &Action, answer: &Value) {
                 println!("({} texts were over the limits, and dropped)", answer["dropped"]);
             }
         }
+        Action::State { .. } => {
+            println!("{:<32}{:<32}{:>6}  value", "partition", "key", "bytes");
+            for partition in rows("partitions") {
+                for value in partition["values"].as_array().into_iter().flatten() {
+                    println!(
+                        "{:<32}{:<32}{:>6}  {}",
+                        text(&partition, "partition"),
+                        text(value, "key"),
+                        value["bytes"],
+                        shown(value)
+                    );
+                }
+            }
+            if answer["more"] != 0 {
+                println!("({} partitions more; name one to see it)", answer["more"]);
+            }
+        }
         Action::Rm { tenant, message_type } => println!("{tenant}/{message_type} is taken out"),
         Action::Put { tenant, message_type, .. } if answer["state"] == "unchanged" => {
             println!("{tenant}/{message_type}: {} serves already", text(answer, "guest"));
@@ -213,5 +242,14 @@ fn show(action: &Action, answer: &Value) {
             println!("{tenant}/{message_type}: {} serves", text(answer, "guest"));
         }
         Action::New { .. } | Action::Wrap { .. } => {}
+    }
+}
+
+/// A value of the state for people: a number of the SDK, a text, or base64.
+fn shown(value: &Value) -> String {
+    match (value["u64"].as_u64(), value["text"].as_str()) {
+        (_, Some(text)) => format!("{text:?}"),
+        (Some(number), None) => number.to_string(),
+        (None, None) => value["base64"].as_str().unwrap_or_default().to_owned(),
     }
 }

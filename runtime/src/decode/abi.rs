@@ -1,4 +1,9 @@
-//! The guest interface `tidegate:ingest@0.1.0` on the host's side, and what a store holds.
+//! The guest interface `tidegate:ingest` on the host's side, in every version that was ever released,
+//! and what a store holds.
+//!
+//! A guest's exports are the same in all of them so far, and bare functions: what is called is looked up
+//! without a version. What a guest imports carries the version that it was built for, and all of them
+//! are offered side by side.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,30 +15,44 @@ use super::engine::thread_cpu;
 use super::guest_log::Level;
 use super::large::Class;
 use super::routes::RouteState;
+use super::state::{Fault, StateCall};
 use crate::domain::limits::{
     GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
     LARGE_TABLES_MAX,
 };
 use crate::domain::message::Device;
 
-mod bindings {
+mod v1_0 {
     wasmtime::component::bindgen!({
-        path: "../wit/tidegate-ingest-0.1.0",
+        path: "../wit/tidegate-ingest-1.0.0",
         world: "decoder",
         imports: { default: trappable },
     });
 }
 
-pub use bindings::tidegate::ingest::types::{Batch, Decoded, Message, Outcome, Refusal, Route};
-use bindings::tidegate::ingest::{context, log, types};
-pub use bindings::{Decoder as Exports, DecoderPre as ExportsPre};
+mod v0_1;
+
+pub use v1_0::tidegate::ingest::types::{Batch, Decoded, Message, Outcome, Refusal, Route};
+use v1_0::tidegate::ingest::{context, log, state, types};
+pub use v1_0::{Decoder as Exports, DecoderPre as ExportsPre};
 
 /// The interfaces that a component may import.
-pub const OFFERED: [&str; 3] =
-    ["tidegate:ingest/types@0.1.0", "tidegate:ingest/context@0.1.0", "tidegate:ingest/log@0.1.0"];
+pub const OFFERED: [&str; 7] = [
+    "tidegate:ingest/types@1.0.0",
+    "tidegate:ingest/context@1.0.0",
+    STATE,
+    "tidegate:ingest/log@1.0.0",
+    "tidegate:ingest/types@0.1.0",
+    "tidegate:ingest/context@0.1.0",
+    "tidegate:ingest/log@0.1.0",
+];
 
-/// The one that asks about messages; what it tells is gathered only for guests that import it.
-pub const CONTEXT: &str = "tidegate:ingest/context@0.1.0";
+/// The one that asks about messages, whatever its version; what it tells is gathered only for guests
+/// that import it.
+pub const CONTEXT: &str = "tidegate:ingest/context@";
+
+/// The one that keeps values between messages.
+pub const STATE: &str = "tidegate:ingest/state@1.0.0";
 
 /// Memory and tables of one store.
 #[derive(Debug)]
@@ -110,10 +129,18 @@ pub struct HostState {
     /// The thread's CPU time at which the call must have ended.
     pub cpu_ends: Duration,
     pub deadline_passed: bool,
+    /// Of a guest that keeps values.
+    pub kept: Option<Box<StateCall>>,
 }
 
 impl HostState {
-    pub fn new(route: String, state: Arc<RouteState>, class: Class, memory_bytes_max: u64) -> Self {
+    pub fn new(
+        route: String,
+        state: Arc<RouteState>,
+        class: Class,
+        memory_bytes_max: u64,
+        kept: Option<Box<StateCall>>,
+    ) -> Self {
         Self {
             limiter: Limiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
             messages: Vec::new(),
@@ -124,6 +151,7 @@ impl HostState {
             context_calls: 0,
             cpu_ends: Duration::ZERO,
             deadline_passed: false,
+            kept,
         }
     }
 
@@ -133,6 +161,9 @@ impl HostState {
         self.deadline_passed = false;
         self.log_calls = 0;
         self.context_calls = 0;
+        if let Some(kept) = &mut self.kept {
+            kept.begin();
+        }
     }
 
     /// How much CPU time is left; None when there is none. Wall time that the thread did not run
@@ -148,18 +179,39 @@ impl HostState {
         std::mem::take(&mut self.log_dropped)
     }
 
-    fn message(&mut self, index: u32) -> wasmtime::Result<&MessageContext> {
+    /// A guest asks about a message, which it may do so often a batch.
+    fn note_asked(&mut self) -> wasmtime::Result<()> {
         let count = self.messages.len();
         let most = GUEST_CONTEXT_CALLS_A_MESSAGE_MAX.saturating_mul(count as u32);
         self.context_calls += 1;
-        match self.messages.get(index as usize) {
-            Some(_) if self.context_calls > most => Err(wasmtime::Error::msg(format!(
+        if self.context_calls > most {
+            return Err(wasmtime::Error::msg(format!(
                 "asked about messages more than {most} times in a batch of {count}"
-            ))),
-            Some(message) => Ok(message),
-            None => Err(wasmtime::Error::msg(format!("asked about message {index} of a batch of {count}"))),
+            )));
         }
+        Ok(())
     }
+
+    fn message(&mut self, index: u32) -> wasmtime::Result<&MessageContext> {
+        self.note_asked()?;
+        message(&self.messages, index)
+    }
+
+    fn kept(&mut self, index: u32) -> wasmtime::Result<(&mut StateCall, &MessageContext)> {
+        self.note_asked()?;
+        let message = message(&self.messages, index)?;
+        let kept = self.kept.as_deref_mut();
+        // There is one for every guest that imports the interface.
+        let kept = kept.ok_or_else(|| wasmtime::Error::msg("this guest keeps no state"))?;
+        Ok((kept, message))
+    }
+}
+
+fn message(messages: &[MessageContext], index: u32) -> wasmtime::Result<&MessageContext> {
+    messages.get(index as usize).ok_or_else(|| {
+        let count = messages.len();
+        wasmtime::Error::msg(format!("asked about message {index} of a batch of {count}"))
+    })
 }
 
 impl types::Host for HostState {}
@@ -181,6 +233,29 @@ impl context::Host for HostState {
         self.message(index)?;
         // MQTT 3.1.1 tells nothing beside topic and payload.
         Ok(None)
+    }
+}
+
+impl state::Host for HostState {
+    fn get(&mut self, index: u32, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        let (kept, message) = self.kept(index)?;
+        Ok(kept.get(index, message.device.id.as_str(), &message.topic, &key))
+    }
+
+    fn set(
+        &mut self,
+        index: u32,
+        key: String,
+        value: Option<Vec<u8>>,
+    ) -> wasmtime::Result<Result<(), state::Fault>> {
+        let (kept, message) = self.kept(index)?;
+        let set = kept.set(index, message.device.id.as_str(), &message.topic, key, value);
+        Ok(set.map_err(|fault| match fault {
+            Fault::BadKey => state::Fault::BadKey,
+            Fault::ValueTooLarge => state::Fault::ValueTooLarge,
+            Fault::TooManyKeys => state::Fault::TooManyKeys,
+            Fault::NoRoom => state::Fault::NoRoom,
+        }))
     }
 }
 
@@ -207,10 +282,11 @@ pub fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// Offers the interface.
+/// Offers the interface, in every version.
 ///
 /// # Errors
 /// Never in practice: names are defined once.
 pub fn offer(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    bindings::Decoder::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+    v1_0::Decoder::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    v0_1::offer(linker)
 }

@@ -15,8 +15,9 @@ use super::probation::Probation;
 use super::routes::Route;
 use super::shares::{CpuShares, TenantCpu};
 use super::slow::{SlowLane, SlowRoute};
+use super::state::Changes;
 use super::store::GuestStore;
-use crate::domain::books::Account;
+use crate::domain::books::{Account, Outcome as Ended};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits::{
     DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX,
@@ -26,6 +27,7 @@ use crate::domain::line::{LineChecker, LineFault, Stamp};
 use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Refused, Tenant};
 use crate::domain::reason::Reason;
 use crate::domain::slot::Slot;
+use crate::domain::state::Kept;
 use crate::domain::tenancy::TenantRules;
 
 /// The routes of one tenant, by message type.
@@ -47,7 +49,7 @@ struct Served {
 
 impl Served {
     /// Drops the instances of versions that do not serve any more.
-    fn drop_others(&mut self, kept: &mut Kept) {
+    fn drop_others(&mut self, kept: &mut Live) {
         let fallback = self.route.as_ref().and_then(|route| route.probation.as_ref()?.fallback());
         for place in &mut self.instances {
             let stays = place.as_ref().is_some_and(|(of, _)| {
@@ -65,14 +67,14 @@ impl Served {
 
 /// Live instances that a thread keeps, by class, and how many it may.
 #[derive(Clone, Copy)]
-struct Kept {
+struct Live {
     normal: usize,
     normal_max: usize,
     large: usize,
     large_max: usize,
 }
 
-impl Kept {
+impl Live {
     fn count(&mut self, class: Class) -> &mut usize {
         match class {
             Class::Normal => &mut self.normal,
@@ -98,7 +100,7 @@ impl Kept {
 pub struct Decoder {
     guests: Arc<GuestStore>,
     served: HashMap<TenantId, Types, foldhash::fast::RandomState>,
-    kept: Kept,
+    kept: Live,
     calls: u64,
     /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
     /// not held against it.
@@ -116,7 +118,7 @@ impl Decoder {
         // One thread's share, the slow lane's threads among them; what is left over is for trying
         // out new guests.
         let settings = guests.settings();
-        let kept = Kept {
+        let kept = Live {
             normal: 0,
             normal_max: (INSTANCES_MAX / (2 * settings.threads + 1)).max(1),
             large: 0,
@@ -205,7 +207,11 @@ impl Decoder {
             if let Some(mut recent) = work.route.state.recent.try_lock() {
                 recent.remember(&batch);
             }
-            self.decode_batch(&work, batch, sink, true);
+            if work.route.guest.imports_state && batch.iter().any(|message| message.slot.may_be_known()) {
+                self.decode_unknown(&work, batch, sink);
+            } else {
+                self.decode_batch(&work, batch, sink, Pass::Batch);
+            }
             if let Some(probation) = &work.route.probation {
                 probation.end_if_enough();
             }
@@ -273,14 +279,46 @@ impl Decoder {
         served.route.clone()
     }
 
+    /// Decodes messages some of which come again, but for those that were decoded before, though their
+    /// acknowledgement was lost: to a guest that counts they would be new ones.
+    fn decode_unknown(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        let mut unknown = Vec::new();
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            let known = match message.slot.may_be_known() {
+                true => message.slot.decoded_before(&message.topic, &message.payload),
+                false => None,
+            };
+            if let Some(outcome) = known {
+                self.guests.kept().note_passed_over();
+                // Acknowledged when what it came to is durable, which was handed on before.
+                let mut made = Made::new(work, 0);
+                made.kept(work).messages.push((message.slot, outcome));
+                made.hand_on(work, sink);
+            } else {
+                unknown.push(message);
+            }
+            // The next may be one of those that were just taken.
+            let next = messages.peek().is_none_or(|next| next.slot.may_be_known());
+            if next && !unknown.is_empty() {
+                self.decode_batch(work, std::mem::take(&mut unknown), sink, Pass::Batch);
+                if let Some((lane, slow)) = self.slow_lane(work) {
+                    return lane.send(&slow, messages.collect());
+                }
+            }
+        }
+    }
+
     /// Decodes messages of one route in one call; when that fails and it may, one by one.
-    fn decode_batch(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink, may_split: bool) {
+    fn decode_batch(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink, pass: Pass) {
         let mut instance = match self.take_instance(work) {
             Ok(instance) => instance,
             Err(NoInstance(reason, detail)) => {
                 work.route.pace.note(messages.len() as u64, self.start_cpu);
                 self.note_cpu(work, self.start_cpu);
-                work.note_messages(messages.len());
+                if pass != Pass::Again {
+                    work.note_messages(messages.len());
+                }
                 for message in messages {
                     self.fail(work, message, (reason, detail.clone()), sink);
                 }
@@ -288,7 +326,7 @@ impl Decoder {
             }
         };
         self.fill_batch(&messages);
-        if work.route.guest.imports_context {
+        if work.route.guest.imports_context || work.route.guest.imports_state {
             instance.state().messages = messages
                 .iter()
                 .map(|message| MessageContext {
@@ -306,32 +344,42 @@ impl Decoder {
         work.route.state.log.note_dropped(refused);
         match answer {
             Ok(decoded) => {
-                work.note_messages(messages.len());
+                if pass != Pass::Again {
+                    work.note_messages(messages.len());
+                }
+                let changes = instance.state().kept.as_mut().map(|kept| kept.take());
                 match work.route.rules.fresh_instance {
                     // Before another one may be needed.
                     true => drop(instance),
                     false => self.keep_instance(work, instance),
                 }
-                self.check(work, messages, &decoded.lines, decoded.outcomes, sink);
+                self.check(work, messages, &decoded.lines, decoded.outcomes, changes, sink);
             }
             Err(fault) => {
                 // Whatever it was, this instance is not to be trusted any more.
                 drop(instance);
-                if !may_split || messages.len() == 1 {
-                    work.note_messages(messages.len());
+                if pass != Pass::Batch || messages.len() == 1 {
+                    if pass != Pass::Again {
+                        work.note_messages(messages.len());
+                    }
                     for message in messages {
                         self.fail(work, message, fault.clone(), sink);
                     }
                     return;
                 }
-                let mut messages = messages.into_iter();
-                while let Some(message) = messages.next() {
-                    self.decode_batch(work, vec![message], sink, false);
-                    // What burns its time in every message does not do so on this thread.
-                    if let Some((lane, slow)) = self.slow_lane(work) {
-                        return lane.send(&slow, messages.collect());
-                    }
-                }
+                self.decode_each(work, messages, sink, Pass::Alone);
+            }
+        }
+    }
+
+    /// Decodes messages one by one.
+    fn decode_each(&mut self, work: &Work, messages: Vec<Admitted>, sink: &dyn DecodeSink, pass: Pass) {
+        let mut messages = messages.into_iter();
+        while let Some(message) = messages.next() {
+            self.decode_batch(work, vec![message], sink, pass);
+            // What burns its time in every message does not do so on this thread.
+            if let Some((lane, slow)) = self.slow_lane(work) {
+                return lane.send(&slow, messages.collect());
             }
         }
     }
@@ -361,7 +409,7 @@ impl Decoder {
             cpu: work.cpu.clone(),
         };
         let retried = Retried { sink, verdict: (reason, &detail, tag), failed: Cell::new(false) };
-        self.decode_batch(&again, vec![message], &retried, false);
+        self.decode_batch(&again, vec![message], &retried, Pass::Alone);
         if !retried.failed.get() {
             probation.note_failure(|| format!("{reason}: {detail}"));
         }
@@ -462,18 +510,30 @@ impl Decoder {
         true
     }
 
-    /// Checks the lines of each message and hands on what became of it.
+    /// Checks the lines of each message and hands on what became of it. `changes` are what the guest set
+    /// in its state: they hold for what is not refused, and the messages of a device behind one that is
+    /// are decoded again, for they may have seen what it had set.
     fn check(
         &mut self,
         work: &Work,
         messages: Vec<Admitted>,
         lines: &[u8],
         outcomes: Vec<Outcome>,
+        mut changes: Option<Changes>,
         sink: &dyn DecodeSink,
     ) {
         let mut made = Made::new(work, lines.len() + messages.len() * 80);
+        let (mut misled, mut again) = (Vec::new(), Vec::new());
         let mut start = 0;
-        for (message, outcome) in messages.into_iter().zip(outcomes) {
+        for (index, (message, outcome)) in messages.into_iter().zip(outcomes).enumerate() {
+            if misled.contains(&message.device.affinity) {
+                if let Outcome::Lines(end) = outcome {
+                    start = end as usize;
+                }
+                again.push(message);
+                continue;
+            }
+            let writes = changes.as_mut().map(|changes| changes.take(index as u32)).unwrap_or_default();
             let verdict = match outcome {
                 Outcome::Lines(end) => {
                     let own = &lines[start..end as usize];
@@ -482,7 +542,23 @@ impl Decoder {
                 }
                 Outcome::Refused(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
             };
+            if let Some(changes) = &changes {
+                match &verdict {
+                    Ok(lines) => {
+                        let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
+                        message.slot.note_decoded(&message.topic, &message.payload, outcome);
+                        writes.iter().for_each(|write| changes.shelf.apply(write.clone()));
+                        made.kept(work).writes.extend(writes);
+                    }
+                    // The version before may set something too.
+                    Err(_) if !writes.is_empty() || work.fallback.is_some() => {
+                        misled.push(message.device.affinity);
+                    }
+                    Err(_) => {}
+                }
+            }
             match verdict {
+                Ok(0) if changes.is_some() => made.kept(work).messages.push((message.slot, Ended::Empty)),
                 Ok(0) => made.empty.push(message.slot),
                 Ok(line_count) => made.checked.messages.push(CheckedMessage {
                     topic: message.topic,
@@ -505,6 +581,9 @@ impl Decoder {
             }
         }
         made.hand_on(work, sink);
+        if !again.is_empty() {
+            self.decode_each(work, again, sink, Pass::Again);
+        }
     }
 
     /// Checks the lines of one message; gives how many there are.
@@ -555,12 +634,18 @@ impl Made {
             guest: work.route.guest.tag.clone(),
             lines: Vec::with_capacity(bytes),
             messages: Vec::new(),
+            kept: None,
         };
         Self { checked, empty: Vec::new(), refused: Vec::new() }
     }
 
+    /// What a route that keeps state leaves beside its lines.
+    fn kept(&mut self, work: &Work) -> &mut Kept {
+        self.checked.kept.get_or_insert_with(|| Box::new(Kept::new((&*work.message_type).into())))
+    }
+
     fn hand_on(self, work: &Work, sink: &dyn DecodeSink) {
-        if !self.checked.messages.is_empty() {
+        if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
             sink.lines(self.checked);
         }
         if !self.empty.is_empty() {
@@ -609,6 +694,17 @@ impl DecodeSink for Retried<'_> {
         });
         self.sink.refused(messages.collect());
     }
+}
+
+/// Which try at a message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// With others; if that fails, one by one.
+    Batch,
+    /// The last.
+    Alone,
+    /// The last, of messages that are counted already.
+    Again,
 }
 
 /// What the batches of one group share.

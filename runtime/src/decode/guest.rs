@@ -35,7 +35,7 @@ pub enum GuestError {
     CompileLimit(CompileLimit),
     #[error("it imports {import}, which Tidegate does not offer; it offers {offered}", offered = abi::OFFERED.join(", "))]
     Import { import: String },
-    #[error("it does not fit the interface tidegate:ingest@0.1.0: {0}")]
+    #[error("it does not fit the interface tidegate:ingest (0.1.0, 1.0.0): {0}")]
     Interface(String),
     #[error("it refuses this route: {0}")]
     Configure(String),
@@ -82,8 +82,12 @@ pub struct Guest {
     pub tag: GuestTag,
     /// SHA-256 of the component, in hex.
     pub digest: String,
+    /// The version of the interface that it was built for.
+    pub interface: String,
     /// Whether it asks about its messages.
     pub imports_context: bool,
+    /// Whether it keeps values between messages.
+    pub imports_state: bool,
     pub exports: ExportsPre<HostState>,
 }
 
@@ -111,18 +115,23 @@ impl Guest {
         }
         let engine = &sandbox.engine;
         let component = sandbox.compiler.component(engine, bytes, digest)?;
-        let mut imports_context = false;
+        let (mut imports_context, mut imports_state) = (false, false);
+        let mut interface = String::new();
         for (import, _) in component.component_type().imports(engine) {
             if !abi::OFFERED.contains(&import) {
                 return Err(GuestError::Import { import: import.to_owned() });
             }
-            imports_context |= import == abi::CONTEXT;
+            imports_context |= import.starts_with(abi::CONTEXT);
+            imports_state |= import == abi::STATE;
+            if let Some((_, version)) = import.split_once('@') {
+                version.clone_into(&mut interface);
+            }
         }
-        let interface = |error: wasmtime::Error| GuestError::Interface(format!("{error:#}"));
-        let exports = ExportsPre::new(link(engine, &component).map_err(interface)?).map_err(interface)?;
+        let misfit = |error: wasmtime::Error| GuestError::Interface(format!("{error:#}"));
+        let exports = ExportsPre::new(link(engine, &component).map_err(misfit)?).map_err(misfit)?;
         let (name, version) = own_name(bytes).unwrap_or_else(|| (stem.to_owned(), "0.0.0".to_owned()));
         let tag = GuestTag::new(&format!("{name}@{version}#{}", &digest[..12]));
-        Ok(Self { tag, digest: digest.to_owned(), imports_context, exports })
+        Ok(Self { tag, digest: digest.to_owned(), interface, imports_context, imports_state, exports })
     }
 }
 

@@ -10,6 +10,7 @@ use super::engine::{EpochClock, thread_cpu};
 use super::large::TakenPlace;
 use super::routes::Route as Served;
 use super::sandbox::Sandbox;
+use super::state::{StateCall, StateStore};
 use crate::domain::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
     OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
@@ -44,6 +45,7 @@ impl Instance {
     /// The guest faults, or no instance is free.
     pub fn new(
         sandbox: &Sandbox,
+        kept: &Arc<StateStore>,
         served: &Served,
         tenant: &str,
         message_type: &str,
@@ -56,7 +58,11 @@ impl Instance {
                 CallFault::Host(format!("all {} instances of the class large are in use", places.most()))
             })?),
         };
-        let state = HostState::new(route, served.state.clone(), rules.class, rules.memory_bytes_max);
+        let kept = guest.imports_state.then(|| {
+            let shelf = kept.shelf(&tenant.into(), message_type);
+            Box::new(StateCall::new(shelf, rules.partition.clone()))
+        });
+        let state = HostState::new(route, served.state.clone(), rules.class, rules.memory_bytes_max, kept);
         let clock = &sandbox.clock;
         let mut store = Store::new(&sandbox.engine, state);
         store.set_hostcall_fuel(CONFIGURE_OUTPUT_BYTES_MAX);

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::DecodeSettings;
 use super::history::Place;
 use super::large::{Class, grant};
+use super::partition::PartitionTemplate;
 use super::probation::ProbationRules;
 use crate::domain::limits::{
     FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
@@ -25,6 +26,8 @@ pub struct RouteRules {
     pub keep_rest: bool,
     /// A fresh instance for every batch.
     pub fresh_instance: bool,
+    /// Which values of its state a message sees.
+    pub partition: PartitionTemplate,
     /// How a new version is tried and watched.
     pub probation: ProbationRules,
 }
@@ -41,6 +44,13 @@ struct RouteFile {
     failures_percent_max: Option<u64>,
     probation_messages: Option<u64>,
     probation_s: Option<u64>,
+    state: StateKeys,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StateKeys {
+    partition: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +83,7 @@ impl RouteRules {
             component_bytes_max: ceilings.component_bytes_max,
             keep_rest: false,
             fresh_instance: false,
+            partition: PartitionTemplate::default(),
             probation: ProbationRules {
                 messages: PROBATION_MESSAGES,
                 duration: Duration::from_secs(PROBATION_S),
@@ -121,6 +132,11 @@ impl RouteRules {
         let mut seconds = probation.duration.as_secs();
         take("probation_s", file.probation_s, PROBATION_S_MAX, &mut seconds)?;
         probation.duration = Duration::from_secs(seconds);
+        if let Some(partition) = file.state.partition {
+            rules.partition = PartitionTemplate::parse(&partition).map_err(|fault| {
+                format!("the route's TOML file: state.partition = {partition:?}: {fault}")
+            })?;
+        }
         rules.fresh_instance = matches!(file.isolation, Some(Isolation::Batch));
         Ok(rules)
     }
@@ -213,6 +229,14 @@ mod tests {
         let rules = parse("[options]\nz = 1\na = \"x\"\nb = true").unwrap();
         let keys: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(keys, ["z=1", "a=x", "b=true"]);
+    }
+
+    #[test]
+    fn a_partition_is_read_and_a_bad_one_is_named() {
+        let rules = parse("[state]\npartition = \"{device}/{6}\"").unwrap();
+        assert_eq!(rules.partition, PartitionTemplate::parse("{device}/{6}").unwrap());
+        let error = parse("[state]\npartition = \"{type}\"").unwrap_err();
+        assert!(error.contains("state.partition = \"{type}\"") && error.contains("{device}"), "{error}");
     }
 
     #[test]

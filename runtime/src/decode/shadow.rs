@@ -1,5 +1,5 @@
 //! The shadow run: a new version decodes what the route decoded last, beside the version that
-//! serves. Nothing is sent, counted or logged.
+//! serves. Nothing is sent, counted or logged; of what guests keep each works on a copy of its own.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ struct Run {
 
 impl Run {
     fn new(store: &GuestStore, place: &Place, route: &Route) -> Self {
-        let alone = Arc::new(store.alone(place, route.for_trial()));
+        let alone = Arc::new(store.alone(place, route.for_trial(), store.kept().copy()));
         let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
         Self { decoder: Decoder::new(alone), connection }
     }
@@ -103,9 +103,10 @@ struct Seen(RefCell<Made>);
 
 impl DecodeSink for Seen {
     fn lines(&self, batch: CheckedBatch) {
-        self.0.replace(Made::Lines);
-        let slots: Vec<Slot> = batch.messages.into_iter().map(|message| message.slot).collect();
-        settle_all(slots, Outcome::Lines, &batch.tenant.account);
+        if !batch.messages.is_empty() {
+            self.0.replace(Made::Lines);
+        }
+        batch.settle();
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

@@ -32,6 +32,7 @@ use super::routes::{ANY, Route, RouteState, RoutingTable};
 use super::sandbox::Sandboxes;
 use super::shadow;
 use super::slow::Pace;
+use super::state::StateStore;
 use crate::domain::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 
 /// Runs a route's cases.
@@ -67,6 +68,10 @@ pub struct GuestInfo {
     pub guest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The version of the interface that what serves was built for, and whether it keeps state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    pub keeps_state: bool,
     /// Why what lies there does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -134,6 +139,8 @@ pub struct GuestStore {
     folder: PathBuf,
     settings: DecodeSettings,
     sandboxes: Sandboxes,
+    /// What guests keep between messages.
+    kept: Arc<StateStore>,
     history: Option<History>,
     cases: Option<Arc<dyn RunCases>>,
     /// What is loaded, by its name: routes with the same component share it.
@@ -160,7 +167,7 @@ impl GuestStore {
     /// # Errors
     /// The folder cannot be read, or the host gives no engine.
     pub fn open(folder: &Path, settings: DecodeSettings) -> Result<(Self, Vec<Change>), GuestError> {
-        Self::open_with(folder, settings, None)
+        Self::open_with(folder, settings, Arc::default(), None)
     }
 
     /// Makes the engine, brings back what served, and judges what lies in the folder; files that are
@@ -171,6 +178,7 @@ impl GuestStore {
     pub fn open_with(
         folder: &Path,
         settings: DecodeSettings,
+        kept: Arc<StateStore>,
         keeping: Option<Keeping>,
     ) -> Result<(Self, Vec<Change>), GuestError> {
         let sandboxes = Sandboxes::new(&settings)?;
@@ -184,6 +192,7 @@ impl GuestStore {
             folder: folder.to_owned(),
             settings,
             sandboxes,
+            kept,
             history,
             cases,
             loaded: Mutex::default(),
@@ -210,12 +219,14 @@ impl GuestStore {
         Ok((store, changes))
     }
 
-    /// A store of one route, to try it out: it shares the engine and nothing else.
-    pub fn alone(&self, place: &Place, route: Arc<Route>) -> Self {
+    /// A store of one route, to try it out: it shares the engine and nothing else. What it keeps begins
+    /// as `kept`.
+    pub fn alone(&self, place: &Place, route: Arc<Route>, kept: Arc<StateStore>) -> Self {
         Self {
             folder: self.folder.clone(),
             settings: DecodeSettings { threads: 1, ..self.settings.clone() },
             sandboxes: self.sandboxes.clone(),
+            kept,
             history: None,
             cases: None,
             loaded: Mutex::default(),
@@ -239,13 +250,24 @@ impl GuestStore {
         tenant: &str,
         message_type: &str,
     ) -> Result<Result<Instance, String>, CallFault> {
-        Instance::new(self.sandboxes.of(route.rules.class), route, tenant, message_type)
+        Instance::new(self.sandboxes.of(route.rules.class), &self.kept, route, tenant, message_type)
     }
 
     /// Whether somebody waits for an instance of the class large; true once for each time that one was
     /// not to be had.
     pub fn wants_large_back(&self) -> bool {
         self.sandboxes.of(Class::Large).places.as_ref().is_some_and(|places| places.are_wanted())
+    }
+
+    /// What guests keep between messages.
+    pub fn kept(&self) -> &Arc<StateStore> {
+        &self.kept
+    }
+
+    /// Whether any guest that serves keeps something.
+    pub fn any_keeps_state(&self) -> bool {
+        let seen = self.seen.lock();
+        seen.values().any(|seen| seen.serving.as_ref().is_some_and(|route| route.guest.imports_state))
     }
 
     pub fn settings(&self) -> &DecodeSettings {
@@ -633,7 +655,8 @@ impl GuestStore {
         };
         self.try_out(&candidate, place)?;
         if let (Some(runner), Some(cases)) = (&self.cases, &wish.cases) {
-            let alone = Arc::new(self.alone(place, candidate.for_trial()));
+            // Cases bring what they need themselves.
+            let alone = Arc::new(self.alone(place, candidate.for_trial(), Arc::default()));
             runner.run(alone, cases).map_err(GuestError::Cases)?;
         }
         if let Some(before) = before {
@@ -792,6 +815,8 @@ impl GuestStore {
                     },
                     guest: serving.map(|route| route.guest.tag.to_string()),
                     digest: serving.map(|route| route.guest.digest.clone()),
+                    interface: serving.map(|route| route.guest.interface.clone()),
+                    keeps_state: serving.is_some_and(|route| route.guest.imports_state),
                     error: seen.error.clone(),
                     probation: probation
                         .map(|p| ProbationInfo { messages: p.messages(), failures: p.failures() }),

@@ -104,6 +104,11 @@ impl AckLedger {
         unsettled
     }
 
+    /// Packet ids of PUBLISHes without a PUBACK, oldest first.
+    pub fn unacknowledged(&self) -> impl Iterator<Item = u16> {
+        self.entries.iter().map(|entry| entry.packet_id)
+    }
+
     pub fn has_ended(&self) -> bool {
         self.ended
     }

@@ -306,6 +306,35 @@ pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
 /// Texts kept a route for `guest log`: 100 KiB at most.
 pub const GUEST_LOG_KEPT: usize = 100;
 
+/// Bytes of a key of a guest's state, and of a value: a name, and some numbers or a small record.
+pub const STATE_KEY_BYTES_MAX: usize = 64;
+pub const STATE_VALUE_BYTES_MAX: usize = 1_024;
+
+/// Keys of one partition: one for each counter of a large meter.
+pub const STATE_KEYS_MAX: usize = 32;
+
+/// Different keys that one message may set or remove: every key of a partition once, and as many anew.
+pub const STATE_WRITES_A_MESSAGE_MAX: usize = 64;
+
+/// Bytes of one tenant's state, with what holds it: 100,000 devices with a counter each. It is in memory
+/// twice, as decoders see it and as the disk has it.
+pub const STATE_TENANT_BYTES_MAX: u64 = 32 << 20;
+
+/// Bytes of the state of all tenants. From three quarters on only tenants below their even share may
+/// grow.
+pub const STATE_BYTES_MAX: u64 = 128 << 20;
+
+/// Partitions that one answer shows: more is for whoever names one.
+pub const STATE_LISTED_MAX: usize = 1_000;
+
+/// Sessions of the listener that are remembered after their connection has ended, and unacknowledged
+/// messages of each: 40 MB. What is over may be decoded again.
+pub const LISTENER_SESSIONS_MAX: usize = 10_000;
+pub const LISTENER_SESSION_IDS_MAX: usize = 1_024;
+
+/// Unacknowledged messages of a broker's session: all packet ids there are.
+pub const BROKER_SESSION_IDS_MAX: usize = 65_535;
+
 /// Versions a route that are remembered, with copies to go back to.
 pub const GUEST_VERSIONS_KEPT: usize = 5;
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::books::Account;
+use super::books::{Account, Outcome};
 use super::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use super::reason::Reason;
-use super::slot::Slot;
+use super::slot::{Slot, settle_all};
+use super::state::Kept;
 use super::tenancy::TenantRules;
 
 /// How a message came in; who vouches for its sender depends on it.
@@ -183,13 +184,36 @@ pub struct CheckedBatch {
     pub database: DatabaseName,
     pub tenant: Arc<Tenant>,
     pub guest: GuestTag,
-    /// Complete lines, each ended by a newline. Never empty.
+    /// Complete lines, each ended by a newline. Empty only where something is `kept`.
     pub lines: Vec<u8>,
     /// In the order of their lines; each has at least one.
     pub messages: Vec<CheckedMessage>,
+    /// Of a route that keeps state: what goes to the disk with the lines.
+    pub kept: Option<Box<Kept>>,
 }
 
 impl CheckedBatch {
+    /// The slots of all its messages.
+    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        let kept = self.kept.iter_mut().flat_map(|kept| kept.messages.iter_mut().map(|(slot, _)| slot));
+        self.messages.iter_mut().map(|message| &mut message.slot).chain(kept)
+    }
+
+    /// Messages, those without lines among them.
+    pub fn message_count(&self) -> u64 {
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.messages.len());
+        (self.messages.len() + kept) as u64
+    }
+
+    /// Settles all its messages, as what they came to.
+    pub fn settle(self) {
+        let account = &self.tenant.account;
+        settle_all(self.messages.into_iter().map(|message| message.slot), Outcome::Lines, account);
+        for (slot, outcome) in self.kept.into_iter().flat_map(|kept| kept.messages) {
+            slot.settle(outcome, account);
+        }
+    }
+
     pub fn line_count(&self) -> u64 {
         self.messages.iter().map(|message| u64::from(message.line_count)).sum()
     }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::acks::{AckLedger, SlotIndex, Told};
+use super::acks::{AckLedger, NO_PACKET_ID, SlotIndex, Told};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
 use super::limits::TOLD_BYTES_MAX;
 use super::parked::Release;
 use super::reason::Reason;
 use super::replay::Replay;
+use super::session::Session;
 
 /// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
 /// ceilings and go on when there is room again.
@@ -115,16 +116,28 @@ pub struct Connection {
     read_at_us: AtomicU64,
     /// Messages that wait because their tenant's share of the spool is full.
     held: AtomicU64,
+    /// Where its peer goes on after it.
+    session: Option<Arc<Session>>,
 }
 
 impl Connection {
     pub fn new(window: Arc<Window>) -> Arc<Self> {
-        Self::telling(window, Tells::Nothing)
+        Self::open(window, Tells::Nothing, None)
     }
 
     /// A connection whose sender can be told why a message was refused.
     pub fn telling(window: Arc<Window>, tells: Tells) -> Arc<Self> {
-        Arc::new(Self {
+        Self::open(window, tells, None)
+    }
+
+    /// One of a session, which goes on with it; the session's connection before it ends.
+    pub fn of_session(window: Arc<Window>, session: Option<Arc<Session>>) -> Arc<Self> {
+        Self::open(window, Tells::Nothing, session)
+    }
+
+    /// One whose sender can be told so, of a session or of none.
+    pub fn open(window: Arc<Window>, tells: Tells, session: Option<Arc<Session>>) -> Arc<Self> {
+        let connection = Arc::new(Self {
             ledger: Mutex::default(),
             settled: Notify::new(),
             window,
@@ -132,7 +145,12 @@ impl Connection {
             opened: Instant::now(),
             read_at_us: AtomicU64::new(0),
             held: AtomicU64::new(0),
-        })
+            session,
+        });
+        if let Some(session) = &connection.session {
+            session.begin(Arc::downgrade(&connection));
+        }
+        connection
     }
 
     /// Notes that the source has read from the socket: what it receives from now on came now. One
@@ -147,8 +165,16 @@ impl Connection {
 
     /// Notes a QoS 1 PUBLISH of `bytes` and gives the slot that stands for it.
     pub fn receive(self: &Arc<Self>, packet_id: u16, bytes: usize) -> Slot {
+        self.receive_publish(packet_id, false, bytes)
+    }
+
+    /// As `receive`, of one that may have been sent before (DUP).
+    pub fn receive_publish(self: &Arc<Self>, packet_id: u16, dup: bool, bytes: usize) -> Slot {
+        let may_be_known = self.session.as_ref().is_some_and(|session| session.receive(packet_id, dup));
         let index = self.ledger.lock().receive(packet_id);
-        self.slot(Some(index), bytes)
+        let mut slot = self.slot(Some(index), bytes);
+        (slot.packet_id, slot.may_be_known) = (packet_id, may_be_known);
+        slot
     }
 
     /// Notes a QoS 0 PUBLISH of `bytes`: it takes room in the window and wants no PUBACK.
@@ -160,17 +186,40 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None, release: None }
+        Slot {
+            connection: self.clone(),
+            index,
+            received_us,
+            bytes,
+            packet_id: NO_PACKET_ID,
+            may_be_known: false,
+            open: true,
+            waits: false,
+            replay: None,
+            release: None,
+        }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
     pub fn take_ready(&self, packet_ids: &mut Vec<u16>) {
         self.ledger.lock().take_ready(packet_ids);
+        if let Some(session) = &self.session {
+            session.acknowledge(packet_ids);
+        }
     }
 
     /// As `take_ready`, each with what its PUBACK is to tell.
-    pub fn take_ready_with(&self, each: impl FnMut(u16, Option<Told>)) {
-        self.ledger.lock().take_ready_with(each);
+    pub fn take_ready_with(&self, mut each: impl FnMut(u16, Option<Told>)) {
+        let mut packet_ids = Vec::new();
+        self.ledger.lock().take_ready_with(|packet_id, told| {
+            if self.session.is_some() {
+                packet_ids.push(packet_id);
+            }
+            each(packet_id, told);
+        });
+        if let Some(session) = &self.session {
+            session.acknowledge(&packet_ids);
+        }
     }
 
     /// How the senders of its messages are told of refusals.
@@ -180,7 +229,11 @@ impl Connection {
 
     /// The connection is gone: nothing of it is acknowledged from now on.
     pub fn end(&self) -> usize {
-        self.ledger.lock().end()
+        let mut ledger = self.ledger.lock();
+        if let Some(session) = self.session.as_ref().filter(|_| !ledger.has_ended()) {
+            session.end(ledger.unacknowledged());
+        }
+        ledger.end()
     }
 
     /// Whether nothing of it is acknowledged any more.
@@ -212,6 +265,9 @@ pub struct Slot {
     index: Option<SlotIndex>,
     received_us: u64,
     bytes: u32,
+    packet_id: u16,
+    /// It came again, and its session may know it.
+    may_be_known: bool,
     /// Neither settled nor dropped.
     open: bool,
     /// It is counted in `Connection::held`.
@@ -271,6 +327,25 @@ impl Slot {
         let (Tells::Acknowledgement, Some(index)) = (self.connection.tells, self.index) else { return };
         let cut = detail.floor_char_boundary(TOLD_BYTES_MAX);
         self.connection.ledger.lock().tell(index, Told { reason, detail: detail[..cut].into() });
+    }
+
+    /// The message was decoded by a guest that keeps state: if it comes again unacknowledged, it is
+    /// known.
+    pub fn note_decoded(&self, topic: &str, payload: &[u8], outcome: Outcome) {
+        if let Some(session) = self.connection.session.as_ref().filter(|_| self.comes_again()) {
+            session.note_decoded(self.packet_id, topic, payload, outcome);
+        }
+    }
+
+    /// How the message ended before, where it comes again and there is no doubt that it is the same.
+    pub fn decoded_before(&self, topic: &str, payload: &[u8]) -> Option<Outcome> {
+        let session = self.connection.session.as_ref().filter(|_| self.may_be_known)?;
+        session.decoded(self.packet_id, topic, payload)
+    }
+
+    /// Whether its session may know it.
+    pub fn may_be_known(&self) -> bool {
+        self.may_be_known
     }
 
     /// Whether it stands for an entry of quarantine that is taken up again.

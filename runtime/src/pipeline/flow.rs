@@ -68,7 +68,7 @@ impl DecodeSink for Outlet {
     }
 
     fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
-        let messages = batches.iter().map(|batch| batch.messages.len() as u64).sum();
+        let messages = batches.iter().map(CheckedBatch::message_count).sum();
         let more_comes = self.activity.undecoded() > messages;
         self.spool.append_all(batches, more_comes);
         self.activity.passed(messages);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::settings;
+use super::{kept, settings};
 use crate::admin::guests::{Answer, GuestControl, Refusal};
 use crate::cases::CaseRunner;
 use crate::config::{Config, ConfigError, Current};
@@ -16,14 +16,18 @@ use crate::decode::history::Place;
 use crate::decode::{Change, GuestError, GuestStore, Keeping, folder};
 use crate::domain::limits::GUEST_CHANGES_RATE;
 use crate::domain::rate::TokenBucket;
+use crate::domain::state::Image;
+use crate::spool::Spool;
 
-/// The gateway's guests, with what it keeps of them, and the thread that judges new ones.
+/// The gateway's guests, with what it keeps of them and what they keep, and the thread that judges new
+/// ones.
 ///
 /// # Errors
 /// The folder cannot be read, or the host gives no sandbox.
-pub fn open(current: &Current) -> Result<Arc<GuestStore>, ConfigError> {
+pub fn open(current: &Current, state: &Image) -> Result<Arc<GuestStore>, ConfigError> {
     let config = &*current.get();
     let (guests, changes) = open_kept(current)?;
+    guests.kept().fill(state);
     log_changes(&changes);
     let guests = Arc::new(guests);
     guests.start_loader().map_err(|error| refused(config, error.into()))?;
@@ -41,7 +45,7 @@ pub fn open_kept(current: &Current) -> Result<(GuestStore, Vec<Change>), ConfigE
     settings.compiler.cache = Some(data.join("cache"));
     let cases = Arc::new(CaseRunner(current.clone()));
     let keeping = Keeping { data, read_only: false, cases: Some(cases) };
-    GuestStore::open_with(Path::new(&config.guests.dir), settings, Some(keeping))
+    GuestStore::open_with(Path::new(&config.guests.dir), settings, Arc::default(), Some(keeping))
         .map_err(|error| refused(config, error))
 }
 
@@ -52,9 +56,13 @@ pub fn open_kept(current: &Current) -> Result<(GuestStore, Vec<Change>), ConfigE
 /// As `open`.
 pub fn as_the_gateway_would(config: &Config) -> Result<GuestStore, ConfigError> {
     let keeping = Keeping { data: settings::guests_data(config), read_only: true, cases: None };
-    GuestStore::open_with(Path::new(&config.guests.dir), settings::decode(config), Some(keeping))
-        .map(|(guests, _)| guests)
-        .map_err(|error| refused(config, error))
+    let opened = GuestStore::open_with(
+        Path::new(&config.guests.dir),
+        settings::decode(config),
+        Arc::default(),
+        Some(keeping),
+    );
+    opened.map(|(guests, _)| guests).map_err(|error| refused(config, error))
 }
 
 /// What lies in the folder, and whether it may serve. Changes nothing.
@@ -94,6 +102,7 @@ pub fn log_changes(changes: &[Change]) {
 /// What the admin side may do with guests.
 pub struct Control {
     guests: Arc<GuestStore>,
+    spool: Spool,
     began: Instant,
     /// Changes, by the tenant's folder; only of those who brought a token.
     buckets: Mutex<HashMap<String, TokenBucket>>,
@@ -106,8 +115,8 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    pub fn new(guests: Arc<GuestStore>) -> Self {
-        Self { guests, began: Instant::now(), buckets: Mutex::default() }
+    pub fn new(guests: Arc<GuestStore>, spool: Spool) -> Self {
+        Self { guests, spool, began: Instant::now(), buckets: Mutex::default() }
     }
 
     /// The place of a change, if its tenant has not made too many.
@@ -177,6 +186,10 @@ impl GuestControl for Control {
 
     fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64 {
         self.guests.component_bytes_max(&(tenant.to_owned(), message_type.to_owned()))
+    }
+
+    fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> Answer {
+        kept::show(&self.spool.state(), tenant, message_type, partition)
     }
 
     async fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>, who: &str) -> Answer {

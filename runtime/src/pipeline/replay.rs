@@ -246,6 +246,7 @@ impl UnderWay {
                 guest: GuestTag::new(entry.guest.as_deref().unwrap_or_default()),
                 lines: line.into_bytes(),
                 messages: vec![message],
+                kept: None,
             }));
         }
         if entry.truncated {

@@ -210,6 +210,11 @@ impl Gauges for Parts {
                 "QoS 1 messages that came with DUP set",
                 Sample::bare(redelivered as f64),
             ),
+            (
+                "tidegate_messages_passed_over",
+                "Messages that came again and were not decoded again, of routes that keep state",
+                Sample::bare(self.guests.kept().passed_over() as f64),
+            ),
             ("tidegate_spool_syncs", "Syncs of the spool", Sample::bare(syncs as f64)),
             (
                 "tidegate_spool_messages",
@@ -244,6 +249,11 @@ impl Gauges for Parts {
                 "tidegate_spool_parked_bytes",
                 "Bytes of parked messages in the spool",
                 Sample::bare(self.spool.parked_bytes() as f64),
+            ),
+            (
+                "tidegate_state_bytes",
+                "Bytes that guests keep between messages",
+                Sample::bare(self.guests.kept().bytes() as f64),
             ),
             (
                 "tidegate_quarantine_bytes",

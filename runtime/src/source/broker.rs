@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -38,6 +39,7 @@ use super::{SourceStatus, Stop, stopped};
 use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::limits;
 use crate::domain::message::Via;
+use crate::domain::session::Session as MqttSession;
 use crate::domain::slot::{Connection, Tells, Window};
 
 /// A session that lasted so long was a good one: the next try comes soon again.
@@ -113,6 +115,8 @@ pub struct Broker<I> {
     status: watch::Sender<SourceStatus>,
     counters: Arc<BrokerCounters>,
     outbox: Outbox,
+    /// Over its connections.
+    session: Mutex<Arc<MqttSession>>,
 }
 
 impl<I: Intake> Broker<I> {
@@ -142,7 +146,17 @@ impl<I: Intake> Broker<I> {
         }
         let transport = Transport::new(settings.url.clone(), settings.ca_file.as_deref())?;
         let status = watch::Sender::new(SourceStatus::default());
-        Ok(Self { settings, transport, window, intake, status, counters: Arc::default(), outbox: None })
+        let session = Mutex::new(Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX)));
+        Ok(Self {
+            settings,
+            transport,
+            window,
+            intake,
+            status,
+            counters: Arc::default(),
+            outbox: None,
+            session,
+        })
     }
 
     /// Publishes what comes, while there is a session.
@@ -276,12 +290,13 @@ impl<I: Intake> Broker<I> {
         });
         let reception = Reception {
             intake: self.intake.clone(),
-            connection: Connection::telling(
+            connection: Connection::open(
                 self.window.clone(),
                 match self.settings.answer_topic {
                     Some(_) => Tells::Topic,
                     None => Tells::Nothing,
                 },
+                Some(self.mqtt_session(session_present)),
             ),
             via: Via::Broker,
             drops_retained: !self.settings.accepts_retained,
@@ -290,6 +305,15 @@ impl<I: Intake> Broker<I> {
         let session =
             Session { settings: &self.settings, reception, subscription, status: &self.status, outbox };
         session.run(accepted, stop).await
+    }
+
+    /// The broker's session, where it goes on, or a new one.
+    fn mqtt_session(&self, goes_on: bool) -> Arc<MqttSession> {
+        let mut session = self.session.lock();
+        if !goes_on {
+            *session = Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX));
+        }
+        session.clone()
     }
 
     fn lost(&self, error: String) {

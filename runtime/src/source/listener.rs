@@ -2,8 +2,8 @@
 //!
 //! CONNECT, PUBLISH at QoS 0 and 1, PINGREQ, DISCONNECT. A PUBACK says that the message's outcome
 //! is durable; in MQTT 5 also what it is. It is no broker: a SUBSCRIBE is refused filter by filter,
-//! QoS 2 ends the connection, a will is read over, a retain flag means nothing, no session outlives
-//! its connection.
+//! QoS 2 ends the connection, a will is read over, a retain flag means nothing, and of a session that
+//! outlives its connection nothing is kept but which messages may come again (`sessions`).
 //!
 //! It trusts nobody. All that a stranger can take is bounded: time for the TLS handshake, time to
 //! CONNECT, time a packet, bytes a packet, unfinished bytes of all connections together, connections in
@@ -18,6 +18,7 @@ mod certificate;
 mod ceilings;
 mod doors;
 mod input;
+mod sessions;
 mod greeting;
 mod client;
 
@@ -36,6 +37,7 @@ pub use self::ceilings::CeilingSettings;
 use self::client::End;
 use self::doors::{Doors, Pass};
 pub use self::doors::{Ending, ListenerCounters};
+use self::sessions::Sessions;
 use self::socket::DeviceSocket;
 pub use self::tls::{ClientCertificates, TlsFileError, TlsKeeper, TlsSettings};
 use super::intake::Intake;
@@ -100,6 +102,7 @@ struct Shared<I> {
     intake: Arc<I>,
     doors: Arc<Doors>,
     tls: Option<Arc<TlsKeeper>>,
+    sessions: Sessions,
 }
 
 /// A socket that devices can connect to.
@@ -127,7 +130,8 @@ impl<I: Intake> Listener<I> {
         let doors =
             Doors::new(settings.connections_max, settings.connections_per_address_max, settings.ceilings);
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
-        let shared = Arc::new(Shared { settings, window, intake, doors, tls });
+        let sessions = Sessions::default();
+        let shared = Arc::new(Shared { settings, window, intake, doors, tls, sessions });
         Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
     }
 

@@ -53,7 +53,7 @@ impl<I: Intake> Reception<I> {
             if publish.dup {
                 self.redelivered.fetch_add(1, Ordering::Relaxed);
             }
-            self.connection.receive(publish.packet_id, bytes)
+            self.connection.receive_publish(publish.packet_id, publish.dup, bytes)
         };
         Received {
             // A topic that is no text comes from a broker that does not check, and must not end

@@ -63,12 +63,12 @@ impl Queue {
 
 impl Item {
     pub fn bytes(&self) -> u64 {
-        self.draft.header.frame_len() as u64
+        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
     }
 
     fn messages(&self) -> usize {
         match &self.load {
-            Load::Lines(batch) => batch.messages.len(),
+            Load::Lines(batch) => batch.message_count() as usize,
             Load::Parked(batch) => batch.messages.len(),
         }
     }
@@ -242,12 +242,17 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
         let mut index = shared.index.lock();
         group.iter().map(|item| item.stream(&mut index)).collect()
     };
+    // What brings nothing only waits for what was before it.
     let appends: Vec<Append> = group
         .iter()
         .zip(&streams)
+        .filter(|(item, _)| !item.draft.is_empty())
         .map(|(item, &stream)| Append { stream, draft: &item.draft, lines: item.lines() })
         .collect();
     let appended = loop {
+        if appends.is_empty() {
+            break Vec::new();
+        }
         match log.append(&shared.index, &appends) {
             Ok(appended) => break appended,
             Err(error) => fail(shared, &error),
@@ -263,29 +268,48 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
         let until = Instant::now() + Duration::from_millis(limits::SPOOL_RETRY_MS);
         while !queue.closed && !shared.more.wait_until(&mut queue, until).timed_out() {}
     };
-    mend(shared);
+    if !appends.is_empty() {
+        mend(shared);
+    }
     drop(appends);
     let databases: Vec<DatabaseName> = {
         let index = shared.index.lock();
         streams.iter().map(|&stream| index.names(stream).1.clone()).collect()
     };
     let mut settling = Settling::default();
-    for ((item, database), appended) in group.into_iter().zip(databases).zip(appended) {
-        match item.load {
-            Load::Lines(batch) => tell(shared, delivery, batch, database, appended, &mut settling),
-            Load::Parked(batch) => tell_parked(shared, batch, appended, &mut settling),
+    let mut appended = appended.into_iter();
+    for (item, database) in group.into_iter().zip(databases) {
+        let bytes = item.bytes();
+        let appended = if item.draft.is_empty() { None } else { appended.next() };
+        match (item.load, appended) {
+            (Load::Lines(batch), Some(Appended::Lines(id, standing))) => {
+                tell(shared, delivery, batch, database, (id, standing), &mut settling);
+            }
+            (Load::Lines(batch), Some(Appended::State) | None) => {
+                let tenant = batch.tenant.id.clone();
+                shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
+                batch.settle();
+                // Nothing of it is ever read again.
+                shared.freed(&tenant, bytes);
+            }
+            (Load::Parked(batch), Some(Appended::Lines(id, _))) => {
+                tell_parked(shared, batch, id, &mut settling);
+            }
+            (Load::Parked(_), Some(Appended::State) | None) => {
+                unreachable!("what is parked has a frame, and one that is read again")
+            }
         }
     }
     true
 }
 
 /// Messages are parked: they are settled, and then they may be taken up.
-fn tell_parked(shared: &Arc<Shared>, batch: ParkedBatch, appended: Appended, settling: &mut Settling) {
+fn tell_parked(shared: &Arc<Shared>, batch: ParkedBatch, id: FrameId, settling: &mut Settling) {
     let messages = batch.messages.len();
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
     let slots = batch.messages.into_iter().map(|message| message.slot);
     settling.settle_all(slots, Outcome::Parked, &batch.account);
-    shared.index.lock().give_back(appended.id, message_set(0..messages));
+    shared.index.lock().give_back(id, message_set(0..messages));
     shared.parked.notify_one();
 }
 
@@ -295,14 +319,14 @@ fn tell(
     delivery: &dyn Delivery,
     batch: CheckedBatch,
     database: DatabaseName,
-    appended: Appended,
+    (id, standing): (FrameId, Standing),
     settling: &mut Settling,
 ) {
     let lines = batch.line_count();
     let account = batch.tenant.account.clone();
     account.spool_lines(lines);
     shared.lines_pending.fetch_add(lines, Ordering::Relaxed);
-    shared.messages.fetch_add(batch.messages.len() as u64, Ordering::Relaxed);
+    shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
     let mut slots = Vec::with_capacity(batch.messages.len());
     let messages: Vec<DurableMessage> = batch
         .messages
@@ -319,7 +343,10 @@ fn tell(
         })
         .collect();
     settling.settle_all(slots, Outcome::Lines, &account);
-    match appended.standing {
+    for (slot, outcome) in batch.kept.into_iter().flat_map(|kept| kept.messages) {
+        settling.settle_all([slot], outcome, &account);
+    }
+    match standing {
         Standing::Hot { overtakes } => delivery.deliver(Durable {
             database,
             tenant: batch.tenant.id.clone(),
@@ -329,7 +356,7 @@ fn tell(
             messages,
             overtakes,
             arrived: Instant::now(),
-            receipt: receipt(shared, appended.id, &account),
+            receipt: receipt(shared, id, &account),
             account,
         }),
         Standing::Waits { first: true } => delivery.waits(&database),
@@ -368,6 +395,10 @@ pub fn tidy(shared: &Arc<Shared>) {
         }
         let current = Some(shared.current.load(Ordering::Relaxed));
         let settings = &shared.settings;
+        let checkpoint = log::wants_checkpoint(&shared.index.lock(), current, settings.bytes_max);
+        if checkpoint && let Err(error) = log::checkpoint(&*shared.disk, &shared.index) {
+            warn!(%error, "segments of the spool stay until the state can be written down");
+        }
         let victim =
             log::to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
         found = victim.is_some();

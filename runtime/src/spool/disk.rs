@@ -37,6 +37,10 @@ pub trait Disk: Send + Sync {
     fn forget_retired(&self) -> io::Result<()>;
     /// Puts a segment that is none out of the way, for a person to look at.
     fn set_aside(&self, segment: u64) -> io::Result<()>;
+    /// The checkpoint of the state, if there is one.
+    fn read_state(&self) -> io::Result<Option<Vec<u8>>>;
+    /// Makes another checkpoint durable in its place; after a failure either may be there.
+    fn replace_state(&self, checkpoint: &[u8]) -> io::Result<()>;
     /// Makes durable which segments there are.
     fn sync_dir(&self) -> io::Result<()>;
     /// The segment's path, to be shown.
@@ -60,6 +64,9 @@ const NEWEST: &str = "newest";
 /// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
 /// ours, and what is counted on from it would not be found again.
 const SEGMENT_MAX: u64 = u32::MAX as u64 / 2;
+
+/// Holds the checkpoint of the state.
+const STATE: &str = "state";
 
 /// Segments as files `{number:016}.seg`.
 pub struct Folder {
@@ -136,7 +143,8 @@ impl Disk for Folder {
         for file in std::fs::read_dir(&self.dir)? {
             let name = file?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            let number = digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
+            let number =
+                digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
             all.extend(number.filter(|number| *number <= SEGMENT_MAX));
         }
         all.sort_unstable();
@@ -209,6 +217,27 @@ impl Disk for Folder {
     fn set_aside(&self, segment: u64) -> io::Result<()> {
         let path = self.path(segment);
         std::fs::rename(&path, path.with_extension("damaged"))
+    }
+
+    fn read_state(&self) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.dir.join(STATE)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace_state(&self, checkpoint: &[u8]) -> io::Result<()> {
+        let staged = self.dir.join("state.staged");
+        let write = || -> io::Result<()> {
+            let mut file = writable().create(true).truncate(true).open(&staged)?;
+            file.write_all(checkpoint)?;
+            file.sync_all()
+        };
+        // Half of one only takes room.
+        write().inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
+        std::fs::rename(staged, self.dir.join(STATE))?;
+        self.sync_dir()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `FF 'T' 'G' FE`: no UTF-8 text has these bytes |
 //! | 4 | 4 | CRC-32C of the header from byte 8 on, names included, seeded with the segment's salt |
-//! | 8 | 1 | kind: 1 lines, 2 marks, 3 parked messages (their body: `parked`) |
-//! | 9 | 1 | flags, 0 |
+//! | 8 | 1 | kind: 1 lines, 2 marks, 3 parked messages (their body: `parked`), 4 state |
+//! | 9 | 1 | flags: 1 the body ends in changes of the state, 2 it is a copy, whose changes are not applied |
 //! | 10 | 2 | messages |
 //! | 12 | 2 + 2 | length of the tenant's name, of the database's |
 //! | 16 | 4 + 4 | length of the body, its CRC-32C |
@@ -19,11 +19,13 @@
 //!
 //! The body of a frame of lines: the guest's tag (its length in 2 bytes), then for each message its
 //! topic (length in 2 bytes), time of receipt (8), affinity (4), bytes of lines (4) and lines (4),
-//! then the lines. The salt is random and known to nobody outside: nothing that a tenant writes
+//! then the lines, and where the flag says so the changes of the state (`state`), which is all that the
+//! body of a frame of state holds. The salt is random and known to nobody outside: nothing that a tenant writes
 //! passes for a header when recovery searches for one.
 
 use std::ops::Range;
 
+use super::state;
 use crate::domain::durable::DurableMessage;
 use crate::domain::message::CheckedBatch;
 
@@ -38,12 +40,20 @@ pub enum Kind {
     Marks,
     /// Messages as they came, in a stream without a database.
     Parked,
+    /// Changes of the state that no line came of.
+    State,
 }
+
+/// The body ends in changes of the state.
+pub const HAS_STATE: u8 = 1;
+/// A copy: the changes of the state stand, or stood, where it was copied from.
+pub const IS_COPY: u8 = 2;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub kind: Kind,
+    pub flags: u8,
     pub messages: u16,
     pub body_len: u32,
     pub body_crc: u32,
@@ -71,8 +81,9 @@ impl Header {
             Kind::Lines => 1,
             Kind::Marks => 2,
             Kind::Parked => 3,
+            Kind::State => 4,
         });
-        out.push(0);
+        out.push(self.flags);
         out.extend_from_slice(&self.messages.to_le_bytes());
         out.extend_from_slice(&(self.tenant.len() as u16).to_le_bytes());
         out.extend_from_slice(&(self.database.len() as u16).to_le_bytes());
@@ -98,7 +109,7 @@ impl Header {
         }
         let mut reader = Reader(&fixed[4..]);
         let crc = reader.u32()?;
-        let (kind, _flags) = (reader.u8()?, reader.u8()?);
+        let (kind, flags) = (reader.u8()?, reader.u8()?);
         let messages = reader.u16()?;
         let (tenant_len, database_len) = (reader.u16()? as usize, reader.u16()? as usize);
         let names = bytes.get(HEADER_BYTES..HEADER_BYTES + tenant_len + database_len)?;
@@ -109,10 +120,12 @@ impl Header {
             1 => Kind::Lines,
             2 => Kind::Marks,
             3 => Kind::Parked,
+            4 => Kind::State,
             _ => return None,
         };
         Some(Self {
             kind,
+            flags,
             messages,
             body_len: reader.u32()?,
             body_crc: reader.u32()?,
@@ -136,6 +149,8 @@ pub struct Draft {
     pub header: Header,
     /// The body up to the lines.
     pub table: Vec<u8>,
+    /// The body behind the lines.
+    pub state: Vec<u8>,
 }
 
 impl Draft {
@@ -143,8 +158,12 @@ impl Draft {
     /// With more messages than a set of them can tell apart.
     pub fn of(batch: &CheckedBatch) -> Self {
         assert!(batch.messages.len() <= 64, "a batch has at most 64 messages");
+        let state = batch.kept.as_ref().map(|kept| state::section(kept)).unwrap_or_default();
         let mut table = Vec::with_capacity(64 + batch.messages.len() * 80);
-        put_text(&mut table, batch.guest.as_str());
+        // The body of a frame of state is nothing but that.
+        if !batch.messages.is_empty() {
+            put_text(&mut table, batch.guest.as_str());
+        }
         let mut begin = 0;
         for message in &batch.messages {
             put_text(&mut table, &message.topic);
@@ -156,11 +175,13 @@ impl Draft {
         }
         let (first_ns, last_ns) = times_of(&batch.lines);
         let received_ns = batch.messages.first().map_or(0, |message| message.received_ns);
+        let body_crc = crc32c::crc32c_append(crc32c::crc32c(&table), &batch.lines);
         let header = Header {
-            kind: Kind::Lines,
+            kind: if batch.messages.is_empty() { Kind::State } else { Kind::Lines },
+            flags: if state.is_empty() { 0 } else { HAS_STATE },
             messages: batch.messages.len() as u16,
-            body_len: (table.len() + batch.lines.len()) as u32,
-            body_crc: crc32c::crc32c_append(crc32c::crc32c(&table), &batch.lines),
+            body_len: (table.len() + batch.lines.len() + state.len()) as u32,
+            body_crc: if state.is_empty() { body_crc } else { crc32c::crc32c_append(body_crc, &state) },
             seq: 0,
             spooled: 0,
             first_ns,
@@ -170,7 +191,12 @@ impl Draft {
             tenant: batch.tenant.id.to_string(),
             database: batch.database.to_string(),
         };
-        Self { header, table }
+        Self { header, table, state }
+    }
+
+    /// Whether anything of it goes to the disk.
+    pub fn is_empty(&self) -> bool {
+        self.header.body_len == 0
     }
 }
 
@@ -227,7 +253,24 @@ impl Body {
             });
         }
         let begin = body.len() - reader.0.len();
-        (reader.0.len() == lines_end as usize).then_some(Self { guest, messages, lines: begin..body.len() })
+        let (len, lines) = (lines_end as usize, begin..begin + lines_end as usize);
+        let fits = match header.flags & HAS_STATE {
+            0 => reader.0.len() == len,
+            _ => reader.0.len() >= len,
+        };
+        fits.then_some(Self { guest, messages, lines })
+    }
+}
+
+/// The changes of the state in a body whose CRC was good, if it has any that are to be applied.
+pub fn state_of<'a>(header: &Header, body: &'a [u8]) -> Option<&'a [u8]> {
+    if header.flags & (HAS_STATE | IS_COPY) != HAS_STATE {
+        return None;
+    }
+    match header.kind {
+        Kind::State => Some(body),
+        Kind::Lines => body.get(Body::read(header, body)?.lines.end..),
+        Kind::Marks | Kind::Parked => None,
     }
 }
 
@@ -279,6 +322,7 @@ mod tests {
     fn a_header_is_read_back_only_as_it_was_written_and_with_its_salt() {
         let header = Header {
             kind: Kind::Lines,
+            flags: HAS_STATE,
             messages: 3,
             body_len: 77,
             body_crc: 5,

@@ -17,6 +17,7 @@ use super::frame::{Header, Kind};
 use super::marks::{LineTotals, Marks, StreamMark};
 use super::parked::{NO_DATABASE, ParkedStatus};
 use super::ranges::RangeSet;
+use super::state::StateLog;
 
 /// Names a frame for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -233,9 +234,16 @@ pub struct Index {
     disk_bytes: u64,
     hot_bytes: u64,
     lines: u64,
+    /// What decoders keep.
+    pub state: StateLog,
 }
 
 impl Index {
+    /// One without frames.
+    pub fn with_state(state: StateLog) -> Self {
+        Self { state, ..Self::default() }
+    }
+
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
         let key = (tenant.clone(), database.at_output_of(None));
         if let Some(&stream) = self.by_name.get(&key) {
@@ -625,9 +633,18 @@ impl Index {
 
     /// Segments that hold nothing any more, but for `current`.
     pub fn empty_segments(&self, current: Option<u64>) -> Vec<u64> {
-        let empty =
-            self.segments.iter().filter(|(number, of)| of.live_frames == 0 && Some(**number) != current);
+        let empty = self.without_frames(current).filter(|(number, _)| !self.state.pins(**number));
         empty.map(|(number, _)| *number).collect()
+    }
+
+    fn without_frames(&self, current: Option<u64>) -> impl Iterator<Item = (&u64, &SegmentUse)> {
+        self.segments.iter().filter(move |(number, of)| of.live_frames == 0 && Some(**number) != current)
+    }
+
+    /// Bytes of the segments that hold nothing but changes of the state which no checkpoint covers.
+    pub fn pinned_bytes(&self, current: Option<u64>) -> u64 {
+        let pinned = self.without_frames(current).filter(|(number, _)| self.state.pins(**number));
+        pinned.map(|(_, of)| of.len).sum()
     }
 
     pub fn forget_segment(&mut self, segment: u64) {

@@ -12,7 +12,7 @@ use crate::domain::ids::TenantId;
 use crate::domain::limits;
 
 use super::disk::{Disk, Tail};
-use super::frame::{Draft, Header};
+use super::frame::{Draft, Header, IS_COPY, Kind};
 use super::index::{FrameId, HotLimits, Index, Place, Standing};
 use super::recovery;
 
@@ -70,6 +70,7 @@ pub fn read_segment_header(segment: u64, bytes: &[u8]) -> Option<u32> {
 
 /// A batch on its way to the disk.
 pub struct Append<'a> {
+    /// Not looked at where there are no lines.
     pub stream: u32,
     pub draft: &'a Draft,
     pub lines: &'a [u8],
@@ -86,9 +87,10 @@ pub struct Copy {
 
 /// What became of one `Append`.
 #[derive(Clone, Copy, Debug)]
-pub struct Appended {
-    pub id: FrameId,
-    pub standing: Standing,
+pub enum Appended {
+    Lines(FrameId, Standing),
+    /// Changes of the state alone: nothing is to be released.
+    State,
 }
 
 struct Current {
@@ -268,28 +270,41 @@ impl Log {
             let mut seqs = HashMap::<u32, u64, foldhash::fast::RandomState>::default();
             let mut totals = HashMap::<&TenantId, u64, foldhash::fast::RandomState>::default();
             for append in group {
+                let offset = begin + self.buffer.len() as u64;
+                let Draft { header, table, state } = append.draft;
+                if header.kind == Kind::State {
+                    header.put(salt, &mut self.buffer);
+                    self.buffer.extend_from_slice(state);
+                    let place = Place { segment, offset, len: header.frame_len() as u32 };
+                    frames.push((append, place, header.clone()));
+                    continue;
+                }
                 let seq = seqs.entry(append.stream).or_insert_with(|| index.next_seq(append.stream));
                 let tenant = index.names(append.stream).0;
                 let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
-                *spooled += u64::from(append.draft.header.lines);
-                let header = Header { seq: *seq, spooled: *spooled, ..append.draft.header.clone() };
+                *spooled += u64::from(header.lines);
+                let header = Header { seq: *seq, spooled: *spooled, ..header.clone() };
                 *seq += 1;
-                let offset = begin + self.buffer.len() as u64;
                 header.put(salt, &mut self.buffer);
-                self.buffer.extend_from_slice(&append.draft.table);
+                self.buffer.extend_from_slice(table);
                 self.buffer.extend_from_slice(append.lines);
-                frames.push((
-                    append.stream,
-                    Place { segment, offset, len: header.frame_len() as u32 },
-                    header,
-                ));
+                self.buffer.extend_from_slice(state);
+                frames.push((append, Place { segment, offset, len: header.frame_len() as u32 }, header));
             }
         }
         self.write(index, true)?;
         let mut index = index.lock();
-        let appended = frames.into_iter().map(|(stream, place, header)| {
+        let appended = frames.into_iter().map(|(append, place, header)| {
+            if !append.draft.state.is_empty() {
+                let applied = index.state.apply(&header.tenant, place, &append.draft.state);
+                debug_assert!(applied, "it was written as it is read");
+            }
+            if header.kind == Kind::State {
+                return Appended::State;
+            }
+            let stream = append.stream;
             let standing = index.insert(stream, &header, place, &self.hot);
-            Appended { id: FrameId { stream, seq: header.seq }, standing }
+            Appended::Lines(FrameId { stream, seq: header.seq }, standing)
         });
         Ok(appended.collect())
     }
@@ -415,6 +430,7 @@ pub fn live_frames(disk: &dyn Disk, index: &Mutex<Index>, segment: u64) -> Resul
         if let Some(id) = found {
             let end = place.offset as usize + place.len as usize;
             let body = bytes[end - header.body_len as usize..end].to_vec();
+            let header = Header { flags: header.flags | IS_COPY, ..header };
             copies.push(Copy { id, from: place, header, body });
         }
     }
@@ -435,6 +451,29 @@ pub fn to_copy(index: &Index, current: Option<u64>, segment_bytes: u64, bytes_ma
     let wasteful = short && of.live_bytes + of.len / 16 < of.len;
     let small = index.segments() > 8 && of.len < segment_bytes / 8;
     (sparse || wasteful || small).then_some(segment)
+}
+
+/// Writes the state down, where segments wait for that. Off the commit path: it is written beside the
+/// segments.
+///
+/// # Errors
+/// It cannot be written: those segments stay.
+pub fn checkpoint(disk: &dyn Disk, index: &Mutex<Index>) -> Result<(), SpoolError> {
+    let snapshot = index.lock().state.snapshot();
+    let written = disk.replace_state(&snapshot.bytes());
+    written.map_err(|error| {
+        let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
+        SpoolError { doing: "write the state into", path: folder, error }
+    })?;
+    index.lock().state.cover(snapshot.covers);
+    Ok(())
+}
+
+/// Whether the state should be written down: as much can go then as has to be written, or disk is short.
+pub fn wants_checkpoint(index: &Index, current: Option<u64>, bytes_max: u64) -> bool {
+    let pinned = index.pinned_bytes(current);
+    let short = index.disk_bytes() > bytes_max / 4 * 3;
+    pinned > 0 && (short || pinned >= index.state.image().bytes())
 }
 
 /// A number that nobody outside can know.

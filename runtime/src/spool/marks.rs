@@ -82,6 +82,7 @@ impl Marks {
         }
         let header = Header {
             kind: Kind::Marks,
+            flags: 0,
             messages: 0,
             body_len: body.len() as u32,
             body_crc: crc32c::crc32c(&body),

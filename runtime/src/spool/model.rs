@@ -11,14 +11,15 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::disk::{Disk, Tail};
-use super::frame::{Body, Draft, Header, Kind};
+use super::frame::{Body, Draft, HAS_STATE, Header, Kind};
 use super::index::{FrameId, HotLimits, Index, Place};
-use super::log::{self, Append, Log};
-use super::{parked, recovery};
+use super::log::{self, Append, Appended, Log};
+use super::{parked, recovery, state};
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::message::Via;
 use crate::domain::parked::ParkedMessage;
+use crate::domain::state::{Kept, Scope, Write};
 
 /// What the disk does next, once.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +29,8 @@ enum Fault {
     /// A sync fails; what it was to sync never becomes durable by that file.
     Sync,
     Create,
+    /// A checkpoint of the state fails; which one is there afterwards shows at the next crash.
+    State,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -47,6 +50,9 @@ struct State {
     /// Retired segments, their lines, and what they are if that turns out not to be durable.
     retired: BTreeMap<u64, (u64, Option<File>)>,
     newest: Option<u64>,
+    checkpoint: Option<Vec<u8>>,
+    /// One that failed.
+    half_checkpoint: Option<Vec<u8>>,
     faults: Vec<Fault>,
 }
 
@@ -83,6 +89,11 @@ impl Memory {
             if random(2) == 0 {
                 state.files.insert(segment, file);
             }
+        }
+        if let Some(half) = state.half_checkpoint.take()
+            && random(2) == 0
+        {
+            state.checkpoint = Some(half);
         }
         let mut files = BTreeMap::new();
         for (segment, mut file) in std::mem::take(&mut state.files) {
@@ -170,6 +181,21 @@ impl Disk for Memory {
         Ok(())
     }
 
+    fn read_state(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().checkpoint.clone())
+    }
+
+    fn replace_state(&self, checkpoint: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if state.fault(|fault| *fault == Fault::State).is_some() {
+            state.half_checkpoint = Some(checkpoint.to_vec());
+            return Err(full());
+        }
+        state.checkpoint = Some(checkpoint.to_vec());
+        state.half_checkpoint = None;
+        Ok(())
+    }
+
     fn sync_dir(&self) -> io::Result<()> {
         let mut state = self.0.lock();
         state.ghosts.clear();
@@ -223,10 +249,12 @@ impl Tail for End {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Batches: tenant, messages, lines a message; without lines the messages are parked.
+    /// Batches: tenant, messages, lines a message; without lines the messages are parked, without
+    /// messages there are changes of the state alone.
     Append(Vec<(u8, u8, u8)>),
     /// Takes up what is parked, and lets go of some of it again.
     TakeUp(u64),
+    Checkpoint,
     /// Settles messages of an open frame; the numbers choose which.
     Settle(usize, u64),
     Refuse(usize),
@@ -239,19 +267,21 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let batch = (0u8..3, 1u8..5, 0u8..4);
+    let batch = prop_oneof![5 => (0u8..3, 1u8..5, 0u8..4), 2 => (3u8..5, 0u8..5, 1u8..4)];
     prop_oneof![
         6 => proptest::collection::vec(batch, 1..5).prop_map(Step::Append),
         6 => (any::<usize>(), any::<u64>()).prop_map(|(frame, messages)| Step::Settle(frame, messages)),
         2 => any::<u64>().prop_map(Step::TakeUp),
         1 => any::<usize>().prop_map(Step::Refuse),
-        1 => (0u8..3, 1u16..2000).prop_map(|(tenant, bytes)| Step::DropOldest(tenant, bytes)),
+        1 => (0u8..5, 1u16..2000).prop_map(|(tenant, bytes)| Step::DropOldest(tenant, bytes)),
         2 => Just(Step::Mark),
         2 => Just(Step::RemoveEmpty),
         2 => Just(Step::Compact),
         1 => (0usize..300).prop_map(|bytes| Step::Fail(Fault::Write(bytes))),
         1 => Just(Step::Fail(Fault::Sync)),
         1 => Just(Step::Fail(Fault::Create)),
+        1 => Just(Step::Fail(Fault::State)),
+        2 => Just(Step::Checkpoint),
         2 => any::<u64>().prop_map(Step::Crash),
     ]
 }
@@ -275,6 +305,18 @@ struct Known {
 /// Tenant, database, sequence number.
 type Key = (String, String, u64);
 
+/// Tenants from this one on keep state.
+const KEEPS_STATE: u8 = 3;
+
+/// A value of the state as the model knows it.
+#[derive(Clone, Debug, Default)]
+struct Value {
+    /// What was acknowledged last.
+    acknowledged: Option<Box<[u8]>>,
+    /// What was tried since and failed: a crash may leave any of it behind, with its lines.
+    tried: Vec<Option<Box<[u8]>>>,
+}
+
 const HOT: HotLimits = HotLimits { bytes_max: 1500, database_bytes_min: 100 };
 
 struct Rig {
@@ -285,6 +327,8 @@ struct Rig {
     /// Every content that was ever to be written, by its number.
     attempted: BTreeSet<Vec<u8>>,
     number: u64,
+    /// By tenant and key.
+    values: BTreeMap<(String, Box<str>), Value>,
 }
 
 impl Rig {
@@ -297,11 +341,24 @@ impl Rig {
             known: BTreeMap::new(),
             attempted: BTreeSet::new(),
             number: 0,
+            values: BTreeMap::new(),
         }
     }
 
+    /// What a batch changes in the state of its tenant: some keys, one of them perhaps removed.
+    fn kept(&mut self, tenant: u8) -> Kept {
+        let mut kept = Kept::new("meter".into());
+        for _ in 0..if tenant < KEEPS_STATE { 0 } else { 1 + self.number % 3 } {
+            self.number += 1;
+            let value = (!self.number.is_multiple_of(7)).then(|| self.number.to_le_bytes().into());
+            let key = format!("k{}", self.number % 5).into();
+            kept.writes.push(Write { partition: "p".into(), key, value });
+        }
+        kept
+    }
+
     /// Of parked messages the body stands in the table, and there are no lines.
-    fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (Draft, Vec<u8>) {
+    fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (Draft, Vec<u8>, Vec<Write>) {
         if lines_each == 0 {
             let mut draft = parked::draft(&TenantId::new(&format!("t{tenant}")));
             for _ in 0..messages {
@@ -317,14 +374,18 @@ impl Rig {
                 };
                 parked::add(&mut draft, &message);
             }
-            return (draft, Vec::new());
+            return (draft, Vec::new(), Vec::new());
         }
         let (mut lines, mut table) = (Vec::new(), Vec::new());
+        let kept = self.kept(tenant);
+        let state = state::section(&kept);
         let text = |table: &mut Vec<u8>, text: &str| {
             table.extend_from_slice(&(text.len() as u16).to_le_bytes());
             table.extend_from_slice(text.as_bytes());
         };
-        text(&mut table, "guest@1#0");
+        if messages > 0 {
+            text(&mut table, "guest@1#0");
+        }
         for message in 0..messages {
             let before = lines.len();
             for _ in 0..lines_each {
@@ -338,10 +399,11 @@ impl Rig {
             table.extend_from_slice(&u32::from(lines_each).to_le_bytes());
         }
         let header = Header {
-            kind: Kind::Lines,
+            kind: if messages == 0 { Kind::State } else { Kind::Lines },
+            flags: if state.is_empty() { 0 } else { HAS_STATE },
             messages: u16::from(messages),
-            body_len: (table.len() + lines.len()) as u32,
-            body_crc: crc32c::crc32c_append(crc32c::crc32c(&table), &lines),
+            body_len: (table.len() + lines.len() + state.len()) as u32,
+            body_crc: crc32c::crc32c(&[table.as_slice(), &lines, &state].concat()),
             seq: 0,
             spooled: 0,
             first_ns: self.number as i64,
@@ -351,7 +413,7 @@ impl Rig {
             tenant: format!("t{tenant}"),
             database: format!("d{tenant}"),
         };
-        (Draft { header, table }, lines)
+        (Draft { header, table, state }, lines, kept.writes)
     }
 
     fn append(&mut self, batches: &[(u8, u8, u8)]) {
@@ -359,7 +421,7 @@ impl Rig {
             batches.iter().map(|&(tenant, messages, lines)| self.draft(tenant, messages, lines)).collect();
         let streams: Vec<u32> = drafts
             .iter()
-            .map(|(draft, _)| {
+            .map(|(draft, ..)| {
                 let (tenant, database) = (&draft.header.tenant, &draft.header.database);
                 self.index.lock().stream(&TenantId::new(tenant), &DatabaseName::new(database))
             })
@@ -367,20 +429,31 @@ impl Rig {
         let appends: Vec<Append> = drafts
             .iter()
             .zip(&streams)
-            .map(|((draft, lines), &stream)| Append { stream, draft, lines })
+            .map(|((draft, lines, _), &stream)| Append { stream, draft, lines })
             .collect();
-        for (draft, lines) in &drafts {
+        for (draft, lines, _) in &drafts {
             self.attempted.insert(content(draft, lines));
         }
-        let Ok(appended) = self.log.append(&self.index, &appends) else { return };
-        for (appended, (draft, lines)) in appended.into_iter().zip(drafts) {
+        let appended = self.log.append(&self.index, &appends);
+        for (draft, _, writes) in &drafts {
+            for write in writes {
+                let of = self.values.entry((draft.header.tenant.clone(), write.key.clone())).or_default();
+                match &appended {
+                    Ok(_) => *of = Value { acknowledged: write.value.clone(), tried: Vec::new() },
+                    Err(_) => of.tried.push(write.value.clone()),
+                }
+            }
+        }
+        let Ok(appended) = appended else { return };
+        for (appended, (draft, lines, _)) in appended.into_iter().zip(drafts) {
+            let Appended::Lines(id, _) = appended else { continue };
             let line_count = u64::from(draft.header.lines);
             let lines = content(&draft, &lines);
             if draft.header.kind == Kind::Parked {
-                self.index.lock().give_back(appended.id, MessageSet::MAX);
+                self.index.lock().give_back(id, MessageSet::MAX);
             }
             let known = Known { lines, line_count, durable: true, open: true };
-            let key = (draft.header.tenant, draft.header.database, appended.id.seq);
+            let key = (draft.header.tenant, draft.header.database, id.seq);
             let before = self.known.insert(key, known);
             // Where a disk was so full that not even its release could be noted, and the frame is gone,
             // its number may come again.
@@ -424,7 +497,10 @@ impl Rig {
                 self.index.lock().drop_oldest(&TenantId::new(&format!("t{tenant}")), u64::from(*bytes));
                 let after: BTreeSet<_> = self.open().into_iter().map(|(key, ..)| key).collect();
                 let parked = before.iter().filter(|(key, ..)| key.1 == parked::NO_DATABASE);
-                assert!(parked.clone().all(|(key, ..)| after.contains(key)), "what is parked is never dropped");
+                assert!(
+                    parked.clone().all(|(key, ..)| after.contains(key)),
+                    "what is parked is never dropped"
+                );
                 for (key, ..) in before {
                     self.known.get_mut(&key).expect("it was appended").open &= after.contains(&key);
                 }
@@ -438,7 +514,9 @@ impl Rig {
                 let mut last = HashMap::new();
                 for wanted in &taken {
                     assert!(wanted.messages != 0 && wanted.lines == 0);
-                    assert!(last.insert(wanted.id.stream, wanted.id.seq).is_none_or(|seq| seq < wanted.id.seq));
+                    assert!(
+                        last.insert(wanted.id.stream, wanted.id.seq).is_none_or(|seq| seq < wanted.id.seq)
+                    );
                 }
                 for (place, wanted) in taken.iter().enumerate() {
                     if back & (1 << (place % 64)) != 0 {
@@ -457,6 +535,7 @@ impl Rig {
                     let _ = self.log.append_copies(&self.index, &copies);
                 }
             }
+            Step::Checkpoint => _ = log::checkpoint(&self.disk, &self.index),
             Step::Fail(fault) => self.disk.0.lock().faults.push(*fault),
             Step::Crash(seed) => {
                 let mut seed = *seed | 1;
@@ -470,6 +549,31 @@ impl Rig {
             }
         }
         self.check_books();
+        self.check_state();
+    }
+
+    /// A value of the state as the spool has it.
+    fn value(&self, (tenant, key): &(String, Box<str>)) -> Option<Box<[u8]>> {
+        let scope = Scope { tenant: TenantId::new(tenant), message_type: "meter".into() };
+        self.index.lock().state.image().route(&scope)?.get("p", key).map(Into::into)
+    }
+
+    /// It is what the acknowledged messages imply.
+    fn check_state(&self) {
+        for (name, value) in &self.values {
+            assert_eq!(self.value(name), value.acknowledged, "{name:?}");
+        }
+    }
+
+    /// After a crash it is that too, but where something was tried that was never acknowledged: then it
+    /// may be that, and holds from now on.
+    fn recover_state(&mut self) {
+        for (name, mut known) in std::mem::take(&mut self.values) {
+            let now = self.value(&name);
+            assert!(now == known.acknowledged || known.tried.contains(&now), "{name:?}: {now:?}, {known:?}");
+            (known.acknowledged, known.tried) = (now, Vec::new());
+            self.values.insert(name, known);
+        }
     }
 
     fn recover(&mut self) -> recovery::Recovered {
@@ -477,6 +581,7 @@ impl Rig {
         let (index, recovered) = recovery::recover(&self.disk, &nothing_hot).unwrap();
         self.index = Mutex::new(index);
         self.log = Log::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
+        self.recover_state();
         let open: BTreeMap<Key, Place> =
             self.open().into_iter().map(|(key, _, place)| (key, place)).collect();
         // What was acknowledged and not released is here, as it was.
@@ -593,6 +698,32 @@ proptest! {
             prop_assert!(totals.damaged <= lost.get(tenant.as_str()).copied().unwrap_or(0));
         }
     }
+}
+
+#[test]
+fn a_segment_stays_until_a_checkpoint_covers_what_it_changed() {
+    let mut rig = Rig::new();
+    for _ in 0..60 {
+        rig.append(&[(3, 2, 1), (4, 0, 0)]);
+    }
+    while !rig.open().is_empty() {
+        rig.settle(0, u64::MAX);
+    }
+    let before = rig.disk.list().unwrap().len();
+    assert!(before > 4);
+    rig.log.remove_empty(&rig.index).unwrap();
+    assert_eq!(rig.disk.list().unwrap().len(), before);
+    assert!(log::wants_checkpoint(&rig.index.lock(), rig.log.current(), 20_000));
+    rig.disk.0.lock().faults.push(Fault::State);
+    log::checkpoint(&rig.disk, &rig.index).unwrap_err();
+    rig.log.remove_empty(&rig.index).unwrap();
+    assert_eq!(rig.disk.list().unwrap().len(), before);
+    log::checkpoint(&rig.disk, &rig.index).unwrap();
+    rig.log.remove_empty(&rig.index).unwrap();
+    // The marks that say so may have begun another.
+    assert!(rig.disk.list().unwrap().len() <= 2);
+    rig.run(&Step::Crash(7));
+    assert!(rig.values.values().any(|value| value.acknowledged.is_some()));
 }
 
 /// Sequences that failed once, kept for ever.

@@ -85,6 +85,7 @@ pub fn read(header: &Header, body: &[u8]) -> Option<Vec<ParkedMessage>> {
 pub fn draft(tenant: &TenantId) -> Draft {
     let header = Header {
         kind: Kind::Parked,
+        flags: 0,
         messages: 0,
         body_len: 0,
         body_crc: crc32c::crc32c(&[]),
@@ -97,14 +98,14 @@ pub fn draft(tenant: &TenantId) -> Draft {
         tenant: tenant.to_string(),
         database: NO_DATABASE.into(),
     };
-    Draft { header, table: Vec::new() }
+    Draft { header, table: Vec::new(), state: Vec::new() }
 }
 
 /// One more message for the frame.
 pub fn add(draft: &mut Draft, message: &ParkedMessage) {
     let before = draft.table.len();
     put(message, &mut draft.table);
-    let Draft { header, table } = draft;
+    let Draft { header, table, .. } = draft;
     if header.messages == 0 {
         header.received_s = (message.received_ns / 1_000_000_000).clamp(0, i64::from(u32::MAX)) as u32;
     }
@@ -144,8 +145,7 @@ impl Queue {
         let mut draft = draft(tenant);
         add(&mut draft, &kept);
         let taken = draft.header.frame_len() as u64;
-        let batch =
-            ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
+        let batch = ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
         self.items.push_back(Item { load: Load::Parked(batch), draft });
         taken
     }
@@ -218,8 +218,7 @@ impl Spool {
         let blocked: HashSet<TenantId> = shared.room.lock().held.keys().cloned().collect();
         let hot = shared.settings.hot();
         let of = DatabaseName::new(NO_DATABASE);
-        let wanted =
-            shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
+        let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
         let taken_up = |wanted: &Wanted, header: &Header, body: &[u8]| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
@@ -307,9 +306,8 @@ pub struct ParkedStatus {
 impl ParkedStatus {
     pub fn new(messages: u64, bytes: u64, oldest_s: Option<u32>) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let age = oldest_s.map_or(Duration::ZERO, |oldest_s| {
-            now.saturating_sub(Duration::from_secs(u64::from(oldest_s)))
-        });
+        let age = oldest_s
+            .map_or(Duration::ZERO, |oldest_s| now.saturating_sub(Duration::from_secs(u64::from(oldest_s))));
         Self { messages, bytes, oldest_age_ms: age.as_millis() as u64 }
     }
 }
@@ -339,7 +337,7 @@ mod tests {
         ];
         let mut draft = draft(&"acme".into());
         messages.iter().for_each(|message| add(&mut draft, message));
-        let Draft { header, table } = draft;
+        let Draft { header, table, .. } = draft;
         assert_eq!((header.messages, header.lines, header.received_s), (4, 0, 1_700_000_000));
         assert_eq!((header.body_len as usize, header.body_crc), (table.len(), crc32c::crc32c(&table)));
         assert_eq!(read(&header, &table).unwrap(), messages);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::disk::{Disk, Folder, Tail};
 use super::*;
 use crate::domain::message::{CheckedMessage, Tenant};
-use crate::domain::tenancy::TenantRules;
 use crate::domain::slot::{Connection, Window};
+use crate::domain::tenancy::TenantRules;
 
 /// A folder of which some bytes of a segment cannot be read.
 struct BadBlock {
@@ -70,6 +70,14 @@ impl Disk for BadBlock {
         self.folder.sync_dir()
     }
 
+    fn read_state(&self) -> io::Result<Option<Vec<u8>>> {
+        self.folder.read_state()
+    }
+
+    fn replace_state(&self, bytes: &[u8]) -> io::Result<()> {
+        self.folder.replace_state(bytes)
+    }
+
     fn path(&self, segment: u64) -> PathBuf {
         self.folder.path(segment)
     }
@@ -120,6 +128,7 @@ fn batch(books: &Books, connection: &Arc<Connection>, number: u16) -> CheckedBat
         database: "db".into(),
         tenant: Arc::new(tenant),
         guest: "g@1#0".into(),
+        kept: None,
         lines,
         messages: vec![message],
     }

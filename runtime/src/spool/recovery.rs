@@ -2,6 +2,7 @@
 //! is damaged is named by file and offset, and the accounts say how many lines that cost.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -11,11 +12,12 @@ use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 
 use super::disk::Disk;
-use super::frame::{HEADER_BYTES, Header, Kind, MAGIC};
+use super::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
 use super::index::{FrameId, HotLimits, Index, Place};
 use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
 use super::marks::{LineTotals, Marks, StreamMark};
 use super::parked::NO_DATABASE;
+use super::state::StateLog;
 
 /// A part of a segment that holds no good frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,9 @@ pub struct Scan {
     pub bad_bodies: Vec<(Place, Header)>,
     /// In the order of the log.
     pub marks: Vec<Marks>,
+    /// Changes of the state: where their frame begins, whose they are, and where they lie. In the order
+    /// of the log.
+    pub states: Vec<(Place, String, Range<usize>)>,
     pub gaps: Vec<Gap>,
     /// Its header says that it is no segment, or another one.
     pub is_foreign: bool,
@@ -59,15 +64,19 @@ pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
             let body = &frame[frame.len() - header.body_len as usize..];
             let good = crc32c::crc32c(body) == header.body_crc;
             at += frame.len();
+            if let Some(state) = frame::state_of(&header, body).filter(|_| good) {
+                scan.states.push((place, header.tenant.clone(), at - state.len()..at));
+            }
             match (header.kind, good) {
+                (Kind::State, true) => {}
                 (Kind::Lines | Kind::Parked, true) => scan.frames.push((place, header)),
                 (Kind::Lines | Kind::Parked, false) => {
                     scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
                     scan.bad_bodies.push((place, header));
                 }
                 (Kind::Marks, true) => scan.marks.extend(Marks::read(body)),
-                // Later marks say the same and more.
-                (Kind::Marks, false) => {
+                // Later marks say the same and more; of the state the changes are lost.
+                (Kind::Marks | Kind::State, false) => {
                     scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
                 }
             }
@@ -114,6 +123,20 @@ pub struct Recovered {
     pub newest_missing: bool,
 }
 
+/// The state as it was last written down. What is damaged is as if it were not there: the changes behind
+/// it are all that is left.
+fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
+    let folder = || disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let read = disk.read_state();
+    let read = read.map_err(|error| SpoolError { doing: "read the state in", path: folder(), error })?;
+    let Some(bytes) = read else { return Ok(StateLog::default()) };
+    StateLog::read(&bytes).or_else(|why| {
+        error!(file = %folder().join("state").display(), why,
+               "the state of the decoders is damaged: they go on with what changed since it was written, and without the rest");
+        Ok(StateLog::default())
+    })
+}
+
 #[derive(Default)]
 struct Found {
     mark: Option<StreamMark>,
@@ -130,12 +153,14 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
     let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
     let segments = disk.list().map_err(|error| SpoolError { doing: "read", path: folder, error })?;
     let newest = disk.newest().unwrap_or(None);
+    let mut index = Index::with_state(checkpoint(disk)?);
     let mut recovered = Recovered {
-        next_segment: segments.last().copied().max(newest).map_or(1, |last| last + 1),
+        // What a checkpoint covers comes before everything that is written from now on.
+        next_segment: segments.last().copied().max(newest).max(index.state.covered_segment()).unwrap_or(0)
+            + 1,
         newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
         ..Recovered::default()
     };
-    let mut index = Index::default();
     let mut streams: HashMap<(String, String), Found> = HashMap::new();
     let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
     let mut spooled: HashMap<String, u64> = HashMap::new();
@@ -182,6 +207,13 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
             totals.extend(marks.tenants);
             if !marks.segments.is_empty() {
                 listed = marks.segments;
+            }
+        }
+        for (place, tenant, state) in scan.states {
+            // Its checksum was good: it is of another version, or there is a fault of ours.
+            if !index.state.apply(&tenant, place, &bytes[state]) {
+                error!(file = %path.display(), offset = place.offset, tenant,
+                       "changes of the state cannot be read; those before and behind are kept");
             }
         }
         let headers = scan.frames.iter().chain(&scan.bad_bodies).map(|(_, header)| header);

@@ -15,6 +15,7 @@ use crate::config::{self, Config, Current};
 use crate::decode::GuestError;
 use crate::decode::history::History;
 use crate::pipeline::guests::{place, refusal};
+use crate::pipeline::kept;
 use crate::{data_dir, pipeline};
 
 /// Where guests are asked for and put.
@@ -95,6 +96,19 @@ impl<'a> Gateway<'a> {
         match self {
             Self::Running { .. } => self.call(Method::GET, &path(tenant, message_type, "/log"), Vec::new()),
             Self::Stopped { .. } => bail!("the gateway does not run: what guests logged is in its own log"),
+        }
+    }
+
+    pub fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> anyhow::Result<Answer> {
+        match self {
+            Self::Running { .. } => {
+                let query = partition.map(|partition| format!("?partition={}", part(partition)));
+                let what = format!("/state{}", query.unwrap_or_default());
+                self.call(Method::GET, &path(tenant, message_type, &what), Vec::new())
+            }
+            Self::Stopped { config, .. } => {
+                Ok(kept::show(&kept::of_files(config)?, tenant, message_type, partition))
+            }
         }
     }
 

@@ -101,7 +101,8 @@ pub async fn serve<I: Intake>(
     };
 
     let tells = if greeted.taste.is_some() { Tells::Acknowledgement } else { Tells::Nothing };
-    let connection = Connection::telling(shared.window.clone(), tells);
+    let session = greeted.session.as_ref().map(|(_, session)| session.clone());
+    let connection = Connection::open(shared.window.clone(), tells, session);
     let link = Link::speaking(connection.clone(), greeted.taste);
     let sender = greeted.sender.as_ref();
     let device = Device {
@@ -124,6 +125,9 @@ pub async fn serve<I: Intake>(
     };
     let end = device.run(&mut input, &mut writer, &mut stop).await;
     connection.end();
+    if let Some((of, session)) = &greeted.session {
+        shared.sessions.leave(of, session);
+    }
     // Its client id is free before it has taken the news.
     drop(greeted.name);
     let said_by_us = !matches!(end.ending, Ending::Left | Ending::Lost | Ending::SlowReader);

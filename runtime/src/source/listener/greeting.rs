@@ -20,6 +20,7 @@ use super::socket::Writer;
 use super::{Asks, Shared};
 use crate::domain::identity::{Claim, Denied, Identity, Proof};
 use crate::domain::limits;
+use crate::domain::session::Session;
 use crate::source::framer::FrameLimits;
 use crate::source::intake::Intake;
 use crate::source::packet::{Packet, Wishes, encode};
@@ -47,6 +48,8 @@ pub struct Greeted {
     pub taste: Option<Taste>,
     /// Who it is, where it has proved that.
     pub sender: Option<Sender>,
+    /// The session that it asked for, by its name among `Sessions`.
+    pub session: Option<(String, Arc<Session>)>,
 }
 
 /// A device that has proved who it is.
@@ -136,6 +139,17 @@ impl<I: Intake> Greeting<'_, I> {
         let assigned = hello.client_id.is_empty().then(unforeseeable_id);
         let id = assigned.as_deref().unwrap_or(&hello.client_id);
         let name = self.pass.take_client_id(scope, id, self.taken_over.clone());
+        let session = {
+            // No client id and no tenant has a U+0000.
+            let of = format!("{scope}\0{id}");
+            // MQTT 5 is told that its session ends with the connection.
+            if hello.clean_session || taste.is_some() {
+                self.shared.sessions.forget(&of);
+                None
+            } else {
+                self.shared.sessions.go_on(&of).map(|session| (of, session))
+            }
+        };
         match taste {
             Some(taste) => {
                 input.framer.speak_5();
@@ -155,7 +169,7 @@ impl<I: Intake> Greeting<'_, I> {
         debug!(client_id = id, level = hello.level, proven = welcomed.is_some(), "device connected");
         writer.write_all(&out).await?;
         writer.flush().await?;
-        Ok(Greeted { name, keep_alive_s: hello.keep_alive_s, taste, sender: welcomed })
+        Ok(Greeted { name, keep_alive_s: hello.keep_alive_s, taste, sender: welcomed, session })
     }
 
     async fn read(&self, input: &mut Input<'_>) -> Result<Hello, End> {

@@ -3,7 +3,7 @@
 
 #[cfg(target_arch = "wasm32")]
 mod component {
-    wit_bindgen::generate!({ path: "../../../wit/tidegate-ingest-0.1.0", world: "decoder" });
+    wit_bindgen::generate!({ path: "../../../wit/tidegate-ingest-1.0.0", world: "decoder" });
 
     use tidegate::ingest::types::Outcome;
 
