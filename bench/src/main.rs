@@ -4,6 +4,7 @@
 
 mod bare;
 mod broker;
+mod containment;
 mod decode;
 mod durability;
 mod end_to_end;
@@ -38,14 +39,18 @@ fn main() -> Result<()> {
         "all" => {
             let decode = decode::measure(&paths)?;
             println!("{}", decode.table());
+            containment::measure(&paths, None)?;
             let end_to_end = end_to_end::measure(&paths)?;
             println!("{}", end_to_end.table());
             println!("{}", end_to_end.stages(&decode));
             durability::measure(&paths, None)
         }
         "decode" => {
-            println!("{}", decode::measure(&paths)?.table());
-            Ok(())
+            let part = arguments.next();
+            if part.is_none() {
+                println!("{}", decode::measure(&paths)?.table());
+            }
+            containment::measure(&paths, part.as_deref())
         }
         "end-to-end" => {
             println!("{}", end_to_end::measure(&paths)?.table());
@@ -62,6 +67,8 @@ fn main() -> Result<()> {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
             decode::run_guest(&paths, messages)
         }
-        other => bail!("{other:?}: expected all, decode, end-to-end, durability [PART], native N or guest N"),
+        other => bail!(
+            "{other:?}: expected all, decode [PART], end-to-end, durability [PART], native N or guest N"
+        ),
     }
 }
