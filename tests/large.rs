@@ -215,14 +215,15 @@ fn nobody_but_the_operator_grants_it_and_who_lacks_it_is_told_what_to_do() {
         assert!(error.contains("class = \"large\"") && error.contains("operator"), "{error}");
         assert!(error.contains(&format!("guests.large.routes = [\"{grant}\"]")), "{error}");
     }
-    // Its own limits hold for it: here one second to compile.
-    assert!(errors("js").contains("1 s of CPU time"), "{}", errors("js"));
+    // Its own limits hold for it: here one second to compile, or thirty by the clock of a busy machine.
+    let took_too_long = ["takes more than 1 s of CPU time", "takes more than 30 s by the clock"];
+    assert!(took_too_long.iter().any(|limit| errors("js").contains(limit)), "{}", errors("js"));
     let component = fs::read(built_guest("flat")).unwrap();
     let (status, answer) = gateway.request("PUT", "/api/v1/guests/globex/js6", Some("t"), &component);
     assert!(status == 413 || status == 0, "{status} {answer}");
     let (status, answer) = gateway.request("PUT", "/api/v1/guests/acme/js5", Some("t"), &component);
     assert_eq!(status, 422, "{answer}");
-    assert!(answer.contains("1 s of CPU time"), "{answer}");
+    assert!(took_too_long.iter().any(|limit| answer.contains(limit)), "{answer}");
     drop(gateway);
     let (status, _, errors) = scene.verb(&["validate"], "");
     assert_eq!(status.code(), Some(1));

@@ -107,6 +107,10 @@ impl Gateway {
         Ok(started.elapsed())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The value of a metric without labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let text = self.get("/metrics")?;

@@ -5,6 +5,7 @@
 mod admission;
 mod bare;
 mod broker;
+mod containment;
 mod decode;
 mod durability;
 mod end_to_end;
@@ -40,6 +41,7 @@ fn main() -> Result<()> {
         "all" => {
             let decode = decode::measure(&paths)?;
             println!("{}", decode.table());
+            containment::measure(&paths, None)?;
             let end_to_end = end_to_end::measure(&paths)?;
             println!("{}", end_to_end.table());
             println!("{}", end_to_end.stages(&decode));
@@ -47,8 +49,11 @@ fn main() -> Result<()> {
             durability::measure(&paths, None)
         }
         "decode" => {
-            println!("{}", decode::measure(&paths)?.table());
-            Ok(())
+            let part = arguments.next();
+            if part.is_none() {
+                println!("{}", decode::measure(&paths)?.table());
+            }
+            containment::measure(&paths, part.as_deref())
         }
         "end-to-end" => {
             println!("{}", end_to_end::measure(&paths)?.table());
@@ -67,7 +72,7 @@ fn main() -> Result<()> {
             decode::run_guest(&paths, messages)
         }
         other => bail!(
-            "{other:?}: expected all, decode, end-to-end, admission, durability [PART], native N or guest N"
+            "{other:?}: expected all, decode [PART], end-to-end, admission, durability [PART], native N or guest N"
         ),
     }
 }

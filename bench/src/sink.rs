@@ -3,8 +3,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,6 +17,8 @@ pub struct Manner {
     pub dead: Option<&'static str>,
     /// Every other dead one never answers.
     pub hang: bool,
+    /// Whether bodies are kept, to be looked at.
+    pub keeps: bool,
 }
 
 /// What the sink has taken.
@@ -25,6 +27,7 @@ pub struct Counts {
     pub posts: AtomicU64,
     pub lines: AtomicU64,
     pub bytes: AtomicU64,
+    kept: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A running sink; it ends with the process.
@@ -54,6 +57,11 @@ impl Sink {
             }
         });
         Ok(Self { url, counts })
+    }
+
+    /// What was written since it was last cleared.
+    pub fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.counts.kept.lock().expect("nobody panics with it")
     }
 
     pub fn lines(&self) -> u64 {
@@ -106,6 +114,9 @@ fn serve(stream: TcpStream, counts: &Counts, manner: Manner) -> Option<()> {
         }
         let lines = body.iter().filter(|&&byte| byte == b'\n').count() as u64
             + u64::from(!body.is_empty() && !body.ends_with(b"\n"));
+        if manner.keeps {
+            counts.kept.lock().expect("nobody panics with it").push(body.clone());
+        }
         counts.lines.fetch_add(lines, Ordering::AcqRel);
         counts.bytes.fetch_add(length as u64, Ordering::AcqRel);
         counts.posts.fetch_add(1, Ordering::AcqRel);

@@ -352,7 +352,13 @@ pub fn crowds() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         }
         component
     };
+    // Refuses its route with a megabyte of words.
+    let wordy = PLAIN.replace("(export \"memory\") 1", "(export \"memory\") 20").replace(
+        "(i32.const 16))",
+        "(i32.store (i32.const 16) (i32.const 1)) (i32.store (i32.const 24) (i32.const 1048576)) (i32.const 16))",
+    );
     vec![
+        ("words", component(&wat::parse_str(wordy).unwrap()), "GUEST_OUTPUT"),
         ("instances", with(&[&ModuleSection(&empty), &instances(1, 500)]), "instances"),
         ("memories", with(&[&ModuleSection(&memory), &instances(1, 3)]), "memories"),
         ("components", with(&[&NestedComponentSection(&nested), &twice()]), "instances"),

@@ -221,7 +221,8 @@ fn large(large: &GuestsLarge) -> Option<LargeSettings> {
             cpu_s,
             memory_bytes_max,
             output_bytes_max: limits::LARGE_COMPILE_OUTPUT_BYTES_MAX,
-            wall_s: 3 * cpu_s,
+            // As of the others: three times its CPU time, and never less than theirs.
+            wall_s: (3 * cpu_s).max(limits::COMPILE_WALL_S),
         },
     })
 }
