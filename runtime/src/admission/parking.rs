@@ -20,12 +20,8 @@ pub trait Parking: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// The message, where there is no room for it.
-    fn park(
-        &self,
-        tenant: &TenantId,
-        account: &Arc<Account>,
-        message: Received,
-    ) -> Result<(), Box<Received>>;
+    fn park(&self, tenant: &TenantId, account: &Arc<Account>, message: Received)
+    -> Result<(), Box<Received>>;
 }
 
 /// No room for any message: they wait unacknowledged.

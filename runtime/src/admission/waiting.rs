@@ -231,9 +231,9 @@ impl Waiting {
         if !waits && !first {
             return Err(Box::new(held));
         }
-        let pending = devices.entry(key).or_insert_with(|| {
-            Pending::new(TenantId::new(tenant), DeviceId::new(device), Place::Behind)
-        });
+        let pending = devices
+            .entry(key)
+            .or_insert_with(|| Pending::new(TenantId::new(tenant), DeviceId::new(device), Place::Behind));
         if !pending.is_of(tenant, device) {
             return Err(Box::new(held));
         }

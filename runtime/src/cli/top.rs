@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn rates_are_a_second_and_the_busiest_come_first() {
         let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0, 0]), ("b".into(), [0; 7])]);
-        let now = Counts::from([("a".into(), [30, 0, 20, 3, 4, 7, 1]), ("b".into(), [2000, 0, 0, 0, 0, 0, 0])]);
+        let now =
+            Counts::from([("a".into(), [30, 0, 20, 3, 4, 7, 1]), ("b".into(), [2000, 0, 0, 0, 0, 0, 0])]);
         let text = table(&before, &now, Duration::from_secs(2));
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0", "0"]);

@@ -139,7 +139,16 @@ impl Connection {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         self.window.take(u64::from(bytes));
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot { connection: self.clone(), index, received_us, bytes, open: true, waits: false, replay: None, release: None }
+        Slot {
+            connection: self.clone(),
+            index,
+            received_us,
+            bytes,
+            open: true,
+            waits: false,
+            replay: None,
+            release: None,
+        }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.

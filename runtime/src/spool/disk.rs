@@ -139,7 +139,8 @@ impl Disk for Folder {
         for file in std::fs::read_dir(&self.dir)? {
             let name = file?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            let number = digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
+            let number =
+                digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
             all.extend(number.filter(|number| *number <= SEGMENT_MAX));
         }
         all.sort_unstable();

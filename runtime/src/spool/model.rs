@@ -432,7 +432,10 @@ impl Rig {
                 self.index.lock().drop_oldest(&TenantId::new(&format!("t{tenant}")), u64::from(*bytes));
                 let after: BTreeSet<_> = self.open().into_iter().map(|(key, ..)| key).collect();
                 let parked = before.iter().filter(|(key, ..)| key.1 == parked::NO_DATABASE);
-                assert!(parked.clone().all(|(key, ..)| after.contains(key)), "what is parked is never dropped");
+                assert!(
+                    parked.clone().all(|(key, ..)| after.contains(key)),
+                    "what is parked is never dropped"
+                );
                 for (key, ..) in before {
                     self.known.get_mut(&key).expect("it was appended").open &= after.contains(&key);
                 }
@@ -446,7 +449,9 @@ impl Rig {
                 let mut last = HashMap::new();
                 for wanted in &taken {
                     assert!(wanted.messages != 0 && wanted.lines == 0);
-                    assert!(last.insert(wanted.id.stream, wanted.id.seq).is_none_or(|seq| seq < wanted.id.seq));
+                    assert!(
+                        last.insert(wanted.id.stream, wanted.id.seq).is_none_or(|seq| seq < wanted.id.seq)
+                    );
                 }
                 for (place, wanted) in taken.iter().enumerate() {
                     if back & (1 << (place % 64)) != 0 {

@@ -135,8 +135,7 @@ impl Queue {
         let mut draft = draft(tenant);
         add(&mut draft, &kept);
         let taken = draft.header.frame_len() as u64;
-        let batch =
-            ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
+        let batch = ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
         self.items.push_back(Item { load: Load::Parked(batch), draft });
         taken
     }
@@ -209,8 +208,7 @@ impl Spool {
         let blocked: HashSet<TenantId> = shared.room.lock().held.keys().cloned().collect();
         let hot = shared.settings.hot();
         let of = DatabaseName::new(NO_DATABASE);
-        let wanted =
-            shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
+        let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
         let taken_up = |wanted: &Wanted, header: &Header, body: &[u8]| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
@@ -298,9 +296,8 @@ pub struct ParkedStatus {
 impl ParkedStatus {
     pub fn new(messages: u64, bytes: u64, oldest_s: Option<u32>) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let age = oldest_s.map_or(Duration::ZERO, |oldest_s| {
-            now.saturating_sub(Duration::from_secs(u64::from(oldest_s)))
-        });
+        let age = oldest_s
+            .map_or(Duration::ZERO, |oldest_s| now.saturating_sub(Duration::from_secs(u64::from(oldest_s))));
         Self { messages, bytes, oldest_age_ms: age.as_millis() as u64 }
     }
 }

@@ -212,7 +212,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
             index.forget_parked(found.mark.map_or(1, |mark| mark.next_seq));
             continue;
         }
-        let numbers = found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
+        let numbers =
+            found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
         let first = numbers.min().unwrap_or(1);
         let unmarked = StreamMark { tenant, database, next_seq: first, base: first, holes: Vec::new() };
         let mark = found.mark.unwrap_or(unmarked);

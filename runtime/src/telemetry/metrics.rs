@@ -120,7 +120,9 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
         }
         counter(&mut encoder, "tidegate_messages_settled", "Messages by how they ended", settled)?;
         let tenant_gauges: [TenantMetric; 3] = [
-            ("tidegate_messages_parked", "Messages durable in the spool until the registry is back", |b| b.messages.parked),
+            ("tidegate_messages_parked", "Messages durable in the spool until the registry is back", |b| {
+                b.messages.parked
+            }),
             ("tidegate_messages_in_flight", "Messages received and not settled", |b| b.messages.in_flight),
             ("tidegate_lines_pending", "Lines that wait for the database", |b| b.lines.pending),
         ];
