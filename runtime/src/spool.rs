@@ -952,6 +952,10 @@ impl Disk for ReadOnly {
         Err(std::io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn note_newest(&self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn read_all(&self, segment: u64) -> std::io::Result<Vec<u8>> {
         self.0.read_all(segment)
     }

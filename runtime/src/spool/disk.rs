@@ -19,10 +19,12 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// The folder cannot be read; so below.
     fn list(&self) -> io::Result<Vec<u64>>;
-    /// The newest segment that was ever made, whether or not it is still there.
+    /// The newest segment that was ever noted, whether or not it is still there.
     fn newest(&self) -> io::Result<Option<u64>>;
     /// Makes a segment that must not be there yet, and keeps `reserve` bytes free for it.
     fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>>;
+    /// Notes that the segment just made is the newest: from now on its loss is noticed.
+    fn note_newest(&self) -> io::Result<()>;
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>>;
     /// Fills `into` from `offset` on.
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
@@ -60,6 +62,7 @@ pub trait Tail: Send {
 
 /// Holds the number of the newest segment, so that its loss is noticed.
 const NEWEST: &str = "newest";
+const STAGED: &str = "newest.staged";
 
 /// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
 /// ours, and what is counted on from it would not be found again.
@@ -88,7 +91,7 @@ impl Folder {
         Self { dir: dir.to_owned(), open: Mutex::default() }
     }
 
-    /// Notes that a segment is there, and keeps room for it.
+    /// Makes ready to note that a segment is there, and keeps room for it.
     fn settle_in(&self, segment: u64, file: &File, reserve: u64, staged: &Path) -> io::Result<()> {
         // First, while there is room for it.
         let mut newest = writable().create(true).truncate(true).open(staged)?;
@@ -104,7 +107,7 @@ impl Folder {
         {
             return Err(error);
         }
-        std::fs::rename(staged, self.dir.join(NEWEST))
+        Ok(())
     }
 
     /// What is left of retired segments, `{number:016}-{lines}.done`, and their lines.
@@ -160,7 +163,7 @@ impl Disk for Folder {
     }
 
     fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>> {
-        let staged = self.dir.join("newest.staged");
+        let staged = self.dir.join(STAGED);
         let file = writable().append(true).create_new(true).open(self.path(segment))?;
         let made = self.settle_in(segment, &file, reserve, &staged);
         // What stays reserved for a segment that is not written to would fill the disk for good.
@@ -169,6 +172,10 @@ impl Disk for Folder {
             let _ = std::fs::remove_file(&staged);
         })?;
         Ok(Box::new(file))
+    }
+
+    fn note_newest(&self) -> io::Result<()> {
+        std::fs::rename(self.dir.join(STAGED), self.dir.join(NEWEST))
     }
 
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {

@@ -236,6 +236,9 @@ pub struct Index {
     lines: u64,
     /// What decoders keep.
     pub state: StateLog,
+    /// Streams of parked messages that were forgotten, and of which there are marks still, have no
+    /// number from here on.
+    parked_seq_min: u64,
 }
 
 impl Index {
@@ -250,16 +253,17 @@ impl Index {
             return stream;
         }
         let stream = self.streams.len() as u32;
+        let first = if database.as_str() == NO_DATABASE { self.parked_seq_min.max(1) } else { 1 };
         let database = self.at_output(tenant, database);
         self.streams.push(Stream {
             tenant: tenant.clone(),
             database: database.clone(),
             moved: false,
             hot_bytes: 0,
-            base: 1,
+            base: first,
             frames: VecDeque::new(),
             holes: RangeSet::default(),
-            cursor: 1,
+            cursor: first,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
@@ -778,6 +782,12 @@ impl Index {
             (stream.tenant.clone(), stream.database.clone(), backlog)
         });
         backlog.collect()
+    }
+
+    /// After recovery: a stream of parked messages that holds nothing is not taken over. Its old marks
+    /// must not release what a new one of that name will hold.
+    pub fn forget_parked(&mut self, next_seq: u64) {
+        self.parked_seq_min = self.parked_seq_min.max(next_seq);
     }
 
     fn parked_streams(&self) -> impl Iterator<Item = (u32, &Stream)> {

@@ -172,6 +172,8 @@ impl Log {
         self.buffer.extend(segment_header(segment, salt));
         marks.put(salt, &mut self.buffer);
         let written = tail.append(&self.buffer).and_then(|()| if self.sync { tail.sync() } else { Ok(()) });
+        // Noted once it is whole: one that came to nothing must not seem lost.
+        let written = written.and_then(|()| self.disk.note_newest());
         let written = written.and_then(|()| if self.sync { self.disk.sync_dir() } else { Ok(()) });
         if let Err(error) = written {
             let _ = self.disk.remove(segment);

@@ -49,6 +49,8 @@ struct State {
     ghosts: BTreeMap<u64, File>,
     /// Retired segments, their lines, and what they are if that turns out not to be durable.
     retired: BTreeMap<u64, (u64, Option<File>)>,
+    /// Made and not noted yet.
+    made: Option<u64>,
     newest: Option<u64>,
     checkpoint: Option<Vec<u8>>,
     /// One that failed.
@@ -130,8 +132,14 @@ impl Disk for Memory {
             return Err(full());
         }
         assert!(state.files.insert(segment, File::default()).is_none(), "a number is used once");
-        state.newest = Some(segment);
+        state.made = Some(segment);
         Ok(Box::new(End { disk: self.clone(), segment }))
+    }
+
+    fn note_newest(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.newest = state.made.take();
+        Ok(())
     }
 
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {
@@ -730,7 +738,7 @@ fn a_segment_stays_until_a_checkpoint_covers_what_it_changed() {
 #[test]
 fn what_failed_once_does_not_fail_again() {
     let batch = |tenant, messages, lines| (tenant, messages, lines);
-    let cases: [Vec<Step>; 4] = [
+    let cases: [Vec<Step>; 5] = [
         // The disk fills up between a release and its mark.
         vec![
             Step::Append(vec![batch(0, 2, 2), batch(0, 4, 1), batch(1, 1, 2), batch(2, 1, 3)]),
@@ -787,6 +795,17 @@ fn what_failed_once_does_not_fail_again() {
             Step::RemoveEmpty,
             Step::Crash(11_808_359_092_961_670_986),
         ],
+        // A tenant has nothing parked any more at a restart, and something again after it.
+        vec![
+            Step::Append(vec![batch(1, 1, 0)]),
+            Step::Crash(0),
+            Step::Settle(0, 0),
+            Step::RemoveEmpty,
+            Step::Append(vec![batch(0, 1, 1)]),
+            Step::Crash(0),
+            Step::Append(vec![batch(1, 1, 0)]),
+            Step::Crash(0),
+        ],
         // More refusals told than the frame has lines.
         vec![
             Step::Append(vec![batch(1, 1, 1)]),
@@ -824,6 +843,17 @@ fn a_segment_that_goes_missing_is_counted_to_the_line_and_the_newest_is_named() 
     let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
     assert!(recovered.newest_missing && recovered.missing.contains(&newest));
     assert!(recovered.next_segment > newest);
+}
+
+#[test]
+fn a_segment_that_came_to_nothing_is_not_missed() {
+    let mut rig = Rig::new();
+    rig.append(&[(0, 1, 1)]);
+    rig.recover();
+    rig.disk.0.lock().faults.extend([Fault::Write(0), Fault::Write(0)]);
+    rig.append(&[(0, 1, 1)]);
+    let recovered = rig.recover();
+    assert!(!recovered.newest_missing && recovered.missing.is_empty(), "{recovered:?}");
 }
 
 #[test]

@@ -38,6 +38,10 @@ impl Disk for BadBlock {
         self.folder.create(segment, reserve)
     }
 
+    fn note_newest(&self) -> io::Result<()> {
+        self.folder.note_newest()
+    }
+
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {
         self.folder.read_all(segment)
     }

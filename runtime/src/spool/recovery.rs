@@ -241,10 +241,14 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
     for ((tenant, database), mut found) in all {
         if database == NO_DATABASE && found.frames.is_empty() && found.unreadable.is_empty() {
             // Anybody can name tenants: what has nothing parked any more is forgotten.
+            index.forget_parked(found.mark.map_or(1, |mark| mark.next_seq));
             continue;
         }
-        let mark =
-            found.mark.unwrap_or(StreamMark { tenant, database, next_seq: 1, base: 1, holes: Vec::new() });
+        let numbers =
+            found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
+        let first = numbers.min().unwrap_or(1);
+        let unmarked = StreamMark { tenant, database, next_seq: first, base: first, holes: Vec::new() };
+        let mark = found.mark.unwrap_or(unmarked);
         let is_released = |seq| seq < mark.base || mark.holes.iter().any(|hole| hole.contains(&seq));
         let stream = index.restore_stream(&mark);
         // Of a frame that was being copied both copies may be there.
