@@ -16,6 +16,7 @@ use crate::domain::durable::Durable;
 use crate::domain::ids::DatabaseName;
 use crate::domain::limits;
 
+use super::ease::UnderWay;
 use super::lane::{Applied, Lane, Next, Shipment, Trouble};
 use super::load::Load;
 use super::stats::DatabaseStatus;
@@ -351,8 +352,7 @@ impl Database {
         let under_way = shared.ease.begin(urgent);
         let (shared, name) = (shared.clone(), self.name.clone());
         Shipped::Request(Box::pin(async move {
-            let _under_way = under_way;
-            let came = send_giving_way(&shared, &name, &shipment, permit).await;
+            let came = send_giving_way(&shared, &name, &shipment, permit, under_way).await;
             Event::Came(shipment, came, now)
         }))
     }
@@ -387,12 +387,15 @@ async fn send_giving_way(
     name: &DatabaseName,
     shipment: &Shipment,
     permit: OwnedSemaphorePermit,
+    under_way: UnderWay,
 ) -> Came {
     let mut sending = std::pin::pin!(send(shared, name, shipment));
     let slow_after = Duration::from_millis(limits::SLOW_REQUEST_MS);
     match tokio::time::timeout(slow_after, &mut sending).await {
         Ok(came) => came,
         Err(_) => {
+            // Its answer may never come.
+            drop(under_way);
             let place = shared.slow.clone().try_acquire_owned();
             let _kept = match place {
                 Ok(place) => {
