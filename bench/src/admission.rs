@@ -182,10 +182,7 @@ pub fn measure(paths: &Paths) -> Result<()> {
     let cold = cold_start(paths, &postgres)?;
     println!("\n{COLD_DEVICES} devices that nobody has heard of, all at once\n");
     println!("| | measured | asked |\n|---|---|---|");
-    println!(
-        "| all acknowledged, and so known, after | {:.2} s | |",
-        cold.took.as_secs_f64()
-    );
+    println!("| all acknowledged, and so known, after | {:.2} s | |", cold.took.as_secs_f64());
     println!("| queries, of at most 500 devices each | {} | batched |", cold.queries);
     println!("| queries a device | {:.4} | at most 1 |", cold.queries / COLD_DEVICES as f64);
     let reached = cold.reached().context("half of them were faster than the median")?;
