@@ -162,6 +162,9 @@ impl Compiler {
             .args(["--output-bytes-max", &limits.output_bytes_max.to_string()])
             .arg(&output.0)
             .env_clear()
+            // The gigabyte of addresses that the allocator keeps for later would be room beyond the
+            // limit.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(fs::File::open(&input.0)?)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -68,3 +68,78 @@ impl Drop for Together<'_> {
         self.hand_on();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::message::{CheckedMessage, Tenant};
+    use crate::domain::slot::{Connection, Window};
+
+    /// The tenants of the batches that each call brought.
+    #[derive(Default)]
+    struct Calls(RefCell<Vec<Vec<String>>>);
+
+    impl DecodeSink for Calls {
+        fn lines(&self, _: CheckedBatch) {
+            unreachable!("they come together");
+        }
+
+        fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
+            let tenants = batches.iter().map(|batch| batch.tenant.id.to_string());
+            self.0.borrow_mut().push(tenants.collect());
+        }
+
+        fn empty(&self, _: Vec<Slot>, _: &Arc<Account>) {}
+
+        fn refused(&self, _: Vec<Refused>) {}
+    }
+
+    fn batch(tenant: &str, messages: usize) -> CheckedBatch {
+        let connection = Connection::new(Arc::new(Window::new(1_000, 1 << 20)));
+        let message = |id: usize| CheckedMessage {
+            topic: "t".into(),
+            received_ns: 1,
+            lines_end: 6,
+            line_count: 1,
+            affinity: 0,
+            slot: connection.receive(id as u16 + 1, 1),
+        };
+        CheckedBatch {
+            database: "db".into(),
+            tenant: Arc::new(Tenant {
+                id: tenant.into(),
+                account: Arc::new(Account::new(tenant.into())),
+                database: Ok("db".into()),
+            }),
+            guest: "g".into(),
+            lines: b"m f=1\n".to_vec(),
+            messages: (0..messages).map(message).collect(),
+        }
+    }
+
+    #[test]
+    fn batches_go_on_together_in_their_order_and_none_is_left_behind() {
+        let calls = Calls::default();
+        let together = Together::new(&calls);
+        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        for tenant in ["a", "b", "a"] {
+            together.lines(batch(tenant, 1));
+        }
+        assert!(calls.0.borrow().is_empty());
+        drop(together);
+        assert_eq!(*calls.0.borrow(), [["a", "b", "a"]]);
+    }
+
+    #[test]
+    fn many_messages_and_one_that_has_waited_go_on_at_once() {
+        let calls = Calls::default();
+        let together = Together::new(&calls);
+        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        together.lines(batch("a", LARGE_GROUP - 1));
+        together.lines(batch("b", 1));
+        assert_eq!(*calls.0.borrow(), [["a", "b"]]);
+        together.kept.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
+        together.lines(batch("c", 1));
+        assert_eq!(*calls.0.borrow(), [vec!["a", "b"], vec!["c"]]);
+    }
+}

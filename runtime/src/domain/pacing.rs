@@ -16,8 +16,8 @@ pub const LARGE_GROUP: usize = 64;
 const SKIP_MIN: u32 = 8;
 const SKIP_MAX: u32 = 4_096;
 
-/// What comes so quickly that a group is large after less is not waited for.
-const WAIT_MIN: Duration = Duration::from_millis(2);
+/// With more a second than this, groups are large without a wait, or soon will be.
+const RATE_MAX: f64 = 6_400.0;
 
 /// Over so long the rate of arrivals is told.
 const WINDOW: Duration = Duration::from_millis(20);
@@ -71,8 +71,8 @@ impl Pacing {
         let wait = wait.min(Duration::from_secs_f64(LARGE_GROUP as f64 / self.rate.max(1.0)));
         // Half of what would come if it went on as it did.
         self.expected = self.rate * wait.as_secs_f64() / 2.0;
-        if self.expected < 1.0 || wait < WAIT_MIN {
-            // Too little comes, or so much that every group is large without a wait.
+        if self.expected < 1.0 || self.rate > RATE_MAX {
+            // Too little comes, or too much.
             return Duration::ZERO;
         }
         if self.skip > 0 {
@@ -82,9 +82,9 @@ impl Pacing {
         wait
     }
 
-    /// Whether so little comes that the `waiting` are no large group for a while.
+    /// Whether so little comes that a wait may pay for the `waiting`.
     pub fn is_trickle(&self, waiting: usize) -> bool {
-        waiting < LARGE_GROUP && self.rate * WAIT_MIN.as_secs_f64() < LARGE_GROUP as f64
+        waiting < LARGE_GROUP && self.rate <= RATE_MAX
     }
 
     /// Into how many parts a wait can be divided so that something comes in each, if it goes on as

@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sender_that_waits_for_its_answers_is_soon_not_waited_for() {
-        let waited = waits(Some(20)).await;
+        let waited = waits(Some(5)).await;
         assert!(waited <= 8, "{waited}");
     }
 

@@ -18,6 +18,7 @@ use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 
 use super::Shared;
+use super::ease::UnderWay;
 use super::lane::{Applied, Lane, Next, Shipment, Trouble};
 use super::load::Load;
 use super::stats::DatabaseStatus;
@@ -355,8 +356,7 @@ impl Database {
         let under_way = shared.ease.begin(urgent);
         let name = self.name.clone();
         Shipped::Request(Box::pin(async move {
-            let _under_way = under_way;
-            let came = send_giving_way(&way, &name, &shipment, permit).await;
+            let came = send_giving_way(&way, &name, &shipment, permit, under_way).await;
             Event::Came(shipment, way, came, now)
         }))
     }
@@ -391,12 +391,15 @@ async fn send_giving_way(
     name: &DatabaseName,
     shipment: &Shipment,
     permit: OwnedSemaphorePermit,
+    under_way: UnderWay,
 ) -> Came {
     let mut sending = std::pin::pin!(send(way, name, shipment));
     let slow_after = Duration::from_millis(limits::SLOW_REQUEST_MS);
     match tokio::time::timeout(slow_after, &mut sending).await {
         Ok(came) => came,
         Err(_) => {
+            // Its answer may never come.
+            drop(under_way);
             let place = way.slow.clone().try_acquire_owned();
             let _kept = match place {
                 Ok(place) => {

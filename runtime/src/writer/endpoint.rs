@@ -51,7 +51,7 @@ pub struct Endpoint {
 
 enum Way {
     /// Addresses are a path and a query.
-    Direct(Direct),
+    Direct(Box<Direct>),
     /// Addresses are whole.
     General(reqwest::Client),
 }
@@ -114,7 +114,7 @@ impl Endpoint {
                 // As a URL has it: with what may not stand in one escaped.
                 let whole = reqwest::Url::parse(&before).map_err(|error| bad_url(error.to_string()))?;
                 let query = whole.query().unwrap_or_default();
-                (Way::Direct(direct), format!("{}?{query}", whole.path()))
+                (Way::Direct(Box::new(direct)), format!("{}?{query}", whole.path()))
             }
             None => (Way::General(general(timeout, local)?), before),
         };
