@@ -156,8 +156,10 @@ fn quarantine_is_listed_by_reason_with_a_sample_of_each() {
     let scene = scene(&broker, "");
     let gateway = scene.start();
     let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    // One after the other: devices are decoded on threads of their own.
+    publisher.publish_all([(topic("dev-1", "telemetry"), envelope("tok-dev-1", ",\"seq\":\"1\""))]);
+    gateway.wait("kept", |gateway| gateway.book("acme", "messages", "quarantined") == 1);
     publisher.publish_all([
-        (topic("dev-1", "telemetry"), envelope("tok-dev-1", ",\"seq\":\"1\"")),
         (topic("dev-2", "telemetry"), envelope("tok-dev-2", ",\"seq\":\"2\"")),
         (topic("dev-1", "nothing"), envelope("tok-dev-1", "")),
         ("tenant/globex/device/d/telemetry".into(), b"no JSON".to_vec()),

@@ -36,6 +36,8 @@ pub struct End {
     pub detail: String,
     /// The reason code of the DISCONNECT to a device that speaks MQTT 5.
     pub code: u8,
+    /// The last packet to it may be cut off: nothing can follow.
+    pub cut: bool,
 }
 
 impl End {
@@ -50,7 +52,7 @@ impl End {
             Ending::Buffers => code::QUOTA_EXCEEDED,
             _ => code::UNSPECIFIED,
         };
-        Self { ending, detail: detail.into(), code }
+        Self { ending, detail: detail.into(), code, cut: false }
     }
 }
 
@@ -130,7 +132,7 @@ pub async fn serve<I: Intake>(
     }
     // Its client id is free before it has taken the news.
     drop(greeted.name);
-    let said_by_us = !matches!(end.ending, Ending::Left | Ending::Lost | Ending::SlowReader);
+    let said_by_us = !end.cut && !matches!(end.ending, Ending::Left | Ending::Lost | Ending::SlowReader);
     if let Some(taste) = greeted.taste.filter(|_| said_by_us) {
         let mut out = Vec::new();
         packet5::encode::disconnect(&mut out, end.code, &end.detail, taste);
@@ -141,6 +143,9 @@ pub async fn serve<I: Intake>(
         if let Ok(Ok(())) = said.await {
             input.linger().await;
         }
+    } else if said_by_us {
+        // In TLS the peer can tell this from a connection that was cut.
+        let _ = timeout(Duration::from_millis(limits::LINGER_MS), writer.shutdown()).await;
     }
     end
 }
@@ -166,7 +171,7 @@ impl<I: Intake> Device<'_, I> {
         let mut writing = std::pin::pin!(self.link.write(writer, None));
         let end = tokio::select! {
             end = &mut reading => end,
-            () = past_deadline(deadline.clone()) => return Ending::Stopped.into(),
+            () = past_deadline(deadline.clone()) => return End { cut: true, ..Ending::Stopped.into() },
             end = &mut writing => {
                 connection.end();
                 self.link.close();

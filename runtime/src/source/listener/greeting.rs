@@ -115,7 +115,7 @@ impl<I: Intake> Greeting<'_, I> {
             let detail = format!("no whole CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
             Err(End::new(Ending::ConnectTimeout, detail))
         })?;
-        let taste = (hello.level == 5).then(|| Taste {
+        let taste = (hello.level == 5).then_some(Taste {
             packet_bytes_max: hello.wishes.packet_bytes_max as usize,
             reason_strings: hello.wishes.reason_strings,
         });
