@@ -56,8 +56,8 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     abi::offer(&mut linker)?;
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
-    let state =
-        HostState::new("acme/telemetry".into(), Arc::new(RouteState::default()), Class::Normal, 1 << 32);
+    let route = "acme/telemetry".to_owned();
+    let state = HostState::new(route, Arc::new(RouteState::default()), Class::Normal, 1 << 32, None);
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;
@@ -204,10 +204,10 @@ fn swap(paths: &Paths) -> Result<()> {
     let texts = decode::payloads();
     let payloads: Vec<&[u8]> = texts.iter().take(1).map(|payload| payload.as_bytes()).collect();
     let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
-    let gate = decode::admission(paths)?;
+    let gate = decode::admission(paths, 1)?;
     let mut decoder = Decoder::new(guests.clone());
     let mut one = || {
-        let (admitted, _): (Vec<Admitted>, _) = gate.admit(decode::received(&connection, &payloads));
+        let (admitted, _): (Vec<Admitted>, _) = gate.admit(decode::received(&connection, &payloads, 0));
         let began = (Instant::now(), thread_cpu());
         decoder.decode(admitted, &decode::Sink);
         (began.0.elapsed(), thread_cpu() - began.1)

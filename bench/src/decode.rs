@@ -176,7 +176,7 @@ impl DecodeSink for Sink {
     }
 }
 
-fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
+pub fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
     let path = paths.scratch.join("decode-devices.csv");
     let hash = token_hash("tok-dev-00001");
     let mut rows = String::from("tenant_id,device_id,site_id,status,provision_token_hash\n");
@@ -201,7 +201,7 @@ fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
 }
 
 /// A message of each payload, of devices from `first` on.
-fn received(connection: &Arc<Connection>, payloads: &[&[u8]], first: usize) -> Vec<Received> {
+pub fn received(connection: &Arc<Connection>, payloads: &[&[u8]], first: usize) -> Vec<Received> {
     let messages = payloads.iter().enumerate().map(|(place, payload)| Received {
         topic: format!("tenant/acme/device/dev-{:05}/telemetry", first + place),
         payload: payload.to_vec().into(),

@@ -74,6 +74,7 @@ mod tests {
     use super::*;
     use crate::domain::message::{CheckedMessage, Tenant};
     use crate::domain::slot::{Connection, Window};
+    use crate::domain::tenancy::TenantRules;
 
     /// The tenants of the batches that each call brought.
     #[derive(Default)]
@@ -106,12 +107,13 @@ mod tests {
         };
         CheckedBatch {
             database: "db".into(),
-            tenant: Arc::new(Tenant {
-                id: tenant.into(),
-                account: Arc::new(Account::new(tenant.into())),
-                database: Ok("db".into()),
-            }),
+            tenant: Arc::new(Tenant::new(
+                tenant.into(),
+                Arc::new(Account::new(tenant.into())),
+                TenantRules::plain(Ok("db".into())),
+            )),
             guest: "g".into(),
+            kept: None,
             lines: b"m f=1\n".to_vec(),
             messages: (0..messages).map(message).collect(),
         }
