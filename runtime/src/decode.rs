@@ -79,6 +79,8 @@ pub trait DecodeSink {
     fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
         batches.into_iter().for_each(|batch| self.lines(batch));
     }
+    /// What was kept to go on together goes on now: what comes behind it goes another way.
+    fn hand_on(&self) {}
     /// Messages that no line was made of, on purpose, of a route that keeps no state.
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
     /// Messages for quarantine.

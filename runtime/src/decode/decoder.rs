@@ -194,7 +194,7 @@ impl Decoder {
         loop {
             // Asked before each batch: the one before it may have shown that the route is slow.
             if let Some((lane, slow)) = self.slow_lane(&work) {
-                return lane.send(&slow, messages.collect());
+                return lane.send(&slow, messages.collect(), sink);
             }
             let batch: Vec<Admitted> = messages.by_ref().take(DECODE_BATCH_MESSAGES_MAX).collect();
             if batch.is_empty() {
@@ -303,7 +303,7 @@ impl Decoder {
             if next && !unknown.is_empty() {
                 self.decode_batch(work, std::mem::take(&mut unknown), sink, Pass::Batch);
                 if let Some((lane, slow)) = self.slow_lane(work) {
-                    return lane.send(&slow, messages.collect());
+                    return lane.send(&slow, messages.collect(), sink);
                 }
             }
         }
@@ -379,7 +379,7 @@ impl Decoder {
             self.decode_batch(work, vec![message], sink, pass);
             // What burns its time in every message does not do so on this thread.
             if let Some((lane, slow)) = self.slow_lane(work) {
-                return lane.send(&slow, messages.collect());
+                return lane.send(&slow, messages.collect(), sink);
             }
         }
     }
@@ -661,7 +661,9 @@ impl Made {
 struct LaneOfThread(Arc<SlowLane>, usize);
 
 impl LaneOfThread {
-    fn send(&self, slow: &Arc<SlowRoute>, messages: Vec<Admitted>) {
+    fn send(&self, slow: &Arc<SlowRoute>, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        // Lines of the same devices must not wait here while the lane makes later ones.
+        sink.hand_on();
         self.0.send(self.1, slow, messages);
     }
 }
@@ -677,6 +679,10 @@ struct Retried<'a> {
 impl DecodeSink for Retried<'_> {
     fn lines(&self, batch: CheckedBatch) {
         self.sink.lines(batch);
+    }
+
+    fn hand_on(&self) {
+        self.sink.hand_on();
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

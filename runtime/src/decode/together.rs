@@ -31,13 +31,6 @@ impl<'a> Together<'a> {
     pub fn new(sink: &'a dyn DecodeSink) -> Self {
         Self { sink, kept: RefCell::default() }
     }
-
-    fn hand_on(&self) {
-        let kept = self.kept.take();
-        if !kept.batches.is_empty() {
-            self.sink.lines_of_many(kept.batches);
-        }
-    }
 }
 
 impl DecodeSink for Together<'_> {
@@ -51,6 +44,13 @@ impl DecodeSink for Together<'_> {
         };
         if enough {
             self.hand_on();
+        }
+    }
+
+    fn hand_on(&self) {
+        let kept = self.kept.take();
+        if !kept.batches.is_empty() {
+            self.sink.lines_of_many(kept.batches);
         }
     }
 
@@ -143,5 +143,15 @@ mod tests {
         together.kept.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
         together.lines(batch("c", 1));
         assert_eq!(*calls.0.borrow(), [vec!["a", "b"], vec!["c"]]);
+    }
+
+    #[test]
+    fn nothing_is_kept_once_later_messages_go_another_way() {
+        let calls = Calls::default();
+        let together = Together::new(&calls);
+        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        together.lines(batch("a", 1));
+        DecodeSink::hand_on(&together);
+        assert_eq!(*calls.0.borrow(), [["a"]]);
     }
 }
