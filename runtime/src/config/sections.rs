@@ -317,7 +317,7 @@ section! {
         flush_interval_ms: u64 = 1_000,
         /// Lines in a batch while catching up after an outage, at most 100,000.
         batch_lines_max: u64 = 10_000,
-        /// POSTs under way a database, 1 to 128. (This version sends one at a time.)
+        /// POSTs under way a database, 1 to 128.
         requests_max: u64 = 32,
         /// How long a POST may take, in milliseconds, 100 to 300,000.
         request_timeout_ms: u64 = 10_000,

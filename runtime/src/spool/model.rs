@@ -367,7 +367,7 @@ impl Rig {
 
     /// Of parked messages the body stands in the table, and there are no lines.
     fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (Draft, Vec<u8>, Vec<Write>) {
-        if lines_each == 0 {
+        if lines_each == 0 && messages > 0 {
             let mut draft = parked::draft(&TenantId::new(&format!("t{tenant}")));
             for _ in 0..messages {
                 self.number += 1;
