@@ -20,7 +20,8 @@ use super::frame::Draft;
 use super::index::{FrameId, Index, Standing};
 use super::log::{self, Append, Appended, Copy, Log, SpoolError};
 use super::parked::{NO_DATABASE, ParkedBatch};
-use super::{Delivery, FrameReceipt, Shared};
+use super::receipt::receipt;
+use super::{Delivery, Shared};
 
 /// What waits for the disk.
 pub struct Item {
@@ -362,14 +363,6 @@ fn tell(
         Standing::Waits { first: true } => delivery.waits(&database),
         Standing::Waits { first: false } => {}
     }
-}
-
-pub fn receipt(
-    shared: &Arc<Shared>,
-    id: FrameId,
-    account: &Arc<crate::domain::books::Account>,
-) -> Box<FrameReceipt> {
-    Box::new(FrameReceipt { shared: shared.clone(), id, account: account.clone() })
 }
 
 /// Looks for segments worth copying out of, beside the committer: reading is no work for the

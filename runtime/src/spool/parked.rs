@@ -229,13 +229,13 @@ impl Spool {
             });
             Ok(taken_up.collect())
         };
-        super::Reader::new(shared).read_all(wanted, taken_up).0
+        super::reader::Reader::new(shared).read_all(wanted, taken_up).0
     }
 
     /// The topics of all that is parked, in order; for a start. Reads from the disk.
     pub fn parked_topics(&self, mut each: impl FnMut(&str)) {
         let mut frames = self.shared.index.lock().parked_frames();
-        let mut reader = super::Reader::new(&self.shared);
+        let mut reader = super::reader::Reader::new(&self.shared);
         let topics = |_: &Wanted, header: &Header, body: &[u8]| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             Ok(messages.into_iter().map(|message| message.topic).collect())

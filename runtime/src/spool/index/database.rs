@@ -1,0 +1,144 @@
+//! The databases: what waits of each, whose turn it is to be fetched, and at which output it is.
+//!
+//! Where a tenant has an output of its own, its databases are told apart from those of the same name at
+//! the common one, in what the writer is told and asks for; on the disk there are names alone.
+
+use std::collections::HashSet;
+
+use crate::domain::durable::MessageSet;
+use crate::domain::ids::{DatabaseName, TenantId};
+use crate::spool::parked::NO_DATABASE;
+
+use super::{FrameId, HotLimits, Index, Place};
+
+#[derive(Debug, Default)]
+pub struct Database {
+    pub streams: Vec<u32>,
+    /// Bytes of frames that the writer has.
+    pub hot_bytes: u64,
+    /// Whose turn it is to be fetched from.
+    turn: usize,
+}
+
+/// What the writer is to be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub id: FrameId,
+    pub place: Place,
+    pub messages: MessageSet,
+    pub lines: u32,
+    pub received_s: u32,
+}
+
+impl Index {
+    /// A tenant's database where the tenant's output is now.
+    pub fn at_output(&self, tenant: &TenantId, database: &DatabaseName) -> DatabaseName {
+        // What is parked goes to no output.
+        let own = self.own_outputs.get(tenant).filter(|_| database.as_str() != NO_DATABASE);
+        database.at_output_of(own)
+    }
+
+    /// From now on these tenants have outputs of their own, and no others. Their streams go there.
+    pub fn set_own_outputs(&mut self, own: HashSet<TenantId>) {
+        self.own_outputs = own;
+        for number in 0..self.streams.len() {
+            let (tenant, database) = (&self.streams[number].tenant, &self.streams[number].database);
+            let there = self.at_output(tenant, database);
+            if there == *database {
+                continue;
+            }
+            let hot_bytes = self.streams[number].hot_bytes;
+            if let Some(from) = self.databases.get_mut(database) {
+                from.streams.retain(|stream| *stream != number as u32);
+                from.hot_bytes -= hot_bytes;
+            }
+            let to = self.databases.entry(there.clone()).or_default();
+            to.streams.push(number as u32);
+            to.hot_bytes += hot_bytes;
+            let stream = &mut self.streams[number];
+            stream.database = there;
+            stream.moved = true;
+            if stream.waits() {
+                self.untold.insert(stream.database.clone());
+            }
+        }
+    }
+
+    /// Databases of which something waits that nobody was told of.
+    pub fn take_untold(&mut self) -> HashSet<DatabaseName> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Chooses what the writer gets next of a database, up to `bytes_max` and what may be hot, and
+    /// notes that it has it. Tenants that share the database take turns. True: more waits.
+    pub fn fetch(
+        &mut self,
+        database: &DatabaseName,
+        bytes_max: u64,
+        limits: &HotLimits,
+    ) -> (Vec<Wanted>, bool) {
+        self.fetch_of(database, bytes_max, limits, |_| true)
+    }
+
+    /// As `fetch`, of some of the tenants.
+    pub fn fetch_of(
+        &mut self,
+        database: &DatabaseName,
+        bytes_max: u64,
+        limits: &HotLimits,
+        of_tenant: impl Fn(&TenantId) -> bool,
+    ) -> (Vec<Wanted>, bool) {
+        let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
+        let mut wanted = Vec::new();
+        let mut bytes = 0;
+        let mut idle = 0;
+        while idle < of.streams.len() && bytes < bytes_max {
+            let number = of.streams[of.turn % of.streams.len()];
+            let stream = &mut self.streams[number as usize];
+            stream.skip();
+            if !stream.waits() || !of_tenant(&stream.tenant) {
+                of.turn += 1;
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            let seq = stream.cursor;
+            let frame = stream.frame_mut(seq).expect("the cursor stands at an open frame");
+            let len = u64::from(frame.len);
+            let mut queued_now = 0;
+            let room = of.hot_bytes < limits.database_bytes_min
+                || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
+            if !room {
+                return (wanted, true);
+            }
+            if frame.queued == 0 {
+                of.hot_bytes += len;
+                self.hot_bytes += len;
+                queued_now = len;
+            }
+            let messages = frame.open & !frame.queued;
+            frame.queued = frame.open;
+            let place = frame.place();
+            let (lines, received_s) = (frame.lines, frame.received_s);
+            stream.hot_bytes += queued_now;
+            bytes += len;
+            wanted.push(Wanted { id: FrameId { stream: number, seq }, place, messages, lines, received_s });
+            stream.skip();
+            if of.streams.len() > 1 && bytes % (64 << 10) < len {
+                of.turn += 1;
+            }
+        }
+        let more = of.streams.iter().any(|&stream| self.streams[stream as usize].waits());
+        (wanted, more)
+    }
+
+    /// Databases of which something waits to be fetched.
+    pub fn waiting(&self) -> Vec<DatabaseName> {
+        let waiting = self
+            .databases
+            .iter()
+            .filter(|(name, _)| name.as_str() != NO_DATABASE)
+            .filter(|(_, of)| of.streams.iter().any(|&stream| self.streams[stream as usize].waits()));
+        waiting.map(|(name, _)| name.clone()).collect()
+    }
+}

@@ -1,0 +1,71 @@
+//! What is parked, among all that the spool holds.
+
+use crate::domain::ids::{DatabaseName, TenantId};
+use crate::domain::limits;
+use crate::spool::parked::{NO_DATABASE, ParkedStatus};
+
+use super::stream::Stream;
+use super::{FrameId, Index, Wanted};
+
+impl Index {
+    /// After recovery: a stream of parked messages that holds nothing is not taken over. Its old marks
+    /// must not release what a new one of that name will hold.
+    pub fn forget_parked(&mut self, next_seq: u64) {
+        self.parked_seq_min = self.parked_seq_min.max(next_seq);
+    }
+
+    fn parked_streams(&self) -> impl Iterator<Item = (u32, &Stream)> {
+        let of = self.databases.get(&DatabaseName::new(NO_DATABASE)).map_or(&[][..], |of| &of.streams);
+        of.iter().map(|&stream| (stream, &self.streams[stream as usize]))
+    }
+
+    /// Whether something that is parked can be taken up.
+    pub fn has_parked(&self) -> bool {
+        self.parked_streams().any(|(_, stream)| stream.waits())
+    }
+
+    /// What is parked of each tenant.
+    pub fn parked(&self) -> Vec<(TenantId, ParkedStatus)> {
+        let parked = self.parked_streams().filter(|(_, stream)| stream.bytes > 0).map(|(_, stream)| {
+            let messages = stream.frames.iter().map(|frame| u64::from(frame.open.count_ones())).sum();
+            let oldest = stream.frames.iter().find(|frame| frame.open != 0);
+            let status = ParkedStatus::new(messages, stream.bytes, oldest.map(|frame| frame.received_s));
+            (stream.tenant.clone(), status)
+        });
+        parked.collect()
+    }
+
+    /// Bytes of a tenant's frames of parked messages.
+    pub fn parked_bytes(&self) -> impl Iterator<Item = (&TenantId, u64)> {
+        self.parked_streams().map(|(_, stream)| (&stream.tenant, stream.bytes))
+    }
+
+    /// Every frame of parked messages.
+    pub fn parked_frames(&self) -> Vec<Wanted> {
+        let of_stream = |(number, stream): (u32, &Stream)| {
+            let open = stream.frames.iter().zip(stream.base..).filter(|(frame, _)| frame.open != 0);
+            let frames = open.map(move |(frame, seq)| Wanted {
+                id: FrameId { stream: number, seq },
+                place: frame.place(),
+                messages: frame.open,
+                lines: 0,
+                received_s: frame.received_s,
+            });
+            frames.collect::<Vec<_>>()
+        };
+        self.parked_streams().flat_map(of_stream).collect()
+    }
+
+    /// Whether messages of a tenant may be parked that nobody has vouched for.
+    pub fn takes_stranger(&self, tenant: &TenantId) -> bool {
+        let key = (tenant.clone(), DatabaseName::new(NO_DATABASE));
+        self.by_name.contains_key(&key) || self.parked_streams().count() < limits::PARKED_STRANGERS_MAX
+    }
+
+    /// Of a frame that cannot be read: its messages that nobody has in hand, where they are parked.
+    pub fn unread_parked(&self, id: FrameId) -> Option<u32> {
+        let stream = &self.streams[id.stream as usize];
+        let frame = stream.frame(id.seq).filter(|_| stream.is_parked())?;
+        Some((frame.open & !frame.queued).count_ones())
+    }
+}

@@ -1,0 +1,235 @@
+//! Frames as they are read back from the disk, and what becomes of those that cannot be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tracing::{error, warn};
+
+use crate::domain::durable::Durable;
+use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
+use crate::domain::limits;
+
+use super::frame::{Body, Header};
+use super::index::{FrameId, Place, Wanted};
+use super::log;
+use super::receipt::receipt;
+use super::{Shared, now_s};
+
+/// Reads frames back, a stretch of the disk at a time.
+pub struct Reader<'a> {
+    shared: &'a Arc<Shared>,
+    segment: u64,
+    begin: u64,
+    bytes: Vec<u8>,
+    salts: HashMap<u64, Option<u32>>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(shared: &'a Arc<Shared>) -> Self {
+        Self { shared, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
+    }
+
+    /// Reads frames, in their order. False: the disk did not answer for one of them; that and those
+    /// behind it are given back, to be fetched again.
+    pub fn read_all<T>(
+        &mut self,
+        wanted: Vec<Wanted>,
+        of: impl Fn(&Wanted, &Header, &[u8]) -> Result<Vec<T>, String>,
+    ) -> (Vec<T>, bool) {
+        let mut read = Vec::new();
+        for (place, next) in wanted.iter().enumerate() {
+            match self.read(next, &of) {
+                Ok(of_frame) => read.extend(of_frame.into_iter().flatten()),
+                Err(NoAnswer) => {
+                    let mut index = self.shared.index.lock();
+                    wanted[place..].iter().for_each(|left| index.give_back(left.id, left.messages));
+                    return (read, false);
+                }
+            }
+        }
+        (read, true)
+    }
+
+    /// Reads one frame. `None`: it is released, or damaged, which is told.
+    fn read<T>(
+        &mut self,
+        wanted: &Wanted,
+        of: &impl Fn(&Wanted, &Header, &[u8]) -> Result<T, String>,
+    ) -> Result<Option<T>, NoAnswer> {
+        let shared: &'a Arc<Shared> = self.shared;
+        let mut place = wanted.place;
+        loop {
+            let why = match self.try_read(place, &|header, body| of(wanted, header, body)) {
+                Ok(read) => {
+                    shared.unread.lock().remove(&place.segment);
+                    return Ok(Some(read));
+                }
+                Err(why) => why,
+            };
+            // It may have been copied elsewhere meanwhile.
+            match shared.index.lock().place(wanted.id) {
+                Some(now) if now != place => {
+                    place = now;
+                    continue;
+                }
+                Some(_) => {}
+                None => return Ok(None),
+            }
+            if let Unread::Disk(error) = &why
+                && shared.is_to_be_read_again(place, error)
+            {
+                return Err(NoAnswer);
+            }
+            // Nobody has it in hand.
+            shared.index.lock().give_back(wanted.id, wanted.messages);
+            shared.damaged(wanted.id, place, &why.to_string());
+            return Ok(None);
+        }
+    }
+
+    fn try_read<T>(
+        &mut self,
+        place: Place,
+        of: &impl Fn(&Header, &[u8]) -> Result<T, String>,
+    ) -> Result<T, Unread> {
+        let salt = match self.salts.get(&place.segment) {
+            Some(salt) => *salt,
+            None => {
+                let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
+                self.shared.disk.read_at(place.segment, 0, &mut header)?;
+                let salt = log::read_segment_header(place.segment, &header);
+                *self.salts.entry(place.segment).or_insert(salt)
+            }
+        };
+        let salt = salt.ok_or("the segment's header cannot be read")?;
+        let frame = self.bytes(place)?;
+        let header = Header::read(salt, frame).ok_or("its header is damaged")?;
+        let body = &frame[frame.len() - header.body_len as usize..];
+        if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
+            return Err("its checksum is wrong".into());
+        }
+        Ok(of(&header, body)?)
+    }
+
+    fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
+        let len = place.len as usize;
+        let has = |reader: &Self| {
+            reader.segment == place.segment
+                && place.offset >= reader.begin
+                && place.offset + len as u64 <= reader.begin + reader.bytes.len() as u64
+        };
+        if !has(self) {
+            // What stands behind is most likely wanted next.
+            let end = self.shared.index.lock().segment_len(place.segment).max(place.offset + len as u64);
+            let stretch = (end - place.offset).min(limits::SPOOL_READ_BYTES.max(len) as u64) as usize;
+            (self.segment, self.begin) = (0, 0);
+            self.bytes.resize(stretch, 0);
+            let read = self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes);
+            if read.is_err() && stretch > len {
+                // What is wrong further on is no matter of this frame.
+                self.bytes.resize(len, 0);
+                self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
+            } else {
+                read?;
+            }
+            (self.segment, self.begin) = (place.segment, place.offset);
+        }
+        let from = (place.offset - self.begin) as usize;
+        Ok(&self.bytes[from..from + len])
+    }
+}
+
+/// The disk did not answer; it is asked again.
+struct NoAnswer;
+
+/// Why a frame was not read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error(transparent)]
+    Disk(#[from] std::io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<&str> for Unread {
+    fn from(why: &str) -> Self {
+        Self::Damaged(why.into())
+    }
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self::Damaged(why)
+    }
+}
+
+/// What a frame of lines holds.
+pub fn durable(
+    shared: &Arc<Shared>,
+    database: &DatabaseName,
+    wanted: &Wanted,
+    header: &Header,
+    body: &[u8],
+) -> Result<Durable, String> {
+    let parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
+    let account = shared.books.of_known(&header.tenant);
+    let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
+    Ok(Durable {
+        database: database.clone(),
+        tenant: TenantId::new(&header.tenant),
+        guest: GuestTag::new(&parts.guest),
+        lines: body[parts.lines].to_vec(),
+        messages: parts.messages,
+        wanted: wanted.messages,
+        overtakes: false,
+        arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
+        receipt: receipt(shared, wanted.id, &account),
+        account,
+    })
+}
+
+impl Shared {
+    /// Whether a frame that the disk did not give may still be there: a process that has no file
+    /// descriptor left, or a disk that is away for a moment, costs no line.
+    fn is_to_be_read_again(&self, place: Place, error: &std::io::Error) -> bool {
+        if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut unread = self.unread.lock();
+        let since = unread.entry(place.segment).or_insert_with(|| {
+            warn!(file = %self.disk.path(place.segment).display(), offset = place.offset, %error,
+                  "the spool cannot be read back here; it is tried again");
+            now
+        });
+        if error.raw_os_error() != Some(libc::EIO) {
+            // No fault of the disk's: it is not lost by waiting.
+            *since = now;
+        }
+        now.duration_since(*since) < Duration::from_secs(limits::SPOOL_READ_PATIENCE_S)
+    }
+
+    /// A frame cannot be read: says so, and counts it.
+    pub fn damaged(&self, id: FrameId, place: Place, why: &str) {
+        let (gone, tenant, parked) = {
+            let mut index = self.index.lock();
+            let parked = index.unread_parked(id);
+            let gone = index.damage(id);
+            (gone, index.names(id.stream).0.clone(), parked)
+        };
+        let Some(gone) = gone else { return };
+        if let Some(messages) = parked {
+            error!(file = %self.disk.path(place.segment).display(), offset = place.offset, messages, %tenant, why,
+                   "the spool is damaged here: parked messages are lost, and counted as dropped");
+            self.lose_parked(&tenant, messages);
+            return self.freed_parked(&tenant, gone.bytes);
+        }
+        error!(file = %self.disk.path(place.segment).display(), offset = place.offset, lines = gone.lines, %tenant, why,
+               "the spool is damaged here: acknowledged lines are lost, and counted as damaged");
+        self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
+        self.books.of_known(tenant.as_str()).damage_lines(gone.lines);
+        self.freed(&tenant, gone.bytes);
+    }
+}

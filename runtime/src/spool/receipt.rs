@@ -1,0 +1,46 @@
+//! What the writer tells of the lines of a frame.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::domain::books::Account;
+use crate::domain::durable::{Receipt, message_set};
+
+use super::Shared;
+use super::index::FrameId;
+
+/// Tells the spool what became of the lines of one frame.
+pub struct FrameReceipt {
+    shared: Arc<Shared>,
+    id: FrameId,
+    account: Arc<Account>,
+}
+
+impl Receipt for FrameReceipt {
+    fn lines_written(&self, lines: u64) {
+        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        self.account.write_lines(lines);
+    }
+
+    fn lines_refused(&self, lines: u64) {
+        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        self.account.refuse_lines(lines);
+        self.shared.index.lock().refuse(self.id, lines as u32);
+    }
+
+    fn settled(&self, messages: Range<usize>) {
+        let gone = self.shared.index.lock().settle(self.id, message_set(messages));
+        if let Some(gone) = gone {
+            self.shared.freed(self.account.tenant(), gone.bytes);
+        }
+    }
+
+    fn returned(&self, messages: Range<usize>) {
+        self.shared.index.lock().give_back(self.id, message_set(messages));
+    }
+}
+
+pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Box<FrameReceipt> {
+    Box::new(FrameReceipt { shared: shared.clone(), id, account: account.clone() })
+}
