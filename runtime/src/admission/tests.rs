@@ -4,10 +4,17 @@ use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
+use super::credentials::check_device;
+use super::envelope::{Envelope, Value};
+use super::rates::TenantRates;
+use super::registry::{Row, TokenHash};
 use super::*;
 use crate::domain::database::{DatabaseTemplate, NameRule};
+use crate::domain::message::Via;
+use crate::domain::rate::Rate;
 use crate::domain::slot::{Connection, Window};
 use crate::domain::tenancy::Terms;
+use crate::domain::topic::TopicTemplate;
 
 const CASES: &str = include_str!("../../../tests/cases/pulse-public.jsonl");
 const SEQUENCES: &str = include_str!("../../../tests/cases/pulse-sequences.jsonl");

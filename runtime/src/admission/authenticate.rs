@@ -1,0 +1,176 @@
+//! Who a message's device is: by its envelope, the cache and the registry.
+
+use std::sync::Arc;
+
+use super::cache::CachedDevice;
+use super::credentials::check_device;
+use super::envelope::{Envelope, Fault, Value};
+use super::registry::{self, Registry, Row};
+use super::{Admission, Credentials, Question, make_device};
+use crate::domain::message::{Device, Tenant};
+use crate::domain::reason::Reason;
+use crate::domain::topic::TopicPlaces;
+
+/// Whom a message's device is looked up with.
+#[derive(Clone, Debug)]
+pub(super) enum Ask<'a> {
+    /// The cache, then the registry.
+    Registry,
+    /// The same, of a message that was parked: it stands in front of those that wait.
+    TakenUp,
+    /// A row that stands in for the registry's answer.
+    Row(Option<Row>),
+    /// What the registry has answered.
+    Device(&'a CachedDevice),
+}
+
+/// Why a device was not found good.
+pub(super) enum Turn {
+    Refuse(Reason, String),
+    Wait,
+}
+
+impl From<(Reason, String)> for Turn {
+    fn from((reason, detail): (Reason, String)) -> Self {
+        Self::Refuse(reason, detail)
+    }
+}
+
+impl Admission {
+    pub(super) fn authenticate(
+        &self,
+        question: &Question<'_>,
+        places: &TopicPlaces,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        ask: Ask<'_>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
+        let message_type = &question.topic[places.message_type.clone()];
+        let envelope = match self.credentials_of(message_type, question.via) {
+            Credentials::Broker | Credentials::Listener => None,
+            Credentials::Envelope => {
+                let envelope = Envelope::read(question.payload).map_err(|fault| {
+                    // A tenant that no database can be named after has that to mend first: what
+                    // stands in tenant_id can never matter.
+                    match self.rules_of(tenant).database {
+                        Err(why) if matches!(fault, Fault::Type("tenant_id", _)) => {
+                            (Reason::BadDatabaseName, why)
+                        }
+                        _ => (Reason::BadPayload, fault.to_string()),
+                    }
+                })?;
+                if let Value::Text(named) = &envelope.tenant_id
+                    && named != tenant
+                {
+                    let detail = format!("tenant_id is {named:?}, and the topic names {tenant:?}");
+                    return Err(Turn::Refuse(Reason::TenantMismatch, detail));
+                }
+                if let Value::Missing = envelope.site_id {
+                    let detail = "site_id is missing: expected the site that the device is registered for";
+                    return Err(Turn::Refuse(Reason::MissingSiteId, detail.into()));
+                }
+                Some(envelope)
+            }
+        };
+        let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
+        let (found, cached) = match ask {
+            Ask::Device(known) => {
+                check_device(known, envelope, require_token)?;
+                return Ok((known.tenant.clone(), known.device.clone()));
+            }
+            Ask::Row(row) => (row, false),
+            Ask::Registry if self.must_follow(key) => return Err(Turn::Wait),
+            Ask::Registry | Ask::TakenUp => match &self.registry {
+                Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
+                Registry::Postgres(registry) => {
+                    return self.authenticate_cached(registry, tenant, device, key, envelope);
+                }
+                Registry::File(_) => {
+                    if let Some(known) = self.cache.get(key, tenant, device, self.now_s()) {
+                        check_device(&known, envelope, require_token)?;
+                        return Ok((known.tenant.clone(), known.device.clone()));
+                    }
+                    (self.registry.lookup(tenant, device), true)
+                }
+            },
+        };
+        let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
+        let known = self.know(tenant, device, key, found, cached);
+        let verdict = check_device(&known, envelope, require_token);
+        let identity = (known.tenant.clone(), known.device.clone());
+        if cached {
+            self.cache.insert(key, known, self.now_s());
+        }
+        Ok(verdict.map(|()| identity)?)
+    }
+
+    /// Whether others of its device wait in front of a message. Where nothing is asked over a network
+    /// nothing waits but what another registry had parked, and that is not followed.
+    fn must_follow(&self, key: u64) -> bool {
+        matches!(self.registry, Registry::Postgres(_)) && self.waiting.holds(key)
+    }
+
+    /// Where the registry is asked over a network: by what is known of it, or not yet.
+    fn authenticate_cached(
+        &self,
+        registry: &registry::postgres::Postgres,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
+        let now_s = self.now_s();
+        if let Some(known) = self.cache.get(key, tenant, device, now_s) {
+            check_device(&known, envelope, self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        if self.cache.is_absent(key, tenant, device, now_s) {
+            return Err(unregistered(tenant, device).into());
+        }
+        if registry.is_down()
+            && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
+        {
+            self.cache.note_stale(1);
+            check_device(&known, envelope, self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        Err(Turn::Wait)
+    }
+
+    /// Makes of a registry row what is kept of a device.
+    pub(super) fn know(&self, tenant: &str, device: &str, key: u64, row: Row, counted: bool) -> CachedDevice {
+        CachedDevice {
+            tenant: self.tenant(tenant, counted),
+            device: Arc::new(make_device(device, &row.site_id, key)),
+            active: row.status == "ACTIVE",
+            status: row.status,
+            site: row.site_id,
+            token: row.token,
+        }
+    }
+
+    fn open_device(
+        &self,
+        tenants: &[String],
+        tenant: &str,
+        device: &str,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
+        if !tenants.iter().any(|open| open == tenant) {
+            let detail = format!("the tenant {tenant:?} is not among registry.open_tenants");
+            return Err((Reason::UnregisteredDevice, detail));
+        }
+        let site = match envelope.map(|envelope| &envelope.site_id) {
+            Some(Value::Text(site)) => site.as_ref(),
+            _ => "",
+        };
+        let key = self.device_key(tenant, device);
+        Ok((self.tenant(tenant, true), Arc::new(make_device(device, site, key))))
+    }
+}
+
+fn unregistered(tenant: &str, device: &str) -> (Reason, String) {
+    let detail = format!("there is no device {device:?} of tenant {tenant:?} in the registry");
+    (Reason::UnregisteredDevice, detail)
+}

@@ -1,0 +1,126 @@
+//! What comes of a version that was judged: it serves, or it is refused.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{Change, GuestStore, Seen};
+use crate::decode::folder::{Stamps, Wish};
+use crate::decode::guest::{Guest, GuestError};
+use crate::decode::history::{Fate, Place, Version};
+use crate::decode::probation::Probation;
+use crate::decode::route_file::RouteRules;
+use crate::decode::routes::Route;
+use crate::decode::slow::Pace;
+
+/// How long a file waits that could not be judged because of a fault of ours.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+impl GuestStore {
+    pub(super) fn activate(
+        &self,
+        place: &Place,
+        stamps: Stamps,
+        wish: &Wish,
+        guest: Arc<Guest>,
+        rules: RouteRules,
+        who: &str,
+    ) {
+        let version = wish.version();
+        if let Some(history) = &self.history
+            && let Err(error) =
+                history.keep(place, &wish.digest, &version, &wish.component, wish.rules.as_deref())
+        {
+            tracing::error!(%error, tenant = place.0, message_type = place.1, "no copy of a guest can be kept");
+        }
+        let mut seen = self.seen.lock();
+        let known =
+            seen.entry(place.clone()).or_insert_with(|| Seen::new(self.path_of(place), self.record(place)));
+        let before = known.serving.take();
+        if let Some(probation) = before.as_ref().and_then(|before| before.probation.as_ref()) {
+            probation.end();
+        }
+        let now = jiff::Timestamp::now().to_string();
+        let record = &mut known.record;
+        let replaced = record.serving.replace(version.clone());
+        record.probation_over = before.as_ref().map(|before| before.version.clone());
+        if let Some(replaced) = replaced.and_then(|replaced| {
+            record.versions.iter_mut().find(|known| known.version == replaced && known.version != version)
+        }) {
+            replaced.outcome = Fate::Served;
+        }
+        let tag = guest.tag.to_string();
+        record.note(Version {
+            version: version.clone(),
+            digest: wish.digest.clone(),
+            guest: Some(tag.clone()),
+            bytes: wish.component.len() as u64,
+            who: who.to_owned(),
+            when: now,
+            outcome: Fate::Serves,
+            reason: None,
+            cases: wish.cases_digest(),
+        });
+        self.write(place, record);
+        let replaced = before.as_ref().map(|before| before.guest.tag.to_string());
+        let state = before.as_ref().map(|before| before.state.clone()).unwrap_or_default();
+        let probation = before.map(|before| Probation::new(before, rules.probation));
+        let pace = Pace::default();
+        known.serving = Some(Arc::new(Route { guest, rules, version, state, pace, probation }));
+        known.error = None;
+        known.settle(stamps);
+        self.swap_table(&seen);
+        drop(seen);
+        self.count(place, if replaced.is_some() { "replaced" } else { "new" });
+        let (tenant, message_type) = place.clone();
+        self.tell(Change::Serves { tenant, message_type, guest: tag, replaced });
+    }
+
+    pub(super) fn refuse(
+        &self,
+        place: &Place,
+        stamps: Option<Stamps>,
+        wish: Option<&Wish>,
+        error: &GuestError,
+        who: &str,
+    ) {
+        let why = error.to_string();
+        let mut seen = self.seen.lock();
+        let mut unseen = None;
+        let known = match seen.get_mut(place) {
+            Some(known) => known,
+            None => unseen.insert(Seen::new(PathBuf::new(), self.record(place))),
+        };
+        let is_news = stamps.is_none() || known.error.as_ref() != Some(&why);
+        if let Some(stamps) = stamps {
+            known.settle(stamps);
+            known.error = Some(why.clone());
+        }
+        if error.is_ours() {
+            known.stamps = Stamps::default();
+            known.again = Some(Instant::now() + AGAIN_AFTER);
+        } else if let Some(wish) = wish
+            && known.record.serving != Some(wish.version())
+        {
+            known.record.note(Version {
+                version: wish.version(),
+                digest: wish.digest.clone(),
+                guest: None,
+                bytes: wish.component.len() as u64,
+                who: who.to_owned(),
+                when: jiff::Timestamp::now().to_string(),
+                outcome: Fate::Refused,
+                reason: Some(why.clone()),
+                cases: wish.cases_digest(),
+            });
+            self.write(place, &known.record);
+        }
+        drop(seen);
+        // A fault of ours is met again and again; once is enough to say so.
+        if is_news || !error.is_ours() {
+            self.count(place, error.outcome());
+            let (tenant, message_type) = place.clone();
+            self.tell(Change::Refused { tenant, message_type, why });
+        }
+    }
+}
