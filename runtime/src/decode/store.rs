@@ -732,7 +732,6 @@ impl GuestStore {
         known.error = None;
         known.settle(stamps);
         self.swap_table(&seen);
-        drop(seen);
         self.count(place, if replaced.is_some() { "replaced" } else { "new" });
         let (tenant, message_type) = place.clone();
         self.tell(Change::Serves { tenant, message_type, guest: tag, replaced });
@@ -777,8 +776,8 @@ impl GuestStore {
             });
             self.write(place, &known.record);
         }
-        drop(seen);
-        // A fault of ours is met again and again; once is enough to say so.
+        // A fault of ours is met again and again; once is enough to say so. Who sees that it is refused
+        // finds it counted.
         if is_news || !error.is_ours() {
             self.count(place, error.outcome());
             let (tenant, message_type) = place.clone();
