@@ -161,6 +161,9 @@ pub struct GuestStore {
 /// How long a file waits that could not be judged because of a fault of ours.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// The same where the machine was too busy to compile it: the try keeps the loader for half a minute.
+const AGAIN_AFTER_BUSY: Duration = Duration::from_secs(60);
+
 impl GuestStore {
     /// Makes the engine and loads what lies in the folder, and nothing else: nothing is kept.
     ///
@@ -759,7 +762,8 @@ impl GuestStore {
         }
         if error.is_ours() {
             known.stamps = Stamps::default();
-            known.again = Some(Instant::now() + AGAIN_AFTER);
+            let pause = if error.is_of_a_busy_machine() { AGAIN_AFTER_BUSY } else { AGAIN_AFTER };
+            known.again = Some(Instant::now() + pause);
         } else if let Some(wish) = wish
             && known.record.serving != Some(wish.version())
         {
