@@ -53,25 +53,29 @@ impl Bench {
 
 #[test]
 fn a_compile_bomb_ends_at_the_limit_that_it_passes_and_leaves_nothing() {
-    let bench = Bench::new(CompileLimits { cpu_s: 1, wall_s: 20, ..CompileLimits::default() });
+    // The compiler runs at the lowest priority: where the machine is busy, a second of CPU time may
+    // take a minute.
+    let patient = CompileLimits { wall_s: 300, ..CompileLimits::default() };
+    let bench = Bench::new(CompileLimits { cpu_s: 1, ..patient });
     let began = Instant::now();
     let refusal = bench.refusal(&bombs::huge_function(60_000));
     assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Cpu(1))), "{refusal}");
     assert_eq!(refusal.to_string(), "compiling it takes more than 1 s of CPU time");
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(300));
 
-    let bench = Bench::new(CompileLimits { memory_bytes_max: 48 << 20, ..CompileLimits::default() });
+    let bench = Bench::new(CompileLimits { memory_bytes_max: 48 << 20, ..patient });
     let refusal = bench.refusal(&bombs::many_functions(12_000));
     assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Memory(_))), "{refusal}");
     assert_eq!(bench.cached(), Vec::<String>::new());
 
-    let bench = Bench::new(CompileLimits { output_bytes_max: 64 << 10, ..CompileLimits::default() });
+    let bench = Bench::new(CompileLimits { output_bytes_max: 64 << 10, ..patient });
     let refusal = bench.refusal(&fs::read(built_guest("pulse")).unwrap());
     assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Output(_))), "{refusal}");
 
     let bench = Bench::new(CompileLimits { wall_s: 0, ..CompileLimits::default() });
     let refusal = bench.refusal(&bombs::huge_function(60_000));
     assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Wall(0))), "{refusal}");
+    assert!(refusal.is_ours(), "it had CPU time left: the machine was busy");
 }
 
 #[test]

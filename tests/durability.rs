@@ -538,6 +538,8 @@ async fn a_dead_database_pins_its_own_bytes_only() {
     let gateway = plant.scene.start();
     gateway.wait_written("acme", 200);
     assert_eq!(plant.stored("acme").await, (0..200).collect());
+    // Marks of the last moment may be missing after a kill: then some are written again.
+    gateway.wait("globex is written too", |gateway| gateway.book("globex", "lines", "pending") == 0);
     assert_eq!(gateway.book("globex", "lines", "written"), gateway.book("globex", "lines", "spooled"));
 }
 

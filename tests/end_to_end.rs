@@ -21,6 +21,7 @@ pub fn topic(tenant: &str, device: &str, kind: &str) -> String {
 fn a_puback_of_the_listener_means_that_the_line_is_durable() {
     let mut scene = Scene::new();
     scene.device("acme", "dev-1", "lab-1");
+    scene.configure("[output]\nkind = \"file\"\nflush_interval_ms = 60000\n");
     let gateway = scene.start();
     let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
     device.publish(&topic("acme", "dev-1", "telemetry"), envelope("dev-1", 7).as_bytes()).unwrap();
@@ -30,6 +31,7 @@ fn a_puback_of_the_listener_means_that_the_line_is_durable() {
     // Before the interval is over.
     gateway.kill();
     assert!(scene.lines("telemetry_acme").is_empty());
+    scene.configure("[output]\nkind = \"file\"\n");
     let gateway = scene.start();
     gateway.wait_written("acme", 1);
     assert_eq!(

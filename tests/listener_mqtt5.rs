@@ -351,6 +351,8 @@ fn the_gateway_lets_devices_in_by_the_registry_and_tells_them_what_was_wrong() {
         (&json!("acme"), &json!("dev-1"))
     );
     let ended = "tidegate_listener_connections_ended_total{reason=\"bad_credentials\"}";
+    // Counted once nothing more is read of them.
+    gateway.wait("both counted", |gateway| gateway.metric(ended) >= Some(2.0));
     assert_eq!(gateway.metric(ended), Some(2.0));
     assert_eq!(gateway.metric("tidegate_listener_foreign_publishes_total{}"), Some(1.0));
     gateway.assert_balanced();

@@ -64,7 +64,13 @@ pub enum GuestError {
 impl GuestError {
     /// Whether the gateway is at fault, and not the guest: it may be tried again.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Host(_) | Self::Unreadable(_))
+        matches!(self, Self::Host(_) | Self::Unreadable(_)) || self.is_of_a_busy_machine()
+    }
+
+    /// Whether the compiler had too little of the machine: within its CPU time, it came to no end by the
+    /// clock.
+    pub fn is_of_a_busy_machine(&self) -> bool {
+        matches!(self, Self::CompileLimit(CompileLimit::Wall(_)))
     }
 
     /// What the metric of swaps calls it.

@@ -454,6 +454,10 @@ pub const LISTENER_SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// Seconds for TCP, TLS, CONNECT and CONNACK together.
 pub const BROKER_CONNECT_TIMEOUT_S: u64 = 10;
 
+/// Seconds for a broker to close the connection after our DISCONNECT. Until then it may have PUBACKs
+/// of ours to read, and one that keeps its queue on disk reads a few in a second.
+pub const BROKER_GOODBYE_S: u64 = 5;
+
 /// Seconds of keep-alive that the broker session asks for: half of it is how long the output may
 /// be blocked before the broker sees us leave, and all of it how long a dead link goes unnoticed.
 pub const BROKER_KEEP_ALIVE_S: u16 = 30;

@@ -16,6 +16,9 @@ use crate::decode::slow::Pace;
 /// How long a file waits that could not be judged because of a fault of ours.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// The same where the machine was too busy to compile it: the try keeps the loader for half a minute.
+const AGAIN_AFTER_BUSY: Duration = Duration::from_secs(60);
+
 impl GuestStore {
     pub(super) fn activate(
         &self,
@@ -70,7 +73,6 @@ impl GuestStore {
         known.error = None;
         known.settle(stamps);
         self.swap_table(&seen);
-        drop(seen);
         self.count(place, if replaced.is_some() { "replaced" } else { "new" });
         let (tenant, message_type) = place.clone();
         self.tell(Change::Serves { tenant, message_type, guest: tag, replaced });
@@ -98,7 +100,8 @@ impl GuestStore {
         }
         if error.is_ours() {
             known.stamps = Stamps::default();
-            known.again = Some(Instant::now() + AGAIN_AFTER);
+            let pause = if error.is_of_a_busy_machine() { AGAIN_AFTER_BUSY } else { AGAIN_AFTER };
+            known.again = Some(Instant::now() + pause);
         } else if let Some(wish) = wish
             && known.record.serving != Some(wish.version())
         {
@@ -115,8 +118,8 @@ impl GuestStore {
             });
             self.write(place, &known.record);
         }
-        drop(seen);
-        // A fault of ours is met again and again; once is enough to say so.
+        // A fault of ours is met again and again; once is enough to say so. Who sees that it is refused
+        // finds it counted.
         if is_news || !error.is_ours() {
             self.count(place, error.outcome());
             let (tenant, message_type) = place.clone();

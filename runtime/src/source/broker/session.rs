@@ -4,9 +4,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{error, info, warn};
 
 use super::backoff::Backoff;
@@ -187,11 +187,12 @@ impl<I: Intake> Session<'_, I> {
             }
         };
         connection.end();
-        let _ = timeout(Duration::from_secs(1), async {
-            writer.write_all(&encode::DISCONNECT).await?;
-            writer.shutdown().await
-        })
-        .await;
+        let patience = Instant::now() + Duration::from_secs(limits::BROKER_GOODBYE_S);
+        let until = match end {
+            SessionEnd::Stopped => deadline.borrow().map_or(patience, |deadline| patience.min(deadline)),
+            _ => patience,
+        };
+        let _ = timeout_at(until, say_goodbye(&mut reader, &mut writer)).await;
         end
     }
 
@@ -380,6 +381,18 @@ impl<I: Intake> Session<'_, I> {
             Answer::Unasked => None,
         }
     }
+}
+
+/// Sends DISCONNECT and reads on, throwing it away, until the broker has closed the connection: a
+/// socket that is closed while the broker still sends is reset, and the broker then forgets PUBACKs
+/// that it has not read yet.
+async fn say_goodbye<S: AsyncRead + AsyncWrite>(
+    reader: &mut ReadHalf<S>,
+    writer: &mut WriteHalf<S>,
+) -> std::io::Result<()> {
+    writer.write_all(&encode::DISCONNECT).await?;
+    writer.shutdown().await?;
+    tokio::io::copy(reader, &mut tokio::io::sink()).await.map(drop)
 }
 
 /// The next message to publish; never where nothing is published.

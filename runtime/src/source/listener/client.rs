@@ -145,7 +145,11 @@ pub async fn serve<I: Intake>(
         }
     } else if said_by_us {
         // In TLS the peer can tell this from a connection that was cut.
-        let _ = timeout(Duration::from_millis(limits::LINGER_MS), writer.shutdown()).await;
+        let said = timeout(Duration::from_millis(limits::LINGER_MS), writer.shutdown()).await;
+        if let (Ok(Ok(())), Ending::Stopped) = (said, &end.ending) {
+            // Its last packets are PUBACKs.
+            input.linger().await;
+        }
     }
     end
 }
