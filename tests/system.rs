@@ -438,7 +438,7 @@ fn the_api_asks_for_the_token_and_the_metrics_have_the_names_that_dashboards_rel
     // SIGHUP: read again, and alive.
     // SAFETY: kill(2) of a child that has not been waited for.
     unsafe { libc::kill(gateway.pid() as i32, libc::SIGHUP) };
-    gateway.wait("read again", |_| scene.log().contains("reading registry and guests again"));
+    gateway.wait("read again", |_| scene.log().contains("reading configuration, registry and guests again"));
     assert_eq!(gateway.get("/readyz").0, 200);
     assert_eq!(gateway.stop().code(), Some(0));
 
