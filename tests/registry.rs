@@ -276,7 +276,9 @@ async fn refusals_leave_the_counters_and_rows_that_the_python_service_left() {
             let mut expected = case["expect"]["event"].clone();
             if expected["event_ts"] == case["received_at"] {
                 // It was filled in at receipt, which was another time.
-                assert_eq!(row["event_ts"].as_str().unwrap(), row["payload"]["ts"].as_str().unwrap());
+                // PostgreSQL writes no zeros at the end of a second's fraction.
+                let moment = |text: &Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+                assert_eq!(moment(&row["event_ts"]), moment(&row["payload"]["ts"]));
                 for event in [&mut row, &mut expected] {
                     event["event_ts"] = Value::Null;
                     event["payload"]["ts"] = Value::Null;
