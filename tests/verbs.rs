@@ -180,10 +180,90 @@ fn test_runs_the_cases_beside_a_guest_and_shows_a_difference_line_by_line() {
 
 #[test]
 fn every_verb_explains_itself_with_an_example() {
-    for verb in ["run", "validate", "explain", "test", "device", "books", "guest"] {
-        let output = tidegate().args([verb, "--help"]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+    // Each as its help lists it, so that none is forgotten here; the second level too.
+    let help = |verbs: &[&str]| {
+        let output = tidegate().args(verbs).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = |text: &str| -> Vec<String> {
+        let Some((_, commands)) = text.split_once("Commands:\n") else { return Vec::new() };
+        let names = commands.lines().take_while(|line| !line.is_empty());
+        let names = names.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        names.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+    };
+    let mut seen = 0;
+    for verb in listed(&help(&[])).iter().filter(|verb| *verb != "help") {
+        let text = help(&[verb]);
         assert!(text.contains("Example"), "{verb}: {text}");
+        for action in listed(&text).iter().filter(|action| *action != "help") {
+            let text = help(&[verb, action]);
+            assert!(text.contains("Example"), "{verb} {action}: {text}");
+            seen += 1;
+        }
     }
+    assert!(seen >= 18, "the verbs within verbs are not found in the help: {seen}");
     assert_eq!(tidegate().arg("no-such-verb").output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn the_configuration_may_be_named_before_and_after_a_verb_within_a_verb() {
+    let scene = Scene::new();
+    std::fs::rename(scene.path("tidegate.toml"), scene.path("other.toml")).unwrap();
+    for (verb, action) in [("guest", "list"), ("device", "list"), ("quarantine", "list")] {
+        for arguments in [[verb, "--config", "other.toml", action], [verb, action, "--config", "other.toml"]]
+        {
+            let (status, _, errors) = scene.verb(&arguments, "");
+            assert_eq!(status.code(), Some(0), "{arguments:?}: {errors}");
+        }
+        let (status, _, errors) = scene.verb(&[verb, action, "--config", "none.toml"], "");
+        assert!(status.code() == Some(2) && errors.contains("none.toml"), "{verb}: {errors}");
+    }
+    let (_, _, errors) = scene.verb(&["registry", "init", "--config", "other.toml"], "");
+    assert!(errors.contains("registry.kind"), "{errors}");
+}
+
+#[test]
+fn a_secret_of_nothing_a_folder_that_is_not_there_and_bad_certificates_are_bad_configuration() {
+    let mut scene = Scene::new();
+    std::fs::write(scene.path("empty"), "").unwrap();
+    std::fs::write(scene.path("blank"), " \n").unwrap();
+    scene.admin = scene.admin.replace("127.0.0.1", "0.0.0.0");
+    let file = "[output]\nkind = \"file\"\n";
+    for (more, admin, named) in [
+        (file, "token_file = \"empty\"\n", "admin.token_file = \"empty\""),
+        (file, "token_file = \"blank\"\n", "admin.token_file = \"blank\""),
+        (file, "token_file = \"tidegate.toml\"\ntenant_tokens_dir = \"none\"\n", "admin.tenant_tokens_dir"),
+        ("[output]\ntoken_file = \"empty\"\n", "token_file = \"tidegate.toml\"\n", "output.token_file"),
+        (
+            "[tenants.acme]\noutput_token_file = \"blank\"\n",
+            "token_file = \"tidegate.toml\"\n",
+            "tenants.acme.output_token_file = \"blank\"",
+        ),
+        (
+            "tls_cert_file = \"none.pem\"\ntls_key_file = \"none.key\"\n",
+            "token_file = \"tidegate.toml\"\n",
+            "listen.tls_cert_file = \"none.pem\"",
+        ),
+        (
+            "tls_cert_file = \"empty\"\ntls_key_file = \"empty\"\n",
+            "token_file = \"tidegate.toml\"\n",
+            "listen.tls_cert_file = \"empty\"",
+        ),
+    ] {
+        scene.configure_admin(more, admin);
+        let (status, _, errors) = scene.verb(&["run"], "");
+        assert!(status.code() == Some(2) && errors.contains(named), "run, {named}: {status} {errors}");
+        let (status, _, errors) = scene.verb(&["validate"], "");
+        assert!(status.code() != Some(0) && errors.contains(named), "validate, {named}: {status} {errors}");
+    }
+}
+
+#[test]
+fn a_registry_that_cannot_be_read_and_a_url_that_is_none_are_bad_usage() {
+    let scene = Scene::new();
+    std::fs::write(scene.path("devices.csv"), "nonsense\n").unwrap();
+    let (status, _, errors) = scene.verb(&["device", "list"], "");
+    assert!(status.code() == Some(2) && errors.contains("registry.file"), "{errors}");
+    let (status, _, errors) = scene.verb(&["guest", "list", "--gateway", "nonsense"], "");
+    assert!(status.code() == Some(2) && errors.contains("--gateway = \"nonsense\""), "{errors}");
 }

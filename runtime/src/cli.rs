@@ -53,7 +53,7 @@ enum Verb {
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgument {
     /// The configuration file [default: tidegate.toml, if it is there]
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
 

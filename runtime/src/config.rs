@@ -94,7 +94,8 @@ pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Effective,
 /// last line break. Empty when neither is set.
 ///
 /// # Errors
-/// The file cannot be read.
+/// The file cannot be read, or holds nothing: who names one wants a secret, and an empty one would open
+/// what it should close.
 pub fn secret(key: &str, value: &str, file: &str) -> Result<String, ConfigError> {
     if file.is_empty() {
         return Ok(value.to_owned());
@@ -104,5 +105,37 @@ pub fn secret(key: &str, value: &str, file: &str) -> Result<String, ConfigError>
         value: format!("{file:?}"),
         expected: format!("a file that can be read ({error})"),
     })?;
+    if text.trim().is_empty() {
+        return Err(ConfigError::value(
+            &format!("{key}_file"),
+            file,
+            "a file that holds the secret; this one is empty",
+        ));
+    }
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_what_its_file_holds_and_a_file_that_holds_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let file = file.to_str().unwrap();
+        assert_eq!(secret("admin.token", "", "").unwrap(), "");
+        assert_eq!(secret("admin.token", "own", "").unwrap(), "own");
+        std::fs::write(file, " a b \r\n").unwrap();
+        assert_eq!(secret("admin.token", "", file).unwrap(), " a b ");
+        for nothing in ["", "\n", " \t\r\n\n"] {
+            std::fs::write(file, nothing).unwrap();
+            let error = secret("admin.token", "", file).unwrap_err().to_string();
+            for word in ["admin.token_file", file, "empty"] {
+                assert!(error.contains(word), "{nothing:?}: {error}");
+            }
+        }
+        std::fs::remove_file(file).unwrap();
+        assert!(secret("admin.token", "", file).unwrap_err().to_string().contains("admin.token_file"));
+    }
 }

@@ -5,6 +5,7 @@ pub mod settings;
 pub mod guests;
 pub mod tenants;
 pub mod kept;
+mod files;
 mod flow;
 mod parked;
 mod replay;
@@ -36,7 +37,7 @@ use crate::domain::slot::Window;
 use crate::quarantine::Quarantine;
 use crate::shutdown::{self, Request, Signals};
 use crate::source::broker::Broker;
-use crate::source::listener::{Listener, TlsKeeper};
+use crate::source::listener::Listener;
 use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
@@ -57,6 +58,9 @@ pub type Load = dyn Fn() -> Result<Effective, ConfigError> + Send + Sync;
 /// # Errors
 /// It cannot start: the data folder is taken, a file or folder is not good, an address is taken.
 pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
+    if let Some(fault) = files::faults(config).into_iter().next() {
+        return Err(fault.into());
+    }
     let mut signals = Signals::new()?;
     let data_dir = Path::new(&config.data_dir);
     let _lock = data_dir::lock(data_dir)?;
@@ -265,31 +269,9 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
     if let Err(error) = registry(config) {
         findings.push(format!("{error:#}"));
     }
-    if !config.listen.tls_cert_file.is_empty()
-        && let Some(tls) = settings::listener(config)?.tls
-        && let Err(error) = TlsKeeper::open(tls)
-    {
-        findings.push(error.to_string());
-    }
-    for (key, value, file) in [
-        ("mqtt.password", &config.mqtt.password, &config.mqtt.password_file),
-        ("registry.password", &String::new(), &config.registry.password_file),
-        ("output.token", &config.output.token, &config.output.token_file),
-        ("output.password", &config.output.password, &config.output.password_file),
-        ("admin.token", &String::new(), &config.admin.token_file),
-    ] {
-        if let Err(error) = config::secret(key, value, file) {
-            findings.push(error.to_string());
-        }
-    }
+    findings.extend(files::faults(config).iter().map(ToString::to_string));
     if let Err(error) = settings::own_outputs(config) {
         findings.push(error.to_string());
-    }
-    let tokens = &config.admin.tenant_tokens_dir;
-    if !tokens.is_empty()
-        && let Err(error) = std::fs::read_dir(tokens)
-    {
-        findings.push(format!("admin.tenant_tokens_dir = {tokens:?} cannot be read: {error}"));
     }
     match guests::check(config) {
         Err(error) => findings.push(error.to_string()),

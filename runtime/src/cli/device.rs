@@ -12,7 +12,7 @@ use super::{BadUsage, ConfigArgument, Done};
 use crate::admission::registry::file::{self, DeviceRecord};
 use crate::admission::registry::postgres::devices;
 use crate::admission::registry::token_hash;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 
 /// Keep the registry of devices: list, put, revoke, rm
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List devices; tokens are never shown
+    #[command(after_help = "Example:\n  tidegate device list --tenant acme --json")]
     List {
         /// Only this tenant
         #[arg(long)]
@@ -39,17 +40,32 @@ enum Action {
         json: bool,
     },
     /// Add a device or change it; its token is read from stdin (an empty stdin: no token)
+    #[command(after_help = "Example:\n  echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1")]
     Put {
+        /// The tenant that the device is of
         tenant: String,
+        /// The device's name, as it stands in its topics
         device: String,
         /// The site that the device stands at
         #[arg(long)]
         site: String,
     },
     /// Turn a device's messages away from now on
-    Revoke { tenant: String, device: String },
+    #[command(after_help = "Example:\n  tidegate device revoke acme dev-1")]
+    Revoke {
+        /// The tenant that the device is of
+        tenant: String,
+        /// The device's name, as it stands in its topics
+        device: String,
+    },
     /// Take a device out
-    Rm { tenant: String, device: String },
+    #[command(after_help = "Example:\n  tidegate device rm acme dev-1")]
+    Rm {
+        /// The tenant that the device is of
+        tenant: String,
+        /// The device's name, as it stands in its topics
+        device: String,
+    },
 }
 
 pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
@@ -79,7 +95,10 @@ pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<DeviceRecord>> {
-    Ok(file::read(path)?.into_iter().map(|(_, device)| device).collect())
+    let records = file::read(path).map_err(|error| {
+        ConfigError::value("registry.file", path, format!("a registry that can be read ({error})"))
+    })?;
+    Ok(records.into_iter().map(|(_, device)| device).collect())
 }
 
 fn in_database(config: &Config, action: &Action) -> anyhow::Result<Done> {

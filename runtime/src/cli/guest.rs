@@ -44,53 +44,74 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// What lies in the guests folder, and what serves
+    #[command(after_help = "Example:\n  tidegate guest list --tenant acme --json")]
     List {
         /// Only this tenant
         #[arg(long)]
         tenant: Option<String>,
     },
     /// Put a component in place; it serves once it has passed, and exit 1 says why it may not
+    #[command(after_help = "Example:\n  tidegate guest put acme boiler boiler.wasm")]
     Put {
+        /// The tenant; `_default`: all that have no guest of their own
         tenant: String,
+        /// The message type; `_any`: those that have no guest of their own
         #[arg(value_name = "TYPE")]
         message_type: String,
         /// The component, or a core module that wit-bindgen made; `-`: stdin
         component: PathBuf,
     },
     /// The last versions: who put them there, when, and what became of them
+    #[command(after_help = "Example:\n  tidegate guest history acme boiler")]
     History {
+        /// The tenant; `_default`: all that have no guest of their own
         tenant: String,
+        /// The message type; `_any`: those that have no guest of their own
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
     /// Bring back the version that served before
+    #[command(after_help = "Example:\n  tidegate guest rollback acme boiler")]
     Rollback {
+        /// The tenant; `_default`: all that have no guest of their own
         tenant: String,
+        /// The message type; `_any`: those that have no guest of their own
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
     /// Take a guest out of the folder; its history stays
+    #[command(after_help = "Example:\n  tidegate guest rm acme boiler")]
     Rm {
+        /// The tenant; `_default`: all that have no guest of their own
         tenant: String,
+        /// The message type; `_any`: those that have no guest of their own
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
     /// What a guest logged lately; of a running gateway
+    #[command(after_help = "Example:\n  tidegate guest log acme boiler")]
     Log {
+        /// The tenant; `_default`: all that have no guest of their own
         tenant: String,
+        /// The message type; `_any`: those that have no guest of their own
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
     /// What is kept for a tenant's message type between its messages, as it is on disk
+    #[command(after_help = "Example:\n  tidegate guest state acme meter dev-0001")]
     State {
+        /// The tenant; `_default`: all that have no guest of their own
         tenant: String,
+        /// The message type; `_any`: those that have no guest of their own
         #[arg(value_name = "TYPE")]
         message_type: String,
         /// Only this partition: a device, or what the route's TOML file makes of one
         partition: Option<String>,
     },
     /// Write a crate with a decoder, its cases and a README
+    #[command(after_help = "Example:\n  tidegate guest new boiler")]
     New {
+        /// The decoder's name
         name: String,
         /// The folder to make [default: NAME]
         #[arg(long)]
@@ -101,7 +122,11 @@ enum Action {
         sdk: Option<PathBuf>,
     },
     /// Make a component of a core module that wit-bindgen made
+    #[command(
+        after_help = "Example:\n  tidegate guest wrap target/wasm32-unknown-unknown/release/boiler.wasm"
+    )]
     Wrap {
+        /// The core module
         module: PathBuf,
         /// Where to [default: beside it, as NAME.component.wasm]
         #[arg(long, short)]

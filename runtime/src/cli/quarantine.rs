@@ -59,6 +59,7 @@ enum Action {
         tidegate quarantine show 0000000000000003-18231\n  \
         tidegate quarantine show 0000000000000003-18231 --raw > payload.json")]
     Show {
+        /// The entry, by the id that `list` prints
         id: String,
         /// Write the payload to stdout as it came, secrets included
         #[arg(long, conflicts_with = "json")]

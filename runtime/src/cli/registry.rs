@@ -22,6 +22,7 @@ pub struct Arguments {
 enum Action {
     /// Make the tables, the settings, and the trigger that tells of changed devices; what is there
     /// stays as it is, so it is safe to run again
+    #[command(after_help = "Example:\n  tidegate registry init --config tidegate.toml")]
     Init,
 }
 

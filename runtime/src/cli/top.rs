@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::{ConfigArgument, Done, gateway, spool};
 
@@ -12,13 +12,16 @@ use super::{ConfigArgument, Done, gateway, spool};
 ///
 /// Ends with Ctrl-C. Where stdout is no terminal it prints one view and ends.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate top\n  tidegate top --every 5")]
+#[command(after_help = "Example:\n  tidegate top\n  tidegate top --every 5\n  tidegate top --json")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
     /// Seconds between two views
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     every: u64,
+    /// Print one view as JSON and end
+    #[arg(long)]
+    json: bool,
 }
 
 /// What is counted in each view, and what it is called there.
@@ -37,7 +40,7 @@ type Counts = BTreeMap<String, [u64; COLUMNS.len()]>;
 pub fn top(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
     let every = Duration::from_secs(arguments.every);
-    let live = std::io::stdout().is_terminal();
+    let live = !arguments.json && std::io::stdout().is_terminal();
     let mut before = counts(&gateway::ask(&config, "/api/v1/books")?);
     let mut at = Instant::now();
     loop {
@@ -45,6 +48,18 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Done> {
         let books = gateway::ask(&config, "/api/v1/books")?;
         let backlog = gateway::ask(&config, "/api/v1/spool")?;
         let now = counts(&books);
+        if arguments.json {
+            let tenants: Map<String, Value> = shown(&before, &now, at.elapsed())
+                .into_iter()
+                .map(|(tenant, numbers)| {
+                    let columns = COLUMNS.iter().map(|(_, _, name)| (*name).to_owned());
+                    let numbers: Map<_, _> = columns.zip(numbers.map(Value::from)).collect();
+                    (tenant.clone(), numbers.into())
+                })
+                .collect();
+            println!("{:#}", json!({"tenants": tenants, "spool": backlog, "balanced": books["balanced"]}));
+            return Ok(Done::Good);
+        }
         let mut text = table(&before, &now, at.elapsed());
         text += "\n";
         text += &spool::table(&backlog);
@@ -71,12 +86,7 @@ fn counts(books: &Value) -> Counts {
 }
 
 /// Tenants with the most messages first; a column whose name says so is a rate.
-fn table(before: &Counts, now: &Counts, took: Duration) -> String {
-    let mut text = format!("{:<24}", "tenant");
-    for (_, _, name) in COLUMNS {
-        text += &format!("{name:>13}");
-    }
-    text += "\n";
+fn shown<'a>(before: &Counts, now: &'a Counts, took: Duration) -> Vec<(&'a String, [u64; COLUMNS.len()])> {
     let zero = [0; COLUMNS.len()];
     let mut rows: Vec<(&String, [u64; COLUMNS.len()])> = now
         .iter()
@@ -93,6 +103,16 @@ fn table(before: &Counts, now: &Counts, took: Duration) -> String {
         })
         .collect();
     rows.sort_by(|a, b| b.1[0].cmp(&a.1[0]).then_with(|| a.0.cmp(b.0)));
+    rows
+}
+
+fn table(before: &Counts, now: &Counts, took: Duration) -> String {
+    let mut text = format!("{:<24}", "tenant");
+    for (_, _, name) in COLUMNS {
+        text += &format!("{name:>13}");
+    }
+    text += "\n";
+    let rows = shown(before, now, took);
     for (tenant, shown) in rows.iter().take(40) {
         text += &format!("{tenant:<24}");
         for number in shown {

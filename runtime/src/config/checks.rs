@@ -217,7 +217,11 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     within("guests.large.compile_memory_bytes_max", large.compile_memory_bytes_max, 256 << 20, u64::MAX >> 1)
 }
 
-pub(super) fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
+/// Whether this is a server's base URL.
+///
+/// # Errors
+/// It is not; names the key.
+pub fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let well_formed = rest.is_some_and(|rest| {
         let host_port = rest.split('/').next().unwrap_or_default();
@@ -262,6 +266,25 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     one_of("output.gzip", &output.gzip, &["auto", "always", "never"])
 }
 
+/// The filter itself would take any word for a target, and then log nothing.
+fn log_level(level: &str) -> Result<(), ConfigError> {
+    let is_level =
+        |word: &str| !word.is_empty() && word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+    let is_known = |part: &str| match part.trim().rsplit_once('=') {
+        Some((target, level)) => !target.trim().is_empty() && is_level(level.trim()),
+        None => is_level(part.trim()),
+    };
+    let filter = level.parse::<tracing_subscriber::EnvFilter>();
+    if filter.is_ok() && level.split(',').all(is_known) {
+        return Ok(());
+    }
+    Err(ConfigError::value(
+        "log.level",
+        level,
+        "off, error, warn, info, debug or trace, or a list of such and of target=level, as \"info,tidegate=debug\"",
+    ))
+}
+
 fn rest(config: &Config) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
         return Err(ConfigError::value(
@@ -282,13 +305,7 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
     one_of("log.format", &config.log.format, &["text", "json"])?;
-    if let Err(error) = config.log.level.parse::<tracing_subscriber::EnvFilter>() {
-        return Err(ConfigError::value(
-            "log.level",
-            &config.log.level,
-            format!("error, warn, info, debug or trace ({error})"),
-        ));
-    }
+    log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
     if !config.admin.listen.is_empty() {
         let listen = address("admin.listen", &config.admin.listen)?;
@@ -301,4 +318,20 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_level_is_a_level_or_a_list_of_targets_with_levels() {
+        for good in ["info", "WARN", "off", "info,tidegate::writer=debug"] {
+            log_level(good).unwrap();
+        }
+        for bad in ["", " ", "loud", "tidegate", "info,loud", "tidegate=loud", "=info", "info,", "9"] {
+            let error = log_level(bad).unwrap_err().to_string();
+            assert!(error.contains("log.level") && error.contains(&format!("{bad:?}")), "{bad:?}: {error}");
+        }
+    }
 }

@@ -117,7 +117,20 @@ pub(super) fn merge(
         let mut path: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
         name_tenant(&table, &mut path);
         set_by_variable(&mut table, &path, variable, value)?;
+        fits(&table, variable, value)?;
         sources.note(&path.join("."), Source::Variable(variable.clone()));
+    }
+
+    for (variable, meaning) in LEGACY {
+        if let Legacy::Switch(path) = meaning
+            && let Some(value) = environment.get(*variable)
+            && !matches!(value.as_str(), "0" | "1" | "")
+            && sources.of(path) == Source::Variable((*variable).into())
+        {
+            notes.push(format!(
+                "{variable} = {value:?} means off, as with the Python service: exactly \"1\" is on, \"0\" is off"
+            ));
+        }
     }
 
     let config: Config =
@@ -219,6 +232,20 @@ fn set_by_variable(
     Ok(())
 }
 
+/// Whether the value that a variable has just set is one that its key can hold.
+fn fits(table: &Table, variable: &str, value: &str) -> Result<(), ConfigError> {
+    let Err(error) = Value::Table(table.clone()).try_into::<Config>() else { return Ok(()) };
+    let message = error.message().trim_end();
+    let most = match message.rsplit_once("expected ") {
+        Some((_, "u8")) => u64::from(u8::MAX),
+        Some((_, "u16")) => u64::from(u16::MAX),
+        Some((_, "u32")) => u64::from(u32::MAX),
+        Some((_, "u64" | "usize")) => return Err(bad(variable, value, "a whole number, 0 or more")),
+        _ => return Err(bad(variable, value, message)),
+    };
+    Err(bad(variable, value, format!("a whole number, 0 to {most}")))
+}
+
 fn set(table: &mut Table, path: &str, value: Value) {
     let (section, key) = path.split_once('.').expect("legacy keys lie in a section");
     table[section].as_table_mut().expect("a section is a table").insert(key.into(), value);
@@ -249,6 +276,7 @@ fn legacy(
             Legacy::Combined => continue,
         };
         set(table, path, parsed);
+        fits(table, variable, value)?;
         sources.note(path, Source::Variable((*variable).into()));
     }
 
@@ -290,4 +318,46 @@ fn legacy(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(file: &str, variables: &[(&str, &str)]) -> Result<Effective, ConfigError> {
+        let environment =
+            variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        merge(Some((Path::new("test.toml"), file)), &environment)
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_named_with_its_variable_and_what_is_allowed() {
+        for (variable, value, allowed) in [
+            ("TIDEGATE_GUESTS__THREADS", "-1", "0 or more"),
+            ("TIDEGATE_MQTT__KEEP_ALIVE_S", "70000", "0 to 65535"),
+            ("TIDEGATE_TENANTS__ACME__SPOOL_BYTES_MAX", "-1", "0 or more"),
+            ("INFLUX_BATCH_SIZE", "-1", "0 or more"),
+            ("SETTINGS_POLL_SECONDS", "-5", "0 or more"),
+        ] {
+            let error = merged("", &[(variable, value)]).unwrap_err().to_string();
+            for word in [variable, value, allowed] {
+                assert!(error.contains(word), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_switch_of_the_python_service_that_is_neither_0_nor_1_is_off_and_noted() {
+        for variable in ["REQUIRE_TOKEN", "AUTO_PROVISION", "COUNTERS_ENABLED"] {
+            for value in ["true", "yes", "maybe", " 1"] {
+                let notes = merged("", &[(variable, value)]).unwrap().notes;
+                assert!(notes.len() == 1 && notes[0].contains(variable), "{value}: {notes:?}");
+            }
+            for value in ["0", "1", ""] {
+                assert_eq!(merged("", &[(variable, value)]).unwrap().notes, [""; 0], "{value:?}");
+            }
+        }
+        let loaded = merged("[registry]\nrequire_token = true\n", &[("REQUIRE_TOKEN", "yes")]).unwrap();
+        assert!(loaded.config.registry.require_token && loaded.notes.is_empty(), "the file says otherwise");
+    }
 }

@@ -241,13 +241,10 @@ pub fn guests_data(config: &Config) -> PathBuf {
     Path::new(&config.data_dir).join("guests")
 }
 
-pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
-    let address =
-        config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
+/// The listener's TLS files; None: no TLS.
+pub fn tls(config: &Config) -> Option<TlsSettings> {
     let listen = &config.listen;
-    let connections_max = listen.connections_max as usize;
-    let name = |text: &str| NameTemplate::parse(text).expect("checked with the configuration");
-    let tls = (!listen.tls_cert_file.is_empty()).then(|| TlsSettings {
+    (!listen.tls_cert_file.is_empty()).then(|| TlsSettings {
         cert_file: PathBuf::from(&listen.tls_cert_file),
         key_file: PathBuf::from(&listen.tls_key_file),
         client_ca_file: PathBuf::from(&listen.client_ca_file),
@@ -256,7 +253,15 @@ pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
             "required" => ClientCertificates::Required,
             _ => ClientCertificates::No,
         },
-    });
+    })
+}
+
+pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
+    let address =
+        config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
+    let listen = &config.listen;
+    let connections_max = listen.connections_max as usize;
+    let name = |text: &str| NameTemplate::parse(text).expect("checked with the configuration");
     Ok(ListenerSettings {
         address,
         connections_max,
@@ -277,7 +282,7 @@ pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
         username: name(&listen.username),
         certificate_name: name(&listen.certificate_name),
         topics: template(config),
-        tls,
+        tls: tls(config),
     })
 }
 

@@ -11,6 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::admin::guests::{Answer, Refusal};
+use crate::config::checks::server_url;
 use crate::config::{self, Config, Current};
 use crate::decode::GuestError;
 use crate::decode::history::History;
@@ -46,6 +47,7 @@ impl<'a> Gateway<'a> {
         };
         let token = || config::secret("admin.token", "", &token_file);
         if let Some(url) = url {
+            server_url("--gateway", url)?;
             return Ok(Self::Running { base: url.trim_end_matches('/').to_owned(), token: token()? });
         }
         let data_dir = Path::new(&config.data_dir);

@@ -1,5 +1,8 @@
 //! The table app_settings: knobs that are turned while the gateway runs.
 
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
 use tokio_postgres::Client;
 
 use super::link::{PgError, Server};
@@ -46,7 +49,29 @@ impl Knobs {
 pub async fn read(server: &Server, client: &Client) -> Result<Knobs, PgError> {
     let all = "SELECT key::text, value::text FROM app_settings WHERE key IS NOT NULL AND value IS NOT NULL";
     let rows = server.within("reading app_settings", client.query(all, &[])).await?;
-    Ok(Knobs::of_rows(rows.iter().map(|row| (row.get(0), row.get(1)))))
+    let rows: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for (key, value) in rows.iter().filter(|(key, value)| !is_readable(key, value)) {
+        warn_once_a_value(key, value);
+    }
+    Ok(Knobs::of_rows(rows.into_iter()))
+}
+
+/// Whether the value of a key that is a number is one.
+fn is_readable(key: &str, value: &str) -> bool {
+    match key {
+        "MAX_PAYLOAD_BYTES" => python_int(value).is_some(),
+        "RATE_LIMIT_RPS" | "RATE_LIMIT_BURST" => python_float(value).is_some(),
+        _ => true,
+    }
+}
+
+/// The table is read every few seconds: what is known to be wrong with it is not said again.
+fn warn_once_a_value(key: &str, value: &str) {
+    static SAID: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+    let before = SAID.lock().insert(key.to_owned(), value.to_owned());
+    if before.as_deref() != Some(value) {
+        tracing::warn!(key, value, "the row of app_settings is no number, and counts as the default");
+    }
 }
 
 /// The text without Python's blanks around it, and without underscores between digits.
@@ -119,6 +144,8 @@ mod tests {
         assert_eq!(of(&[("MAX_PAYLOAD_BYTES", "abc")]).payload_bytes_max, Some(8192));
         assert_eq!(of(&[("RATE_LIMIT_BURST", "x")]).burst, Some(20.0));
         assert_eq!(of(&[]), Knobs::default());
+        assert!(!is_readable("MAX_PAYLOAD_BYTES", "abc") && !is_readable("RATE_LIMIT_RPS", ""));
+        assert!(is_readable("RATE_LIMIT_RPS", " 2.5 ") && is_readable("MODE", "abc"));
         let stores = |mode, store| of(&[("MODE", mode), ("STORE_REJECTS", store)]).stores_events();
         assert!(stores("DEV", "1") && stores("dev", "1"));
         assert!(!stores(" DEV", "1") && !stores("PROD", "1") && !stores("DEV", "true"));
