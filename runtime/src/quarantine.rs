@@ -13,7 +13,6 @@
 
 mod entry;
 mod filter;
-mod secrets;
 mod segment;
 mod ring;
 mod writer;
@@ -33,11 +32,11 @@ use crate::domain::reason::Reason;
 use crate::domain::refusal::RefusedLines;
 use crate::domain::topic::TopicTemplate;
 
+pub use crate::domain::secrets::mask_secrets;
 pub use entry::Entry;
 pub use filter::{BadFilter, Filter};
 pub use read::Entries;
 pub use ring::{Count, Leaving};
-pub use secrets::mask_secrets;
 pub use segment::{EntryId, Place};
 
 use ring::Ring;
