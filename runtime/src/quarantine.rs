@@ -239,7 +239,7 @@ impl Quarantine {
     /// # Errors
     /// The folder cannot be read.
     pub fn matching(&self, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
-        read::first_by(&self.shared.dir, filter, max, |entry| nanoseconds(&entry.received_at))
+        read::first_by(&self.shared.dir, filter, max, |_, entry| nanoseconds(&entry.received_at))
     }
 
     /// The latest refusals in a folder, newest last, at most `max`; and how many more there are.
@@ -247,7 +247,10 @@ impl Quarantine {
     /// # Errors
     /// The folder cannot be read.
     pub fn latest(dir: &Path, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
-        let (mut places, more) = read::first_by(dir, filter, max, |entry| -nanoseconds(&entry.time))?;
+        // Of one instant too the one that came last is the newest.
+        let (mut places, more) = read::first_by(dir, filter, max, |place, entry| {
+            std::cmp::Reverse((nanoseconds(&entry.time), place.id))
+        })?;
         places.reverse();
         Ok((places, more))
     }
