@@ -108,8 +108,8 @@ pub fn run_case(
         .matches(&case.topic)
         .with_context(|| format!("topic = {:?} is not of the form {}", case.topic, template.as_str()))?;
     let row = RegistryRow {
-        tenant_id: case.topic[place.tenant.clone()].to_owned(),
-        device_id: case.topic[place.device.clone()].to_owned(),
+        tenant_id: Some(case.topic[place.tenant.clone()].to_owned()),
+        device_id: Some(case.topic[place.device.clone()].to_owned()),
         site_id: case.site.unwrap_or_default(),
         status: "ACTIVE".into(),
         provision_token_hash: None,

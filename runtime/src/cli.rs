@@ -77,6 +77,9 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // The one TLS provider of the process; a second call in tests is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if !matches!(arguments.verb, Verb::Run(_)) {
+        end_with_the_reader();
+    }
     let done = match arguments.verb {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Validate(arguments) => validate::validate(&arguments),
@@ -100,6 +103,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(if bad_usage { 2 } else { 1 })
         }
     }
+}
+
+/// Has the process end quietly when nobody reads its output any more, as `| head` does. Not for the
+/// gateway: a connection that is closed must not end it.
+fn end_with_the_reader() {
+    // SAFETY: no other thread runs yet, and SIG_DFL is no handler of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// An argument that is not good in itself: exit 2.

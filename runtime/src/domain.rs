@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod reason;
+pub mod secrets;
 pub mod message;
 pub mod durable;
 pub mod refusal;

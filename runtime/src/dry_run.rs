@@ -29,8 +29,10 @@ use crate::pipeline::tenants::Plan;
 /// A registry row that stands in for the registry's answer.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RegistryRow {
-    pub tenant_id: String,
-    pub device_id: String,
+    /// Absent: the tenant that the topic names.
+    pub tenant_id: Option<String>,
+    /// Absent: the device that the topic names.
+    pub device_id: Option<String>,
     pub site_id: String,
     pub status: String,
     #[serde(default)]
@@ -212,7 +214,11 @@ impl DryRun {
         let row = question.registry_row.map(|row| {
             // A row is that of one device; to a topic that names another it is nobody's.
             let named = self.admission.device_of(&question.topic);
-            row.filter(|row| named == Some((row.tenant_id.as_str(), row.device_id.as_str()))).map(|row| Row {
+            let is_of = |row: &RegistryRow, (tenant, device): (&str, &str)| {
+                row.tenant_id.as_ref().is_none_or(|named| named == tenant)
+                    && row.device_id.as_ref().is_none_or(|named| named == device)
+            };
+            row.filter(|row| named.is_some_and(|named| is_of(row, named))).map(|row| Row {
                 site_id: row.site_id,
                 status: row.status,
                 token: TokenHash::parse(row.provision_token_hash.as_deref()),

@@ -13,7 +13,6 @@
 
 mod entry;
 mod filter;
-mod secrets;
 mod segment;
 mod ring;
 mod writer;
@@ -33,11 +32,11 @@ use crate::domain::reason::Reason;
 use crate::domain::refusal::RefusedLines;
 use crate::domain::topic::TopicTemplate;
 
+pub use crate::domain::secrets::mask_secrets;
 pub use entry::Entry;
 pub use filter::{BadFilter, Filter};
 pub use read::Entries;
 pub use ring::{Count, Leaving};
-pub use secrets::mask_secrets;
 pub use segment::{EntryId, Place};
 
 use ring::Ring;
@@ -240,7 +239,7 @@ impl Quarantine {
     /// # Errors
     /// The folder cannot be read.
     pub fn matching(&self, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
-        read::first_by(&self.shared.dir, filter, max, |entry| nanoseconds(&entry.received_at))
+        read::first_by(&self.shared.dir, filter, max, |_, entry| nanoseconds(&entry.received_at))
     }
 
     /// The latest refusals in a folder, newest last, at most `max`; and how many more there are.
@@ -248,7 +247,10 @@ impl Quarantine {
     /// # Errors
     /// The folder cannot be read.
     pub fn latest(dir: &Path, filter: Filter, max: usize) -> Result<(Vec<Place>, u64), QuarantineError> {
-        let (mut places, more) = read::first_by(dir, filter, max, |entry| -nanoseconds(&entry.time))?;
+        // Of one instant too the one that came last is the newest.
+        let (mut places, more) = read::first_by(dir, filter, max, |place, entry| {
+            std::cmp::Reverse((nanoseconds(&entry.time), place.id))
+        })?;
         places.reverse();
         Ok((places, more))
     }

@@ -9,6 +9,7 @@ use crate::domain::books::Account;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
 use crate::domain::rate::Rate;
 use crate::domain::reason::Reason;
+use crate::domain::secrets::mask_detail;
 use crate::domain::topic::TopicPlaces;
 
 /// What is judged of a message.
@@ -82,7 +83,10 @@ impl Admission {
         ask: Ask<'_>,
         limit: Limit,
     ) -> Result<Judged, Stop> {
-        let refuse = |reason, detail, places| Err(Stop::Refused(Refusal { reason, detail, places }));
+        let refuse = |reason, detail: String, places| {
+            let detail = mask_detail(question.payload, detail);
+            Err(Stop::Refused(Refusal { reason, detail, places }))
+        };
         let places = self.settings.template.matches(question.topic);
         let holds = self.holds_for(places.as_ref().map(|places| &question.topic[places.tenant.clone()]));
         if question.payload_bytes as i64 > holds.payload_bytes_max {

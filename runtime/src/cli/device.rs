@@ -154,8 +154,11 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
 
 /// A device as it is put, its token from stdin.
 fn read_device(tenant: &str, device: &str, site: &str) -> anyhow::Result<DeviceRecord> {
-    if device.is_empty() {
-        return Err(BadUsage("the device's name is empty".into()).into());
+    for (argument, name) in [("TENANT", tenant), ("DEVICE", device)] {
+        if name.is_empty() || name.contains(['/', '+', '#', '\0']) {
+            let allowed = "the name of one topic level: not empty, without /, +, # and NUL";
+            return Err(BadUsage(format!("{argument} {name:?}: expected {allowed}")).into());
+        }
     }
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token)?;

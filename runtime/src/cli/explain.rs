@@ -4,7 +4,7 @@ use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{BadUsage, ConfigArgument, Done};
 use crate::cases::{payload, received_ns};
@@ -91,6 +91,10 @@ fn print_steps(topic: &str, verdict: &Verdict) {
     }
 }
 
+/// What a line of `--jsonl` is to be.
+const EXPECTED: &str = "one JSON object with topic, payload or payload_base64, and if wanted id, received_at (RFC 3339) \
+    and registry_row (null, or an object with site_id and status)";
+
 /// One line of `--jsonl`.
 #[derive(Debug, Deserialize)]
 struct QuestionLine {
@@ -105,6 +109,13 @@ struct QuestionLine {
     registry_row: Option<Option<RegistryRow>>,
 }
 
+/// What a line that cannot be read may still name.
+#[derive(Debug, Deserialize)]
+struct Named {
+    #[serde(default)]
+    id: Value,
+}
+
 /// Tells a null from an absent key.
 fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     deserializer: D,
@@ -112,8 +123,8 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-fn read_question(line: &str) -> anyhow::Result<(Value, Question)> {
-    let line: QuestionLine = serde_json::from_str(line)?;
+fn read_question(line: &[u8]) -> anyhow::Result<(Value, Question)> {
+    let line: QuestionLine = serde_json::from_slice(line)?;
     let question = Question {
         topic: line.topic,
         payload: payload(line.payload, line.payload_base64)?.into(),
@@ -131,18 +142,27 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Done> {
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
     let mut done = Done::Good;
+    let mut bad_lines = 0;
     for number in 1.. {
         line.clear();
         if input.read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        let text =
-            std::str::from_utf8(&line).map_err(|error| BadUsage(format!("stdin line {number}: {error}")))?;
-        if text.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let (id, question) =
-            read_question(text).map_err(|error| BadUsage(format!("stdin line {number}: {error:#}")))?;
+        let (id, question) = match read_question(&line) {
+            Ok(read) => read,
+            Err(error) => {
+                // Its place in the order is kept, and the others get their verdicts.
+                let id = serde_json::from_slice::<Named>(&line).map_or(Value::Null, |named| named.id);
+                let error = format!("{error:#}; expected {EXPECTED}");
+                writeln!(output, "{}", json!({"id": id, "error": error}))?;
+                eprintln!("tidegate: stdin line {number}: {error}");
+                bad_lines += 1;
+                continue;
+            }
+        };
         let verdict = dry_run.judge(question);
         if verdict.is_refusal() {
             done = Done::NotGood;
@@ -150,5 +170,8 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Done> {
         writeln!(output, "{}", verdict.record(id))?;
     }
     output.flush()?;
+    if bad_lines > 0 {
+        return Err(BadUsage(format!("stdin: {bad_lines} lines cannot be read")).into());
+    }
     Ok(done)
 }

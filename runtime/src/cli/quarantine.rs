@@ -376,12 +376,19 @@ fn replay(config: &Config, chosen: &Chosen, json: bool) -> anyhow::Result<Done> 
 fn remove(config: &Config, folder: &Path, chosen: &Chosen, json: bool) -> anyhow::Result<Done> {
     let filter = chosen.filter()?;
     let answer = match folder.exists() {
-        false => json!({"removed": 0, "left": 0}),
+        false => match &filter.id {
+            Some(id) => bail!("there is no entry {id:?} in {}", folder.display()),
+            None => json!({"removed": 0, "left": 0}),
+        },
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
                 let settings = settings::quarantine(config);
                 let quarantine = Quarantine::open(folder, settings, &Books::default())?;
-                let (places, left) = quarantine.matching(filter, chosen.limit.unwrap_or(usize::MAX))?;
+                let (places, left) =
+                    quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;
+                if let (Some(id), true) = (&filter.id, places.is_empty()) {
+                    bail!("there is no entry {id:?} in {}", folder.display());
+                }
                 let removed = quarantine.take_out(&places, Leaving::Removed)?.len();
                 json!({"removed": removed, "left": left})
             }

@@ -24,6 +24,7 @@ use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
 use crate::domain::line::LineChecker;
 use crate::domain::message::{Admitted, Tenant};
 use crate::domain::reason::Reason;
+use crate::domain::secrets::mask_detail;
 use crate::domain::tenancy::TenantRules;
 use checking::Made;
 use grouping::{group, nameable, refuse_all};
@@ -256,6 +257,8 @@ impl Decoder {
     ) {
         work.route.state.stats.note_failure(reason);
         let tag = &work.route.guest.tag;
+        // Probation and the version before speak of it too.
+        let detail = mask_detail(&message.payload, detail);
         let (Some(previous), Some(probation)) = (&work.fallback, &work.route.probation) else {
             return sink.refused(vec![message.refused(reason, detail, Some(tag.clone()))]);
         };

@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use super::books::{Account, Outcome};
 use super::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use super::reason::Reason;
+use super::secrets::mask_detail;
 use super::slot::{Slot, settle_all};
 use super::state::Kept;
 use super::tenancy::TenantRules;
@@ -144,8 +145,9 @@ impl Refused {
 }
 
 impl Admitted {
-    /// Turns away a message after admission.
+    /// Turns away a message after admission. No credential of its payload is left in `detail`.
     pub fn refused(self, reason: Reason, detail: String, guest: Option<GuestTag>) -> Refused {
+        let detail = mask_detail(&self.payload, detail);
         Refused {
             topic: self.topic,
             payload_bytes: self.payload.len(),

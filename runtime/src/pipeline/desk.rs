@@ -40,16 +40,17 @@ impl Desk for Shown {
         let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
         match self.store().entries(filter).next().transpose().map_err(unreadable)? {
             Some(entry) => Ok(show(entry, payloads)),
-            None => {
-                let message = format!("there is no entry {id:?} in quarantine");
-                Err(Fault { status: StatusCode::NOT_FOUND, code: "NO_SUCH_ENTRY", message })
-            }
+            None => Err(no_such_entry(id)),
         }
     }
 
     fn remove(&self, query: &Query) -> Result<Value, Fault> {
         let limit = limit(query, REPLAY_ENTRIES_MAX, REPLAY_ENTRIES_MAX)?;
-        let (places, left) = self.store().matching(filter(query)?, limit).map_err(unreadable)?;
+        let filter = filter(query)?;
+        let (places, left) = self.store().matching(filter.clone(), limit).map_err(unreadable)?;
+        if let (Some(id), true) = (&filter.id, places.is_empty()) {
+            return Err(no_such_entry(id));
+        }
         let removed = self.store().take_out(&places, Leaving::Removed).map_err(unreadable)?.len();
         tracing::info!(removed, filters = ?query.filters, "the operator removed entries of quarantine");
         Ok(json!({"removed": removed, "left": left}))
@@ -57,7 +58,16 @@ impl Desk for Shown {
 
     async fn replay(&self, query: &Query) -> Result<Value, Fault> {
         let limit = limit(query, REPLAY_ENTRIES_MAX, REPLAY_ENTRIES_MAX)?;
-        match self.replays().run(filter(query)?, limit).await {
+        let filter = filter(query)?;
+        if let Some(id) = &filter.id {
+            let (quarantine, filter) = (self.store().clone(), filter.clone());
+            let found = tokio::task::spawn_blocking(move || quarantine.matching(filter, 1)).await;
+            let found = found.map_err(|ended| our_fault(ended.to_string()))?.map_err(unreadable)?;
+            if found.0.is_empty() {
+                return Err(no_such_entry(id));
+            }
+        }
+        match self.replays().run(filter, limit).await {
             Ok(report) => Ok(serde_json::to_value(report).expect("a report is JSON")),
             Err(error @ ReplayError::Running) => Err(Fault {
                 status: StatusCode::CONFLICT,
@@ -65,11 +75,7 @@ impl Desk for Shown {
                 message: error.to_string(),
             }),
             Err(ReplayError::Quarantine(error)) => Err(unreadable(error)),
-            Err(error @ ReplayError::Ended(_)) => Err(Fault {
-                status: StatusCode::INTERNAL_SERVER_ERROR,
-                code: "OUR_FAULT",
-                message: error.to_string(),
-            }),
+            Err(error @ ReplayError::Ended(_)) => Err(our_fault(error.to_string())),
         }
     }
 
@@ -93,6 +99,16 @@ fn limit(query: &Query, default: usize, most: usize) -> Result<usize, Fault> {
         }
         limit => Ok(limit.unwrap_or(default)),
     }
+}
+
+/// The one entry that was named is not there, or other filters beside its name do not take it.
+fn no_such_entry(id: &str) -> Fault {
+    let message = format!("there is no entry {id:?} in quarantine");
+    Fault { status: StatusCode::NOT_FOUND, code: "NO_SUCH_ENTRY", message }
+}
+
+fn our_fault(message: String) -> Fault {
+    Fault { status: StatusCode::INTERNAL_SERVER_ERROR, code: "OUR_FAULT", message }
 }
 
 fn unreadable(error: QuarantineError) -> Fault {

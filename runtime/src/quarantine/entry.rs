@@ -11,9 +11,9 @@ use crate::domain::limits;
 use crate::domain::message::{Refused, Via};
 use crate::domain::reason::Reason;
 use crate::domain::refusal::{RefusedLine, RefusedLines};
+use crate::domain::secrets::mask_secrets;
 use crate::domain::topic::{TopicPlaces, TopicTemplate};
 
-use super::secrets::mask_secrets;
 use super::segment::Key;
 
 /// One refused message, or one refused line of a message.

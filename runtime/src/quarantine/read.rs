@@ -128,17 +128,17 @@ fn parse(line: &[u8]) -> Option<(EntryId, Entry)> {
 }
 
 /// The first entries by `order`, at most `max`, and how many more there are.
-pub(super) fn first_by(
+pub(super) fn first_by<O: Ord>(
     dir: &Path,
     filter: Filter,
     max: usize,
-    order: impl Fn(&Entry) -> i128,
+    order: impl Fn(&Place, &Entry) -> O,
 ) -> Result<(Vec<Place>, u64), QuarantineError> {
     let mut entries = Entries::new(dir, filter);
     let mut first = BinaryHeap::new();
     let mut more = 0;
     while let Some((place, entry)) = entries.next_place()? {
-        first.push((order(&entry), place));
+        first.push((order(&place, &entry), place));
         if first.len() > max {
             first.pop();
             more += 1;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use wit_component::ComponentEncoder;
 
 use crate::cli::{BadUsage, Done};
@@ -12,6 +12,9 @@ const MANIFEST: &str = include_str!("template/Cargo.toml.txt");
 const DECODER: &str = include_str!("template/lib.rs.txt");
 const CASES: &str = include_str!("template/cases.jsonl.txt");
 const README: &str = include_str!("template/README.md.txt");
+/// What a core module begins with, and a component.
+const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 
 /// Writes a crate with a decoder that works, its cases, and what to do next.
@@ -77,15 +80,33 @@ fn checkout_around(folder: &Path) -> Option<PathBuf> {
 pub fn wrap(module: &Path, output: Option<&Path>) -> anyhow::Result<Done> {
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
     let output = output.map_or_else(|| module.with_extension("component.wasm"), Path::to_owned);
-    let component = component(bytes)?;
+    let component = wrapped(bytes).with_context(|| module.display().to_string())?;
     fs::write(&output, &component).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{} {} bytes", output.display(), component.len());
     Ok(Done::Good)
 }
 
+/// A component, of a component or of a core module.
+fn wrapped(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    match bytes.get(..8) {
+        Some(MODULE) => component(bytes),
+        Some(COMPONENT) => {
+            wasmparser::Validator::new()
+                .validate_all(&bytes)
+                .context("this begins as a component and is none: it is damaged, or cut")?;
+            Ok(bytes)
+        }
+        _ => bail!(
+            "these {} bytes are no WebAssembly: expected a core module that wit-bindgen or the SDK tidegate-guest \
+             made, or a component",
+            bytes.len()
+        ),
+    }
+}
+
 /// A component as it is, and one made of a core module that wit-bindgen made.
 pub fn component(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
-    if bytes.get(..8) != Some(b"\0asm\x01\0\0\0") {
+    if bytes.get(..8) != Some(MODULE) {
         return Ok(bytes);
     }
     ComponentEncoder::default()
@@ -93,4 +114,21 @@ pub fn component(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         .module(&bytes)
         .and_then(|mut encoder| encoder.encode())
         .context("this core module does not become a component: wit-bindgen or the SDK tidegate-guest makes such that do")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_webassembly_is_not_wrapped() {
+        for bytes in [&b""[..], b"hello, world", b"\0asm", b"\0asm\x01\0\0"] {
+            let error = wrapped(bytes.to_vec()).unwrap_err().to_string();
+            assert!(error.contains("no WebAssembly"), "{error}");
+        }
+        for cut in [[MODULE, b"\x01\x7f"].concat(), [COMPONENT, b"\x01\x7f"].concat()] {
+            assert!(wrapped(cut).is_err());
+        }
+        assert_eq!(wrapped(COMPONENT.to_vec()).unwrap(), COMPONENT);
+    }
 }
