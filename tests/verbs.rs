@@ -267,3 +267,46 @@ fn a_registry_that_cannot_be_read_and_a_url_that_is_none_are_bad_usage() {
     let (status, _, errors) = scene.verb(&["guest", "list", "--gateway", "nonsense"], "");
     assert!(status.code() == Some(2) && errors.contains("--gateway = \"nonsense\""), "{errors}");
 }
+
+#[test]
+fn a_bad_line_of_many_questions_keeps_its_place_and_the_others_get_their_verdicts() {
+    let scene = Scene::new();
+    let good = |id: u8| {
+        let topic = crate::end_to_end::topic("acme", "dev-1", "telemetry");
+        let payload = crate::end_to_end::envelope("dev-1", 7);
+        let row = serde_json::json!({"site_id": "lab-1", "status": "ACTIVE"});
+        serde_json::json!({"id": id, "topic": topic, "payload": payload, "registry_row": row}).to_string()
+    };
+    let questions = format!("{}\nno json\n{{\"id\":3}}\n{}\n", good(1), good(4));
+    let (status, output, errors) = scene.verb(&["explain", "--jsonl"], &questions);
+    assert_eq!(status.code(), Some(2), "{errors}");
+    let answers: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ids: Vec<&Value> = answers.iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(ids, [&Value::from(1), &Value::Null, &Value::from(3), &Value::from(4)], "{output}");
+    assert!(answers[1]["error"].is_string() && answers[2]["error"].is_string(), "{output}");
+    assert!(answers[0]["outcome"].is_string() && answers[3]["outcome"].is_string(), "{output}");
+    assert!(errors.contains("stdin line 2") && errors.contains("stdin line 3"), "{errors}");
+}
+
+#[test]
+fn an_entry_of_quarantine_that_is_not_there_is_said_to_be_none() {
+    let scene = Scene::new();
+    let (status, _, errors) = scene.verb(&["quarantine", "rm", "0000000000000001-7"], "");
+    assert_eq!(status.code(), Some(1), "{errors}");
+    assert!(errors.contains("there is no entry \"0000000000000001-7\""), "{errors}");
+}
+
+#[test]
+fn a_device_is_put_under_no_name_that_a_topic_cannot_have() {
+    let scene = Scene::new();
+    for (tenant, device, named) in [
+        ("", "dev-1", "TENANT"),
+        ("a/b", "dev-1", "TENANT"),
+        ("acme", "d+", "DEVICE"),
+        ("acme", "#", "DEVICE"),
+    ] {
+        let (status, _, errors) = scene.verb(&["device", "put", tenant, device, "--site", "lab-1"], "");
+        assert_eq!(status.code(), Some(2), "{errors}");
+        assert!(errors.contains(named) && errors.contains("one topic level"), "{errors}");
+    }
+}
