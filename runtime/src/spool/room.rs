@@ -51,15 +51,18 @@ impl From<HeldLines> for Item {
 }
 
 impl RoomState {
+    /// What a tenant has set for itself; most have nothing.
+    fn own_share(&self, tenant: &TenantId) -> Option<&OwnShare> {
+        if self.own.is_empty() { None } else { self.own.get(tenant) }
+    }
+
     pub fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
-        let own = if self.own.is_empty() { None } else { self.own.get(tenant) };
-        self.shares.room(tenant, bytes, own.and_then(|own| own.bytes_max))
+        self.shares.room(tenant, bytes, self.own_share(tenant).and_then(|own| own.bytes_max))
     }
 
     /// Of what may be parked.
     pub fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> Room {
-        let own = if self.own.is_empty() { None } else { self.own.get(tenant) };
-        let own_bytes_max = own.and_then(|own| own.bytes_max);
+        let own_bytes_max = self.own_share(tenant).and_then(|own| own.bytes_max);
         self.parked.room(tenant, bytes, own_bytes_max.map(|most| most / limits::PARKED_TENANT_SHARE))
     }
 }
@@ -93,8 +96,7 @@ impl Shared {
     }
 
     pub fn when_full(&self, room: &RoomState, tenant: &TenantId) -> WhenFull {
-        let own = if room.own.is_empty() { None } else { room.own.get(tenant) };
-        own.and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
+        room.own_share(tenant).and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
     }
 
     fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
