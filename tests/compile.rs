@@ -5,9 +5,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tidegate::decode::compile::{CompileLimit, CompileLimits, Compiler};
-use tidegate::decode::{CompilerSettings, DecodeSettings, GuestError, engine, guest};
+use tidegate::decode::DecodeSettings;
+use tidegate::decode::sandbox::engine;
 use tidegate::domain::line::Dialect;
+use tidegate::rollout::compile::Compiler;
+use tidegate::rollout::digest::digest;
+use tidegate::rollout::error::CompileLimit;
+use tidegate::rollout::{CompileLimits, CompilerSettings, RolloutError};
 
 use crate::rig::bombs;
 use crate::rig::gateway::built_guest;
@@ -31,7 +35,6 @@ impl Bench {
             memory_bytes_max: 16 << 20,
             component_bytes_max: 10 << 20,
             dialect: Dialect::V3,
-            compiler: settings(folder.path(), limits),
             large: None,
         };
         Self { engine: engine::engine(&decode).unwrap(), folder, limits }
@@ -41,8 +44,8 @@ impl Bench {
         Compiler::new(settings(&self.folder.path().join("cache"), self.limits), &self.engine).unwrap()
     }
 
-    fn refusal(&self, bytes: &[u8]) -> GuestError {
-        self.compiler().component(&self.engine, bytes, &guest::digest(bytes)).map(|_| ()).unwrap_err()
+    fn refusal(&self, bytes: &[u8]) -> RolloutError {
+        self.compiler().component(&self.engine, bytes, &digest(bytes)).map(|_| ()).unwrap_err()
     }
 
     fn cached(&self) -> Vec<String> {
@@ -59,22 +62,22 @@ fn a_compile_bomb_ends_at_the_limit_that_it_passes_and_leaves_nothing() {
     let bench = Bench::new(CompileLimits { cpu_s: 1, ..patient });
     let began = Instant::now();
     let refusal = bench.refusal(&bombs::huge_function(60_000));
-    assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Cpu(1))), "{refusal}");
+    assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Cpu(1))), "{refusal}");
     assert_eq!(refusal.to_string(), "compiling it takes more than 1 s of CPU time");
     assert!(began.elapsed() < Duration::from_secs(300));
 
     let bench = Bench::new(CompileLimits { memory_bytes_max: 48 << 20, ..patient });
     let refusal = bench.refusal(&bombs::many_functions(12_000));
-    assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Memory(_))), "{refusal}");
+    assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Memory(_))), "{refusal}");
     assert_eq!(bench.cached(), Vec::<String>::new());
 
     let bench = Bench::new(CompileLimits { output_bytes_max: 64 << 10, ..patient });
     let refusal = bench.refusal(&fs::read(built_guest("pulse")).unwrap());
-    assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Output(_))), "{refusal}");
+    assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Output(_))), "{refusal}");
 
     let bench = Bench::new(CompileLimits { wall_s: 0, ..CompileLimits::default() });
     let refusal = bench.refusal(&bombs::huge_function(60_000));
-    assert!(matches!(refusal, GuestError::CompileLimit(CompileLimit::Wall(0))), "{refusal}");
+    assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Wall(0))), "{refusal}");
     assert!(refusal.is_ours(), "it had CPU time left: the machine was busy");
 }
 
@@ -87,7 +90,7 @@ fn nesting_and_types_without_end_are_refused() {
         ("nested components", bombs::nested_components(40)),
     ] {
         let refusal = bench.refusal(&bytes);
-        assert!(!matches!(refusal, GuestError::Host(_)), "{name}: {refusal}");
+        assert!(!matches!(refusal, RolloutError::Host(_)), "{name}: {refusal}");
     }
 }
 
@@ -95,13 +98,13 @@ fn nesting_and_types_without_end_are_refused() {
 fn what_was_compiled_once_is_not_compiled_again() {
     let bench = Bench::new(CompileLimits::default());
     let bytes = fs::read(built_guest("pulse")).unwrap();
-    let digest = guest::digest(&bytes);
+    let name = digest(&bytes);
     let compiler = bench.compiler();
-    compiler.component(&bench.engine, &bytes, &digest).unwrap();
-    compiler.component(&bench.engine, &bytes, &digest).unwrap();
+    compiler.component(&bench.engine, &bytes, &name).unwrap();
+    compiler.component(&bench.engine, &bytes, &name).unwrap();
     assert_eq!(compiler.made(), 1);
     let again = bench.compiler();
-    again.component(&bench.engine, &bytes, &digest).unwrap();
+    again.component(&bench.engine, &bytes, &name).unwrap();
     assert_eq!(again.made(), 0, "a start with a warm cache compiles nothing");
 
     // A cached file that is not whole is made again.
@@ -109,7 +112,7 @@ fn what_was_compiled_once_is_not_compiled_again() {
     let whole = fs::read(&file).unwrap();
     fs::remove_file(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
-    bench.compiler().component(&bench.engine, &bytes, &digest).unwrap();
+    bench.compiler().component(&bench.engine, &bytes, &name).unwrap();
     assert_eq!(fs::read(&file).unwrap().len(), whole.len());
 }
 

@@ -134,7 +134,7 @@ fn every_version_has_a_folder_that_is_served_and_a_decoder_that_is_tried() {
     for (version, name) in versions.iter().zip(["witness", "keeper"]) {
         let offered = |interface: &str| {
             let import = format!("tidegate:ingest/{interface}@{version}");
-            tidegate::decode::abi::OFFERED.contains(&import.as_str())
+            tidegate::decode::sandbox::interface::OFFERED.contains(&import.as_str())
         };
         assert!(offered("types") && offered("context") && offered("log"), "{version}");
         assert!(

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tidegate::decode::compile::{CompileLimits, Compiler};
-use tidegate::decode::{CompilerSettings, engine, guest};
+use tidegate::decode::sandbox::engine;
+use tidegate::rollout::compile::Compiler;
+use tidegate::rollout::digest::digest;
+use tidegate::rollout::{CompileLimits, CompilerSettings};
 use tidegate_fleet::Device;
 
 use crate::rig::gateway::{Gateway, Scene, built_guest};
@@ -31,7 +33,7 @@ fn compiled() -> &'static Path {
         let compiler = Compiler::new(settings, &engine).unwrap();
         for name in ["flat", "hostile-js"] {
             let bytes = fs::read(built_guest(name)).unwrap();
-            compiler.component(&engine, &bytes, &guest::digest(&bytes)).unwrap();
+            compiler.component(&engine, &bytes, &digest(&bytes)).unwrap();
         }
         folder
     })

@@ -57,6 +57,11 @@ fn adapters_know_the_domain_and_never_one_another() {
 }
 
 #[test]
+fn rollout_knows_decode_and_decode_knows_nothing_of_rollout() {
+    assert_imports_only("rollout", &["decode", "domain"]);
+}
+
+#[test]
 fn only_the_spool_makes_durable_lines() {
     let mut files = Vec::new();
     rust_files(&sources(), &mut files);

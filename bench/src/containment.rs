@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tidegate::decode::abi::{self, Batch, ExportsPre, HostState};
-use tidegate::decode::engine::thread_cpu;
-use tidegate::decode::routes::RouteState;
-use tidegate::decode::{Class, Decoder, GuestStore};
+use tidegate::decode::route::stats::RouteActivity;
+use tidegate::decode::sandbox::abi::{self, Batch, ExportsPre, HostState};
+use tidegate::decode::sandbox::cpu_clock::thread_cpu;
+use tidegate::decode::{Decoder, GuestClass};
 use tidegate::domain::message::Admitted;
 use tidegate::domain::slot::{Connection, Window};
 use wasmtime::component::{Component, Linker};
@@ -57,7 +57,7 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
-    let state = HostState::new(route, Arc::new(RouteState::default()), Class::Normal, 1 << 32, None);
+    let state = HostState::new(route, Arc::new(RouteActivity::default()), GuestClass::Normal, 1 << 32, None);
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;
@@ -111,7 +111,7 @@ fn script(paths: &Paths) -> Result<()> {
         fs::write(folder.join(format!("acme/{place}.toml")), "[options]\nmeasurement = \"m\"\n")?;
     }
     let began = Instant::now();
-    let guests = Arc::new(GuestStore::open(&folder, decode::settings(paths, &[("acme", "script")]))?.0);
+    let guests = decode::open(paths, &folder, &[("acme", "script")])?;
     let cold = began.elapsed();
     println!(
         "A decoder in JavaScript (flat) beside the one in Rust (json) that makes the same lines of the pulse payload\n"
@@ -205,7 +205,7 @@ fn swap(paths: &Paths) -> Result<()> {
     let payloads: Vec<&[u8]> = texts.iter().take(1).map(|payload| payload.as_bytes()).collect();
     let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
     let gate = decode::admission(paths, 1)?;
-    let mut decoder = Decoder::new(guests.clone());
+    let mut decoder = Decoder::new(guests.host().clone());
     let mut one = || {
         let (admitted, _): (Vec<Admitted>, _) = gate.admit(decode::received(&connection, &payloads, 0));
         let began = (Instant::now(), thread_cpu());

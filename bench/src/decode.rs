@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,10 @@ use pulse::Pulse;
 use tidegate::admission::rates::TenantRates;
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
 use tidegate::admission::{Admission, AdmissionSettings, Credentials};
-use tidegate::decode::abi::{Batch, Message};
-use tidegate::decode::compile::CompileLimits;
-use tidegate::decode::engine::thread_cpu;
-use tidegate::decode::instance::{CallFault, Instance};
-use tidegate::decode::{CompilerSettings, DecodeSettings, DecodeSink, Decoder, GuestStore, LargeSettings};
+use tidegate::decode::sandbox::abi::{Batch, Message};
+use tidegate::decode::sandbox::cpu_clock::thread_cpu;
+use tidegate::decode::sandbox::instance::{CallFault, Instance};
+use tidegate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder, LargeClassSettings};
 use tidegate::domain::books::{Account, Books, Outcome};
 use tidegate::domain::database::{DatabaseTemplate, NameRule};
 use tidegate::domain::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX;
@@ -24,6 +24,7 @@ use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
 use tidegate::domain::slot::{Connection, Slot, Window, settle_all};
 use tidegate::domain::tenancy::{Tenancy, Terms};
 use tidegate::domain::topic::TopicTemplate;
+use tidegate::rollout::{CompileLimits, CompilerSettings, GuestStore, Persistence};
 use tidegate_guest::Route;
 use tidegate_guest::testing::Kept;
 
@@ -99,16 +100,29 @@ pub fn serde_value_us() -> f64 {
     measure_serde(&payloads, native::value) / 1_000.0
 }
 
-pub fn guests(paths: &Paths) -> Result<Arc<GuestStore>> {
+pub fn guests(paths: &Paths) -> Result<GuestStore> {
     let folder = paths.scratch.join("decode-guests");
     std::fs::create_dir_all(folder.join("_default"))?;
     std::fs::copy(paths.guests.join("pulse.wasm"), folder.join("_default/telemetry.wasm"))
         .context("cargo xtask guests builds it")?;
-    Ok(Arc::new(GuestStore::open(&folder, settings(paths, &[]))?.0))
+    open(paths, &folder, &[])
+}
+
+/// The guests of a folder, with the class large for some routes.
+pub fn open(paths: &Paths, folder: &Path, large: &[(&str, &str)]) -> Result<GuestStore> {
+    let host = Arc::new(DecodeHost::new(settings(large), Arc::default())?);
+    let compiler = CompilerSettings { program: paths.binary.clone(), ..CompilerSettings::new(None) };
+    let limits = CompileLimits {
+        cpu_s: 120,
+        memory_bytes_max: 2 << 30,
+        output_bytes_max: LARGE_COMPILE_OUTPUT_BYTES_MAX,
+        wall_s: 360,
+    };
+    Ok(GuestStore::open(folder, Persistence::none(compiler, Some(limits)), host)?.0)
 }
 
 /// The defaults, with the class large for some routes.
-pub fn settings(paths: &Paths, large: &[(&str, &str)]) -> DecodeSettings {
+fn settings(large: &[(&str, &str)]) -> DecodeSettings {
     let routes = large.iter().map(|(tenant, stem)| ((*tenant).to_owned(), (*stem).to_owned())).collect();
     DecodeSettings {
         threads: 1,
@@ -116,19 +130,12 @@ pub fn settings(paths: &Paths, large: &[(&str, &str)]) -> DecodeSettings {
         memory_bytes_max: 16 << 20,
         component_bytes_max: 10 << 20,
         dialect: Dialect::V3,
-        compiler: CompilerSettings { program: paths.binary.clone(), ..CompilerSettings::new(None) },
-        large: Some(LargeSettings {
+        large: Some(LargeClassSettings {
             routes,
             deadline_ms: 50,
             memory_bytes_max: 64 << 20,
             component_bytes_max: 32 << 20,
             instances_max: 8,
-            compiling: CompileLimits {
-                cpu_s: 120,
-                memory_bytes_max: 2 << 30,
-                output_bytes_max: LARGE_COMPILE_OUTPUT_BYTES_MAX,
-                wall_s: 360,
-            },
         }),
     }
 }
@@ -149,8 +156,8 @@ pub fn instance(guests: &GuestStore) -> Result<Instance> {
 
 /// A new instance of the guest of a tenant's message type.
 pub fn instance_of(guests: &GuestStore, tenant: &str, message_type: &str) -> Result<Instance> {
-    let route = guests.table().route(tenant, message_type).context("the route is there")?;
-    match guests.start(&route, tenant, message_type) {
+    let route = guests.host().table().route(tenant, message_type).context("the route is there")?;
+    match guests.host().start(&route.version, tenant, message_type) {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(refusal)) => anyhow::bail!(refusal),
         Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),
@@ -254,7 +261,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
     let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
     let gate = admission(paths, BATCH)?;
-    let mut decoder = Decoder::new(guests);
+    let mut decoder = Decoder::new(guests.host().clone());
     let (mut admit, mut stage) = (f64::MAX, f64::MAX);
     for _ in 0..ROUNDS {
         let (mut admitting, mut decoding) = (Duration::ZERO, Duration::ZERO);

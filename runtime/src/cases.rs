@@ -10,19 +10,20 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
 use crate::config::Current;
-use crate::decode::{GuestStore, RunCases};
+use crate::decode::DecodeHost;
 use crate::domain::limits::{CASES_MAX, TRIAL_S_MAX};
 use crate::domain::topic::TopicTemplate;
 use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
+use crate::rollout::CaseRunner;
 
 /// The cases of a guest that may be about to serve, in the sandbox and limits that it would have.
-pub struct CaseRunner(pub Current);
+pub struct DryRunCases(pub Current);
 
-impl RunCases for CaseRunner {
-    fn run(&self, guest: Arc<GuestStore>, cases: &str) -> Result<(), String> {
+impl CaseRunner for DryRunCases {
+    fn run(&self, host: Arc<DecodeHost>, cases: &str) -> Result<(), String> {
         let config = self.0.get();
         let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
-        let mut dry_run = DryRun::of_store(&config, guest);
+        let mut dry_run = DryRun::of_host(&config, host);
         let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
         let (mut run, mut failed, mut first) = (0, 0, None);
         let lines = cases.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

@@ -18,7 +18,6 @@ pub mod rate;
 pub mod buckets;
 pub mod database;
 pub mod tenancy;
-pub mod cpu;
 pub mod pacing;
 pub mod guest_path;
 pub mod acks;

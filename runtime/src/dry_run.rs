@@ -17,7 +17,7 @@ use crate::admission::registry::postgres::{Postgres, knobs, link::PgError, tenan
 use crate::admission::registry::{Registry, Row, TokenHash};
 use crate::admission::{Admission, Credentials, Question as Asked};
 use crate::config::Config;
-use crate::decode::{DecodeSettings, DecodeSink, Decoder, GuestStore};
+use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::line::split_checked;
 use crate::domain::message::{Admitted, CheckedBatch, Refused};
@@ -25,6 +25,7 @@ use crate::domain::reason::Reason;
 use crate::domain::slot::{Connection, Slot, Window, settle_all};
 use crate::pipeline;
 use crate::pipeline::tenants::Plan;
+use crate::rollout::GuestStore;
 
 /// A registry row that stands in for the registry's answer.
 #[derive(Clone, Debug, Deserialize)]
@@ -110,7 +111,7 @@ impl Verdict {
 pub struct DryRun {
     admission: Admission,
     decoder: Decoder,
-    guests: Arc<GuestStore>,
+    host: Arc<DecodeHost>,
     connection: Arc<Connection>,
     /// Of a registry in PostgreSQL: what asks it.
     inquiry: Option<Inquiry>,
@@ -157,11 +158,11 @@ impl DryRun {
         if guests.any_keeps_state() {
             // A copy: what is asked about changes nothing of it.
             match pipeline::kept::of_files(config) {
-                Ok(state) => guests.kept().fill(&state),
+                Ok(state) => guests.host().state().fill(&state),
                 Err(error) => eprintln!("note: {error}; decoders begin without state"),
             }
         }
-        Ok(Self { inquiry, ..Self::of(admission, Arc::new(guests), None) })
+        Ok(Self { inquiry, ..Self::of(admission, guests.host().clone(), None) })
     }
 
     /// As one guest of the routing folder would decode, whatever its devices' credentials.
@@ -171,38 +172,29 @@ impl DryRun {
     pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
         let admission = without_credentials(config);
         let folder = tempfile_guard::Folder::with_route(guest, Path::new(&config.guests.dir))?;
-        let decode = pipeline::settings::decode(config);
-        let dry_run = Self::with(admission, folder.path(), decode, Some(folder.clone()))?;
-        let listed = dry_run.guests.list();
+        let decode = DecodeSettings { threads: 1, ..pipeline::settings::decode(config) };
+        let host = Arc::new(DecodeHost::new(decode, Arc::default())?);
+        let persistence = pipeline::settings::without_persistence(config);
+        let (guests, _) = GuestStore::open(folder.path(), persistence, host.clone())
+            .with_context(|| format!("the guests folder {}", folder.path().display()))?;
+        let listed = guests.list();
         let served = listed.first().with_context(|| format!("{} is not there", guest.display()))?;
         if let Some(error) = &served.error {
             anyhow::bail!("{}: {error}", guest.display());
         }
-        Ok(dry_run)
+        Ok(Self::of(admission, host, Some(folder)))
     }
 
-    /// As the guests of this store would decode, whatever their devices' credentials.
-    pub fn of_store(config: &Config, guests: Arc<GuestStore>) -> Self {
-        Self::of(without_credentials(config), guests, None)
+    /// As the guests of this host would decode, whatever their devices' credentials.
+    pub fn of_host(config: &Config, host: Arc<DecodeHost>) -> Self {
+        Self::of(without_credentials(config), host, None)
     }
 
-    fn with(
-        admission: Admission,
-        guests: &Path,
-        decode: DecodeSettings,
-        folder: Option<tempfile_guard::Folder>,
-    ) -> anyhow::Result<Self> {
-        let decode = DecodeSettings { threads: 1, ..decode };
-        let (guests, _) = GuestStore::open(guests, decode)
-            .with_context(|| format!("the guests folder {}", guests.display()))?;
-        Ok(Self::of(admission, Arc::new(guests), folder))
-    }
-
-    fn of(admission: Admission, guests: Arc<GuestStore>, folder: Option<tempfile_guard::Folder>) -> Self {
+    fn of(admission: Admission, host: Arc<DecodeHost>, folder: Option<tempfile_guard::Folder>) -> Self {
         Self {
             admission,
-            decoder: Decoder::new(guests.clone()),
-            guests,
+            decoder: Decoder::new(host.clone()),
+            host,
             connection: Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX))),
             inquiry: None,
             _folder: folder,
@@ -270,10 +262,10 @@ impl DryRun {
             slot: self.connection.receive_unacknowledged(0),
         };
         let guest = self
-            .guests
+            .host
             .table()
             .route(message.tenant.id.as_str(), message.message_type())
-            .map(|route| route.guest.tag.to_string());
+            .map(|route| route.version.guest.tag.to_string());
         message.tenant.account.receive(1);
         let seen = Seen::default();
         self.decoder.decode(vec![message], &seen);

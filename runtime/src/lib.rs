@@ -5,6 +5,7 @@ pub mod pipeline;
 pub mod source;
 pub mod admission;
 pub mod decode;
+pub mod rollout;
 pub mod spool;
 pub mod writer;
 pub mod quarantine;

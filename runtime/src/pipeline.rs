@@ -30,11 +30,12 @@ use crate::admission::registry::{FileRegistry, Registry};
 use crate::admission::{Admission, resolver};
 use crate::config::{self, Config, ConfigError, Effective};
 use crate::data_dir;
-use crate::decode::{Change, CpuShares, DecodePool};
+use crate::decode::{CpuQuotas, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::slot::Window;
 use crate::quarantine::Quarantine;
+use crate::rollout::RolloutEvent;
 use crate::shutdown::{self, Request, Signals};
 use crate::source::broker::Broker;
 use crate::source::listener::Listener;
@@ -118,9 +119,10 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let _ = from_spool.0.set(spool.clone());
 
     let guests = guests::open(&current, &state)?;
+    let host = guests.host();
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
-    let shares = Arc::new(CpuShares::new(guests.settings().threads, settings::cpu_shares(config)));
-    let pool = DecodePool::start(&guests, &shares, &outlet)?;
+    let shares = Arc::new(CpuQuotas::new(host.settings().threads, settings::cpu_shares(config)));
+    let pool = DecodePool::start(host, &shares, &outlet)?;
 
     let admission = Admission::new(settings::admission(config), registry, books.clone());
     let admission = admission.with_activity(activity).with_parking(Arc::new(ToSpool(spool.clone())));
@@ -276,10 +278,10 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
     match guests::check(config) {
         Err(error) => findings.push(error.to_string()),
         Ok((_, changes)) => findings.extend(changes.iter().filter_map(|change| match change {
-            Change::Refused { tenant, message_type, why } => {
+            RolloutEvent::Refused { tenant, message_type, why } => {
                 Some(format!("guest {tenant}/{message_type}: {why}"))
             }
-            Change::Serves { .. } | Change::Gone { .. } | Change::RolledBack { .. } => None,
+            RolloutEvent::Serves { .. } | RolloutEvent::Gone { .. } | RolloutEvent::RolledBack { .. } => None,
         })),
     }
     Ok(findings)

@@ -1,16 +1,18 @@
 //! The decode threads: OS threads that call guests synchronously, fed from the sources' tasks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::batching_sink::BatchingSink;
 use super::decoder::Decoder;
-use super::shares::CpuShares;
-use super::slow::SlowLane;
-use super::store::GuestStore;
-use super::together::Together;
-use super::{DecodeSink, GuestError};
+use super::error::SandboxError;
+use super::host::DecodeHost;
+use super::schedule::cpu_quota::CpuQuotas;
+use super::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage, lower_priority};
+use super::sink::DecodeSink;
 use crate::domain::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
 use crate::domain::message::Admitted;
 
@@ -28,21 +30,21 @@ impl DecodePool {
     /// # Errors
     /// The host gives no thread.
     pub fn start<S>(
-        guests: &Arc<GuestStore>,
-        shares: &Arc<CpuShares>,
+        host: &Arc<DecodeHost>,
+        shares: &Arc<CpuQuotas>,
         sink: &Arc<S>,
-    ) -> Result<Self, GuestError>
+    ) -> Result<Self, SandboxError>
     where
         S: DecodeSink + Send + Sync + 'static,
     {
-        let slow = SlowLane::start(guests, shares, sink)?;
+        let slow = start_slow_lane(host, shares, sink)?;
         let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
-        for number in 0..guests.settings().threads {
+        for number in 0..host.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
-            let (guests, sink, slow) = (guests.clone(), sink.clone(), pool.slow.clone());
+            let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
             let thread = std::thread::Builder::new().name(format!("decode-{number}")).spawn(move || {
                 let shares = slow.shares.clone();
-                run(Decoder::with_lane(guests, slow, number), &shares, waiting, &*sink);
+                run(Decoder::with_lane(host, slow, number), &shares, waiting, &*sink);
             })?;
             pool.queues.push(queue);
             pool.threads.push(thread);
@@ -55,7 +57,7 @@ impl DecodePool {
         if messages.is_empty() {
             return;
         }
-        self.slow.room(&messages).await;
+        self.slow.until_not_full(&messages).await;
         let threads = self.queues.len();
         if threads == 1 {
             self.send(0, messages).await;
@@ -92,7 +94,7 @@ impl DecodePool {
 
 fn run(
     mut decoder: Decoder,
-    shares: &CpuShares,
+    shares: &CpuQuotas,
     mut waiting: Receiver<Vec<Admitted>>,
     sink: &impl DecodeSink,
 ) {
@@ -104,6 +106,51 @@ fn run(
             messages.extend(more);
         }
         shares.taken(messages.len());
-        decoder.decode(messages, &Together::new(sink));
+        decoder.decode(messages, &BatchingSink::new(sink));
+    }
+}
+
+/// Patience of an idle thread that keeps an instance which another one may wait for.
+const RELEASE_WITHIN: Duration = Duration::from_millis(20);
+
+/// Starts the slow lane's threads, as many as there are decode threads; they end with the lane.
+fn start_slow_lane<S>(
+    host: &Arc<DecodeHost>,
+    shares: &Arc<CpuQuotas>,
+    sink: &Arc<S>,
+) -> std::io::Result<Arc<SlowLane>>
+where
+    S: DecodeSink + Send + Sync + 'static,
+{
+    let threads = host.settings().threads;
+    let large = host.settings().large.as_ref().map_or(threads, |large| large.threads(threads));
+    let lane = SlowLane::new(threads, large, shares);
+    for (number, queue) in lane.queues.iter().cloned().enumerate() {
+        let (host, sink, lane) = (host.clone(), sink.clone(), Arc::downgrade(&lane));
+        let shares = shares.clone();
+        std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
+            lower_priority();
+            let decoder = Decoder::new(host).with_shares(shares.clone());
+            run_slow(decoder, &shares, &queue, &lane, &*sink);
+        })?;
+    }
+    Ok(lane)
+}
+
+fn run_slow(
+    mut decoder: Decoder,
+    shares: &CpuQuotas,
+    queue: &LaneQueue,
+    lane: &Weak<SlowLane>,
+    sink: &impl DecodeSink,
+) {
+    while let Some(next) = queue.next(shares, decoder.keeps_large().then_some(RELEASE_WITHIN)) {
+        let (messages, done): (Vec<_>, Vec<_>) = next.into_iter().map(SlowMessage::split).unzip();
+        if !messages.is_empty() {
+            decoder.decode(messages, sink);
+        }
+        decoder.release_idle();
+        let Some(lane) = lane.upgrade() else { continue };
+        done.iter().for_each(|from| lane.done(from));
     }
 }

@@ -5,41 +5,43 @@
 //! - During a call what is set is only noted; what becomes of it is known once the lines are checked.
 //! - A copy reads what it does not have from its base and never writes there: trials change nothing.
 
+pub mod partition;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::partition::PartitionTemplate;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{
     STATE_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, STATE_TENANT_BYTES_MAX, STATE_VALUE_BYTES_MAX,
     STATE_WRITES_A_MESSAGE_MAX,
 };
 use crate::domain::state::{Image, RouteValues, Scope, Write, partition_bytes, value_bytes};
+use partition::PartitionTemplate;
 
 /// Bytes of all, and of how many tenants.
 #[derive(Debug, Default)]
-struct Total {
+struct StateUsage {
     bytes: AtomicU64,
     tenants: AtomicU64,
 }
 
 /// Bytes of one tenant.
 #[derive(Debug)]
-struct Share {
+struct TenantStateUsage {
     bytes: AtomicU64,
-    total: Arc<Total>,
+    total: Arc<StateUsage>,
 }
 
-impl Share {
-    fn new(total: &Arc<Total>) -> Arc<Self> {
+impl TenantStateUsage {
+    fn new(total: &Arc<StateUsage>) -> Arc<Self> {
         total.tenants.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self { bytes: AtomicU64::new(0), total: total.clone() })
     }
 
-    /// Whether it may grow by so much. Threads that ask at the same moment may both be let in: each is
+    /// True if it may grow by so much. Threads that ask at the same moment may both be let in: each is
     /// over by one batch at most.
     fn has_room(&self, more: u64) -> bool {
         let own = self.bytes.load(Ordering::Relaxed) + more;
@@ -49,7 +51,7 @@ impl Share {
         own <= STATE_TENANT_BYTES_MAX && all <= STATE_BYTES_MAX && (all <= wide || own <= even)
     }
 
-    fn note(&self, before: u64, after: u64) {
+    fn record(&self, before: u64, after: u64) {
         // Wraps around where it shrinks.
         let grown = after.wrapping_sub(before);
         self.bytes.fetch_add(grown, Ordering::Relaxed);
@@ -57,14 +59,14 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for TenantStateUsage {
     fn drop(&mut self) {
         self.total.tenants.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct PartitionState {
     values: RouteValues,
     /// Of a copy: the partitions that it has, and no longer asks its base about.
     copied: HashSet<Arc<str>>,
@@ -72,16 +74,16 @@ struct Held {
 
 /// The values of one tenant's message type.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct RouteStateView {
     pub scope: Scope,
-    share: Arc<Share>,
+    share: Arc<TenantStateUsage>,
     base: Option<Arc<StateStore>>,
-    held: Mutex<Held>,
+    held: Mutex<PartitionState>,
 }
 
-impl Shelf {
+impl RouteStateView {
     /// Looks at the values, with those of `partition` among them.
-    fn with<T>(&self, partition: &Arc<str>, look: impl FnOnce(&mut Held) -> T) -> T {
+    fn with<T>(&self, partition: &Arc<str>, look: impl FnOnce(&mut PartitionState) -> T) -> T {
         let mut held = self.held.lock();
         if let Some(base) = &self.base
             && !held.copied.contains(partition)
@@ -103,7 +105,7 @@ impl Shelf {
         self.with(&write.partition.clone(), |held| {
             let before = held.values.bytes();
             held.values.apply(write);
-            self.share.note(before, held.values.bytes());
+            self.share.record(before, held.values.bytes());
         });
     }
 }
@@ -112,14 +114,14 @@ impl Shelf {
 #[derive(Debug, Default)]
 pub struct StateStore {
     base: Option<Arc<StateStore>>,
-    shelves: Mutex<HashMap<Scope, Arc<Shelf>>>,
-    shares: Mutex<HashMap<TenantId, Arc<Share>>>,
-    total: Arc<Total>,
-    passed_over: AtomicU64,
+    shelves: Mutex<HashMap<Scope, Arc<RouteStateView>>>,
+    shares: Mutex<HashMap<TenantId, Arc<TenantStateUsage>>>,
+    total: Arc<StateUsage>,
+    skipped: AtomicU64,
 }
 
 impl StateStore {
-    /// What the disk had.
+    /// A store of the values that the disk had.
     pub fn of(image: &Image) -> Arc<Self> {
         let store = Arc::new(Self::default());
         store.fill(image);
@@ -129,9 +131,9 @@ impl StateStore {
     /// Takes what the disk has, before anything is decoded.
     pub fn fill(&self, image: &Image) {
         for (scope, values) in image.routes() {
-            let shelf = self.shelf(&scope.tenant, &scope.message_type);
-            shelf.share.note(0, values.bytes());
-            shelf.held.lock().values = RouteValues::clone(values);
+            let route_state = self.route_state(&scope.tenant, &scope.message_type);
+            route_state.share.record(0, values.bytes());
+            route_state.held.lock().values = RouteValues::clone(values);
         }
     }
 
@@ -142,29 +144,32 @@ impl StateStore {
     }
 
     /// The values of a tenant's message type.
-    pub fn shelf(&self, tenant: &TenantId, message_type: &str) -> Arc<Shelf> {
+    pub fn route_state(&self, tenant: &TenantId, message_type: &str) -> Arc<RouteStateView> {
         let scope = Scope { tenant: tenant.clone(), message_type: message_type.into() };
         let mut shelves = self.shelves.lock();
-        if let Some(shelf) = shelves.get(&scope) {
-            return shelf.clone();
+        if let Some(route_state) = shelves.get(&scope) {
+            return route_state.clone();
         }
         // Types are named by whoever publishes; those that hold nothing are made anew.
-        shelves.retain(|_, shelf| Arc::strong_count(shelf) > 1 || !shelf.held.lock().values.is_empty());
+        shelves.retain(|_, route_state| {
+            Arc::strong_count(route_state) > 1 || !route_state.held.lock().values.is_empty()
+        });
         let share = {
             let mut shares = self.shares.lock();
             shares.retain(|_, share| Arc::strong_count(share) > 1);
-            shares.entry(tenant.clone()).or_insert_with(|| Share::new(&self.total)).clone()
+            shares.entry(tenant.clone()).or_insert_with(|| TenantStateUsage::new(&self.total)).clone()
         };
         let base = self.base.clone();
-        let shelf = Arc::new(Shelf { scope: scope.clone(), share, base, held: Mutex::default() });
-        shelves.insert(scope, shelf.clone());
-        shelf
+        let route_state =
+            Arc::new(RouteStateView { scope: scope.clone(), share, base, held: Mutex::default() });
+        shelves.insert(scope, route_state.clone());
+        route_state
     }
 
-    /// What a copy takes of a partition.
+    /// The values that a copy takes of a partition.
     fn values(&self, scope: &Scope, partition: &Arc<str>) -> Vec<Write> {
-        let shelf = self.shelves.lock().get(scope).cloned();
-        let writes = |held: &mut Held| {
+        let route_state = self.shelves.lock().get(scope).cloned();
+        let writes = |held: &mut PartitionState| {
             let values = held.values.partition(partition).into_iter().flatten();
             let writes = values.map(|(key, value)| Write {
                 partition: partition.clone(),
@@ -173,20 +178,20 @@ impl StateStore {
             });
             writes.collect()
         };
-        match (shelf, &self.base) {
-            (Some(shelf), _) => shelf.with(partition, writes),
+        match (route_state, &self.base) {
+            (Some(route_state), _) => route_state.with(partition, writes),
             (None, Some(base)) => base.values(scope, partition),
             (None, None) => Vec::new(),
         }
     }
 
     /// A message that came again is not decoded again.
-    pub fn note_passed_over(&self) {
-        self.passed_over.fetch_add(1, Ordering::Relaxed);
+    pub fn record_skipped(&self) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn passed_over(&self) -> u64 {
-        self.passed_over.load(Ordering::Relaxed)
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// Bytes that all values count as.
@@ -197,49 +202,49 @@ impl StateStore {
 
 /// Why a value is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum StateError {
     BadKey,
     ValueTooLarge,
     TooManyKeys,
     NoRoom,
 }
 
-/// What was set for one message of the batch at hand.
+/// A write for one message of the batch at hand.
 #[derive(Debug)]
-struct Noted {
+struct PendingWrite {
     message: u32,
     write: Write,
 }
 
 /// A partition that the call has to do with.
 #[derive(Debug)]
-struct Touched {
+struct TouchedPartition {
     name: Arc<str>,
-    /// What was noted last of each key, in `noted`.
+    /// The last write of each key, as its place in `noted`.
     latest: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    /// How many it has with what was noted; asked for once.
+    /// The number of its keys with those that were noted; asked for once.
     keys: Option<usize>,
 }
 
 /// One guest's view of its state, during a call.
 #[derive(Debug)]
 pub struct StateCall {
-    pub shelf: Arc<Shelf>,
+    pub route_state: Arc<RouteStateView>,
     template: PartitionTemplate,
-    touched: Vec<Touched>,
+    touched: Vec<TouchedPartition>,
     /// Of each message of the batch, its partition in `touched`.
     partitions: HashMap<u32, usize, foldhash::fast::RandomState>,
-    /// How many keys were set for each message.
+    /// The number of keys that were set for each message.
     counts: HashMap<u32, usize, foldhash::fast::RandomState>,
-    noted: Vec<Noted>,
-    /// How much all that was noted would grow the shelf.
+    noted: Vec<PendingWrite>,
+    /// Bytes by which all that was noted would grow the route's state.
     grown: i64,
 }
 
 impl StateCall {
-    pub fn new(shelf: Arc<Shelf>, template: PartitionTemplate) -> Self {
+    pub fn new(route_state: Arc<RouteStateView>, template: PartitionTemplate) -> Self {
         Self {
-            shelf,
+            route_state,
             template,
             touched: Vec::new(),
             partitions: HashMap::default(),
@@ -262,11 +267,11 @@ impl StateCall {
         if let Some(place) = self.partitions.get(&message) {
             return *place;
         }
-        let name = self.template.of(device, &self.shelf.scope.message_type, topic);
+        let name = self.template.of(device, &self.route_state.scope.message_type, topic);
         let known = self.touched.iter().position(|touched| *touched.name == *name);
         let place = known.unwrap_or_else(|| {
             let name = name.into();
-            self.touched.push(Touched { name, latest: HashMap::default(), keys: None });
+            self.touched.push(TouchedPartition { name, latest: HashMap::default(), keys: None });
             self.touched.len() - 1
         });
         self.partitions.insert(message, place);
@@ -278,14 +283,14 @@ impl StateCall {
         let touched = &self.touched[partition];
         match touched.latest.get(key) {
             Some(&noted) => self.noted[noted].write.value.as_ref().map(|value| value.to_vec()),
-            None => self.shelf.get(&touched.name, key),
+            None => self.route_state.get(&touched.name, key),
         }
     }
 
     /// Notes a value, if it is within the limits.
     ///
     /// # Errors
-    /// Which it is over; nothing is noted.
+    /// It is over a limit; nothing is noted.
     pub fn set(
         &mut self,
         message: u32,
@@ -293,12 +298,12 @@ impl StateCall {
         topic: &str,
         key: String,
         value: Option<Vec<u8>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StateError> {
         if !(1..=STATE_KEY_BYTES_MAX).contains(&key.len()) {
-            return Err(Fault::BadKey);
+            return Err(StateError::BadKey);
         }
         if value.as_ref().is_some_and(|value| value.len() > STATE_VALUE_BYTES_MAX) {
-            return Err(Fault::ValueTooLarge);
+            return Err(StateError::ValueTooLarge);
         }
         let partition = self.partition(message, device, topic);
         let touched = &mut self.touched[partition];
@@ -307,14 +312,14 @@ impl StateCall {
         let again = noted.filter(|&noted| self.noted[noted].message == message);
         let count = self.counts.entry(message).or_default();
         if again.is_none() && *count >= STATE_WRITES_A_MESSAGE_MAX {
-            return Err(Fault::TooManyKeys);
+            return Err(StateError::TooManyKeys);
         }
-        let there = |held: &mut Held| {
+        let there = |held: &mut PartitionState| {
             let values = held.values.partition(name);
             let len = values.and_then(|values| values.get(&*key)).map(|value| value.len());
             (len, values.map_or(0, |values| values.len()))
         };
-        let (len_there, keys_there) = self.shelf.with(name, there);
+        let (len_there, keys_there) = self.route_state.with(name, there);
         let before = match noted {
             Some(noted) => self.noted[noted].write.value.as_ref().map(|value| value.len()),
             None => len_there,
@@ -324,13 +329,13 @@ impl StateCall {
         let mut grown = value.as_ref().map_or(0, |value| size(value.len())) - before.map_or(0, size);
         let is_new = value.is_some() && before.is_none();
         if is_new && *keys >= STATE_KEYS_MAX {
-            return Err(Fault::TooManyKeys);
+            return Err(StateError::TooManyKeys);
         }
         if is_new && *keys == 0 {
             grown += partition_bytes(name) as i64;
         }
-        if grown > 0 && !self.shelf.share.has_room((self.grown + grown).max(0) as u64) {
-            return Err(Fault::NoRoom);
+        if grown > 0 && !self.route_state.share.has_room((self.grown + grown).max(0) as u64) {
+            return Err(StateError::NoRoom);
         }
         self.grown += grown;
         *keys = *keys + usize::from(is_new) - usize::from(value.is_none() && before.is_some());
@@ -340,28 +345,29 @@ impl StateCall {
             None => {
                 *count += 1;
                 touched.latest.insert(key.clone(), self.noted.len());
-                self.noted.push(Noted { message, write: Write { partition: name.clone(), key, value } });
+                self.noted
+                    .push(PendingWrite { message, write: Write { partition: name.clone(), key, value } });
             }
         }
         Ok(())
     }
 
     /// Takes what was noted: the changes of each message, in the order of the messages.
-    pub fn take(&mut self) -> Changes {
+    pub fn take(&mut self) -> StateChanges {
         let mut noted = std::mem::take(&mut self.noted);
         noted.sort_by_key(|noted| noted.message);
-        Changes { shelf: self.shelf.clone(), noted: noted.into_iter().peekable() }
+        StateChanges { route_state: self.route_state.clone(), noted: noted.into_iter().peekable() }
     }
 }
 
-/// What one call would change, message by message.
+/// The changes of one call, message by message.
 #[derive(Debug)]
-pub struct Changes {
-    pub shelf: Arc<Shelf>,
-    noted: std::iter::Peekable<std::vec::IntoIter<Noted>>,
+pub struct StateChanges {
+    pub route_state: Arc<RouteStateView>,
+    noted: std::iter::Peekable<std::vec::IntoIter<PendingWrite>>,
 }
 
-impl Changes {
+impl StateChanges {
     /// The changes of a message; of those before it, what was not taken is gone.
     pub fn take(&mut self, message: u32) -> Vec<Write> {
         while self.noted.next_if(|noted| noted.message < message).is_some() {}
@@ -375,10 +381,16 @@ mod tests {
     use super::*;
 
     fn call(store: &Arc<StateStore>, tenant: &str) -> StateCall {
-        StateCall::new(store.shelf(&tenant.into(), "meter"), PartitionTemplate::default())
+        StateCall::new(store.route_state(&tenant.into(), "meter"), PartitionTemplate::default())
     }
 
-    fn set(call: &mut StateCall, message: u32, device: &str, key: &str, value: &[u8]) -> Result<(), Fault> {
+    fn set(
+        call: &mut StateCall,
+        message: u32,
+        device: &str,
+        key: &str,
+        value: &[u8],
+    ) -> Result<(), StateError> {
         call.set(message, device, "t", key.into(), Some(value.to_vec()))
     }
 
@@ -386,7 +398,7 @@ mod tests {
     fn commit(call: &mut StateCall, messages: u32) {
         let mut changes = call.take();
         for message in 0..messages {
-            changes.take(message).into_iter().for_each(|write| changes.shelf.apply(write));
+            changes.take(message).into_iter().for_each(|write| changes.route_state.apply(write));
         }
         call.begin();
     }
@@ -401,7 +413,7 @@ mod tests {
         assert_eq!(own.get(0, "d", "t", "n").as_deref(), Some(&b"2"[..]));
         assert_eq!(call(&store, "acme").get(0, "d", "t", "n"), None, "nothing is kept before the call's end");
         let mut changes = own.take();
-        changes.take(0).into_iter().for_each(|write| changes.shelf.apply(write));
+        changes.take(0).into_iter().for_each(|write| changes.route_state.apply(write));
         // The others were refused.
         own.begin();
         assert_eq!(own.get(0, "d", "t", "n").as_deref(), Some(&b"1"[..]));
@@ -432,28 +444,28 @@ mod tests {
     fn keys_and_values_end_at_their_limits() {
         let store = Arc::new(StateStore::default());
         let mut own = call(&store, "acme");
-        assert_eq!(set(&mut own, 0, "d", "", b""), Err(Fault::BadKey));
-        assert_eq!(set(&mut own, 0, "d", &"k".repeat(65), b""), Err(Fault::BadKey));
-        assert_eq!(set(&mut own, 0, "d", "k", &[0; 1_025]), Err(Fault::ValueTooLarge));
+        assert_eq!(set(&mut own, 0, "d", "", b""), Err(StateError::BadKey));
+        assert_eq!(set(&mut own, 0, "d", &"k".repeat(65), b""), Err(StateError::BadKey));
+        assert_eq!(set(&mut own, 0, "d", "k", &[0; 1_025]), Err(StateError::ValueTooLarge));
         for n in 0..STATE_KEYS_MAX {
             set(&mut own, 0, "d", &format!("k{n}"), b"x").unwrap();
         }
-        assert_eq!(set(&mut own, 1, "d", "more", b"x"), Err(Fault::TooManyKeys));
+        assert_eq!(set(&mut own, 1, "d", "more", b"x"), Err(StateError::TooManyKeys));
         set(&mut own, 2, "e", "more", b"x").unwrap();
         own.set(1, "d", "t", "k3".into(), None).unwrap();
         set(&mut own, 1, "d", "more", b"x").unwrap();
         let mut changes = own.take();
         for message in 0..3 {
-            changes.take(message).into_iter().for_each(|write| changes.shelf.apply(write));
+            changes.take(message).into_iter().for_each(|write| changes.route_state.apply(write));
         }
         own.begin();
-        assert_eq!(set(&mut own, 0, "d", "k3", b"x"), Err(Fault::TooManyKeys));
+        assert_eq!(set(&mut own, 0, "d", "k3", b"x"), Err(StateError::TooManyKeys));
         // One message cannot set and remove without end.
         let fault = (0..1_000).find_map(|n| {
             let key = format!("x{n}");
             set(&mut own, 3, "f", &key, b"x").and_then(|()| own.set(3, "f", "t", key, None)).err()
         });
-        assert_eq!(fault, Some(Fault::TooManyKeys));
+        assert_eq!(fault, Some(StateError::TooManyKeys));
     }
 
     #[test]
@@ -469,7 +481,7 @@ mod tests {
             commit(&mut greedy, 1);
             None
         });
-        assert_eq!(fault, Some(Fault::NoRoom));
+        assert_eq!(fault, Some(StateError::NoRoom));
         assert!(store.bytes() <= STATE_TENANT_BYTES_MAX && store.bytes() > STATE_TENANT_BYTES_MAX / 10 * 9);
         set(&mut call(&store, "modest"), 0, "d", "k", b"x").unwrap();
         // What is there may still change and go, and that makes room.

@@ -3,6 +3,15 @@
 //! No topic can reach `_default`, `_any`, another folder or a hidden file: what is not a letter, a
 //! digit, `-`, `_` or `.` is percent-encoded, and a leading `_` or `.` too.
 
+/// Folder and file stem of a route, both as they are named on disk.
+pub type RouteKey = (String, String);
+
+/// The folder of routes that hold for every tenant.
+pub const DEFAULT: &str = "_default";
+
+/// The stem of a route that holds for every message type.
+pub const ANY: &str = "_any";
+
 /// The file or folder name that stands for a tenant or a message type.
 pub fn file_name(name: &str) -> String {
     let mut encoded = String::with_capacity(name.len());

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use super::{kept, settings};
 use crate::admin::guests::{Answer, GuestControl, Refusal};
-use crate::cases::CaseRunner;
+use crate::cases::DryRunCases;
 use crate::config::{Config, ConfigError, Current};
-use crate::decode::history::Place;
-use crate::decode::{Change, GuestError, GuestStore, Keeping, folder};
+use crate::decode::{DecodeHost, StateStore};
+use crate::domain::guest_path::RouteKey;
 use crate::domain::limits::GUEST_CHANGES_RATE;
 use crate::domain::rate::TokenBucket;
 use crate::domain::state::Image;
+use crate::rollout::{GuestStore, Persistence, RolloutError, RolloutEvent, folder};
 use crate::spool::Spool;
 
 /// The gateway's guests, with what it keeps of them and what they keep, and the thread that judges new
@@ -26,11 +27,10 @@ use crate::spool::Spool;
 /// The folder cannot be read, or the host gives no sandbox.
 pub fn open(current: &Current, state: &Image) -> Result<Arc<GuestStore>, ConfigError> {
     let config = &*current.get();
-    let (guests, changes) = open_kept(current)?;
-    guests.kept().fill(state);
-    log_changes(&changes);
+    let (guests, events) = open_with(current, StateStore::of(state))?;
+    log_changes(&events);
     let guests = Arc::new(guests);
-    guests.start_loader().map_err(|error| refused(config, error.into()))?;
+    guests.start_workers().map_err(|error| refused(config, error.into()))?;
     Ok(guests)
 }
 
@@ -38,15 +38,22 @@ pub fn open(current: &Current, state: &Image) -> Result<Arc<GuestStore>, ConfigE
 ///
 /// # Errors
 /// As `open`.
-pub fn open_kept(current: &Current) -> Result<(GuestStore, Vec<Change>), ConfigError> {
+pub fn open_kept(current: &Current) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
+    open_with(current, Arc::default())
+}
+
+fn open_with(
+    current: &Current,
+    state: Arc<StateStore>,
+) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
     let config = &*current.get();
     let data = settings::guests_data(config);
-    let mut settings = settings::decode(config);
-    settings.compiler.cache = Some(data.join("cache"));
-    let cases = Arc::new(CaseRunner(current.clone()));
-    let keeping = Keeping { data, read_only: false, cases: Some(cases) };
-    GuestStore::open_with(Path::new(&config.guests.dir), settings, Arc::default(), Some(keeping))
-        .map_err(|error| refused(config, error))
+    let mut persistence = settings::without_persistence(config);
+    persistence.compiler.cache = Some(data.join("cache"));
+    persistence.data = Some(data);
+    persistence.read_only = false;
+    persistence.cases = Some(Arc::new(DryRunCases(current.clone())));
+    open_store(config, state, persistence)
 }
 
 /// The guests that a gateway would serve: what is refused or rolled back is not what lies in the
@@ -55,46 +62,53 @@ pub fn open_kept(current: &Current) -> Result<(GuestStore, Vec<Change>), ConfigE
 /// # Errors
 /// As `open`.
 pub fn as_the_gateway_would(config: &Config) -> Result<GuestStore, ConfigError> {
-    let keeping = Keeping { data: settings::guests_data(config), read_only: true, cases: None };
-    let opened = GuestStore::open_with(
-        Path::new(&config.guests.dir),
-        settings::decode(config),
-        Arc::default(),
-        Some(keeping),
-    );
-    opened.map(|(guests, _)| guests).map_err(|error| refused(config, error))
+    let mut persistence = settings::without_persistence(config);
+    persistence.data = Some(settings::guests_data(config));
+    open_store(config, Arc::default(), persistence).map(|(guests, _)| guests)
 }
 
 /// What lies in the folder, and whether it may serve. Changes nothing.
 ///
 /// # Errors
 /// As `open`.
-pub fn check(config: &Config) -> Result<(GuestStore, Vec<Change>), ConfigError> {
-    GuestStore::open(Path::new(&config.guests.dir), settings::decode(config))
+pub fn check(config: &Config) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
+    open_store(config, Arc::default(), settings::without_persistence(config))
+}
+
+fn open_store(
+    config: &Config,
+    state: Arc<StateStore>,
+    persistence: Persistence,
+) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
+    let host =
+        DecodeHost::new(settings::decode(config), state).map_err(|error| refused(config, error.into()))?;
+    GuestStore::open(Path::new(&config.guests.dir), persistence, Arc::new(host))
         .map_err(|error| refused(config, error))
 }
 
-fn refused(config: &Config, error: GuestError) -> ConfigError {
+fn refused(config: &Config, error: RolloutError) -> ConfigError {
     ConfigError::value("guests.dir", &config.guests.dir, format!("a folder of guests ({error})"))
 }
 
 /// Says what has changed to the operator.
-pub fn log_changes(changes: &[Change]) {
+pub fn log_changes(changes: &[RolloutEvent]) {
     for change in changes {
         match change {
-            Change::Serves { tenant, message_type, guest, replaced: None } => {
+            RolloutEvent::Serves { tenant, message_type, guest, replaced: None } => {
                 tracing::info!(tenant, message_type, guest, "a guest serves");
             }
-            Change::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
+            RolloutEvent::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
                 tracing::info!(tenant, message_type, guest, replaced, "a guest was replaced");
             }
-            Change::Refused { tenant, message_type, why } => {
+            RolloutEvent::Refused { tenant, message_type, why } => {
                 tracing::warn!(tenant, message_type, why, "a guest may not serve; what served goes on");
             }
-            Change::RolledBack { tenant, message_type, guest, why } => {
+            RolloutEvent::RolledBack { tenant, message_type, guest, why } => {
                 tracing::warn!(tenant, message_type, guest, why, "the version before serves again");
             }
-            Change::Gone { tenant, message_type } => tracing::info!(tenant, message_type, "a guest is gone"),
+            RolloutEvent::Gone { tenant, message_type } => {
+                tracing::info!(tenant, message_type, "a guest is gone")
+            }
         }
     }
 }
@@ -120,7 +134,7 @@ impl Control {
     }
 
     /// The place of a change, if its tenant has not made too many.
-    fn place_to_change(&self, tenant: &str, message_type: &str) -> Result<Place, Refusal> {
+    fn place_to_change(&self, tenant: &str, message_type: &str) -> Result<RouteKey, Refusal> {
         let place = place(tenant, message_type)?;
         let now_s = self.began.elapsed().as_secs_f64();
         let mut buckets = self.buckets.lock();
@@ -138,7 +152,7 @@ impl Control {
 ///
 /// # Errors
 /// They are none.
-pub fn place(tenant: &str, message_type: &str) -> Result<Place, Refusal> {
+pub fn place(tenant: &str, message_type: &str) -> Result<RouteKey, Refusal> {
     let place = (tenant.to_owned(), message_type.to_owned());
     if folder::is_place(&place) {
         return Ok(place);
@@ -151,11 +165,11 @@ pub fn place(tenant: &str, message_type: &str) -> Result<Place, Refusal> {
 }
 
 /// What a fault means to the caller.
-pub fn refusal(error: &GuestError) -> Refusal {
+pub fn refusal(error: &RolloutError) -> Refusal {
     let (status, code) = match error {
-        GuestError::NotThere => (404, "NO_SUCH_GUEST"),
-        GuestError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
-        GuestError::TooLarge { .. } | GuestError::NeedsLarge { .. } => (413, "TOO_LARGE"),
+        RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
+        RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
+        RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
         error if error.is_ours() => (500, "NOT_DONE"),
         _ => (422, "MAY_NOT_SERVE"),
     };
@@ -174,13 +188,13 @@ impl GuestControl for Control {
 
     fn history(&self, tenant: &str, message_type: &str) -> Answer {
         let versions = self.guests.history(&place(tenant, message_type)?);
-        let versions = versions.ok_or_else(|| refusal(&GuestError::NotThere))?;
+        let versions = versions.ok_or_else(|| refusal(&RolloutError::NotThere))?;
         Ok(json!({"tenant": tenant, "type": message_type, "versions": versions}))
     }
 
     fn log(&self, tenant: &str, message_type: &str) -> Answer {
         let log = self.guests.log(&place(tenant, message_type)?);
-        let (lines, dropped) = log.ok_or_else(|| refusal(&GuestError::NotThere))?;
+        let (lines, dropped) = log.ok_or_else(|| refusal(&RolloutError::NotThere))?;
         Ok(json!({"tenant": tenant, "type": message_type, "lines": lines, "dropped": dropped}))
     }
 
@@ -237,7 +251,7 @@ impl GuestControl for Control {
 
 /// Runs what waits for a disk where no task waits behind it.
 async fn off_the_task<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, GuestError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, RolloutError> + Send + 'static,
 ) -> Result<T, Refusal> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| refusal(&error)),

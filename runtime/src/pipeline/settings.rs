@@ -16,8 +16,7 @@ use crate::config::checks::{Proof, connect_credentials};
 use crate::config::postgres_url::{self, TlsTrust};
 use crate::config::sections::GuestsLarge;
 use crate::config::{self, Config, ConfigError};
-use crate::decode::compile::CompileLimits;
-use crate::decode::{CompilerSettings, CpuShareSettings, DecodeSettings, LargeSettings};
+use crate::decode::{CpuQuotaSettings, DecodeSettings, LargeClassSettings};
 use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::identity::NameTemplate;
 use crate::domain::ids::TenantId;
@@ -26,6 +25,7 @@ use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
 use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
+use crate::rollout::{CompileLimits, CompilerSettings, Persistence};
 use crate::source::broker::BrokerSettings;
 use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, ListenerSettings, TlsSettings};
 use crate::spool::{OwnShare, SpoolSettings, WhenFull};
@@ -97,9 +97,9 @@ pub fn own_shares(config: &Config) -> HashMap<TenantId, OwnShare> {
 }
 
 /// The shares of the decode threads.
-pub fn cpu_shares(config: &Config) -> CpuShareSettings {
+pub fn cpu_shares(config: &Config) -> CpuQuotaSettings {
     let own = config.tenants.iter().filter_map(|(name, own)| Some((name.clone(), own.cpu_share?)));
-    CpuShareSettings { common: config.guests.cpu_share, own: own.collect() }
+    CpuQuotaSettings { common: config.guests.cpu_share, own: own.collect() }
 }
 
 /// The tenants whose lines go to servers of their own, or with credentials of their own.
@@ -200,31 +200,36 @@ pub fn decode(config: &Config) -> DecodeSettings {
         component_bytes_max: config.guests.component_bytes_max,
         // Files are for any database to read later, so for the strictest.
         dialect: if config.output.kind == "influxdb3" { Dialect::V3 } else { Dialect::V1V2 },
-        compiler: CompilerSettings::new(shared_cache(config)),
         large: large(&config.guests.large),
     }
 }
 
-fn large(large: &GuestsLarge) -> Option<LargeSettings> {
+fn large(large: &GuestsLarge) -> Option<LargeClassSettings> {
     let place = |route: &String| {
         let (tenant, stem) = route.split_once('/')?;
         Some((tenant.to_owned(), stem.to_owned()))
     };
-    let (cpu_s, memory_bytes_max) = (large.compile_cpu_s, large.compile_memory_bytes_max);
-    (!large.routes.is_empty()).then(|| LargeSettings {
+    (!large.routes.is_empty()).then(|| LargeClassSettings {
         routes: large.routes.iter().filter_map(place).collect(),
         deadline_ms: large.deadline_ms,
         memory_bytes_max: large.memory_bytes_max,
         component_bytes_max: large.component_bytes_max,
         instances_max: large.instances_max,
-        compiling: CompileLimits {
-            cpu_s,
-            memory_bytes_max,
-            output_bytes_max: limits::LARGE_COMPILE_OUTPUT_BYTES_MAX,
-            // As of the others: three times its CPU time, and never less than theirs.
-            wall_s: (3 * cpu_s).max(limits::COMPILE_WALL_S),
-        },
     })
+}
+
+/// A store of guests that compiles as the gateway does, and keeps nothing.
+pub fn without_persistence(config: &Config) -> Persistence {
+    let large = &config.guests.large;
+    let cpu_s = large.compile_cpu_s;
+    let large_compile_limits = (!large.routes.is_empty()).then(|| CompileLimits {
+        cpu_s,
+        memory_bytes_max: large.compile_memory_bytes_max,
+        output_bytes_max: limits::LARGE_COMPILE_OUTPUT_BYTES_MAX,
+        // As of the others: three times its CPU time, and never less than theirs.
+        wall_s: (3 * cpu_s).max(limits::COMPILE_WALL_S),
+    });
+    Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits)
 }
 
 /// The gateway's folder of compiled guests, where it is there and ours. A verb makes none: what it

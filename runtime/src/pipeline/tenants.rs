@@ -18,7 +18,7 @@ use super::settings;
 use crate::admission::Admission;
 use crate::config::rows::{self, Rows};
 use crate::config::{Config, ConfigError, Current, Effective, tenants};
-use crate::decode::CpuShares;
+use crate::decode::CpuQuotas;
 use crate::spool::Spool;
 use crate::writer::{WriterError, WriterHandle};
 
@@ -125,7 +125,7 @@ pub struct Reached {
     pub admission: Arc<Admission>,
     pub spool: Spool,
     pub writer: WriterHandle,
-    pub shares: Arc<CpuShares>,
+    pub shares: Arc<CpuQuotas>,
 }
 
 /// A change that could not be applied.

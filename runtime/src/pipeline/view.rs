@@ -17,12 +17,12 @@ use super::writes::Writes;
 use crate::admin::View;
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
-use crate::decode::GuestStore;
 use crate::domain::books::{Account, Books, TenantBooks};
 use crate::domain::histogram::HistogramSnapshot;
 use crate::domain::limits::LATEST_REFUSALS_SHOWN;
 use crate::domain::slot::Window;
 use crate::quarantine::{Filter, Quarantine};
+use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
 use crate::source::listener::{Ending, ListenerCounters, TlsKeeper};
 use crate::spool::Spool;
@@ -213,7 +213,7 @@ impl Gauges for Parts {
             (
                 "tidegate_messages_passed_over",
                 "Messages that came again and were not decoded again, of routes that keep state",
-                Sample::bare(self.guests.kept().passed_over() as f64),
+                Sample::bare(self.guests.host().state().skipped() as f64),
             ),
             ("tidegate_spool_syncs", "Syncs of the spool", Sample::bare(syncs as f64)),
             (
@@ -253,7 +253,7 @@ impl Gauges for Parts {
             (
                 "tidegate_state_bytes",
                 "Bytes that guests keep between messages",
-                Sample::bare(self.guests.kept().bytes() as f64),
+                Sample::bare(self.guests.host().state().bytes() as f64),
             ),
             (
                 "tidegate_quarantine_bytes",

@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use crate::admin::guests::{Answer, Refusal};
 use crate::config::checks::server_url;
 use crate::config::{self, Config, Current};
-use crate::decode::GuestError;
-use crate::decode::history::History;
+use crate::domain::guest_path::RouteKey;
 use crate::pipeline::guests::{place, refusal};
 use crate::pipeline::kept;
+use crate::rollout::history::RouteHistory;
+use crate::rollout::{GuestStore, RolloutError};
 use crate::{data_dir, pipeline};
 
 /// Where guests are asked for and put.
@@ -87,9 +88,9 @@ impl<'a> Gateway<'a> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let data = pipeline::settings::guests_data(config);
-        let versions = History::new(data.join("routes"), true).read(&place).versions;
+        let versions = RouteHistory::new(data.join("routes"), true).read(&place).versions;
         if versions.is_empty() {
-            return Ok(Err(refusal(&GuestError::NotThere)));
+            return Ok(Err(refusal(&RolloutError::NotThere)));
         }
         Ok(Ok(json!({"tenant": tenant, "type": message_type, "versions": versions})))
     }
@@ -179,7 +180,7 @@ fn stopped(
     config: &Config,
     tenant: &str,
     message_type: &str,
-    act: impl FnOnce(&crate::decode::GuestStore, &crate::decode::history::Place) -> Result<Value, GuestError>,
+    act: impl FnOnce(&GuestStore, &RouteKey) -> Result<Value, RolloutError>,
 ) -> anyhow::Result<Answer> {
     let place = match place(tenant, message_type) {
         Ok(place) => place,

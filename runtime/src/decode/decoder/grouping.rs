@@ -1,4 +1,4 @@
-//! What came together, parted into what can be decoded together.
+//! Groups: messages that came together, parted into those that can be decoded together.
 
 use std::sync::Arc;
 

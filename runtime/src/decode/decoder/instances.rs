@@ -4,44 +4,44 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Decoder, Work};
-use crate::decode::abi::cut;
-use crate::decode::engine::thread_cpu;
-use crate::decode::instance::{CallFault, Instance};
-use crate::decode::large::Class;
-use crate::decode::routes::Route;
-use crate::decode::slow::SlowRoute;
+use super::route_context::RouteContext;
+use crate::decode::host::DecodeHost;
+use crate::decode::route::table::Route;
+use crate::decode::route::version::RouteVersion;
+use crate::decode::sandbox::class::GuestClass;
+use crate::decode::sandbox::cpu_clock::thread_cpu;
+use crate::decode::sandbox::instance::{CallFault, Instance};
+use crate::decode::schedule::slow_lane::SlowRoute;
+use crate::decode::text::cut;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::REFUSAL_DETAIL_BYTES_MAX;
 use crate::domain::reason::Reason;
 
 /// The routes of one tenant, by message type.
-pub(super) type Types = HashMap<Box<str>, Served, foldhash::fast::RandomState>;
+type RouteCaches = HashMap<Box<str>, RouteCache, foldhash::fast::RandomState>;
 
 /// A route of one tenant as this thread knows it.
 #[derive(Default)]
-pub(super) struct Served {
+struct RouteCache {
     /// The table that `route` was looked up in.
     generation: u64,
-    route: Option<Arc<Route>>,
+    route: Option<Route>,
     /// Of `route`, and while that is on probation of the version before it.
-    instances: [Option<(Arc<Route>, Instance)>; 2],
+    instances: [Option<(Arc<RouteVersion>, Instance)>; 2],
     last_used: u64,
-    /// Whether `route` was started before.
+    /// True if `route` was started before.
     was_started: bool,
-    pub(super) slow: Option<Arc<SlowRoute>>,
+    slow: Option<Arc<SlowRoute>>,
 }
 
-impl Served {
+impl RouteCache {
     /// Drops the instances of versions that do not serve any more.
-    fn drop_others(&mut self, kept: &mut Live) {
-        let fallback = self.route.as_ref().and_then(|route| route.probation.as_ref()?.fallback());
+    fn drop_others(&mut self, kept: &mut InstanceCounts) {
+        let fallback = self.route.as_ref().and_then(Route::fallback);
         for place in &mut self.instances {
             let stays = place.as_ref().is_some_and(|(of, _)| {
-                [self.route.as_ref(), fallback.as_ref()]
-                    .into_iter()
-                    .flatten()
-                    .any(|route| Arc::ptr_eq(route, of))
+                let version = self.route.as_ref().map(|route| &route.version);
+                [version, fallback.as_ref()].into_iter().flatten().any(|version| Arc::ptr_eq(version, of))
             });
             if !stays {
                 kept.drop(place);
@@ -50,57 +50,82 @@ impl Served {
     }
 }
 
-/// Live instances that a thread keeps, by class, and how many it may.
+/// InstanceCounts instances that a thread keeps, by class, and how many it may.
 #[derive(Clone, Copy)]
-pub(super) struct Live {
+pub(super) struct InstanceCounts {
     pub(super) normal: usize,
     pub(super) normal_max: usize,
     pub(super) large: usize,
     pub(super) large_max: usize,
 }
 
-impl Live {
-    fn count(&mut self, class: Class) -> &mut usize {
+impl InstanceCounts {
+    fn count(&mut self, class: GuestClass) -> &mut usize {
         match class {
-            Class::Normal => &mut self.normal,
-            Class::Large => &mut self.large,
+            GuestClass::Normal => &mut self.normal,
+            GuestClass::Large => &mut self.large,
         }
     }
 
-    fn is_full(&self, class: Class) -> bool {
+    fn is_full(&self, class: GuestClass) -> bool {
         match class {
-            Class::Normal => self.normal >= self.normal_max,
-            Class::Large => self.large >= self.large_max,
+            GuestClass::Normal => self.normal >= self.normal_max,
+            GuestClass::Large => self.large >= self.large_max,
         }
     }
 
-    fn drop(&mut self, place: &mut Option<(Arc<Route>, Instance)>) {
-        if let Some((route, _)) = place.take() {
-            *self.count(route.rules.class) -= 1;
+    fn drop(&mut self, place: &mut Option<(Arc<RouteVersion>, Instance)>) {
+        if let Some((version, _)) = place.take() {
+            *self.count(version.rules.class) -= 1;
         }
     }
 }
 
-/// Why a guest could not be started for a route.
-pub(super) struct NoInstance(pub(super) Reason, pub(super) String);
+/// A guest could not be started for a route: the reason and the detail.
+pub(super) struct InstanceUnavailable(pub(super) Reason, pub(super) String);
 
-impl Decoder {
+/// The instances of one thread, by route.
+pub(super) struct InstanceCache {
+    host: Arc<DecodeHost>,
+    served: HashMap<TenantId, RouteCaches, foldhash::fast::RandomState>,
+    kept: InstanceCounts,
+    calls: u64,
+    start_cpu: Duration,
+}
+
+impl InstanceCache {
+    pub(super) fn new(host: Arc<DecodeHost>, kept: InstanceCounts) -> Self {
+        Self { host, served: HashMap::default(), kept, calls: 0, start_cpu: Duration::ZERO }
+    }
+
+    /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
+    /// not held against it.
+    pub(super) fn start_cpu(&self) -> Duration {
+        self.start_cpu
+    }
+
+    /// The slow lane's place for a route, as this thread knows it.
+    pub(super) fn slow_route(&mut self, work: &RouteContext) -> Option<&mut Option<Arc<SlowRoute>>> {
+        let served = self.served.get_mut(&work.tenant.id)?.get_mut(&work.message_type)?;
+        Some(&mut served.slow)
+    }
+
     /// Drops the instance of the class large that was idle for longest, if another thread waits for
     /// one.
-    pub fn give_back(&mut self) {
-        if self.kept.large > 0 && self.guests.wants_large_back() {
-            self.evict(Class::Large);
+    pub(super) fn release_idle(&mut self) {
+        if self.kept.large > 0 && self.host.wants_large_back() {
+            self.evict(GuestClass::Large);
         }
     }
 
-    /// Whether it keeps what another thread may come to wait for.
-    pub fn keeps_large(&self) -> bool {
+    /// True if it keeps an instance that another thread may come to wait for.
+    pub(super) fn keeps_large(&self) -> bool {
         self.kept.large > 0
     }
 
     /// The route of a tenant's message type by the table that holds now.
-    pub(super) fn route(&mut self, tenant: &TenantId, message_type: &str) -> Option<Arc<Route>> {
-        let generation = self.guests.generation();
+    pub(super) fn route(&mut self, tenant: &TenantId, message_type: &str) -> Option<Route> {
+        let generation = self.host.generation();
         let types = match self.served.get_mut(tenant) {
             Some(types) => types,
             None => self.served.entry(tenant.clone()).or_default(),
@@ -110,9 +135,9 @@ impl Decoder {
             None => types.entry(message_type.into()).or_default(),
         };
         if served.generation != generation {
-            let route = self.guests.table().route(tenant.as_str(), message_type);
+            let route = self.host.table().route(tenant.as_str(), message_type);
             let same = match (&route, &served.route) {
-                (Some(new), Some(old)) => Arc::ptr_eq(new, old),
+                (Some(new), Some(old)) => Arc::ptr_eq(&new.version, &old.version),
                 _ => false,
             };
             served.was_started &= same;
@@ -121,9 +146,8 @@ impl Decoder {
             served.drop_others(&mut self.kept);
         }
         // The table follows within a moment; until then nothing more is decoded by what has failed.
-        let came_back = served.route.as_ref().and_then(|route| route.probation.as_ref()?.came_back());
-        if came_back.is_some() {
-            served.route = came_back;
+        if let Some(previous) = served.route.as_ref().and_then(Route::rolled_back_to) {
+            served.route = Some(Route::new(previous));
         }
         if served.instances[1].is_some() {
             served.drop_others(&mut self.kept);
@@ -134,7 +158,7 @@ impl Decoder {
     }
 
     /// The instance that this thread has of a route, or a new one.
-    pub(super) fn take_instance(&mut self, work: &Work) -> Result<Instance, NoInstance> {
+    pub(super) fn take(&mut self, work: &RouteContext) -> Result<Instance, InstanceUnavailable> {
         self.start_cpu = Duration::ZERO;
         let mut counts = true;
         if let Some(served) = self.served.get_mut(&work.tenant.id)
@@ -142,18 +166,18 @@ impl Decoder {
         {
             counts = std::mem::replace(&mut served.was_started, true);
             for place in &mut served.instances {
-                if let Some((_, instance)) = place.take_if(|(of, _)| Arc::ptr_eq(of, &work.route)) {
-                    *self.kept.count(work.route.rules.class) -= 1;
+                if let Some((_, instance)) = place.take_if(|(of, _)| Arc::ptr_eq(of, &work.route.version)) {
+                    *self.kept.count(work.route.version.rules.class) -= 1;
                     return Ok(instance);
                 }
             }
         }
-        let class = work.route.rules.class;
+        let class = work.route.version.rules.class;
         while self.kept.is_full(class) && self.evict(class) {}
         let tenant = work.tenant.id.as_str();
         loop {
             let began = thread_cpu();
-            let started = self.guests.start(&work.route, tenant, &work.message_type);
+            let started = self.host.start(&work.route.version, tenant, &work.message_type);
             if counts {
                 self.start_cpu += thread_cpu().saturating_sub(began);
             }
@@ -164,10 +188,10 @@ impl Decoder {
                         "the guest does not serve this route: {}",
                         cut(&refusal, REFUSAL_DETAIL_BYTES_MAX)
                     );
-                    return Err(NoInstance(Reason::NoGuest, detail));
+                    return Err(InstanceUnavailable(Reason::NoGuest, detail));
                 }
                 Err(CallFault::Guest(reason, detail)) => {
-                    return Err(NoInstance(reason, format!("while it started: {detail}")));
+                    return Err(InstanceUnavailable(reason, format!("while it started: {detail}")));
                 }
                 // The pool is shared: another thread or a trial has the last slot. Ours go first,
                 // then theirs come free.
@@ -181,21 +205,21 @@ impl Decoder {
         }
     }
 
-    pub(super) fn keep_instance(&mut self, work: &Work, instance: Instance) {
+    pub(super) fn keep(&mut self, work: &RouteContext, instance: Instance) {
         let served = self.served.get_mut(&work.tenant.id).and_then(|types| types.get_mut(&work.message_type));
         if let Some(served) = served
             && let Some(place) = served.instances.iter_mut().find(|place| place.is_none())
         {
-            *place = Some((work.route.clone(), instance));
-            *self.kept.count(work.route.rules.class) += 1;
+            *place = Some((work.route.version.clone(), instance));
+            *self.kept.count(work.route.version.rules.class) += 1;
         }
     }
 
     /// Drops the instances of this thread and a class that were idle for longest. False when there
     /// are none.
-    fn evict(&mut self, class: Class) -> bool {
-        let is_of = |place: &Option<(Arc<Route>, Instance)>| {
-            place.as_ref().is_some_and(|(route, _)| route.rules.class == class)
+    fn evict(&mut self, class: GuestClass) -> bool {
+        let is_of = |place: &Option<(Arc<RouteVersion>, Instance)>| {
+            place.as_ref().is_some_and(|(version, _)| version.rules.class == class)
         };
         let oldest = self
             .served

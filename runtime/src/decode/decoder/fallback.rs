@@ -1,0 +1,45 @@
+//! Messages that a version on probation failed on, decoded by the version before it.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::decode::sink::DecodeSink;
+use crate::domain::books::Account;
+use crate::domain::ids::GuestTag;
+use crate::domain::message::{CheckedBatch, Refused};
+use crate::domain::reason::Reason;
+use crate::domain::slot::Slot;
+
+/// Takes a message that a version on probation failed on: it ends as the version before it says, or, if
+/// that fails too, with the first verdict.
+pub(super) struct FallbackSink<'a> {
+    pub(super) sink: &'a dyn DecodeSink,
+    pub(super) verdict: (Reason, &'a str, &'a GuestTag),
+    pub(super) failed: Cell<bool>,
+}
+
+impl DecodeSink for FallbackSink<'_> {
+    fn lines(&self, batch: CheckedBatch) {
+        self.sink.lines(batch);
+    }
+
+    fn flush(&self) {
+        self.sink.flush();
+    }
+
+    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+        self.sink.empty(messages, account);
+    }
+
+    fn refused(&self, messages: Vec<Refused>) {
+        self.failed.set(true);
+        let (reason, detail, tag) = self.verdict;
+        let messages = messages.into_iter().map(|message| Refused {
+            reason,
+            detail: detail.to_owned(),
+            guest: Some(tag.clone()),
+            ..message
+        });
+        self.sink.refused(messages.collect());
+    }
+}

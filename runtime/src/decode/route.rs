@@ -1,0 +1,9 @@
+//! Routes: the versions of guests that decode a tenant's message type, and what is known of them.
+
+pub mod rules;
+pub mod guest_log;
+pub mod recent_messages;
+pub mod stats;
+pub mod version;
+pub mod probation;
+pub mod table;

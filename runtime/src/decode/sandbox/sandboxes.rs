@@ -1,0 +1,53 @@
+//! The sandbox of each class: an engine, its clock, and a bound on the instances that are there at once.
+
+use std::sync::Arc;
+
+use super::class::{GuestClass, InstanceSlots};
+use super::cpu_clock::EpochClock;
+use super::engine::{self, Engine};
+use crate::decode::error::SandboxError;
+use crate::decode::settings::DecodeSettings;
+
+/// The sandbox of one class.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub engine: Engine,
+    pub clock: Arc<EpochClock>,
+    /// None: the engine's pool counts.
+    pub slots: Option<Arc<InstanceSlots>>,
+}
+
+impl Sandbox {
+    fn new(engine: Engine, slots: Option<usize>) -> Result<Self, SandboxError> {
+        Ok(Self { clock: EpochClock::start(&engine)?, engine, slots: slots.map(InstanceSlots::new) })
+    }
+}
+
+/// The sandboxes of all classes.
+#[derive(Clone)]
+pub struct Sandboxes {
+    normal: Sandbox,
+    large: Option<Sandbox>,
+}
+
+impl Sandboxes {
+    /// # Errors
+    /// The host gives no engine or no thread.
+    pub fn new(settings: &DecodeSettings) -> Result<Self, SandboxError> {
+        let no_engine = |error: wasmtime::Error| SandboxError::Setup(format!("{error:#}"));
+        let normal = engine::engine(settings).map_err(no_engine)?;
+        let large = settings
+            .large
+            .as_ref()
+            .map(|large| Sandbox::new(engine::large_engine().map_err(no_engine)?, Some(large.instances_max)));
+        Ok(Self { normal: Sandbox::new(normal, None)?, large: large.transpose()? })
+    }
+
+    /// The sandbox of a class. Nobody has the large one where it was granted to nobody.
+    pub fn of(&self, class: GuestClass) -> &Sandbox {
+        match (class, &self.large) {
+            (GuestClass::Large, Some(large)) => large,
+            _ => &self.normal,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The trial run: a new version decodes what the route decoded last, beside the version that
+//! serves. Nothing is sent, counted or logged; of what guests keep each works on a copy of its own.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::decode::route::recent_messages::RecentMessage;
+use crate::decode::route::version::RouteVersion;
+use crate::decode::{DecodeHost, DecodeSink, Decoder};
+use crate::domain::books::{Account, Outcome};
+use crate::domain::guest_path::RouteKey;
+use crate::domain::ids::TenantId;
+use crate::domain::limits::TRIAL_S_MAX;
+use crate::domain::message::{Admitted, CheckedBatch, Refused, Tenant};
+use crate::domain::reason::Reason;
+use crate::domain::slot::{Connection, Slot, Window, settle_all};
+
+/// Tries a version beside the one that serves.
+///
+/// # Errors
+/// It fails on more of the messages that the other makes lines of than the route allows; in words.
+pub fn trial_run(
+    host: &DecodeHost,
+    place: &RouteKey,
+    present: &RouteVersion,
+    candidate: &RouteVersion,
+    messages: Vec<RecentMessage>,
+) -> Result<(), String> {
+    let mut present_run = TrialRun::new(host, place, present);
+    let mut candidate_run = TrialRun::new(host, place, candidate);
+    let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
+    let (mut compared, mut failures, mut first) = (0_u64, 0_u64, None);
+    for message in messages {
+        if Instant::now() >= ends {
+            break;
+        }
+        let TrialOutput::Lines = present_run.decode(&message) else { continue };
+        compared += 1;
+        if let TrialOutput::Refused(reason, detail) = candidate_run.decode(&message) {
+            failures += 1;
+            first.get_or_insert((reason, detail));
+        }
+    }
+    let percent = candidate.rules.probation.failures_percent_max;
+    match first {
+        Some((reason, detail)) if failures * 100 > percent * compared => Err(format!(
+            "it fails on {failures} of the last {compared} messages that {} makes lines of; at most {percent} % may: {reason}: {detail}",
+            present.guest.tag
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The output of a version for a message.
+enum TrialOutput {
+    Lines,
+    Nothing,
+    Refused(Reason, String),
+}
+
+/// One version with a decoder of its own.
+struct TrialRun {
+    decoder: Decoder,
+    connection: Arc<Connection>,
+}
+
+impl TrialRun {
+    fn new(host: &DecodeHost, place: &RouteKey, version: &RouteVersion) -> Self {
+        let alone = Arc::new(host.single_route(place, version.for_trial(), host.state().copy()));
+        let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
+        Self { decoder: Decoder::new(alone), connection }
+    }
+
+    fn decode(&mut self, message: &RecentMessage) -> TrialOutput {
+        let tenant = of_trial(&message.tenant);
+        tenant.account.receive(1);
+        let message = Admitted {
+            topic: message.topic.clone(),
+            message_type: message.message_type.clone(),
+            payload: message.payload.clone(),
+            received_ns: message.received_ns,
+            tenant,
+            device: message.device.clone(),
+            slot: self.connection.receive_unacknowledged(0),
+        };
+        let seen = TrialSink(RefCell::new(TrialOutput::Nothing));
+        self.decoder.decode(vec![message], &seen);
+        seen.0.into_inner()
+    }
+}
+
+/// The tenant with books that nobody reads.
+fn of_trial(tenant: &Tenant) -> Arc<Tenant> {
+    let account = Arc::new(Account::new(TenantId::new(tenant.id.as_str())));
+    Arc::new(Tenant::new(tenant.id.clone(), account, (*tenant.rules()).clone()))
+}
+
+/// Takes the messages of a trial.
+struct TrialSink(RefCell<TrialOutput>);
+
+impl DecodeSink for TrialSink {
+    fn lines(&self, batch: CheckedBatch) {
+        if !batch.messages.is_empty() {
+            self.0.replace(TrialOutput::Lines);
+        }
+        batch.settle();
+    }
+
+    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+        settle_all(messages, Outcome::Empty, account);
+    }
+
+    fn refused(&self, messages: Vec<Refused>) {
+        for message in messages {
+            self.0.replace(TrialOutput::Refused(message.reason, message.detail));
+            message.slot.settle(Outcome::Quarantined, &message.account);
+        }
+    }
+}
