@@ -169,9 +169,11 @@ pub fn instance_of(guests: &GuestStore, tenant: &str, message_type: &str) -> Res
 pub struct Sink;
 
 impl DecodeSink for Sink {
-    fn lines(&self, batch: CheckedBatch) {
-        black_box(&batch.lines);
-        batch.settle();
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        for batch in batches {
+            black_box(&batch.lines);
+            batch.settle();
+        }
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

@@ -342,10 +342,12 @@ struct SeenInner {
 }
 
 impl DecodeSink for Seen {
-    fn lines(&self, batch: CheckedBatch) {
-        self.0.lock().lines =
-            split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-        batch.settle();
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        for batch in batches {
+            self.0.lock().lines =
+                split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+            batch.settle();
+        }
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

@@ -34,11 +34,11 @@ impl<'a> BatchingSink<'a> {
 }
 
 impl DecodeSink for BatchingSink<'_> {
-    fn lines(&self, batch: CheckedBatch) {
+    fn lines(&self, batches: Vec<CheckedBatch>) {
         let enough = {
             let mut kept = self.kept.borrow_mut();
-            kept.messages += batch.messages.len();
-            kept.batches.push(batch);
+            kept.messages += batches.iter().map(|batch| batch.messages.len()).sum::<usize>();
+            kept.batches.extend(batches);
             let since = *kept.since.get_or_insert_with(Instant::now);
             kept.messages >= LARGE_GROUP || since.elapsed() >= WAIT_MAX
         };
@@ -50,7 +50,7 @@ impl DecodeSink for BatchingSink<'_> {
     fn flush(&self) {
         let kept = self.kept.take();
         if !kept.batches.is_empty() {
-            self.sink.lines_of_many(kept.batches);
+            self.sink.lines(kept.batches);
         }
     }
 
@@ -81,11 +81,7 @@ mod tests {
     struct Calls(RefCell<Vec<Vec<String>>>);
 
     impl DecodeSink for Calls {
-        fn lines(&self, _: CheckedBatch) {
-            unreachable!("they come together");
-        }
-
-        fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
+        fn lines(&self, batches: Vec<CheckedBatch>) {
             let tenants = batches.iter().map(|batch| batch.tenant.id.to_string());
             self.0.borrow_mut().push(tenants.collect());
         }
@@ -125,7 +121,7 @@ mod tests {
         let together = BatchingSink::new(&calls);
         together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
         for tenant in ["a", "b", "a"] {
-            together.lines(batch(tenant, 1));
+            together.lines(vec![batch(tenant, 1)]);
         }
         assert!(calls.0.borrow().is_empty());
         drop(together);
@@ -137,11 +133,11 @@ mod tests {
         let calls = Calls::default();
         let together = BatchingSink::new(&calls);
         together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
-        together.lines(batch("a", LARGE_GROUP - 1));
-        together.lines(batch("b", 1));
+        together.lines(vec![batch("a", LARGE_GROUP - 1)]);
+        together.lines(vec![batch("b", 1)]);
         assert_eq!(*calls.0.borrow(), [["a", "b"]]);
         together.kept.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
-        together.lines(batch("c", 1));
+        together.lines(vec![batch("c", 1)]);
         assert_eq!(*calls.0.borrow(), [vec!["a", "b"], vec!["c"]]);
     }
 
@@ -150,7 +146,7 @@ mod tests {
         let calls = Calls::default();
         let together = BatchingSink::new(&calls);
         together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
-        together.lines(batch("a", 1));
+        together.lines(vec![batch("a", 1)]);
         DecodeSink::flush(&together);
         assert_eq!(*calls.0.borrow(), [["a"]]);
     }

@@ -8,13 +8,8 @@ use crate::domain::slot::Slot;
 
 /// Takes decoded messages. Called on decode threads; must not block.
 pub trait DecodeSink {
-    /// Lines that may stand beside others, and what a route that keeps state leaves with them, be it
-    /// without lines.
-    fn lines(&self, batch: CheckedBatch);
-    /// Several such batches, in their order.
-    fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
-        batches.into_iter().for_each(|batch| self.lines(batch));
-    }
+    /// Batches of lines in their order, with the changes of routes that keep state, be it without lines.
+    fn lines(&self, batches: Vec<CheckedBatch>);
     /// Sends at once what was buffered to go together: what comes behind it goes another way.
     fn flush(&self) {}
     /// Messages that no line was made of, on purpose, of a route that keeps no state.

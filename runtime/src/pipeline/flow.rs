@@ -63,11 +63,7 @@ impl Outlet {
 }
 
 impl DecodeSink for Outlet {
-    fn lines(&self, batch: CheckedBatch) {
-        self.lines_of_many(vec![batch]);
-    }
-
-    fn lines_of_many(&self, batches: Vec<CheckedBatch>) {
+    fn lines(&self, batches: Vec<CheckedBatch>) {
         let messages = batches.iter().map(CheckedBatch::message_count).sum();
         let more_comes = self.activity.undecoded() > messages;
         self.spool.append_all(batches, more_comes);

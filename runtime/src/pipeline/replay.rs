@@ -204,7 +204,7 @@ impl UnderWay {
                 Ok(Step::Waits) => {}
                 Ok(Step::Lines(batch)) => {
                     gate.outlet.activity.receive(1);
-                    gate.outlet.lines(batch);
+                    gate.outlet.lines(vec![batch]);
                 }
             }
         }

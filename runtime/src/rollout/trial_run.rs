@@ -100,11 +100,13 @@ fn of_trial(tenant: &Tenant) -> Arc<Tenant> {
 struct TrialSink(RefCell<TrialOutput>);
 
 impl DecodeSink for TrialSink {
-    fn lines(&self, batch: CheckedBatch) {
-        if !batch.messages.is_empty() {
-            self.0.replace(TrialOutput::Lines);
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        for batch in batches {
+            if !batch.messages.is_empty() {
+                self.0.replace(TrialOutput::Lines);
+            }
+            batch.settle();
         }
-        batch.settle();
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {

@@ -19,8 +19,8 @@ pub(super) struct FallbackSink<'a> {
 }
 
 impl DecodeSink for FallbackSink<'_> {
-    fn lines(&self, batch: CheckedBatch) {
-        self.sink.lines(batch);
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        self.sink.lines(batches);
     }
 
     fn flush(&self) {

@@ -33,7 +33,7 @@ impl BatchOutput {
 
     pub(super) fn send(self, work: &RouteContext, sink: &dyn DecodeSink) {
         if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
-            sink.lines(self.checked);
+            sink.lines(vec![self.checked]);
         }
         if !self.empty.is_empty() {
             sink.empty(self.empty, &work.tenant.account);
