@@ -40,6 +40,9 @@ pub enum Frame<'a> {
     Disconnect(Box<v5::Disconnect>),
 }
 
+// It is moved for each PUBLISH.
+const _: () = assert!(size_of::<Frame<'_>>() <= 64);
+
 /// A CONNECT (section 3.1) without its will.
 ///
 /// User name and password are read here: rumqttc takes no binary password, and does not tell a missing
@@ -318,12 +321,17 @@ fn parse_unsubscribe(first: u8, body: &[u8], v5: bool) -> Result<Frame<'static>,
 fn parse_suback(first: u8, body: &[u8], v5: bool) -> Result<v5::SubAck, PacketError> {
     let mut rest = PacketReader { rest: body, packet: "SUBACK" };
     rest.packet_id()?;
-    let bytes = packet_bytes(first, body);
     if v5 {
         skip_properties(&mut rest, property::ACKNOWLEDGEMENT)?;
+        let bytes = packet_bytes(first, body);
         return v5::SubAck::read(header5(first, body), bytes).map_err(fault5("SUBACK"));
     }
-    let suback = v4::SubAck::read(header4(first, body), bytes).map_err(fault4("SUBACK"))?;
+    // MQTT 3.1.1 knows one code that refuses; a broker that speaks both may send those of MQTT 5.
+    let (packet_id, codes) = body.split_at(2);
+    let codes = codes.iter().map(|&code| if code > 0x80 { 0x80 } else { code });
+    let body: Vec<u8> = packet_id.iter().copied().chain(codes).collect();
+    let suback =
+        v4::SubAck::read(header4(first, &body), packet_bytes(first, &body)).map_err(fault4("SUBACK"))?;
     let code = |code| match code {
         v4::SubscribeReasonCode::Success(qos) => v5::SubscribeReasonCode::Success(match qos {
             mqttbytes::QoS::AtMostOnce => mqttbytes5::QoS::AtMostOnce,

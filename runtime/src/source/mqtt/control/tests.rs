@@ -453,7 +453,7 @@ fn answers_of_a_broker_are_read_in_both_versions() {
         other => panic!("no SUBACK but {other:?}"),
     };
     use theirs::SubscribeReasonCode::*;
-    assert_eq!(suback(&[0, 1, 1, 0x80], Peer::V4), [Success(TheirQoS::AtLeastOnce), Failure]);
+    assert_eq!(suback(&[0, 1, 1, 0x80, 0x87], Peer::V4), [Success(TheirQoS::AtLeastOnce), Failure, Failure]);
     assert_eq!(
         suback(&[0, 1, 0, 0, 0x9e], Peer::BrokerV5),
         [Success(TheirQoS::AtMostOnce), SharedSubscriptionsNotSupported]
