@@ -1,6 +1,8 @@
 //! The broker session against a real Mosquitto.
 
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,17 +11,20 @@ use std::time::Duration;
 
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{ConnAck, Packet, SubAck, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
 use tidegate::domain::reason::Reason;
 use tidegate::domain::slot::Window;
 use tidegate::source::SourceStatus;
-use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings};
+use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings, Protocol};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::rig::downstream::{Downstream, Settling};
 use crate::rig::eventually;
+use crate::rig::gateway::Scene;
 use crate::rig::mosquitto::Mosquitto;
 use crate::rig::mqtt_client::MqttClient;
+use crate::rig::mqtt5_client::Mqtt5Client;
 use crate::rig::tap::Tap;
 
 /// A session that runs.
@@ -35,7 +40,9 @@ struct Running {
 fn settings(url: &str, data_dir: &Path) -> BrokerSettings {
     BrokerSettings {
         url: url.parse().unwrap(),
+        protocol: Protocol::V5,
         filter: "tenant/+/device/+/+".into(),
+        share: None,
         client_id: "tidegate".into(),
         username: String::new(),
         password: None,
@@ -495,7 +502,9 @@ async fn a_refused_subscription_is_not_ready_and_is_asked_for_again() {
         peer.expect_closed(Duration::from_secs(10));
     });
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&format!("mqtt://127.0.0.1:{port}"), folder.path()), Settling::AtOnce, 10);
+    let mut settings = settings(&format!("mqtt://127.0.0.1:{port}"), folder.path());
+    settings.protocol = Protocol::V4;
+    let running = run(settings, Settling::AtOnce, 10);
     tokio::task::block_in_place(|| was_refused.recv_timeout(Duration::from_secs(5))).unwrap();
     eventually("the refusal is named", 2, || {
         running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains("refused"))
@@ -534,7 +543,9 @@ async fn a_session_that_is_left_reads_on_until_the_broker_has_read_its_pubacks()
         assert!(matches!(peer.receive(), Ok(Packet::Disconnect)));
     });
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&format!("mqtt://127.0.0.1:{port}"), folder.path()), Settling::AtOnce, 100);
+    let mut settings = settings(&format!("mqtt://127.0.0.1:{port}"), folder.path());
+    settings.protocol = Protocol::V4;
+    let running = run(settings, Settling::AtOnce, 100);
     tokio::task::block_in_place(|| was_sent.recv_timeout(Duration::from_secs(20))).unwrap();
     eventually("all that was sent in time", 20, || running.downstream.taken_count() == 20).await;
     running.stop.send_replace(Some(Instant::now() + Duration::from_secs(20)));
@@ -545,4 +556,282 @@ async fn a_session_that_is_left_reads_on_until_the_broker_has_read_its_pubacks()
     tokio::task::block_in_place(|| script.join()).unwrap();
     running.task.await.unwrap();
     assert_eq!(running.downstream.taken_count(), 20, "what comes after the stop is left to come again");
+}
+
+/// Packets of a peer that is scripted byte by byte.
+struct Script {
+    stream: TcpStream,
+}
+
+impl Script {
+    fn accept(socket: &TcpListener) -> Self {
+        let (stream, _) = socket.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream }
+    }
+
+    /// The first byte and the body of the next packet of fewer than 128 bytes.
+    fn receive(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; usize::from(head[1])];
+        self.stream.read_exact(&mut body).unwrap();
+        (head[0], body)
+    }
+
+    /// Takes a CONNECT and gives its protocol level.
+    fn level(&mut self) -> u8 {
+        let (first, body) = self.receive();
+        assert_eq!((first, &body[..6]), (0x10, &b"\0\x04MQTT"[..]));
+        assert_eq!(body[7] & 2, 0, "it asks for a clean session");
+        body[6]
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Grants a SUBSCRIBE of either version.
+    fn grant(&mut self, v5: bool) {
+        let (first, body) = self.receive();
+        assert_eq!(first, 0x82);
+        let (high, low) = (body[0], body[1]);
+        if v5 { self.send(&[0x90, 4, high, low, 0, 1]) } else { self.send(&[0x90, 3, high, low, 1]) }
+    }
+}
+
+fn scripted(script: impl FnOnce(TcpListener) + Send + 'static) -> (String, std::thread::JoinHandle<()>) {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("mqtt://{}", socket.local_addr().unwrap());
+    (url, std::thread::spawn(move || script(socket)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_mqtt_3_1_1_alone_is_spoken_to_in_that_and_from_then_on_in_nothing_else() {
+    // The CONNACK of MQTT 3.1.1, that of MQTT 5, and a connection that is closed.
+    for refusal in [&[0x20, 2, 0, 1][..], &[0x20, 3, 0, 0x84, 0], &[]] {
+        let (url, script) = scripted(move |socket| {
+            let mut first = Script::accept(&socket);
+            assert_eq!(first.level(), 5);
+            first.send(refusal);
+            drop(first);
+            for _ in 0..2 {
+                let mut next = Script::accept(&socket);
+                assert_eq!(next.level(), 4);
+                next.send(&[0x20, 2, 0, 0]);
+                next.grant(false);
+                next.send(&[&[0x32, 41, 0, 31][..], TOPIC.as_bytes(), &[0, 9], b"hello!"].concat());
+                assert_eq!(next.receive(), (0x40, vec![0, 9]));
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let running = run(settings(&url, folder.path()), Settling::AtOnce, 10);
+        tokio::task::block_in_place(|| script.join()).unwrap();
+        assert_eq!(running.downstream.taken_count(), 2);
+        assert_eq!(running.downstream.taken()[0].payload, b"hello!");
+        assert_eq!(running.counters.connects.load(Ordering::Relaxed), 2);
+        running.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_starting_is_not_taken_for_one_of_mqtt_3_1_1() {
+    let (url, script) = scripted(|socket| {
+        // It closes whatever comes.
+        for level in [5, 4, 5, 4] {
+            assert_eq!(Script::accept(&socket).level(), level);
+        }
+        let mut ready = Script::accept(&socket);
+        assert_eq!(ready.level(), 5);
+        ready.send(&[0x20, 3, 0, 0, 0]);
+        ready.grant(true);
+        // DISCONNECT, when the gateway stops.
+        assert_eq!(ready.receive(), (0xe0, vec![]));
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&url, folder.path()), Settling::AtOnce, 10);
+    running.ready().await;
+    running.stop().await;
+    tokio::task::block_in_place(|| script.join()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_subscription_waits_for_a_broker_that_has_them() {
+    // Each fault stays to be seen until the next answer.
+    let (seen, was_seen) = std::sync::mpsc::channel();
+    let (url, script) = scripted(move |socket| {
+        for connack in [&[0x20, 2, 0, 1][..], &[0x20, 5, 0, 0, 2, 0x2a, 0], &[0x20, 3, 0, 0, 0]] {
+            let mut peer = Script::accept(&socket);
+            assert_eq!(peer.level(), 5, "MQTT 3.1.1 would take the filter by its letters");
+            peer.send(connack);
+            if connack != [0x20, 3, 0, 0, 0] {
+                drop(peer);
+                was_seen.recv().unwrap();
+                continue;
+            }
+            let (first, body) = peer.receive();
+            assert_eq!((first, &body[5..]), (0x82, &b"$share/gateways/tenant/+/device/+/+\x01"[..]));
+            peer.send(&[0x90, 4, body[0], body[1], 0, 0x9e]);
+            was_seen.recv().unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(
+        BrokerSettings { share: Some("gateways".into()), ..settings(&url, folder.path()) },
+        Settling::AtOnce,
+        10,
+    );
+    let mut status = running.status.clone();
+    for wanted in
+        ["mqtt.share needs MQTT 5", "has no shared subscriptions", "SharedSubscriptionsNotSupported"]
+    {
+        let named =
+            status.wait_for(|status| status.last_error.as_ref().is_some_and(|error| error.contains(wanted)));
+        let named = tokio::time::timeout(Duration::from_secs(20), named).await;
+        assert!(named.is_ok(), "{wanted} is not named");
+        seen.send(()).unwrap();
+    }
+    assert!(!running.status.borrow().is_ready());
+    running.stop().await;
+    tokio::task::block_in_place(|| script.join()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_taken_over_names_the_client_id_and_comes_back_later() {
+    // Each end stays to be seen until the next one.
+    let (seen, was_seen) = std::sync::mpsc::channel();
+    let (url, script) = scripted(move |socket| {
+        for end in [&[0xe0, 1, 0x8e][..], &[0xe0, 2, 0x8e, 0], &[0xe0, 2, 0x8b, 0], &[0xe0, 0]] {
+            let mut peer = Script::accept(&socket);
+            assert_eq!(peer.level(), 5);
+            peer.send(&[0x20, 3, 0, 0, 0]);
+            peer.grant(true);
+            peer.send(end);
+            drop(peer);
+            was_seen.recv().unwrap();
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&url, folder.path()), Settling::AtOnce, 10);
+    let mut status = running.status.clone();
+    for wanted in
+        ["client_id \"tidegate\"", "(SessionTakenOver)", "ServerShuttingDown", "NormalDisconnection"]
+    {
+        let named =
+            status.wait_for(|status| status.last_error.as_ref().is_some_and(|error| error.contains(wanted)));
+        let named = tokio::time::timeout(Duration::from_secs(20), named).await;
+        assert!(named.is_ok(), "{wanted} is not named");
+        seen.send(()).unwrap();
+    }
+    running.stop().await;
+    tokio::task::block_in_place(|| script.join()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_properties_from_a_stranger_do_not_end_the_session() {
+    let broker = Mosquitto::start();
+    let folder = tempfile::tempdir().unwrap();
+    let running = run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100);
+    running.ready().await;
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], broker.port));
+    let mut publisher = Mqtt5Client::open(address).connected("publisher", None);
+    let properties = v5::PublishProperties {
+        user_properties: vec![("key".into(), "v".repeat(60_000)); 10],
+        ..Default::default()
+    };
+    for (payload, properties) in [("long", Some(properties)), ("plain", None)] {
+        publisher.publish_with(TOPIC, QoS5::AtLeastOnce, payload, properties);
+        publisher.puback();
+    }
+    eventually("both", 10, || running.downstream.taken_count() == 2).await;
+    let payloads: Vec<_> = running.downstream.taken().into_iter().map(|taken| taken.payload).collect();
+    assert_eq!(payloads, [&b"long"[..], b"plain"]);
+    assert_eq!(running.counters.connects.load(Ordering::Relaxed), 1);
+    running.stop().await;
+}
+
+/// A gateway behind `broker` that writes to files.
+fn gateway_behind(broker: &Mosquitto, more: &str) -> Scene {
+    let mut scene = Scene::new();
+    scene.device("acme", "dev-1", "lab-1");
+    scene.guest("_default", "lp", "passthrough");
+    let output = "[output]\nkind = \"file\"\n[admission]\ncredentials = \"broker\"\nrate_per_s = 0\n";
+    scene.configure_broker(&broker.url(), &format!("{more}{output}"));
+    scene
+}
+
+fn lines(range: std::ops::Range<u32>) -> impl Iterator<Item = (String, Vec<u8>)> {
+    range.map(|n| ("tenant/acme/device/dev-1/lp".to_owned(), format!("m n={n}i {}", n + 1).into_bytes()))
+}
+
+/// The numbers of the lines that were written.
+fn written(scene: &Scene) -> BTreeSet<u32> {
+    let number = |line: String| {
+        let value = line.split("n=").nth(1).unwrap().split('i').next().unwrap();
+        value.parse().unwrap()
+    };
+    scene.lines("telemetry_acme").into_iter().map(number).collect()
+}
+
+#[test]
+fn a_gateway_that_is_killed_goes_on_with_its_session_of_mqtt_5() {
+    let broker = Mosquitto::start_in_memory();
+    let scene = gateway_behind(&broker, "");
+    let gateway = scene.start();
+    assert!(scene.log().contains("protocol=5"), "{}", scene.log());
+    let port = broker.port;
+    let publishing =
+        std::thread::spawn(move || MqttClient::to_broker(port, "publisher").publish_all(lines(0..3000)));
+    gateway.wait("some", |gateway| gateway.book("acme", "messages", "lines") >= 300);
+    gateway.kill();
+    publishing.join().unwrap();
+    let gateway = scene.start();
+    assert!(scene.log().contains("session_present=true"), "{}", scene.log());
+    gateway.wait("all", |_| written(&scene).len() == 3000);
+    gateway.wait("settled", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
+    assert_eq!(gateway.stop().code(), Some(0));
+}
+
+/// Each message goes to one of the two. Those of the killed one come again when it is back.
+#[test]
+fn of_two_gateways_that_share_a_subscription_one_may_be_killed_without_a_message_lost() {
+    let broker = Mosquitto::start_in_memory();
+    let share = |id: &str| format!("client_id = \"{id}\"\nshare = \"gateways\"\n");
+    let scenes = ["one", "two"].map(|id| gateway_behind(&broker, &share(id)));
+    let (first, second) = (scenes[0].start(), scenes[1].start());
+    let port = broker.port;
+    let (killed, was_killed) = std::sync::mpsc::channel();
+    let publishing = std::thread::spawn(move || {
+        let mut publisher = MqttClient::to_broker(port, "publisher");
+        publisher.publish_all(lines(0..2000));
+        was_killed.recv().unwrap();
+        publisher.publish_all(lines(2000..4000));
+    });
+    first.wait("a part for the first", |first| first.book("acme", "messages", "lines") >= 200);
+    first.kill();
+    killed.send(()).unwrap();
+    publishing.join().unwrap();
+    second.wait("a part for the second", |second| second.book("acme", "messages", "lines") >= 200);
+    let first = scenes[0].start();
+    let all = |_: &_| {
+        let both: BTreeSet<u32> = written(&scenes[0]).union(&written(&scenes[1])).copied().collect();
+        both.len() == 4000
+    };
+    first.wait("all by one of the two", all);
+    for (scene, gateway) in scenes.iter().zip([first, second]) {
+        gateway.wait("settled", |gateway| gateway.book("acme", "messages", "in_flight") == 0);
+        gateway.assert_balanced();
+        let held: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(scene.path("data/mqtt-session.json")).unwrap()).unwrap();
+        assert_eq!(held["filters"], serde_json::json!(["$share/gateways/tenant/+/device/+/+"]));
+        assert_eq!(gateway.stop().code(), Some(0));
+    }
+    let (one, two) = (written(&scenes[0]), written(&scenes[1]));
+    assert!(
+        one.len() < 4000 && two.len() < 4000,
+        "the subscription was not shared: {} {}",
+        one.len(),
+        two.len()
+    );
 }

@@ -4,16 +4,14 @@
 //! outcome, and the source writes the PUBACKs of the longest settled prefix, in the order of the
 //! PUBLISHes, on the connection that they came by and on no other.
 //!
-//! Both speak MQTT by the same small codec (`packet`, `packet5`, `framer`) instead of a client library,
-//! because three promises depend on what a library hides: a packet of any length must not end the
+//! Both speak MQTT by the same code (`mqtt`): control packets are rumqttc's, the loops are ours. Three
+//! promises depend on what a client library's loop hides: a packet of any length must not end the
 //! session nor be held in memory, all that one read gave goes on as one group, and PUBACKs leave
 //! in one write a group, on their own connection. Payloads are copied out of the read buffer, one
 //! allocation each: a slice would pin 64 KiB for as long as one of its messages waits.
 
 pub mod intake;
-pub mod packet;
-pub mod packet5;
-pub mod framer;
+pub mod mqtt;
 mod reception;
 mod gathering;
 mod link;

@@ -1,13 +1,10 @@
 //! A wire between a client and a broker that writes down which PUBLISHes came and which PUBACKs
-//! went, connection by connection.
+//! went, connection by connection, in either version of MQTT.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use rumqttc::QoS;
-use rumqttc::mqttbytes::Error;
-use rumqttc::mqttbytes::v4::Packet;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -91,12 +88,8 @@ async fn pass(
             Ok(_) => {}
         }
         let bytes = stream[begin..].to_vec();
-        loop {
-            match Packet::read(&mut stream, 1 << 28) {
-                Ok(packet) => note(&mut records.lock()[number], packet),
-                Err(Error::InsufficientBytes(_)) => break,
-                Err(error) => panic!("unreadable packet on the wire: {error}"),
-            }
+        while let Some((first, body)) = next_frame(&mut stream) {
+            note(&mut records.lock()[number], first, &body);
         }
         if to.write_all(&bytes).await.is_err() {
             return;
@@ -104,14 +97,37 @@ async fn pass(
     }
 }
 
-fn note(record: &mut Record, packet: Packet) {
-    match packet {
-        Packet::Publish(publish) if publish.qos == QoS::AtLeastOnce => {
-            record.published.push((publish.pkid, publish.dup));
+/// The first byte and the body of the next packet, once it is there whole.
+fn next_frame(stream: &mut BytesMut) -> Option<(u8, BytesMut)> {
+    let (mut body_bytes, mut head) = (0, 1);
+    loop {
+        let byte = *stream.get(head)?;
+        body_bytes |= usize::from(byte & 0x7f) << (7 * (head - 1));
+        head += 1;
+        if byte & 0x80 == 0 {
+            break;
         }
-        Packet::PubAck(ack) => record.acknowledged.push(ack.pkid),
-        Packet::PingReq => record.pings += 1,
-        Packet::Disconnect => record.disconnected = true,
+        assert!(head < 5, "unreadable packet on the wire");
+    }
+    if stream.len() < head + body_bytes {
+        return None;
+    }
+    let mut frame = stream.split_to(head + body_bytes);
+    let body = frame.split_off(head);
+    Some((frame[0], body))
+}
+
+/// What is noted stands at the same place in both versions of the protocol.
+fn note(record: &mut Record, first: u8, body: &[u8]) {
+    let number = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
+    match first >> 4 {
+        3 if first & 6 == 2 => {
+            let topic = usize::from(number(0));
+            record.published.push((number(2 + topic), first & 8 != 0));
+        }
+        4 => record.acknowledged.push(number(0)),
+        12 => record.pings += 1,
+        14 => record.disconnected = true,
         _ => {}
     }
 }

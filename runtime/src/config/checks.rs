@@ -7,7 +7,7 @@ mod listener;
 pub use listener::{Proof, connect_credentials};
 
 use super::ConfigError;
-use super::sections::Config;
+use super::sections::{Config, Mqtt, MqttProtocol};
 use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::guest_path::is_file_name;
 use crate::domain::limits::{self, MQTT_PACKET_BYTES_MAX};
@@ -103,6 +103,20 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value("mqtt.client_id", &mqtt.client_id, "at most 65,535 bytes"));
         }
     }
+    match &mqtt.protocol {
+        MqttProtocol::V5 | MqttProtocol::V4 => {}
+        MqttProtocol::Other(toml::Value::String(text)) => one_of("mqtt.protocol", text, &["5", "3.1.1"])?,
+        MqttProtocol::Other(value) => {
+            return Err(ConfigError::Value {
+                key: "mqtt.protocol".into(),
+                value: value.to_string(),
+                expected: "one of \"5\", \"3.1.1\", in quotes".into(),
+            });
+        }
+    }
+    if !mqtt.share.is_empty() {
+        share(mqtt)?;
+    }
     TopicTemplate::parse(&mqtt.topic)
         .map_err(|fault| ConfigError::value("mqtt.topic", &mqtt.topic, fault.to_string()))?;
     if mqtt.qos != 1 {
@@ -130,6 +144,25 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
                  their PUBACK)",
             ));
         }
+    }
+    Ok(())
+}
+
+/// A group that shares a subscription (MQTT 5 section 4.8.2).
+fn share(mqtt: &Mqtt) -> Result<(), ConfigError> {
+    let refuse = |expected: String| Err(ConfigError::value("mqtt.share", &mqtt.share, expected));
+    let name_max = limits::SHARE_GROUP_BYTES_MAX;
+    if mqtt.share.len() > name_max {
+        return refuse(format!("a name of at most {name_max} bytes"));
+    }
+    if mqtt.share.contains(|c: char| matches!(c, '/' | '+' | '#') || c.is_whitespace() || c.is_control()) {
+        return refuse("a name without /, +, # and spaces, as \"gateways\"".into());
+    }
+    if mqtt.protocol == MqttProtocol::V4 {
+        return refuse("empty with mqtt.protocol = \"3.1.1\", which has no shared subscriptions".into());
+    }
+    if mqtt.url.is_empty() {
+        return refuse("empty without mqtt.url: a subscription is shared at a broker".into());
     }
     Ok(())
 }
@@ -333,5 +366,44 @@ mod tests {
             let error = log_level(bad).unwrap_err().to_string();
             assert!(error.contains("log.level") && error.contains(&format!("{bad:?}")), "{bad:?}: {error}");
         }
+    }
+
+    #[test]
+    fn protocol_and_share_are_refused_by_key_and_value_with_what_is_allowed() {
+        let checked = |mqtt: &str| {
+            let config = toml::from_str::<Config>(&format!("[mqtt]\n{mqtt}\n")).unwrap();
+            sources(&config).map_err(|error| error.to_string())
+        };
+        for good in ["", "protocol = \"3.1.1\"", "protocol = \"5\"\nshare = \"gateways-1\"", "share = \"$x\""]
+        {
+            checked(good).unwrap();
+        }
+        for (bad, words) in [
+            ("protocol = \"4\"", ["mqtt.protocol", "\"4\"", "one of 5, 3.1.1"]),
+            ("protocol = \"\"", ["mqtt.protocol", "\"\"", "one of 5, 3.1.1"]),
+            ("protocol = 5", ["mqtt.protocol", "= 5 ", "in quotes"]),
+            ("share = \"a/b\"", ["mqtt.share", "\"a/b\"", "without /, +, #"]),
+            ("share = \"+\"", ["mqtt.share", "\"+\"", "without /, +, #"]),
+            ("share = \"a#\"", ["mqtt.share", "\"a#\"", "without /, +, #"]),
+            ("share = \"/\"", ["mqtt.share", "\"/\"", "without /, +, #"]),
+            ("share = \" \"", ["mqtt.share", "\" \"", "spaces"]),
+            ("share = \"a\\u0000\"", ["mqtt.share", "a", "without"]),
+            ("share = \"g\"\nprotocol = \"3.1.1\"", ["mqtt.share", "\"g\"", "no shared subscriptions"]),
+        ] {
+            let error = checked(bad).unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{bad}: {error}");
+            }
+        }
+        let long = "g".repeat(limits::SHARE_GROUP_BYTES_MAX + 1);
+        let error = checked(&format!("share = \"{long}\"")).unwrap_err();
+        assert!(error.contains("mqtt.share") && error.contains("255 bytes"), "{error}");
+        let none =
+            toml::from_str::<Config>("[mqtt]\nurl = \"\"\nshare = \"g\"\n[listen]\naddress = \"x\"").unwrap();
+        assert!(sources(&none).unwrap_err().to_string().contains("empty without mqtt.url"));
+        // A variable gives the same text.
+        let environment = [("TIDEGATE_MQTT__PROTOCOL".to_owned(), "3.1.1".to_owned())].into();
+        let merged = crate::config::layers::merge(None, &environment).unwrap();
+        assert_eq!(merged.config.mqtt.protocol, MqttProtocol::V4);
     }
 }

@@ -54,17 +54,35 @@ section! {
     }
 }
 
+/// The version of MQTT that is spoken to the broker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MqttProtocol {
+    #[serde(rename = "5")]
+    V5,
+    #[serde(rename = "3.1.1")]
+    V4,
+    /// Anything else, which the checks refuse by its value.
+    #[serde(untagged)]
+    Other(toml::Value),
+}
+
 section! {
     /// The broker to subscribe to.
     Mqtt {
         /// `mqtt://host:port` or `mqtts://host:port` (TLS); empty: no broker.
         url: String = "mqtt://127.0.0.1:1883".into(),
+        /// `5` or `3.1.1`. With `5`, a broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
+        protocol: MqttProtocol = MqttProtocol::V5,
         /// The topic template. `{tenant}`, `{device}` and `{type}` name levels; the filter to
         /// subscribe to is made of it.
         topic: String = "tenant/{tenant}/device/{device}/{type}".into(),
         /// The client id. The session is persistent, so it must be stable, and no other client
         /// may use it.
         client_id: String = "tidegate".into(),
+        /// The group of gateways that share one subscription, each message going to one of them
+        /// (docs/BROKER.md): a name without `/`, `+`, `#` and spaces; empty: the subscription is not
+        /// shared. It needs MQTT 5, and each gateway a client_id of its own.
+        share: String = String::new(),
         /// The QoS to subscribe with: 1, the only one that keeps the promise that nothing is lost.
         qos: u8 = 1,
         /// What becomes of retained messages: `drop` (they are old news, counted as RETAINED) or

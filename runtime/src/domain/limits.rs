@@ -458,6 +458,17 @@ pub const BROKER_CONNECT_TIMEOUT_S: u64 = 10;
 /// of ours to read, and one that keeps its queue on disk reads a few in a second.
 pub const BROKER_GOODBYE_S: u64 = 5;
 
+/// Seconds that a broker is to keep our session while we are gone: for ever, as MQTT 3.1.1 has it. Any
+/// shorter one would lose what waits in it when an outage lasts longer; a broker may lower it.
+pub const BROKER_SESSION_EXPIRY_S: u32 = u32::MAX;
+
+/// Messages that a broker may have under way to us: all packet ids there are, as in MQTT 3.1.1. What we
+/// cannot take we do not read, and the broker has a bound of its own.
+pub const BROKER_RECEIVE_MAXIMUM: u16 = u16::MAX;
+
+/// Bytes of the name of a group that shares a subscription: as much as a name of a tenant may have.
+pub const SHARE_GROUP_BYTES_MAX: usize = 255;
+
 /// Seconds of keep-alive that the broker session asks for: half of it is how long the output may
 /// be blocked before the broker sees us leave, and all of it how long a dead link goes unnoticed.
 pub const BROKER_KEEP_ALIVE_S: u16 = 30;

@@ -14,7 +14,7 @@ use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
 use crate::config::checks::{Proof, connect_credentials};
 use crate::config::postgres_url::{self, TlsTrust};
-use crate::config::sections::GuestsLarge;
+use crate::config::sections::{GuestsLarge, MqttProtocol};
 use crate::config::{self, Config, ConfigError};
 use crate::decode::{CpuQuotaSettings, DecodeSettings, LargeClassSettings};
 use crate::domain::answer_topic::AnswerTopic;
@@ -26,7 +26,7 @@ use crate::domain::rate::Rate;
 use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence};
-use crate::source::broker::BrokerSettings;
+use crate::source::broker::{BrokerSettings, Protocol};
 use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, ListenerSettings, TlsSettings};
 use crate::spool::{OwnShare, SpoolSettings, WhenFull};
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
@@ -296,7 +296,12 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
     let password = config::secret("mqtt.password", &mqtt.password, &mqtt.password_file)?;
     Ok(BrokerSettings {
         url: mqtt.url.parse()?,
+        protocol: match mqtt.protocol {
+            MqttProtocol::V4 => Protocol::V4,
+            MqttProtocol::V5 | MqttProtocol::Other(_) => Protocol::V5,
+        },
         filter: template(config).filter(),
+        share: (!mqtt.share.is_empty()).then(|| mqtt.share.clone()),
         client_id: mqtt.client_id.clone(),
         username: mqtt.username.clone(),
         password: (!password.is_empty()).then_some(password),

@@ -1,4 +1,4 @@
-//! A persistent session at a broker: MQTT 3.1.1, QoS 1, acknowledged by hand.
+//! A persistent session at a broker: MQTT 5 or 3.1.1, QoS 1, acknowledged by hand.
 //!
 //! - Each connection has its own ledger (`domain::slot::Connection`); what is settled after its end
 //!   settles into nothing, and the broker sends those messages again.
@@ -34,6 +34,7 @@ use self::subscription::Subscription;
 pub use self::transport::{BrokerUrl, TlsError, UrlError};
 use self::transport::{Stream, Transport};
 use super::intake::Intake;
+use super::link::WriteEnd;
 use super::reception::Reception;
 use super::{SourceStatus, Stop, stopped};
 use crate::domain::answer_topic::AnswerTopic;
@@ -47,12 +48,34 @@ const LASTING: Duration = Duration::from_secs(60);
 /// So many sessions in a row that the broker ended early are no accident.
 const EARLY_ENDS_MAX: u32 = 3;
 
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V4,
+    /// MQTT 5.
+    V5,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
+}
+
 /// What a broker session needs to know.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
     pub url: BrokerUrl,
+    /// The version to speak. A broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
+    pub protocol: Protocol,
     /// The topic filter to subscribe to.
     pub filter: String,
+    /// The group whose members share the subscription; None: it is ours alone. It needs MQTT 5.
+    pub share: Option<String>,
     /// Names the persistent session: it must stay the same, and be nobody else's.
     pub client_id: String,
     /// Empty: none.
@@ -109,6 +132,8 @@ pub struct BrokerCounters {
 /// A session that is to be kept up.
 pub struct Broker<I> {
     settings: BrokerSettings,
+    /// The filter that the session is to hold.
+    subscription: String,
     transport: Transport,
     window: Arc<Window>,
     intake: Arc<I>,
@@ -125,6 +150,10 @@ impl<I: Intake> Broker<I> {
     /// # Errors
     /// When a setting could never work.
     pub fn new(settings: BrokerSettings, window: Arc<Window>, intake: Arc<I>) -> Result<Self, BrokerError> {
+        let subscription = match &settings.share {
+            Some(group) => format!("$share/{group}/{}", settings.filter),
+            None => settings.filter.clone(),
+        };
         for (key, text) in [("client_id", &settings.client_id), ("topic", &settings.filter)] {
             if text.is_empty() {
                 return Err(BrokerError::Empty { key });
@@ -133,7 +162,7 @@ impl<I: Intake> Broker<I> {
         let password = settings.password.as_deref().unwrap_or_default();
         for (key, text) in [
             ("client_id", settings.client_id.as_str()),
-            ("topic", &settings.filter),
+            ("topic", &subscription),
             ("username", &settings.username),
             ("password", password),
         ] {
@@ -149,6 +178,7 @@ impl<I: Intake> Broker<I> {
         let session = Mutex::new(Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX)));
         Ok(Self {
             settings,
+            subscription,
             transport,
             window,
             intake,
@@ -180,12 +210,16 @@ impl<I: Intake> Broker<I> {
         let mut file = SessionFile::open(&self.settings.data_dir, &broker, &self.settings.client_id);
         let mut backoff = Backoff::default();
         let mut early_ends = 0;
+        let mut protocol = self.settings.protocol;
         while stop.borrow().is_none() {
             let began = Instant::now();
             let opened = tokio::select! {
                 biased;
                 _ = stopped(&mut stop) => return,
-                opened = timeout(Duration::from_secs(limits::BROKER_CONNECT_TIMEOUT_S), self.open()) => opened,
+                opened = timeout(
+                    Duration::from_secs(limits::BROKER_CONNECT_TIMEOUT_S),
+                    self.open(&mut protocol),
+                ) => opened,
             };
             let end = match opened.unwrap_or(Err(ConnectError::Timeout)) {
                 Ok(opened) => self.session(opened, &mut file, &mut outbox, &mut stop).await,
@@ -216,7 +250,26 @@ impl<I: Intake> Broker<I> {
                     early_ends = 0;
                     continue;
                 }
-                SessionEnd::Closed | SessionEnd::Lost(_) if began.elapsed() < LASTING => early_ends += 1,
+                SessionEnd::TakenOver => {
+                    error!(
+                        broker,
+                        client_id = self.settings.client_id,
+                        error = %end,
+                        "another program uses the same client_id"
+                    );
+                    self.lost(format!(
+                        "{end}: another program uses the client_id {:?}",
+                        self.settings.client_id
+                    ));
+                    // Whoever connects takes the session from the other: only ever less often.
+                    self.rest(backoff.next(), &mut stop).await;
+                    continue;
+                }
+                SessionEnd::Closed | SessionEnd::Lost(_) | SessionEnd::Write(WriteEnd::Lost(_))
+                    if began.elapsed() < LASTING =>
+                {
+                    early_ends += 1
+                }
                 _ => early_ends = 0,
             }
             if began.elapsed() >= LASTING {
@@ -243,10 +296,33 @@ impl<I: Intake> Broker<I> {
         }
     }
 
-    async fn open(&self) -> Result<Opened, ConnectError> {
+    /// Connects, and goes over to MQTT 3.1.1 for good where the broker does not speak MQTT 5.
+    async fn open(&self, protocol: &mut Protocol) -> Result<Opened, ConnectError> {
+        let error = match self.open_in(*protocol).await {
+            Err(error) if *protocol == Protocol::V5 && error.may_be_the_version() => error,
+            opened => return opened,
+        };
+        if self.settings.share.is_some() {
+            return Err(ConnectError::ShareNeedsV5(Box::new(error)));
+        }
+        let opened = self.open_in(Protocol::V4).await;
+        // A broker that closes on either version has said nothing of versions: it may be starting.
+        let is_v4 = error.is_the_version() || matches!(opened, Ok(_) | Err(ConnectError::Refused { .. }));
+        if is_v4 {
+            warn!(
+                broker = %self.settings.url,
+                %error,
+                "the broker does not speak MQTT 5: going on in MQTT 3.1.1 until the gateway is started again"
+            );
+            *protocol = Protocol::V4;
+        }
+        opened
+    }
+
+    async fn open_in(&self, protocol: Protocol) -> Result<Opened, ConnectError> {
         Ok(match self.transport.open().await? {
-            Stream::Plain(stream) => Opened::Plain(connect(stream, &self.settings).await?),
-            Stream::Tls(stream) => Opened::Tls(connect(stream, &self.settings).await?),
+            Stream::Plain(stream) => Opened::Plain(connect(stream, &self.settings, protocol).await?),
+            Stream::Tls(stream) => Opened::Tls(connect(stream, &self.settings, protocol).await?),
         })
     }
 
@@ -275,15 +351,23 @@ impl<I: Intake> Broker<I> {
     {
         let session_present = accepted.session_present;
         let away = file.away();
-        info!(broker = %self.settings.url, session_present, away_s = away.map(|away| away.as_secs()), "connected");
+        let protocol = accepted.protocol;
+        info!(
+            broker = %self.settings.url,
+            %protocol,
+            session_present,
+            away_s = away.map(|away| away.as_secs()),
+            "connected"
+        );
         self.counters.connects.fetch_add(1, Ordering::Relaxed);
         if session_present {
             self.intake.session_resumed(away.unwrap_or_default());
         }
-        let subscription = match Subscription::begin(file, &self.settings.filter, session_present) {
-            Ok(subscription) => subscription,
-            Err(error) => return SessionEnd::File(error),
-        };
+        let subscription =
+            match Subscription::begin(file, &self.subscription, session_present, protocol == Protocol::V5) {
+                Ok(subscription) => subscription,
+                Err(error) => return SessionEnd::File(error),
+            };
         self.status.send_modify(|status| {
             status.connected = true;
             status.subscribed = false;
@@ -302,8 +386,15 @@ impl<I: Intake> Broker<I> {
             drops_retained: !self.settings.accepts_retained,
             redelivered: self.counters.redelivered.clone(),
         };
-        let session =
-            Session { settings: &self.settings, reception, subscription, status: &self.status, outbox };
+        let session = Session {
+            settings: &self.settings,
+            reception,
+            subscription,
+            status: &self.status,
+            outbox,
+            protocol,
+            packet_bytes_max: accepted.packet_bytes_max,
+        };
         session.run(accepted, stop).await
     }
 

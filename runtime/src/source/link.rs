@@ -12,8 +12,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::packet::encode;
-use super::packet5::{self, encode::Taste};
+use super::mqtt::control::encode;
+use super::mqtt::publish::{PeerLimits, puback, puback_with_reason};
 use crate::domain::limits;
 use crate::domain::slot::Connection;
 
@@ -43,8 +43,8 @@ pub struct Ping {
 /// What the two sides of one connection share.
 pub struct Link {
     pub connection: Arc<Connection>,
-    /// What the peer takes of MQTT 5; None: it speaks 3.1.1.
-    taste: Option<Taste>,
+    /// The bounds of a peer that is told reasons; None: it is told none, as with MQTT 3.1.1.
+    peer_limits: Option<PeerLimits>,
     outbox: Mutex<Vec<u8>>,
     closed: AtomicBool,
     /// Wakes the reading side: PUBACKs have left, or the link is closed.
@@ -61,10 +61,10 @@ impl Link {
     }
 
     /// A link to a peer that may speak MQTT 5.
-    pub fn speaking(connection: Arc<Connection>, taste: Option<Taste>) -> Self {
+    pub fn speaking(connection: Arc<Connection>, peer_limits: Option<PeerLimits>) -> Self {
         Self {
             connection,
-            taste,
+            peer_limits,
             outbox: Mutex::default(),
             closed: AtomicBool::new(false),
             reader: Notify::new(),
@@ -136,17 +136,16 @@ impl Link {
         let mut next_ping = ping.map(|ping| Instant::now() + ping.every);
         loop {
             std::mem::swap(&mut out, &mut *self.outbox.lock());
-            match self.taste {
+            match self.peer_limits {
                 None => {
                     self.connection.take_ready(&mut ids);
                     for packet_id in ids.drain(..) {
-                        encode::puback(&mut out, packet_id);
+                        puback(&mut out, packet_id);
                     }
                 }
-                Some(taste) => self.connection.take_ready_with(|packet_id, told| match told {
-                    // Success is the same packet in both versions (MQTT 5 section 3.4.2.1).
-                    None => encode::puback(&mut out, packet_id),
-                    Some(told) => packet5::encode::puback_told(&mut out, packet_id, &told, taste),
+                Some(limits) => self.connection.take_ready_with(|packet_id, told| match told {
+                    None => puback(&mut out, packet_id),
+                    Some(told) => puback_with_reason(&mut out, packet_id, &told, limits),
                 }),
             }
             if let (Some(ping), Some(at)) = (ping, next_ping)

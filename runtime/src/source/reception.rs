@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use rumqttc::QoS;
 
 use super::intake::Intake;
-use super::packet::{Publish, QoS};
+use super::mqtt::publish::Publish;
+use super::mqtt::reader::text;
 use crate::domain::message::{Received, Via};
 use crate::domain::reason::Reason;
 use crate::domain::slot::Connection;
@@ -58,7 +60,7 @@ impl<I: Intake> Reception<I> {
         Received {
             // A topic that is no text comes from a broker that does not check, and must not end
             // the session: with the replacement character in it, it names nobody's device.
-            topic: match super::packet::text(publish.topic) {
+            topic: match text(publish.topic) {
                 Some(topic) => topic.to_owned(),
                 None => String::from_utf8_lossy(publish.topic).replace('\0', "\u{fffd}"),
             },

@@ -4,22 +4,28 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rumqttc::QoS;
+use rumqttc::v5::mqttbytes::v5::{
+    ConnAck, ConnAckProperties, ConnectProperties, ConnectReturnCode, Disconnect, DisconnectReasonCode,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
 use super::subscription::{Answer, Subscription};
-use super::{BrokerSettings, Outbox, Outgoing};
+use super::{BrokerSettings, Outbox, Outgoing, Protocol};
 use crate::domain::limits;
 use crate::domain::message::Received;
 use crate::domain::reason::Reason;
-use crate::source::framer::{FrameLimits, Framer};
 use crate::source::gathering::Gathering;
 use crate::source::intake::Intake;
 use crate::source::link::{Link, Ping, WriteEnd};
-use crate::source::packet::{Packet, PacketError, QoS, encode};
+use crate::source::mqtt::control::{Frame, encode};
+use crate::source::mqtt::error::PacketError;
+use crate::source::mqtt::framing::{FrameLimits, Framer};
+use crate::source::mqtt::publish::Peer;
 use crate::source::reception::{Reception, now_ns};
 use crate::source::{SourceStatus, Stop, past_deadline, stopped};
 
@@ -33,9 +39,13 @@ pub enum ConnectError {
     Io(#[from] std::io::Error),
     #[error("no CONNACK within {} s", limits::BROKER_CONNECT_TIMEOUT_S)]
     Timeout,
-    #[error("the broker refused us: {}", refusal(*.0))]
-    Refused(u8),
-    #[error("the peer does not speak MQTT 3.1.1: {0}")]
+    #[error("the broker refused us ({code:?}): {}{}", refusal(*.code), said(.why))]
+    Refused { code: ConnectReturnCode, why: Option<String> },
+    #[error("{0}; mqtt.share needs MQTT 5")]
+    ShareNeedsV5(Box<ConnectError>),
+    #[error("the broker has no shared subscriptions; mqtt.share must be empty")]
+    NoSharedSubscriptions,
+    #[error("the peer does not speak MQTT: {0}")]
     Packet(#[from] PacketError),
     #[error("the broker closed the connection instead of answering our CONNECT")]
     Closed,
@@ -43,15 +53,60 @@ pub enum ConnectError {
     NotConnAck,
 }
 
-/// What a CONNACK's return code says (section 3.2.2.3), and what the operator may look at.
-fn refusal(code: u8) -> String {
+impl ConnectError {
+    /// The broker has refused the version that our CONNECT spoke, or closed the connection on it, as
+    /// brokers do that know no other version.
+    pub fn may_be_the_version(&self) -> bool {
+        self.is_the_version() || matches!(self, Self::Closed)
+    }
+
+    /// The broker has refused the version that our CONNECT spoke.
+    pub fn is_the_version(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                code: ConnectReturnCode::RefusedProtocolVersion
+                    | ConnectReturnCode::UnsupportedProtocolVersion,
+                ..
+            }
+        )
+    }
+
+    /// The end of a connection after our CONNECT.
+    fn after_connect(error: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match error.kind() {
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => Self::Closed,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+/// A CONNACK's code (MQTT 3.1.1 section 3.2.2.3, MQTT 5 section 3.2.2.2) in words, with what the operator
+/// may look at.
+fn refusal(code: ConnectReturnCode) -> &'static str {
+    use ConnectReturnCode::*;
     match code {
-        1 => "it does not speak MQTT 3.1.1".into(),
-        2 => "it does not take this client_id".into(),
-        3 => "it is unavailable".into(),
-        4 => "bad user name or password; see mqtt.username and mqtt.password_file".into(),
-        5 => "not authorised; see mqtt.username, mqtt.password_file and the broker's access list".into(),
-        code => format!("return code {code}"),
+        RefusedProtocolVersion | UnsupportedProtocolVersion => {
+            "it does not speak this version of MQTT; see mqtt.protocol"
+        }
+        BadClientId | ClientIdentifierNotValid => "it does not take this client_id",
+        ServiceUnavailable | ServerUnavailable | ServerBusy => "it is unavailable",
+        BadUserNamePassword => "bad user name or password; see mqtt.username and mqtt.password_file",
+        NotAuthorized => "not authorised; see mqtt.username, mqtt.password_file and the broker's access list",
+        _ => "see its log",
+    }
+}
+
+/// A peer's reason string as it is shown: quoted, and no longer than a line.
+fn said(why: &Option<String>) -> String {
+    const CHARS_MAX: usize = 200;
+    match why {
+        Some(why) => format!(": {:?}", why.chars().take(CHARS_MAX).collect::<String>()),
+        None => String::new(),
     }
 }
 
@@ -66,7 +121,11 @@ pub enum SessionEnd {
     Closed,
     #[error("the connection was lost: {0}")]
     Lost(#[from] std::io::Error),
-    #[error("the broker sent what is no MQTT 3.1.1: {0}")]
+    #[error("the broker ended the session ({code:?}){}", said(.why))]
+    Disconnected { code: DisconnectReasonCode, why: Option<String> },
+    #[error("the broker gave the session to another connection (SessionTakenOver)")]
+    TakenOver,
+    #[error("the broker sent what is no MQTT: {0}")]
     Packet(#[from] PacketError),
     #[error(
         "the session delivers at QoS 2, which another program must have asked for under this client_id; \
@@ -75,6 +134,8 @@ pub enum SessionEnd {
     ExactlyOnce,
     #[error("the broker sent a packet that only clients send")]
     Unexpected,
+    #[error("the broker sent a PUBACK with code {code:#04x}, and we publish nothing that has one")]
+    PubAck { code: u8 },
     #[error("{0}")]
     Write(WriteEnd),
     #[error("the session file cannot be written: {0}")]
@@ -87,41 +148,88 @@ pub struct Accepted<S> {
     stream: S,
     framer: Framer,
     pub session_present: bool,
+    pub protocol: Protocol,
+    /// Ours, or a shorter one that the broker asks for.
+    keep_alive_s: u16,
+    /// The largest packet that the broker takes.
+    pub packet_bytes_max: usize,
 }
 
 /// CONNECT and CONNACK; the caller bounds the time.
-pub async fn connect<S>(mut stream: S, settings: &BrokerSettings) -> Result<Accepted<S>, ConnectError>
+pub async fn connect<S>(
+    mut stream: S,
+    settings: &BrokerSettings,
+    protocol: Protocol,
+) -> Result<Accepted<S>, ConnectError>
 where
     S: AsyncRead + AsyncWrite + AsRawFd + Unpin,
 {
     let mut out = Vec::new();
-    encode::connect(
-        &mut out,
-        &encode::Connect {
-            client_id: &settings.client_id,
-            keep_alive_s: settings.keep_alive_s,
-            username: (!settings.username.is_empty()).then_some(settings.username.as_str()),
-            password: settings.password.as_deref(),
-        },
-    );
-    stream.write_all(&out).await?;
-    stream.flush().await?;
-    let mut framer = Framer::new(FrameLimits {
+    let connect = encode::Connect {
+        client_id: &settings.client_id,
+        keep_alive_s: settings.keep_alive_s,
+        username: (!settings.username.is_empty()).then_some(settings.username.as_str()),
+        password: settings.password.as_deref(),
+    };
+    let peer = match protocol {
+        Protocol::V4 => {
+            encode::connect(&mut out, &connect);
+            Peer::V4
+        }
+        Protocol::V5 => {
+            let properties = ConnectProperties {
+                session_expiry_interval: Some(limits::BROKER_SESSION_EXPIRY_S),
+                receive_maximum: Some(limits::BROKER_RECEIVE_MAXIMUM),
+                ..ConnectProperties::new()
+            };
+            encode::connect_v5(&mut out, &connect, properties);
+            Peer::BrokerV5
+        }
+    };
+    stream.write_all(&out).await.map_err(ConnectError::after_connect)?;
+    stream.flush().await.map_err(ConnectError::after_connect)?;
+    let frames = FrameLimits {
         payload_bytes_max: settings.payload_bytes_max,
         payload_bytes_skipped_max: limits::MQTT_PACKET_BYTES_MAX,
-    });
-    let session_present = loop {
+    };
+    let mut framer = Framer::of_peer(frames, peer);
+    let connack = loop {
         match framer.next_packet()? {
             None => {}
-            Some(Packet::ConnAck { session_present, code: 0 }) => break session_present,
-            Some(Packet::ConnAck { code, .. }) => return Err(ConnectError::Refused(code)),
+            Some(Frame::ConnAck(connack)) => break *connack,
             Some(_) => return Err(ConnectError::NotConnAck),
         }
-        if stream.read_buf(framer.room(limits::SOCKET_READ_BYTES)).await? == 0 {
+        let room = framer.room(limits::SOCKET_READ_BYTES);
+        if stream.read_buf(room).await.map_err(ConnectError::after_connect)? == 0 {
             return Err(ConnectError::Closed);
         }
     };
-    Ok(Accepted { gathering: Gathering::of(&stream), stream, framer, session_present })
+    let ConnAck { session_present, code, properties } = connack;
+    let terms = properties.unwrap_or_else(encode::connack_properties);
+    if code != ConnectReturnCode::Success {
+        return Err(ConnectError::Refused { code, why: terms.reason_string });
+    }
+    if settings.share.is_some() && terms.shared_subscription_available == Some(0) {
+        return Err(ConnectError::NoSharedSubscriptions);
+    }
+    if let Some(expiry_s) = terms.session_expiry_interval.filter(|&s| s < limits::BROKER_SESSION_EXPIRY_S) {
+        warn!(expiry_s, "the broker forgets our session, and what waits in it, when we are gone for so long");
+    }
+    Ok(Accepted {
+        gathering: Gathering::of(&stream),
+        stream,
+        framer,
+        session_present,
+        protocol,
+        keep_alive_s: keep_alive_s(settings.keep_alive_s, &terms),
+        packet_bytes_max: terms.max_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
+    })
+}
+
+/// A broker's keep-alive is to be used instead of ours [MQTT-3.1.2-21]; pings may come sooner, and 0 means
+/// that it asks for none.
+fn keep_alive_s(ours: u16, terms: &ConnAckProperties) -> u16 {
+    terms.server_keep_alive.filter(|&s| s > 0).map_or(ours, |theirs| theirs.min(ours))
 }
 
 /// What one session works with.
@@ -131,6 +239,23 @@ pub struct Session<'a, I> {
     pub subscription: Subscription<'a>,
     pub status: &'a watch::Sender<SourceStatus>,
     pub outbox: &'a mut Outbox,
+    pub protocol: Protocol,
+    /// The largest packet that the broker takes.
+    pub packet_bytes_max: usize,
+}
+
+/// Bytes of a PUBLISH at QoS 0 that are neither topic nor payload, at most.
+const PUBLISH_OVERHEAD_BYTES: usize = 5 + 2 + 1;
+
+/// The end of a session by a DISCONNECT.
+fn disconnected(end: Disconnect) -> SessionEnd {
+    match end.reason_code {
+        DisconnectReasonCode::SessionTakenOver => SessionEnd::TakenOver,
+        code => {
+            let why = end.properties.and_then(|properties| properties.reason_string);
+            SessionEnd::Disconnected { code, why }
+        }
+    }
 }
 
 impl<I: Intake> Session<'_, I> {
@@ -139,7 +264,7 @@ impl<I: Intake> Session<'_, I> {
     where
         S: AsyncRead + AsyncWrite + Send,
     {
-        let keep_alive = Duration::from_secs(u64::from(self.settings.keep_alive_s));
+        let keep_alive = Duration::from_secs(u64::from(accepted.keep_alive_s));
         let ping = Ping { every: keep_alive / 2, silence_max: keep_alive * 3 / 4 };
         let connection = self.reception.connection.clone();
         let link = Arc::new(Link::new(connection.clone()));
@@ -281,7 +406,11 @@ impl<I: Intake> Session<'_, I> {
                     Outgoing { topic, payload } = outgoing(self.outbox),
                         if link.waiting_bytes() < limits::CONTROL_PACKET_BYTES_MAX =>
                     {
-                        link.send(|out| encode::publish(out, &topic, &payload));
+                        if topic.len() + payload.len() + PUBLISH_OVERHEAD_BYTES > self.packet_bytes_max {
+                            debug!(topic, bytes = payload.len(), "larger than what the broker takes: not published");
+                        } else {
+                            link.send(|out| encode::publish(out, &topic, &payload, self.protocol == Protocol::V5));
+                        }
                     }
                     _ = tick.tick() => {
                         self.subscription.touch();
@@ -323,26 +452,30 @@ impl<I: Intake> Session<'_, I> {
         while group.len() < limits::INTAKE_GROUP_MESSAGES_MAX {
             let Some(packet) = framer.next_packet()? else { return Ok(()) };
             match packet {
-                Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
+                Frame::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
                     return Err(SessionEnd::ExactlyOnce);
                 }
-                Packet::Publish(publish) if self.is_answer(publish.topic) => {
+                Frame::Publish(publish) if self.is_answer(publish.topic) => {
                     // Ours come at QoS 0 and are nothing to count.
                     if publish.qos == QoS::AtLeastOnce {
                         let message = self.reception.message(&publish, received_ns);
                         self.reception.intake.drop_message(message, Reason::AnswerTopic);
                     }
                 }
-                Packet::Publish(publish) => self.reception.receive(&publish, received_ns, group),
-                Packet::PingResp => {}
-                Packet::SubAck { packet_id, codes } => {
-                    let answer = self.subscription.suback(packet_id, codes).map_err(SessionEnd::File)?;
+                Frame::Publish(publish) => self.reception.receive(&publish, received_ns, group),
+                Frame::PingResp => {}
+                Frame::SubAck(suback) => {
+                    let answer = self.subscription.suback(suback.pkid, &suback.return_codes);
+                    let answer = answer.map_err(SessionEnd::File)?;
                     *granted = self.note(answer).or(*granted);
                 }
-                Packet::UnsubAck { packet_id } => {
-                    let answer = self.subscription.unsuback(packet_id).map_err(SessionEnd::File)?;
+                Frame::UnsubAck(unsuback) => {
+                    let answer = self.subscription.unsuback(unsuback.pkid, &unsuback.reasons);
+                    let answer = answer.map_err(SessionEnd::File)?;
                     *granted = self.note(answer).or(*granted);
                 }
+                Frame::Disconnect(end) if self.protocol == Protocol::V5 => return Err(disconnected(*end)),
+                Frame::PubAck { code, .. } => return Err(SessionEnd::PubAck { code }),
                 _ => return Err(SessionEnd::Unexpected),
             }
         }
@@ -357,7 +490,7 @@ impl<I: Intake> Session<'_, I> {
 
     /// Tells the operator; Some where there is something more to ask for.
     fn note(&self, answer: Answer) -> Option<bool> {
-        let filter = self.settings.filter.as_str();
+        let filter = self.subscription.wanted();
         match answer {
             Answer::Granted(qos) => {
                 info!(filter, qos, "subscribed");
@@ -366,16 +499,21 @@ impl<I: Intake> Session<'_, I> {
                 }
                 Some(true)
             }
-            Answer::Refused => {
-                error!(filter, "the broker refused our subscription; see its access list");
+            Answer::Refused(reason) => {
+                error!(filter, ?reason, "the broker refused our subscription; see its access list");
                 self.status.send_modify(|status| {
                     status.subscribed = false;
-                    status.last_error = Some(format!("the broker refused the subscription to {filter:?}"));
+                    status.last_error =
+                        Some(format!("the broker refused the subscription to {filter:?} ({reason:?})"));
                 });
                 Some(false)
             }
             Answer::Dropped => {
                 info!("an earlier filter of this session was given up");
+                None
+            }
+            Answer::Kept(reason) => {
+                warn!(?reason, "the broker does not give up an earlier filter of this session");
                 None
             }
             Answer::Unasked => None,

@@ -5,17 +5,22 @@
 
 use std::io;
 
+use rumqttc::v5::mqttbytes::v5::{SubscribeReasonCode, UnsubAckReason};
+
 use super::session_file::SessionFile;
-use crate::source::packet::{SUBSCRIBE_REFUSED, encode};
+use crate::source::mqtt::control::encode;
 
 /// What a SUBACK or UNSUBACK made of the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The filter is granted at this QoS.
     Granted(u8),
-    Refused,
+    /// The filter is not granted.
+    Refused(SubscribeReasonCode),
     /// An old filter is gone.
     Dropped,
+    /// An old filter is still there.
+    Kept(UnsubAckReason),
     /// An answer to nothing that we asked.
     Unasked,
 }
@@ -25,6 +30,8 @@ pub enum Answer {
 pub struct Subscription<'a> {
     file: &'a mut SessionFile,
     wanted: &'a str,
+    /// The packets are of MQTT 5.
+    v5: bool,
     last_packet_id: u16,
     subscribing: Option<u16>,
     unsubscribing: Vec<(u16, String)>,
@@ -35,14 +42,24 @@ impl<'a> Subscription<'a> {
     ///
     /// # Errors
     /// When the session file cannot be written.
-    pub fn begin(file: &'a mut SessionFile, wanted: &'a str, session_present: bool) -> io::Result<Self> {
+    pub fn begin(
+        file: &'a mut SessionFile,
+        wanted: &'a str,
+        session_present: bool,
+        v5: bool,
+    ) -> io::Result<Self> {
         if !session_present {
             file.set(Vec::new(), false)?;
         }
-        Ok(Self { file, wanted, last_packet_id: 0, subscribing: None, unsubscribing: Vec::new() })
+        Ok(Self { file, wanted, v5, last_packet_id: 0, subscribing: None, unsubscribing: Vec::new() })
     }
 
-    /// Whether the session holds our filter.
+    /// The filter that the session is to hold, with its `$share` where it is shared.
+    pub fn wanted(&self) -> &str {
+        self.wanted
+    }
+
+    /// The session holds our filter.
     pub fn is_granted(&self) -> bool {
         self.file.held().granted && self.file.held().filters.iter().any(|held| held == self.wanted)
     }
@@ -65,7 +82,7 @@ impl<'a> Subscription<'a> {
             self.file.set(filters, false)?;
             let id = self.packet_id();
             self.subscribing = Some(id);
-            encode::subscribe(out, id, self.wanted);
+            encode::subscribe(out, id, self.wanted, self.v5);
             return Ok(());
         }
         let old: Vec<_> =
@@ -73,7 +90,7 @@ impl<'a> Subscription<'a> {
         self.unsubscribing.clear();
         for filter in old {
             let id = self.packet_id();
-            encode::unsubscribe(out, id, &filter);
+            encode::unsubscribe(out, id, &filter, self.v5);
             self.unsubscribing.push((id, filter));
         }
         Ok(())
@@ -83,29 +100,33 @@ impl<'a> Subscription<'a> {
     ///
     /// # Errors
     /// When the session file cannot be written.
-    pub fn suback(&mut self, packet_id: u16, codes: &[u8]) -> io::Result<Answer> {
+    pub fn suback(&mut self, packet_id: u16, codes: &[SubscribeReasonCode]) -> io::Result<Answer> {
         if self.subscribing != Some(packet_id) {
             return Ok(Answer::Unasked);
         }
         self.subscribing = None;
         match codes {
-            &[qos] if qos < SUBSCRIBE_REFUSED => {
+            &[SubscribeReasonCode::Success(qos)] => {
                 self.file.set(self.file.held().filters.clone(), true)?;
-                Ok(Answer::Granted(qos))
+                Ok(Answer::Granted(qos as u8))
             }
-            _ => Ok(Answer::Refused),
+            codes => Ok(Answer::Refused(codes.first().copied().unwrap_or(SubscribeReasonCode::Failure))),
         }
     }
 
-    /// Takes an UNSUBACK.
+    /// Takes an UNSUBACK; in MQTT 3.1.1 it gives no reasons.
     ///
     /// # Errors
     /// When the session file cannot be written.
-    pub fn unsuback(&mut self, packet_id: u16) -> io::Result<Answer> {
+    pub fn unsuback(&mut self, packet_id: u16, reasons: &[UnsubAckReason]) -> io::Result<Answer> {
         let Some(place) = self.unsubscribing.iter().position(|(id, _)| *id == packet_id) else {
             return Ok(Answer::Unasked);
         };
         let (_, filter) = self.unsubscribing.swap_remove(place);
+        match reasons.first() {
+            None | Some(UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted) => {}
+            Some(&reason) => return Ok(Answer::Kept(reason)),
+        }
         let filters = self.file.held().filters.iter().filter(|held| **held != filter).cloned().collect();
         self.file.set(filters, self.file.held().granted)?;
         Ok(Answer::Dropped)
@@ -119,7 +140,11 @@ impl<'a> Subscription<'a> {
 
 #[cfg(test)]
 mod tests {
+    use rumqttc::v5::mqttbytes::QoS;
+
     use super::*;
+
+    const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
     fn file(folder: &tempfile::TempDir) -> SessionFile {
         SessionFile::open(folder.path(), "b:1883", "tidegate")
@@ -129,25 +154,25 @@ mod tests {
     fn a_changed_filter_is_subscribed_to_before_the_old_one_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let mut held = file(&folder);
-        let mut first = Subscription::begin(&mut held, "old/#", false).unwrap();
+        let mut first = Subscription::begin(&mut held, "old/#", false, true).unwrap();
         let mut out = Vec::new();
         first.ask(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
-        assert_eq!(first.suback(1, &[1]).unwrap(), Answer::Granted(1));
+        assert_eq!(first.suback(1, &[GRANTED]).unwrap(), Answer::Granted(1));
 
         // After a restart.
         let mut held = file(&folder);
-        let mut second = Subscription::begin(&mut held, "new/#", true).unwrap();
+        let mut second = Subscription::begin(&mut held, "new/#", true, true).unwrap();
         assert!(!second.is_granted());
         out.clear();
         second.ask(&mut out).unwrap();
         assert_eq!((out[0], second.file.held().filters.len()), (0x82, 2));
-        assert_eq!(second.suback(1, &[1]).unwrap(), Answer::Granted(1));
+        assert_eq!(second.suback(1, &[GRANTED]).unwrap(), Answer::Granted(1));
         out.clear();
         second.ask(&mut out).unwrap();
         assert_eq!(out[0], 0xa2);
         assert!(out.ends_with(b"old/#"));
-        assert_eq!(second.unsuback(2).unwrap(), Answer::Dropped);
+        assert_eq!(second.unsuback(2, &[UnsubAckReason::Success]).unwrap(), Answer::Dropped);
         assert_eq!(file(&folder).held().filters, ["new/#"]);
     }
 
@@ -157,10 +182,10 @@ mod tests {
         let mut held = file(&folder);
         held.set(vec!["a/#".into()], true).unwrap();
         let mut out = Vec::new();
-        let mut present = Subscription::begin(&mut held, "a/#", true).unwrap();
+        let mut present = Subscription::begin(&mut held, "a/#", true, true).unwrap();
         present.ask(&mut out).unwrap();
         assert!(out.is_empty() && present.is_granted());
-        let mut lost = Subscription::begin(&mut held, "a/#", false).unwrap();
+        let mut lost = Subscription::begin(&mut held, "a/#", false, true).unwrap();
         lost.ask(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
     }
@@ -169,10 +194,10 @@ mod tests {
     fn a_subscribe_that_was_never_answered_is_sent_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut held = file(&folder);
-        Subscription::begin(&mut held, "a/#", false).unwrap().ask(&mut Vec::new()).unwrap();
+        Subscription::begin(&mut held, "a/#", false, true).unwrap().ask(&mut Vec::new()).unwrap();
         let mut held = file(&folder);
         let mut out = Vec::new();
-        Subscription::begin(&mut held, "a/#", true).unwrap().ask(&mut out).unwrap();
+        Subscription::begin(&mut held, "a/#", true, true).unwrap().ask(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
     }
 
@@ -180,10 +205,32 @@ mod tests {
     fn a_refusal_grants_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut held = file(&folder);
-        let mut subscription = Subscription::begin(&mut held, "a/#", false).unwrap();
+        let mut subscription = Subscription::begin(&mut held, "a/#", false, true).unwrap();
         subscription.ask(&mut Vec::new()).unwrap();
-        assert_eq!(subscription.suback(9, &[1]).unwrap(), Answer::Unasked);
-        assert_eq!(subscription.suback(1, &[0x80]).unwrap(), Answer::Refused);
+        assert_eq!(subscription.suback(9, &[GRANTED]).unwrap(), Answer::Unasked);
+        assert_eq!(
+            subscription.suback(1, &[SubscribeReasonCode::NotAuthorized]).unwrap(),
+            Answer::Refused(SubscribeReasonCode::NotAuthorized)
+        );
         assert!(!subscription.is_granted());
+    }
+
+    #[test]
+    fn an_old_filter_that_the_broker_does_not_give_up_is_asked_for_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut held = file(&folder);
+        held.set(vec!["old/#".into(), "$share/gateways/new/#".into()], true).unwrap();
+        let mut subscription = Subscription::begin(&mut held, "$share/gateways/new/#", true, true).unwrap();
+        assert!(subscription.is_granted());
+        for (id, reason, answer) in [
+            (1, UnsubAckReason::NotAuthorized, Answer::Kept(UnsubAckReason::NotAuthorized)),
+            (2, UnsubAckReason::NoSubscriptionExisted, Answer::Dropped),
+        ] {
+            let mut out = Vec::new();
+            subscription.ask(&mut out).unwrap();
+            assert_eq!(out[0], 0xa2);
+            assert_eq!(subscription.unsuback(id, &[reason]).unwrap(), answer);
+        }
+        assert_eq!(file(&folder).held().filters, ["$share/gateways/new/#"]);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rumqttc::QoS;
+use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -20,12 +22,15 @@ use crate::domain::message::{Received, Via};
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Connection, Tells};
 use crate::domain::topic::TopicTemplate;
-use crate::source::framer::FrameLimits;
 use crate::source::gathering::Gathering;
 use crate::source::intake::Intake;
 use crate::source::link::{Link, WriteEnd};
-use crate::source::packet::{self, Packet, PacketError, Publish, QoS, encode};
-use crate::source::packet5::{self, code};
+use crate::source::mqtt::control::{Frame, encode};
+use crate::source::mqtt::error::PacketError;
+use crate::source::mqtt::framing::FrameLimits;
+use crate::source::mqtt::publish::Publish;
+use crate::source::mqtt::reader::text;
+use crate::source::mqtt::reason_codes::disconnect_code;
 use crate::source::reception::{Reception, now_ns};
 use crate::source::{Stop, past_deadline, stopped};
 
@@ -35,7 +40,7 @@ pub struct End {
     pub ending: Ending,
     pub detail: String,
     /// The reason code of the DISCONNECT to a device that speaks MQTT 5.
-    pub code: u8,
+    pub code: DisconnectReasonCode,
     /// The last packet to it may be cut off: nothing can follow.
     pub cut: bool,
 }
@@ -43,14 +48,14 @@ pub struct End {
 impl End {
     pub fn new(ending: Ending, detail: impl Into<String>) -> Self {
         let code = match ending {
-            Ending::TakenOver => code::TAKEN_OVER,
-            Ending::KeepAlive => code::KEEP_ALIVE_TIMEOUT,
-            Ending::Stopped => code::SHUTTING_DOWN,
-            Ending::ExactlyOnce => code::QOS_NOT_SUPPORTED,
-            Ending::Malformed => code::MALFORMED,
-            Ending::Unexpected => code::PROTOCOL_ERROR,
-            Ending::Buffers => code::QUOTA_EXCEEDED,
-            _ => code::UNSPECIFIED,
+            Ending::TakenOver => DisconnectReasonCode::SessionTakenOver,
+            Ending::KeepAlive => DisconnectReasonCode::KeepAliveTimeout,
+            Ending::Stopped => DisconnectReasonCode::ServerShuttingDown,
+            Ending::ExactlyOnce => DisconnectReasonCode::QoSNotSupported,
+            Ending::Malformed => DisconnectReasonCode::MalformedPacket,
+            Ending::Unexpected => DisconnectReasonCode::ProtocolError,
+            Ending::Buffers => DisconnectReasonCode::QuotaExceeded,
+            _ => DisconnectReasonCode::UnspecifiedError,
         };
         Self { ending, detail: detail.into(), code, cut: false }
     }
@@ -70,7 +75,7 @@ impl From<io::Error> for End {
 
 impl From<PacketError> for End {
     fn from(error: PacketError) -> Self {
-        Self { code: packet5::disconnect_code(&error), ..Self::new(Ending::Malformed, error.to_string()) }
+        Self { code: disconnect_code(&error), ..Self::new(Ending::Malformed, error.to_string()) }
     }
 }
 
@@ -102,10 +107,10 @@ pub async fn serve<I: Intake>(
         Err(end) => return end,
     };
 
-    let tells = if greeted.taste.is_some() { Tells::Acknowledgement } else { Tells::Nothing };
+    let tells = if greeted.peer_limits.is_some() { Tells::Acknowledgement } else { Tells::Nothing };
     let session = greeted.session.as_ref().map(|(_, session)| session.clone());
     let connection = Connection::open(shared.window.clone(), tells, session);
-    let link = Link::speaking(connection.clone(), greeted.taste);
+    let link = Link::speaking(connection.clone(), greeted.peer_limits);
     let sender = greeted.sender.as_ref();
     let device = Device {
         reception: Reception {
@@ -122,7 +127,7 @@ pub async fn serve<I: Intake>(
         link: &link,
         sender,
         topics: &shared.settings.topics,
-        speaks_5: greeted.taste.is_some(),
+        speaks_5: greeted.peer_limits.is_some(),
         foreign_publishes: &shared.doors.counters.foreign_publishes,
     };
     let end = device.run(&mut input, &mut writer, &mut stop).await;
@@ -133,9 +138,9 @@ pub async fn serve<I: Intake>(
     // Its client id is free before it has taken the news.
     drop(greeted.name);
     let said_by_us = !end.cut && !matches!(end.ending, Ending::Left | Ending::Lost | Ending::SlowReader);
-    if let Some(taste) = greeted.taste.filter(|_| said_by_us) {
+    if let Some(limits) = greeted.peer_limits.filter(|_| said_by_us) {
         let mut out = Vec::new();
-        packet5::encode::disconnect(&mut out, end.code, &end.detail, taste);
+        encode::disconnect(&mut out, end.code, &end.detail, limits);
         let said = timeout(Duration::from_millis(limits::LINGER_MS), async {
             writer.write_all(&out).await?;
             writer.shutdown().await
@@ -309,12 +314,12 @@ impl<I: Intake> Device<'_, I> {
         while group.len() < limits::INTAKE_GROUP_MESSAGES_MAX {
             let Some(packet) = input.next_packet()? else { return Ok(()) };
             match packet {
-                Packet::Publish(publish) => {
+                Frame::Publish(publish) => {
                     if publish.qos == QoS::ExactlyOnce {
                         let detail = "a PUBLISH at QoS 2; this listener takes QoS 0 and 1";
                         return Err(End::new(Ending::ExactlyOnce, detail));
                     }
-                    let topic = packet::text(publish.topic).ok_or(PacketError::NotText("topic"))?;
+                    let topic = text(publish.topic).ok_or(PacketError::NotText("topic"))?;
                     if topic.is_empty() || topic.contains(['+', '#']) {
                         // [MQTT-3.3.2-2], [MQTT-4.7.3-1]
                         return Err(End::new(Ending::Malformed, "a topic that is empty or holds a wildcard"));
@@ -327,24 +332,15 @@ impl<I: Intake> Device<'_, I> {
                         self.reception.receive(&publish, received_ns, group);
                     }
                 }
-                Packet::PingReq => self.link.send(|out| out.extend_from_slice(&encode::PINGRESP)),
-                Packet::Subscribe { packet_id, filters } => self.link.send(|out| {
-                    let refuse = if self.speaks_5 {
-                        packet5::encode::suback_refusing
-                    } else {
-                        encode::suback_refusing
-                    };
-                    refuse(out, packet_id, filters);
-                }),
-                Packet::Unsubscribe { packet_id, filters } => self.link.send(|out| {
-                    if self.speaks_5 {
-                        packet5::encode::unsuback(out, packet_id, filters);
-                    } else {
-                        encode::unsuback(out, packet_id);
-                    }
-                }),
-                Packet::Disconnect => return Err(Ending::Left.into()),
-                Packet::Connect(_) => return Err(End::new(Ending::Unexpected, "a second CONNECT")),
+                Frame::PingReq => self.link.send(|out| out.extend_from_slice(&encode::PINGRESP)),
+                Frame::Subscribe { packet_id, filters } => {
+                    self.link.send(|out| encode::suback_refusing(out, packet_id, filters, self.speaks_5));
+                }
+                Frame::Unsubscribe { packet_id, filters } => {
+                    self.link.send(|out| encode::unsuback(out, packet_id, filters, self.speaks_5));
+                }
+                Frame::Disconnect(_) => return Err(Ending::Left.into()),
+                Frame::Connect(_) => return Err(End::new(Ending::Unexpected, "a second CONNECT")),
                 _ => return Err(End::new(Ending::Unexpected, "a packet that only servers send")),
             }
             input.packet_began = None;

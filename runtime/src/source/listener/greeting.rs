@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rumqttc::mqttbytes::v4::ConnectReturnCode as Code4;
+use rumqttc::v5::mqttbytes::v5::{ConnAckProperties, ConnectReturnCode as Code5};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -21,21 +23,10 @@ use super::{Asks, Shared};
 use crate::domain::identity::{Claim, Denied, Identity, Proof};
 use crate::domain::limits;
 use crate::domain::session::Session;
-use crate::source::framer::FrameLimits;
 use crate::source::intake::Intake;
-use crate::source::packet::{Packet, Wishes, encode};
-use crate::source::packet5::encode::{Taste, Terms};
-use crate::source::packet5::{self, code};
-
-/// Return codes of a CONNACK of MQTT 3.1.1 (section 3.2.2.3).
-mod code4 {
-    pub const ACCEPTED: u8 = 0;
-    pub const UNACCEPTABLE_LEVEL: u8 = 1;
-    pub const CLIENT_ID_REFUSED: u8 = 2;
-    pub const UNAVAILABLE: u8 = 3;
-    pub const BAD_USER_NAME_OR_PASSWORD: u8 = 4;
-    pub const NOT_AUTHORIZED: u8 = 5;
-}
+use crate::source::mqtt::control::{ConnectRequest, Frame, encode};
+use crate::source::mqtt::framing::FrameLimits;
+use crate::source::mqtt::publish::PeerLimits;
 
 /// What a device says is wrong is one text for whoever guesses, too.
 const BAD_CREDENTIALS: &str = "no device of this name has this token";
@@ -45,7 +36,7 @@ pub struct Greeted {
     pub name: Name,
     pub keep_alive_s: u16,
     /// None: it speaks MQTT 3.1.1.
-    pub taste: Option<Taste>,
+    pub peer_limits: Option<PeerLimits>,
     /// Who it is, where it has proved that.
     pub sender: Option<Sender>,
     /// The session that it asked for, by its name among `Sessions`.
@@ -63,35 +54,24 @@ struct Turned {
     end: End,
     /// What the device is told; the rest of `end` is for the log.
     why: String,
-    code4: u8,
-    code5: u8,
+    code4: Code4,
+    code5: Code5,
 }
 
 impl Turned {
-    fn new(ending: Ending, why: impl Into<String>, code4: u8, code5: u8) -> Self {
+    fn new(ending: Ending, why: impl Into<String>, code4: Code4, code5: Code5) -> Self {
         let why = why.into();
         Self { end: End::new(ending, why.clone()), why, code4, code5 }
     }
 
-    fn unavailable(ending: Ending, why: impl Into<String>, code5: u8) -> Self {
-        Self::new(ending, why, code4::UNAVAILABLE, code5)
+    fn unavailable(ending: Ending, why: impl Into<String>, code5: Code5) -> Self {
+        Self::new(ending, why, Code4::ServiceUnavailable, code5)
     }
 
     /// With more for the log than for the device.
     fn logged(self, detail: String) -> Self {
         Self { end: End { detail, ..self.end }, ..self }
     }
-}
-
-/// A CONNECT, as far as it matters.
-struct Hello {
-    level: u8,
-    client_id: String,
-    clean_session: bool,
-    keep_alive_s: u16,
-    username: Option<String>,
-    password: Option<Box<[u8]>>,
-    wishes: Wishes,
 }
 
 /// What the greeting of one connection works with.
@@ -115,17 +95,20 @@ impl<I: Intake> Greeting<'_, I> {
             let detail = format!("no whole CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
             Err(End::new(Ending::ConnectTimeout, detail))
         })?;
-        let taste = (hello.level == 5).then_some(Taste {
-            packet_bytes_max: hello.wishes.packet_bytes_max as usize,
-            reason_strings: hello.wishes.reason_strings,
+        let peer_limits = (hello.level == 5).then_some(PeerLimits {
+            packet_bytes_max: hello.packet_bytes_max as usize,
+            reason_strings: hello.reason_strings,
         });
         let mut out = Vec::with_capacity(64);
         let welcomed = match self.welcome(&hello).await {
             Ok(sender) => sender,
             Err(turned) => {
-                match taste {
-                    Some(taste) => {
-                        packet5::encode::connack_refusing(&mut out, turned.code5, &turned.why, taste);
+                match peer_limits {
+                    Some(limits) => {
+                        let why = Some(turned.why);
+                        let properties =
+                            ConnAckProperties { reason_string: why, ..encode::connack_properties() };
+                        encode::connack_v5(&mut out, turned.code5, properties, limits);
                     }
                     None => encode::connack(&mut out, turned.code4),
                 }
@@ -143,74 +126,86 @@ impl<I: Intake> Greeting<'_, I> {
             // No client id and no tenant has a U+0000.
             let of = format!("{scope}\0{id}");
             // MQTT 5 is told that its session ends with the connection.
-            if hello.clean_session || taste.is_some() {
+            if hello.clean_session || peer_limits.is_some() {
                 self.shared.sessions.forget(&of);
                 None
             } else {
                 self.shared.sessions.go_on(&of).map(|session| (of, session))
             }
         };
-        match taste {
-            Some(taste) => {
-                input.framer.speak_5();
-                let terms = Terms {
-                    receive_maximum: limits::LISTENER_UNACKNOWLEDGED_MAX as u16,
-                    packet_bytes_max: self.frames.packet_bytes_max() as u32,
-                    assigned_client_id: assigned.as_deref(),
-                };
-                packet5::encode::connack(&mut out, &terms, taste);
+        match peer_limits {
+            Some(limits) => {
+                input.framer.set_v5();
+                encode::connack_v5(&mut out, Code5::Success, self.terms(assigned.clone()), limits);
             }
-            None => encode::connack(&mut out, code4::ACCEPTED),
+            None => encode::connack(&mut out, Code4::Success),
         }
-        if taste.is_some_and(|taste| out.len() > taste.packet_bytes_max) {
+        if peer_limits.is_some_and(|limits| out.len() > limits.packet_bytes_max) {
             // [MQTT-3.1.2-24]: there is nothing that we could say to it.
             return Err(End::new(Ending::Unexpected, "a maximum packet size below that of a CONNACK"));
         }
         debug!(client_id = id, level = hello.level, proven = welcomed.is_some(), "device connected");
         writer.write_all(&out).await?;
         writer.flush().await?;
-        Ok(Greeted { name, keep_alive_s: hello.keep_alive_s, taste, sender: welcomed, session })
+        Ok(Greeted { name, keep_alive_s: hello.keep_alive_s, peer_limits, sender: welcomed, session })
     }
 
-    async fn read(&self, input: &mut Input<'_>) -> Result<Hello, End> {
+    /// The properties of a CONNACK that lets in. No session outlives its connection, no topic alias is
+    /// taken, QoS 1 is the most, and nobody can subscribe.
+    fn terms(&self, assigned_client_identifier: Option<String>) -> ConnAckProperties {
+        ConnAckProperties {
+            session_expiry_interval: Some(0),
+            receive_max: Some(limits::LISTENER_UNACKNOWLEDGED_MAX as u16),
+            max_qos: Some(1),
+            max_packet_size: Some(self.frames.packet_bytes_max() as u32),
+            topic_alias_max: Some(0),
+            wildcard_subscription_available: Some(0),
+            subscription_identifiers_available: Some(0),
+            shared_subscription_available: Some(0),
+            assigned_client_identifier,
+            ..encode::connack_properties()
+        }
+    }
+
+    async fn read(&self, input: &mut Input<'_>) -> Result<ConnectRequest, End> {
         loop {
             match input.next_packet()? {
                 None => {}
-                Some(Packet::Connect(connect)) => {
-                    return Ok(Hello {
-                        level: connect.level,
-                        client_id: connect.client_id.to_owned(),
-                        clean_session: connect.clean_session,
-                        keep_alive_s: connect.keep_alive_s,
-                        username: connect.username.map(str::to_owned),
-                        password: connect.password.map(Into::into),
-                        wishes: connect.wishes,
-                    });
-                }
+                Some(Frame::Connect(connect)) => return Ok(*connect),
                 Some(_) => return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT")),
             }
             input.fill(None).await?;
         }
     }
 
-    async fn welcome(&self, hello: &Hello) -> Result<Option<Sender>, Turned> {
+    async fn welcome(&self, hello: &ConnectRequest) -> Result<Option<Sender>, Turned> {
         if !matches!(hello.level, 4 | 5) {
             let why = format!("protocol level {}, we speak 4 and 5 (MQTT 3.1.1 and 5)", hello.level);
-            let (code4, code5) = (code4::UNACCEPTABLE_LEVEL, code::UNSUPPORTED_VERSION);
+            let (code4, code5) = (Code4::RefusedProtocolVersion, Code5::UnsupportedProtocolVersion);
             return Err(Turned::new(Ending::ProtocolLevel, why, code4, code5));
         }
         let id = hello.client_id.len();
         if id == 0 && !hello.clean_session && hello.level == 4 {
             // [MQTT-3.1.3-8]; MQTT 5 gives the client a name.
             let why = "an empty client id wants a clean session";
-            return Err(Turned::new(Ending::ClientId, why, code4::CLIENT_ID_REFUSED, code::CLIENT_ID));
+            return Err(Turned::new(
+                Ending::ClientId,
+                why,
+                Code4::BadClientId,
+                Code5::ClientIdentifierNotValid,
+            ));
         }
         if id > limits::CLIENT_ID_BYTES_MAX {
             let why = format!("a client id of {id} bytes, over the limit of {}", limits::CLIENT_ID_BYTES_MAX);
-            return Err(Turned::new(Ending::ClientId, why, code4::CLIENT_ID_REFUSED, code::CLIENT_ID));
+            return Err(Turned::new(
+                Ending::ClientId,
+                why,
+                Code4::BadClientId,
+                Code5::ClientIdentifierNotValid,
+            ));
         }
-        if hello.wishes.authentication {
-            let (code4, code5) = (code4::NOT_AUTHORIZED, code::BAD_AUTHENTICATION_METHOD);
+        if hello.authentication {
+            let (code4, code5) = (Code4::NotAuthorized, Code5::BadAuthenticationMethod);
             let why = "an authentication method; here there are user name and password, and certificates";
             return Err(Turned::new(Ending::AuthenticationMethod, why, code4, code5));
         }
@@ -221,20 +216,20 @@ impl<I: Intake> Greeting<'_, I> {
             Some(pass) => Ok(Some(Sender { identity, pass })),
             None => {
                 let why = format!("tenant {} has as many connections as it may have", identity.tenant);
-                Err(Turned::unavailable(Ending::TenantMax, why, code::QUOTA_EXCEEDED))
+                Err(Turned::unavailable(Ending::TenantMax, why, Code5::QuotaExceeded))
             }
         }
     }
 
     /// What the device says of itself; None where it says nothing and need not.
-    fn claim(&self, hello: &Hello) -> Result<Option<Claim>, Turned> {
+    fn claim(&self, hello: &ConnectRequest) -> Result<Option<Claim>, Turned> {
         let settings = &self.shared.settings;
         let bad = |why: &str| {
-            let (code4, code5) = (code4::BAD_USER_NAME_OR_PASSWORD, code::BAD_USER_NAME_OR_PASSWORD);
+            let (code4, code5) = (Code4::BadUserNamePassword, Code5::BadUserNamePassword);
             Turned::new(Ending::BadCredentials, why, code4, code5)
         };
         let not_authorized =
-            |why: &str| Turned::new(Ending::NotAuthorized, why, code4::NOT_AUTHORIZED, code::NOT_AUTHORIZED);
+            |why: &str| Turned::new(Ending::NotAuthorized, why, Code4::NotAuthorized, Code5::NotAuthorized);
         if settings.asks == Asks::Nothing {
             return Ok(None);
         }
@@ -280,7 +275,7 @@ impl<I: Intake> Greeting<'_, I> {
         let Some(one_try) = self.shared.doors.ceilings.try_name(self.pass.network, &identity.to_string())
         else {
             let why = "too many CONNECTs have failed; come again in a minute";
-            return Err(Turned::unavailable(Ending::FailedConnects, why, code::CONNECTION_RATE)
+            return Err(Turned::unavailable(Ending::FailedConnects, why, Code5::ConnectionRateExceeded)
                 .logged(format!("{identity}: {why}")));
         };
         let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
@@ -291,19 +286,19 @@ impl<I: Intake> Greeting<'_, I> {
                 Ok(())
             }
             Err(Denied::Credentials(detail)) => {
-                let (code4, code5) = (code4::BAD_USER_NAME_OR_PASSWORD, code::BAD_USER_NAME_OR_PASSWORD);
+                let (code4, code5) = (Code4::BadUserNamePassword, Code5::BadUserNamePassword);
                 Err(Turned::new(Ending::BadCredentials, BAD_CREDENTIALS, code4, code5)
                     .logged(format!("{identity}: {detail}")))
             }
             Err(Denied::NotAuthorized(why)) => {
                 one_try.succeeded();
-                Err(Turned::new(Ending::NotAuthorized, why, code4::NOT_AUTHORIZED, code::NOT_AUTHORIZED)
+                Err(Turned::new(Ending::NotAuthorized, why, Code4::NotAuthorized, Code5::NotAuthorized)
                     .logged(format!("{identity}: {why}")))
             }
             Err(Denied::Unavailable(why)) => {
                 one_try.succeeded();
                 let told = "the registry cannot be asked now; come again";
-                Err(Turned::unavailable(Ending::Unavailable, told, code::SERVER_UNAVAILABLE)
+                Err(Turned::unavailable(Ending::Unavailable, told, Code5::ServerUnavailable)
                     .logged(format!("{identity}: {why}")))
             }
         }

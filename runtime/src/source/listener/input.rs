@@ -12,8 +12,9 @@ use super::client::End;
 use super::doors::{Ending, ListenerCounters};
 use super::socket::Reader;
 use crate::domain::limits;
-use crate::source::framer::{FrameLimits, Framer};
-use crate::source::packet::{Packet, PacketError};
+use crate::source::mqtt::control::Frame;
+use crate::source::mqtt::error::PacketError;
+use crate::source::mqtt::framing::{FrameLimits, Framer};
 
 /// Reads into the framer, without a buffer while nothing is under way: ten thousand devices that
 /// say nothing cost no buffer at all.
@@ -167,7 +168,7 @@ impl<'s> Input<'s> {
     }
 
     /// The next packet; notes when one is under way.
-    pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
+    pub fn next_packet(&mut self) -> Result<Option<Frame<'_>>, PacketError> {
         self.framer.next_packet()
     }
 }

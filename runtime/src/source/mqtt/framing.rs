@@ -4,11 +4,14 @@
 //! and the first bytes of its payload are kept, the rest is thrown away as it comes, and the
 //! packet appears once its last byte has come (a PUBACK must not overtake its own PUBLISH).
 
-use super::packet::{self, Packet, PacketError, Publish, QoS, kind};
-use super::packet5;
+use rumqttc::QoS;
+
+use super::control::{self, Frame};
+use super::error::{PacketError, kind};
+use super::publish::{self, Peer, Publish, parse_publish, publish_qos};
 use crate::domain::limits;
 
-/// What one peer may send.
+/// The bounds of what one peer may send.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameLimits {
     /// Bytes of a payload that are kept whole.
@@ -39,46 +42,71 @@ impl FrameLimits {
     }
 }
 
-/// A PUBLISH of which only the beginning was kept.
+/// A PUBLISH whose payload or properties are too long to be held.
 #[derive(Debug)]
-struct Oversize {
+struct OversizePublish {
     first: u8,
-    /// Topic, packet id and the first bytes of the payload.
+    /// Topic, packet id, properties and the bytes of the payload that are kept.
     head: Vec<u8>,
+    /// The length of the packet, without properties that were not kept.
     body_bytes: usize,
-    /// Bytes that are still to be thrown away.
+    /// Bytes of properties that are still to be thrown away.
+    skip: usize,
+    /// Bytes behind those that are still to be kept.
+    keep: usize,
+    /// Bytes behind those that are still to be thrown away.
     left: usize,
+}
+
+impl OversizePublish {
+    fn is_complete(&self) -> bool {
+        self.skip + self.keep + self.left == 0
+    }
+
+    /// Takes from `unread` what belongs to it, and gives the length of that.
+    fn take(&mut self, unread: &[u8]) -> usize {
+        let skipped = self.skip.min(unread.len());
+        let kept = self.keep.min(unread.len() - skipped);
+        let gone = self.left.min(unread.len() - skipped - kept);
+        self.head.extend_from_slice(&unread[skipped..skipped + kept]);
+        self.skip -= skipped;
+        self.keep -= kept;
+        self.left -= gone;
+        skipped + kept + gone
+    }
 }
 
 #[derive(Debug)]
 pub struct Framer {
     limits: FrameLimits,
-    /// The peer speaks MQTT 5.
-    v5: bool,
+    peer: Peer,
     buffer: Vec<u8>,
-    /// Where in `buffer` the bytes begin that were not parsed yet.
+    /// The place in `buffer` at which the bytes begin that were not parsed yet.
     start: usize,
-    /// How long the unread bytes must be before the next packet can be parsed.
+    /// The length that the unread bytes must have before the next packet can be parsed.
     wanted: usize,
-    oversize: Option<Box<Oversize>>,
+    oversize: Option<Box<OversizePublish>>,
 }
 
-/// What stands at the beginning of some bytes.
-enum Front {
+/// The beginning of some bytes.
+enum FrameStart {
     /// Not enough of it to go on: this many bytes are needed.
     Short(usize),
-    /// A whole packet: where its body begins and how long that is.
+    /// A whole packet: the place of its body, and its length.
     Whole { body_at: usize, body_bytes: usize },
     /// A PUBLISH over the payload limit, of which the part to keep is here.
     Oversize { body_at: usize, body_bytes: usize, keep: usize },
+    /// A PUBLISH with properties over their limit, of which `head` bytes are here; `skip` bytes of
+    /// properties follow, and then the payload.
+    LongProperties { body_at: usize, head: usize, skip: usize, payload: usize },
 }
 
-fn front(bytes: &[u8], limits: &FrameLimits, v5: bool) -> Result<Front, PacketError> {
-    let Some(&first) = bytes.first() else { return Ok(Front::Short(2)) };
-    packet::check_first_byte(first)?;
+fn peek_frame(bytes: &[u8], limits: &FrameLimits, peer: Peer) -> Result<FrameStart, PacketError> {
+    let Some(&first) = bytes.first() else { return Ok(FrameStart::Short(2)) };
+    control::check_first_byte(first)?;
     let (mut body_bytes, mut body_at) = (0, 1);
     loop {
-        let Some(&byte) = bytes.get(body_at) else { return Ok(Front::Short(body_at + 1)) };
+        let Some(&byte) = bytes.get(body_at) else { return Ok(FrameStart::Short(body_at + 1)) };
         body_bytes |= usize::from(byte & 0x7f) << (7 * (body_at - 1));
         body_at += 1;
         if byte & 0x80 == 0 {
@@ -88,25 +116,29 @@ fn front(bytes: &[u8], limits: &FrameLimits, v5: bool) -> Result<Front, PacketEr
             return Err(PacketError::LengthOfLength);
         }
     }
-    let bytes_max = limits.body_bytes_max(first, v5);
+    let bytes_max = limits.body_bytes_max(first, peer != Peer::V4);
     if body_bytes > bytes_max {
         return Err(PacketError::TooLong { bytes: body_bytes, bytes_max });
     }
     if first >> 4 == kind::PUBLISH && body_bytes > limits.payload_bytes_max {
-        let Some(length) = bytes.get(body_at..body_at + 2) else { return Ok(Front::Short(body_at + 2)) };
+        let Some(length) = bytes.get(body_at..body_at + 2) else {
+            return Ok(FrameStart::Short(body_at + 2));
+        };
         let topic = usize::from(u16::from_be_bytes([length[0], length[1]]));
-        let id = if packet::publish_qos(first)? == QoS::AtMostOnce { 0 } else { 2 };
+        let id = if publish_qos(first)? == QoS::AtMostOnce { 0 } else { 2 };
         let mut head = 2 + topic + id;
-        if v5 {
-            if head >= body_bytes {
-                return Err(PacketError::WrongLength("PUBLISH"));
-            }
-            let rest = bytes.get(body_at + head..).unwrap_or_default();
-            let Some((properties, length)) = packet5::variable(rest)? else {
-                return Ok(Front::Short(body_at + head + rest.len().min(3) + 1));
+        if peer != Peer::V4 {
+            let body = &bytes[body_at..];
+            let Some((at, properties)) = publish::properties_at(body, head, body_bytes)? else {
+                let there = body.len().saturating_sub(head).min(3);
+                return Ok(FrameStart::Short(body_at + head + there + 1));
             };
-            packet5::check_properties_length(properties)?;
-            head += length + properties;
+            if peer == Peer::BrokerV5 && properties > limits::PROPERTIES_BYTES_MAX {
+                let (skip, payload) = (at - head + properties, body_bytes - at - properties);
+                return Ok(FrameStart::LongProperties { body_at, head, skip, payload });
+            }
+            publish::check_properties_length(properties)?;
+            head = at + properties;
         }
         let payload = body_bytes.checked_sub(head).ok_or(PacketError::WrongLength("PUBLISH"))?;
         if payload > limits.payload_bytes_skipped_max {
@@ -115,96 +147,118 @@ fn front(bytes: &[u8], limits: &FrameLimits, v5: bool) -> Result<Front, PacketEr
         if payload > limits.payload_bytes_max {
             let keep = head + payload.min(limits::OVERSIZE_PAYLOAD_KEPT_BYTES);
             if bytes.len() < body_at + keep {
-                return Ok(Front::Short(body_at + keep));
+                return Ok(FrameStart::Short(body_at + keep));
             }
-            return Ok(Front::Oversize { body_at, body_bytes, keep });
+            return Ok(FrameStart::Oversize { body_at, body_bytes, keep });
         }
     }
     if bytes.len() < body_at + body_bytes {
-        return Ok(Front::Short(body_at + body_bytes));
+        return Ok(FrameStart::Short(body_at + body_bytes));
     }
-    Ok(Front::Whole { body_at, body_bytes })
+    Ok(FrameStart::Whole { body_at, body_bytes })
 }
 
 impl Framer {
+    /// Reads a device, of MQTT 3.1.1 until its CONNECT says otherwise.
     pub fn new(limits: FrameLimits) -> Self {
-        Self { limits, v5: false, buffer: Vec::new(), start: 0, wanted: 0, oversize: None }
+        Self::of_peer(limits, Peer::V4)
     }
 
-    /// The packets that follow are of MQTT 5.
-    pub fn speak_5(&mut self) {
-        self.v5 = true;
+    pub fn of_peer(limits: FrameLimits, peer: Peer) -> Self {
+        Self { limits, peer, buffer: Vec::new(), start: 0, wanted: 0, oversize: None }
+    }
+
+    /// The packets that follow are a client's of MQTT 5.
+    pub fn set_v5(&mut self) {
+        self.peer = Peer::ClientV5;
     }
 
     /// The next packet of what was read, if it is there whole.
     ///
     /// # Errors
     /// When the bytes are no MQTT or break a limit; the connection cannot be read on.
-    pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, PacketError> {
-        if self.oversize.as_ref().is_some_and(|oversize| oversize.left == 0) {
+    pub fn next_packet(&mut self) -> Result<Option<Frame<'_>>, PacketError> {
+        if self.oversize.as_ref().is_some_and(|oversize| oversize.is_complete()) {
             // The packet that it was had been handed out before.
             self.oversize = None;
         }
         if self.oversize.is_none() {
-            match front(&self.buffer[self.start..], &self.limits, self.v5)? {
-                Front::Short(wanted) => {
+            match peek_frame(&self.buffer[self.start..], &self.limits, self.peer)? {
+                FrameStart::Short(wanted) => {
                     self.wanted = wanted;
                     return Ok(None);
                 }
-                Front::Whole { body_at, body_bytes } => {
+                FrameStart::Whole { body_at, body_bytes } => {
                     let (first, body) = (self.buffer[self.start], self.start + body_at);
                     self.start = body + body_bytes;
-                    let bytes = &self.buffer[body..self.start];
-                    let parse = if self.v5 { packet5::parse } else { packet::parse };
-                    return parse(first, bytes).map(Some);
+                    return control::parse(first, &self.buffer[body..self.start], self.peer).map(Some);
                 }
-                Front::Oversize { body_at, body_bytes, keep } => {
+                FrameStart::Oversize { body_at, body_bytes, keep } => {
                     let body = self.start + body_at;
-                    self.oversize = Some(Box::new(Oversize {
+                    self.oversize = Some(Box::new(OversizePublish {
                         first: self.buffer[self.start],
                         head: self.buffer[body..body + keep].to_vec(),
                         body_bytes,
+                        skip: 0,
+                        keep: 0,
                         left: body_bytes - keep,
                     }));
                     self.start = body + keep;
                 }
+                FrameStart::LongProperties { body_at, head, skip, payload } => {
+                    let body = self.start + body_at;
+                    let keep = match payload > self.limits.payload_bytes_max {
+                        true => payload.min(limits::OVERSIZE_PAYLOAD_KEPT_BYTES),
+                        false => payload,
+                    };
+                    let first = self.buffer[self.start];
+                    let mut kept = self.buffer[body..body + head].to_vec();
+                    // In their place stand none.
+                    kept.push(0);
+                    self.oversize = Some(Box::new(OversizePublish {
+                        first,
+                        body_bytes: kept.len() + payload,
+                        head: kept,
+                        skip,
+                        keep,
+                        left: payload - keep,
+                    }));
+                    self.start = body + head;
+                }
             }
         }
-        let unread = self.buffer.len() - self.start;
         let oversize = self.oversize.as_mut().expect("set above");
-        let gone = oversize.left.min(unread);
-        oversize.left -= gone;
-        self.start += gone;
-        if oversize.left > 0 {
+        self.start += oversize.take(&self.buffer[self.start..]);
+        if !oversize.is_complete() {
             self.wanted = 1;
             return Ok(None);
         }
-        let parse = if self.v5 { packet5::parse_publish } else { packet::parse_publish };
-        let publish: Publish<'_> = parse(oversize.first, &oversize.head, oversize.body_bytes)?;
-        Ok(Some(Packet::Publish(publish)))
+        let publish: Publish<'_> =
+            parse_publish(oversize.first, &oversize.head, oversize.body_bytes, self.peer)?;
+        Ok(Some(Frame::Publish(publish)))
     }
 
     /// Makes room to read at least `bytes`, or as many as the packet lacks that has begun, and
     /// gives the buffer to read into. Call it after `next_packet` gave nothing.
     pub fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
         self.compact();
-        let lacking = self.lacking();
-        self.buffer.reserve_exact(bytes.max(lacking));
+        let missing = self.missing_bytes();
+        self.buffer.reserve_exact(bytes.max(missing));
         &mut self.buffer
     }
 
     /// The capacity that the buffer must have for the packet that has begun.
     pub fn needed(&self) -> usize {
-        self.unread() + self.lacking()
+        self.unread() + self.missing_bytes()
     }
 
     pub fn capacity(&self) -> usize {
         self.buffer.capacity()
     }
 
-    /// Whether a packet has begun and not ended.
+    /// A packet has begun and not ended.
     pub fn is_midway(&self) -> bool {
-        self.unread() > 0 || self.oversize.as_ref().is_some_and(|oversize| oversize.left > 0)
+        self.unread() > 0 || self.oversize.as_ref().is_some_and(|oversize| !oversize.is_complete())
     }
 
     /// Gives memory back: all of it where nothing is unread, else what is more than `bytes_max`.
@@ -222,7 +276,7 @@ impl Framer {
         self.buffer.len() - self.start
     }
 
-    fn lacking(&self) -> usize {
+    fn missing_bytes(&self) -> usize {
         self.wanted.saturating_sub(self.unread())
     }
 
@@ -244,16 +298,16 @@ mod tests {
 
     const LIMITS: FrameLimits = FrameLimits { payload_bytes_max: 2000, payload_bytes_skipped_max: 20_000 };
 
-    /// What is left of a packet when its borrow ends.
+    /// A packet when its borrow has ended.
     #[derive(Debug, PartialEq, Eq)]
     enum Seen {
         Publish { topic: Vec<u8>, payload: Vec<u8>, payload_bytes: usize, packet_id: u16 },
         Other(String),
     }
 
-    fn seen(packet: &Packet<'_>) -> Seen {
+    fn seen(packet: &Frame<'_>) -> Seen {
         match packet {
-            Packet::Publish(publish) => Seen::Publish {
+            Frame::Publish(publish) => Seen::Publish {
                 topic: publish.topic.to_vec(),
                 payload: publish.payload.to_vec(),
                 payload_bytes: publish.payload_bytes,
