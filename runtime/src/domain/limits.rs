@@ -442,8 +442,17 @@ pub const LISTENER_OVERSIZE_FACTOR: usize = 16;
 
 /// Bytes that all connections of the listener together may hold in unfinished packets beyond their
 /// first `LISTENER_FIRST_READ_BYTES`: without it ten thousand strangers could pin gigabytes with
-/// one half packet each.
+/// one half packet each. Only bytes that came count, and the next step.
 pub const LISTENER_BUFFER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One address, and one tenant, may hold one part in this many of it: 64 packets of 256 KiB under way,
+/// and three quarters are left to the others.
+pub const LISTENER_BUFFER_ADDRESS_SHARE: usize = 4;
+pub const LISTENER_BUFFER_TENANT_SHARE: usize = 4;
+
+/// Bytes of a CONNECT: a client id, a user name and a password of a kilobyte each, and five for a will
+/// and properties. Who sends it has proved nothing yet.
+pub const LISTENER_CONNECT_BYTES_MAX: usize = 8 * 1024;
 
 /// PUBLISHes of one device that wait for their PUBACK; its socket is not read beyond. Far more
 /// than clients send ahead (20 to 100), far less than the packet ids there are (65,535), and one

@@ -23,7 +23,7 @@ use crate::domain::limits;
 use crate::domain::session::Session;
 use crate::source::framer::FrameLimits;
 use crate::source::intake::Intake;
-use crate::source::packet::{Packet, Wishes, encode};
+use crate::source::packet::{self, Packet, PacketError, Wishes, encode, kind};
 use crate::source::packet5::encode::{Taste, Terms};
 use crate::source::packet5::{self, code};
 
@@ -174,6 +174,7 @@ impl<I: Intake> Greeting<'_, I> {
 
     async fn read(&self, input: &mut Input<'_>) -> Result<Hello, End> {
         loop {
+            check_first_packet(input.framer.unread_bytes())?;
             match input.next_packet()? {
                 None => {}
                 Some(Packet::Connect(connect)) => {
@@ -308,6 +309,27 @@ impl<I: Intake> Greeting<'_, I> {
             }
         }
     }
+}
+
+/// Refuses what cannot become a CONNECT of `LISTENER_CONNECT_BYTES_MAX` as soon as its beginning shows it.
+fn check_first_packet(bytes: &[u8]) -> Result<(), End> {
+    let Some((&first, length)) = bytes.split_first() else { return Ok(()) };
+    packet::check_first_byte(first)?;
+    if first >> 4 != kind::CONNECT {
+        return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT"));
+    }
+    let mut announced = 0;
+    for (at, byte) in length.iter().take(4).enumerate() {
+        announced |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let bytes_max = limits::LISTENER_CONNECT_BYTES_MAX;
+    if announced > bytes_max {
+        return Err(PacketError::TooLong { bytes: announced, bytes_max }.into());
+    }
+    Ok(())
 }
 
 /// A client id for a device that brought none: nobody can name it and take the connection over.
