@@ -204,12 +204,12 @@ async fn half_packets_of_many_connections_share_a_bounded_memory() {
     let (address, counters) = (listener.local_address(), listener.counters());
     let (_stop, stopping) = watch::channel(None);
     tokio::spawn(listener.run(stopping));
-    // Ten times 8 MiB are announced, and half of each is sent.
+    // Ten times 8 MiB are announced, and all but the end of each is sent.
     let clients: Vec<_> = (0..10)
         .map(|n| {
             let mut client = MqttClient::connect(address, &format!("c{n}"));
             let mut packet = vec![0x30, 0x80, 0x80, 0x80, 0x04, 0, 1, b't'];
-            packet.resize(4 << 20, 0);
+            packet.resize(8 << 20, 0);
             let _ = client.stream.write_all(&packet);
             client
         })
@@ -218,6 +218,93 @@ async fn half_packets_of_many_connections_share_a_bounded_memory() {
     assert!(counters.buffer_bytes.load(Ordering::Relaxed) <= 64 << 20);
     drop(clients);
     eventually("all is given back", 5, || counters.buffer_bytes.load(Ordering::Relaxed) == 0).await;
+}
+
+/// Three hundred and nine strangers that announce 256 KiB each and send eight bytes of it cost nobody
+/// anything; they end when their time for a packet is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_lengths_take_no_memory_from_those_who_send() {
+    let settings = ListenerSettings { connections_max: 1000, payload_bytes_max: 256 << 10, ..settings() };
+    let running = Running::start(settings, Settling::AtOnce, 10_000);
+    // 260,000 bytes, in a PUBLISH behind a CONNECT.
+    let half = [0x32, 0xa0, 0xef, 0x0f, 0, 32, b't', b'e'];
+    let connected: Vec<_> = (0..309)
+        .map(|n| {
+            let mut client = MqttClient::connect(running.address, &format!("half-{n}"));
+            client.stream.write_all(&half).unwrap();
+            client
+        })
+        .collect();
+    let buffers = || running.counters.buffers.load(Ordering::Relaxed);
+    eventually("their bytes came", 10, || buffers() == 309).await;
+    assert!(running.counters.buffer_bytes.load(Ordering::Relaxed) <= 309 * half.len());
+    let mut device = MqttClient::connect(running.address, "device");
+    for bytes in [5_000, 20_000, 256 << 10] {
+        let id = device.publish(TOPIC, QoS::AtLeastOnce, false, vec![b'x'; bytes]);
+        assert_eq!(device.puback(), id);
+    }
+    assert_eq!(running.counters.ended(Ending::Buffers), 0);
+    drop(connected);
+    eventually("all is given back", 10, || buffers() <= 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_connect_only_a_small_connect_is_read() {
+    let running = run(Settling::AtOnce, 1000, 10_000);
+    let ended = |ending| running.counters.ended(ending);
+    // A CONNECT of 8,193 bytes, a PUBLISH of 256 KiB, a SUBSCRIBE: each ends with its first bytes.
+    for (beginning, ending) in [
+        (&[0x10, 0x81, 0x40, 0, 4, b'M', b'Q', b'T'][..], Ending::Malformed),
+        (&[0x10, 0x80, 0x80, 0x04], Ending::Malformed),
+        (&[0x32, 0xa0, 0xef, 0x0f, 0, 32, b't', b'e'], Ending::Unexpected),
+        (&[0x82, 0xff, 0x01], Ending::Unexpected),
+        (&[0xc0], Ending::Unexpected),
+    ] {
+        let before = ended(ending);
+        let mut strangers: Vec<_> = (0..62).map(|_| raw(running.address, beginning)).collect();
+        strangers.iter_mut().for_each(|stranger| stranger.expect_closed(Duration::from_secs(10)));
+        running.ended(ending, before + 62, 10).await;
+    }
+    assert_eq!((ended(Ending::ConnectTimeout), ended(Ending::Buffers)), (0, 0));
+    // 8,192 bytes are taken.
+    let mut packet = vec![0x10, 0x80, 0x40, 0, 4, b'M', b'Q', b'T', b'T', 4, 0b1100_0010, 0, 60, 0, 1, b'c'];
+    packet.extend([0x03, 0xe8]);
+    packet.resize(packet.len() + 1000, b'u');
+    let password = 8192 + 3 - packet.len() - 2;
+    packet.extend((password as u16).to_be_bytes());
+    packet.resize(8192 + 3, b'p');
+    let mut device = raw(running.address, &packet);
+    assert!(
+        matches!(device.receive().unwrap(), Packet::ConnAck(connack) if connack.code == ConnectReturnCode::Success)
+    );
+}
+
+/// The connection that holds most goes, and those that hold little stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_memory_ends_the_connection_that_holds_most() {
+    let settings = ListenerSettings { payload_bytes_max: 100 << 20, ..settings() };
+    let running = Running::start(settings, Settling::AtOnce, 10_000);
+    let send = |client: &mut MqttClient, bytes: usize| {
+        let mut packet = vec![0x30, 0x80, 0x80, 0x80, 0x28, 0, 1, b't'];
+        packet.resize(bytes, 0);
+        client.stream.write_all(&packet)
+    };
+    let mut small = MqttClient::connect(running.address, "small");
+    send(&mut small, 100 << 10).unwrap();
+    let mut large = MqttClient::connect(running.address, "large");
+    send(&mut large, 40 << 20).unwrap();
+    eventually("it came", 20, || running.counters.buffer_bytes.load(Ordering::Relaxed) >= 40 << 20).await;
+    let mut second = MqttClient::connect(running.address, "second");
+    send(&mut second, 30 << 20).unwrap();
+    running.ended(Ending::Buffers, 1, 20).await;
+    large.expect_closed(Duration::from_secs(10));
+    eventually("the second has its room", 20, || {
+        running.counters.buffer_bytes.load(Ordering::Relaxed) >= 30 << 20
+    })
+    .await;
+    assert_eq!(running.counters.ended(Ending::Buffers), 1);
+    eventually("the two others stay", 10, || running.open() == 2).await;
+    running.assert_serves();
 }
 
 #[tokio::test(flavor = "multi_thread")]

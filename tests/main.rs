@@ -8,6 +8,7 @@ mod registry;
 mod parking;
 mod verbs;
 mod end_to_end;
+mod receipt_time;
 mod broker;
 mod listener;
 mod listener_mqtt5;

@@ -1,5 +1,7 @@
 //! The line builder: what it writes is valid line protocol, or it writes nothing.
 
+use std::collections::BTreeSet;
+
 use tidegate_json::Number;
 
 use crate::decoder::Refusal;
@@ -16,7 +18,14 @@ pub struct Lines {
     keys: Vec<(u64, u32, u32)>,
     /// A bit for each of them, by its signature.
     seen: u64,
+    /// The keys once more, in order, of a line that has more than `PAIRWISE_MAX`. Ordered and not hashed:
+    /// no names can be chosen that make it slow.
+    table: BTreeSet<Box<[u8]>>,
 }
+
+/// Up to so many keys are compared pairwise, which is quicker than any table; with more, whoever writes
+/// the payload could make a line quadratic.
+const PAIRWISE_MAX: usize = 24;
 
 impl Lines {
     /// Starts a line.
@@ -25,6 +34,7 @@ impl Lines {
         let start = self.bytes.len();
         self.keys.clear();
         self.seen = 0;
+        self.table.clear();
         let mut line = Line { lines: self, start, stage: Stage::Tags, fault: None };
         if measurement.is_empty() {
             line.fail("the measurement is empty");
@@ -194,7 +204,12 @@ impl<'a> Line<'a> {
         let signature = signature(&self.lines.bytes[start..]);
         // One bit a key: only when it is set already can the key have stood before.
         let bit = 1 << (signature.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58);
-        if self.lines.seen & bit != 0 && self.is_known(signature, start) {
+        let is_known = if self.lines.keys.len() >= PAIRWISE_MAX {
+            self.is_in_table(start)
+        } else {
+            self.lines.seen & bit != 0 && self.is_known(signature, start)
+        };
+        if is_known {
             self.fault
                 .get_or_insert(Fault { duplicate: true, text: format!("the key {key:?} stands twice") });
         }
@@ -209,6 +224,16 @@ impl<'a> Line<'a> {
         self.lines.keys.iter().any(|&(other, from, to)| {
             other == signature && self.lines.bytes[from as usize..to as usize] == *written
         })
+    }
+
+    /// As `is_known`, and adds the key to the table.
+    #[cold]
+    fn is_in_table(&mut self, start: usize) -> bool {
+        let Lines { bytes, keys, table, .. } = &mut *self.lines;
+        if table.is_empty() {
+            table.extend(keys.iter().map(|&(_, from, to)| bytes[from as usize..to as usize].into()));
+        }
+        !table.insert(bytes[start..].into())
     }
 
     #[inline]
@@ -408,6 +433,25 @@ mod tests {
             let mut out = b"before".to_vec();
             put(&mut out, &text[..length]);
             assert_eq!(out[6..], text[..length]);
+        }
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_found_however_many_there_are() {
+        let mut lines = Lines::default();
+        for fields in [2, PAIRWISE_MAX - 1, PAIRWISE_MAX, PAIRWISE_MAX + 1, 1_000] {
+            for twice in [None, Some(0), Some(fields / 2), Some(fields - 1)] {
+                let mut line = lines.line("m");
+                for n in 0..fields {
+                    line = line.integer(&format!("a common beginning {n}"), 1);
+                }
+                assert!(!line.has_duplicate());
+                if let Some(n) = twice {
+                    line = line.integer(&format!("a common beginning {n}"), 2);
+                }
+                assert_eq!(line.has_duplicate(), twice.is_some(), "{fields} fields, {twice:?}");
+                assert_eq!(line.end().is_err(), twice.is_some());
+            }
         }
     }
 

@@ -74,6 +74,37 @@ impl<'a> Number<'a> {
         value.ok_or(NotI64::OutOfRange)
     }
 
+    /// The value times ten to `power`, exact; digits behind the point are then cut. `None` beyond 64 bits
+    /// with sign.
+    pub fn scaled(&self, power: u32) -> Option<i64> {
+        let shift = i64::from(self.exponent) + i64::from(power);
+        let written = self.text.bytes().take_while(|byte| !matches!(byte, b'e' | b'E'));
+        let digits = written.filter(u8::is_ascii_digit).map(|byte| i128::from(byte - b'0'));
+        let kept = i64::from(self.digits) + shift.min(0);
+        let mut value = 0_i128;
+        for digit in digits.take(usize::try_from(kept).unwrap_or(0)) {
+            value = value * 10 + digit;
+            if value > i128::from(u64::MAX) {
+                return None;
+            }
+        }
+        if value != 0 && shift > 0 {
+            value = value.checked_mul(10_i128.checked_pow(u32::try_from(shift).ok()?)?)?;
+        }
+        i64::try_from(if self.negative { -value } else { value }).ok()
+    }
+
+    /// Whether a 64-bit float holds it without the loss of a digit; of what is no integer, and so not
+    /// exact anyway, whether it is finite.
+    pub fn fits_f64(&self) -> bool {
+        // Up to 15 digits survive always.
+        if self.digits <= 15 && self.integer {
+            return true;
+        }
+        let Some(value) = self.as_f64() else { return false };
+        !self.integer || format!("{value:.0}") == self.text
+    }
+
     /// The exact value, if it is an integer from 0 to 18446744073709551615.
     pub fn as_u64(&self) -> Option<u64> {
         if !self.integer || (self.negative && self.mantissa != 0) {
@@ -212,4 +243,53 @@ fn digits(bytes: &[u8], mut at: usize, mantissa: &mut u64) -> usize {
         at += 1;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(text: &str) -> Number<'_> {
+        let (number, end) = scan(text.as_bytes(), 0).unwrap();
+        assert_eq!(end, text.len());
+        number
+    }
+
+    #[test]
+    fn a_decimal_is_scaled_exactly_and_cut() {
+        for (text, power, expected) in [
+            ("1780315196.37", 9, Some(1_780_315_196_370_000_000)),
+            ("1780315196.123456789", 9, Some(1_780_315_196_123_456_789)),
+            ("1780315196.1234567891234567890", 9, Some(1_780_315_196_123_456_789)),
+            ("1780315196370.5", 6, Some(1_780_315_196_370_500_000)),
+            ("-1.5", 0, Some(-1)),
+            ("-0.000000001", 9, Some(-1)),
+            ("0.0", 9, Some(0)),
+            ("17.8e8", 9, Some(1_780_000_000_000_000_000)),
+            ("178E-2", 1, Some(17)),
+            ("1e-400", 9, Some(0)),
+            ("0e99999", 9, Some(0)),
+            ("9223372036.854775807", 9, Some(i64::MAX)),
+            ("-9223372036.854775808", 9, Some(i64::MIN)),
+            ("9223372036.854775808", 9, None),
+            ("1e10", 9, None),
+            ("1e99999999999", 0, None),
+            ("123456789012345678901234567890", 0, None),
+            ("123456789012345678901234567890e-20", 0, Some(1_234_567_890)),
+        ] {
+            assert_eq!(number(text).scaled(power), expected, "{text} times ten to {power}");
+        }
+    }
+
+    #[test]
+    fn an_integer_fits_a_float_that_keeps_its_digits() {
+        for text in ["0", "-0", "9007199254740992", "9007199254740994", "-9007199254740993000", "1.1", "1e22"]
+        {
+            let exact = number(text).fits_f64();
+            assert_eq!(exact, text != "-9007199254740993000", "{text}");
+        }
+        for text in ["9007199254740993", "-9007199254740993", "12345678901234567890123", "1e999"] {
+            assert!(!number(text).fits_f64(), "{text}");
+        }
+    }
 }

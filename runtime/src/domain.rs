@@ -4,6 +4,7 @@ pub mod ids;
 pub mod reason;
 pub mod secrets;
 pub mod message;
+pub mod receive_clock;
 pub mod durable;
 pub mod refusal;
 pub mod slot;

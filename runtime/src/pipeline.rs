@@ -33,6 +33,7 @@ use crate::data_dir;
 use crate::decode::{CpuQuotas, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
+use crate::domain::receive_clock::ReceiveClock;
 use crate::domain::slot::Window;
 use crate::quarantine::Quarantine;
 use crate::rollout::RolloutEvent;
@@ -140,7 +141,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || spool.parked_topics(|topic| admission.note_parked(topic)))
             .await?;
     }
-    let gate = Arc::new(Gate::new(admission.clone(), pool, outlet, books.clone()));
+    let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);
+    let gate = Arc::new(Gate::new(admission.clone(), pool, outlet, books.clone(), clock.clone()));
     resolver::first_settings(&admission).await;
     let resolving = resolver::start(&admission, &gate);
 
@@ -237,7 +239,11 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     // Marks of what was written meanwhile, so that it is not written again.
     {
         let spool = spool.clone();
-        tokio::task::spawn_blocking(move || spool.close()).await?;
+        tokio::task::spawn_blocking(move || {
+            spool.close();
+            clock.close();
+        })
+        .await?;
     }
     follow.abort();
     resolver::finish(&admission).await;

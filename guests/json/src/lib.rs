@@ -9,8 +9,9 @@
 //! - `tags`: joined keys, separated by commas, that become tags.
 //! - `only`, `ignore`: joined keys or beginnings of them, separated by commas.
 //! - `time_field` with `time_format` (`rfc3339`, `unix_s`, `unix_ms`, `unix_us`, `unix_ns`).
-//! - `integers`: `float` (the default: a sensor that sends `21` and then `21.5` must not change the
-//!   field's type, which InfluxDB refuses) or `keep`.
+//! - `integers`: `auto` (the default: floats, since a sensor that sends `21` and then `21.5` must not
+//!   change the field's type, which InfluxDB refuses; refused where a float would lose digits), `float`
+//!   (the nearest one) or `keep`.
 
 mod options;
 mod walk;
@@ -18,7 +19,7 @@ mod walk;
 use tidegate_guest::json::Reader;
 use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
 
-use options::Options;
+use options::{Integers, Options};
 use walk::{Leaf, Walk};
 
 pub struct Json {
@@ -56,8 +57,22 @@ impl Decoder for Json {
             line = match leaf {
                 Leaf::Boolean(value) => line.boolean(key, *value),
                 Leaf::Text(text) => line.string(key, text),
-                Leaf::Number(number) if number.is_integer() && options.keeps_integers => {
+                Leaf::Number(number) if number.is_integer() && options.integers == Integers::Keep => {
                     line.number(key, number)
+                }
+                Leaf::Number(number)
+                    if options.integers == Integers::Auto
+                        && number.as_f64().is_some()
+                        && !number.fits_f64() =>
+                {
+                    return Err(Refusal::new(
+                        "BAD_NUMBER",
+                        format!(
+                            "{key} is {}, of which a 64-bit float loses digits: set integers = \"keep\" \
+                             (or \"float\" for the nearest one), or send it as a text",
+                            number.text()
+                        ),
+                    ));
                 }
                 Leaf::Number(number) => match number.as_f64() {
                     Some(value) => line.float(key, value),
@@ -115,6 +130,52 @@ mod tests {
     }
 
     #[test]
+    fn an_integer_that_a_float_cannot_hold_is_refused_by_name_unless_it_was_asked_for() {
+        let payload = r#"{"n":9007199254740993}"#;
+        for options in [&[][..], &[("integers", "auto")]] {
+            let refusal = decode(options, payload).unwrap_err();
+            assert_eq!(refusal.code, "BAD_NUMBER");
+            assert!(
+                refusal.detail.contains("n is 9007199254740993") && refusal.detail.contains("keep"),
+                "{refusal}"
+            );
+        }
+        assert_eq!(decode(&[("integers", "keep")], payload).unwrap(), "sensor n=9007199254740993i\n");
+        assert_eq!(decode(&[("integers", "float")], payload).unwrap(), "sensor n=9007199254740992.0\n");
+        assert_eq!(decode(&[], r#"{"n":9007199254740992}"#).unwrap(), "sensor n=9007199254740992.0\n");
+    }
+
+    #[test]
+    fn times_are_exact_to_the_nanosecond() {
+        let time = |format: &str, number: &str| {
+            let options = [("time_field", "at"), ("time_format", format)];
+            let line = decode(&options, &format!(r#"{{"at":{number},"ok":true}}"#)).unwrap();
+            line.trim_end().rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(time("unix_s", "1780315196.37"), "1780315196370000000");
+        assert_eq!(time("unix_s", "1780315196.123456789"), "1780315196123456789");
+        assert_eq!(time("unix_ms", "1780315196370.000001"), "1780315196370000001");
+        assert_eq!(time("unix_us", "1780315196370000.5"), "1780315196370000500");
+        assert_eq!(time("unix_ns", "1780315196370000001"), "1780315196370000001");
+        assert_eq!(time("unix_s", "1780315196"), "1780315196000000000");
+    }
+
+    #[test]
+    fn fields_have_a_ceiling_and_so_have_their_names() {
+        let object = |fields: usize| {
+            let members: Vec<_> = (0..fields).map(|n| format!("\"key_{n}\":{n}")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        assert_eq!(decode(&[], &object(walk::FIELDS_MAX)).unwrap().matches('=').count(), walk::FIELDS_MAX);
+        let refusal = decode(&[], &object(walk::FIELDS_MAX + 1)).unwrap_err();
+        assert_eq!(refusal.code, "TOO_MANY_FIELDS");
+        assert!(refusal.detail.contains("4096"), "{refusal}");
+        // Names that are joined again and again.
+        let long = format!("{{\"{}\":{}}}", "x".repeat(2_000), object(200));
+        assert_eq!(decode(&[], &long).unwrap_err().code, "TOO_MANY_FIELDS");
+    }
+
+    #[test]
     fn an_object_without_fields_makes_no_line() {
         assert_eq!(decode(&[], r#"{"a":null,"b":{}}"#).unwrap(), "");
     }
@@ -123,7 +184,7 @@ mod tests {
     fn options_that_make_no_sense_are_refused_with_what_would() {
         let refusal = |options: &[(&str, &str)]| decode(options, "{}").unwrap_err().detail;
         assert!(refusal(&[("measurment", "x")]).contains("measurement"));
-        assert!(refusal(&[("integers", "int")]).contains("float or keep"));
+        assert!(refusal(&[("integers", "int")]).contains("auto, float or keep"));
         assert!(refusal(&[("time_format", "unix_s")]).contains("time_field"));
         assert!(refusal(&[("time_field", "t"), ("time_format", "epoch")]).contains("unix_ms"));
     }

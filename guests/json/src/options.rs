@@ -9,14 +9,25 @@ use crate::walk::Leaf;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeFormat {
     Rfc3339,
-    /// Nanoseconds of one unit.
-    Unix(i64),
+    /// A unit is ten to this power of nanoseconds.
+    Unix(u32),
+}
+
+/// What integers become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integers {
+    /// Floats; refused where a float would lose digits.
+    Auto,
+    /// Floats, whatever is lost.
+    Float,
+    /// Integers, as they are written.
+    Keep,
 }
 
 pub struct Options {
     pub measurement: String,
     pub tags: Vec<String>,
-    pub keeps_integers: bool,
+    pub integers: Integers,
     pub time_field: Option<String>,
     pub time_format: TimeFormat,
     only: Vec<String>,
@@ -38,10 +49,10 @@ impl Options {
                 return Err("option \"time_format\" needs \"time_field\"".into());
             }
             None | Some("rfc3339") => TimeFormat::Rfc3339,
-            Some("unix_s") => TimeFormat::Unix(1_000_000_000),
-            Some("unix_ms") => TimeFormat::Unix(1_000_000),
-            Some("unix_us") => TimeFormat::Unix(1_000),
-            Some("unix_ns") => TimeFormat::Unix(1),
+            Some("unix_s") => TimeFormat::Unix(9),
+            Some("unix_ms") => TimeFormat::Unix(6),
+            Some("unix_us") => TimeFormat::Unix(3),
+            Some("unix_ns") => TimeFormat::Unix(0),
             Some(other) => {
                 return Err(format!(
                     "option \"time_format\" is {other:?}: expected rfc3339, unix_s, unix_ms, unix_us or unix_ns"
@@ -53,11 +64,12 @@ impl Options {
             tags: list("tags"),
             only: list("only"),
             ignore: list("ignore"),
-            keeps_integers: match route.option("integers") {
-                None | Some("float") => false,
-                Some("keep") => true,
+            integers: match route.option("integers") {
+                None | Some("auto") => Integers::Auto,
+                Some("float") => Integers::Float,
+                Some("keep") => Integers::Keep,
                 Some(other) => {
-                    return Err(format!("option \"integers\" is {other:?}: expected float or keep"));
+                    return Err(format!("option \"integers\" is {other:?}: expected auto, float or keep"));
                 }
             },
             time_field,
@@ -86,12 +98,8 @@ impl TimeFormat {
             (Self::Rfc3339, Leaf::Text(text)) => {
                 parse_iso8601(text.as_bytes()).map_err(|_| bad("a time as 2026-01-31T12:00:00Z"))
             }
-            (Self::Unix(unit), Leaf::Number(number)) => {
-                if let Ok(whole) = number.as_i64() {
-                    return whole.checked_mul(unit).ok_or_else(|| bad("a time within 64-bit nanoseconds"));
-                }
-                let ns = number.as_f64().unwrap_or(f64::NAN) * unit as f64;
-                if ns.abs() < 9.2e18 { Ok(ns as i64) } else { Err(bad("a time within 64-bit nanoseconds")) }
+            (Self::Unix(power), Leaf::Number(number)) => {
+                number.scaled(power).ok_or_else(|| bad("a time within 64-bit nanoseconds"))
             }
             (Self::Rfc3339, _) => Err(bad("a text, as 2026-01-31T12:00:00Z")),
             (Self::Unix(_), _) => Err(bad("a number")),

@@ -30,6 +30,14 @@ const CREDENTIALS: [&str; 4] = ["tenant_id", "device_id", "site_id", "provision_
 /// Leaves deeper than this are refused: 64 levels fit the stack whatever they hold.
 const DEPTH_MAX: usize = 64;
 
+/// Values of one payload. InfluxDB 3 takes 500 columns of a table, the older ones advise against a
+/// thousand; so many are decoded in a fraction of a call's CPU time.
+pub const FIELDS_MAX: usize = 4_096;
+
+/// Bytes of all joined keys together: what a payload of the usual ceiling can spell out without nesting.
+/// A long key above many short ones would be written out again for each of them.
+const KEY_BYTES_MAX: usize = 256 << 10;
+
 /// The walk so far.
 #[derive(Default)]
 pub struct Walk<'a> {
@@ -37,6 +45,8 @@ pub struct Walk<'a> {
     /// The joined key of where we stand.
     path: String,
     depth: usize,
+    /// Bytes of the joined keys of all leaves.
+    key_bytes: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -102,6 +112,16 @@ impl<'a> Walk<'a> {
             Kind::Number => Leaf::Number(reader.number()?),
             Kind::String => Leaf::Text(reader.string()?.decode()),
         };
+        self.key_bytes += self.path.len();
+        if self.leaves.len() == FIELDS_MAX || self.key_bytes > KEY_BYTES_MAX {
+            return Err(Refusal::new(
+                "TOO_MANY_FIELDS",
+                format!(
+                    "more than {FIELDS_MAX} values, or more than {KEY_BYTES_MAX} bytes of joined keys: \
+                     send fewer in one message"
+                ),
+            ));
+        }
         self.leaves.push((self.path.clone(), leaf));
         Ok(())
     }

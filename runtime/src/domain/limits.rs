@@ -195,6 +195,22 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 /// such a payload is rare, and one message must not fill a batch ten times over.
 pub const LINES_A_MESSAGE_MAX: u32 = 1_000;
 
+/// From the stamp of one message to that of the next, in nanoseconds: each line of a message can have a
+/// time of its own in between, and a million messages a second keep step with the clock.
+pub const RECEIVE_STAMP_GAP_NS: i64 = LINES_A_MESSAGE_MAX as i64;
+
+/// How far ahead the mark of the receive clock is moved, in nanoseconds: a busy gateway writes it every
+/// two seconds, and after a crash the first stamps are ahead of the clock by no more.
+pub const RECEIVE_MARK_LEAD_NS: i64 = 2_000_000_000;
+
+/// How far stamps may be ahead of the wall clock after it was set back, in nanoseconds: a day, which no
+/// time zone and no drift comes near. Beyond it the clock had been wrong before.
+pub const RECEIVE_CLOCK_AHEAD_MAX_NS: i64 = 86_400_000_000_000;
+
+/// A wall clock before this, in nanoseconds since the epoch, was never set: the first of January 2026,
+/// before this program was.
+pub const CLOCK_SET_AFTER_NS: i64 = 1_767_225_600_000_000_000;
+
 /// Bytes of one line: databases take a request of 10 MiB, and 500 columns of 2 KiB fit.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -426,8 +442,17 @@ pub const LISTENER_OVERSIZE_FACTOR: usize = 16;
 
 /// Bytes that all connections of the listener together may hold in unfinished packets beyond their
 /// first `LISTENER_FIRST_READ_BYTES`: without it ten thousand strangers could pin gigabytes with
-/// one half packet each.
+/// one half packet each. Only bytes that came count, and the next step.
 pub const LISTENER_BUFFER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One address, and one tenant, may hold one part in this many of it: 64 packets of 256 KiB under way,
+/// and three quarters are left to the others.
+pub const LISTENER_BUFFER_ADDRESS_SHARE: usize = 4;
+pub const LISTENER_BUFFER_TENANT_SHARE: usize = 4;
+
+/// Bytes of a CONNECT: a client id, a user name and a password of a kilobyte each, and five for a will
+/// and properties. Who sends it has proved nothing yet.
+pub const LISTENER_CONNECT_BYTES_MAX: usize = 8 * 1024;
 
 /// PUBLISHes of one device that wait for their PUBACK; its socket is not read beyond. Far more
 /// than clients send ahead (20 to 100), far less than the packet ids there are (65,535), and one

@@ -4,8 +4,9 @@
 //! One bad line can swallow its neighbours inside a database (an open quote, a backslash at the end
 //! of a line), and one with a tag key twice can make an InfluxDB 3 unusable; so what leaves here is
 //! what InfluxDB 1, 2 and 3 read as exactly the lines that we count. The host splices the identity
-//! tags in behind the measurement and appends the message's time where the guest gave none; the
-//! guest's own bytes are forwarded otherwise as they are.
+//! tags in behind the measurement and appends the message's time where the guest gave none, a
+//! nanosecond more for each further line of a series; the guest's own bytes are forwarded otherwise as
+//! they are.
 //!
 //! Format: InfluxDB line protocol. Deliberately absent: values are checked, never rewritten.
 
@@ -14,6 +15,7 @@ mod keys;
 mod values;
 mod identity;
 mod rules;
+mod series_times;
 mod split;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use super::reason::Reason;
 pub use identity::{IdentityFault, escape_tag_value, identity_tags};
 use keys::Keys;
 pub use rules::{LineRules, NameSet, TenantTag};
+use series_times::SeriesTimes;
 pub use split::split_checked;
 
 /// What the database that the lines go to can take.
@@ -161,7 +164,8 @@ type Found<T> = Result<T, (FaultKind, usize)>;
 pub struct Stamp<'a> {
     /// `,device_id=…[,site_id=…]`, escaped.
     pub identity_tags: &'a [u8],
-    /// Nanoseconds since the epoch, for lines without a time.
+    /// Nanoseconds since the epoch, for lines without a time. Up to `LINES_A_MESSAGE_MAX` of them
+    /// belong to this message.
     pub received_ns: i64,
     pub dialect: Dialect,
     /// `None`: the tenant has none.
@@ -172,6 +176,7 @@ pub struct Stamp<'a> {
 #[derive(Debug, Default)]
 pub struct LineChecker {
     keys: Keys,
+    times: SeriesTimes,
 }
 
 impl LineChecker {
@@ -215,6 +220,7 @@ impl LineChecker {
         }
         let mut clock = itoa::Buffer::new();
         let received = clock.format(stamp.received_ns).as_bytes();
+        self.times.clear();
         let (mut at, mut number, mut count) = (0, 0, 0);
         while at < text.len() {
             number += 1;
@@ -223,6 +229,11 @@ impl LineChecker {
                 None => break,
                 Some(b'\n') => {
                     at = start + 1;
+                    continue;
+                }
+                // A blank line of a text with CRLF.
+                Some(b'\r') if text.get(start + 1) == Some(&b'\n') => {
+                    at = start + 2;
                     continue;
                 }
                 Some(b'#') => {
@@ -278,7 +289,7 @@ impl LineChecker {
             name_length(start, measurement_end + rules.table_prefix.len())?;
             self.keys.reserve(rules.tenant_tag.as_ref());
         }
-        let fields_start = self.tags(text, measurement_end, stamp.dialect)?;
+        let (tags_end, fields_start) = self.tags(text, measurement_end, stamp.dialect)?;
         let series = fields_start - start + spliced;
         if stamp.dialect == Dialect::V1V2 && series > SERIES_BYTES_MAX {
             return Err((FaultKind::SeriesTooLong, start));
@@ -304,14 +315,24 @@ impl LineChecker {
         out.extend_from_slice(stamp.identity_tags);
         out.extend_from_slice(&text[measurement_end..fields_end]);
         out.push(b' ');
-        out.extend_from_slice(time.map_or(received, |time| &text[time]));
+        match time {
+            Some(time) => out.extend_from_slice(&text[time]),
+            None => match self.times.offset_ns(text, start..tags_end) {
+                0 => out.extend_from_slice(received),
+                offset_ns => {
+                    let mut clock = itoa::Buffer::new();
+                    let later = stamp.received_ns.saturating_add(offset_ns);
+                    out.extend_from_slice(clock.format(later).as_bytes());
+                }
+            },
+        }
         out.push(b'\n');
         // Behind the newline that ended this line.
         Ok(line_end + 1)
     }
 
-    /// The tags; gives where the first field starts.
-    fn tags(&mut self, text: &[u8], mut at: usize, dialect: Dialect) -> Found<usize> {
+    /// The tags; gives where they end and where the first field starts.
+    fn tags(&mut self, text: &[u8], mut at: usize, dialect: Dialect) -> Found<(usize, usize)> {
         while text.get(at) == Some(&b',') {
             let key = names::tag_key(text, at + 1)?;
             if dialect == Dialect::V1V2 && matches!(&text[key.clone()], b"_measurement" | b"_field") {
@@ -324,7 +345,7 @@ impl LineChecker {
         match text.get(first) {
             None | Some(b'\n') => Err((FaultKind::NoFields, first)),
             Some(b'\t') => Err((FaultKind::TabInName, first)),
-            Some(_) => Ok(first),
+            Some(_) => Ok((at, first)),
         }
     }
 

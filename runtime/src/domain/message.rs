@@ -41,7 +41,8 @@ impl Via {
 pub struct Received {
     pub topic: String,
     pub payload: Bytes,
-    /// When it was received, in nanoseconds since the Unix epoch.
+    /// When it was received, in nanoseconds since the Unix epoch. A source gives the time of the read;
+    /// the message enters the flow with a stamp of `ReceiveClock`.
     pub received_ns: i64,
     pub via: Via,
     pub slot: Slot,

@@ -14,8 +14,10 @@ use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::durable::Durable;
 use crate::domain::identity::{Claim, Denied, Identity};
 use crate::domain::ids::DatabaseName;
+use crate::domain::limits::RECEIVE_STAMP_GAP_NS;
 use crate::domain::message::{Admitted, CheckedBatch, Received, Refused};
 use crate::domain::reason::Reason;
+use crate::domain::receive_clock::ReceiveClock;
 use crate::domain::slot::{Slot, settle_all};
 use crate::quarantine::Quarantine;
 use crate::source::intake::Intake;
@@ -88,11 +90,19 @@ pub struct Gate {
     pool: Mutex<Option<Arc<DecodePool>>>,
     pub(super) outlet: Arc<Outlet>,
     books: Arc<Books>,
+    /// Gives the messages of all sources their time.
+    clock: Arc<ReceiveClock>,
 }
 
 impl Gate {
-    pub fn new(admission: Arc<Admission>, pool: DecodePool, outlet: Arc<Outlet>, books: Arc<Books>) -> Self {
-        Self { admission, pool: Mutex::new(Some(Arc::new(pool))), outlet, books }
+    pub fn new(
+        admission: Arc<Admission>,
+        pool: DecodePool,
+        outlet: Arc<Outlet>,
+        books: Arc<Books>,
+        clock: Arc<ReceiveClock>,
+    ) -> Self {
+        Self { admission, pool: Mutex::new(Some(Arc::new(pool))), outlet, books, clock }
     }
 
     /// Waits until nothing is between sources and spool, or the deadline.
@@ -120,7 +130,11 @@ impl Onward for Gate {
 }
 
 impl Intake for Gate {
-    async fn accept(&self, messages: Vec<Received>) {
+    async fn accept(&self, mut messages: Vec<Received>) {
+        let first_ns = self.clock.reserve(messages.len());
+        for (stamp_ns, message) in (first_ns..).step_by(RECEIVE_STAMP_GAP_NS as usize).zip(&mut messages) {
+            message.received_ns = stamp_ns;
+        }
         self.outlet.activity.receive(messages.len() as u64);
         let (admitted, refused) = self.admission.admit(messages);
         self.go_on(admitted, refused).await;
@@ -136,7 +150,8 @@ impl Intake for Gate {
         message.slot.settle(Outcome::Dropped, &account);
     }
 
-    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: String) {
+    fn refuse_message(&self, mut message: Received, sender: &Identity, reason: Reason, detail: String) {
+        message.received_ns = self.clock.reserve(1);
         self.outlet.activity.receive(1);
         self.outlet.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
     }

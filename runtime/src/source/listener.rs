@@ -6,8 +6,8 @@
 //! outlives its connection nothing is kept but which messages may come again (`sessions`).
 //!
 //! It trusts nobody. All that a stranger can take is bounded: time for the TLS handshake, time to
-//! CONNECT, time a packet, bytes a packet, unfinished bytes of all connections together, connections in
-//! total, an address and a tenant, connects a second, CONNECTs that fail, PUBLISHes without a PUBACK,
+//! CONNECT, time a packet, bytes a packet, unfinished bytes that came, of all, an address and a tenant
+//! (`packet_memory`), connections in total, an address and a tenant, connects a second, CONNECTs that fail, PUBLISHes without a PUBACK,
 //! PUBACKs that are not read. A client id is no credential: who names another's takes its connection
 //! over, as the protocol wants it [MQTT-3.1.4-2], but only within its own tenant where devices prove who
 //! they are, by a password or a certificate (`greeting`).
@@ -17,6 +17,7 @@ mod tls;
 mod certificate;
 mod ceilings;
 mod doors;
+mod packet_memory;
 mod input;
 mod sessions;
 mod greeting;

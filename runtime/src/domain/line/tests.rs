@@ -218,3 +218,49 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn lines_of_one_series_without_a_time_get_times_of_their_own() {
+    let times = |text: &str| -> Vec<i64> {
+        let (_, lines) = check(text.as_bytes(), Dialect::V3).unwrap();
+        let lines = String::from_utf8(lines).unwrap();
+        lines.lines().map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+    };
+    assert_eq!(times("m v=1\nm v=2\nm v=3"), [42, 43, 44]);
+    // Other series keep the time of the message; so does a line that has one.
+    assert_eq!(times("m v=1\nn v=2\nm,t=a v=3\nm v=4\nm v=5 7\nn v=6\nm v=7"), [42, 42, 42, 43, 7, 43, 44]);
+    // The order of tags, and what is between tags and fields, make no other series.
+    assert_eq!(times("m,a=1,b=2 v=1\nm,b=2,a=1  v=2\nm,a=2,b=1 v=3"), [42, 43, 42]);
+    // A comma that is escaped is part of a value.
+    assert_eq!(times("m,a=x\\,b\\=2 v=1\nm,a=x,b=2 v=1\nm,a=x\\,b\\=2 v=1"), [42, 42, 43]);
+    let many = "m v=1\n".repeat(1000);
+    assert_eq!(times(&many), (42..1042).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_message_begins_at_its_own_time_whatever_came_before_it() {
+    let mut checker = LineChecker::default();
+    let mut out = Vec::new();
+    checker.check(b"m v=1\nm v=2", stamp(Dialect::V3), &mut out).unwrap();
+    checker.check(b"m v=1\nm v=", stamp(Dialect::V3), &mut out).unwrap_err();
+    checker.check(b"m v=3", stamp(Dialect::V3), &mut out).unwrap();
+    let lines = String::from_utf8(out).unwrap();
+    assert_eq!(lines, "m,device_id=d v=1 42\nm,device_id=d v=2 43\nm,device_id=d v=3 42\n");
+}
+
+#[test]
+fn the_gap_between_two_messages_holds_the_lines_of_one() {
+    assert!(crate::domain::limits::RECEIVE_STAMP_GAP_NS >= i64::from(LINES_A_MESSAGE_MAX));
+}
+
+#[test]
+fn blank_is_blank_with_either_end_of_line() {
+    for text in
+        ["a f=1i 5\r\n\r\nb f=1i 5\r\n", "a f=1i 5\n\nb f=1i 5\n", "\r\na f=1i 5\r\n \r\nb f=1i 5\r\n"]
+    {
+        let (count, lines) = check(text.as_bytes(), Dialect::V1V2).unwrap();
+        assert_eq!(count, 2, "{text:?}");
+        assert_eq!(lines, b"a,device_id=d f=1i 5\nb,device_id=d f=1i 5\n");
+    }
+    assert!(check(b"\r", Dialect::V3).is_err(), "a carriage return alone ends no line");
+}

@@ -15,6 +15,7 @@ use super::Shared;
 use super::doors::{Ending, Pass};
 use super::greeting::{Greeting, Sender};
 use super::input::Input;
+use super::packet_memory::PacketMemoryError;
 use super::socket::{DeviceSocket, Writer};
 use crate::domain::identity::Identity;
 use crate::domain::limits;
@@ -73,6 +74,12 @@ impl From<io::Error> for End {
     }
 }
 
+impl From<PacketMemoryError> for End {
+    fn from(error: PacketMemoryError) -> Self {
+        Self::new(Ending::Buffers, error.to_string())
+    }
+}
+
 impl From<PacketError> for End {
     fn from(error: PacketError) -> Self {
         Self { code: disconnect_code(&error), ..Self::new(Ending::Malformed, error.to_string()) }
@@ -93,8 +100,9 @@ pub async fn serve<I: Intake>(
         payload_bytes_max,
         payload_bytes_skipped_max: payload_bytes_max.saturating_mul(limits::LISTENER_OVERSIZE_FACTOR),
     };
-    let mut input = Input::new(reader, frames, shared.doors.counters.clone());
     let taken_over = Arc::new(Notify::new());
+    let lease = pass.packet_lease(taken_over.clone());
+    let mut input = Input::new(reader, frames, shared.doors.counters.clone(), lease);
     let greeting = Greeting { shared, pass, certificate, taken_over: &taken_over, frames };
     let greeted = tokio::select! {
         biased;
@@ -112,6 +120,9 @@ pub async fn serve<I: Intake>(
     let connection = Connection::open(shared.window.clone(), tells, session);
     let link = Link::speaking(connection.clone(), greeted.peer_limits);
     let sender = greeted.sender.as_ref();
+    if let Some(sender) = sender {
+        input.lease.set_tenant(&sender.identity.tenant);
+    }
     let device = Device {
         reception: Reception {
             intake: shared.intake.clone(),
@@ -163,6 +174,8 @@ pub async fn serve<I: Intake>(
 struct Device<'a, I> {
     reception: Reception<I>,
     silence_max: Option<Duration>,
+    /// Notified when another connection takes the client id over, or the memory of unfinished packets
+    /// is given to others.
     taken_over: &'a Notify,
     link: &'a Link,
     /// Who it is, where it has proved that: then only its own topics are its to publish to.
@@ -231,7 +244,7 @@ impl<I: Intake> Device<'_, I> {
                 tokio::select! {
                     biased;
                     () = self.link.closed() => return Err(Ending::Lost.into()),
-                    () = self.taken_over.notified() => return Err(taken_over()),
+                    () = self.taken_over.notified() => return Err(input.woken()),
                     _ = stopped(stop) => return Ok(()),
                     () = tokio::time::sleep(pause) => {}
                 }
@@ -249,13 +262,13 @@ impl<I: Intake> Device<'_, I> {
                 tokio::select! {
                     biased;
                     () = self.link.closed() => return Err(Ending::Lost.into()),
-                    () = self.taken_over.notified() => return Err(taken_over()),
+                    () = self.taken_over.notified() => return Err(input.woken()),
                     _ = stopped(stop) => return Ok(()),
                     () = window.room() => {}
                 }
                 tokio::select! {
                     biased;
-                    () = self.taken_over.notified() => return Err(taken_over()),
+                    () = self.taken_over.notified() => return Err(input.woken()),
                     _ = stopped(stop) => return Ok(()),
                     () = self.link.written_until(|| !crowded()) => {}
                 }
@@ -274,7 +287,7 @@ impl<I: Intake> Device<'_, I> {
             tokio::select! {
                 biased;
                 () = self.link.closed() => return Err(Ending::Lost.into()),
-                () = self.taken_over.notified() => return Err(taken_over()),
+                () = self.taken_over.notified() => return Err(input.woken()),
                 _ = stopped(stop) => return Ok(()),
                 filled = input.fill(self.silence_max) => filled?,
             }
@@ -347,8 +360,4 @@ impl<I: Intake> Device<'_, I> {
         }
         Ok(())
     }
-}
-
-fn taken_over() -> End {
-    End::new(Ending::TakenOver, "another connection came with the same client id")
 }

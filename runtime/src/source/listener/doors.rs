@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::ceilings::{CeilingSettings, Ceilings, network};
+use super::packet_memory::{PacketLease, PacketMemory};
 
 macro_rules! endings {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
@@ -65,7 +66,7 @@ endings! {
     TenantMax = "tenant_max",
     /// A PUBLISH to another device's topic, in the protocol that has no other answer to it.
     NotOwnTopic = "not_own_topic",
-    /// Unfinished packets of all connections together hold too much memory.
+    /// Unfinished packets hold too much memory, and this connection held most of it.
     Buffers = "buffers_max",
 }
 
@@ -98,19 +99,6 @@ impl ListenerCounters {
     pub fn ended(&self, ending: Ending) -> u64 {
         self.ended[ending as usize].load(Ordering::Relaxed)
     }
-
-    /// Takes `bytes` of the memory that all connections share. False when it is used up.
-    pub fn take_buffer(&self, bytes: usize, bytes_max: usize) -> bool {
-        self.buffer_bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-                held.checked_add(bytes).filter(|&sum| sum <= bytes_max)
-            })
-            .is_ok()
-    }
-
-    pub fn give_buffer_back(&self, bytes: usize) {
-        self.buffer_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
 }
 
 /// One line of log a kind of ending and second: a stranger must not fill the disk.
@@ -137,6 +125,7 @@ pub struct Doors {
     last_connection: AtomicU64,
     pub ceilings: Arc<Ceilings>,
     pub counters: Arc<ListenerCounters>,
+    memory: Arc<PacketMemory>,
     /// Told when the last connection is gone.
     empty: Notify,
 }
@@ -152,7 +141,9 @@ pub struct Pass {
 
 impl Doors {
     pub fn new(connections_max: usize, per_address_max: usize, ceilings: CeilingSettings) -> Arc<Self> {
+        let counters = Arc::<ListenerCounters>::default();
         Arc::new(Self {
+            memory: PacketMemory::new(counters.clone()),
             connections_max,
             per_address_max,
             addresses: Mutex::default(),
@@ -160,7 +151,7 @@ impl Doors {
             log_gates: Mutex::default(),
             last_connection: AtomicU64::new(0),
             ceilings: Arc::new(Ceilings::new(ceilings)),
-            counters: Arc::default(),
+            counters,
             empty: Notify::new(),
         })
     }
@@ -220,6 +211,11 @@ impl Doors {
 }
 
 impl Pass {
+    /// The memory for its unfinished packets; `wake` is notified when that is given to others.
+    pub fn packet_lease(&self, wake: Arc<Notify>) -> PacketLease {
+        self.doors.memory.lease(self.connection, self.network, wake)
+    }
+
     /// Takes `client_id` for this connection, from whoever holds it; `taken_over` is told when
     /// another takes it from us. `scope` keeps the ids of those apart who must not take one
     /// another's connections over.
@@ -321,14 +317,5 @@ mod tests {
         assert_eq!(doors.note_end(Ending::ExactlyOnce), Some(0));
         assert_eq!(doors.note_end(Ending::Left), None);
         assert_eq!(doors.counters.ended(Ending::Malformed), 2);
-    }
-
-    #[test]
-    fn shared_buffers_end_at_their_ceiling() {
-        let counters = ListenerCounters::default();
-        assert!(counters.take_buffer(60, 100));
-        assert!(!counters.take_buffer(60, 100));
-        counters.give_buffer_back(60);
-        assert!(counters.take_buffer(100, 100));
     }
 }

@@ -24,7 +24,8 @@ use crate::domain::identity::{Claim, Denied, Identity, Proof};
 use crate::domain::limits;
 use crate::domain::session::Session;
 use crate::source::intake::Intake;
-use crate::source::mqtt::control::{ConnectRequest, Frame, encode};
+use crate::source::mqtt::control::{ConnectRequest, Frame, check_first_byte, encode};
+use crate::source::mqtt::error::{PacketError, kind};
 use crate::source::mqtt::framing::FrameLimits;
 use crate::source::mqtt::publish::PeerLimits;
 
@@ -169,6 +170,7 @@ impl<I: Intake> Greeting<'_, I> {
 
     async fn read(&self, input: &mut Input<'_>) -> Result<ConnectRequest, End> {
         loop {
+            check_first_packet(input.framer.unread_bytes())?;
             match input.next_packet()? {
                 None => {}
                 Some(Frame::Connect(connect)) => return Ok(*connect),
@@ -303,6 +305,27 @@ impl<I: Intake> Greeting<'_, I> {
             }
         }
     }
+}
+
+/// Refuses what cannot become a CONNECT of `LISTENER_CONNECT_BYTES_MAX` as soon as its beginning shows it.
+fn check_first_packet(bytes: &[u8]) -> Result<(), End> {
+    let Some((&first, length)) = bytes.split_first() else { return Ok(()) };
+    check_first_byte(first)?;
+    if first >> 4 != kind::CONNECT {
+        return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT"));
+    }
+    let mut announced = 0;
+    for (at, byte) in length.iter().take(4).enumerate() {
+        announced |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let bytes_max = limits::LISTENER_CONNECT_BYTES_MAX;
+    if announced > bytes_max {
+        return Err(PacketError::TooLong { bytes: announced, bytes_max }.into());
+    }
+    Ok(())
 }
 
 /// A client id for a device that brought none: nobody can name it and take the connection over.

@@ -1,4 +1,5 @@
 //! The reading side of one device's connection: bounded in memory, and in the time that a packet takes.
+//! The buffer grows with the bytes that come, a step at a time, whatever a packet announces.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -6,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::End;
 use super::doors::{Ending, ListenerCounters};
+use super::packet_memory::{PacketLease, PacketMemoryError};
 use super::socket::Reader;
 use crate::domain::limits;
 use crate::source::mqtt::control::Frame;
@@ -24,8 +27,9 @@ pub struct Input<'s> {
     counters: Arc<ListenerCounters>,
     /// Whether it is counted among the connections with a buffer.
     has_buffer: bool,
-    /// Bytes of the framer's buffer that were taken from the shared memory.
-    shared_bytes: usize,
+    frames: FrameLimits,
+    /// What the buffer holds of the memory that all share.
+    pub lease: PacketLease,
     /// How much to ask for: it follows what the device sends.
     read_bytes: usize,
     /// When the packet that is under way began.
@@ -33,13 +37,19 @@ pub struct Input<'s> {
 }
 
 impl<'s> Input<'s> {
-    pub fn new(reader: Reader<'s>, frames: FrameLimits, counters: Arc<ListenerCounters>) -> Self {
+    pub fn new(
+        reader: Reader<'s>,
+        frames: FrameLimits,
+        counters: Arc<ListenerCounters>,
+        lease: PacketLease,
+    ) -> Self {
         Self {
             reader,
             framer: Framer::new(frames),
             counters,
             has_buffer: false,
-            shared_bytes: 0,
+            frames,
+            lease,
             read_bytes: limits::LISTENER_FIRST_READ_BYTES,
             packet_began: None,
         }
@@ -49,6 +59,7 @@ impl<'s> Input<'s> {
     pub fn socket(&self) -> &impl AsRawFd {
         &self.reader
     }
+
     /// Waits for bytes and reads what is there.
     pub async fn fill(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
         loop {
@@ -56,10 +67,8 @@ impl<'s> Input<'s> {
                 self.release();
             }
             self.wait(silence_max).await?;
-            self.make_room()?;
-            let asked = self.read_bytes.max(self.framer.needed());
-            let room = self.framer.room(self.read_bytes);
-            let before = room.len();
+            let step = self.make_room()?;
+            let room = self.framer.room_for(step);
             if !std::mem::replace(&mut self.has_buffer, true) {
                 self.counters.buffers.fetch_add(1, Ordering::Relaxed);
             }
@@ -72,7 +81,7 @@ impl<'s> Input<'s> {
                     });
                 }
                 Ok(read) => {
-                    if before + read >= asked {
+                    if read >= self.read_bytes {
                         self.read_bytes = (self.read_bytes * 4).min(limits::SOCKET_READ_BYTES);
                     } else if read < self.read_bytes / 8 {
                         self.read_bytes = (self.read_bytes / 2).max(limits::LISTENER_FIRST_READ_BYTES);
@@ -88,6 +97,8 @@ impl<'s> Input<'s> {
     /// Reads on and throws it away, for a moment: a socket that is closed with bytes unread is reset,
     /// and what was sent last would be lost with it.
     pub async fn linger(&mut self) {
+        // Nothing of it is parsed any more.
+        self.framer = Framer::new(self.frames);
         self.release();
         let mut read = 0;
         let reading = async {
@@ -107,60 +118,78 @@ impl<'s> Input<'s> {
     }
 
     async fn wait(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
-        if self.framer.is_midway() {
+        let midway = self.framer.is_midway();
+        let deadline = if midway {
             let began = *self.packet_began.get_or_insert_with(Instant::now);
-            let deadline = began + Duration::from_secs(limits::PACKET_TIMEOUT_S);
-            match timeout_at(deadline, self.reader.readable()).await {
-                Ok(ready) => Ok(ready?),
-                Err(_) => Err(End::new(
+            Some(began + Duration::from_secs(limits::PACKET_TIMEOUT_S))
+        } else {
+            silence_max.map(|silence_max| Instant::now() + silence_max)
+        };
+        if let Some(ready) = self.reader.readable().now_or_never() {
+            return Ok(ready?);
+        }
+        // It may be long before the next byte: what it holds meanwhile is what came.
+        self.trim()?;
+        let (reader, lease) = (&mut self.reader, &self.lease);
+        let waiting = async {
+            tokio::select! {
+                biased;
+                ready = reader.readable() => Ok(ready?),
+                () = lease.woken() => Err(woken(lease)),
+            }
+        };
+        match deadline {
+            None => waiting.await,
+            Some(deadline) => match timeout_at(deadline, waiting).await {
+                Ok(ended) => ended,
+                Err(_) if midway => Err(End::new(
                     Ending::PacketTimeout,
                     format!("a packet was not complete after {} s", limits::PACKET_TIMEOUT_S),
                 )),
-            }
-        } else {
-            match silence_max {
-                None => Ok(self.reader.readable().await?),
-                Some(silence_max) => match timeout(silence_max, self.reader.readable()).await {
-                    Ok(ready) => Ok(ready?),
-                    Err(_) => Err(End::new(Ending::KeepAlive, "nothing came for 1.5 times the keep-alive")),
-                },
-            }
+                Err(_) => Err(End::new(Ending::KeepAlive, "nothing came for 1.5 times the keep-alive")),
+            },
         }
     }
 
-    /// Takes what the buffer grows to beyond its first size from the memory that all share.
-    fn make_room(&mut self) -> Result<(), End> {
-        let beyond = |bytes: usize| bytes.saturating_sub(limits::LISTENER_FIRST_READ_BYTES);
-        let mut wanted = beyond(self.framer.needed().max(self.framer.unread() + self.read_bytes));
-        if wanted <= self.shared_bytes {
-            return Ok(());
+    /// How the connection ends when others have woken it.
+    pub fn woken(&self) -> End {
+        woken(&self.lease)
+    }
+
+    /// Takes the next step of the buffer from the memory that all share; gives its size.
+    fn make_room(&mut self) -> Result<usize, End> {
+        if self.lease.is_evicted() {
+            return Err(self.woken());
         }
-        let mut granted =
-            self.counters.take_buffer(wanted - self.shared_bytes, limits::LISTENER_BUFFER_BYTES_MAX);
-        if !granted {
-            // A larger buffer is a favour; what the packet needs is not.
-            self.read_bytes = limits::LISTENER_FIRST_READ_BYTES.min(self.read_bytes);
-            wanted = beyond(self.framer.needed().max(self.framer.unread() + self.read_bytes));
-            granted = wanted <= self.shared_bytes
-                || self.counters.take_buffer(wanted - self.shared_bytes, limits::LISTENER_BUFFER_BYTES_MAX);
+        let unread = self.framer.unread();
+        // A quarter of what is there for a large packet, so that it is not copied again and again.
+        let lacking = self.framer.needed() - unread;
+        let step = self.read_bytes.max(lacking.min(unread / 4));
+        let wanted = beyond_first(unread + step);
+        if wanted <= self.lease.bytes() || self.lease.resize(wanted).is_ok() {
+            return Ok(step);
         }
-        if !granted {
-            return Err(End::new(
-                Ending::Buffers,
-                format!(
-                    "unfinished packets of all connections hold {} bytes",
-                    limits::LISTENER_BUFFER_BYTES_MAX
-                ),
-            ));
+        // A larger buffer is a favour; what comes next of the packet is not.
+        self.read_bytes = limits::LISTENER_FIRST_READ_BYTES.min(self.read_bytes);
+        let wanted = beyond_first(unread + self.read_bytes);
+        self.lease.resize(wanted.max(self.lease.bytes()))?;
+        Ok(self.read_bytes)
+    }
+
+    /// Gives back what the buffer has beyond what came and one first step.
+    fn trim(&mut self) -> Result<(), End> {
+        let kept = self.framer.unread() + limits::LISTENER_FIRST_READ_BYTES;
+        if beyond_first(kept) < self.lease.bytes() {
+            self.framer.shrink(kept);
+            self.lease.resize(beyond_first(kept))?;
         }
-        self.shared_bytes = self.shared_bytes.max(wanted);
         Ok(())
     }
 
     /// Gives the buffer back.
     fn release(&mut self) {
         self.framer.shrink(0);
-        self.counters.give_buffer_back(std::mem::take(&mut self.shared_bytes));
+        self.lease.release();
         if std::mem::take(&mut self.has_buffer) {
             debug_assert_eq!(self.framer.capacity(), 0);
             self.counters.buffers.fetch_sub(1, Ordering::Relaxed);
@@ -175,7 +204,19 @@ impl<'s> Input<'s> {
 
 impl Drop for Input<'_> {
     fn drop(&mut self) {
-        self.counters.give_buffer_back(self.shared_bytes);
         self.counters.buffers.fetch_sub(usize::from(self.has_buffer), Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a buffer that count.
+fn beyond_first(bytes: usize) -> usize {
+    bytes.saturating_sub(limits::LISTENER_FIRST_READ_BYTES)
+}
+
+fn woken(lease: &PacketLease) -> End {
+    if lease.is_evicted() {
+        PacketMemoryError::Evicted.into()
+    } else {
+        End::new(Ending::TakenOver, "another connection came with the same client id")
     }
 }

@@ -247,6 +247,19 @@ impl Framer {
         &mut self.buffer
     }
 
+    /// Makes room to read at least `bytes`, however many the packet lacks, and gives the buffer to read
+    /// into. Call it after `next_packet` gave nothing.
+    pub fn room_for(&mut self, bytes: usize) -> &mut Vec<u8> {
+        self.compact();
+        self.buffer.reserve_exact(bytes);
+        &mut self.buffer
+    }
+
+    /// Bytes that were read and not yet parsed, from the first byte of a packet on.
+    pub fn unread_bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// The capacity that the buffer must have for the packet that has begun.
     pub fn needed(&self) -> usize {
         self.unread() + self.missing_bytes()
