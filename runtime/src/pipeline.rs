@@ -34,6 +34,7 @@ use crate::decode::{Change, CpuShares, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::slot::Window;
+use crate::domain::worker;
 use crate::quarantine::Quarantine;
 use crate::shutdown::{self, Request, Signals};
 use crate::source::broker::Broker;
@@ -155,7 +156,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         health.push(SourceHealth::new("listener", listener.status()));
         redelivered.push(listener.counters().redelivered.clone());
         door = Some(Door { counters: listener.counters(), tls: listener.tls() });
-        sources.spawn(listener.run(stopping.clone()));
+        sources.spawn(worker::vital("listener", listener.run(stopping.clone())));
     }
     if !config.mqtt.url.is_empty() {
         let mut broker = Broker::new(settings::broker(config)?, window.clone(), gate.clone())?;
@@ -168,7 +169,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         }
         health.push(SourceHealth::new("broker", broker.status()));
         redelivered.push(broker.counters().redelivered.clone());
-        sources.spawn(broker.run(stopping));
+        sources.spawn(worker::vital("broker", broker.run(stopping)));
     }
 
     let parts = Arc::new(Parts {
@@ -193,7 +194,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     })
     .await?;
 
-    let follow = tokio::spawn(follow(parts.clone(), config.log.stats_interval_s));
+    let follow = tokio::spawn(worker::vital("follow", follow(parts.clone(), config.log.stats_interval_s)));
     shutdown::notify(&[NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "tidegate runs");
     let mut watchdog = watchdog();

@@ -55,6 +55,7 @@ use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::state::Image;
 
+use crate::domain::worker::{self, Priority};
 pub use log::SpoolError;
 pub use parked::ParkedStatus;
 pub use recovery::Recovered;
@@ -179,13 +180,11 @@ impl OpenedSpool {
             delivery.waits(&database);
         }
         shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
-        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(run)
-        };
         let committing = shared.clone();
-        let committer = start("spool", Box::new(move || committer::run(&committing, log, &*delivery)))?;
+        let committer =
+            worker::start("spool", Priority::Normal, move || committer::run(&committing, log, &*delivery))?;
         let tidying = shared.clone();
-        let tidy = start("spool-tidy", Box::new(move || committer::tidy(&tidying)))?;
+        let tidy = worker::start("spool-tidy", Priority::Normal, move || committer::tidy(&tidying))?;
         let threads = Threads { shared: shared.clone(), handles: Mutex::new(vec![committer, tidy]) };
         Ok(Spool { shared, threads: Arc::new(threads) })
     }
@@ -375,7 +374,7 @@ impl Threads {
         self.shared.more.notify_all();
         self.shared.copied.notify_all();
         for handle in std::mem::take(&mut *self.handles.lock()) {
-            // A panic there was logged when it happened.
+            // A panic there ends the process.
             let _ = handle.join();
         }
     }

@@ -12,6 +12,7 @@ use crate::domain::limits::{
     EPOCH_TICK_MS, GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX,
     LARGE_STACK_BYTES,
 };
+use crate::domain::worker::{self, Priority};
 
 /// Makes the engine that all guests run in but those of the class large.
 ///
@@ -84,7 +85,7 @@ impl EpochClock {
     pub fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
         let engine = engine.weak();
         let (to_thread, from_here) = std::sync::mpsc::channel::<Weak<Self>>();
-        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        let thread = worker::start("epoch", Priority::Normal, move || {
             let Ok(clock) = from_here.recv() else { return };
             while let (Some(engine), Some(clock)) = (engine.upgrade(), clock.upgrade()) {
                 if clock.running.load(Ordering::SeqCst) == 0 {

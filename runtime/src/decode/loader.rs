@@ -10,9 +10,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::guest::GuestError;
 use super::history::Place;
-use super::slow::lower_priority;
 use super::store::{GuestStore, Put};
 use crate::domain::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
+use crate::domain::worker::{self, Priority};
 
 /// Called with what became of a component.
 pub type Answer = Box<dyn FnOnce(Result<Put, GuestError>) + Send>;
@@ -122,9 +122,8 @@ impl GuestStore {
 
     fn start_loader_of(self: &Arc<Self>, name: &str, queue: fn(&Self) -> &Queue) -> std::io::Result<()> {
         let store = Arc::downgrade(self);
-        std::thread::Builder::new().name(name.into()).spawn(move || {
-            // Trials may burn their whole budget: not at the cost of those who decode.
-            lower_priority();
+        // Trials may burn their whole budget: not at the cost of those who decode.
+        worker::start(name, Priority::Low, move || {
             while let Some(store) = store.upgrade() {
                 match queue(&store).next() {
                     Some(Job::Look(place)) => store.look(&place),

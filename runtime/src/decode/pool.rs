@@ -13,6 +13,7 @@ use super::together::Together;
 use super::{DecodeSink, GuestError};
 use crate::domain::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
 use crate::domain::message::Admitted;
+use crate::domain::worker::{self, Priority};
 
 /// The threads. A device's messages always go to the same one, so they stay in order.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl DecodePool {
         for number in 0..guests.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
             let (guests, sink, slow) = (guests.clone(), sink.clone(), pool.slow.clone());
-            let thread = std::thread::Builder::new().name(format!("decode-{number}")).spawn(move || {
+            let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
                 let shares = slow.shares.clone();
                 run(Decoder::with_lane(guests, slow, number), &shares, waiting, &*sink);
             })?;
@@ -83,9 +84,8 @@ impl DecodePool {
     pub fn finish(mut self) {
         self.queues.clear();
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a decode thread had panicked");
-            }
+            // A panic there ends the process.
+            let _ = thread.join();
         }
     }
 }

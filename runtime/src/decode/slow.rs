@@ -32,6 +32,7 @@ use crate::domain::limits::{
     SLOW_WAITING_MAX,
 };
 use crate::domain::message::Admitted;
+use crate::domain::worker::{self, Priority};
 
 /// The moving average of CPU time a message, of one version on one route.
 #[derive(Debug, Default)]
@@ -172,15 +173,6 @@ impl fmt::Debug for SlowLane {
 /// How long an idle thread may keep what another one waits for.
 const GIVE_BACK_WITHIN: Duration = Duration::from_millis(20);
 
-/// About a tenth of a core's time where others want it.
-const NICE: i32 = 10;
-
-/// Lowers the priority of the calling thread to that of the lane.
-pub fn lower_priority() {
-    // SAFETY: a call with numbers. On Linux it is about the calling thread alone.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-}
-
 impl SlowLane {
     /// Starts the lane's threads, as many as there are decode threads; they end with the lane.
     ///
@@ -202,8 +194,8 @@ impl SlowLane {
         for (number, queue) in lane.queues.iter().cloned().enumerate() {
             let (guests, sink, lane) = (guests.clone(), sink.clone(), Arc::downgrade(&lane));
             let shares = shares.clone();
-            std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
-                lower_priority();
+            // About a tenth of a core's time where others want it.
+            worker::start(format!("slow-{number}"), Priority::Low, move || {
                 let mut decoder = Decoder::new(guests).with_shares(shares.clone());
                 while let Some(next) = queue.next(&mut decoder, &shares) {
                     let (messages, done): (Vec<Admitted>, Vec<Done>) =
