@@ -217,6 +217,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     tracing::info!(deadline_s = config.shutdown.deadline_s, "stopping");
     shutdown::notify(&[NotifyState::Stopping]);
     let deadline = Instant::now() + Duration::from_secs(config.shutdown.deadline_s);
+    parts.window.stop();
     stop.send_replace(Some(deadline.into()));
     let _ = tokio::time::timeout_at(deadline.into(), taking_up).await;
     gate.finish_decoding(deadline).await;

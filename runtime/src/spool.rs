@@ -27,6 +27,7 @@ mod parked;
 mod disk;
 mod recovery;
 mod log;
+mod deferred;
 mod room;
 mod receipt;
 mod reader;
@@ -54,20 +55,21 @@ use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::state::Image;
-
 use crate::domain::worker::{self, Priority};
+
 pub use log::SpoolError;
 pub use parked::ParkedStatus;
 pub use recovery::Recovered;
 pub use status::{BacklogStatus, SpoolStatus};
 
-use committer::{Item, Queue};
+use committer::Queue;
+use deferred::DeferredBatches;
 use disk::{Disk, Folder};
 use frame::Draft;
 use index::{HotLimits, Index};
 use log::Log;
 use reader::{Reader, durable};
-use room::{HeldLines, RoomState};
+use room::{HeldLines, RoomState, Shed};
 use shares::{ShareLimits, Shares};
 
 /// What happens when a share is full.
@@ -235,7 +237,7 @@ impl Spool {
                 shares,
                 parked,
                 own: HashMap::new(),
-                held: HashMap::new(),
+                held: DeferredBatches::default(),
                 told: HashMap::new(),
             }),
             queue: Mutex::default(),
@@ -272,13 +274,16 @@ impl Spool {
     pub fn append_all(&self, batches: Vec<CheckedBatch>, more_comes: bool) {
         let items: Vec<HeldLines> =
             batches.into_iter().map(|batch| HeldLines { draft: Draft::of(&batch), batch }).collect();
+        let (mut taken, mut shed) = (Vec::with_capacity(items.len()), Shed::default());
         let mut room = self.shared.room.lock();
-        let taken: Vec<Item> =
-            items.into_iter().filter_map(|item| self.shared.take_in(&mut room, item)).collect();
+        for item in items {
+            self.shared.take_in(&mut room, item, &mut taken, &mut shed);
+        }
         drop(room);
         if self.shared.queue.lock().push(taken, more_comes) {
             self.shared.more.notify_one();
         }
+        shed.finish();
     }
 
     /// From now on these tenants have shares of their own. What waits for room may have it now.

@@ -356,9 +356,9 @@ struct Judged {
 
 impl Judged {
     fn add(&mut self, admission: &Admission, held: Held, known: Option<&CachedDevice>) {
-        let Held { message, account, was_parked, .. } = held;
+        let Held { mut message, account, was_parked, .. } = held;
         if let Some(activity) = &admission.activity {
-            activity.receive(1);
+            message.slot.enter(activity);
         }
         let limit =
             if was_parked || message.slot.is_replay() { Limit::Off } else { Limit::Taken(admission.now_s()) };

@@ -67,6 +67,8 @@ endings! {
     NotOwnTopic = "not_own_topic",
     /// Unfinished packets of all connections together hold too much memory.
     Buffers = "buffers_max",
+    /// A message of it could not be taken, and is to be sent again.
+    Unsettled = "unsettled",
 }
 
 impl Ending {
