@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -489,6 +491,132 @@ async fn a_device_whose_tenant_waits_is_kept_alive() {
     assert!(acknowledged < 150, "{acknowledged}");
     gateway
         .wait("held", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
+}
+
+/// Messages of acme that wait for room.
+fn waiting(gateway: &Gateway<'_>) -> u64 {
+    gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().unwrap_or(0)
+}
+
+/// Sends messages of acme's device by `stream`: `seqs`, at QoS 1 or 0.
+fn send(stream: &mut TcpStream, seqs: std::ops::Range<u64>, at_least_once: bool) {
+    let topic = topic("acme", "of-acme", "telemetry");
+    let mut batch = Vec::new();
+    for (place, seq) in seqs.enumerate() {
+        let packet_id = at_least_once.then_some(place as u16 + 1);
+        packet::publish_into(&mut batch, &topic, &message("of-acme", seq), packet_id);
+    }
+    stream.write_all(&batch).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn many_devices_of_a_tenant_whose_share_is_full_stop_nobody_else() {
+    // Their messages are more than the window takes.
+    let more = "unsettled_messages_max = 300\n[spool]\ntenant_bytes_max = 16384\n";
+    let plant = Plant::new(more).await;
+    plant.database("acme", false);
+    let gateway = plant.scene.start();
+    let mut first = plant.device("acme");
+    send(&mut first.stream, 0..200, true);
+    gateway.wait("full", |gateway| waiting(gateway) > 0);
+    let connect = |name: &str| Device::connect(&plant.scene.listener, name).unwrap();
+    let mut globex = plant.device("globex");
+    let mut sent = 0..;
+    let mut globex_is_served = || {
+        let seq = sent.next().unwrap();
+        let topic = topic("globex", "of-globex", "telemetry");
+        globex.publish(&topic, &message("of-globex", seq)).expect("a PUBACK for the other tenant");
+    };
+    for number in 0..200 {
+        let mut device = connect(&format!("once-{number}"));
+        send(&mut device.stream, 1_000..1_003, false);
+        device.disconnect().unwrap();
+        globex_is_served();
+    }
+    gateway.wait("what nobody can be held back for is dropped", |gateway| {
+        gateway.book("acme", "messages", "dropped") == 600
+    });
+    let mut devices = Vec::new();
+    for number in 0..500 {
+        let mut device = connect(&format!("again-{number}"));
+        send(&mut device.stream, 2_000..2_002, true);
+        devices.push(device);
+        globex_is_served();
+    }
+    gateway.wait("all wait", |gateway| waiting(gateway) >= 1_000);
+    globex_is_served();
+    let (status, ready) = gateway.get("/readyz");
+    assert_eq!(status, 200);
+    assert!(ready.contains("wait for room") && ready.contains("acme"), "{ready}");
+    gateway.assert_balanced();
+    // Some say so, the others just go.
+    for (number, device) in devices.into_iter().enumerate() {
+        if number % 2 == 0 {
+            device.disconnect().unwrap();
+        }
+    }
+    gateway.wait("what the others had waiting is freed", |gateway| waiting(gateway) <= 200);
+    gateway.wait("as abandoned", |gateway| gateway.book("acme", "messages", "abandoned") == 1_000);
+    globex_is_served();
+    gateway.assert_balanced();
+    plant.database("acme", true);
+    for seq in 0..200 {
+        assert_eq!(first.puback().unwrap(), seq + 1);
+    }
+    gateway.wait("nobody waits", |gateway| !gateway.get("/readyz").1.contains("wait for room"));
+    gateway.wait_written("globex", sent.next().unwrap());
+    gateway.assert_balanced();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_device_that_is_held_back_is_noticed_when_it_leaves_or_falls_silent() {
+    let plant = Plant::new("[spool]\ntenant_bytes_max = 16384\n").await;
+    plant.database("acme", false);
+    let gateway = plant.scene.start();
+    let held = |name: &str, keep_alive_s: u16| {
+        let mut stream = TcpStream::connect(&plant.scene.listener).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(&packet::connect(name, keep_alive_s)).unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        send(&mut stream, 0..300, true);
+        stream
+    };
+    let (mut silent, mut leaving, patient) = (held("silent", 2), held("leaving", 0), held("patient", 0));
+    gateway.wait("all are held back", |gateway| waiting(gateway) >= 3 * 128);
+    leaving.shutdown(std::net::Shutdown::Write).unwrap();
+    for stream in [&mut silent, &mut leaving] {
+        let closed = std::io::copy(stream, &mut std::io::sink());
+        assert!(closed.is_ok() || closed.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset);
+    }
+    gateway.wait("only the third waits", |gateway| waiting(gateway) < 2 * 128 + 64);
+    assert!(waiting(&gateway) >= 128, "who only waits is not closed");
+    gateway.assert_balanced();
+    drop(patient);
+    gateway.wait("nobody waits", |gateway| waiting(gateway) == 0);
+    gateway.assert_balanced();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_batch_larger_than_its_tenants_share_is_written() {
+    let plant = Plant::new("[spool]\ntenant_bytes_max = 16384\n").await;
+    let gateway = plant.scene.start();
+    let mut device = plant.device("acme");
+    let topic = topic("acme", "of-acme", "telemetry");
+    let mut batch = Vec::new();
+    for seq in 0..64 {
+        let metrics: Vec<String> = (0..60).map(|place| format!("\"metric_{place:02}\":{seq}.25")).collect();
+        let payload = String::from_utf8(message("of-acme", seq)).unwrap();
+        let payload = payload.replace("\"v\":", &format!("{},\"v\":", metrics.join(",")));
+        assert!(payload.len() > 1_000);
+        packet::publish_into(&mut batch, &topic, payload.as_bytes(), Some(seq as u16 + 1));
+    }
+    device.stream.write_all(&batch).unwrap();
+    for seq in 0..64 {
+        assert_eq!(device.puback().unwrap(), seq + 1);
+    }
+    gateway.wait_written("acme", 64);
+    assert_eq!(plant.stored("acme").await, (0..64).collect());
+    gateway.assert_balanced();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -80,7 +80,7 @@ pub struct Admission {
     waiting: Waiting,
     /// Devices that connect and wait for the registry.
     callers: Callers,
-    /// Told of messages that leave the flow to wait, and come back.
+    /// Counts messages that had left the flow to wait, and come back.
     activity: Option<Arc<Activity>>,
 }
 
@@ -114,7 +114,7 @@ impl Admission {
         }
     }
 
-    /// Tells `activity` of messages that wait for the registry, and go on.
+    /// Has messages counted in `activity` again that waited for the registry, and go on.
     pub fn with_activity(self, activity: Arc<Activity>) -> Self {
         Self { activity: Some(activity), ..self }
     }
@@ -213,9 +213,6 @@ impl Admission {
             Ok(judged) => Ok(Some(admit(message, judged))),
             Err(Stop::Refused(refusal)) => Err(Box::new(self.refuse(message, refusal, account))),
             Err(Stop::Cold(places)) => {
-                if let Some(activity) = &self.activity {
-                    activity.receive(1);
-                }
                 self.wait(message, &places, account);
                 Ok(None)
             }
@@ -289,11 +286,9 @@ impl Admission {
         let topic = message.topic.clone();
         let (tenant, device) = (&topic[places.tenant.clone()], &topic[places.device.clone()]);
         let key = self.device_key(tenant, device);
-        let held = Held { message, account, was_parked: false, since: Instant::now() };
+        let mut held = Held { message, account, was_parked: false, since: Instant::now() };
         // What waits is not on its way: lines behind it must not wait for it.
-        if let Some(activity) = &self.activity {
-            activity.passed(1);
-        }
+        drop(held.message.slot.take_in_flight());
         if let Added::NoRoom(held) = self.waiting.add(key, tenant, device, held) {
             self.turn_away(*held);
         }

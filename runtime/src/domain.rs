@@ -26,4 +26,5 @@ pub mod line;
 pub mod books;
 pub mod histogram;
 pub mod activity;
+pub mod worker;
 pub mod limits;

@@ -22,7 +22,7 @@ use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::line::split_checked;
 use crate::domain::message::{Admitted, CheckedBatch, Refused};
 use crate::domain::reason::Reason;
-use crate::domain::slot::{Connection, Slot, Window, settle_all};
+use crate::domain::slot::{Slot, settle_all};
 use crate::pipeline;
 use crate::pipeline::tenants::Plan;
 use crate::rollout::GuestStore;
@@ -112,7 +112,6 @@ pub struct DryRun {
     admission: Admission,
     decoder: Decoder,
     host: Arc<DecodeHost>,
-    connection: Arc<Connection>,
     /// Of a registry in PostgreSQL: what asks it.
     inquiry: Option<Inquiry>,
     /// Of a single guest under test: its folder, which is gone with this.
@@ -191,14 +190,7 @@ impl DryRun {
     }
 
     fn of(admission: Admission, host: Arc<DecodeHost>, folder: Option<tempfile_guard::Folder>) -> Self {
-        Self {
-            admission,
-            decoder: Decoder::new(host.clone()),
-            host,
-            connection: Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX))),
-            inquiry: None,
-            _folder: folder,
-        }
+        Self { admission, decoder: Decoder::new(host.clone()), host, inquiry: None, _folder: folder }
     }
 
     /// What would become of this message.
@@ -259,7 +251,7 @@ impl DryRun {
             received_ns: question.received_ns,
             tenant: judged.tenant,
             device: judged.device,
-            slot: self.connection.receive_unacknowledged(0),
+            slot: Slot::trial(),
         };
         let guest = self
             .host

@@ -35,6 +35,7 @@ use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::receive_clock::ReceiveClock;
 use crate::domain::slot::Window;
+use crate::domain::worker;
 use crate::quarantine::Quarantine;
 use crate::rollout::RolloutEvent;
 use crate::shutdown::{self, Request, Signals};
@@ -159,7 +160,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         health.push(SourceHealth::new("listener", listener.status()));
         redelivered.push(listener.counters().redelivered.clone());
         door = Some(Door { counters: listener.counters(), tls: listener.tls() });
-        sources.spawn(listener.run(stopping.clone()));
+        sources.spawn(worker::vital("listener", listener.run(stopping.clone())));
     }
     if !config.mqtt.url.is_empty() {
         let mut broker = Broker::new(settings::broker(config)?, window.clone(), gate.clone())?;
@@ -172,7 +173,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         }
         health.push(SourceHealth::new("broker", broker.status()));
         redelivered.push(broker.counters().redelivered.clone());
-        sources.spawn(broker.run(stopping));
+        sources.spawn(worker::vital("broker", broker.run(stopping)));
     }
 
     let parts = Arc::new(Parts {
@@ -197,7 +198,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     })
     .await?;
 
-    let follow = tokio::spawn(follow(parts.clone(), config.log.stats_interval_s));
+    let follow = tokio::spawn(worker::vital("follow", follow(parts.clone(), config.log.stats_interval_s)));
     shutdown::notify(&[NotifyState::Ready]);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "tidegate runs");
     let mut watchdog = watchdog();
@@ -220,6 +221,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     tracing::info!(deadline_s = config.shutdown.deadline_s, "stopping");
     shutdown::notify(&[NotifyState::Stopping]);
     let deadline = Instant::now() + Duration::from_secs(config.shutdown.deadline_s);
+    parts.window.stop();
     stop.send_replace(Some(deadline.into()));
     let _ = tokio::time::timeout_at(deadline.into(), taking_up).await;
     gate.finish_decoding(deadline).await;

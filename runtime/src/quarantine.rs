@@ -31,6 +31,7 @@ use crate::domain::message::Refused;
 use crate::domain::reason::Reason;
 use crate::domain::refusal::RefusedLines;
 use crate::domain::topic::TopicTemplate;
+use crate::domain::worker::{self, Priority};
 
 pub use crate::domain::secrets::mask_secrets;
 pub use entry::Entry;
@@ -138,12 +139,8 @@ impl Quarantine {
             ring: Mutex::new(ring),
             kept: OnceLock::new(),
         });
-        let thread = std::thread::Builder::new()
-            .name("quarantine".into())
-            .spawn({
-                let shared = shared.clone();
-                move || writer::run(&shared, retry)
-            })
+        let writing = shared.clone();
+        let thread = worker::start("quarantine", Priority::Normal, move || writer::run(&writing, retry))
             .map_err(QuarantineError::of("start the thread of", dir))?;
         let closer = Closer { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
         Ok(Self { shared, _thread: Arc::new(closer) })

@@ -27,6 +27,7 @@ mod parked;
 mod disk;
 mod recovery;
 mod log;
+mod deferred;
 mod room;
 mod receipt;
 mod reader;
@@ -54,19 +55,21 @@ use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::state::Image;
+use crate::domain::worker::{self, Priority};
 
 pub use log::SpoolError;
 pub use parked::ParkedStatus;
 pub use recovery::Recovered;
 pub use status::{BacklogStatus, SpoolStatus};
 
-use committer::{Item, Queue};
+use committer::Queue;
+use deferred::DeferredBatches;
 use disk::{Disk, Folder};
 use frame::Draft;
 use index::{HotLimits, Index};
 use log::Log;
 use reader::{Reader, durable};
-use room::{HeldLines, RoomState};
+use room::{HeldLines, RoomState, Shed};
 use shares::{ShareLimits, Shares};
 
 /// What happens when a share is full.
@@ -179,13 +182,11 @@ impl OpenedSpool {
             delivery.waits(&database);
         }
         shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
-        let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(run)
-        };
         let committing = shared.clone();
-        let committer = start("spool", Box::new(move || committer::run(&committing, log, &*delivery)))?;
+        let committer =
+            worker::start("spool", Priority::Normal, move || committer::run(&committing, log, &*delivery))?;
         let tidying = shared.clone();
-        let tidy = start("spool-tidy", Box::new(move || committer::tidy(&tidying)))?;
+        let tidy = worker::start("spool-tidy", Priority::Normal, move || committer::tidy(&tidying))?;
         let threads = Threads { shared: shared.clone(), handles: Mutex::new(vec![committer, tidy]) };
         Ok(Spool { shared, threads: Arc::new(threads) })
     }
@@ -236,7 +237,7 @@ impl Spool {
                 shares,
                 parked,
                 own: HashMap::new(),
-                held: HashMap::new(),
+                held: DeferredBatches::default(),
                 told: HashMap::new(),
             }),
             queue: Mutex::default(),
@@ -273,13 +274,16 @@ impl Spool {
     pub fn append_all(&self, batches: Vec<CheckedBatch>, more_comes: bool) {
         let items: Vec<HeldLines> =
             batches.into_iter().map(|batch| HeldLines { draft: Draft::of(&batch), batch }).collect();
+        let (mut taken, mut shed) = (Vec::with_capacity(items.len()), Shed::default());
         let mut room = self.shared.room.lock();
-        let taken: Vec<Item> =
-            items.into_iter().filter_map(|item| self.shared.take_in(&mut room, item)).collect();
+        for item in items {
+            self.shared.take_in(&mut room, item, &mut taken, &mut shed);
+        }
         drop(room);
         if self.shared.queue.lock().push(taken, more_comes) {
             self.shared.more.notify_one();
         }
+        shed.finish();
     }
 
     /// From now on these tenants have shares of their own. What waits for room may have it now.
@@ -375,7 +379,7 @@ impl Threads {
         self.shared.more.notify_all();
         self.shared.copied.notify_all();
         for handle in std::mem::take(&mut *self.handles.lock()) {
-            // A panic there was logged when it happened.
+            // A panic there ends the process.
             let _ = handle.join();
         }
     }

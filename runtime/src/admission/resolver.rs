@@ -22,6 +22,7 @@ use crate::domain::ids::{DeviceId, TenantId};
 use crate::domain::limits;
 use crate::domain::message::{Admitted, Refused};
 use crate::domain::reason::Reason;
+use crate::domain::worker::vital;
 
 /// Where messages go on that had waited.
 pub trait Onward: Send + Sync + 'static {
@@ -36,13 +37,13 @@ pub fn start<O: Onward>(admission: &Arc<Admission>, onward: &Arc<O>) -> JoinSet<
     let resolver =
         Resolver { admission: admission.clone(), registry: registry.clone(), onward: onward.clone() };
     for number in 0..limits::LOOKUPS_AT_ONCE {
-        tasks.spawn(resolver.clone().look_up(number == 0));
+        tasks.spawn(vital("registry-lookup", resolver.clone().look_up(number == 0)));
     }
-    tasks.spawn(resolver.clone().answer_callers());
-    tasks.spawn(park_overdue(admission.clone(), registry.clone()));
-    tasks.spawn(listen(admission.clone(), registry.clone()));
-    tasks.spawn(follow_settings(admission.clone(), registry.clone()));
-    tasks.spawn(write_rejects(registry.clone()));
+    tasks.spawn(vital("registry-connects", resolver.clone().answer_callers()));
+    tasks.spawn(vital("registry-parking", park_overdue(admission.clone(), registry.clone())));
+    tasks.spawn(vital("registry-listen", listen(admission.clone(), registry.clone())));
+    tasks.spawn(vital("registry-settings", follow_settings(admission.clone(), registry.clone())));
+    tasks.spawn(vital("registry-rejects", write_rejects(registry.clone())));
     tasks
 }
 
@@ -355,9 +356,9 @@ struct Judged {
 
 impl Judged {
     fn add(&mut self, admission: &Admission, held: Held, known: Option<&CachedDevice>) {
-        let Held { message, account, was_parked, .. } = held;
+        let Held { mut message, account, was_parked, .. } = held;
         if let Some(activity) = &admission.activity {
-            activity.receive(1);
+            message.slot.enter(activity);
         }
         let limit =
             if was_parked || message.slot.is_replay() { Limit::Off } else { Limit::Taken(admission.now_s()) };

@@ -11,10 +11,11 @@ use super::decoder::Decoder;
 use super::error::SandboxError;
 use super::host::DecodeHost;
 use super::schedule::cpu_quota::CpuQuotas;
-use super::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage, lower_priority};
+use super::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
 use super::sink::DecodeSink;
 use crate::domain::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
 use crate::domain::message::Admitted;
+use crate::domain::worker::{self, Priority};
 
 /// The threads. A device's messages always go to the same one, so they stay in order.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl DecodePool {
         for number in 0..host.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
             let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
-            let thread = std::thread::Builder::new().name(format!("decode-{number}")).spawn(move || {
+            let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
                 let shares = slow.shares.clone();
                 run(Decoder::with_lane(host, slow, number), &shares, waiting, &*sink);
             })?;
@@ -85,9 +86,8 @@ impl DecodePool {
     pub fn finish(mut self) {
         self.queues.clear();
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a decode thread had panicked");
-            }
+            // A panic there ends the process.
+            let _ = thread.join();
         }
     }
 }
@@ -128,8 +128,7 @@ where
     for (number, queue) in lane.queues.iter().cloned().enumerate() {
         let (host, sink, lane) = (host.clone(), sink.clone(), Arc::downgrade(&lane));
         let shares = shares.clone();
-        std::thread::Builder::new().name(format!("slow-{number}")).spawn(move || {
-            lower_priority();
+        worker::start(format!("slow-{number}"), Priority::Low, move || {
             let decoder = Decoder::new(host).with_shares(shares.clone());
             run_slow(decoder, &shares, &queue, &lane, &*sink);
         })?;

@@ -1,27 +1,35 @@
-//! What is on its way between a source and its end, so that a stop knows when nothing is.
+//! Messages on their way between a source and the queue of the spool, so that a stop knows when there
+//! are none.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the messages that were received and have neither been made durable nor ended.
+/// Counts the messages that were received and have neither reached the queue of the spool or of
+/// quarantine nor ended. A message that waits for the registry is not among them.
 #[derive(Debug, Default)]
 pub struct Activity {
     undecoded: AtomicU64,
 }
 
 impl Activity {
-    /// `messages` were received; they are on their way until `passed` is told.
-    pub fn receive(&self, messages: u64) {
-        self.undecoded.fetch_add(messages, Ordering::AcqRel);
-    }
-
-    /// `messages` reached the spool, quarantine or their end.
-    pub fn passed(&self, messages: u64) {
-        let before = self.undecoded.fetch_sub(messages, Ordering::AcqRel);
-        debug_assert!(before >= messages, "more messages passed than were received");
+    /// Counts one message until the guard is dropped.
+    pub fn enter(self: &Arc<Self>) -> InFlightGuard {
+        self.undecoded.fetch_add(1, Ordering::AcqRel);
+        InFlightGuard(self.clone())
     }
 
     /// Messages between a source and the spool.
     pub fn undecoded(&self) -> u64 {
         self.undecoded.load(Ordering::Acquire)
+    }
+}
+
+/// One message that is counted in an `Activity`.
+#[derive(Debug)]
+pub struct InFlightGuard(Arc<Activity>);
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.0.undecoded.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -74,6 +74,25 @@ pub const SPOOL_READ_PATIENCE_S: u64 = 30;
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const HELD_MESSAGES_A_CONNECTION: u64 = 128;
 
+/// Messages of a tenant that may wait for room in the spool, each unacknowledged: two for each device
+/// of ten thousand. From half of it on its devices are not read any more.
+pub const DEFERRED_MESSAGES_A_TENANT_MAX: u64 = 20_000;
+
+/// Bytes of lines and what belongs to them that may wait for room, of a tenant and of all: a quarter,
+/// and all, of the bytes that are unsettled by default. Beyond the latter each tenant has an even share.
+pub const DEFERRED_BYTES_A_TENANT_MAX: u64 = 16 << 20;
+pub const DEFERRED_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes that a message that waits for room counts as beside its lines and its topic.
+pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
+
+/// Tenants that `/readyz` names which wait for room: as many as a line of a terminal shows.
+pub const SHOWN_WAITING_TENANTS: usize = 8;
+
+/// How often a device that is not read, because its messages wait for room, is looked after, in
+/// milliseconds: whether it is still there, and whether its keep-alive is over.
+pub const HELD_LOOK_MS: u64 = 1_000;
+
 /// Bytes of lines in one request while catching up: InfluxDB 3 takes 10 MiB before it unzips.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 

@@ -208,6 +208,34 @@ impl CheckedBatch {
         (self.messages.len() + kept) as u64
     }
 
+    /// Takes out messages, with their lines. Of those without lines it gives what they came to.
+    pub fn take_out(&mut self, leaves: impl Fn(&Slot) -> bool) -> (Vec<Slot>, Vec<(Slot, Outcome)>) {
+        let (mut out, mut lines, mut begin) = (Vec::new(), Vec::new(), 0);
+        let all = std::mem::take(&mut self.messages);
+        if all.iter().all(|message| leaves(&message.slot)) {
+            self.lines = Vec::new();
+            out = all.into_iter().map(|message| message.slot).collect();
+        } else {
+            for mut message in all {
+                let own = begin..message.lines_end as usize;
+                begin = own.end;
+                if leaves(&message.slot) {
+                    out.push(message.slot);
+                    continue;
+                }
+                lines.extend_from_slice(&self.lines[own]);
+                message.lines_end = lines.len() as u32;
+                self.messages.push(message);
+            }
+            self.lines = lines;
+        }
+        let Some(kept) = &mut self.kept else { return (out, Vec::new()) };
+        let messages = std::mem::take(&mut kept.messages);
+        let (gone, stay) = messages.into_iter().partition(|(slot, _)| leaves(slot));
+        kept.messages = stay;
+        (out, gone)
+    }
+
     /// Settles all its messages, as what they came to.
     pub fn settle(self) {
         let account = &self.tenant.account;

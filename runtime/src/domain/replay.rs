@@ -1,6 +1,8 @@
 //! A message that came out of quarantine: which entry it was, and how it ended this time.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
 
 use super::books::Outcome;
 
@@ -12,11 +14,18 @@ pub struct Replay {
     /// How many times it was replayed, this time included.
     pub replays: u32,
     outcome: OnceLock<Outcome>,
+    /// Wakes the replay that waits for its outcome; `None`: nobody does.
+    settled: Option<Arc<Notify>>,
 }
 
 impl Replay {
     pub fn new(of: String, replays: u32) -> Self {
-        Self { of, replays, outcome: OnceLock::new() }
+        Self { of, replays, outcome: OnceLock::new(), settled: None }
+    }
+
+    /// The same, with the waker of the replay that waits for its outcome.
+    pub fn waking(self, settled: Arc<Notify>) -> Self {
+        Self { settled: Some(settled), ..self }
     }
 
     /// How the message ended; `None` while it is on its way.
@@ -28,5 +37,8 @@ impl Replay {
     pub(super) fn settle(&self, outcome: Outcome) {
         // A slot is settled once.
         let _ = self.outcome.set(outcome);
+        if let Some(settled) = &self.settled {
+            settled.notify_one();
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! A message's claim on its source: held from receipt until the outcome is durable.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::acks::{AckLedger, NO_PACKET_ID, SlotIndex, Told};
+use super::activity::{Activity, InFlightGuard};
 use super::books::{Account, Outcome};
 use super::histogram::Histogram;
 use super::limits::TOLD_BYTES_MAX;
@@ -25,6 +26,9 @@ pub struct Window {
     messages_max: u64,
     bytes_max: u64,
     room: Notify,
+    opened: Instant,
+    /// The gateway stops: what is let go unsettled now ends no connection.
+    stopping: AtomicBool,
     /// From receipt to settlement; in a group that is settled together, that of its oldest message.
     pub ack_latency: Histogram,
 }
@@ -37,6 +41,8 @@ impl Window {
             messages_max,
             bytes_max,
             room: Notify::new(),
+            opened: Instant::now(),
+            stopping: AtomicBool::new(false),
             ack_latency: Histogram::default(),
         }
     }
@@ -75,6 +81,21 @@ impl Window {
         }
     }
 
+    /// The gateway stops. From now on a message that is let go unsettled ends no connection: those in
+    /// front of it still get their PUBACKs.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    fn now_us(&self) -> u64 {
+        self.opened.elapsed().as_micros() as u64
+    }
+
+    fn observe_latency(&self, received_us: u64, messages: u64) {
+        let waited = Duration::from_micros(self.now_us().saturating_sub(received_us));
+        self.ack_latency.observe(waited, messages);
+    }
+
     fn take(&self, bytes: u64) {
         self.messages.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
@@ -111,11 +132,16 @@ pub struct Connection {
     pub settled: Notify,
     window: Arc<Window>,
     tells: Tells,
-    opened: Instant,
-    /// When the source last read from the socket, in microseconds since `opened`.
+    /// When the source last read from the socket, in microseconds since the window was opened.
     read_at_us: AtomicU64,
     /// Messages that wait because their tenant's share of the spool is full.
     held: AtomicU64,
+    /// The tenant of these has no room for more that wait: its devices are not read.
+    stalled: AtomicBool,
+    /// A message of it was let go unsettled.
+    lost: AtomicBool,
+    /// Its peer is a device that connected to us, and no broker.
+    is_of_a_device: bool,
     /// Where its peer goes on after it.
     session: Option<Arc<Session>>,
 }
@@ -135,16 +161,32 @@ impl Connection {
         Self::open(window, Tells::Nothing, session)
     }
 
+    /// One of a device that connected to us.
+    pub fn of_device(window: Arc<Window>, tells: Tells, session: Option<Arc<Session>>) -> Arc<Self> {
+        Self::make(window, tells, session, true)
+    }
+
     /// One whose sender can be told so, of a session or of none.
     pub fn open(window: Arc<Window>, tells: Tells, session: Option<Arc<Session>>) -> Arc<Self> {
+        Self::make(window, tells, session, false)
+    }
+
+    fn make(
+        window: Arc<Window>,
+        tells: Tells,
+        session: Option<Arc<Session>>,
+        is_of_a_device: bool,
+    ) -> Arc<Self> {
         let connection = Arc::new(Self {
             ledger: Mutex::default(),
             settled: Notify::new(),
             window,
             tells,
-            opened: Instant::now(),
             read_at_us: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
+            is_of_a_device,
             session,
         });
         if let Some(session) = &connection.session {
@@ -156,11 +198,7 @@ impl Connection {
     /// Notes that the source has read from the socket: what it receives from now on came now. One
     /// reading of the clock serves all messages of a read.
     pub fn note_read(&self) {
-        self.read_at_us.store(self.now_us(), Ordering::Relaxed);
-    }
-
-    fn now_us(&self) -> u64 {
-        self.opened.elapsed().as_micros() as u64
+        self.read_at_us.store(self.window.now_us(), Ordering::Relaxed);
     }
 
     /// Notes a QoS 1 PUBLISH of `bytes` and gives the slot that stands for it.
@@ -172,32 +210,27 @@ impl Connection {
     pub fn receive_publish(self: &Arc<Self>, packet_id: u16, dup: bool, bytes: usize) -> Slot {
         let may_be_known = self.session.as_ref().is_some_and(|session| session.receive(packet_id, dup));
         let index = self.ledger.lock().receive(packet_id);
-        let mut slot = self.slot(Some(index), bytes);
-        (slot.packet_id, slot.may_be_known) = (packet_id, may_be_known);
-        slot
+        self.slot(Some(index), packet_id, may_be_known, bytes)
     }
 
-    /// Notes a QoS 0 PUBLISH of `bytes`: it takes room in the window and wants no PUBACK.
+    /// Notes a QoS 0 PUBLISH: nobody waits for its acknowledgement, but it takes room as others do.
     pub fn receive_unacknowledged(self: &Arc<Self>, bytes: usize) -> Slot {
-        self.slot(None, bytes)
+        self.slot(None, NO_PACKET_ID, false, bytes)
     }
 
-    fn slot(self: &Arc<Self>, index: Option<SlotIndex>, bytes: usize) -> Slot {
-        let bytes = bytes.min(u32::MAX as usize) as u32;
-        self.window.take(u64::from(bytes));
+    fn slot(
+        self: &Arc<Self>,
+        index: Option<SlotIndex>,
+        packet_id: u16,
+        may_be_known: bool,
+        bytes: usize,
+    ) -> Slot {
         let received_us = self.read_at_us.load(Ordering::Relaxed);
-        Slot {
-            connection: self.clone(),
-            index,
-            received_us,
+        Slot::new(
+            Origin::Mqtt { connection: self.clone(), index, packet_id, may_be_known },
             bytes,
-            packet_id: NO_PACKET_ID,
-            may_be_known: false,
-            open: true,
-            waits: false,
-            replay: None,
-            release: None,
-        }
+            received_us,
+        )
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order.
@@ -251,53 +284,141 @@ impl Connection {
         self.held.load(Ordering::Acquire)
     }
 
+    /// Whether the tenant of messages that wait has no room for more of them.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+
+    /// Whether a message of it was let go unsettled while it lived. It is to end, so that the message
+    /// comes again: its PUBACK would never come, and none behind it either.
+    pub fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
     pub fn window(&self) -> &Arc<Window> {
         &self.window
     }
+
+    fn lose(&self) {
+        if !self.window.stopping.load(Ordering::Acquire) && !self.has_ended() {
+            self.lost.store(true, Ordering::Release);
+            self.settled.notify_one();
+        }
+    }
+
+    fn resume(&self) {
+        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.stalled.store(false, Ordering::Release);
+        }
+        self.settled.notify_one();
+    }
+}
+
+/// Where a message came from, with what has to be told of its outcome.
+#[derive(Debug)]
+pub enum Origin {
+    Mqtt {
+        connection: Arc<Connection>,
+        /// `None`: QoS 0.
+        index: Option<SlotIndex>,
+        packet_id: u16,
+        /// It came again, and its session may know it.
+        may_be_known: bool,
+    },
+    /// Out of quarantine.
+    Replay { window: Arc<Window>, entry: Arc<Replay> },
+    /// Out of the spool, which keeps it until it is settled.
+    Parked { window: Arc<Window>, release: Box<dyn Release>, replay: Option<Arc<Replay>> },
+    /// Of a trial or a dry run: nobody is told, and it takes no room.
+    Trial,
+}
+
+/// How far a slot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It takes room in its window.
+    Open,
+    /// It waits for room in the spool, and takes none in its window.
+    Deferred,
+    Settled,
 }
 
 /// One message's claim on an outcome. It must be settled; one that is dropped unsettled is never
-/// acknowledged, so a forgotten message is sent again rather than lost.
+/// acknowledged: its connection ends, so that a forgotten message is sent again rather than lost.
 #[derive(Debug)]
 #[must_use]
 pub struct Slot {
-    connection: Arc<Connection>,
-    index: Option<SlotIndex>,
+    origin: Origin,
+    in_flight: Option<InFlightGuard>,
     received_us: u64,
     bytes: u32,
-    packet_id: u16,
-    /// It came again, and its session may know it.
-    may_be_known: bool,
-    /// Neither settled nor dropped.
-    open: bool,
-    /// It is counted in `Connection::held`.
-    waits: bool,
-    replay: Option<Arc<Replay>>,
-    /// Of a message that was parked: what keeps it until it is settled.
-    release: Option<Box<dyn Release>>,
+    stage: Stage,
 }
 
 impl Slot {
-    /// The same, of a message that came out of quarantine.
-    pub fn replaying(mut self, replay: Arc<Replay>) -> Self {
-        self.replay = Some(replay);
-        self
+    fn new(origin: Origin, bytes: usize, received_us: u64) -> Self {
+        let bytes = bytes.min(u32::MAX as usize) as u32;
+        let slot = Self { origin, in_flight: None, received_us, bytes, stage: Stage::Open };
+        if let Some(window) = slot.window() {
+            window.take(u64::from(bytes));
+        }
+        slot
     }
 
-    /// The same, of a message that was parked.
-    pub fn releasing(mut self, release: Box<dyn Release>) -> Self {
-        self.release = Some(release);
-        self
+    /// That of a message out of quarantine.
+    pub fn replayed(window: &Arc<Window>, entry: Arc<Replay>, bytes: usize) -> Self {
+        let now_us = window.now_us();
+        Self::new(Origin::Replay { window: window.clone(), entry }, bytes, now_us)
     }
 
-    /// Whether the message was parked, and stays so unless it is settled.
-    pub fn was_parked(&self) -> bool {
-        self.release.is_some()
+    /// That of a message that was parked.
+    pub fn parked(
+        window: &Arc<Window>,
+        release: Box<dyn Release>,
+        replay: Option<Arc<Replay>>,
+        bytes: usize,
+    ) -> Self {
+        let now_us = window.now_us();
+        Self::new(Origin::Parked { window: window.clone(), release, replay }, bytes, now_us)
+    }
+
+    /// That of a message that nobody sent.
+    pub fn trial() -> Self {
+        Self::new(Origin::Trial, 0, 0)
+    }
+
+    fn window(&self) -> Option<&Arc<Window>> {
+        match &self.origin {
+            Origin::Mqtt { connection, .. } => Some(&connection.window),
+            Origin::Replay { window, .. } | Origin::Parked { window, .. } => Some(window),
+            Origin::Trial => None,
+        }
+    }
+
+    fn mqtt(&self) -> Option<(&Arc<Connection>, Option<SlotIndex>)> {
+        match &self.origin {
+            Origin::Mqtt { connection, index, .. } => Some((connection, *index)),
+            _ => None,
+        }
+    }
+
+    /// Counts the message in `activity` until it is settled, dropped, or taken out.
+    pub fn enter(&mut self, activity: &Arc<Activity>) {
+        self.in_flight = Some(activity.enter());
+    }
+
+    /// Takes out what counts the message as on its way.
+    pub fn take_in_flight(&mut self) -> Option<InFlightGuard> {
+        self.in_flight.take()
     }
 
     /// What the message comes from, where it came out of quarantine.
     pub fn replay(&self) -> Option<&Replay> {
-        self.replay.as_deref()
+        match &self.origin {
+            Origin::Replay { entry, .. } => Some(entry),
+            Origin::Parked { replay, .. } => replay.as_deref(),
+            Origin::Mqtt { .. } | Origin::Trial => None,
+        }
     }
 
     /// Settles this one message, counted in `account`.
@@ -305,78 +426,135 @@ impl Slot {
         settle_all(std::iter::once(self), outcome, account);
     }
 
-    /// The message waits for room that others of its tenant take; its source should not read on for
-    /// long.
-    pub fn hold(&mut self) {
-        if !std::mem::replace(&mut self.waits, true) {
-            self.connection.held.fetch_add(1, Ordering::AcqRel);
+    /// The message waits for room that others of its tenant take. It leaves the window, so that it
+    /// stands in nobody's way; whoever defers it bounds what waits. `stalled`: its tenant has no room
+    /// for more that waits, and its source should not read on.
+    pub fn hold(&mut self, stalled: bool) {
+        if self.stage != Stage::Open {
+            return;
+        }
+        self.stage = Stage::Deferred;
+        if let Some(window) = self.window() {
+            window.give_back(1, u64::from(self.bytes));
+        }
+        if let Some((connection, _)) = self.mqtt() {
+            connection.held.fetch_add(1, Ordering::AcqRel);
+            connection.stalled.fetch_or(stalled, Ordering::AcqRel);
         }
     }
 
-    /// The message goes on, or is gone.
+    /// The message goes on, in its window again.
     pub fn unhold(&mut self) {
-        if std::mem::replace(&mut self.waits, false) {
-            self.connection.held.fetch_sub(1, Ordering::AcqRel);
-            self.connection.settled.notify_one();
+        if self.stage != Stage::Deferred {
+            return;
         }
+        self.stage = Stage::Open;
+        if let Some(window) = self.window() {
+            window.take(u64::from(self.bytes));
+        }
+        if let Some((connection, _)) = self.mqtt() {
+            connection.resume();
+        }
+    }
+
+    /// Ends its stay, and gives what it took in its window: messages and bytes.
+    fn close(&mut self) -> (u64, u64) {
+        let before = std::mem::replace(&mut self.stage, Stage::Settled);
+        if before == Stage::Deferred
+            && let Some((connection, _)) = self.mqtt()
+        {
+            connection.resume();
+        }
+        if before == Stage::Open { (1, u64::from(self.bytes)) } else { (0, 0) }
     }
 
     /// The message is refused, and its sender is to be told why where it can be; to be called before
     /// it is settled.
     pub fn tell(&self, reason: Reason, detail: &str) {
-        let (Tells::Acknowledgement, Some(index)) = (self.connection.tells, self.index) else { return };
+        let Some((connection, Some(index))) = self.mqtt() else { return };
+        if connection.tells != Tells::Acknowledgement {
+            return;
+        }
         let cut = detail.floor_char_boundary(TOLD_BYTES_MAX);
-        self.connection.ledger.lock().tell(index, Told { reason, detail: detail[..cut].into() });
+        connection.ledger.lock().tell(index, Told { reason, detail: detail[..cut].into() });
+    }
+
+    /// How its sender can be told of a refusal.
+    pub fn tells(&self) -> Tells {
+        self.mqtt().map_or(Tells::Nothing, |(connection, _)| connection.tells)
     }
 
     /// The message was decoded by a guest that keeps state: if it comes again unacknowledged, it is
     /// known.
     pub fn note_decoded(&self, topic: &str, payload: &[u8], outcome: Outcome) {
-        if let Some(session) = self.connection.session.as_ref().filter(|_| self.comes_again()) {
-            session.note_decoded(self.packet_id, topic, payload, outcome);
+        let Origin::Mqtt { connection, index: Some(_), packet_id, .. } = &self.origin else { return };
+        if let Some(session) = &connection.session {
+            session.note_decoded(*packet_id, topic, payload, outcome);
         }
     }
 
     /// How the message ended before, where it comes again and there is no doubt that it is the same.
     pub fn decoded_before(&self, topic: &str, payload: &[u8]) -> Option<Outcome> {
-        let session = self.connection.session.as_ref().filter(|_| self.may_be_known)?;
-        session.decoded(self.packet_id, topic, payload)
+        match &self.origin {
+            Origin::Mqtt { connection, packet_id, may_be_known: true, .. } => {
+                connection.session.as_ref()?.decoded(*packet_id, topic, payload)
+            }
+            _ => None,
+        }
     }
 
     /// Whether its session may know it.
     pub fn may_be_known(&self) -> bool {
-        self.may_be_known
+        matches!(self.origin, Origin::Mqtt { may_be_known: true, .. })
     }
 
     /// Whether it stands for an entry of quarantine that is taken up again.
     pub fn is_replay(&self) -> bool {
-        self.replay.is_some()
+        self.replay().is_some()
     }
 
-    /// Whether its sender will send it again unless it is acknowledged (QoS 1).
+    /// Whether it is still there if it is not settled: its sender sends it again (QoS 1), or it lies
+    /// in quarantine.
     pub fn comes_again(&self) -> bool {
-        self.index.is_some()
+        match &self.origin {
+            Origin::Mqtt { index, .. } => index.is_some(),
+            Origin::Replay { .. } => true,
+            Origin::Parked { .. } | Origin::Trial => false,
+        }
+    }
+
+    /// Whether it waits for room in the spool. One at QoS 0 does not: nobody could hold back its
+    /// sender by it.
+    pub fn waits_for_room(&self) -> bool {
+        !matches!(self.origin, Origin::Mqtt { index: None, .. })
+    }
+
+    /// Whether its connection may be ended to have it sent again, without harm to other devices.
+    pub fn is_of_a_device(&self) -> bool {
+        self.mqtt().is_some_and(|(connection, index)| index.is_some() && connection.is_of_a_device)
     }
 
     /// Whether the connection of a QoS 1 message has ended: it comes again whatever becomes of it.
     pub fn is_orphan(&self) -> bool {
-        self.index.is_some() && self.connection.ledger.lock().has_ended()
-    }
-
-    /// The connection that this message came by.
-    pub fn connection(&self) -> &Arc<Connection> {
-        &self.connection
+        self.mqtt().is_some_and(|(connection, index)| index.is_some() && connection.has_ended())
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.unhold();
-        if self.open {
-            self.connection.window.give_back(1, u64::from(self.bytes));
+        if self.stage == Stage::Settled {
+            return;
         }
-        if let Some(release) = self.release.take() {
-            release.back();
+        let (messages, bytes) = self.close();
+        if messages > 0
+            && let Some(window) = self.window()
+        {
+            window.give_back(messages, bytes);
+        }
+        match &self.origin {
+            Origin::Mqtt { connection, index: Some(_), .. } => connection.lose(),
+            Origin::Parked { release, .. } => release.back(),
+            Origin::Mqtt { .. } | Origin::Replay { .. } | Origin::Trial => {}
         }
     }
 }
@@ -420,27 +598,25 @@ fn settle(
     mut settled_of: impl FnMut(Arc<Connection>),
 ) {
     let mut slots = slots.into_iter().peekable();
-    let mut released = Vec::new();
     while let Some(first) = slots.next() {
-        let connection = first.connection.clone();
-        let (mut messages, mut bytes, received_us) = (0, 0, first.received_us);
+        let Origin::Mqtt { connection, .. } = &first.origin else {
+            settle_alone(first, outcome, account);
+            continue;
+        };
+        let (connection, received_us) = (connection.clone(), first.received_us);
+        let (mut all, mut messages, mut bytes) = (0, 0, 0);
         {
             let (mut settled, mut abandoned) = (0, 0);
             let mut ledger = connection.ledger.lock();
             let mut next = Some(first);
             while let Some(mut slot) = next {
-                slot.open = false;
-                messages += 1;
-                bytes += u64::from(slot.bytes);
-                if let Some(replay) = &slot.replay {
-                    replay.settle(outcome);
-                }
-                released.extend(slot.release.take());
-                match slot.index {
-                    Some(index) if !ledger.settle(index) => abandoned += 1,
+                let taken = slot.close();
+                (all, messages, bytes) = (all + 1, messages + taken.0, bytes + taken.1);
+                match slot.origin {
+                    Origin::Mqtt { index: Some(index), .. } if !ledger.settle(index) => abandoned += 1,
                     _ => settled += 1,
                 }
-                next = slots.next_if(|slot| Arc::ptr_eq(&slot.connection, &connection));
+                next = slots.next_if(|slot| slot.mqtt().is_some_and(|(of, _)| Arc::ptr_eq(of, &connection)));
             }
             // In the books before its PUBACK can leave.
             if settled > 0 {
@@ -455,11 +631,29 @@ fn settle(
             }
         }
         connection.window.give_back(messages, bytes);
-        let waited = Duration::from_micros(connection.now_us().saturating_sub(received_us));
-        connection.window.ack_latency.observe(waited, messages);
+        connection.window.observe_latency(received_us, all);
         settled_of(connection);
     }
-    released.iter().for_each(|release| release.done());
+}
+
+/// Settles a message that no connection waits for.
+fn settle_alone(mut slot: Slot, outcome: Outcome, account: &Account) {
+    let (messages, bytes) = slot.close();
+    account.settle(outcome, 1);
+    if let Some(window) = slot.window() {
+        window.give_back(messages, bytes);
+        window.observe_latency(slot.received_us, 1);
+    }
+    match &slot.origin {
+        Origin::Replay { entry, .. } => entry.settle(outcome),
+        Origin::Parked { release, replay, .. } => {
+            if let Some(replay) = replay {
+                replay.settle(outcome);
+            }
+            release.done();
+        }
+        Origin::Mqtt { .. } | Origin::Trial => {}
+    }
 }
 
 #[cfg(test)]
@@ -514,17 +708,83 @@ mod tests {
 
     #[test]
     fn what_was_parked_is_released_by_its_settlement_and_by_nothing_else() {
-        let (_, connection) = connection();
+        let (window, _) = connection();
         let account = Account::new("acme".into());
         account.receive(2);
         let told = Arc::new(Mutex::new(Vec::new()));
-        let slot = |id| connection.receive(id, 10).releasing(Box::new(Told(told.clone())));
-        let (settled, forgotten) = (slot(1), slot(2));
-        assert!(settled.was_parked());
+        let slot = || Slot::parked(&window, Box::new(Told(told.clone())), None, 10);
+        let (settled, forgotten) = (slot(), slot());
         settled.settle(Outcome::Empty, &account);
         assert_eq!(*told.lock(), ["done"]);
         drop(forgotten);
         assert_eq!(*told.lock(), ["done", "back"]);
+        assert_eq!(window.messages(), 0);
+    }
+
+    #[test]
+    fn what_is_let_go_unsettled_ends_its_connection_unless_the_gateway_stops() {
+        let (window, one) = connection();
+        drop(one.receive_unacknowledged(10));
+        assert!(!one.has_lost(), "nobody sends it again");
+        drop(one.receive(1, 10));
+        assert!(one.has_lost());
+        let (over, last) = (Connection::new(window.clone()), Connection::new(window.clone()));
+        let slot = over.receive(1, 10);
+        over.end();
+        drop(slot);
+        assert!(!over.has_lost());
+        window.stop();
+        drop(last.receive(1, 10));
+        assert!(!last.has_lost());
+        assert_eq!(window.messages(), 0);
+    }
+
+    #[test]
+    fn what_waits_for_room_takes_none_in_the_window() {
+        let (window, connection) = connection();
+        let account = Account::new("acme".into());
+        account.receive(3);
+        let mut slots: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
+        for slot in &mut slots {
+            slot.hold(true);
+            slot.hold(true);
+        }
+        assert_eq!((window.messages(), window.bytes(), connection.held()), (0, 0, 3));
+        assert!(connection.is_stalled());
+        // It goes on, it is settled where it waits, it is let go.
+        let (mut first, second) = (slots.remove(0), slots.remove(0));
+        first.unhold();
+        assert_eq!((window.messages(), window.bytes(), connection.held()), (1, 100, 2));
+        second.settle(Outcome::Dropped, &account);
+        drop(slots);
+        assert_eq!((window.messages(), connection.held(), connection.is_stalled()), (1, 0, false));
+        first.settle(Outcome::Lines, &account);
+        assert_eq!((window.messages(), window.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_message_counts_as_on_its_way_until_it_is_settled_dropped_or_handed_on() {
+        let (_, connection) = connection();
+        let account = Account::new("acme".into());
+        account.receive(1);
+        let activity = Arc::new(Activity::default());
+        let mut slots: Vec<_> = (1..=3).map(|id| connection.receive(id, 1)).collect();
+        slots.iter_mut().for_each(|slot| slot.enter(&activity));
+        assert_eq!(activity.undecoded(), 3);
+        slots.remove(0).settle(Outcome::Lines, &account);
+        drop(slots.remove(0));
+        assert_eq!(activity.undecoded(), 1);
+        let guard = slots[0].take_in_flight();
+        assert_eq!(activity.undecoded(), 1);
+        drop(guard);
+        assert_eq!(activity.undecoded(), 0);
+    }
+
+    #[test]
+    fn a_slot_is_small() {
+        // Each message on its way has one.
+        println!("{} bytes a slot, {} its origin", size_of::<Slot>(), size_of::<Origin>());
+        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
     }
 
     #[test]

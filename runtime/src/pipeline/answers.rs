@@ -72,7 +72,7 @@ impl Answers {
 impl Kept for Answers {
     fn kept(&self, refused: &Refused, id: &str) {
         let (Some(tenant), Some(device)) = (&refused.tenant, &refused.device) else { return };
-        if refused.slot.connection().tells() != Tells::Topic || refused.reason.helps_a_guesser() {
+        if refused.slot.tells() != Tells::Topic || refused.reason.helps_a_guesser() {
             return;
         }
         let Some(topic) = self.topic.of(tenant.as_str(), device.as_str()) else { return };

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::admission::Admission;
 use crate::admission::resolver::Onward;
 use crate::decode::{DecodePool, DecodeSink};
-use crate::domain::activity::Activity;
+use crate::domain::activity::{Activity, InFlightGuard};
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::durable::Durable;
 use crate::domain::identity::{Claim, Denied, Identity};
@@ -65,21 +65,25 @@ impl Outlet {
 }
 
 impl DecodeSink for Outlet {
-    fn lines(&self, batches: Vec<CheckedBatch>) {
-        let messages = batches.iter().map(CheckedBatch::message_count).sum();
-        let more_comes = self.activity.undecoded() > messages;
+    fn lines(&self, mut batches: Vec<CheckedBatch>) {
+        let messages = batches.iter_mut().flat_map(CheckedBatch::slots_mut);
+        let on_their_way: Vec<InFlightGuard> = messages.filter_map(Slot::take_in_flight).collect();
+        let more_comes = self.activity.undecoded() > on_their_way.len() as u64;
         self.spool.append_all(batches, more_comes);
-        self.activity.passed(messages);
+        // Not before they are in the queue: a stop waits for both, one after the other.
+        drop(on_their_way);
     }
 
     fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
-        self.activity.passed(messages.len() as u64);
         settle_all(messages, Outcome::Empty, account);
     }
 
     fn refused(&self, messages: Vec<Refused>) {
-        self.activity.passed(messages.len() as u64);
+        let mut messages = messages;
+        let messages_in = messages.iter_mut().filter_map(|message| message.slot.take_in_flight());
+        let on_their_way: Vec<InFlightGuard> = messages_in.collect();
         self.quarantine.store_many(messages);
+        drop(on_their_way);
     }
 }
 
@@ -121,10 +125,9 @@ impl Onward for Gate {
             self.outlet.refused(refused);
         }
         let pool = self.pool.lock().clone();
-        match pool {
-            Some(pool) => pool.submit(admitted).await,
-            // Stopped: unsettled, they come again.
-            None => self.outlet.activity.passed(admitted.len() as u64),
+        // Where it is stopped they are dropped unsettled, and come again.
+        if let Some(pool) = pool {
+            pool.submit(admitted).await;
         }
     }
 }
@@ -134,8 +137,8 @@ impl Intake for Gate {
         let first_ns = self.clock.reserve(messages.len());
         for (stamp_ns, message) in (first_ns..).step_by(RECEIVE_STAMP_GAP_NS as usize).zip(&mut messages) {
             message.received_ns = stamp_ns;
+            message.slot.enter(&self.outlet.activity);
         }
-        self.outlet.activity.receive(messages.len() as u64);
         let (admitted, refused) = self.admission.admit(messages);
         self.go_on(admitted, refused).await;
     }
@@ -152,7 +155,6 @@ impl Intake for Gate {
 
     fn refuse_message(&self, mut message: Received, sender: &Identity, reason: Reason, detail: String) {
         message.received_ns = self.clock.reserve(1);
-        self.outlet.activity.receive(1);
         self.outlet.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
     }
 

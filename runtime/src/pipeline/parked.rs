@@ -21,7 +21,8 @@ use crate::domain::limits;
 use crate::domain::message::Received;
 use crate::domain::parked::TakenUp;
 use crate::domain::replay::Replay;
-use crate::domain::slot::{Connection, Window};
+use crate::domain::slot::{Slot, Window};
+use crate::domain::worker;
 use crate::spool::Spool;
 
 /// What admission parks goes to the spool.
@@ -52,17 +53,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(limits::TAKE_UP_LOOK_MS);
 /// Takes up what is parked whenever it can be admitted, until the gateway stops.
 pub fn start(spool: &Spool, gate: &Arc<Gate>, books: &Arc<Books>, stopping: Stopping) -> JoinHandle<()> {
     let window = Arc::new(Window::new(limits::TAKEN_UP_MESSAGES_MAX, limits::TAKEN_UP_BYTES_MAX));
-    let connection = Connection::new(window);
-    let upward = Upward { spool: spool.clone(), gate: gate.clone(), books: books.clone(), connection };
-    tokio::spawn(upward.run(stopping))
+    let upward = Upward { spool: spool.clone(), gate: gate.clone(), books: books.clone(), window };
+    tokio::spawn(worker::vital("parked", upward.run(stopping)))
 }
 
 struct Upward {
     spool: Spool,
     gate: Arc<Gate>,
     books: Arc<Books>,
-    /// Stands in for a source's: each message has a slot in it.
-    connection: Arc<Connection>,
+    /// What is on its way of what was parked takes no room of what comes in.
+    window: Arc<Window>,
 }
 
 impl Upward {
@@ -93,7 +93,7 @@ impl Upward {
     async fn can_take_up(&self, told: &mut bool) {
         loop {
             self.spool.parked().await;
-            self.connection.window().room().await;
+            self.window.room().await;
             if self.gate.admission.takes_up() {
                 return;
             }
@@ -104,11 +104,8 @@ impl Upward {
 
     fn returning(&self, TakenUp { tenant, message, release }: TakenUp) -> Returning {
         let bytes = message.topic.len() + message.payload.len();
-        // Nobody waits for its acknowledgement.
-        let mut slot = self.connection.receive_unacknowledged(bytes).releasing(release);
-        if let Some((of, replays)) = message.replay {
-            slot = slot.replaying(Arc::new(Replay::new(of, replays)));
-        }
+        let replay = message.replay.map(|(of, replays)| Arc::new(Replay::new(of, replays)));
+        let slot = Slot::parked(&self.window, release, replay, bytes);
         let account = self.books.of_known(tenant.as_str());
         let message = Received {
             topic: message.topic,
@@ -123,8 +120,9 @@ impl Upward {
 
     async fn hand_on(&self, mut returning: VecDeque<Returning>) {
         while !returning.is_empty() {
-            let (admitted, refused, devices) = self.gate.admission.take_up(&mut returning).into_parts();
-            self.gate.outlet.activity.receive((admitted.len() + refused.len()) as u64);
+            let (mut admitted, refused, devices) = self.gate.admission.take_up(&mut returning).into_parts();
+            let activity = &self.gate.outlet.activity;
+            admitted.iter_mut().for_each(|message| message.slot.enter(activity));
             self.gate.go_on(admitted, refused).await;
             self.gate.admission.handed_on(&devices);
         }

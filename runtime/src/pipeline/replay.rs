@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::flow::Gate;
 use crate::admission::Passed;
@@ -24,7 +24,7 @@ use crate::domain::ids::{DatabaseName, GuestTag};
 use crate::domain::limits::{REPLAY_CHUNK_ENTRIES, REPLAY_SKIPPED_SHOWN, REPLAY_UNSETTLED_MAX};
 use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Received, Refused};
 use crate::domain::replay::Replay;
-use crate::domain::slot::{Connection, Slot, Window};
+use crate::domain::slot::{Slot, Window};
 use crate::quarantine::{Entry, Filter, Leaving, Place, Quarantine, QuarantineError};
 
 /// How often it is looked whether a message was dropped on its way, as a stop does.
@@ -131,7 +131,7 @@ async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<Report,
     let (places, left) = tokio::task::spawn_blocking(move || quarantine.matching(filter, max)).await??;
     let mut under_way = UnderWay {
         shared: shared.clone(),
-        connection: Connection::new(shared.window.clone()),
+        settled: Arc::default(),
         waiting: VecDeque::new(),
         report: Report { left, ..Report::default() },
     };
@@ -146,7 +146,6 @@ async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<Report,
         under_way.take_out_settled().await?;
     }
     under_way.wait_until_waiting(0).await?;
-    under_way.connection.end();
     let report = under_way.report;
     tracing::info!(
         replayed = report.replayed,
@@ -170,8 +169,8 @@ impl Shared {
 /// A replay between its first entry and its last.
 struct UnderWay {
     shared: Arc<Shared>,
-    /// Stands in for a source's: each message has a slot in it.
-    connection: Arc<Connection>,
+    /// Told whenever one of its messages is settled.
+    settled: Arc<Notify>,
     /// Entries whose messages are on their way, in the order of their slots.
     waiting: VecDeque<(Place, Arc<Replay>)>,
     report: Report,
@@ -192,7 +191,6 @@ impl UnderWay {
         let (dir, wanted) = (self.shared.quarantine.dir().to_owned(), places.to_vec());
         let found = tokio::task::spawn_blocking(move || Quarantine::find(&dir, &wanted)).await??;
         self.report.gone += (places.len() - found.len()) as u64;
-        self.connection.note_read();
         let gate = self.shared.gate.clone();
         let (mut admitted, mut refused) = (Vec::new(), Vec::new());
         for (place, entry) in found {
@@ -202,13 +200,10 @@ impl UnderWay {
                 Ok(Step::Admitted(message)) => admitted.push(*message),
                 Ok(Step::Refused(message)) => refused.push(*message),
                 Ok(Step::Waits) => {}
-                Ok(Step::Lines(batch)) => {
-                    gate.outlet.activity.receive(1);
-                    gate.outlet.lines(vec![batch]);
-                }
+                Ok(Step::Lines(batch)) => gate.outlet.lines(vec![batch]),
             }
         }
-        gate.outlet.activity.receive((admitted.len() + refused.len()) as u64);
+        admitted.iter_mut().for_each(|message: &mut Admitted| message.slot.enter(&gate.outlet.activity));
         gate.go_on(admitted, refused).await;
         Ok(())
     }
@@ -277,10 +272,11 @@ impl UnderWay {
     }
 
     fn slot(&mut self, place: Place, replays: u32, bytes: usize) -> Slot {
-        let replay = Arc::new(Replay::new(place.id.to_string(), replays.saturating_add(1)));
+        let replay =
+            Replay::new(place.id.to_string(), replays.saturating_add(1)).waking(self.settled.clone());
+        let replay = Arc::new(replay);
         self.waiting.push_back((place, replay.clone()));
-        // Any packet id: slots are settled in their order.
-        self.connection.receive(1, bytes).replaying(replay)
+        Slot::replayed(&self.shared.window, replay, bytes)
     }
 
     fn skip(&mut self, id: String, why: String) {
@@ -292,13 +288,12 @@ impl UnderWay {
 
     /// Takes out the entries of the longest settled prefix, and counts how they ended.
     async fn take_out_settled(&mut self) -> Result<(), ReplayError> {
-        let mut settled = Vec::new();
-        self.connection.take_ready(&mut settled);
-        if settled.is_empty() {
+        let settled = self.waiting.iter().take_while(|(_, replay)| replay.outcome().is_some()).count();
+        if settled == 0 {
             return Ok(());
         }
-        let mut places = Vec::with_capacity(settled.len());
-        for (place, replay) in self.waiting.drain(..settled.len()) {
+        let mut places = Vec::with_capacity(settled);
+        for (place, replay) in self.waiting.drain(..settled) {
             places.push(place);
             self.report.replayed += 1;
             match replay.outcome() {
@@ -317,17 +312,16 @@ impl UnderWay {
     /// Waits until at most `messages` are on their way, or one of them is lost: then the gateway
     /// stops, and none behind it is ever acknowledged.
     async fn wait_until_waiting(&mut self, messages: usize) -> Result<(), ReplayError> {
-        let connection = self.connection.clone();
+        let settled = self.settled.clone();
         loop {
             self.take_out_settled().await?;
             if self.waiting.len() <= messages || self.is_first_lost() {
                 break;
             }
-            let _ = tokio::time::timeout(LOST_LOOK_EVERY, connection.settled.notified()).await;
+            let _ = tokio::time::timeout(LOST_LOOK_EVERY, settled.notified()).await;
         }
         if self.waiting.len() > messages {
             self.waiting.clear();
-            self.connection.end();
             self.report.stopped = true;
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::domain::books::{Account, Books, TenantBooks};
 use crate::domain::histogram::HistogramSnapshot;
-use crate::domain::limits::LATEST_REFUSALS_SHOWN;
+use crate::domain::limits::{LATEST_REFUSALS_SHOWN, SHOWN_WAITING_TENANTS};
 use crate::domain::slot::Window;
 use crate::quarantine::{Filter, Quarantine};
 use crate::rollout::GuestStore;
@@ -296,6 +296,24 @@ impl Shown {
     }
 }
 
+/// Tenants in words whose messages wait for room: the others are served, so the spool is ready.
+fn spool_room(waiting: &BTreeMap<String, u64>) -> PartHealth {
+    if waiting.is_empty() {
+        return PartHealth::ready();
+    }
+    let named = waiting.iter().take(SHOWN_WAITING_TENANTS);
+    let named: Vec<String> =
+        named.map(|(tenant, messages)| format!("{tenant} ({messages} messages)")).collect();
+    let more = match waiting.len().saturating_sub(SHOWN_WAITING_TENANTS) {
+        0 => String::new(),
+        more => format!(" and {more} more tenants"),
+    };
+    PartHealth {
+        ready: true,
+        why: Some(format!("wait for room in their share of the spool: {}{more}", named.join(", "))),
+    }
+}
+
 impl View for Shown {
     fn readiness(&self) -> Readiness {
         let source = self.parts.sources.iter().try_for_each(SourceHealth::check);
@@ -304,7 +322,7 @@ impl View for Shown {
             None if !self.parts.quarantine.is_usable() => {
                 PartHealth::not_ready("quarantine cannot be written; see the log for the file")
             }
-            None => PartHealth::ready(),
+            None => spool_room(&self.parts.spool.waiting_messages()),
         };
         let registry = self.parts.admission.registry();
         let registry = registry_health(registry, self.parts.registry_fault.lock().as_ref());

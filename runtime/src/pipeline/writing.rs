@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use crate::domain::worker::{self, Priority};
 use crate::writer::Ease;
 
 pub struct Writing {
@@ -38,7 +39,7 @@ impl Writing {
         let runtime = runtime.context("the writer's runtime cannot start")?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || {
+        let thread = worker::start("writer", Priority::Normal, move || {
             // Ends when it is told to, or when nobody can tell it any more.
             let _ = runtime.block_on(stopped);
             // What is still under way is durable, and is not waited for.
@@ -57,7 +58,7 @@ impl Drop for Writing {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic there was logged when it happened.
+            // A panic there ends the process.
             let _ = thread.join();
         }
     }

@@ -8,7 +8,7 @@ use crate::domain::ids::{DatabaseName, GuestTag};
 use crate::domain::message::Via;
 use crate::domain::reason::Stage;
 use crate::domain::refusal::RefusedLine;
-use crate::domain::slot::{Connection, Window};
+use crate::domain::slot::{Connection, Slot, Window};
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -472,7 +472,7 @@ fn a_replayed_message_that_is_refused_again_says_so_and_no_sampling_loses_it() {
     let replay = |n: u32| {
         let mut refused = rig.refused("acme", Reason::TokenInvalid, b"x");
         let replay = Arc::new(crate::domain::replay::Replay::new(format!("a-{n:016}-0"), n));
-        refused.slot = refused.slot.replaying(replay.clone());
+        refused.slot = Slot::replayed(rig.connection.window(), replay.clone(), 1);
         quarantine.store(refused);
         replay
     };

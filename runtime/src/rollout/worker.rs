@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::queue::{EvaluationJob, EvaluationQueue, PutReply};
 use super::store::GuestStore;
-use crate::decode::schedule::slow_lane::lower_priority;
+use crate::domain::worker::{self, Priority};
 use crate::domain::guest_path::RouteKey;
 
 impl GuestStore {
@@ -26,9 +26,8 @@ impl GuestStore {
         queue: fn(&Self) -> &EvaluationQueue,
     ) -> std::io::Result<()> {
         let store = Arc::downgrade(self);
-        std::thread::Builder::new().name(name.into()).spawn(move || {
-            // Trials may burn their whole budget: not at the cost of those who decode.
-            lower_priority();
+        // Trials may burn their whole budget: not at the cost of those who decode.
+        worker::start(name, Priority::Low, move || {
             while let Some(store) = store.upgrade() {
                 match queue(&store).next() {
                     Some(EvaluationJob::EvaluateFile(place)) => store.evaluate_file(&place),

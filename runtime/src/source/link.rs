@@ -29,6 +29,9 @@ pub enum WriteEnd {
     SlowReader,
     #[error("no answer to a PINGREQ within the keep-alive")]
     NoPingResponse,
+    /// What was settled is acknowledged.
+    #[error("a message could not be taken: the connection ends, so that it is sent again")]
+    Unsettled,
 }
 
 /// How a client keeps its connection alive.
@@ -175,6 +178,9 @@ impl Link {
                 self.reader.notify_one();
                 continue;
             }
+            if self.connection.has_lost() {
+                return WriteEnd::Unsettled;
+            }
             let deadline = *self.draining_until.lock();
             if let Some(deadline) = deadline
                 && (self.connection.outstanding() == 0 || Instant::now() >= deadline)
@@ -187,5 +193,30 @@ impl Link {
                 None => self.connection.settled.notified().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::books::{Account, Outcome};
+    use crate::domain::slot::Window;
+
+    #[tokio::test]
+    async fn writing_ends_when_a_message_is_let_go_and_what_was_settled_is_acknowledged() {
+        let connection = Connection::new(Arc::new(Window::new(10, 1_000)));
+        let link = Link::new(connection.clone());
+        let account = Account::new("acme".into());
+        account.receive(1);
+        let (first, second, third) =
+            (connection.receive(1, 1), connection.receive(2, 1), connection.receive(3, 1));
+        first.settle(Outcome::Lines, &account);
+        drop(second);
+        let mut out = Vec::new();
+        let end = timeout(Duration::from_secs(60), link.write(&mut out, None)).await.expect("it ends");
+        assert!(matches!(end, WriteEnd::Unsettled));
+        assert_eq!(out, [0x40, 2, 0, 1]);
+        connection.end();
+        drop(third);
     }
 }

@@ -167,7 +167,7 @@ impl Spool {
         let most = draft(tenant).header.frame_len() + message.topic.len() + message.payload.len() + 64;
         let most = most as u64;
         let mut room = shared.room.lock();
-        let has_room = !room.held.contains_key(tenant)
+        let has_room = !room.held.contains(tenant)
             && room.room_to_park(tenant, most) == Room::Free
             && (account.was_admitted() || shared.index.lock().takes_stranger(tenant));
         let fits = has_room
@@ -215,7 +215,7 @@ impl Spool {
     /// are left out: what is taken up would only wait with them. Reads from the disk.
     pub fn take_up(&self, bytes_max: u64) -> Vec<TakenUp> {
         let shared = &self.shared;
-        let blocked: HashSet<TenantId> = shared.room.lock().held.keys().cloned().collect();
+        let blocked: HashSet<TenantId> = shared.room.lock().held.tenants().cloned().collect();
         let hot = shared.settings.hot();
         let of = DatabaseName::new(NO_DATABASE);
         let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;

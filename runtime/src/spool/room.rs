@@ -1,18 +1,22 @@
 //! Room for what comes in: who has it, who waits for it, and who loses its oldest lines for it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use tracing::warn;
 
+use crate::domain::books::{Account, Outcome};
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
-use crate::domain::slot::Slot;
+use crate::domain::reason::Reason;
+use crate::domain::slot::{Slot, settle_all};
 
 use super::committer::{Item, Load};
+use super::deferred::{DeferredBatches, DeferredRoom};
 use super::frame::Draft;
 use super::shares::{Room, Shares};
 use super::{OwnShare, Shared, WhenFull};
@@ -22,9 +26,9 @@ pub struct RoomState {
     /// What is parked, which is in `shares` too.
     pub parked: Shares,
     pub own: HashMap<TenantId, OwnShare>,
-    /// Batches of tenants whose share is full, in order.
-    pub held: HashMap<TenantId, VecDeque<HeldLines>>,
-    /// Tenants of which it was logged that they lose lines.
+    /// Batches of tenants whose share is full.
+    pub held: DeferredBatches,
+    /// Tenants of which it was logged that they wait or lose lines.
     pub told: HashMap<TenantId, Instant>,
 }
 
@@ -35,8 +39,19 @@ pub struct HeldLines {
 }
 
 impl HeldLines {
+    fn new(batch: CheckedBatch) -> Self {
+        Self { draft: Draft::of(&batch), batch }
+    }
+
     fn bytes(&self) -> u64 {
         if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
+    }
+
+    /// What it counts as while it waits.
+    pub fn memory_bytes(&self) -> u64 {
+        // The table holds the topics, which the messages hold too.
+        let bytes = self.batch.lines.len() + 2 * self.draft.table.len() + 2 * self.draft.state.len();
+        bytes as u64 + self.batch.message_count() * limits::DEFERRED_OVERHEAD_BYTES
     }
 
     fn slots(&mut self) -> impl Iterator<Item = &mut Slot> {
@@ -60,6 +75,16 @@ impl RoomState {
         self.shares.room(tenant, bytes, self.own_share(tenant).and_then(|own| own.bytes_max))
     }
 
+    /// Whether it may be logged that the tenant's share is full: once a minute.
+    fn may_tell(&mut self, tenant: &TenantId) -> bool {
+        let now = Instant::now();
+        if self.told.get(tenant).is_some_and(|told| now.duration_since(*told) <= Duration::from_secs(60)) {
+            return false;
+        }
+        self.told.insert(tenant.clone(), now);
+        true
+    }
+
     /// Of what may be parked.
     pub fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> Room {
         let own_bytes_max = self.own_share(tenant).and_then(|own| own.bytes_max);
@@ -67,41 +92,122 @@ impl RoomState {
     }
 }
 
+/// Messages for which there is no room, to be ended once no lock is held.
+#[derive(Default)]
+pub struct Shed {
+    /// At QoS 0: gone.
+    dropped: Vec<(Arc<Account>, Vec<Slot>)>,
+    /// Of devices that send them again.
+    abandoned: Vec<(Arc<Account>, Vec<Slot>)>,
+    /// Of an ended connection, or without lines: what they came to.
+    ended: Vec<(Arc<Account>, Slot, Outcome)>,
+}
+
+impl Shed {
+    pub fn finish(self) {
+        for (account, slots) in self.dropped {
+            tracing::debug!(tenant = %account.tenant(), messages = slots.len(), reason = %Reason::Overload,
+                            "dropped: the tenant's share of the spool is full, and messages at QoS 0 do not wait");
+            settle_all(slots, Outcome::Dropped, &account);
+        }
+        for (account, slots) in self.abandoned {
+            account.abandon(slots.len() as u64);
+            // Their connections end by it.
+            drop(slots);
+        }
+        for (account, slot, outcome) in self.ended {
+            slot.settle(outcome, &account);
+        }
+    }
+}
+
 impl Shared {
-    /// Takes room for an item. `None`: it waits for it.
-    pub fn take_in(&self, room: &mut RoomState, mut item: HeldLines) -> Option<Item> {
+    /// Takes room for an item, which goes to `taken`, or waits for room. What cannot wait goes to `shed`.
+    pub fn take_in(&self, room: &mut RoomState, item: HeldLines, taken: &mut Vec<Item>, shed: &mut Shed) {
         let (tenant, bytes) = (&item.batch.tenant.id, item.bytes());
-        if room.held.contains_key(tenant) {
-            self.hold(room, item);
-            return None;
-        }
-        match room.room(tenant, bytes) {
-            Room::Free => {}
-            full if self.when_full(room, tenant) == WhenFull::DropOldest => {
-                if !self.make_room(room, tenant, full) {
-                    self.hold(room, item);
-                    return None;
-                }
+        if !room.held.contains(tenant) {
+            let full = room.room(tenant, bytes);
+            let drops = full != Room::Free && self.when_full(room, tenant) == WhenFull::DropOldest;
+            if full == Room::Free || drops && self.make_room(room, tenant, full) {
+                room.shares.take(tenant, bytes);
+                taken.push(item.into());
+                return;
             }
-            full => {
+            if !drops && room.may_tell(tenant) {
                 warn!(%tenant, share_bytes = room.shares.of(tenant), disk_full = matches!(full, Room::DiskFull(_)),
-                      "the tenant's share of the spool is full: its messages wait unacknowledged");
-                self.hold(room, item);
-                return None;
+                      "the tenant's share of the spool is full: its messages wait unacknowledged, those at QoS 0 are dropped");
             }
         }
-        room.shares.take(tenant, bytes);
-        item.slots().for_each(|slot| slot.unhold());
-        Some(item.into())
+        self.hold(room, item, taken, shed);
+    }
+
+    /// Has an item wait, but for its messages at QoS 0: nobody could be held back by those.
+    fn hold(&self, room: &mut RoomState, item: HeldLines, taken: &mut Vec<Item>, shed: &mut Shed) {
+        let mut item = item;
+        let account = item.batch.tenant.account.clone();
+        if item.slots().any(|slot| !slot.waits_for_room()) {
+            let (dropped, without_lines) = item.batch.take_out(|slot| !slot.waits_for_room());
+            if !dropped.is_empty() {
+                shed.dropped.push((account.clone(), dropped));
+            }
+            let ended = without_lines.into_iter().map(|(slot, outcome)| (account.clone(), slot, outcome));
+            shed.ended.extend(ended);
+            item = HeldLines::new(item.batch);
+        }
+        let tenant = item.batch.tenant.id.clone();
+        let (messages, keeps) = (item.batch.message_count(), item.batch.kept.is_some());
+        if messages == 0 && item.draft.is_empty() {
+            return;
+        }
+        // State without lines stays on no disk: it needs no room, only its turn.
+        if item.batch.messages.is_empty() && !room.held.contains(&tenant) {
+            let full = room.room(&tenant, item.bytes());
+            if !matches!(full, Room::DiskFull(_)) {
+                room.shares.take(&tenant, item.bytes());
+                taken.push(item.into());
+                return;
+            }
+        }
+        match room.held.room(&tenant, messages, item.memory_bytes()) {
+            DeferredRoom::Free => item.slots().for_each(|slot| slot.hold(false)),
+            DeferredRoom::Stalled => item.slots().for_each(|slot| slot.hold(true)),
+            // The next messages build on it, so it is not let go: what is in front of it goes on though
+            // the share is full, as long as the disk is not. Then it stays in its window.
+            DeferredRoom::Full if keeps => {
+                room.held.push(item);
+                self.go_on_over_share(room, &tenant, taken);
+                return;
+            }
+            DeferredRoom::Full => {
+                let (gone, _) = item.batch.take_out(Slot::is_of_a_device);
+                if !gone.is_empty() {
+                    shed.abandoned.push((account, gone));
+                    item = HeldLines::new(item.batch);
+                }
+                if item.batch.messages.is_empty() {
+                    return;
+                }
+                // The rest stays in its window, which bounds it: a broker's session waits as a whole.
+            }
+        }
+        room.held.push(item);
+    }
+
+    /// The oldest of a tenant that wait go on until it is below its ceiling again.
+    fn go_on_over_share(&self, room: &mut RoomState, tenant: &TenantId, taken: &mut Vec<Item>) {
+        while room.held.room(tenant, 0, 0) == DeferredRoom::Full
+            && let Some(bytes) = room.held.front(tenant).map(HeldLines::bytes)
+            && !matches!(room.room(tenant, bytes), Room::DiskFull(_))
+            && let Some(mut item) = room.held.pop_front(tenant)
+        {
+            room.shares.take(tenant, bytes);
+            item.slots().for_each(Slot::unhold);
+            taken.push(item.into());
+        }
     }
 
     pub fn when_full(&self, room: &RoomState, tenant: &TenantId) -> WhenFull {
         room.own_share(tenant).and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
-    }
-
-    fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
-        item.slots().for_each(|slot| slot.hold());
-        room.held.entry(item.batch.tenant.id.clone()).or_default().push_back(item);
     }
 
     /// Drops the oldest lines of whoever is over its share. False: there is nothing to drop, the
@@ -121,13 +227,9 @@ impl Shared {
             room.shares.give_back(&victim, gone.bytes);
             self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
             self.books.of_known(victim.as_str()).drop_lines(gone.lines);
-            let now = Instant::now();
-            let told = room.told.insert(victim.clone(), now);
-            if told.is_none_or(|told| now.duration_since(told) > Duration::from_secs(60)) {
+            if room.may_tell(&victim) {
                 warn!(tenant = %victim, lines = gone.lines, reason = "SPOOL_FULL",
                       "the tenant's share of the spool is full: its oldest lines are dropped, as spool.when_full says");
-            } else {
-                room.told.insert(victim, told.expect("just seen"));
             }
         }
         // What the writer has in hand is bounded by memory, so the share may be over by that.
@@ -146,21 +248,17 @@ impl Shared {
         if room.held.is_empty() {
             return;
         }
-        let tenants: Vec<TenantId> = room.held.keys().cloned().collect();
+        let tenants: Vec<TenantId> = room.held.tenants().cloned().collect();
         let mut items = VecDeque::new();
         for tenant in tenants {
-            while let Some(item) = room.held.get(&tenant).and_then(VecDeque::front) {
-                let bytes = item.bytes();
+            while let Some(bytes) = room.held.front(&tenant).map(HeldLines::bytes) {
                 let full = room.room(&tenant, bytes);
                 let drops = full != Room::Free && self.when_full(&room, &tenant) == WhenFull::DropOldest;
                 if full != Room::Free && !(drops && self.make_room(&mut room, &tenant, full)) {
                     break;
                 }
                 room.shares.take(&tenant, bytes);
-                items.extend(room.held.get_mut(&tenant).and_then(VecDeque::pop_front));
-            }
-            if room.held.get(&tenant).is_some_and(VecDeque::is_empty) {
-                room.held.remove(&tenant);
+                items.extend(room.held.pop_front(&tenant));
             }
         }
         if items.is_empty() {
@@ -180,39 +278,47 @@ impl Shared {
     /// tenant's share is full, so that who connects again and again holds nobody's place.
     pub fn drop_held_of_ended(&self) {
         let mut room = self.room.lock();
-        let RoomState { shares, held, own, .. } = &mut *room;
-        let (mut gone, mut on) = (Vec::new(), Vec::new());
-        for (tenant, items) in held.iter_mut() {
+        if room.held.is_empty() {
+            return;
+        }
+        let tenants: Vec<TenantId> = room.held.tenants().cloned().collect();
+        let (mut shed, mut on) = (Shed::default(), Vec::new());
+        for tenant in tenants {
             let mut behind_another = false;
-            for mut item in std::mem::take(items) {
+            for mut item in room.held.take(&tenant) {
                 let keeps = item.batch.kept.is_some();
-                let own_bytes_max = own.get(tenant).and_then(|own| own.bytes_max);
                 let ended = item.slots().all(|slot| slot.is_orphan());
-                if ended && (!keeps || item.draft.is_empty()) {
-                    gone.push(item);
-                } else if ended
-                    && !behind_another
-                    && !matches!(shares.room(tenant, item.bytes(), own_bytes_max), Room::DiskFull(_))
-                {
-                    shares.take(tenant, item.bytes());
-                    on.push(item);
-                } else {
+                if keeps && !item.draft.is_empty() {
+                    if ended
+                        && !behind_another
+                        && !matches!(room.room(&tenant, item.bytes()), Room::DiskFull(_))
+                    {
+                        room.shares.take(&tenant, item.bytes());
+                        on.push(item);
+                        continue;
+                    }
                     // Changes stay in their order.
-                    behind_another |= keeps;
-                    items.push_back(item);
+                    behind_another = true;
+                } else if item.slots().any(|slot| slot.is_orphan()) {
+                    let account = item.batch.tenant.account.clone();
+                    let (gone, without_lines) = item.batch.take_out(Slot::is_orphan);
+                    // Nothing of an ended connection is acknowledged, whatever it is settled as.
+                    let gone = gone.into_iter().map(|slot| (slot, Outcome::Lines)).chain(without_lines);
+                    shed.ended.extend(gone.map(|(slot, outcome)| (account.clone(), slot, outcome)));
+                    if item.batch.message_count() == 0 {
+                        continue;
+                    }
+                    item = HeldLines::new(item.batch);
                 }
+                room.held.push(item);
             }
         }
-        held.retain(|_, items| !items.is_empty());
         if !on.is_empty() {
             on.iter_mut().flat_map(HeldLines::slots).for_each(Slot::unhold);
             self.queue.lock().items.extend(on.into_iter().map(Item::from));
             self.more.notify_one();
         }
         drop(room);
-        for item in gone {
-            // Nothing of an ended connection is acknowledged, whatever it is settled as.
-            item.batch.settle();
-        }
+        shed.finish();
     }
 }

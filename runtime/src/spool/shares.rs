@@ -1,6 +1,6 @@
 //! Who may take how much of the disk. Pure.
 //!
-//! - A tenant has `tenant_bytes_max`.
+//! - A tenant has `tenant_bytes_max`. One that has nothing may take one batch, however large.
 //! - From three quarters of `bytes_max` on, only tenants below their even share go on; at seven
 //!   eighths nobody does. The last eighth is for copying: it keeps the files within `bytes_max`.
 
@@ -45,8 +45,10 @@ impl Shares {
     pub fn room(&self, tenant: &TenantId, bytes: u64, own_bytes_max: Option<u64>) -> Room {
         let ShareLimits { bytes_max, tenant_bytes_max } = self.limits;
         let tenant_bytes_max = own_bytes_max.unwrap_or(tenant_bytes_max);
-        let own = self.of(tenant) + bytes;
-        if own > tenant_bytes_max {
+        let before = self.of(tenant);
+        let own = before + bytes;
+        // One batch fits an empty share, however large it is: it would never get room otherwise.
+        if own > tenant_bytes_max && before > 0 {
             return Room::TenantFull(own - tenant_bytes_max);
         }
         let all = self.total + bytes;
@@ -111,5 +113,17 @@ mod tests {
         assert_eq!(shares.room(&middle, 50, Some(100)), Room::TenantFull(60), "a smaller share of its own");
         shares.give_back(&large, 400);
         assert_eq!(shares.room(&large, 100, None), Room::Free);
+    }
+
+    #[test]
+    fn a_batch_larger_than_its_tenants_share_fits_while_that_is_empty() {
+        let mut shares = Shares::new(ShareLimits { bytes_max: 8_000, tenant_bytes_max: 500 });
+        let acme = TenantId::new("acme");
+        assert_eq!(shares.room(&acme, 900, None), Room::Free);
+        shares.take(&acme, 900);
+        assert_eq!(shares.room(&acme, 1, None), Room::TenantFull(401));
+        shares.give_back(&acme, 900);
+        assert_eq!(shares.room(&acme, 900, None), Room::Free);
+        assert_eq!(shares.room(&acme, 7_001, None), Room::DiskFull(1), "what the files may take holds");
     }
 }

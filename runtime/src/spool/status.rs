@@ -1,12 +1,11 @@
 //! The spool at one moment, as it is told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::index::Index;
 use super::parked::ParkedStatus;
-use super::room::HeldLines;
 use super::{Spool, now_s};
 
 /// The spool at one moment.
@@ -44,14 +43,15 @@ pub struct BacklogStatus {
 }
 
 impl Spool {
+    /// Messages a tenant that wait for room in its share.
+    pub fn waiting_messages(&self) -> BTreeMap<String, u64> {
+        let room = self.shared.room.lock();
+        room.held.messages().map(|(tenant, messages)| (tenant.to_string(), messages)).collect()
+    }
+
     pub fn status(&self) -> SpoolStatus {
         let shared = &self.shared;
-        let held = {
-            let room = shared.room.lock();
-            let messages =
-                |items: &VecDeque<HeldLines>| items.iter().map(|item| item.batch.message_count()).sum();
-            room.held.iter().map(|(tenant, items)| (tenant.to_string(), messages(items))).collect()
-        };
+        let held = self.waiting_messages();
         let index = shared.index.lock();
         SpoolStatus {
             bytes: index.disk_bytes(),

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::database::Database;
+use crate::domain::worker;
 
 #[derive(Default)]
 pub struct Calendar {
@@ -38,7 +39,7 @@ impl Calendar {
         days.due.insert(key, database);
         if !std::mem::replace(&mut days.running, true) {
             drop(days);
-            shared.runtime.spawn(run(shared.clone()));
+            shared.runtime.spawn(worker::vital("calendar", run(shared.clone())));
         } else if days.sleeps_until.is_some_and(|until| at < until) {
             days.sleeps_until = None;
             drop(days);

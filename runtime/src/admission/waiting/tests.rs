@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::message::Via;
 use crate::domain::parked::Release;
-use crate::domain::slot::{Connection, Window};
+use crate::domain::slot::{Connection, Slot, Window};
 
 /// Has room for so many messages, and keeps their payloads.
 #[derive(Debug)]
@@ -65,7 +65,8 @@ impl Sender {
     fn taken_up(&self, text: &'static str, back: &Arc<AtomicUsize>) -> Held {
         let mut held = self.held(text, Instant::now());
         held.was_parked = true;
-        held.message.slot = held.message.slot.releasing(Box::new(Told(back.clone())));
+        held.message.slot =
+            Slot::parked(self.connection.window(), Box::new(Told(back.clone())), None, text.len());
         held
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
+use crate::domain::worker::{self, Priority};
 use crate::domain::limits::EPOCH_TICK_MS;
 
 /// The clock that ends long calls: increments the epoch every tick while a guest runs, and sleeps
@@ -25,7 +26,7 @@ impl EpochClock {
     pub fn start(engine: &Engine) -> std::io::Result<Arc<Self>> {
         let engine = engine.weak();
         let (to_thread, from_here) = std::sync::mpsc::channel::<Weak<Self>>();
-        let thread = std::thread::Builder::new().name("epoch".into()).spawn(move || {
+        let thread = worker::start("epoch", Priority::Normal, move || {
             let Ok(clock) = from_here.recv() else { return };
             while let (Some(engine), Some(clock)) = (engine.upgrade(), clock.upgrade()) {
                 if clock.running.load(Ordering::SeqCst) == 0 {

@@ -26,6 +26,7 @@ use super::fair_queue::FairQueue;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
 use crate::domain::message::Admitted;
+use crate::domain::worker::{self, Priority};
 
 /// The messages of one tenant's message type that wait.
 #[derive(Debug)]
@@ -142,14 +143,6 @@ impl fmt::Debug for SlowLane {
     }
 }
 
-/// About a tenth of a core's time where others want it.
-const NICE: i32 = 10;
-
-/// Lowers the priority of the calling thread to that of the lane.
-pub fn lower_priority() {
-    // SAFETY: a call with numbers. On Linux it is about the calling thread alone.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-}
 
 impl SlowLane {
     /// A lane of so many threads, which are yet to be started, for as many decode threads. `large` of

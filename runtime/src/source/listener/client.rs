@@ -117,7 +117,9 @@ pub async fn serve<I: Intake>(
 
     let tells = if greeted.peer_limits.is_some() { Tells::Acknowledgement } else { Tells::Nothing };
     let session = greeted.session.as_ref().map(|(_, session)| session.clone());
-    let connection = Connection::open(shared.window.clone(), tells, session);
+    let connection = Connection::of_device(shared.window.clone(), tells, session);
+    // Also where a panic ends this task: what is unsettled is to come again.
+    let _ended = Ended(connection.clone());
     let link = Link::speaking(connection.clone(), greeted.peer_limits);
     let sender = greeted.sender.as_ref();
     if let Some(sender) = sender {
@@ -170,6 +172,15 @@ pub async fn serve<I: Intake>(
     end
 }
 
+/// A connection that is over when this is dropped.
+struct Ended(Arc<Connection>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A device that was greeted.
 struct Device<'a, I> {
     reception: Reception<I>,
@@ -201,6 +212,7 @@ impl<I: Intake> Device<'_, I> {
                 let _ = reading.await;
                 return match end {
                     WriteEnd::SlowReader => End::new(Ending::SlowReader, end.to_string()),
+                    WriteEnd::Unsettled => End::new(Ending::Unsettled, end.to_string()),
                     end => End::new(Ending::Lost, end.to_string()),
                 };
             }
@@ -227,7 +239,8 @@ impl<I: Intake> Device<'_, I> {
 
     /// Reads until the connection ends, or Ok when we are to stop.
     async fn read(&self, input: &mut Input<'_>, stop: &mut Stop) -> Result<(), End> {
-        let window = self.reception.connection.window();
+        let connection = &self.reception.connection;
+        let window = connection.window();
         let mut gathering = Gathering::of(input.socket());
         loop {
             let mut group = Vec::new();
@@ -251,26 +264,31 @@ impl<I: Intake> Device<'_, I> {
                 input.packet_began = None;
             }
             let crowded = || {
-                let held = self.reception.connection.held();
-                self.reception.connection.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
+                let (held, stalled) = (connection.held(), connection.is_stalled());
+                connection.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
                     || self.link.waiting_bytes() >= limits::CONTROL_PACKET_BYTES_MAX
                     // What waits for its own tenant's share may not take the room of the others.
                     || held >= limits::HELD_MESSAGES_A_CONNECTION
-                    || held > 0 && window.is_half_full()
+                    || held > 0 && stalled
             };
             if window.is_full() || crowded() {
-                tokio::select! {
-                    biased;
-                    () = self.link.closed() => return Err(Ending::Lost.into()),
-                    () = self.taken_over.notified() => return Err(input.woken()),
-                    _ = stopped(stop) => return Ok(()),
-                    () = window.room() => {}
-                }
-                tokio::select! {
-                    biased;
-                    () = self.taken_over.notified() => return Err(input.woken()),
-                    _ = stopped(stop) => return Ok(()),
-                    () = self.link.written_until(|| !crowded()) => {}
+                {
+                    let mut gone = std::pin::pin!(self.gone(input));
+                    tokio::select! {
+                        biased;
+                        () = self.link.closed() => return Err(Ending::Lost.into()),
+                        () = self.taken_over.notified() => return Err(input.woken()),
+                        _ = stopped(stop) => return Ok(()),
+                        end = &mut gone => return Err(end),
+                        () = window.room() => {}
+                    }
+                    tokio::select! {
+                        biased;
+                        () = self.taken_over.notified() => return Err(input.woken()),
+                        _ = stopped(stop) => return Ok(()),
+                        end = &mut gone => return Err(end),
+                        () = self.link.written_until(|| !crowded()) => {}
+                    }
                 }
                 // The device could not go on while we did not read.
                 input.packet_began = None;
@@ -290,6 +308,34 @@ impl<I: Intake> Device<'_, I> {
                 () = self.taken_over.notified() => return Err(input.woken()),
                 _ = stopped(stop) => return Ok(()),
                 filled = input.fill(self.silence_max) => filled?,
+            }
+        }
+    }
+
+    /// Completes when the device is gone while its messages wait for room and it is not read: it has
+    /// closed its side, or nothing came for longer than its keep-alive allows. What it sent lies in the
+    /// socket meanwhile; where that is full nothing more can come, and its silence means nothing.
+    async fn gone(&self, input: &Input<'_>) -> End {
+        let mut look = tokio::time::interval(Duration::from_millis(limits::HELD_LOOK_MS));
+        let (mut unread, mut heard) = (input.unread_in_socket(), Instant::now());
+        loop {
+            look.tick().await;
+            // Others fill the window: what this one has sent is still to be taken.
+            if self.reception.connection.held() == 0 {
+                heard = Instant::now();
+                continue;
+            }
+            if input.is_hung_up() {
+                return End::new(Ending::Left, "it left while its messages waited for room in the spool");
+            }
+            let before = std::mem::replace(&mut unread, input.unread_in_socket());
+            if unread != before || input.is_socket_full() {
+                heard = Instant::now();
+            } else if self.silence_max.is_some_and(|silence_max| heard.elapsed() > silence_max) {
+                return End::new(
+                    Ending::KeepAlive,
+                    "nothing came for 1.5 times the keep-alive, while its messages waited for room in the spool",
+                );
             }
         }
     }

@@ -68,6 +68,8 @@ endings! {
     NotOwnTopic = "not_own_topic",
     /// Unfinished packets hold too much memory, and this connection held most of it.
     Buffers = "buffers_max",
+    /// A message of it could not be taken, and is to be sent again.
+    Unsettled = "unsettled",
 }
 
 impl Ending {

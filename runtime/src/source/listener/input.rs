@@ -60,6 +60,40 @@ impl<'s> Input<'s> {
         &self.reader
     }
 
+    /// Whether the peer has closed its side, whatever lies unread before that (POLLRDHUP of poll(2)).
+    pub fn is_hung_up(&self) -> bool {
+        let events = libc::POLLRDHUP;
+        let mut poll = libc::pollfd { fd: self.reader.as_raw_fd(), events, revents: 0 };
+        // SAFETY: one pollfd of ours, and no wait.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
+        ready > 0 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+    }
+
+    /// Bytes that lie in the socket.
+    pub fn unread_in_socket(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: FIONREAD (tcp(7)) writes one int, into one of ours.
+        unsafe { libc::ioctl(self.reader.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+        usize::try_from(bytes).unwrap_or(0)
+    }
+
+    /// Whether so much lies in the socket that it may take no more: half of its buffer counts, for the
+    /// system takes the other half for itself (tcp(7)).
+    pub fn is_socket_full(&self) -> bool {
+        let (mut bytes, mut len): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+        // SAFETY: the option is an int, and is written into one of ours.
+        unsafe {
+            libc::getsockopt(
+                self.reader.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUF,
+                (&raw mut bytes).cast(),
+                &raw mut len,
+            )
+        };
+        self.unread_in_socket() >= usize::try_from(bytes).unwrap_or(0) / 2
+    }
+
     /// Waits for bytes and reads what is there.
     pub async fn fill(&mut self, silence_max: Option<Duration>) -> Result<(), End> {
         loop {
