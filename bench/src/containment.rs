@@ -57,7 +57,8 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
-    let state = HostState::new(route, Arc::new(RouteState::default()), Class::Normal, 1 << 32, None);
+    let (served, log_rates) = (Arc::new(RouteState::default()), Arc::default());
+    let state = HostState::new(route, "acme".into(), served, log_rates, Class::Normal, 1 << 32, None);
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;

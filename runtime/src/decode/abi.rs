@@ -11,11 +11,14 @@ use std::time::Duration;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker};
 
+pub use crate::domain::detail::truncate as cut;
+
 use super::engine::thread_cpu;
-use super::guest_log::Level;
+use super::guest_log::{Level, TenantLogRates};
 use super::large::Class;
 use super::routes::RouteState;
 use super::state::{Fault, StateCall};
+use crate::domain::ids::TenantId;
 use crate::domain::limits::{
     GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
     LARGE_TABLES_MAX,
@@ -122,7 +125,9 @@ pub struct HostState {
     pub messages: Vec<MessageContext>,
     /// Who logs, as tenant/type, and into which log.
     route: String,
+    tenant: TenantId,
     state: Arc<RouteState>,
+    log_rates: Arc<TenantLogRates>,
     log_calls: u32,
     log_dropped: u64,
     context_calls: u32,
@@ -136,7 +141,9 @@ pub struct HostState {
 impl HostState {
     pub fn new(
         route: String,
+        tenant: TenantId,
         state: Arc<RouteState>,
+        log_rates: Arc<TenantLogRates>,
         class: Class,
         memory_bytes_max: u64,
         kept: Option<Box<StateCall>>,
@@ -145,7 +152,9 @@ impl HostState {
             limiter: Limiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
             messages: Vec::new(),
             route,
+            tenant,
             state,
+            log_rates,
             log_calls: 0,
             log_dropped: 0,
             context_calls: 0,
@@ -266,6 +275,10 @@ impl log::Host for HostState {
             return Ok(());
         }
         self.log_calls += 1;
+        if !self.state.log.is_silent() && !self.log_rates.take(&self.tenant) {
+            self.log_dropped += 1;
+            return Ok(());
+        }
         let level = match level {
             log::Level::Debug => Level::Debug,
             log::Level::Info => Level::Info,
@@ -275,11 +288,6 @@ impl log::Host for HostState {
         self.state.log.write(level, &self.route, &text);
         Ok(())
     }
-}
-
-/// The beginning of a text, at most so many bytes, never half a character.
-pub fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// Offers the interface, in every version.

@@ -19,12 +19,12 @@ use super::routes::Route;
 use super::shares::{CpuShares, TenantCpu};
 use super::slow::SlowLane;
 use super::store::GuestStore;
+use crate::domain::detail::Detail;
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
 use crate::domain::line::LineChecker;
 use crate::domain::message::{Admitted, Tenant};
 use crate::domain::reason::Reason;
-use crate::domain::secrets::mask_detail;
 use crate::domain::tenancy::TenantRules;
 use checking::Made;
 use grouping::{group, nameable, refuse_all};
@@ -258,9 +258,9 @@ impl Decoder {
         work.route.state.stats.note_failure(reason);
         let tag = &work.route.guest.tag;
         // Probation and the version before speak of it too.
-        let detail = mask_detail(&message.payload, detail);
+        let detail = Detail::redacted(&detail, &message.payload);
         let (Some(previous), Some(probation)) = (&work.fallback, &work.route.probation) else {
-            return sink.refused(vec![message.refused(reason, detail, Some(tag.clone()))]);
+            return sink.refused(vec![message.refused_with(reason, detail, Some(tag.clone()))]);
         };
         let again = Work {
             tenant: work.tenant.clone(),

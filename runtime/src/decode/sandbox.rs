@@ -6,6 +6,7 @@ use wasmtime::Engine;
 
 use super::compile::{Compiler, CompilerSettings};
 use super::engine::{self, EpochClock};
+use super::guest_log::TenantLogRates;
 use super::large::{Class, Places};
 use super::{DecodeSettings, GuestError};
 
@@ -17,15 +18,23 @@ pub struct Sandbox {
     pub compiler: Arc<Compiler>,
     /// None: the engine's pool counts.
     pub places: Option<Arc<Places>>,
+    /// One for all classes.
+    pub log_rates: Arc<TenantLogRates>,
 }
 
 impl Sandbox {
-    fn new(engine: Engine, compiler: CompilerSettings, places: Option<usize>) -> Result<Self, GuestError> {
+    fn new(
+        engine: Engine,
+        compiler: CompilerSettings,
+        places: Option<usize>,
+        log_rates: &Arc<TenantLogRates>,
+    ) -> Result<Self, GuestError> {
         Ok(Self {
             clock: EpochClock::start(&engine)?,
             compiler: Arc::new(Compiler::new(compiler, &engine)?),
             engine,
             places: places.map(Places::new),
+            log_rates: log_rates.clone(),
         })
     }
 }
@@ -43,12 +52,21 @@ impl Sandboxes {
     pub fn new(settings: &DecodeSettings) -> Result<Self, GuestError> {
         let no_engine =
             |error: wasmtime::Error| GuestError::Start(format!("the sandbox cannot be set up: {error:#}"));
+        let log_rates = Arc::default();
         let normal = engine::engine(settings).map_err(no_engine)?;
         let large = settings.large.as_ref().map(|large| {
             let compiler = CompilerSettings { limits: large.compiling, ..settings.compiler.clone() };
-            Sandbox::new(engine::large_engine().map_err(no_engine)?, compiler, Some(large.instances_max))
+            Sandbox::new(
+                engine::large_engine().map_err(no_engine)?,
+                compiler,
+                Some(large.instances_max),
+                &log_rates,
+            )
         });
-        Ok(Self { normal: Sandbox::new(normal, settings.compiler.clone(), None)?, large: large.transpose()? })
+        Ok(Self {
+            normal: Sandbox::new(normal, settings.compiler.clone(), None, &log_rates)?,
+            large: large.transpose()?,
+        })
     }
 
     /// The sandbox of a class. Nobody has the large one where it was granted to nobody.

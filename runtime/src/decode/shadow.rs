@@ -115,7 +115,7 @@ impl DecodeSink for Seen {
 
     fn refused(&self, messages: Vec<Refused>) {
         for message in messages {
-            self.0.replace(Made::Refused(message.reason, message.detail));
+            self.0.replace(Made::Refused(message.reason, message.detail.into()));
             message.slot.settle(Outcome::Quarantined, &message.account);
         }
     }

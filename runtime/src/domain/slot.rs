@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::acks::{AckLedger, NO_PACKET_ID, SlotIndex, Told};
 use super::books::{Account, Outcome};
+use super::detail::Detail;
 use super::histogram::Histogram;
 use super::limits::TOLD_BYTES_MAX;
 use super::parked::Release;
@@ -323,10 +324,10 @@ impl Slot {
 
     /// The message is refused, and its sender is to be told why where it can be; to be called before
     /// it is settled.
-    pub fn tell(&self, reason: Reason, detail: &str) {
+    pub fn tell(&self, reason: Reason, detail: &Detail) {
         let (Tells::Acknowledgement, Some(index)) = (self.connection.tells, self.index) else { return };
-        let cut = detail.floor_char_boundary(TOLD_BYTES_MAX);
-        self.connection.ledger.lock().tell(index, Told { reason, detail: detail[..cut].into() });
+        let detail = detail.shortened(TOLD_BYTES_MAX);
+        self.connection.ledger.lock().tell(index, Told { reason, detail });
     }
 
     /// The message was decoded by a guest that keeps state: if it comes again unacknowledged, it is

@@ -11,6 +11,7 @@ use crate::admission::resolver::Onward;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::detail::Detail;
 use crate::domain::durable::Durable;
 use crate::domain::identity::{Claim, Denied, Identity};
 use crate::domain::ids::DatabaseName;
@@ -140,7 +141,7 @@ impl Intake for Gate {
         message.slot.settle(Outcome::Dropped, &account);
     }
 
-    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: String) {
+    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         self.outlet.activity.receive(1);
         self.outlet.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
     }

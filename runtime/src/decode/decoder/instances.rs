@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Decoder, Work};
-use crate::decode::abi::cut;
 use crate::decode::engine::thread_cpu;
 use crate::decode::instance::{CallFault, Instance};
 use crate::decode::large::Class;
 use crate::decode::routes::Route;
 use crate::decode::slow::SlowRoute;
 use crate::domain::ids::TenantId;
-use crate::domain::limits::REFUSAL_DETAIL_BYTES_MAX;
 use crate::domain::reason::Reason;
 
 /// The routes of one tenant, by message type.
@@ -160,10 +158,7 @@ impl Decoder {
             match started {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
-                    let detail = format!(
-                        "the guest does not serve this route: {}",
-                        cut(&refusal, REFUSAL_DETAIL_BYTES_MAX)
-                    );
+                    let detail = format!("the guest does not serve this route: {refusal}");
                     return Err(NoInstance(Reason::NoGuest, detail));
                 }
                 Err(CallFault::Guest(reason, detail)) => {
