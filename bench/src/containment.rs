@@ -57,7 +57,8 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
-    let state = HostState::new(route, Arc::new(RouteActivity::default()), GuestClass::Normal, 1 << 32, None);
+    let (activity, log_rates) = (Arc::new(RouteActivity::default()), Arc::default());
+    let state = HostState::new(route, "acme".into(), activity, log_rates, GuestClass::Normal, 1 << 32, None);
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;

@@ -237,12 +237,9 @@ impl Admission {
             device: Arc::new(make_device(&message.device, &message.site, key)),
             slot: message.slot,
         };
-        match self.settings.template.matches(&admitted.topic) {
-            Some(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
-            None => {
-                let detail = self.topic_detail();
-                Err(Box::new(admitted.refused(Reason::BadTopicFormat, detail, None)))
-            }
+        match self.settings.template.read(&admitted.topic) {
+            Ok(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
+            Err(error) => Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None))),
         }
     }
 
@@ -265,10 +262,6 @@ impl Admission {
             }
             Err(Stop::Refused(_)) => self.books.none().clone(),
         }
-    }
-
-    fn topic_detail(&self) -> String {
-        format!("the topic is not of the form {}", self.settings.template.as_str())
     }
 
     /// Turns a message away, and has the registry's database told of it.

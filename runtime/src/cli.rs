@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Effective};
+use crate::domain::detail::printable_lines;
 
 /// Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out.
 #[derive(Debug, Parser)]
@@ -98,7 +99,7 @@ pub fn main() -> ExitCode {
         Ok(Done::Good) => ExitCode::SUCCESS,
         Ok(Done::NotGood) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("tidegate: {error:#}");
+            eprintln!("tidegate: {}", printable_lines(&format!("{error:#}")));
             let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
             ExitCode::from(if bad_usage { 2 } else { 1 })
         }

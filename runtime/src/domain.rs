@@ -3,6 +3,7 @@
 pub mod ids;
 pub mod reason;
 pub mod secrets;
+pub mod detail;
 pub mod message;
 pub mod receive_clock;
 pub mod durable;

@@ -221,7 +221,7 @@ impl DryRun {
         {
             match inquiry.look_up(tenant, device) {
                 Ok(row) => judged = self.admission.judge(asked, Some(row)),
-                Err(error) => refusal.detail = error.to_string(),
+                Err(error) => refusal.detail = error.to_string().into(),
             }
         }
         let judged = match judged {
@@ -232,7 +232,7 @@ impl DryRun {
                 return Verdict {
                     outcome: if parked { Ending::Parked } else { Ending::Quarantined },
                     reason: Some(refusal.reason),
-                    detail: Some(refusal.detail),
+                    detail: Some(refusal.detail.into()),
                     admitted: false,
                     tenant: named.map(|(tenant, _)| tenant.to_owned()),
                     device: named.map(|(_, device)| device.to_owned()),
@@ -348,7 +348,7 @@ impl DecodeSink for Seen {
 
     fn refused(&self, messages: Vec<Refused>) {
         for message in messages {
-            self.0.lock().refused = Some((message.reason, message.detail));
+            self.0.lock().refused = Some((message.reason, message.detail.into()));
             message.slot.settle(Outcome::Quarantined, &message.account);
         }
     }

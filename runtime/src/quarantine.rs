@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::domain::books::{Books, Outcome};
+use crate::domain::detail::Detail;
 use crate::domain::limits;
 use crate::domain::message::Refused;
 use crate::domain::reason::Reason;
@@ -163,7 +164,8 @@ impl Quarantine {
         let mut kept = Vec::with_capacity(refused.len());
         for refused in refused {
             self.count(refused.reason, 1);
-            refused.slot.tell(refused.reason, &refused.detail);
+            let words = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
+            refused.slot.tell(refused.reason, words);
             // What was replayed is kept already, and must not be lost by being tried again.
             if !refused.was_admitted()
                 && refused.slot.replay().is_none()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate::domain::books::{Account, Outcome};
+use tidegate::domain::detail::Detail;
 use tidegate::domain::identity::{Claim, Denied, Identity, Proof};
 use tidegate::domain::message::Received;
 use tidegate::domain::reason::Reason;
@@ -161,7 +162,7 @@ impl Intake for Downstream {
         message.slot.settle(Outcome::Dropped, &self.account);
     }
 
-    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: String) {
+    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         self.refused.lock().push((sender.to_string(), message.topic.clone()));
         self.account.receive(1);
         message.slot.tell(reason, &detail);

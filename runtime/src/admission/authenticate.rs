@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::cache::CachedDevice;
-use super::credentials::check_device;
+use super::credentials::{check_device, has_proved};
 use super::envelope::{Envelope, Fault, Value};
 use super::registry::{self, Registry, Row};
 use super::{Admission, Credentials, Question, make_device};
+use crate::domain::detail::Quoted;
 use crate::domain::message::{Device, Tenant};
 use crate::domain::reason::Reason;
 use crate::domain::topic::TopicPlaces;
@@ -26,14 +27,20 @@ pub(super) enum Ask<'a> {
 
 /// Why a device was not found good.
 pub(super) enum Turn {
-    Refuse(Reason, String),
+    /// The last says whether the sender has proved who it is.
+    Refuse(Reason, String, bool),
     Wait,
 }
 
 impl From<(Reason, String)> for Turn {
     fn from((reason, detail): (Reason, String)) -> Self {
-        Self::Refuse(reason, detail)
+        Self::Refuse(reason, detail, false)
     }
+}
+
+fn check(known: &CachedDevice, envelope: Option<&Envelope<'_>>, require_token: bool) -> Result<(), Turn> {
+    check_device(known, envelope, require_token)
+        .map_err(|(reason, detail)| Turn::Refuse(reason, detail, has_proved(known, envelope)))
 }
 
 impl Admission {
@@ -63,12 +70,12 @@ impl Admission {
                 if let Value::Text(named) = &envelope.tenant_id
                     && named != tenant
                 {
-                    let detail = format!("tenant_id is {named:?}, and the topic names {tenant:?}");
-                    return Err(Turn::Refuse(Reason::TenantMismatch, detail));
+                    let detail = format!("tenant_id is {}, and the topic names {tenant:?}", Quoted(named));
+                    return Err((Reason::TenantMismatch, detail).into());
                 }
                 if let Value::Missing = envelope.site_id {
                     let detail = "site_id is missing: expected the site that the device is registered for";
-                    return Err(Turn::Refuse(Reason::MissingSiteId, detail.into()));
+                    return Err((Reason::MissingSiteId, detail.to_owned()).into());
                 }
                 Some(envelope)
             }
@@ -76,7 +83,7 @@ impl Admission {
         let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
         let (found, cached) = match ask {
             Ask::Device(known) => {
-                check_device(known, envelope, require_token)?;
+                check(known, envelope, require_token)?;
                 return Ok((known.tenant.clone(), known.device.clone()));
             }
             Ask::Row(row) => (row, false),
@@ -88,7 +95,7 @@ impl Admission {
                 }
                 Registry::File(_) => {
                     if let Some(known) = self.cache.get(key, tenant, device, self.now_s()) {
-                        check_device(&known, envelope, require_token)?;
+                        check(&known, envelope, require_token)?;
                         return Ok((known.tenant.clone(), known.device.clone()));
                     }
                     (self.registry.lookup(tenant, device), true)
@@ -97,12 +104,12 @@ impl Admission {
         };
         let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
         let known = self.know(tenant, device, key, found, cached);
-        let verdict = check_device(&known, envelope, require_token);
+        let verdict = check(&known, envelope, require_token);
         let identity = (known.tenant.clone(), known.device.clone());
         if cached {
             self.cache.insert(key, known, self.now_s());
         }
-        Ok(verdict.map(|()| identity)?)
+        verdict.map(|()| identity)
     }
 
     /// Whether others of its device wait in front of a message. Where nothing is asked over a network
@@ -122,7 +129,7 @@ impl Admission {
     ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
         let now_s = self.now_s();
         if let Some(known) = self.cache.get(key, tenant, device, now_s) {
-            check_device(&known, envelope, self.settings.require_token)?;
+            check(&known, envelope, self.settings.require_token)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
         if self.cache.is_absent(key, tenant, device, now_s) {
@@ -132,7 +139,7 @@ impl Admission {
             && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
         {
             self.cache.note_stale(1);
-            check_device(&known, envelope, self.settings.require_token)?;
+            check(&known, envelope, self.settings.require_token)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
         Err(Turn::Wait)

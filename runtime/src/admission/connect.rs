@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::Admission;
 use super::cache::CachedDevice;
 use super::registry::{Registry, TokenHash};
+use crate::domain::detail::Detail;
 use crate::domain::identity::{Claim, Denied, Identity, Proof};
 use crate::domain::message::{Received, Refused, Via};
 use crate::domain::reason::Reason;
@@ -69,7 +70,7 @@ impl Admission {
 impl Admission {
     /// Turns away a message of a device that has proved who it is, and counts it as that device's,
     /// whatever its topic names.
-    pub fn refuse_of(&self, message: Received, sender: &Identity, reason: Reason, detail: String) -> Refused {
+    pub fn refuse_of(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) -> Refused {
         let tenant = self.known_tenant(sender.tenant.as_str());
         tenant.account.receive(1);
         let refused = Refused {
@@ -85,6 +86,7 @@ impl Admission {
             site: None,
             // A replay is nobody's proof for that topic.
             via: Some(Via::Listener),
+            is_proven: true,
             account: tenant.account.clone(),
             slot: message.slot,
         };

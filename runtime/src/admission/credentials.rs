@@ -6,6 +6,7 @@ use super::Admission;
 use super::cache::CachedDevice;
 use super::envelope::{Envelope, Value};
 use super::registry::TokenHash;
+use crate::domain::detail::Quoted;
 use crate::domain::message::Via;
 use crate::domain::reason::Reason;
 
@@ -46,6 +47,15 @@ impl Admission {
     }
 }
 
+/// Whether a message brings the device's own token, or its sender had proved who it is before.
+pub(super) fn has_proved(known: &CachedDevice, envelope: Option<&Envelope<'_>>) -> bool {
+    match envelope.map(|envelope| &envelope.provision_token) {
+        None => true,
+        Some(Value::Text(token)) => known.token.matches(&Sha256::digest(token.as_bytes()).into()),
+        Some(Value::Missing) => false,
+    }
+}
+
 /// The checks that need the registry's row, in their order.
 pub(super) fn check_device(
     known: &CachedDevice,
@@ -53,14 +63,14 @@ pub(super) fn check_device(
     require_token: bool,
 ) -> Result<(), (Reason, String)> {
     if !known.active {
-        let detail = format!("the device's status is {:?}, not \"ACTIVE\"", known.status);
+        let detail = format!("the device's status is {}, not \"ACTIVE\"", Quoted(&known.status));
         return Err((Reason::DeviceRevoked, detail));
     }
     let Some(envelope) = envelope else { return Ok(()) };
     if let Value::Text(site) = &envelope.site_id
         && *site != known.site
     {
-        let detail = format!("site_id is {site:?}, and the device is registered for another site");
+        let detail = format!("site_id is {}, and the device is registered for another site", Quoted(site));
         return Err((Reason::SiteMismatch, detail));
     }
     if !require_token {

@@ -6,10 +6,10 @@ use super::Admission;
 use super::authenticate::{Ask, Turn};
 use super::registry::Row;
 use crate::domain::books::Account;
+use crate::domain::detail::Detail;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
 use crate::domain::rate::Rate;
 use crate::domain::reason::Reason;
-use crate::domain::secrets::mask_detail;
 use crate::domain::topic::TopicPlaces;
 
 /// What is judged of a message.
@@ -34,7 +34,9 @@ pub struct Judged {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub reason: Reason,
-    pub detail: String,
+    pub detail: Detail,
+    /// Whether its sender has proved who it is.
+    pub is_proven: bool,
     /// Where in the topic tenant and device stand, where it is readable.
     pub places: Option<TopicPlaces>,
 }
@@ -72,6 +74,7 @@ impl Admission {
             Stop::Cold(places) => Refusal {
                 reason: Reason::RegistryUnavailable,
                 detail: "the registry was not asked".into(),
+                is_proven: false,
                 places: Some(places),
             },
         })
@@ -83,19 +86,21 @@ impl Admission {
         ask: Ask<'_>,
         limit: Limit,
     ) -> Result<Judged, Stop> {
-        let refuse = |reason, detail: String, places| {
-            let detail = mask_detail(question.payload, detail);
-            Err(Stop::Refused(Refusal { reason, detail, places }))
+        let refuse_as = |is_proven, reason, detail: String, places| {
+            let detail = Detail::redacted(&detail, question.payload);
+            Err(Stop::Refused(Refusal { reason, detail, is_proven, places }))
         };
-        let places = self.settings.template.matches(question.topic);
-        let holds = self.holds_for(places.as_ref().map(|places| &question.topic[places.tenant.clone()]));
+        let refuse = |reason, detail, places| refuse_as(question.via == Via::Proven, reason, detail, places);
+        let places = self.settings.template.read(question.topic);
+        let holds = self.holds_for(places.as_ref().ok().map(|places| &question.topic[places.tenant.clone()]));
         if question.payload_bytes as i64 > holds.payload_bytes_max {
             let (bytes, most) = (question.payload_bytes, holds.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are taken");
-            return refuse(Reason::PayloadTooLarge, detail, places);
+            return refuse(Reason::PayloadTooLarge, detail, places.ok());
         }
-        let Some(places) = places else {
-            return refuse(Reason::BadTopicFormat, self.topic_detail(), None);
+        let places = match places {
+            Ok(places) => places,
+            Err(error) => return refuse(Reason::BadTopicFormat, error.to_string(), None),
         };
         let tenant = &question.topic[places.tenant.clone()];
         let device = &question.topic[places.device.clone()];
@@ -120,7 +125,7 @@ impl Admission {
                 Ok(Judged { tenant: known, device, places })
             }
             Err(Turn::Wait) => Err(Stop::Cold(places)),
-            Err(Turn::Refuse(reason, detail)) => {
+            Err(Turn::Refuse(reason, detail, is_proven)) => {
                 // Only what passes takes from the device's bucket; what is refused takes from a
                 // second one, so that nobody can silence a device under its name.
                 if let (Limit::Take(now_s) | Limit::Taken(now_s), Some(rate)) = (limit, holds.rate)
@@ -128,7 +133,7 @@ impl Admission {
                 {
                     return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
                 }
-                refuse(reason, detail, Some(places))
+                refuse_as(is_proven || question.via == Via::Proven, reason, detail, Some(places))
             }
         }
     }
@@ -174,6 +179,7 @@ pub(super) fn refuse(message: Received, refusal: Refusal, account: Arc<Account>)
         received_ns: message.received_ns,
         reason: refusal.reason,
         detail: refusal.detail,
+        is_proven: refusal.is_proven,
         guest: None,
         site: None,
         via: Some(message.via),

@@ -520,12 +520,20 @@ async fn write_rejects(registry: Arc<Postgres>) {
     let mut client: Option<Client> = None;
     let mut pause = RETRY_MIN;
     let mut dropped = 0;
+    let mut said: Option<Instant> = None;
+    let quiet = Duration::from_secs(limits::REFUSALS_DROPPED_SAID_EVERY_S);
     loop {
         sleep(Duration::from_millis(limits::REFUSALS_WRITTEN_EVERY_MS)).await;
-        if registry.rejects.dropped() > dropped {
+        if registry.rejects.dropped() > dropped && said.is_none_or(|said| said.elapsed() >= quiet) {
             let rows = registry.rejects.dropped() - dropped;
             dropped += rows;
-            tracing::warn!(rows, "counts or rows of refusals were dropped; quarantine has the messages");
+            said = Some(Instant::now());
+            let error = registry.rejects.take_refused().unwrap_or_else(|| "there is no room".into());
+            tracing::warn!(
+                rows,
+                error,
+                "counts or rows of refusals were dropped; quarantine has the messages"
+            );
         }
         if registry.rejects.is_empty() {
             continue;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::gateway::{self, Unreachable};
 use super::{ConfigArgument, Done};
 use crate::config::Config;
+use crate::domain::detail::printable;
 use crate::spool::Spool;
 
 /// The accounts of each tenant, and whether they balance: exit 1 if they do not
@@ -74,7 +75,7 @@ fn print_table(books: &Value) {
         }
         println!();
         for (tenant, books) in books["tenants"].as_object().into_iter().flatten() {
-            print!("{tenant:<20}");
+            print!("{:<20}", printable(tenant));
             for key in keys {
                 print!("{:>13}", books[section][key].as_u64().unwrap_or(0));
             }

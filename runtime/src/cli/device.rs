@@ -13,6 +13,8 @@ use crate::admission::registry::file::{self, DeviceRecord};
 use crate::admission::registry::postgres::devices;
 use crate::admission::registry::token_hash;
 use crate::config::{Config, ConfigError};
+use crate::domain::detail::printable;
+use crate::domain::topic::is_topic_name;
 
 /// Keep the registry of devices: list, put, revoke, rm
 #[derive(Debug, clap::Args)]
@@ -146,7 +148,10 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
         let token = if device.provision_token_hash.is_some() { "set" } else { "not set" };
         println!(
             "{:<24}{:<24}{:<24}{:<10}{token}",
-            device.tenant_id, device.device_id, device.site_id, device.status
+            printable(&device.tenant_id),
+            printable(&device.device_id),
+            printable(&device.site_id),
+            printable(&device.status)
         );
     }
     Ok(Done::Good)
@@ -155,8 +160,9 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
 /// A device as it is put, its token from stdin.
 fn read_device(tenant: &str, device: &str, site: &str) -> anyhow::Result<DeviceRecord> {
     for (argument, name) in [("TENANT", tenant), ("DEVICE", device)] {
-        if name.is_empty() || name.contains(['/', '+', '#', '\0']) {
-            let allowed = "the name of one topic level: not empty, without /, +, # and NUL";
+        if name.is_empty() || name.contains(['/', '+', '#']) || !is_topic_name(name) {
+            let allowed = "the name of one topic level: 1 to 255 bytes, without /, + and #, and without \
+                           control characters";
             return Err(BadUsage(format!("{argument} {name:?}: expected {allowed}")).into());
         }
     }
@@ -175,7 +181,12 @@ fn read_device(tenant: &str, device: &str, site: &str) -> anyhow::Result<DeviceR
 fn say_put(record: &DeviceRecord) {
     let token =
         if record.provision_token_hash.is_some() { "with its token's hash" } else { "without a token" };
-    println!("{}/{} is ACTIVE at {:?}, {token}", record.tenant_id, record.device_id, record.site_id);
+    let site = printable(&format!("{:?}", record.site_id));
+    println!(
+        "{}/{} is ACTIVE at {site}, {token}",
+        printable(&record.tenant_id),
+        printable(&record.device_id)
+    );
 }
 
 fn put(path: &Path, record: &DeviceRecord) -> anyhow::Result<Done> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{BadUsage, ConfigArgument, Done};
 use crate::cases::{payload, received_ns};
+use crate::domain::detail::printable;
 use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
 
 /// What would happen to a message, step by step; nothing is sent, nothing changes
@@ -74,7 +75,7 @@ fn now_ns() -> i64 {
 }
 
 fn print_steps(topic: &str, verdict: &Verdict) {
-    let step = |name: &str, value: &str| println!("{name:<11} {value}");
+    let step = |name: &str, value: &str| println!("{name:<11} {}", printable(value));
     let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
     step("topic", topic);
     step("tenant", &named(&verdict.tenant));

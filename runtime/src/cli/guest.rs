@@ -12,6 +12,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{BadUsage, ConfigArgument, Done};
+use crate::domain::detail::{printable, printable_lines};
 use crate::domain::guest_path::{file_name, is_file_name};
 use place::Gateway;
 
@@ -163,7 +164,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
             if arguments.json {
                 println!("{:#}", json!({"error": refusal.code, "message": refusal.message}));
             }
-            eprintln!("{}: {}", refusal.code, refusal.message);
+            eprintln!("{}: {}", printable(&refusal.code), printable_lines(&refusal.message));
             return Ok(Done::NotGood);
         }
     };
@@ -192,7 +193,7 @@ fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
 }
 
 fn show(action: &Action, answer: &Value) {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or("-").to_owned();
+    let text = |value: &Value, key: &str| printable(value[key].as_str().unwrap_or("-"));
     let rows = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
     match action {
         Action::List { .. } => {
@@ -207,7 +208,7 @@ fn show(action: &Action, answer: &Value) {
                     guest["messages"]
                 );
                 if let Some(error) = guest["error"].as_str() {
-                    println!("    {error}");
+                    println!("    {}", printable_lines(error));
                 }
                 if let Some(probation) = guest["probation"].as_object() {
                     let (messages, failures) = (&probation["messages"], &probation["failures"]);
@@ -228,7 +229,7 @@ fn show(action: &Action, answer: &Value) {
                     text(&version, "guest")
                 );
                 if let Some(reason) = version["reason"].as_str() {
-                    println!("    {reason}");
+                    println!("    {}", printable_lines(reason));
                 }
             }
         }
@@ -273,7 +274,7 @@ fn show(action: &Action, answer: &Value) {
 /// A value of the state for people: a number of the SDK, a text, or base64.
 fn shown(value: &Value) -> String {
     match (value["u64"].as_u64(), value["text"].as_str()) {
-        (_, Some(text)) => format!("{text:?}"),
+        (_, Some(text)) => printable(&format!("{text:?}")),
         (Some(number), None) => number.to_string(),
         (None, None) => value["base64"].as_str().unwrap_or_default().to_owned(),
     }

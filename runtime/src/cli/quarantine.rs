@@ -16,6 +16,7 @@ use super::{BadUsage, ConfigArgument, Done};
 use crate::config::{self, Config, ConfigError};
 use crate::data_dir::{self, LockError};
 use crate::domain::books::Books;
+use crate::domain::detail::printable;
 use crate::pipeline::settings;
 use crate::quarantine::{Entry, Filter, Leaving, Quarantine};
 
@@ -295,13 +296,6 @@ fn row(columns: &[&str; 7]) -> String {
 /// A time without its parts of a second.
 fn seconds(time: &str) -> String {
     time.split_once('.').map_or(time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
-}
-
-/// Text of strangers on a terminal: what would steer it is written out.
-fn printable(text: &str) -> String {
-    let plain =
-        |c: char| -> String { if c.is_control() { c.escape_default().to_string() } else { c.to_string() } };
-    text.chars().map(plain).collect()
 }
 
 fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Done> {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::gateway::{self, Unreachable};
 use super::{ConfigArgument, Done};
 use crate::config::Config;
+use crate::domain::detail::printable;
 use crate::spool::Spool;
 
 /// The backlog of each database: lines, bytes, age, and what the database last answered
@@ -65,11 +66,11 @@ pub fn table(spool: &Value) -> String {
         "database", "lines", "bytes", "oldest", "requests", "last answer"
     );
     for database in spool["databases"].as_array().into_iter().flatten() {
-        let answer = database["last_answer"].as_str().unwrap_or_default();
+        let answer = printable(database["last_answer"].as_str().unwrap_or_default());
         let next_try = database["next_try_ms"].as_u64().map(|ms| format!(" (next try in {})", duration(ms)));
         text += &format!(
             "{:<32}{:>12}{:>12}{:>12}{:>9}  {answer}{}\n",
-            database["database"].as_str().unwrap_or_default(),
+            printable(database["database"].as_str().unwrap_or_default()),
             number(&database["lines"]),
             bytes(number(&database["bytes"])),
             duration(number(&database["oldest_age_ms"])),
@@ -78,18 +79,20 @@ pub fn table(spool: &Value) -> String {
         );
     }
     for (tenant, messages) in spool["waiting_messages"].as_object().into_iter().flatten() {
+        let tenant = printable(tenant);
         text += &format!("{tenant}: its share is full, {messages} messages wait unacknowledged\n");
     }
     for (tenant, parked) in spool["parked"].as_object().into_iter().flatten() {
         text += &format!(
-            "{tenant}: {} messages are parked ({}, the oldest for {}) until the registry can be asked\n",
+            "{}: {} messages are parked ({}, the oldest for {}) until the registry can be asked\n",
+            printable(tenant),
             number(&parked["messages"]),
             bytes(number(&parked["bytes"])),
             duration(number(&parked["oldest_age_ms"]))
         );
     }
     if let Some(fault) = spool["fault"].as_str() {
-        text += &format!("{fault}\n");
+        text += &format!("{}\n", printable(fault));
     }
     text += &format!(
         "{} lines, {} on disk in {} segments\n",

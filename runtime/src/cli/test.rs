@@ -7,6 +7,7 @@ use anyhow::Context;
 use super::{BadUsage, ConfigArgument, Done};
 use crate::cases::run_case;
 use crate::config::Config;
+use crate::domain::detail::{printable, printable_lines};
 use crate::domain::topic::TopicTemplate;
 use crate::dry_run::DryRun;
 
@@ -136,8 +137,8 @@ fn report(json: bool, ran: &Ran) {
             serde_json::json!({"case": name, "place": place, "passed": difference.is_none(), "difference": difference})
         );
     } else if let Some(difference) = difference {
-        println!("FAILED {name} ({place})\n{difference}");
+        println!("FAILED {} ({place})\n{}", printable(name), printable_lines(difference));
     } else {
-        println!("ok     {name}");
+        println!("ok     {}", printable(name));
     }
 }

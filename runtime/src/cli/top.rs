@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::{ConfigArgument, Done, gateway, spool};
+use crate::domain::detail::printable;
 
 /// A live view of a running gateway: messages and lines a second of each tenant, and the backlogs
 ///
@@ -114,7 +115,7 @@ fn table(before: &Counts, now: &Counts, took: Duration) -> String {
     text += "\n";
     let rows = shown(before, now, took);
     for (tenant, shown) in rows.iter().take(40) {
-        text += &format!("{tenant:<24}");
+        text += &format!("{:<24}", printable(tenant));
         for number in shown {
             text += &format!("{number:>13}");
         }

@@ -3,6 +3,7 @@
 use super::{ConfigArgument, Done};
 use crate::admission::registry::postgres::tenants;
 use crate::config::{report, rows};
+use crate::domain::detail::printable_lines;
 use crate::pipeline;
 
 /// Check configuration, registry, guests and their cases without opening a socket
@@ -54,12 +55,12 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Done> {
         });
         println!("{value:#}");
     } else {
-        print!("{}", report::effective(&effective));
+        print!("{}", printable_lines(&report::effective(&effective)));
         for note in &effective.notes {
-            eprintln!("note: {note}");
+            eprintln!("note: {}", printable_lines(note));
         }
         for finding in &findings {
-            eprintln!("not good: {finding}");
+            eprintln!("not good: {}", printable_lines(finding));
         }
     }
     Ok(if findings.is_empty() { Done::Good } else { Done::NotGood })

@@ -13,6 +13,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::books::Outcome as Ended;
+use crate::domain::detail::Detail;
 use super::host::DecodeHost;
 use super::route::table::Route;
 use super::sandbox::abi::{Batch, Message, MessageContext, Outcome};
@@ -20,11 +22,9 @@ use super::schedule::cpu_quota::CpuQuotas;
 use super::schedule::slow_lane::{SlowLane, SlowRoute};
 use super::sink::DecodeSink;
 use super::state::StateChanges;
-use crate::domain::books::Outcome as Ended;
 use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
 use crate::domain::message::{Admitted, CheckedMessage};
 use crate::domain::reason::Reason;
-use crate::domain::secrets::mask_detail;
 use fallback::FallbackSink;
 use grouping::{group, nameable, refuse_all};
 use instances::{InstanceCache, InstanceCounts, InstanceUnavailable};
@@ -365,9 +365,9 @@ impl Decoder {
         work.route.version.activity.stats.record_failure(reason);
         let tag = &work.route.version.guest.tag;
         // Probation and the version before speak of it too.
-        let detail = mask_detail(&message.payload, detail);
+        let detail = Detail::redacted(&detail, &message.payload);
         let (Some(previous), Some(probation)) = (&work.fallback, &work.route.probation) else {
-            return sink.refused(vec![message.refused(reason, detail, Some(tag.clone()))]);
+            return sink.refused(vec![message.refused_with(reason, detail, Some(tag.clone()))]);
         };
         let again = RouteContext {
             tenant: work.tenant.clone(),

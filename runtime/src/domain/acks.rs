@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::detail::Detail;
 use super::reason::Reason;
 
 /// Stands in for the packet id of a message that wants no PUBACK (QoS 0).
@@ -20,7 +21,8 @@ pub struct SlotIndex(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     pub reason: Reason,
-    pub detail: Box<str>,
+    /// Empty: there are no words for its sender.
+    pub detail: Detail,
 }
 
 #[derive(Debug)]

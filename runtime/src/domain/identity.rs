@@ -4,6 +4,7 @@
 //! that could be read in two ways names nobody.
 
 use super::ids::{DeviceId, TenantId};
+use super::topic::is_topic_name;
 
 /// A tenant and a device of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +107,10 @@ impl NameTemplate {
         let at = first.len() + 1;
         let again = inner.as_bytes()[at..].windows(self.between.len()).any(|w| w == self.between.as_bytes());
         if again || first.is_empty() || second.is_empty() || name.contains('\0') {
+            return None;
+        }
+        if ![first, second].into_iter().all(is_topic_name) {
+            // Its topics would be refused.
             return None;
         }
         let (tenant, device) = if self.tenant_first { (first, second) } else { (second, first) };

@@ -338,6 +338,12 @@ pub const GUEST_LOG_BYTES_MAX: usize = 1_024;
 /// a fault, too little to hide others in.
 pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
 
+/// The same for all guests that decode one tenant's messages: a tenant may have any number of routes.
+pub const GUEST_LOG_TENANT_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
+/// Tenants that this rate is kept for; those who said nothing lately are forgotten first.
+pub const GUEST_LOG_TENANTS_MAX: usize = 10_000;
+
 /// Texts kept a route for `guest log`: 100 KiB at most.
 pub const GUEST_LOG_KEPT: usize = 100;
 
@@ -428,9 +434,19 @@ pub const PACE_MESSAGES: u64 = 16;
 /// Messages of one route that wait in the slow lane before the sources that bring more wait.
 pub const SLOW_WAITING_MAX: u64 = 256;
 
-/// Bytes of a refusal's code and of its detail that are kept.
+/// Bytes of a guest's code of a refusal that are kept.
 pub const REFUSAL_CODE_BYTES_MAX: usize = 64;
+
+/// Bytes of the detail of any refusal: some sentences and an excerpt. Strangers cause details, and each
+/// one is masked, stored and sent.
 pub const REFUSAL_DETAIL_BYTES_MAX: usize = 1_024;
+
+/// Bytes of a stranger's text that a detail quotes: a whole name of a topic.
+pub const QUOTED_BYTES_MAX: usize = 256;
+
+/// Bytes of the names of tenant, device and message type in a topic: the longest name of a file, and
+/// ten times a UUID. Names are keys of caches, accounts, metrics and rows.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 
 /// Messages that a decode thread takes at once from what waits: enough to fill batches of several
 /// tenants, little enough that the first is not kept for long.
@@ -607,6 +623,9 @@ pub const COUNTERS_WAITING_MAX: usize = 10_000;
 
 /// How often what waits of refusals is written, in milliseconds.
 pub const REFUSALS_WRITTEN_EVERY_MS: u64 = 500;
+
+/// How often at most it is logged that such rows were dropped, in seconds: strangers can cause it.
+pub const REFUSALS_DROPPED_SAID_EVERY_S: u64 = 60;
 
 /// Payload bytes that sources keep whole where a settings table may raise the ceiling while we run.
 pub const PAYLOAD_BYTES_LIVE_MAX: u64 = 1 << 20;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::books::{Account, Outcome};
+use super::detail::Detail;
 use super::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use super::reason::Reason;
-use super::secrets::mask_detail;
 use super::slot::{Slot, settle_all};
 use super::state::Kept;
 use super::tenancy::TenantRules;
@@ -124,7 +124,7 @@ pub struct Refused {
     pub received_ns: i64,
     pub reason: Reason,
     /// For the person who owns the device: what was wrong, where, and what would be right.
-    pub detail: String,
+    pub detail: Detail,
     pub guest: Option<GuestTag>,
     /// The tenant and device that the topic names, where it names them.
     pub tenant: Option<TenantId>,
@@ -133,6 +133,9 @@ pub struct Refused {
     pub site: Option<String>,
     /// How it came in; `None` where admission no longer matters.
     pub via: Option<Via>,
+    /// Whether the sender has proved who it is: by its token, when it connected, or by what a broker lets
+    /// it do.
+    pub is_proven: bool,
     pub account: Arc<Account>,
     pub slot: Slot,
 }
@@ -143,12 +146,23 @@ impl Refused {
     pub fn was_admitted(&self) -> bool {
         self.site.is_some()
     }
+
+    /// Whether the sender may be told the reason in words: they tell a stranger nothing about which
+    /// devices and sites there are.
+    pub fn may_be_told(&self) -> bool {
+        !self.reason.helps_a_guesser() && (self.is_proven || !self.reason.shows_a_device())
+    }
 }
 
 impl Admitted {
     /// Turns away a message after admission. No credential of its payload is left in `detail`.
-    pub fn refused(self, reason: Reason, detail: String, guest: Option<GuestTag>) -> Refused {
-        let detail = mask_detail(&self.payload, detail);
+    pub fn refused(self, reason: Reason, detail: impl AsRef<str>, guest: Option<GuestTag>) -> Refused {
+        let detail = Detail::redacted(detail.as_ref(), &self.payload);
+        self.refused_with(reason, detail, guest)
+    }
+
+    /// Turns away a message after admission, with a text that was made for it.
+    pub fn refused_with(self, reason: Reason, detail: Detail, guest: Option<GuestTag>) -> Refused {
         Refused {
             topic: self.topic,
             payload_bytes: self.payload.len(),
@@ -161,6 +175,7 @@ impl Admitted {
             device: Some(self.device.id.clone()),
             site: Some(self.device.site.clone()),
             via: None,
+            is_proven: true,
             account: self.tenant.account.clone(),
             slot: self.slot,
         }

@@ -87,6 +87,12 @@ impl Reason {
             Reason::UnregisteredDevice | Reason::TokenNotSet | Reason::TokenMissing | Reason::TokenInvalid
         )
     }
+
+    /// Whether the reason shows that there is a device of this name, or at which site it is: only a sender
+    /// that has proved who it is may be told.
+    pub fn shows_a_device(self) -> bool {
+        matches!(self, Reason::DeviceRevoked | Reason::SiteMismatch)
+    }
 }
 
 impl fmt::Display for Reason {

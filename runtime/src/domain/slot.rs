@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::acks::{AckLedger, NO_PACKET_ID, SlotIndex, Told};
 use super::activity::{Activity, InFlightGuard};
 use super::books::{Account, Outcome};
+use super::detail::Detail;
 use super::histogram::Histogram;
 use super::limits::TOLD_BYTES_MAX;
 use super::parked::Release;
@@ -470,13 +471,13 @@ impl Slot {
 
     /// The message is refused, and its sender is to be told why where it can be; to be called before
     /// it is settled.
-    pub fn tell(&self, reason: Reason, detail: &str) {
+    pub fn tell(&self, reason: Reason, detail: &Detail) {
         let Some((connection, Some(index))) = self.mqtt() else { return };
         if connection.tells != Tells::Acknowledgement {
             return;
         }
-        let cut = detail.floor_char_boundary(TOLD_BYTES_MAX);
-        connection.ledger.lock().tell(index, Told { reason, detail: detail[..cut].into() });
+        let detail = detail.shortened(TOLD_BYTES_MAX);
+        connection.ledger.lock().tell(index, Told { reason, detail });
     }
 
     /// How its sender can be told of a refusal.

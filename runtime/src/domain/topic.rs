@@ -6,6 +6,9 @@
 
 use std::ops::Range;
 
+use super::detail::Quoted;
+use super::limits::TOPIC_NAME_BYTES_MAX;
+
 /// Where in a topic the three values stand, as byte ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPlaces {
@@ -53,6 +56,17 @@ pub enum TopicFault {
          as tenant/+/device/+/+"
     )]
     Filter,
+}
+
+/// Why a topic names nobody.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    #[error("the topic is not of the form {0}")]
+    Form(String),
+    #[error("the topic names a {name} of {bytes} bytes: at most {max} are taken", max = TOPIC_NAME_BYTES_MAX)]
+    NameTooLong { name: &'static str, bytes: usize },
+    #[error("the topic has the control character {character:?} in its level {level}", level = Quoted(.level))]
+    ControlCharacter { character: char, level: String },
 }
 
 impl TopicTemplate {
@@ -111,8 +125,36 @@ impl TopicTemplate {
         levels.join("/") + if self.open { "/#" } else { "" }
     }
 
-    /// Where a topic names its tenant, device and type. None when it is not of this form.
+    /// Where a topic names its tenant, device and type. None where `read` refuses it.
     pub fn matches(&self, topic: &str) -> Option<TopicPlaces> {
+        let places = self.find(topic)?;
+        let names = [&places.tenant, &places.device, &places.message_type];
+        let good = names.iter().all(|name| name.len() <= TOPIC_NAME_BYTES_MAX) && !has_control(topic);
+        good.then_some(places)
+    }
+
+    /// Where a topic names its tenant, device and type.
+    ///
+    /// # Errors
+    /// The topic is not of this form, a name is longer than `TOPIC_NAME_BYTES_MAX`, or there is a control
+    /// character in the topic.
+    pub fn read(&self, topic: &str) -> Result<TopicPlaces, TopicError> {
+        if let Some(places) = self.matches(topic) {
+            return Ok(places);
+        }
+        let Some(places) = self.find(topic) else { return Err(TopicError::Form(self.text.clone())) };
+        let control = |level: &str| level.chars().find(|c| c.is_control());
+        if let Some((level, character)) = topic.split('/').find_map(|level| Some((level, control(level)?))) {
+            return Err(TopicError::ControlCharacter { character, level: level.into() });
+        }
+        let names = [("tenant", places.tenant), ("device", places.device), ("type", places.message_type)];
+        let longest = names.into_iter().find(|(_, name)| name.len() > TOPIC_NAME_BYTES_MAX);
+        let (name, range) = longest.expect("nothing else is asked of a topic");
+        Err(TopicError::NameTooLong { name, bytes: range.len() })
+    }
+
+    /// The levels of a topic that the template names, whatever stands in them.
+    fn find(&self, topic: &str) -> Option<TopicPlaces> {
         let mut places = TopicPlaces { tenant: 0..0, device: 0..0, message_type: 0..0 };
         let bytes = topic.as_bytes();
         let mut start = 0;
@@ -136,6 +178,19 @@ impl TopicTemplate {
         }
         Some(places)
     }
+}
+
+/// Whether a text has a control character (U+0000 to U+001F, U+007F to U+009F).
+fn has_control(text: &str) -> bool {
+    // Without a branch for each byte; U+0080 to U+00BF begin with 0xC2.
+    let suspect =
+        text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2));
+    suspect && text.contains(char::is_control)
+}
+
+/// Whether a text can be the name of a tenant or a device in a topic.
+pub fn is_topic_name(name: &str) -> bool {
+    name.len() <= TOPIC_NAME_BYTES_MAX && !has_control(name)
 }
 
 /// The template that a filter of the Python service stands for: its first three `+` are tenant,
@@ -184,6 +239,47 @@ mod tests {
         assert_eq!(places("tenant/acme/devices/dev-1/telemetry"), None);
         assert_eq!(places(""), None);
         assert_eq!(places("tenant/ä/device/ö/ü"), named("ä", "ö", "ü"));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_named_with_its_length() {
+        let template = TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap();
+        let (good, long) = ("n".repeat(TOPIC_NAME_BYTES_MAX), "ä".repeat(128));
+        assert!(template.read(&format!("tenant/{good}/device/{good}/{good}/{}", "n".repeat(5_000))).is_ok());
+        for (topic, name) in [
+            (format!("tenant/{long}/device/d/t"), "tenant"),
+            (format!("tenant/t/device/{long}/t"), "device"),
+            (format!("tenant/t/device/d/{long}"), "type"),
+        ] {
+            assert_eq!(template.read(&topic), Err(TopicError::NameTooLong { name, bytes: 256 }));
+            assert_eq!(template.matches(&topic), None);
+        }
+        assert_eq!(
+            template.read(&format!("tenant/{long}/device/d/t")).unwrap_err().to_string(),
+            "the topic names a tenant of 256 bytes: at most 255 are taken"
+        );
+    }
+
+    #[test]
+    fn a_control_character_anywhere_in_a_topic_is_refused() {
+        let template = TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap();
+        for character in ['\u{1}', '\n', '\u{1b}', '\u{7f}', '\u{80}', '\u{9f}'] {
+            for topic in
+                [format!("tenant/a{character}b/device/d/t"), format!("tenant/a/device/d/t/{character}")]
+            {
+                assert!(
+                    matches!(template.read(&topic), Err(TopicError::ControlCharacter { character: c, .. }) if c == character),
+                    "{topic:?}"
+                );
+                assert_eq!(template.matches(&topic), None);
+            }
+        }
+        // Other characters of two bytes that begin alike are none.
+        assert!(template.read("tenant/\u{a0}°/device/d/t").is_ok());
+        assert_eq!(
+            template.read("tenant/a\u{7}/device/d/t").unwrap_err().to_string(),
+            r#"the topic has the control character '\u{7}' in its level "a\u{7}""#
+        );
     }
 
     #[test]

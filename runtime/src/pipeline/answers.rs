@@ -17,7 +17,7 @@ use crate::domain::limits;
 use crate::domain::message::Refused;
 use crate::domain::rate::TokenBucket;
 use crate::domain::slot::Tells;
-use crate::quarantine::{Kept, mask_secrets};
+use crate::quarantine::Kept;
 use crate::source::broker::Outgoing;
 
 #[derive(Debug)]
@@ -72,14 +72,14 @@ impl Answers {
 impl Kept for Answers {
     fn kept(&self, refused: &Refused, id: &str) {
         let (Some(tenant), Some(device)) = (&refused.tenant, &refused.device) else { return };
-        if refused.slot.tells() != Tells::Topic || refused.reason.helps_a_guesser() {
+        if refused.slot.tells() != Tells::Topic || !refused.may_be_told() {
             return;
         }
         let Some(topic) = self.topic.of(tenant.as_str(), device.as_str()) else { return };
         let received = jiff::Timestamp::from_nanosecond(i128::from(refused.received_ns));
         let payload = json!({
             "reason": refused.reason.code(),
-            "detail": mask_secrets(&refused.detail),
+            "detail": refused.detail,
             "topic": refused.topic,
             "received_at": format!("{:.9}", received.unwrap_or(jiff::Timestamp::UNIX_EPOCH)),
             "id": id,

@@ -11,6 +11,7 @@ use crate::admission::resolver::Onward;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::{Activity, InFlightGuard};
 use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::detail::Detail;
 use crate::domain::durable::Durable;
 use crate::domain::identity::{Claim, Denied, Identity};
 use crate::domain::ids::DatabaseName;
@@ -153,7 +154,7 @@ impl Intake for Gate {
         message.slot.settle(Outcome::Dropped, &account);
     }
 
-    fn refuse_message(&self, mut message: Received, sender: &Identity, reason: Reason, detail: String) {
+    fn refuse_message(&self, mut message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         message.received_ns = self.clock.reserve(1);
         self.outlet.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
     }

@@ -105,7 +105,7 @@ impl Entry {
             time: time.to_owned(),
             received_at: rfc3339(refused.received_ns),
             reason: refused.reason.code().to_owned(),
-            detail: refused.detail.clone(),
+            detail: refused.detail.to_string(),
             topic: refused.topic.clone(),
             account: other_account(tenant.as_deref(), refused.account.tenant().as_str()),
             tenant,

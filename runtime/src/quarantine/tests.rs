@@ -56,6 +56,7 @@ impl Rig {
             device: Some("d1".into()),
             site: (reason.stage() != Stage::Admission).then(|| "lab-1".into()),
             via: Some(Via::Listener),
+            is_proven: true,
             slot: self.connection.receive(id, payload.len()),
             account,
         }

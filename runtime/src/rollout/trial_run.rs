@@ -113,7 +113,7 @@ impl DecodeSink for TrialSink {
 
     fn refused(&self, messages: Vec<Refused>) {
         for message in messages {
-            self.0.replace(TrialOutput::Refused(message.reason, message.detail));
+            self.0.replace(TrialOutput::Refused(message.reason, message.detail.into()));
             message.slot.settle(Outcome::Quarantined, &message.account);
         }
     }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use crate::domain::detail::Detail;
 use crate::domain::identity::{Claim, Denied, Identity};
 use crate::domain::message::Received;
 use crate::domain::reason::Reason;
@@ -21,7 +22,7 @@ pub trait Intake: Send + Sync + 'static {
 
     /// Counts and settles a message that may not be taken from its sender, whose identity is proven.
     /// It is kept as that sender's, whatever its topic names. It must not block.
-    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: String);
+    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail);
 
     /// Whether a device that connects is who it says. It may wait for a registry, in bounded time.
     fn identify(&self, claim: Claim) -> impl Future<Output = Result<(), Denied>> + Send;

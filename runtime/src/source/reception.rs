@@ -79,6 +79,7 @@ mod tests {
 
     use super::*;
     use crate::domain::books::{Account, Outcome};
+    use crate::domain::detail::Detail;
     use crate::domain::identity::{Claim, Denied, Identity};
     use crate::domain::slot::Window;
 
@@ -95,7 +96,7 @@ mod tests {
             message.slot.settle(Outcome::Dropped, &self.1);
         }
 
-        fn refuse_message(&self, _: Received, _: &Identity, _: Reason, _: String) {}
+        fn refuse_message(&self, _: Received, _: &Identity, _: Reason, _: Detail) {}
 
         async fn identify(&self, _: Claim) -> Result<(), Denied> {
             Err(DENIED)

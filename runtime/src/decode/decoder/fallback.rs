@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::decode::sink::DecodeSink;
 use crate::domain::books::Account;
+use crate::domain::detail::Detail;
 use crate::domain::ids::GuestTag;
 use crate::domain::message::{CheckedBatch, Refused};
 use crate::domain::reason::Reason;
@@ -14,7 +15,7 @@ use crate::domain::slot::Slot;
 /// that fails too, with the first verdict.
 pub(super) struct FallbackSink<'a> {
     pub(super) sink: &'a dyn DecodeSink,
-    pub(super) verdict: (Reason, &'a str, &'a GuestTag),
+    pub(super) verdict: (Reason, &'a Detail, &'a GuestTag),
     pub(super) failed: Cell<bool>,
 }
 
@@ -36,7 +37,7 @@ impl DecodeSink for FallbackSink<'_> {
         let (reason, detail, tag) = self.verdict;
         let messages = messages.into_iter().map(|message| Refused {
             reason,
-            detail: detail.to_owned(),
+            detail: detail.clone(),
             guest: Some(tag.clone()),
             ..message
         });

@@ -49,5 +49,5 @@ pub(super) fn refuse_all(
     detail: &str,
     guest: Option<&GuestTag>,
 ) -> Vec<Refused> {
-    messages.into_iter().map(|message| message.refused(reason, detail.to_owned(), guest.cloned())).collect()
+    messages.into_iter().map(|message| message.refused(reason, detail, guest.cloned())).collect()
 }

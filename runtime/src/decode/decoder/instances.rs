@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::route_context::RouteContext;
 use crate::decode::host::DecodeHost;
 use crate::decode::route::table::Route;
 use crate::decode::route::version::RouteVersion;
@@ -12,9 +11,8 @@ use crate::decode::sandbox::class::GuestClass;
 use crate::decode::sandbox::cpu_clock::thread_cpu;
 use crate::decode::sandbox::instance::{CallFault, Instance};
 use crate::decode::schedule::slow_lane::SlowRoute;
-use crate::decode::text::cut;
+use super::route_context::RouteContext;
 use crate::domain::ids::TenantId;
-use crate::domain::limits::REFUSAL_DETAIL_BYTES_MAX;
 use crate::domain::reason::Reason;
 
 /// The routes of one tenant, by message type.
@@ -184,10 +182,7 @@ impl InstanceCache {
             match started {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
-                    let detail = format!(
-                        "the guest does not serve this route: {}",
-                        cut(&refusal, REFUSAL_DETAIL_BYTES_MAX)
-                    );
+                    let detail = format!("the guest does not serve this route: {refusal}");
                     return Err(InstanceUnavailable(Reason::NoGuest, detail));
                 }
                 Err(CallFault::Guest(reason, detail)) => {

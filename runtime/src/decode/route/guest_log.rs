@@ -7,7 +7,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::decode::text::cut;
-use crate::domain::limits::{GUEST_LOG_BYTES_MAX, GUEST_LOG_KEPT, GUEST_LOG_RATE};
+use crate::domain::buckets::KeyedBuckets;
+use crate::domain::detail::is_unsafe_to_show;
+use crate::domain::ids::TenantId;
+use crate::domain::limits::{GUEST_LOG_BYTES_MAX, GUEST_LOG_KEPT, GUEST_LOG_RATE, GUEST_LOG_TENANTS_MAX, GUEST_LOG_TENANT_RATE};
 use crate::domain::rate::TokenBucket;
 
 /// The level of a text.
@@ -50,6 +53,27 @@ impl Default for GuestLog {
     }
 }
 
+/// How much the guests of each tenant may log, over all its routes.
+#[derive(Debug)]
+pub struct TenantLogRates {
+    began: Instant,
+    buckets: Mutex<KeyedBuckets<TenantId>>,
+}
+
+impl Default for TenantLogRates {
+    fn default() -> Self {
+        let buckets = KeyedBuckets::new(GUEST_LOG_TENANT_RATE, GUEST_LOG_TENANTS_MAX);
+        Self { began: Instant::now(), buckets: Mutex::new(buckets) }
+    }
+}
+
+impl TenantLogRates {
+    /// Takes a place for one text of a tenant's guest; false where it has said too much lately.
+    pub fn take(&self, tenant: &TenantId) -> bool {
+        self.buckets.lock().take(tenant.clone(), self.began.elapsed().as_secs_f64())
+    }
+}
+
 impl GuestLog {
     /// One that forgets everything: of trials.
     pub fn silent() -> Self {
@@ -81,6 +105,11 @@ impl GuestLog {
         }
     }
 
+    /// Whether it forgets everything.
+    pub fn is_silent(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// `texts` were dropped before they came here.
     pub fn record_dropped(&self, texts: u64) {
         if let Some(kept) = &self.0 {
@@ -96,9 +125,10 @@ impl GuestLog {
     }
 }
 
-/// Without control characters: a guest writes no lines of its own into the log, and moves no cursor.
+/// Without characters that steer a terminal or reorder a line: a guest writes no lines of its own into the
+/// log, and moves no cursor.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_unsafe_to_show(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -121,5 +151,16 @@ mod tests {
         let log = GuestLog::default();
         log.write(GuestLogLevel::Info, "acme/x", "a\nERROR forged\x1b[2J");
         assert_eq!(log.lines().0[0].text, "a\u{fffd}ERROR forged\u{fffd}[2J");
+        log.write(GuestLogLevel::Info, "acme/x", "\u{202e}a\u{2028}b");
+        assert_eq!(log.lines().0[1].text, "\u{fffd}a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_tenant_that_says_too_much_takes_nothing_of_another() {
+        let rates = TenantLogRates::default();
+        let (loud, other) = (TenantId::new("acme"), TenantId::new("umbrella"));
+        let said = (0..10_000).filter(|_| rates.take(&loud)).count();
+        assert!((GUEST_LOG_TENANT_RATE.burst as usize..9_000).contains(&said), "{said}");
+        assert!(rates.take(&other));
     }
 }

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use wasmtime::{Store, Trap, UpdateDeadline};
 
+use crate::decode::route::version::RouteVersion;
+use crate::decode::state::{StateCall, StateStore};
+use crate::domain::detail::{Detail, truncate};
+use crate::domain::ids::TenantId;
 use super::abi::{Batch, Decoded, Exports, HostState, Outcome, Route};
 use super::class::InstanceSlot;
 use super::cpu_clock::{EpochClock, thread_cpu};
 use super::sandboxes::Sandbox;
-use crate::decode::route::version::RouteVersion;
-use crate::decode::state::{StateCall, StateStore};
 use crate::domain::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
-    OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
+    OUTPUT_OVERHEAD_BYTES_A_MESSAGE, QUOTED_BYTES_MAX,
 };
 use crate::domain::reason::Reason;
 
@@ -62,8 +64,15 @@ impl Instance {
             let route_state = state.route_state(&tenant.into(), message_type);
             Box::new(StateCall::new(route_state, rules.partition.clone()))
         });
-        let state =
-            HostState::new(route, version.activity.clone(), rules.class, rules.memory_bytes_max, kept);
+        let state = HostState::new(
+            route,
+            TenantId::new(tenant),
+            version.activity.clone(),
+            sandbox.log_rates.clone(),
+            rules.class,
+            rules.memory_bytes_max,
+            kept,
+        );
         let clock = &sandbox.clock;
         let mut store = Store::new(&sandbox.engine, state);
         store.set_hostcall_fuel(CONFIGURE_OUTPUT_BYTES_MAX);
@@ -92,7 +101,7 @@ impl Instance {
                 let (clock, deadline_ms) = (clock.clone(), rules.deadline_ms);
                 Ok(Ok(Self { store, exports, clock, deadline_ms, _slot: slot }))
             }
-            Ok(Err(refusal)) => Ok(Err(refusal)),
+            Ok(Err(refusal)) => Ok(Err(Detail::new(&refusal).into())),
             Err(error) => Err(classify(&store, &error, budget)),
         }
     }
@@ -178,11 +187,14 @@ fn classify(store: &Store<HostState>, error: &wasmtime::Error, budget: Duration)
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         let place = error.downcast_ref::<wasmtime::WasmBacktrace>().and_then(|backtrace| {
-            backtrace.frames().iter().find_map(|frame| frame.func_name().map(|name| format!(" in {name}")))
+            backtrace.frames().iter().find_map(|frame| {
+                frame.func_name().map(|name| format!(" in {}", truncate(name, QUOTED_BYTES_MAX)))
+            })
         });
         return CallFault::Guest(Reason::GuestTrap, format!("{trap}{}", place.unwrap_or_default()));
     }
-    let text = format!("{error:#}");
+    // A text of the runtime may hold one of the guest's, of any length.
+    let text = String::from(Detail::new(&format!("{error:#}")));
     // A host call that a guest used wrongly traps; everything else is an answer that cannot be read.
     if text.contains("asked about message") {
         return CallFault::Guest(Reason::GuestTrap, text);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::class::{GuestClass, InstanceSlots};
 use super::cpu_clock::EpochClock;
 use super::engine::{self, Engine};
+use crate::decode::route::guest_log::TenantLogRates;
 use crate::decode::error::SandboxError;
 use crate::decode::settings::DecodeSettings;
 
@@ -15,11 +16,22 @@ pub struct Sandbox {
     pub clock: Arc<EpochClock>,
     /// None: the engine's pool counts.
     pub slots: Option<Arc<InstanceSlots>>,
+    /// The rate at which each tenant's guests may log, one for all classes.
+    pub log_rates: Arc<TenantLogRates>,
 }
 
 impl Sandbox {
-    fn new(engine: Engine, slots: Option<usize>) -> Result<Self, SandboxError> {
-        Ok(Self { clock: EpochClock::start(&engine)?, engine, slots: slots.map(InstanceSlots::new) })
+    fn new(
+        engine: Engine,
+        slots: Option<usize>,
+        log_rates: &Arc<TenantLogRates>,
+    ) -> Result<Self, SandboxError> {
+        Ok(Self {
+            clock: EpochClock::start(&engine)?,
+            engine,
+            slots: slots.map(InstanceSlots::new),
+            log_rates: log_rates.clone(),
+        })
     }
 }
 
@@ -35,12 +47,13 @@ impl Sandboxes {
     /// The host gives no engine or no thread.
     pub fn new(settings: &DecodeSettings) -> Result<Self, SandboxError> {
         let no_engine = |error: wasmtime::Error| SandboxError::Setup(format!("{error:#}"));
+        let log_rates = Arc::default();
         let normal = engine::engine(settings).map_err(no_engine)?;
-        let large = settings
-            .large
-            .as_ref()
-            .map(|large| Sandbox::new(engine::large_engine().map_err(no_engine)?, Some(large.instances_max)));
-        Ok(Self { normal: Sandbox::new(normal, None)?, large: large.transpose()? })
+        let large = settings.large.as_ref().map(|large| {
+            let engine = engine::large_engine().map_err(no_engine)?;
+            Sandbox::new(engine, Some(large.instances_max), &log_rates)
+        });
+        Ok(Self { normal: Sandbox::new(normal, None, &log_rates)?, large: large.transpose()? })
     }
 
     /// The sandbox of a class. Nobody has the large one where it was granted to nobody.

@@ -26,7 +26,6 @@ use super::fair_queue::FairQueue;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
 use crate::domain::message::Admitted;
-use crate::domain::worker::{self, Priority};
 
 /// The messages of one tenant's message type that wait.
 #[derive(Debug)]

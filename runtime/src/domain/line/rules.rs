@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::{FaultKind, Found, names};
+use crate::domain::detail::Quoted;
 
 /// The rules of one tenant. Most have none, and pay for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,12 +100,12 @@ impl LineRules {
                 let name = names::measurement(text, at).map_or(at, |end| end);
                 let name = measurement_name(&text[at..name]);
                 let allowed = self.tables.as_ref().map_or("", |tables| &tables.shown);
-                format!(" ({:?}; allowed: {allowed})", String::from_utf8_lossy(&name))
+                format!(" ({}; allowed: {allowed})", Quoted(&String::from_utf8_lossy(&name)))
             }
             FaultKind::FieldNotAllowed => {
                 let key = names::field_key(text, at).map_or(at..at, |key| key);
                 let key = key_name(&text[key]);
-                format!(" ({:?})", String::from_utf8_lossy(&key))
+                format!(" ({})", Quoted(&String::from_utf8_lossy(&key)))
             }
             FaultKind::OutsideWindow => {
                 let end =

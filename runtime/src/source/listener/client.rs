@@ -17,6 +17,7 @@ use super::greeting::{Greeting, Sender};
 use super::input::Input;
 use super::packet_memory::PacketMemoryError;
 use super::socket::{DeviceSocket, Writer};
+use crate::domain::detail::{Detail, truncate};
 use crate::domain::identity::Identity;
 use crate::domain::limits;
 use crate::domain::message::{Received, Via};
@@ -359,10 +360,12 @@ impl<I: Intake> Device<'_, I> {
         received_ns: i64,
     ) -> Result<(), End> {
         self.foreign_publishes.fetch_add(1, Ordering::Relaxed);
+        let topic = truncate(topic, limits::QUOTED_BYTES_MAX);
         let detail =
             format!("{} may publish to its own topics only, and this is none: {topic}", sender.identity);
         let message = self.reception.message(publish, received_ns);
-        self.reception.intake.refuse_message(message, &sender.identity, Reason::NotOwnTopic, detail.clone());
+        let told = Detail::redacted(&detail, &message.payload);
+        self.reception.intake.refuse_message(message, &sender.identity, Reason::NotOwnTopic, told);
         if self.speaks_5 { Ok(()) } else { Err(End::new(Ending::NotOwnTopic, detail)) }
     }
 

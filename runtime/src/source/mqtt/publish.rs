@@ -293,11 +293,10 @@ pub fn puback_refusing(out: &mut Vec<u8>, packet_id: u16, code: u8, why: Option<
     out.extend_from_slice(why.as_bytes());
 }
 
-/// Appends a PUBACK that tells its sender why, in words where they help nobody who guesses.
+/// Appends a PUBACK that tells its sender why, in words where there are some for it.
 pub fn puback_with_reason(out: &mut Vec<u8>, packet_id: u16, told: &Told, limits: PeerLimits) {
-    let why = (!told.reason.helps_a_guesser()).then(|| format!("{}: {}", told.reason, told.detail));
-    // Text of strangers: what the protocol forbids, and what would steer a terminal.
-    let why = why.map(|why| why.replace(|c: char| c.is_control(), " "));
+    let has_words = !told.reason.helps_a_guesser() && !told.detail.is_empty();
+    let why = has_words.then(|| format!("{}: {}", told.reason, told.detail));
     puback_refusing(out, packet_id, puback_code(told.reason), why.as_deref(), limits);
 }
 

@@ -44,12 +44,13 @@ pub enum PgError {
 }
 
 impl PgError {
-    /// Whether a value of ours was at fault, and not the database: text that its encoding cannot
-    /// hold, a number out of range.
+    /// Whether a value of ours was at fault, and not the database: text that its encoding cannot hold, a
+    /// number out of range (class 22), a row that a constraint forbids (23), or one that is over a limit
+    /// of the program, as a key too long for an index (54).
     pub fn is_about_a_value(&self) -> bool {
         match self {
             Self::Query { state: Some(state), .. } => {
-                state.code().starts_with("22") || state.code().starts_with("23") || state.code() == "54001"
+                ["22", "23", "54"].iter().any(|class| state.code().starts_with(class))
             }
             _ => false,
         }

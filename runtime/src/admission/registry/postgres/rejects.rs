@@ -2,6 +2,7 @@
 //! the data path. What there is no room for is dropped and counted; quarantine has it all the same.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Rejects {
     /// One writes at a time, so that a stop waits for what is on its way.
     writing: tokio::sync::Mutex<()>,
     dropped: AtomicU64,
+    /// What the database said of the last row that it could not hold.
+    refused: Mutex<Option<String>>,
 }
 
 /// The reasons that the Python service knew.
@@ -67,6 +70,7 @@ impl Rejects {
             waiting: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             dropped: AtomicU64::new(0),
+            refused: Mutex::default(),
         }
     }
 
@@ -136,59 +140,105 @@ impl Rejects {
     /// What the database said.
     pub async fn write(&self, server: &Server, client: &Client) -> Result<(), PgError> {
         let _one = self.writing.lock().await;
-        let Waiting { counters, events, .. } = std::mem::take(&mut *self.waiting.lock());
+        let Waiting { counters, mut events, .. } = std::mem::take(&mut *self.waiting.lock());
         let mut counters: Vec<(Counter, i64)> = counters.into_iter().collect();
         // Two gateways that write the same rows take their locks in the same order.
         counters.sort();
-        let counted = self.written(write_counters(server, client, &counters).await, &counters, |counter| {
-            let client = &client;
-            async move { write_counters(server, client, std::slice::from_ref(counter)).await }
-        });
-        if let Err(error) = counted.await {
-            for (counter, times) in counters {
+        if let Err((left, error)) = self.write_rows(server, client, Rows::Counters(&counters)).await {
+            for (counter, times) in counters.drain(left..) {
                 self.count(counter, times);
             }
             events.into_iter().for_each(|event| self.keep(event));
             return Err(error);
         }
-        let stored = self.written(write_events(server, client, &events).await, &events, |event| {
-            let client = &client;
-            async move { write_events(server, client, std::slice::from_ref(event)).await }
-        });
-        if let Err(error) = stored.await {
-            events.into_iter().for_each(|event| self.keep(event));
+        if let Err((left, error)) = self.write_rows(server, client, Rows::Events(&events)).await {
+            events.drain(left..).for_each(|event| self.keep(event));
             return Err(error);
         }
         Ok(())
     }
 
-    /// A value that the database cannot hold costs its own row only: the others are written singly.
-    async fn written<'a, T, F: Future<Output = Result<(), PgError>>>(
+    /// Writes rows. One that the database cannot hold is found by bisection, left out and counted; all
+    /// others are written.
+    ///
+    /// # Errors
+    /// The database failed for another reason: the first row that is not written, and what it said.
+    async fn write_rows(
         &self,
-        all: Result<(), PgError>,
-        rows: &'a [T],
-        one: impl Fn(&'a T) -> F,
-    ) -> Result<(), PgError> {
-        match all {
-            Err(error) if error.is_about_a_value() => {
-                for row in rows {
-                    match one(row).await {
-                        Err(error) if error.is_about_a_value() => {
-                            self.dropped.fetch_add(1, Ordering::Relaxed);
-                            tracing::warn!(%error, "a row of a refusal was dropped");
-                        }
-                        // What is written already would be written twice: the rest is given up.
-                        Err(error) => {
-                            self.dropped.fetch_add(1, Ordering::Relaxed);
-                            tracing::warn!(%error, "rows of refusals were dropped");
-                        }
-                        Ok(()) => {}
+        server: &Server,
+        client: &Client,
+        rows: Rows<'_>,
+    ) -> Result<(), (usize, PgError)> {
+        let mut bisection = Bisection::of(rows.len());
+        while let Some(part) = bisection.next() {
+            match rows.write(part.clone(), server, client).await {
+                Ok(()) => {}
+                Err(error) if error.is_about_a_value() => {
+                    if bisection.refuse(part) {
+                        self.dropped.fetch_add(1, Ordering::Relaxed);
+                        *self.refused.lock() = Some(error.to_string());
                     }
                 }
-                Ok(())
+                Err(error) => return Err((part.start, error)),
             }
-            written => written,
         }
+        Ok(())
+    }
+
+    /// The database's words about the last row that it could not hold, once.
+    pub fn take_refused(&self) -> Option<String> {
+        self.refused.lock().take()
+    }
+}
+
+/// Rows of one table.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    Counters(&'a [(Counter, i64)]),
+    Events(&'a [Event]),
+}
+
+impl Rows<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Counters(rows) => rows.len(),
+            Self::Events(rows) => rows.len(),
+        }
+    }
+
+    async fn write(&self, part: Range<usize>, server: &Server, client: &Client) -> Result<(), PgError> {
+        match self {
+            Self::Counters(rows) => write_counters(server, client, &rows[part]).await,
+            Self::Events(rows) => write_events(server, client, &rows[part]).await,
+        }
+    }
+}
+
+/// The parts of a batch that are still to be written, in their order: first the whole, then halves of what
+/// was refused.
+#[derive(Debug)]
+struct Bisection {
+    /// The next part is the last.
+    parts: Vec<Range<usize>>,
+}
+
+impl Bisection {
+    fn of(rows: usize) -> Self {
+        Self { parts: if rows == 0 { Vec::new() } else { vec![0..rows] } }
+    }
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        self.parts.pop()
+    }
+
+    /// Has the halves of a part come next. True: it is a single row, which is at fault.
+    fn refuse(&mut self, part: Range<usize>) -> bool {
+        let middle = part.start + part.len() / 2;
+        if part.len() > 1 {
+            self.parts.push(middle..part.end);
+            self.parts.push(part.start..middle);
+        }
+        part.len() == 1
     }
 }
 
@@ -245,3 +295,30 @@ async fn write_events(server: &Server, client: &Client, events: &[Event]) -> Res
 
 /// How long a stop waits for the last of them.
 pub const LAST_WRITE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever rows are bad, each good one is written once, in order, and each bad one is found.
+        #[test]
+        fn bisection_leaves_out_the_bad_rows_alone(bad in proptest::collection::vec(any::<bool>(), 0..70)) {
+            let mut bisection = Bisection::of(bad.len());
+            let (mut written, mut found, mut writes) = (Vec::new(), Vec::new(), 0);
+            while let Some(part) = bisection.next() {
+                writes += 1;
+                if !bad[part.clone()].contains(&true) {
+                    written.extend(part);
+                } else if bisection.refuse(part.clone()) {
+                    found.push(part.start);
+                }
+            }
+            let rows = |wanted: bool| (0..bad.len()).filter(|&row| bad[row] == wanted).collect::<Vec<_>>();
+            prop_assert_eq!(written, rows(false));
+            prop_assert_eq!(&found, &rows(true));
+            prop_assert!(writes <= 1 + 2 * 7 * found.len(), "{} writes for {} bad rows", writes, found.len());
+        }
+    }
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use crate::decode::route::guest_log::GuestLogLevel;
+use crate::domain::ids::TenantId;
+use crate::decode::route::guest_log::{GuestLogLevel, TenantLogRates};
 use crate::decode::route::stats::RouteActivity;
 use crate::decode::sandbox::class::GuestClass;
 use crate::decode::sandbox::cpu_clock::thread_cpu;
@@ -84,7 +85,9 @@ pub struct HostState {
     pub messages: Vec<MessageContext>,
     /// The name under which the guest logs: tenant/type.
     route: String,
+    tenant: TenantId,
     activity: Arc<RouteActivity>,
+    log_rates: Arc<TenantLogRates>,
     log_calls: u32,
     log_dropped: u64,
     context_calls: u32,
@@ -98,7 +101,9 @@ pub struct HostState {
 impl HostState {
     pub fn new(
         route: String,
+        tenant: TenantId,
         activity: Arc<RouteActivity>,
+        log_rates: Arc<TenantLogRates>,
         class: GuestClass,
         memory_bytes_max: u64,
         kept: Option<Box<StateCall>>,
@@ -107,7 +112,9 @@ impl HostState {
             limiter: StoreLimiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
             messages: Vec::new(),
             route,
+            tenant,
             activity,
+            log_rates,
             log_calls: 0,
             log_dropped: 0,
             context_calls: 0,
@@ -161,6 +168,10 @@ impl HostState {
             return;
         }
         self.log_calls += 1;
+        if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
+            self.log_dropped += 1;
+            return;
+        }
         self.activity.log.write(level, &self.route, text);
     }
 
