@@ -271,7 +271,7 @@ impl Admission {
     }
 
     fn topic_detail(&self) -> String {
-        format!("the topic is not of the form {}", self.settings.template.as_str())
+        format!("the topic does not have the form {}", self.settings.template.as_str())
     }
 
     /// Turns a message away, and has the registry's database told of it.

@@ -63,11 +63,11 @@ impl Admission {
                 if let Value::Text(named) = &envelope.tenant_id
                     && named != tenant
                 {
-                    let detail = format!("tenant_id is {named:?}, and the topic names {tenant:?}");
+                    let detail = format!("tenant_id is {named:?}, but the topic names {tenant:?}");
                     return Err(Turn::Refuse(Reason::TenantMismatch, detail));
                 }
                 if let Value::Missing = envelope.site_id {
-                    let detail = "site_id is missing: expected the site that the device is registered for";
+                    let detail = "site_id is missing: expected the site of the device";
                     return Err(Turn::Refuse(Reason::MissingSiteId, detail.into()));
                 }
                 Some(envelope)
@@ -158,7 +158,7 @@ impl Admission {
         envelope: Option<&Envelope<'_>>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
         if !tenants.iter().any(|open| open == tenant) {
-            let detail = format!("the tenant {tenant:?} is not among registry.open_tenants");
+            let detail = format!("the tenant {tenant:?} is not in registry.open_tenants");
             return Err((Reason::UnregisteredDevice, detail));
         }
         let site = match envelope.map(|envelope| &envelope.site_id) {

@@ -155,7 +155,7 @@ pub fn place(config: &Config, ground: &mut Ground, name: &str, own: &Tenant) -> 
             };
             match is_own {
                 true => named(fault, |key| format!("tenants.{name}.{key}")),
-                false => named(fault, |key| format!("output.{key} for the tenant {name:?}")),
+                false => named(fault, |key| format!("output.{key}` for the tenant `{name}")),
             }
         }
     })
@@ -241,7 +241,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
         return Err(ConfigError::value(
             &at("output_url"),
             url,
-            "nothing while output.kind = \"file\": files have neither address nor credentials",
+            "no value, because output.kind = \"file\" has no address and no credentials",
         ));
     }
     if let Some(url) = &own.output_url {
@@ -255,7 +255,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
             return Err(ConfigError::value(&at(key), "(hidden)", "printable ASCII characters"));
         }
         if value.is_some() && file.is_some() {
-            let expected = format!("nothing while {} is set", at(&format!("{key}_file")));
+            let expected = format!("no value, because {} is set", at(&format!("{key}_file")));
             return Err(ConfigError::value(&at(key), "(hidden)", expected));
         }
     }
@@ -275,14 +275,14 @@ fn tag(at: &str, key: &str) -> Result<(), ConfigError> {
 
 fn names(at: &str, list: &[String]) -> Result<(), ConfigError> {
     match list.iter().any(String::is_empty) {
-        true => Err(ConfigError::value(at, list, "names, each of at least one letter")),
+        true => Err(ConfigError::value(at, list, "names that are not empty")),
         false => Ok(()),
     }
 }
 
 fn own_names(at: &str, list: &[String]) -> Result<(), ConfigError> {
     if list.is_empty() {
-        return Err(ConfigError::value(at, list, "at least one name; [\"*\"] for any"));
+        return Err(ConfigError::value(at, list, "at least one name, or [\"*\"] for all"));
     }
     names(at, list)
 }
@@ -298,19 +298,20 @@ pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
         return Err(ConfigError::value(&at(""), settings.len(), format!("at most {most} bytes of settings")));
     }
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(settings)
-        .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object ({error})")))?;
+        .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object: {error}")))?;
     for (key, value) in &all {
         let shown = if CREDENTIALS.contains(&&**key) { "(hidden)".to_owned() } else { value.to_string() };
         let bad = |expected: String| ConfigError::Value { key: at(key), value: shown.clone(), expected };
         if key.ends_with("_file") {
             // Whoever can write the table must not choose which file of this machine is read.
-            return Err(bad("nothing: files are named in the configuration's file".into()));
+            return Err(bad("expected no value: only the configuration file can name files".into()));
         }
         let alone = serde_json::Value::Object([(key.clone(), value.clone())].into_iter().collect());
         serde_json::from_value::<Tenant>(alone).map_err(|error| bad(error.to_string()))?;
     }
     let all = serde_json::Value::Object(all.into_iter().collect());
-    serde_json::from_value(all).map_err(|error| ConfigError::value(&at(""), "settings", error.to_string()))
+    serde_json::from_value(all)
+        .map_err(|error| ConfigError::value(&at(""), "settings", format!("valid settings: {error}")))
 }
 
 #[cfg(test)]
@@ -382,7 +383,7 @@ mod tests {
         ] {
             let error = refused(&format!("[tenants.acme]\n{settings}\n"));
             assert!(error.contains(words), "{settings}: {error}");
-            assert!(!error.contains("\"a\" is not good"), "a token is shown: {error}");
+            assert!(!error.contains(": \"a\" ("), "a token is shown: {error}");
         }
         let error = refused("[output]\nkind = \"file\"\n[tenants.acme]\noutput_url = \"http://x\"\n");
         assert!(error.contains("tenants.acme.output_url"), "{error}");
@@ -397,7 +398,7 @@ mod tests {
         load("[tenants.a]\ndatabase = \"telemetry_b\"\n[tenants.b]\ndatabase = \"x\"\n", &[]).unwrap();
         load("[output]\ndatabase = \"all\"\ntenant_tag = \"tenant\"\n", &[]).unwrap();
         load("[output]\ndatabase = \"all\"\ntable_prefix = \"{tenant}_\"\n", &[]).unwrap();
-        assert!(refused("[output]\ndatabase = \"all\"\n").contains("output.database = \"all\""));
+        assert!(refused("[output]\ndatabase = \"all\"\n").contains("`output.database`: \"all\""));
         assert!(refused("[output]\ndatabase = \"all\"\ntable_prefix = \"x_\"\n").contains("output.database"));
         assert!(
             refused("[output]\ndatabase = \"all\"\ntable_prefix = \"{tenant}\"\n").contains("table_prefix")

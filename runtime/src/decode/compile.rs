@@ -77,9 +77,9 @@ pub enum CompileLimit {
     Memory(u64),
     #[error("{} MiB of machine code", .0 >> 20)]
     Output(u64),
-    #[error("{0} s by the clock")]
+    #[error("{0} s of real time")]
     Wall(u64),
-    #[error("the compiler's stack: its nesting is too deep")]
+    #[error("the compiler's stack: the component is nested too deep")]
     Stack,
 }
 
@@ -305,7 +305,7 @@ fn blame(status: ExitStatus, said: &str, limits: CompileLimits) -> GuestError {
         _ if status.code() == Some(i32::from(NOT_COMPILED)) => return GuestError::Compile(said.to_owned()),
         // A panic of the compiler is brought about by what it compiles.
         _ if status.code() == Some(101) => {
-            return GuestError::Compile(format!("the compiler gave up: {said}"));
+            return GuestError::Compile(format!("the compiler failed: {said}"));
         }
         _ => return GuestError::Host(format!("the compiler ended with {status}: {said}")),
     };

@@ -31,9 +31,9 @@ pub enum RegistryError {
     Header { path: PathBuf },
     #[error("the registry {}, line {line}: {found} cells, expected 5", path.display())]
     Cells { path: PathBuf, line: usize, found: usize },
-    #[error("the registry {}, line {line}: {column} is empty (NULL), which only provision_token_hash may be", path.display())]
+    #[error("the registry {}, line {line}: {column} is empty (NULL); only provision_token_hash can be empty", path.display())]
     Null { path: PathBuf, line: usize, column: &'static str },
-    #[error("the registry {}, line {line}: {tenant}/{device} stands in line {first} already", path.display())]
+    #[error("the registry {}, line {line}: {tenant}/{device} is in line {first} already", path.display())]
     Twice { path: PathBuf, line: usize, first: usize, tenant: String, device: String },
 }
 

@@ -161,7 +161,7 @@ impl Decoder {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
                     let detail = format!(
-                        "the guest does not serve this route: {}",
+                        "the decoder does not serve this route: {}",
                         cut(&refusal, REFUSAL_DETAIL_BYTES_MAX)
                     );
                     return Err(NoInstance(Reason::NoGuest, detail));

@@ -47,7 +47,7 @@ pub enum ConnectError {
 fn refusal(code: u8) -> String {
     match code {
         1 => "it does not speak MQTT 3.1.1".into(),
-        2 => "it does not take this client_id".into(),
+        2 => "it does not accept this client_id".into(),
         3 => "it is unavailable".into(),
         4 => "bad user name or password; see mqtt.username and mqtt.password_file".into(),
         5 => "not authorised; see mqtt.username, mqtt.password_file and the broker's access list".into(),
@@ -60,13 +60,13 @@ fn refusal(code: u8) -> String {
 pub enum SessionEnd {
     #[error("stopped")]
     Stopped,
-    #[error("the output is blocked: messages wait unsettled and the window is full")]
+    #[error("the output is blocked: admission.unsettled_messages_max messages wait for a result")]
     Blocked,
     #[error("the broker closed the connection")]
     Closed,
     #[error("the connection was lost: {0}")]
     Lost(#[from] std::io::Error),
-    #[error("the broker sent what is no MQTT 3.1.1: {0}")]
+    #[error("the broker sent something that is not MQTT 3.1.1: {0}")]
     Packet(#[from] PacketError),
     #[error(
         "the session delivers at QoS 2, which another program must have asked for under this client_id; \
