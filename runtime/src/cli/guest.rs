@@ -23,7 +23,7 @@ use place::Gateway;
     tidegate guest history acme boiler\n  \
     tidegate guest rollback acme boiler\n  \
     tidegate guest state acme meter dev-0001\n  \
-    tidegate guest list --gateway https://gateway.example:9464 --token-file my-token --tenant acme\n\n\
+    tidegate guest list --gateway https://gateway.example --token-file my-token --tenant acme\n\n\
     TENANT is a tenant, or _default for all tenants. TYPE is a message type, or _any for all other types.")]
 pub struct Arguments {
     #[command(flatten)]
