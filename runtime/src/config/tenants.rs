@@ -366,18 +366,18 @@ mod tests {
     fn what_is_not_good_is_named_with_its_value() {
         for (settings, words) in [
             ("databse = \"x\"", "databse"),
-            ("database = \"a b\"", "tenants.acme.database = \"a b\""),
-            ("database = \"\"", "tenants.acme.database = \"\""),
-            ("table_prefix = \"a b\"", "tenants.acme.table_prefix = \"a b\""),
-            ("tenant_tag = \"device_id\"", "tenants.acme.tenant_tag = \"device_id\""),
+            ("database = \"a b\"", "`tenants.acme.database`: \"a b\""),
+            ("database = \"\"", "`tenants.acme.database`: \"\""),
+            ("table_prefix = \"a b\"", "`tenants.acme.table_prefix`: \"a b\""),
+            ("tenant_tag = \"device_id\"", "`tenants.acme.tenant_tag`: \"device_id\""),
             ("tables = []", "tenants.acme.tables"),
             ("fields = [\"\"]", "tenants.acme.fields"),
-            ("rate_per_s = -1", "tenants.acme.rate_per_s = -1"),
-            ("burst = 0", "tenants.acme.burst = 0"),
-            ("spool_bytes_max = 1", "tenants.acme.spool_bytes_max = 1"),
-            ("spool_when_full = \"never\"", "tenants.acme.spool_when_full = \"never\""),
-            ("cpu_share = 1.5", "tenants.acme.cpu_share = 1.5"),
-            ("output_url = \"ftp://x\"", "tenants.acme.output_url = \"ftp://x\""),
+            ("rate_per_s = -1", "`tenants.acme.rate_per_s`: -1"),
+            ("burst = 0", "`tenants.acme.burst`: 0"),
+            ("spool_bytes_max = 1", "`tenants.acme.spool_bytes_max`: 1"),
+            ("spool_when_full = \"never\"", "`tenants.acme.spool_when_full`: \"never\""),
+            ("cpu_share = 1.5", "`tenants.acme.cpu_share`: 1.5"),
+            ("output_url = \"ftp://x\"", "`tenants.acme.output_url`: \"ftp://x\""),
             ("output_token = \"a\"\noutput_token_file = \"b\"", "tenants.acme.output_token"),
             ("time_past_max_s = 9999999999", "tenants.acme.time_past_max_s"),
         ] {
@@ -412,16 +412,16 @@ mod tests {
         let good = good.unwrap();
         assert_eq!((good.database.as_deref(), good.burst, good.tables), (Some("x"), Some(3.0), None));
         for (settings, words) in [
-            (r#"{"databse": "x"}"#, "tenants.acme.databse = \"x\""),
-            (r#"{"burst": "many"}"#, "tenants.acme.burst = \"many\""),
+            (r#"{"databse": "x"}"#, "`tenants.acme.databse`: \"x\""),
+            (r#"{"burst": "many"}"#, "`tenants.acme.burst`: \"many\""),
             (r#"{"output_token_file": "/etc/passwd"}"#, "tenants.acme.output_token_file"),
-            ("[]", "tenants.acme = "),
+            ("[]", "`tenants.acme`: "),
         ] {
             let error = of_row("acme", settings).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         let error = of_row("acme", r#"{"output_token": 17}"#).unwrap_err().to_string();
-        assert!(error.contains("output_token") && !error.contains("= 17"), "{error}");
+        assert!(error.contains("output_token") && !error.contains(": 17 ("), "{error}");
     }
 
     #[test]

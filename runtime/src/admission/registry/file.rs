@@ -293,7 +293,7 @@ mod tests {
         for (text, named) in [
             (format!("{HEAD}acme,d1,lab,ACTIVE\n"), "line 2: 4 cells"),
             (format!("{HEAD}acme,d1,,ACTIVE,x\n"), "site_id is empty"),
-            (format!("{HEAD}acme,d1,l,ACTIVE,\nacme,d1,l,ACTIVE,\n"), "line 3: acme/d1 stands in line 2"),
+            (format!("{HEAD}acme,d1,l,ACTIVE,\nacme,d1,l,ACTIVE,\n"), "line 3: acme/d1 is in line 2"),
             ("acme,d1,lab,ACTIVE,\n".into(), "the first line must be"),
         ] {
             fs::write(&path, text).unwrap();
