@@ -346,7 +346,7 @@ fn entries_are_listed_shown_and_removed_and_secrets_are_masked() {
     assert_eq!((code, removed.trim()), (Some(0), "1 removed"), "{errors}");
     assert_eq!(listed(&scene, &[]).len(), 1);
     let (code, _, errors) = run(&["replay", "--all"]);
-    assert!(code == Some(1) && errors.contains("is it running?"), "{errors}");
+    assert!(code == Some(1) && errors.contains("check that it runs"), "{errors}");
     let gateway = scene.start();
     assert_eq!(quarantine_books(&gateway, "acme"), (1, 0, 0));
 }

@@ -280,7 +280,7 @@ fn a_version_that_fails_on_the_last_messages_does_not_serve() {
     assert_eq!(outcome, "refused");
     assert!(reason.contains("6 of the last 60 messages") && reason.contains("GUEST_TRAP"), "{reason}");
     assert_eq!(swaps(&gateway, "refused_shadow"), 1.0);
-    gateway.wait("logged", |_| scene.log().contains("the shadow run"));
+    gateway.wait("logged", |_| scene.log().contains("the run on recent messages"));
     assert_eq!(scene.lines("telemetry_acme").len(), 60, "a shadow run writes nothing");
     assert_balanced(&gateway);
     // More may fail where the route says so.

@@ -506,7 +506,7 @@ async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its
             run(
                 "UPDATE tenants SET settings = '{\"database\": \"rows\", \"tabels\": 3}' WHERE tenant_id = 'acme'",
             );
-            gateway.wait("the next was seen", |_| count("tenants.acme.tabels = 3") > 0);
+            gateway.wait("the next was seen", |_| count("`tenants.acme.tabels`: 3") > 0);
             stop.store(true, Ordering::Relaxed);
         });
     });

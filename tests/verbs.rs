@@ -51,8 +51,8 @@ fn a_bad_value_is_refused_with_what_is_allowed() {
 fn a_registry_or_a_guests_folder_that_is_not_there_is_bad_configuration_and_named() {
     let scene = Scene::new();
     for (more, named) in [
-        ("[registry]\nfile = \"nowhere.csv\"\n", "registry.file = \"nowhere.csv\""),
-        ("[guests]\ndir = \"nowhere\"\n", "guests.dir = \"nowhere\""),
+        ("[registry]\nfile = \"nowhere.csv\"\n", "`registry.file`: \"nowhere.csv\""),
+        ("[guests]\ndir = \"nowhere\"\n", "`guests.dir`: \"nowhere\""),
     ] {
         scene.configure(more);
         let (status, _, errors) = scene.verb(&["run"], "");
@@ -230,24 +230,24 @@ fn a_secret_of_nothing_a_folder_that_is_not_there_and_bad_certificates_are_bad_c
     scene.admin = scene.admin.replace("127.0.0.1", "0.0.0.0");
     let file = "[output]\nkind = \"file\"\n";
     for (more, admin, named) in [
-        (file, "token_file = \"empty\"\n", "admin.token_file = \"empty\""),
-        (file, "token_file = \"blank\"\n", "admin.token_file = \"blank\""),
+        (file, "token_file = \"empty\"\n", "`admin.token_file`: \"empty\""),
+        (file, "token_file = \"blank\"\n", "`admin.token_file`: \"blank\""),
         (file, "token_file = \"tidegate.toml\"\ntenant_tokens_dir = \"none\"\n", "admin.tenant_tokens_dir"),
         ("[output]\ntoken_file = \"empty\"\n", "token_file = \"tidegate.toml\"\n", "output.token_file"),
         (
             "[tenants.acme]\noutput_token_file = \"blank\"\n",
             "token_file = \"tidegate.toml\"\n",
-            "tenants.acme.output_token_file = \"blank\"",
+            "`tenants.acme.output_token_file`: \"blank\"",
         ),
         (
             "tls_cert_file = \"none.pem\"\ntls_key_file = \"none.key\"\n",
             "token_file = \"tidegate.toml\"\n",
-            "listen.tls_cert_file = \"none.pem\"",
+            "`listen.tls_cert_file`: \"none.pem\"",
         ),
         (
             "tls_cert_file = \"empty\"\ntls_key_file = \"empty\"\n",
             "token_file = \"tidegate.toml\"\n",
-            "listen.tls_cert_file = \"empty\"",
+            "`listen.tls_cert_file`: \"empty\"",
         ),
     ] {
         scene.configure_admin(more, admin);
@@ -265,7 +265,7 @@ fn a_registry_that_cannot_be_read_and_a_url_that_is_none_are_bad_usage() {
     let (status, _, errors) = scene.verb(&["device", "list"], "");
     assert!(status.code() == Some(2) && errors.contains("registry.file"), "{errors}");
     let (status, _, errors) = scene.verb(&["guest", "list", "--gateway", "nonsense"], "");
-    assert!(status.code() == Some(2) && errors.contains("--gateway = \"nonsense\""), "{errors}");
+    assert!(status.code() == Some(2) && errors.contains("`--gateway`: \"nonsense\""), "{errors}");
 }
 
 #[test]

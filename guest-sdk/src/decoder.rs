@@ -1,12 +1,12 @@
-//! What a decoder implements, and what it is given.
+//! The trait that a decoder implements, and its input.
 
 use crate::lines::Lines;
 use crate::state::State;
 
-/// What the routing table says: constant for the life of a decoder.
+/// The route of a decoder. It does not change while the decoder lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
-    /// The tenant whose messages are decoded.
+    /// The tenant of the messages.
     pub tenant: String,
     /// The `{type}` part of the topic.
     pub message_type: String,
@@ -15,15 +15,15 @@ pub struct Route {
 }
 
 impl Route {
-    /// An option's value, if it is set.
+    /// The value of an option, if it is set.
     pub fn option(&self, key: &str) -> Option<&str> {
         self.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
-    /// Refuses options that the decoder does not know: a misspelt one must not be ignored.
+    /// Refuses options that the decoder does not know, so that a misspelt option is noticed.
     ///
     /// # Errors
-    /// Names the option and those that are known.
+    /// The unknown option, and the known ones.
     pub fn allow_options(&self, known: &[&str]) -> Result<(), String> {
         match self.options.iter().find(|(key, _)| !known.contains(&key.as_str())) {
             Some((key, _)) if known.is_empty() => Err(format!("option {key:?}: this decoder has none")),
@@ -33,12 +33,12 @@ impl Route {
     }
 }
 
-/// Why no lines are made of a message; the message is kept in quarantine with these words.
+/// The reason for which a decoder refuses a message. The message goes to quarantine with this text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// For machines: upper-case ASCII, digits and `_`.
+    /// The code: upper-case ASCII letters, digits and `_`.
     pub code: String,
-    /// For the person who owns the device: what was wrong, where, and what would be right.
+    /// The text for the owner of the device: the fault, its place, and the expected value.
     pub detail: String,
 }
 
@@ -64,7 +64,7 @@ impl From<tidegate_json::Error> for Refusal {
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     pub payload: &'a [u8],
-    /// When the gateway received it, in nanoseconds since the Unix epoch.
+    /// The time of receipt at the gateway, in nanoseconds since the Unix epoch.
     pub received_ns: i64,
     #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
     pub(crate) index: u32,
@@ -76,31 +76,30 @@ impl<'a> Message<'a> {
     /// The payload as text.
     ///
     /// # Errors
-    /// `NOT_UTF8`, with the byte.
+    /// `NOT_UTF8`, with the position of the wrong byte.
     pub fn text(&self) -> Result<&'a str, Refusal> {
         std::str::from_utf8(self.payload).map_err(|error| {
             Refusal::new("NOT_UTF8", format!("byte {} of the payload is not UTF-8", error.valid_up_to()))
         })
     }
 
-    /// The device that sent it, as the gateway has verified it. Costs a call of the host; a decoder
-    /// that never asks pays for nothing.
+    /// The device that sent the message, as the gateway verified it. Each call is a call to the gateway.
     pub fn device(&self) -> String {
         self.ask(Asked::Device)
     }
 
-    /// The site that the registry knows for that device; empty if it knows none.
+    /// The site of the device in the registry; empty if there is none.
     pub fn site(&self) -> String {
         self.ask(Asked::Site)
     }
 
-    /// The MQTT topic that it was published to.
+    /// The MQTT topic of the message.
     pub fn topic(&self) -> String {
         self.ask(Asked::Topic)
     }
 
-    /// Small values that the gateway keeps for this message's partition, by default its device. A
-    /// decoder that never asks pays for nothing.
+    /// Small values that the gateway keeps for the partition of this message. By default a partition is a
+    /// device.
     pub fn state(&self) -> State<'a> {
         State(*self)
     }
@@ -138,14 +137,13 @@ pub trait Decoder: Sized + 'static {
     /// Called once, before the first message.
     ///
     /// # Errors
-    /// What is wrong with this route or its options, and what would be right: the decoder does not
-    /// serve then.
+    /// The fault of the route or its options, and the expected value. The decoder then does not serve.
     fn configure(route: &Route) -> Result<Self, String>;
 
-    /// Makes lines of one message. What is kept in `self` may be there at the next message or may
-    /// not: a decoder may be started anew at any time.
+    /// Makes lines from one message. `self` can be lost between two messages, because a decoder can be
+    /// started again at any time.
     ///
     /// # Errors
-    /// Why it makes none; what was written for this message is taken back.
+    /// The reason for the refusal. Lines that were written for this message are dropped.
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal>;
 }

@@ -1,9 +1,9 @@
-//! The export macro, and what stands behind it.
+//! The export macro.
 
-/// Makes a component of a decoder: `tidegate_guest::export!(MyDecoder);`. Natively it does nothing.
+/// Exports a decoder from the component: `tidegate_guest::export!(MyDecoder);`. Natively it does nothing.
 ///
-/// Writes the crate's `name@version` into the custom section `tidegate:guest`, by which the gateway
-/// names the guest.
+/// It writes `name@version` of the crate into the custom section `tidegate:guest`. The gateway shows this
+/// name.
 #[macro_export]
 macro_rules! export {
     ($decoder:ty) => {

@@ -1,5 +1,5 @@
-//! Write a Tidegate decoder: a component that turns the payloads of one message type of one tenant
-//! into InfluxDB line protocol.
+//! The SDK for Tidegate decoders. A decoder is a component that turns the payloads of one message type
+//! of one tenant into InfluxDB line protocol.
 //!
 //! ```
 //! use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
@@ -23,8 +23,9 @@
 //! # assert_eq!(lines, "thermometer celsius=21.5\n");
 //! ```
 //!
-//! The line builder cannot write an invalid line; `json` is a strict, borrowing pull reader; `time`
-//! reads ISO 8601; `state` keeps small values between messages; `testing` runs a decoder natively.
+//! The line builder never writes an invalid line. `json` is a strict pull reader that borrows from the
+//! payload. `time` reads ISO 8601. `state` keeps small values between messages. `testing` runs a decoder
+//! natively.
 
 mod decoder;
 mod lines;

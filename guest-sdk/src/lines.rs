@@ -1,4 +1,4 @@
-//! The line builder: what it writes is valid line protocol, or it writes nothing.
+//! The line builder. It writes valid line protocol, or nothing.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use tidegate_json::Number;
 use crate::decoder::Refusal;
 use crate::float;
 
-/// The longest name, and the longest string value, in bytes: what InfluxDB 3 takes.
+/// The longest name and the longest string value in bytes, as InfluxDB 3 allows.
 const TEXT_BYTES_MAX: usize = 65_536;
 
 /// The lines of a batch of messages.
@@ -48,13 +48,13 @@ impl Lines {
         line
     }
 
-    /// Takes a line as it is; the gateway checks it.
+    /// Adds a finished line. The gateway checks it.
     pub fn raw(&mut self, line: &[u8]) {
         self.bytes.extend_from_slice(line);
         self.bytes.push(b'\n');
     }
 
-    /// Bytes written so far; `truncate` goes back to there.
+    /// Bytes written so far, for `truncate`.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -63,7 +63,7 @@ impl Lines {
         self.bytes.is_empty()
     }
 
-    /// Takes back what was written behind `len`.
+    /// Drops all bytes after `len`.
     pub fn truncate(&mut self, len: usize) {
         self.bytes.truncate(len);
     }
@@ -75,15 +75,15 @@ enum Stage {
     Fields,
 }
 
-/// What is wrong with a line.
+/// The fault of a line.
 #[derive(Debug)]
 struct Fault {
     duplicate: bool,
     text: String,
 }
 
-/// A line while it is written: tags first, then fields. Until `end` or `at` nothing of it counts;
-/// a fault is kept and given there.
+/// A line that is being written: tags first, then fields. It counts only after `end` or `at`, which also
+/// return its first fault.
 #[derive(Debug)]
 #[must_use = "a line counts only with .end() or .at(time)"]
 pub struct Line<'a> {
@@ -243,7 +243,7 @@ impl<'a> Line<'a> {
         self.key(key, separator, "field");
     }
 
-    /// Adds a tag. An empty value is left out, as InfluxDB has no empty tags.
+    /// Adds a tag. An empty value is left out, because InfluxDB has no empty tags.
     pub fn tag(mut self, key: &str, value: &str) -> Self {
         if self.stage != Stage::Tags {
             self.fail(format!("the tag {key:?} stands behind a field: tags come first"));
@@ -257,7 +257,7 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Adds a float; it must be finite. Written as Python's repr writes it.
+    /// Adds a float, which must be finite. The text is that of Python's `repr`.
     #[inline]
     pub fn float(mut self, key: &str, value: f64) -> Self {
         self.field_key(key);
@@ -278,7 +278,7 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Adds an unsigned integer, which InfluxDB 1 does not take.
+    /// Adds an unsigned integer. InfluxDB 1 does not accept it.
     pub fn unsigned(mut self, key: &str, value: u64) -> Self {
         self.field_key(key);
         put(&mut self.lines.bytes, itoa::Buffer::new().format(value).as_bytes());
@@ -316,7 +316,7 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Adds a number of a JSON text: an integer stays one (it must fit 64 bits), anything with a
+    /// Adds a number from a JSON text. An integer stays an integer, and must fit 64 bits. A number with a
     /// fraction or an exponent is a float.
     #[inline]
     pub fn number(mut self, key: &str, number: &Number<'_>) -> Self {
@@ -351,15 +351,15 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Whether a key stood in this line before: the line will be refused.
+    /// True if a key was used twice. The line is then refused.
     pub fn has_duplicate(&self) -> bool {
         self.fault.as_ref().is_some_and(|fault| fault.duplicate)
     }
 
-    /// Ends the line without a time: the gateway gives it the message's.
+    /// Ends the line without a time. The gateway adds the time of receipt.
     ///
     /// # Errors
-    /// `BAD_LINE`, with what is wrong; nothing of the line is written.
+    /// `BAD_LINE` with the fault. Nothing of the line is written.
     #[inline]
     pub fn end(self) -> Result<(), Refusal> {
         self.finish(None)
@@ -368,7 +368,7 @@ impl<'a> Line<'a> {
     /// Ends the line with a time, in nanoseconds since the Unix epoch.
     ///
     /// # Errors
-    /// As `end`.
+    /// Same as `end`.
     #[inline]
     pub fn at(self, time_ns: i64) -> Result<(), Refusal> {
         self.finish(Some(time_ns))

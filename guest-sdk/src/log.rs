@@ -1,7 +1,7 @@
-//! Words for the operator's log and for `tidegate guest log`. Bounded by the gateway: what is too
-//! much is dropped and counted. Natively they go to stderr.
+//! Texts for the gateway's log and for `tidegate guest log`. The gateway limits them: it drops and counts
+//! texts above the limits. Natively they go to stderr.
 
-/// For whoever looks for a fault of the decoder.
+/// Writes a text for the search for a fault.
 pub fn debug(text: &str) {
     write(Level::Debug, text);
 }

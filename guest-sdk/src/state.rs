@@ -1,15 +1,15 @@
-//! Small values that the gateway keeps between messages, for decoders that need the one before: a
-//! counter's last reading, a position, what a delta builds on.
+//! Small values that the gateway keeps between messages, such as the last reading of a counter or the
+//! last position.
 //!
 //! ```
 //! # use tidegate_guest::{Lines, Message, Refusal};
-//! /// What a meter has counted since its last reading.
+//! /// Writes the difference to the last reading of a meter.
 //! fn consumed(message: &Message<'_>, reading: u64, lines: &mut Lines) -> Result<(), Refusal> {
 //!     let before = message.state().get_u64("reading");
 //!     message.state().set_u64("reading", reading)?;
 //!     match before {
 //!         Some(before) if reading >= before => lines.line("meter").integer("used", (reading - before) as i64).end(),
-//!         // The first reading, and one after a reset, have nothing to build on.
+//!         // The first reading, and the first after a reset, have no difference.
 //!         _ => Ok(()),
 //!     }
 //! }
@@ -19,15 +19,15 @@
 //! # assert_eq!(decode(b"").unwrap(), "meter used=0i\n");
 //! ```
 //!
-//! What is set for a message that is then refused is taken back. A message that comes again after a
-//! crash of the gateway may be decoded again: where that matters, keep the reading's own time or number
-//! too, and make nothing of one that is not newer.
+//! If a message is refused, its changes are undone. After a crash of the gateway a message can be decoded
+//! again. If that matters, also keep the time or number of the reading, and make no line from one that is
+//! not newer.
 
 use std::fmt;
 
 use crate::decoder::{Message, Refusal};
 
-/// Why a value was not taken; what was there stays.
+/// The reason for which a value was not set. The old value stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateFault {
     /// A key has 1 to 64 bytes.
@@ -36,12 +36,12 @@ pub enum StateFault {
     ValueTooLarge,
     /// A partition has at most 32 keys, and one message sets at most 64 different ones.
     TooManyKeys,
-    /// The tenant's state, or the gateway's, is as large as it may be.
+    /// The state of the tenant, or of the gateway, has no room.
     NoRoom,
 }
 
 impl StateFault {
-    /// The code of the refusal that it becomes.
+    /// The code of the refusal.
     pub fn code(self) -> &'static str {
         match self {
             Self::BadKey => "STATE_BAD_KEY",
@@ -71,8 +71,8 @@ impl From<StateFault> for Refusal {
     }
 }
 
-/// The state of one message's partition: by default its device's. Each call is one of the host; a
-/// decoder that makes none does not import the interface, and pays for nothing.
+/// The state of the partition of one message. By default a partition is a device. Each call is a call to
+/// the gateway. A decoder that makes no call does not import the interface.
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a>(pub(crate) Message<'a>);
 
@@ -85,7 +85,7 @@ impl State<'_> {
     /// Sets the value of a key.
     ///
     /// # Errors
-    /// It is over a limit, and was not taken; `?` makes a refusal of that.
+    /// The value is above a limit and was not set. The operator `?` makes a refusal from this.
     pub fn set(&self, key: &str, value: &[u8]) -> Result<(), StateFault> {
         host::set(&self.0, key, Some(value))
     }
@@ -93,7 +93,7 @@ impl State<'_> {
     /// Removes a key.
     ///
     /// # Errors
-    /// The key is none, or too many were set for one message.
+    /// The key is invalid, or one message set too many keys.
     pub fn remove(&self, key: &str) -> Result<(), StateFault> {
         host::set(&self.0, key, None)
     }
@@ -104,7 +104,7 @@ impl State<'_> {
     }
 
     /// # Errors
-    /// As `set`.
+    /// Same as `set`.
     pub fn set_u64(&self, key: &str, value: u64) -> Result<(), StateFault> {
         self.set(key, &value.to_le_bytes())
     }
@@ -115,7 +115,7 @@ impl State<'_> {
     }
 
     /// # Errors
-    /// As `set`.
+    /// Same as `set`.
     pub fn set_f64(&self, key: &str, value: f64) -> Result<(), StateFault> {
         self.set_u64(key, value.to_bits())
     }

@@ -1,4 +1,4 @@
-//! A decoder run natively, without a gateway: for unit tests.
+//! Helpers to run a decoder natively, without a gateway, in unit tests.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,21 +7,21 @@ use std::path::Path;
 use crate::decoder::{Decoder, Message, Refusal, Route};
 use crate::lines::Lines;
 
-/// What the gateway would tell of a message, and what it keeps of its partition.
+/// The answers of the gateway about a message, and the state of its partition.
 #[derive(Clone, Debug, Default)]
 pub struct Context {
     pub device: String,
     pub site: String,
     pub topic: String,
-    /// Kept from one message to the next, as long as none is refused.
+    /// The state. A refused message does not change it.
     pub state: RefCell<BTreeMap<String, Vec<u8>>>,
 }
 
 impl Context {
-    /// Decodes one payload by a function; gives its lines.
+    /// Decodes one payload with a function and returns its lines.
     ///
     /// # Errors
-    /// The function's refusal; what it had set in the state is taken back.
+    /// The refusal of the function. Its changes of the state are undone.
     pub fn decode_one(
         &self,
         payload: &[u8],
@@ -44,21 +44,21 @@ impl Context {
     }
 }
 
-/// When test messages are received: 2023-11-14T22:13:20Z.
+/// The time of receipt of test messages: 2023-11-14T22:13:20Z.
 pub const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
 
-/// Decodes one payload with a fresh decoder; gives its lines.
+/// Decodes one payload with a new decoder and returns its lines.
 ///
 /// # Errors
-/// The decoder's refusal; that of `configure` has the code `CONFIGURE`.
+/// The refusal of the decoder. A refusal by `configure` has the code `CONFIGURE`.
 pub fn decode<D: Decoder>(route: &Route, payload: &[u8]) -> Result<String, Refusal> {
     decode_with::<D>(route, payload, RECEIVED_NS, &Context::default())
 }
 
-/// As `decode`, with what the gateway would tell of the message.
+/// Same as `decode`, with the answers of the gateway about the message.
 ///
 /// # Errors
-/// As `decode`.
+/// Same as `decode`.
 pub fn decode_with<D: Decoder>(
     route: &Route,
     payload: &[u8],
@@ -69,7 +69,7 @@ pub fn decode_with<D: Decoder>(
     context.decode_at(payload, received_ns, &mut |message, lines| decoder.decode(message, lines))
 }
 
-/// Runs a folder of fixtures: beside each payload file `NAME.payload` lies what is expected of it,
+/// Runs a folder of fixtures. Beside each payload file `NAME.payload` there is its expected result:
 /// `NAME.lp` (lines) or `NAME.err` (the beginning of `CODE: detail`).
 ///
 /// # Panics
@@ -99,7 +99,7 @@ pub fn fixtures<D: Decoder>(route: &Route, folder: impl AsRef<Path>) {
     assert!(count > 0, "there is no .payload file in {}", folder.display());
 }
 
-/// A decoder that is kept for many messages, as the gateway keeps it: for benches.
+/// A decoder for many messages, as in the gateway, for benchmarks.
 #[derive(Debug)]
 pub struct Kept<D> {
     decoder: D,
@@ -113,7 +113,7 @@ impl<D: Decoder> Kept<D> {
         Ok(Self { decoder: D::configure(route)?, lines: Lines::default() })
     }
 
-    /// Decodes payloads that were received at `RECEIVED_NS`; gives the lines of all that were not
+    /// Decodes payloads with the time of receipt `RECEIVED_NS`. Returns the lines of all that were not
     /// refused.
     pub fn decode_batch(&mut self, payloads: &[&[u8]]) -> &[u8] {
         self.lines.truncate(0);

@@ -2,22 +2,22 @@
 //!
 //! Dates: `YYYY`, `YYYY-MM`, `YYYYMMDD`, `YYYY-MM-DD`, `YYYY-Www[-D]`, `YYYY-DDD` and their forms
 //! without dashes; any one character; `hh[:mm[:ss]]` with or without colons, a fraction of the
-//! second behind `.` or `,` (nine digits are kept); `Z`, `+hh`, `+hhmm`, `+hh:mm`. 24:00 is the next
+//! second after `.` or `,` (nine digits are kept); `Z`, `+hh`, `+hhmm`, `+hh:mm`. 24:00 is the next
 //! midnight. Without a zone it is UTC.
 
-/// Why a text is no time.
+/// The reason for which a text is not a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeFault {
-    /// Not of a form that is read.
+    /// The form is unknown.
     Form,
     /// A time, but outside 64-bit nanoseconds (1677 to 2262).
     Range,
 }
 
-/// Reads a time; gives nanoseconds since the Unix epoch.
+/// Reads a time and returns nanoseconds since the Unix epoch. A time without a zone is UTC.
 ///
 /// # Errors
-/// It is no time, or outside 64 bits.
+/// The text is not a time, or the time is outside 64 bits.
 pub fn parse_iso8601(text: &[u8]) -> Result<i64, TimeFault> {
     if let Some(ns) = usual(text) {
         return Ok(ns);

@@ -97,10 +97,10 @@ fn router<V: View, C: GuestControl>(view: V, guests: Arc<Guests<C>>, token: Stri
         .merge(api)
         .merge(guests.router())
         .fallback(|request: Request| async move {
-            error(StatusCode::NOT_FOUND, "NOT_FOUND", format!("there is nothing at {}", request.uri().path()))
+            error(StatusCode::NOT_FOUND, "NOT_FOUND", format!("no such path: {}", request.uri().path()))
         })
         .method_not_allowed_fallback(|request: Request| async move {
-            let message = format!("{} does not take {}", request.uri().path(), request.method());
+            let message = format!("{} does not allow {}", request.uri().path(), request.method());
             error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
         })
         .with_state(shared)

@@ -29,10 +29,10 @@ impl CaseRunner for DryRunCases {
         let lines = cases.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         for (index, line) in lines {
             if run >= CASES_MAX {
-                return Err(format!("there are more than {CASES_MAX} cases"));
+                return Err(format!("more than {CASES_MAX} cases"));
             }
             if Instant::now() >= ends {
-                return Err(format!("running them takes more than {TRIAL_S_MAX} s"));
+                return Err(format!("the cases take more than {TRIAL_S_MAX} s"));
             }
             run += 1;
             let line_number = index + 1;

@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, ConfigError, Effective};
 use crate::domain::detail::printable_lines;
 
-/// Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out.
+/// Tidegate: receives MQTT messages, decodes them in a WebAssembly sandbox, writes them to InfluxDB.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, propagate_version = true, arg_required_else_help = true)]
 struct Arguments {
@@ -53,7 +53,7 @@ enum Verb {
 /// Where the configuration is.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgument {
-    /// The configuration file [default: tidegate.toml, if it is there]
+    /// The configuration file [default: tidegate.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
 }

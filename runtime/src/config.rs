@@ -26,16 +26,17 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, error: std::io::Error },
     #[error("{}: {message}", path.display())]
     File { path: PathBuf, message: String },
-    #[error("the variable {variable} = {value:?} is not good: {expected}")]
+    #[error("invalid value for the variable `{variable}`: {value:?} ({expected})")]
     Variable { variable: String, value: String, expected: String },
-    #[error("{key} = {value} is not good: {expected}")]
+    #[error("invalid value for `{key}`: {value} ({expected})")]
     Value { key: String, value: String, expected: String },
 }
 
 impl ConfigError {
-    /// A key whose value is not good, and what would be.
+    /// An invalid value of a key. `expected` is a noun phrase that names the allowed values.
     pub fn value(key: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Self {
-        Self::Value { key: key.into(), value: format!("{value:?}"), expected: expected.into() }
+        let expected: String = expected.into();
+        Self::Value { key: key.into(), value: format!("{value:?}"), expected: format!("expected {expected}") }
     }
 }
 
@@ -103,13 +104,13 @@ pub fn secret(key: &str, value: &str, file: &str) -> Result<String, ConfigError>
     let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Value {
         key: format!("{key}_file"),
         value: format!("{file:?}"),
-        expected: format!("a file that can be read ({error})"),
+        expected: format!("expected a file that can be read: {error}"),
     })?;
     if text.trim().is_empty() {
         return Err(ConfigError::value(
             &format!("{key}_file"),
             file,
-            "a file that holds the secret; this one is empty",
+            "a file that contains the secret; this file is empty",
         ));
     }
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 /// The data folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("data_dir = {dir:?} cannot be made: {error}")]
+    #[error("data_dir = {dir:?} cannot be created: {error}")]
     Make { dir: PathBuf, error: io::Error },
     #[error("data_dir = {dir:?} cannot be written to: {error}")]
     Open { dir: PathBuf, error: io::Error },
-    #[error("data_dir = {dir:?} is in use by another gateway: each needs a folder of its own")]
+    #[error("data_dir = {dir:?} is in use by another gateway: each gateway needs its own folder")]
     Taken { dir: PathBuf },
 }
 

@@ -144,7 +144,7 @@ impl DryRun {
                     knobs = Some(found);
                     plan.take_up(rows);
                 }
-                Err(error) => eprintln!("note: {error}; the settings hold that are known here"),
+                Err(error) => eprintln!("note: {error}; the settings known here are used"),
             }
         }
         let config = &*plan.current().get();
@@ -177,7 +177,7 @@ impl DryRun {
         let (guests, _) = GuestStore::open(folder.path(), persistence, host.clone())
             .with_context(|| format!("the guests folder {}", folder.path().display()))?;
         let listed = guests.list();
-        let served = listed.first().with_context(|| format!("{} is not there", guest.display()))?;
+        let served = listed.first().with_context(|| format!("{} does not exist", guest.display()))?;
         if let Some(error) = &served.error {
             anyhow::bail!("{}: {error}", guest.display());
         }
@@ -373,7 +373,7 @@ mod tempfile_guard {
         /// folder and name give; elsewhere, for every tenant.
         pub fn with_route(guest: &Path, guests: &Path) -> anyhow::Result<Self> {
             let shown = guest.display();
-            let guest = std::fs::canonicalize(guest).with_context(|| format!("there is no guest {shown}"))?;
+            let guest = std::fs::canonicalize(guest).with_context(|| format!("no such decoder: {shown}"))?;
             let stem = guest.file_name().context("a guest has a name")?;
             let parent = guest.parent().context("a guest lies in a folder")?;
             let in_place =

@@ -308,7 +308,7 @@ pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
     }
     let file = &config.registry.file;
     FileRegistry::open(Path::new(file)).map(Registry::File).map_err(|error| {
-        ConfigError::value("registry.file", file, format!("a registry that can be read ({error})"))
+        ConfigError::value("registry.file", file, format!("a registry file that can be read: {error}"))
     })
 }
 

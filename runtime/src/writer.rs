@@ -134,7 +134,9 @@ pub struct WriterParts {
 pub enum WriterError {
     #[error("output.url {url:?} cannot be used: {why}")]
     Url { url: String, why: String },
-    #[error("output.token, output.username or output.password has a character that no HTTP header takes")]
+    #[error(
+        "output.token, output.username or output.password has a character that an HTTP header cannot contain"
+    )]
     Credential,
     #[error("the HTTP client cannot start: {0}")]
     Client(String),

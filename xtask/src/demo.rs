@@ -47,7 +47,7 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     let mut last = Snapshot::take(&scene.admin)?;
     loop {
         std::thread::sleep(Duration::from_secs(2).min(duration.unwrap_or(Duration::MAX)));
-        gateway.still_runs().context("see tidegate.log in the demo's folder")?;
+        gateway.still_runs().context("see tidegate.log in the folder of the demo")?;
         let now = Snapshot::take(&scene.admin)?;
         now.show(&last, started.elapsed());
         last = now;
@@ -181,18 +181,18 @@ listen = "{}"
     fn verdict(&self, settled: &Snapshot, acknowledged: u64) -> Result<()> {
         let in_files = count_lines(&self.folder.join("lines"))?;
         println!(
-            "\nStopped. {acknowledged} messages were acknowledged; {in_files} lines lie in {}",
+            "\nStopped. The gateway acknowledged {acknowledged} messages. There are {in_files} lines in {}",
             self.folder.join("lines").display()
         );
         ensure!(settled.balanced(), "the books do not balance:\n{}", settled.books);
-        ensure!(settled.received() == acknowledged, "{} messages were received", settled.received());
-        ensure!(settled.written() == in_files, "the books say {} lines were written", settled.written());
-        ensure!(in_files >= 1000, "fewer than 1,000 lines: too short a run");
-        ensure!(settled.quarantined() > 0, "no refusal was seen");
+        ensure!(settled.received() == acknowledged, "the gateway received {} messages", settled.received());
+        ensure!(settled.written() == in_files, "the gateway counted {} written lines", settled.written());
+        ensure!(in_files >= 1000, "fewer than 1,000 lines: run the demo longer");
+        ensure!(settled.quarantined() > 0, "no message was refused");
         let own =
             settled.own_decoder("riverside", "pump").context("riverside's own decoder did not serve")?;
         ensure!(own > 0, "riverside's own decoder made no lines");
-        println!("The books balance, and the files hold exactly the lines that they speak of.");
+        println!("The books balance, and the files contain exactly the lines that the books count.");
         Ok(())
     }
 }

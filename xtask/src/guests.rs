@@ -73,8 +73,8 @@ fn build(mut cargo: Command, workspace: &Path, folder: &Path) -> Result<Vec<Path
             built.push(component);
             continue;
         }
-        let bytes = componentize(&fs::read(&module)?)
-            .with_context(|| format!("{name} does not become a component"))?;
+        let bytes =
+            componentize(&fs::read(&module)?).with_context(|| format!("{name} cannot become a component"))?;
         let staged = folder.join(format!(".{name}.new"));
         fs::write(&staged, bytes)?;
         fs::rename(&staged, &component)?;

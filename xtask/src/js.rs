@@ -54,7 +54,7 @@ pub fn build_all() -> Result<Vec<PathBuf>> {
     // The engine is snapshotted with each script in it, for 20 s of one core: side by side.
     for (guest, inputs, mut child) in building {
         let status = child.wait()?;
-        ensure!(status.success(), "{} does not become a component", guest.source.display());
+        ensure!(status.success(), "{} cannot become a component", guest.source.display());
         fs::write(guest.stamp(), inputs)?;
     }
     Ok(guests.into_iter().map(|guest| guest.component).collect())
@@ -133,7 +133,7 @@ fn installed(package: &str) -> Result<PathBuf> {
     npm.current_dir(&tools).args(["ci", "--ignore-scripts", "--silent"]);
     process::run(&mut npm).with_context(|| {
         format!(
-            "the tools of guests/js/{package} cannot be installed: npm needs its registry, or a proxy for it"
+            "cannot install the tools of guests/js/{package}: npm needs access to its registry, or a proxy"
         )
     })?;
     fs::write(stamp, lock)?;

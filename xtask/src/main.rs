@@ -13,13 +13,13 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 cargo xtask VERB
 
-  demo [--for 10s]    run the gateway with a simulated fleet and show what happens
-  test [FILTER…]      install what is missing, build the guests, run every test
-  torture [--for 10m] kill it, fail its disk and its database, and see that nothing is lost
-  bench [PART]        the figures of docs/PERFORMANCE.md, as ratios of one run
+  demo [--for 10s]    run a gateway with simulated devices and show what happens
+  test [FILTER…]      install what is missing, build the decoders, run every test
+  torture [--for 10m] kill the gateway, fail its disk and its database, and check that nothing is lost
+  bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
-                      build the guests to components in target/guests; --js: those in JavaScript
-  ci                  what CI runs: formatting, lints, every test, nothing skipped";
+                      build the decoders to components in target/guests; --js: those in JavaScript
+  ci                  what CI runs: formatting, lints, every test; no test is skipped";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +35,6 @@ fn main() -> Result<()> {
             println!("{USAGE}");
             Ok(())
         }
-        other => bail!("{other:?} is no verb\n\n{USAGE}"),
+        other => bail!("unknown verb {other:?}\n\n{USAGE}"),
     }
 }

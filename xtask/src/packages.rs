@@ -46,7 +46,7 @@ pub fn ensure(needed: &[Needed]) -> Result<()> {
     install(&packages)?;
     let still = missing(needed);
     if !still.is_empty() {
-        bail!("installed, but still not found: {}", still.join(" "));
+        bail!("installed, but still missing: {}", still.join(" "));
     }
     Ok(())
 }

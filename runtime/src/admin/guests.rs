@@ -158,7 +158,7 @@ fn partition(query: &str) -> Result<Option<String>, Refusal> {
             let decoded = decoded.map_err(|_| refusal(format!("partition = {name:?} is not UTF-8")))?;
             Ok(Some(decoded.into_owned()))
         }
-        _ => Err(refusal(format!("the query {query:?}: expected partition=NAME, or none"))),
+        _ => Err(refusal(format!("invalid query {query:?}: expected partition=NAME, or no query"))),
     }
 }
 
@@ -184,19 +184,19 @@ async fn put_guest<C: GuestControl>(
 impl<C> Guests<C> {
     async fn receive(&self, body: Body, most: usize) -> Result<Bytes, Refusal> {
         let Ok(_place) = self.receiving.try_acquire() else {
-            let message = format!("{RECEIVING_MAX} components are being received; try again");
+            let message = format!("{RECEIVING_MAX} uploads run already; try again");
             return Err(Refusal { status: 503, code: "BUSY", message });
         };
         match tokio::time::timeout(RECEIVE_TIMEOUT, to_bytes(body, most)).await {
             Ok(Ok(component)) => Ok(component),
             Ok(Err(_)) => {
                 let message = format!(
-                    "the component did not come in whole, or has more than {most} bytes (what the operator grants a larger one stands in guests.large)"
+                    "the upload ended early, or the component has more than {most} bytes (for larger ones the operator sets guests.large)"
                 );
                 Err(Refusal { status: 413, code: "TOO_LARGE", message })
             }
             Err(_) => {
-                let message = format!("the component did not come in within {RECEIVE_TIMEOUT:?}");
+                let message = format!("the upload took longer than {RECEIVE_TIMEOUT:?}");
                 Err(Refusal { status: 408, code: "TOO_SLOW", message })
             }
         }

@@ -95,7 +95,7 @@ impl Query {
                 Value::Bool(_) | Value::Number(_) => query.set(&key, &value.to_string())?,
                 Value::Null => {}
                 Value::Array(_) | Value::Object(_) => {
-                    return Err(Fault::bad_filter(format!("{key} is no text")));
+                    return Err(Fault::bad_filter(format!("{key} is not a text")));
                 }
             }
         }
@@ -166,7 +166,7 @@ async fn remove<V: View>(State(shared): State<Arc<Shared<V>>>, request: Request)
 async fn replay<V: View>(State(shared): State<Arc<Shared<V>>>, body: Body) -> Response {
     let most = shared.view.body_bytes_max();
     let Ok(body) = to_bytes(body, most).await else {
-        let message = format!("the body is longer than {most} bytes, or was cut off");
+        let message = format!("the body is longer than {most} bytes, or incomplete");
         return error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message);
     };
     match Query::of_json(&body).and_then(Query::chosen) {
@@ -181,7 +181,7 @@ async fn blocking<V: View>(
 ) -> Response {
     let done = tokio::task::spawn_blocking(move || work(&shared)).await;
     answer(done.unwrap_or_else(|ended| {
-        let message = format!("the request ended by a fault of ours: {ended}");
+        let message = format!("the request ended by a fault of the gateway: {ended}");
         Err(Fault { status: StatusCode::INTERNAL_SERVER_ERROR, code: "OUR_FAULT", message })
     }))
 }

@@ -88,7 +88,7 @@ impl TenantTokens {
         match self.owner(&given) {
             Some(owner) if owner == tenant => Ok(Caller::Tenant(owner)),
             Some(_) => {
-                let message = format!("this token is not for the guests of {tenant:?}");
+                let message = format!("this token is not valid for the decoders of {tenant:?}");
                 Err(Refusal { status: 403, code: "FORBIDDEN", message })
             }
             None if self.operator.is_empty() && self.folder.is_none() && !needs_token => Ok(Caller::Anybody),

@@ -74,7 +74,7 @@ impl Admission {
                     return Err((Reason::TenantMismatch, detail).into());
                 }
                 if let Value::Missing = envelope.site_id {
-                    let detail = "site_id is missing: expected the site that the device is registered for";
+                    let detail = "site_id is missing: expected the site of the device";
                     return Err((Reason::MissingSiteId, detail.to_owned()).into());
                 }
                 Some(envelope)
@@ -165,7 +165,7 @@ impl Admission {
         envelope: Option<&Envelope<'_>>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
         if !tenants.iter().any(|open| open == tenant) {
-            let detail = format!("the tenant {tenant:?} is not among registry.open_tenants");
+            let detail = format!("the tenant {tenant:?} is not in registry.open_tenants");
             return Err((Reason::UnregisteredDevice, detail));
         }
         let site = match envelope.map(|envelope| &envelope.site_id) {

@@ -29,7 +29,7 @@ impl Admission {
                 return match claim.proof {
                     Proof::Certificate if tenants.iter().any(|open| open == tenant) => Ok(()),
                     Proof::Certificate => Err(Denied::NotAuthorized("its tenant is not open")),
-                    Proof::Token(_) => Err(Denied::Credentials("an open registry knows no tokens")),
+                    Proof::Token(_) => Err(Denied::Credentials("an open registry has no tokens")),
                 };
             }
             Registry::File(_) => {
@@ -61,7 +61,7 @@ impl Admission {
             Ok(Some(Some(known))) => check(&known, &claim.proof),
             Ok(Some(None)) => Err(UNKNOWN),
             Ok(None) | Err(_) => {
-                Err(Denied::Unavailable("the registry is down, and the device was not known"))
+                Err(Denied::Unavailable("the registry is down, and the device is not in the cache"))
             }
         }
     }

@@ -77,15 +77,15 @@ pub(super) fn check_device(
         return Ok(());
     }
     if known.token == TokenHash::NotSet {
-        let detail = "the registry has no token for this device: set one before it may send";
+        let detail = "the registry has no token for this device: set one first";
         return Err((Reason::TokenNotSet, detail.into()));
     }
     let Value::Text(token) = &envelope.provision_token else {
-        let detail = "provision_token is missing: expected the token that the device was provisioned with";
+        let detail = "provision_token is missing: expected the token of the device";
         return Err((Reason::TokenMissing, detail.into()));
     };
     if !known.token.matches(&Sha256::digest(token.as_bytes()).into()) {
-        let detail = "provision_token is not the one that the device was provisioned with";
+        let detail = "provision_token is not the token of the device";
         return Err((Reason::TokenInvalid, detail.into()));
     }
     Ok(())

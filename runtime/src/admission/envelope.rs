@@ -35,7 +35,10 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Json(error) => write!(f, "the payload is not JSON: {error}"),
+            Fault::Json(error) => write!(
+                f,
+                "the payload is not JSON: {error} (a payload without an envelope needs credentials in [admission.types.TYPE])"
+            ),
             Fault::NotAnObject(kind) => write!(f, "the payload is {}: expected a JSON object", kind.name()),
             Fault::Type(key, kind) => write!(f, "{key} is {kind}: expected a string or a 64-bit integer"),
         }

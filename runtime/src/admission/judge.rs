@@ -95,7 +95,7 @@ impl Admission {
         let holds = self.holds_for(places.as_ref().ok().map(|places| &question.topic[places.tenant.clone()]));
         if question.payload_bytes as i64 > holds.payload_bytes_max {
             let (bytes, most) = (question.payload_bytes, holds.payload_bytes_max);
-            let detail = format!("the payload has {bytes} bytes; at most {most} are taken");
+            let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");
             return refuse(Reason::PayloadTooLarge, detail, places.ok());
         }
         let places = match places {
@@ -140,7 +140,7 @@ impl Admission {
 }
 
 fn rate_detail(rate: Rate) -> String {
-    format!("more than {} messages a second beyond a burst of {}", rate.per_s, rate.burst)
+    format!("more than {} messages a second, after a burst of {}", rate.per_s, rate.burst)
 }
 
 pub(super) fn question(message: &Received) -> Question<'_> {

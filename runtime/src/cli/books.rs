@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::domain::detail::printable;
 use crate::spool::Spool;
 
-/// The accounts of each tenant, and whether they balance: exit 1 if they do not
+/// Print the counts of messages and lines of each tenant; exit 1 if the sums do not agree
 ///
-/// Of a running gateway all of them; of a stopped one those of lines, and what is parked, from its spool.
+/// A running gateway gives all counts. Of a stopped gateway they are the counts of lines and of parked
+/// messages, read from its spool.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate books\n  tidegate books --tenant acme --json")]
 pub struct Arguments {
@@ -22,7 +23,7 @@ pub struct Arguments {
     /// Only this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Print JSON, as GET /api/v1/books gives it
+    /// Print JSON, the answer of GET /api/v1/books
     #[arg(long)]
     json: bool,
 }
@@ -38,7 +39,7 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
         let tenants = books["tenants"].as_object_mut().context("the gateway's answer has no tenants")?;
         tenants.retain(|name, _| name == tenant);
         if tenants.is_empty() {
-            bail!("the gateway has no books of a tenant {tenant:?}");
+            bail!("the gateway has no counts of the tenant {tenant:?}");
         }
     }
     if arguments.json {
@@ -52,7 +53,7 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
 /// What the spool of a stopped gateway says.
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
     let (_, books) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
-    eprintln!("the gateway does not run; these are the accounts of lines and what is parked, from its spool");
+    eprintln!("the gateway does not run; these are the counts of lines and parked messages in its spool");
     let accounts = books.accounts();
     let balanced = accounts.iter().all(|account| account.snapshot().balanced());
     let tenants: serde_json::Map<String, Value> =

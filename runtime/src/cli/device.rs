@@ -16,7 +16,7 @@ use crate::config::{Config, ConfigError};
 use crate::domain::detail::printable;
 use crate::domain::topic::is_topic_name;
 
-/// Keep the registry of devices: list, put, revoke, rm
+/// Manage the registry of devices: list, put, revoke, rm
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1\n  \
@@ -31,7 +31,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List devices; tokens are never shown
+    /// List devices, without their tokens
     #[command(after_help = "Example:\n  tidegate device list --tenant acme --json")]
     List {
         /// Only this tenant
@@ -41,31 +41,31 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Add a device or change it; its token is read from stdin (an empty stdin: no token)
+    /// Add or change a device; its token is read from stdin (an empty stdin means no token)
     #[command(after_help = "Example:\n  echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1")]
     Put {
-        /// The tenant that the device is of
+        /// The tenant of the device
         tenant: String,
-        /// The device's name, as it stands in its topics
+        /// The name of the device, as in its topics
         device: String,
-        /// The site that the device stands at
+        /// The site of the device
         #[arg(long)]
         site: String,
     },
-    /// Turn a device's messages away from now on
+    /// Refuse the messages of a device from now on
     #[command(after_help = "Example:\n  tidegate device revoke acme dev-1")]
     Revoke {
-        /// The tenant that the device is of
+        /// The tenant of the device
         tenant: String,
-        /// The device's name, as it stands in its topics
+        /// The name of the device, as in its topics
         device: String,
     },
-    /// Take a device out
+    /// Remove a device
     #[command(after_help = "Example:\n  tidegate device rm acme dev-1")]
     Rm {
-        /// The tenant that the device is of
+        /// The tenant of the device
         tenant: String,
-        /// The device's name, as it stands in its topics
+        /// The name of the device, as in its topics
         device: String,
     },
 }
@@ -76,7 +76,10 @@ pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
         "file" => {}
         "postgres" => return in_database(&config, &arguments.action),
         kind => {
-            return Err(BadUsage(format!("registry.kind = {kind:?}: it keeps no devices")).into());
+            return Err(BadUsage(format!(
+                "registry.kind = {kind:?} has no list of devices: expected file or postgres"
+            ))
+            .into());
         }
     }
     let path = PathBuf::from(&config.registry.file);
@@ -98,7 +101,7 @@ pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
 
 fn read(path: &Path) -> anyhow::Result<Vec<DeviceRecord>> {
     let records = file::read(path).map_err(|error| {
-        ConfigError::value("registry.file", path, format!("a registry that can be read ({error})"))
+        ConfigError::value("registry.file", path, format!("a registry file that can be read: {error}"))
     })?;
     Ok(records.into_iter().map(|(_, device)| device).collect())
 }

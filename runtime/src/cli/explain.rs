@@ -11,7 +11,7 @@ use crate::cases::{payload, received_ns};
 use crate::domain::detail::printable;
 use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
 
-/// What would happen to a message, step by step; nothing is sent, nothing changes
+/// Show step by step what would happen to a message; sends nothing and changes nothing
 ///
 /// Exit 0: it would become lines, or is empty. Exit 1: it would be refused.
 #[derive(Debug, clap::Args)]
@@ -21,16 +21,16 @@ use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The topic that the message was published to
+    /// The topic of the message
     #[arg(long, required_unless_present = "jsonl", conflicts_with = "jsonl")]
     topic: Option<String>,
     /// The payload as text
     #[arg(long, conflicts_with_all = ["payload_file", "jsonl"])]
     payload: Option<String>,
-    /// A file that holds the payload; without either, stdin
+    /// A file with the payload [default: stdin]
     #[arg(long, value_name = "FILE", conflicts_with = "jsonl")]
     payload_file: Option<PathBuf>,
-    /// Many messages: one JSON object a line on stdin, one verdict a line on stdout, in order
+    /// Read many messages from stdin, one JSON object in each line; print one verdict line for each, in order
     #[arg(long)]
     jsonl: bool,
     /// Print the verdict as JSON

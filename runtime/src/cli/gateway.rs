@@ -34,6 +34,6 @@ pub fn ask(config: &Config, path: &str) -> anyhow::Result<Value> {
         if !status.is_success() {
             bail!("the gateway answered {status}: {}", body.trim());
         }
-        serde_json::from_str(&body).with_context(|| format!("the gateway gave no JSON: {body}"))
+        serde_json::from_str(&body).with_context(|| format!("the gateway answered without JSON: {body}"))
     })
 }

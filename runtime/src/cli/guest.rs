@@ -16,7 +16,7 @@ use crate::domain::detail::{printable, printable_lines};
 use crate::domain::guest_path::{file_name, is_file_name};
 use place::Gateway;
 
-/// Keep guests: list, put, history, rollback, rm, log, state; and new, wrap
+/// Manage decoders: list, put, history, rollback, rm, log, state, new, wrap
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tidegate guest new boiler\n  \
@@ -24,15 +24,15 @@ use place::Gateway;
     tidegate guest history acme boiler\n  \
     tidegate guest rollback acme boiler\n  \
     tidegate guest state acme meter dev-0001\n  \
-    tidegate guest list --gateway https://gateway.example:9464 --token-file my-token --tenant acme\n\n\
-    TENANT is a tenant, or _default for all of them; TYPE a message type, or _any for the others.")]
+    tidegate guest list --gateway https://gateway.example --token-file my-token --tenant acme\n\n\
+    TENANT is a tenant, or _default for all tenants. TYPE is a message type, or _any for all other types.")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The base URL of a gateway elsewhere [default: the one of the configuration]
+    /// The base URL of another gateway [default: the gateway of the configuration]
     #[arg(long, value_name = "URL", global = true)]
     gateway: Option<String>,
-    /// A file that holds the bearer token [default: admin.token_file]
+    /// A file that contains the bearer token [default: admin.token_file]
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
     /// Print JSON
@@ -44,92 +44,92 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// What lies in the guests folder, and what serves
+    /// List the decoders in the guests folder and their state
     #[command(after_help = "Example:\n  tidegate guest list --tenant acme --json")]
     List {
         /// Only this tenant
         #[arg(long)]
         tenant: Option<String>,
     },
-    /// Put a component in place; it serves once it has passed, and exit 1 says why it may not
+    /// Put a decoder in place; it serves after its checks, and exit 1 says why it may not serve
     #[command(after_help = "Example:\n  tidegate guest put acme boiler boiler.wasm")]
     Put {
-        /// The tenant; `_default`: all that have no guest of their own
+        /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
-        /// The message type; `_any`: those that have no guest of their own
+        /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
-        /// The component, or a core module that wit-bindgen made; `-`: stdin
+        /// The component, or a core module made by wit-bindgen or the SDK; `-` means stdin
         component: PathBuf,
     },
-    /// The last versions: who put them there, when, and what became of them
+    /// List the last versions: who put them, when, and their result
     #[command(after_help = "Example:\n  tidegate guest history acme boiler")]
     History {
-        /// The tenant; `_default`: all that have no guest of their own
+        /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
-        /// The message type; `_any`: those that have no guest of their own
+        /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
-    /// Bring back the version that served before
+    /// Let the version before serve again
     #[command(after_help = "Example:\n  tidegate guest rollback acme boiler")]
     Rollback {
-        /// The tenant; `_default`: all that have no guest of their own
+        /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
-        /// The message type; `_any`: those that have no guest of their own
+        /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
-    /// Take a guest out of the folder; its history stays
+    /// Remove a decoder from the folder; its history stays
     #[command(after_help = "Example:\n  tidegate guest rm acme boiler")]
     Rm {
-        /// The tenant; `_default`: all that have no guest of their own
+        /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
-        /// The message type; `_any`: those that have no guest of their own
+        /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
-    /// What a guest logged lately; of a running gateway
+    /// Print the last log texts of a decoder of a running gateway
     #[command(after_help = "Example:\n  tidegate guest log acme boiler")]
     Log {
-        /// The tenant; `_default`: all that have no guest of their own
+        /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
-        /// The message type; `_any`: those that have no guest of their own
+        /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
     },
-    /// What is kept for a tenant's message type between its messages, as it is on disk
+    /// Print the state that a decoder keeps between messages, as it is on disk
     #[command(after_help = "Example:\n  tidegate guest state acme meter dev-0001")]
     State {
-        /// The tenant; `_default`: all that have no guest of their own
+        /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
-        /// The message type; `_any`: those that have no guest of their own
+        /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
-        /// Only this partition: a device, or what the route's TOML file makes of one
+        /// Only this partition: a device, or as `partition` in the route's TOML file names it
         partition: Option<String>,
     },
-    /// Write a crate with a decoder, its cases and a README
+    /// Create a crate with a working decoder, its cases and a README
     #[command(after_help = "Example:\n  tidegate guest new boiler")]
     New {
-        /// The decoder's name
+        /// The name of the decoder
         name: String,
-        /// The folder to make [default: NAME]
+        /// The new folder [default: NAME]
         #[arg(long)]
         dir: Option<PathBuf>,
-        /// The folder of the SDK `tidegate-guest` [default: that of the checkout around, or the
-        /// repository]
+        /// The folder of the SDK `tidegate-guest` [default: the SDK of the checkout around the new folder,
+        /// else of the repository]
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
-    /// Make a component of a core module that wit-bindgen made
+    /// Make a component from a core module made by wit-bindgen or the SDK
     #[command(
         after_help = "Example:\n  tidegate guest wrap target/wasm32-unknown-unknown/release/boiler.wasm"
     )]
     Wrap {
         /// The core module
         module: PathBuf,
-        /// Where to [default: beside it, as NAME.component.wasm]
+        /// The new file [default: NAME.component.wasm, beside the module]
         #[arg(long, short)]
         output: Option<PathBuf>,
     },
@@ -240,7 +240,7 @@ fn show(action: &Action, answer: &Value) {
                 println!("{time} {level:<5} {route} {said}");
             }
             if answer["dropped"] != 0 {
-                println!("({} texts were over the limits, and dropped)", answer["dropped"]);
+                println!("({} texts were above the limits and dropped)", answer["dropped"]);
             }
         }
         Action::State { .. } => {
@@ -257,10 +257,10 @@ fn show(action: &Action, answer: &Value) {
                 }
             }
             if answer["more"] != 0 {
-                println!("({} partitions more; name one to see it)", answer["more"]);
+                println!("({} more partitions; name one to see it)", answer["more"]);
             }
         }
-        Action::Rm { tenant, message_type } => println!("{tenant}/{message_type} is taken out"),
+        Action::Rm { tenant, message_type } => println!("{tenant}/{message_type} is removed"),
         Action::Put { tenant, message_type, .. } if answer["state"] == "unchanged" => {
             println!("{tenant}/{message_type}: {} serves already", text(answer, "guest"));
         }

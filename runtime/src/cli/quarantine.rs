@@ -20,7 +20,7 @@ use crate::domain::detail::printable;
 use crate::pipeline::settings;
 use crate::quarantine::{Entry, Filter, Leaving, Quarantine};
 
-/// What was refused, and why: list, show, replay, rm
+/// Look at refused messages, replay or remove them: list, show, replay, rm
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tidegate quarantine list --tenant acme\n  \
@@ -37,7 +37,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List entries, newest last; with --tenant alone, its reasons with a sample of each
+    /// List entries, newest last; with --tenant alone, the reasons of that tenant with one example each
     #[command(after_help = "Examples:\n  \
         tidegate quarantine list --tenant acme\n  \
         tidegate quarantine list --tenant acme --device dev-1 --by-reason\n  \
@@ -45,31 +45,31 @@ enum Action {
     List {
         #[command(flatten)]
         filters: Filters,
-        /// The newest so many
+        /// Number of entries, the newest ones
         #[arg(long, default_value_t = 50)]
         limit: usize,
-        /// Group what matches by reason: how many, first and last, and the newest as a sample
+        /// Group by reason: count, first and last time, and the newest entry as an example
         #[arg(long, conflicts_with = "limit")]
         by_reason: bool,
-        /// Print JSON: an array of entries, or with --by-reason of reasons; secrets masked
+        /// Print a JSON array of entries, or with --by-reason of reasons; secrets are masked
         #[arg(long)]
         json: bool,
     },
-    /// Show one entry, secrets masked
+    /// Show one entry; secrets are masked
     #[command(after_help = "Examples:\n  \
         tidegate quarantine show 0000000000000003-18231\n  \
         tidegate quarantine show 0000000000000003-18231 --raw > payload.json")]
     Show {
-        /// The entry, by the id that `list` prints
+        /// The id of the entry, as `list` prints it
         id: String,
-        /// Write the payload to stdout as it came, secrets included
+        /// Print only the payload, as it came, with its secrets
         #[arg(long, conflicts_with = "json")]
         raw: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Take entries up again through today's guests; exit 1 if any is refused again or skipped
+    /// Decode entries again with today's decoders; exit 1 if one is refused again or skipped
     #[command(after_help = "Examples:\n  \
         tidegate quarantine replay --reason NO_GUEST --type alarm\n  \
         tidegate quarantine replay --guest pulse@1.2.0 --since 2026-11-23T08:00:00Z\n  \
@@ -81,7 +81,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Remove entries for good
+    /// Remove entries; this cannot be undone
     #[command(after_help = "Examples:\n  \
         tidegate quarantine rm 0000000000000003-18231\n  \
         tidegate quarantine rm --tenant acme --reason BAD_LINE")]
@@ -96,39 +96,39 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Filters {
-    /// Only of this tenant
+    /// Only entries of this tenant
     #[arg(long)]
     tenant: Option<String>,
-    /// Only of this device
+    /// Only entries of this device
     #[arg(long)]
     device: Option<String>,
-    /// Only of this message type
+    /// Only entries of this message type
     #[arg(long = "type", value_name = "TYPE")]
     message_type: Option<String>,
-    /// Only for this reason, a code as NO_GUEST
+    /// Only entries with this reason code, such as NO_GUEST
     #[arg(long, value_name = "CODE")]
     reason: Option<String>,
-    /// Only by this guest: its name, its whole tag, or the first digits of its digest
+    /// Only entries that this decoder refused: its name, its whole tag, or the first digits of its digest
     #[arg(long)]
     guest: Option<String>,
-    /// Only what was refused then or later (RFC 3339)
+    /// Only entries refused at this time or later (RFC 3339)
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only what was refused before (RFC 3339)
+    /// Only entries refused before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Chosen {
-    /// Only this entry
+    /// The id of one entry
     id: Option<String>,
     #[command(flatten)]
     filters: Filters,
-    /// Every entry that there is
+    /// All entries
     #[arg(long)]
     all: bool,
-    /// At most so many, those of the oldest messages
+    /// Largest number of entries; those of the oldest messages come first
     #[arg(long)]
     limit: Option<usize>,
 }
@@ -166,7 +166,7 @@ impl Chosen {
     fn filter(&self) -> Result<Filter, BadUsage> {
         let filter = filter(self.given())?;
         if filter.is_empty() && !self.all {
-            let message = "which entries? Name an id or a filter (see --help), or --all";
+            let message = "no entries chosen: give an id, a filter (see --help) or --all";
             return Err(BadUsage(message.into()));
         }
         if self.limit == Some(0) {
@@ -191,7 +191,7 @@ fn list(folder: &Path, filters: &Filters, limit: usize, by_reason: bool, json: b
     let wanted = filter(filters.given())?;
     let groups = by_reason || !json && filters.given().map(|(key, _)| key).eq(["tenant"]);
     if !folder.exists() {
-        eprintln!("nothing was ever refused here: there is no folder {}", folder.display());
+        eprintln!("nothing was refused yet: there is no folder {}", folder.display());
         if json {
             println!("[]");
         }
@@ -229,7 +229,7 @@ fn list(folder: &Path, filters: &Filters, limit: usize, by_reason: bool, json: b
     }
     output.flush()?;
     if more > 0 {
-        eprintln!("{more} older entries match too: --limit shows more");
+        eprintln!("{more} older entries match too; use --limit to see more");
     }
     Ok(Done::Good)
 }
@@ -344,7 +344,7 @@ fn replay(config: &Config, chosen: &Chosen, json: bool) -> anyhow::Result<Done> 
         println!("{report:#}");
     } else {
         println!(
-            "{} replayed: {} to lines, {} empty, {} parked, {} quarantined again; {} skipped",
+            "{} replayed: {} became lines, {} empty, {} parked, {} quarantined again; {} skipped",
             number("replayed"),
             number("lines"),
             number("empty"),
@@ -358,10 +358,10 @@ fn replay(config: &Config, chosen: &Chosen, json: bool) -> anyhow::Result<Done> 
         }
     }
     if number("left") > 0 {
-        eprintln!("{} more entries match: run it again", number("left"));
+        eprintln!("{} more entries match; run the command again", number("left"));
     }
     if report["stopped"] == true {
-        eprintln!("the gateway was stopped meanwhile; what is not done is still there");
+        eprintln!("the gateway was stopped; the entries that were not replayed are still there");
     }
     let good = number("quarantined_again") == 0 && number("skipped_count") == 0 && report["stopped"] != true;
     Ok(if good { Done::Good } else { Done::NotGood })
@@ -411,7 +411,7 @@ fn remove(config: &Config, folder: &Path, chosen: &Chosen, json: bool) -> anyhow
         println!("{} removed", answer["removed"]);
     }
     if answer["left"].as_u64().is_some_and(|left| left > 0) {
-        eprintln!("{} more entries match: run it again", answer["left"]);
+        eprintln!("{} more entries match; run the command again", answer["left"]);
     }
     Ok(Done::Good)
 }
@@ -423,14 +423,14 @@ fn ask(config: &Config, method: Method, path: &str, body: Option<Value>) -> anyh
         return Err(ConfigError::value(
             "admin.listen",
             address,
-            "an address: a running gateway is asked there",
+            "an address, because this verb asks the running gateway there",
         )
         .into());
     }
     let token = config::secret("admin.token", "", &config.admin.token_file)?;
     if token.is_empty() {
-        let allowed = "a file with the operator's token, for this verb and for the gateway: what changes something \
-                       needs it always";
+        let allowed = "a file with the operator's token, for this verb and for the gateway, because every change \
+                       needs the token";
         return Err(ConfigError::value("admin.token_file", &config.admin.token_file, allowed).into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -442,10 +442,9 @@ fn ask(config: &Config, method: Method, path: &str, body: Option<Value>) -> anyh
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }
-        let answer = request
-            .send()
-            .await
-            .with_context(|| format!("no gateway answers at admin.listen = {address:?}; is it running?"))?;
+        let answer = request.send().await.with_context(|| {
+            format!("no gateway answers at admin.listen = {address:?}; check that it runs")
+        })?;
         let status = answer.status();
         let text = answer.text().await?;
         let value: Value = serde_json::from_str(&text).unwrap_or_default();

@@ -20,8 +20,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make the tables, the settings, and the trigger that tells of changed devices; what is there
-    /// stays as it is, so it is safe to run again
+    /// Create the tables, the settings, and the trigger that reports changed devices; existing ones stay,
+    /// so you can run it again
     #[command(after_help = "Example:\n  tidegate registry init --config tidegate.toml")]
     Init,
 }
@@ -42,8 +42,9 @@ pub fn registry(arguments: &Arguments) -> anyhow::Result<Done> {
 pub(super) fn server(config: &Config) -> anyhow::Result<Server> {
     if config.registry.kind != "postgres" {
         let kind = &config.registry.kind;
-        let fault =
-            format!("registry.kind = {kind:?}: only \"postgres\" (or the variable PG_HOST) has a database");
+        let fault = format!(
+            "registry.kind = {kind:?} has no database: expected \"postgres\" (or the variable PG_HOST)"
+        );
         return Err(BadUsage(fault).into());
     }
     Ok(pipeline::settings::postgres(config)?.server)

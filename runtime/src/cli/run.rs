@@ -7,8 +7,9 @@ use crate::{pipeline, telemetry};
 
 /// Run the gateway
 ///
-/// SIGTERM or SIGINT: stop reading, settle and flush under a deadline, exit 0. SIGHUP: read the
-/// registry, the guests and the configuration again; of that, [tenants] holds from then on.
+/// SIGTERM or SIGINT: stops reading, finishes messages and writes within shutdown.deadline_s, exits with 0.
+/// SIGHUP: reads the registry, the guests folder and the configuration again. Changes of [tenants] hold from
+/// then on; other changes of the configuration need a restart.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate run --config /etc/tidegate/tidegate.toml")]
 pub struct Arguments {

@@ -10,15 +10,15 @@ use crate::config::Config;
 use crate::domain::detail::printable;
 use crate::spool::Spool;
 
-/// The backlog of each database: lines, bytes, age, and what the database last answered
+/// Print the backlog of each database: lines, bytes, age, and the last answer of the database
 ///
-/// Of a stopped gateway its spool is read as it lies on disk.
+/// For a stopped gateway it reads the files of the spool.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate spool\n  tidegate spool --json")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Print JSON, as GET /api/v1/spool gives it
+    /// Print JSON, the answer of GET /api/v1/spool
     #[arg(long)]
     json: bool,
 }
@@ -39,7 +39,7 @@ pub fn spool(arguments: &Arguments) -> anyhow::Result<Done> {
 
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
     let (status, _) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
-    eprintln!("the gateway does not run; this is what lies in its spool");
+    eprintln!("the gateway does not run; this is the content of its spool");
     let databases: Vec<Value> = status
         .backlogs
         .iter()
@@ -80,7 +80,7 @@ pub fn table(spool: &Value) -> String {
     }
     for (tenant, messages) in spool["waiting_messages"].as_object().into_iter().flatten() {
         let tenant = printable(tenant);
-        text += &format!("{tenant}: its share is full, {messages} messages wait unacknowledged\n");
+        text += &format!("{tenant}: its share is full; {messages} messages wait without a PUBACK\n");
     }
     for (tenant, parked) in spool["parked"].as_object().into_iter().flatten() {
         text += &format!(

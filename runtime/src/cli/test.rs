@@ -11,22 +11,22 @@ use crate::domain::detail::{printable, printable_lines};
 use crate::domain::topic::TopicTemplate;
 use crate::dry_run::DryRun;
 
-/// Run the cases that lie beside guests (`*.cases.jsonl`)
+/// Run the cases beside decoders (`*.cases.jsonl`)
 ///
-/// Exit 0: all passed. Exit 1: a case failed; the difference is shown line by line.
+/// Exit 0: all passed. Exit 1: a case failed; the output shows the difference line by line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate test guests\n  tidegate test guests/acme/telemetry.wasm\n\n\
-    A case is a line of JSON beside the guest, in telemetry.cases.jsonl:\n  \
+    A case is one line of JSON in telemetry.cases.jsonl, beside telemetry.wasm:\n  \
     {\"name\": \"one metric\", \"topic\": \"tenant/acme/device/dev-1/telemetry\", \"payload\": \"…\",\n   \
     \"received_at\": \"2026-01-01T00:00:00Z\", \"site\": \"lab-1\", \"expect\": {\"lines\": [\"…\"]}}\n  \
     or \"expect\": {\"refusal\": \"CODE\"}")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Guests, case files, or folders of them
+    /// Decoders (.wasm), case files, or folders with them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Print a JSON object a case
+    /// Print one JSON object for each case
     #[arg(long)]
     json: bool,
 }
@@ -42,7 +42,7 @@ pub fn test(arguments: &Arguments) -> anyhow::Result<Done> {
     files.sort();
     files.dedup();
     if files.is_empty() {
-        return Err(BadUsage("no case file (*.cases.jsonl) lies there".into()).into());
+        return Err(BadUsage("no case file (*.cases.jsonl) found".into()).into());
     }
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
@@ -117,7 +117,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         None => path.to_owned(),
     };
     if !cases.is_file() {
-        return Err(BadUsage(format!("{}: there is no such file", cases.display())).into());
+        return Err(BadUsage(format!("{}: no such file", cases.display())).into());
     }
     files.push(cases);
     Ok(())

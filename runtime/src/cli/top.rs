@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use super::{ConfigArgument, Done, gateway, spool};
 use crate::domain::detail::printable;
 
-/// A live view of a running gateway: messages and lines a second of each tenant, and the backlogs
+/// Show a running gateway live: messages and lines a second of each tenant, and the backlogs
 ///
-/// Ends with Ctrl-C. Where stdout is no terminal it prints one view and ends.
+/// Ctrl-C ends it. If stdout is not a terminal, it prints one view and ends.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  tidegate top\n  tidegate top --every 5\n  tidegate top --json")]
 pub struct Arguments {
@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Seconds between two views
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     every: u64,
-    /// Print one view as JSON and end
+    /// Print one view as JSON, then end
     #[arg(long)]
     json: bool,
 }

@@ -6,10 +6,10 @@ use crate::config::{report, rows};
 use crate::domain::detail::printable_lines;
 use crate::pipeline;
 
-/// Check configuration, registry, guests and their cases without opening a socket
+/// Check configuration, registry, decoders and their cases, without opening a socket
 ///
-/// Prints the effective configuration with where each value came from; of each tenant that has settings
-/// of its own, all that holds for it.
+/// Prints all values in use, and the source of each. For each tenant with own settings it prints all its
+/// values.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  tidegate validate --config tidegate.toml\n  tidegate validate --explain > reference.toml"
@@ -17,10 +17,10 @@ use crate::pipeline;
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Print every key with its default and its meaning instead
+    /// Print every key with its meaning and default, and nothing else
     #[arg(long)]
     explain: bool,
-    /// Read the table of tenants in the PostgreSQL registry too; opens a connection to it
+    /// Also read the table of tenants in the PostgreSQL registry; this opens a connection
     #[arg(long)]
     registry: bool,
     /// Print JSON

@@ -53,7 +53,7 @@ fn address(key: &str, value: &str) -> Result<SocketAddr, ConfigError> {
         .to_socket_addrs()
         .ok()
         .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| ConfigError::value(key, value, "address:port, as 127.0.0.1:1883"))
+        .ok_or_else(|| ConfigError::value(key, value, "host:port, such as 127.0.0.1:1883"))
 }
 
 fn is_loopback(address: SocketAddr) -> bool {
@@ -69,7 +69,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::value(
             "mqtt.url",
             &mqtt.url,
-            "a broker's URL, unless listen.address is set: messages must come from somewhere",
+            "the URL of a broker, because listen.address is empty too",
         ));
     }
     if !mqtt.url.is_empty() {
@@ -89,14 +89,14 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value(
                 "mqtt.url",
                 &mqtt.url,
-                "mqtt://host:port or mqtts://host:port; user name and password have keys of their own",
+                "mqtt://host:port or mqtts://host:port; use mqtt.username and mqtt.password_file for credentials",
             ));
         }
         if mqtt.client_id.is_empty() {
             return Err(ConfigError::value(
                 "mqtt.client_id",
                 &mqtt.client_id,
-                "a stable name: the session is persistent",
+                "a name that stays the same, because the session is persistent",
             ));
         }
         if mqtt.client_id.len() > 65_535 {
@@ -120,16 +120,16 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     TopicTemplate::parse(&mqtt.topic)
         .map_err(|fault| ConfigError::value("mqtt.topic", &mqtt.topic, fault.to_string()))?;
     if mqtt.qos != 1 {
-        return Err(ConfigError::value(
-            "mqtt.qos",
-            mqtt.qos,
-            "1: a message of QoS 0 is gone when anything goes wrong",
-        ));
+        return Err(ConfigError::value("mqtt.qos", mqtt.qos, "1; with QoS 0 a message can be lost"));
     }
     within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
     one_of("mqtt.retained", &mqtt.retained, &["drop", "accept"])?;
     if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {
-        return Err(ConfigError::value("mqtt.password", "(hidden)", "empty while mqtt.password_file is set"));
+        return Err(ConfigError::value(
+            "mqtt.password",
+            "(hidden)",
+            "no value, because mqtt.password_file is set",
+        ));
     }
     let template = TopicTemplate::parse(&mqtt.topic).expect("checked above");
     if !mqtt.refused_topic.is_empty() {
@@ -140,8 +140,8 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value(
                 "mqtt.refused_topic",
                 &mqtt.refused_topic,
-                "empty without mqtt.url: answers go to the broker (MQTT 5 devices at the listener get them with \
-                 their PUBACK)",
+                "no value, because mqtt.url is empty and the answers go to the broker; at the listener, MQTT 5 devices \
+                 get the reason in their PUBACK",
             ));
         }
     }
@@ -175,14 +175,14 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             return Err(ConfigError::value(
                 "registry.open_tenants",
                 &registry.open_tenants,
-                "the tenants whose devices are let in unregistered, as [\"acme\"], with registry.kind = \"open\"",
+                "the tenants whose devices are accepted, such as [\"acme\"], because registry.kind = \"open\"",
             ));
         }
         "file" if registry.file.is_empty() => {
             return Err(ConfigError::value(
                 "registry.file",
                 &registry.file,
-                "the path of the devices' CSV file",
+                "the path of the CSV file of devices",
             ));
         }
         "postgres" => {
@@ -190,7 +190,7 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
                 key: "registry.url".into(),
                 value: "(hidden)".into(),
                 expected: format!(
-                    "postgres://user:password@host:port/database with registry.kind = \"postgres\" ({fault})"
+                    "expected postgres://user:password@host:port/database, because registry.kind = \"postgres\": {fault}"
                 ),
             })?;
             within("registry.query_timeout_ms", registry.query_timeout_ms, 100, 60_000)?;
@@ -200,7 +200,7 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
         _ => {}
     }
     if registry.cache_entries_max == 0 {
-        notes.push("registry.cache_entries_max = 0 means 1000000 entries, not no bound".into());
+        notes.push("registry.cache_entries_max = 0 means 1000000 entries, not unlimited".into());
     }
     within("registry.cache_entries_max", registry.cache_entries_max, 0, 100_000_000)?;
     within("registry.cache_ttl_s", registry.cache_ttl_s, 0, 31_536_000)
@@ -238,7 +238,7 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value(
                 "guests.large.routes",
                 &large.routes,
-                format!("TENANT/TYPE as in guests.dir, as \"acme/telemetry\"; {route:?} is none"),
+                format!("TENANT/TYPE as in guests.dir, such as \"acme/telemetry\"; {route:?} is not"),
             ));
         }
     }
@@ -282,13 +282,13 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     if output.kind != "file" {
         server_url("output.url", &output.url)?;
     } else if output.path.is_empty() {
-        return Err(ConfigError::value("output.path", &output.path, "the folder to write to"));
+        return Err(ConfigError::value("output.path", &output.path, "the folder for the files"));
     }
     if output.kind == "influxdb2" && output.org.is_empty() {
         return Err(ConfigError::value(
             "output.org",
             &output.org,
-            "the organisation, for output.kind = \"influxdb2\"",
+            "the organisation, because output.kind = \"influxdb2\"",
         ));
     }
     within("output.batch_lines_max", output.batch_lines_max, 1, 100_000)?;
@@ -314,17 +314,13 @@ fn log_level(level: &str) -> Result<(), ConfigError> {
     Err(ConfigError::value(
         "log.level",
         level,
-        "off, error, warn, info, debug or trace, or a list of such and of target=level, as \"info,tidegate=debug\"",
+        "off, error, warn, info, debug or trace, or a list of levels and target=level, such as \"info,tidegate=debug\"",
     ))
 }
 
 fn rest(config: &Config) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
-        return Err(ConfigError::value(
-            "data_dir",
-            &config.data_dir,
-            "a folder that the gateway may write to",
-        ));
+        return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway can write"));
     }
     one_of("spool.when_full", &config.spool.when_full, &["block", "drop_oldest"])?;
     one_of("spool.sync", &config.spool.sync, &["always", "never"])?;
@@ -346,7 +342,7 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value(
                 "admin.listen",
                 &config.admin.listen,
-                "a loopback address, or set admin.token_file: others must prove who they are",
+                "a loopback address, or a token in admin.token_file for other addresses",
             ));
         }
     }

@@ -128,7 +128,7 @@ pub(super) fn merge(
             && sources.of(path) == Source::Variable((*variable).into())
         {
             notes.push(format!(
-                "{variable} = {value:?} means off, as with the Python service: exactly \"1\" is on, \"0\" is off"
+                "{variable} = {value:?} means off, as in the Python service: use \"1\" for on, \"0\" for off"
             ));
         }
     }
@@ -162,7 +162,12 @@ fn lay_over(table: &mut Table, over: Table, prefix: &str, sources: &mut Sources)
 }
 
 fn bad(variable: &str, value: &str, expected: impl Into<String>) -> ConfigError {
-    ConfigError::Variable { variable: variable.into(), value: value.into(), expected: expected.into() }
+    let expected: String = expected.into();
+    ConfigError::Variable {
+        variable: variable.into(),
+        value: value.into(),
+        expected: format!("expected {expected}"),
+    }
 }
 
 /// Variables have no case: where the file names a tenant with capitals, that one is meant.
@@ -183,7 +188,14 @@ fn set_by_variable(
     value: &str,
 ) -> Result<(), ConfigError> {
     let unknown = || {
-        bad(variable, value, format!("there is no key {:?}; see tidegate validate --explain", path.join(".")))
+        bad(
+            variable,
+            value,
+            format!(
+                "the name of a key; there is no key {:?}, see tidegate validate --explain",
+                path.join(".")
+            ),
+        )
     };
     let (last, sections) = path.split_last().ok_or_else(unknown)?;
     // `[admission.types.TYPE]` and `[tenants.NAME]` are the places where a section may be new.

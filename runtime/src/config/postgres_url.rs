@@ -53,7 +53,7 @@ pub fn parse(url: &str) -> Result<PostgresUrl, String> {
         "verify-full" => (SslMode::Require, TlsTrust::Host),
         other => {
             let modes = "disable, prefer, require, verify-ca or verify-full";
-            return Err(format!("sslmode={other} is none of {modes}"));
+            return Err(format!("sslmode={other}, expected {modes}"));
         }
     };
     let base = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };

@@ -89,8 +89,11 @@ pub fn take_up(
                 Some(settings) => place(file, &mut ground, &name, settings),
                 None => {
                     let vacated = ground.vacate(&name);
-                    vacated
-                        .map_err(|fault| named(fault, |_| format!("tenants.{name} without a row: database")))
+                    vacated.map_err(|fault| {
+                        named(fault, |_| {
+                            format!("tenants.{name}.database` without a row in the table `tenants")
+                        })
+                    })
                 }
             };
             match (placed, row) {

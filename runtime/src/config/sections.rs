@@ -35,8 +35,9 @@ macro_rules! section {
 section! {
     /// The whole configuration.
     Config {
-        /// The folder for quarantine, the session's state and guest history. Made with mode 0700,
-        /// its files with 0600. One gateway at a time may use it.
+        /// The folder for the spool, quarantine, the broker session's file and decoder history. The
+        /// gateway makes it with mode 0700 and its files with mode 0600. Only one gateway at a time can
+        /// use it.
         data_dir: String = "tidegate-data".into(),
         mqtt: Mqtt = Mqtt::default(),
         listen: Listen = Listen::default(),
@@ -49,7 +50,7 @@ section! {
         admin: Admin = Admin::default(),
         log: Log = Log::default(),
         shutdown: Shutdown = Shutdown::default(),
-        /// Tenants with settings of their own: `[tenants.NAME]`.
+        /// Settings of single tenants: `[tenants.NAME]`.
         tenants: BTreeMap<String, Tenant> = BTreeMap::new(),
     }
 }
@@ -67,289 +68,297 @@ pub enum MqttProtocol {
 }
 
 section! {
-    /// The broker to subscribe to.
+    /// The broker to which the gateway subscribes.
     Mqtt {
-        /// `mqtt://host:port` or `mqtts://host:port` (TLS); empty: no broker.
+        /// The broker, `mqtt://host:port` or `mqtts://host:port` (TLS). Empty: no broker.
         url: String = "mqtt://127.0.0.1:1883".into(),
         /// `5` or `3.1.1`. With `5`, a broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
         protocol: MqttProtocol = MqttProtocol::V5,
-        /// The topic template. `{tenant}`, `{device}` and `{type}` name levels; the filter to
-        /// subscribe to is made of it.
+        /// The topic template. `{tenant}`, `{device}` and `{type}` each stand for one level. The gateway
+        /// makes its subscription from it.
         topic: String = "tenant/{tenant}/device/{device}/{type}".into(),
-        /// The client id. The session is persistent, so it must be stable, and no other client
-        /// may use it.
+        /// The client id. The session is persistent, so the id must stay the same. No other client may use
+        /// it.
         client_id: String = "tidegate".into(),
         /// The group of gateways that share one subscription, each message going to one of them
         /// (docs/BROKER.md): a name without `/`, `+`, `#` and spaces; empty: the subscription is not
         /// shared. It needs MQTT 5, and each gateway a client_id of its own.
         share: String = String::new(),
-        /// The QoS to subscribe with: 1, the only one that keeps the promise that nothing is lost.
+        /// The QoS of the subscription. Only 1 is allowed: with 0 a message can be lost.
         qos: u8 = 1,
-        /// What becomes of retained messages: `drop` (they are old news, counted as RETAINED) or
-        /// `accept`.
+        /// Treatment of retained messages. `drop`: they are old, so they are dropped and counted as
+        /// RETAINED. `accept`: they are treated like other messages.
         retained: String = "drop".into(),
-        /// The user name for the broker; empty: none is sent.
+        /// The user name for the broker. Empty: none is sent.
         username: String = String::new(),
-        /// The password for the broker; better in `password_file`.
+        /// The password for the broker. Prefer `password_file`.
         password: String = String::new(),
-        /// A file that holds the password.
+        /// A file that contains the password.
         password_file: String = String::new(),
-        /// A PEM file of the authorities to trust for mqtts; empty: those of the system.
+        /// A PEM file with the authorities that mqtts trusts. Empty: those of the system.
         ca_file: String = String::new(),
-        /// The topic at the broker on which a device is told why its message was refused, as
-        /// `tenant/{tenant}/device/{device}/refused`; empty: nobody is told. Where `topic` would match
-        /// it, it must be a message type of its own there, which devices then cannot use.
+        /// The topic at the broker on which the gateway publishes why a message was refused, such as
+        /// `tenant/{tenant}/device/{device}/refused`. Empty: it publishes nothing. If `topic` matches it,
+        /// it must be a separate message type, which devices then cannot use.
         refused_topic: String = String::new(),
-        /// Keep-alive in seconds, 5 to 65535: how soon a dead connection is noticed.
+        /// The keep-alive in seconds, 5 to 65535. The gateway notices a dead connection after about this
+        /// time.
         keep_alive_s: u16 = 30,
     }
 }
 
 section! {
-    /// The listener: devices connect straight to Tidegate. It takes publishers of MQTT 3.1.1 and 5 and
-    /// nothing else; it is not a broker (docs/LISTENER.md).
+    /// The listener, to which devices connect directly. It accepts publishers of MQTT 3.1.1 and 5 and
+    /// nothing else. It is not a broker (docs/LISTENER.md).
     Listen {
-        /// `address:port` to listen on; empty: no listener. An address that is not loopback is
-        /// refused while a message could enter without a credential.
+        /// The address, `address:port`. Empty: no listener. An address that is not loopback is refused if
+        /// a message could come in without a credential.
         address: String = String::new(),
-        /// Connections at once, 1 to 1,000,000. One more is refused.
+        /// Connections at the same time, 1 to 1,000,000. The gateway refuses others.
         connections_max: u32 = 10_000,
-        /// Of those, connections of one address (of IPv6: of one /64 network); it does not hold for
-        /// loopback.
+        /// Connections from one address (IPv6: from one /64 network), 1 to 1,000,000. Loopback has no such
+        /// limit.
         connections_per_address_max: u32 = 1_000,
-        /// Of those, connections of one tenant whose devices prove who they are.
+        /// Connections of one tenant whose devices prove themselves, 1 to 1,000,000.
         connections_per_tenant_max: u32 = 5_000,
-        /// New connections a second of one address; 0: no limit. It does not hold for loopback.
+        /// New connections a second from one address, 0 to 1,000,000. 0: no limit. Loopback has no such
+        /// limit.
         connects_per_s: f64 = 100.0,
-        /// New connections that one address may make at once before that rate holds.
+        /// New connections that one address can make at once, 1 to 1,000,000, before `connects_per_s`
+        /// holds.
         connects_burst: f64 = 1_000.0,
-        /// CONNECTs a minute that may fail of one address under one name, and twenty times as many under
-        /// any; what is over is turned away unlooked at. 0: no limit.
+        /// Failed CONNECTs a minute of one name from one address, 0 to 100,000. For all names from one
+        /// address it is 20 times that. Above it, CONNECTs are refused without a check. 0: no limit.
         failed_connects_per_min: u32 = 30,
-        /// Messages a second of one tenant whose devices prove who they are: its connections are read
-        /// so fast and no faster; 0: no limit.
+        /// Messages a second of one tenant whose devices prove themselves, 0 to 10,000,000. Above it, the
+        /// tenant's connections are read more slowly. 0: no limit.
         messages_per_s_per_tenant: u32 = 0,
-        /// What a device must prove at CONNECT, by a password or a client certificate: `none` (nothing;
-        /// what it brings is read over), `optional` (what it brings must be good), `required`, or
-        /// `auto`: `required` with admission.credentials = "listener", `optional` where only some
-        /// message types have that, else `none`.
+        /// Proof that a device must give at CONNECT, by password or client certificate. `none`: none, and
+        /// user name and password are ignored. `optional`: none is needed, but a given one must be right.
+        /// `required`: one is needed. `auto`: `required` with admission.credentials = "listener";
+        /// `optional` if only some message types have that; else `none`.
         credentials: String = "auto".into(),
-        /// How a user name says who a device is; its password is then its provision token. Text must
-        /// stand between `{tenant}` and `{device}`.
+        /// The form in which a user name names the device. The password is then the device's provision
+        /// token. `{tenant}` and `{device}` need text between them.
         username: String = "{tenant}/{device}".into(),
-        /// How the common name, or a DNS name, URI or e-mail address among the alternative names, of a
-        /// client certificate says so.
+        /// The form in which a client certificate names the device: in the common name, or in a DNS name,
+        /// URI or e-mail address of the alternative names.
         certificate_name: String = "{tenant}/{device}".into(),
-        /// A PEM file of our certificate and its chain; with it `address` speaks TLS and nothing else.
-        /// It is read again when it changes.
+        /// A PEM file with the gateway's certificate and chain. With it, `address` speaks only TLS. A
+        /// changed file is read again.
         tls_cert_file: String = String::new(),
-        /// A PEM file of its private key.
+        /// A PEM file with the private key of that certificate.
         tls_key_file: String = String::new(),
-        /// Whether devices show certificates: `no`, `optional` or `required`.
+        /// Client certificates: `no`, `optional` or `required`.
         client_certificates: String = "no".into(),
-        /// A PEM file of the authorities whose certificates are believed; for devices' alone.
+        /// A PEM file with the authorities that sign client certificates. It has no other use.
         client_ca_file: String = String::new(),
     }
 }
 
 section! {
-    /// Which devices there are.
+    /// The list of devices.
     Registry {
-        /// `file`, `postgres`, or `open`: any device of the tenants in `open_tenants`.
+        /// The kind of registry: `file`, `postgres`, or `open` (every device of the tenants in
+        /// `open_tenants` is accepted).
         kind: String = "file".into(),
-        /// The CSV file (RFC 4180) with the header
-        /// `tenant_id,device_id,site_id,status,provision_token_hash`. An empty cell is NULL, `""`
-        /// the empty string. It is read again when it changes.
+        /// The CSV file (RFC 4180) of kind `file`, with the header
+        /// `tenant_id,device_id,site_id,status,provision_token_hash`. An empty cell is NULL; `""` is the
+        /// empty string. A changed file is read again.
         file: String = "devices.csv".into(),
-        /// The tenants of kind `open`.
+        /// The tenants of kind `open`. Kind `open` needs at least one.
         open_tenants: Vec<String> = Vec::new(),
-        /// `postgres://user:password@host:port/database`, of kind `postgres`. `?sslmode=`: `disable`,
-        /// `prefer` (the default: encrypted if the server can), `require` (encrypted), `verify-ca`
-        /// and `verify-full` (and it is who it should be); `&sslrootcert=` names the authority's file.
+        /// The server of kind `postgres`: `postgres://user:password@host:port/database`. `?sslmode=` is
+        /// `disable`, `prefer` (the default: TLS if the server can), `require` (TLS), `verify-ca` (TLS
+        /// with a known authority) or `verify-full` (the certificate also names the host). `&sslrootcert=`
+        /// names the authority's file.
         url: String = String::new(),
-        /// A file that holds the password, in place of the one in `url`.
+        /// A file that contains the password. It replaces the password in `url`.
         password_file: String = String::new(),
-        /// Whether a device must bring its token.
+        /// Requires a device to send its token in the envelope.
         require_token: bool = true,
-        /// Whether unknown devices are added to a PostgreSQL registry.
+        /// Adds unknown devices to a PostgreSQL registry.
         auto_provision: bool = false,
-        /// How long what the registry said of a device is believed, in seconds; 0: never.
+        /// Seconds for which an answer about a device is valid, 0 to 31,536,000. 0: the registry is asked
+        /// each time.
         cache_ttl_s: u64 = 60,
-        /// Devices in that cache; 0 means 1,000,000.
+        /// Devices in the cache, at most 100,000,000. 0 means 1,000,000.
         cache_entries_max: u64 = 10_000,
-        /// While a PostgreSQL registry is down, devices serve on by what was known of them for so
-        /// many seconds.
+        /// Seconds for which the last answer about a device is used while PostgreSQL is down, 0 to
+        /// 31,536,000.
         stale_max_s: u64 = 86_400,
-        /// How long one query to a PostgreSQL registry may take, in milliseconds, 100 to 60,000.
+        /// Time limit of one PostgreSQL query in milliseconds, 100 to 60,000.
         query_timeout_ms: u64 = 2_000,
-        /// How often the settings table of a PostgreSQL registry is read, in seconds.
+        /// Seconds between two reads of the settings tables in PostgreSQL, 1 to 86,400.
         settings_poll_s: u64 = 5,
-        /// Whether refusals are counted in a PostgreSQL registry.
+        /// Counts refused messages in PostgreSQL.
         counters: bool = true,
     }
 }
 
 section! {
-    /// Which messages are let in.
+    /// The checks before a message reaches its decoder.
     Admission {
-        /// Who vouches for a device: `envelope` (site_id and provision_token in the JSON
-        /// payload), `broker` (whoever could publish there was allowed to) or `listener` (the device proved who
-        /// it is when it connected); with the last two the site is the registry's. The broker's word
-        /// never holds for what came by the listener, nor the listener's for what came by the broker:
-        /// that needs the envelope.
+        /// Proof of a message's device. `envelope`: site_id and provision_token in the JSON payload.
+        /// `broker`: the broker decided who may publish, and the payload is not looked at. `listener`: the
+        /// device proved itself when it connected. With `broker` and `listener` the site comes from the
+        /// registry. `broker` holds only for messages from the broker, `listener` only for the listener;
+        /// all others need the envelope.
         credentials: String = "envelope".into(),
-        /// The largest payload in bytes, 0 to 268,435,455. A larger one is quarantined with its
-        /// first 1,024 bytes.
+        /// The largest payload in bytes, 0 to 268,435,455. A larger one is refused, and its first 1,024
+        /// bytes are kept.
         payload_bytes_max: u64 = 262_144,
-        /// Messages a second a device; 0: no limit.
+        /// Messages a second of one device. 0: no limit.
         rate_per_s: f64 = 5.0,
-        /// Messages that a device may send at once before the rate holds.
+        /// Messages that one device can send at once, at least 1, before `rate_per_s` holds.
         burst: f64 = 20.0,
-        /// Messages a second of all devices of a tenant together; 0: no limit.
+        /// Messages a second of all devices of one tenant together. 0: no limit.
         tenant_rate_per_s: f64 = 0.0,
-        /// Messages that all devices of a tenant together may send at once before that rate holds.
+        /// Messages that all devices of one tenant can send at once, before `tenant_rate_per_s` holds.
         tenant_burst: f64 = 1_000.0,
-        /// How far a line's time may lie before the receipt of its message, in seconds; 0: any. What
-        /// is further is refused as BAD_LINE.
+        /// Seconds by which a line's time may be before the receipt of its message. Lines further away are
+        /// refused as BAD_LINE. 0: no limit.
         time_past_max_s: u64 = 0,
-        /// How far it may lie after the receipt, in seconds; 0: any.
+        /// Seconds by which a line's time may be after the receipt of its message. 0: no limit.
         time_future_max_s: u64 = 0,
-        /// Messages that may be unsettled at once; at the ceiling sources stop reading.
+        /// Messages without a result at the same time, 100 to 10,000,000. At this limit the gateway stops
+        /// reading.
         unsettled_messages_max: u64 = 100_000,
-        /// Bytes of topics and payloads that may be unsettled at once.
+        /// Bytes of topics and payloads without a result at the same time, 1,048,576 to 17,179,869,184.
         unsettled_bytes_max: u64 = 67_108_864,
-        /// Message types with rules of their own: `[admission.types.TYPE]`.
+        /// Rules of single message types: `[admission.types.TYPE]`.
         types: BTreeMap<String, AdmissionType> = BTreeMap::new(),
     }
 }
 
 section! {
-    /// `[admission.types.TYPE]`: what differs for one message type.
+    /// `[admission.types.TYPE]`: rules of one message type.
     AdmissionType {
-        /// As `admission.credentials`, for this type.
+        /// Same as `admission.credentials`, for this message type.
         credentials: String = "envelope".into(),
     }
 }
 
 section! {
-    /// The decoders and what each may use.
+    /// The decoders and their limits. A key says *guest* for a decoder.
     Guests {
-        /// The folder that is the routing table.
+        /// The guests folder. The place of a file in it says which messages the decoder decodes.
         dir: String = "guests".into(),
-        /// Decode threads; 0: one a core.
+        /// Decode threads, 0 to 256. 0: one for each core.
         threads: usize = 0,
-        /// CPU time that a guest may take for a message, in milliseconds, 1 to 1000.
+        /// CPU time of a decoder for one message in milliseconds, 1 to 1000.
         deadline_ms: u64 = 10,
-        /// The part of the decode threads' CPU time, above 0 to 1, that a tenant may use while others
-        /// wait; what is over goes after the others. 0: an even part among those that are active.
+        /// The part of the decode threads' CPU time that one tenant can use while others wait, above 0 to
+        /// 1. A tenant above it goes after the others. 0: an equal part for each active tenant.
         cpu_share: f64 = 0.0,
-        /// Linear memory of one instance in bytes, 65,536 to 67,108,864.
+        /// Memory of one instance in bytes, 65,536 to 67,108,864.
         memory_bytes_max: u64 = 16_777_216,
-        /// The largest component in bytes.
+        /// The largest component in bytes, 1,024 to 104,857,600.
         component_bytes_max: u64 = 10_485_760,
-        /// What the operator grants beyond that: `[guests.large]`.
+        /// Higher limits for single routes: `[guests.large]`.
         large: GuestsLarge = GuestsLarge::default(),
     }
 }
 
 section! {
-    /// `[guests.large]`: the class large, for guests that bring an engine of their own, as for
-    /// JavaScript. Each may take much more than a normal one, so it is granted route by route, here
-    /// and nowhere else.
+    /// `[guests.large]`: the class large, for decoders that contain an engine, such as JavaScript.
+    /// Such a decoder needs much more than a normal one. So only this section grants the class, to
+    /// single routes.
     GuestsLarge {
-        /// The routes that have it: TENANT/TYPE as the folder and the file in `guests.dir` are named,
-        /// `_default/TYPE` and `TENANT/_any` too. Empty: nobody.
+        /// The routes with the class large: TENANT/TYPE, as the folder and file in `guests.dir`; also
+        /// `_default/TYPE` and `TENANT/_any`. Empty: none.
         routes: Vec<String> = Vec::new(),
-        /// CPU time that such a guest may take for a message, in milliseconds, 1 to 1000.
+        /// CPU time of such a decoder for one message in milliseconds, 1 to 1000.
         deadline_ms: u64 = 50,
-        /// Linear memory of one instance in bytes, 1,048,576 to 1,073,741,824.
+        /// Memory of one instance in bytes, 1,048,576 to 1,073,741,824.
         memory_bytes_max: u64 = 67_108_864,
-        /// Instances at once, 3 to 1,000, two of which are for trying out new versions. All of them
-        /// together take at most this many times `memory_bytes_max`.
+        /// Instances at the same time, 3 to 1,000. Two of them test new versions. Together they use at
+        /// most this number times `memory_bytes_max`.
         instances_max: usize = 8,
-        /// The largest component in bytes, at most 104,857,600.
+        /// The largest component in bytes, 1,024 to 104,857,600.
         component_bytes_max: u64 = 33_554_432,
-        /// CPU time that compiling one may take, in seconds, 1 to 3,600.
+        /// CPU time for the compilation of one component in seconds, 1 to 3,600.
         compile_cpu_s: u64 = 120,
-        /// Memory that compiling one may take in bytes, at least 268,435,456.
+        /// Memory for the compilation of one component in bytes, at least 268,435,456.
         compile_memory_bytes_max: u64 = 2_147_483_648,
     }
 }
 
 section! {
-    /// The backlog between acknowledgement and database.
+    /// The files that hold acknowledged lines until their database has them.
     Spool {
-        /// Bytes on disk for all tenants.
+        /// Bytes on disk for all tenants, at least 262,144.
         bytes_max: u64 = 1_073_741_824,
-        /// Bytes on disk for one tenant's backlog.
+        /// Bytes on disk for the backlog of one tenant, at least 16,384.
         tenant_bytes_max: u64 = 268_435_456,
-        /// What happens when a tenant's share is full. `block`: nothing is lost, its messages wait
-        /// unacknowledged; `drop_oldest`: its oldest lines go, counted.
+        /// The action when a tenant's share is full. `block`: its messages wait without a PUBACK, and
+        /// nothing is lost. `drop_oldest`: its oldest lines are dropped and counted.
         when_full: String = "block".into(),
-        /// Bytes of recent lines kept in memory beside the disk.
+        /// Bytes of recent lines that are also kept in memory.
         memory_bytes_max: u64 = 67_108_864,
-        /// `always`: a message is acknowledged once it is synced; `never`, for benches: a power cut
-        /// loses what was acknowledged.
+        /// `always`: a message is acknowledged after fsync. `never`: for benchmarks; a power cut loses
+        /// acknowledged messages.
         sync: String = "always".into(),
     }
 }
 
 section! {
-    /// Where lines are written to.
+    /// The databases to which lines are written.
     Output {
-        /// `influxdb3`, `influxdb2`, `influxdb1` or `file`.
+        /// The kind of server: `influxdb3`, `influxdb2`, `influxdb1`, or `file`.
         kind: String = "influxdb3".into(),
         /// The server's base URL, `http://` or `https://`.
         url: String = "http://127.0.0.1:8181".into(),
-        /// The folder of kind `file`: lines go to `{path}/{database}/{YYYY-MM-DDTHH}.lp`.
+        /// The folder of kind `file`. Lines go to `{path}/{database}/{YYYY-MM-DDTHH}.lp`.
         path: String = "lines".into(),
-        /// The token for InfluxDB 3 or 2; better in `token_file`.
+        /// The token for InfluxDB 3 or 2. Prefer `token_file`.
         token: String = String::new(),
-        /// A file that holds the token.
+        /// A file that contains the token.
         token_file: String = String::new(),
         /// The organisation, for InfluxDB 2.
         org: String = String::new(),
         /// The user, for InfluxDB 1.
         username: String = String::new(),
-        /// The password, for InfluxDB 1; better in `password_file`.
+        /// The password, for InfluxDB 1. Prefer `password_file`.
         password: String = String::new(),
-        /// A file that holds the password.
+        /// A file that contains the password.
         password_file: String = String::new(),
-        /// The database (bucket) of a tenant; it must contain `{tenant}`, so that tenants stay
-        /// apart, unless `tenant_tag` or `table_prefix` keeps them so.
+        /// The database (bucket) of a tenant. It must contain `{tenant}`, unless `tenant_tag` or
+        /// `table_prefix` separates the tenants.
         database: String = "telemetry_{tenant}".into(),
-        /// A tag that carries the tenant's name in every line, as the first. Letters, digits, `_` and
-        /// `-`; a line that brings it itself is refused as IDENTITY_IN_LINE. Empty: none.
+        /// A tag with the tenant's name, first in every line. Letters, digits, `_` and `-`. A line that
+        /// already has it is refused as IDENTITY_IN_LINE. Empty: none.
         tenant_tag: String = String::new(),
-        /// What every table's name begins with; may contain `{tenant}`. Empty: nothing.
+        /// The beginning of every table name. It can contain `{tenant}`. Empty: none.
         table_prefix: String = String::new(),
-        /// Tables (measurements, without the prefix) that lines may be written to; a `*` at the end
-        /// of a name stands for whatever follows. Others are refused as BAD_LINE. Empty: any.
+        /// The tables (measurements, without the prefix) that lines may use. A `*` at the end of a name
+        /// stands for any text. Others are refused as BAD_LINE. Empty: all are allowed.
         tables: Vec<String> = Vec::new(),
-        /// Fields that lines may have, as `tables`. Empty: any.
+        /// The fields that lines may have, written like `tables`. Empty: all are allowed.
         fields: Vec<String> = Vec::new(),
         /// Lines in a batch, 1 to `batch_lines_max`. A batch is one POST.
         batch_lines: u64 = 500,
-        /// How long the first line of a batch waits for others, in milliseconds, 1 to 60,000. It
-        /// goes earlier when its source waits for it.
+        /// Time for which the first line of a batch waits for others, in milliseconds, 1 to 60,000. It
+        /// leaves earlier if its source waits for it.
         flush_interval_ms: u64 = 1_000,
-        /// Lines in a batch while catching up after an outage, at most 100,000.
+        /// Lines in a batch while a backlog is written, 1 to 100,000.
         batch_lines_max: u64 = 10_000,
-        /// POSTs under way a database, 1 to 128.
+        /// POSTs to one database at the same time, 1 to 128.
         requests_max: u64 = 32,
-        /// How long a POST may take, in milliseconds, 100 to 300,000.
+        /// Time limit of one POST in milliseconds, 100 to 300,000.
         request_timeout_ms: u64 = 10_000,
-        /// Whether bodies are compressed: `auto` (level 1, not on loopback), `always` or `never`.
+        /// Compression of POSTs: `auto` (level 1, not on loopback), `always` or `never`.
         gzip: String = "auto".into(),
     }
 }
 
 section! {
-    /// What was refused, and why.
+    /// The store of refused messages and lines.
     Quarantine {
-        /// Bytes on disk; the oldest go first, but a tenant that holds little keeps its share.
+        /// Bytes on disk, at least 1,048,576. The oldest entries go first, but a tenant with few entries
+        /// keeps its share.
         bytes_max: u64 = 536_870_912,
-        /// Days that an entry is kept.
+        /// Days for which an entry is kept, 1 to 3,650.
         days_max: u64 = 7,
     }
 }
@@ -357,86 +366,88 @@ section! {
 section! {
     /// The HTTP side for operators.
     Admin {
-        /// `address:port`; empty: none. Without `token_file` it must be loopback.
+        /// The address, `address:port`. Empty: none. It must be loopback unless `token_file` is set.
         listen: String = "127.0.0.1:9464".into(),
-        /// A file that holds the operator's bearer token. With it, every `/api` call needs it; what
-        /// changes something needs it always.
+        /// A file that contains the operator's bearer token. With it, every `/api` call needs the token.
+        /// Changes always need it.
         token_file: String = String::new(),
-        /// A folder of tenants' own tokens, for their own guests alone: a file a tenant, named as its
-        /// folder in `guests.dir`, mode 0600. Empty: none.
+        /// A folder with tenants' own tokens, which are valid for their own decoders only. It has one file
+        /// for each tenant, with the name of its folder in `guests.dir` and mode 0600. Empty: none.
         tenant_tokens_dir: String = String::new(),
     }
 }
 
 section! {
-    /// What is logged, to stderr.
+    /// The log, which goes to stderr.
     Log {
-        /// `error`, `warn`, `info`, `debug` or `trace`, or a filter as `info,tidegate::writer=debug`.
+        /// The level: `off`, `error`, `warn`, `info`, `debug` or `trace`; or a list such as
+        /// `info,tidegate::writer=debug`.
         level: String = "info".into(),
-        /// `text` or `json`.
+        /// The format: `text` or `json`.
         format: String = "text".into(),
-        /// How often the statistics line is logged, in seconds; 0: never.
+        /// Seconds between two statistics lines. 0: none.
         stats_interval_s: u64 = 30,
     }
 }
 
 section! {
-    /// How the gateway stops.
+    /// The stop of the gateway.
     Shutdown {
-        /// How long it may take to settle and flush, in seconds. What is unsettled then is not
-        /// acknowledged, so the broker sends it again.
+        /// Seconds to finish messages and writes at a stop, 1 to 3,600. Messages without a result after
+        /// that are not acknowledged, so they come again.
         deadline_s: u64 = 30,
     }
 }
 
 section! {
-    /// `[tenants.NAME]`: what differs for one tenant. What is not named is as for all others. A table
-    /// `tenants` in a PostgreSQL registry has the same keys, and wins for what it names.
+    /// `[tenants.NAME]`: settings of one tenant. Others use the common settings. A table `tenants` in
+    /// a PostgreSQL registry has the same keys, and overrides this section.
     Tenant {
-        /// As `output.database`.
+        /// Same as `output.database`.
         database: Option<String> = None,
-        /// As `output.tenant_tag`; empty: none.
+        /// Same as `output.tenant_tag`. Empty: none.
         tenant_tag: Option<String> = None,
-        /// As `output.table_prefix`; empty: none.
+        /// Same as `output.table_prefix`. Empty: none.
         table_prefix: Option<String> = None,
-        /// As `output.tables`; `["*"]`: any.
+        /// Same as `output.tables`. `["*"]`: all.
         tables: Option<Vec<String>> = None,
-        /// As `output.fields`; `["*"]`: any.
+        /// Same as `output.fields`. `["*"]`: all.
         fields: Option<Vec<String>> = None,
-        /// Tables whose fields are others than `fields`: `[tenants.NAME.fields_of]`, a list a table.
+        /// Allowed fields of one table, in place of `fields`: `[tenants.NAME.fields_of]`, one list for
+        /// each table.
         fields_of: Option<BTreeMap<String, Vec<String>>> = None,
-        /// As `admission.time_past_max_s`.
+        /// Same as `admission.time_past_max_s`.
         time_past_max_s: Option<u64> = None,
-        /// As `admission.time_future_max_s`.
+        /// Same as `admission.time_future_max_s`.
         time_future_max_s: Option<u64> = None,
-        /// As `admission.rate_per_s`: of each of its devices.
+        /// Same as `admission.rate_per_s`, for each of its devices.
         rate_per_s: Option<f64> = None,
-        /// As `admission.burst`.
+        /// Same as `admission.burst`.
         burst: Option<f64> = None,
-        /// As `admission.tenant_rate_per_s`: of all its devices together.
+        /// Same as `admission.tenant_rate_per_s`, for all its devices together.
         tenant_rate_per_s: Option<f64> = None,
-        /// As `admission.tenant_burst`.
+        /// Same as `admission.tenant_burst`.
         tenant_burst: Option<f64> = None,
-        /// As `spool.tenant_bytes_max`.
+        /// Same as `spool.tenant_bytes_max`.
         spool_bytes_max: Option<u64> = None,
-        /// As `spool.when_full`.
+        /// Same as `spool.when_full`.
         spool_when_full: Option<String> = None,
-        /// As `guests.cpu_share`.
+        /// Same as `guests.cpu_share`.
         cpu_share: Option<f64> = None,
-        /// As `output.url`: a server of its own, of the same kind. The common credentials are not sent
-        /// there.
+        /// Same as `output.url`: a server of the same kind for this tenant. The common credentials are not
+        /// sent to it.
         output_url: Option<String> = None,
-        /// As `output.token`; better in `output_token_file`.
+        /// Same as `output.token`. Prefer `output_token_file`.
         output_token: Option<String> = None,
-        /// A file that holds the token.
+        /// A file that contains the token.
         output_token_file: Option<String> = None,
-        /// As `output.org`.
+        /// Same as `output.org`.
         output_org: Option<String> = None,
-        /// As `output.username`.
+        /// Same as `output.username`.
         output_username: Option<String> = None,
-        /// As `output.password`; better in `output_password_file`.
+        /// Same as `output.password`. Prefer `output_password_file`.
         output_password: Option<String> = None,
-        /// A file that holds the password.
+        /// A file that contains the password.
         output_password_file: Option<String> = None,
     }
 }

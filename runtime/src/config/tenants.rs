@@ -155,7 +155,7 @@ pub fn place(config: &Config, ground: &mut Ground, name: &str, own: &Tenant) -> 
             };
             match is_own {
                 true => named(fault, |key| format!("tenants.{name}.{key}")),
-                false => named(fault, |key| format!("output.{key} for the tenant {name:?}")),
+                false => named(fault, |key| format!("output.{key}` for the tenant `{name}")),
             }
         }
     })
@@ -241,7 +241,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
         return Err(ConfigError::value(
             &at("output_url"),
             url,
-            "nothing while output.kind = \"file\": files have neither address nor credentials",
+            "no value, because output.kind = \"file\" has no address and no credentials",
         ));
     }
     if let Some(url) = &own.output_url {
@@ -255,7 +255,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
             return Err(ConfigError::value(&at(key), "(hidden)", "printable ASCII characters"));
         }
         if value.is_some() && file.is_some() {
-            let expected = format!("nothing while {} is set", at(&format!("{key}_file")));
+            let expected = format!("no value, because {} is set", at(&format!("{key}_file")));
             return Err(ConfigError::value(&at(key), "(hidden)", expected));
         }
     }
@@ -275,14 +275,14 @@ fn tag(at: &str, key: &str) -> Result<(), ConfigError> {
 
 fn names(at: &str, list: &[String]) -> Result<(), ConfigError> {
     match list.iter().any(String::is_empty) {
-        true => Err(ConfigError::value(at, list, "names, each of at least one letter")),
+        true => Err(ConfigError::value(at, list, "names that are not empty")),
         false => Ok(()),
     }
 }
 
 fn own_names(at: &str, list: &[String]) -> Result<(), ConfigError> {
     if list.is_empty() {
-        return Err(ConfigError::value(at, list, "at least one name; [\"*\"] for any"));
+        return Err(ConfigError::value(at, list, "at least one name, or [\"*\"] for all"));
     }
     names(at, list)
 }
@@ -298,19 +298,20 @@ pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
         return Err(ConfigError::value(&at(""), settings.len(), format!("at most {most} bytes of settings")));
     }
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(settings)
-        .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object ({error})")))?;
+        .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object: {error}")))?;
     for (key, value) in &all {
         let shown = if CREDENTIALS.contains(&&**key) { "(hidden)".to_owned() } else { value.to_string() };
         let bad = |expected: String| ConfigError::Value { key: at(key), value: shown.clone(), expected };
         if key.ends_with("_file") {
             // Whoever can write the table must not choose which file of this machine is read.
-            return Err(bad("nothing: files are named in the configuration's file".into()));
+            return Err(bad("expected no value: only the configuration file can name files".into()));
         }
         let alone = serde_json::Value::Object([(key.clone(), value.clone())].into_iter().collect());
         serde_json::from_value::<Tenant>(alone).map_err(|error| bad(error.to_string()))?;
     }
     let all = serde_json::Value::Object(all.into_iter().collect());
-    serde_json::from_value(all).map_err(|error| ConfigError::value(&at(""), "settings", error.to_string()))
+    serde_json::from_value(all)
+        .map_err(|error| ConfigError::value(&at(""), "settings", format!("valid settings: {error}")))
 }
 
 #[cfg(test)]
@@ -365,24 +366,24 @@ mod tests {
     fn what_is_not_good_is_named_with_its_value() {
         for (settings, words) in [
             ("databse = \"x\"", "databse"),
-            ("database = \"a b\"", "tenants.acme.database = \"a b\""),
-            ("database = \"\"", "tenants.acme.database = \"\""),
-            ("table_prefix = \"a b\"", "tenants.acme.table_prefix = \"a b\""),
-            ("tenant_tag = \"device_id\"", "tenants.acme.tenant_tag = \"device_id\""),
+            ("database = \"a b\"", "`tenants.acme.database`: \"a b\""),
+            ("database = \"\"", "`tenants.acme.database`: \"\""),
+            ("table_prefix = \"a b\"", "`tenants.acme.table_prefix`: \"a b\""),
+            ("tenant_tag = \"device_id\"", "`tenants.acme.tenant_tag`: \"device_id\""),
             ("tables = []", "tenants.acme.tables"),
             ("fields = [\"\"]", "tenants.acme.fields"),
-            ("rate_per_s = -1", "tenants.acme.rate_per_s = -1"),
-            ("burst = 0", "tenants.acme.burst = 0"),
-            ("spool_bytes_max = 1", "tenants.acme.spool_bytes_max = 1"),
-            ("spool_when_full = \"never\"", "tenants.acme.spool_when_full = \"never\""),
-            ("cpu_share = 1.5", "tenants.acme.cpu_share = 1.5"),
-            ("output_url = \"ftp://x\"", "tenants.acme.output_url = \"ftp://x\""),
+            ("rate_per_s = -1", "`tenants.acme.rate_per_s`: -1"),
+            ("burst = 0", "`tenants.acme.burst`: 0"),
+            ("spool_bytes_max = 1", "`tenants.acme.spool_bytes_max`: 1"),
+            ("spool_when_full = \"never\"", "`tenants.acme.spool_when_full`: \"never\""),
+            ("cpu_share = 1.5", "`tenants.acme.cpu_share`: 1.5"),
+            ("output_url = \"ftp://x\"", "`tenants.acme.output_url`: \"ftp://x\""),
             ("output_token = \"a\"\noutput_token_file = \"b\"", "tenants.acme.output_token"),
             ("time_past_max_s = 9999999999", "tenants.acme.time_past_max_s"),
         ] {
             let error = refused(&format!("[tenants.acme]\n{settings}\n"));
             assert!(error.contains(words), "{settings}: {error}");
-            assert!(!error.contains("\"a\" is not good"), "a token is shown: {error}");
+            assert!(!error.contains(": \"a\" ("), "a token is shown: {error}");
         }
         let error = refused("[output]\nkind = \"file\"\n[tenants.acme]\noutput_url = \"http://x\"\n");
         assert!(error.contains("tenants.acme.output_url"), "{error}");
@@ -397,7 +398,7 @@ mod tests {
         load("[tenants.a]\ndatabase = \"telemetry_b\"\n[tenants.b]\ndatabase = \"x\"\n", &[]).unwrap();
         load("[output]\ndatabase = \"all\"\ntenant_tag = \"tenant\"\n", &[]).unwrap();
         load("[output]\ndatabase = \"all\"\ntable_prefix = \"{tenant}_\"\n", &[]).unwrap();
-        assert!(refused("[output]\ndatabase = \"all\"\n").contains("output.database = \"all\""));
+        assert!(refused("[output]\ndatabase = \"all\"\n").contains("`output.database`: \"all\""));
         assert!(refused("[output]\ndatabase = \"all\"\ntable_prefix = \"x_\"\n").contains("output.database"));
         assert!(
             refused("[output]\ndatabase = \"all\"\ntable_prefix = \"{tenant}\"\n").contains("table_prefix")
@@ -411,16 +412,16 @@ mod tests {
         let good = good.unwrap();
         assert_eq!((good.database.as_deref(), good.burst, good.tables), (Some("x"), Some(3.0), None));
         for (settings, words) in [
-            (r#"{"databse": "x"}"#, "tenants.acme.databse = \"x\""),
-            (r#"{"burst": "many"}"#, "tenants.acme.burst = \"many\""),
+            (r#"{"databse": "x"}"#, "`tenants.acme.databse`: \"x\""),
+            (r#"{"burst": "many"}"#, "`tenants.acme.burst`: \"many\""),
             (r#"{"output_token_file": "/etc/passwd"}"#, "tenants.acme.output_token_file"),
-            ("[]", "tenants.acme = "),
+            ("[]", "`tenants.acme`: "),
         ] {
             let error = of_row("acme", settings).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
         let error = of_row("acme", r#"{"output_token": 17}"#).unwrap_err().to_string();
-        assert!(error.contains("output_token") && !error.contains("= 17"), "{error}");
+        assert!(error.contains("output_token") && !error.contains(": 17 ("), "{error}");
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Decoder {
             return;
         }
         let Some(route) = self.instances.route(&tenant.id, &message_type) else {
-            let detail = format!("no guest decodes {message_type:?} of {:?}", tenant.id.as_str());
+            let detail = format!("no decoder serves {message_type:?} of {:?}", tenant.id.as_str());
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
         let fallback = route.fallback();

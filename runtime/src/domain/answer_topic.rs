@@ -10,15 +10,15 @@ use super::topic::TopicTemplate;
 /// What is wrong with such a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnswerTopicFault {
-    #[error("it must name {{tenant}} and {{device}} as whole levels, once each, and nothing else in braces")]
+    #[error("{{tenant}} and {{device}} as whole levels, once each, and nothing else in braces")]
     Names,
-    #[error("it is a topic and no filter: no + and no #")]
+    #[error("a topic without + and #")]
     Wildcard,
-    #[error("it must be 1 to 65,535 bytes without NUL, and begin with no $")]
+    #[error("1 to 65,535 bytes without NUL, and no $ at the beginning")]
     Length,
     #[error(
-        "our own subscription {filter:?} would bring the answers back: a topic that it cannot match, or one type of \
-         its own in mqtt.topic, as {example:?}"
+        "a topic that our own subscription {filter:?} does not match, or a separate message type of mqtt.topic, such \
+         as {example:?}; else the answers come back as messages"
     )]
     ComesBack { filter: String, example: String },
 }

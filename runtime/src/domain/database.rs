@@ -75,7 +75,7 @@ impl DatabaseTemplate {
             return Ok(DatabaseName::new(&name));
         }
         let expected = self.rule.expected();
-        Err(format!("the database {name:?} could never be written to: expected {expected}"))
+        Err(format!("invalid database name {name:?}: expected {expected}"))
     }
 
     /// Whether all tenants have the same one.

@@ -58,9 +58,9 @@ pub enum Denied {
 /// What is wrong with a template of names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
-    #[error("it must name {{tenant}} and {{device}} once each, as {{tenant}}/{{device}}")]
+    #[error("{{tenant}} and {{device}} once each, such as {{tenant}}/{{device}}")]
     Names,
-    #[error("there must be text between {{tenant}} and {{device}}, as the / of {{tenant}}/{{device}}")]
+    #[error("text between {{tenant}} and {{device}}, such as the / of {{tenant}}/{{device}}")]
     Between,
 }
 

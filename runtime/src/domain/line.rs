@@ -80,14 +80,14 @@ impl FaultKind {
             Self::NotUtf8 => "the bytes are not UTF-8",
             Self::Nul => "a NUL byte",
             Self::NoMeasurement => "the measurement is missing",
-            Self::NoFields => "there is no field: expected a space and key=value behind measurement and tags",
-            Self::TabInName => "a tab: only a space separates, and names may not contain tabs",
+            Self::NoFields => "no field: expected a space and key=value after measurement and tags",
+            Self::TabInName => "a tab: expected a space as separator; names cannot contain tabs",
             Self::EndsInBackslash => "a name that ends in a backslash, which would escape what follows",
             Self::NameTooLong => "a name longer than 65,536 bytes",
             Self::TagWithoutValue => "a tag without =value",
             Self::EmptyTagKey => "an empty tag key",
             Self::EmptyTagValue => "an empty tag value: leave the tag out",
-            Self::EqualsInTagValue => "an unescaped = in a tag value, which only InfluxDB 3 takes",
+            Self::EqualsInTagValue => "an unescaped = in a tag value, which only InfluxDB 3 accepts",
             Self::EmptyFieldKey => "an empty field key",
             Self::FieldWithoutValue => "a field without =value",
             Self::BadValue => "no field value: expected a number, 1i, 1u, true, false or \"text\"",
@@ -96,21 +96,19 @@ impl FaultKind {
             Self::FloatRange => "a float that is not finite in 64 bits",
             Self::OpenString => "a string whose closing quote is missing",
             Self::StringTooLong => "a string longer than 65,536 bytes",
-            Self::AfterValue => "something behind a field value that is neither a comma nor a space",
+            Self::AfterValue => "text after a field value: expected a comma or a space",
             Self::BadTimestamp => {
                 "no timestamp: expected nanoseconds as a whole number, and the end of the line"
             }
-            Self::TimestampRange => "a timestamp outside the nanoseconds that the database takes",
-            Self::DuplicateKey => "a key that stands twice in the line, as tag or as field",
+            Self::TimestampRange => "a timestamp outside the range of the database",
+            Self::DuplicateKey => "a key used twice in the line, as tag or field",
             Self::TimeKey => "a tag or field named time",
-            Self::Identity => "a tag or field named device_id or site_id: the gateway adds those itself",
-            Self::TenantTag => {
-                "a tag or field named as the one that carries the tenant: the gateway adds it itself"
-            }
-            Self::TableNotAllowed => "a table that this tenant may not write to",
-            Self::FieldNotAllowed => "a field that this tenant may not write to this table",
-            Self::OutsideWindow => "a time too far from that of receipt",
-            Self::ReservedTag => "a tag named _measurement or _field, which InfluxDB 2 keeps for itself",
+            Self::Identity => "a tag or field named device_id or site_id: the gateway adds them",
+            Self::TenantTag => "a tag or field with the name of the tenant tag: the gateway adds it",
+            Self::TableNotAllowed => "a table that this tenant may not use",
+            Self::FieldNotAllowed => "a field that this tenant may not use in this table",
+            Self::OutsideWindow => "a time too far from the time of receipt",
+            Self::ReservedTag => "a tag named _measurement or _field, which InfluxDB 2 reserves",
             Self::SeriesTooLong => {
                 "measurement and tags of more than 65,535 bytes together, which InfluxDB 1 and 2 refuse"
             }

@@ -143,15 +143,15 @@ impl Terms {
             && format!("{tenant}{end}").find(end) != Some(tenant.len())
         {
             return Err(format!(
-                "the tenant's name {tenant:?} has {end:?} in it, which ends the name in the table prefix \
-                 {template:?}: another tenant's tables could not be told from its own, so it needs settings of its own"
+                "the tenant's name {tenant:?} contains {end:?}, which ends the name in the table prefix {template:?}: \
+                 its tables could be those of another tenant, so this tenant needs its own settings"
             ));
         }
         let prefix = template.replace(TENANT, tenant);
         if is_table_prefix(&prefix) {
             return Ok(prefix);
         }
-        Err(format!("the table prefix {prefix:?} is not good: expected {}", expected_table_prefix()))
+        Err(format!("invalid table prefix {prefix:?}: expected {}", expected_table_prefix()))
     }
 }
 

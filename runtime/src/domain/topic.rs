@@ -40,20 +40,20 @@ pub struct TopicTemplate {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicFault {
     #[error(
-        "a template must name {{{0}}} as one whole level, as in tenant/{{tenant}}/device/{{device}}/{{type}}"
+        "a template with {{{0}}} as one whole level, such as tenant/{{tenant}}/device/{{device}}/{{type}}"
     )]
     Missing(&'static str),
-    #[error("{{{0}}} stands in it twice")]
+    #[error("{{{0}}} only once")]
     Twice(&'static str),
-    #[error("the level {0:?} is neither a literal, {{tenant}}, {{device}}, {{type}} nor +")]
+    #[error("levels that are a literal, {{tenant}}, {{device}}, {{type}} or +; {0:?} is not")]
     Level(String),
-    #[error("# may stand only at the end, as a level of its own")]
+    #[error("# only at the end, as a separate level")]
     Hash,
-    #[error("it must be 1 to 65,535 bytes without NUL")]
+    #[error("1 to 65,535 bytes without NUL")]
     Length,
     #[error(
         "a filter that a template can express: exactly three + levels (tenant, device, type, in this order), \
-         as tenant/+/device/+/+"
+         such as tenant/+/device/+/+"
     )]
     Filter,
 }

@@ -29,12 +29,12 @@ pub fn faults(config: &Config) -> Vec<ConfigError> {
     {
         faults.push(match error {
             TlsFileError::File { key, path, fault } => {
-                ConfigError::value(key, path, format!("a PEM file that can be used ({fault})"))
+                ConfigError::value(key, path, format!("a usable PEM file: {fault}"))
             }
             error => ConfigError::value(
                 "listen.tls_cert_file",
                 &config.listen.tls_cert_file,
-                format!("files that can be used ({error})"),
+                format!("usable files: {error}"),
             ),
         });
     }

@@ -87,7 +87,7 @@ fn open_store(
 }
 
 fn refused(config: &Config, error: RolloutError) -> ConfigError {
-    ConfigError::value("guests.dir", &config.guests.dir, format!("a folder of guests ({error})"))
+    ConfigError::value("guests.dir", &config.guests.dir, format!("a guests folder: {error}"))
 }
 
 /// Says what has changed to the operator.
@@ -213,7 +213,7 @@ impl GuestControl for Control {
             let _ = answer.send(judged);
         });
         if !self.guests.put(place, component, who.to_owned(), answer) {
-            let message = "too many components wait to be judged; try again".to_owned();
+            let message = "too many components wait for their checks; try again".to_owned();
             return Err(Refusal { status: 503, code: "BUSY", message });
         }
         match judged.await {

@@ -59,7 +59,7 @@ pub fn show(image: &Image, tenant: &str, message_type: &str, partition: Option<&
         partitions.retain(|(name, _)| ***name == *partition);
         if partitions.is_empty() {
             let message =
-                format!("nothing is kept for {tenant}/{message_type} in the partition {partition:?}");
+                format!("there is no state of {tenant}/{message_type} in the partition {partition:?}");
             return Err(Refusal { status: 404, code: "NO_SUCH_PARTITION", message });
         }
     }

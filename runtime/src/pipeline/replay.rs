@@ -66,11 +66,11 @@ pub struct Skipped {
 /// There is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    #[error("another replay is under way")]
+    #[error("another replay runs already")]
     Running,
     #[error(transparent)]
     Quarantine(#[from] QuarantineError),
-    #[error("the replay ended by a fault of ours: {0}")]
+    #[error("the replay ended by a fault of the gateway: {0}")]
     Ended(#[from] tokio::task::JoinError),
 }
 

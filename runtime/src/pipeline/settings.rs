@@ -168,7 +168,9 @@ fn payload_bytes_kept(config: &Config) -> usize {
 /// A file that `registry` names cannot be read.
 pub fn postgres(config: &Config) -> Result<Postgres, ConfigError> {
     let registry = &config.registry;
-    let hidden = |fault: String| ConfigError::value("registry.url", "(hidden)", fault);
+    let hidden = |fault: String| {
+        ConfigError::value("registry.url", "(hidden)", format!("the URL of a PostgreSQL server: {fault}"))
+    };
     let mut url = postgres_url::parse(&registry.url).map_err(hidden)?;
     let password = config::secret("registry.password", "", &registry.password_file)?;
     if !password.is_empty() {

@@ -171,59 +171,63 @@ impl Gauges for Parts {
         vec![
             (
                 "tidegate_listener_connections_ended",
-                "Connections of devices that ended or were not taken, by why",
+                "Connections of devices that ended or were refused, by reason",
                 self.door.as_ref().map(Door::ended).unwrap_or_default(),
             ),
             (
                 "tidegate_listener_foreign_publishes",
-                "PUBLISHes of devices to topics that are not their own",
+                "PUBLISHes to a topic of another device",
                 self.door.as_ref().map(|door| Sample::bare(foreign(door))).unwrap_or_default(),
             ),
-            (
-                "tidegate_refusal_answers",
-                "Answers on mqtt.refused_topic, by whether they went to the session",
-                answers,
-            ),
+            ("tidegate_refusal_answers", "Answers on mqtt.refused_topic, sent or dropped", answers),
             (
                 "tidegate_registry_queries",
-                "Look-ups asked of a PostgreSQL registry, each about many devices",
+                "Queries to a PostgreSQL registry, each for many devices",
                 Sample::bare(queries as f64),
             ),
             (
                 "tidegate_registry_provisioned",
-                "Devices added to a PostgreSQL registry because they sent something",
+                "Devices that the gateway added to a PostgreSQL registry",
                 Sample::bare(provisioned as f64),
             ),
             (
                 "tidegate_registry_rejects_dropped",
-                "Counts and rows of refusals that were not written to a PostgreSQL registry",
+                "Counters and rows of refused messages that were not written to PostgreSQL",
                 Sample::bare(dropped as f64),
             ),
             (
                 "tidegate_guest_swaps",
-                "Guest files taken up or not, by their place in the folder",
+                "New decoder files by place in the guests folder and outcome",
                 swaps.collect(),
             ),
-            ("tidegate_writes", "POSTs by how they were answered", self.writes.samples()),
+            ("tidegate_writes", "POSTs to databases, by outcome", self.writes.samples()),
             (
                 "tidegate_messages_redelivered",
-                "QoS 1 messages that came with DUP set",
+                "QoS 1 messages received with DUP set",
                 Sample::bare(redelivered as f64),
             ),
             (
                 "tidegate_messages_passed_over",
-                "Messages that came again and were not decoded again, of routes that keep state",
+                "Repeated messages that were not decoded again, of routes with state",
                 Sample::bare(self.guests.host().state().skipped() as f64),
             ),
-            ("tidegate_spool_syncs", "Syncs of the spool", Sample::bare(syncs as f64)),
+            ("tidegate_spool_syncs", "fsync calls of the spool", Sample::bare(syncs as f64)),
             (
                 "tidegate_spool_messages",
                 "Messages that the spool made durable",
                 Sample::bare(spooled_messages as f64),
             ),
-            ("tidegate_guest_cpu_seconds", "CPU time of guests, by their place in the folder", cpu),
-            ("tidegate_guest_failures", "Messages that guests did not decode, by kind", failures),
-            ("tidegate_auth_cache_lookups", "Look-ups in the authentication cache", lookups.to_vec()),
+            (
+                "tidegate_guest_cpu_seconds",
+                "CPU time of decoders in seconds, by place in the guests folder",
+                cpu,
+            ),
+            (
+                "tidegate_guest_failures",
+                "Messages that decoders did not decode, by kind of failure",
+                failures,
+            ),
+            ("tidegate_auth_cache_lookups", "Look-ups in the cache of devices, by result", lookups.to_vec()),
         ]
     }
 
@@ -232,12 +236,12 @@ impl Gauges for Parts {
         vec![
             (
                 "tidegate_listener_connections",
-                "Connections of devices that are open",
+                "Open connections of devices",
                 self.door.as_ref().map(|door| Sample::bare(connections(door))).unwrap_or_default(),
             ),
             (
                 "tidegate_auth_cache_entries",
-                "Devices in the authentication cache",
+                "Devices in the cache",
                 Sample::bare(self.admission.cache().entries() as f64),
             ),
             (
@@ -252,7 +256,7 @@ impl Gauges for Parts {
             ),
             (
                 "tidegate_state_bytes",
-                "Bytes that guests keep between messages",
+                "Bytes of state that decoders keep between messages",
                 Sample::bare(self.guests.host().state().bytes() as f64),
             ),
             (
@@ -265,10 +269,14 @@ impl Gauges for Parts {
 
     fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {
         vec![
-            ("tidegate_write_duration_seconds", "How long POSTs took", self.writes.duration.snapshot()),
+            (
+                "tidegate_write_duration_seconds",
+                "Duration of POSTs to databases in seconds",
+                self.writes.duration.snapshot(),
+            ),
             (
                 "tidegate_ack_latency_seconds",
-                "From receipt of a message to its settlement",
+                "Time from receipt of a message to its result in seconds",
                 self.window.ack_latency.snapshot(),
             ),
         ]

@@ -27,13 +27,11 @@ pub struct Filter {
 /// A filter that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadFilter {
-    #[error(
-        "there is no filter {0:?}: expected one of id, tenant, device, type, reason, guest, since, until"
-    )]
+    #[error("unknown filter {0:?}: expected one of id, tenant, device, type, reason, guest, since, until")]
     Key(String),
     #[error("reason = {0:?}: expected a code, one of {codes}", codes = codes())]
     Reason(String),
-    #[error("{key} = {value:?}: expected a time of RFC 3339, as 2026-11-23T08:59:58Z")]
+    #[error("{key} = {value:?}: expected an RFC 3339 time, such as 2026-11-23T08:59:58Z")]
     Time { key: &'static str, value: String },
 }
 

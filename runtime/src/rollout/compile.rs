@@ -317,7 +317,7 @@ fn blame(status: ExitStatus, said: &str, limits: CompileLimits) -> RolloutError 
         _ if status.code() == Some(i32::from(NOT_COMPILED)) => return RolloutError::Compile(said.to_owned()),
         // A panic of the compiler is brought about by what it compiles.
         _ if status.code() == Some(101) => {
-            return RolloutError::Compile(format!("the compiler gave up: {said}"));
+            return RolloutError::Compile(format!("the compiler failed: {said}"));
         }
         _ => return RolloutError::Host(format!("the compiler ended with {status}: {said}")),
     };

@@ -156,7 +156,7 @@ fn read(folder: &Path, path: &Path, most: u64) -> Result<Vec<u8>, RolloutError> 
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(std::io::Error::other("it is no file").into());
+        return Err(std::io::Error::other("it is not a file").into());
     }
     if metadata.len() > most {
         return Err(RolloutError::TooLarge { bytes: metadata.len(), most });

@@ -45,7 +45,7 @@ pub fn trial_run(
     let percent = candidate.rules.probation.failures_percent_max;
     match first {
         Some((reason, detail)) if failures * 100 > percent * compared => Err(format!(
-            "it fails on {failures} of the last {compared} messages that {} makes lines of; at most {percent} % may: {reason}: {detail}",
+            "it fails on {failures} of the last {compared} messages from which {} makes lines; at most {percent} % are allowed: {reason}: {detail}",
             present.guest.tag
         )),
         _ => Ok(()),

@@ -241,7 +241,7 @@ impl<I: Intake> Broker<I> {
                     warn!(
                         broker,
                         unsettled = self.window.messages(),
-                        "disconnected until half of what waits is settled: the output is blocked"
+                        "disconnected until half of the waiting messages have a result: the output is blocked"
                     );
                     self.counters.blocked.fetch_add(1, Ordering::Relaxed);
                     self.lost(end.to_string());
@@ -280,7 +280,7 @@ impl<I: Intake> Broker<I> {
                     broker,
                     client_id = self.settings.client_id,
                     connections = early_ends,
-                    "the broker ends our connections soon after it took them: another program probably uses the same client_id"
+                    "the broker ends our connections soon after it accepts them: another program probably uses the same client_id"
                 );
                 self.lost(format!(
                     "the broker ended {early_ends} connections in a row within {} s: another program probably \

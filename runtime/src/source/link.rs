@@ -25,7 +25,7 @@ pub enum WriteEnd {
     Drained,
     #[error("{0}")]
     Lost(#[from] std::io::Error),
-    #[error("the peer has not taken its PUBACKs for {} s", limits::SOCKET_WRITE_TIMEOUT_S)]
+    #[error("the client has not read its PUBACKs for {} s", limits::SOCKET_WRITE_TIMEOUT_S)]
     SlowReader,
     #[error("no answer to a PINGREQ within the keep-alive")]
     NoPingResponse,

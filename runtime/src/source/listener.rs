@@ -232,7 +232,7 @@ async fn serve<I: Intake>(stream: TcpStream, pass: &Pass, shared: &Shared<I>, mu
     let stream = match shaken {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => return End::new(Ending::Handshake, error.to_string()),
-        Err(_) => return End::new(Ending::Handshake, format!("not done within {} s", most.as_secs())),
+        Err(_) => return End::new(Ending::Handshake, format!("not finished within {} s", most.as_secs())),
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate: Option<Result<Identity, String>> = shown.map(|certificate| {

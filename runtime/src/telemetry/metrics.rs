@@ -86,8 +86,8 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let books = by_label(self.0.accounts());
         let tenant_counters: [TenantMetric; 4] = [
-            ("tidegate_messages_received", "Messages that came in", |b| b.messages.received),
-            ("tidegate_lines_spooled", "Lines given to the writer", |b| b.lines.spooled),
+            ("tidegate_messages_received", "Messages received", |b| b.messages.received),
+            ("tidegate_lines_spooled", "Lines stored in the spool", |b| b.lines.spooled),
             ("tidegate_lines_written", "Lines that the database accepted", |b| b.lines.written),
             ("tidegate_lines_refused", "Lines that the database refused", |b| b.lines.refused),
         ];
@@ -118,13 +118,19 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
                 settled.push(Sample::new(labels, messages as f64));
             }
         }
-        counter(&mut encoder, "tidegate_messages_settled", "Messages by how they ended", settled)?;
+        counter(&mut encoder, "tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
         let tenant_gauges: [TenantMetric; 3] = [
-            ("tidegate_messages_parked", "Messages durable in the spool until the registry is back", |b| {
-                b.messages.parked
+            (
+                "tidegate_messages_parked",
+                "Messages parked in the spool until the registry can be asked",
+                |b| b.messages.parked,
+            ),
+            ("tidegate_messages_in_flight", "Messages received and without a result yet", |b| {
+                b.messages.in_flight
             }),
-            ("tidegate_messages_in_flight", "Messages received and not settled", |b| b.messages.in_flight),
-            ("tidegate_lines_pending", "Lines that wait for the database", |b| b.lines.pending),
+            ("tidegate_lines_pending", "Lines in the spool that wait for their database", |b| {
+                b.lines.pending
+            }),
         ];
         for (name, help, value) in tenant_gauges {
             let samples = books
@@ -147,7 +153,7 @@ impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
         gauge(
             &mut encoder,
             "tidegate_build_info",
-            "The version that runs",
+            "The version of the gateway; the value is always 1",
             vec![Sample::new(build.to_vec(), 1.0)],
         )
     }

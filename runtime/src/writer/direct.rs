@@ -40,7 +40,7 @@ pub enum DirectError {
     Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("{0}")]
     Broken(#[source] hyper::Error),
-    #[error("the address is not of the form that HTTP takes: {0}")]
+    #[error("the address is not a valid HTTP address: {0}")]
     Address(#[from] InvalidUri),
 }
 

@@ -63,10 +63,10 @@ impl Endpoint {
         let bad_url = |why: String| WriterError::Url { url: settings.url.clone(), why };
         let url = reqwest::Url::parse(&settings.url).map_err(|error| bad_url(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err(bad_url("it must begin with http:// or https:// and name a host".into()));
+            return Err(bad_url("expected http:// or https:// and a host".into()));
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(bad_url("it may have no query and no fragment".into()));
+            return Err(bad_url("expected no query and no fragment".into()));
         }
         let local = is_loopback(&url);
         let base = settings.url.trim_end_matches('/');

@@ -58,8 +58,8 @@ impl Fault {
             Fault::Forbidden => "give the token the right to write to this database",
             Fault::NotFound => "create the database, or correct output.database, output.org",
             Fault::LimitReached => "raise the server's limit, or remove databases, tables or columns",
-            Fault::WrongProduct => "check output.url and output.kind: this is not the product that answers",
-            Fault::BadRequest => "check output.kind and what stands between here and the database",
+            Fault::WrongProduct => "check output.url and output.kind: another product answers there",
+            Fault::BadRequest => "check output.kind, and proxies between the gateway and the database",
         }
     }
 }

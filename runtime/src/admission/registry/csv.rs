@@ -7,11 +7,11 @@ pub type Cell = Option<String>;
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CsvFault {
-    #[error("line {line}: a quote that is not closed")]
+    #[error("line {line}: a quote without an end")]
     OpenQuote { line: usize },
-    #[error("line {line}: {found:?} behind a closing quote: expected a comma or the end of the line")]
+    #[error("line {line}: {found:?} after a closing quote: expected a comma or the end of the line")]
     AfterQuote { line: usize, found: char },
-    #[error("line {line}: a quote inside a cell that does not begin with one")]
+    #[error("line {line}: a quote inside a cell that does not begin with a quote")]
     StrayQuote { line: usize },
 }
 

@@ -31,9 +31,9 @@ pub enum RegistryError {
     Header { path: PathBuf },
     #[error("the registry {}, line {line}: {found} cells, expected 5", path.display())]
     Cells { path: PathBuf, line: usize, found: usize },
-    #[error("the registry {}, line {line}: {column} is empty (NULL), which only provision_token_hash may be", path.display())]
+    #[error("the registry {}, line {line}: {column} is empty (NULL); only provision_token_hash can be empty", path.display())]
     Null { path: PathBuf, line: usize, column: &'static str },
-    #[error("the registry {}, line {line}: {tenant}/{device} stands in line {first} already", path.display())]
+    #[error("the registry {}, line {line}: {tenant}/{device} is in line {first} already", path.display())]
     Twice { path: PathBuf, line: usize, first: usize, tenant: String, device: String },
 }
 
@@ -293,7 +293,7 @@ mod tests {
         for (text, named) in [
             (format!("{HEAD}acme,d1,lab,ACTIVE\n"), "line 2: 4 cells"),
             (format!("{HEAD}acme,d1,,ACTIVE,x\n"), "site_id is empty"),
-            (format!("{HEAD}acme,d1,l,ACTIVE,\nacme,d1,l,ACTIVE,\n"), "line 3: acme/d1 stands in line 2"),
+            (format!("{HEAD}acme,d1,l,ACTIVE,\nacme,d1,l,ACTIVE,\n"), "line 3: acme/d1 is in line 2"),
             ("acme,d1,lab,ACTIVE,\n".into(), "the first line must be"),
         ] {
             fs::write(&path, text).unwrap();

@@ -62,7 +62,7 @@ pub struct Postgres {
 
 impl Postgres {
     pub fn new(server: Server, settings: PgSettings) -> Self {
-        let unasked = format!("the registry's database {} was not reached yet", server.at());
+        let unasked = format!("no connection to the registry's database {} yet", server.at());
         Self {
             rejects: Rejects::new(settings.counters),
             tenants: TellRows::default(),

@@ -24,11 +24,11 @@ pub fn new(name: &str, dir: Option<&Path>, sdk: Option<&Path>) -> anyhow::Result
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !plain {
         let allowed = "lower-case letters, digits and -, a letter first, at most 64";
-        return Err(BadUsage(format!("the name {name:?}: expected {allowed}")).into());
+        return Err(BadUsage(format!("invalid name {name:?}: expected {allowed}")).into());
     }
     let folder = dir.map_or_else(|| PathBuf::from(name), Path::to_owned);
     if folder.exists() {
-        return Err(BadUsage(format!("{} is there already", folder.display())).into());
+        return Err(BadUsage(format!("{} exists already", folder.display())).into());
     }
     let module = name.replace('-', "_");
     let decoder: String = name.split('-').map(capitalised).collect();
@@ -58,10 +58,7 @@ pub fn new(name: &str, dir: Option<&Path>, sdk: Option<&Path>) -> anyhow::Result
     ] {
         fs::write(folder.join(file), fill(template, &sdk))?;
     }
-    println!(
-        "{} holds a decoder that works; README.md there says how it is built and served",
-        folder.display()
-    );
+    println!("{} contains a working decoder; its README.md says how to build and serve it", folder.display());
     Ok(Done::Good)
 }
 
@@ -93,12 +90,12 @@ fn wrapped(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         Some(COMPONENT) => {
             wasmparser::Validator::new()
                 .validate_all(&bytes)
-                .context("this begins as a component and is none: it is damaged, or cut")?;
+                .context("this file is not a valid component: it is damaged or incomplete")?;
             Ok(bytes)
         }
         _ => bail!(
-            "these {} bytes are no WebAssembly: expected a core module that wit-bindgen or the SDK tidegate-guest \
-             made, or a component",
+            "these {} bytes are no WebAssembly: expected a component, or a core module made by wit-bindgen or the SDK \
+             tidegate-guest",
             bytes.len()
         ),
     }
@@ -113,7 +110,7 @@ pub fn component(bytes: Vec<u8>) -> anyhow::Result<Vec<u8>> {
         .validate(true)
         .module(&bytes)
         .and_then(|mut encoder| encoder.encode())
-        .context("this core module does not become a component: wit-bindgen or the SDK tidegate-guest makes such that do")
+        .context("this core module cannot become a component: expected one made by wit-bindgen or the SDK tidegate-guest")
 }
 
 #[cfg(test)]

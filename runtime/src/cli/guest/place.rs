@@ -98,7 +98,9 @@ impl<'a> Gateway<'a> {
     pub fn log(&self, tenant: &str, message_type: &str) -> anyhow::Result<Answer> {
         match self {
             Self::Running { .. } => self.call(Method::GET, &path(tenant, message_type, "/log"), Vec::new()),
-            Self::Stopped { .. } => bail!("the gateway does not run: what guests logged is in its own log"),
+            Self::Stopped { .. } => {
+                bail!("the gateway does not run; the texts of decoders are in the gateway's own log")
+            }
         }
     }
 
@@ -164,7 +166,7 @@ impl<'a> Gateway<'a> {
             let status = answer.status();
             let text = answer.text().await?;
             let value: Value = serde_json::from_str(&text)
-                .with_context(|| format!("the gateway answered {status}, and no JSON: {text}"))?;
+                .with_context(|| format!("the gateway answered {status} without JSON: {text}"))?;
             if status.is_success() {
                 return Ok(Ok(value));
             }
@@ -189,7 +191,7 @@ fn stopped(
     let data_dir = Path::new(&config.data_dir);
     // SAFETY: geteuid(2) cannot fail.
     if fs::metadata(data_dir).is_ok_and(|data| data.uid() != unsafe { libc::geteuid() }) {
-        bail!("data_dir = {:?} is another user's: run this as the gateway's user", config.data_dir);
+        bail!("data_dir = {:?} belongs to another user: run this as the gateway's user", config.data_dir);
     }
     let _lock = if data_dir.exists() { None } else { data_dir::try_lock(data_dir)? };
     let (guests, _) = pipeline::guests::open_kept(&Current::new(config.clone()))?;

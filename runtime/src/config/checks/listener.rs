@@ -57,14 +57,14 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     tls(config)?;
     if let Some(key) = relies_on_listener(config) {
         if listen.address.is_empty() {
-            let allowed = "envelope or broker without listen.address: no device connects to us";
+            let allowed = "envelope or broker, because listen.address is empty and no device can connect";
             return Err(ConfigError::value(&key, "listener", allowed));
         }
         if listen.credentials == "none" {
             return Err(ConfigError::value(
                 "listen.credentials",
                 &listen.credentials,
-                format!("auto, optional or required with {key} = \"listener\": nothing would ever be proved"),
+                format!("auto, optional or required, because {key} = \"listener\" needs a proof at CONNECT"),
             ));
         }
     }
@@ -77,14 +77,14 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
         return Err(ConfigError::value(
             "listen.credentials",
             &listen.credentials,
-            "none or optional with registry.kind = \"open\", or set listen.client_certificates: an open registry knows \
-             no tokens, so nobody could connect",
+            "none or optional, or listen.client_certificates: registry.kind = \"open\" has no tokens, so no device \
+             could connect",
         ));
     }
     open_doors(config, proof)?;
     if listen.tls_cert_file.is_empty() && !is_loopback(address("listen.address", &listen.address)?) {
         notes.push(format!(
-            "listen.address = {:?} has no TLS (listen.tls_cert_file): tokens travel in the clear",
+            "listen.address = {:?} has no TLS (listen.tls_cert_file): tokens travel unencrypted",
             listen.address
         ));
     }
@@ -102,7 +102,7 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::value(
             missing,
             "",
-            format!("a PEM file, as {other} is set: TLS needs both"),
+            format!("a PEM file, because {other} is set and TLS needs both"),
         ));
     }
     let asked = listen.client_certificates != "no";
@@ -110,22 +110,22 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::value(
             "listen.client_certificates",
             &listen.client_certificates,
-            "no without listen.tls_cert_file and listen.tls_key_file: certificates are shown in TLS",
+            "no, because listen.tls_cert_file and listen.tls_key_file are empty and certificates need TLS",
         ));
     }
     if asked && listen.client_ca_file.is_empty() {
         return Err(ConfigError::value(
             "listen.client_ca_file",
             &listen.client_ca_file,
-            "a PEM file of the authorities that devices' certificates are issued by, with \
-             listen.client_certificates",
+            "a PEM file with the authorities that sign devices' certificates, because \
+             listen.client_certificates is set",
         ));
     }
     if !asked && !listen.client_ca_file.is_empty() {
         return Err(ConfigError::value(
             "listen.client_certificates",
             &listen.client_certificates,
-            "optional or required with listen.client_ca_file: nothing else reads it",
+            "optional or required, because listen.client_ca_file is set and has no other use",
         ));
     }
     Ok(())
@@ -144,7 +144,7 @@ fn open_doors(config: &Config, proof: Proof) -> Result<(), ConfigError> {
             "listen.address",
             &config.listen.address,
             format!(
-                "a loopback address while {why}, or set listen.credentials = \"required\": a message could enter \
+                "a loopback address, or listen.credentials = \"required\": with {why} a message could come in \
                  without a credential"
             ),
         ))

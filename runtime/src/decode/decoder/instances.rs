@@ -182,7 +182,7 @@ impl InstanceCache {
             match started {
                 Ok(Ok(instance)) => return Ok(instance),
                 Ok(Err(refusal)) => {
-                    let detail = format!("the guest does not serve this route: {refusal}");
+                    let detail = format!("the decoder does not serve this route: {refusal}");
                     return Err(InstanceUnavailable(Reason::NoGuest, detail));
                 }
                 Err(CallFault::Guest(reason, detail)) => {

@@ -116,7 +116,7 @@ impl Probation {
     /// Why it failed, in words.
     pub fn verdict(&self) -> String {
         format!(
-            "on probation it failed on {} of {} messages that the version before it decodes; at most {} % may: {}",
+            "on probation it failed on {} of {} messages that the version before decodes; at most {} % are allowed: {}",
             self.failures(),
             self.messages(),
             self.rules.failures_percent_max,

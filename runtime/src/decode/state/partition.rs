@@ -52,24 +52,24 @@ impl PartitionTemplate {
                 if behind.is_empty() {
                     break;
                 }
-                return Err(PartitionError("a } without a { before it".into()));
+                return Err(PartitionError("a } without {".into()));
             };
             let (name, behind) =
-                named.split_once('}').ok_or_else(|| PartitionError("a { without a } behind it".into()))?;
+                named.split_once('}').ok_or_else(|| PartitionError("a { without }".into()))?;
             parts.push(match (name, name.parse::<usize>()) {
                 ("device", _) => PartitionPart::Device,
                 ("type", _) => PartitionPart::Type,
                 (_, Ok(level @ 1..=128)) => PartitionPart::Level(level - 1),
                 _ => {
                     return Err(PartitionError(format!(
-                        "{{{name}}} is neither {{device}}, {{type}} nor a level of the topic from {{1}} to {{128}}"
+                        "{{{name}}} is unknown: expected {{device}}, {{type}}, or a topic level {{1}} to {{128}}"
                     )));
                 }
             });
             rest = behind;
         }
         if !parts.contains(&PartitionPart::Device) {
-            let why = "it must name {device}: only the messages of one device are decoded in their order";
+            let why = "{device} is missing: only the messages of one device keep their order";
             return Err(PartitionError(why.into()));
         }
         Ok(Self { parts })
@@ -105,9 +105,9 @@ mod tests {
     #[test]
     fn what_could_span_devices_or_is_no_template_is_refused() {
         for (template, why) in [
-            ("", "must name {device}"),
-            ("{type}", "must name {device}"),
-            ("all", "must name {device}"),
+            ("", "{device} is missing"),
+            ("{type}", "{device} is missing"),
+            ("all", "{device} is missing"),
             ("{device}/{tenant}", "{tenant}"),
             ("{device}/{0}", "{0}"),
             ("{device", "{ without"),

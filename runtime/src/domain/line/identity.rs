@@ -3,11 +3,9 @@
 /// Why line protocol cannot carry an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityFault {
-    #[error(
-        "{what} {value:?} has the control character {character:?}, which line protocol cannot carry in a tag"
-    )]
+    #[error("{what} {value:?} has the control character {character:?}, which a tag cannot contain")]
     Control { what: &'static str, value: String, character: char },
-    #[error("the device is empty, which no tag can be")]
+    #[error("the device is empty, and a tag cannot be empty")]
     EmptyDevice,
     #[error("{what} is longer than 65,536 bytes")]
     TooLong { what: &'static str },

@@ -29,11 +29,11 @@ impl fmt::Display for Collision {
         let Self { one, other, database, other_is_unnamed } = self;
         write!(f, "the tenants {one:?} and {other:?} would both write to the database {database:?}")?;
         if *other_is_unnamed {
-            write!(f, " ({other:?} by what holds for every tenant without settings of its own)")?;
+            write!(f, " ({other:?} by the settings of all tenants without own settings)")?;
         }
         f.write_str(
-            ", and nothing there would tell their lines apart: give both the same tenant_tag, or table_prefixes \
-             of which neither begins with the other, or databases of their own",
+            ", and nothing would separate their lines: give both the same tenant_tag, or two table_prefixes of which \
+             neither begins with the other, or different databases",
         )
     }
 }
@@ -86,14 +86,10 @@ impl Ground {
         let prefix = &others.table_prefix;
         if let Some((_, end)) = prefix.split_once(TENANT) {
             if end.is_empty() && others.database.is_shared() && others.tenant_tag.is_empty() {
-                return value(
-                    "table_prefix",
-                    prefix,
-                    "something behind {tenant} that ends the name, as {tenant}_",
-                );
+                return value("table_prefix", prefix, "expected text after {tenant}, such as {tenant}_");
             }
             if end.contains(TENANT) {
-                return value("table_prefix", prefix, "{tenant} once");
+                return value("table_prefix", prefix, "expected {tenant} only once");
             }
         }
         if let Err(why) = others.prefix_of("t", false) {
@@ -105,8 +101,8 @@ impl Ground {
             return value(
                 "database",
                 others.database.as_str(),
-                "a name that contains {tenant}, or a tenant_tag, or a table_prefix that contains {tenant}: nothing \
-                 else keeps two tenants' lines apart",
+                "expected a name that contains {tenant}, or a tenant_tag, or a table_prefix that contains {tenant}: \
+                 nothing else separates the lines of two tenants",
             );
         }
         if let Err(why) = others.database.name_of("t") {

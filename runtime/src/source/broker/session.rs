@@ -93,7 +93,7 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
         RefusedProtocolVersion | UnsupportedProtocolVersion => {
             "it does not speak this version of MQTT; see mqtt.protocol"
         }
-        BadClientId | ClientIdentifierNotValid => "it does not take this client_id",
+        BadClientId | ClientIdentifierNotValid => "it does not accept this client_id",
         ServiceUnavailable | ServerUnavailable | ServerBusy => "it is unavailable",
         BadUserNamePassword => "bad user name or password; see mqtt.username and mqtt.password_file",
         NotAuthorized => "not authorised; see mqtt.username, mqtt.password_file and the broker's access list",
@@ -115,7 +115,7 @@ fn said(why: &Option<String>) -> String {
 pub enum SessionEnd {
     #[error("stopped")]
     Stopped,
-    #[error("the output is blocked: messages wait unsettled and the window is full")]
+    #[error("the output is blocked: admission.unsettled_messages_max messages wait for a result")]
     Blocked,
     #[error("the broker closed the connection")]
     Closed,
@@ -125,7 +125,7 @@ pub enum SessionEnd {
     Disconnected { code: DisconnectReasonCode, why: Option<String> },
     #[error("the broker gave the session to another connection (SessionTakenOver)")]
     TakenOver,
-    #[error("the broker sent what is no MQTT: {0}")]
+    #[error("the broker sent something that is not MQTT: {0}")]
     Packet(#[from] PacketError),
     #[error(
         "the session delivers at QoS 2, which another program must have asked for under this client_id; \

@@ -18,9 +18,9 @@ use tokio_rustls::client::TlsStream;
 pub enum UrlError {
     #[error("{0:?} begins with neither mqtt:// nor mqtts://")]
     Scheme(String),
-    #[error("{0:?} names no host, or a port that is not 1 to 65535; right would be mqtt://host:1883")]
+    #[error("{0:?} has no host, or its port is not 1 to 65535: expected mqtt://host:1883")]
     Authority(String),
-    #[error("credentials do not belong in the url; put them into username and password_file")]
+    #[error("credentials are not allowed in the url: use username and password_file")]
     Credentials,
 }
 
@@ -94,7 +94,7 @@ pub enum TlsError {
     CaFile { path: PathBuf, fault: String },
     #[error("this machine has no root certificates; name a ca_file")]
     NoRoots,
-    #[error("{0:?} is no name that a certificate could be issued for")]
+    #[error("{0:?} is not a name that a certificate can have")]
     ServerName(String),
     #[error("{0}")]
     Rustls(#[from] rustls::Error),

@@ -30,7 +30,7 @@ use crate::source::mqtt::framing::FrameLimits;
 use crate::source::mqtt::publish::PeerLimits;
 
 /// What a device says is wrong is one text for whoever guesses, too.
-const BAD_CREDENTIALS: &str = "no device of this name has this token";
+const BAD_CREDENTIALS: &str = "there is no such device, or its token is another one";
 
 /// A device that was let in.
 pub struct Greeted {
@@ -93,7 +93,7 @@ impl<I: Intake> Greeting<'_, I> {
     pub async fn greet(&self, input: &mut Input<'_>, writer: &mut Writer<'_>) -> Result<Greeted, End> {
         let reading = timeout(Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S), self.read(input));
         let hello = reading.await.unwrap_or_else(|_| {
-            let detail = format!("no whole CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
+            let detail = format!("no complete CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
             Err(End::new(Ending::ConnectTimeout, detail))
         })?;
         let peer_limits = (hello.level == 5).then_some(PeerLimits {
@@ -174,7 +174,7 @@ impl<I: Intake> Greeting<'_, I> {
             match input.next_packet()? {
                 None => {}
                 Some(Frame::Connect(connect)) => return Ok(*connect),
-                Some(_) => return Err(End::new(Ending::Unexpected, "the first packet is no CONNECT")),
+                Some(_) => return Err(End::new(Ending::Unexpected, "the first packet is not a CONNECT")),
             }
             input.fill(None).await?;
         }
@@ -182,14 +182,14 @@ impl<I: Intake> Greeting<'_, I> {
 
     async fn welcome(&self, hello: &ConnectRequest) -> Result<Option<Sender>, Turned> {
         if !matches!(hello.level, 4 | 5) {
-            let why = format!("protocol level {}, we speak 4 and 5 (MQTT 3.1.1 and 5)", hello.level);
+            let why = format!("protocol level {}; expected 4 or 5 (MQTT 3.1.1 or 5)", hello.level);
             let (code4, code5) = (Code4::RefusedProtocolVersion, Code5::UnsupportedProtocolVersion);
             return Err(Turned::new(Ending::ProtocolLevel, why, code4, code5));
         }
         let id = hello.client_id.len();
         if id == 0 && !hello.clean_session && hello.level == 4 {
             // [MQTT-3.1.3-8]; MQTT 5 gives the client a name.
-            let why = "an empty client id wants a clean session";
+            let why = "an empty client id needs a clean session";
             return Err(Turned::new(
                 Ending::ClientId,
                 why,
@@ -208,7 +208,7 @@ impl<I: Intake> Greeting<'_, I> {
         }
         if hello.authentication {
             let (code4, code5) = (Code4::NotAuthorized, Code5::BadAuthenticationMethod);
-            let why = "an authentication method; here there are user name and password, and certificates";
+            let why = "an authentication method; expected user name and password, or a certificate";
             return Err(Turned::new(Ending::AuthenticationMethod, why, code4, code5));
         }
         let Some(claim) = self.claim(hello)? else { return Ok(None) };
@@ -217,7 +217,7 @@ impl<I: Intake> Greeting<'_, I> {
         match self.shared.doors.ceilings.enter_tenant(&identity.tenant) {
             Some(pass) => Ok(Some(Sender { identity, pass })),
             None => {
-                let why = format!("tenant {} has as many connections as it may have", identity.tenant);
+                let why = format!("tenant {} has too many connections", identity.tenant);
                 Err(Turned::unavailable(Ending::TenantMax, why, Code5::QuotaExceeded))
             }
         }
@@ -243,7 +243,7 @@ impl<I: Intake> Greeting<'_, I> {
         }
         let named = match username.map(|name| settings.username.read(name)) {
             Some(None) => {
-                return Err(bad("the user name does not say who it is in the form of listen.username"));
+                return Err(bad("the user name does not have the form of listen.username"));
             }
             named => named.flatten(),
         };
@@ -256,16 +256,14 @@ impl<I: Intake> Greeting<'_, I> {
             }
             (_, Some(identity)) => match &hello.password {
                 Some(password) => Ok(Some(Claim { identity, proof: Proof::Token(password.clone()) })),
-                None => {
-                    Err(bad("a password is missing: expected the token that the device was provisioned with"))
-                }
+                None => Err(bad("the password is missing: expected the token of the device")),
             },
             (Some(Err(why)), None) => Err(not_authorized(why)),
             (None, None) if hello.password.as_ref().is_some_and(|password| !password.is_empty()) => {
                 Err(bad("a password without a user name"))
             }
             (None, None) if settings.asks == Asks::Always => {
-                Err(not_authorized("a user name and a password, or a client certificate, are asked for"))
+                Err(not_authorized("expected a user name and a password, or a client certificate"))
             }
             (None, None) => Ok(None),
         }
@@ -276,7 +274,7 @@ impl<I: Intake> Greeting<'_, I> {
         let identity = claim.identity.clone();
         let Some(one_try) = self.shared.doors.ceilings.try_name(self.pass.network, &identity.to_string())
         else {
-            let why = "too many CONNECTs have failed; come again in a minute";
+            let why = "too many CONNECTs failed; try again in a minute";
             return Err(Turned::unavailable(Ending::FailedConnects, why, Code5::ConnectionRateExceeded)
                 .logged(format!("{identity}: {why}")));
         };
@@ -299,7 +297,7 @@ impl<I: Intake> Greeting<'_, I> {
             }
             Err(Denied::Unavailable(why)) => {
                 one_try.succeeded();
-                let told = "the registry cannot be asked now; come again";
+                let told = "the registry cannot be asked now; try again";
                 Err(Turned::unavailable(Ending::Unavailable, told, Code5::ServerUnavailable)
                     .logged(format!("{identity}: {why}")))
             }

@@ -81,14 +81,14 @@ fn words(error: &tokio_postgres::Error) -> String {
     }
     let advice = match *said.code() {
         SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_COLUMN => {
-            "`tidegate registry init` makes the tables as they are expected"
+            "`tidegate registry init` creates the expected tables"
         }
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             "check user and password of registry.url"
         }
         SqlState::INVALID_CATALOG_NAME => "check the database of registry.url",
         SqlState::INSUFFICIENT_PRIVILEGE => "the user of registry.url needs this privilege",
-        SqlState::LOCK_NOT_AVAILABLE => "somebody holds a lock on the table",
+        SqlState::LOCK_NOT_AVAILABLE => "another session holds a lock on the table",
         SqlState::QUERY_CANCELED => "the query took longer than registry.query_timeout_ms",
         _ => return text,
     };
