@@ -70,7 +70,7 @@ impl Admission {
                 if let Value::Text(named) = &envelope.tenant_id
                     && named != tenant
                 {
-                    let detail = format!("tenant_id is {}, and the topic names {tenant:?}", Quoted(named));
+                    let detail = format!("tenant_id is {}, but the topic names {tenant:?}", Quoted(named));
                     return Err((Reason::TenantMismatch, detail).into());
                 }
                 if let Value::Missing = envelope.site_id {

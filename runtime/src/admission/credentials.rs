@@ -70,7 +70,7 @@ pub(super) fn check_device(
     if let Value::Text(site) = &envelope.site_id
         && *site != known.site
     {
-        let detail = format!("site_id is {}, and the device is registered for another site", Quoted(site));
+        let detail = format!("site_id is {}, but the device is registered for another site", Quoted(site));
         return Err((Reason::SiteMismatch, detail));
     }
     if !require_token {
