@@ -212,6 +212,20 @@ impl Spool {
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, recovered) = recovery::recover(&*disk, &nothing_hot)?;
         recovered.log(&*disk, began.elapsed());
+        let index = Mutex::new(index);
+        let mut log = Log::new(
+            disk.clone(),
+            settings.segment_bytes(),
+            settings.sync,
+            settings.hot(),
+            recovered.next_segment,
+        );
+        if !recovered.twins.is_empty()
+            && let Err(error) = log.separate(&index, &recovered.twins)
+        {
+            error!(%error, "frames that share a number with others wait for the next start");
+        }
+        let index = index.into_inner();
         recovery::restore_books(&index, books);
         let mut shares = Shares::new(ShareLimits {
             bytes_max: settings.bytes_max,
@@ -225,9 +239,6 @@ impl Spool {
             parked.take(tenant, bytes);
         }
         let lines_pending = index.lines();
-        let hot = settings.hot();
-        let mut log =
-            Log::new(disk.clone(), settings.segment_bytes(), settings.sync, hot, recovered.next_segment);
         let shared = Shared {
             disk,
             books: books.clone(),

@@ -66,8 +66,8 @@ impl Disk for BadBlock {
         self.folder.forget_retired()
     }
 
-    fn set_aside(&self, segment: u64) -> io::Result<()> {
-        self.folder.set_aside(segment)
+    fn set_aside(&self, segment: u64, extension: &str) -> io::Result<()> {
+        self.folder.set_aside(segment, extension)
     }
 
     fn sync_dir(&self) -> io::Result<()> {

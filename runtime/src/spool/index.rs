@@ -24,6 +24,8 @@ use super::state::StateLog;
 
 pub use database::Wanted;
 
+pub use segment::Kept;
+
 use database::Database;
 use segment::SegmentUse;
 use stream::{Frame, Stream};
@@ -68,6 +70,13 @@ pub enum Standing {
     Waits { first: bool },
 }
 
+/// Why a frame is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Release {
+    Done,
+    Lost,
+}
+
 /// One database's backlog at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -110,15 +119,16 @@ pub struct Index {
     lines: u64,
     /// What decoders keep.
     pub state: StateLog,
-    /// Streams of parked messages that were forgotten, and of which there are marks still, have no
-    /// number from here on.
-    parked_seq_min: u64,
+    /// No frame of an earlier run has a number from here on.
+    first_seq: u64,
+    /// Frames may be lost of streams that are named nowhere.
+    has_lost_streams: bool,
 }
 
 impl Index {
-    /// One without frames.
-    pub fn with_state(state: StateLog) -> Self {
-        Self { state, ..Self::default() }
+    /// One without frames, in which streams begin with the number `first_seq`.
+    pub fn with_state(state: StateLog, first_seq: u64) -> Self {
+        Self { state, first_seq, ..Self::default() }
     }
 
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
@@ -127,7 +137,8 @@ impl Index {
             return stream;
         }
         let stream = self.streams.len() as u32;
-        let first = if database.as_str() == NO_DATABASE { self.parked_seq_min.max(1) } else { 1 };
+        let first = self.first_seq.max(1);
+        let lost = if self.has_lost_streams { 0..first } else { 0..0 };
         let database = self.at_output(tenant, database);
         self.streams.push(Stream {
             tenant: tenant.clone(),
@@ -136,7 +147,9 @@ impl Index {
             hot_bytes: 0,
             base: first,
             frames: VecDeque::new(),
+            jumps: VecDeque::new(),
             holes: RangeSet::default(),
+            lost: RangeSet::from_iter([lost]),
             cursor: first,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
@@ -167,15 +180,14 @@ impl Index {
     }
 
     /// Takes a frame that has become durable. Frames of a stream come in the order of their
-    /// numbers; those that are missing between are released.
+    /// numbers.
     pub fn insert(&mut self, stream: u32, header: &Header, place: Place, limits: &HotLimits) -> Standing {
         let open = all_of(header);
         let seq = header.seq;
         let stream = &mut self.streams[stream as usize];
         assert!(seq >= stream.next_seq(), "frames come in order");
-        while stream.next_seq() < seq {
-            stream.holes.insert(stream.next_seq());
-            stream.frames.push_back(Frame::GONE);
+        if stream.next_seq() < seq {
+            stream.skip_to(seq);
         }
         let waited = stream.waits();
         stream.frames.push_back(Frame {
@@ -245,7 +257,7 @@ impl Index {
         if open != 0 {
             return None;
         }
-        Some(self.release(id, |totals, lines, refused| {
+        Some(self.release(id, Release::Done, |totals, lines, refused| {
             let refused = refused.min(lines);
             totals.refused += u64::from(refused);
             totals.written += u64::from(lines - refused);
@@ -259,19 +271,24 @@ impl Index {
         database.expect("made with its stream").hot_bytes -= len;
     }
 
-    /// Forgets a frame whose `open` was just emptied.
-    fn release(&mut self, id: FrameId, count: impl FnOnce(&mut LineTotals, u32, u32)) -> Gone {
+    /// Forgets a frame whose `open` is emptied by that.
+    fn release(
+        &mut self,
+        id: FrameId,
+        release: Release,
+        count: impl FnOnce(&mut LineTotals, u32, u32),
+    ) -> Gone {
         let stream = &mut self.streams[id.stream as usize];
-        let frame = stream.frames[(id.seq - stream.base) as usize].clone();
+        let place = stream.place(id.seq).expect("it was open until now");
+        let frame = std::mem::replace(&mut stream.frames[place], Frame::GONE);
         let refused = stream.refused.remove(&id.seq).unwrap_or(0);
         stream.lines -= u64::from(frame.lines);
         stream.bytes -= u64::from(frame.len);
-        stream.holes.insert(id.seq);
-        while stream.frames.front().is_some_and(|frame| frame.open == 0) {
-            stream.frames.pop_front();
-            stream.base += 1;
+        match release {
+            Release::Done => stream.holes.insert(id.seq),
+            Release::Lost => stream.lost.insert(id.seq),
         }
-        stream.holes.cut_below(stream.base);
+        stream.cut();
         stream.changed = true;
         stream.skip();
         let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
@@ -314,15 +331,17 @@ impl Index {
         self.streams[id.stream as usize].frame(id.seq).map(Frame::place)
     }
 
-    /// The frame cannot be read: what it held is lost.
+    /// The frame cannot be read: what it held is lost. Its segment stays, and where the frame can be
+    /// read at a later start it is in force again.
     pub fn damage(&mut self, id: FrameId) -> Option<Gone> {
         let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
-        let (was_hot, len) = (frame.queued != 0, u64::from(frame.len));
+        let (was_hot, len, segment) = (frame.queued != 0, u64::from(frame.len), u64::from(frame.segment));
         (frame.open, frame.queued) = (0, 0);
         if was_hot {
             self.cool(id.stream, len);
         }
-        Some(self.release(id, |totals, lines, _| totals.damaged += u64::from(lines)))
+        self.keep_segment(segment, Kept::Damaged);
+        Some(self.release(id, Release::Lost, |totals, lines, _| totals.damaged += u64::from(lines)))
     }
 
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
@@ -336,14 +355,12 @@ impl Index {
             // Whole frames only: of one that was partly written, the lines are not known apart.
             let oldest = streams.iter().filter_map(|&number| {
                 let stream = &self.streams[number as usize];
-                let mut from_cursor = stream.cursor.max(stream.base)..stream.next_seq();
-                let seq =
-                    from_cursor.find(|&seq| stream.frame(seq).is_some_and(|frame| frame.is_untouched()))?;
-                Some((stream.frame(seq)?.received_s, FrameId { stream: number, seq }))
+                let (seq, frame) = stream.first_untouched()?;
+                Some((frame.received_s, FrameId { stream: number, seq }))
             });
             let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
-            self.streams[id.stream as usize].frame_mut(id.seq).expect("just found").open = 0;
-            let dropped = self.release(id, |totals, lines, _| totals.dropped += u64::from(lines));
+            let dropped =
+                self.release(id, Release::Done, |totals, lines, _| totals.dropped += u64::from(lines));
             gone.bytes += dropped.bytes;
             gone.lines += dropped.lines;
         }
@@ -393,9 +410,9 @@ impl Index {
     pub fn open_frames(&self) -> Vec<(String, String, u64, Place)> {
         let mut all = Vec::new();
         for stream in &self.streams {
-            for (at, frame) in stream.frames.iter().enumerate().filter(|(_, frame)| frame.open != 0) {
+            for (seq, frame) in stream.open_frames() {
                 let (tenant, database) = (stream.tenant.to_string(), stream.database.to_string());
-                all.push((tenant, database, stream.base + at as u64, frame.place()));
+                all.push((tenant, database, seq, frame.place()));
             }
         }
         all

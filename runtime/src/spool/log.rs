@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::warn;
 
+use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
 
@@ -360,14 +362,23 @@ impl Log {
             }
         }
         for segment in empty {
-            let lines = index.lock().segment_lines(segment);
-            // On a full disk this is how there is room for marks again.
-            let removed = match unmarked {
-                true => self.disk.retire(segment, lines),
-                false => self.disk.remove(segment),
+            let (lines, kept) = {
+                let index = index.lock();
+                (index.segment_lines(segment), index.segment_kept(segment))
+            };
+            // On a full disk retiring is how there is room for marks again.
+            let removed = match kept {
+                Some(kept) => self.disk.set_aside(segment, kept.extension()),
+                None if unmarked => self.disk.retire(segment, lines),
+                None => self.disk.remove(segment),
             };
             match removed {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(kept) = kept {
+                        warn!(file = %self.disk.path(segment).display(), extension = kept.extension(),
+                              "a segment of the spool that was damaged or missing is done with as far as it can be read; it is renamed and stays, and may be deleted");
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error });
@@ -411,6 +422,54 @@ impl Log {
             }
         }
         Ok(())
+    }
+}
+
+impl Log {
+    /// Writes frames anew that share their number with others, each with a number of its own behind all
+    /// others of its stream. Their old numbers count as released from then on.
+    ///
+    /// # Errors
+    /// They cannot be read or written; those that are left stay as they are, and as lost.
+    pub fn separate(
+        &mut self,
+        index: &Mutex<Index>,
+        twins: &[(u32, Place, Header)],
+    ) -> Result<(), SpoolError> {
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let mut written = Vec::with_capacity(twins.len());
+        for (stream, from, header) in twins {
+            let mut body = vec![0; header.body_len as usize];
+            let offset = from.offset + u64::from(from.len) - u64::from(header.body_len);
+            let read = self.disk.read_at(from.segment, offset, &mut body);
+            read.map_err(|error| SpoolError {
+                doing: "read",
+                path: self.disk.path(from.segment),
+                error,
+            })?;
+            self.ensure_current(index)?;
+            let current = self.current.as_ref().expect("just ensured");
+            let place = Place { segment: current.segment, offset: current.len, len: from.len };
+            let salt = current.salt;
+            let seq = index.lock().next_seq(*stream);
+            let anew = Header { seq, flags: header.flags | IS_COPY, ..header.clone() };
+            self.buffer.clear();
+            anew.put(salt, &mut self.buffer);
+            self.buffer.extend_from_slice(&body);
+            self.write(index, false)?;
+            let mut index = index.lock();
+            index.insert(*stream, &anew, place, &nothing_hot);
+            if anew.kind == Kind::Parked {
+                index.give_back(FrameId { stream: *stream, seq }, MessageSet::MAX);
+            }
+            written.push((*stream, header.seq));
+        }
+        self.sync_current()?;
+        for (stream, seq) in written {
+            index.lock().forget_lost(stream, seq);
+        }
+        self.mark(index)?;
+        self.sync_current()
     }
 }
 

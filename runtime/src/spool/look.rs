@@ -98,7 +98,7 @@ impl Disk for ReadOnly {
         Ok(())
     }
 
-    fn set_aside(&self, _: u64) -> std::io::Result<()> {
+    fn set_aside(&self, _: u64, _: &str) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! numbers; the writer has those before the stream's cursor, and fetches those from it on.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
@@ -10,6 +11,10 @@ use crate::spool::parked::NO_DATABASE;
 use crate::spool::ranges::RangeSet;
 
 use super::Place;
+
+/// Shorter runs of numbers without a frame are filled up: what is looked up by number is found by
+/// counting.
+const JUMP_MIN: u64 = 16_384;
 
 /// A frame that is not released. One a message where tenants trickle, so it is kept small.
 #[derive(Clone, Debug)]
@@ -54,8 +59,13 @@ pub struct Stream {
     /// The sequence number of `frames[0]`: everything below is released.
     pub base: u64,
     pub frames: VecDeque<Frame>,
+    /// Long runs of numbers above the base that have no place in `frames`, ascending. There is one only
+    /// where a start found that something was missing.
+    pub jumps: VecDeque<Range<u64>>,
     /// Released frames above the base.
     pub holes: RangeSet,
+    /// Frames that are neither released nor there, anywhere.
+    pub lost: RangeSet,
     /// From here on the writer has nothing, but for what overtakes.
     pub cursor: u64,
     /// A bound of the latest time of what is not written in front of a new frame, and the latest
@@ -72,16 +82,85 @@ pub struct Stream {
 
 impl Stream {
     pub fn next_seq(&self) -> u64 {
-        self.base + self.frames.len() as u64
+        let jumped: u64 = self.jumps.iter().map(|jump| jump.end - jump.start).sum();
+        self.base + self.frames.len() as u64 + jumped
+    }
+
+    /// The place of a number in `frames`.
+    pub fn place(&self, seq: u64) -> Option<usize> {
+        let mut place = seq.checked_sub(self.base)?;
+        for jump in self.jumps.iter().take_while(|jump| jump.start <= seq) {
+            if jump.contains(&seq) {
+                return None;
+            }
+            place -= jump.end - jump.start;
+        }
+        usize::try_from(place).ok()
+    }
+
+    /// The next number that has a place, or is to have one.
+    pub fn after(&self, seq: u64) -> u64 {
+        let jump = self.jumps.iter().find(|jump| jump.start == seq + 1);
+        jump.map_or(seq + 1, |jump| jump.end)
     }
 
     pub fn frame(&self, seq: u64) -> Option<&Frame> {
-        self.frames.get(usize::try_from(seq.checked_sub(self.base)?).ok()?).filter(|frame| frame.open != 0)
+        self.frames.get(self.place(seq)?).filter(|frame| frame.open != 0)
     }
 
     pub fn frame_mut(&mut self, seq: u64) -> Option<&mut Frame> {
-        let place = usize::try_from(seq.checked_sub(self.base)?).ok()?;
+        let place = self.place(seq)?;
         self.frames.get_mut(place).filter(|frame| frame.open != 0)
+    }
+
+    /// The open frames and their numbers, ascending.
+    pub fn open_frames(&self) -> impl Iterator<Item = (u64, &Frame)> {
+        let mut next = self.base;
+        let numbered = self.frames.iter().map(move |frame| {
+            let seq = next;
+            next = self.after(seq);
+            (seq, frame)
+        });
+        numbered.filter(|(_, frame)| frame.open != 0)
+    }
+
+    /// The first open frame that the writer has nothing of.
+    pub fn first_untouched(&self) -> Option<(u64, &Frame)> {
+        let mut seq = self.cursor.max(self.base);
+        while seq < self.next_seq() {
+            if let Some(frame) = self.frame(seq).filter(|frame| frame.is_untouched()) {
+                return Some((seq, frame));
+            }
+            seq = self.after(seq);
+        }
+        None
+    }
+
+    /// Makes `next_seq` the number that the next frame gets.
+    pub fn skip_to(&mut self, next_seq: u64) {
+        let now = self.next_seq();
+        if self.frames.is_empty() {
+            self.jumps.clear();
+            self.base = next_seq;
+            self.cursor = self.cursor.max(next_seq);
+        } else if next_seq - now > JUMP_MIN {
+            self.jumps.push_back(now..next_seq);
+        } else {
+            self.frames.extend((now..next_seq).map(|_| Frame::GONE));
+        }
+    }
+
+    /// Takes released frames off the front.
+    pub fn cut(&mut self) {
+        while self.frames.front().is_some_and(|frame| frame.open == 0) {
+            let next = self.after(self.base);
+            self.frames.pop_front();
+            self.base = next;
+            if self.jumps.front().is_some_and(|jump| jump.end <= next) {
+                self.jumps.pop_front();
+            }
+        }
+        self.holes.cut_below(self.base);
     }
 
     /// Moves the cursor over what is released or with the writer.
@@ -90,7 +169,7 @@ impl Stream {
         while self.cursor < self.next_seq()
             && self.frame(self.cursor).is_none_or(|frame| frame.open & !frame.queued == 0)
         {
-            self.cursor += 1;
+            self.cursor = self.after(self.cursor);
         }
         if self.cursor == self.next_seq() {
             self.waiting_last_ns = i64::MIN;
@@ -113,6 +192,7 @@ impl Stream {
             next_seq: self.next_seq(),
             base: self.base,
             holes: self.holes.iter().collect(),
+            lost: self.lost.iter().collect(),
         }
     }
 }
