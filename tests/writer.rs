@@ -141,6 +141,7 @@ impl Gateway {
             when_full: WhenFull::Block,
             memory_bytes_max: 1 << 20,
             sync: true,
+            device_seed: Default::default(),
         };
         let opened = Spool::open(&dir.path().join("spool"), settings, &books).unwrap();
         let spool = opened.start(Arc::new(ToWriter(writer.clone()))).unwrap();

@@ -1,6 +1,7 @@
 //! The nouns, without I/O: what a message is, what may become of it, and how it is counted.
 
 pub mod ids;
+pub mod device_hash;
 pub mod reason;
 pub mod secrets;
 pub mod message;

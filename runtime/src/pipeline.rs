@@ -33,6 +33,7 @@ use crate::data_dir;
 use crate::decode::{Change, CpuShares, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
+use crate::domain::device_hash::DeviceHasher;
 use crate::domain::slot::Window;
 use crate::quarantine::Quarantine;
 use crate::shutdown::{self, Request, Signals};
@@ -77,6 +78,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let config = &*current.get();
     let own_outputs = settings::own_outputs(config)?;
 
+    let devices = DeviceHasher::new(data_dir::device_seed(data_dir)?);
+
     // What a message meets last is made first.
     let books = Arc::new(Books::default());
     let admission = &config.admission;
@@ -86,7 +89,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let writes = Arc::new(Writes::default());
     let spool_dir = data_dir.join("spool");
     let opened = {
-        let (settings, books) = (settings::spool(config), books.clone());
+        let (settings, books) = (settings::spool(config, devices.tag()), books.clone());
         tokio::task::spawn_blocking(move || Spool::open(&spool_dir, settings, &books)).await??
     };
     if config.spool.sync == "never" {
@@ -123,7 +126,10 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let pool = DecodePool::start(&guests, &shares, &outlet)?;
 
     let admission = Admission::new(settings::admission(config), registry, books.clone());
-    let admission = admission.with_activity(activity).with_parking(Arc::new(ToSpool(spool.clone())));
+    let admission = admission
+        .with_devices(devices)
+        .with_activity(activity)
+        .with_parking(Arc::new(ToSpool(spool.clone())));
     let admission = Arc::new(admission);
     let reached =
         Reached { admission: admission.clone(), spool: spool.clone(), writer: writer.clone(), shares };

@@ -49,6 +49,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::domain::books::Books;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::Durable;
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
@@ -89,6 +90,8 @@ pub struct SpoolSettings {
     pub memory_bytes_max: u64,
     /// False: nothing is synced, and a power cut loses what was acknowledged.
     pub sync: bool,
+    /// The seed with which devices are hashed.
+    pub device_seed: SeedTag,
 }
 
 impl SpoolSettings {
@@ -210,7 +213,7 @@ impl Spool {
         let began = Instant::now();
         // Nothing is handed on while it is read.
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&*disk, &nothing_hot)?;
+        let (index, recovered) = recovery::recover(&*disk, &nothing_hot, settings.device_seed)?;
         recovered.log(&*disk, began.elapsed());
         let index = Mutex::new(index);
         let mut log = Log::new(
@@ -219,7 +222,8 @@ impl Spool {
             settings.sync,
             settings.hot(),
             recovered.next_segment,
-        );
+        )
+        .with_seed(settings.device_seed);
         if !recovered.twins.is_empty()
             && let Err(error) = log.separate(&index, &recovered.twins)
         {

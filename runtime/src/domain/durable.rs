@@ -39,7 +39,7 @@ pub struct DurableMessage {
     pub lines_end: u32,
     /// At least 1.
     pub line_count: u32,
-    /// A hash of its device: what has the same is written in order.
+    /// `DeviceHash::folded`: what has the same is written in order.
     pub affinity: u32,
 }
 

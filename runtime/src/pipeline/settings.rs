@@ -19,6 +19,7 @@ use crate::config::{self, Config, ConfigError};
 use crate::decode::compile::CompileLimits;
 use crate::decode::{CompilerSettings, CpuShareSettings, DecodeSettings, LargeSettings};
 use crate::domain::answer_topic::AnswerTopic;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::identity::NameTemplate;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
@@ -352,7 +353,7 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
     })
 }
 
-pub fn spool(config: &Config) -> SpoolSettings {
+pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
     let spool = &config.spool;
     SpoolSettings {
         bytes_max: spool.bytes_max,
@@ -360,5 +361,6 @@ pub fn spool(config: &Config) -> SpoolSettings {
         when_full: when_full(&spool.when_full),
         memory_bytes_max: spool.memory_bytes_max,
         sync: spool.sync != "never",
+        device_seed,
     }
 }

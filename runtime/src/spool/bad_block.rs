@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, Folder, Tail};
 use super::*;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::message::{CheckedMessage, Tenant};
 use crate::domain::slot::{Connection, Window};
 use crate::domain::tenancy::TenantRules;
@@ -105,6 +106,7 @@ fn settings() -> SpoolSettings {
         when_full: WhenFull::Block,
         memory_bytes_max: 64 << 20,
         sync: false,
+        device_seed: SeedTag::default(),
     }
 }
 

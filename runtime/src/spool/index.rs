@@ -12,13 +12,13 @@ mod parked;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits::SPOOL_HOT_SHARED_BYTES_MAX;
 
 use super::frame::{Header, Kind};
 use super::marks::LineTotals;
-use super::parked::NO_DATABASE;
 use super::ranges::RangeSet;
 use super::state::StateLog;
 
@@ -123,12 +123,15 @@ pub struct Index {
     first_seq: u64,
     /// Frames may be lost of streams that are named nowhere.
     has_lost_streams: bool,
+    /// The seed with which devices are hashed now.
+    seed: SeedTag,
 }
 
 impl Index {
-    /// One without frames, in which streams begin with the number `first_seq`.
-    pub fn with_state(state: StateLog, first_seq: u64) -> Self {
-        Self { state, first_seq, ..Self::default() }
+    /// One without frames, in which streams begin with the number `first_seq`, and devices are hashed with
+    /// `seed`.
+    pub fn with_state(state: StateLog, first_seq: u64, seed: SeedTag) -> Self {
+        Self { state, first_seq, seed, ..Self::default() }
     }
 
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
@@ -151,6 +154,7 @@ impl Index {
             holes: RangeSet::default(),
             lost: RangeSet::from_iter([lost]),
             cursor: first,
+            other_seed_end: 0,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
@@ -190,6 +194,9 @@ impl Index {
             stream.skip_to(seq);
         }
         let waited = stream.waits();
+        if header.seed() != self.seed && header.kind == Kind::Lines {
+            stream.other_seed_end = seq + 1;
+        }
         stream.frames.push_back(Frame {
             segment: place.segment as u32,
             offset: place.offset as u32,
@@ -222,7 +229,8 @@ impl Index {
             || (self.hot_bytes + len <= limits.bytes_max
                 && database.hot_bytes + len <= limits.database_bytes_max())
             || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
-        let standing = if parked || (room && fair && (!waited || overtakes)) {
+        let next = !waited && !stream.is_barred(seq);
+        let standing = if parked || (room && fair && (next || overtakes)) {
             database.hot_bytes += len;
             stream.hot_bytes += len;
             self.hot_bytes += len;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::warn;
 
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
@@ -117,6 +118,8 @@ pub struct Log {
     segment_bytes: u64,
     sync: bool,
     hot: HotLimits,
+    /// The seed of the affinities in what is appended.
+    seed: SeedTag,
     current: Option<Current>,
     next_segment: u64,
     buffer: Vec<u8>,
@@ -138,12 +141,18 @@ impl Log {
             segment_bytes,
             sync,
             hot,
+            seed: SeedTag::default(),
             current: None,
             next_segment,
             buffer: Vec::new(),
             has_retired: true,
             stats: LogStats::default(),
         }
+    }
+
+    /// One in whose frames devices are hashed with this seed.
+    pub fn with_seed(self, seed: SeedTag) -> Self {
+        Self { seed, ..self }
     }
 
     /// The segment that is written to.
@@ -287,7 +296,7 @@ impl Log {
                 let tenant = index.names(append.stream).0;
                 let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
                 *spooled += u64::from(header.lines);
-                let header = Header { seq: *seq, spooled: *spooled, ..header.clone() };
+                let header = Header { seq: *seq, spooled: *spooled, ..header.clone() }.with_seed(self.seed);
                 *seq += 1;
                 header.put(salt, &mut self.buffer);
                 self.buffer.extend_from_slice(table);
@@ -442,11 +451,7 @@ impl Log {
             let mut body = vec![0; header.body_len as usize];
             let offset = from.offset + u64::from(from.len) - u64::from(header.body_len);
             let read = self.disk.read_at(from.segment, offset, &mut body);
-            read.map_err(|error| SpoolError {
-                doing: "read",
-                path: self.disk.path(from.segment),
-                error,
-            })?;
+            read.map_err(|error| SpoolError { doing: "read", path: self.disk.path(from.segment), error })?;
             self.ensure_current(index)?;
             let current = self.current.as_ref().expect("just ensured");
             let place = Place { segment: current.segment, offset: current.len, len: from.len };

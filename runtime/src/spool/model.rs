@@ -15,6 +15,7 @@ use super::frame::{Body, Draft, HAS_STATE, Header, Kind};
 use super::index::{FrameId, HotLimits, Index, Place};
 use super::log::{self, Append, Appended, Log};
 use super::{parked, recovery, state};
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::message::Via;
@@ -646,7 +647,7 @@ impl Rig {
 
     fn recover(&mut self) -> recovery::Recovered {
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&self.disk, &nothing_hot).unwrap();
+        let (index, recovered) = recovery::recover(&self.disk, &nothing_hot, SeedTag::default()).unwrap();
         self.index = Mutex::new(index);
         self.log = Log::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
         self.recover_state();
@@ -761,7 +762,7 @@ proptest! {
             (from as u64, to as u64)
         };
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
+        let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot, SeedTag::default()).unwrap();
         let open: BTreeSet<Key> = index.open_frames().into_iter().map(|(tenant, database, seq, _)| (tenant, database, seq)).collect();
         let (mut lost, mut parked_lost) = (BTreeMap::new(), 0);
         for (key, _, place) in places {
@@ -917,7 +918,7 @@ fn a_segment_that_goes_missing_is_counted_to_the_line_and_the_newest_is_named() 
     assert!(recovered.missing.contains(&first) && !recovered.newest_missing);
     rig.disk.0.lock().files.remove(&newest);
     let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-    let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
+    let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot, SeedTag::default()).unwrap();
     assert!(recovered.newest_missing && recovered.missing.contains(&newest));
     assert!(recovered.next_segment > newest);
 }
@@ -989,7 +990,7 @@ fn two_frames_of_one_number_are_both_kept() {
     expected.extend(other.attempted.clone());
     assert_eq!(expected.len(), 7);
     for _ in 0..3 {
-        let (index, recovered) = recovery::recover(&other.disk, &nothing_hot).unwrap();
+        let (index, recovered) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
         other.index = Mutex::new(index);
         other.log = Log::new(Arc::new(other.disk.clone()), 2000, true, HOT, recovered.next_segment);
         other.log.separate(&other.index, &recovered.twins).unwrap();
@@ -1003,6 +1004,6 @@ fn two_frames_of_one_number_are_both_kept() {
     }
     other.log.mark(&other.index).unwrap();
     other.log.remove_empty(&other.index).unwrap();
-    let (index, _) = recovery::recover(&other.disk, &nothing_hot).unwrap();
+    let (index, _) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
     assert_eq!(index.open_frames(), vec![]);
 }

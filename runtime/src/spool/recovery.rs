@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::domain::books::{Books, LineBooks};
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 
@@ -183,11 +184,11 @@ struct Found {
     unreadable: BTreeMap<u64, u16>,
 }
 
-/// Reads all segments into an index.
+/// Reads all segments into an index. `seed`: with which devices are hashed from now on.
 ///
 /// # Errors
 /// A segment is there and cannot be read.
-pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered), SpoolError> {
+pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(Index, Recovered), SpoolError> {
     let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
     let segments = disk.list().map_err(|error| SpoolError { doing: "read", path: folder, error })?;
     let newest = disk.newest().unwrap_or(None);
@@ -195,7 +196,7 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
     // What a checkpoint covers comes before everything that is written from now on.
     let next_segment = segments.last().copied().max(newest).max(state.covered_segment()).unwrap_or(0) + 1;
     let first_new = next_segment << NUMBERS_OF_A_RUN;
-    let mut index = Index::with_state(state, first_new);
+    let mut index = Index::with_state(state, first_new, seed);
     let mut recovered = Recovered {
         next_segment,
         newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),

@@ -96,7 +96,7 @@ impl Index {
             let number = of.streams[of.turn % of.streams.len()];
             let stream = &mut self.streams[number as usize];
             stream.skip();
-            if !stream.waits() || !of_tenant(&stream.tenant) {
+            if !stream.waits() || stream.is_barred(stream.cursor) || !of_tenant(&stream.tenant) {
                 of.turn += 1;
                 idle += 1;
                 continue;

@@ -68,6 +68,9 @@ pub struct Stream {
     pub lost: RangeSet,
     /// From here on the writer has nothing, but for what overtakes.
     pub cursor: u64,
+    /// In frames below this number devices are hashed with another seed than now. Whether a later line is
+    /// of the same device cannot be seen, so those that are behind wait until all of these are written.
+    pub other_seed_end: u64,
     /// A bound of the latest time of what is not written in front of a new frame, and the latest
     /// time of all lines so far.
     pub waiting_last_ns: i64,
@@ -174,6 +177,11 @@ impl Stream {
         if self.cursor == self.next_seq() {
             self.waiting_last_ns = i64::MIN;
         }
+    }
+
+    /// Whether a frame must wait, although it is the next one, for others to be written.
+    pub fn is_barred(&self, seq: u64) -> bool {
+        self.base < self.other_seed_end && seq >= self.other_seed_end
     }
 
     pub fn waits(&self) -> bool {
