@@ -5,6 +5,7 @@ pub mod device_hash;
 pub mod reason;
 pub mod secrets;
 pub mod message;
+pub mod synced;
 pub mod durable;
 pub mod refusal;
 pub mod slot;

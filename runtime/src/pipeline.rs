@@ -43,8 +43,7 @@ use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
 use answers::Answers;
-use flow::{FromSpool, Gate, Outlet, ToWriter};
-use parked::ToSpool;
+use flow::{Gate, Outlet};
 use replay::Replays;
 use tenants::{Plan, Reached, Tenants};
 use view::{Door, Parts, SourceHealth};
@@ -98,12 +97,11 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         );
     }
     let writing = Writing::start()?;
-    let from_spool = Arc::new(FromSpool::default());
     let writer = Writer::start(
         settings::writer(config)?,
         WriterParts {
             runtime: writing.runtime.clone(),
-            store: from_spool.clone(),
+            store: opened.lines(),
             refused_lines: {
                 let quarantine = quarantine.clone();
                 Arc::new(move |lines| quarantine.store_lines(lines))
@@ -116,9 +114,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     writer.set_own_outputs(&own_outputs)?;
     opened.set_own_outputs(own_outputs.into_keys().collect());
     let state = opened.state();
-    let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
+    let spool = opened.start(Arc::new(writer.clone()))?;
     spool.set_shares(settings::own_shares(config));
-    let _ = from_spool.0.set(spool.clone());
 
     let guests = guests::open(&current, &state)?;
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
@@ -126,10 +123,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let pool = DecodePool::start(&guests, &shares, &outlet)?;
 
     let admission = Admission::new(settings::admission(config), registry, books.clone());
-    let admission = admission
-        .with_devices(devices)
-        .with_activity(activity)
-        .with_parking(Arc::new(ToSpool(spool.clone())));
+    let admission =
+        admission.with_devices(devices).with_activity(activity).with_parking(Arc::new(spool.clone()));
     let admission = Arc::new(admission);
     let reached =
         Reached { admission: admission.clone(), spool: spool.clone(), writer: writer.clone(), shares };

@@ -39,6 +39,7 @@ mod model;
 mod bad_block;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,12 +49,13 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tracing::error;
 
-use crate::domain::books::Books;
+use crate::domain::books::{Account, Books};
 use crate::domain::device_hash::SeedTag;
-use crate::domain::durable::Durable;
+use crate::domain::durable::{Delivery, Durable, Store};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
-use crate::domain::message::CheckedBatch;
+use crate::domain::message::{CheckedBatch, Received};
+use crate::domain::parked::Parking;
 use crate::domain::state::Image;
 
 pub use log::SpoolError;
@@ -114,14 +116,6 @@ pub struct OwnShare {
     pub when_full: Option<WhenFull>,
 }
 
-/// To whom durable lines go.
-pub trait Delivery: Send + Sync {
-    /// Lines that became durable just now.
-    fn deliver(&self, durable: Durable);
-    /// Lines of this database wait here to be fetched.
-    fn waits(&self, database: &DatabaseName);
-}
-
 struct Shared {
     settings: SpoolSettings,
     disk: Arc<dyn Disk>,
@@ -170,6 +164,11 @@ impl OpenedSpool {
     /// What decoders keep.
     pub fn state(&self) -> Image {
         self.shared.index.lock().state.image().clone()
+    }
+
+    /// What lies there, to be fetched from now on.
+    pub fn lines(&self) -> Arc<dyn Store> {
+        Arc::new(Lines(self.shared.clone()))
     }
 
     /// Starts to take batches. What lies there from earlier runs waits to be fetched.
@@ -313,19 +312,6 @@ impl Spool {
         self.shared.index.lock().set_own_outputs(own);
     }
 
-    /// Lines of a database that wait here, up to `bytes_max`; true: there are more. Reads from the
-    /// disk.
-    pub fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
-        let shared = &self.shared;
-        let hot = shared.settings.hot();
-        let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
-        let mut reader = Reader::new(shared);
-        let (durables, all) = reader.read_all(wanted, |wanted, header, body| {
-            durable(shared, database, wanted, header, body).map(|durable| vec![durable])
-        });
-        (durables, more || !all)
-    }
-
     /// Whether anything can be acknowledged: why not.
     pub fn fault(&self) -> Option<String> {
         self.shared.fault.lock().clone()
@@ -372,6 +358,40 @@ impl Spool {
     /// What decoders keep, as it is durable.
     pub fn state(&self) -> Image {
         self.shared.index.lock().state.image().clone()
+    }
+}
+
+/// The lines that lie in a spool. It keeps none of its threads.
+struct Lines(Arc<Shared>);
+
+impl Store for Lines {
+    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
+        let Self(shared) = self;
+        let hot = shared.settings.hot();
+        let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
+        let mut reader = Reader::new(shared);
+        let (durables, all) = reader.read_all(wanted, |wanted, header, body, synced| {
+            durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])
+        });
+        (durables, more || !all)
+    }
+}
+
+/// Messages stay here that the registry cannot be asked about in time.
+impl Parking for Spool {
+    fn park(
+        &self,
+        tenant: &TenantId,
+        account: &Arc<Account>,
+        message: Received,
+    ) -> Result<(), Box<Received>> {
+        Spool::park(self, tenant, account, message)
+    }
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spool")
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
+use crate::domain::synced::Synced;
 
 use super::disk::{Disk, Tail};
 use super::frame::{Draft, Header, IS_COPY, Kind};
@@ -91,7 +92,7 @@ pub struct Copy {
 /// What became of one `Append`.
 #[derive(Clone, Copy, Debug)]
 pub enum Appended {
-    Lines(FrameId, Standing),
+    Lines(FrameId, Standing, Synced),
     /// Changes of the state alone: nothing is to be released.
     State,
 }
@@ -223,25 +224,35 @@ impl Log {
         }
     }
 
-    /// Writes `buffer` to the end of the current segment and syncs it. On a failure the segment is
-    /// sealed where it was good: what was not synced is not believed, whatever a later sync says.
-    fn write(&mut self, index: &Mutex<Index>, sync: bool) -> Result<(), SpoolError> {
+    /// Writes `buffer` to the end of the current segment and syncs it, where anything is synced at all.
+    fn write_synced(&mut self, index: &Mutex<Index>) -> Result<Synced, SpoolError> {
+        if !self.sync {
+            return self.write(index, |_| Ok(Synced::by_setting_never()));
+        }
+        self.stats.syncs += 1;
+        self.write(index, |current| {
+            current.unsynced = false;
+            Synced::after(|| current.tail.sync())
+        })
+    }
+
+    /// Writes `buffer` to the end of the current segment, and does then what `sync` does. On a failure the
+    /// segment is sealed where it was good: what was not synced is not believed, whatever a later sync
+    /// says.
+    fn write<T>(
+        &mut self,
+        index: &Mutex<Index>,
+        sync: impl FnOnce(&mut Current) -> io::Result<T>,
+    ) -> Result<T, SpoolError> {
         let current = self.current.as_mut().expect("there is a segment to write to");
         current.unsynced = true;
         let written = current.tail.append(&self.buffer).map_err(|error| ("write to", error));
-        let written = written.and_then(|()| {
-            if !sync || !self.sync {
-                return Ok(());
-            }
-            self.stats.syncs += 1;
-            current.unsynced = false;
-            current.tail.sync().map_err(|error| ("sync", error))
-        });
+        let written = written.and_then(|()| sync(current).map_err(|error| ("sync", error)));
         match written {
-            Ok(()) => {
+            Ok(written) => {
                 current.len += self.buffer.len() as u64;
                 index.lock().note_segment(current.segment, current.len);
-                Ok(())
+                Ok(written)
             }
             Err((doing, error)) => {
                 // As far as that can be done; recovery passes over what stays.
@@ -305,7 +316,7 @@ impl Log {
                 frames.push((append, Place { segment, offset, len: header.frame_len() as u32 }, header));
             }
         }
-        self.write(index, true)?;
+        let synced = self.write_synced(index)?;
         let mut index = index.lock();
         let appended = frames.into_iter().map(|(append, place, header)| {
             if !append.draft.state.is_empty() {
@@ -317,7 +328,7 @@ impl Log {
             }
             let stream = append.stream;
             let standing = index.insert(stream, &header, place, &self.hot);
-            Appended::Lines(FrameId { stream, seq: header.seq }, standing)
+            Appended::Lines(FrameId { stream, seq: header.seq }, standing, synced)
         });
         Ok(appended.collect())
     }
@@ -343,7 +354,7 @@ impl Log {
         }
         self.buffer.clear();
         marks.put(self.current.as_ref().expect("just seen").salt, &mut self.buffer);
-        self.write(index, false).inspect_err(|_| index.lock().unmark(&marks))
+        self.write(index, |_| Ok(())).inspect_err(|_| index.lock().unmark(&marks))
     }
 
     /// Removes the segments that hold nothing any more. First the marks that say so are synced:
@@ -422,7 +433,7 @@ impl Log {
             self.buffer.extend_from_slice(&copy.body);
             places.push(Place { segment, offset, len: copy.from.len });
         }
-        self.write(index, true)?;
+        self.write_synced(index)?;
         self.stats.copied_bytes += self.buffer.len() as u64;
         let mut index = index.lock();
         for (copy, place) in copies.iter().zip(places) {
@@ -461,7 +472,7 @@ impl Log {
             self.buffer.clear();
             anew.put(salt, &mut self.buffer);
             self.buffer.extend_from_slice(&body);
-            self.write(index, false)?;
+            self.write(index, |_| Ok(()))?;
             let mut index = index.lock();
             index.insert(*stream, &anew, place, &nothing_hot);
             if anew.kind == Kind::Parked {

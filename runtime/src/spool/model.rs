@@ -487,7 +487,7 @@ impl Rig {
         }
         let Ok(appended) = appended else { return };
         for (appended, (draft, lines, _)) in appended.into_iter().zip(drafts) {
-            let Appended::Lines(id, _) = appended else { continue };
+            let Appended::Lines(id, ..) = appended else { continue };
             let line_count = u64::from(draft.header.lines);
             let lines = content(&draft, &lines);
             if draft.header.kind == Kind::Parked {

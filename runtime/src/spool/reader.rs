@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 
-use crate::domain::durable::Durable;
+use crate::domain::durable::{Durable, FrameLines, StreamPosition};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
+use crate::domain::synced::Synced;
 
 use super::frame::{Body, Header};
 use super::index::{FrameId, Place, Wanted};
@@ -36,7 +37,7 @@ impl<'a> Reader<'a> {
     pub fn read_all<T>(
         &mut self,
         wanted: Vec<Wanted>,
-        of: impl Fn(&Wanted, &Header, &[u8]) -> Result<Vec<T>, String>,
+        of: impl Fn(&Wanted, &Header, &[u8], &Synced) -> Result<Vec<T>, String>,
     ) -> (Vec<T>, bool) {
         let mut read = Vec::new();
         for (place, next) in wanted.iter().enumerate() {
@@ -56,12 +57,12 @@ impl<'a> Reader<'a> {
     fn read<T>(
         &mut self,
         wanted: &Wanted,
-        of: &impl Fn(&Wanted, &Header, &[u8]) -> Result<T, String>,
+        of: &impl Fn(&Wanted, &Header, &[u8], &Synced) -> Result<T, String>,
     ) -> Result<Option<T>, NoAnswer> {
         let shared: &'a Arc<Shared> = self.shared;
         let mut place = wanted.place;
         loop {
-            let why = match self.try_read(place, &|header, body| of(wanted, header, body)) {
+            let why = match self.try_read(place, &|header, body, synced| of(wanted, header, body, synced)) {
                 Ok(read) => {
                     shared.unread.lock().remove(&place.segment);
                     return Ok(Some(read));
@@ -92,7 +93,7 @@ impl<'a> Reader<'a> {
     fn try_read<T>(
         &mut self,
         place: Place,
-        of: &impl Fn(&Header, &[u8]) -> Result<T, String>,
+        of: &impl Fn(&Header, &[u8], &Synced) -> Result<T, String>,
     ) -> Result<T, Unread> {
         let salt = match self.salts.get(&place.segment) {
             Some(salt) => *salt,
@@ -107,10 +108,9 @@ impl<'a> Reader<'a> {
         let frame = self.bytes(place)?;
         let header = Header::read(salt, frame).ok_or("its header is damaged")?;
         let body = &frame[frame.len() - header.body_len as usize..];
-        if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
-            return Err("its checksum is wrong".into());
-        }
-        Ok(of(&header, body)?)
+        let synced = Synced::by_checksum(body, header.body_crc).filter(|_| header.frame_len() == frame.len());
+        let synced = synced.ok_or("its checksum is wrong")?;
+        Ok(of(&header, body, &synced)?)
     }
 
     fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
@@ -170,8 +170,8 @@ pub fn durable(
     shared: &Arc<Shared>,
     database: &DatabaseName,
     wanted: &Wanted,
-    header: &Header,
-    body: &[u8],
+    (header, body): (&Header, &[u8]),
+    synced: &Synced,
 ) -> Result<Durable, String> {
     let mut parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
     if header.seed() != shared.settings.device_seed {
@@ -180,7 +180,8 @@ pub fn durable(
     }
     let account = shared.books.of_known(&header.tenant);
     let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
-    Ok(Durable {
+    let receipt = receipt(shared, wanted.id, &account);
+    let frame = FrameLines {
         database: database.clone(),
         tenant: TenantId::new(&header.tenant),
         guest: GuestTag::new(&parts.guest),
@@ -189,9 +190,10 @@ pub fn durable(
         wanted: wanted.messages,
         overtakes: false,
         arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
-        receipt: receipt(shared, wanted.id, &account),
         account,
-    })
+    };
+    let position = StreamPosition { stream: wanted.id.stream, number: wanted.id.seq };
+    Ok(Durable::new(position, frame, receipt, synced))
 }
 
 impl Shared {

@@ -1,7 +1,8 @@
 use super::super::load::RefusedLinesSink;
-use super::super::testing::load_of;
+use super::super::testing::{load_at, load_of};
 use super::super::verdict::LineFault;
 use super::*;
+use crate::domain::durable::StreamPosition;
 use crate::domain::ids::DatabaseName;
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -173,10 +174,9 @@ fn what_overtakes_takes_turns_with_the_backlog() {
     let mut rig = Rig::new();
     rig.push(20_000, 10);
     let live: Vec<_> = (0..50).map(|_| (0, vec!["live".to_owned()])).collect();
-    let (load, _) = load_of(&live, rig.now);
-    let mut durable = Arc::into_inner(load).unwrap().into_durable();
-    durable.overtakes = true;
-    rig.lane.push(&Arc::new(Load::new(durable)));
+    let position = StreamPosition { stream: 0, number: 1 };
+    let (load, _) = load_at(position, true, &live, rig.now);
+    rig.lane.push(&load);
     rig.pass(1);
     let bodies = [rig.sent().body, rig.sent().body];
     assert_eq!(bodies.iter().filter(|body| body.starts_with(b"live")).count(), 1);
