@@ -353,6 +353,38 @@ async fn the_only_segment_may_be_away_while_others_are_written() {
     gateway.assert_balanced();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_device_that_corrects_a_value_after_a_restart_has_the_last_word() {
+    const DEVICES: u64 = 64;
+    let mut plant = Plant::new("").await;
+    for device in 0..DEVICES {
+        plant.scene.device("acme", &format!("dev-{device}"), "lab-1");
+    }
+    plant.database("acme", false);
+    for value in [1, 2] {
+        let gateway = plant.scene.start();
+        for number in 0..DEVICES {
+            let name = format!("dev-{number}");
+            let mut device = Device::connect(&plant.scene.listener, &name).unwrap();
+            let payload = format!(
+                r#"{{"version":"1","ts":"2026-11-23T08:00:00Z","site_id":"lab-1","seq":1,"provision_token":"tok-{name}","metrics":{{"v":{value}}}}}"#
+            );
+            let topic = topic("acme", &name, "telemetry");
+            assert_eq!(device.publish_all([(topic.as_str(), payload.as_bytes())].into_iter(), 1).unwrap(), 1);
+        }
+        assert_eq!(gateway.stop().code(), Some(0));
+    }
+    plant.database("acme", true);
+    let gateway = plant.scene.start();
+    gateway.wait_written("acme", 2 * DEVICES);
+    let answer = plant.influxdb.ask("telemetry_acme", "SELECT * FROM telemetry").await;
+    let series = &answer["results"][0]["series"][0];
+    let column = series["columns"].as_array().unwrap().iter().position(|name| name == "v").unwrap();
+    let values: Vec<_> =
+        series["values"].as_array().unwrap().iter().map(|row| row[column].as_f64()).collect();
+    assert_eq!(values, vec![Some(2.0); DEVICES as usize]);
+}
+
 /// A small file system for the spool, which lives as long as this.
 struct SmallDisk {
     holder: std::process::Child,

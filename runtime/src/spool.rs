@@ -121,6 +121,8 @@ struct Shared {
     disk: Arc<dyn Disk>,
     books: Arc<Books>,
     index: Mutex<Index>,
+    /// The writer has all of a group that it is to have at once.
+    delivered: Condvar,
     room: Mutex<RoomState>,
     queue: Mutex<Queue>,
     more: Condvar,
@@ -246,6 +248,7 @@ impl Spool {
             disk,
             books: books.clone(),
             index: Mutex::new(index),
+            delivered: Condvar::new(),
             room: Mutex::new(RoomState {
                 shares,
                 parked,
@@ -368,7 +371,7 @@ impl Store for Lines {
     fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
         let Self(shared) = self;
         let hot = shared.settings.hot();
-        let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
+        let (wanted, more) = shared.index_between_groups().fetch(database, bytes_max as u64, &hot);
         let mut reader = Reader::new(shared);
         let (durables, all) = reader.read_all(wanted, |wanted, header, body, synced| {
             durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])

@@ -27,8 +27,9 @@ pub trait Receipt: Send + Sync {
     fn lines_refused(&self, lines: u64);
     /// Every line of these messages was told of: they are done with. Once a message.
     fn settled(&self, messages: Range<usize>);
-    /// These messages are not written now; they wait where they are durable and are fetched again.
-    fn returned(&self, messages: Range<usize>);
+    /// These messages are not written now; they wait where they are durable and are fetched again. Gives
+    /// how often lines of their stream have been given back by now: see `StreamPosition::returns`.
+    fn returned(&self, messages: Range<usize>) -> u32;
 }
 
 /// One message of a `Durable`.
@@ -51,6 +52,11 @@ pub struct StreamPosition {
     pub stream: u32,
     /// Ascending in the order in which lines are to be written.
     pub number: u64,
+    /// How often lines of its stream had been given back when it was chosen to be handed out. What was
+    /// chosen before the last of them stands behind what was given back, and must not be written first.
+    pub returns: u32,
+    /// Nothing of its stream waited behind it when it was chosen.
+    pub is_last: bool,
 }
 
 /// Lines of one frame, and what is known of them.

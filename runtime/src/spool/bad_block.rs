@@ -93,7 +93,7 @@ struct Fetched;
 
 impl Delivery for Fetched {
     fn deliver(&self, durable: Durable) {
-        durable.receipt().returned(0..durable.messages.len());
+        let _ = durable.receipt().returned(0..durable.messages.len());
     }
 
     fn waits(&self, _: &DatabaseName) {}

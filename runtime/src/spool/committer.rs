@@ -302,6 +302,8 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
             }
         }
     }
+    shared.index.lock().delivering = false;
+    shared.delivered.notify_all();
     true
 }
 
@@ -349,7 +351,7 @@ fn tell(
         settling.settle_all([slot], outcome, &account);
     }
     match standing {
-        Standing::Hot { overtakes } => {
+        Standing::Hot { overtakes, returns } => {
             let receipt = receipt(shared, id, &account);
             let frame = FrameLines {
                 database,
@@ -362,7 +364,7 @@ fn tell(
                 arrived: Instant::now(),
                 account,
             };
-            let position = StreamPosition { stream: id.stream, number: id.seq };
+            let position = StreamPosition { stream: id.stream, number: id.seq, returns, is_last: false };
             delivery.deliver(Durable::new(position, frame, receipt, synced));
         }
         Standing::Waits { first: true } => delivery.waits(&database),

@@ -65,7 +65,7 @@ pub struct Gone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The writer gets it at once.
-    Hot { overtakes: bool },
+    Hot { overtakes: bool, returns: u32 },
     /// It waits to be fetched. `first`: nothing of its stream waited before.
     Waits { first: bool },
 }
@@ -125,6 +125,8 @@ pub struct Index {
     has_lost_streams: bool,
     /// The seed with which devices are hashed now.
     seed: SeedTag,
+    /// Frames were made durable that the writer is to have at once, and does not have yet.
+    pub delivering: bool,
 }
 
 impl Index {
@@ -155,6 +157,8 @@ impl Index {
             lost: RangeSet::from_iter([lost]),
             cursor: first,
             other_seed_end: 0,
+            overtaking: VecDeque::new(),
+            returns: 0,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
@@ -210,7 +214,8 @@ impl Index {
         stream.lines += u64::from(header.lines);
         stream.bytes += u64::from(place.len);
         stream.changed = true;
-        let overtakes = waited && header.first_ns > stream.waiting_last_ns;
+        let is_overtaken = stream.is_overtaken();
+        let overtakes = (waited || is_overtaken) && header.first_ns > stream.waiting_last_ns;
         stream.seen_last_ns = stream.seen_last_ns.max(header.last_ns);
         let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
         tenant.totals.spooled = tenant.totals.spooled.max(header.spooled);
@@ -229,7 +234,7 @@ impl Index {
             || (self.hot_bytes + len <= limits.bytes_max
                 && database.hot_bytes + len <= limits.database_bytes_max())
             || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
-        let next = !waited && !stream.is_barred(seq);
+        let next = !waited && !stream.is_barred(seq) && !is_overtaken;
         let standing = if parked || (room && fair && (next || overtakes)) {
             database.hot_bytes += len;
             stream.hot_bytes += len;
@@ -238,7 +243,11 @@ impl Index {
             if !waited {
                 stream.cursor = seq + 1;
             }
-            Standing::Hot { overtakes }
+            if overtakes {
+                stream.overtaking.push_back(seq);
+            }
+            self.delivering |= !parked;
+            Standing::Hot { overtakes, returns: stream.returns }
         } else {
             stream.waiting_last_ns = stream.seen_last_ns;
             Standing::Waits { first: !waited }
@@ -317,10 +326,12 @@ impl Index {
         *self.streams[id.stream as usize].refused.entry(id.seq).or_default() += lines;
     }
 
-    /// The writer gives messages of a frame back.
-    pub fn give_back(&mut self, id: FrameId, messages: MessageSet) {
+    /// The writer gives messages of a frame back. Gives how often that was so of its stream.
+    pub fn give_back(&mut self, id: FrameId, messages: MessageSet) -> u32 {
         let stream = &mut self.streams[id.stream as usize];
-        let Some(frame) = stream.frame_mut(id.seq) else { return };
+        stream.returns += 1;
+        let returns = stream.returns;
+        let Some(frame) = stream.frame_mut(id.seq) else { return returns };
         let was_hot = frame.queued != 0;
         frame.queued &= !messages;
         let (hot, len) = (frame.queued != 0, u64::from(frame.len));
@@ -332,6 +343,7 @@ impl Index {
         if was_hot && !hot {
             self.cool(id.stream, len);
         }
+        returns
     }
 
     /// Where a frame lies now; `None` once it is released.

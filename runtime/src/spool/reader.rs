@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
 use tracing::{error, warn};
 
 use crate::domain::durable::{Durable, FrameLines, StreamPosition};
@@ -13,7 +14,7 @@ use crate::domain::limits;
 use crate::domain::synced::Synced;
 
 use super::frame::{Body, Header};
-use super::index::{FrameId, Place, Wanted};
+use super::index::{FrameId, Index, Place, Wanted};
 use super::log;
 use super::receipt::receipt;
 use super::{Shared, now_s};
@@ -44,8 +45,11 @@ impl<'a> Reader<'a> {
             match self.read(next, &of) {
                 Ok(of_frame) => read.extend(of_frame.into_iter().flatten()),
                 Err(NoAnswer) => {
-                    let mut index = self.shared.index.lock();
-                    wanted[place..].iter().for_each(|left| index.give_back(left.id, left.messages));
+                    // What was chosen meanwhile is with the writer by then, which waits for this.
+                    let mut index = self.shared.index_between_groups();
+                    for left in &wanted[place..] {
+                        index.give_back(left.id, left.messages);
+                    }
                     return (read, false);
                 }
             }
@@ -192,11 +196,25 @@ pub fn durable(
         arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
         account,
     };
-    let position = StreamPosition { stream: wanted.id.stream, number: wanted.id.seq };
+    let position = StreamPosition {
+        stream: wanted.id.stream,
+        number: wanted.id.seq,
+        returns: wanted.returns,
+        is_last: wanted.is_last,
+    };
     Ok(Durable::new(position, frame, receipt, synced))
 }
 
 impl Shared {
+    /// The index at a moment at which the writer has all that it is to have.
+    pub fn index_between_groups(&self) -> MutexGuard<'_, Index> {
+        let mut index = self.index.lock();
+        while index.delivering {
+            self.delivered.wait(&mut index);
+        }
+        index
+    }
+
     /// Whether a frame that the disk did not give may still be there: a process that has no file
     /// descriptor left, or a disk that is away for a moment, costs no line.
     fn is_to_be_read_again(&self, place: Place, error: &std::io::Error) -> bool {

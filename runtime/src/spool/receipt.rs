@@ -36,8 +36,8 @@ impl Receipt for FrameReceipt {
         }
     }
 
-    fn returned(&self, messages: Range<usize>) {
-        self.shared.index.lock().give_back(self.id, message_set(messages));
+    fn returned(&self, messages: Range<usize>) -> u32 {
+        self.shared.index.lock().give_back(self.id, message_set(messages))
     }
 }
 

@@ -88,8 +88,9 @@ impl Load {
         });
     }
 
-    /// These messages are not written from here: they are fetched again.
-    pub fn give_back(&self, messages: Range<usize>) {
-        self.receipt().returned(messages);
+    /// These messages are not written from here: they are fetched again. Gives how often lines of their
+    /// stream have been given back by now.
+    pub fn give_back(&self, messages: Range<usize>) -> u32 {
+        self.receipt().returned(messages)
     }
 }

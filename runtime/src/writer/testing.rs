@@ -32,14 +32,15 @@ impl Receipt for Ear {
     fn settled(&self, messages: Range<usize>) {
         self.0.lock().settled.extend(messages);
     }
-    fn returned(&self, messages: Range<usize>) {
+    fn returned(&self, messages: Range<usize>) -> u32 {
         self.0.lock().returned.extend(messages);
+        0
     }
 }
 
 /// A load of messages, each of an affinity and some lines.
 pub fn load_of(messages: &[(u32, Vec<String>)], arrived: Instant) -> (Arc<Load>, Arc<Mutex<Told>>) {
-    let position = StreamPosition { stream: 0, number: 0 };
+    let position = StreamPosition { stream: 0, number: 0, returns: 0, is_last: false };
     load_at(position, false, messages, arrived)
 }
 

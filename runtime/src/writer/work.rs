@@ -353,10 +353,9 @@ impl Work {
             _ if explained => self.refuse_quoted(lines, answer, outlet, &mut progress),
             // Three lines far apart first: if each of them alone gets these words, it is the
             // request, and taking all the lines apart would cost two requests a line.
-            [first, .., last] if lines.len() >= 3 && !self.probed && !self.accepted => {
+            [_, _, _, ..] if !self.probed && !self.accepted => {
                 self.probed = true;
-                let middle = lines[lines.len() / 2];
-                let probe = [first, middle, last];
+                let probe = self.probes(&lines);
                 self.push_front(lines.into_iter().filter(|line| !probe.contains(line)).collect());
                 for line in probe.into_iter().rev() {
                     self.push_front(vec![line]);
@@ -365,6 +364,21 @@ impl Work {
             _ => self.push_halves(lines),
         }
         progress
+    }
+
+    /// Three lines that may be written before the others: no other of their devices stands in front of
+    /// them. Far apart, where there are that many devices.
+    fn probes(&self, lines: &[u32]) -> [u32; 3] {
+        let affinity = |line: u32| {
+            let at = &self.table[line as usize];
+            self.segments[at.segment].load.messages[at.message].affinity
+        };
+        let mut seen = HashSet::new();
+        let firsts: Vec<u32> = lines.iter().copied().filter(|&line| seen.insert(affinity(line))).collect();
+        match firsts.as_slice() {
+            [first, .., last] if firsts.len() >= 3 => [*first, firsts[firsts.len() / 2], *last],
+            _ => [lines[0], lines[1], lines[2]],
+        }
     }
 
     /// InfluxDB 1 and 2 quote the lines that they cannot parse: those are refused and the others go

@@ -43,6 +43,8 @@ impl Index {
                 messages: frame.open,
                 lines: 0,
                 received_s: frame.received_s,
+                returns: stream.returns,
+                is_last: false,
             });
             frames.collect::<Vec<_>>()
         };

@@ -71,8 +71,12 @@ pub struct Stream {
     /// In frames below this number devices are hashed with another seed than now. Whether a later line is
     /// of the same device cannot be seen, so those that are behind wait until all of these are written.
     pub other_seed_end: u64,
-    /// A bound of the latest time of what is not written in front of a new frame, and the latest
-    /// time of all lines so far.
+    /// Frames that went to the writer before others in front of them, ascending; some may be done with.
+    pub overtaking: VecDeque<u64>,
+    /// How often something was given back.
+    pub returns: u32,
+    /// A bound of the latest time of what is not written in front of a new frame, but for what overtakes,
+    /// and the latest time of all lines so far.
     pub waiting_last_ns: i64,
     pub seen_last_ns: i64,
     /// Refused lines of frames that are not released yet.
@@ -174,9 +178,26 @@ impl Stream {
         {
             self.cursor = self.after(self.cursor);
         }
-        if self.cursor == self.next_seq() {
+        if self.cursor == self.next_seq() && !self.is_overtaken() {
             self.waiting_last_ns = i64::MIN;
         }
+    }
+
+    /// Whether the writer has frames that overtook others. What comes behind those, and does not overtake
+    /// itself, waits until they are written: it may correct them, and they are written beside the rest.
+    pub fn is_overtaken(&mut self) -> bool {
+        while let Some(&first) = self.overtaking.front()
+            && self.frame(first).is_none_or(|frame| frame.queued == 0)
+        {
+            self.overtaking.pop_front();
+        }
+        !self.overtaking.is_empty()
+    }
+
+    /// Whether the frame at the cursor must wait for others to be written.
+    pub fn is_cursor_barred(&mut self) -> bool {
+        self.is_barred(self.cursor)
+            || (self.is_overtaken() && self.overtaking.front().is_some_and(|&first| first <= self.cursor))
     }
 
     /// Whether a frame must wait, although it is the next one, for others to be written.
