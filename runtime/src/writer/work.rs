@@ -285,6 +285,7 @@ impl Work {
         let rest: Vec<u32> =
             lines.iter().zip(&written).filter(|&(_, &written)| written).map(|(&line, _)| line).collect();
         self.accept_lines(&rest, outlet, &mut progress);
+        self.settle_suspects(outlet, &mut progress);
         let limited = (!kept.is_empty()).then(|| Work {
             segments: self.segments.clone(),
             parts: VecDeque::from([Part::Lines(kept)]),
@@ -305,6 +306,7 @@ impl Work {
         let line = lines.remove(fault.line as usize);
         self.refuse(LineFault { line, ..fault }, outlet, &mut progress);
         self.push_front(lines);
+        self.settle_suspects(outlet, &mut progress);
         progress
     }
 
@@ -322,6 +324,7 @@ impl Work {
             &[line] => self.refuse(LineFault { line, words }, outlet, &mut progress),
             _ => self.push_halves(lines),
         }
+        self.settle_suspects(outlet, &mut progress);
         progress
     }
 
@@ -363,7 +366,18 @@ impl Work {
             }
             _ => self.push_halves(lines),
         }
+        self.settle_suspects(outlet, &mut progress);
         progress
+    }
+
+    /// Where the batch ends, lines that were refused alone are bad: the request as such was not, for then
+    /// the batch would have begun again.
+    fn settle_suspects(&mut self, outlet: &Outlet, progress: &mut Progress) {
+        if self.parts.is_empty() {
+            for suspect in std::mem::take(&mut self.suspects) {
+                self.refuse(suspect, outlet, progress);
+            }
+        }
     }
 
     /// Three lines that may be written before the others: no other of their devices stands in front of
