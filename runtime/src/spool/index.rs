@@ -162,6 +162,7 @@ impl Index {
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
+            settled: HashMap::new(),
             lines: 0,
             bytes: 0,
             changed: false,
@@ -261,8 +262,9 @@ impl Index {
         standing
     }
 
-    /// Messages of a frame that the writer is done with. `Some` when that was the last of it.
-    pub fn settle(&mut self, id: FrameId, messages: MessageSet) -> Option<Gone> {
+    /// Messages of a frame that the writer is done with, and their lines. `Some` when that was the last of
+    /// it.
+    pub fn settle(&mut self, id: FrameId, messages: MessageSet, lines: u32) -> Option<Gone> {
         let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
         let was_hot = frame.queued != 0;
         frame.open &= !messages;
@@ -272,9 +274,10 @@ impl Index {
             self.cool(id.stream, len);
         }
         if open != 0 {
+            *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
             return None;
         }
-        Some(self.release(id, Release::Done, |totals, lines, refused| {
+        Some(self.release(id, Release::Done, |totals, lines, refused, _| {
             let refused = refused.min(lines);
             totals.refused += u64::from(refused);
             totals.written += u64::from(lines - refused);
@@ -293,12 +296,13 @@ impl Index {
         &mut self,
         id: FrameId,
         release: Release,
-        count: impl FnOnce(&mut LineTotals, u32, u32),
+        count: impl FnOnce(&mut LineTotals, u32, u32, u32),
     ) -> Gone {
         let stream = &mut self.streams[id.stream as usize];
         let place = stream.place(id.seq).expect("it was open until now");
         let frame = std::mem::replace(&mut stream.frames[place], Frame::GONE);
         let refused = stream.refused.remove(&id.seq).unwrap_or(0);
+        let settled = stream.settled.remove(&id.seq).unwrap_or(0).min(frame.lines);
         stream.lines -= u64::from(frame.lines);
         stream.bytes -= u64::from(frame.len);
         match release {
@@ -312,13 +316,17 @@ impl Index {
         tenant.bytes -= u64::from(frame.len);
         tenant.lines -= u64::from(frame.lines);
         tenant.changed = true;
-        count(&mut tenant.totals, frame.lines, refused);
+        count(&mut tenant.totals, frame.lines, refused, settled);
         let segment = self.segments.get_mut(&u64::from(frame.segment)).expect("it holds a live frame");
         segment.live_bytes -= u64::from(frame.len);
         segment.live_frames -= 1;
         self.live_bytes -= u64::from(frame.len);
         self.lines -= u64::from(frame.lines);
-        Gone { bytes: u64::from(frame.len), lines: u64::from(frame.lines) }
+        let lines = match release {
+            Release::Done => frame.lines,
+            Release::Lost => frame.lines - settled,
+        };
+        Gone { bytes: u64::from(frame.len), lines: u64::from(lines) }
     }
 
     /// Lines of a frame were refused; they count once the frame is released.
@@ -351,17 +359,19 @@ impl Index {
         self.streams[id.stream as usize].frame(id.seq).map(Frame::place)
     }
 
-    /// The frame cannot be read: what it held is lost. Its segment stays, and where the frame can be
-    /// read at a later start it is in force again.
+    /// The frame cannot be read: what is left of it is lost. Its segment stays, and where the frame can be
+    /// read at a later start it is in force again. `None` where it is released, or the writer has some of it
+    /// still, which is not lost.
     pub fn damage(&mut self, id: FrameId) -> Option<Gone> {
-        let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
-        let (was_hot, len, segment) = (frame.queued != 0, u64::from(frame.len), u64::from(frame.segment));
-        (frame.open, frame.queued) = (0, 0);
-        if was_hot {
-            self.cool(id.stream, len);
-        }
+        let frame = self.streams[id.stream as usize].frame_mut(id.seq).filter(|frame| frame.queued == 0)?;
+        let segment = u64::from(frame.segment);
         self.keep_segment(segment, Kept::Damaged);
-        Some(self.release(id, Release::Lost, |totals, lines, _| totals.damaged += u64::from(lines)))
+        Some(self.release(id, Release::Lost, |totals, lines, refused, settled| {
+            let refused = refused.min(settled);
+            totals.refused += u64::from(refused);
+            totals.written += u64::from(settled - refused);
+            totals.damaged += u64::from(lines - settled);
+        }))
     }
 
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
@@ -380,7 +390,7 @@ impl Index {
             });
             let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
             let dropped =
-                self.release(id, Release::Done, |totals, lines, _| totals.dropped += u64::from(lines));
+                self.release(id, Release::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
             gone.bytes += dropped.bytes;
             gone.lines += dropped.lines;
         }

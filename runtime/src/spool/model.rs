@@ -519,7 +519,7 @@ impl Rig {
             return;
         }
         let (key, id, _) = &open[choice % open.len()];
-        if self.index.lock().settle(*id, messages | 1).is_some() {
+        if self.index.lock().settle(*id, messages | 1, 0).is_some() {
             self.known.get_mut(key).expect("it was appended").open = false;
         }
     }
@@ -1000,10 +1000,24 @@ fn two_frames_of_one_number_are_both_kept() {
         }
     }
     while let Some((_, id, _)) = other.open().into_iter().next() {
-        other.index.lock().settle(id, MessageSet::MAX);
+        other.index.lock().settle(id, MessageSet::MAX, 0);
     }
     other.log.mark(&other.index).unwrap();
     other.log.remove_empty(&other.index).unwrap();
     let (index, _) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
     assert_eq!(index.open_frames(), vec![]);
+}
+
+#[test]
+fn lines_that_are_written_do_not_count_as_damaged_too() {
+    let mut rig = Rig::new();
+    rig.append(&[(0, 2, 1)]);
+    let (_, id, _) = rig.open()[0];
+    let mut index = rig.index.lock();
+    assert_eq!(index.settle(id, 0b01, 1), None);
+    assert_eq!(index.damage(id), None, "the writer has the rest of it");
+    index.give_back(id, 0b10);
+    assert_eq!(index.damage(id).unwrap().lines, 1);
+    let (_, totals, pending) = index.totals().next().unwrap();
+    assert_eq!((totals.spooled, totals.written, totals.damaged, pending), (2, 1, 1, 0));
 }

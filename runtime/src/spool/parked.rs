@@ -267,7 +267,7 @@ impl Release for Claim {
         let Some(shared) = self.shared.upgrade() else { return };
         let (gone, tenant) = {
             let mut index = shared.index.lock();
-            (index.settle(self.id, self.set()), index.names(self.id.stream).0.clone())
+            (index.settle(self.id, self.set(), 0), index.names(self.id.stream).0.clone())
         };
         if let Some(gone) = gone {
             shared.freed_parked(&tenant, gone.bytes);

@@ -184,6 +184,18 @@ struct Found {
     unreadable: BTreeMap<u64, u16>,
 }
 
+impl Found {
+    /// Nothing of it is here, and nothing is lost either.
+    fn is_empty(&self) -> bool {
+        let all_released = self.mark.as_ref().is_none_or(|mark| {
+            let mut open = RangeSet::from_iter([mark.base..mark.next_seq]);
+            mark.holes.iter().for_each(|hole| open.remove_range(hole.clone()));
+            open.is_empty() && mark.lost.is_empty()
+        });
+        self.frames.is_empty() && self.unreadable.is_empty() && all_released
+    }
+}
+
 /// Reads all segments into an index. `seed`: with which devices are hashed from now on.
 ///
 /// # Errors
@@ -307,7 +319,7 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(In
     let mut all: Vec<_> = streams.into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     for ((tenant, database), mut found) in all {
-        if database == NO_DATABASE && found.frames.is_empty() && found.unreadable.is_empty() {
+        if database == NO_DATABASE && found.is_empty() {
             // Anybody can name tenants: what has nothing parked any more is forgotten. Its old marks do not
             // speak of the numbers that a new one of that name begins with.
             continue;

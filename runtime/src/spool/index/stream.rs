@@ -81,6 +81,8 @@ pub struct Stream {
     pub seen_last_ns: i64,
     /// Refused lines of frames that are not released yet.
     pub refused: HashMap<u64, u32>,
+    /// Lines of frames that are not released yet whose messages are settled, refused ones among them.
+    pub settled: HashMap<u64, u32>,
     pub lines: u64,
     pub bytes: u64,
     /// Changed since the last marks.
