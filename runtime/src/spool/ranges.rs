@@ -19,6 +19,10 @@ impl FromIterator<Range<u64>> for RangeSet {
 }
 
 impl RangeSet {
+    pub fn of(range: Range<u64>) -> Self {
+        std::iter::once(range).collect()
+    }
+
     pub fn insert(&mut self, number: u64) {
         self.insert_range(number..number + 1);
     }

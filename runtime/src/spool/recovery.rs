@@ -188,7 +188,7 @@ impl Found {
     /// Nothing of it is here, and nothing is lost either.
     fn is_empty(&self) -> bool {
         let all_released = self.mark.as_ref().is_none_or(|mark| {
-            let mut open = RangeSet::from_iter([mark.base..mark.next_seq]);
+            let mut open = RangeSet::of(mark.base..mark.next_seq);
             mark.holes.iter().for_each(|hole| open.remove_range(hole.clone()));
             open.is_empty() && mark.lost.is_empty()
         });
@@ -333,7 +333,7 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(In
             next_seq: first,
             base: first,
             holes: Vec::new(),
-            lost: if something_is_lost { Vec::from([0..first]) } else { Vec::new() },
+            lost: if something_is_lost { std::iter::once(0..first).collect() } else { Vec::new() },
         });
         let last = found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
         mark.next_seq = last.max().map_or(mark.next_seq, |last| mark.next_seq.max(last + 1));

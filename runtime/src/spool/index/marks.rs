@@ -50,13 +50,13 @@ impl Index {
         let stream = self.stream(&TenantId::new(&mark.tenant), &DatabaseName::new(&mark.database));
         let state = &mut self.streams[stream as usize];
         debug_assert!(state.frames.is_empty());
-        let mut lost = RangeSet::from_iter([mark.base..mark.next_seq]);
+        let mut lost = RangeSet::of(mark.base..mark.next_seq);
         mark.holes.iter().for_each(|hole| lost.remove_range(hole.clone()));
         mark.lost.iter().for_each(|range| lost.insert_range(range.clone()));
         open.iter().for_each(|&seq| lost.remove(seq));
         state.base = open.first().copied().unwrap_or(mark.next_seq);
         state.cursor = state.base;
-        let mut holes = RangeSet::from_iter([state.base..mark.next_seq]);
+        let mut holes = RangeSet::of(state.base..mark.next_seq);
         lost.iter().for_each(|range| holes.remove_range(range));
         open.iter().for_each(|&seq| holes.remove(seq));
         state.changed |= !lost.is_empty() || !mark.lost.is_empty();
