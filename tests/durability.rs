@@ -302,6 +302,91 @@ async fn a_flipped_bit_and_a_missing_file_are_named_and_counted_and_the_rest_arr
     assert_eq!(lines(&gateway, "acme"), [6000, pending, 0, 0, damaged, 0]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_segment_that_is_put_back_brings_all_its_lines() {
+    let plant = Plant::new("[spool]\nbytes_max = 4194304\ntenant_bytes_max = 4194304\n").await;
+    plant.database("acme", false);
+    let gateway = plant.scene.start();
+    let mut device = plant.device("acme");
+    for part in 0..60 {
+        publish(&mut device, "acme", part * 100..(part + 1) * 100);
+    }
+    assert_eq!(gateway.stop().code(), Some(0));
+    let segments = plant.segments();
+    assert!(segments.len() > 4, "{segments:?}");
+    let (missing, elsewhere) = (&segments[2], plant.scene.path("elsewhere"));
+    fs::rename(missing, &elsewhere).unwrap();
+    let gateway = plant.scene.start();
+    let [spooled, _, _, _, damaged, pending] = lines(&gateway, "acme");
+    assert!(damaged > 0 && spooled == 6000 && pending == 6000 - damaged, "{spooled} {damaged} {pending}");
+    assert_eq!(gateway.stop().code(), Some(0));
+    fs::rename(&elsewhere, missing).unwrap();
+    let gateway = plant.scene.start();
+    assert_eq!(lines(&gateway, "acme"), [6000, 0, 0, 0, 0, 6000]);
+    plant.database("acme", true);
+    gateway.wait_written("acme", 6000);
+    assert_eq!(plant.stored("acme").await, (0..6000).collect());
+    gateway.assert_balanced();
+    // What was missing once is not deleted.
+    let kept = missing.with_extension("returned");
+    gateway.wait("put out of the way", |_| kept.exists() && !missing.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn the_only_segment_may_be_away_while_others_are_written() {
+    let plant = Plant::new("").await;
+    plant.database("acme", false);
+    let gateway = plant.scene.start();
+    publish(&mut plant.device("acme"), "acme", 0..100);
+    assert_eq!(gateway.stop().code(), Some(0));
+    let segments = plant.segments();
+    let [missing] = segments.as_slice() else { panic!("{segments:?}") };
+    let elsewhere = plant.scene.path("elsewhere");
+    fs::rename(missing, &elsewhere).unwrap();
+    let gateway = plant.scene.start();
+    publish(&mut plant.device("acme"), "acme", 100..200);
+    assert_eq!(gateway.stop().code(), Some(0));
+    fs::rename(&elsewhere, missing).unwrap();
+    let gateway = plant.scene.start();
+    assert_eq!(lines(&gateway, "acme"), [200, 0, 0, 0, 0, 200]);
+    plant.database("acme", true);
+    gateway.wait_written("acme", 200);
+    assert_eq!(plant.stored("acme").await, (0..200).collect());
+    gateway.assert_balanced();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_device_that_corrects_a_value_after_a_restart_has_the_last_word() {
+    const DEVICES: u64 = 64;
+    let mut plant = Plant::new("").await;
+    for device in 0..DEVICES {
+        plant.scene.device("acme", &format!("dev-{device}"), "lab-1");
+    }
+    plant.database("acme", false);
+    for value in [1, 2] {
+        let gateway = plant.scene.start();
+        for number in 0..DEVICES {
+            let name = format!("dev-{number}");
+            let mut device = Device::connect(&plant.scene.listener, &name).unwrap();
+            let payload = format!(
+                r#"{{"version":"1","ts":"2026-11-23T08:00:00Z","site_id":"lab-1","seq":1,"provision_token":"tok-{name}","metrics":{{"v":{value}}}}}"#
+            );
+            let topic = topic("acme", &name, "telemetry");
+            assert_eq!(device.publish_all([(topic.as_str(), payload.as_bytes())].into_iter(), 1).unwrap(), 1);
+        }
+        assert_eq!(gateway.stop().code(), Some(0));
+    }
+    plant.database("acme", true);
+    let gateway = plant.scene.start();
+    gateway.wait_written("acme", 2 * DEVICES);
+    let answer = plant.influxdb.ask("telemetry_acme", "SELECT * FROM telemetry").await;
+    let series = &answer["results"][0]["series"][0];
+    let column = series["columns"].as_array().unwrap().iter().position(|name| name == "v").unwrap();
+    let values: Vec<_> =
+        series["values"].as_array().unwrap().iter().map(|row| row[column].as_f64()).collect();
+    assert_eq!(values, vec![Some(2.0); DEVICES as usize]);
+}
+
 /// A small file system for the spool, which lives as long as this.
 struct SmallDisk {
     holder: std::process::Child,

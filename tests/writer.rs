@@ -2,21 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use tidegate::domain::books::{Account, Books};
-use tidegate::domain::durable::Durable;
-use tidegate::domain::ids::{DatabaseName, TenantId};
+use tidegate::domain::ids::TenantId;
 use tidegate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
 use tidegate::domain::slot::{Connection, Window};
 use tidegate::domain::tenancy::TenantRules;
 use tidegate::quarantine::{Filter, Quarantine, QuarantineSettings};
-use tidegate::spool::{Delivery, Spool, SpoolSettings, WhenFull};
+use tidegate::spool::{Spool, SpoolSettings, WhenFull};
 use tidegate::writer::{
-    Gzip, HttpSettings, Kind, OutputSettings, Store, Waits, WriteObserver, Writer, WriterHandle, WriterParts,
+    Gzip, HttpSettings, Kind, OutputSettings, Waits, WriteObserver, Writer, WriterHandle, WriterParts,
     WriterSettings,
 };
 
@@ -24,27 +23,6 @@ use crate::rig::eventually;
 use crate::rig::influxdb::Influxdb;
 use crate::rig::v3_front::{Fault, V3Front};
 use crate::rig::victoria::Victoria;
-
-/// The spool's joint to the writer, and the writer's to the spool.
-struct ToWriter(WriterHandle);
-
-impl Delivery for ToWriter {
-    fn deliver(&self, durable: Durable) {
-        self.0.deliver(durable);
-    }
-    fn waits(&self, database: &DatabaseName) {
-        self.0.waits(database);
-    }
-}
-
-#[derive(Default)]
-struct FromSpool(OnceLock<Spool>);
-
-impl Store for FromSpool {
-    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
-        self.0.get().map_or((Vec::new(), true), |spool| spool.fetch(database, bytes_max))
-    }
-}
 
 /// A spool and a writer with a source on one side and quarantine on the other.
 struct Gateway {
@@ -115,6 +93,15 @@ impl Gateway {
         let settings = QuarantineSettings::new(1 << 20, 7);
         let quarantine = Quarantine::open(&dir.path().join("quarantine"), settings, &books).unwrap();
         let window = Arc::new(Window::new(100_000, 64 << 20));
+        let spool_settings = SpoolSettings {
+            bytes_max: 64 << 20,
+            tenant_bytes_max: 64 << 20,
+            when_full: WhenFull::Block,
+            memory_bytes_max: 1 << 20,
+            sync: true,
+            device_seed: Default::default(),
+        };
+        let opened = Spool::open(&dir.path().join("spool"), spool_settings, &books).unwrap();
         let settings = WriterSettings {
             output,
             batch_lines,
@@ -123,28 +110,18 @@ impl Gateway {
             requests_max: 32,
             waits: waits(),
         };
-        let store = Arc::new(FromSpool::default());
         let refused_lines = {
             let quarantine = quarantine.clone();
             Arc::new(move |refused| quarantine.store_lines(refused))
         };
         let parts = WriterParts {
             runtime: tokio::runtime::Handle::current(),
-            store: store.clone(),
+            store: opened.lines(),
             refused_lines,
             observer,
         };
         let writer = Writer::start(settings, parts).unwrap();
-        let settings = SpoolSettings {
-            bytes_max: 64 << 20,
-            tenant_bytes_max: 64 << 20,
-            when_full: WhenFull::Block,
-            memory_bytes_max: 1 << 20,
-            sync: true,
-        };
-        let opened = Spool::open(&dir.path().join("spool"), settings, &books).unwrap();
-        let spool = opened.start(Arc::new(ToWriter(writer.clone()))).unwrap();
-        let _ = store.0.set(spool.clone());
+        let spool = opened.start(Arc::new(writer.clone())).unwrap();
         let connection = Connection::new(window);
         Self { spool, writer, quarantine, _dir: dir, connection, books, next: Mutex::new(0) }
     }

@@ -28,10 +28,12 @@ use parking_lot::RwLock;
 
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::device_hash::{DeviceHash, DeviceHasher};
 use crate::domain::ids::{DeviceId, TenantId};
 use crate::domain::limits;
 use crate::domain::line::identity_tags;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant};
+use crate::domain::parked::Parking;
 use crate::domain::reason::Reason;
 use crate::domain::slot::Slot;
 use crate::domain::tenancy::{Tenancy, TenantRules};
@@ -43,7 +45,7 @@ use callers::Callers;
 pub use credentials::Credentials;
 pub use judge::{Judged, Question, Refusal};
 use judge::{Limit, Stop, admit, question, refuse};
-use parking::{NoParking, Parking};
+use parking::NoParking;
 use registry::Registry;
 pub use settings::AdmissionSettings;
 use settings::Live;
@@ -72,8 +74,7 @@ pub struct Admission {
     tenant_buckets: Buckets,
     tenancy: RwLock<Tenancy>,
     tenants: DashMap<TenantId, Arc<Tenant>, foldhash::fast::RandomState>,
-    /// Seeded at random: nobody can name devices that share another's bucket.
-    hasher: foldhash::fast::RandomState,
+    devices: DeviceHasher,
     started: Instant,
     registry_generation: AtomicU64,
     live: RwLock<Live>,
@@ -105,13 +106,18 @@ impl Admission {
             tenant_buckets: Buckets::default(),
             tenancy: RwLock::new(settings.tenancy.clone()),
             tenants: DashMap::default(),
-            hasher: foldhash::fast::RandomState::default(),
+            devices: DeviceHasher::random(),
             started: Instant::now(),
             registry_generation: AtomicU64::new(registry.generation()),
             settings,
             registry,
             books,
         }
+    }
+
+    /// Parts devices by a hash that outlives the process.
+    pub fn with_devices(self, devices: DeviceHasher) -> Self {
+        Self { devices, ..self }
     }
 
     /// Has messages counted in `activity` again that waited for the registry, and go on.
@@ -227,14 +233,14 @@ impl Admission {
     pub fn readmit(&self, message: Passed) -> Result<Admitted, Box<Refused>> {
         let tenant = self.known_tenant(&message.tenant);
         tenant.account.receive(1);
-        let key = self.device_key(&message.tenant, &message.device);
+        let affinity = self.device_hash(&message.tenant, &message.device);
         let admitted = Admitted {
             message_type: 0..0,
             topic: message.topic,
             payload: message.payload,
             received_ns: message.received_ns,
             tenant,
-            device: Arc::new(make_device(&message.device, &message.site, key)),
+            device: Arc::new(make_device(&message.device, &message.site, affinity)),
             slot: message.slot,
         };
         match self.settings.template.read(&admitted.topic) {
@@ -306,20 +312,16 @@ impl Admission {
     }
 
     fn tenant_key(&self, tenant: &str) -> u64 {
-        use std::hash::{BuildHasher, Hasher};
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(tenant.as_bytes());
-        hasher.finish()
+        self.device_key(tenant, "")
     }
 
-    /// A hash of tenant and device, as `Device::affinity`.
+    pub fn device_hash(&self, tenant: &str, device: &str) -> DeviceHash {
+        self.devices.hash(tenant, device)
+    }
+
+    /// The key of a device in maps.
     pub fn device_key(&self, tenant: &str, device: &str) -> u64 {
-        use std::hash::{BuildHasher, Hasher};
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(tenant.as_bytes());
-        hasher.write_u8(0xff);
-        hasher.write(device.as_bytes());
-        hasher.finish()
+        self.device_hash(tenant, device).key()
     }
 
     /// The tenant of an admitted message. `counted` is false where nothing may change.
@@ -343,7 +345,7 @@ impl Admission {
     }
 }
 
-fn make_device(device: &str, site: &str, affinity: u64) -> Device {
+fn make_device(device: &str, site: &str, affinity: DeviceHash) -> Device {
     Device {
         id: DeviceId::new(device),
         site: site.to_owned(),

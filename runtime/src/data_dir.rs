@@ -1,10 +1,12 @@
 //! The data folder, and who may write in it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::domain::device_hash::random_seed;
 
 /// The data folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +17,52 @@ pub enum LockError {
     Open { dir: PathBuf, error: io::Error },
     #[error("data_dir = {dir:?} is in use by another gateway: each gateway needs its own folder")]
     Taken { dir: PathBuf },
+}
+
+/// The seed of the hash of devices cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{path:?} cannot be {doing}: {error}; delete it where it is damaged, and a new one is made")]
+pub struct SeedError {
+    path: PathBuf,
+    doing: &'static str,
+    error: io::Error,
+}
+
+/// The seed of the hash of devices, made where there is none yet. Nobody else may read it: who knows it can
+/// name devices that get in each other's way.
+///
+/// # Errors
+/// It is there and cannot be read, or cannot be made.
+pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
+    let path = data_dir.join("device_seed");
+    let fault = |doing| {
+        let path = path.clone();
+        move |error| SeedError { path, doing, error }
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => u64::from_str_radix(text.trim(), 16)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            .map_err(fault("read")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let seed = random_seed();
+            make_seed(data_dir, &path, seed).map_err(fault("made"))?;
+            Ok(seed)
+        }
+        Err(error) => Err(fault("read")(error)),
+    }
+}
+
+fn make_seed(data_dir: &Path, path: &Path, seed: u64) -> io::Result<()> {
+    let staged = path.with_extension("staged");
+    match std::fs::remove_file(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
+    file.write_all(format!("{seed:016x}\n").as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&staged, path)?;
+    File::open(data_dir)?.sync_all()
 }
 
 /// Takes the data folder for this process alone; released when the file is dropped.
@@ -46,4 +94,25 @@ pub fn try_lock(data_dir: &Path) -> Result<Option<File>, LockError> {
     // SAFETY: flock(2) on a descriptor that is open.
     let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
     Ok(taken.then_some(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_seed_is_made_once_and_only_its_owner_may_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        // A start that was cut short.
+        std::fs::write(dir.path().join("device_seed.staged"), "0").unwrap();
+        let seed = device_seed(dir.path()).unwrap();
+        assert_eq!(device_seed(dir.path()).unwrap(), seed);
+        let path = dir.path().join("device_seed");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "no number").unwrap();
+        let error = device_seed(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("device_seed") && error.contains("delete it"), "{error}");
+    }
 }

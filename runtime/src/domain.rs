@@ -1,11 +1,13 @@
 //! The nouns, without I/O: what a message is, what may become of it, and how it is counted.
 
 pub mod ids;
+pub mod device_hash;
 pub mod reason;
 pub mod secrets;
 pub mod detail;
 pub mod message;
 pub mod receive_clock;
+pub mod synced;
 pub mod durable;
 pub mod refusal;
 pub mod slot;

@@ -33,6 +33,7 @@ use crate::data_dir;
 use crate::decode::{CpuQuotas, DecodePool};
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
+use crate::domain::device_hash::DeviceHasher;
 use crate::domain::receive_clock::ReceiveClock;
 use crate::domain::slot::Window;
 use crate::domain::worker;
@@ -45,8 +46,7 @@ use crate::spool::Spool;
 use crate::telemetry::health::PartHealth;
 use crate::writer::{Writer, WriterParts};
 use answers::Answers;
-use flow::{FromSpool, Gate, Outlet, ToWriter};
-use parked::ToSpool;
+use flow::{Gate, Outlet};
 use replay::Replays;
 use tenants::{Plan, Reached, Tenants};
 use view::{Door, Parts, SourceHealth};
@@ -80,6 +80,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let config = &*current.get();
     let own_outputs = settings::own_outputs(config)?;
 
+    let devices = DeviceHasher::new(data_dir::device_seed(data_dir)?);
+
     // What a message meets last is made first.
     let books = Arc::new(Books::default());
     let admission = &config.admission;
@@ -89,7 +91,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let writes = Arc::new(Writes::default());
     let spool_dir = data_dir.join("spool");
     let opened = {
-        let (settings, books) = (settings::spool(config), books.clone());
+        let (settings, books) = (settings::spool(config, devices.tag()), books.clone());
         tokio::task::spawn_blocking(move || Spool::open(&spool_dir, settings, &books)).await??
     };
     if config.spool.sync == "never" {
@@ -98,12 +100,11 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         );
     }
     let writing = Writing::start()?;
-    let from_spool = Arc::new(FromSpool::default());
     let writer = Writer::start(
         settings::writer(config)?,
         WriterParts {
             runtime: writing.runtime.clone(),
-            store: from_spool.clone(),
+            store: opened.lines(),
             refused_lines: {
                 let quarantine = quarantine.clone();
                 Arc::new(move |lines| quarantine.store_lines(lines))
@@ -116,9 +117,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     writer.set_own_outputs(&own_outputs)?;
     opened.set_own_outputs(own_outputs.into_keys().collect());
     let state = opened.state();
-    let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
+    let spool = opened.start(Arc::new(writer.clone()))?;
     spool.set_shares(settings::own_shares(config));
-    let _ = from_spool.0.set(spool.clone());
 
     let guests = guests::open(&current, &state)?;
     let host = guests.host();
@@ -127,7 +127,8 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     let pool = DecodePool::start(host, &shares, &outlet)?;
 
     let admission = Admission::new(settings::admission(config), registry, books.clone());
-    let admission = admission.with_activity(activity).with_parking(Arc::new(ToSpool(spool.clone())));
+    let admission =
+        admission.with_devices(devices).with_activity(activity).with_parking(Arc::new(spool.clone()));
     let admission = Arc::new(admission);
     let reached =
         Reached { admission: admission.clone(), spool: spool.clone(), writer: writer.clone(), shares };

@@ -40,6 +40,7 @@ mod model;
 mod bad_block;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,11 +50,13 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tracing::error;
 
-use crate::domain::books::Books;
-use crate::domain::durable::Durable;
+use crate::domain::books::{Account, Books};
+use crate::domain::device_hash::SeedTag;
+use crate::domain::durable::{Delivery, Durable, Store};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
-use crate::domain::message::CheckedBatch;
+use crate::domain::message::{CheckedBatch, Received};
+use crate::domain::parked::Parking;
 use crate::domain::state::Image;
 use crate::domain::worker::{self, Priority};
 
@@ -92,6 +95,8 @@ pub struct SpoolSettings {
     pub memory_bytes_max: u64,
     /// False: nothing is synced, and a power cut loses what was acknowledged.
     pub sync: bool,
+    /// The seed with which devices are hashed.
+    pub device_seed: SeedTag,
 }
 
 impl SpoolSettings {
@@ -114,19 +119,13 @@ pub struct OwnShare {
     pub when_full: Option<WhenFull>,
 }
 
-/// To whom durable lines go.
-pub trait Delivery: Send + Sync {
-    /// Lines that became durable just now.
-    fn deliver(&self, durable: Durable);
-    /// Lines of this database wait here to be fetched.
-    fn waits(&self, database: &DatabaseName);
-}
-
 struct Shared {
     settings: SpoolSettings,
     disk: Arc<dyn Disk>,
     books: Arc<Books>,
     index: Mutex<Index>,
+    /// The writer has all of a group that it is to have at once.
+    delivered: Condvar,
     room: Mutex<RoomState>,
     queue: Mutex<Queue>,
     more: Condvar,
@@ -172,6 +171,11 @@ impl OpenedSpool {
         self.shared.index.lock().state.image().clone()
     }
 
+    /// What lies there, to be fetched from now on.
+    pub fn lines(&self) -> Arc<dyn Store> {
+        Arc::new(Lines(self.shared.clone()))
+    }
+
     /// Starts to take batches. What lies there from earlier runs waits to be fetched.
     ///
     /// # Errors
@@ -211,8 +215,23 @@ impl Spool {
         let began = Instant::now();
         // Nothing is handed on while it is read.
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&*disk, &nothing_hot)?;
+        let (index, recovered) = recovery::recover(&*disk, &nothing_hot, settings.device_seed)?;
         recovered.log(&*disk, began.elapsed());
+        let index = Mutex::new(index);
+        let mut log = Log::new(
+            disk.clone(),
+            settings.segment_bytes(),
+            settings.sync,
+            settings.hot(),
+            recovered.next_segment,
+        )
+        .with_seed(settings.device_seed);
+        if !recovered.twins.is_empty()
+            && let Err(error) = log.separate(&index, &recovered.twins)
+        {
+            error!(%error, "frames that share a number with others wait for the next start");
+        }
+        let index = index.into_inner();
         recovery::restore_books(&index, books);
         let mut shares = Shares::new(ShareLimits {
             bytes_max: settings.bytes_max,
@@ -226,13 +245,11 @@ impl Spool {
             parked.take(tenant, bytes);
         }
         let lines_pending = index.lines();
-        let hot = settings.hot();
-        let mut log =
-            Log::new(disk.clone(), settings.segment_bytes(), settings.sync, hot, recovered.next_segment);
         let shared = Shared {
             disk,
             books: books.clone(),
             index: Mutex::new(index),
+            delivered: Condvar::new(),
             room: Mutex::new(RoomState {
                 shares,
                 parked,
@@ -302,19 +319,6 @@ impl Spool {
         self.shared.index.lock().set_own_outputs(own);
     }
 
-    /// Lines of a database that wait here, up to `bytes_max`; true: there are more. Reads from the
-    /// disk.
-    pub fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
-        let shared = &self.shared;
-        let hot = shared.settings.hot();
-        let (wanted, more) = shared.index.lock().fetch(database, bytes_max as u64, &hot);
-        let mut reader = Reader::new(shared);
-        let (durables, all) = reader.read_all(wanted, |wanted, header, body| {
-            durable(shared, database, wanted, header, body).map(|durable| vec![durable])
-        });
-        (durables, more || !all)
-    }
-
     /// Whether anything can be acknowledged: why not.
     pub fn fault(&self) -> Option<String> {
         self.shared.fault.lock().clone()
@@ -361,6 +365,40 @@ impl Spool {
     /// What decoders keep, as it is durable.
     pub fn state(&self) -> Image {
         self.shared.index.lock().state.image().clone()
+    }
+}
+
+/// The lines that lie in a spool. It keeps none of its threads.
+struct Lines(Arc<Shared>);
+
+impl Store for Lines {
+    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
+        let Self(shared) = self;
+        let hot = shared.settings.hot();
+        let (wanted, more) = shared.index_between_groups().fetch(database, bytes_max as u64, &hot);
+        let mut reader = Reader::new(shared);
+        let (durables, all) = reader.read_all(wanted, |wanted, header, body, synced| {
+            durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])
+        });
+        (durables, more || !all)
+    }
+}
+
+/// Messages stay here that the registry cannot be asked about in time.
+impl Parking for Spool {
+    fn park(
+        &self,
+        tenant: &TenantId,
+        account: &Arc<Account>,
+        message: Received,
+    ) -> Result<(), Box<Received>> {
+        Spool::park(self, tenant, account, message)
+    }
+}
+
+impl fmt::Debug for Spool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Spool")
     }
 }
 

@@ -40,7 +40,7 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::domain::durable::Durable;
+use crate::domain::durable::{Delivery, Durable, Store};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 
@@ -112,12 +112,6 @@ pub struct WriterSettings {
     /// Requests under way to one database, at least 1.
     pub requests_max: u32,
     pub waits: Waits,
-}
-
-/// Where lines wait that the writer does not have in hand.
-pub trait Store: Send + Sync {
-    /// The next lines of a database, up to `bytes_max`; true: there are more. May read from a disk.
-    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool);
 }
 
 /// What the writer works with.
@@ -210,18 +204,19 @@ pub struct WriterHandle {
     shared: Arc<Shared>,
 }
 
-impl WriterHandle {
-    /// Takes durable lines to be written. Never blocks on I/O; from any thread.
-    pub fn deliver(&self, durable: Durable) {
+/// Never blocks on I/O; from any thread.
+impl Delivery for WriterHandle {
+    fn deliver(&self, durable: Durable) {
         let database = self.database(&durable.database);
         database.push(&self.shared, Load::new(durable));
     }
 
-    /// Lines of a database wait in the store.
-    pub fn waits(&self, database: &DatabaseName) {
+    fn waits(&self, database: &DatabaseName) {
         self.database(database).note_waiting(&self.shared);
     }
+}
 
+impl WriterHandle {
     fn database(&self, name: &DatabaseName) -> Arc<Database> {
         let shared = &self.shared;
         let known = shared.databases.get(name).map(|known| known.clone());

@@ -103,7 +103,7 @@ impl Admission {
             },
         };
         let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
-        let known = self.know(tenant, device, key, found, cached);
+        let known = self.know(tenant, device, found, cached);
         let verdict = check(&known, envelope, require_token);
         let identity = (known.tenant.clone(), known.device.clone());
         if cached {
@@ -146,10 +146,10 @@ impl Admission {
     }
 
     /// Makes of a registry row what is kept of a device.
-    pub(super) fn know(&self, tenant: &str, device: &str, key: u64, row: Row, counted: bool) -> CachedDevice {
+    pub(super) fn know(&self, tenant: &str, device: &str, row: Row, counted: bool) -> CachedDevice {
         CachedDevice {
             tenant: self.tenant(tenant, counted),
-            device: Arc::new(make_device(device, &row.site_id, key)),
+            device: Arc::new(make_device(device, &row.site_id, self.device_hash(tenant, device))),
             active: row.status == "ACTIVE",
             status: row.status,
             site: row.site_id,
@@ -172,8 +172,8 @@ impl Admission {
             Some(Value::Text(site)) => site.as_ref(),
             _ => "",
         };
-        let key = self.device_key(tenant, device);
-        Ok((self.tenant(tenant, true), Arc::new(make_device(device, site, key))))
+        let affinity = self.device_hash(tenant, device);
+        Ok((self.tenant(tenant, true), Arc::new(make_device(device, site, affinity))))
     }
 }
 

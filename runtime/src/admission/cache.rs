@@ -294,13 +294,18 @@ fn part_of(key: u64, at_s: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::books::Account;
+    use crate::domain::device_hash::DeviceHasher;
     use crate::domain::tenancy::TenantRules;
 
     fn known() -> CachedDevice {
         let account = Arc::new(Account::new("acme".into()));
         let tenant = Tenant::new("acme".into(), account, TenantRules::plain(Ok("db".into())));
-        let device =
-            Device { id: "d".into(), site: String::new(), identity_tags: Ok(Box::default()), affinity: 1 };
+        let device = Device {
+            id: "d".into(),
+            site: String::new(),
+            identity_tags: Ok(Box::default()),
+            affinity: DeviceHasher::new(1).hash("acme", "d"),
+        };
         CachedDevice {
             tenant: Arc::new(tenant),
             device: Arc::new(device),

@@ -37,7 +37,7 @@ impl Admission {
                     return check(&known, &claim.proof);
                 }
                 let row = self.registry.lookup(tenant, device).ok_or(UNKNOWN)?;
-                let known = self.know(tenant, device, key, row, true);
+                let known = self.know(tenant, device, row, true);
                 let verdict = check(&known, &claim.proof);
                 self.cache.insert(key, known, now_s);
                 return verdict;

@@ -2,27 +2,17 @@
 //! acknowledged, and taken up again by themselves. What does it is no part of admission.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::books::Account;
 use crate::domain::ids::TenantId;
 use crate::domain::message::{Admitted, Received, Refused};
+use crate::domain::parked::Parking;
 
 use super::registry::Registry;
 use super::waiting::Held;
 use super::{Admission, Ask, Limit, Stop, admit, question};
-
-/// Makes messages durable as they came.
-pub trait Parking: Send + Sync + fmt::Debug {
-    /// Takes a message; its slot is settled as parked once it is durable.
-    ///
-    /// # Errors
-    /// The message, where there is no room for it.
-    fn park(&self, tenant: &TenantId, account: &Arc<Account>, message: Received)
-    -> Result<(), Box<Received>>;
-}
 
 /// No room for any message: they wait unacknowledged.
 #[derive(Debug)]

@@ -318,7 +318,7 @@ impl<O: Onward> Resolver<O> {
     fn keep(&self, asking: &Asking, row: Option<Row>, asked: Asked) -> Option<CachedDevice> {
         let (admission, key) = (&self.admission, asking.key);
         let (tenant, device) = (asking.tenant.as_str(), asking.device.as_str());
-        let known = row.map(|row| admission.know(tenant, device, key, row, true));
+        let known = row.map(|row| admission.know(tenant, device, row, true));
         match &known {
             Some(known) => admission.cache.insert_asked(key, known.clone(), asked),
             None if self.registry.settings.auto_provision => {}

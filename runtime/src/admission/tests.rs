@@ -130,7 +130,7 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
                     || case["steps"][0]["registry"].is_null();
                 row.token =
                     TokenHash::parse(Some(&registry::token_hash(if right { "tok" } else { "other" })));
-                let known = gate.know("acme", device, key, row, true);
+                let known = gate.know("acme", device, row, true);
                 cache.insert(key, known.clone(), now_s);
                 Some(known)
             });

@@ -18,10 +18,10 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::parking::Parking;
 use crate::domain::books::Account;
 use crate::domain::ids::{DeviceId, TenantId};
 use crate::domain::message::Received;
+use crate::domain::parked::Parking;
 
 /// A message that waits.
 #[derive(Debug)]

@@ -313,7 +313,7 @@ impl Decoder {
                     received_ns: message.received_ns,
                     lines_end: made.checked.lines.len() as u32,
                     line_count,
-                    affinity: (message.device.affinity ^ (message.device.affinity >> 32)) as u32,
+                    affinity: message.device.affinity.folded(),
                     slot: message.slot,
                 }),
                 Err(fault) if work.fallback.is_some() => {

@@ -66,7 +66,7 @@ impl DecodePool {
         }
         let mut parts: Vec<Vec<Admitted>> = (0..threads).map(|_| Vec::new()).collect();
         for message in messages {
-            let thread = (message.device.affinity % threads as u64) as usize;
+            let thread = message.device.affinity.part_of(threads);
             parts[thread].push(message);
         }
         for (thread, part) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {

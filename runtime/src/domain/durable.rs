@@ -2,12 +2,13 @@
 //! one, and it does so only once the lines are synced.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::books::Account;
 use super::ids::{DatabaseName, GuestTag, TenantId};
+use super::synced::Synced;
 
 /// Messages in one batch, and so in one frame of the spool: one bit each.
 pub type MessageSet = u64;
@@ -26,8 +27,9 @@ pub trait Receipt: Send + Sync {
     fn lines_refused(&self, lines: u64);
     /// Every line of these messages was told of: they are done with. Once a message.
     fn settled(&self, messages: Range<usize>);
-    /// These messages are not written now; they wait where they are durable and are fetched again.
-    fn returned(&self, messages: Range<usize>);
+    /// These messages are not written now; they wait where they are durable and are fetched again. Gives
+    /// how often lines of their stream have been given back by now: see `StreamPosition::returns`.
+    fn returned(&self, messages: Range<usize>) -> u32;
 }
 
 /// One message of a `Durable`.
@@ -39,12 +41,27 @@ pub struct DurableMessage {
     pub lines_end: u32,
     /// At least 1.
     pub line_count: u32,
-    /// A hash of its device: what has the same is written in order.
+    /// `DeviceHash::folded`: what has the same is written in order.
     pub affinity: u32,
 }
 
-/// Durable lines of one tenant for one database.
-pub struct Durable {
+/// The place of a frame among all that the spool ever held of its tenant and database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPosition {
+    /// Names tenant and database for as long as the process lives.
+    pub stream: u32,
+    /// Ascending in the order in which lines are to be written.
+    pub number: u64,
+    /// How often lines of its stream had been given back when it was chosen to be handed out. What was
+    /// chosen before the last of them stands behind what was given back, and must not be written first.
+    pub returns: u32,
+    /// Nothing of its stream waited behind it when it was chosen.
+    pub is_last: bool,
+}
+
+/// Lines of one frame, and what is known of them.
+#[derive(Debug)]
+pub struct FrameLines {
     pub database: DatabaseName,
     pub tenant: TenantId,
     pub account: Arc<Account>,
@@ -58,10 +75,51 @@ pub struct Durable {
     /// before them without changing which value is the last of its point.
     pub overtakes: bool,
     pub arrived: Instant,
-    pub receipt: Box<dyn Receipt>,
+}
+
+/// Durable lines of one tenant for one database.
+pub struct Durable {
+    position: StreamPosition,
+    frame: FrameLines,
+    receipt: Box<dyn Receipt>,
+}
+
+/// Takes lines that are durable, to write them.
+pub trait Delivery: Send + Sync {
+    /// Lines that became durable just now.
+    fn deliver(&self, durable: Durable);
+    /// Lines of this database wait to be fetched.
+    fn waits(&self, database: &DatabaseName);
+}
+
+/// Holds durable lines that nobody has in hand.
+pub trait Store: Send + Sync {
+    /// The next lines of a database, up to `bytes_max`; true: there are more. May read from a disk.
+    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool);
+}
+
+/// What is known of the lines can be read, and cannot be changed.
+impl Deref for Durable {
+    type Target = FrameLines;
+
+    fn deref(&self) -> &FrameLines {
+        &self.frame
+    }
 }
 
 impl Durable {
+    pub fn new(position: StreamPosition, frame: FrameLines, receipt: Box<dyn Receipt>, _: &Synced) -> Self {
+        Self { position, frame, receipt }
+    }
+
+    pub fn position(&self) -> StreamPosition {
+        self.position
+    }
+
+    pub fn receipt(&self) -> &dyn Receipt {
+        &*self.receipt
+    }
+
     /// Lines of the messages that are wanted.
     pub fn line_count(&self) -> u64 {
         let wanted = self.messages.iter().enumerate().filter(|(place, _)| self.wants(*place));
@@ -81,10 +139,8 @@ impl Durable {
 impl fmt::Debug for Durable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Durable")
-            .field("database", &self.database)
-            .field("tenant", &self.tenant)
-            .field("messages", &self.messages)
-            .field("wanted", &self.wanted)
+            .field("position", &self.position)
+            .field("frame", &self.frame)
             .finish_non_exhaustive()
     }
 }

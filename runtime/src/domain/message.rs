@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use super::books::{Account, Outcome};
 use super::detail::Detail;
+use super::device_hash::DeviceHash;
 use super::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use super::reason::Reason;
 use super::slot::{Slot, settle_all};
@@ -91,8 +92,8 @@ pub struct Device {
     /// `,device_id=…[,site_id=…]`, escaped, ready to stand behind a measurement. `Err` names the
     /// fault where line protocol cannot carry this identity.
     pub identity_tags: Result<Box<[u8]>, String>,
-    /// A hash of tenant and device: its messages stay on one decode thread, in order.
-    pub affinity: u64,
+    /// Its messages stay on one decode thread, in order.
+    pub affinity: DeviceHash,
 }
 
 /// A message that passed every check of admission.
@@ -190,7 +191,7 @@ pub struct CheckedMessage {
     /// Where this message's lines end in `CheckedBatch::lines`.
     pub lines_end: u32,
     pub line_count: u32,
-    /// `Device::affinity`, folded: what has the same is written in order.
+    /// `DeviceHash::folded`: what has the same is written in order.
     pub affinity: u32,
     pub slot: Slot,
 }

@@ -2,12 +2,24 @@
 //! when what held it up is gone.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::books::Account;
 use super::ids::TenantId;
 use super::message::{Received, Via};
 use super::replay::Replay;
+
+/// Makes messages durable as they came.
+pub trait Parking: Send + Sync + fmt::Debug {
+    /// Takes a message; its slot is settled as parked once it is durable.
+    ///
+    /// # Errors
+    /// The message, where there is no room for it.
+    fn park(&self, tenant: &TenantId, account: &Arc<Account>, message: Received)
+    -> Result<(), Box<Received>>;
+}
 
 /// What is kept of a message that is parked.
 #[derive(Clone, Debug, PartialEq, Eq)]

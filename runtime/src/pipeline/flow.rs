@@ -1,7 +1,7 @@
-//! The joints of the flow: from a source through admission to the decode threads, from those to
-//! spool and quarantine, and between spool and writer.
+//! The joints of the flow: from a source through admission to the decode threads, and from those to
+//! spool and quarantine.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,9 +12,7 @@ use crate::decode::{DecodePool, DecodeSink};
 use crate::domain::activity::{Activity, InFlightGuard};
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::detail::Detail;
-use crate::domain::durable::Durable;
 use crate::domain::identity::{Claim, Denied, Identity};
-use crate::domain::ids::DatabaseName;
 use crate::domain::limits::RECEIVE_STAMP_GAP_NS;
 use crate::domain::message::{Admitted, CheckedBatch, Received, Refused};
 use crate::domain::reason::Reason;
@@ -22,35 +20,7 @@ use crate::domain::receive_clock::ReceiveClock;
 use crate::domain::slot::{Slot, settle_all};
 use crate::quarantine::Quarantine;
 use crate::source::intake::Intake;
-use crate::spool::{Delivery, Spool};
-use crate::writer::{Store, WriterHandle};
-
-/// What the spool made durable goes to the writer.
-pub struct ToWriter(pub WriterHandle);
-
-impl Delivery for ToWriter {
-    fn deliver(&self, durable: Durable) {
-        self.0.deliver(durable);
-    }
-
-    fn waits(&self, database: &DatabaseName) {
-        self.0.waits(database);
-    }
-}
-
-/// What the writer has room for comes from the spool.
-#[derive(Default)]
-pub struct FromSpool(pub OnceLock<Spool>);
-
-impl Store for FromSpool {
-    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
-        match self.0.get() {
-            Some(spool) => spool.fetch(database, bytes_max),
-            // It is just being started.
-            None => (Vec::new(), true),
-        }
-    }
-}
+use crate::spool::Spool;
 
 /// Where messages leave the flow: to the spool, to quarantine, or to nowhere, on purpose.
 pub struct Outlet {

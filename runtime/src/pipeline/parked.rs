@@ -13,10 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::flow::Gate;
-use crate::admission::parking::{Parking, Returning};
+use crate::admission::parking::Returning;
 use crate::admission::resolver::Onward;
-use crate::domain::books::{Account, Books};
-use crate::domain::ids::TenantId;
+use crate::domain::books::Books;
 use crate::domain::limits;
 use crate::domain::message::Received;
 use crate::domain::parked::TakenUp;
@@ -24,26 +23,6 @@ use crate::domain::replay::Replay;
 use crate::domain::slot::{Slot, Window};
 use crate::domain::worker;
 use crate::spool::Spool;
-
-/// What admission parks goes to the spool.
-pub struct ToSpool(pub Spool);
-
-impl std::fmt::Debug for ToSpool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ToSpool")
-    }
-}
-
-impl Parking for ToSpool {
-    fn park(
-        &self,
-        tenant: &TenantId,
-        account: &Arc<Account>,
-        message: Received,
-    ) -> Result<(), Box<Received>> {
-        self.0.park(tenant, account, message)
-    }
-}
 
 /// When a stop was asked for, and its deadline.
 type Stopping = watch::Receiver<Option<tokio::time::Instant>>;

@@ -221,7 +221,7 @@ impl UnderWay {
             let (Some(tenant), Some(database)) = (&entry.tenant, &entry.database) else {
                 return Err("the tenant or the database of its line was not kept".into());
             };
-            let affinity = admission.device_key(tenant, entry.device.as_deref().unwrap_or_default());
+            let affinity = admission.device_hash(tenant, entry.device.as_deref().unwrap_or_default());
             let tenant = admission.known_tenant(tenant);
             tenant.database()?;
             line.push('\n');
@@ -232,7 +232,7 @@ impl UnderWay {
                 received_ns,
                 lines_end: line.len() as u32,
                 line_count: 1,
-                affinity: (affinity ^ (affinity >> 32)) as u32,
+                affinity: affinity.folded(),
                 slot,
             };
             return Ok(Step::Lines(CheckedBatch {

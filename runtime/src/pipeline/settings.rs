@@ -18,6 +18,7 @@ use crate::config::sections::{GuestsLarge, MqttProtocol};
 use crate::config::{self, Config, ConfigError};
 use crate::decode::{CpuQuotaSettings, DecodeSettings, LargeClassSettings};
 use crate::domain::answer_topic::AnswerTopic;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::identity::NameTemplate;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
@@ -364,7 +365,7 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
     })
 }
 
-pub fn spool(config: &Config) -> SpoolSettings {
+pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
     let spool = &config.spool;
     SpoolSettings {
         bytes_max: spool.bytes_max,
@@ -372,5 +373,6 @@ pub fn spool(config: &Config) -> SpoolSettings {
         when_full: when_full(&spool.when_full),
         memory_bytes_max: spool.memory_bytes_max,
         sync: spool.sync != "never",
+        device_seed,
     }
 }

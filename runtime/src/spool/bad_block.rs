@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::disk::{Disk, Folder, Tail};
 use super::*;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::message::{CheckedMessage, Tenant};
 use crate::domain::slot::{Connection, Window};
 use crate::domain::tenancy::TenantRules;
@@ -66,8 +67,8 @@ impl Disk for BadBlock {
         self.folder.forget_retired()
     }
 
-    fn set_aside(&self, segment: u64) -> io::Result<()> {
-        self.folder.set_aside(segment)
+    fn set_aside(&self, segment: u64, extension: &str) -> io::Result<()> {
+        self.folder.set_aside(segment, extension)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -92,7 +93,7 @@ struct Fetched;
 
 impl Delivery for Fetched {
     fn deliver(&self, durable: Durable) {
-        durable.receipt.returned(0..durable.messages.len());
+        let _ = durable.receipt().returned(0..durable.messages.len());
     }
 
     fn waits(&self, _: &DatabaseName) {}
@@ -105,14 +106,16 @@ fn settings() -> SpoolSettings {
         when_full: WhenFull::Block,
         memory_bytes_max: 64 << 20,
         sync: false,
+        device_seed: SeedTag::default(),
     }
 }
 
-fn start(dir: &Path) -> (Spool, Arc<BadBlock>, Arc<Books>) {
+fn start(dir: &Path) -> (Spool, Arc<dyn Store>, Arc<BadBlock>, Arc<Books>) {
     let (disk, books) =
         (Arc::new(BadBlock { folder: Folder::create(dir).unwrap(), bad: Mutex::default() }), Arc::default());
     let opened = Spool::open_on(disk.clone(), settings(), &books).unwrap();
-    (opened.start(Arc::new(Fetched)).unwrap(), disk, books)
+    let lines_of = opened.lines();
+    (opened.start(Arc::new(Fetched)).unwrap(), lines_of, disk, books)
 }
 
 fn batch(books: &Books, connection: &Arc<Connection>, number: u16) -> CheckedBatch {
@@ -141,7 +144,7 @@ fn batch(books: &Books, connection: &Arc<Connection>, number: u16) -> CheckedBat
 #[test]
 fn a_place_that_the_disk_does_not_give_costs_nothing_in_front_of_it_and_is_asked_for_again() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, disk, books) = start(dir.path());
+    let (spool, lines_of, disk, books) = start(dir.path());
     let connection = Connection::new(Arc::new(Window::new(1_000, 1_000_000)));
     (1..=20).for_each(|number| spool.append(batch(&books, &connection, number)));
     assert!(spool.flush(Instant::now() + Duration::from_secs(30)));
@@ -158,14 +161,14 @@ fn a_place_that_the_disk_does_not_give_costs_nothing_in_front_of_it_and_is_asked
     let expected = |numbers: std::ops::RangeInclusive<u16>| -> String {
         numbers.map(|number| format!("m f={number} {number}\n")).collect()
     };
-    let (first, more) = spool.fetch(&database, usize::MAX);
+    let (first, more) = lines_of.fetch(&database, usize::MAX);
     assert_eq!(lines(&first), expected(1..=10));
     assert!(more);
-    let (none, more) = spool.fetch(&database, usize::MAX);
+    let (none, more) = lines_of.fetch(&database, usize::MAX);
     assert!(none.is_empty() && more, "what stands behind does not overtake it");
     assert_eq!(books.of_known("acme").snapshot().lines.damaged, 0);
     *disk.bad.lock() = None;
-    let (rest, more) = spool.fetch(&database, usize::MAX);
+    let (rest, more) = lines_of.fetch(&database, usize::MAX);
     assert_eq!(lines(&rest), expected(11..=20));
     assert!(!more);
     assert_eq!(spool.lines_pending(), 20);

@@ -9,19 +9,20 @@ use parking_lot::MutexGuard;
 use tracing::{error, info, warn};
 
 use crate::domain::books::Outcome;
-use crate::domain::durable::{Durable, DurableMessage, message_set};
+use crate::domain::durable::{Delivery, Durable, DurableMessage, FrameLines, StreamPosition, message_set};
 use crate::domain::ids::DatabaseName;
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::pacing::{self, Pacing};
 use crate::domain::slot::Settling;
+use crate::domain::synced::Synced;
 
+use super::Shared;
 use super::frame::Draft;
 use super::index::{FrameId, Index, Standing};
 use super::log::{self, Append, Appended, Copy, Log, SpoolError};
 use super::parked::{NO_DATABASE, ParkedBatch};
 use super::receipt::receipt;
-use super::{Delivery, Shared};
 
 /// What waits for the disk.
 pub struct Item {
@@ -283,8 +284,8 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
         let bytes = item.bytes();
         let appended = if item.draft.is_empty() { None } else { appended.next() };
         match (item.load, appended) {
-            (Load::Lines(batch), Some(Appended::Lines(id, standing))) => {
-                tell(shared, delivery, batch, database, (id, standing), &mut settling);
+            (Load::Lines(batch), Some(Appended::Lines(id, standing, synced))) => {
+                tell(shared, delivery, batch, database, (id, standing, &synced), &mut settling);
             }
             (Load::Lines(batch), Some(Appended::State) | None) => {
                 let tenant = batch.tenant.id.clone();
@@ -293,7 +294,7 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
                 // Nothing of it is ever read again.
                 shared.freed(&tenant, bytes);
             }
-            (Load::Parked(batch), Some(Appended::Lines(id, _))) => {
+            (Load::Parked(batch), Some(Appended::Lines(id, ..))) => {
                 tell_parked(shared, batch, id, &mut settling);
             }
             (Load::Parked(_), Some(Appended::State) | None) => {
@@ -301,6 +302,8 @@ fn commit(shared: &Arc<Shared>, log: &mut Log, delivery: &dyn Delivery, group: V
             }
         }
     }
+    shared.index.lock().delivering = false;
+    shared.delivered.notify_all();
     true
 }
 
@@ -320,7 +323,7 @@ fn tell(
     delivery: &dyn Delivery,
     batch: CheckedBatch,
     database: DatabaseName,
-    (id, standing): (FrameId, Standing),
+    (id, standing, synced): (FrameId, Standing, &Synced),
     settling: &mut Settling,
 ) {
     let lines = batch.line_count();
@@ -348,18 +351,22 @@ fn tell(
         settling.settle_all([slot], outcome, &account);
     }
     match standing {
-        Standing::Hot { overtakes } => delivery.deliver(Durable {
-            database,
-            tenant: batch.tenant.id.clone(),
-            guest: batch.guest,
-            lines: batch.lines,
-            wanted: message_set(0..messages.len()),
-            messages,
-            overtakes,
-            arrived: Instant::now(),
-            receipt: receipt(shared, id, &account),
-            account,
-        }),
+        Standing::Hot { overtakes, returns } => {
+            let receipt = receipt(shared, id, &account);
+            let frame = FrameLines {
+                database,
+                tenant: batch.tenant.id.clone(),
+                guest: batch.guest,
+                lines: batch.lines,
+                wanted: message_set(0..messages.len()),
+                messages,
+                overtakes,
+                arrived: Instant::now(),
+                account,
+            };
+            let position = StreamPosition { stream: id.stream, number: id.seq, returns, is_last: false };
+            delivery.deliver(Durable::new(position, frame, receipt, synced));
+        }
         Standing::Waits { first: true } => delivery.waits(&database),
         Standing::Waits { first: false } => {}
     }

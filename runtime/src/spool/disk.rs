@@ -37,8 +37,8 @@ pub trait Disk: Send + Sync {
     fn retired_lines(&self) -> io::Result<u64>;
     /// It is noted otherwise by now what was retired.
     fn forget_retired(&self) -> io::Result<()>;
-    /// Puts a segment that is none out of the way, for a person to look at.
-    fn set_aside(&self, segment: u64) -> io::Result<()>;
+    /// Puts a segment out of the way, for a person to look at; its name ends in `extension` from then on.
+    fn set_aside(&self, segment: u64, extension: &str) -> io::Result<()>;
     /// The checkpoint of the state, if there is one.
     fn read_state(&self) -> io::Result<Option<Vec<u8>>>;
     /// Makes another checkpoint durable in its place; after a failure either may be there.
@@ -221,9 +221,16 @@ impl Disk for Folder {
         self.retired()?.into_iter().try_for_each(|(path, _)| std::fs::remove_file(path))
     }
 
-    fn set_aside(&self, segment: u64) -> io::Result<()> {
+    fn set_aside(&self, segment: u64, extension: &str) -> io::Result<()> {
+        self.open.lock().take_if(|(number, _)| *number == segment);
         let path = self.path(segment);
-        std::fs::rename(&path, path.with_extension("damaged"))
+        // Another of that number may have been put out of the way before.
+        let free = (0..).map(|copy| match copy {
+            0 => path.with_extension(extension),
+            copy => path.with_extension(format!("{copy}.{extension}")),
+        });
+        let aside = free.into_iter().find(|aside| !aside.exists()).expect("numbers do not end");
+        std::fs::rename(&path, aside)
     }
 
     fn read_state(&self) -> io::Result<Option<Vec<u8>>> {

@@ -7,7 +7,7 @@
 //! | 0 | 4 | magic `FF 'T' 'G' FE`: no UTF-8 text has these bytes |
 //! | 4 | 4 | CRC-32C of the header from byte 8 on, names included, seeded with the segment's salt |
 //! | 8 | 1 | kind: 1 lines, 2 marks, 3 parked messages (their body: `parked`), 4 state |
-//! | 9 | 1 | flags: 1 the body ends in changes of the state, 2 it is a copy, whose changes are not applied |
+//! | 9 | 1 | flags: 1 the body ends in changes of the state, 2 it is a copy, whose changes are not applied; the upper 5 bits: the tag of the seed of the affinities in it, 0 where nobody knows it any more |
 //! | 10 | 2 | messages |
 //! | 12 | 2 + 2 | length of the tenant's name, of the database's |
 //! | 16 | 4 + 4 | length of the body, its CRC-32C |
@@ -26,6 +26,7 @@
 use std::ops::Range;
 
 use super::state;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::DurableMessage;
 use crate::domain::message::CheckedBatch;
 
@@ -48,6 +49,8 @@ pub enum Kind {
 pub const HAS_STATE: u8 = 1;
 /// A copy: the changes of the state stand, or stood, where it was copied from.
 pub const IS_COPY: u8 = 2;
+/// Where in the flags the tag of the seed stands.
+const SEED_SHIFT: u32 = 3;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,15 @@ impl Header {
     /// Bytes of the whole frame.
     pub fn frame_len(&self) -> usize {
         HEADER_BYTES + self.tenant.len() + self.database.len() + self.body_len as usize
+    }
+
+    /// The seed of the affinities in it.
+    pub fn seed(&self) -> SeedTag {
+        SeedTag::new(self.flags >> SEED_SHIFT)
+    }
+
+    pub fn with_seed(self, seed: SeedTag) -> Self {
+        Self { flags: self.flags | seed.get() << SEED_SHIFT, ..self }
     }
 
     pub fn put(&self, salt: u32, out: &mut Vec<u8>) {

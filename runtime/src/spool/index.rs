@@ -12,17 +12,19 @@ mod parked;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits::SPOOL_HOT_SHARED_BYTES_MAX;
 
 use super::frame::{Header, Kind};
 use super::marks::LineTotals;
-use super::parked::NO_DATABASE;
 use super::ranges::RangeSet;
 use super::state::StateLog;
 
 pub use database::Wanted;
+
+pub use segment::Kept;
 
 use database::Database;
 use segment::SegmentUse;
@@ -63,9 +65,16 @@ pub struct Gone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// The writer gets it at once.
-    Hot { overtakes: bool },
+    Hot { overtakes: bool, returns: u32 },
     /// It waits to be fetched. `first`: nothing of its stream waited before.
     Waits { first: bool },
+}
+
+/// Why a frame is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Release {
+    Done,
+    Lost,
 }
 
 /// One database's backlog at one moment.
@@ -110,15 +119,21 @@ pub struct Index {
     lines: u64,
     /// What decoders keep.
     pub state: StateLog,
-    /// Streams of parked messages that were forgotten, and of which there are marks still, have no
-    /// number from here on.
-    parked_seq_min: u64,
+    /// No frame of an earlier run has a number from here on.
+    first_seq: u64,
+    /// Frames may be lost of streams that are named nowhere.
+    has_lost_streams: bool,
+    /// The seed with which devices are hashed now.
+    seed: SeedTag,
+    /// Frames were made durable that the writer is to have at once, and does not have yet.
+    pub delivering: bool,
 }
 
 impl Index {
-    /// One without frames.
-    pub fn with_state(state: StateLog) -> Self {
-        Self { state, ..Self::default() }
+    /// One without frames, in which streams begin with the number `first_seq`, and devices are hashed with
+    /// `seed`.
+    pub fn with_state(state: StateLog, first_seq: u64, seed: SeedTag) -> Self {
+        Self { state, first_seq, seed, ..Self::default() }
     }
 
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
@@ -127,7 +142,8 @@ impl Index {
             return stream;
         }
         let stream = self.streams.len() as u32;
-        let first = if database.as_str() == NO_DATABASE { self.parked_seq_min.max(1) } else { 1 };
+        let first = self.first_seq.max(1);
+        let lost = if self.has_lost_streams { 0..first } else { 0..0 };
         let database = self.at_output(tenant, database);
         self.streams.push(Stream {
             tenant: tenant.clone(),
@@ -136,11 +152,17 @@ impl Index {
             hot_bytes: 0,
             base: first,
             frames: VecDeque::new(),
+            jumps: VecDeque::new(),
             holes: RangeSet::default(),
+            lost: RangeSet::from_iter([lost]),
             cursor: first,
+            other_seed_end: 0,
+            overtaking: VecDeque::new(),
+            returns: 0,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
+            settled: HashMap::new(),
             lines: 0,
             bytes: 0,
             changed: false,
@@ -167,17 +189,19 @@ impl Index {
     }
 
     /// Takes a frame that has become durable. Frames of a stream come in the order of their
-    /// numbers; those that are missing between are released.
+    /// numbers.
     pub fn insert(&mut self, stream: u32, header: &Header, place: Place, limits: &HotLimits) -> Standing {
         let open = all_of(header);
         let seq = header.seq;
         let stream = &mut self.streams[stream as usize];
         assert!(seq >= stream.next_seq(), "frames come in order");
-        while stream.next_seq() < seq {
-            stream.holes.insert(stream.next_seq());
-            stream.frames.push_back(Frame::GONE);
+        if stream.next_seq() < seq {
+            stream.skip_to(seq);
         }
         let waited = stream.waits();
+        if header.seed() != self.seed && header.kind == Kind::Lines {
+            stream.other_seed_end = seq + 1;
+        }
         stream.frames.push_back(Frame {
             segment: place.segment as u32,
             offset: place.offset as u32,
@@ -191,7 +215,8 @@ impl Index {
         stream.lines += u64::from(header.lines);
         stream.bytes += u64::from(place.len);
         stream.changed = true;
-        let overtakes = waited && header.first_ns > stream.waiting_last_ns;
+        let is_overtaken = stream.is_overtaken();
+        let overtakes = (waited || is_overtaken) && header.first_ns > stream.waiting_last_ns;
         stream.seen_last_ns = stream.seen_last_ns.max(header.last_ns);
         let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
         tenant.totals.spooled = tenant.totals.spooled.max(header.spooled);
@@ -210,7 +235,8 @@ impl Index {
             || (self.hot_bytes + len <= limits.bytes_max
                 && database.hot_bytes + len <= limits.database_bytes_max())
             || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
-        let standing = if parked || (room && fair && (!waited || overtakes)) {
+        let next = !waited && !stream.is_barred(seq) && !is_overtaken;
+        let standing = if parked || (room && fair && (next || overtakes)) {
             database.hot_bytes += len;
             stream.hot_bytes += len;
             self.hot_bytes += len;
@@ -218,7 +244,11 @@ impl Index {
             if !waited {
                 stream.cursor = seq + 1;
             }
-            Standing::Hot { overtakes }
+            if overtakes {
+                stream.overtaking.push_back(seq);
+            }
+            self.delivering |= !parked;
+            Standing::Hot { overtakes, returns: stream.returns }
         } else {
             stream.waiting_last_ns = stream.seen_last_ns;
             Standing::Waits { first: !waited }
@@ -232,8 +262,9 @@ impl Index {
         standing
     }
 
-    /// Messages of a frame that the writer is done with. `Some` when that was the last of it.
-    pub fn settle(&mut self, id: FrameId, messages: MessageSet) -> Option<Gone> {
+    /// Messages of a frame that the writer is done with, and their lines. `Some` when that was the last of
+    /// it.
+    pub fn settle(&mut self, id: FrameId, messages: MessageSet, lines: u32) -> Option<Gone> {
         let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
         let was_hot = frame.queued != 0;
         frame.open &= !messages;
@@ -243,9 +274,10 @@ impl Index {
             self.cool(id.stream, len);
         }
         if open != 0 {
+            *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
             return None;
         }
-        Some(self.release(id, |totals, lines, refused| {
+        Some(self.release(id, Release::Done, |totals, lines, refused, _| {
             let refused = refused.min(lines);
             totals.refused += u64::from(refused);
             totals.written += u64::from(lines - refused);
@@ -259,32 +291,42 @@ impl Index {
         database.expect("made with its stream").hot_bytes -= len;
     }
 
-    /// Forgets a frame whose `open` was just emptied.
-    fn release(&mut self, id: FrameId, count: impl FnOnce(&mut LineTotals, u32, u32)) -> Gone {
+    /// Forgets a frame whose `open` is emptied by that.
+    fn release(
+        &mut self,
+        id: FrameId,
+        release: Release,
+        count: impl FnOnce(&mut LineTotals, u32, u32, u32),
+    ) -> Gone {
         let stream = &mut self.streams[id.stream as usize];
-        let frame = stream.frames[(id.seq - stream.base) as usize].clone();
+        let place = stream.place(id.seq).expect("it was open until now");
+        let frame = std::mem::replace(&mut stream.frames[place], Frame::GONE);
         let refused = stream.refused.remove(&id.seq).unwrap_or(0);
+        let settled = stream.settled.remove(&id.seq).unwrap_or(0).min(frame.lines);
         stream.lines -= u64::from(frame.lines);
         stream.bytes -= u64::from(frame.len);
-        stream.holes.insert(id.seq);
-        while stream.frames.front().is_some_and(|frame| frame.open == 0) {
-            stream.frames.pop_front();
-            stream.base += 1;
+        match release {
+            Release::Done => stream.holes.insert(id.seq),
+            Release::Lost => stream.lost.insert(id.seq),
         }
-        stream.holes.cut_below(stream.base);
+        stream.cut();
         stream.changed = true;
         stream.skip();
         let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
         tenant.bytes -= u64::from(frame.len);
         tenant.lines -= u64::from(frame.lines);
         tenant.changed = true;
-        count(&mut tenant.totals, frame.lines, refused);
+        count(&mut tenant.totals, frame.lines, refused, settled);
         let segment = self.segments.get_mut(&u64::from(frame.segment)).expect("it holds a live frame");
         segment.live_bytes -= u64::from(frame.len);
         segment.live_frames -= 1;
         self.live_bytes -= u64::from(frame.len);
         self.lines -= u64::from(frame.lines);
-        Gone { bytes: u64::from(frame.len), lines: u64::from(frame.lines) }
+        let lines = match release {
+            Release::Done => frame.lines,
+            Release::Lost => frame.lines - settled,
+        };
+        Gone { bytes: u64::from(frame.len), lines: u64::from(lines) }
     }
 
     /// Lines of a frame were refused; they count once the frame is released.
@@ -292,10 +334,12 @@ impl Index {
         *self.streams[id.stream as usize].refused.entry(id.seq).or_default() += lines;
     }
 
-    /// The writer gives messages of a frame back.
-    pub fn give_back(&mut self, id: FrameId, messages: MessageSet) {
+    /// The writer gives messages of a frame back. Gives how often that was so of its stream.
+    pub fn give_back(&mut self, id: FrameId, messages: MessageSet) -> u32 {
         let stream = &mut self.streams[id.stream as usize];
-        let Some(frame) = stream.frame_mut(id.seq) else { return };
+        stream.returns += 1;
+        let returns = stream.returns;
+        let Some(frame) = stream.frame_mut(id.seq) else { return returns };
         let was_hot = frame.queued != 0;
         frame.queued &= !messages;
         let (hot, len) = (frame.queued != 0, u64::from(frame.len));
@@ -307,6 +351,7 @@ impl Index {
         if was_hot && !hot {
             self.cool(id.stream, len);
         }
+        returns
     }
 
     /// Where a frame lies now; `None` once it is released.
@@ -314,15 +359,19 @@ impl Index {
         self.streams[id.stream as usize].frame(id.seq).map(Frame::place)
     }
 
-    /// The frame cannot be read: what it held is lost.
+    /// The frame cannot be read: what is left of it is lost. Its segment stays, and where the frame can be
+    /// read at a later start it is in force again. `None` where it is released, or the writer has some of it
+    /// still, which is not lost.
     pub fn damage(&mut self, id: FrameId) -> Option<Gone> {
-        let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
-        let (was_hot, len) = (frame.queued != 0, u64::from(frame.len));
-        (frame.open, frame.queued) = (0, 0);
-        if was_hot {
-            self.cool(id.stream, len);
-        }
-        Some(self.release(id, |totals, lines, _| totals.damaged += u64::from(lines)))
+        let frame = self.streams[id.stream as usize].frame_mut(id.seq).filter(|frame| frame.queued == 0)?;
+        let segment = u64::from(frame.segment);
+        self.keep_segment(segment, Kept::Damaged);
+        Some(self.release(id, Release::Lost, |totals, lines, refused, settled| {
+            let refused = refused.min(settled);
+            totals.refused += u64::from(refused);
+            totals.written += u64::from(settled - refused);
+            totals.damaged += u64::from(lines - settled);
+        }))
     }
 
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
@@ -336,14 +385,12 @@ impl Index {
             // Whole frames only: of one that was partly written, the lines are not known apart.
             let oldest = streams.iter().filter_map(|&number| {
                 let stream = &self.streams[number as usize];
-                let mut from_cursor = stream.cursor.max(stream.base)..stream.next_seq();
-                let seq =
-                    from_cursor.find(|&seq| stream.frame(seq).is_some_and(|frame| frame.is_untouched()))?;
-                Some((stream.frame(seq)?.received_s, FrameId { stream: number, seq }))
+                let (seq, frame) = stream.first_untouched()?;
+                Some((frame.received_s, FrameId { stream: number, seq }))
             });
             let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
-            self.streams[id.stream as usize].frame_mut(id.seq).expect("just found").open = 0;
-            let dropped = self.release(id, |totals, lines, _| totals.dropped += u64::from(lines));
+            let dropped =
+                self.release(id, Release::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
             gone.bytes += dropped.bytes;
             gone.lines += dropped.lines;
         }
@@ -393,9 +440,9 @@ impl Index {
     pub fn open_frames(&self) -> Vec<(String, String, u64, Place)> {
         let mut all = Vec::new();
         for stream in &self.streams {
-            for (at, frame) in stream.frames.iter().enumerate().filter(|(_, frame)| frame.open != 0) {
+            for (seq, frame) in stream.open_frames() {
                 let (tenant, database) = (stream.tenant.to_string(), stream.database.to_string());
-                all.push((tenant, database, stream.base + at as u64, frame.place()));
+                all.push((tenant, database, seq, frame.place()));
             }
         }
         all

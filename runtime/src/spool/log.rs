@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tracing::warn;
 
+use crate::domain::device_hash::SeedTag;
+use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
+use crate::domain::synced::Synced;
 
 use super::disk::{Disk, Tail};
 use super::frame::{Draft, Header, IS_COPY, Kind};
@@ -88,7 +92,7 @@ pub struct Copy {
 /// What became of one `Append`.
 #[derive(Clone, Copy, Debug)]
 pub enum Appended {
-    Lines(FrameId, Standing),
+    Lines(FrameId, Standing, Synced),
     /// Changes of the state alone: nothing is to be released.
     State,
 }
@@ -115,6 +119,8 @@ pub struct Log {
     segment_bytes: u64,
     sync: bool,
     hot: HotLimits,
+    /// The seed of the affinities in what is appended.
+    seed: SeedTag,
     current: Option<Current>,
     next_segment: u64,
     buffer: Vec<u8>,
@@ -136,12 +142,18 @@ impl Log {
             segment_bytes,
             sync,
             hot,
+            seed: SeedTag::default(),
             current: None,
             next_segment,
             buffer: Vec::new(),
             has_retired: true,
             stats: LogStats::default(),
         }
+    }
+
+    /// One in whose frames devices are hashed with this seed.
+    pub fn with_seed(self, seed: SeedTag) -> Self {
+        Self { seed, ..self }
     }
 
     /// The segment that is written to.
@@ -212,25 +224,35 @@ impl Log {
         }
     }
 
-    /// Writes `buffer` to the end of the current segment and syncs it. On a failure the segment is
-    /// sealed where it was good: what was not synced is not believed, whatever a later sync says.
-    fn write(&mut self, index: &Mutex<Index>, sync: bool) -> Result<(), SpoolError> {
+    /// Writes `buffer` to the end of the current segment and syncs it, where anything is synced at all.
+    fn write_synced(&mut self, index: &Mutex<Index>) -> Result<Synced, SpoolError> {
+        if !self.sync {
+            return self.write(index, |_| Ok(Synced::by_setting_never()));
+        }
+        self.stats.syncs += 1;
+        self.write(index, |current| {
+            current.unsynced = false;
+            Synced::after(|| current.tail.sync())
+        })
+    }
+
+    /// Writes `buffer` to the end of the current segment, and does then what `sync` does. On a failure the
+    /// segment is sealed where it was good: what was not synced is not believed, whatever a later sync
+    /// says.
+    fn write<T>(
+        &mut self,
+        index: &Mutex<Index>,
+        sync: impl FnOnce(&mut Current) -> io::Result<T>,
+    ) -> Result<T, SpoolError> {
         let current = self.current.as_mut().expect("there is a segment to write to");
         current.unsynced = true;
         let written = current.tail.append(&self.buffer).map_err(|error| ("write to", error));
-        let written = written.and_then(|()| {
-            if !sync || !self.sync {
-                return Ok(());
-            }
-            self.stats.syncs += 1;
-            current.unsynced = false;
-            current.tail.sync().map_err(|error| ("sync", error))
-        });
+        let written = written.and_then(|()| sync(current).map_err(|error| ("sync", error)));
         match written {
-            Ok(()) => {
+            Ok(written) => {
                 current.len += self.buffer.len() as u64;
                 index.lock().note_segment(current.segment, current.len);
-                Ok(())
+                Ok(written)
             }
             Err((doing, error)) => {
                 // As far as that can be done; recovery passes over what stays.
@@ -285,7 +307,7 @@ impl Log {
                 let tenant = index.names(append.stream).0;
                 let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
                 *spooled += u64::from(header.lines);
-                let header = Header { seq: *seq, spooled: *spooled, ..header.clone() };
+                let header = Header { seq: *seq, spooled: *spooled, ..header.clone() }.with_seed(self.seed);
                 *seq += 1;
                 header.put(salt, &mut self.buffer);
                 self.buffer.extend_from_slice(table);
@@ -294,7 +316,7 @@ impl Log {
                 frames.push((append, Place { segment, offset, len: header.frame_len() as u32 }, header));
             }
         }
-        self.write(index, true)?;
+        let synced = self.write_synced(index)?;
         let mut index = index.lock();
         let appended = frames.into_iter().map(|(append, place, header)| {
             if !append.draft.state.is_empty() {
@@ -306,7 +328,7 @@ impl Log {
             }
             let stream = append.stream;
             let standing = index.insert(stream, &header, place, &self.hot);
-            Appended::Lines(FrameId { stream, seq: header.seq }, standing)
+            Appended::Lines(FrameId { stream, seq: header.seq }, standing, synced)
         });
         Ok(appended.collect())
     }
@@ -332,7 +354,7 @@ impl Log {
         }
         self.buffer.clear();
         marks.put(self.current.as_ref().expect("just seen").salt, &mut self.buffer);
-        self.write(index, false).inspect_err(|_| index.lock().unmark(&marks))
+        self.write(index, |_| Ok(())).inspect_err(|_| index.lock().unmark(&marks))
     }
 
     /// Removes the segments that hold nothing any more. First the marks that say so are synced:
@@ -360,14 +382,23 @@ impl Log {
             }
         }
         for segment in empty {
-            let lines = index.lock().segment_lines(segment);
-            // On a full disk this is how there is room for marks again.
-            let removed = match unmarked {
-                true => self.disk.retire(segment, lines),
-                false => self.disk.remove(segment),
+            let (lines, kept) = {
+                let index = index.lock();
+                (index.segment_lines(segment), index.segment_kept(segment))
+            };
+            // On a full disk retiring is how there is room for marks again.
+            let removed = match kept {
+                Some(kept) => self.disk.set_aside(segment, kept.extension()),
+                None if unmarked => self.disk.retire(segment, lines),
+                None => self.disk.remove(segment),
             };
             match removed {
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(kept) = kept {
+                        warn!(file = %self.disk.path(segment).display(), extension = kept.extension(),
+                              "a segment of the spool that was damaged or missing is done with as far as it can be read; it is renamed and stays, and may be deleted");
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     return Err(SpoolError { doing: "remove", path: self.disk.path(segment), error });
@@ -402,7 +433,7 @@ impl Log {
             self.buffer.extend_from_slice(&copy.body);
             places.push(Place { segment, offset, len: copy.from.len });
         }
-        self.write(index, true)?;
+        self.write_synced(index)?;
         self.stats.copied_bytes += self.buffer.len() as u64;
         let mut index = index.lock();
         for (copy, place) in copies.iter().zip(places) {
@@ -411,6 +442,50 @@ impl Log {
             }
         }
         Ok(())
+    }
+}
+
+impl Log {
+    /// Writes frames anew that share their number with others, each with a number of its own behind all
+    /// others of its stream. Their old numbers count as released from then on.
+    ///
+    /// # Errors
+    /// They cannot be read or written; those that are left stay as they are, and as lost.
+    pub fn separate(
+        &mut self,
+        index: &Mutex<Index>,
+        twins: &[(u32, Place, Header)],
+    ) -> Result<(), SpoolError> {
+        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let mut written = Vec::with_capacity(twins.len());
+        for (stream, from, header) in twins {
+            let mut body = vec![0; header.body_len as usize];
+            let offset = from.offset + u64::from(from.len) - u64::from(header.body_len);
+            let read = self.disk.read_at(from.segment, offset, &mut body);
+            read.map_err(|error| SpoolError { doing: "read", path: self.disk.path(from.segment), error })?;
+            self.ensure_current(index)?;
+            let current = self.current.as_ref().expect("just ensured");
+            let place = Place { segment: current.segment, offset: current.len, len: from.len };
+            let salt = current.salt;
+            let seq = index.lock().next_seq(*stream);
+            let anew = Header { seq, flags: header.flags | IS_COPY, ..header.clone() };
+            self.buffer.clear();
+            anew.put(salt, &mut self.buffer);
+            self.buffer.extend_from_slice(&body);
+            self.write(index, |_| Ok(()))?;
+            let mut index = index.lock();
+            index.insert(*stream, &anew, place, &nothing_hot);
+            if anew.kind == Kind::Parked {
+                index.give_back(FrameId { stream: *stream, seq }, MessageSet::MAX);
+            }
+            written.push((*stream, header.seq));
+        }
+        self.sync_current()?;
+        for (stream, seq) in written {
+            index.lock().forget_lost(stream, seq);
+        }
+        self.mark(index)?;
+        self.sync_current()
     }
 }
 

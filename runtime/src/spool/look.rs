@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::domain::books::Books;
+use crate::domain::device_hash::SeedTag;
 use crate::domain::state::Image;
 
 use super::Spool;
@@ -21,7 +22,7 @@ impl Spool {
     pub fn look_at_state(dir: &Path) -> Result<Image, SpoolError> {
         let disk = ReadOnly(Folder::existing(dir));
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, _) = recovery::recover(&disk, &nothing_hot)?;
+        let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;
         Ok(index.state.image().clone())
     }
 
@@ -32,7 +33,7 @@ impl Spool {
     pub fn look(dir: &Path) -> Result<(SpoolStatus, Books), SpoolError> {
         let disk = ReadOnly(Folder::existing(dir));
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, _) = recovery::recover(&disk, &nothing_hot)?;
+        let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;
         let books = Books::default();
         recovery::restore_books(&index, &books);
         let status = SpoolStatus {
@@ -98,7 +99,7 @@ impl Disk for ReadOnly {
         Ok(())
     }
 
-    fn set_aside(&self, _: u64) -> std::io::Result<()> {
+    fn set_aside(&self, _: u64, _: &str) -> std::io::Result<()> {
         Ok(())
     }
 

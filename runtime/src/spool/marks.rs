@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::frame::{Header, Kind, Reader};
 
-/// Which frames of one stream are released: all below `base`, and `holes`.
+/// The released frames of one stream: all below `base`, and `holes`, but for those that are `lost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamMark {
     pub tenant: String,
@@ -15,6 +15,9 @@ pub struct StreamMark {
     pub next_seq: u64,
     pub base: u64,
     pub holes: Vec<Range<u64>>,
+    /// Frames that could not be found or read, and numbers that they may have had. They are not
+    /// released: where they come back they are in force again.
+    pub lost: Vec<Range<u64>>,
 }
 
 /// The lines of one tenant, as far as their frames are done with.
@@ -41,6 +44,9 @@ pub struct Marks {
     pub tenants: Vec<(String, LineTotals)>,
     /// In the marks that a segment begins with: the other segments in force.
     pub segments: Vec<u64>,
+    /// Frames may be lost of streams that are named nowhere: in a stream that begins, all numbers below
+    /// its first one are.
+    pub has_lost_streams: bool,
 }
 
 impl Marks {
@@ -80,6 +86,17 @@ impl Marks {
         for &segment in &self.segments {
             number(&mut body, segment);
         }
+        // Only where something is lost: older versions read marks without this, and no others.
+        if self.has_lost_streams || self.streams.iter().any(|stream| !stream.lost.is_empty()) {
+            number(&mut body, u64::from(self.has_lost_streams));
+            for stream in &self.streams {
+                number(&mut body, stream.lost.len() as u64);
+                for lost in &stream.lost {
+                    number(&mut body, lost.start);
+                    number(&mut body, lost.end);
+                }
+            }
+        }
         let header = Header {
             kind: Kind::Marks,
             flags: 0,
@@ -110,7 +127,8 @@ impl Marks {
             for _ in 0..reader.u64()? {
                 holes.push(reader.u64()?..reader.u64()?);
             }
-            marks.streams.push(StreamMark { tenant, database, next_seq, base, holes });
+            let lost = Vec::new();
+            marks.streams.push(StreamMark { tenant, database, next_seq, base, holes, lost });
         }
         for _ in 0..reader.u64()? {
             let tenant = reader.text()?;
@@ -125,6 +143,14 @@ impl Marks {
         }
         for _ in 0..reader.u64()? {
             marks.segments.push(reader.u64()?);
+        }
+        if !reader.0.is_empty() {
+            marks.has_lost_streams = reader.u64()? != 0;
+            for stream in &mut marks.streams {
+                for _ in 0..reader.u64()? {
+                    stream.lost.push(reader.u64()?..reader.u64()?);
+                }
+            }
         }
         reader.0.is_empty().then_some(marks)
     }
@@ -143,13 +169,25 @@ mod tests {
             next_seq: 9,
             base: 3,
             holes: vec![4..5, 7..9],
+            lost: Vec::new(),
         };
         let totals = LineTotals { spooled: 10, written: 4, refused: 3, dropped: 2, damaged: 1 };
-        let marks =
-            Marks { streams: vec![stream], tenants: vec![("a".into(), totals)], segments: vec![1, 2] };
-        let mut bytes = Vec::new();
-        marks.put(1, &mut bytes);
-        assert_eq!(Marks::read(&bytes[HEADER_BYTES..]), Some(marks));
-        assert_eq!(Marks::read(&bytes[HEADER_BYTES..bytes.len() - 1]), None);
+        let mut marks = Marks {
+            streams: vec![stream],
+            tenants: vec![("a".into(), totals)],
+            segments: vec![1, 2],
+            has_lost_streams: false,
+        };
+        let mut lens = Vec::new();
+        for lost in [vec![], vec![1..2, 5..6]] {
+            marks.has_lost_streams = !lost.is_empty();
+            marks.streams[0].lost = lost;
+            let mut bytes = Vec::new();
+            marks.put(1, &mut bytes);
+            assert_eq!(Marks::read(&bytes[HEADER_BYTES..]), Some(marks.clone()));
+            assert_eq!(Marks::read(&bytes[HEADER_BYTES..bytes.len() - 1]), None);
+            lens.push(bytes.len());
+        }
+        assert_eq!(lens[1] - lens[0], 8 + 8 + 2 * 16, "where nothing is lost there is nothing of it");
     }
 }

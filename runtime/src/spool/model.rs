@@ -15,6 +15,7 @@ use super::frame::{Body, Draft, HAS_STATE, Header, Kind};
 use super::index::{FrameId, HotLimits, Index, Place};
 use super::log::{self, Append, Appended, Log};
 use super::{parked, recovery, state};
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::message::Via;
@@ -49,6 +50,8 @@ struct State {
     ghosts: BTreeMap<u64, File>,
     /// Retired segments, their lines, and what they are if that turns out not to be durable.
     retired: BTreeMap<u64, (u64, Option<File>)>,
+    /// Put out of the way for a person to look at.
+    aside: BTreeMap<u64, File>,
     /// Made and not noted yet.
     made: Option<u64>,
     newest: Option<u64>,
@@ -184,8 +187,10 @@ impl Disk for Memory {
         Ok(())
     }
 
-    fn set_aside(&self, segment: u64) -> io::Result<()> {
-        self.0.lock().files.remove(&segment);
+    fn set_aside(&self, segment: u64, _: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let file = state.files.remove(&segment).ok_or_else(missing)?;
+        state.aside.insert(segment, file);
         Ok(())
     }
 
@@ -272,6 +277,10 @@ enum Step {
     Compact,
     Fail(Fault),
     Crash(u64),
+    /// A segment is taken away while the gateway does not run.
+    Lose(usize),
+    /// All that were taken away are there again.
+    Return,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -292,6 +301,19 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Checkpoint),
         2 => any::<u64>().prop_map(Step::Crash),
     ]
+}
+
+/// Steps on a disk that does what it is told, and of which segments are taken away and put back.
+fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
+    let careless = prop_oneof![
+        3 => any::<usize>().prop_map(Step::Lose),
+        2 => Just(Step::Return),
+    ];
+    let calm = step().prop_map(|step| match step {
+        Step::Fail(_) => Step::Mark,
+        step => step,
+    });
+    prop_oneof![1 => careless, 4 => calm]
 }
 
 /// What tells a frame from the others: its lines, or the parked messages.
@@ -337,6 +359,13 @@ struct Rig {
     number: u64,
     /// By tenant and key.
     values: BTreeMap<(String, Box<str>), Value>,
+    /// Segments that were taken away, and the open frames that were in them.
+    away: BTreeMap<u64, File>,
+    lost: BTreeMap<Key, Known>,
+    /// Frames that were released. They may be in force again where the marks that say so are away, and
+    /// released again when those are back.
+    released: BTreeSet<Key>,
+    careless: bool,
 }
 
 impl Rig {
@@ -350,6 +379,10 @@ impl Rig {
             attempted: BTreeSet::new(),
             number: 0,
             values: BTreeMap::new(),
+            away: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            released: BTreeSet::new(),
+            careless: false,
         }
     }
 
@@ -454,7 +487,7 @@ impl Rig {
         }
         let Ok(appended) = appended else { return };
         for (appended, (draft, lines, _)) in appended.into_iter().zip(drafts) {
-            let Appended::Lines(id, _) = appended else { continue };
+            let Appended::Lines(id, ..) = appended else { continue };
             let line_count = u64::from(draft.header.lines);
             let lines = content(&draft, &lines);
             if draft.header.kind == Kind::Parked {
@@ -462,10 +495,11 @@ impl Rig {
             }
             let known = Known { lines, line_count, durable: true, open: true };
             let key = (draft.header.tenant, draft.header.database, id.seq);
-            let before = self.known.insert(key, known);
+            let before = self.known.insert(key.clone(), known);
             // Where a disk was so full that not even its release could be noted, and the frame is gone,
             // its number may come again.
             assert!(before.is_none_or(|before| !before.open), "a number names one frame");
+            assert!(!self.lost.contains_key(&key), "a number is used once, though its frame is away");
         }
     }
 
@@ -485,7 +519,7 @@ impl Rig {
             return;
         }
         let (key, id, _) = &open[choice % open.len()];
-        if self.index.lock().settle(*id, messages | 1).is_some() {
+        if self.index.lock().settle(*id, messages | 1, 0).is_some() {
             self.known.get_mut(key).expect("it was appended").open = false;
         }
     }
@@ -555,9 +589,36 @@ impl Rig {
                 });
                 self.recover();
             }
+            Step::Lose(choice) => self.lose(*choice),
+            Step::Return => {
+                self.disk.crash(|_| 0);
+                self.disk.0.lock().files.append(&mut self.away);
+                self.known.append(&mut self.lost);
+                self.recover();
+            }
         }
         self.check_books();
         self.check_state();
+    }
+
+    fn lose(&mut self, choice: usize) {
+        self.careless = true;
+        self.disk.crash(|_| 0);
+        let segments = self.disk.list().unwrap();
+        let Some(&segment) = segments.get(choice % segments.len().max(1)) else { return };
+        let was_open: Vec<_> =
+            self.open().into_iter().filter(|(.., place)| place.segment == segment).collect();
+        self.away.extend(self.disk.0.lock().files.remove(&segment).map(|file| (segment, file)));
+        // The state is no matter of these steps: what is missing of it is lost.
+        self.values.clear();
+        for (key, ..) in &was_open {
+            self.lost.extend(self.known.remove(key).map(|known| (key.clone(), known)));
+        }
+        self.recover();
+        // Of some there was another copy.
+        for key in self.known.keys() {
+            self.lost.remove(key);
+        }
     }
 
     /// A value of the state as the spool has it.
@@ -586,14 +647,18 @@ impl Rig {
 
     fn recover(&mut self) -> recovery::Recovered {
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&self.disk, &nothing_hot).unwrap();
+        let (index, recovered) = recovery::recover(&self.disk, &nothing_hot, SeedTag::default()).unwrap();
         self.index = Mutex::new(index);
         self.log = Log::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
         self.recover_state();
         let open: BTreeMap<Key, Place> =
             self.open().into_iter().map(|(key, _, place)| (key, place)).collect();
+        self.released.extend(self.known.iter().filter(|(_, known)| !known.open).map(|(key, _)| key.clone()));
         // What was acknowledged and not released is here, as it was.
         for (key, known) in &self.known {
+            if self.careless && self.released.contains(key) {
+                continue;
+            }
             if known.durable && known.open && !recovered.damaged.contains_key(key.0.as_str()) {
                 assert!(open.contains_key(key), "{key:?} is lost");
             }
@@ -661,6 +726,19 @@ proptest! {
         rig.run(&Step::Crash(9));
     }
 
+    /// Segments that are taken away and put back cost nothing, whatever is written meanwhile.
+    #[test]
+    fn what_was_missing_is_in_force_again_when_it_is_back(
+        steps in proptest::collection::vec(step_of_a_careless_hand(), 1..60)
+    ) {
+        let mut rig = Rig::new();
+        for step in &steps {
+            rig.run(step);
+        }
+        rig.run(&Step::Return);
+        prop_assert!(rig.away.is_empty() && rig.lost.is_empty());
+    }
+
     /// A flipped stretch costs at most the frames that it touches, and is told.
     #[test]
     fn damage_costs_what_it_touches_and_is_told(
@@ -684,7 +762,7 @@ proptest! {
             (from as u64, to as u64)
         };
         let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
+        let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot, SeedTag::default()).unwrap();
         let open: BTreeSet<Key> = index.open_frames().into_iter().map(|(tenant, database, seq, _)| (tenant, database, seq)).collect();
         let (mut lost, mut parked_lost) = (BTreeMap::new(), 0);
         for (key, _, place) in places {
@@ -840,7 +918,7 @@ fn a_segment_that_goes_missing_is_counted_to_the_line_and_the_newest_is_named() 
     assert!(recovered.missing.contains(&first) && !recovered.newest_missing);
     rig.disk.0.lock().files.remove(&newest);
     let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
-    let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot).unwrap();
+    let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot, SeedTag::default()).unwrap();
     assert!(recovered.newest_missing && recovered.missing.contains(&newest));
     assert!(recovered.next_segment > newest);
 }
@@ -890,4 +968,56 @@ fn a_full_disk_is_freed_by_what_is_done_with() {
     rig.disk.crash(|_| 0);
     let recovered = rig.recover();
     assert!(recovered.damaged.is_empty() && rig.open().len() == 10, "{recovered:?}");
+}
+
+/// The log with segments that were written by a version which used numbers twice.
+#[test]
+fn two_frames_of_one_number_are_both_kept() {
+    let mut rig = Rig::new();
+    rig.append(&[(0, 2, 1), (0, 1, 1), (1, 1, 0)]);
+    let of_first = rig.disk.0.lock().files.clone();
+    // Another run that knows nothing of the first, in segments of higher numbers.
+    let mut other = Rig::new();
+    other.number = 1_000;
+    other.log = Log::new(Arc::new(other.disk.clone()), 2000, true, HOT, 7);
+    other.append(&[(0, 1, 2), (0, 2, 1), (0, 1, 1), (1, 2, 0)]);
+    other.disk.0.lock().files.extend(of_first);
+    let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+    let contents = |rig: &Rig| -> BTreeSet<Vec<u8>> {
+        rig.open().into_iter().map(|(.., place)| rig.read(place)).collect()
+    };
+    let mut expected = rig.attempted.clone();
+    expected.extend(other.attempted.clone());
+    assert_eq!(expected.len(), 7);
+    for _ in 0..3 {
+        let (index, recovered) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
+        other.index = Mutex::new(index);
+        other.log = Log::new(Arc::new(other.disk.clone()), 2000, true, HOT, recovered.next_segment);
+        other.log.separate(&other.index, &recovered.twins).unwrap();
+        assert_eq!(contents(&other), expected);
+        for (tenant, totals, pending) in other.index.lock().totals() {
+            assert_eq!(totals.spooled, pending, "{tenant} {totals:?}");
+        }
+    }
+    while let Some((_, id, _)) = other.open().into_iter().next() {
+        other.index.lock().settle(id, MessageSet::MAX, 0);
+    }
+    other.log.mark(&other.index).unwrap();
+    other.log.remove_empty(&other.index).unwrap();
+    let (index, _) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
+    assert_eq!(index.open_frames(), vec![]);
+}
+
+#[test]
+fn lines_that_are_written_do_not_count_as_damaged_too() {
+    let mut rig = Rig::new();
+    rig.append(&[(0, 2, 1)]);
+    let (_, id, _) = rig.open()[0];
+    let mut index = rig.index.lock();
+    assert_eq!(index.settle(id, 0b01, 1), None);
+    assert_eq!(index.damage(id), None, "the writer has the rest of it");
+    index.give_back(id, 0b10);
+    assert_eq!(index.damage(id).unwrap().lines, 1);
+    let (_, totals, pending) = index.totals().next().unwrap();
+    assert_eq!((totals.spooled, totals.written, totals.damaged, pending), (2, 1, 1, 0));
 }

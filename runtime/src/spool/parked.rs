@@ -18,6 +18,7 @@ use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
 use crate::domain::message::{Received, Via};
 use crate::domain::parked::{ParkedMessage, Release, TakenUp};
+use crate::domain::synced::Synced;
 
 use super::committer::{Item, Load, Queue};
 use super::frame::{Draft, Header, Kind, Reader, put_text};
@@ -219,7 +220,7 @@ impl Spool {
         let hot = shared.settings.hot();
         let of = DatabaseName::new(NO_DATABASE);
         let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
-        let taken_up = |wanted: &Wanted, header: &Header, body: &[u8]| {
+        let taken_up = |wanted: &Wanted, header: &Header, body: &[u8], _: &Synced| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
             let open = open.filter(|(place, _)| wanted.messages & (1 << place) != 0);
@@ -236,7 +237,7 @@ impl Spool {
     pub fn parked_topics(&self, mut each: impl FnMut(&str)) {
         let mut frames = self.shared.index.lock().parked_frames();
         let mut reader = super::reader::Reader::new(&self.shared);
-        let topics = |_: &Wanted, header: &Header, body: &[u8]| {
+        let topics = |_: &Wanted, header: &Header, body: &[u8], _: &Synced| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             Ok(messages.into_iter().map(|message| message.topic).collect())
         };
@@ -266,7 +267,7 @@ impl Release for Claim {
         let Some(shared) = self.shared.upgrade() else { return };
         let (gone, tenant) = {
             let mut index = shared.index.lock();
-            (index.settle(self.id, self.set()), index.names(self.id.stream).0.clone())
+            (index.settle(self.id, self.set(), 0), index.names(self.id.stream).0.clone())
         };
         if let Some(gone) = gone {
             shared.freed_parked(&tenant, gone.bytes);

@@ -1,4 +1,4 @@
-//! A set of numbers as ranges: which frames above the base are released. Pure.
+//! A set of numbers as ranges: which frames above the base are released, and which are lost. Pure.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,7 +10,19 @@ pub struct RangeSet {
     ranges: BTreeMap<u64, u64>,
 }
 
+impl FromIterator<Range<u64>> for RangeSet {
+    fn from_iter<T: IntoIterator<Item = Range<u64>>>(ranges: T) -> Self {
+        let mut set = Self::default();
+        ranges.into_iter().for_each(|range| set.insert_range(range));
+        set
+    }
+}
+
 impl RangeSet {
+    pub fn of(range: Range<u64>) -> Self {
+        std::iter::once(range).collect()
+    }
+
     pub fn insert(&mut self, number: u64) {
         self.insert_range(number..number + 1);
     }
@@ -31,7 +43,31 @@ impl RangeSet {
         self.ranges.insert(start, end);
     }
 
-    #[cfg(test)]
+    pub fn remove(&mut self, number: u64) {
+        self.remove_range(number..number + 1);
+    }
+
+    pub fn remove_range(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        while let Some((&start, &end)) = self.ranges.range(..range.end).next_back()
+            && end > range.start
+        {
+            self.ranges.remove(&start);
+            if start < range.start {
+                self.ranges.insert(start, range.start);
+            }
+            if end > range.end {
+                self.ranges.insert(range.end, end);
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     pub fn contains(&self, number: u64) -> bool {
         self.ranges.range(..=number).next_back().is_some_and(|(_, &end)| number < end)
     }
@@ -78,6 +114,12 @@ mod tests {
             for number in 0..80 {
                 prop_assert_eq!(ranges.contains(number), number >= base && set.contains(&number));
             }
+            ranges.remove_range(base + 2..base + 9);
+            for number in 0..80 {
+                let removed = number < base || (base + 2..base + 9).contains(&number);
+                prop_assert_eq!(ranges.contains(number), !removed && set.contains(&number));
+            }
+            prop_assert!(ranges.iter().all(|range| !range.is_empty()));
         }
     }
 }

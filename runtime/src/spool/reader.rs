@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
 use tracing::{error, warn};
 
-use crate::domain::durable::Durable;
+use crate::domain::durable::{Durable, FrameLines, StreamPosition};
 use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
 use crate::domain::limits;
+use crate::domain::synced::Synced;
 
 use super::frame::{Body, Header};
-use super::index::{FrameId, Place, Wanted};
+use super::index::{FrameId, Index, Place, Wanted};
 use super::log;
 use super::receipt::receipt;
 use super::{Shared, now_s};
@@ -36,15 +38,18 @@ impl<'a> Reader<'a> {
     pub fn read_all<T>(
         &mut self,
         wanted: Vec<Wanted>,
-        of: impl Fn(&Wanted, &Header, &[u8]) -> Result<Vec<T>, String>,
+        of: impl Fn(&Wanted, &Header, &[u8], &Synced) -> Result<Vec<T>, String>,
     ) -> (Vec<T>, bool) {
         let mut read = Vec::new();
         for (place, next) in wanted.iter().enumerate() {
             match self.read(next, &of) {
                 Ok(of_frame) => read.extend(of_frame.into_iter().flatten()),
                 Err(NoAnswer) => {
-                    let mut index = self.shared.index.lock();
-                    wanted[place..].iter().for_each(|left| index.give_back(left.id, left.messages));
+                    // What was chosen meanwhile is with the writer by then, which waits for this.
+                    let mut index = self.shared.index_between_groups();
+                    for left in &wanted[place..] {
+                        index.give_back(left.id, left.messages);
+                    }
                     return (read, false);
                 }
             }
@@ -56,12 +61,12 @@ impl<'a> Reader<'a> {
     fn read<T>(
         &mut self,
         wanted: &Wanted,
-        of: &impl Fn(&Wanted, &Header, &[u8]) -> Result<T, String>,
+        of: &impl Fn(&Wanted, &Header, &[u8], &Synced) -> Result<T, String>,
     ) -> Result<Option<T>, NoAnswer> {
         let shared: &'a Arc<Shared> = self.shared;
         let mut place = wanted.place;
         loop {
-            let why = match self.try_read(place, &|header, body| of(wanted, header, body)) {
+            let why = match self.try_read(place, &|header, body, synced| of(wanted, header, body, synced)) {
                 Ok(read) => {
                     shared.unread.lock().remove(&place.segment);
                     return Ok(Some(read));
@@ -92,7 +97,7 @@ impl<'a> Reader<'a> {
     fn try_read<T>(
         &mut self,
         place: Place,
-        of: &impl Fn(&Header, &[u8]) -> Result<T, String>,
+        of: &impl Fn(&Header, &[u8], &Synced) -> Result<T, String>,
     ) -> Result<T, Unread> {
         let salt = match self.salts.get(&place.segment) {
             Some(salt) => *salt,
@@ -107,10 +112,9 @@ impl<'a> Reader<'a> {
         let frame = self.bytes(place)?;
         let header = Header::read(salt, frame).ok_or("its header is damaged")?;
         let body = &frame[frame.len() - header.body_len as usize..];
-        if header.frame_len() != frame.len() || crc32c::crc32c(body) != header.body_crc {
-            return Err("its checksum is wrong".into());
-        }
-        Ok(of(&header, body)?)
+        let synced = Synced::by_checksum(body, header.body_crc).filter(|_| header.frame_len() == frame.len());
+        let synced = synced.ok_or("its checksum is wrong")?;
+        Ok(of(&header, body, &synced)?)
     }
 
     fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
@@ -170,13 +174,18 @@ pub fn durable(
     shared: &Arc<Shared>,
     database: &DatabaseName,
     wanted: &Wanted,
-    header: &Header,
-    body: &[u8],
+    (header, body): (&Header, &[u8]),
+    synced: &Synced,
 ) -> Result<Durable, String> {
-    let parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
+    let mut parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
+    if header.seed() != shared.settings.device_seed {
+        // Nobody can tell their devices apart any more: all are as one, and so in order.
+        parts.messages.iter_mut().for_each(|message| message.affinity = 0);
+    }
     let account = shared.books.of_known(&header.tenant);
     let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
-    Ok(Durable {
+    let receipt = receipt(shared, wanted.id, &account);
+    let frame = FrameLines {
         database: database.clone(),
         tenant: TenantId::new(&header.tenant),
         guest: GuestTag::new(&parts.guest),
@@ -185,12 +194,27 @@ pub fn durable(
         wanted: wanted.messages,
         overtakes: false,
         arrived: Instant::now().checked_sub(age).unwrap_or_else(Instant::now),
-        receipt: receipt(shared, wanted.id, &account),
         account,
-    })
+    };
+    let position = StreamPosition {
+        stream: wanted.id.stream,
+        number: wanted.id.seq,
+        returns: wanted.returns,
+        is_last: wanted.is_last,
+    };
+    Ok(Durable::new(position, frame, receipt, synced))
 }
 
 impl Shared {
+    /// The index at a moment at which the writer has all that it is to have.
+    pub fn index_between_groups(&self) -> MutexGuard<'_, Index> {
+        let mut index = self.index.lock();
+        while index.delivering {
+            self.delivered.wait(&mut index);
+        }
+        index
+    }
+
     /// Whether a frame that the disk did not give may still be there: a process that has no file
     /// descriptor left, or a disk that is away for a moment, costs no line.
     fn is_to_be_read_again(&self, place: Place, error: &std::io::Error) -> bool {

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::domain::books::{Books, LineBooks};
+use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::MessageSet;
 use crate::domain::ids::TenantId;
 
 use super::disk::Disk;
 use super::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
-use super::index::{FrameId, HotLimits, Index, Place};
+use super::index::{FrameId, HotLimits, Index, Kept, Place};
 use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
 use super::marks::{LineTotals, Marks, StreamMark};
 use super::parked::NO_DATABASE;
+use super::ranges::RangeSet;
 use super::state::StateLog;
 
 /// A part of a segment that holds no good frame.
@@ -121,6 +123,43 @@ pub struct Recovered {
     pub missing: Vec<u64>,
     /// The newest of all is among them: it is never done with.
     pub newest_missing: bool,
+    /// Something in the newest of those that are there cannot be read.
+    pub newest_damaged: bool,
+    /// Segments that were missing before and are there again.
+    pub returned: Vec<u64>,
+    /// Frames of one number and different content, in the order of the log; none of them is in the index.
+    /// They were written by versions that used numbers twice.
+    pub twins: Vec<(u32, Place, Header)>,
+}
+
+/// A run that begins with segment `n` has the numbers from `n << 32` on for itself: no segment holds as
+/// many frames.
+const NUMBERS_OF_A_RUN: u32 = 32;
+
+/// Whether two frames of one number are one, which was copied.
+fn is_copy(one: &Header, other: &Header) -> bool {
+    let content = |header: &Header| {
+        (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
+    };
+    content(one) == content(other)
+}
+
+/// Takes out the frames whose number is not theirs alone, in the order of the log.
+fn take_twins(frames: &mut Vec<(Place, Header)>) -> Vec<(Place, Header)> {
+    let is_twin = |at: usize, frames: &[(Place, Header)]| {
+        let seq = |at: usize| frames.get(at).map(|(_, header)| header.seq);
+        seq(at + 1) == seq(at) || (at > 0 && seq(at - 1) == seq(at))
+    };
+    let twin: Vec<bool> = (0..frames.len()).map(|at| is_twin(at, frames)).collect();
+    let mut at = 0;
+    let mut twins: Vec<_> = frames
+        .extract_if(.., |_| {
+            at += 1;
+            twin[at - 1]
+        })
+        .collect();
+    twins.sort_by_key(|(place, _)| *place);
+    twins
 }
 
 /// The state as it was last written down. What is damaged is as if it were not there: the changes behind
@@ -145,19 +184,33 @@ struct Found {
     unreadable: BTreeMap<u64, u16>,
 }
 
-/// Reads all segments into an index.
+impl Found {
+    /// Nothing of it is here, and nothing is lost either.
+    fn is_empty(&self) -> bool {
+        let all_released = self.mark.as_ref().is_none_or(|mark| {
+            let mut open = RangeSet::of(mark.base..mark.next_seq);
+            mark.holes.iter().for_each(|hole| open.remove_range(hole.clone()));
+            open.is_empty() && mark.lost.is_empty()
+        });
+        self.frames.is_empty() && self.unreadable.is_empty() && all_released
+    }
+}
+
+/// Reads all segments into an index. `seed`: with which devices are hashed from now on.
 ///
 /// # Errors
 /// A segment is there and cannot be read.
-pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered), SpoolError> {
+pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(Index, Recovered), SpoolError> {
     let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
     let segments = disk.list().map_err(|error| SpoolError { doing: "read", path: folder, error })?;
     let newest = disk.newest().unwrap_or(None);
-    let mut index = Index::with_state(checkpoint(disk)?);
+    let state = checkpoint(disk)?;
+    // What a checkpoint covers comes before everything that is written from now on.
+    let next_segment = segments.last().copied().max(newest).max(state.covered_segment()).unwrap_or(0) + 1;
+    let first_new = next_segment << NUMBERS_OF_A_RUN;
+    let mut index = Index::with_state(state, first_new, seed);
     let mut recovered = Recovered {
-        // What a checkpoint covers comes before everything that is written from now on.
-        next_segment: segments.last().copied().max(newest).max(index.state.covered_segment()).unwrap_or(0)
-            + 1,
+        next_segment,
         newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
         ..Recovered::default()
     };
@@ -165,6 +218,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
     let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
     let mut spooled: HashMap<String, u64> = HashMap::new();
     let mut listed = Vec::new();
+    let mut listed_by = 0;
+    let mut has_lost_streams = false;
     let mut told = Instant::now();
     for (number, &segment) in segments.iter().enumerate() {
         let path = disk.path(segment);
@@ -179,6 +234,7 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         if scan.is_foreign {
             set_aside(disk, segment, &bytes, is_last);
             if bytes.len() > SEGMENT_HEADER_BYTES {
+                recovered.newest_damaged |= is_last;
                 let gap = Gap { offset: 0, bytes: bytes.len() as u64, torn: false };
                 recovered.gaps.push((segment, gap));
             }
@@ -186,10 +242,12 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
         }
         recovered.bytes += bytes.len() as u64;
         let mut len = bytes.len() as u64;
+        let mut damaged_here = false;
         for gap in scan.gaps {
             // Only the newest can end in the middle of a write.
             if !gap.torn || !is_last {
                 recovered.gaps.push((segment, gap));
+                damaged_here = true;
                 continue;
             }
             info!(file = %path.display(), offset = gap.offset, bytes = gap.bytes,
@@ -199,14 +257,19 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
             len = gap.offset;
         }
         index.note_segment(segment, len);
+        if damaged_here {
+            index.keep_segment(segment, Kept::Damaged);
+            recovered.newest_damaged |= is_last;
+        }
         for marks in scan.marks {
             for mark in marks.streams {
                 let key = (mark.tenant.clone(), mark.database.clone());
                 streams.entry(key).or_default().mark = Some(mark);
             }
             totals.extend(marks.tenants);
+            has_lost_streams |= marks.has_lost_streams;
             if !marks.segments.is_empty() {
-                listed = marks.segments;
+                (listed, listed_by) = (marks.segments, segment);
             }
         }
         for (place, tenant, state) in scan.states {
@@ -230,62 +293,116 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits) -> Result<(Index, Recovered)
             found.unreadable.insert(header.seq, header.messages);
         }
     }
+    // What is older than the newest list and not on it was missing when that was written.
+    recovered.returned = segments
+        .iter()
+        .copied()
+        .filter(|segment| *segment < listed_by && !listed.contains(segment) && index.has_segment(*segment))
+        .collect();
+    recovered.returned.iter().for_each(|segment| index.keep_segment(*segment, Kept::Returned));
     listed.extend(newest);
     recovered.missing =
         listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
+    // Numbers that nothing here speaks of may have been used where the end is missing.
+    let end_is_lost = recovered.newest_missing || recovered.newest_damaged;
+    let something_is_lost =
+        has_lost_streams || end_is_lost || !recovered.missing.is_empty() || !recovered.gaps.is_empty();
+    if has_lost_streams || end_is_lost {
+        index.lose_streams();
+    }
+    let first_new = if end_is_lost { first_new } else { 0 };
+    let mut returned_lines: HashMap<TenantId, u64> = HashMap::new();
+    let mut twin_lines: HashMap<TenantId, u64> = HashMap::new();
     for (tenant, totals) in &totals {
         index.restore_totals(&TenantId::new(tenant), *totals);
     }
     let mut all: Vec<_> = streams.into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
     for ((tenant, database), mut found) in all {
-        if database == NO_DATABASE && found.frames.is_empty() && found.unreadable.is_empty() {
-            // Anybody can name tenants: what has nothing parked any more is forgotten.
-            index.forget_parked(found.mark.map_or(1, |mark| mark.next_seq));
+        if database == NO_DATABASE && found.is_empty() {
+            // Anybody can name tenants: what has nothing parked any more is forgotten. Its old marks do not
+            // speak of the numbers that a new one of that name begins with.
             continue;
         }
         let numbers =
             found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
         let first = numbers.min().unwrap_or(1);
-        let unmarked = StreamMark { tenant, database, next_seq: first, base: first, holes: Vec::new() };
-        let mark = found.mark.unwrap_or(unmarked);
-        let is_released = |seq| seq < mark.base || mark.holes.iter().any(|hole| hole.contains(&seq));
-        let stream = index.restore_stream(&mark);
+        let mut mark = found.mark.unwrap_or(StreamMark {
+            tenant,
+            database,
+            next_seq: first,
+            base: first,
+            holes: Vec::new(),
+            lost: if something_is_lost { std::iter::once(0..first).collect() } else { Vec::new() },
+        });
+        let last = found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
+        mark.next_seq = last.max().map_or(mark.next_seq, |last| mark.next_seq.max(last + 1));
+        let lost = RangeSet::from_iter(mark.lost.iter().cloned());
+        let holes = RangeSet::from_iter(mark.holes.iter().cloned());
+        let is_released = |seq| !lost.contains(seq) && (seq < mark.base || holes.contains(seq));
         // Of a frame that was being copied both copies may be there.
         found.frames.sort_by_key(|(place, header)| (header.seq, *place));
-        found.frames.dedup_by_key(|(_, header)| header.seq);
-        for (place, header) in found.frames {
+        found.frames.retain(|(_, header)| {
             found.unreadable.remove(&header.seq);
-            if !is_released(header.seq) {
-                index.insert(stream, &header, place, limits);
-                recovered.frames += 1;
-                recovered.lines += u64::from(header.lines);
-                if header.kind == Kind::Parked {
-                    index.give_back(FrameId { stream, seq: header.seq }, MessageSet::MAX);
-                    recovered.parked += u64::from(header.messages);
-                }
+            !is_released(header.seq)
+        });
+        found.frames.dedup_by(|(_, later), (_, first)| is_copy(later, first));
+        let twins = take_twins(&mut found.frames);
+        let open: Vec<u64> = found.frames.iter().map(|(_, header)| header.seq).collect();
+        let stream = index.restore_stream(&mark, &open);
+        for (place, header) in twins {
+            let lines = u64::from(header.lines);
+            *twin_lines.entry(TenantId::new(&mark.tenant)).or_default() += lines;
+            if lost.contains(header.seq) {
+                *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += lines;
+            }
+            recovered.twins.push((stream, place, header));
+        }
+        for (place, header) in found.frames {
+            if lost.contains(header.seq) {
+                *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += u64::from(header.lines);
+            }
+            index.insert(stream, &header, place, limits);
+            recovered.frames += 1;
+            recovered.lines += u64::from(header.lines);
+            if header.kind == Kind::Parked {
+                index.give_back(FrameId { stream, seq: header.seq }, MessageSet::MAX);
+                recovered.parked += u64::from(header.messages);
             }
         }
-        let lost = found.unreadable.iter().filter(|(seq, _)| !is_released(**seq));
-        let lost: u64 = lost.map(|(_, messages)| u64::from(*messages)).sum();
+        // What is known as lost was counted when it was found out.
+        let newly = found.unreadable.iter().filter(|(seq, _)| !is_released(**seq) && !lost.contains(**seq));
+        let lost: u64 = newly.map(|(_, messages)| u64::from(*messages)).sum();
         if lost > 0 {
             recovered.parked_lost.insert(TenantId::new(&mark.tenant), lost);
         }
-        index.restore_next_seq(stream, mark.next_seq);
+        index.restore_next_seq(stream, mark.next_seq, first_new);
     }
     let retired = disk.retired_lines().unwrap_or(0);
-    balance(&mut index, &spooled, retired, &mut recovered);
+    balance(&mut index, &spooled, (&returned_lines, &twin_lines), retired, &mut recovered);
     Ok((index, recovered))
 }
 
 /// Whatever was spooled and is neither done with nor here was lost to damage, but for `retired` lines:
 /// those were done with when there was no room to note it.
-fn balance(index: &mut Index, spooled: &HashMap<String, u64>, mut retired: u64, recovered: &mut Recovered) {
+fn balance(
+    index: &mut Index,
+    spooled: &HashMap<String, u64>,
+    (returned, twins): (&HashMap<TenantId, u64>, &HashMap<TenantId, u64>),
+    mut retired: u64,
+    recovered: &mut Recovered,
+) {
     let all: Vec<_> =
         index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
     for (tenant, mut totals, pending) in all {
+        // They are about to be written anew.
+        let pending = pending + twins.get(&tenant).copied().unwrap_or(0);
         let most = spooled.get(tenant.as_str()).copied().unwrap_or(0);
         totals.spooled = totals.spooled.max(most);
+        // What came back counted as damaged, as far as it was known.
+        let back = (totals.done() + pending).saturating_sub(totals.spooled);
+        let back = back.min(returned.get(&tenant).copied().unwrap_or(0)).min(totals.damaged);
+        totals.damaged -= back;
         let known = totals.done() + pending;
         if totals.spooled > known {
             let missing = totals.spooled - known;
@@ -312,7 +429,7 @@ fn set_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
         let _ = disk.remove(segment);
         return;
     }
-    match disk.set_aside(segment) {
+    match disk.set_aside(segment, Kept::Damaged.extension()) {
         Ok(()) => {
             warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
         }
@@ -334,6 +451,10 @@ impl Recovered {
         {
             error!(file = %disk.path(newest).display(),
                    "the newest segment of the spool is missing: what was acknowledged last is lost with it, unless the file is put back and the gateway started again");
+        }
+        for segment in &self.returned {
+            warn!(file = %disk.path(*segment).display(),
+                  "a segment of the spool that was missing is there again; what it holds is in force, and the file stays when all of it is written");
         }
         for (tenant, lines) in &self.damaged {
             let missing: Vec<_> =

@@ -102,7 +102,10 @@ impl Database {
         let note;
         {
             let mut state = self.state.lock();
-            state.lane.push(&Arc::new(load));
+            if !state.lane.push(&Arc::new(load)) {
+                drop(state);
+                return self.note_waiting(shared);
+            }
             let next = state.lane.next(Instant::now(), &shared.limits, false);
             let at = match next {
                 Next::Ready if state.running => {
@@ -252,6 +255,9 @@ async fn run(shared: Arc<Shared>, database: Arc<Database>) {
                     _ => 1,
                 };
                 fetch = now >= fetch_at && state.lane.waiting_bytes() < low;
+                if fetch {
+                    state.lane.begin_fetch();
+                }
             }
             if next == Next::Idle && !fetching && (!waits || stopped) && (events.is_empty() || stopped) {
                 state.running = false;
@@ -373,8 +379,9 @@ impl Database {
                     }
                 }
                 let mut state = self.state.lock();
-                for durable in durables {
-                    state.lane.push(&Arc::new(Load::new(durable)));
+                let fetched = durables.into_iter().map(|durable| Arc::new(Load::new(durable))).collect();
+                if !state.lane.end_fetch(fetched, more) {
+                    self.waits.store(true, Ordering::Release);
                 }
                 if state.lane.lines_left() == 0 && !more {
                     drop(state);

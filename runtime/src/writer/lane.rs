@@ -4,12 +4,14 @@
 //! Several requests can be under way; no two carry lines of one device. What is later than
 //! everything that waits goes beside the backlog, so that a long backlog does not hide the present.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::domain::durable::StreamPosition;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
 
@@ -84,6 +86,11 @@ pub struct Lane {
     backlog: Backlog,
     /// Lines later than everything in the backlog and behind it.
     live: Backlog,
+    /// Lines are being fetched, and these came meanwhile.
+    fetching: bool,
+    held: Vec<Arc<Load>>,
+    /// How often lines of a stream had been given back when it was last done from here.
+    returns: HashMap<u32, u32>,
     /// Whose turn it is.
     last: Queue,
     flights: Vec<Flight>,
@@ -106,6 +113,9 @@ impl Lane {
         Self {
             backlog: Backlog::default(),
             live: Backlog::default(),
+            fetching: false,
+            held: Vec::new(),
+            returns: HashMap::new(),
             last: Queue::Live,
             flights: Vec::new(),
             next_flight: 0,
@@ -120,11 +130,83 @@ impl Lane {
         }
     }
 
-    pub fn push(&mut self, load: &Arc<Load>) {
+    /// Takes lines. False: lines in front of them were given back after these were chosen, so that these
+    /// are given back too.
+    #[must_use]
+    pub fn push(&mut self, load: &Arc<Load>) -> bool {
+        if self.is_stale(load) {
+            self.give_back_all(load);
+            return false;
+        }
         match load.overtakes {
             true => self.live.push(load),
+            // What is being fetched may stand in front of it.
+            false if self.fetching => self.held.push(load.clone()),
             false => self.backlog.push(load),
         }
+        true
+    }
+
+    fn is_stale(&self, load: &Load) -> bool {
+        let position = load.position();
+        self.returns.get(&position.stream).is_some_and(|&returns| position.returns < returns)
+    }
+
+    fn give_back(&mut self, load: &Load, messages: Range<usize>) {
+        let returns = load.give_back(messages);
+        self.returns.insert(load.position().stream, returns);
+    }
+
+    /// As `give_back`, all that is wanted of it.
+    fn give_back_all(&mut self, load: &Load) {
+        let mut next = 0;
+        while next < load.messages.len() {
+            let first = next;
+            while next < load.messages.len() && load.wants(next) {
+                next += 1;
+            }
+            if first < next {
+                self.give_back(load, first..next);
+            }
+            next += 1;
+        }
+    }
+
+    /// Lines are being fetched: what comes meanwhile waits for them.
+    pub fn begin_fetch(&mut self) {
+        self.fetching = true;
+    }
+
+    /// Takes what was fetched, and what came meanwhile, in the order of their numbers. `more`: something is
+    /// left where they were fetched from. False: some were given back.
+    #[must_use]
+    pub fn end_fetch(&mut self, mut fetched: Vec<Arc<Load>>, more: bool) -> bool {
+        self.fetching = false;
+        let held = std::mem::take(&mut self.held);
+        let mut took_all = true;
+        if !held.is_empty() {
+            let last: HashMap<u32, StreamPosition> =
+                fetched.iter().map(|load| (load.position().stream, load.position())).collect();
+            for load in held {
+                let position = load.position();
+                // Where something of its stream may be left that stands in front of it, it goes back.
+                let is_next = match last.get(&position.stream) {
+                    Some(last) => position.number < last.number || last.is_last,
+                    None => !more,
+                };
+                if is_next {
+                    fetched.push(load);
+                } else {
+                    self.give_back_all(&load);
+                    took_all = false;
+                }
+            }
+            fetched.sort_by_key(|load| (load.position().stream, load.position().number));
+        }
+        for load in fetched {
+            took_all &= self.push(&load);
+        }
+        took_all
     }
 
     /// All lines that wait now are wanted at once.
@@ -135,13 +217,17 @@ impl Lane {
 
     /// Bytes that wait and are not under way.
     pub fn waiting_bytes(&self) -> usize {
-        self.backlog.bytes() + self.live.bytes()
+        let held: usize = self.held.iter().map(|load| load.lines.len()).sum();
+        self.backlog.bytes() + self.live.bytes() + held
     }
 
     /// Gives back what waits, but not what is under way or between two tries.
     pub fn evict(&mut self) {
         for segment in self.backlog.evict().into_iter().chain(self.live.evict()) {
-            segment.load.give_back(segment.messages);
+            self.give_back(&segment.load, segment.messages);
+        }
+        for load in std::mem::take(&mut self.held) {
+            self.give_back_all(&load);
         }
     }
 
@@ -152,6 +238,7 @@ impl Lane {
         let mut segments =
             works.flat_map(Work::segments).chain(self.backlog.segments()).chain(self.live.segments());
         segments.any(|segment| tenants.contains(&segment.load.tenant))
+            || self.held.iter().any(|load| tenants.contains(&load.tenant))
     }
 
     /// Gives back what waits and what waits for its next try, as soon as it is not under way; but for
@@ -166,7 +253,7 @@ impl Lane {
             }
             self.queue(flight.queue).release(flight.shards);
             for segment in flight.work.segments() {
-                segment.load.give_back(segment.messages.clone());
+                self.give_back(&segment.load, segment.messages.clone());
             }
         }
         self.flights = kept;
@@ -406,6 +493,8 @@ impl Lane {
         for flight in &mut self.flights {
             flight.under_way = false;
         }
+        // What was fetched is gone with it.
+        let _ = self.end_fetch(Vec::new(), true);
     }
 
     pub fn failures(&self) -> u32 {
@@ -425,7 +514,8 @@ impl Lane {
     pub fn lines_left(&self) -> u64 {
         let works =
             self.flights.iter().map(|flight| &flight.work).chain(self.parked.iter().map(|(_, work)| work));
-        self.backlog.lines() + self.live.lines() + works.map(Work::lines_left).sum::<u64>()
+        let held: u64 = self.held.iter().map(|load| load.line_count()).sum();
+        self.backlog.lines() + self.live.lines() + held + works.map(Work::lines_left).sum::<u64>()
     }
 }
 

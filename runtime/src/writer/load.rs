@@ -39,15 +39,10 @@ impl Load {
         Self { durable, progress: Mutex::default() }
     }
 
-    #[cfg(test)]
-    pub fn into_durable(self) -> Durable {
-        self.durable
-    }
-
     /// All lines of `messages` are written.
     pub fn written(&self, messages: Range<usize>, lines: u64) {
-        self.receipt.lines_written(lines);
-        self.receipt.settled(messages);
+        self.receipt().lines_written(lines);
+        self.receipt().settled(messages);
     }
 
     /// Some lines of one message are written, others refused.
@@ -60,7 +55,7 @@ impl Load {
         database: &DatabaseName,
     ) {
         if written > 0 {
-            self.receipt.lines_written(u64::from(written));
+            self.receipt().lines_written(u64::from(written));
         }
         let lines_all = self.messages[message].line_count;
         let refused = {
@@ -74,7 +69,7 @@ impl Load {
             all.remove(&message).expect("just made").refused
         };
         if refused.is_empty() {
-            return self.receipt.settled(message..message + 1);
+            return self.receipt().settled(message..message + 1);
         }
         let refused_count = refused.len() as u64;
         let load = self.clone();
@@ -87,14 +82,15 @@ impl Load {
             account: self.account.clone(),
             lines: refused,
             on_durable: Box::new(move || {
-                load.receipt.lines_refused(refused_count);
-                load.receipt.settled(message..message + 1);
+                load.receipt().lines_refused(refused_count);
+                load.receipt().settled(message..message + 1);
             }),
         });
     }
 
-    /// These messages are not written from here: they are fetched again.
-    pub fn give_back(&self, messages: Range<usize>) {
-        self.receipt.returned(messages);
+    /// These messages are not written from here: they are fetched again. Gives how often lines of their
+    /// stream have been given back by now.
+    pub fn give_back(&self, messages: Range<usize>) -> u32 {
+        self.receipt().returned(messages)
     }
 }

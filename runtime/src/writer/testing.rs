@@ -8,7 +8,8 @@ use parking_lot::Mutex;
 
 use super::load::Load;
 use crate::domain::books::Account;
-use crate::domain::durable::{Durable, DurableMessage, Receipt, message_set};
+use crate::domain::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
+use crate::domain::synced::Synced;
 
 /// What was told of a load.
 #[derive(Debug, Default)]
@@ -31,13 +32,25 @@ impl Receipt for Ear {
     fn settled(&self, messages: Range<usize>) {
         self.0.lock().settled.extend(messages);
     }
-    fn returned(&self, messages: Range<usize>) {
+    fn returned(&self, messages: Range<usize>) -> u32 {
         self.0.lock().returned.extend(messages);
+        0
     }
 }
 
 /// A load of messages, each of an affinity and some lines.
 pub fn load_of(messages: &[(u32, Vec<String>)], arrived: Instant) -> (Arc<Load>, Arc<Mutex<Told>>) {
+    let position = StreamPosition { stream: 0, number: 0, returns: 0, is_last: false };
+    load_at(position, false, messages, arrived)
+}
+
+/// As `load_of`, with a place in its stream.
+pub fn load_at(
+    position: StreamPosition,
+    overtakes: bool,
+    messages: &[(u32, Vec<String>)],
+    arrived: Instant,
+) -> (Arc<Load>, Arc<Mutex<Told>>) {
     let told = Arc::new(Mutex::new(Told::default()));
     let (mut lines, mut of) = (Vec::new(), Vec::new());
     for (affinity, message) in messages {
@@ -53,18 +66,19 @@ pub fn load_of(messages: &[(u32, Vec<String>)], arrived: Instant) -> (Arc<Load>,
             affinity: *affinity,
         });
     }
-    let durable = Durable {
+    let wanted = message_set(0..of.len());
+    let frame = FrameLines {
         database: "db".into(),
         tenant: "acme".into(),
         account: Arc::new(Account::new("acme".into())),
         guest: "g".into(),
         lines,
-        wanted: message_set(0..of.len()),
+        wanted,
         messages: of,
-        overtakes: false,
+        overtakes,
         arrived,
-        receipt: Box::new(Ear(told.clone())),
     };
+    let durable = Durable::new(position, frame, Box::new(Ear(told.clone())), &Synced::by_setting_never());
     (Arc::new(Load::new(durable)), told)
 }
 

@@ -285,6 +285,7 @@ impl Work {
         let rest: Vec<u32> =
             lines.iter().zip(&written).filter(|&(_, &written)| written).map(|(&line, _)| line).collect();
         self.accept_lines(&rest, outlet, &mut progress);
+        self.settle_suspects(outlet, &mut progress);
         let limited = (!kept.is_empty()).then(|| Work {
             segments: self.segments.clone(),
             parts: VecDeque::from([Part::Lines(kept)]),
@@ -305,6 +306,7 @@ impl Work {
         let line = lines.remove(fault.line as usize);
         self.refuse(LineFault { line, ..fault }, outlet, &mut progress);
         self.push_front(lines);
+        self.settle_suspects(outlet, &mut progress);
         progress
     }
 
@@ -322,6 +324,7 @@ impl Work {
             &[line] => self.refuse(LineFault { line, words }, outlet, &mut progress),
             _ => self.push_halves(lines),
         }
+        self.settle_suspects(outlet, &mut progress);
         progress
     }
 
@@ -353,10 +356,9 @@ impl Work {
             _ if explained => self.refuse_quoted(lines, answer, outlet, &mut progress),
             // Three lines far apart first: if each of them alone gets these words, it is the
             // request, and taking all the lines apart would cost two requests a line.
-            [first, .., last] if lines.len() >= 3 && !self.probed && !self.accepted => {
+            [_, _, _, ..] if !self.probed && !self.accepted => {
                 self.probed = true;
-                let middle = lines[lines.len() / 2];
-                let probe = [first, middle, last];
+                let probe = self.probes(&lines);
                 self.push_front(lines.into_iter().filter(|line| !probe.contains(line)).collect());
                 for line in probe.into_iter().rev() {
                     self.push_front(vec![line]);
@@ -364,7 +366,33 @@ impl Work {
             }
             _ => self.push_halves(lines),
         }
+        self.settle_suspects(outlet, &mut progress);
         progress
+    }
+
+    /// Where the batch ends, lines that were refused alone are bad: the request as such was not, for then
+    /// the batch would have begun again.
+    fn settle_suspects(&mut self, outlet: &Outlet, progress: &mut Progress) {
+        if self.parts.is_empty() {
+            for suspect in std::mem::take(&mut self.suspects) {
+                self.refuse(suspect, outlet, progress);
+            }
+        }
+    }
+
+    /// Three lines that may be written before the others: no other of their devices stands in front of
+    /// them. Far apart, where there are that many devices.
+    fn probes(&self, lines: &[u32]) -> [u32; 3] {
+        let affinity = |line: u32| {
+            let at = &self.table[line as usize];
+            self.segments[at.segment].load.messages[at.message].affinity
+        };
+        let mut seen = HashSet::new();
+        let firsts: Vec<u32> = lines.iter().copied().filter(|&line| seen.insert(affinity(line))).collect();
+        match firsts.as_slice() {
+            [first, .., last] if firsts.len() >= 3 => [*first, firsts[firsts.len() / 2], *last],
+            _ => [lines[0], lines[1], lines[2]],
+        }
     }
 
     /// InfluxDB 1 and 2 quote the lines that they cannot parse: those are refused and the others go

@@ -182,7 +182,7 @@ impl SlowLane {
                 self.full.fetch_add(1, Ordering::AcqRel);
             }
             let threads = if route.is_large { self.large } else { self.queues.len() };
-            let thread = (message.device.affinity % threads as u64) as usize;
+            let thread = message.device.affinity.part_of(threads);
             self.queues[thread].push(SlowMessage { message, route: route.clone(), from });
         }
     }

@@ -28,6 +28,9 @@ pub struct Wanted {
     pub messages: MessageSet,
     pub lines: u32,
     pub received_s: u32,
+    /// As in `StreamPosition`.
+    pub returns: u32,
+    pub is_last: bool,
 }
 
 impl Index {
@@ -96,7 +99,7 @@ impl Index {
             let number = of.streams[of.turn % of.streams.len()];
             let stream = &mut self.streams[number as usize];
             stream.skip();
-            if !stream.waits() || !of_tenant(&stream.tenant) {
+            if !stream.waits() || stream.is_cursor_barred() || !of_tenant(&stream.tenant) {
                 of.turn += 1;
                 idle += 1;
                 continue;
@@ -122,8 +125,10 @@ impl Index {
             let (lines, received_s) = (frame.lines, frame.received_s);
             stream.hot_bytes += queued_now;
             bytes += len;
-            wanted.push(Wanted { id: FrameId { stream: number, seq }, place, messages, lines, received_s });
             stream.skip();
+            let (returns, is_last) = (stream.returns, !stream.waits());
+            let id = FrameId { stream: number, seq };
+            wanted.push(Wanted { id, place, messages, lines, received_s, returns, is_last });
             if of.streams.len() > 1 && bytes % (64 << 10) < len {
                 of.turn += 1;
             }

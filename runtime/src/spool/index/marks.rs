@@ -5,7 +5,6 @@ use crate::spool::marks::{LineTotals, Marks, StreamMark};
 use crate::spool::ranges::RangeSet;
 
 use super::Index;
-use super::stream::Frame;
 
 impl Index {
     /// Marks of what has changed since the last ones; with `all`, of everything.
@@ -26,6 +25,7 @@ impl Index {
         if all {
             marks.segments = self.segments.keys().copied().collect();
         }
+        marks.has_lost_streams = self.has_lost_streams;
         marks
     }
 
@@ -44,34 +44,54 @@ impl Index {
         }
     }
 
-    /// After recovery: everything waits to be fetched, and released frames are as the marks say.
-    pub fn restore_stream(&mut self, mark: &StreamMark) -> u32 {
+    /// After recovery: a stream of which `open` frames, ascending, are to be inserted. What is neither
+    /// released nor among them is lost.
+    pub fn restore_stream(&mut self, mark: &StreamMark, open: &[u64]) -> u32 {
         let stream = self.stream(&TenantId::new(&mark.tenant), &DatabaseName::new(&mark.database));
         let state = &mut self.streams[stream as usize];
         debug_assert!(state.frames.is_empty());
-        state.base = mark.base;
-        state.cursor = mark.base;
+        let mut lost = RangeSet::of(mark.base..mark.next_seq);
+        mark.holes.iter().for_each(|hole| lost.remove_range(hole.clone()));
+        mark.lost.iter().for_each(|range| lost.insert_range(range.clone()));
+        open.iter().for_each(|&seq| lost.remove(seq));
+        state.base = open.first().copied().unwrap_or(mark.next_seq);
+        state.cursor = state.base;
+        let mut holes = RangeSet::of(state.base..mark.next_seq);
+        lost.iter().for_each(|range| holes.remove_range(range));
+        open.iter().for_each(|&seq| holes.remove(seq));
+        state.changed |= !lost.is_empty() || !mark.lost.is_empty();
+        (state.lost, state.holes) = (lost, holes);
         stream
     }
 
-    pub fn restore_next_seq(&mut self, stream: u32, next_seq: u64) {
+    /// After recovery, once the frames of a stream are inserted. From `first_new` on numbers are new,
+    /// where that is higher; those between may have been those of frames that are lost.
+    pub fn restore_next_seq(&mut self, stream: u32, next_seq: u64, first_new: u64) {
         let stream = &mut self.streams[stream as usize];
-        if stream.frames.is_empty() {
-            stream.base = stream.base.max(next_seq);
-            stream.cursor = stream.base;
-            stream.holes = RangeSet::default();
-            return;
+        if next_seq < first_new {
+            stream.lost.insert_range(next_seq..first_new);
+            stream.changed = true;
         }
-        while stream.next_seq() < next_seq {
-            stream.holes.insert(stream.next_seq());
-            stream.frames.push_back(Frame::GONE);
+        let next_seq = next_seq.max(first_new).max(stream.next_seq());
+        if stream.next_seq() < next_seq {
+            stream.skip_to(next_seq);
         }
-        while stream.frames.front().is_some_and(|frame| frame.open == 0) {
-            stream.frames.pop_front();
-            stream.base += 1;
-        }
-        stream.holes.cut_below(stream.base);
+        stream.cut();
         stream.skip();
+    }
+
+    /// A frame that counted as lost stands elsewhere, with another number.
+    pub fn forget_lost(&mut self, stream: u32, seq: u64) {
+        let stream = &mut self.streams[stream as usize];
+        stream.lost.remove(seq);
+        stream.holes.insert(seq);
+        stream.holes.cut_below(stream.base);
+        stream.changed = true;
+    }
+
+    /// Frames of streams that are named nowhere may be lost.
+    pub fn lose_streams(&mut self) {
+        self.has_lost_streams = true;
     }
 
     pub fn restore_totals(&mut self, tenant: &TenantId, totals: LineTotals) {

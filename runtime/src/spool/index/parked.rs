@@ -8,12 +8,6 @@ use super::stream::Stream;
 use super::{FrameId, Index, Wanted};
 
 impl Index {
-    /// After recovery: a stream of parked messages that holds nothing is not taken over. Its old marks
-    /// must not release what a new one of that name will hold.
-    pub fn forget_parked(&mut self, next_seq: u64) {
-        self.parked_seq_min = self.parked_seq_min.max(next_seq);
-    }
-
     fn parked_streams(&self) -> impl Iterator<Item = (u32, &Stream)> {
         let of = self.databases.get(&DatabaseName::new(NO_DATABASE)).map_or(&[][..], |of| &of.streams);
         of.iter().map(|&stream| (stream, &self.streams[stream as usize]))
@@ -43,13 +37,14 @@ impl Index {
     /// Every frame of parked messages.
     pub fn parked_frames(&self) -> Vec<Wanted> {
         let of_stream = |(number, stream): (u32, &Stream)| {
-            let open = stream.frames.iter().zip(stream.base..).filter(|(frame, _)| frame.open != 0);
-            let frames = open.map(move |(frame, seq)| Wanted {
+            let frames = stream.open_frames().map(move |(seq, frame)| Wanted {
                 id: FrameId { stream: number, seq },
                 place: frame.place(),
                 messages: frame.open,
                 lines: 0,
                 received_s: frame.received_s,
+                returns: stream.returns,
+                is_last: false,
             });
             frames.collect::<Vec<_>>()
         };

@@ -12,6 +12,27 @@ pub struct SegmentUse {
     pub live_frames: u64,
     /// Of all frames that it ever held.
     pub lines: u64,
+    /// It is never removed, but renamed once it holds nothing any more.
+    pub kept: Option<Kept>,
+}
+
+/// Why a segment is not removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Something in it cannot be read.
+    Damaged,
+    /// It was missing once, and what was noted meanwhile may be wrong.
+    Returned,
+}
+
+impl Kept {
+    /// How the name of the file ends from then on.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Damaged => "damaged",
+            Self::Returned => "returned",
+        }
+    }
 }
 
 impl Index {
@@ -20,6 +41,22 @@ impl Index {
         let entry = self.segments.entry(segment).or_default();
         self.disk_bytes = self.disk_bytes - entry.len + len;
         entry.len = len;
+    }
+
+    pub fn has_segment(&self, segment: u64) -> bool {
+        self.segments.contains_key(&segment)
+    }
+
+    /// From now on a segment is not removed.
+    pub fn keep_segment(&mut self, segment: u64, kept: Kept) {
+        if let Some(of) = self.segments.get_mut(&segment) {
+            of.kept.get_or_insert(kept);
+        }
+    }
+
+    /// Why a segment is not removed, if it is not.
+    pub fn segment_kept(&self, segment: u64) -> Option<Kept> {
+        self.segments.get(&segment)?.kept
     }
 
     /// Lines of all frames that a segment ever held.

@@ -1,5 +1,5 @@
 use super::super::load::RefusedLinesSink;
-use super::super::testing::load_of;
+use super::super::testing::{load_at, load_of};
 use super::super::verdict::LineFault;
 use super::*;
 use crate::domain::ids::DatabaseName;
@@ -35,7 +35,7 @@ impl Rig {
         let line = "x".repeat(line_bytes - 1);
         for _ in 0..messages.div_ceil(50) {
             let messages: Vec<_> = (0..50).map(|_| (device, vec![line.clone()])).collect();
-            self.lane.push(&load_of(&messages, self.now).0);
+            assert!(self.lane.push(&load_of(&messages, self.now).0));
         }
     }
 
@@ -173,10 +173,9 @@ fn what_overtakes_takes_turns_with_the_backlog() {
     let mut rig = Rig::new();
     rig.push(20_000, 10);
     let live: Vec<_> = (0..50).map(|_| (0, vec!["live".to_owned()])).collect();
-    let (load, _) = load_of(&live, rig.now);
-    let mut durable = Arc::into_inner(load).unwrap().into_durable();
-    durable.overtakes = true;
-    rig.lane.push(&Arc::new(Load::new(durable)));
+    let position = StreamPosition { stream: 0, number: 1, returns: 0, is_last: false };
+    let (load, _) = load_at(position, true, &live, rig.now);
+    assert!(rig.lane.push(&load));
     rig.pass(1);
     let bodies = [rig.sent().body, rig.sent().body];
     assert_eq!(bodies.iter().filter(|body| body.starts_with(b"live")).count(), 1);

@@ -213,6 +213,76 @@ fn the_words_about_a_quoted_line_are_its_own() {
     assert_eq!(run.told.answers, ["why", "why", "why"]);
 }
 
+#[test]
+fn a_suspect_is_settled_however_the_rest_of_its_batch_ends() {
+    for partial in [true, false] {
+        let (load, told) =
+            load_of(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
+        let mut backlog = Backlog::default();
+        backlog.push(&load);
+        let second = std::time::Duration::from_secs(1);
+        let limits = BatchLimits {
+            lines: 2,
+            interval: second,
+            early: std::time::Duration::ZERO,
+            lines_max: 2,
+            bytes_max: usize::MAX,
+        };
+        let mut work = Work::new(backlog.take(Instant::now(), &limits, true).0);
+        let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
+        let database = DatabaseName::new("db");
+        let outlet = Outlet { sink: &sink, database: &database };
+        let mut strikes = Strikes::default();
+        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        assert_eq!(work.lines_left(), 2);
+        let fault = LineFault { line: 0, words: "why".into() };
+        let progress = match partial {
+            true => work.accept_partly(vec![fault], Vec::new(), &outlet, &mut strikes).0,
+            false => work.resend_without(fault, &outlet),
+        };
+        assert_eq!((progress.refused, work.lines_left()), (2, 0));
+        assert!(work.is_done());
+        let told = told.lock();
+        assert_eq!((told.refused, told.settled.len()), (2, 2));
+    }
+}
+
+#[test]
+fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
+    // Of two devices: the last lines of one must not be written before its first.
+    let messages: Vec<_> = (0..9).map(|n| (u32::from(n > 6), vec![format!("bad f=1 {n}")])).collect();
+    for (messages, probes) in [
+        (messages, ["bad f=1 0", "bad f=1 1", "bad f=1 2"]),
+        (
+            (0..9).map(|n| (n / 3, vec![format!("bad f=1 {n}")])).collect(),
+            ["bad f=1 0", "bad f=1 3", "bad f=1 6"],
+        ),
+    ] {
+        let (load, _) = load_of(&messages, Instant::now());
+        let mut backlog = Backlog::default();
+        backlog.push(&load);
+        let limits = BatchLimits {
+            lines: 9,
+            interval: std::time::Duration::from_secs(1),
+            early: std::time::Duration::ZERO,
+            lines_max: 9,
+            bytes_max: usize::MAX,
+        };
+        let mut work = Work::new(backlog.take(Instant::now(), &limits, true).0);
+        let sink: RefusedLinesSink = Arc::new(|_| {});
+        let outlet = Outlet { sink: &sink, database: &DatabaseName::new("db") };
+        let mut strikes = Strikes::default();
+        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            sent.push(String::from_utf8(work.body().0.to_vec()).unwrap().trim_end().to_owned());
+            work.accept(&outlet, &mut strikes);
+        }
+        assert_eq!(sent, probes);
+    }
+}
+
 proptest! {
     /// Each line ends once, good ones written and bad ones refused; each message is settled once.
     #[test]
