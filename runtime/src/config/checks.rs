@@ -110,7 +110,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::Value {
                 key: "mqtt.protocol".into(),
                 value: value.to_string(),
-                expected: "one of \"5\", \"3.1.1\", in quotes".into(),
+                expected: "expected one of \"5\", \"3.1.1\", in quotes".into(),
             });
         }
     }
@@ -377,7 +377,7 @@ mod tests {
         for (bad, words) in [
             ("protocol = \"4\"", ["mqtt.protocol", "\"4\"", "one of 5, 3.1.1"]),
             ("protocol = \"\"", ["mqtt.protocol", "\"\"", "one of 5, 3.1.1"]),
-            ("protocol = 5", ["mqtt.protocol", "= 5 ", "in quotes"]),
+            ("protocol = 5", ["mqtt.protocol", ": 5 ", "in quotes"]),
             ("share = \"a/b\"", ["mqtt.share", "\"a/b\"", "without /, +, #"]),
             ("share = \"+\"", ["mqtt.share", "\"+\"", "without /, +, #"]),
             ("share = \"a#\"", ["mqtt.share", "\"a#\"", "without /, +, #"]),
