@@ -18,6 +18,7 @@ pub mod rate;
 pub mod buckets;
 pub mod database;
 pub mod tenancy;
+pub mod tenant;
 pub mod cpu;
 pub mod pacing;
 pub mod guest_path;

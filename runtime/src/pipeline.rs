@@ -28,6 +28,7 @@ use crate::admin;
 use crate::admin::guests::Guests;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::admission::{Admission, resolver};
+use crate::config::words::{RegistryKind, SpoolSync};
 use crate::config::{self, Config, ConfigError, Effective};
 use crate::data_dir;
 use crate::decode::{Change, CpuShares, DecodePool};
@@ -89,7 +90,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         let (settings, books) = (settings::spool(config), books.clone());
         tokio::task::spawn_blocking(move || Spool::open(&spool_dir, settings, &books)).await??
     };
-    if config.spool.sync == "never" {
+    if config.spool.sync.is(SpoolSync::Never) {
         tracing::warn!(
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
         );
@@ -290,11 +291,10 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// A file of it is not good.
 pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
-    if config.registry.kind == "open" {
-        return Ok(Registry::Open(config.registry.open_tenants.clone()));
-    }
-    if config.registry.kind == "postgres" {
-        return Ok(Registry::Postgres(Arc::new(settings::postgres(config)?)));
+    match config.registry.kind.get() {
+        RegistryKind::Open => return Ok(Registry::Open(config.registry.open_tenants.clone())),
+        RegistryKind::Postgres => return Ok(Registry::Postgres(Arc::new(settings::postgres(config)?))),
+        RegistryKind::File => {}
     }
     let file = &config.registry.file;
     FileRegistry::open(Path::new(file)).map(Registry::File).map_err(|error| {

@@ -55,6 +55,7 @@ use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::state::Image;
 
+pub use crate::domain::tenant::settings::WhenFull;
 pub use log::SpoolError;
 pub use parked::ParkedStatus;
 pub use recovery::Recovered;
@@ -68,15 +69,6 @@ use log::Log;
 use reader::{Reader, durable};
 use room::{HeldLines, RoomState};
 use shares::{ShareLimits, Shares};
-
-/// What happens when a share is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Its messages wait unacknowledged; nothing is lost.
-    Block,
-    /// The oldest lines go, counted.
-    DropOldest,
-}
 
 /// How the spool works.
 #[derive(Clone, Debug)]

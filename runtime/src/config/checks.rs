@@ -8,6 +8,7 @@ pub use listener::{Proof, connect_credentials};
 
 use super::ConfigError;
 use super::sections::Config;
+use super::words::{OutputKind, RegistryKind};
 use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::guest_path::is_file_name;
 use crate::domain::limits::{self, MQTT_PACKET_BYTES_MAX};
@@ -27,13 +28,6 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     rest(config)?;
     super::tenants::check_common(config)?;
     super::tenants::check(config)
-}
-
-pub(super) fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::value(key, value, format!("one of {}", allowed.join(", "))))
 }
 
 pub(super) fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
@@ -113,7 +107,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
         ));
     }
     within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
-    one_of("mqtt.retained", &mqtt.retained, &["drop", "accept"])?;
+    mqtt.retained.check("mqtt.retained")?;
     if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {
         return Err(ConfigError::value("mqtt.password", "(hidden)", "empty while mqtt.password_file is set"));
     }
@@ -136,23 +130,22 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
 
 fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     let registry = &config.registry;
-    one_of("registry.kind", &registry.kind, &["file", "open", "postgres"])?;
-    match registry.kind.as_str() {
-        "open" if registry.open_tenants.is_empty() => {
+    match registry.kind.check("registry.kind")? {
+        RegistryKind::Open if registry.open_tenants.is_empty() => {
             return Err(ConfigError::value(
                 "registry.open_tenants",
                 &registry.open_tenants,
                 "the tenants whose devices are let in unregistered, as [\"acme\"], with registry.kind = \"open\"",
             ));
         }
-        "file" if registry.file.is_empty() => {
+        RegistryKind::File if registry.file.is_empty() => {
             return Err(ConfigError::value(
                 "registry.file",
                 &registry.file,
                 "the path of the devices' CSV file",
             ));
         }
-        "postgres" => {
+        RegistryKind::Postgres => {
             super::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
                 key: "registry.url".into(),
                 value: "(hidden)".into(),
@@ -164,7 +157,7 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             within("registry.settings_poll_s", registry.settings_poll_s, 1, 86_400)?;
             within("registry.stale_max_s", registry.stale_max_s, 0, 31_536_000)?;
         }
-        _ => {}
+        RegistryKind::File | RegistryKind::Open => {}
     }
     if registry.cache_entries_max == 0 {
         notes.push("registry.cache_entries_max = 0 means 1000000 entries, not no bound".into());
@@ -175,13 +168,9 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
 
 fn admission(config: &Config) -> Result<(), ConfigError> {
     let admission = &config.admission;
-    one_of("admission.credentials", &admission.credentials, &["envelope", "broker", "listener"])?;
+    admission.credentials.check("admission.credentials")?;
     for (name, rules) in &admission.types {
-        one_of(
-            &format!("admission.types.{name}.credentials"),
-            &rules.credentials,
-            &["envelope", "broker", "listener"],
-        )?;
+        rules.credentials.check(&format!("admission.types.{name}.credentials"))?;
     }
     within("admission.payload_bytes_max", admission.payload_bytes_max, 0, MQTT_PACKET_BYTES_MAX as u64)?;
     within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
@@ -245,13 +234,13 @@ pub fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
 
 fn output(config: &Config) -> Result<(), ConfigError> {
     let output = &config.output;
-    one_of("output.kind", &output.kind, &["influxdb3", "influxdb2", "influxdb1", "file"])?;
-    if output.kind != "file" {
+    let kind = output.kind.check("output.kind")?;
+    if kind != OutputKind::File {
         server_url("output.url", &output.url)?;
     } else if output.path.is_empty() {
         return Err(ConfigError::value("output.path", &output.path, "the folder to write to"));
     }
-    if output.kind == "influxdb2" && output.org.is_empty() {
+    if kind == OutputKind::InfluxDb2 && output.org.is_empty() {
         return Err(ConfigError::value(
             "output.org",
             &output.org,
@@ -263,7 +252,8 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     within("output.flush_interval_ms", output.flush_interval_ms, 1, 60_000)?;
     within("output.requests_max", output.requests_max, 1, 128)?;
     within("output.request_timeout_ms", output.request_timeout_ms, 100, 300_000)?;
-    one_of("output.gzip", &output.gzip, &["auto", "always", "never"])
+    output.gzip.check("output.gzip")?;
+    Ok(())
 }
 
 /// The filter itself would take any word for a target, and then log nothing.
@@ -293,8 +283,8 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
             "a folder that the gateway may write to",
         ));
     }
-    one_of("spool.when_full", &config.spool.when_full, &["block", "drop_oldest"])?;
-    one_of("spool.sync", &config.spool.sync, &["always", "never"])?;
+    config.spool.when_full.check("spool.when_full")?;
+    config.spool.sync.check("spool.sync")?;
     within("spool.bytes_max", config.spool.bytes_max, limits::SPOOL_BYTES_MIN, u64::MAX >> 1)?;
     within(
         "spool.tenant_bytes_max",
@@ -304,7 +294,7 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     )?;
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
-    one_of("log.format", &config.log.format, &["text", "json"])?;
+    config.log.format.check("log.format")?;
     log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
     if !config.admin.listen.is_empty() {

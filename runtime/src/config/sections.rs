@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::{
+    ClientCertificates, ConnectCredentials, Credentials, Gzip, LogFormat, OutputKind, RegistryKind, Retained,
+    SpoolSync, Word,
+};
+use crate::domain::tenant::settings::WhenFull;
+
 /// One key of the reference page.
 #[derive(Debug)]
 pub struct KeyDoc {
@@ -69,7 +75,7 @@ section! {
         qos: u8 = 1,
         /// What becomes of retained messages: `drop` (they are old news, counted as RETAINED) or
         /// `accept`.
-        retained: String = "drop".into(),
+        retained: Word<Retained> = Retained::Drop.into(),
         /// The user name for the broker; empty: none is sent.
         username: String = String::new(),
         /// The password for the broker; better in `password_file`.
@@ -115,7 +121,7 @@ section! {
         /// what it brings is read over), `optional` (what it brings must be good), `required`, or
         /// `auto`: `required` with admission.credentials = "listener", `optional` where only some
         /// message types have that, else `none`.
-        credentials: String = "auto".into(),
+        credentials: Word<ConnectCredentials> = ConnectCredentials::Auto.into(),
         /// How a user name says who a device is; its password is then its provision token. Text must
         /// stand between `{tenant}` and `{device}`.
         username: String = "{tenant}/{device}".into(),
@@ -128,7 +134,7 @@ section! {
         /// A PEM file of its private key.
         tls_key_file: String = String::new(),
         /// Whether devices show certificates: `no`, `optional` or `required`.
-        client_certificates: String = "no".into(),
+        client_certificates: Word<ClientCertificates> = ClientCertificates::No.into(),
         /// A PEM file of the authorities whose certificates are believed; for devices' alone.
         client_ca_file: String = String::new(),
     }
@@ -138,7 +144,7 @@ section! {
     /// Which devices there are.
     Registry {
         /// `file`, `postgres`, or `open`: any device of the tenants in `open_tenants`.
-        kind: String = "file".into(),
+        kind: Word<RegistryKind> = RegistryKind::File.into(),
         /// The CSV file (RFC 4180) with the header
         /// `tenant_id,device_id,site_id,status,provision_token_hash`. An empty cell is NULL, `""`
         /// the empty string. It is read again when it changes.
@@ -179,7 +185,7 @@ section! {
         /// it is when it connected); with the last two the site is the registry's. The broker's word
         /// never holds for what came by the listener, nor the listener's for what came by the broker:
         /// that needs the envelope.
-        credentials: String = "envelope".into(),
+        credentials: Word<Credentials> = Credentials::Envelope.into(),
         /// The largest payload in bytes, 0 to 268,435,455. A larger one is quarantined with its
         /// first 1,024 bytes.
         payload_bytes_max: u64 = 262_144,
@@ -209,7 +215,7 @@ section! {
     /// `[admission.types.TYPE]`: what differs for one message type.
     AdmissionType {
         /// As `admission.credentials`, for this type.
-        credentials: String = "envelope".into(),
+        credentials: Word<Credentials> = Credentials::Envelope.into(),
     }
 }
 
@@ -267,12 +273,12 @@ section! {
         tenant_bytes_max: u64 = 268_435_456,
         /// What happens when a tenant's share is full. `block`: nothing is lost, its messages wait
         /// unacknowledged; `drop_oldest`: its oldest lines go, counted.
-        when_full: String = "block".into(),
+        when_full: Word<WhenFull> = WhenFull::Block.into(),
         /// Bytes of recent lines kept in memory beside the disk.
         memory_bytes_max: u64 = 67_108_864,
         /// `always`: a message is acknowledged once it is synced; `never`, for benches: a power cut
         /// loses what was acknowledged.
-        sync: String = "always".into(),
+        sync: Word<SpoolSync> = SpoolSync::Always.into(),
     }
 }
 
@@ -280,7 +286,7 @@ section! {
     /// Where lines are written to.
     Output {
         /// `influxdb3`, `influxdb2`, `influxdb1` or `file`.
-        kind: String = "influxdb3".into(),
+        kind: Word<OutputKind> = OutputKind::InfluxDb3.into(),
         /// The server's base URL, `http://` or `https://`.
         url: String = "http://127.0.0.1:8181".into(),
         /// The folder of kind `file`: lines go to `{path}/{database}/{YYYY-MM-DDTHH}.lp`.
@@ -322,7 +328,7 @@ section! {
         /// How long a POST may take, in milliseconds, 100 to 300,000.
         request_timeout_ms: u64 = 10_000,
         /// Whether bodies are compressed: `auto` (level 1, not on loopback), `always` or `never`.
-        gzip: String = "auto".into(),
+        gzip: Word<Gzip> = Gzip::Auto.into(),
     }
 }
 
@@ -356,7 +362,7 @@ section! {
         /// `error`, `warn`, `info`, `debug` or `trace`, or a filter as `info,tidegate::writer=debug`.
         level: String = "info".into(),
         /// `text` or `json`.
-        format: String = "text".into(),
+        format: Word<LogFormat> = LogFormat::Text.into(),
         /// How often the statistics line is logged, in seconds; 0: never.
         stats_interval_s: u64 = 30,
     }
@@ -402,7 +408,7 @@ section! {
         /// As `spool.tenant_bytes_max`.
         spool_bytes_max: Option<u64> = None,
         /// As `spool.when_full`.
-        spool_when_full: Option<String> = None,
+        spool_when_full: Option<Word<WhenFull>> = None,
         /// As `guests.cpu_share`.
         cpu_share: Option<f64> = None,
         /// As `output.url`: a server of its own, of the same kind. The common credentials are not sent

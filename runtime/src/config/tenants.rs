@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::checks::{one_of, server_url, within};
+use super::checks::{server_url, within};
 use super::sections::{Config, Tenant};
+use super::words::OutputKind;
 use crate::domain::database::{DatabaseTemplate, NameRule};
 use crate::domain::limits;
 use crate::domain::tenancy::apart::{Fault, Ground};
@@ -80,10 +81,10 @@ impl Tenant {
 
 /// What names the output of this configuration takes.
 pub fn name_rule(config: &Config) -> NameRule {
-    match config.output.kind.as_str() {
-        "influxdb3" => NameRule::InfluxDb3,
-        "file" => NameRule::Folder,
-        _ => NameRule::Older,
+    match config.output.kind.get() {
+        OutputKind::InfluxDb3 => NameRule::InfluxDb3,
+        OutputKind::File => NameRule::Folder,
+        OutputKind::InfluxDb2 | OutputKind::InfluxDb1 => NameRule::Older,
     }
 }
 
@@ -228,7 +229,7 @@ pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), Config
         within(&at("spool_bytes_max"), bytes, limits::SPOOL_TENANT_BYTES_MIN, u64::MAX >> 1)?;
     }
     if let Some(when) = &own.spool_when_full {
-        one_of(&at("spool_when_full"), when, &["block", "drop_oldest"])?;
+        when.check(&at("spool_when_full"))?;
     }
     within(&at("cpu_share"), own.cpu_share.unwrap_or(0.0), 0.0, 1.0)?;
     own_output(config, name, own)
@@ -236,7 +237,7 @@ pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), Config
 
 fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
     let at = |key: &str| format!("tenants.{name}.{key}");
-    if config.output.kind == "file" && own.has_own_output() {
+    if config.output.kind.is(OutputKind::File) && own.has_own_output() {
         let url = own.output_url.clone().unwrap_or_default();
         return Err(ConfigError::value(
             &at("output_url"),

@@ -15,6 +15,7 @@ use crate::admission::{AdmissionSettings, Credentials};
 use crate::config::checks::{Proof, connect_credentials};
 use crate::config::postgres_url::{self, TlsTrust};
 use crate::config::sections::GuestsLarge;
+use crate::config::words::{self, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{self, Config, ConfigError};
 use crate::decode::compile::CompileLimits;
 use crate::decode::{CompilerSettings, CpuShareSettings, DecodeSettings, LargeSettings};
@@ -31,11 +32,11 @@ use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, Listene
 use crate::spool::{OwnShare, SpoolSettings, WhenFull};
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
 
-fn credentials(text: &str) -> Credentials {
-    match text {
-        "broker" => Credentials::Broker,
-        "listener" => Credentials::Listener,
-        _ => Credentials::Envelope,
+fn credentials(word: &Word<words::Credentials>) -> Credentials {
+    match word.get() {
+        words::Credentials::Envelope => Credentials::Envelope,
+        words::Credentials::Broker => Credentials::Broker,
+        words::Credentials::Listener => Credentials::Listener,
     }
 }
 
@@ -90,7 +91,7 @@ pub fn tenant_rates(config: &Config) -> TenantRates {
 /// The tenants that have shares of the spool of their own.
 pub fn own_shares(config: &Config) -> HashMap<TenantId, OwnShare> {
     let own = config.tenants.iter().map(|(name, own)| {
-        let when_full = own.spool_when_full.as_deref().map(when_full);
+        let when_full = own.spool_when_full.as_ref().map(Word::get);
         (TenantId::new(name), OwnShare { bytes_max: own.spool_bytes_max, when_full })
     });
     own.filter(|(_, share)| *share != OwnShare::default()).collect()
@@ -142,10 +143,6 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
     Ok(outputs)
 }
 
-fn when_full(text: &str) -> WhenFull {
-    if text == "drop_oldest" { WhenFull::DropOldest } else { WhenFull::Block }
-}
-
 pub fn quarantine(config: &Config) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
@@ -156,9 +153,9 @@ pub fn quarantine(config: &Config) -> QuarantineSettings {
 /// What sources keep whole of a payload: with a settings table, as much as that may come to allow.
 fn payload_bytes_kept(config: &Config) -> usize {
     let configured = config.admission.payload_bytes_max;
-    match config.registry.kind.as_str() {
-        "postgres" => configured.max(limits::PAYLOAD_BYTES_LIVE_MAX) as usize,
-        _ => configured as usize,
+    match config.registry.kind.get() {
+        RegistryKind::Postgres => configured.max(limits::PAYLOAD_BYTES_LIVE_MAX) as usize,
+        RegistryKind::File | RegistryKind::Open => configured as usize,
     }
 }
 
@@ -199,7 +196,7 @@ pub fn decode(config: &Config) -> DecodeSettings {
         memory_bytes_max: config.guests.memory_bytes_max,
         component_bytes_max: config.guests.component_bytes_max,
         // Files are for any database to read later, so for the strictest.
-        dialect: if config.output.kind == "influxdb3" { Dialect::V3 } else { Dialect::V1V2 },
+        dialect: if config.output.kind.is(OutputKind::InfluxDb3) { Dialect::V3 } else { Dialect::V1V2 },
         compiler: CompilerSettings::new(shared_cache(config)),
         large: large(&config.guests.large),
     }
@@ -248,10 +245,10 @@ pub fn tls(config: &Config) -> Option<TlsSettings> {
         cert_file: PathBuf::from(&listen.tls_cert_file),
         key_file: PathBuf::from(&listen.tls_key_file),
         client_ca_file: PathBuf::from(&listen.client_ca_file),
-        client_certificates: match listen.client_certificates.as_str() {
-            "optional" => ClientCertificates::Optional,
-            "required" => ClientCertificates::Required,
-            _ => ClientCertificates::No,
+        client_certificates: match listen.client_certificates.get() {
+            words::ClientCertificates::No => ClientCertificates::No,
+            words::ClientCertificates::Optional => ClientCertificates::Optional,
+            words::ClientCertificates::Required => ClientCertificates::Required,
         },
     })
 }
@@ -296,7 +293,7 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         username: mqtt.username.clone(),
         password: (!password.is_empty()).then_some(password),
         ca_file: (!mqtt.ca_file.is_empty()).then(|| PathBuf::from(&mqtt.ca_file)),
-        accepts_retained: mqtt.retained == "accept",
+        accepts_retained: mqtt.retained.is(Retained::Accept),
         payload_bytes_max: payload_bytes_kept(config),
         keep_alive_s: mqtt.keep_alive_s,
         data_dir: PathBuf::from(&config.data_dir),
@@ -314,11 +311,11 @@ pub fn answer_topic(config: &Config) -> Option<AnswerTopic> {
 /// The common server, where lines go to one.
 fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
     let output = &config.output;
-    let kind = match output.kind.as_str() {
-        "influxdb3" => Kind::InfluxDb3,
-        "influxdb2" => Kind::InfluxDb2,
-        "influxdb1" => Kind::InfluxDb1,
-        _ => return Ok(None),
+    let kind = match output.kind.get() {
+        OutputKind::InfluxDb3 => Kind::InfluxDb3,
+        OutputKind::InfluxDb2 => Kind::InfluxDb2,
+        OutputKind::InfluxDb1 => Kind::InfluxDb1,
+        OutputKind::File => return Ok(None),
     };
     Ok(Some(HttpSettings {
         kind,
@@ -327,10 +324,10 @@ fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
         org: output.org.clone(),
         username: output.username.clone(),
         password: config::secret("output.password", &output.password, &output.password_file)?,
-        gzip: match output.gzip.as_str() {
-            "always" => Gzip::Always,
-            "never" => Gzip::Never,
-            _ => Gzip::Auto,
+        gzip: match output.gzip.get() {
+            words::Gzip::Auto => Gzip::Auto,
+            words::Gzip::Always => Gzip::Always,
+            words::Gzip::Never => Gzip::Never,
         },
         request_timeout: Duration::from_millis(output.request_timeout_ms),
     }))
@@ -357,8 +354,8 @@ pub fn spool(config: &Config) -> SpoolSettings {
     SpoolSettings {
         bytes_max: spool.bytes_max,
         tenant_bytes_max: spool.tenant_bytes_max,
-        when_full: when_full(&spool.when_full),
+        when_full: spool.when_full.get(),
         memory_bytes_max: spool.memory_bytes_max,
-        sync: spool.sync != "never",
+        sync: spool.sync.is(SpoolSync::Always),
     }
 }

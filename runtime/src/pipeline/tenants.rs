@@ -17,6 +17,7 @@ use toml::{Table, Value};
 use super::settings;
 use crate::admission::Admission;
 use crate::config::rows::{self, Rows};
+use crate::config::words::RegistryKind;
 use crate::config::{Config, ConfigError, Current, Effective, tenants};
 use crate::decode::CpuShares;
 use crate::spool::Spool;
@@ -48,7 +49,7 @@ impl Plan {
             kept: None,
             current: Current::new(config.clone()),
         };
-        if config.registry.kind == "postgres" {
+        if config.registry.kind.is(RegistryKind::Postgres) {
             match fs::read(&kept) {
                 Ok(text) => match serde_json::from_slice(&text) {
                     Ok(table) => _ = plan.take_up(table),

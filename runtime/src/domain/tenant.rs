@@ -1,0 +1,3 @@
+//! Tenants: the settings that hold for each.
+
+pub mod settings;
