@@ -12,7 +12,8 @@ use tidegate::domain::durable::Durable;
 use tidegate::domain::ids::{DatabaseName, TenantId};
 use tidegate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
 use tidegate::domain::slot::{Connection, Window};
-use tidegate::domain::tenancy::TenantRules;
+use tidegate::domain::tenancy::{Tenancy, TenantRules, Terms};
+use tidegate::domain::tenant::table::Tenants;
 use tidegate::quarantine::{Filter, Quarantine, QuarantineSettings};
 use tidegate::spool::{Delivery, Spool, SpoolSettings, WhenFull};
 use tidegate::writer::{
@@ -128,11 +129,13 @@ impl Gateway {
             let quarantine = quarantine.clone();
             Arc::new(move |refused| quarantine.store_lines(refused))
         };
+        let policy = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
         let parts = WriterParts {
             runtime: tokio::runtime::Handle::current(),
             store: store.clone(),
             refused_lines,
             observer,
+            tenants: Arc::new(Tenants::new(Tenancy::new(policy), books.clone())),
         };
         let writer = Writer::start(settings, parts).unwrap();
         let settings = SpoolSettings {

@@ -48,7 +48,7 @@ pub use decoder::Decoder;
 pub use guest::GuestError;
 pub use large::{Class, LargeSettings};
 pub use pool::DecodePool;
-pub use shares::{CpuShareSettings, CpuShares};
+pub use shares::CpuShares;
 pub use state::StateStore;
 pub use store::{Change, GuestInfo, GuestStore, Keeping, RunCases};
 

@@ -46,7 +46,7 @@ use answers::Answers;
 use flow::{FromSpool, Gate, Outlet, ToWriter};
 use parked::ToSpool;
 use replay::Replays;
-use tenants::{Plan, Reached, Tenants};
+use tenants::{Plan, Tenants};
 use view::{Door, Parts, SourceHealth};
 use writes::Writes;
 use writing::Writing;
@@ -76,10 +76,10 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
     }
     let current = plan.current().clone();
     let config = &*current.get();
-    let own_outputs = settings::own_outputs(config)?;
 
     // What a message meets last is made first.
     let books = Arc::new(Books::default());
+    let table = settings::tenants(config, &books);
     let admission = &config.admission;
     let window = Arc::new(Window::new(admission.unsettled_messages_max, admission.unsettled_bytes_max));
     let activity = Arc::new(Activity::default());
@@ -107,28 +107,26 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
                 Arc::new(move |lines| quarantine.store_lines(lines))
             },
             observer: writes.clone(),
+            tenants: table.clone(),
         },
     )?;
 
     writing.follow(writer.ease());
-    writer.set_own_outputs(&own_outputs)?;
-    opened.set_own_outputs(own_outputs.into_keys().collect());
+    tenants::apply(config, &table, &writer)?;
+    let opened = opened.with_tenants(&table);
     let state = opened.state();
     let spool = opened.start(Arc::new(ToWriter(writer.clone())))?;
-    spool.set_shares(settings::own_shares(config));
     let _ = from_spool.0.set(spool.clone());
 
     let guests = guests::open(&current, &state)?;
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
-    let shares = Arc::new(CpuShares::new(guests.settings().threads, settings::cpu_shares(config)));
+    let shares = Arc::new(CpuShares::new(guests.settings().threads));
     let pool = DecodePool::start(&guests, &shares, &outlet)?;
 
-    let admission = Admission::new(settings::admission(config), registry, books.clone());
+    let admission = Admission::new(settings::admission(config), registry, table.clone());
     let admission = admission.with_activity(activity).with_parking(Arc::new(ToSpool(spool.clone())));
     let admission = Arc::new(admission);
-    let reached =
-        Reached { admission: admission.clone(), spool: spool.clone(), writer: writer.clone(), shares };
-    let tenants = Tenants::new(plan, reached);
+    let tenants = Tenants::new(plan, table, spool.clone(), writer.clone());
     if let Registry::Postgres(registry) = admission.registry() {
         let tenants = tenants.clone();
         registry.tenants.to(move |table| tenants.table_says(table));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Admission;
 use super::authenticate::{Ask, Turn};
 use super::registry::Row;
+use super::settings::Snapshot;
 use crate::domain::books::Account;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
 use crate::domain::rate::Rate;
@@ -67,7 +68,7 @@ impl Admission {
     /// The first check that fails.
     pub fn judge(&self, question: Question<'_>, row: Option<Option<Row>>) -> Result<Judged, Refusal> {
         let ask = row.map_or(Ask::Registry, Ask::Row);
-        self.judge_at(question, ask, Limit::Off).map_err(|stop| match stop {
+        self.judge_at(&self.snapshot(), question, ask, Limit::Off).map_err(|stop| match stop {
             Stop::Refused(refusal) => refusal,
             Stop::Cold(places) => Refusal {
                 reason: Reason::RegistryUnavailable,
@@ -79,6 +80,7 @@ impl Admission {
 
     pub(super) fn judge_at(
         &self,
+        settings: &Snapshot,
         question: Question<'_>,
         ask: Ask<'_>,
         limit: Limit,
@@ -88,7 +90,7 @@ impl Admission {
             Err(Stop::Refused(Refusal { reason, detail, places }))
         };
         let places = self.settings.template.matches(question.topic);
-        let holds = self.holds_for(places.as_ref().map(|places| &question.topic[places.tenant.clone()]));
+        let holds = settings.holds_for(places.as_ref().map(|places| &question.topic[places.tenant.clone()]));
         if question.payload_bytes as i64 > holds.payload_bytes_max {
             let (bytes, most) = (question.payload_bytes, holds.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are taken");

@@ -8,11 +8,13 @@ use toml::{Table, Value};
 use super::ConfigError;
 use super::checks::{server_url, within};
 use super::sections::{Config, Tenant};
-use super::words::OutputKind;
+use super::words::{OutputKind, Word};
 use crate::domain::database::{DatabaseTemplate, NameRule};
 use crate::domain::limits;
 use crate::domain::tenancy::apart::{Fault, Ground};
 use crate::domain::tenancy::{Tenancy, Terms, is_tenant_tag};
+use crate::domain::tenant::rates::{DeviceRate, limit};
+use crate::domain::tenant::settings::SpoolShare;
 
 /// Each key of a tenant, and the key of which it is the exception.
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -88,7 +90,7 @@ pub fn name_rule(config: &Config) -> NameRule {
     }
 }
 
-/// What holds for one tenant's lines; `None`: for all that are not named.
+/// What holds for one tenant; `None`: for all that are not named.
 pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
     let none = Tenant::default();
     let (own, output, admission) = (own.unwrap_or(&none), &config.output, &config.admission);
@@ -107,6 +109,18 @@ pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
         time_past_max_s: own.time_past_max_s.unwrap_or(admission.time_past_max_s),
         time_future_max_s: own.time_future_max_s.unwrap_or(admission.time_future_max_s),
         server: text(&own.output_url, &output.url),
+        device_rate: DeviceRate { per_s: own.rate_per_s, burst: own.burst, burst_default: admission.burst },
+        tenant_rate: limit(
+            own.tenant_rate_per_s.unwrap_or(admission.tenant_rate_per_s),
+            own.tenant_burst.unwrap_or(admission.tenant_burst),
+        ),
+        spool: SpoolShare {
+            bytes_max: own.spool_bytes_max,
+            when_full: own.spool_when_full.as_ref().map(Word::get),
+        },
+        cpu_share: Some(own.cpu_share.unwrap_or(config.guests.cpu_share)).filter(|share| *share > 0.0),
+        // The writer numbers outputs when it opens them.
+        output: None,
     }
 }
 

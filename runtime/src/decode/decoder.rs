@@ -110,7 +110,7 @@ impl Decoder {
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
         let fallback = route.probation.as_ref().and_then(Probation::fallback);
-        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant.id));
+        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant));
         let mut work = Work { tenant, message_type, rules, database, route, fallback, cpu };
         let mut messages = messages.into_iter();
         loop {

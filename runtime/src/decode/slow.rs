@@ -31,7 +31,7 @@ use crate::domain::limits::{
     DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US,
     SLOW_WAITING_MAX,
 };
-use crate::domain::message::Admitted;
+use crate::domain::message::{Admitted, Tenant};
 
 /// The moving average of CPU time a message, of one version on one route.
 #[derive(Debug, Default)]
@@ -221,14 +221,14 @@ impl SlowLane {
     }
 
     /// What waits of a tenant's message type.
-    pub fn route(&self, tenant: &TenantId, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
+    pub fn route(&self, tenant: &Arc<Tenant>, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
         let mut routes = self.routes.write();
         // Types are named by whoever publishes; those that nothing waits of are made anew.
         routes.retain(|_, types| {
             types.retain(|_, route| Arc::strong_count(route) > 1);
             !types.is_empty()
         });
-        let types = routes.entry(tenant.clone()).or_default();
+        let types = routes.entry(tenant.id.clone()).or_default();
         let new = || {
             Arc::new(SlowRoute {
                 waiting: AtomicU64::new(0),

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::admission::rates::{OwnRates, TenantRates};
 use crate::admission::registry::postgres::link::{Server, Trust};
 use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
@@ -18,18 +18,20 @@ use crate::config::sections::GuestsLarge;
 use crate::config::words::{self, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{self, Config, ConfigError};
 use crate::decode::compile::CompileLimits;
-use crate::decode::{CompilerSettings, CpuShareSettings, DecodeSettings, LargeSettings};
+use crate::decode::{CompilerSettings, DecodeSettings, LargeSettings};
 use crate::domain::answer_topic::AnswerTopic;
+use crate::domain::books::Books;
 use crate::domain::identity::NameTemplate;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
+use crate::domain::tenant::table::Tenants;
 use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
 use crate::source::broker::BrokerSettings;
 use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, ListenerSettings, TlsSettings};
-use crate::spool::{OwnShare, SpoolSettings, WhenFull};
+use crate::spool::SpoolSettings;
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
 
 fn credentials(word: &Word<words::Credentials>) -> Credentials {
@@ -64,43 +66,12 @@ pub fn admission(config: &Config) -> AdmissionSettings {
             0 => limits::CACHE_ENTRIES_UNBOUNDED,
             entries => entries as usize,
         },
-        tenancy: config::tenants::tenancy(config),
-        tenant_rates: tenant_rates(config),
     }
 }
 
-/// The rates of tenants, their own and those for all.
-pub fn tenant_rates(config: &Config) -> TenantRates {
-    let own = config.tenants.iter().map(|(name, own)| {
-        let rates = OwnRates {
-            per_s: own.rate_per_s,
-            burst: own.burst,
-            tenant_per_s: own.tenant_rate_per_s,
-            tenant_burst: own.tenant_burst,
-        };
-        (name.as_str().into(), rates)
-    });
-    TenantRates {
-        burst: config.admission.burst,
-        tenant_per_s: config.admission.tenant_rate_per_s,
-        tenant_burst: config.admission.tenant_burst,
-        own: own.filter(|(_, rates)| *rates != OwnRates::default()).collect(),
-    }
-}
-
-/// The tenants that have shares of the spool of their own.
-pub fn own_shares(config: &Config) -> HashMap<TenantId, OwnShare> {
-    let own = config.tenants.iter().map(|(name, own)| {
-        let when_full = own.spool_when_full.as_ref().map(Word::get);
-        (TenantId::new(name), OwnShare { bytes_max: own.spool_bytes_max, when_full })
-    });
-    own.filter(|(_, share)| *share != OwnShare::default()).collect()
-}
-
-/// The shares of the decode threads.
-pub fn cpu_shares(config: &Config) -> CpuShareSettings {
-    let own = config.tenants.iter().filter_map(|(name, own)| Some((name.clone(), own.cpu_share?)));
-    CpuShareSettings { common: config.guests.cpu_share, own: own.collect() }
+/// The tenants of this configuration, counted in `books`. All of them have the common output.
+pub fn tenants(config: &Config, books: &Arc<Books>) -> Arc<Tenants> {
+    Arc::new(Tenants::new(config::tenants::tenancy(config), books.clone()))
 }
 
 /// The tenants whose lines go to servers of their own, or with credentials of their own.

@@ -15,11 +15,11 @@ use parking_lot::Mutex;
 use toml::{Table, Value};
 
 use super::settings;
-use crate::admission::Admission;
 use crate::config::rows::{self, Rows};
 use crate::config::words::RegistryKind;
 use crate::config::{Config, ConfigError, Current, Effective, tenants};
-use crate::decode::CpuShares;
+use crate::domain::ids::TenantId;
+use crate::domain::tenant::table;
 use crate::spool::Spool;
 use crate::writer::{WriterError, WriterHandle};
 
@@ -121,17 +121,9 @@ fn write(path: &Path, table: &[(String, String)]) -> std::io::Result<()> {
     fs::rename(fresh, path)
 }
 
-/// The parts that tenants' settings reach.
-pub struct Reached {
-    pub admission: Arc<Admission>,
-    pub spool: Spool,
-    pub writer: WriterHandle,
-    pub shares: Arc<CpuShares>,
-}
-
 /// A change that could not be applied.
 #[derive(Debug, thiserror::Error)]
-enum NotApplied {
+pub enum NotApplied {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -141,12 +133,14 @@ enum NotApplied {
 /// Tenants' settings while the gateway runs.
 pub struct Tenants {
     plan: Mutex<Plan>,
-    reached: Reached,
+    table: Arc<table::Tenants>,
+    spool: Spool,
+    writer: WriterHandle,
 }
 
 impl Tenants {
-    pub fn new(plan: Plan, reached: Reached) -> Arc<Self> {
-        Arc::new(Self { plan: Mutex::new(plan), reached })
+    pub fn new(plan: Plan, table: Arc<table::Tenants>, spool: Spool, writer: WriterHandle) -> Arc<Self> {
+        Arc::new(Self { plan: Mutex::new(plan), table, spool, writer })
     }
 
     /// The registry's table says this now.
@@ -214,18 +208,27 @@ impl Tenants {
         (plan.file, plan.rows) = (file, rows);
     }
 
-    /// Tells the parts. What can fail comes first.
+    /// Has the settings of this configuration hold. What can fail comes first.
     fn apply(&self, config: &Config) -> Result<(), NotApplied> {
-        let Reached { admission, spool, writer, shares } = &self.reached;
-        let outputs = settings::own_outputs(config)?;
-        let changed = writer.set_own_outputs(&outputs)?;
-        spool.set_own_outputs(outputs.keys().cloned().collect());
-        writer.follow_outputs(&changed);
-        spool.set_shares(settings::own_shares(config));
-        shares.set(settings::cpu_shares(config));
-        admission.set_tenants(tenants::tenancy(config), settings::tenant_rates(config));
+        let changed = apply(config, &self.table, &self.writer)?;
+        self.spool.move_to_outputs(&changed);
+        self.writer.follow_outputs(&changed);
         Ok(())
     }
+}
+
+/// Opens the outputs that tenants of this configuration have, and has their settings hold. Gives those
+/// whose output has changed.
+///
+/// # Errors
+/// An output cannot be opened; then nothing has changed.
+pub fn apply(
+    config: &Config,
+    table: &table::Tenants,
+    writer: &WriterHandle,
+) -> Result<Vec<TenantId>, NotApplied> {
+    let outputs = writer.open_outputs(&settings::own_outputs(config)?)?;
+    Ok(table.apply(tenants::tenancy(config).with_outputs(&outputs)))
 }
 
 /// Keys outside of `[tenants]` that differ, by their paths.

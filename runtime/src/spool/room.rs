@@ -1,6 +1,7 @@
 //! Room for what comes in: who has it, who waits for it, and who loses its oldest lines for it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,17 +12,20 @@ use crate::domain::ids::TenantId;
 use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::slot::Slot;
+use crate::domain::tenant::settings::SpoolShare;
+use crate::domain::tenant::table::Tenants;
 
 use super::committer::{Item, Load};
 use super::frame::Draft;
 use super::shares::{Room, Shares};
-use super::{OwnShare, Shared, WhenFull};
+use super::{Shared, WhenFull};
 
 pub struct RoomState {
     pub shares: Shares,
     /// What is parked, which is in `shares` too.
     pub parked: Shares,
-    pub own: HashMap<TenantId, OwnShare>,
+    /// Tenants with their shares; `None`: all have the common one.
+    pub tenants: Option<Arc<Tenants>>,
     /// Batches of tenants whose share is full, in order.
     pub held: HashMap<TenantId, VecDeque<HeldLines>>,
     /// Tenants of which it was logged that they lose lines.
@@ -51,18 +55,18 @@ impl From<HeldLines> for Item {
 }
 
 impl RoomState {
-    /// What a tenant has set for itself; most have nothing.
-    fn own_share(&self, tenant: &TenantId) -> Option<&OwnShare> {
-        if self.own.is_empty() { None } else { self.own.get(tenant) }
+    /// What differs for a tenant; for most nothing does.
+    fn own_share(&self, tenant: &TenantId) -> SpoolShare {
+        self.tenants.as_ref().map_or_else(SpoolShare::default, |tenants| tenants.spool_share(tenant))
     }
 
     pub fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
-        self.shares.room(tenant, bytes, self.own_share(tenant).and_then(|own| own.bytes_max))
+        self.shares.room(tenant, bytes, self.own_share(tenant).bytes_max)
     }
 
     /// Of what may be parked.
     pub fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> Room {
-        let own_bytes_max = self.own_share(tenant).and_then(|own| own.bytes_max);
+        let own_bytes_max = self.own_share(tenant).bytes_max;
         self.parked.room(tenant, bytes, own_bytes_max.map(|most| most / limits::PARKED_TENANT_SHARE))
     }
 }
@@ -96,7 +100,7 @@ impl Shared {
     }
 
     pub fn when_full(&self, room: &RoomState, tenant: &TenantId) -> WhenFull {
-        room.own_share(tenant).and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
+        room.own_share(tenant).when_full.unwrap_or(self.settings.when_full)
     }
 
     fn hold(&self, room: &mut RoomState, mut item: HeldLines) {
@@ -180,13 +184,14 @@ impl Shared {
     /// tenant's share is full, so that who connects again and again holds nobody's place.
     pub fn drop_held_of_ended(&self) {
         let mut room = self.room.lock();
-        let RoomState { shares, held, own, .. } = &mut *room;
+        let RoomState { shares, held, tenants, .. } = &mut *room;
         let (mut gone, mut on) = (Vec::new(), Vec::new());
         for (tenant, items) in held.iter_mut() {
             let mut behind_another = false;
             for mut item in std::mem::take(items) {
                 let keeps = item.batch.kept.is_some();
-                let own_bytes_max = own.get(tenant).and_then(|own| own.bytes_max);
+                let own = tenants.as_ref().map(|tenants| tenants.spool_share(tenant));
+                let own_bytes_max = own.and_then(|own| own.bytes_max);
                 let ended = item.slots().all(|slot| slot.is_orphan());
                 if ended && (!keeps || item.draft.is_empty()) {
                     gone.push(item);

@@ -40,7 +40,7 @@ impl Decoder {
         } else if !is_slow && !is_over {
             return None;
         }
-        let new = || lane.route(&work.tenant.id, &work.message_type, is_large);
+        let new = || lane.route(&work.tenant, &work.message_type, is_large);
         let slow = served.slow.get_or_insert_with(new).clone();
         slow.note_pace(is_slow);
         Some((LaneOfThread(lane.clone(), *number), slow))
