@@ -24,7 +24,8 @@ use crate::domain::message::Tenant;
 #[derive(Debug)]
 pub struct TenantCpuUsage {
     tenant: Arc<Tenant>,
-    window: Mutex<CpuWindow>,
+    /// Shared by all that were made of one tenant, beyond the table of tenants.
+    window: Arc<Mutex<CpuWindow>>,
 }
 
 /// All tenants' shares. Shared by the decode threads and the slow lane.
@@ -68,11 +69,11 @@ impl CpuQuotas {
         let mut entry = self
             .tenants
             .entry(tenant.id.clone())
-            .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Mutex::default() }));
+            .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default() }));
         // One of those that are made anew a message: its settings may be newer.
         if !Arc::ptr_eq(&entry.tenant, tenant) {
-            let window = entry.window.lock().clone();
-            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Mutex::new(window) });
+            let window = entry.window.clone();
+            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window });
         }
         entry.clone()
     }
@@ -190,6 +191,12 @@ mod tests {
         shares.arrived(1);
         let again = tenant("many");
         assert!(shares.is_over_at(0, &shares.of(&again)));
+        // What an older one goes on to use counts for all.
+        let older = shares.of(&again);
+        let newest = shares.of(&tenant("many"));
+        let before = shares.pressure_at(0, &newest);
+        shares.record_at(0, &older, Duration::from_millis(1));
+        assert!(shares.pressure_at(0, &newest) > before);
         let newer = tenant("many");
         newer.set_rules(rules(Some(0.95)));
         assert!(!shares.is_over_at(0, &shares.of(&newer)));
