@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use tidegate::domain::books::{Account, Books};
+use tidegate::domain::database::{DatabaseTemplate, NameRule};
 use tidegate::domain::ids::TenantId;
 use tidegate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
 use tidegate::domain::slot::{Connection, Window};
-use tidegate::domain::tenancy::TenantRules;
+use tidegate::domain::tenancy::{Tenancy, TenantRules, Terms};
+use tidegate::domain::tenant::table::Tenants;
 use tidegate::quarantine::{Filter, Quarantine, QuarantineSettings};
 use tidegate::spool::{Spool, SpoolSettings, WhenFull};
 use tidegate::writer::{
@@ -114,11 +116,13 @@ impl Gateway {
             let quarantine = quarantine.clone();
             Arc::new(move |refused| quarantine.store_lines(refused))
         };
+        let policy = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
         let parts = WriterParts {
             runtime: tokio::runtime::Handle::current(),
             store: opened.lines(),
             refused_lines,
             observer,
+            tenants: Arc::new(Tenants::new(Tenancy::new(policy), books.clone())),
         };
         let writer = Writer::start(settings, parts).unwrap();
         let spool = opened.start(Arc::new(writer.clone())).unwrap();

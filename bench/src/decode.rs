@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pulse::Pulse;
-use tidegate::admission::rates::TenantRates;
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
 use tidegate::admission::{Admission, AdmissionSettings, Credentials};
 use tidegate::decode::sandbox::abi::{Batch, Message};
@@ -23,6 +22,7 @@ use tidegate::domain::line::{Dialect, LineChecker, Stamp};
 use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
 use tidegate::domain::slot::{Connection, Slot, Window, settle_all};
 use tidegate::domain::tenancy::{Tenancy, Terms};
+use tidegate::domain::tenant::table::Tenants;
 use tidegate::domain::topic::TopicTemplate;
 use tidegate::rollout::{CompileLimits, CompilerSettings, GuestStore, Persistence};
 use tidegate_guest::Route;
@@ -203,10 +203,10 @@ pub fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
         require_token: true,
         cache_ttl_s: 3_600.0,
         cache_entries_max: devices,
-        tenancy: Tenancy::new(Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3))),
-        tenant_rates: TenantRates::default(),
     };
-    Ok(Admission::new(settings, Registry::File(FileRegistry::open(&path)?), Arc::new(Books::default())))
+    let terms = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
+    let tenants = Tenants::new(Tenancy::new(terms), Arc::new(Books::default()));
+    Ok(Admission::new(settings, Registry::File(FileRegistry::open(&path)?), Arc::new(tenants)))
 }
 
 /// A message of each payload, of devices from `first` on.

@@ -10,7 +10,6 @@ mod credentials;
 pub mod envelope;
 pub mod cache;
 pub mod buckets;
-pub mod rates;
 pub mod registry;
 pub mod parking;
 pub mod waiting;
@@ -23,20 +22,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use parking_lot::RwLock;
 
 use crate::domain::activity::Activity;
 use crate::domain::books::{Account, Books, Outcome};
 use crate::domain::device_hash::{DeviceHash, DeviceHasher};
-use crate::domain::ids::{DeviceId, TenantId};
-use crate::domain::limits;
+use crate::domain::ids::DeviceId;
 use crate::domain::line::identity_tags;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant};
 use crate::domain::parked::Parking;
 use crate::domain::reason::Reason;
 use crate::domain::slot::Slot;
-use crate::domain::tenancy::{Tenancy, TenantRules};
+use crate::domain::tenant::table::Tenants;
 use crate::domain::topic::TopicPlaces;
 use authenticate::Ask;
 use buckets::Buckets;
@@ -72,8 +69,9 @@ pub struct Admission {
     cache: AuthCache,
     buckets: Buckets,
     tenant_buckets: Buckets,
-    tenancy: RwLock<Tenancy>,
-    tenants: DashMap<TenantId, Arc<Tenant>, foldhash::fast::RandomState>,
+    tenants: Arc<Tenants>,
+    /// `Tenants::missed` as it was when the cache was cleared last.
+    tenants_missed: AtomicU64,
     devices: DeviceHasher,
     started: Instant,
     registry_generation: AtomicU64,
@@ -86,13 +84,9 @@ pub struct Admission {
 }
 
 impl Admission {
-    pub fn new(settings: AdmissionSettings, registry: Registry, books: Arc<Books>) -> Self {
+    pub fn new(settings: AdmissionSettings, registry: Registry, tenants: Arc<Tenants>) -> Self {
         let cache = AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max);
-        let live = Live {
-            payload_bytes_max: settings.payload_bytes_max as i64,
-            rate: settings.rate,
-            tenant_rates: settings.tenant_rates.clone(),
-        };
+        let live = Live { payload_bytes_max: settings.payload_bytes_max as i64, rate: settings.rate };
         Self {
             cache: match registry {
                 Registry::Postgres(_) => cache.with_jitter(),
@@ -104,14 +98,14 @@ impl Admission {
             activity: None,
             buckets: Buckets::default(),
             tenant_buckets: Buckets::default(),
-            tenancy: RwLock::new(settings.tenancy.clone()),
-            tenants: DashMap::default(),
+            tenants_missed: AtomicU64::new(tenants.missed()),
             devices: DeviceHasher::random(),
             started: Instant::now(),
             registry_generation: AtomicU64::new(registry.generation()),
             settings,
             registry,
-            books,
+            books: tenants.books().clone(),
+            tenants,
         }
     }
 
@@ -173,12 +167,13 @@ impl Admission {
     /// be asked about first wait here, and go on by the resolver.
     pub fn admit(&self, messages: Vec<Received>) -> (Vec<Admitted>, Vec<Refused>) {
         let limit = Limit::Take(self.now_s());
+        let settings = self.snapshot();
         let mut admitted = Vec::with_capacity(messages.len());
         let mut refused = Vec::new();
         // Messages of one tenant beside each other are counted together.
         let mut counting: Option<(Arc<Account>, u64)> = None;
         for message in messages {
-            let judged = self.judge_at(question(&message), Ask::Registry, limit);
+            let judged = self.judge_at(&settings, question(&message), Ask::Registry, limit);
             let account = self.account_of(&message.topic, &judged);
             match &mut counting {
                 Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
@@ -212,7 +207,7 @@ impl Admission {
     /// # Errors
     /// The message, when it is refused again.
     pub fn admit_again(&self, message: Received) -> Result<Option<Admitted>, Box<Refused>> {
-        let judged = self.judge_at(question(&message), Ask::Registry, Limit::Off);
+        let judged = self.judge_at(&self.snapshot(), question(&message), Ask::Registry, Limit::Off);
         let account = self.account_of(&message.topic, &judged);
         account.receive(1);
         match judged {
@@ -251,7 +246,7 @@ impl Admission {
 
     /// A tenant that had passed admission.
     pub fn known_tenant(&self, name: &str) -> Arc<Tenant> {
-        let tenant = self.tenant(name, true);
+        let tenant = self.tenants.get(name);
         tenant.account.note_admitted();
         tenant
     }
@@ -326,22 +321,7 @@ impl Admission {
 
     /// The tenant of an admitted message. `counted` is false where nothing may change.
     fn tenant(&self, name: &str, counted: bool) -> Arc<Tenant> {
-        if let Some(tenant) = self.tenants.get(name) {
-            return tenant.clone();
-        }
-        let id = TenantId::new(name);
-        let account = if counted { self.books.of_known(name) } else { Arc::new(Account::new(id.clone())) };
-        // Held until it is known: whoever changes the terms after that finds it there.
-        let tenancy = self.tenancy.read();
-        let tenant = Arc::new(Tenant::new(id.clone(), account, tenancy.rules_of(name)));
-        if counted && self.tenants.len() < limits::TENANTS_MAX {
-            self.tenants.insert(id, tenant.clone());
-        }
-        tenant
-    }
-
-    fn rules_of(&self, tenant: &str) -> TenantRules {
-        self.tenancy.read().rules_of(tenant)
+        if counted { self.tenants.get(name) } else { self.tenants.uncounted(name) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! that Tidegate succeeds, defaults. Everything is checked before a socket opens.
 
 pub mod sections;
+pub mod words;
 pub mod postgres_url;
 pub mod layers;
 pub mod tenants;

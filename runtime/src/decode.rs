@@ -28,7 +28,6 @@ pub use error::SandboxError;
 pub use host::DecodeHost;
 pub use pool::DecodePool;
 pub use sandbox::class::GuestClass;
-pub use schedule::cpu_quota::{CpuQuotaSettings, CpuQuotas};
 pub use settings::{DecodeSettings, LargeClassSettings};
 pub use sink::DecodeSink;
 pub use state::StateStore;

@@ -22,6 +22,7 @@ pub mod rate;
 pub mod buckets;
 pub mod database;
 pub mod tenancy;
+pub mod tenant;
 pub mod pacing;
 pub mod guest_path;
 pub mod acks;

@@ -18,7 +18,7 @@ use crate::admission::registry::{Registry, Row, TokenHash};
 use crate::admission::{Admission, Credentials, Question as Asked};
 use crate::config::Config;
 use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
-use crate::domain::books::{Account, Books, Outcome};
+use crate::domain::books::{Account, Outcome};
 use crate::domain::line::split_checked;
 use crate::domain::message::{Admitted, CheckedBatch, Refused};
 use crate::domain::reason::Reason;
@@ -148,8 +148,8 @@ impl DryRun {
             }
         }
         let config = &*plan.current().get();
-        let admission =
-            Admission::new(pipeline::settings::admission(config), registry, Arc::new(Books::default()));
+        let tenants = pipeline::settings::tenants(config, &Arc::default());
+        let admission = Admission::new(pipeline::settings::admission(config), registry, tenants);
         if let Some(knobs) = knobs {
             admission.turn(&knobs);
         }
@@ -320,7 +320,8 @@ fn without_credentials(config: &Config) -> Admission {
     let mut settings = pipeline::settings::admission(config);
     settings.credentials = Credentials::Broker;
     settings.credentials_of_type.clear();
-    Admission::new(settings, Registry::Open(Vec::new()), Arc::new(Books::default()))
+    let tenants = pipeline::settings::tenants(config, &Arc::default());
+    Admission::new(settings, Registry::Open(Vec::new()), tenants)
 }
 
 /// Where a dry run's messages end.

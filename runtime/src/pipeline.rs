@@ -28,9 +28,10 @@ use crate::admin;
 use crate::admin::guests::Guests;
 use crate::admission::registry::{FileRegistry, Registry};
 use crate::admission::{Admission, resolver};
+use crate::config::words::{RegistryKind, SpoolSync};
 use crate::config::{self, Config, ConfigError, Effective};
 use crate::data_dir;
-use crate::decode::{CpuQuotas, DecodePool};
+use crate::decode::DecodePool;
 use crate::domain::activity::Activity;
 use crate::domain::books::Books;
 use crate::domain::device_hash::DeviceHasher;
@@ -48,7 +49,7 @@ use crate::writer::{Writer, WriterParts};
 use answers::Answers;
 use flow::{Gate, Outlet};
 use replay::Replays;
-use tenants::{Plan, Reached, Tenants};
+use tenants::{Plan, Tenants};
 use view::{Door, Parts, SourceHealth};
 use writes::Writes;
 use writing::Writing;
@@ -84,6 +85,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
 
     // What a message meets last is made first.
     let books = Arc::new(Books::default());
+    let table = settings::tenants(config, &books);
     let admission = &config.admission;
     let window = Arc::new(Window::new(admission.unsettled_messages_max, admission.unsettled_bytes_max));
     let activity = Arc::new(Activity::default());
@@ -94,7 +96,7 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
         let (settings, books) = (settings::spool(config, devices.tag()), books.clone());
         tokio::task::spawn_blocking(move || Spool::open(&spool_dir, settings, &books)).await??
     };
-    if config.spool.sync == "never" {
+    if config.spool.sync.is(SpoolSync::Never) {
         tracing::warn!(
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
         );
@@ -110,29 +112,25 @@ pub async fn run(config: &Config, load: Arc<Load>) -> anyhow::Result<()> {
                 Arc::new(move |lines| quarantine.store_lines(lines))
             },
             observer: writes.clone(),
+            tenants: table.clone(),
         },
     )?;
 
     writing.follow(writer.ease());
-    writer.set_own_outputs(&own_outputs)?;
-    opened.set_own_outputs(own_outputs.into_keys().collect());
+    tenants::apply(config, &own_outputs, &table, &writer)?;
+    let opened = opened.with_tenants(&table);
     let state = opened.state();
     let spool = opened.start(Arc::new(writer.clone()))?;
-    spool.set_shares(settings::own_shares(config));
 
     let guests = guests::open(&current, &state)?;
-    let host = guests.host();
     let outlet = Arc::new(Outlet::new(spool.clone(), quarantine.clone(), activity.clone()));
-    let shares = Arc::new(CpuQuotas::new(host.settings().threads, settings::cpu_shares(config)));
-    let pool = DecodePool::start(host, &shares, &outlet)?;
+    let pool = DecodePool::start(guests.host(), &outlet)?;
 
-    let admission = Admission::new(settings::admission(config), registry, books.clone());
+    let admission = Admission::new(settings::admission(config), registry, table.clone());
     let admission =
         admission.with_devices(devices).with_activity(activity).with_parking(Arc::new(spool.clone()));
     let admission = Arc::new(admission);
-    let reached =
-        Reached { admission: admission.clone(), spool: spool.clone(), writer: writer.clone(), shares };
-    let tenants = Tenants::new(plan, reached);
+    let tenants = Tenants::new(plan, table, spool.clone(), writer.clone());
     if let Registry::Postgres(registry) = admission.registry() {
         let tenants = tenants.clone();
         registry.tenants.to(move |table| tenants.table_says(table));
@@ -301,11 +299,10 @@ pub fn check_parts(config: &Config) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// A file of it is not good.
 pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
-    if config.registry.kind == "open" {
-        return Ok(Registry::Open(config.registry.open_tenants.clone()));
-    }
-    if config.registry.kind == "postgres" {
-        return Ok(Registry::Postgres(Arc::new(settings::postgres(config)?)));
+    match config.registry.kind.get() {
+        RegistryKind::Open => return Ok(Registry::Open(config.registry.open_tenants.clone())),
+        RegistryKind::Postgres => return Ok(Registry::Postgres(Arc::new(settings::postgres(config)?))),
+        RegistryKind::File => {}
     }
     let file = &config.registry.file;
     FileRegistry::open(Path::new(file)).map(Registry::File).map_err(|error| {

@@ -39,7 +39,7 @@ mod model;
 #[cfg(test)]
 mod bad_block;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,8 +58,10 @@ use crate::domain::limits;
 use crate::domain::message::{CheckedBatch, Received};
 use crate::domain::parked::Parking;
 use crate::domain::state::Image;
+use crate::domain::tenant::table::Tenants;
 use crate::domain::worker::{self, Priority};
 
+pub use crate::domain::tenant::settings::WhenFull;
 pub use log::SpoolError;
 pub use parked::ParkedStatus;
 pub use recovery::Recovered;
@@ -74,15 +76,6 @@ use log::Log;
 use reader::{Reader, durable};
 use room::{HeldLines, RoomState, Shed};
 use shares::{ShareLimits, Shares};
-
-/// What happens when a share is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Its messages wait unacknowledged; nothing is lost.
-    Block,
-    /// The oldest lines go, counted.
-    DropOldest,
-}
 
 /// How the spool works.
 #[derive(Clone, Debug)]
@@ -110,13 +103,6 @@ impl SpoolSettings {
             database_bytes_min: limits::SPOOL_HOT_DATABASE_BYTES_MIN.min(self.memory_bytes_max),
         }
     }
-}
-
-/// What differs for one tenant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OwnShare {
-    pub bytes_max: Option<u64>,
-    pub when_full: Option<WhenFull>,
 }
 
 struct Shared {
@@ -159,11 +145,16 @@ pub struct OpenedSpool {
 }
 
 impl OpenedSpool {
-    /// As `Spool::set_own_outputs`, before anybody is told what waits.
-    pub fn set_own_outputs(&self, own: HashSet<TenantId>) {
+    /// Has tenants' settings hold: their shares, and the outputs that their lines wait for. Without
+    /// it all tenants have the common ones. Before anybody is told what waits.
+    pub fn with_tenants(self, tenants: &Arc<Tenants>) -> Self {
+        self.shared.room.lock().tenants = Some(tenants.clone());
         let mut index = self.shared.index.lock();
-        index.set_own_outputs(own);
+        index.table = Some(tenants.clone());
+        index.move_to_outputs();
         index.take_untold();
+        drop(index);
+        self
     }
 
     /// What decoders keep.
@@ -253,7 +244,7 @@ impl Spool {
             room: Mutex::new(RoomState {
                 shares,
                 parked,
-                own: HashMap::new(),
+                tenants: None,
                 held: DeferredBatches::default(),
                 told: HashMap::new(),
             }),
@@ -303,20 +294,12 @@ impl Spool {
         shed.finish();
     }
 
-    /// From now on these tenants have shares of their own. What waits for room may have it now.
-    pub fn set_shares(&self, own: HashMap<TenantId, OwnShare>) {
-        let mut room = self.shared.room.lock();
-        if room.own == own {
-            return;
+    /// Moves what waits here of these tenants, whose outputs have changed, to where it belongs now; the
+    /// writer is told within a second.
+    pub fn move_to_outputs(&self, changed: &[TenantId]) {
+        if !changed.is_empty() {
+            self.shared.index.lock().move_to_outputs();
         }
-        room.own = own;
-        self.shared.go_on(room);
-    }
-
-    /// From now on these tenants have outputs of their own, and no others. What waits here of a tenant
-    /// that had it otherwise goes where it belongs now; the writer is told within a second.
-    pub fn set_own_outputs(&self, own: HashSet<TenantId>) {
-        self.shared.index.lock().set_own_outputs(own);
     }
 
     /// Whether anything can be acknowledged: why not.

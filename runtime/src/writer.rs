@@ -43,6 +43,8 @@ use tokio::sync::Notify;
 use crate::domain::durable::{Delivery, Durable, Store};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits;
+use crate::domain::tenant::settings::OutputId;
+use crate::domain::tenant::table::Tenants;
 
 pub use backoff::Waits;
 pub use ease::Ease;
@@ -121,6 +123,8 @@ pub struct WriterParts {
     pub store: Arc<dyn Store>,
     pub refused_lines: RefusedLinesSink,
     pub observer: Arc<dyn WriteObserver>,
+    /// Tenants, with the outputs that their lines go to.
+    pub tenants: Arc<Tenants>,
 }
 
 /// The writer cannot start.
@@ -136,11 +140,19 @@ pub enum WriterError {
     Client(String),
 }
 
+/// The outputs of tenants whose lines do not go the common way.
+#[derive(Clone, Default)]
+struct Outputs {
+    ways: HashMap<OutputId, Arc<Way>>,
+    /// How many were ever opened.
+    opened: u64,
+}
+
 struct Shared {
     /// To where everybody's lines go.
     common: Arc<Way>,
-    /// Tenants whose lines go elsewhere.
-    own: RwLock<HashMap<TenantId, Arc<Way>>>,
+    tenants: Arc<Tenants>,
+    outputs: RwLock<Outputs>,
     limits: BatchLimits,
     requests_max: u32,
     waits: Waits,
@@ -172,7 +184,8 @@ impl Writer {
         };
         let shared = Arc::new(Shared {
             common: Arc::new(Way::new(&settings.output)?),
-            own: RwLock::default(),
+            tenants: parts.tenants,
+            outputs: RwLock::default(),
             limits: BatchLimits {
                 lines: settings.batch_lines.max(1),
                 interval: settings.flush_interval,
@@ -231,49 +244,50 @@ impl WriterHandle {
         self.shared.ease.clone()
     }
 
-    /// From now on the lines of these tenants go to servers of their own, and those of no others. Gives
-    /// the tenants whose lines go another way than before.
+    /// Opens the outputs of these tenants, and numbers them; one that is open already keeps its number.
+    /// Lines go there once the tenants' settings name the number. No connection is opened yet. Calls
+    /// must not overlap.
     ///
     /// # Errors
     /// Settings lead nowhere; then nothing has changed.
-    pub fn set_own_outputs(
+    pub fn open_outputs(
         &self,
         own: &HashMap<TenantId, HttpSettings>,
-    ) -> Result<HashSet<TenantId>, WriterError> {
-        let shared = &self.shared;
-        let before = shared.own.read().clone();
-        // Tenants of one server share their way to it.
-        let mut ways: Vec<Arc<Way>> = before.values().cloned().collect();
-        let mut after = HashMap::new();
+    ) -> Result<HashMap<TenantId, OutputId>, WriterError> {
+        // Not held meanwhile: making a client takes a while, and requests go on.
+        let mut outputs = self.shared.outputs.read().clone();
+        let mut numbers = HashMap::new();
         for (tenant, settings) in own {
-            let way = match ways.iter().find(|way| way.is_to(settings)) {
-                Some(way) => way.clone(),
+            // Tenants of one server share their way to it.
+            let open = outputs.ways.iter().find(|(_, way)| way.is_to(settings));
+            let number = match open {
+                Some((output, _)) => *output,
                 None => {
                     let way = Arc::new(Way::new(&OutputSettings::Http(settings.clone()))?);
-                    ways.push(way.clone());
-                    way
+                    outputs.opened += 1;
+                    let number = OutputId::new(outputs.opened);
+                    outputs.ways.insert(number, way);
+                    number
                 }
             };
-            after.insert(tenant.clone(), way);
+            numbers.insert(tenant.clone(), number);
         }
-        let has_changed = |tenant: &&TenantId| match (before.get(*tenant), after.get(*tenant)) {
-            (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
-            (None, None) => false,
-            _ => true,
-        };
-        let changed: HashSet<TenantId> =
-            before.keys().chain(after.keys()).filter(has_changed).cloned().collect();
-        *shared.own.write() = after;
-        Ok(changed)
+        *self.shared.outputs.write() = outputs;
+        Ok(numbers)
     }
 
-    /// What the writer has in hand of these tenants goes their new way too, but for what is under way;
-    /// the store must know of it by now.
-    pub fn follow_outputs(&self, changed: &HashSet<TenantId>) {
-        if !changed.is_empty() {
-            for database in self.shared.all_databases() {
-                database.follow_outputs(&self.shared, changed);
-            }
+    /// What the writer has in hand of these tenants, whose outputs have changed, goes their new way too,
+    /// but for what is under way; the store must have moved what it has of them. Outputs that no tenant
+    /// has any more are closed.
+    pub fn follow_outputs(&self, changed: &[TenantId]) {
+        if changed.is_empty() {
+            return;
+        }
+        let in_use = self.shared.tenants.outputs();
+        self.shared.outputs.write().ways.retain(|output, _| in_use.contains(output));
+        let changed: HashSet<TenantId> = changed.iter().cloned().collect();
+        for database in self.shared.all_databases() {
+            database.follow_outputs(&self.shared, &changed);
         }
     }
 
@@ -327,7 +341,8 @@ impl Shared {
 
     /// The way that the lines of a database go now.
     fn way_of(&self, database: &DatabaseName) -> Arc<Way> {
-        let own = database.output_of().and_then(|tenant| self.own.read().get(tenant).cloned());
-        own.unwrap_or_else(|| self.common.clone())
+        let own = database.output_of().and_then(|tenant| self.tenants.output(tenant));
+        let way = own.and_then(|output| self.outputs.read().ways.get(&output).cloned());
+        way.unwrap_or_else(|| self.common.clone())
     }
 }

@@ -60,7 +60,7 @@ impl Admission {
                 let envelope = Envelope::read(question.payload).map_err(|fault| {
                     // A tenant that no database can be named after has that to mend first: what
                     // stands in tenant_id can never matter.
-                    match self.rules_of(tenant).database {
+                    match self.tenants.policies().rules_of(tenant).database {
                         Err(why) if matches!(fault, Fault::Type("tenant_id", _)) => {
                             (Reason::BadDatabaseName, why)
                         }

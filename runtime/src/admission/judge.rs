@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Admission;
 use super::authenticate::{Ask, Turn};
 use super::registry::Row;
+use super::settings::Snapshot;
 use crate::domain::books::Account;
 use crate::domain::detail::Detail;
 use crate::domain::message::{Admitted, Device, Received, Refused, Tenant, Via};
@@ -69,7 +70,7 @@ impl Admission {
     /// The first check that fails.
     pub fn judge(&self, question: Question<'_>, row: Option<Option<Row>>) -> Result<Judged, Refusal> {
         let ask = row.map_or(Ask::Registry, Ask::Row);
-        self.judge_at(question, ask, Limit::Off).map_err(|stop| match stop {
+        self.judge_at(&self.snapshot(), question, ask, Limit::Off).map_err(|stop| match stop {
             Stop::Refused(refusal) => refusal,
             Stop::Cold(places) => Refusal {
                 reason: Reason::RegistryUnavailable,
@@ -82,6 +83,7 @@ impl Admission {
 
     pub(super) fn judge_at(
         &self,
+        settings: &Snapshot,
         question: Question<'_>,
         ask: Ask<'_>,
         limit: Limit,
@@ -92,7 +94,8 @@ impl Admission {
         };
         let refuse = |reason, detail, places| refuse_as(question.via == Via::Proven, reason, detail, places);
         let places = self.settings.template.read(question.topic);
-        let holds = self.holds_for(places.as_ref().ok().map(|places| &question.topic[places.tenant.clone()]));
+        let holds =
+            settings.holds_for(places.as_ref().ok().map(|places| &question.topic[places.tenant.clone()]));
         if question.payload_bytes as i64 > holds.payload_bytes_max {
             let (bytes, most) = (question.payload_bytes, holds.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");

@@ -76,7 +76,7 @@ impl Admission {
                     Err(back) => held = *back,
                 }
             }
-            let judged = self.judge_at(question(&held.message), Ask::TakenUp, Limit::Off);
+            let judged = self.judge_at(&self.snapshot(), question(&held.message), Ask::TakenUp, Limit::Off);
             if let (Err(Stop::Cold(_)), Some((key, name, device))) = (&judged, of) {
                 let follows = taken.devices.contains(&key);
                 if !follows {

@@ -363,7 +363,7 @@ impl Judged {
         let limit =
             if was_parked || message.slot.is_replay() { Limit::Off } else { Limit::Taken(admission.now_s()) };
         let ask = known.map_or(Ask::Row(None), Ask::Device);
-        match admission.judge_at(question(&message), ask, limit) {
+        match admission.judge_at(&admission.snapshot(), question(&message), ask, limit) {
             Ok(judged) => {
                 let own = &judged.tenant.account;
                 own.note_admitted();

@@ -1,11 +1,11 @@
 //! What admission is told by the operator, and what of it may change while the gateway runs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::rates::TenantRates;
 use super::registry::postgres::knobs::Knobs;
 use super::{Admission, Credentials};
-use crate::domain::limits;
 use crate::domain::rate::Rate;
 use crate::domain::tenancy::Tenancy;
 use crate::domain::topic::TopicTemplate;
@@ -25,8 +25,6 @@ pub struct AdmissionSettings {
     pub require_token: bool,
     pub cache_ttl_s: f64,
     pub cache_entries_max: usize,
-    pub tenancy: Tenancy,
-    pub tenant_rates: TenantRates,
 }
 
 /// What may change while the gateway runs.
@@ -34,7 +32,25 @@ pub struct AdmissionSettings {
 pub(super) struct Live {
     pub(super) payload_bytes_max: i64,
     pub(super) rate: Option<Rate>,
-    pub(super) tenant_rates: TenantRates,
+}
+
+/// What holds for all tenants at one moment: read once a group of messages.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    payload_bytes_max: i64,
+    rate: Option<Rate>,
+    policies: Arc<Tenancy>,
+}
+
+impl Snapshot {
+    /// `tenant`: by its name, for a device's rate holds before the device is known.
+    pub(super) fn holds_for(&self, tenant: Option<&str>) -> Holds {
+        let (rate, tenant_rate) = match tenant.map(|tenant| self.policies.terms_of(tenant)) {
+            Some(terms) => (terms.device_rate.over(self.rate), terms.tenant_rate),
+            None => (self.rate, None),
+        };
+        Holds { payload_bytes_max: self.payload_bytes_max, rate, tenant_rate }
+    }
 }
 
 /// What holds for one message.
@@ -74,26 +90,16 @@ impl Admission {
         }
     }
 
-    /// From now on these hold for tenants; also for those that are known.
-    pub fn set_tenants(&self, tenancy: Tenancy, tenant_rates: TenantRates) {
-        self.live.write().tenant_rates = tenant_rates;
-        *self.tenancy.write() = tenancy;
-        let tenancy = self.tenancy.read();
-        for tenant in &self.tenants {
-            tenant.set_rules(tenancy.rules_of(tenant.key().as_str()));
-        }
-        if self.tenants.len() >= limits::TENANTS_MAX {
-            // Tenants beyond those that are kept stand only beside their devices.
+    /// What holds now. Devices are asked about anew where their tenants missed a change of settings.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let missed = self.tenants.missed();
+        if self.tenants_missed.load(Ordering::Relaxed) != missed
+            && self.tenants_missed.swap(missed, Ordering::AcqRel) != missed
+        {
             self.cache.clear();
         }
-    }
-
-    pub(super) fn holds_for(&self, tenant: Option<&str>) -> Holds {
+        let policies = self.tenants.policies();
         let live = self.live.read();
-        let (rate, tenant_rate) = match tenant {
-            Some(tenant) => live.tenant_rates.of(tenant, live.rate),
-            None => (live.rate, None),
-        };
-        Holds { payload_bytes_max: live.payload_bytes_max, rate, tenant_rate }
+        Snapshot { payload_bytes_max: live.payload_bytes_max, rate: live.rate, policies }
     }
 }

@@ -6,14 +6,13 @@ use serde_json::Value as Json;
 
 use super::credentials::check_device;
 use super::envelope::{Envelope, Value};
-use super::rates::TenantRates;
 use super::registry::{Row, TokenHash};
 use super::*;
 use crate::domain::database::{DatabaseTemplate, NameRule};
 use crate::domain::message::Via;
 use crate::domain::rate::Rate;
 use crate::domain::slot::{Connection, Window};
-use crate::domain::tenancy::Terms;
+use crate::domain::tenancy::{Tenancy, Terms};
 use crate::domain::topic::TopicTemplate;
 
 const CASES: &str = include_str!("../../../tests/cases/pulse-public.jsonl");
@@ -30,9 +29,12 @@ fn settings() -> AdmissionSettings {
         require_token: true,
         cache_ttl_s: 60.0,
         cache_entries_max: 10_000,
-        tenancy: Tenancy::new(Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3))),
-        tenant_rates: TenantRates::default(),
     }
+}
+
+fn tenants() -> Arc<Tenants> {
+    let terms = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
+    Arc::new(Tenants::new(Tenancy::new(terms), Arc::new(Books::default())))
 }
 
 fn admission(settings: AdmissionSettings, rows: &str) -> Admission {
@@ -41,7 +43,7 @@ fn admission(settings: AdmissionSettings, rows: &str) -> Admission {
     std::fs::write(&path, format!("tenant_id,device_id,site_id,status,provision_token_hash\n{rows}"))
         .unwrap();
     let registry = Registry::File(registry::FileRegistry::open(&path).unwrap());
-    Admission::new(settings, registry, Arc::new(Books::default()))
+    Admission::new(settings, registry, tenants())
 }
 
 fn row(json: &Json) -> Option<Row> {
@@ -259,7 +261,7 @@ async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
 #[test]
 fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
     let registry = Registry::Open(vec!["acme".into()]);
-    let gate = Admission::new(settings(), registry, Arc::new(Books::default()));
+    let gate = Admission::new(settings(), registry, tenants());
     let question = |topic, payload: &'static str| Question {
         topic,
         payload: payload.as_bytes(),

@@ -12,6 +12,7 @@ use super::{BadUsage, ConfigArgument, Done};
 use crate::admission::registry::file::{self, DeviceRecord};
 use crate::admission::registry::postgres::devices;
 use crate::admission::registry::token_hash;
+use crate::config::words::RegistryKind;
 use crate::config::{Config, ConfigError};
 use crate::domain::detail::printable;
 use crate::domain::topic::is_topic_name;
@@ -72,13 +73,13 @@ enum Action {
 
 pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
     let config = arguments.config.load()?.config;
-    match config.registry.kind.as_str() {
-        "file" => {}
-        "postgres" => return in_database(&config, &arguments.action),
-        kind => {
-            return Err(BadUsage(format!(
-                "registry.kind = {kind:?} has no list of devices: expected file or postgres"
-            ))
+    match config.registry.kind.get() {
+        RegistryKind::File => {}
+        RegistryKind::Postgres => return in_database(&config, &arguments.action),
+        RegistryKind::Open => {
+            return Err(BadUsage(
+                "registry.kind = \"open\" has no list of devices: expected file or postgres".into(),
+            )
             .into());
         }
     }

@@ -164,7 +164,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
             if arguments.json {
                 println!("{:#}", json!({"error": refusal.code, "message": refusal.message}));
             }
-            eprintln!("{}: {}", printable(&refusal.code), printable_lines(&refusal.message));
+            eprintln!("{}: {}", printable(refusal.code), printable_lines(&refusal.message));
             return Ok(Done::NotGood);
         }
     };

@@ -6,6 +6,7 @@ use super::{BadUsage, ConfigArgument, Done};
 use crate::admission::registry::postgres::link::{PgError, Server};
 use crate::admission::registry::postgres::schema;
 use crate::config::Config;
+use crate::config::words::RegistryKind;
 use crate::pipeline;
 
 /// Prepare the registry in PostgreSQL
@@ -40,8 +41,8 @@ pub fn registry(arguments: &Arguments) -> anyhow::Result<Done> {
 
 /// The server of a configuration with a registry in PostgreSQL.
 pub(super) fn server(config: &Config) -> anyhow::Result<Server> {
-    if config.registry.kind != "postgres" {
-        let kind = &config.registry.kind;
+    if !config.registry.kind.is(RegistryKind::Postgres) {
+        let kind = config.registry.kind.as_str();
         let fault = format!(
             "registry.kind = {kind:?} has no database: expected \"postgres\" (or the variable PG_HOST)"
         );

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{ConfigArgument, Done};
+use crate::config::words::LogFormat;
 use crate::{pipeline, telemetry};
 
 /// Run the gateway
@@ -19,7 +20,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Done> {
     let effective = arguments.config.load()?;
-    telemetry::logs::start(&effective.config.log.level, effective.config.log.format == "json");
+    telemetry::logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json));
     for note in &effective.notes {
         tracing::warn!("{note}");
     }

@@ -7,7 +7,8 @@ mod listener;
 pub use listener::{Proof, connect_credentials};
 
 use super::ConfigError;
-use super::sections::{Config, Mqtt, MqttProtocol};
+use super::sections::{Config, Mqtt};
+use super::words::{MqttProtocol, OutputKind, RegistryKind};
 use crate::domain::answer_topic::AnswerTopic;
 use crate::domain::guest_path::is_file_name;
 use crate::domain::limits::{self, MQTT_PACKET_BYTES_MAX};
@@ -27,13 +28,6 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     rest(config)?;
     super::tenants::check_common(config)?;
     super::tenants::check(config)
-}
-
-pub(super) fn one_of(key: &str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
-    if allowed.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::value(key, value, format!("one of {}", allowed.join(", "))))
 }
 
 pub(super) fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
@@ -103,17 +97,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             return Err(ConfigError::value("mqtt.client_id", &mqtt.client_id, "at most 65,535 bytes"));
         }
     }
-    match &mqtt.protocol {
-        MqttProtocol::V5 | MqttProtocol::V4 => {}
-        MqttProtocol::Other(toml::Value::String(text)) => one_of("mqtt.protocol", text, &["5", "3.1.1"])?,
-        MqttProtocol::Other(value) => {
-            return Err(ConfigError::Value {
-                key: "mqtt.protocol".into(),
-                value: value.to_string(),
-                expected: "expected one of \"5\", \"3.1.1\", in quotes".into(),
-            });
-        }
-    }
+    mqtt.protocol.check("mqtt.protocol")?;
     if !mqtt.share.is_empty() {
         share(mqtt)?;
     }
@@ -123,7 +107,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
         return Err(ConfigError::value("mqtt.qos", mqtt.qos, "1; with QoS 0 a message can be lost"));
     }
     within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
-    one_of("mqtt.retained", &mqtt.retained, &["drop", "accept"])?;
+    mqtt.retained.check("mqtt.retained")?;
     if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {
         return Err(ConfigError::value(
             "mqtt.password",
@@ -158,7 +142,7 @@ fn share(mqtt: &Mqtt) -> Result<(), ConfigError> {
     if mqtt.share.contains(|c: char| matches!(c, '/' | '+' | '#') || c.is_whitespace() || c.is_control()) {
         return refuse("a name without /, +, # and spaces, as \"gateways\"".into());
     }
-    if mqtt.protocol == MqttProtocol::V4 {
+    if mqtt.protocol.is(MqttProtocol::V4) {
         return refuse("empty with mqtt.protocol = \"3.1.1\", which has no shared subscriptions".into());
     }
     if mqtt.url.is_empty() {
@@ -169,23 +153,22 @@ fn share(mqtt: &Mqtt) -> Result<(), ConfigError> {
 
 fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     let registry = &config.registry;
-    one_of("registry.kind", &registry.kind, &["file", "open", "postgres"])?;
-    match registry.kind.as_str() {
-        "open" if registry.open_tenants.is_empty() => {
+    match registry.kind.check("registry.kind")? {
+        RegistryKind::Open if registry.open_tenants.is_empty() => {
             return Err(ConfigError::value(
                 "registry.open_tenants",
                 &registry.open_tenants,
                 "the tenants whose devices are accepted, such as [\"acme\"], because registry.kind = \"open\"",
             ));
         }
-        "file" if registry.file.is_empty() => {
+        RegistryKind::File if registry.file.is_empty() => {
             return Err(ConfigError::value(
                 "registry.file",
                 &registry.file,
                 "the path of the CSV file of devices",
             ));
         }
-        "postgres" => {
+        RegistryKind::Postgres => {
             super::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
                 key: "registry.url".into(),
                 value: "(hidden)".into(),
@@ -197,7 +180,7 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             within("registry.settings_poll_s", registry.settings_poll_s, 1, 86_400)?;
             within("registry.stale_max_s", registry.stale_max_s, 0, 31_536_000)?;
         }
-        _ => {}
+        RegistryKind::File | RegistryKind::Open => {}
     }
     if registry.cache_entries_max == 0 {
         notes.push("registry.cache_entries_max = 0 means 1000000 entries, not unlimited".into());
@@ -208,13 +191,9 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
 
 fn admission(config: &Config) -> Result<(), ConfigError> {
     let admission = &config.admission;
-    one_of("admission.credentials", &admission.credentials, &["envelope", "broker", "listener"])?;
+    admission.credentials.check("admission.credentials")?;
     for (name, rules) in &admission.types {
-        one_of(
-            &format!("admission.types.{name}.credentials"),
-            &rules.credentials,
-            &["envelope", "broker", "listener"],
-        )?;
+        rules.credentials.check(&format!("admission.types.{name}.credentials"))?;
     }
     within("admission.payload_bytes_max", admission.payload_bytes_max, 0, MQTT_PACKET_BYTES_MAX as u64)?;
     within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
@@ -278,13 +257,13 @@ pub fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
 
 fn output(config: &Config) -> Result<(), ConfigError> {
     let output = &config.output;
-    one_of("output.kind", &output.kind, &["influxdb3", "influxdb2", "influxdb1", "file"])?;
-    if output.kind != "file" {
+    let kind = output.kind.check("output.kind")?;
+    if kind != OutputKind::File {
         server_url("output.url", &output.url)?;
     } else if output.path.is_empty() {
         return Err(ConfigError::value("output.path", &output.path, "the folder for the files"));
     }
-    if output.kind == "influxdb2" && output.org.is_empty() {
+    if kind == OutputKind::InfluxDb2 && output.org.is_empty() {
         return Err(ConfigError::value(
             "output.org",
             &output.org,
@@ -296,7 +275,8 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     within("output.flush_interval_ms", output.flush_interval_ms, 1, 60_000)?;
     within("output.requests_max", output.requests_max, 1, 128)?;
     within("output.request_timeout_ms", output.request_timeout_ms, 100, 300_000)?;
-    one_of("output.gzip", &output.gzip, &["auto", "always", "never"])
+    output.gzip.check("output.gzip")?;
+    Ok(())
 }
 
 /// The filter itself would take any word for a target, and then log nothing.
@@ -322,8 +302,8 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
         return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway can write"));
     }
-    one_of("spool.when_full", &config.spool.when_full, &["block", "drop_oldest"])?;
-    one_of("spool.sync", &config.spool.sync, &["always", "never"])?;
+    config.spool.when_full.check("spool.when_full")?;
+    config.spool.sync.check("spool.sync")?;
     within("spool.bytes_max", config.spool.bytes_max, limits::SPOOL_BYTES_MIN, u64::MAX >> 1)?;
     within(
         "spool.tenant_bytes_max",
@@ -333,7 +313,7 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     )?;
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
-    one_of("log.format", &config.log.format, &["text", "json"])?;
+    config.log.format.check("log.format")?;
     log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
     if !config.admin.listen.is_empty() {
@@ -377,7 +357,7 @@ mod tests {
         for (bad, words) in [
             ("protocol = \"4\"", ["mqtt.protocol", "\"4\"", "one of 5, 3.1.1"]),
             ("protocol = \"\"", ["mqtt.protocol", "\"\"", "one of 5, 3.1.1"]),
-            ("protocol = 5", ["mqtt.protocol", ": 5 ", "in quotes"]),
+            ("protocol = 5", ["mqtt.protocol", ": 5 (", "in quotes"]),
             ("share = \"a/b\"", ["mqtt.share", "\"a/b\"", "without /, +, #"]),
             ("share = \"+\"", ["mqtt.share", "\"+\"", "without /, +, #"]),
             ("share = \"a#\"", ["mqtt.share", "\"a#\"", "without /, +, #"]),
@@ -400,6 +380,6 @@ mod tests {
         // A variable gives the same text.
         let environment = [("TIDEGATE_MQTT__PROTOCOL".to_owned(), "3.1.1".to_owned())].into();
         let merged = crate::config::layers::merge(None, &environment).unwrap();
-        assert_eq!(merged.config.mqtt.protocol, MqttProtocol::V4);
+        assert_eq!(merged.config.mqtt.protocol, MqttProtocol::V4.into());
     }
 }

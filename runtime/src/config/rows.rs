@@ -140,7 +140,13 @@ mod tests {
     fn a_bad_row_leaves_in_force_what_was_and_its_neighbours_alone() {
         let file = file("[tenants.a]\ndatabase = \"x\"\n");
         let (rows, _) = take(&file, &Rows::new(), &[("b", r#"{"burst": 7}"#)]);
-        for bad in [r#"{"burst": 0}"#, r#"{"bursts": 1}"#, "nonsense", r#"{"database": "x"}"#] {
+        for bad in [
+            r#"{"burst": 0}"#,
+            r#"{"bursts": 1}"#,
+            "nonsense",
+            r#"{"database": "x"}"#,
+            r#"{"spool_when_full": "no"}"#,
+        ] {
             let (after, faults) = take(&file, &rows, &[("b", bad), ("c", r#"{"burst": 2}"#)]);
             assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
             assert!(faults[0].contains("tenants.b"), "{faults:?}");

@@ -5,6 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::{
+    ClientCertificates, ConnectCredentials, Credentials, Gzip, LogFormat, MqttProtocol, OutputKind,
+    RegistryKind, Retained, SpoolSync, Word,
+};
+use crate::domain::tenant::settings::WhenFull;
+
 /// One key of the reference page.
 #[derive(Debug)]
 pub struct KeyDoc {
@@ -55,25 +61,13 @@ section! {
     }
 }
 
-/// The version of MQTT that is spoken to the broker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum MqttProtocol {
-    #[serde(rename = "5")]
-    V5,
-    #[serde(rename = "3.1.1")]
-    V4,
-    /// Anything else, which the checks refuse by its value.
-    #[serde(untagged)]
-    Other(toml::Value),
-}
-
 section! {
     /// The broker to which the gateway subscribes.
     Mqtt {
         /// The broker, `mqtt://host:port` or `mqtts://host:port` (TLS). Empty: no broker.
         url: String = "mqtt://127.0.0.1:1883".into(),
         /// `5` or `3.1.1`. With `5`, a broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
-        protocol: MqttProtocol = MqttProtocol::V5,
+        protocol: Word<MqttProtocol> = MqttProtocol::V5.into(),
         /// The topic template. `{tenant}`, `{device}` and `{type}` each stand for one level. The gateway
         /// makes its subscription from it.
         topic: String = "tenant/{tenant}/device/{device}/{type}".into(),
@@ -88,7 +82,7 @@ section! {
         qos: u8 = 1,
         /// Treatment of retained messages. `drop`: they are old, so they are dropped and counted as
         /// RETAINED. `accept`: they are treated like other messages.
-        retained: String = "drop".into(),
+        retained: Word<Retained> = Retained::Drop.into(),
         /// The user name for the broker. Empty: none is sent.
         username: String = String::new(),
         /// The password for the broker. Prefer `password_file`.
@@ -137,7 +131,7 @@ section! {
         /// user name and password are ignored. `optional`: none is needed, but a given one must be right.
         /// `required`: one is needed. `auto`: `required` with admission.credentials = "listener";
         /// `optional` if only some message types have that; else `none`.
-        credentials: String = "auto".into(),
+        credentials: Word<ConnectCredentials> = ConnectCredentials::Auto.into(),
         /// The form in which a user name names the device. The password is then the device's provision
         /// token. `{tenant}` and `{device}` need text between them.
         username: String = "{tenant}/{device}".into(),
@@ -150,7 +144,7 @@ section! {
         /// A PEM file with the private key of that certificate.
         tls_key_file: String = String::new(),
         /// Client certificates: `no`, `optional` or `required`.
-        client_certificates: String = "no".into(),
+        client_certificates: Word<ClientCertificates> = ClientCertificates::No.into(),
         /// A PEM file with the authorities that sign client certificates. It has no other use.
         client_ca_file: String = String::new(),
     }
@@ -161,7 +155,7 @@ section! {
     Registry {
         /// The kind of registry: `file`, `postgres`, or `open` (every device of the tenants in
         /// `open_tenants` is accepted).
-        kind: String = "file".into(),
+        kind: Word<RegistryKind> = RegistryKind::File.into(),
         /// The CSV file (RFC 4180) of kind `file`, with the header
         /// `tenant_id,device_id,site_id,status,provision_token_hash`. An empty cell is NULL; `""` is the
         /// empty string. A changed file is read again.
@@ -204,7 +198,7 @@ section! {
         /// device proved itself when it connected. With `broker` and `listener` the site comes from the
         /// registry. `broker` holds only for messages from the broker, `listener` only for the listener;
         /// all others need the envelope.
-        credentials: String = "envelope".into(),
+        credentials: Word<Credentials> = Credentials::Envelope.into(),
         /// The largest payload in bytes, 0 to 268,435,455. A larger one is refused, and its first 1,024
         /// bytes are kept.
         payload_bytes_max: u64 = 262_144,
@@ -235,7 +229,7 @@ section! {
     /// `[admission.types.TYPE]`: rules of one message type.
     AdmissionType {
         /// Same as `admission.credentials`, for this message type.
-        credentials: String = "envelope".into(),
+        credentials: Word<Credentials> = Credentials::Envelope.into(),
     }
 }
 
@@ -293,12 +287,12 @@ section! {
         tenant_bytes_max: u64 = 268_435_456,
         /// The action when a tenant's share is full. `block`: its messages wait without a PUBACK, and
         /// nothing is lost. `drop_oldest`: its oldest lines are dropped and counted.
-        when_full: String = "block".into(),
+        when_full: Word<WhenFull> = WhenFull::Block.into(),
         /// Bytes of recent lines that are also kept in memory.
         memory_bytes_max: u64 = 67_108_864,
         /// `always`: a message is acknowledged after fsync. `never`: for benchmarks; a power cut loses
         /// acknowledged messages.
-        sync: String = "always".into(),
+        sync: Word<SpoolSync> = SpoolSync::Always.into(),
     }
 }
 
@@ -306,7 +300,7 @@ section! {
     /// The databases to which lines are written.
     Output {
         /// The kind of server: `influxdb3`, `influxdb2`, `influxdb1`, or `file`.
-        kind: String = "influxdb3".into(),
+        kind: Word<OutputKind> = OutputKind::InfluxDb3.into(),
         /// The server's base URL, `http://` or `https://`.
         url: String = "http://127.0.0.1:8181".into(),
         /// The folder of kind `file`. Lines go to `{path}/{database}/{YYYY-MM-DDTHH}.lp`.
@@ -348,7 +342,7 @@ section! {
         /// Time limit of one POST in milliseconds, 100 to 300,000.
         request_timeout_ms: u64 = 10_000,
         /// Compression of POSTs: `auto` (level 1, not on loopback), `always` or `never`.
-        gzip: String = "auto".into(),
+        gzip: Word<Gzip> = Gzip::Auto.into(),
     }
 }
 
@@ -384,7 +378,7 @@ section! {
         /// `info,tidegate::writer=debug`.
         level: String = "info".into(),
         /// The format: `text` or `json`.
-        format: String = "text".into(),
+        format: Word<LogFormat> = LogFormat::Text.into(),
         /// Seconds between two statistics lines. 0: none.
         stats_interval_s: u64 = 30,
     }
@@ -431,7 +425,7 @@ section! {
         /// Same as `spool.tenant_bytes_max`.
         spool_bytes_max: Option<u64> = None,
         /// Same as `spool.when_full`.
-        spool_when_full: Option<String> = None,
+        spool_when_full: Option<Word<WhenFull>> = None,
         /// Same as `guests.cpu_share`.
         cpu_share: Option<f64> = None,
         /// Same as `output.url`: a server of the same kind for this tenant. The common credentials are not

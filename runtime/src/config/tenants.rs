@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use super::ConfigError;
-use super::checks::{one_of, server_url, within};
+use super::checks::{server_url, within};
 use super::sections::{Config, Tenant};
+use super::words::{OutputKind, Word};
 use crate::domain::database::{DatabaseTemplate, NameRule};
 use crate::domain::limits;
 use crate::domain::tenancy::apart::{Fault, Ground};
 use crate::domain::tenancy::{Tenancy, Terms, is_tenant_tag};
+use crate::domain::tenant::rates::{DeviceRate, limit};
+use crate::domain::tenant::settings::SpoolShare;
 
 /// Each key of a tenant, and the key of which it is the exception.
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -80,14 +83,14 @@ impl Tenant {
 
 /// What names the output of this configuration takes.
 pub fn name_rule(config: &Config) -> NameRule {
-    match config.output.kind.as_str() {
-        "influxdb3" => NameRule::InfluxDb3,
-        "file" => NameRule::Folder,
-        _ => NameRule::Older,
+    match config.output.kind.get() {
+        OutputKind::InfluxDb3 => NameRule::InfluxDb3,
+        OutputKind::File => NameRule::Folder,
+        OutputKind::InfluxDb2 | OutputKind::InfluxDb1 => NameRule::Older,
     }
 }
 
-/// What holds for one tenant's lines; `None`: for all that are not named.
+/// What holds for one tenant; `None`: for all that are not named.
 pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
     let none = Tenant::default();
     let (own, output, admission) = (own.unwrap_or(&none), &config.output, &config.admission);
@@ -106,6 +109,18 @@ pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
         time_past_max_s: own.time_past_max_s.unwrap_or(admission.time_past_max_s),
         time_future_max_s: own.time_future_max_s.unwrap_or(admission.time_future_max_s),
         server: text(&own.output_url, &output.url),
+        device_rate: DeviceRate { per_s: own.rate_per_s, burst: own.burst, burst_default: admission.burst },
+        tenant_rate: limit(
+            own.tenant_rate_per_s.unwrap_or(admission.tenant_rate_per_s),
+            own.tenant_burst.unwrap_or(admission.tenant_burst),
+        ),
+        spool: SpoolShare {
+            bytes_max: own.spool_bytes_max,
+            when_full: own.spool_when_full.as_ref().map(Word::get),
+        },
+        cpu_share: Some(own.cpu_share.unwrap_or(config.guests.cpu_share)).filter(|share| *share > 0.0),
+        // The writer numbers outputs when it opens them.
+        output: None,
     }
 }
 
@@ -228,7 +243,7 @@ pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), Config
         within(&at("spool_bytes_max"), bytes, limits::SPOOL_TENANT_BYTES_MIN, u64::MAX >> 1)?;
     }
     if let Some(when) = &own.spool_when_full {
-        one_of(&at("spool_when_full"), when, &["block", "drop_oldest"])?;
+        when.check(&at("spool_when_full"))?;
     }
     within(&at("cpu_share"), own.cpu_share.unwrap_or(0.0), 0.0, 1.0)?;
     own_output(config, name, own)
@@ -236,7 +251,7 @@ pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), Config
 
 fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
     let at = |key: &str| format!("tenants.{name}.{key}");
-    if config.output.kind == "file" && own.has_own_output() {
+    if config.output.kind.is(OutputKind::File) && own.has_own_output() {
         let url = own.output_url.clone().unwrap_or_default();
         return Err(ConfigError::value(
             &at("output_url"),

@@ -13,8 +13,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::books::Outcome as Ended;
-use crate::domain::detail::Detail;
 use super::host::DecodeHost;
 use super::route::table::Route;
 use super::sandbox::abi::{Batch, Message, MessageContext, Outcome};
@@ -22,6 +20,8 @@ use super::schedule::cpu_quota::CpuQuotas;
 use super::schedule::slow_lane::{SlowLane, SlowRoute};
 use super::sink::DecodeSink;
 use super::state::StateChanges;
+use crate::domain::books::Outcome as Ended;
+use crate::domain::detail::Detail;
 use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
 use crate::domain::message::{Admitted, CheckedMessage};
 use crate::domain::reason::Reason;
@@ -122,7 +122,7 @@ impl Decoder {
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
         let fallback = route.fallback();
-        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant.id));
+        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant));
         let mut work = RouteContext { tenant, message_type, rules, database, route, fallback, cpu };
         let mut messages = messages.into_iter();
         loop {

@@ -30,15 +30,12 @@ impl DecodePool {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn start<S>(
-        host: &Arc<DecodeHost>,
-        shares: &Arc<CpuQuotas>,
-        sink: &Arc<S>,
-    ) -> Result<Self, SandboxError>
+    pub fn start<S>(host: &Arc<DecodeHost>, sink: &Arc<S>) -> Result<Self, SandboxError>
     where
         S: DecodeSink + Send + Sync + 'static,
     {
-        let slow = start_slow_lane(host, shares, sink)?;
+        let shares = Arc::new(CpuQuotas::new(host.settings().threads));
+        let slow = start_slow_lane(host, &shares, sink)?;
         let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
         for number in 0..host.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);

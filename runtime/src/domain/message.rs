@@ -75,6 +75,11 @@ impl Tenant {
         self.rules.read().database.clone()
     }
 
+    /// Its part of the decode threads' CPU time; `None`: an even one.
+    pub fn cpu_share(&self) -> Option<f64> {
+        self.rules.read().cpu_share
+    }
+
     /// From now on these hold.
     pub fn set_rules(&self, rules: TenantRules) {
         if **self.rules.read() != rules {

@@ -9,12 +9,15 @@ pub mod apart;
 use std::collections::{BTreeMap, HashMap};
 
 use super::database::{DatabaseTemplate, TENANT};
-use super::ids::DatabaseName;
+use super::ids::{DatabaseName, TenantId};
 use super::limits::{NAME_BYTES_MAX, TABLE_PREFIX_BYTES_MAX, TENANT_TAG_BYTES_MAX};
 use super::line::{LineRules, NameSet, TenantTag, escape_tag_value};
+use super::rate::Rate;
+use super::tenant::rates::DeviceRate;
+use super::tenant::settings::{OutputId, SpoolShare};
 
-/// What the operator says of one tenant's lines, or of those of all that are not named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the operator says of one tenant, or of all that are not named.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Terms {
     pub database: DatabaseTemplate,
     /// Empty: none.
@@ -32,39 +35,78 @@ pub struct Terms {
     pub time_future_max_s: u64,
     /// The server that they go to.
     pub server: String,
+    pub device_rate: DeviceRate,
+    /// Of all its devices together.
+    pub tenant_rate: Option<Rate>,
+    pub spool: SpoolShare,
+    /// The part of the decode threads' CPU time, above 0 to 1; `None`: an even one.
+    pub cpu_share: Option<f64>,
+    /// `None`: the common output.
+    pub output: Option<OutputId>,
 }
 
-/// What holds for one tenant's lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The settings of one tenant.
+#[derive(Clone, Debug, PartialEq)]
 pub struct TenantRules {
     /// Where they go; `Err` says why none of this tenant can be written.
     pub database: Result<DatabaseName, String>,
     /// `None`: nothing but what holds for everybody.
     pub lines: Option<LineRules>,
+    pub device_rate: DeviceRate,
+    /// Of all its devices together; `None`: no limit.
+    pub tenant_rate: Option<Rate>,
+    pub spool: SpoolShare,
+    /// The part of the decode threads' CPU time, above 0 to 1; `None`: an even one.
+    pub cpu_share: Option<f64>,
+    /// `None`: the common output.
+    pub output: Option<OutputId>,
 }
 
 impl TenantRules {
     /// Lines as they are, to a database.
     pub fn plain(database: Result<DatabaseName, String>) -> Self {
-        Self { database, lines: None }
+        Self {
+            database,
+            lines: None,
+            device_rate: DeviceRate::default(),
+            tenant_rate: None,
+            spool: SpoolShare::default(),
+            cpu_share: None,
+            output: None,
+        }
     }
 }
 
 /// The terms of all tenants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tenancy {
     others: Terms,
-    named: HashMap<String, Terms>,
+    named: HashMap<String, Terms, foldhash::fast::RandomState>,
 }
 
 impl Tenancy {
     /// Terms of all that are not named.
     pub fn new(others: Terms) -> Self {
-        Self { others, named: HashMap::new() }
+        Self { others, named: HashMap::default() }
     }
 
     pub fn name(&mut self, tenant: &str, terms: Terms) {
         self.named.insert(tenant.to_owned(), terms);
+    }
+
+    /// Every tenant with terms of its own.
+    pub fn named(&self) -> impl Iterator<Item = (&str, &Terms)> {
+        self.named.iter().map(|(name, terms)| (name.as_str(), terms))
+    }
+
+    /// Gives named tenants their outputs; the others have the common one.
+    pub fn with_outputs(mut self, outputs: &HashMap<TenantId, OutputId>) -> Self {
+        for (tenant, output) in outputs {
+            if let Some(terms) = self.named.get_mut(tenant.as_str()) {
+                terms.output = Some(*output);
+            }
+        }
+        self
     }
 
     pub fn terms_of(&self, tenant: &str) -> &Terms {
@@ -92,15 +134,29 @@ impl Terms {
             time_past_max_s: 0,
             time_future_max_s: 0,
             server: String::new(),
+            device_rate: DeviceRate::default(),
+            tenant_rate: None,
+            spool: SpoolShare::default(),
+            cpu_share: None,
+            output: None,
         }
     }
 
     /// `of_others`: they hold for tenants that nobody has named.
     fn rules(&self, tenant: &str, of_others: bool) -> TenantRules {
         let database = self.database.name_of(tenant);
-        match self.line_rules(tenant, of_others) {
-            Ok(lines) => TenantRules { database, lines: (!lines.is_empty()).then_some(lines) },
-            Err(fault) => TenantRules::plain(database.and(Err(fault))),
+        let (database, lines) = match self.line_rules(tenant, of_others) {
+            Ok(lines) => (database, (!lines.is_empty()).then_some(lines)),
+            Err(fault) => (database.and(Err(fault)), None),
+        };
+        TenantRules {
+            database,
+            lines,
+            device_rate: self.device_rate,
+            tenant_rate: self.tenant_rate,
+            spool: self.spool,
+            cpu_share: self.cpu_share,
+            output: self.output,
         }
     }
 

@@ -4,39 +4,42 @@ use std::collections::HashMap;
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::admission::rates::{OwnRates, TenantRates};
 use crate::admission::registry::postgres::link::{Server, Trust};
 use crate::admission::registry::postgres::{PgSettings, Postgres};
 use crate::admission::{AdmissionSettings, Credentials};
 use crate::config::checks::{Proof, connect_credentials};
 use crate::config::postgres_url::{self, TlsTrust};
-use crate::config::sections::{GuestsLarge, MqttProtocol};
+use crate::config::sections::GuestsLarge;
+use crate::config::words::{self, MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{self, Config, ConfigError};
-use crate::decode::{CpuQuotaSettings, DecodeSettings, LargeClassSettings};
+use crate::decode::{DecodeSettings, LargeClassSettings};
 use crate::domain::answer_topic::AnswerTopic;
+use crate::domain::books::Books;
 use crate::domain::device_hash::SeedTag;
 use crate::domain::identity::NameTemplate;
 use crate::domain::ids::TenantId;
 use crate::domain::limits;
 use crate::domain::line::Dialect;
 use crate::domain::rate::Rate;
+use crate::domain::tenant::table::Tenants;
 use crate::domain::topic::TopicTemplate;
 use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence};
 use crate::source::broker::{BrokerSettings, Protocol};
 use crate::source::listener::{Asks, CeilingSettings, ClientCertificates, ListenerSettings, TlsSettings};
-use crate::spool::{OwnShare, SpoolSettings, WhenFull};
+use crate::spool::SpoolSettings;
 use crate::writer::{Gzip, HttpSettings, Kind, OutputSettings, Waits, WriterSettings};
 
-fn credentials(text: &str) -> Credentials {
-    match text {
-        "broker" => Credentials::Broker,
-        "listener" => Credentials::Listener,
-        _ => Credentials::Envelope,
+fn credentials(word: &Word<words::Credentials>) -> Credentials {
+    match word.get() {
+        words::Credentials::Envelope => Credentials::Envelope,
+        words::Credentials::Broker => Credentials::Broker,
+        words::Credentials::Listener => Credentials::Listener,
     }
 }
 
@@ -64,43 +67,12 @@ pub fn admission(config: &Config) -> AdmissionSettings {
             0 => limits::CACHE_ENTRIES_UNBOUNDED,
             entries => entries as usize,
         },
-        tenancy: config::tenants::tenancy(config),
-        tenant_rates: tenant_rates(config),
     }
 }
 
-/// The rates of tenants, their own and those for all.
-pub fn tenant_rates(config: &Config) -> TenantRates {
-    let own = config.tenants.iter().map(|(name, own)| {
-        let rates = OwnRates {
-            per_s: own.rate_per_s,
-            burst: own.burst,
-            tenant_per_s: own.tenant_rate_per_s,
-            tenant_burst: own.tenant_burst,
-        };
-        (name.as_str().into(), rates)
-    });
-    TenantRates {
-        burst: config.admission.burst,
-        tenant_per_s: config.admission.tenant_rate_per_s,
-        tenant_burst: config.admission.tenant_burst,
-        own: own.filter(|(_, rates)| *rates != OwnRates::default()).collect(),
-    }
-}
-
-/// The tenants that have shares of the spool of their own.
-pub fn own_shares(config: &Config) -> HashMap<TenantId, OwnShare> {
-    let own = config.tenants.iter().map(|(name, own)| {
-        let when_full = own.spool_when_full.as_deref().map(when_full);
-        (TenantId::new(name), OwnShare { bytes_max: own.spool_bytes_max, when_full })
-    });
-    own.filter(|(_, share)| *share != OwnShare::default()).collect()
-}
-
-/// The shares of the decode threads.
-pub fn cpu_shares(config: &Config) -> CpuQuotaSettings {
-    let own = config.tenants.iter().filter_map(|(name, own)| Some((name.clone(), own.cpu_share?)));
-    CpuQuotaSettings { common: config.guests.cpu_share, own: own.collect() }
+/// The tenants of this configuration, counted in `books`. All of them have the common output.
+pub fn tenants(config: &Config, books: &Arc<Books>) -> Arc<Tenants> {
+    Arc::new(Tenants::new(config::tenants::tenancy(config), books.clone()))
 }
 
 /// The tenants whose lines go to servers of their own, or with credentials of their own.
@@ -143,10 +115,6 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
     Ok(outputs)
 }
 
-fn when_full(text: &str) -> WhenFull {
-    if text == "drop_oldest" { WhenFull::DropOldest } else { WhenFull::Block }
-}
-
 pub fn quarantine(config: &Config) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
@@ -157,9 +125,9 @@ pub fn quarantine(config: &Config) -> QuarantineSettings {
 /// What sources keep whole of a payload: with a settings table, as much as that may come to allow.
 fn payload_bytes_kept(config: &Config) -> usize {
     let configured = config.admission.payload_bytes_max;
-    match config.registry.kind.as_str() {
-        "postgres" => configured.max(limits::PAYLOAD_BYTES_LIVE_MAX) as usize,
-        _ => configured as usize,
+    match config.registry.kind.get() {
+        RegistryKind::Postgres => configured.max(limits::PAYLOAD_BYTES_LIVE_MAX) as usize,
+        RegistryKind::File | RegistryKind::Open => configured as usize,
     }
 }
 
@@ -202,7 +170,7 @@ pub fn decode(config: &Config) -> DecodeSettings {
         memory_bytes_max: config.guests.memory_bytes_max,
         component_bytes_max: config.guests.component_bytes_max,
         // Files are for any database to read later, so for the strictest.
-        dialect: if config.output.kind == "influxdb3" { Dialect::V3 } else { Dialect::V1V2 },
+        dialect: if config.output.kind.is(OutputKind::InfluxDb3) { Dialect::V3 } else { Dialect::V1V2 },
         large: large(&config.guests.large),
     }
 }
@@ -256,10 +224,10 @@ pub fn tls(config: &Config) -> Option<TlsSettings> {
         cert_file: PathBuf::from(&listen.tls_cert_file),
         key_file: PathBuf::from(&listen.tls_key_file),
         client_ca_file: PathBuf::from(&listen.client_ca_file),
-        client_certificates: match listen.client_certificates.as_str() {
-            "optional" => ClientCertificates::Optional,
-            "required" => ClientCertificates::Required,
-            _ => ClientCertificates::No,
+        client_certificates: match listen.client_certificates.get() {
+            words::ClientCertificates::No => ClientCertificates::No,
+            words::ClientCertificates::Optional => ClientCertificates::Optional,
+            words::ClientCertificates::Required => ClientCertificates::Required,
         },
     })
 }
@@ -299,9 +267,9 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
     let password = config::secret("mqtt.password", &mqtt.password, &mqtt.password_file)?;
     Ok(BrokerSettings {
         url: mqtt.url.parse()?,
-        protocol: match mqtt.protocol {
+        protocol: match mqtt.protocol.get() {
             MqttProtocol::V4 => Protocol::V4,
-            MqttProtocol::V5 | MqttProtocol::Other(_) => Protocol::V5,
+            MqttProtocol::V5 => Protocol::V5,
         },
         filter: template(config).filter(),
         share: (!mqtt.share.is_empty()).then(|| mqtt.share.clone()),
@@ -309,7 +277,7 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         username: mqtt.username.clone(),
         password: (!password.is_empty()).then_some(password),
         ca_file: (!mqtt.ca_file.is_empty()).then(|| PathBuf::from(&mqtt.ca_file)),
-        accepts_retained: mqtt.retained == "accept",
+        accepts_retained: mqtt.retained.is(Retained::Accept),
         payload_bytes_max: payload_bytes_kept(config),
         keep_alive_s: mqtt.keep_alive_s,
         data_dir: PathBuf::from(&config.data_dir),
@@ -327,11 +295,11 @@ pub fn answer_topic(config: &Config) -> Option<AnswerTopic> {
 /// The common server, where lines go to one.
 fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
     let output = &config.output;
-    let kind = match output.kind.as_str() {
-        "influxdb3" => Kind::InfluxDb3,
-        "influxdb2" => Kind::InfluxDb2,
-        "influxdb1" => Kind::InfluxDb1,
-        _ => return Ok(None),
+    let kind = match output.kind.get() {
+        OutputKind::InfluxDb3 => Kind::InfluxDb3,
+        OutputKind::InfluxDb2 => Kind::InfluxDb2,
+        OutputKind::InfluxDb1 => Kind::InfluxDb1,
+        OutputKind::File => return Ok(None),
     };
     Ok(Some(HttpSettings {
         kind,
@@ -340,10 +308,10 @@ fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
         org: output.org.clone(),
         username: output.username.clone(),
         password: config::secret("output.password", &output.password, &output.password_file)?,
-        gzip: match output.gzip.as_str() {
-            "always" => Gzip::Always,
-            "never" => Gzip::Never,
-            _ => Gzip::Auto,
+        gzip: match output.gzip.get() {
+            words::Gzip::Auto => Gzip::Auto,
+            words::Gzip::Always => Gzip::Always,
+            words::Gzip::Never => Gzip::Never,
         },
         request_timeout: Duration::from_millis(output.request_timeout_ms),
     }))
@@ -370,9 +338,9 @@ pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
     SpoolSettings {
         bytes_max: spool.bytes_max,
         tenant_bytes_max: spool.tenant_bytes_max,
-        when_full: when_full(&spool.when_full),
+        when_full: spool.when_full.get(),
         memory_bytes_max: spool.memory_bytes_max,
-        sync: spool.sync != "never",
+        sync: spool.sync.is(SpoolSync::Always),
         device_seed,
     }
 }

@@ -5,6 +5,7 @@
 //! a start while the registry's database is away must not write a tenant's lines where those of all
 //! others go.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,12 +16,13 @@ use parking_lot::Mutex;
 use toml::{Table, Value};
 
 use super::settings;
-use crate::admission::Admission;
 use crate::config::rows::{self, Rows};
+use crate::config::words::RegistryKind;
 use crate::config::{Config, ConfigError, Current, Effective, tenants};
-use crate::decode::CpuQuotas;
+use crate::domain::ids::TenantId;
+use crate::domain::tenant::table;
 use crate::spool::Spool;
-use crate::writer::{WriterError, WriterHandle};
+use crate::writer::{HttpSettings, WriterError, WriterHandle};
 
 /// Where the rows of the table are kept.
 const KEPT: &str = "tenants.json";
@@ -48,7 +50,7 @@ impl Plan {
             kept: None,
             current: Current::new(config.clone()),
         };
-        if config.registry.kind == "postgres" {
+        if config.registry.kind.is(RegistryKind::Postgres) {
             match fs::read(&kept) {
                 Ok(text) => match serde_json::from_slice(&text) {
                     Ok(table) => _ = plan.take_up(table),
@@ -120,14 +122,6 @@ fn write(path: &Path, table: &[(String, String)]) -> std::io::Result<()> {
     fs::rename(fresh, path)
 }
 
-/// The parts that tenants' settings reach.
-pub struct Reached {
-    pub admission: Arc<Admission>,
-    pub spool: Spool,
-    pub writer: WriterHandle,
-    pub shares: Arc<CpuQuotas>,
-}
-
 /// A change that could not be applied.
 #[derive(Debug, thiserror::Error)]
 enum NotApplied {
@@ -140,12 +134,14 @@ enum NotApplied {
 /// Tenants' settings while the gateway runs.
 pub struct Tenants {
     plan: Mutex<Plan>,
-    reached: Reached,
+    table: Arc<table::Tenants>,
+    spool: Spool,
+    writer: WriterHandle,
 }
 
 impl Tenants {
-    pub fn new(plan: Plan, reached: Reached) -> Arc<Self> {
-        Arc::new(Self { plan: Mutex::new(plan), reached })
+    pub fn new(plan: Plan, table: Arc<table::Tenants>, spool: Spool, writer: WriterHandle) -> Arc<Self> {
+        Arc::new(Self { plan: Mutex::new(plan), table, spool, writer })
     }
 
     /// The registry's table says this now.
@@ -213,18 +209,29 @@ impl Tenants {
         (plan.file, plan.rows) = (file, rows);
     }
 
-    /// Tells the parts. What can fail comes first.
+    /// Has the settings of this configuration hold. What can fail comes first.
     fn apply(&self, config: &Config) -> Result<(), NotApplied> {
-        let Reached { admission, spool, writer, shares } = &self.reached;
         let outputs = settings::own_outputs(config)?;
-        let changed = writer.set_own_outputs(&outputs)?;
-        spool.set_own_outputs(outputs.keys().cloned().collect());
-        writer.follow_outputs(&changed);
-        spool.set_shares(settings::own_shares(config));
-        shares.set(settings::cpu_shares(config));
-        admission.set_tenants(tenants::tenancy(config), settings::tenant_rates(config));
+        let changed = apply(config, &outputs, &self.table, &self.writer)?;
+        self.spool.move_to_outputs(&changed);
+        self.writer.follow_outputs(&changed);
         Ok(())
     }
+}
+
+/// Opens the outputs that tenants have of their own, and has the tenants' settings hold. Gives those whose
+/// output has changed.
+///
+/// # Errors
+/// An output cannot be opened; then nothing has changed.
+pub fn apply(
+    config: &Config,
+    outputs: &HashMap<TenantId, HttpSettings>,
+    table: &table::Tenants,
+    writer: &WriterHandle,
+) -> Result<Vec<TenantId>, WriterError> {
+    let outputs = writer.open_outputs(outputs)?;
+    Ok(table.apply(tenants::tenancy(config).with_outputs(&outputs)))
 }
 
 /// Keys outside of `[tenants]` that differ, by their paths.

@@ -222,6 +222,8 @@ fn tend(shared: &Arc<Shared>, log: &mut Log) {
         Err(error) => fail(shared, &error),
     }
     shared.drop_held_of_ended();
+    // Tenants' shares may have grown meanwhile.
+    shared.go_on(shared.room.lock());
 }
 
 fn fail(shared: &Shared, error: &SpoolError) {

@@ -11,11 +11,13 @@ mod marks;
 mod parked;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use crate::domain::device_hash::SeedTag;
 use crate::domain::durable::{MessageSet, message_set};
 use crate::domain::ids::{DatabaseName, TenantId};
 use crate::domain::limits::SPOOL_HOT_SHARED_BYTES_MAX;
+use crate::domain::tenant::table::Tenants;
 
 use super::frame::{Header, Kind};
 use super::marks::LineTotals;
@@ -106,8 +108,8 @@ pub struct Index {
     streams: Vec<Stream>,
     /// By tenant and the database's bare name.
     by_name: HashMap<(TenantId, DatabaseName), u32>,
-    /// Tenants with outputs of their own.
-    own_outputs: HashSet<TenantId>,
+    /// Names the tenants with outputs of their own; `None`: there are none.
+    pub table: Option<Arc<Tenants>>,
     /// Databases of which something waits that nobody was told of.
     untold: HashSet<DatabaseName>,
     tenants: HashMap<TenantId, Tenant>,

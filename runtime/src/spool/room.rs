@@ -14,18 +14,21 @@ use crate::domain::limits;
 use crate::domain::message::CheckedBatch;
 use crate::domain::reason::Reason;
 use crate::domain::slot::{Slot, settle_all};
+use crate::domain::tenant::settings::SpoolShare;
+use crate::domain::tenant::table::Tenants;
 
 use super::committer::{Item, Load};
 use super::deferred::{DeferredBatches, DeferredRoom};
 use super::frame::Draft;
 use super::shares::{Room, Shares};
-use super::{OwnShare, Shared, WhenFull};
+use super::{Shared, WhenFull};
 
 pub struct RoomState {
     pub shares: Shares,
     /// What is parked, which is in `shares` too.
     pub parked: Shares,
-    pub own: HashMap<TenantId, OwnShare>,
+    /// Tenants with their shares; `None`: all have the common one.
+    pub tenants: Option<Arc<Tenants>>,
     /// Batches of tenants whose share is full.
     pub held: DeferredBatches,
     /// Tenants of which it was logged that they wait or lose lines.
@@ -66,13 +69,13 @@ impl From<HeldLines> for Item {
 }
 
 impl RoomState {
-    /// What a tenant has set for itself; most have nothing.
-    fn own_share(&self, tenant: &TenantId) -> Option<&OwnShare> {
-        if self.own.is_empty() { None } else { self.own.get(tenant) }
+    /// What differs for a tenant; for most nothing does.
+    fn own_share(&self, tenant: &TenantId) -> SpoolShare {
+        self.tenants.as_ref().map_or_else(SpoolShare::default, |tenants| tenants.spool_share(tenant))
     }
 
     pub fn room(&self, tenant: &TenantId, bytes: u64) -> Room {
-        self.shares.room(tenant, bytes, self.own_share(tenant).and_then(|own| own.bytes_max))
+        self.shares.room(tenant, bytes, self.own_share(tenant).bytes_max)
     }
 
     /// Whether it may be logged that the tenant's share is full: once a minute.
@@ -87,7 +90,7 @@ impl RoomState {
 
     /// Of what may be parked.
     pub fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> Room {
-        let own_bytes_max = self.own_share(tenant).and_then(|own| own.bytes_max);
+        let own_bytes_max = self.own_share(tenant).bytes_max;
         self.parked.room(tenant, bytes, own_bytes_max.map(|most| most / limits::PARKED_TENANT_SHARE))
     }
 }
@@ -207,7 +210,7 @@ impl Shared {
     }
 
     pub fn when_full(&self, room: &RoomState, tenant: &TenantId) -> WhenFull {
-        room.own_share(tenant).and_then(|own| own.when_full).unwrap_or(self.settings.when_full)
+        room.own_share(tenant).when_full.unwrap_or(self.settings.when_full)
     }
 
     /// Drops the oldest lines of whoever is over its share. False: there is nothing to drop, the

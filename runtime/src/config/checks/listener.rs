@@ -2,7 +2,8 @@
 
 use super::super::ConfigError;
 use super::super::sections::Config;
-use super::{address, is_loopback, one_of, within};
+use super::super::words::{ClientCertificates, ConnectCredentials, Credentials, RegistryKind};
+use super::{address, is_loopback, within};
 use crate::domain::identity::NameTemplate;
 
 /// What a device must prove at CONNECT.
@@ -15,23 +16,23 @@ pub enum Proof {
 
 /// What `listen.credentials` comes to.
 pub fn connect_credentials(config: &Config) -> Proof {
-    match config.listen.credentials.as_str() {
-        "none" => Proof::None,
-        "optional" => Proof::Optional,
-        "required" => Proof::Required,
-        _ if config.admission.credentials == "listener" => Proof::Required,
-        _ if relies_on_listener(config).is_some() => Proof::Optional,
-        _ => Proof::None,
+    match config.listen.credentials.get() {
+        ConnectCredentials::None => Proof::None,
+        ConnectCredentials::Optional => Proof::Optional,
+        ConnectCredentials::Required => Proof::Required,
+        ConnectCredentials::Auto if config.admission.credentials.is(Credentials::Listener) => Proof::Required,
+        ConnectCredentials::Auto if relies_on_listener(config).is_some() => Proof::Optional,
+        ConnectCredentials::Auto => Proof::None,
     }
 }
 
 /// The key that lets messages in by what was proved at CONNECT.
 fn relies_on_listener(config: &Config) -> Option<String> {
     let admission = &config.admission;
-    if admission.credentials == "listener" {
+    if admission.credentials.is(Credentials::Listener) {
         return Some("admission.credentials".into());
     }
-    let (name, _) = admission.types.iter().find(|(_, rules)| rules.credentials == "listener")?;
+    let (name, _) = admission.types.iter().find(|(_, rules)| rules.credentials.is(Credentials::Listener))?;
     Some(format!("admission.types.{name}.credentials"))
 }
 
@@ -47,8 +48,8 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     within("listen.connects_burst", listen.connects_burst, 1.0, 1e6)?;
     within("listen.failed_connects_per_min", listen.failed_connects_per_min, 0, 100_000)?;
     within("listen.messages_per_s_per_tenant", listen.messages_per_s_per_tenant, 0, 10_000_000)?;
-    one_of("listen.credentials", &listen.credentials, &["auto", "none", "optional", "required"])?;
-    one_of("listen.client_certificates", &listen.client_certificates, &["no", "optional", "required"])?;
+    listen.credentials.check("listen.credentials")?;
+    listen.client_certificates.check("listen.client_certificates")?;
     for (key, text) in
         [("listen.username", &listen.username), ("listen.certificate_name", &listen.certificate_name)]
     {
@@ -60,10 +61,10 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
             let allowed = "envelope or broker, because listen.address is empty and no device can connect";
             return Err(ConfigError::value(&key, "listener", allowed));
         }
-        if listen.credentials == "none" {
+        if listen.credentials.is(ConnectCredentials::None) {
             return Err(ConfigError::value(
                 "listen.credentials",
-                &listen.credentials,
+                listen.credentials.as_str(),
                 format!("auto, optional or required, because {key} = \"listener\" needs a proof at CONNECT"),
             ));
         }
@@ -72,11 +73,11 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
         return Ok(());
     }
     let proof = connect_credentials(config);
-    let open = config.registry.kind == "open";
-    if open && proof == Proof::Required && listen.client_certificates == "no" {
+    let open = config.registry.kind.is(RegistryKind::Open);
+    if open && proof == Proof::Required && listen.client_certificates.is(ClientCertificates::No) {
         return Err(ConfigError::value(
             "listen.credentials",
-            &listen.credentials,
+            listen.credentials.as_str(),
             "none or optional, or listen.client_certificates: registry.kind = \"open\" has no tokens, so no device \
              could connect",
         ));
@@ -105,11 +106,11 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
             format!("a PEM file, because {other} is set and TLS needs both"),
         ));
     }
-    let asked = listen.client_certificates != "no";
+    let asked = !listen.client_certificates.is(ClientCertificates::No);
     if asked && cert.is_empty() {
         return Err(ConfigError::value(
             "listen.client_certificates",
-            &listen.client_certificates,
+            listen.client_certificates.as_str(),
             "no, because listen.tls_cert_file and listen.tls_key_file are empty and certificates need TLS",
         ));
     }
@@ -124,7 +125,7 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
     if !asked && !listen.client_ca_file.is_empty() {
         return Err(ConfigError::value(
             "listen.client_certificates",
-            &listen.client_certificates,
+            listen.client_certificates.as_str(),
             "optional or required, because listen.client_ca_file is set and has no other use",
         ));
     }
@@ -149,7 +150,7 @@ fn open_doors(config: &Config, proof: Proof) -> Result<(), ConfigError> {
             ),
         ))
     };
-    if config.registry.kind == "open" {
+    if config.registry.kind.is(RegistryKind::Open) {
         return refuse("registry.kind = \"open\"");
     }
     if !config.registry.require_token {

@@ -50,7 +50,7 @@ impl LaneHandle {
         } else if !is_slow && !is_over {
             return None;
         }
-        let new = || lane.route(&work.tenant.id, &work.message_type, is_large);
+        let new = || lane.route(&work.tenant, &work.message_type, is_large);
         let slow = known.get_or_insert_with(new).clone();
         slow.set_slow(is_slow);
         Some(slow)

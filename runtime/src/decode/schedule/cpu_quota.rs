@@ -8,38 +8,24 @@
 //! A share is an even one among the tenants that used anything in the window, unless the operator has
 //! named another.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::cpu_window::CpuWindow;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::CPU_WINDOW_MS;
-
-/// Parts of the CPU time of all decode threads, 0 to 1; 0: an even share.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct CpuQuotaSettings {
-    pub common: f64,
-    /// Tenants with shares of their own.
-    pub own: HashMap<String, f64>,
-}
+use crate::domain::message::Tenant;
 
 /// The CPU time of one tenant's guests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct TenantCpuUsage {
-    window: Mutex<CpuWindow>,
-    /// As `CpuQuotaSettings`, in bits.
-    share: AtomicU64,
-}
-
-impl TenantCpuUsage {
-    fn share(&self) -> f64 {
-        f64::from_bits(self.share.load(Ordering::Relaxed))
-    }
+    tenant: Arc<Tenant>,
+    /// Shared by all that were made of one tenant, beyond the table of tenants.
+    window: Arc<Mutex<CpuWindow>>,
 }
 
 /// All tenants' shares. Shared by the decode threads and the slow lane.
@@ -47,7 +33,6 @@ impl TenantCpuUsage {
 pub struct CpuQuotas {
     began: Instant,
     threads: f64,
-    settings: RwLock<CpuQuotaSettings>,
     tenants: DashMap<TenantId, Arc<TenantCpuUsage>, foldhash::fast::RandomState>,
     /// Tenants that used anything in the window, as counted last, and when that was.
     active: AtomicUsize,
@@ -60,11 +45,10 @@ pub struct CpuQuotas {
 const COUNT_EVERY_MS: u64 = 100;
 
 impl CpuQuotas {
-    pub fn new(threads: usize, settings: CpuQuotaSettings) -> Self {
+    pub fn new(threads: usize) -> Self {
         Self {
             began: Instant::now(),
             threads: threads as f64,
-            settings: RwLock::new(settings),
             tenants: DashMap::default(),
             active: AtomicUsize::new(0),
             counted_ms: AtomicU64::new(0),
@@ -72,30 +56,26 @@ impl CpuQuotas {
         }
     }
 
-    /// From now on these hold.
-    pub fn set(&self, settings: CpuQuotaSettings) {
-        let mut held = self.settings.write();
-        for tenant in &self.tenants {
-            tenant.share.store(share_of(&settings, tenant.key()).to_bits(), Ordering::Relaxed);
-        }
-        *held = settings;
-    }
-
     fn now_ms(&self) -> u64 {
         self.began.elapsed().as_millis() as u64
     }
 
-    pub fn of(&self, tenant: &TenantId) -> Arc<TenantCpuUsage> {
-        if let Some(known) = self.tenants.get(tenant) {
+    pub fn of(&self, tenant: &Arc<Tenant>) -> Arc<TenantCpuUsage> {
+        if let Some(known) = self.tenants.get(&tenant.id)
+            && Arc::ptr_eq(&known.tenant, tenant)
+        {
             return known.clone();
         }
-        let settings = self.settings.read();
-        let fresh = || {
-            let cpu = TenantCpuUsage::default();
-            cpu.share.store(share_of(&settings, tenant).to_bits(), Ordering::Relaxed);
-            Arc::new(cpu)
-        };
-        self.tenants.entry(tenant.clone()).or_insert_with(fresh).clone()
+        let mut entry = self
+            .tenants
+            .entry(tenant.id.clone())
+            .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default() }));
+        // One of those that are made anew a message: its settings may be newer.
+        if !Arc::ptr_eq(&entry.tenant, tenant) {
+            let window = entry.window.clone();
+            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window });
+        }
+        entry.clone()
     }
 
     /// A tenant's guest has used so much.
@@ -138,9 +118,9 @@ impl CpuQuotas {
     }
 
     fn pressure_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> f64 {
-        let share = match tenant.share() {
-            share if share > 0.0 => share,
-            _ => 1.0 / self.active.load(Ordering::Relaxed).max(1) as f64,
+        let share = match tenant.tenant.cpu_share() {
+            Some(share) => share,
+            None => 1.0 / self.active.load(Ordering::Relaxed).max(1) as f64,
         };
         let used = tenant.window.lock().used(now_ms);
         let all = Duration::from_millis(CPU_WINDOW_MS).as_secs_f64() * self.threads;
@@ -157,18 +137,25 @@ impl CpuQuotas {
     }
 }
 
-fn share_of(settings: &CpuQuotaSettings, tenant: &TenantId) -> f64 {
-    settings.own.get(tenant.as_str()).copied().unwrap_or(settings.common)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::books::Account;
+    use crate::domain::tenancy::TenantRules;
+
+    fn tenant(name: &str) -> Arc<Tenant> {
+        Arc::new(Tenant::new(name.into(), Arc::new(Account::new(name.into())), rules(None)))
+    }
+
+    fn rules(cpu_share: Option<f64>) -> TenantRules {
+        TenantRules { cpu_share, ..TenantRules::plain(Ok("db".into())) }
+    }
 
     #[test]
     fn only_who_uses_more_than_its_share_while_others_wait_is_over_it() {
-        let shares = CpuQuotas::new(2, CpuQuotaSettings::default());
-        let (heavy, light) = (shares.of(&"heavy".into()), shares.of(&"light".into()));
+        let shares = CpuQuotas::new(2);
+        let (of_heavy, of_light) = (tenant("heavy"), tenant("light"));
+        let (heavy, light) = (shares.of(&of_heavy), shares.of(&of_light));
         shares.record_at(0, &light, Duration::from_millis(1));
         shares.record_at(0, &heavy, Duration::from_millis(1_500));
         shares.count(0);
@@ -176,9 +163,10 @@ mod tests {
         shares.arrived(3);
         // Two threads, two tenants: a second each.
         assert!(shares.is_over_at(0, &heavy) && !shares.is_over_at(0, &light));
-        shares.set(CpuQuotaSettings { common: 0.0, own: HashMap::from([("heavy".into(), 0.9)]) });
+        of_heavy.set_rules(rules(Some(0.9)));
         assert!(!shares.is_over_at(0, &heavy), "its own share is larger");
-        shares.set(CpuQuotaSettings { common: 0.5, own: HashMap::from([("light".into(), 0.0001)]) });
+        of_heavy.set_rules(rules(Some(0.5)));
+        of_light.set_rules(rules(Some(0.0001)));
         assert!(shares.is_over_at(0, &heavy) && shares.is_over_at(0, &light));
         shares.taken(3);
         assert!(!shares.is_over_at(0, &heavy));
@@ -186,11 +174,32 @@ mod tests {
 
     #[test]
     fn a_tenant_alone_has_all() {
-        let shares = CpuQuotas::new(1, CpuQuotaSettings::default());
-        let only = shares.of(&"only".into());
+        let shares = CpuQuotas::new(1);
+        let only = shares.of(&tenant("only"));
         shares.record_at(0, &only, Duration::from_millis(900));
         shares.count(0);
         shares.arrived(1);
         assert!(!shares.is_over_at(0, &only));
+    }
+
+    #[test]
+    fn a_tenant_that_is_made_anew_keeps_what_it_used_and_has_its_new_settings() {
+        let shares = CpuQuotas::new(1);
+        shares.record_at(0, &shares.of(&tenant("many")), Duration::from_millis(900));
+        shares.record_at(0, &shares.of(&tenant("other")), Duration::from_millis(1));
+        shares.count(0);
+        shares.arrived(1);
+        let again = tenant("many");
+        assert!(shares.is_over_at(0, &shares.of(&again)));
+        // What an older one goes on to use counts for all.
+        let older = shares.of(&again);
+        let newest = shares.of(&tenant("many"));
+        let before = shares.pressure_at(0, &newest);
+        shares.record_at(0, &older, Duration::from_millis(1));
+        assert!(shares.pressure_at(0, &newest) > before);
+        let newer = tenant("many");
+        newer.set_rules(rules(Some(0.95)));
+        assert!(!shares.is_over_at(0, &shares.of(&newer)));
+        assert!(Arc::ptr_eq(&shares.of(&newer), &shares.of(&newer)));
     }
 }

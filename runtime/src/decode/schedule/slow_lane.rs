@@ -25,7 +25,7 @@ use super::cpu_quota::{CpuQuotas, TenantCpuUsage};
 use super::fair_queue::FairQueue;
 use crate::domain::ids::TenantId;
 use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
-use crate::domain::message::Admitted;
+use crate::domain::message::{Admitted, Tenant};
 
 /// The messages of one tenant's message type that wait.
 #[derive(Debug)]
@@ -142,7 +142,6 @@ impl fmt::Debug for SlowLane {
     }
 }
 
-
 impl SlowLane {
     /// A lane of so many threads, which are yet to be started, for as many decode threads. `large` of
     /// them decode for guests of the class large.
@@ -153,14 +152,14 @@ impl SlowLane {
     }
 
     /// The place in the lane of a tenant's message type.
-    pub fn route(&self, tenant: &TenantId, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
+    pub fn route(&self, tenant: &Arc<Tenant>, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
         let mut routes = self.routes.write();
         // SlowRoutes are named by whoever publishes; those that nothing waits of are made anew.
         routes.retain(|_, types| {
             types.retain(|_, route| Arc::strong_count(route) > 1);
             !types.is_empty()
         });
-        let types = routes.entry(tenant.clone()).or_default();
+        let types = routes.entry(tenant.id.clone()).or_default();
         let new = || {
             Arc::new(SlowRoute {
                 waiting: AtomicU64::new(0),

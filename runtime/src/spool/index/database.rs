@@ -37,13 +37,13 @@ impl Index {
     /// A tenant's database where the tenant's output is now.
     pub fn at_output(&self, tenant: &TenantId, database: &DatabaseName) -> DatabaseName {
         // What is parked goes to no output.
-        let own = self.own_outputs.get(tenant).filter(|_| database.as_str() != NO_DATABASE);
-        database.at_output_of(own)
+        let has_own = database.as_str() != NO_DATABASE
+            && self.table.as_ref().is_some_and(|table| table.output(tenant).is_some());
+        database.at_output_of(has_own.then_some(tenant))
     }
 
-    /// From now on these tenants have outputs of their own, and no others. Their streams go there.
-    pub fn set_own_outputs(&mut self, own: HashSet<TenantId>) {
-        self.own_outputs = own;
+    /// Moves streams to where their tenants' outputs are now.
+    pub fn move_to_outputs(&mut self) {
         for number in 0..self.streams.len() {
             let (tenant, database) = (&self.streams[number].tenant, &self.streams[number].database);
             let there = self.at_output(tenant, database);

@@ -224,7 +224,7 @@ struct Bisection {
 
 impl Bisection {
     fn of(rows: usize) -> Self {
-        Self { parts: if rows == 0 { Vec::new() } else { vec![0..rows] } }
+        Self { parts: (rows > 0).then_some(0..rows).into_iter().collect() }
     }
 
     fn next(&mut self) -> Option<Range<usize>> {
