@@ -42,7 +42,7 @@ impl<T: Words> Word<T> {
                 Err(ConfigError::Value {
                     key: key.into(),
                     value: value.to_string(),
-                    expected: format!("one of {}, in quotes", allowed.join(", ")),
+                    expected: format!("expected one of {}, in quotes", allowed.join(", ")),
                 })
             }
         }
@@ -185,9 +185,9 @@ mod tests {
             let protocol = read("mqtt.protocol").unwrap().mqtt.protocol;
             assert_eq!(Value::try_from(&protocol).unwrap().to_string(), value);
             let error = protocol.check("mqtt.protocol").unwrap_err().to_string();
-            let expected = r#"one of "5", "3.1.1", in quotes"#;
+            let expected = r#"(expected one of "5", "3.1.1", in quotes)"#;
             assert!(
-                error.contains(&format!("`mqtt.protocol`: {value} (")) && error.contains(expected),
+                error.contains(&format!("`mqtt.protocol`: {value} ")) && error.contains(expected),
                 "{error}"
             );
             assert!(read("mqtt.retained").is_err());
@@ -197,6 +197,9 @@ mod tests {
     #[test]
     fn a_wrong_word_is_named_with_its_key_and_the_list() {
         let error = Word::<Gzip>::Unknown(Value::String("a \"b\"".into())).check("output.gzip").unwrap_err();
-        assert_eq!(error.to_string(), r#"invalid value for `output.gzip`: "a \"b\"" (expected one of auto, always, never)"#);
+        assert_eq!(
+            error.to_string(),
+            r#"invalid value for `output.gzip`: "a \"b\"" (expected one of auto, always, never)"#
+        );
     }
 }
