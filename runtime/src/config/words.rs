@@ -197,6 +197,9 @@ mod tests {
     #[test]
     fn a_wrong_word_is_named_with_its_key_and_the_list() {
         let error = Word::<Gzip>::Unknown(Value::String("a \"b\"".into())).check("output.gzip").unwrap_err();
-        assert_eq!(error.to_string(), r#"invalid value for `output.gzip`: "a \"b\"" (expected one of auto, always, never)"#);
+        assert_eq!(
+            error.to_string(),
+            r#"invalid value for `output.gzip`: "a \"b\"" (expected one of auto, always, never)"#
+        );
     }
 }
