@@ -12,8 +12,8 @@ use std::time::Duration;
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{ConnAck, Packet, SubAck, SubscribeReasonCode};
 use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
-use tidegate::domain::reason::Reason;
-use tidegate::domain::slot::Window;
+use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::core::reason::Reason;
 use tidegate::source::SourceStatus;
 use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings, Protocol};
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ use crate::rig::tap::Tap;
 /// A session that runs.
 struct Running {
     downstream: Arc<Downstream>,
-    window: Arc<Window>,
+    window: Arc<ReceiveWindow>,
     status: watch::Receiver<SourceStatus>,
     counters: Arc<BrokerCounters>,
     stop: watch::Sender<Option<Instant>>,
@@ -60,7 +60,7 @@ fn run(settings: BrokerSettings, settling: Settling, messages_max: u64) -> Runni
 }
 
 fn run_into(settings: BrokerSettings, downstream: Arc<Downstream>, messages_max: u64) -> Running {
-    let window = Arc::new(Window::new(messages_max, 64 << 20));
+    let window = Arc::new(ReceiveWindow::new(messages_max, 64 << 20));
     let broker = Broker::new(settings, window.clone(), downstream.clone()).unwrap();
     let (stop, stopping) = watch::channel(None);
     let (status, counters) = (broker.status(), broker.counters());

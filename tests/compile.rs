@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tidegate::decode::DecodeSettings;
 use tidegate::decode::sandbox::engine;
-use tidegate::domain::line::Dialect;
+
+use tidegate::core::line_protocol::Dialect;
 use tidegate::rollout::compile::Compiler;
 use tidegate::rollout::digest::digest;
 use tidegate::rollout::error::CompileLimit;

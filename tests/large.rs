@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 use tidegate::decode::sandbox::engine;
+
 use tidegate::rollout::compile::Compiler;
 use tidegate::rollout::digest::digest;
 use tidegate::rollout::{CompileLimits, CompilerSettings};

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rumqttc::mqttbytes::v4::{Packet, Subscribe, SubscribeReasonCode, Unsubscribe};
 use rumqttc::{ConnectReturnCode, QoS};
-use tidegate::domain::slot::Window;
-use tidegate::source::listener::{Ending, Listener, ListenerSettings};
+use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::source::listener::{CloseReason, Listener, ListenerSettings};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -79,18 +79,18 @@ async fn it_is_no_broker_and_says_so_packet_by_packet() {
     assert_eq!(device.puback(), id);
     device.publish(TOPIC, QoS::ExactlyOnce, false, "twice");
     device.expect_closed(Duration::from_secs(2));
-    running.ended(Ending::ExactlyOnce, 1, 2).await;
+    running.ended(CloseReason::ExactlyOnce, 1, 2).await;
 
     let mut leaving = MqttClient::connect(running.address, "leaving");
     leaving.publish(TOPIC, QoS::AtMostOnce, false, "last words");
     leaving.send(&Packet::Disconnect).unwrap();
     leaving.expect_closed(Duration::from_secs(2));
-    running.ended(Ending::Left, 1, 2).await;
+    running.ended(CloseReason::Left, 1, 2).await;
     assert_eq!(running.downstream.taken().last().unwrap().payload, b"last words");
 
     let mut twice = MqttClient::connect(running.address, "twice");
     assert!(twice.greet("twice", true, 1, None).is_err());
-    running.ended(Ending::Unexpected, 1, 2).await;
+    running.ended(CloseReason::Unexpected, 1, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,8 +120,8 @@ async fn a_connect_is_refused_by_the_codes_of_the_protocol() {
     assert_eq!(code(b"MQTT", 4, 2, &[b'x'; 1025]), ConnectReturnCode::BadClientId);
     assert_eq!(code(b"MQTT", 6, 2, b"device"), ConnectReturnCode::RefusedProtocolVersion);
     assert_eq!(code(b"MQIsdp", 3, 2, b"device"), ConnectReturnCode::RefusedProtocolVersion);
-    running.ended(Ending::ClientId, 2, 1).await;
-    running.ended(Ending::ProtocolLevel, 2, 1).await;
+    running.ended(CloseReason::ClientId, 2, 1).await;
+    running.ended(CloseReason::ProtocolLevel, 2, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +132,7 @@ async fn a_new_connection_takes_over_the_client_id_of_the_old_one() {
     eventually("it came", 2, || running.downstream.held() == 1).await;
     let mut new = MqttClient::connect(running.address, "device");
     old.expect_closed(Duration::from_secs(2));
-    running.ended(Ending::TakenOver, 1, 2).await;
+    running.ended(CloseReason::TakenOver, 1, 2).await;
     // What the old connection brought is acknowledged to nobody.
     let id = new.publish(TOPIC, QoS::AtLeastOnce, false, "from the new");
     eventually("it came", 2, || running.downstream.held() == 2).await;
@@ -165,13 +165,13 @@ async fn half_packets_time_out_and_slow_ones_arrive() {
     }
     assert_eq!(slow.puback(), 5);
     assert_eq!(running.downstream.taken()[0].payload, b"byte by byte");
-    running.ended(Ending::ConnectTimeout, 2, 7).await;
+    running.ended(CloseReason::ConnectTimeout, 2, 7).await;
     half.expect_closed(Duration::from_secs(1));
     silent.expect_closed(Duration::from_secs(1));
     // A device that leaves in the middle of a packet leaves nothing behind.
     slow.stream.write_all(&bytes[..10]).unwrap();
     drop(slow);
-    running.ended(Ending::Lost, 1, 2).await;
+    running.ended(CloseReason::Lost, 1, 2).await;
     assert_eq!((running.open(), running.downstream.taken_count()), (0, 1));
 }
 
@@ -192,7 +192,7 @@ async fn a_payload_over_the_limit_passes_cut_and_an_absurd_one_ends_the_connecti
     device.expect_closed(Duration::from_secs(2));
     let mut stranger = raw(running.address, &[0x10, 0xff, 0xff, 0xff, 0x7f]);
     stranger.expect_closed(Duration::from_secs(2));
-    running.ended(Ending::Malformed, 2, 2).await;
+    running.ended(CloseReason::Malformed, 2, 2).await;
     running.assert_serves();
 }
 
@@ -200,7 +200,7 @@ async fn a_payload_over_the_limit_passes_cut_and_an_absurd_one_ends_the_connecti
 async fn half_packets_of_many_connections_share_a_bounded_memory() {
     let downstream = Downstream::new(Settling::AtOnce);
     let settings = ListenerSettings { payload_bytes_max: 10 << 20, ..settings() };
-    let listener = Listener::bind(settings, Arc::new(Window::new(10, 1000)), downstream).unwrap();
+    let listener = Listener::bind(settings, Arc::new(ReceiveWindow::new(10, 1000)), downstream).unwrap();
     let (address, counters) = (listener.local_address(), listener.counters());
     let (_stop, stopping) = watch::channel(None);
     tokio::spawn(listener.run(stopping));
@@ -214,7 +214,7 @@ async fn half_packets_of_many_connections_share_a_bounded_memory() {
             client
         })
         .collect();
-    eventually("some are closed", 5, || counters.ended(Ending::Buffers) >= 2).await;
+    eventually("some are closed", 5, || counters.ended(CloseReason::Buffers) >= 2).await;
     assert!(counters.buffer_bytes.load(Ordering::Relaxed) <= 64 << 20);
     drop(clients);
     eventually("all is given back", 5, || counters.buffer_bytes.load(Ordering::Relaxed) == 0).await;
@@ -243,7 +243,7 @@ async fn announced_lengths_take_no_memory_from_those_who_send() {
         let id = device.publish(TOPIC, QoS::AtLeastOnce, false, vec![b'x'; bytes]);
         assert_eq!(device.puback(), id);
     }
-    assert_eq!(running.counters.ended(Ending::Buffers), 0);
+    assert_eq!(running.counters.ended(CloseReason::Buffers), 0);
     drop(connected);
     eventually("all is given back", 10, || buffers() <= 1).await;
 }
@@ -254,18 +254,18 @@ async fn before_connect_only_a_small_connect_is_read() {
     let ended = |ending| running.counters.ended(ending);
     // A CONNECT of 8,193 bytes, a PUBLISH of 256 KiB, a SUBSCRIBE: each ends with its first bytes.
     for (beginning, ending) in [
-        (&[0x10, 0x81, 0x40, 0, 4, b'M', b'Q', b'T'][..], Ending::Malformed),
-        (&[0x10, 0x80, 0x80, 0x04], Ending::Malformed),
-        (&[0x32, 0xa0, 0xef, 0x0f, 0, 32, b't', b'e'], Ending::Unexpected),
-        (&[0x82, 0xff, 0x01], Ending::Unexpected),
-        (&[0xc0], Ending::Unexpected),
+        (&[0x10, 0x81, 0x40, 0, 4, b'M', b'Q', b'T'][..], CloseReason::Malformed),
+        (&[0x10, 0x80, 0x80, 0x04], CloseReason::Malformed),
+        (&[0x32, 0xa0, 0xef, 0x0f, 0, 32, b't', b'e'], CloseReason::Unexpected),
+        (&[0x82, 0xff, 0x01], CloseReason::Unexpected),
+        (&[0xc0], CloseReason::Unexpected),
     ] {
         let before = ended(ending);
         let mut strangers: Vec<_> = (0..62).map(|_| raw(running.address, beginning)).collect();
         strangers.iter_mut().for_each(|stranger| stranger.expect_closed(Duration::from_secs(10)));
         running.ended(ending, before + 62, 10).await;
     }
-    assert_eq!((ended(Ending::ConnectTimeout), ended(Ending::Buffers)), (0, 0));
+    assert_eq!((ended(CloseReason::ConnectTimeout), ended(CloseReason::Buffers)), (0, 0));
     // 8,192 bytes are taken.
     let mut packet = vec![0x10, 0x80, 0x40, 0, 4, b'M', b'Q', b'T', b'T', 4, 0b1100_0010, 0, 60, 0, 1, b'c'];
     packet.extend([0x03, 0xe8]);
@@ -296,13 +296,13 @@ async fn a_full_memory_ends_the_connection_that_holds_most() {
     eventually("it came", 20, || running.counters.buffer_bytes.load(Ordering::Relaxed) >= 40 << 20).await;
     let mut second = MqttClient::connect(running.address, "second");
     send(&mut second, 30 << 20).unwrap();
-    running.ended(Ending::Buffers, 1, 20).await;
+    running.ended(CloseReason::Buffers, 1, 20).await;
     large.expect_closed(Duration::from_secs(10));
     eventually("the second has its room", 20, || {
         running.counters.buffer_bytes.load(Ordering::Relaxed) >= 30 << 20
     })
     .await;
-    assert_eq!(running.counters.ended(Ending::Buffers), 1);
+    assert_eq!(running.counters.ended(CloseReason::Buffers), 1);
     eventually("the two others stay", 10, || running.open() == 2).await;
     running.assert_serves();
 }
@@ -330,7 +330,7 @@ async fn rubbish_and_endless_connects_leave_a_good_device_alone() {
     }
     running.assert_serves();
     eventually("they are gone", 7, || running.open() == 0).await;
-    assert!(running.counters.ended(Ending::Malformed) > 100);
+    assert!(running.counters.ended(CloseReason::Malformed) > 100);
     assert_eq!(running.counters.buffer_bytes.load(Ordering::Relaxed), 0);
     running.assert_serves();
 }
@@ -353,7 +353,7 @@ async fn a_peer_that_never_reads_its_answers_is_closed() {
         assert!(sent < 5000, "it reads without end");
     }
     running.assert_serves();
-    running.ended(Ending::SlowReader, 1, 13).await;
+    running.ended(CloseReason::SlowReader, 1, 13).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -362,7 +362,7 @@ async fn silence_past_the_keep_alive_ends_a_connection_but_not_while_nothing_is_
     let mut quiet = MqttClient::open(running.address);
     quiet.greet("quiet", true, 1, None).unwrap();
     let began = Instant::now();
-    running.ended(Ending::KeepAlive, 1, 4).await;
+    running.ended(CloseReason::KeepAlive, 1, 4).await;
     assert!((1400..2500).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
     quiet.expect_closed(Duration::from_secs(1));
 
@@ -375,11 +375,11 @@ async fn silence_past_the_keep_alive_ends_a_connection_but_not_while_nothing_is_
         waiting.send(&Packet::PingReq).unwrap();
         tokio::time::sleep(Duration::from_millis(400)).await;
     }
-    assert_eq!(running.counters.ended(Ending::KeepAlive), 1);
+    assert_eq!(running.counters.ended(CloseReason::KeepAlive), 1);
     waiting.publish(TOPIC, QoS::AtMostOnce, false, "unread");
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(running.downstream.taken_count(), 5, "it read on though the window was full");
-    assert_eq!(running.downstream.dropped(tidegate::domain::reason::Reason::Overload), 0);
+    assert_eq!(running.downstream.dropped(tidegate::core::reason::Reason::Overload), 0);
     running.downstream.release();
     let (mut acknowledged, mut pings) = (Vec::new(), 0);
     for _ in 0..13 {
@@ -398,7 +398,7 @@ async fn connections_over_the_ceiling_are_refused_and_counted() {
     let devices = ["a", "b", "c"].map(|id| MqttClient::connect(running.address, id));
     let mut fourth = MqttClient::open(running.address);
     fourth.expect_closed(Duration::from_secs(2));
-    running.ended(Ending::ConnectionsMax, 1, 1).await;
+    running.ended(CloseReason::ConnectionsMax, 1, 1).await;
     drop(devices);
     eventually("they left", 2, || running.open() == 0).await;
     running.assert_serves();

@@ -13,7 +13,7 @@ use rumqttc::v5::mqttbytes::v5::{
     PublishProperties,
 };
 use serde_json::json;
-use tidegate::source::listener::{Asks, CeilingSettings, Ending, ListenerSettings};
+use tidegate::source::listener::{CloseReason, ConnectLimitSettings, CredentialPolicy, ListenerSettings};
 use tokio::time::Instant;
 
 use crate::rig::downstream::Settling;
@@ -23,7 +23,7 @@ use crate::rig::listening::{Running, TOPIC, settings};
 use crate::rig::mqtt_client::MqttClient;
 use crate::rig::mqtt5_client::{Mqtt5Client, socket};
 
-fn asking(asks: Asks) -> ListenerSettings {
+fn asking(asks: CredentialPolicy) -> ListenerSettings {
     ListenerSettings { asks, ..settings() }
 }
 
@@ -105,7 +105,7 @@ async fn whoever_is_sent_away_is_told_why() {
     assert_eq!(disconnected(&[0x32, 10, 0, 1, b't', 0, 1, 4, 1, 0, 1, 0]), Reason::ProtocolError);
     assert_eq!(disconnected(&[0x32, 0xff, 0xff, 0xff, 0x7f]), Reason::PacketTooLarge);
     assert_eq!(disconnected(&[0x20, 3, 0, 0, 0]), Reason::ProtocolError);
-    running.ended(Ending::ExactlyOnce, 1, 2).await;
+    running.ended(CloseReason::ExactlyOnce, 1, 2).await;
 
     let mut old = Mqtt5Client::open(running.address).connected("same", None);
     let _new = Mqtt5Client::open(running.address).connected("same", None);
@@ -127,7 +127,7 @@ async fn whoever_is_sent_away_is_told_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_asked_for_at_connect_and_a_wrong_one_says_no_more_than_that() {
-    let running = start(asking(Asks::Always));
+    let running = start(asking(CredentialPolicy::Always));
     let v5 = |login: Option<(&str, &str)>| {
         let mut device = Mqtt5Client::open(running.address);
         let connack = device.greet("device", login, None).unwrap();
@@ -152,9 +152,9 @@ async fn a_token_is_asked_for_at_connect_and_a_wrong_one_says_no_more_than_that(
     assert_eq!(v4(None), Code4::NotAuthorized);
     assert_eq!(v5(Some(("away/d1", "tok-d1"))).0, Code5::ServerUnavailable);
     assert_eq!(v4(Some(("away/d1", "tok-d1"))), Code4::ServiceUnavailable);
-    running.ended(Ending::BadCredentials, 4, 2).await;
-    running.ended(Ending::NotAuthorized, 2, 2).await;
-    running.ended(Ending::Unavailable, 2, 2).await;
+    running.ended(CloseReason::BadCredentials, 4, 2).await;
+    running.ended(CloseReason::NotAuthorized, 2, 2).await;
+    running.ended(CloseReason::Unavailable, 2, 2).await;
     let method = ConnectProperties { authentication_method: Some("SCRAM".into()), ..wishes() };
     let connack = Mqtt5Client::open(running.address).greet("d", Some(("acme/d1", "tok-d1")), Some(method));
     assert_eq!(connack.unwrap().code, Code5::BadAuthenticationMethod);
@@ -162,7 +162,7 @@ async fn a_token_is_asked_for_at_connect_and_a_wrong_one_says_no_more_than_that(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_credentials_are_optional_bad_ones_are_no_good_and_none_prove_nothing() {
-    let running = start(asking(Asks::IfAny));
+    let running = start(asking(CredentialPolicy::IfAny));
     let mut stranger = MqttClient::connect(running.address, "stranger");
     let id = stranger.publish(TOPIC, rumqttc::QoS::AtLeastOnce, false, "x");
     assert_eq!(stranger.puback(), id);
@@ -178,7 +178,7 @@ async fn where_credentials_are_optional_bad_ones_are_no_good_and_none_prove_noth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_publishes_to_its_own_topics_only() {
-    let running = start(asking(Asks::Always));
+    let running = start(asking(CredentialPolicy::Always));
     let mut device = Mqtt5Client::open(running.address).connected("d1", Some(("acme/d1", "tok-d1")));
     let foreign = ["tenant/acme/device/d2/telemetry", "tenant/globex/device/d1/telemetry"];
     let before = device.publish(TOPIC, QoS::AtLeastOnce, "mine");
@@ -204,14 +204,14 @@ async fn a_device_publishes_to_its_own_topics_only() {
     assert_eq!(old.puback(), id);
     old.publish(foreign[1], rumqttc::QoS::AtLeastOnce, false, "not mine");
     assert!(old.receive().is_err());
-    running.ended(Ending::NotOwnTopic, 1, 2).await;
+    running.ended(CloseReason::NotOwnTopic, 1, 2).await;
     assert_eq!(running.counters.foreign_publishes.load(Ordering::Relaxed), 4);
     assert_eq!(running.downstream.taken_count(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_id_is_taken_over_within_its_tenant_and_by_no_other() {
-    let running = start(asking(Asks::Always));
+    let running = start(asking(CredentialPolicy::Always));
     let mut acme = Mqtt5Client::open(running.address).connected("pump", Some(("acme/d1", "tok-d1")));
     let mut globex = Mqtt5Client::open(running.address).connected("pump", Some(("globex/d1", "tok-d1")));
     let id = acme.publish(TOPIC, QoS::AtLeastOnce, "still here");
@@ -224,12 +224,12 @@ async fn a_client_id_is_taken_over_within_its_tenant_and_by_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guessing_is_slowed_down_and_a_tenant_has_so_many_connections() {
-    let ceilings = CeilingSettings {
+    let ceilings = ConnectLimitSettings {
         failed_connects_per_min: 3,
         connections_per_tenant_max: 2,
-        ..CeilingSettings::default()
+        ..ConnectLimitSettings::default()
     };
-    let running = start(ListenerSettings { ceilings, ..asking(Asks::Always) });
+    let running = start(ListenerSettings { ceilings, ..asking(CredentialPolicy::Always) });
     let code = |login: (&str, &str)| {
         let mut device = Mqtt5Client::open(running.address);
         let code = device.greet("", Some(login), None).unwrap().code;
@@ -239,7 +239,7 @@ async fn guessing_is_slowed_down_and_a_tenant_has_so_many_connections() {
         assert_eq!(code(("acme/d1", "guess")).0, Code5::BadUserNamePassword);
     }
     assert_eq!(code(("acme/d1", "tok-d1")).0, Code5::ConnectionRateExceeded, "it is not looked at");
-    running.ended(Ending::FailedConnects, 1, 2).await;
+    running.ended(CloseReason::FailedConnects, 1, 2).await;
     let first = code(("acme/d2", "tok-d2"));
     let second = code(("acme/d3", "tok-d3"));
     assert_eq!((first.0, second.0), (Code5::Success, Code5::Success), "its neighbours are");
@@ -251,8 +251,8 @@ async fn guessing_is_slowed_down_and_a_tenant_has_so_many_connections() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_over_its_rate_is_read_no_faster_and_loses_nothing() {
-    let ceilings = CeilingSettings { messages_per_s_per_tenant: 100, ..CeilingSettings::default() };
-    let running = start(ListenerSettings { ceilings, ..asking(Asks::Always) });
+    let ceilings = ConnectLimitSettings { messages_per_s_per_tenant: 100, ..ConnectLimitSettings::default() };
+    let running = start(ListenerSettings { ceilings, ..asking(CredentialPolicy::Always) });
     let mut device = Mqtt5Client::open(running.address).connected("d1", Some(("acme/d1", "tok-d1")));
     let began = Instant::now();
     let ids: Vec<u16> = (0..300).map(|_| device.publish(TOPIC, QoS::AtLeastOnce, "x")).collect();

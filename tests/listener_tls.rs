@@ -8,7 +8,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tidegate::source::listener::{Asks, ClientCertificates, Ending, ListenerSettings, TlsSettings};
+use tidegate::source::listener::{
+    ClientCertificates, CloseReason, CredentialPolicy, ListenerSettings, TlsSettings,
+};
 
 use crate::rig::downstream::Settling;
 use crate::rig::gateway::Scene;
@@ -56,7 +58,7 @@ impl Authority {
     }
 }
 
-fn start(folder: &Path, asks: Asks, client_certificates: ClientCertificates) -> Running {
+fn start(folder: &Path, asks: CredentialPolicy, client_certificates: ClientCertificates) -> Running {
     let tls = TlsSettings {
         cert_file: folder.join("cert.pem"),
         key_file: folder.join("key.pem"),
@@ -70,7 +72,7 @@ fn start(folder: &Path, asks: Asks, client_certificates: ClientCertificates) -> 
 async fn messages_of_any_size_pass_in_tls_and_a_stranger_to_tls_does_not() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     authority.serve_in(folder.path());
-    let running = start(folder.path(), Asks::Always, ClientCertificates::No);
+    let running = start(folder.path(), CredentialPolicy::Always, ClientCertificates::No);
     let open = || Mqtt5Client::open_tls(running.address, &[authority.root()], None);
     let mut device = open().connected("d1", Some(("acme/d1", "tok-d1")));
     for size in [0, 1, 63, 64, 65, 4000, 8192, 100_000] {
@@ -92,9 +94,9 @@ async fn messages_of_any_size_pass_in_tls_and_a_stranger_to_tls_does_not() {
     plain.write_all(&[0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 60, 0, 0, 1, b'q']).unwrap();
     let mut rest = Vec::new();
     let _ = plain.read_to_end(&mut rest);
-    running.ended(Ending::Handshake, 1, 5).await;
+    running.ended(CloseReason::Handshake, 1, 5).await;
     let _silent = socket(running.address);
-    running.ended(Ending::Handshake, 2, 20).await;
+    running.ended(CloseReason::Handshake, 2, 20).await;
     let id = device.publish(TOPIC, QoS::AtLeastOnce, "still served");
     assert_eq!(device.puback().0, id);
 }
@@ -103,7 +105,7 @@ async fn messages_of_any_size_pass_in_tls_and_a_stranger_to_tls_does_not() {
 async fn a_certificate_says_who_a_device_is_and_nothing_else_is_its_own() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     authority.serve_in(folder.path());
-    let running = start(folder.path(), Asks::Always, ClientCertificates::Optional);
+    let running = start(folder.path(), CredentialPolicy::Always, ClientCertificates::Optional);
     let open = |shown: Option<Shown>| TlsClient::open_tls(running.address, &[authority.root()], shown);
     let mut device = open(Some(authority.device("acme/d1"))).connected("d1", None);
     let mine = device.publish(TOPIC, QoS::AtLeastOnce, "mine");
@@ -123,9 +125,9 @@ async fn a_certificate_says_who_a_device_is_and_nothing_else_is_its_own() {
     assert_eq!(code(None, None), Some(ConnectReturnCode::NotAuthorized));
     // Of an authority that nobody here believes: no handshake.
     assert_eq!(code(Some(Authority::new().device("acme/d1")), None), None);
-    running.ended(Ending::Handshake, 1, 5).await;
+    running.ended(CloseReason::Handshake, 1, 5).await;
 
-    let strict = start(folder.path(), Asks::Always, ClientCertificates::Required);
+    let strict = start(folder.path(), CredentialPolicy::Always, ClientCertificates::Required);
     let mut without = TlsClient::open_tls(strict.address, &[authority.root()], None);
     assert!(without.greet("x", other, None).is_err(), "let in without a certificate");
 }
@@ -134,7 +136,7 @@ async fn a_certificate_says_who_a_device_is_and_nothing_else_is_its_own() {
 async fn a_new_certificate_serves_new_connections_and_leaves_the_old_ones() {
     let (folder, old, new) = (tempfile::tempdir().unwrap(), Authority::new(), Authority::new());
     old.serve_in(folder.path());
-    let running = start(folder.path(), Asks::Nothing, ClientCertificates::No);
+    let running = start(folder.path(), CredentialPolicy::Nothing, ClientCertificates::No);
     let mut before = TlsClient::open_tls(running.address, &[old.root()], None).connected("before", None);
     new.serve_in(folder.path());
     assert!(running.tls.as_ref().unwrap().refresh().unwrap());

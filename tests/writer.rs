@@ -7,17 +7,20 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use tidegate::domain::books::{Account, Books};
-use tidegate::domain::database::{DatabaseTemplate, NameRule};
-use tidegate::domain::ids::TenantId;
-use tidegate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
-use tidegate::domain::slot::{Connection, Window};
-use tidegate::domain::tenancy::{Tenancy, TenantRules, Terms};
-use tidegate::domain::tenant::table::Tenants;
+use tidegate::core::ack::tracker::AckTracker;
+use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::core::books::{Account, Books};
+use tidegate::core::ids::TenantId;
+use tidegate::core::message::{CheckedBatch, CheckedMessage};
+use tidegate::core::tenant::Tenant;
+use tidegate::core::tenant::database::{DatabaseTemplate, NameRule};
+use tidegate::core::tenant::policy::{TenantPolicies, TenantPolicy};
+use tidegate::core::tenant::settings::TenantSettings;
+use tidegate::core::tenant::table::Tenants;
 use tidegate::quarantine::{Filter, Quarantine, QuarantineSettings};
 use tidegate::spool::{Spool, SpoolSettings, WhenFull};
 use tidegate::writer::{
-    Gzip, HttpSettings, Kind, OutputSettings, Waits, WriteObserver, Writer, WriterHandle, WriterParts,
+    BackoffLimits, Gzip, HttpSettings, OutputSettings, ServerKind, WriteObserver, Writer, WriterParts,
     WriterSettings,
 };
 
@@ -29,26 +32,26 @@ use crate::rig::victoria::Victoria;
 /// A spool and a writer with a source on one side and quarantine on the other.
 struct Gateway {
     spool: Spool,
-    writer: WriterHandle,
+    writer: Writer,
     quarantine: Quarantine,
     _dir: tempfile::TempDir,
-    connection: Arc<Connection>,
+    connection: Arc<AckTracker>,
     books: Arc<Books>,
     next: Mutex<u64>,
 }
 
 /// Times that are far apart enough to be told from each other, and short enough to wait for.
-fn waits() -> Waits {
-    Waits {
+fn waits() -> BackoffLimits {
+    BackoffLimits {
         retry_min: Duration::from_millis(100),
         retry_max: Duration::from_millis(400),
         pause_min: Duration::from_millis(500),
         pause_max: Duration::from_millis(700),
-        ..Waits::default()
+        ..BackoffLimits::default()
     }
 }
 
-fn http(kind: Kind, url: &str) -> HttpSettings {
+fn http(kind: ServerKind, url: &str) -> HttpSettings {
     HttpSettings {
         kind,
         url: url.into(),
@@ -62,7 +65,7 @@ fn http(kind: Kind, url: &str) -> HttpSettings {
 }
 
 fn v3(url: &str) -> OutputSettings {
-    OutputSettings::Http(http(Kind::InfluxDb3, url))
+    OutputSettings::Http(http(ServerKind::InfluxDb3, url))
 }
 
 impl Gateway {
@@ -94,7 +97,7 @@ impl Gateway {
         let books = Arc::new(Books::default());
         let settings = QuarantineSettings::new(1 << 20, 7);
         let quarantine = Quarantine::open(&dir.path().join("quarantine"), settings, &books).unwrap();
-        let window = Arc::new(Window::new(100_000, 64 << 20));
+        let window = Arc::new(ReceiveWindow::new(100_000, 64 << 20));
         let spool_settings = SpoolSettings {
             bytes_max: 64 << 20,
             tenant_bytes_max: 64 << 20,
@@ -116,17 +119,17 @@ impl Gateway {
             let quarantine = quarantine.clone();
             Arc::new(move |refused| quarantine.store_lines(refused))
         };
-        let policy = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
+        let policy = TenantPolicy::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
         let parts = WriterParts {
             runtime: tokio::runtime::Handle::current(),
             store: opened.lines(),
             refused_lines,
             observer,
-            tenants: Arc::new(Tenants::new(Tenancy::new(policy), books.clone())),
+            tenants: Arc::new(Tenants::new(TenantPolicies::new(policy), books.clone())),
         };
         let writer = Writer::start(settings, parts).unwrap();
         let spool = opened.start(Arc::new(writer.clone())).unwrap();
-        let connection = Connection::new(window);
+        let connection = AckTracker::new(window);
         Self { spool, writer, quarantine, _dir: dir, connection, books, next: Mutex::new(0) }
     }
 
@@ -138,7 +141,7 @@ impl Gateway {
     fn send_lines(&self, tenant: &str, messages: &[Vec<String>]) {
         let account = self.account(tenant);
         let database = format!("telemetry_{tenant}");
-        let rules = TenantRules::plain(Ok(database.as_str().into()));
+        let rules = TenantSettings::plain(Ok(database.as_str().into()));
         let of_tenant = Arc::new(Tenant::new(tenant.into(), account.clone(), rules));
         for chunk in messages.chunks(64) {
             let (mut lines, mut checked) = (Vec::new(), Vec::new());
@@ -159,14 +162,17 @@ impl Gateway {
                     slot: self.connection.receive((*next % 65_535) as u16 + 1, 100),
                 });
             }
-            self.spool.append(CheckedBatch {
-                database: database.as_str().into(),
-                tenant: of_tenant.clone(),
-                guest: "g@1.0.0#000000000000".into(),
-                lines,
-                messages: checked,
-                kept: None,
-            });
+            self.spool.append(
+                vec![CheckedBatch {
+                    database: database.as_str().into(),
+                    tenant: of_tenant.clone(),
+                    guest: "g@1.0.0#000000000000".into(),
+                    lines,
+                    messages: checked,
+                    kept: None,
+                }],
+                false,
+            );
         }
     }
 
@@ -204,8 +210,11 @@ fn status(status: u16) -> Fault {
 async fn lines_reach_the_engine_behind_version_3_each_once() {
     let influxdb = Influxdb::start().await;
     let front = V3Front::start(&influxdb.url(), Some("secret")).await;
-    let settings =
-        HttpSettings { token: "secret".into(), gzip: Gzip::Always, ..http(Kind::InfluxDb3, &front.url()) };
+    let settings = HttpSettings {
+        token: "secret".into(),
+        gzip: Gzip::Always,
+        ..http(ServerKind::InfluxDb3, &front.url())
+    };
     // On a busy machine lines are late and requests fail, and then one may grow up to the most.
     let settings = HttpSettings { request_timeout: Duration::from_secs(60), ..settings };
     let output = OutputSettings::Http(settings);
@@ -251,8 +260,10 @@ async fn five_hundred_lines_are_one_request_and_fewer_wait_for_the_interval() {
 async fn no_failure_of_a_server_or_a_network_loses_a_line() {
     let influxdb = Influxdb::start().await;
     let front = V3Front::start(&influxdb.url(), None).await;
-    let settings =
-        HttpSettings { request_timeout: Duration::from_millis(500), ..http(Kind::InfluxDb3, &front.url()) };
+    let settings = HttpSettings {
+        request_timeout: Duration::from_millis(500),
+        ..http(ServerKind::InfluxDb3, &front.url())
+    };
     let gateway = Gateway::start(OutputSettings::Http(settings));
     let faults = [
         status(500),
@@ -369,7 +380,7 @@ async fn only_the_lines_that_version_3_refuses_are_quarantined() {
 async fn only_the_lines_that_version_1_refuses_are_quarantined() {
     let influxdb = Influxdb::start().await;
     influxdb.create("telemetry_acme").await;
-    let gateway = Gateway::start(OutputSettings::Http(http(Kind::InfluxDb1, &influxdb.url())));
+    let gateway = Gateway::start(OutputSettings::Http(http(ServerKind::InfluxDb1, &influxdb.url())));
     gateway.send("acme", 0, 1);
     gateway.settled("acme").await;
     let mut messages = lines(1, 100);
@@ -439,7 +450,7 @@ async fn lines_that_meet_a_ceiling_of_the_server_wait_while_others_go_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_missing_is_waited_for() {
     let influxdb = Influxdb::start().await;
-    let gateway = Gateway::start(OutputSettings::Http(http(Kind::InfluxDb1, &influxdb.url())));
+    let gateway = Gateway::start(OutputSettings::Http(http(ServerKind::InfluxDb1, &influxdb.url())));
     gateway.send("acme", 0, 10);
     eventually("an answer", 20, || {
         let databases = gateway.writer.databases();
@@ -457,7 +468,7 @@ async fn a_database_that_is_missing_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn victoria_metrics_takes_lines_by_both_old_endpoints() {
     let victoria = Victoria::start().await;
-    for (kind, tenant) in [(Kind::InfluxDb1, "one"), (Kind::InfluxDb2, "two")] {
+    for (kind, tenant) in [(ServerKind::InfluxDb1, "one"), (ServerKind::InfluxDb2, "two")] {
         let gateway = Gateway::start(OutputSettings::Http(http(kind, &victoria.url())));
         let messages: Vec<_> =
             (0..50).map(|n| vec![format!("{tenant},device_id=d v={n} {}", T0 + n * 1_000_000)]).collect();

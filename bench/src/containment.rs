@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use tidegate::core::ack::tracker::AckTracker;
+use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::core::message::Admitted;
 use tidegate::decode::route::stats::RouteActivity;
-use tidegate::decode::sandbox::abi::{self, Batch, ExportsPre, HostState};
+use tidegate::decode::sandbox::abi;
+use tidegate::decode::sandbox::abi::{Batch, ExportsPre, HostState};
 use tidegate::decode::sandbox::cpu_clock::thread_cpu;
 use tidegate::decode::{Decoder, GuestClass};
-use tidegate::domain::message::Admitted;
-use tidegate::domain::slot::{Connection, Window};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
 
@@ -204,7 +206,7 @@ fn swap(paths: &Paths) -> Result<()> {
     let place = ("_default".to_owned(), "telemetry".to_owned());
     let texts = decode::payloads();
     let payloads: Vec<&[u8]> = texts.iter().take(1).map(|payload| payload.as_bytes()).collect();
-    let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(u64::MAX, u64::MAX)));
     let gate = decode::admission(paths, 1)?;
     let mut decoder = Decoder::new(guests.host().clone());
     let mut one = || {

@@ -10,20 +10,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pulse::Pulse;
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
-use tidegate::admission::{Admission, AdmissionSettings, Credentials};
+use tidegate::admission::{Admission, AdmissionSettings, CredentialSource};
+use tidegate::core::ack::token::{AckToken, settle_all};
+use tidegate::core::ack::tracker::AckTracker;
+use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::core::books::{Account, Books, Outcome};
+use tidegate::core::line_protocol::{Dialect, LineChecker, LineContext};
+use tidegate::core::message::{Admitted, CheckedBatch, Received, RefusedMessage, Via};
+use tidegate::core::tenant::database::{DatabaseTemplate, NameRule};
+use tidegate::core::tenant::policy::{TenantPolicies, TenantPolicy};
+use tidegate::core::tenant::table::Tenants;
+use tidegate::core::topic::TopicTemplate;
 use tidegate::decode::sandbox::abi::{Batch, Message};
 use tidegate::decode::sandbox::cpu_clock::thread_cpu;
 use tidegate::decode::sandbox::instance::{CallFault, Instance};
 use tidegate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder, LargeClassSettings};
-use tidegate::domain::books::{Account, Books, Outcome};
-use tidegate::domain::database::{DatabaseTemplate, NameRule};
-use tidegate::domain::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX;
-use tidegate::domain::line::{Dialect, LineChecker, Stamp};
-use tidegate::domain::message::{Admitted, CheckedBatch, Received, Refused, Via};
-use tidegate::domain::slot::{Connection, Slot, Window, settle_all};
-use tidegate::domain::tenancy::{Tenancy, Terms};
-use tidegate::domain::tenant::table::Tenants;
-use tidegate::domain::topic::TopicTemplate;
+use tidegate::rollout::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX;
 use tidegate::rollout::{CompileLimits, CompilerSettings, GuestStore, Persistence};
 use tidegate_guest::Route;
 use tidegate_guest::testing::Kept;
@@ -176,11 +178,11 @@ impl DecodeSink for Sink {
         }
     }
 
-    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
         settle_all(messages, Outcome::Empty, account);
     }
 
-    fn refused(&self, messages: Vec<Refused>) {
+    fn refused(&self, messages: Vec<RefusedMessage>) {
         panic!("{}", messages[0].detail);
     }
 }
@@ -197,20 +199,20 @@ pub fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
         template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?,
         payload_bytes_max: 1 << 18,
         payload_bytes_kept: 1 << 18,
-        rate: Some(tidegate::domain::rate::Rate { per_s: 1e9, burst: 1e9 }),
-        credentials: Credentials::Envelope,
+        rate: Some(tidegate::core::token_bucket::Rate { per_s: 1e9, burst: 1e9 }),
+        credentials: CredentialSource::Envelope,
         credentials_of_type: std::collections::HashMap::new(),
         require_token: true,
         cache_ttl_s: 3_600.0,
         cache_entries_max: devices,
     };
-    let terms = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
-    let tenants = Tenants::new(Tenancy::new(terms), Arc::new(Books::default()));
+    let terms = TenantPolicy::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
+    let tenants = Tenants::new(TenantPolicies::new(terms), Arc::new(Books::default()));
     Ok(Admission::new(settings, Registry::File(FileRegistry::open(&path)?), Arc::new(tenants)))
 }
 
 /// A message of each payload, of devices from `first` on.
-pub fn received(connection: &Arc<Connection>, payloads: &[&[u8]], first: usize) -> Vec<Received> {
+pub fn received(connection: &Arc<AckTracker>, payloads: &[&[u8]], first: usize) -> Vec<Received> {
     let messages = payloads.iter().enumerate().map(|(place, payload)| Received {
         topic: format!("tenant/acme/device/dev-{:05}/telemetry", first + place),
         payload: payload.to_vec().into(),
@@ -244,7 +246,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 
     let mut checker = LineChecker::default();
     let mut out = Vec::new();
-    let stamp = Stamp {
+    let stamp = LineContext {
         identity_tags: b",device_id=dev-00001,site_id=lab-1",
         received_ns: 0,
         dialect: Dialect::V3,
@@ -261,7 +263,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
         }
     });
 
-    let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(u64::MAX, u64::MAX)));
     let gate = admission(paths, BATCH)?;
     let mut decoder = Decoder::new(guests.host().clone());
     let (mut admit, mut stage) = (f64::MAX, f64::MAX);
@@ -298,7 +300,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
 pub fn measure_hits(paths: &Paths, devices: usize) -> Result<f64> {
     let texts = payloads();
     let payloads: Vec<&[u8]> = texts.iter().map(|payload| payload.as_bytes()).collect();
-    let connection = Connection::new(Arc::new(Window::new(u64::MAX, u64::MAX)));
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(u64::MAX, u64::MAX)));
     let gate = admission(paths, devices)?;
     let mut best = Duration::MAX;
     for round in 0..=ROUNDS {

@@ -3,44 +3,29 @@
 pub mod guests;
 pub mod tokens;
 pub mod quarantine;
+pub(crate) mod status;
+pub(crate) mod context;
+pub(crate) mod respond;
+pub(crate) mod decoder_state;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use serde_json::{Value, json};
+use axum::{Router, middleware};
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
-use guests::{GuestControl, Guests};
-
-use crate::telemetry::health::Readiness;
+use crate::admin::context::AdminContext;
+use crate::admin::guests::{GuestControl, GuestRoutes};
+use crate::admin::respond::{error, json_answer};
 use crate::telemetry::metrics;
-use quarantine::Desk;
 
-/// What the admin side may show, answered by the pipeline.
-pub trait View: Desk + Send + Sync + fmt::Debug + 'static {
-    fn readiness(&self) -> Readiness;
-    fn metrics(&self) -> String;
-    fn books(&self) -> Value;
-    fn guests(&self) -> Value;
-    fn spool(&self) -> Value;
-    /// Reasons and counts; with `payloads`, the latest entries with their payloads, secrets masked.
-    fn quarantine(&self, payloads: bool) -> Value;
-}
-
-#[derive(Debug)]
-struct Shared<V> {
-    view: V,
-    /// The operator's token; empty: loopback only, and nothing that holds a payload.
-    token: String,
-}
+pub use crate::admin::context::View;
 
 /// Serves until the future that `stopped` gives is done.
 ///
@@ -49,7 +34,7 @@ struct Shared<V> {
 pub async fn serve<V: View, C: GuestControl>(
     listener: TcpListener,
     view: V,
-    guests: Arc<Guests<C>>,
+    guests: Arc<GuestRoutes<C>>,
     token: String,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
@@ -66,24 +51,24 @@ pub async fn bind(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn router<V: View, C: GuestControl>(view: V, guests: Arc<Guests<C>>, token: String) -> Router {
-    let shared = Arc::new(Shared { view, token });
+fn router<V: View, C: GuestControl>(view: V, guests: Arc<GuestRoutes<C>>, token: String) -> Router {
+    let shared = Arc::new(AdminContext { view, token });
     let api = Router::new()
         .route(
             "/api/v1/books",
-            get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.books()) }),
+            get(|State(s): State<Arc<AdminContext<V>>>| async move { json_answer(s.view.books()) }),
         )
         .route(
             "/api/v1/guests",
-            get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.guests()) }),
+            get(|State(s): State<Arc<AdminContext<V>>>| async move { json_answer(s.view.guests()) }),
         )
         .route(
             "/api/v1/spool",
-            get(|State(s): State<Arc<Shared<V>>>| async move { json_answer(s.view.spool()) }),
+            get(|State(s): State<Arc<AdminContext<V>>>| async move { json_answer(s.view.spool()) }),
         )
         .route(
             "/api/v1/quarantine",
-            get(|State(s): State<Arc<Shared<V>>>| async move {
+            get(|State(s): State<Arc<AdminContext<V>>>| async move {
                 // With a token set, whoever is here has shown it.
                 json_answer(s.view.quarantine(!s.token.is_empty()))
             }),
@@ -106,18 +91,18 @@ fn router<V: View, C: GuestControl>(view: V, guests: Arc<Guests<C>>, token: Stri
         .with_state(shared)
 }
 
-async fn readyz<V: View>(State(shared): State<Arc<Shared<V>>>) -> Response {
+async fn readyz<V: View>(State(shared): State<Arc<AdminContext<V>>>) -> Response {
     let readiness = shared.view.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json_answer(serde_json::to_value(&readiness).expect("readiness is JSON"))).into_response()
 }
 
-async fn metrics_text<V: View>(State(shared): State<Arc<Shared<V>>>) -> Response {
+async fn metrics_text<V: View>(State(shared): State<Arc<AdminContext<V>>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.view.metrics()).into_response()
 }
 
 async fn authorise<V: View>(
-    State(shared): State<Arc<Shared<V>>>,
+    State(shared): State<Arc<AdminContext<V>>>,
     headers: HeaderMap,
     request: Request,
     next: Next,
@@ -134,12 +119,4 @@ async fn authorise<V: View>(
         }
     }
     next.run(request).await
-}
-
-fn json_answer(value: Value) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
-}
-
-fn error(status: StatusCode, code: &str, message: String) -> Response {
-    (status, json_answer(json!({"error": code, "message": message}))).into_response()
 }

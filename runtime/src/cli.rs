@@ -15,15 +15,16 @@ pub mod guest;
 pub mod compile_guest;
 pub mod spool;
 pub mod top;
-mod gateway;
+mod admin_client;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Effective};
-use crate::domain::detail::printable_lines;
+use crate::config;
+use crate::config::{ConfigError, EffectiveConfig};
+use crate::core::detail::printable_lines;
 
 /// Tidegate: receives MQTT messages, decodes them in a WebAssembly sandbox, writes them to InfluxDB.
 #[derive(Debug, Parser)]
@@ -59,14 +60,14 @@ pub struct ConfigArgument {
 }
 
 impl ConfigArgument {
-    fn load(&self) -> Result<Effective, ConfigError> {
+    fn load(&self) -> Result<EffectiveConfig, ConfigError> {
         config::load(self.config.as_deref(), &std::env::vars().collect())
     }
 }
 
 /// What a verb came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Done {
+pub enum Exit {
     /// Exit 0.
     Good,
     /// Exit 1: the thing asked about is not good; it has been said on stdout or stderr.
@@ -79,7 +80,7 @@ pub fn main() -> ExitCode {
     // The one TLS provider of the process; a second call in tests is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if !matches!(arguments.verb, Verb::Run(_)) {
-        end_with_the_reader();
+        reset_sigpipe();
     }
     let done = match arguments.verb {
         Verb::Run(arguments) => run::run(&arguments),
@@ -96,8 +97,8 @@ pub fn main() -> ExitCode {
         Verb::Top(arguments) => top::top(&arguments),
     };
     match done {
-        Ok(Done::Good) => ExitCode::SUCCESS,
-        Ok(Done::NotGood) => ExitCode::from(1),
+        Ok(Exit::Good) => ExitCode::SUCCESS,
+        Ok(Exit::NotGood) => ExitCode::from(1),
         Err(error) => {
             eprintln!("tidegate: {}", printable_lines(&format!("{error:#}")));
             let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
@@ -108,7 +109,7 @@ pub fn main() -> ExitCode {
 
 /// Has the process end quietly when nobody reads its output any more, as `| head` does. Not for the
 /// gateway: a connection that is closed must not end it.
-fn end_with_the_reader() {
+fn reset_sigpipe() {
     // SAFETY: no other thread runs yet, and SIG_DFL is no handler of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }

@@ -8,65 +8,25 @@ pub mod words;
 pub mod postgres_url;
 pub mod layers;
 pub mod tenants;
-pub mod rows;
+pub mod tenant_rows;
 pub mod checks;
 pub mod report;
+pub mod settings;
+pub(crate) mod error;
+pub(crate) mod effective;
+pub(crate) mod source;
+pub(crate) mod tenant_config;
+pub(crate) mod differences;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use parking_lot::RwLock;
-
-pub use layers::{Environment, Source, Sources};
-pub use sections::Config;
-
-/// What is wrong with a configuration: the key, the value it has, and what would be right.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("cannot read {}: {error}", path.display())]
-    Unreadable { path: PathBuf, error: std::io::Error },
-    #[error("{}: {message}", path.display())]
-    File { path: PathBuf, message: String },
-    #[error("invalid value for the variable `{variable}`: {value:?} ({expected})")]
-    Variable { variable: String, value: String, expected: String },
-    #[error("invalid value for `{key}`: {value} ({expected})")]
-    Value { key: String, value: String, expected: String },
-}
-
-impl ConfigError {
-    /// An invalid value of a key. `expected` is a noun phrase that names the allowed values.
-    pub fn value(key: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Self {
-        let expected: String = expected.into();
-        Self::Value { key: key.into(), value: format!("{value:?}"), expected: format!("expected {expected}") }
-    }
-}
-
-/// A configuration that has passed every check, and where its values came from.
-#[derive(Debug)]
-pub struct Effective {
-    pub config: Config,
-    pub sources: Sources,
-    /// What is accepted but should be known: variables without effect, doubtful values.
-    pub notes: Vec<String>,
-}
-
-/// The configuration that holds now; clones are the same one.
-#[derive(Clone, Debug)]
-pub struct Current(Arc<RwLock<Arc<Config>>>);
-
-impl Current {
-    pub fn new(config: Config) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(config))))
-    }
-
-    pub fn get(&self) -> Arc<Config> {
-        self.0.read().clone()
-    }
-
-    pub fn set(&self, config: Config) {
-        *self.0.write() = Arc::new(config);
-    }
-}
+pub use crate::config::effective::CurrentConfig;
+pub use crate::config::effective::EffectiveConfig;
+pub use crate::config::error::ConfigError;
+pub use crate::config::sections::Config;
+pub use crate::config::source::Environment;
+pub use crate::config::source::ValueSource;
+pub use crate::config::source::ValueSources;
 
 /// The file that is read when none is named, if it is there.
 pub const DEFAULT_FILE: &str = "tidegate.toml";
@@ -76,7 +36,7 @@ pub const DEFAULT_FILE: &str = "tidegate.toml";
 ///
 /// # Errors
 /// `ConfigError` names the first key or variable that is not good.
-pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Effective, ConfigError> {
+pub fn load(file: Option<&Path>, environment: &Environment) -> Result<EffectiveConfig, ConfigError> {
     let default = Path::new(DEFAULT_FILE);
     let file = file.or_else(|| default.exists().then_some(default));
     let text = match file {

@@ -1,12 +1,13 @@
 //! The data folder, and who may write in it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::domain::device_hash::random_seed;
+use crate::core::device_hash::random_seed;
 
 /// The data folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -98,9 +99,8 @@ pub fn try_lock(data_dir: &Path) -> Result<Option<File>, LockError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn the_seed_is_made_once_and_only_its_owner_may_read_it() {

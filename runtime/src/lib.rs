@@ -1,7 +1,7 @@
 //! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
 
-pub mod domain;
-pub mod pipeline;
+pub mod core;
+pub mod app;
 pub mod source;
 pub mod admission;
 pub mod decode;
@@ -10,10 +10,10 @@ pub mod spool;
 pub mod writer;
 pub mod quarantine;
 pub mod data_dir;
-pub mod dry_run;
-pub mod cases;
 pub mod config;
 pub mod telemetry;
 pub mod admin;
-pub mod shutdown;
 pub mod cli;
+pub mod limits;
+pub mod explain;
+pub mod pipeline;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate::domain::books::{Account, Outcome};
-use tidegate::domain::detail::Detail;
-use tidegate::domain::identity::{Claim, Denied, Identity, Proof};
-use tidegate::domain::message::Received;
-use tidegate::domain::reason::Reason;
-use tidegate::domain::slot::Slot;
-use tidegate::source::intake::Intake;
+use tidegate::core::ack::token::AckToken;
+use tidegate::core::books::{Account, Outcome};
+use tidegate::core::detail::Detail;
+use tidegate::core::identity::{AuthError, Claim, Identity, Proof};
+use tidegate::core::message::Received;
+use tidegate::core::reason::Reason;
+use tidegate::source::sink::MessageSink;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settling {
@@ -38,7 +38,7 @@ pub struct Downstream {
     dropped: Mutex<Vec<Reason>>,
     resumed: Mutex<Vec<Duration>>,
     refused: Mutex<Vec<(String, String)>>,
-    slots: Mutex<Vec<Slot>>,
+    slots: Mutex<Vec<AckToken>>,
 }
 
 impl Downstream {
@@ -132,7 +132,7 @@ impl Downstream {
     }
 }
 
-impl Intake for Downstream {
+impl MessageSink for Downstream {
     async fn accept(&self, messages: Vec<Received>) {
         let delay = *self.delay.lock();
         if !delay.is_zero() {
@@ -156,13 +156,13 @@ impl Intake for Downstream {
         }
     }
 
-    fn drop_message(&self, message: Received, reason: Reason) {
+    fn discard(&self, message: Received, reason: Reason) {
         self.dropped.lock().push(reason);
         self.account.receive(1);
         message.slot.settle(Outcome::Dropped, &self.account);
     }
 
-    fn refuse_message(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) {
+    fn refuse(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         self.refused.lock().push((sender.to_string(), message.topic.clone()));
         self.account.receive(1);
         message.slot.tell(reason, &detail);
@@ -170,15 +170,15 @@ impl Intake for Downstream {
     }
 
     /// Knows each device whose token is `tok-{device}`; the registry is away for those of `away`.
-    async fn identify(&self, claim: Claim) -> Result<(), Denied> {
+    async fn authenticate(&self, claim: Claim) -> Result<(), AuthError> {
         let device = claim.identity.device.as_str();
         if claim.identity.tenant.as_str() == "away" {
-            return Err(Denied::Unavailable("it is away"));
+            return Err(AuthError::Unavailable("it is away"));
         }
         match claim.proof {
             Proof::Token(token) if *token == *format!("tok-{device}").as_bytes() => Ok(()),
-            Proof::Token(_) => Err(Denied::Credentials("TOKEN_INVALID")),
-            Proof::Certificate if device == "revoked" => Err(Denied::NotAuthorized("revoked")),
+            Proof::Token(_) => Err(AuthError::Credentials("TOKEN_INVALID")),
+            Proof::Certificate if device == "revoked" => Err(AuthError::NotAuthorized("revoked")),
             Proof::Certificate => Ok(()),
         }
     }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rumqttc::QoS;
-use tidegate::domain::identity::NameTemplate;
-use tidegate::domain::slot::Window;
-use tidegate::domain::topic::TopicTemplate;
+use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::core::identity::NameTemplate;
+use tidegate::core::topic::TopicTemplate;
 use tidegate::source::listener::{
-    Asks, CeilingSettings, Ending, Listener, ListenerCounters, ListenerSettings, TlsKeeper,
+    CertificateReloader, CloseReason, ConnectLimitSettings, CredentialPolicy, Listener, ListenerCounters,
+    ListenerSettings,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -27,8 +28,8 @@ pub fn settings() -> ListenerSettings {
         connections_max: 100,
         connections_per_address_max: 1,
         payload_bytes_max: 8192,
-        ceilings: CeilingSettings::default(),
-        asks: Asks::Nothing,
+        ceilings: ConnectLimitSettings::default(),
+        asks: CredentialPolicy::Nothing,
         username: name(),
         certificate_name: name(),
         topics: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
@@ -40,9 +41,9 @@ pub fn settings() -> ListenerSettings {
 pub struct Running {
     pub address: SocketAddr,
     pub downstream: Arc<Downstream>,
-    pub window: Arc<Window>,
+    pub window: Arc<ReceiveWindow>,
     pub counters: Arc<ListenerCounters>,
-    pub tls: Option<Arc<TlsKeeper>>,
+    pub tls: Option<Arc<CertificateReloader>>,
     pub stop: watch::Sender<Option<Instant>>,
     pub task: tokio::task::JoinHandle<()>,
 }
@@ -50,7 +51,7 @@ pub struct Running {
 impl Running {
     pub fn start(settings: ListenerSettings, settling: Settling, messages_max: u64) -> Self {
         let downstream = Downstream::new(settling);
-        let window = Arc::new(Window::new(messages_max, 64 << 20));
+        let window = Arc::new(ReceiveWindow::new(messages_max, 64 << 20));
         let listener = Listener::bind(settings, window.clone(), downstream.clone()).unwrap();
         assert!(listener.status().borrow().is_ready());
         let (stop, stopping) = watch::channel(None);
@@ -63,7 +64,7 @@ impl Running {
         self.counters.connections.load(Ordering::Relaxed)
     }
 
-    pub async fn ended(&self, ending: Ending, times: u64, seconds: u64) {
+    pub async fn ended(&self, ending: CloseReason, times: u64, seconds: u64) {
         eventually(ending.name(), seconds, || self.counters.ended(ending) >= times).await;
     }
 

@@ -3,18 +3,17 @@
 //! Tenants' tokens lie in a folder, a file a tenant, named as its folder of guests. They are read
 //! when they are needed, so that one is changed by changing its file.
 
-use std::fmt;
-use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::guests::Refusal;
+use crate::admin::respond::ApiError;
 
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,16 +34,17 @@ impl fmt::Display for Caller {
     }
 }
 
-type Hash = [u8; 32];
+type TokenDigest = [u8; 32];
+
 /// When tokens were read, and whose they are.
-type Read = (Instant, Vec<(String, Hash)>);
+type CachedTokens = (Instant, Vec<(String, TokenDigest)>);
 
 /// The tokens that there are.
 pub struct TenantTokens {
     operator: String,
     folder: Option<PathBuf>,
     /// The tenants' tokens as SHA-256, and when they were read.
-    read: Mutex<Option<Read>>,
+    read: Mutex<Option<CachedTokens>>,
 }
 
 impl fmt::Debug for TenantTokens {
@@ -55,8 +55,10 @@ impl fmt::Debug for TenantTokens {
 
 /// How long what was read is believed: a flood of calls is no flood of file accesses.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
 /// Tenants with a token of their own.
 const TOKENS_MAX: usize = 10_000;
+
 /// Bytes of a token.
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
@@ -70,14 +72,14 @@ impl TenantTokens {
     /// # Errors
     /// 401: no token, or one that nobody has; 403: one of another tenant, or there is none at all
     /// where one is needed.
-    pub fn caller(&self, given: Option<&str>, tenant: &str, needs_token: bool) -> Result<Caller, Refusal> {
+    pub fn caller(&self, given: Option<&str>, tenant: &str, needs_token: bool) -> Result<Caller, ApiError> {
         let Some(given) = given else {
             if self.operator.is_empty() && !needs_token {
                 return Ok(Caller::Anybody);
             }
             if self.operator.is_empty() && self.folder.is_none() {
                 let message = "this needs a token: set admin.token_file, or admin.tenant_tokens_dir";
-                return Err(Refusal { status: 403, code: "TOKEN_NEEDED", message: message.into() });
+                return Err(ApiError { status: 403, code: "TOKEN_NEEDED", message: message.into() });
             }
             return Err(unauthorized());
         };
@@ -89,14 +91,14 @@ impl TenantTokens {
             Some(owner) if owner == tenant => Ok(Caller::Tenant(owner)),
             Some(_) => {
                 let message = format!("this token is not valid for the decoders of {tenant:?}");
-                Err(Refusal { status: 403, code: "FORBIDDEN", message })
+                Err(ApiError { status: 403, code: "FORBIDDEN", message })
             }
             None if self.operator.is_empty() && self.folder.is_none() && !needs_token => Ok(Caller::Anybody),
             None => Err(unauthorized()),
         }
     }
 
-    fn owner(&self, given: &Hash) -> Option<String> {
+    fn owner(&self, given: &TokenDigest) -> Option<String> {
         let folder = self.folder.as_ref()?;
         let mut read = self.read.lock();
         let tokens = match &mut *read {
@@ -114,16 +116,16 @@ impl TenantTokens {
     }
 }
 
-fn unauthorized() -> Refusal {
+fn unauthorized() -> ApiError {
     let message = "this needs a token: Authorization: Bearer …".to_owned();
-    Refusal { status: 401, code: "UNAUTHORIZED", message }
+    ApiError { status: 401, code: "UNAUTHORIZED", message }
 }
 
-fn hash(token: &str) -> Hash {
+fn hash(token: &str) -> TokenDigest {
     Sha256::digest(token.as_bytes()).into()
 }
 
-fn read_tokens(folder: &PathBuf) -> Vec<(String, Hash)> {
+fn read_tokens(folder: &PathBuf) -> Vec<(String, TokenDigest)> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) => {
@@ -148,7 +150,7 @@ fn read_tokens(folder: &PathBuf) -> Vec<(String, Hash)> {
     tokens
 }
 
-fn read_token(path: &PathBuf) -> std::io::Result<Option<Hash>> {
+fn read_token(path: &PathBuf) -> std::io::Result<Option<TokenDigest>> {
     let file = fs::File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         return Ok(None);
@@ -162,6 +164,8 @@ fn read_token(path: &PathBuf) -> std::io::Result<Option<Hash>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::respond::ApiError;
+    use std::fs;
 
     fn tokens(operator: &str, tenants: &[(&str, &str, u32)]) -> (TenantTokens, tempfile::TempDir) {
         let folder = tempfile::TempDir::new().unwrap();
@@ -173,7 +177,7 @@ mod tests {
         (TenantTokens::new(operator.into(), Some(folder.path().to_owned())), folder)
     }
 
-    fn status(answer: Result<Caller, Refusal>) -> u16 {
+    fn status(answer: Result<Caller, ApiError>) -> u16 {
         answer.map_or_else(|refusal| refusal.status, |_| 200)
     }
 

@@ -2,78 +2,58 @@
 
 use std::sync::Arc;
 
-use super::cache::CachedDevice;
-use super::credentials::{check_device, has_proved};
-use super::envelope::{Envelope, Fault, Value};
-use super::registry::{self, Registry, Row};
-use super::{Admission, Credentials, Question, make_device};
-use crate::domain::detail::Quoted;
-use crate::domain::message::{Device, Tenant};
-use crate::domain::reason::Reason;
-use crate::domain::topic::TopicPlaces;
+use crate::admission::admission::Admission;
+use crate::admission::auth_cache::CachedDevice;
+use crate::admission::credentials::{CredentialSource, check_device, has_proved};
+use crate::admission::envelope::{Envelope, EnvelopeError, EnvelopeValue};
+use crate::admission::outcome::{AuthFailure, LookupSource, MessageView};
+use crate::admission::registry::{Registry, RegistryRow, postgres};
+use crate::core::detail::Quoted;
+use crate::core::device::{Device, make_device};
+use crate::core::reason::Reason;
+use crate::core::tenant::Tenant;
+use crate::core::topic::TopicFields;
 
-/// Whom a message's device is looked up with.
-#[derive(Clone, Debug)]
-pub(super) enum Ask<'a> {
-    /// The cache, then the registry.
-    Registry,
-    /// The same, of a message that was parked: it stands in front of those that wait.
-    TakenUp,
-    /// A row that stands in for the registry's answer.
-    Row(Option<Row>),
-    /// What the registry has answered.
-    Device(&'a CachedDevice),
-}
-
-/// Why a device was not found good.
-pub(super) enum Turn {
-    /// The last says whether the sender has proved who it is.
-    Refuse(Reason, String, bool),
-    Wait,
-}
-
-impl From<(Reason, String)> for Turn {
-    fn from((reason, detail): (Reason, String)) -> Self {
-        Self::Refuse(reason, detail, false)
-    }
-}
-
-fn check(known: &CachedDevice, envelope: Option<&Envelope<'_>>, require_token: bool) -> Result<(), Turn> {
+fn check(
+    known: &CachedDevice,
+    envelope: Option<&Envelope<'_>>,
+    require_token: bool,
+) -> Result<(), AuthFailure> {
     check_device(known, envelope, require_token)
-        .map_err(|(reason, detail)| Turn::Refuse(reason, detail, has_proved(known, envelope)))
+        .map_err(|(reason, detail)| AuthFailure::Refuse(reason, detail, has_proved(known, envelope)))
 }
 
 impl Admission {
     pub(super) fn authenticate(
         &self,
-        question: &Question<'_>,
-        places: &TopicPlaces,
+        question: &MessageView<'_>,
+        places: &TopicFields,
         tenant: &str,
         device: &str,
         key: u64,
-        ask: Ask<'_>,
-    ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
+        ask: LookupSource<'_>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
         let message_type = &question.topic[places.message_type.clone()];
         let envelope = match self.credentials_of(message_type, question.via) {
-            Credentials::Broker | Credentials::Listener => None,
-            Credentials::Envelope => {
+            CredentialSource::Broker | CredentialSource::Listener => None,
+            CredentialSource::Envelope => {
                 let envelope = Envelope::read(question.payload).map_err(|fault| {
                     // A tenant that no database can be named after has that to mend first: what
                     // stands in tenant_id can never matter.
                     match self.tenants.policies().rules_of(tenant).database {
-                        Err(why) if matches!(fault, Fault::Type("tenant_id", _)) => {
+                        Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
                             (Reason::BadDatabaseName, why)
                         }
                         _ => (Reason::BadPayload, fault.to_string()),
                     }
                 })?;
-                if let Value::Text(named) = &envelope.tenant_id
+                if let EnvelopeValue::Text(named) = &envelope.tenant_id
                     && named != tenant
                 {
                     let detail = format!("tenant_id is {}, but the topic names {tenant:?}", Quoted(named));
                     return Err((Reason::TenantMismatch, detail).into());
                 }
-                if let Value::Missing = envelope.site_id {
+                if let EnvelopeValue::Missing = envelope.site_id {
                     let detail = "site_id is missing: expected the site of the device";
                     return Err((Reason::MissingSiteId, detail.to_owned()).into());
                 }
@@ -82,13 +62,13 @@ impl Admission {
         };
         let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
         let (found, cached) = match ask {
-            Ask::Device(known) => {
+            LookupSource::Device(known) => {
                 check(known, envelope, require_token)?;
                 return Ok((known.tenant.clone(), known.device.clone()));
             }
-            Ask::Row(row) => (row, false),
-            Ask::Registry if self.must_follow(key) => return Err(Turn::Wait),
-            Ask::Registry | Ask::TakenUp => match &self.registry {
+            LookupSource::Row(row) => (row, false),
+            LookupSource::Registry if self.must_follow(key) => return Err(AuthFailure::Wait),
+            LookupSource::Registry | LookupSource::TakenUp => match &self.registry {
                 Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
                 Registry::Postgres(registry) => {
                     return self.authenticate_cached(registry, tenant, device, key, envelope);
@@ -103,7 +83,7 @@ impl Admission {
             },
         };
         let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
-        let known = self.know(tenant, device, found, cached);
+        let known = self.cache_row(tenant, device, found, cached);
         let verdict = check(&known, envelope, require_token);
         let identity = (known.tenant.clone(), known.device.clone());
         if cached {
@@ -121,12 +101,12 @@ impl Admission {
     /// Where the registry is asked over a network: by what is known of it, or not yet.
     fn authenticate_cached(
         &self,
-        registry: &registry::postgres::Postgres,
+        registry: &postgres::PostgresRegistry,
         tenant: &str,
         device: &str,
         key: u64,
         envelope: Option<&Envelope<'_>>,
-    ) -> Result<(Arc<Tenant>, Arc<Device>), Turn> {
+    ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
         let now_s = self.now_s();
         if let Some(known) = self.cache.get(key, tenant, device, now_s) {
             check(&known, envelope, self.settings.require_token)?;
@@ -138,15 +118,21 @@ impl Admission {
         if registry.is_down()
             && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
         {
-            self.cache.note_stale(1);
+            self.cache.record_stale(1);
             check(&known, envelope, self.settings.require_token)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
-        Err(Turn::Wait)
+        Err(AuthFailure::Wait)
     }
 
     /// Makes of a registry row what is kept of a device.
-    pub(super) fn know(&self, tenant: &str, device: &str, row: Row, counted: bool) -> CachedDevice {
+    pub(super) fn cache_row(
+        &self,
+        tenant: &str,
+        device: &str,
+        row: RegistryRow,
+        counted: bool,
+    ) -> CachedDevice {
         CachedDevice {
             tenant: self.tenant(tenant, counted),
             device: Arc::new(make_device(device, &row.site_id, self.device_hash(tenant, device))),
@@ -169,7 +155,7 @@ impl Admission {
             return Err((Reason::UnregisteredDevice, detail));
         }
         let site = match envelope.map(|envelope| &envelope.site_id) {
-            Some(Value::Text(site)) => site.as_ref(),
+            Some(EnvelopeValue::Text(site)) => site.as_ref(),
             _ => "",
         };
         let affinity = self.device_hash(tenant, device);

@@ -5,22 +5,22 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Admission;
-use super::cache::CachedDevice;
-use super::registry::{Registry, TokenHash};
-use crate::domain::detail::Detail;
-use crate::domain::identity::{Claim, Denied, Identity, Proof};
-use crate::domain::message::{Received, Refused, Via};
-use crate::domain::reason::Reason;
+use crate::admission::admission::Admission;
+use crate::admission::auth_cache::CachedDevice;
+use crate::admission::registry::{Registry, TokenHash};
+use crate::core::detail::Detail;
+use crate::core::identity::{AuthError, Claim, Identity, Proof};
+use crate::core::message::{Received, RefusedMessage, Via};
+use crate::core::reason::Reason;
 
-const UNKNOWN: Denied = Denied::Credentials("UNREGISTERED_DEVICE");
+const UNKNOWN: AuthError = AuthError::Credentials("UNREGISTERED_DEVICE");
 
 impl Admission {
     /// Whether a device is who it says and may come in. Waits for a registry that must be asked.
     ///
     /// # Errors
     /// It is not, it may not, or nobody can say.
-    pub async fn vouch(&self, claim: Claim) -> Result<(), Denied> {
+    pub async fn authenticate_connect(&self, claim: Claim) -> Result<(), AuthError> {
         let Identity { tenant, device } = &claim.identity;
         let (tenant, device) = (tenant.as_str(), device.as_str());
         let (key, now_s) = (self.device_key(tenant, device), self.now_s());
@@ -28,8 +28,8 @@ impl Admission {
             Registry::Open(tenants) => {
                 return match claim.proof {
                     Proof::Certificate if tenants.iter().any(|open| open == tenant) => Ok(()),
-                    Proof::Certificate => Err(Denied::NotAuthorized("its tenant is not open")),
-                    Proof::Token(_) => Err(Denied::Credentials("an open registry has no tokens")),
+                    Proof::Certificate => Err(AuthError::NotAuthorized("its tenant is not open")),
+                    Proof::Token(_) => Err(AuthError::Credentials("an open registry has no tokens")),
                 };
             }
             Registry::File(_) => {
@@ -37,7 +37,7 @@ impl Admission {
                     return check(&known, &claim.proof);
                 }
                 let row = self.registry.lookup(tenant, device).ok_or(UNKNOWN)?;
-                let known = self.know(tenant, device, row, true);
+                let known = self.cache_row(tenant, device, row, true);
                 let verdict = check(&known, &claim.proof);
                 self.cache.insert(key, known, now_s);
                 return verdict;
@@ -56,12 +56,12 @@ impl Admission {
             return check(&known, &claim.proof);
         }
         let waits = self.callers.call(key, &claim.identity);
-        let waits = waits.ok_or(Denied::Unavailable("too many devices wait for the registry"))?;
+        let waits = waits.ok_or(AuthError::Unavailable("too many devices wait for the registry"))?;
         match waits.await {
             Ok(Some(Some(known))) => check(&known, &claim.proof),
             Ok(Some(None)) => Err(UNKNOWN),
             Ok(None) | Err(_) => {
-                Err(Denied::Unavailable("the registry is down, and the device is not in the cache"))
+                Err(AuthError::Unavailable("the registry is down, and the device is not in the cache"))
             }
         }
     }
@@ -70,10 +70,16 @@ impl Admission {
 impl Admission {
     /// Turns away a message of a device that has proved who it is, and counts it as that device's,
     /// whatever its topic names.
-    pub fn refuse_of(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) -> Refused {
+    pub fn refuse_of(
+        &self,
+        message: Received,
+        sender: &Identity,
+        reason: Reason,
+        detail: Detail,
+    ) -> RefusedMessage {
         let tenant = self.known_tenant(sender.tenant.as_str());
         tenant.account.receive(1);
-        let refused = Refused {
+        let refused = RefusedMessage {
             tenant: Some(sender.tenant.clone()),
             device: Some(sender.device.clone()),
             topic: message.topic,
@@ -98,18 +104,18 @@ impl Admission {
 }
 
 /// The token first: only who has it learns how the device stands.
-fn check(known: &CachedDevice, proof: &Proof) -> Result<(), Denied> {
+fn check(known: &CachedDevice, proof: &Proof) -> Result<(), AuthError> {
     match proof {
         Proof::Token(_) if known.token == TokenHash::NotSet => {
-            return Err(Denied::Credentials("TOKEN_NOT_SET_IN_REGISTRY"));
+            return Err(AuthError::Credentials("TOKEN_NOT_SET_IN_REGISTRY"));
         }
         Proof::Token(token) if !known.token.matches(&Sha256::digest(token).into()) => {
-            return Err(Denied::Credentials("TOKEN_INVALID"));
+            return Err(AuthError::Credentials("TOKEN_INVALID"));
         }
         Proof::Token(_) | Proof::Certificate => {}
     }
     if !known.active {
-        return Err(Denied::NotAuthorized("the device's status is not ACTIVE"));
+        return Err(AuthError::NotAuthorized("the device's status is not ACTIVE"));
     }
     Ok(())
 }

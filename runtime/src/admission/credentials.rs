@@ -2,17 +2,17 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Admission;
-use super::cache::CachedDevice;
-use super::envelope::{Envelope, Value};
-use super::registry::TokenHash;
-use crate::domain::detail::Quoted;
-use crate::domain::message::Via;
-use crate::domain::reason::Reason;
+use crate::admission::admission::Admission;
+use crate::admission::auth_cache::CachedDevice;
+use crate::admission::envelope::{Envelope, EnvelopeValue};
+use crate::admission::registry::TokenHash;
+use crate::core::detail::Quoted;
+use crate::core::message::Via;
+use crate::core::reason::Reason;
 
 /// Who vouches for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credentials {
+pub enum CredentialSource {
     /// `site_id` and `provision_token` in the JSON payload.
     Envelope,
     /// Whoever could publish there was allowed to.
@@ -22,17 +22,17 @@ pub enum Credentials {
 }
 
 impl Admission {
-    pub(super) fn credentials_of(&self, message_type: &str, via: Via) -> Credentials {
+    pub(super) fn credentials_of(&self, message_type: &str, via: Via) -> CredentialSource {
         let set = self.credentials_set(message_type);
         match (set, via) {
             // A device that connects straight to us has shown no broker anything, and what a broker
             // brings has proved nothing to us.
-            (Credentials::Broker, Via::Broker) | (Credentials::Listener, Via::Proven) => set,
-            _ => Credentials::Envelope,
+            (CredentialSource::Broker, Via::Broker) | (CredentialSource::Listener, Via::Proven) => set,
+            _ => CredentialSource::Envelope,
         }
     }
 
-    fn credentials_set(&self, message_type: &str) -> Credentials {
+    fn credentials_set(&self, message_type: &str) -> CredentialSource {
         self.settings.credentials_of_type.get(message_type).copied().unwrap_or(self.settings.credentials)
     }
 
@@ -41,7 +41,7 @@ impl Admission {
     pub fn usual_via(&self, topic: &str) -> Via {
         let places = self.settings.template.matches(topic);
         match places.map(|places| self.credentials_set(&topic[places.message_type])) {
-            Some(Credentials::Listener) => Via::Proven,
+            Some(CredentialSource::Listener) => Via::Proven,
             _ => Via::Broker,
         }
     }
@@ -51,8 +51,8 @@ impl Admission {
 pub(super) fn has_proved(known: &CachedDevice, envelope: Option<&Envelope<'_>>) -> bool {
     match envelope.map(|envelope| &envelope.provision_token) {
         None => true,
-        Some(Value::Text(token)) => known.token.matches(&Sha256::digest(token.as_bytes()).into()),
-        Some(Value::Missing) => false,
+        Some(EnvelopeValue::Text(token)) => known.token.matches(&Sha256::digest(token.as_bytes()).into()),
+        Some(EnvelopeValue::Missing) => false,
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) fn check_device(
         return Err((Reason::DeviceRevoked, detail));
     }
     let Some(envelope) = envelope else { return Ok(()) };
-    if let Value::Text(site) = &envelope.site_id
+    if let EnvelopeValue::Text(site) = &envelope.site_id
         && *site != known.site
     {
         let detail = format!("site_id is {}, but the device is registered for another site", Quoted(site));
@@ -80,7 +80,7 @@ pub(super) fn check_device(
         let detail = "the registry has no token for this device: set one first";
         return Err((Reason::TokenNotSet, detail.into()));
     }
-    let Value::Text(token) = &envelope.provision_token else {
+    let EnvelopeValue::Text(token) = &envelope.provision_token else {
         let detail = "provision_token is missing: expected the token of the device";
         return Err((Reason::TokenMissing, detail.into()));
     };

@@ -8,7 +8,7 @@ use tidegate_json::{Error, Kind, Reader};
 
 /// One of the three values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum EnvelopeValue<'a> {
     /// Absent, null, the empty text, or zero.
     Missing,
     /// The text, or an integer's decimal digits.
@@ -18,42 +18,46 @@ pub enum Value<'a> {
 /// What the host reads of a payload.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    pub site_id: Value<'a>,
-    pub tenant_id: Value<'a>,
-    pub provision_token: Value<'a>,
+    pub site_id: EnvelopeValue<'a>,
+    pub tenant_id: EnvelopeValue<'a>,
+    pub provision_token: EnvelopeValue<'a>,
 }
 
 /// Why a payload is no envelope.
 #[derive(Debug)]
-pub enum Fault {
+pub enum EnvelopeError {
     Json(Error),
     NotAnObject(Kind),
     /// The key, and what its value is.
     Type(&'static str, &'static str),
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for EnvelopeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Json(error) => write!(
+            EnvelopeError::Json(error) => write!(
                 f,
                 "the payload is not JSON: {error} (a payload without an envelope needs credentials in [admission.types.TYPE])"
             ),
-            Fault::NotAnObject(kind) => write!(f, "the payload is {}: expected a JSON object", kind.name()),
-            Fault::Type(key, kind) => write!(f, "{key} is {kind}: expected a string or a 64-bit integer"),
+            EnvelopeError::NotAnObject(kind) => {
+                write!(f, "the payload is {}: expected a JSON object", kind.name())
+            }
+            EnvelopeError::Type(key, kind) => {
+                write!(f, "{key} is {kind}: expected a string or a 64-bit integer")
+            }
         }
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for EnvelopeError {
     fn from(error: Error) -> Self {
-        Fault::Json(error)
+        EnvelopeError::Json(error)
     }
 }
 
 /// A value as it was found; judged only once the last of its key is known.
-enum Raw<'a> {
-    Value(Value<'a>),
+enum RawValue<'a> {
+    Value(EnvelopeValue<'a>),
     Wrong(&'static str),
 }
 
@@ -62,16 +66,16 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// It is not JSON, no object, or one of the three values is neither a string nor an integer.
-    pub fn read(payload: &'a [u8]) -> Result<Self, Fault> {
+    pub fn read(payload: &'a [u8]) -> Result<Self, EnvelopeError> {
         let mut reader = Reader::new(payload);
         let kind = reader.peek()?;
         if kind != Kind::Object {
             // What is no JSON at all is said to be so first.
             reader.end()?;
-            return Err(Fault::NotAnObject(kind));
+            return Err(EnvelopeError::NotAnObject(kind));
         }
         reader.object()?;
-        let missing = || Raw::Value(Value::Missing);
+        let missing = || RawValue::Value(EnvelopeValue::Missing);
         let (mut site_id, mut tenant_id, mut provision_token) = (missing(), missing(), missing());
         while let Some(key) = reader.next_key()? {
             if key.is("site_id") {
@@ -84,8 +88,8 @@ impl<'a> Envelope<'a> {
         }
         reader.end()?;
         let judge = |key, raw| match raw {
-            Raw::Value(value) => Ok(value),
-            Raw::Wrong(kind) => Err(Fault::Type(key, kind)),
+            RawValue::Value(value) => Ok(value),
+            RawValue::Wrong(kind) => Err(EnvelopeError::Type(key, kind)),
         };
         Ok(Self {
             tenant_id: judge("tenant_id", tenant_id)?,
@@ -95,28 +99,28 @@ impl<'a> Envelope<'a> {
     }
 }
 
-fn value<'a>(reader: &mut Reader<'a>) -> Result<Raw<'a>, Error> {
+fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Error> {
     Ok(match reader.peek()? {
         Kind::String => {
             let text = reader.string()?.decode();
-            Raw::Value(if text.is_empty() { Value::Missing } else { Value::Text(text) })
+            RawValue::Value(if text.is_empty() { EnvelopeValue::Missing } else { EnvelopeValue::Text(text) })
         }
         Kind::Null => {
             reader.null()?;
-            Raw::Value(Value::Missing)
+            RawValue::Value(EnvelopeValue::Missing)
         }
         Kind::Number => {
             let number = reader.number()?;
             match number.as_i64() {
-                Ok(0) => Raw::Value(Value::Missing),
-                Ok(_) => Raw::Value(Value::Text(Cow::Borrowed(number.text()))),
-                Err(_) if number.is_integer() => Raw::Wrong("an integer outside 64 bits"),
-                Err(_) => Raw::Wrong("a number with a fraction or an exponent"),
+                Ok(0) => RawValue::Value(EnvelopeValue::Missing),
+                Ok(_) => RawValue::Value(EnvelopeValue::Text(Cow::Borrowed(number.text()))),
+                Err(_) if number.is_integer() => RawValue::Wrong("an integer outside 64 bits"),
+                Err(_) => RawValue::Wrong("a number with a fraction or an exponent"),
             }
         }
         other => {
             reader.skip_value()?;
-            Raw::Wrong(other.name())
+            RawValue::Wrong(other.name())
         }
     })
 }
@@ -125,7 +129,7 @@ fn value<'a>(reader: &mut Reader<'a>) -> Result<Raw<'a>, Error> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<(Value<'_>, Value<'_>), String> {
+    fn read(text: &str) -> Result<(EnvelopeValue<'_>, EnvelopeValue<'_>), String> {
         Envelope::read(text.as_bytes())
             .map(|e| (e.site_id, e.provision_token))
             .map_err(|fault| fault.to_string())
@@ -133,16 +137,19 @@ mod tests {
 
     #[test]
     fn texts_and_integers_are_values_and_falsy_ones_are_missing() {
-        let text = |text: &'static str| Value::Text(text.into());
+        let text = |text: &'static str| EnvelopeValue::Text(text.into());
         assert_eq!(read(r#"{"site_id":"a","provision_token":-5}"#), Ok((text("a"), text("-5"))));
-        assert_eq!(read(r#"{"site_id":0,"provision_token":""}"#), Ok((Value::Missing, Value::Missing)));
-        assert_eq!(read(r#"{"site_id":null}"#), Ok((Value::Missing, Value::Missing)));
-        assert_eq!(read(r#"{"s\u0069te_id":"\u00e9"}"#), Ok((text("é"), Value::Missing)));
+        assert_eq!(
+            read(r#"{"site_id":0,"provision_token":""}"#),
+            Ok((EnvelopeValue::Missing, EnvelopeValue::Missing))
+        );
+        assert_eq!(read(r#"{"site_id":null}"#), Ok((EnvelopeValue::Missing, EnvelopeValue::Missing)));
+        assert_eq!(read(r#"{"s\u0069te_id":"\u00e9"}"#), Ok((text("é"), EnvelopeValue::Missing)));
     }
 
     #[test]
     fn the_last_of_a_key_counts() {
-        assert_eq!(read(r#"{"site_id":[1],"site_id":"b"}"#).unwrap().0, Value::Text("b".into()));
+        assert_eq!(read(r#"{"site_id":[1],"site_id":"b"}"#).unwrap().0, EnvelopeValue::Text("b".into()));
         assert!(read(r#"{"site_id":"b","site_id":[1]}"#).unwrap_err().contains("site_id is an array"));
     }
 

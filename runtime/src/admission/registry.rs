@@ -3,68 +3,16 @@
 pub mod csv;
 pub mod file;
 pub mod postgres;
+pub(crate) mod row;
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use crate::admission::registry::postgres::PostgresRegistry;
 
-pub use file::FileRegistry;
-use postgres::Postgres;
-
-/// What the registry knows of a device's token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenHash {
-    /// NULL: no token was ever set.
-    NotSet,
-    /// Something that no token hashes to, the empty text say.
-    Unmatchable,
-    Sha256([u8; 32]),
-}
-
-impl TokenHash {
-    /// Reads the column: lower-case hex of a SHA-256.
-    pub fn parse(column: Option<&str>) -> Self {
-        let Some(text) = column else { return Self::NotSet };
-        let mut hash = [0; 32];
-        let nibble = |byte: u8| match byte {
-            b'0'..=b'9' => Some(byte - b'0'),
-            b'a'..=b'f' => Some(byte - b'a' + 10),
-            _ => None,
-        };
-        if text.len() != 64 {
-            return Self::Unmatchable;
-        }
-        for (place, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            match (nibble(pair[0]), nibble(pair[1])) {
-                (Some(high), Some(low)) => *place = high << 4 | low,
-                _ => return Self::Unmatchable,
-            }
-        }
-        Self::Sha256(hash)
-    }
-
-    /// Whether a token of this hash is the right one; takes the same time whatever it is.
-    pub fn matches(&self, hash: &[u8; 32]) -> bool {
-        match self {
-            Self::Sha256(wanted) => wanted.ct_eq(hash).into(),
-            Self::NotSet | Self::Unmatchable => false,
-        }
-    }
-}
-
-/// The registry's column for a token: its SHA-256 in lower-case hex.
-pub fn token_hash(token: &str) -> String {
-    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What the registry says of a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub site_id: String,
-    pub status: String,
-    pub token: TokenHash,
-}
+pub use crate::admission::registry::file::FileRegistry;
+pub use crate::admission::registry::row::RegistryRow;
+pub use crate::admission::registry::row::TokenHash;
+pub use crate::admission::registry::row::token_hash;
 
 /// The registry of this gateway.
 #[derive(Debug)]
@@ -73,12 +21,12 @@ pub enum Registry {
     /// Any device of these tenants.
     Open(Vec<String>),
     /// Asked by tasks of its own: `resolver`.
-    Postgres(Arc<Postgres>),
+    Postgres(Arc<PostgresRegistry>),
 }
 
 impl Registry {
     /// What is known of a device where it can be said at once; None: there is no such device.
-    pub fn lookup(&self, tenant: &str, device: &str) -> Option<Row> {
+    pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
         match self {
             Self::File(file) => file.lookup(tenant, device),
             Self::Open(_) | Self::Postgres(_) => None,
@@ -96,7 +44,9 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::admission::registry::row::{TokenHash, token_hash};
+    use sha2::Digest as _;
+    use sha2::Sha256;
 
     #[test]
     fn only_the_right_token_matches() {

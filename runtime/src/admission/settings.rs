@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::registry::postgres::knobs::Knobs;
-use super::{Admission, Credentials};
-use crate::domain::rate::Rate;
-use crate::domain::tenancy::Tenancy;
-use crate::domain::topic::TopicTemplate;
+use crate::admission::admission::Admission;
+use crate::admission::credentials::CredentialSource;
+use crate::admission::registry::postgres::app_settings::AppSettings;
+use crate::core::tenant::policy::TenantPolicies;
+use crate::core::token_bucket::Rate;
+use crate::core::topic::TopicTemplate;
 
 /// What admission is told by the operator.
 #[derive(Clone, Debug)]
@@ -19,9 +20,9 @@ pub struct AdmissionSettings {
     pub payload_bytes_kept: usize,
     /// None: no limit.
     pub rate: Option<Rate>,
-    pub credentials: Credentials,
+    pub credentials: CredentialSource,
     /// Message types with credentials of their own.
-    pub credentials_of_type: HashMap<String, Credentials>,
+    pub credentials_of_type: HashMap<String, CredentialSource>,
     pub require_token: bool,
     pub cache_ttl_s: f64,
     pub cache_entries_max: usize,
@@ -29,7 +30,7 @@ pub struct AdmissionSettings {
 
 /// What may change while the gateway runs.
 #[derive(Debug)]
-pub(super) struct Live {
+pub(crate) struct LiveLimits {
     pub(super) payload_bytes_max: i64,
     pub(super) rate: Option<Rate>,
 }
@@ -39,23 +40,23 @@ pub(super) struct Live {
 pub(super) struct Snapshot {
     payload_bytes_max: i64,
     rate: Option<Rate>,
-    policies: Arc<Tenancy>,
+    policies: Arc<TenantPolicies>,
 }
 
 impl Snapshot {
     /// `tenant`: by its name, for a device's rate holds before the device is known.
-    pub(super) fn holds_for(&self, tenant: Option<&str>) -> Holds {
+    pub(super) fn limits_for(&self, tenant: Option<&str>) -> EffectiveLimits {
         let (rate, tenant_rate) = match tenant.map(|tenant| self.policies.terms_of(tenant)) {
             Some(terms) => (terms.device_rate.over(self.rate), terms.tenant_rate),
             None => (self.rate, None),
         };
-        Holds { payload_bytes_max: self.payload_bytes_max, rate, tenant_rate }
+        EffectiveLimits { payload_bytes_max: self.payload_bytes_max, rate, tenant_rate }
     }
 }
 
 /// What holds for one message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Holds {
+pub(super) struct EffectiveLimits {
     pub(super) payload_bytes_max: i64,
     /// Of its device, and of all devices of its tenant together.
     pub(super) rate: Option<Rate>,
@@ -64,7 +65,7 @@ pub(super) struct Holds {
 
 impl Admission {
     /// Turns the knobs of a settings table; what it does not name is as configured.
-    pub fn turn(&self, knobs: &Knobs) {
+    pub fn apply_app_settings(&self, knobs: &AppSettings) {
         let configured = &self.settings;
         let kept = configured.payload_bytes_kept as i64;
         let wanted = knobs.payload_bytes_max.unwrap_or(configured.payload_bytes_max as i64);

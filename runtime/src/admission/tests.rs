@@ -1,21 +1,32 @@
 //! The recorded verdicts and cache sequences, and what admission counts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::credentials::check_device;
-use super::envelope::{Envelope, Value};
-use super::registry::{Row, TokenHash};
-use super::*;
-use crate::domain::database::{DatabaseTemplate, NameRule};
-use crate::domain::message::Via;
-use crate::domain::rate::Rate;
-use crate::domain::slot::{Connection, Window};
-use crate::domain::tenancy::{Tenancy, Terms};
-use crate::domain::topic::TopicTemplate;
+use crate::admission::admission::{Admission, ReadmittedMessage};
+use crate::admission::auth_cache::AuthCache;
+use crate::admission::credentials::{CredentialSource, check_device};
+use crate::admission::envelope::{Envelope, EnvelopeValue};
+use crate::admission::outcome::MessageView;
+use crate::admission::registry;
+use crate::admission::registry::{Registry, RegistryRow, TokenHash, file};
+use crate::admission::settings::AdmissionSettings;
+use crate::core::ack::tracker::AckTracker;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::books::Books;
+use crate::core::message::{Received, Via};
+use crate::core::reason::Reason;
+use crate::core::tenant::database::{DatabaseTemplate, NameRule};
+use crate::core::tenant::policy::{TenantPolicies, TenantPolicy};
+use crate::core::tenant::table::Tenants;
+use crate::core::token_bucket::Rate;
+use crate::core::topic::TopicTemplate;
 
 const CASES: &str = include_str!("../../../tests/cases/pulse-public.jsonl");
+
 const SEQUENCES: &str = include_str!("../../../tests/cases/pulse-sequences.jsonl");
 
 fn settings() -> AdmissionSettings {
@@ -24,7 +35,7 @@ fn settings() -> AdmissionSettings {
         payload_bytes_max: 8192,
         payload_bytes_kept: 8192,
         rate: None,
-        credentials: Credentials::Envelope,
+        credentials: CredentialSource::Envelope,
         credentials_of_type: HashMap::new(),
         require_token: true,
         cache_ttl_s: 60.0,
@@ -33,8 +44,8 @@ fn settings() -> AdmissionSettings {
 }
 
 fn tenants() -> Arc<Tenants> {
-    let terms = Terms::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
-    Arc::new(Tenants::new(Tenancy::new(terms), Arc::new(Books::default())))
+    let terms = TenantPolicy::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
+    Arc::new(Tenants::new(TenantPolicies::new(terms), Arc::new(Books::default())))
 }
 
 fn admission(settings: AdmissionSettings, rows: &str) -> Admission {
@@ -42,12 +53,12 @@ fn admission(settings: AdmissionSettings, rows: &str) -> Admission {
     let path = folder.path().join("devices.csv");
     std::fs::write(&path, format!("tenant_id,device_id,site_id,status,provision_token_hash\n{rows}"))
         .unwrap();
-    let registry = Registry::File(registry::FileRegistry::open(&path).unwrap());
+    let registry = Registry::File(file::FileRegistry::open(&path).unwrap());
     Admission::new(settings, registry, tenants())
 }
 
-fn row(json: &Json) -> Option<Row> {
-    json.is_object().then(|| Row {
+fn row(json: &Json) -> Option<RegistryRow> {
+    json.is_object().then(|| RegistryRow {
         site_id: json["site_id"].as_str().unwrap().into(),
         status: json["status"].as_str().unwrap().into(),
         token: TokenHash::parse(json["provision_token_hash"].as_str()),
@@ -78,7 +89,7 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
                     .unwrap()
             }
         };
-        let question = Question {
+        let question = MessageView {
             topic: case["topic"].as_str().unwrap(),
             payload: &payload,
             payload_bytes: payload.len(),
@@ -92,7 +103,7 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
         let row = row(&case["device"]).filter(|_| is_named);
         let verdict = admission.judge(question, Some(row));
         let reason = expected["reason"].as_str().and_then(Reason::from_code);
-        let of_admission = reason.filter(|reason| reason.stage() == crate::domain::reason::Stage::Admission);
+        let of_admission = reason.filter(|reason| reason.stage() == crate::core::reason::Stage::Admission);
         match (&verdict, of_admission) {
             (Err(refusal), _) if Some(refusal.reason) == reason => {}
             (Ok(_), None) => {}
@@ -132,14 +143,14 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
                     || case["steps"][0]["registry"].is_null();
                 row.token =
                     TokenHash::parse(Some(&registry::token_hash(if right { "tok" } else { "other" })));
-                let known = gate.know("acme", device, row, true);
+                let known = gate.cache_row("acme", device, row, true);
                 cache.insert(key, known.clone(), now_s);
                 Some(known)
             });
             let envelope = Envelope {
-                site_id: Value::Text("lab-1".into()),
-                tenant_id: Value::Missing,
-                provision_token: Value::Text("tok".into()),
+                site_id: EnvelopeValue::Text("lab-1".into()),
+                tenant_id: EnvelopeValue::Missing,
+                provision_token: EnvelopeValue::Text("tok".into()),
             };
             let verdict = match &known {
                 None => "UNREGISTERED_DEVICE",
@@ -159,7 +170,7 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
     assert!(sequences >= 8, "only {sequences}");
 }
 
-fn received(connection: &Arc<Connection>, topic: &str, payload: &str, via: Via) -> Received {
+fn received(connection: &Arc<AckTracker>, topic: &str, payload: &str, via: Via) -> Received {
     Received {
         topic: topic.into(),
         payload_bytes: payload.len(),
@@ -174,7 +185,7 @@ fn received(connection: &Arc<Connection>, topic: &str, payload: &str, via: Via) 
 fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message() {
     let hash = registry::token_hash("tok");
     let gate = admission(settings(), &format!("acme,d1,lab,ACTIVE,{hash}\n"));
-    let connection = Connection::new(Arc::new(Window::new(100, 100_000)));
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
     let good = r#"{"site_id":"lab","provision_token":"tok"}"#;
     let messages = vec![
         received(&connection, "tenant/acme/device/d1/telemetry", good, Via::Broker),
@@ -204,10 +215,10 @@ fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message(
 
 #[test]
 fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
-    let types = HashMap::from([("lp".to_owned(), Credentials::Broker)]);
+    let types = HashMap::from([("lp".to_owned(), CredentialSource::Broker)]);
     let gate =
         admission(AdmissionSettings { credentials_of_type: types, ..settings() }, "acme,d1,lab,ACTIVE,\n");
-    let question = |via, topic| Question { topic, payload: b"m f=1", payload_bytes: 5, via };
+    let question = |via, topic| MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
     assert!(gate.judge(question(Via::Broker, "tenant/acme/device/d1/lp"), None).is_ok());
     let refusal = gate.judge(question(Via::Listener, "tenant/acme/device/d1/lp"), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::BadPayload);
@@ -217,30 +228,33 @@ fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
 
 #[test]
 fn a_word_holds_only_for_the_way_by_which_it_was_given() {
-    for (word, way) in [(Credentials::Broker, Via::Broker), (Credentials::Listener, Via::Proven)] {
+    for (word, way) in [(CredentialSource::Broker, Via::Broker), (CredentialSource::Listener, Via::Proven)] {
         let gate = admission(AdmissionSettings { credentials: word, ..settings() }, "acme,d1,lab,ACTIVE,\n");
         let topic = "tenant/acme/device/d1/lp";
         assert_eq!(gate.usual_via(topic), way);
         for via in [Via::Broker, Via::Listener, Via::Proven] {
-            let question = Question { topic, payload: b"m f=1", payload_bytes: 5, via };
+            let question = MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
             assert_eq!(gate.judge(question, None).is_ok(), via == way, "{word:?} by {via:?}");
         }
         let stranger =
-            Question { topic: "tenant/acme/device/d2/lp", payload: b"", payload_bytes: 0, via: way };
+            MessageView { topic: "tenant/acme/device/d2/lp", payload: b"", payload_bytes: 0, via: way };
         assert_eq!(gate.judge(stranger, None).unwrap_err().reason, Reason::UnregisteredDevice);
     }
 }
 
 #[tokio::test]
 async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
-    use crate::domain::identity::{Claim, Denied, Identity, Proof};
+    use crate::core::identity::AuthError;
+    use crate::core::identity::Claim;
+    use crate::core::identity::Identity;
+    use crate::core::identity::Proof;
     let token = registry::token_hash("right");
     let rows = format!("acme,d1,lab,ACTIVE,{token}\nacme,gone,lab,REVOKED,{token}\nacme,new,lab,ACTIVE,\n");
     // At CONNECT the token is asked for whatever the envelope must bring.
     let gate = admission(AdmissionSettings { require_token: false, ..settings() }, &rows);
     let vouch = |device: &str, proof: Proof| {
         let identity = Identity { tenant: "acme".into(), device: device.into() };
-        gate.vouch(Claim { identity, proof })
+        gate.authenticate_connect(Claim { identity, proof })
     };
     let right = || Proof::Token(Box::from(&b"right"[..]));
     for _ in 0..2 {
@@ -250,11 +264,11 @@ async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
             [("d1", "wrong"), ("d1", ""), ("gone", "wrong"), ("new", ""), ("nobody", "right")]
         {
             let answer = vouch(device, Proof::Token(token.as_bytes().into())).await;
-            assert!(matches!(answer, Err(Denied::Credentials(_))), "{device} {token}: {answer:?}");
+            assert!(matches!(answer, Err(AuthError::Credentials(_))), "{device} {token}: {answer:?}");
         }
-        assert!(matches!(vouch("gone", right()).await, Err(Denied::NotAuthorized(_))));
-        assert!(matches!(vouch("gone", Proof::Certificate).await, Err(Denied::NotAuthorized(_))));
-        assert!(matches!(vouch("nobody", Proof::Certificate).await, Err(Denied::Credentials(_))));
+        assert!(matches!(vouch("gone", right()).await, Err(AuthError::NotAuthorized(_))));
+        assert!(matches!(vouch("gone", Proof::Certificate).await, Err(AuthError::NotAuthorized(_))));
+        assert!(matches!(vouch("nobody", Proof::Certificate).await, Err(AuthError::Credentials(_))));
     }
 }
 
@@ -262,7 +276,7 @@ async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
 fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
     let registry = Registry::Open(vec!["acme".into()]);
     let gate = Admission::new(settings(), registry, tenants());
-    let question = |topic, payload: &'static str| Question {
+    let question = |topic, payload: &'static str| MessageView {
         topic,
         payload: payload.as_bytes(),
         payload_bytes: payload.len(),
@@ -281,7 +295,7 @@ fn the_rate_holds_for_what_passes_and_for_what_does_not() {
     let hash = registry::token_hash("tok");
     let rate = Some(Rate { per_s: 0.001, burst: 2.0 });
     let gate = admission(AdmissionSettings { rate, ..settings() }, &format!("acme,d1,lab,ACTIVE,{hash}\n"));
-    let connection = Connection::new(Arc::new(Window::new(100, 100_000)));
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
     let send = |payload: &str| {
         let topic = "tenant/acme/device/d1/telemetry";
         let (_, refused) = gate.admit(vec![received(&connection, topic, payload, Via::Broker)]);
@@ -306,10 +320,10 @@ fn the_rate_holds_for_what_passes_and_for_what_does_not() {
 #[test]
 fn what_had_passed_is_admitted_again_without_a_question() {
     // The registry knows nobody, and no token is left to take.
-    let rate = Some(crate::domain::rate::Rate { per_s: 0.000_001, burst: 1.0 });
+    let rate = Some(crate::core::token_bucket::Rate { per_s: 0.000_001, burst: 1.0 });
     let admission = admission(AdmissionSettings { rate, ..settings() }, "");
-    let connection = Connection::new(Arc::new(Window::new(100, 10_000)));
-    let passed = |topic: &str| Passed {
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 10_000)));
+    let passed = |topic: &str| ReadmittedMessage {
         topic: topic.into(),
         payload: Bytes::from_static(b"no envelope"),
         received_ns: 7,
@@ -331,11 +345,11 @@ fn what_had_passed_is_admitted_again_without_a_question() {
 
 #[test]
 fn what_admission_refused_is_judged_anew_by_the_way_it_came() {
-    let rate = Some(crate::domain::rate::Rate { per_s: 0.000_001, burst: 1.0 });
-    let credentials_of_type = HashMap::from([("lp".to_owned(), Credentials::Broker)]);
+    let rate = Some(crate::core::token_bucket::Rate { per_s: 0.000_001, burst: 1.0 });
+    let credentials_of_type = HashMap::from([("lp".to_owned(), CredentialSource::Broker)]);
     let rows = "acme,d1,lab-1,ACTIVE,\n";
     let admission = admission(AdmissionSettings { rate, credentials_of_type, ..settings() }, rows);
-    let connection = Connection::new(Arc::new(Window::new(100, 10_000)));
+    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 10_000)));
     let received = |via| Received {
         topic: "tenant/acme/device/d1/lp".into(),
         payload: Bytes::from_static(b"m f=1"),
@@ -345,8 +359,8 @@ fn what_admission_refused_is_judged_anew_by_the_way_it_came() {
         slot: connection.receive(1, 10),
     };
     for _ in 0..5 {
-        assert!(admission.admit_again(received(Via::Broker)).is_ok());
-        let refused = admission.admit_again(received(Via::Listener)).unwrap_err();
+        assert!(admission.readmit_refused(received(Via::Broker)).is_ok());
+        let refused = admission.readmit_refused(received(Via::Listener)).unwrap_err();
         assert_eq!((refused.reason, refused.was_admitted()), (Reason::BadPayload, false));
     }
     assert_eq!(admission.books.of_known("acme").snapshot().messages.received, 10);

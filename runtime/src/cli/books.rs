@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use super::gateway::{self, Unreachable};
-use super::{ConfigArgument, Done};
+use crate::cli::admin_client::Unreachable;
+use crate::cli::{ConfigArgument, Exit, admin_client};
 use crate::config::Config;
-use crate::domain::detail::printable;
+use crate::core::detail::printable;
 use crate::spool::Spool;
 
 /// Print the counts of messages and lines of each tenant; exit 1 if the sums do not agree
@@ -28,9 +28,9 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn books(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
-    let mut books = match gateway::ask(&config, "/api/v1/books") {
+    let mut books = match admin_client::get(&config, "/api/v1/books") {
         Err(error) if error.is::<Unreachable>() => of_stopped(&config).map_err(|why| error.context(why))?,
         books => books?,
     };
@@ -47,7 +47,7 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Done> {
     } else {
         print_table(&books);
     }
-    Ok(if balanced { Done::Good } else { Done::NotGood })
+    Ok(if balanced { Exit::Good } else { Exit::NotGood })
 }
 
 /// What the spool of a stopped gateway says.
@@ -63,7 +63,9 @@ fn of_stopped(config: &Config) -> anyhow::Result<Value> {
 
 const MESSAGES: [&str; 8] =
     ["received", "lines", "empty", "quarantined", "dropped", "abandoned", "parked", "in_flight"];
+
 const QUARANTINE: [&str; 4] = ["entries", "expired", "replayed", "removed"];
+
 const LINES: [&str; 6] = ["spooled", "written", "refused", "dropped", "damaged", "pending"];
 
 fn print_table(books: &Value) {

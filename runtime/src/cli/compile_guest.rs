@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::rollout::compile::{CompileLimits, NOT_COMPILED, compile_here};
+use crate::rollout::CompileLimits;
+use crate::rollout::compile::{NOT_COMPILED, compile_here};
 
 /// Compile the component on stdin into a file
 #[derive(Debug, clap::Args)]

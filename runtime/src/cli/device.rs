@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use clap::Subcommand;
 
-use super::registry::{server, wait_for};
-use super::{BadUsage, ConfigArgument, Done};
-use crate::admission::registry::file::{self, DeviceRecord};
+use crate::admission::registry::file::DeviceRecord;
 use crate::admission::registry::postgres::devices;
-use crate::admission::registry::token_hash;
+use crate::admission::registry::{file, token_hash};
+use crate::cli::registry::{server, wait_for};
+use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::words::RegistryKind;
 use crate::config::{Config, ConfigError};
-use crate::domain::detail::printable;
-use crate::domain::topic::is_topic_name;
+use crate::core::detail::printable;
+use crate::core::topic::is_topic_name;
 
 /// Manage the registry of devices: list, put, revoke, rm
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ enum Action {
     },
 }
 
-pub fn device(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn device(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     match config.registry.kind.get() {
         RegistryKind::File => {}
@@ -107,11 +107,11 @@ fn read(path: &Path) -> anyhow::Result<Vec<DeviceRecord>> {
     Ok(records.into_iter().map(|(_, device)| device).collect())
 }
 
-fn in_database(config: &Config, action: &Action) -> anyhow::Result<Done> {
+fn in_database(config: &Config, action: &Action) -> anyhow::Result<Exit> {
     let server = server(config)?;
     let changed = |known, tenant: &str, device: &str| {
         if known {
-            return Ok(Done::Good);
+            return Ok(Exit::Good);
         }
         bail!("there is no device {device:?} of tenant {tenant:?} in {}", server.at());
     };
@@ -123,7 +123,7 @@ fn in_database(config: &Config, action: &Action) -> anyhow::Result<Done> {
             let record = read_device(tenant, device, site)?;
             wait_for(devices::put(&server, &record))?;
             say_put(&record);
-            Ok(Done::Good)
+            Ok(Exit::Good)
         }
         Action::Revoke { tenant, device } => {
             changed(wait_for(devices::revoke(&server, tenant, device))?, tenant, device)
@@ -134,7 +134,7 @@ fn in_database(config: &Config, action: &Action) -> anyhow::Result<Done> {
     }
 }
 
-fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Result<Done> {
+fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Result<Exit> {
     if json {
         let shown: Vec<_> = devices
             .map(|device| {
@@ -145,7 +145,7 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
             })
             .collect();
         println!("{:#}", serde_json::Value::from(shown));
-        return Ok(Done::Good);
+        return Ok(Exit::Good);
     }
     println!("{:<24}{:<24}{:<24}{:<10}token", "tenant", "device", "site", "status");
     for device in devices {
@@ -158,7 +158,7 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
             printable(&device.status)
         );
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 /// A device as it is put, its token from stdin.
@@ -193,7 +193,7 @@ fn say_put(record: &DeviceRecord) {
     );
 }
 
-fn put(path: &Path, record: &DeviceRecord) -> anyhow::Result<Done> {
+fn put(path: &Path, record: &DeviceRecord) -> anyhow::Result<Exit> {
     let _held = file::lock(path)?;
     let mut devices = if path.exists() { read(path)? } else { Vec::new() };
     let place = devices
@@ -205,7 +205,7 @@ fn put(path: &Path, record: &DeviceRecord) -> anyhow::Result<Done> {
     }
     file::write(path, &devices)?;
     say_put(record);
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 fn change(
@@ -213,7 +213,7 @@ fn change(
     tenant: &str,
     device: &str,
     act: impl FnOnce(&mut Vec<DeviceRecord>, usize),
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<Exit> {
     let _held = file::lock(path)?;
     let mut devices = read(path)?;
     let Some(place) = devices.iter().position(|known| known.tenant_id == tenant && known.device_id == device)
@@ -222,5 +222,5 @@ fn change(
     };
     act(&mut devices, place);
     file::write(path, &devices)?;
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }

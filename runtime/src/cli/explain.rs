@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{BadUsage, ConfigArgument, Done};
-use crate::cases::{payload, received_ns};
-use crate::domain::detail::printable;
-use crate::dry_run::{DryRun, Question, RegistryRow, Verdict};
+use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::core::detail::printable;
+use crate::explain::cases::{payload, received_ns};
+use crate::explain::dry_run::DryRun;
+use crate::explain::verdict::{ExplainRequest, ExplainVerdict, RowOverride};
 
 /// Show step by step what would happen to a message; sends nothing and changes nothing
 ///
@@ -38,7 +39,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn explain(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn explain(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     let mut dry_run = DryRun::new(&config)?;
     if arguments.jsonl {
@@ -54,7 +55,7 @@ pub fn explain(arguments: &Arguments) -> anyhow::Result<Done> {
             payload
         }
     };
-    let question = Question {
+    let question = ExplainRequest {
         topic: arguments.topic.clone().unwrap_or_default(),
         payload: payload.into(),
         received_ns: now_ns(),
@@ -67,14 +68,14 @@ pub fn explain(arguments: &Arguments) -> anyhow::Result<Done> {
     } else {
         print_steps(&topic, &verdict);
     }
-    Ok(if verdict.is_refusal() { Done::NotGood } else { Done::Good })
+    Ok(if verdict.is_refusal() { Exit::NotGood } else { Exit::Good })
 }
 
 fn now_ns() -> i64 {
     jiff::Timestamp::now().as_nanosecond() as i64
 }
 
-fn print_steps(topic: &str, verdict: &Verdict) {
+fn print_steps(topic: &str, verdict: &ExplainVerdict) {
     let step = |name: &str, value: &str| println!("{name:<11} {}", printable(value));
     let named = |name: &Option<String>| name.clone().unwrap_or_else(|| "-".into());
     step("topic", topic);
@@ -107,7 +108,7 @@ struct QuestionLine {
     received_at: Option<String>,
     /// Absent: ask the registry. Null: not registered.
     #[serde(default, deserialize_with = "present")]
-    registry_row: Option<Option<RegistryRow>>,
+    registry_row: Option<Option<RowOverride>>,
 }
 
 /// What a line that cannot be read may still name.
@@ -124,9 +125,9 @@ fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     Option::deserialize(deserializer).map(Some)
 }
 
-fn read_question(line: &[u8]) -> anyhow::Result<(Value, Question)> {
+fn read_question(line: &[u8]) -> anyhow::Result<(Value, ExplainRequest)> {
     let line: QuestionLine = serde_json::from_slice(line)?;
-    let question = Question {
+    let question = ExplainRequest {
         topic: line.topic,
         payload: payload(line.payload, line.payload_base64)?.into(),
         received_ns: match &line.received_at {
@@ -138,11 +139,11 @@ fn read_question(line: &[u8]) -> anyhow::Result<(Value, Question)> {
     Ok((line.id, question))
 }
 
-fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Done> {
+fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Exit> {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
-    let mut done = Done::Good;
+    let mut done = Exit::Good;
     let mut bad_lines = 0;
     for number in 1.. {
         line.clear();
@@ -166,7 +167,7 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Done> {
         };
         let verdict = dry_run.judge(question);
         if verdict.is_refusal() {
-            done = Done::NotGood;
+            done = Exit::NotGood;
         }
         writeln!(output, "{}", verdict.record(id))?;
     }

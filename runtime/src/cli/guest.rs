@@ -1,8 +1,8 @@
 //! `tidegate guest`: what serves, put another in its place, go back. Of a running gateway over HTTP,
 //! of a stopped one in its folders; and a new decoder's crate.
 
-mod crate_of;
-mod place;
+mod scaffold;
+mod target;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{BadUsage, ConfigArgument, Done};
-use crate::domain::detail::{printable, printable_lines};
-use crate::domain::guest_path::{file_name, is_file_name};
-use place::Gateway;
+use crate::cli::guest::target::GuestTarget;
+use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::core::detail::{printable, printable_lines};
+use crate::core::route_key::{file_name, is_file_name};
 
 /// Manage decoders: list, put, history, rollback, rm, log, state, new, wrap
 #[derive(Debug, clap::Args)]
@@ -135,18 +135,18 @@ enum Action {
     },
 }
 
-pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
     match &arguments.action {
-        Action::New { name, dir, sdk } => return crate_of::new(name, dir.as_deref(), sdk.as_deref()),
-        Action::Wrap { module, output } => return crate_of::wrap(module, output.as_deref()),
+        Action::New { name, dir, sdk } => return scaffold::new(name, dir.as_deref(), sdk.as_deref()),
+        Action::Wrap { module, output } => return scaffold::wrap(module, output.as_deref()),
         _ => {}
     }
     let config = arguments.config.load()?.config;
-    let gateway = Gateway::find(&config, arguments.gateway.as_deref(), arguments.token_file.as_deref())?;
+    let gateway = GuestTarget::find(&config, arguments.gateway.as_deref(), arguments.token_file.as_deref())?;
     let answer = match &arguments.action {
         Action::List { tenant } => gateway.list(tenant.as_deref().map(named).as_deref()),
         Action::Put { tenant, message_type, component } => {
-            let component = crate_of::component(read(component)?)?;
+            let component = scaffold::component(read(component)?)?;
             gateway.put(&named(tenant), &named(message_type), component)
         }
         Action::History { tenant, message_type } => gateway.history(&named(tenant), &named(message_type)),
@@ -165,7 +165,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
                 println!("{:#}", json!({"error": refusal.code, "message": refusal.message}));
             }
             eprintln!("{}: {}", printable(refusal.code), printable_lines(&refusal.message));
-            return Ok(Done::NotGood);
+            return Ok(Exit::NotGood);
         }
     };
     if arguments.json {
@@ -173,7 +173,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Done> {
     } else {
         show(&arguments.action, &answer);
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 /// The name of a folder or file: as it is where it is one, else encoded.

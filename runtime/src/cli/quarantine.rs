@@ -12,13 +12,13 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::{BadUsage, ConfigArgument, Done};
-use crate::config::{self, Config, ConfigError};
-use crate::data_dir::{self, LockError};
-use crate::domain::books::Books;
-use crate::domain::detail::printable;
-use crate::pipeline::settings;
-use crate::quarantine::{Entry, Filter, Leaving, Quarantine};
+use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::config::{Config, ConfigError, settings};
+use crate::core::books::Books;
+use crate::core::detail::printable;
+use crate::data_dir::LockError;
+use crate::quarantine::{Entry, Filter, Quarantine, RemovalReason};
+use crate::{config, data_dir};
 
 /// Look at refused messages, replay or remove them: list, show, replay, rm
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ enum Action {
         tidegate quarantine list --reason GUEST_REFUSED --since 2026-11-23T00:00:00Z --json")]
     List {
         #[command(flatten)]
-        filters: Filters,
+        filters: ListFilters,
         /// Number of entries, the newest ones
         #[arg(long, default_value_t = 50)]
         limit: usize,
@@ -76,7 +76,7 @@ enum Action {
         tidegate quarantine replay --all")]
     Replay {
         #[command(flatten)]
-        chosen: Chosen,
+        chosen: SelectedEntries,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -87,7 +87,7 @@ enum Action {
         tidegate quarantine rm --tenant acme --reason BAD_LINE")]
     Rm {
         #[command(flatten)]
-        chosen: Chosen,
+        chosen: SelectedEntries,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -95,7 +95,7 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Filters {
+struct ListFilters {
     /// Only entries of this tenant
     #[arg(long)]
     tenant: Option<String>,
@@ -120,11 +120,11 @@ struct Filters {
 }
 
 #[derive(Debug, clap::Args)]
-struct Chosen {
+struct SelectedEntries {
     /// The id of one entry
     id: Option<String>,
     #[command(flatten)]
-    filters: Filters,
+    filters: ListFilters,
     /// All entries
     #[arg(long)]
     all: bool,
@@ -133,7 +133,7 @@ struct Chosen {
     limit: Option<usize>,
 }
 
-impl Filters {
+impl ListFilters {
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [
             ("tenant", &self.tenant),
@@ -157,7 +157,7 @@ fn filter<'a>(given: impl Iterator<Item = (&'static str, &'a str)>) -> Result<Fi
     Ok(filter)
 }
 
-impl Chosen {
+impl SelectedEntries {
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.id.iter().map(|id| ("id", id.as_str())).chain(self.filters.given())
     }
@@ -176,7 +176,7 @@ impl Chosen {
     }
 }
 
-pub fn quarantine(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn quarantine(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     let folder = PathBuf::from(&config.data_dir).join("quarantine");
     match &arguments.action {
@@ -187,7 +187,13 @@ pub fn quarantine(arguments: &Arguments) -> anyhow::Result<Done> {
     }
 }
 
-fn list(folder: &Path, filters: &Filters, limit: usize, by_reason: bool, json: bool) -> anyhow::Result<Done> {
+fn list(
+    folder: &Path,
+    filters: &ListFilters,
+    limit: usize,
+    by_reason: bool,
+    json: bool,
+) -> anyhow::Result<Exit> {
     let wanted = filter(filters.given())?;
     let groups = by_reason || !json && filters.given().map(|(key, _)| key).eq(["tenant"]);
     if !folder.exists() {
@@ -195,7 +201,7 @@ fn list(folder: &Path, filters: &Filters, limit: usize, by_reason: bool, json: b
         if json {
             println!("[]");
         }
-        return Ok(Done::Good);
+        return Ok(Exit::Good);
     }
     if groups {
         return list_reasons(Quarantine::read(folder, wanted), json);
@@ -231,18 +237,18 @@ fn list(folder: &Path, filters: &Filters, limit: usize, by_reason: bool, json: b
     if more > 0 {
         eprintln!("{more} older entries match too; use --limit to see more");
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 /// A reason's entries, and the newest of them.
-struct Group {
+struct ReasonGroup {
     entries: u64,
     first: String,
     newest: Entry,
 }
 
-fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Result<Done> {
-    let mut groups = BTreeMap::<String, Group>::new();
+fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Result<Exit> {
+    let mut groups = BTreeMap::<String, ReasonGroup>::new();
     for entry in entries {
         let entry = entry?;
         match groups.get_mut(&entry.reason) {
@@ -257,14 +263,14 @@ fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Resu
             }
             None => {
                 let first = entry.time.clone();
-                groups.insert(entry.reason.clone(), Group { entries: 1, first, newest: entry });
+                groups.insert(entry.reason.clone(), ReasonGroup { entries: 1, first, newest: entry });
             }
         }
     }
     if json {
         let groups: Vec<Value> = groups
             .into_iter()
-            .map(|(reason, Group { entries, first, newest })| {
+            .map(|(reason, ReasonGroup { entries, first, newest })| {
                 let last = newest.time.clone();
                 json!({
                     "reason": reason,
@@ -276,7 +282,7 @@ fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Resu
             })
             .collect();
         println!("{:#}", Value::Array(groups));
-        return Ok(Done::Good);
+        return Ok(Exit::Good);
     }
     println!("{:<34}{:>9}  {:<21}{:<21}newest", "reason", "entries", "first", "last");
     for (reason, group) in groups {
@@ -284,7 +290,7 @@ fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Resu
         println!("{reason:<34}{:>9}  {first:<21}{last:<21}{}", group.entries, group.newest.id);
         println!("    {}: {}", printable(&group.newest.topic), printable(&group.newest.detail));
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 /// A line of the table; the last column takes what it needs.
@@ -298,7 +304,7 @@ fn seconds(time: &str) -> String {
     time.split_once('.').map_or(time.to_owned(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Done> {
+fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Exit> {
     let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
     let entry = match folder.exists() {
         true => Quarantine::read(folder, filter).next().transpose()?,
@@ -309,14 +315,14 @@ fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Done> 
     if raw {
         let bytes = entry.payload_bytes_kept().or_else(|| entry.line.clone().map(String::into_bytes));
         output.write_all(&bytes.context("its payload cannot be read")?)?;
-        return Ok(Done::Good);
+        return Ok(Exit::Good);
     }
     let Value::Object(members) = serde_json::to_value(entry.masked())? else {
         unreachable!("an entry is an object")
     };
     if json {
         writeln!(output, "{:#}", Value::Object(members))?;
-        return Ok(Done::Good);
+        return Ok(Exit::Good);
     }
     for (key, value) in members {
         let text = match value {
@@ -325,10 +331,10 @@ fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Done> 
         };
         writeln!(output, "{key:<14} {text}")?;
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
-fn replay(config: &Config, chosen: &Chosen, json: bool) -> anyhow::Result<Done> {
+fn replay(config: &Config, chosen: &SelectedEntries, json: bool) -> anyhow::Result<Exit> {
     chosen.filter()?;
     let mut body: Map<String, Value> =
         chosen.given().map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
@@ -364,10 +370,10 @@ fn replay(config: &Config, chosen: &Chosen, json: bool) -> anyhow::Result<Done> 
         eprintln!("the gateway was stopped; the entries that were not replayed are still there");
     }
     let good = number("quarantined_again") == 0 && number("skipped_count") == 0 && report["stopped"] != true;
-    Ok(if good { Done::Good } else { Done::NotGood })
+    Ok(if good { Exit::Good } else { Exit::NotGood })
 }
 
-fn remove(config: &Config, folder: &Path, chosen: &Chosen, json: bool) -> anyhow::Result<Done> {
+fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) -> anyhow::Result<Exit> {
     let filter = chosen.filter()?;
     let answer = match folder.exists() {
         false => match &filter.id {
@@ -383,7 +389,7 @@ fn remove(config: &Config, folder: &Path, chosen: &Chosen, json: bool) -> anyhow
                 if let (Some(id), true) = (&filter.id, places.is_empty()) {
                     bail!("there is no entry {id:?} in {}", folder.display());
                 }
-                let removed = quarantine.take_out(&places, Leaving::Removed)?.len();
+                let removed = quarantine.take_out(&places, RemovalReason::Removed)?.len();
                 json!({"removed": removed, "left": left})
             }
             Err(LockError::Taken { .. }) => {
@@ -413,7 +419,7 @@ fn remove(config: &Config, folder: &Path, chosen: &Chosen, json: bool) -> anyhow
     if answer["left"].as_u64().is_some_and(|left| left > 0) {
         eprintln!("{} more entries match; run the command again", answer["left"]);
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 /// Asks the running gateway to change something.

@@ -2,12 +2,11 @@
 
 use clap::Subcommand;
 
-use super::{BadUsage, ConfigArgument, Done};
-use crate::admission::registry::postgres::link::{PgError, Server};
+use crate::admission::registry::postgres::connection::{PgError, PgServer};
 use crate::admission::registry::postgres::schema;
-use crate::config::Config;
+use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::words::RegistryKind;
-use crate::pipeline;
+use crate::config::{Config, settings};
 
 /// Prepare the registry in PostgreSQL
 #[derive(Debug, clap::Args)]
@@ -27,20 +26,20 @@ enum Action {
     Init,
 }
 
-pub fn registry(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn registry(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     match arguments.action {
         Action::Init => {
             let server = server(&config)?;
             wait_for(schema::init(&server))?;
             println!("{} has the tables, the settings and the trigger", server.at());
-            Ok(Done::Good)
+            Ok(Exit::Good)
         }
     }
 }
 
 /// The server of a configuration with a registry in PostgreSQL.
-pub(super) fn server(config: &Config) -> anyhow::Result<Server> {
+pub(super) fn server(config: &Config) -> anyhow::Result<PgServer> {
     if !config.registry.kind.is(RegistryKind::Postgres) {
         let kind = config.registry.kind.as_str();
         let fault = format!(
@@ -48,7 +47,7 @@ pub(super) fn server(config: &Config) -> anyhow::Result<Server> {
         );
         return Err(BadUsage(fault).into());
     }
-    Ok(pipeline::settings::postgres(config)?.server)
+    Ok(settings::postgres(config)?.server)
 }
 
 /// Waits for an answer of the database.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{ConfigArgument, Done};
+use crate::app;
+use crate::cli::{ConfigArgument, Exit};
 use crate::config::words::LogFormat;
-use crate::{pipeline, telemetry};
+use crate::telemetry::logs;
 
 /// Run the gateway
 ///
@@ -18,9 +19,9 @@ pub struct Arguments {
     config: ConfigArgument,
 }
 
-pub fn run(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let effective = arguments.config.load()?;
-    telemetry::logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json));
+    logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json));
     for note in &effective.notes {
         tracing::warn!("{note}");
     }
@@ -31,8 +32,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Done> {
         .enable_all()
         .build()?;
     let config = arguments.config.clone();
-    runtime.block_on(pipeline::run(&effective.config, Arc::new(move || config.load())))?;
-    Ok(Done::Good)
+    runtime.block_on(app::run(&effective.config, Arc::new(move || config.load())))?;
+    Ok(Exit::Good)
 }
 
 /// Lets this process have as many open files as it is allowed: each connection is one, and the usual

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::gateway::{self, Unreachable};
-use super::{ConfigArgument, Done};
+use crate::cli::admin_client::Unreachable;
+use crate::cli::{ConfigArgument, Exit, admin_client};
 use crate::config::Config;
-use crate::domain::detail::printable;
+use crate::core::detail::printable;
 use crate::spool::Spool;
 
 /// Print the backlog of each database: lines, bytes, age, and the last answer of the database
@@ -23,9 +23,9 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn spool(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn spool(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
-    let spool = match gateway::ask(&config, "/api/v1/spool") {
+    let spool = match admin_client::get(&config, "/api/v1/spool") {
         Err(error) if error.is::<Unreachable>() => of_stopped(&config).map_err(|why| error.context(why))?,
         spool => spool?,
     };
@@ -34,7 +34,7 @@ pub fn spool(arguments: &Arguments) -> anyhow::Result<Done> {
     } else {
         print!("{}", table(&spool));
     }
-    Ok(Done::Good)
+    Ok(Exit::Good)
 }
 
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {

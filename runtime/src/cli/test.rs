@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{BadUsage, ConfigArgument, Done};
-use crate::cases::run_case;
+use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::Config;
-use crate::domain::detail::{printable, printable_lines};
-use crate::domain::topic::TopicTemplate;
-use crate::dry_run::DryRun;
+use crate::core::detail::{printable, printable_lines};
+use crate::core::topic::TopicTemplate;
+use crate::explain::cases::run_case;
+use crate::explain::dry_run::DryRun;
 
 /// Run the cases beside decoders (`*.cases.jsonl`)
 ///
@@ -33,7 +33,7 @@ pub struct Arguments {
 
 const CASES_SUFFIX: &str = ".cases.jsonl";
 
-pub fn test(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn test(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     let mut files = Vec::new();
     for path in &arguments.paths {
@@ -57,7 +57,7 @@ pub fn test(arguments: &Arguments) -> anyhow::Result<Done> {
     if !arguments.json {
         println!("{passed} passed, {failed} failed");
     }
-    Ok(if failed == 0 { Done::Good } else { Done::NotGood })
+    Ok(if failed == 0 { Exit::Good } else { Exit::NotGood })
 }
 
 /// What `validate` says of the cases in the guests folder: those that fail.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::{ConfigArgument, Done, gateway, spool};
-use crate::domain::detail::printable;
+use crate::cli::{ConfigArgument, Exit, admin_client, spool};
+use crate::core::detail::printable;
 
 /// Show a running gateway live: messages and lines a second of each tenant, and the backlogs
 ///
@@ -38,16 +38,16 @@ const COLUMNS: [(&str, &str, &str); 7] = [
 
 type Counts = BTreeMap<String, [u64; COLUMNS.len()]>;
 
-pub fn top(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     let every = Duration::from_secs(arguments.every);
     let live = !arguments.json && std::io::stdout().is_terminal();
-    let mut before = counts(&gateway::ask(&config, "/api/v1/books")?);
+    let mut before = counts(&admin_client::get(&config, "/api/v1/books")?);
     let mut at = Instant::now();
     loop {
         std::thread::sleep(if live { every } else { every.min(Duration::from_secs(1)) });
-        let books = gateway::ask(&config, "/api/v1/books")?;
-        let backlog = gateway::ask(&config, "/api/v1/spool")?;
+        let books = admin_client::get(&config, "/api/v1/books")?;
+        let backlog = admin_client::get(&config, "/api/v1/spool")?;
         let now = counts(&books);
         if arguments.json {
             let tenants: Map<String, Value> = shown(&before, &now, at.elapsed())
@@ -59,7 +59,7 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Done> {
                 })
                 .collect();
             println!("{:#}", json!({"tenants": tenants, "spool": backlog, "balanced": books["balanced"]}));
-            return Ok(Done::Good);
+            return Ok(Exit::Good);
         }
         let mut text = table(&before, &now, at.elapsed());
         text += "\n";
@@ -69,7 +69,7 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Done> {
         let mut out = std::io::stdout().lock();
         if !live {
             out.write_all(text.as_bytes())?;
-            return Ok(Done::Good);
+            return Ok(Exit::Good);
         }
         // Home, the view with each line's rest cleared, then what is below.
         write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
@@ -130,6 +130,7 @@ fn table(before: &Counts, now: &Counts, took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn rates_are_a_second_and_the_busiest_come_first() {

@@ -1,10 +1,10 @@
 //! `tidegate validate`: is this configuration good, and where does each value come from?
 
-use super::{ConfigArgument, Done};
-use crate::admission::registry::postgres::tenants;
-use crate::config::{report, rows};
-use crate::domain::detail::printable_lines;
-use crate::pipeline;
+use crate::admission::registry::postgres::tenant_rows;
+use crate::app;
+use crate::cli::{ConfigArgument, Exit};
+use crate::config::report;
+use crate::core::detail::printable_lines;
 
 /// Check configuration, registry, decoders and their cases, without opening a socket
 ///
@@ -28,24 +28,29 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn validate(arguments: &Arguments) -> anyhow::Result<Done> {
+pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
     if arguments.explain {
         print!("{}", report::reference_page());
-        return Ok(Done::Good);
+        return Ok(Exit::Good);
     }
     let mut effective = arguments.config.load()?;
     let mut findings = Vec::new();
     if arguments.registry {
-        let server = super::registry::server(&effective.config)?;
-        let table =
-            super::registry::wait_for(async { tenants::read(&server, &server.connect().await?).await })?;
-        let (rows, faults) = rows::take_up(&effective.config, &rows::Rows::new(), &table)?;
+        let server = crate::cli::registry::server(&effective.config)?;
+        let table = crate::cli::registry::wait_for(async {
+            tenant_rows::read(&server, &server.connect().await?).await
+        })?;
+        let (rows, faults) = crate::config::tenant_rows::merge_rows(
+            &effective.config,
+            &crate::config::tenant_rows::TenantRows::new(),
+            &table,
+        )?;
         findings.extend(faults.iter().map(ToString::to_string));
-        rows::lay_over(&mut effective, &rows);
+        crate::config::tenant_rows::lay_over(&mut effective, &rows);
     }
-    findings.extend(pipeline::check_parts(&effective.config)?);
+    findings.extend(app::check(&effective.config)?);
     if findings.is_empty() {
-        findings.extend(super::test::failing_cases(&effective.config)?);
+        findings.extend(crate::cli::test::failing_cases(&effective.config)?);
     }
     if arguments.json {
         let value = serde_json::json!({
@@ -63,5 +68,5 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Done> {
             eprintln!("not good: {}", printable_lines(finding));
         }
     }
-    Ok(if findings.is_empty() { Done::Good } else { Done::NotGood })
+    Ok(if findings.is_empty() { Exit::Good } else { Exit::NotGood })
 }

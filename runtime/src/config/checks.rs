@@ -1,18 +1,22 @@
 //! Whether a configuration makes sense, key by key and together.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+pub(crate) mod listener;
+pub(crate) mod files;
+pub(crate) mod values;
 
-mod listener;
+use crate::config::checks::values::{address, is_loopback, within};
+use crate::config::error::ConfigError;
+use crate::config::sections::{Config, Mqtt};
+use crate::config::words::{MqttProtocol, OutputKind, RegistryKind};
+use crate::core::refused_topic::RefusedTopic;
+use crate::core::route_key::is_file_name;
+use crate::core::topic::TopicTemplate;
+use crate::source::limits;
+use crate::source::limits::MQTT_PACKET_BYTES_MAX;
 
-pub use listener::{Proof, connect_credentials};
-
-use super::ConfigError;
-use super::sections::{Config, Mqtt};
-use super::words::{MqttProtocol, OutputKind, RegistryKind};
-use crate::domain::answer_topic::AnswerTopic;
-use crate::domain::guest_path::is_file_name;
-use crate::domain::limits::{self, MQTT_PACKET_BYTES_MAX};
-use crate::domain::topic::TopicTemplate;
+pub use crate::config::checks::listener::ConnectProof;
+pub use crate::config::checks::listener::connect_credentials;
+pub use crate::config::checks::values::server_url;
 
 /// Checks every value.
 ///
@@ -26,35 +30,8 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     guests(config)?;
     output(config)?;
     rest(config)?;
-    super::tenants::check_common(config)?;
-    super::tenants::check(config)
-}
-
-pub(super) fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
-    key: &str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), ConfigError> {
-    if value >= least && value <= most {
-        return Ok(());
-    }
-    Err(ConfigError::value(key, value, format!("{least} to {most}")))
-}
-
-fn address(key: &str, value: &str) -> Result<SocketAddr, ConfigError> {
-    value
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| ConfigError::value(key, value, "host:port, such as 127.0.0.1:1883"))
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    match address.ip() {
-        IpAddr::V4(ip) => ip.is_loopback(),
-        IpAddr::V6(ip) => ip.is_loopback(),
-    }
+    crate::config::tenants::check_common(config)?;
+    crate::config::tenants::check(config)
 }
 
 fn sources(config: &Config) -> Result<(), ConfigError> {
@@ -117,7 +94,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     }
     let template = TopicTemplate::parse(&mqtt.topic).expect("checked above");
     if !mqtt.refused_topic.is_empty() {
-        AnswerTopic::parse(&mqtt.refused_topic, &template).map_err(|fault| {
+        RefusedTopic::parse(&mqtt.refused_topic, &template).map_err(|fault| {
             ConfigError::value("mqtt.refused_topic", &mqtt.refused_topic, fault.to_string())
         })?;
         if mqtt.url.is_empty() {
@@ -169,7 +146,7 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             ));
         }
         RegistryKind::Postgres => {
-            super::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
+            crate::config::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
                 key: "registry.url".into(),
                 value: "(hidden)".into(),
                 expected: format!(
@@ -223,36 +200,15 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     }
     within("guests.large.deadline_ms", large.deadline_ms, 1, 1_000)?;
     within("guests.large.memory_bytes_max", large.memory_bytes_max, 1 << 20, 1 << 30)?;
-    within("guests.large.instances_max", large.instances_max, limits::LARGE_TRIAL_INSTANCES + 1, 1_000)?;
+    within(
+        "guests.large.instances_max",
+        large.instances_max,
+        crate::rollout::limits::LARGE_TRIAL_INSTANCES + 1,
+        1_000,
+    )?;
     within("guests.large.component_bytes_max", large.component_bytes_max, 1_024, 104_857_600)?;
     within("guests.large.compile_cpu_s", large.compile_cpu_s, 1, 3_600)?;
     within("guests.large.compile_memory_bytes_max", large.compile_memory_bytes_max, 256 << 20, u64::MAX >> 1)
-}
-
-/// Whether this is a server's base URL.
-///
-/// # Errors
-/// It is not; names the key.
-pub fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let well_formed = rest.is_some_and(|rest| {
-        let host_port = rest.split('/').next().unwrap_or_default();
-        let host = match host_port.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => {
-                if port.parse::<u16>().is_err() {
-                    return false;
-                }
-                host
-            }
-            _ => host_port,
-        };
-        let plain = |c: char| c.is_alphanumeric() || "-_.[]:@%".contains(c);
-        !host.is_empty() && host.chars().all(plain) && !rest.contains(['?', '#', ' '])
-    });
-    if well_formed {
-        return Ok(());
-    }
-    Err(ConfigError::value(key, url, "http://host:port or https://host:port"))
 }
 
 fn output(config: &Config) -> Result<(), ConfigError> {
@@ -304,11 +260,11 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
     }
     config.spool.when_full.check("spool.when_full")?;
     config.spool.sync.check("spool.sync")?;
-    within("spool.bytes_max", config.spool.bytes_max, limits::SPOOL_BYTES_MIN, u64::MAX >> 1)?;
+    within("spool.bytes_max", config.spool.bytes_max, crate::spool::limits::SPOOL_BYTES_MIN, u64::MAX >> 1)?;
     within(
         "spool.tenant_bytes_max",
         config.spool.tenant_bytes_max,
-        limits::SPOOL_TENANT_BYTES_MIN,
+        crate::spool::limits::SPOOL_TENANT_BYTES_MIN,
         u64::MAX >> 1,
     )?;
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
@@ -332,6 +288,9 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::sections::Config;
+    use crate::config::words::MqttProtocol;
+    use crate::source::limits;
 
     #[test]
     fn a_log_level_is_a_level_or_a_list_of_targets_with_levels() {

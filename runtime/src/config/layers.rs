@@ -1,57 +1,18 @@
 //! The layers of the configuration, laid over each other with the source of each value.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::sections::{Config, Tenant};
-use super::{ConfigError, Effective};
-
-/// The process environment, as a map so that tests can make their own.
-pub type Environment = BTreeMap<String, String>;
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
-    Default,
-    /// A variable: its name.
-    Variable(String),
-    /// The configuration file.
-    File,
-    /// The table of tenants in the registry.
-    Table,
-}
-
-impl std::fmt::Display for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Source::Default => f.write_str("default"),
-            Source::Variable(name) => write!(f, "variable {name}"),
-            Source::File => f.write_str("file"),
-            Source::Table => f.write_str("table tenants"),
-        }
-    }
-}
-
-/// The source of each key that is not at its default, by dotted path.
-#[derive(Clone, Debug, Default)]
-pub struct Sources(BTreeMap<String, Source>);
-
-impl Sources {
-    pub fn of(&self, path: &str) -> Source {
-        self.0.get(path).cloned().unwrap_or(Source::Default)
-    }
-
-    pub(super) fn note(&mut self, path: &str, source: Source) {
-        self.0.insert(path.to_owned(), source);
-    }
-}
+use crate::config::effective::EffectiveConfig;
+use crate::config::error::ConfigError;
+use crate::config::sections::{Config, Tenant};
+use crate::config::source::{Environment, ValueSource, ValueSources};
 
 const PREFIX: &str = "TIDEGATE_";
 
 /// How a variable of the Python service is read.
-enum Legacy {
+enum LegacyVariable {
     /// Text as it stands.
     Text(&'static str),
     /// A whole number.
@@ -64,37 +25,37 @@ enum Legacy {
     Combined,
 }
 
-const LEGACY: &[(&str, Legacy)] = &[
-    ("MQTT_HOST", Legacy::Combined),
-    ("MQTT_PORT", Legacy::Combined),
-    ("MQTT_TOPIC", Legacy::Combined),
-    ("PG_HOST", Legacy::Combined),
-    ("PG_PORT", Legacy::Combined),
-    ("PG_DB", Legacy::Combined),
-    ("PG_USER", Legacy::Combined),
-    ("PG_PASS", Legacy::Combined),
-    ("AUTO_PROVISION", Legacy::Switch("registry.auto_provision")),
-    ("REQUIRE_TOKEN", Legacy::Switch("registry.require_token")),
-    ("COUNTERS_ENABLED", Legacy::Switch("registry.counters")),
-    ("LOG_STATS_EVERY_SECONDS", Legacy::Integer("log.stats_interval_s")),
-    ("SETTINGS_POLL_SECONDS", Legacy::Integer("registry.settings_poll_s")),
-    ("INFLUXDB_URL", Legacy::Text("output.url")),
-    ("INFLUXDB_TOKEN", Legacy::Text("output.token")),
-    ("AUTH_CACHE_TTL_SECONDS", Legacy::Integer("registry.cache_ttl_s")),
-    ("AUTH_CACHE_MAX_SIZE", Legacy::Integer("registry.cache_entries_max")),
-    ("INFLUX_BATCH_SIZE", Legacy::Integer("output.batch_lines")),
-    ("INFLUX_FLUSH_INTERVAL_MS", Legacy::Integer("output.flush_interval_ms")),
-    ("INGEST_WORKER_COUNT", Legacy::NoEffect),
-    ("INGEST_QUEUE_SIZE", Legacy::NoEffect),
+const LEGACY: &[(&str, LegacyVariable)] = &[
+    ("MQTT_HOST", LegacyVariable::Combined),
+    ("MQTT_PORT", LegacyVariable::Combined),
+    ("MQTT_TOPIC", LegacyVariable::Combined),
+    ("PG_HOST", LegacyVariable::Combined),
+    ("PG_PORT", LegacyVariable::Combined),
+    ("PG_DB", LegacyVariable::Combined),
+    ("PG_USER", LegacyVariable::Combined),
+    ("PG_PASS", LegacyVariable::Combined),
+    ("AUTO_PROVISION", LegacyVariable::Switch("registry.auto_provision")),
+    ("REQUIRE_TOKEN", LegacyVariable::Switch("registry.require_token")),
+    ("COUNTERS_ENABLED", LegacyVariable::Switch("registry.counters")),
+    ("LOG_STATS_EVERY_SECONDS", LegacyVariable::Integer("log.stats_interval_s")),
+    ("SETTINGS_POLL_SECONDS", LegacyVariable::Integer("registry.settings_poll_s")),
+    ("INFLUXDB_URL", LegacyVariable::Text("output.url")),
+    ("INFLUXDB_TOKEN", LegacyVariable::Text("output.token")),
+    ("AUTH_CACHE_TTL_SECONDS", LegacyVariable::Integer("registry.cache_ttl_s")),
+    ("AUTH_CACHE_MAX_SIZE", LegacyVariable::Integer("registry.cache_entries_max")),
+    ("INFLUX_BATCH_SIZE", LegacyVariable::Integer("output.batch_lines")),
+    ("INFLUX_FLUSH_INTERVAL_MS", LegacyVariable::Integer("output.flush_interval_ms")),
+    ("INGEST_WORKER_COUNT", LegacyVariable::NoEffect),
+    ("INGEST_QUEUE_SIZE", LegacyVariable::NoEffect),
 ];
 
 /// Lays the layers over each other.
 pub(super) fn merge(
     file: Option<(&Path, &str)>,
     environment: &Environment,
-) -> Result<Effective, ConfigError> {
+) -> Result<EffectiveConfig, ConfigError> {
     let mut table = Table::try_from(Config::default()).expect("the default configuration is a table");
-    let mut sources = Sources::default();
+    let mut sources = ValueSources::default();
     let mut notes = Vec::new();
 
     legacy(&mut table, &mut sources, &mut notes, environment)?;
@@ -118,14 +79,14 @@ pub(super) fn merge(
         name_tenant(&table, &mut path);
         set_by_variable(&mut table, &path, variable, value)?;
         fits(&table, variable, value)?;
-        sources.note(&path.join("."), Source::Variable(variable.clone()));
+        sources.note(&path.join("."), ValueSource::Variable(variable.clone()));
     }
 
     for (variable, meaning) in LEGACY {
-        if let Legacy::Switch(path) = meaning
+        if let LegacyVariable::Switch(path) = meaning
             && let Some(value) = environment.get(*variable)
             && !matches!(value.as_str(), "0" | "1" | "")
-            && sources.of(path) == Source::Variable((*variable).into())
+            && sources.of(path) == ValueSource::Variable((*variable).into())
         {
             notes.push(format!(
                 "{variable} = {value:?} means off, as in the Python service: use \"1\" for on, \"0\" for off"
@@ -139,11 +100,11 @@ pub(super) fn merge(
             value: String::new(),
             expected: error.message().to_owned(),
         })?;
-    Ok(Effective { config, sources, notes })
+    Ok(EffectiveConfig { config, sources, notes })
 }
 
 /// Lays `over` on `table`, noting each leaf as the file's.
-fn lay_over(table: &mut Table, over: Table, prefix: &str, sources: &mut Sources) {
+fn lay_over(table: &mut Table, over: Table, prefix: &str, sources: &mut ValueSources) {
     for (key, value) in over {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
         match (table.get_mut(&key), value) {
@@ -155,7 +116,7 @@ fn lay_over(table: &mut Table, over: Table, prefix: &str, sources: &mut Sources)
             }
             (_, value) => {
                 table.insert(key, value);
-                sources.note(&path, Source::File);
+                sources.note(&path, ValueSource::File);
             }
         }
     }
@@ -266,30 +227,30 @@ fn set(table: &mut Table, path: &str, value: Value) {
 /// Applies the variables of the Python service.
 fn legacy(
     table: &mut Table,
-    sources: &mut Sources,
+    sources: &mut ValueSources,
     notes: &mut Vec<String>,
     environment: &Environment,
 ) -> Result<(), ConfigError> {
     for (variable, meaning) in LEGACY {
         let Some(value) = environment.get(*variable) else { continue };
         let (path, parsed) = match meaning {
-            Legacy::Text(path) => (path, Value::String(value.clone())),
-            Legacy::Integer(path) => {
+            LegacyVariable::Text(path) => (path, Value::String(value.clone())),
+            LegacyVariable::Integer(path) => {
                 let number = value.trim().parse().map_err(|_| bad(variable, value, "a whole number"))?;
                 (path, Value::Integer(number))
             }
-            Legacy::Switch(path) => (path, Value::Boolean(value == "1")),
-            Legacy::NoEffect => {
+            LegacyVariable::Switch(path) => (path, Value::Boolean(value == "1")),
+            LegacyVariable::NoEffect => {
                 notes.push(format!(
                     "{variable} is accepted and has no effect: Tidegate sizes its own threads and queues"
                 ));
                 continue;
             }
-            Legacy::Combined => continue,
+            LegacyVariable::Combined => continue,
         };
         set(table, path, parsed);
         fits(table, variable, value)?;
-        sources.note(path, Source::Variable((*variable).into()));
+        sources.note(path, ValueSource::Variable((*variable).into()));
     }
 
     let port = |variable: &str, default: u16| match environment.get(variable) {
@@ -301,13 +262,13 @@ fn legacy(
         let url = format!("mqtt://{host}:{}", port("MQTT_PORT", 1883)?);
         set(table, "mqtt.url", Value::String(url));
         let variable = if environment.contains_key("MQTT_HOST") { "MQTT_HOST" } else { "MQTT_PORT" };
-        sources.note("mqtt.url", Source::Variable(variable.into()));
+        sources.note("mqtt.url", ValueSource::Variable(variable.into()));
     }
     if let Some(filter) = environment.get("MQTT_TOPIC") {
-        let template = crate::domain::topic::template_of_filter(filter)
+        let template = crate::core::topic::template_of_filter(filter)
             .map_err(|fault| bad("MQTT_TOPIC", filter, fault.to_string()))?;
         set(table, "mqtt.topic", Value::String(template));
-        sources.note("mqtt.topic", Source::Variable("MQTT_TOPIC".into()));
+        sources.note("mqtt.topic", ValueSource::Variable("MQTT_TOPIC".into()));
     }
     if let Some(host) = environment.get("PG_HOST") {
         let part = |variable: &str, default: &'static str| {
@@ -326,7 +287,7 @@ fn legacy(
         set(table, "registry.kind", Value::String("postgres".into()));
         set(table, "registry.url", Value::String(url));
         for path in ["registry.kind", "registry.url"] {
-            sources.note(path, Source::Variable("PG_HOST".into()));
+            sources.note(path, ValueSource::Variable("PG_HOST".into()));
         }
     }
     Ok(())
@@ -335,8 +296,11 @@ fn legacy(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::effective::EffectiveConfig;
+    use crate::config::error::ConfigError;
+    use std::path::Path;
 
-    fn merged(file: &str, variables: &[(&str, &str)]) -> Result<Effective, ConfigError> {
+    fn merged(file: &str, variables: &[(&str, &str)]) -> Result<EffectiveConfig, ConfigError> {
         let environment =
             variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         merge(Some((Path::new("test.toml"), file)), &environment)

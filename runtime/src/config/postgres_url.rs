@@ -1,19 +1,9 @@
 //! `registry.url`: what libpq calls a connection URI, with the same meaning of `sslmode`.
 
+pub(crate) use crate::admission::registry::postgres::connection::TlsTrust;
 use std::path::PathBuf;
 
 use tokio_postgres::config::SslMode;
-
-/// Whom the server must prove to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsTrust {
-    /// Nobody: encrypted if at all (`prefer`, `require`), as libpq means it.
-    Anybody,
-    /// Somebody whom the authority vouches for (`verify-ca`, or `require` with `sslrootcert`).
-    Authority,
-    /// The very host that was asked for (`verify-full`).
-    Host,
-}
 
 /// A connection URI, read.
 #[derive(Clone, Debug)]
@@ -75,6 +65,7 @@ pub fn parse(url: &str) -> Result<PostgresUrl, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_postgres::config::SslMode;
 
     #[test]
     fn the_mode_says_what_is_encrypted_and_whom_is_trusted() {

@@ -4,22 +4,22 @@ use std::fmt::Write;
 
 use toml::{Table, Value};
 
-use super::Effective;
-use super::sections::{Config, reference};
-use super::tenants::{CREDENTIALS, DEFAULTS};
+use crate::config::effective::EffectiveConfig;
+use crate::config::sections::{Config, reference};
+use crate::config::tenants::{CREDENTIALS, DEFAULTS};
 
 /// Keys whose values are never shown.
 const SECRETS: &[&str] = &["mqtt.password", "output.token", "output.password"];
 
 /// The effective configuration as TOML, each value with its source behind it. Secrets are hidden.
-pub fn effective(effective: &Effective) -> String {
+pub fn effective(effective: &EffectiveConfig) -> String {
     let table = Table::try_from(effective.config.clone()).expect("a configuration is a table");
     let mut text = String::new();
     write_table(&mut text, &table, "", effective);
     text
 }
 
-fn write_table(text: &mut String, table: &Table, prefix: &str, effective: &Effective) {
+fn write_table(text: &mut String, table: &Table, prefix: &str, effective: &EffectiveConfig) {
     if prefix == "tenants" {
         return write_tenants(text, effective);
     }
@@ -39,7 +39,7 @@ fn write_table(text: &mut String, table: &Table, prefix: &str, effective: &Effec
 }
 
 /// Each tenant with settings of its own: all that holds for it, by what is its own and what is not.
-fn write_tenants(text: &mut String, effective: &Effective) {
+fn write_tenants(text: &mut String, effective: &EffectiveConfig) {
     for name in effective.config.tenants.keys() {
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
         let quoted =
@@ -52,7 +52,7 @@ fn write_tenants(text: &mut String, effective: &Effective) {
 }
 
 /// What holds for a tenant that is named: keys, values with secrets hidden, and their sources.
-pub fn tenant_values(effective: &Effective, name: &str) -> Vec<(String, Value, String)> {
+pub fn tenant_values(effective: &EffectiveConfig, name: &str) -> Vec<(String, Value, String)> {
     let config = Table::try_from(&effective.config).expect("a configuration is a table");
     let own = effective.config.tenants.get(name).cloned().unwrap_or_default();
     let is_elsewhere = own.output_url.as_ref().is_some_and(|url| *url != effective.config.output.url);
@@ -101,8 +101,8 @@ fn shown(path: &str, value: &Value) -> String {
 }
 
 /// The effective configuration as JSON: for each key its value and its source.
-pub fn effective_json(effective: &Effective) -> serde_json::Value {
-    fn walk(value: &Value, path: &str, effective: &Effective) -> serde_json::Value {
+pub fn effective_json(effective: &EffectiveConfig) -> serde_json::Value {
+    fn walk(value: &Value, path: &str, effective: &EffectiveConfig) -> serde_json::Value {
         match value {
             Value::Table(table) => table
                 .iter()
@@ -183,7 +183,9 @@ pub fn reference_page() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Environment, load};
+    use crate::config::load;
+    use crate::config::sections::Config;
+    use crate::config::source::Environment;
 
     #[test]
     fn secrets_are_hidden_and_sources_are_named() {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{
+use crate::config::words::{
     ClientCertificates, ConnectCredentials, Credentials, Gzip, LogFormat, MqttProtocol, OutputKind,
     RegistryKind, Retained, SpoolSync, Word,
 };
-use crate::domain::tenant::settings::WhenFull;
+use crate::core::tenant::settings::WhenFull;
 
 /// One key of the reference page.
 #[derive(Debug)]

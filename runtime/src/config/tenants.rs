@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
-use super::ConfigError;
-use super::checks::{server_url, within};
-use super::sections::{Config, Tenant};
-use super::words::{OutputKind, Word};
-use crate::domain::database::{DatabaseTemplate, NameRule};
-use crate::domain::limits;
-use crate::domain::tenancy::apart::{Fault, Ground};
-use crate::domain::tenancy::{Tenancy, Terms, is_tenant_tag};
-use crate::domain::tenant::rates::{DeviceRate, limit};
-use crate::domain::tenant::settings::SpoolShare;
+use crate::config::checks::server_url;
+use crate::config::checks::values::within;
+use crate::config::error::ConfigError;
+use crate::config::sections::{Config, Tenant};
+use crate::config::words::{OutputKind, Word};
+use crate::core::tenant::collisions::{PlacementError, Placements};
+use crate::core::tenant::database::{DatabaseTemplate, NameRule};
+use crate::core::tenant::policy::{TenantPolicies, TenantPolicy, is_tenant_tag};
+use crate::core::tenant::rates::{DeviceRate, limit};
+use crate::core::tenant::settings::SpoolShare;
+use crate::spool::limits;
 
 /// Each key of a tenant, and the key of which it is the exception.
 pub const DEFAULTS: &[(&str, &str)] = &[
@@ -91,7 +92,7 @@ pub fn name_rule(config: &Config) -> NameRule {
 }
 
 /// What holds for one tenant; `None`: for all that are not named.
-pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
+pub fn terms(config: &Config, own: Option<&Tenant>) -> TenantPolicy {
     let none = Tenant::default();
     let (own, output, admission) = (own.unwrap_or(&none), &config.output, &config.admission);
     let text = |own: &Option<String>, common: &String| own.as_ref().unwrap_or(common).clone();
@@ -99,7 +100,7 @@ pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
         Some(names) if names.iter().any(|name| name == "*") => Vec::new(),
         names => names.as_ref().unwrap_or(common).clone(),
     };
-    Terms {
+    TenantPolicy {
         database: DatabaseTemplate::new(&text(&own.database, &output.database), name_rule(config)),
         table_prefix: text(&own.table_prefix, &output.table_prefix),
         tenant_tag: text(&own.tenant_tag, &output.tenant_tag),
@@ -125,8 +126,8 @@ pub fn terms(config: &Config, own: Option<&Tenant>) -> Terms {
 }
 
 /// The terms of all tenants.
-pub fn tenancy(config: &Config) -> Tenancy {
-    let mut tenancy = Tenancy::new(terms(config, None));
+pub fn tenancy(config: &Config) -> TenantPolicies {
+    let mut tenancy = TenantPolicies::new(terms(config, None));
     for (name, own) in &config.tenants {
         tenancy.name(name, terms(config, Some(own)));
     }
@@ -151,19 +152,19 @@ pub fn check(config: &Config) -> Result<(), ConfigError> {
 ///
 /// # Errors
 /// Nothing tells those apart.
-pub fn others(config: &Config) -> Result<Ground, ConfigError> {
-    Ground::new(terms(config, None)).map_err(|fault| named(fault, |key| format!("output.{key}")))
+pub fn others(config: &Config) -> Result<Placements, ConfigError> {
+    Placements::new(terms(config, None)).map_err(|fault| named(fault, |key| format!("output.{key}")))
 }
 
 /// Places one tenant.
 ///
 /// # Errors
 /// The key that is not good, or the tenant from whom it could not be told apart.
-pub fn place(config: &Config, ground: &mut Ground, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+pub fn place(config: &Config, ground: &mut Placements, name: &str, own: &Tenant) -> Result<(), ConfigError> {
     let terms = terms(config, Some(own));
     ground.place(name, &terms).map_err(|fault| match fault {
-        Fault::Collision(_) => named(fault, |_| format!("tenants.{name}.database")),
-        Fault::Value { key, .. } => {
+        PlacementError::Collision(_) => named(fault, |_| format!("tenants.{name}.database")),
+        PlacementError::Value { key, .. } => {
             let is_own = match key {
                 "database" => own.database.is_some(),
                 _ => own.table_prefix.is_some(),
@@ -177,14 +178,14 @@ pub fn place(config: &Config, ground: &mut Ground, name: &str, own: &Tenant) -> 
 }
 
 /// The fault with the key that it is of.
-pub fn named(fault: Fault, key_of: impl Fn(&str) -> String) -> ConfigError {
+pub fn named(fault: PlacementError, key_of: impl Fn(&str) -> String) -> ConfigError {
     match fault {
-        Fault::Collision(collision) => ConfigError::Value {
+        PlacementError::Collision(collision) => ConfigError::Value {
             key: key_of("database"),
             value: format!("{:?}", collision.database),
             expected: collision.to_string(),
         },
-        Fault::Value { key, value, why } => {
+        PlacementError::Value { key, value, why } => {
             ConfigError::Value { key: key_of(key), value: format!("{value:?}"), expected: why }
         }
     }
@@ -308,8 +309,8 @@ fn own_names(at: &str, list: &[String]) -> Result<(), ConfigError> {
 /// The key that is not good, its value, and what would be.
 pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
     let at = |key: &str| format!("tenants.{name}{}{key}", if key.is_empty() { "" } else { "." });
-    if settings.len() > limits::TENANT_SETTINGS_BYTES_MAX {
-        let most = limits::TENANT_SETTINGS_BYTES_MAX;
+    if settings.len() > crate::limits::TENANT_SETTINGS_BYTES_MAX {
+        let most = crate::limits::TENANT_SETTINGS_BYTES_MAX;
         return Err(ConfigError::value(&at(""), settings.len(), format!("at most {most} bytes of settings")));
     }
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(settings)
@@ -332,10 +333,14 @@ pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::checks;
+    use crate::config::effective::EffectiveConfig;
+    use crate::config::error::ConfigError;
     use crate::config::layers::merge;
-    use crate::config::{Effective, Environment, Source, checks};
+    use crate::config::sections::Tenant;
+    use crate::config::source::{Environment, ValueSource};
 
-    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Effective, ConfigError> {
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<EffectiveConfig, ConfigError> {
         let environment: Environment =
             variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let mut effective = merge(Some((std::path::Path::new("test.toml"), text)), &environment)?;
@@ -365,9 +370,9 @@ mod tests {
         assert_eq!(tenants["Acme"].database.as_deref(), Some("a"));
         assert_eq!(tenants["new"].tables, Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(tenants["new"].fields_of.as_ref().unwrap()["a"], ["x"]);
-        let variable = Source::Variable("TIDEGATE_TENANTS__ACME__BURST".into());
+        let variable = ValueSource::Variable("TIDEGATE_TENANTS__ACME__BURST".into());
         assert_eq!(loaded.sources.of("tenants.Acme.burst"), variable);
-        assert_eq!(loaded.sources.of("tenants.Acme.database"), Source::File);
+        assert_eq!(loaded.sources.of("tenants.Acme.database"), ValueSource::File);
         for (name, value) in [
             ("TIDEGATE_TENANTS__ACME__BURSTS", "7"),
             ("TIDEGATE_TENANTS__ACME__BURST", "seven"),

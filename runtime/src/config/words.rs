@@ -7,8 +7,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
-use super::ConfigError;
-use crate::domain::tenant::settings::WhenFull;
+use crate::config::error::ConfigError;
+use crate::core::tenant::settings::WhenFull;
 
 /// An enum whose variants are the words that a key allows.
 pub trait Words: Copy + PartialEq + 'static {
@@ -120,38 +120,47 @@ words! {
     /// `mqtt.protocol`
     MqttProtocol { V5 = "5", V4 = "3.1.1", }
 }
+
 words! {
     /// `mqtt.retained`
     Retained { Drop = "drop", Accept = "accept", }
 }
+
 words! {
     /// `listen.credentials`
     ConnectCredentials { Auto = "auto", None = "none", Optional = "optional", Required = "required", }
 }
+
 words! {
     /// `listen.client_certificates`
     ClientCertificates { No = "no", Optional = "optional", Required = "required", }
 }
+
 words! {
     /// `registry.kind`
     RegistryKind { File = "file", Open = "open", Postgres = "postgres", }
 }
+
 words! {
     /// `admission.credentials` and `admission.types.TYPE.credentials`
     Credentials { Envelope = "envelope", Broker = "broker", Listener = "listener", }
 }
+
 words! {
     /// `spool.sync`
     SpoolSync { Always = "always", Never = "never", }
 }
+
 words! {
     /// `output.kind`
     OutputKind { InfluxDb3 = "influxdb3", InfluxDb2 = "influxdb2", InfluxDb1 = "influxdb1", File = "file", }
 }
+
 words! {
     /// `output.gzip`
     Gzip { Auto = "auto", Always = "always", Never = "never", }
 }
+
 words! {
     /// `log.format`
     LogFormat { Text = "text", Json = "json", }
@@ -165,7 +174,8 @@ impl Words for WhenFull {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::sections::Config;
+    use toml::Value;
 
     #[test]
     fn a_word_is_written_as_it_was_read() {

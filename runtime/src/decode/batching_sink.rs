@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::sink::DecodeSink;
-use crate::domain::books::Account;
-use crate::domain::message::{CheckedBatch, Refused};
-use crate::domain::pacing::LARGE_GROUP;
-use crate::domain::slot::Slot;
+use crate::core::ack::token::AckToken;
+use crate::core::batching::LARGE_GROUP;
+use crate::core::books::Account;
+use crate::core::message::{CheckedBatch, RefusedMessage};
+use crate::decode::sink::DecodeSink;
 
 /// Batches do not wait for longer than this for those of other tenants.
 const WAIT_MAX: Duration = Duration::from_millis(1);
@@ -54,11 +54,11 @@ impl DecodeSink for BatchingSink<'_> {
         }
     }
 
-    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
         self.sink.empty(messages, account);
     }
 
-    fn refused(&self, messages: Vec<Refused>) {
+    fn refused(&self, messages: Vec<RefusedMessage>) {
         self.sink.refused(messages);
     }
 }
@@ -72,9 +72,18 @@ impl Drop for BatchingSink<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::message::{CheckedMessage, Tenant};
-    use crate::domain::slot::{Connection, Window};
-    use crate::domain::tenancy::TenantRules;
+    use crate::core::ack::token::AckToken;
+    use crate::core::ack::tracker::AckTracker;
+    use crate::core::ack::window::ReceiveWindow;
+    use crate::core::batching::LARGE_GROUP;
+    use crate::core::books::Account;
+    use crate::core::message::{CheckedBatch, CheckedMessage, RefusedMessage};
+    use crate::core::tenant::Tenant;
+    use crate::core::tenant::settings::TenantSettings;
+    use crate::decode::sink::DecodeSink;
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     /// The tenants of the batches that each call brought.
     #[derive(Default)]
@@ -86,13 +95,13 @@ mod tests {
             self.0.borrow_mut().push(tenants.collect());
         }
 
-        fn empty(&self, _: Vec<Slot>, _: &Arc<Account>) {}
+        fn empty(&self, _: Vec<AckToken>, _: &Arc<Account>) {}
 
-        fn refused(&self, _: Vec<Refused>) {}
+        fn refused(&self, _: Vec<RefusedMessage>) {}
     }
 
     fn batch(tenant: &str, messages: usize) -> CheckedBatch {
-        let connection = Connection::new(Arc::new(Window::new(1_000, 1 << 20)));
+        let connection = AckTracker::new(Arc::new(ReceiveWindow::new(1_000, 1 << 20)));
         let message = |id: usize| CheckedMessage {
             topic: "t".into(),
             received_ns: 1,
@@ -106,7 +115,7 @@ mod tests {
             tenant: Arc::new(Tenant::new(
                 tenant.into(),
                 Arc::new(Account::new(tenant.into())),
-                TenantRules::plain(Ok("db".into())),
+                TenantSettings::plain(Ok("db".into())),
             )),
             guest: "g".into(),
             kept: None,

@@ -13,25 +13,26 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::host::DecodeHost;
-use super::route::table::Route;
-use super::sandbox::abi::{Batch, Message, MessageContext, Outcome};
-use super::schedule::cpu_quota::CpuQuotas;
-use super::schedule::slow_lane::{SlowLane, SlowRoute};
-use super::sink::DecodeSink;
-use super::state::StateChanges;
-use crate::domain::books::Outcome as Ended;
-use crate::domain::detail::Detail;
-use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
-use crate::domain::message::{Admitted, CheckedMessage};
-use crate::domain::reason::Reason;
-use fallback::FallbackSink;
-use grouping::{group, nameable, refuse_all};
-use instances::{InstanceCache, InstanceCounts, InstanceUnavailable};
-use lane::LaneHandle;
-use line_check::{LineCheck, refusal_detail};
-use output::BatchOutput;
-use route_context::{Attempt, RouteContext};
+use crate::core::books::Outcome as Ended;
+use crate::core::detail::Detail;
+use crate::core::message::{Admitted, CheckedMessage};
+use crate::core::reason::Reason;
+use crate::decode::decoder::fallback::FallbackSink;
+use crate::decode::decoder::grouping::{group, nameable, refuse_all};
+use crate::decode::decoder::instances::{InstanceCache, InstanceCounts, InstanceUnavailable};
+use crate::decode::decoder::lane::LaneHandle;
+use crate::decode::decoder::line_check::{LineCheck, refusal_detail};
+use crate::decode::decoder::output::BatchOutput;
+use crate::decode::decoder::route_context::{Attempt, RouteContext};
+use crate::decode::host::DecodeHost;
+use crate::decode::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
+use crate::decode::route::table::Route;
+use crate::decode::sandbox::abi::host_state::MessageContext;
+use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Message, Outcome};
+use crate::decode::schedule::cpu_quota::CpuQuotas;
+use crate::decode::schedule::slow_lane::{SlowLane, SlowRoute};
+use crate::decode::sink::DecodeSink;
+use crate::decode::state::StateChanges;
 
 /// Decodes on the thread that owns it.
 pub struct Decoder {
@@ -142,7 +143,7 @@ impl Decoder {
                 recent.record(&batch);
             }
             if work.route.version.guest.imports_state
-                && batch.iter().any(|message| message.slot.may_be_known())
+                && batch.iter().any(|message| message.slot.may_be_duplicate())
             {
                 self.decode_with_redeliveries(&work, batch, sink);
             } else {
@@ -165,8 +166,8 @@ impl Decoder {
         let mut unknown = Vec::new();
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
-            let known = match message.slot.may_be_known() {
-                true => message.slot.decoded_before(&message.topic, &message.payload),
+            let known = match message.slot.may_be_duplicate() {
+                true => message.slot.earlier_outcome(&message.topic, &message.payload),
                 false => None,
             };
             if let Some(outcome) = known {
@@ -179,7 +180,7 @@ impl Decoder {
                 unknown.push(message);
             }
             // The next may be one of those that were just taken.
-            let next = messages.peek().is_none_or(|next| next.slot.may_be_known());
+            let next = messages.peek().is_none_or(|next| next.slot.may_be_duplicate());
             if next && !unknown.is_empty() {
                 self.decode_batch(work, std::mem::take(&mut unknown), sink, Attempt::Batch);
                 if let Some((lane, slow)) = self.slow_lane(work) {
@@ -294,7 +295,7 @@ impl Decoder {
                 match &verdict {
                     Ok(lines) => {
                         let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
-                        message.slot.note_decoded(&message.topic, &message.payload, outcome);
+                        message.slot.record_decoded(&message.topic, &message.payload, outcome);
                         writes.iter().for_each(|write| changes.route_state.apply(write.clone()));
                         made.kept(work).writes.extend(writes);
                     }

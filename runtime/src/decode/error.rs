@@ -1,6 +1,6 @@
 //! Faults of the sandbox, and of components that do not fit it.
 
-use super::sandbox::interface::OFFERED;
+use crate::decode::sandbox::interface::OFFERED;
 
 /// A component cannot be loaded, or the sandbox cannot be set up.
 #[derive(Debug, thiserror::Error)]

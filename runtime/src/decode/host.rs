@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::error::SandboxError;
-use super::route::table::{Route, RoutingTable};
-use super::route::version::RouteVersion;
-use super::sandbox::class::GuestClass;
-use super::sandbox::instance::{CallFault, Instance};
-use super::sandbox::sandboxes::{Sandbox, Sandboxes};
-use super::settings::DecodeSettings;
-use super::state::StateStore;
-use crate::domain::guest_path::RouteKey;
+use crate::core::route_key::RouteKey;
+use crate::decode::error::SandboxError;
+use crate::decode::route::table::{Route, RoutingTable};
+use crate::decode::route::version::RouteVersion;
+use crate::decode::sandbox::class::GuestClass;
+use crate::decode::sandbox::instance::{CallFault, Instance};
+use crate::decode::sandbox::sandboxes::{Sandbox, Sandboxes};
+use crate::decode::settings::DecodeSettings;
+use crate::decode::state::StateStore;
 
 /// Settings, sandboxes, routing table and decoder state.
 pub struct DecodeHost {

@@ -4,18 +4,20 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::batching_sink::BatchingSink;
-use super::decoder::Decoder;
-use super::error::SandboxError;
-use super::host::DecodeHost;
-use super::schedule::cpu_quota::CpuQuotas;
-use super::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
-use super::sink::DecodeSink;
-use crate::domain::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
-use crate::domain::message::Admitted;
-use crate::domain::worker::{self, Priority};
+use crate::core::message::Admitted;
+use crate::core::worker;
+use crate::core::worker::Priority;
+use crate::decode::batching_sink::BatchingSink;
+use crate::decode::decoder::Decoder;
+use crate::decode::error::SandboxError;
+use crate::decode::host::DecodeHost;
+use crate::decode::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
+use crate::decode::schedule::cpu_quota::CpuQuotas;
+use crate::decode::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
+use crate::decode::sink::DecodeSink;
 
 /// The threads. A device's messages always go to the same one, so they stay in order.
 #[derive(Debug)]

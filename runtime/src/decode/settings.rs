@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::sandbox::class::GuestClass;
-use crate::domain::guest_path::RouteKey;
-use crate::domain::limits::LARGE_TRIAL_INSTANCES;
-use crate::domain::line::Dialect;
+use crate::core::line_protocol::Dialect;
+use crate::core::route_key::RouteKey;
+use crate::decode::sandbox::class::GuestClass;
+use crate::rollout::limits::LARGE_TRIAL_INSTANCES;
 
 /// The bounds of every guest; a route file may only lower it, and only the operator grants more.
 #[derive(Clone, Debug)]
@@ -93,6 +93,8 @@ impl DecodeSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::limits::LARGE_TRIAL_INSTANCES;
+    use std::collections::BTreeSet;
 
     #[test]
     fn threads_and_what_they_keep_never_pass_the_instances_that_there_are() {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::books::Account;
-use crate::domain::message::{CheckedBatch, Refused};
-use crate::domain::slot::Slot;
+use crate::core::ack::token::AckToken;
+use crate::core::books::Account;
+use crate::core::message::{CheckedBatch, RefusedMessage};
 
 /// Takes decoded messages. Called on decode threads; must not block.
 pub trait DecodeSink {
@@ -13,7 +13,7 @@ pub trait DecodeSink {
     /// Sends at once what was buffered to go together: what comes behind it goes another way.
     fn flush(&self) {}
     /// Messages that no line was made of, on purpose, of a route that keeps no state.
-    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>);
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>);
     /// Messages for quarantine.
-    fn refused(&self, messages: Vec<Refused>);
+    fn refused(&self, messages: Vec<RefusedMessage>);
 }

@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::domain::ids::TenantId;
-use crate::domain::limits::{
+use crate::core::decoder_state::{
+    RouteValues, StateScope, StateSnapshot, StateWrite, partition_bytes, value_bytes,
+};
+use crate::core::ids::TenantId;
+use crate::decode::limits::{
     STATE_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, STATE_TENANT_BYTES_MAX, STATE_VALUE_BYTES_MAX,
     STATE_WRITES_A_MESSAGE_MAX,
 };
-use crate::domain::state::{Image, RouteValues, Scope, Write, partition_bytes, value_bytes};
-use partition::PartitionTemplate;
+use crate::decode::state::partition::PartitionTemplate;
 
 /// Bytes of all, and of how many tenants.
 #[derive(Debug, Default)]
@@ -75,7 +77,7 @@ struct PartitionState {
 /// The values of one tenant's message type.
 #[derive(Debug)]
 pub struct RouteStateView {
-    pub scope: Scope,
+    pub scope: StateScope,
     share: Arc<TenantStateUsage>,
     base: Option<Arc<StateStore>>,
     held: Mutex<PartitionState>,
@@ -101,7 +103,7 @@ impl RouteStateView {
     }
 
     /// From now on this is what the next message sees.
-    pub fn apply(&self, write: Write) {
+    pub fn apply(&self, write: StateWrite) {
         self.with(&write.partition.clone(), |held| {
             let before = held.values.bytes();
             held.values.apply(write);
@@ -114,7 +116,7 @@ impl RouteStateView {
 #[derive(Debug, Default)]
 pub struct StateStore {
     base: Option<Arc<StateStore>>,
-    shelves: Mutex<HashMap<Scope, Arc<RouteStateView>>>,
+    shelves: Mutex<HashMap<StateScope, Arc<RouteStateView>>>,
     shares: Mutex<HashMap<TenantId, Arc<TenantStateUsage>>>,
     total: Arc<StateUsage>,
     skipped: AtomicU64,
@@ -122,14 +124,14 @@ pub struct StateStore {
 
 impl StateStore {
     /// A store of the values that the disk had.
-    pub fn of(image: &Image) -> Arc<Self> {
+    pub fn of(image: &StateSnapshot) -> Arc<Self> {
         let store = Arc::new(Self::default());
         store.fill(image);
         store
     }
 
     /// Takes what the disk has, before anything is decoded.
-    pub fn fill(&self, image: &Image) {
+    pub fn fill(&self, image: &StateSnapshot) {
         for (scope, values) in image.routes() {
             let route_state = self.route_state(&scope.tenant, &scope.message_type);
             route_state.share.record(0, values.bytes());
@@ -145,7 +147,7 @@ impl StateStore {
 
     /// The values of a tenant's message type.
     pub fn route_state(&self, tenant: &TenantId, message_type: &str) -> Arc<RouteStateView> {
-        let scope = Scope { tenant: tenant.clone(), message_type: message_type.into() };
+        let scope = StateScope { tenant: tenant.clone(), message_type: message_type.into() };
         let mut shelves = self.shelves.lock();
         if let Some(route_state) = shelves.get(&scope) {
             return route_state.clone();
@@ -167,11 +169,11 @@ impl StateStore {
     }
 
     /// The values that a copy takes of a partition.
-    fn values(&self, scope: &Scope, partition: &Arc<str>) -> Vec<Write> {
+    fn values(&self, scope: &StateScope, partition: &Arc<str>) -> Vec<StateWrite> {
         let route_state = self.shelves.lock().get(scope).cloned();
         let writes = |held: &mut PartitionState| {
             let values = held.values.partition(partition).into_iter().flatten();
-            let writes = values.map(|(key, value)| Write {
+            let writes = values.map(|(key, value)| StateWrite {
                 partition: partition.clone(),
                 key: key.clone(),
                 value: Some(value.clone()),
@@ -213,7 +215,7 @@ pub enum StateError {
 #[derive(Debug)]
 struct PendingWrite {
     message: u32,
-    write: Write,
+    write: StateWrite,
 }
 
 /// A partition that the call has to do with.
@@ -345,8 +347,10 @@ impl StateCall {
             None => {
                 *count += 1;
                 touched.latest.insert(key.clone(), self.noted.len());
-                self.noted
-                    .push(PendingWrite { message, write: Write { partition: name.clone(), key, value } });
+                self.noted.push(PendingWrite {
+                    message,
+                    write: StateWrite { partition: name.clone(), key, value },
+                });
             }
         }
         Ok(())
@@ -369,7 +373,7 @@ pub struct StateChanges {
 
 impl StateChanges {
     /// The changes of a message; of those before it, what was not taken is gone.
-    pub fn take(&mut self, message: u32) -> Vec<Write> {
+    pub fn take(&mut self, message: u32) -> Vec<StateWrite> {
         while self.noted.next_if(|noted| noted.message < message).is_some() {}
         let own = std::iter::from_fn(|| self.noted.next_if(|noted| noted.message == message));
         own.map(|noted| noted.write).collect()
@@ -379,6 +383,9 @@ impl StateChanges {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::limits::{STATE_KEYS_MAX, STATE_TENANT_BYTES_MAX};
+    use crate::decode::state::partition::PartitionTemplate;
+    use std::sync::Arc;
 
     fn call(store: &Arc<StateStore>, tenant: &str) -> StateCall {
         StateCall::new(store.route_state(&tenant.into(), "meter"), PartitionTemplate::default())

@@ -15,24 +15,25 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
-use super::flow::Gate;
-use crate::admission::Passed;
-use crate::admission::resolver::Onward;
+use crate::admission::ReadmittedMessage;
+use crate::admission::registry_tasks::AdmittedSink;
+use crate::core::ack::origin::ReplayedEntry;
+use crate::core::ack::token::AckToken;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::books::Outcome;
+use crate::core::ids::{DatabaseName, GuestTag};
+use crate::core::message::{Admitted, CheckedBatch, CheckedMessage, Received, RefusedMessage};
 use crate::decode::DecodeSink;
-use crate::domain::books::Outcome;
-use crate::domain::ids::{DatabaseName, GuestTag};
-use crate::domain::limits::{REPLAY_CHUNK_ENTRIES, REPLAY_SKIPPED_SHOWN, REPLAY_UNSETTLED_MAX};
-use crate::domain::message::{Admitted, CheckedBatch, CheckedMessage, Received, Refused};
-use crate::domain::replay::Replay;
-use crate::domain::slot::{Slot, Window};
-use crate::quarantine::{Entry, Filter, Leaving, Place, Quarantine, QuarantineError};
+use crate::limits::{REPLAY_CHUNK_ENTRIES, REPLAY_SKIPPED_SHOWN, REPLAY_UNSETTLED_MAX};
+use crate::pipeline::ingress::Ingress;
+use crate::quarantine::{Entry, EntryLocation, Filter, Quarantine, QuarantineError, RemovalReason};
 
 /// How often it is looked whether a message was dropped on its way, as a stop does.
 const LOST_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What a replay came to.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct ReplayReport {
     /// Messages, and lines that the database had refused, whose replay is settled.
     pub replayed: u64,
     /// Of these, those whose lines are where they were to go.
@@ -47,7 +48,7 @@ pub struct Report {
     /// Entries that cannot be replayed, and stay.
     pub skipped_count: u64,
     /// The first of them.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedEntry>,
     /// Entries that left quarantine before their turn.
     pub gone: u64,
     /// Entries that match too, beyond what one replay takes.
@@ -58,7 +59,7 @@ pub struct Report {
 
 /// An entry that cannot be replayed.
 #[derive(Debug, Serialize)]
-pub struct Skipped {
+pub struct SkippedEntry {
     pub id: String,
     pub why: String,
 }
@@ -79,18 +80,18 @@ pub enum ReplayError {
 pub struct Replays(Arc<Shared>);
 
 struct Shared {
-    gate: Arc<Gate>,
+    gate: Arc<Ingress>,
     quarantine: Quarantine,
-    window: Arc<Window>,
+    window: Arc<ReceiveWindow>,
     stopping: watch::Receiver<Option<tokio::time::Instant>>,
     running: AtomicBool,
 }
 
 impl Replays {
     pub fn new(
-        gate: Arc<Gate>,
+        gate: Arc<Ingress>,
         quarantine: Quarantine,
-        window: Arc<Window>,
+        window: Arc<ReceiveWindow>,
         stopping: watch::Receiver<Option<tokio::time::Instant>>,
     ) -> Self {
         Self(Arc::new(Shared { gate, quarantine, window, stopping, running: AtomicBool::new(false) }))
@@ -101,11 +102,11 @@ impl Replays {
     ///
     /// # Errors
     /// Another one is under way, or quarantine cannot be read or written.
-    pub async fn run(&self, filter: Filter, max: usize) -> Result<Report, ReplayError> {
+    pub async fn run(&self, filter: Filter, max: usize) -> Result<ReplayReport, ReplayError> {
         if self.0.running.swap(true, Ordering::AcqRel) {
             return Err(ReplayError::Running);
         }
-        let running = Running(self.0.clone());
+        let running = ReplayGuard(self.0.clone());
         tokio::spawn(async move { run(&running.0, filter, max).await }).await?
     }
 
@@ -117,23 +118,23 @@ impl Replays {
     }
 }
 
-struct Running(Arc<Shared>);
+struct ReplayGuard(Arc<Shared>);
 
-impl Drop for Running {
+impl Drop for ReplayGuard {
     fn drop(&mut self) {
         self.0.running.store(false, Ordering::Release);
     }
 }
 
-async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<Report, ReplayError> {
+async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<ReplayReport, ReplayError> {
     tracing::info!(?filter, "replaying from quarantine");
     let quarantine = shared.quarantine.clone();
     let (places, left) = tokio::task::spawn_blocking(move || quarantine.matching(filter, max)).await??;
-    let mut under_way = UnderWay {
+    let mut under_way = ReplayRun {
         shared: shared.clone(),
         settled: Arc::default(),
         waiting: VecDeque::new(),
-        report: Report { left, ..Report::default() },
+        report: ReplayReport { left, ..ReplayReport::default() },
     };
     for chunk in places.chunks(REPLAY_CHUNK_ENTRIES) {
         under_way.wait_until_waiting(REPLAY_UNSETTLED_MAX - REPLAY_CHUNK_ENTRIES).await?;
@@ -167,27 +168,27 @@ impl Shared {
 }
 
 /// A replay between its first entry and its last.
-struct UnderWay {
+struct ReplayRun {
     shared: Arc<Shared>,
     /// Told whenever one of its messages is settled.
     settled: Arc<Notify>,
     /// Entries whose messages are on their way, in the order of their slots.
-    waiting: VecDeque<(Place, Arc<Replay>)>,
-    report: Report,
+    waiting: VecDeque<(EntryLocation, Arc<ReplayedEntry>)>,
+    report: ReplayReport,
 }
 
 /// One entry, ready to go on.
-enum Step {
+enum ReplayStep {
     Admitted(Box<Admitted>),
-    Refused(Box<Refused>),
+    Refused(Box<RefusedMessage>),
     /// It goes on by itself once the registry has answered.
     Waits,
     Lines(CheckedBatch),
 }
 
-impl UnderWay {
+impl ReplayRun {
     /// Hands on the messages of some entries.
-    async fn take_up(&mut self, places: &[Place]) -> Result<(), ReplayError> {
+    async fn take_up(&mut self, places: &[EntryLocation]) -> Result<(), ReplayError> {
         let (dir, wanted) = (self.shared.quarantine.dir().to_owned(), places.to_vec());
         let found = tokio::task::spawn_blocking(move || Quarantine::find(&dir, &wanted)).await??;
         self.report.gone += (places.len() - found.len()) as u64;
@@ -197,10 +198,10 @@ impl UnderWay {
             let id = entry.id.clone();
             match self.step(place, entry) {
                 Err(why) => self.skip(id, why),
-                Ok(Step::Admitted(message)) => admitted.push(*message),
-                Ok(Step::Refused(message)) => refused.push(*message),
-                Ok(Step::Waits) => {}
-                Ok(Step::Lines(batch)) => gate.outlet.lines(vec![batch]),
+                Ok(ReplayStep::Admitted(message)) => admitted.push(*message),
+                Ok(ReplayStep::Refused(message)) => refused.push(*message),
+                Ok(ReplayStep::Waits) => {}
+                Ok(ReplayStep::Lines(batch)) => gate.outlet.lines(vec![batch]),
             }
         }
         admitted.iter_mut().for_each(|message: &mut Admitted| message.slot.enter(&gate.outlet.activity));
@@ -209,7 +210,7 @@ impl UnderWay {
     }
 
     /// Makes of an entry what it was, or says why it cannot be replayed. Only what can has a slot.
-    fn step(&mut self, place: Place, entry: Entry) -> Result<Step, String> {
+    fn step(&mut self, place: EntryLocation, entry: Entry) -> Result<ReplayStep, String> {
         let admission = self.shared.gate.admission.clone();
         let received_ns = entry
             .received_at
@@ -235,7 +236,7 @@ impl UnderWay {
                 affinity: affinity.folded(),
                 slot,
             };
-            return Ok(Step::Lines(CheckedBatch {
+            return Ok(ReplayStep::Lines(CheckedBatch {
                 database: DatabaseName::new(database),
                 tenant,
                 guest: GuestTag::new(entry.guest.as_deref().unwrap_or_default()),
@@ -253,9 +254,17 @@ impl UnderWay {
         let slot = self.slot(place, entry.replays, entry.topic.len() + payload.len());
         let judged = match (entry.tenant, entry.device, entry.site) {
             (Some(tenant), Some(device), Some(site)) => admission
-                .readmit(Passed { topic: entry.topic, payload, received_ns, tenant, device, site, slot })
+                .readmit(ReadmittedMessage {
+                    topic: entry.topic,
+                    payload,
+                    received_ns,
+                    tenant,
+                    device,
+                    site,
+                    slot,
+                })
                 .map(Some),
-            _ => admission.admit_again(Received {
+            _ => admission.readmit_refused(Received {
                 topic: entry.topic,
                 payload_bytes: payload.len(),
                 payload,
@@ -265,24 +274,24 @@ impl UnderWay {
             }),
         };
         Ok(match judged {
-            Ok(Some(message)) => Step::Admitted(Box::new(message)),
-            Ok(None) => Step::Waits,
-            Err(message) => Step::Refused(message),
+            Ok(Some(message)) => ReplayStep::Admitted(Box::new(message)),
+            Ok(None) => ReplayStep::Waits,
+            Err(message) => ReplayStep::Refused(message),
         })
     }
 
-    fn slot(&mut self, place: Place, replays: u32, bytes: usize) -> Slot {
+    fn slot(&mut self, place: EntryLocation, replays: u32, bytes: usize) -> AckToken {
         let replay =
-            Replay::new(place.id.to_string(), replays.saturating_add(1)).waking(self.settled.clone());
+            ReplayedEntry::new(place.id.to_string(), replays.saturating_add(1)).waking(self.settled.clone());
         let replay = Arc::new(replay);
         self.waiting.push_back((place, replay.clone()));
-        Slot::replayed(&self.shared.window, replay, bytes)
+        AckToken::replayed(&self.shared.window, replay, bytes)
     }
 
     fn skip(&mut self, id: String, why: String) {
         self.report.skipped_count += 1;
         if self.report.skipped.len() < REPLAY_SKIPPED_SHOWN {
-            self.report.skipped.push(Skipped { id, why });
+            self.report.skipped.push(SkippedEntry { id, why });
         }
     }
 
@@ -305,7 +314,7 @@ impl UnderWay {
             }
         }
         let quarantine = self.shared.quarantine.clone();
-        tokio::task::spawn_blocking(move || quarantine.take_out(&places, Leaving::Replayed)).await??;
+        tokio::task::spawn_blocking(move || quarantine.take_out(&places, RemovalReason::Replayed)).await??;
         Ok(())
     }
 

@@ -6,15 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::books::NO_TENANT;
-use crate::domain::limits;
-use crate::domain::message::{Refused, Via};
-use crate::domain::reason::Reason;
-use crate::domain::refusal::{RefusedLine, RefusedLines};
-use crate::domain::secrets::mask_secrets;
-use crate::domain::topic::{TopicPlaces, TopicTemplate};
-
-use super::segment::Key;
+use crate::core::books::NO_TENANT;
+use crate::core::message::{RefusedMessage, Via};
+use crate::core::reason::Reason;
+use crate::core::redact::redact_payload;
+use crate::core::refused_lines::{RefusedLine, RefusedLines};
+use crate::core::topic::{TopicFields, TopicTemplate};
+use crate::quarantine::limits;
+use crate::quarantine::segment::AccountKey;
 
 /// One refused message, or one refused line of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +79,7 @@ fn is_zero(number: &u32) -> bool {
 
 impl Entry {
     pub(super) fn of_message(
-        refused: &Refused,
+        refused: &RefusedMessage,
         id: String,
         time: &str,
         template: Option<&TopicTemplate>,
@@ -157,12 +156,12 @@ impl Entry {
     /// The same with credentials masked, for people to see.
     pub fn masked(mut self) -> Self {
         if let Some(payload) = &self.payload {
-            self.payload = Some(mask_secrets(payload).into_owned());
+            self.payload = Some(redact_payload(payload).into_owned());
         }
         if let Some(bytes) = self.payload_base64.as_ref().and_then(|text| STANDARD.decode(text).ok()) {
             let text = String::from_utf8_lossy(&bytes);
             // Then it is shown as text, as far as it is text.
-            if let std::borrow::Cow::Owned(masked) = mask_secrets(&text) {
+            if let std::borrow::Cow::Owned(masked) = redact_payload(&text) {
                 self.payload_base64 = None;
                 self.payload = Some(masked);
             }
@@ -180,7 +179,7 @@ impl Entry {
     }
 
     /// What the entry is counted under: its reason and its account's name.
-    pub(super) fn key(&self) -> Key {
+    pub(super) fn key(&self) -> AccountKey {
         let account = self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT);
         (self.reason.clone(), account.to_owned())
     }
@@ -193,7 +192,7 @@ impl Entry {
     }
 }
 
-fn places(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicPlaces> {
+fn places(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicFields> {
     template?.matches(topic)
 }
 

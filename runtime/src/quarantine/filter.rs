@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::entry::Entry;
-use crate::domain::reason::Reason;
+use crate::core::reason::Reason;
+use crate::quarantine::entry::Entry;
 
 /// Digits of a digest that name a guest at least: fewer could be a word.
 const DIGEST_DIGITS_MIN: usize = 4;
@@ -26,7 +26,7 @@ pub struct Filter {
 
 /// A filter that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadFilter {
+pub enum FilterError {
     #[error("unknown filter {0:?}: expected one of id, tenant, device, type, reason, guest, since, until")]
     Key(String),
     #[error("reason = {0:?}: expected a code, one of {codes}", codes = codes())]
@@ -44,9 +44,9 @@ impl Filter {
     ///
     /// # Errors
     /// There is no such part, or it cannot have this value.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), BadFilter> {
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), FilterError> {
         let time = |key, value: &str| {
-            value.parse().map(Some).map_err(|_| BadFilter::Time { key, value: value.to_owned() })
+            value.parse().map(Some).map_err(|_| FilterError::Time { key, value: value.to_owned() })
         };
         let text = Some(value.to_owned());
         match key {
@@ -54,12 +54,12 @@ impl Filter {
             "tenant" => self.tenant = text,
             "device" => self.device = text,
             "type" => self.message_type = text,
-            "reason" if Reason::from_code(value).is_none() => return Err(BadFilter::Reason(value.into())),
+            "reason" if Reason::from_code(value).is_none() => return Err(FilterError::Reason(value.into())),
             "reason" => self.reason = text,
             "guest" => self.guest = text,
             "since" => self.since = time("since", value)?,
             "until" => self.until = time("until", value)?,
-            other => return Err(BadFilter::Key(other.to_owned())),
+            other => return Err(FilterError::Key(other.to_owned())),
         }
         Ok(())
     }
@@ -127,9 +127,9 @@ mod tests {
     fn a_filter_that_means_nothing_is_refused() {
         let mut filter = Filter::default();
         assert!(filter.is_empty());
-        assert!(matches!(filter.set("tennant", "acme"), Err(BadFilter::Key(_))));
-        assert!(matches!(filter.set("reason", "NO_GEST"), Err(BadFilter::Reason(_))));
-        assert!(matches!(filter.set("since", "yesterday"), Err(BadFilter::Time { .. })));
+        assert!(matches!(filter.set("tennant", "acme"), Err(FilterError::Key(_))));
+        assert!(matches!(filter.set("reason", "NO_GEST"), Err(FilterError::Reason(_))));
+        assert!(matches!(filter.set("since", "yesterday"), Err(FilterError::Time { .. })));
         assert!(filter.is_empty());
         filter.set("since", "2026-11-23T08:59:58+01:00").unwrap();
         assert_eq!(filter.since.unwrap().to_string(), "2026-11-23T07:59:58Z");

@@ -16,14 +16,15 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use tracing::warn;
 
-use crate::domain::books::{Account, Books, NO_TENANT, OTHER_TENANTS};
-use crate::domain::limits;
-
-use super::read::locate;
-use super::segment::{
-    EntryId, Head, Key, Lines, Place, Segment, Series, Tally, blank, segment_name, segments_of,
+use crate::core::books::{Account, Books, NO_TENANT, OTHER_TENANTS};
+use crate::quarantine::error::QuarantineError;
+use crate::quarantine::limits;
+use crate::quarantine::reader::locate;
+use crate::quarantine::segment::{
+    AccountKey, EntryHead, EntryId, EntryLocation, QuarantineSegment, SegmentLines, Series, Tally, blank,
+    segment_name, segments_of,
 };
-use super::{QuarantineError, QuarantineSettings};
+use crate::quarantine::settings::QuarantineSettings;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -32,7 +33,7 @@ const PURGE_SLACK: Duration = Duration::from_secs(60 * 60);
 
 /// Entries of one reason and tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Count {
+pub struct ReasonCount {
     pub reason: String,
     pub tenant: String,
     pub entries: u64,
@@ -40,7 +41,7 @@ pub struct Count {
 
 /// Why an entry leaves before the ring forgets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
+pub enum RemovalReason {
     /// Its replay is settled.
     Replayed,
     /// The operator removed it.
@@ -48,7 +49,7 @@ pub enum Leaving {
 }
 
 /// An open segment that entries are appended to.
-struct Active {
+struct ActiveSegment {
     file: File,
     seq: u64,
     bytes: u64,
@@ -57,8 +58,8 @@ struct Active {
 pub struct Ring {
     dir: PathBuf,
     settings: QuarantineSettings,
-    segments: Vec<Segment>,
-    active: HashMap<Series, Active>,
+    segments: Vec<QuarantineSegment>,
+    active: HashMap<Series, ActiveSegment>,
     next_seq: u64,
 }
 
@@ -129,8 +130,8 @@ impl Ring {
         let file = file.map_err(QuarantineError::of("create", &path))?;
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
         synced.map_err(QuarantineError::of("sync", &self.dir))?;
-        self.active.insert(series, Active { file, seq, bytes: 0 });
-        self.segments.push(Segment::new(series, seq, path, now));
+        self.active.insert(series, ActiveSegment { file, seq, bytes: 0 });
+        self.segments.push(QuarantineSegment::new(series, seq, path, now));
         Ok(())
     }
 
@@ -207,9 +208,9 @@ impl Ring {
         let segment = self.segment_mut(seq).expect("a segment that is listed");
         let failed = |error| QuarantineError::of("read", &segment.path)(error);
         let (mut old, mut oldest) = (Vec::new(), segment.newest);
-        let mut lines = Lines::open(&segment.path, 0).map_err(failed)?;
+        let mut lines = SegmentLines::open(&segment.path, 0).map_err(failed)?;
         while let Some((offset, line)) = lines.next_line().map_err(failed)? {
-            let Ok(head) = serde_json::from_slice::<Head>(line) else { continue };
+            let Ok(head) = serde_json::from_slice::<EntryHead>(line) else { continue };
             let time = head.refused_at(now);
             if now.duration_since(time).is_ok_and(|age| age > age_max) {
                 old.push((head.key(), offset, line.len() as u64));
@@ -239,7 +240,7 @@ impl Ring {
                 break;
             }
             if series == Series::Known {
-                self.carry(oldest, now)?;
+                self.copy_forward(oldest, now)?;
             }
             self.remove_segment(oldest)?;
         }
@@ -247,7 +248,7 @@ impl Ring {
     }
 
     /// Appends the entries of tenants below their fair share to the newest segment.
-    fn carry(&mut self, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
+    fn copy_forward(&mut self, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
         let mut bytes_of = BTreeMap::<&str, u64>::new();
         for segment in self.of_series(Series::Known) {
             for ((_, tenant), held) in &segment.held {
@@ -307,10 +308,14 @@ impl Ring {
     }
 
     /// Takes entries out where they stand. Gives those that were still there.
-    pub fn take_out(&mut self, wanted: &[Place], why: Leaving) -> Result<Vec<EntryId>, QuarantineError> {
-        let mut found = BTreeMap::<u64, Vec<(EntryId, Key, u64, u64)>>::new();
+    pub fn take_out(
+        &mut self,
+        wanted: &[EntryLocation],
+        why: RemovalReason,
+    ) -> Result<Vec<EntryId>, QuarantineError> {
+        let mut found = BTreeMap::<u64, Vec<(EntryId, AccountKey, u64, u64)>>::new();
         locate(&self.dir, wanted, |place, line| {
-            if let Ok(head) = serde_json::from_slice::<Head>(line) {
+            if let Ok(head) = serde_json::from_slice::<EntryHead>(line) {
                 let one = (place.id, head.key(), place.offset, line.len() as u64);
                 found.entry(place.seq).or_default().push(one);
             }
@@ -323,8 +328,8 @@ impl Ring {
             for (id, key, _, bytes) in entries {
                 if let Some(account) = segment.uncount(&key, bytes) {
                     match why {
-                        Leaving::Replayed => account.replay_entries(1),
-                        Leaving::Removed => account.remove_entries(1),
+                        RemovalReason::Replayed => account.replay_entries(1),
+                        RemovalReason::Removed => account.remove_entries(1),
                     }
                 }
                 out.push(id);
@@ -337,15 +342,15 @@ impl Ring {
         Ok(out)
     }
 
-    fn of_series(&self, series: Series) -> impl Iterator<Item = &Segment> {
+    fn of_series(&self, series: Series) -> impl Iterator<Item = &QuarantineSegment> {
         self.segments.iter().filter(move |segment| segment.series == series)
     }
 
-    fn segment(&self, seq: u64) -> Option<&Segment> {
+    fn segment(&self, seq: u64) -> Option<&QuarantineSegment> {
         self.segments.iter().find(|segment| segment.seq == seq)
     }
 
-    fn segment_mut(&mut self, seq: u64) -> Option<&mut Segment> {
+    fn segment_mut(&mut self, seq: u64) -> Option<&mut QuarantineSegment> {
         self.segments.iter_mut().find(|segment| segment.seq == seq)
     }
 
@@ -353,27 +358,27 @@ impl Ring {
         self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    pub fn counts(&self) -> Vec<Count> {
+    pub fn counts(&self) -> Vec<ReasonCount> {
         let mut all = BTreeMap::<_, u64>::new();
         for segment in &self.segments {
             for (key, held) in &segment.held {
                 *all.entry(key.clone()).or_default() += held.entries;
             }
         }
-        all.into_iter().map(|((reason, tenant), entries)| Count { reason, tenant, entries }).collect()
+        all.into_iter().map(|((reason, tenant), entries)| ReasonCount { reason, tenant, entries }).collect()
     }
 }
 
 /// The lines of some tenants in a segment, and what each is counted under.
 fn lines_of(
-    segment: &Segment,
+    segment: &QuarantineSegment,
     tenants: &HashSet<String>,
     now: SystemTime,
 ) -> std::io::Result<(Vec<u8>, Vec<Tally>)> {
     let (mut found, mut tallies) = (Vec::new(), Vec::new());
-    let mut lines = Lines::open(&segment.path, 0)?;
+    let mut lines = SegmentLines::open(&segment.path, 0)?;
     while let Some((_, line)) = lines.next_line()? {
-        let Ok(head) = serde_json::from_slice::<Head>(line) else { continue };
+        let Ok(head) = serde_json::from_slice::<EntryHead>(line) else { continue };
         let key = head.key();
         if let Some(held) = segment.held.get(&key)
             && tenants.contains(&key.1)
@@ -395,14 +400,14 @@ fn scan(
     path: PathBuf,
     carried: &mut HashSet<EntryId>,
     books: &Books,
-) -> std::io::Result<Segment> {
+) -> std::io::Result<QuarantineSegment> {
     let written = std::fs::metadata(&path)?.modified()?;
-    let mut segment = Segment::new(series, seq, path.clone(), written);
+    let mut segment = QuarantineSegment::new(series, seq, path.clone(), written);
     let (mut twice, mut here) = (Vec::new(), Vec::new());
     let shown = path.display();
-    let mut lines = Lines::open(&path, 0)?;
+    let mut lines = SegmentLines::open(&path, 0)?;
     while let Some((at, line)) = lines.next_line()? {
-        let head: Head = match serde_json::from_slice(line) {
+        let head: EntryHead = match serde_json::from_slice(line) {
             Ok(head) => head,
             Err(error) => {
                 warn!(path = %shown, at, %error, "skipped a damaged entry of quarantine");

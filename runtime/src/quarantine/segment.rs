@@ -1,17 +1,17 @@
 //! One file of a ring: its name, the lines in it, and what they are counted as.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
+use std::{fmt, io};
 
 use serde::Deserialize;
 
-use crate::domain::books::{Account, NO_TENANT};
+use crate::core::books::{Account, NO_TENANT};
 
 /// Which of the two rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +85,7 @@ impl fmt::Display for EntryId {
 
 /// An entry and where it was last seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct EntryLocation {
     pub id: EntryId,
     pub seq: u64,
     pub offset: u64,
@@ -93,7 +93,7 @@ pub struct Place {
 
 /// What of an entry is needed to count it.
 #[derive(Debug, Deserialize)]
-pub struct Head {
+pub struct EntryHead {
     pub id: String,
     pub time: String,
     pub reason: String,
@@ -103,14 +103,14 @@ pub struct Head {
     account: Option<String>,
 }
 
-impl Head {
+impl EntryHead {
     /// The name of the account that the entry is counted in.
     pub fn account_name(&self) -> &str {
         self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT)
     }
 
     /// What the entry is counted under.
-    pub fn key(&self) -> Key {
+    pub fn key(&self) -> AccountKey {
         (self.reason.clone(), self.account_name().to_owned())
     }
 
@@ -121,12 +121,12 @@ impl Head {
 }
 
 /// Reason, and the name of the account.
-pub type Key = (String, String);
+pub type AccountKey = (String, String);
 
 /// What one entry is counted under.
 #[derive(Clone)]
 pub struct Tally {
-    pub key: Key,
+    pub key: AccountKey,
     pub account: Arc<Account>,
     /// Its line on disk, newline included.
     pub bytes: u64,
@@ -135,14 +135,14 @@ pub struct Tally {
 
 /// Entries of one reason and account.
 #[derive(Clone)]
-pub struct Held {
+pub struct HeldEntries {
     pub entries: u64,
     pub bytes: u64,
     pub account: Arc<Account>,
 }
 
 /// A segment as the ring knows it.
-pub struct Segment {
+pub struct QuarantineSegment {
     pub series: Series,
     pub seq: u64,
     pub path: PathBuf,
@@ -152,10 +152,10 @@ pub struct Segment {
     /// When the oldest and the newest of its entries were refused.
     pub oldest: SystemTime,
     pub newest: SystemTime,
-    pub held: BTreeMap<Key, Held>,
+    pub held: BTreeMap<AccountKey, HeldEntries>,
 }
 
-impl Segment {
+impl QuarantineSegment {
     pub fn new(series: Series, seq: u64, path: PathBuf, began: SystemTime) -> Self {
         let (oldest, newest) = (began, began);
         Self { series, seq, path, bytes: 0, began, oldest, newest, held: BTreeMap::new() }
@@ -167,14 +167,14 @@ impl Segment {
         }
         self.oldest = self.oldest.min(tally.time);
         self.newest = self.newest.max(tally.time);
-        let new = || Held { entries: 0, bytes: 0, account: tally.account.clone() };
+        let new = || HeldEntries { entries: 0, bytes: 0, account: tally.account.clone() };
         let held = self.held.entry(tally.key.clone()).or_insert_with(new);
         held.entries += 1;
         held.bytes += tally.bytes;
     }
 
     /// One entry is no longer counted here. Gives its account.
-    pub fn uncount(&mut self, key: &Key, bytes: u64) -> Option<Arc<Account>> {
+    pub fn uncount(&mut self, key: &AccountKey, bytes: u64) -> Option<Arc<Account>> {
         let held = self.held.get_mut(key)?;
         held.entries -= 1;
         held.bytes = held.bytes.saturating_sub(bytes);
@@ -192,7 +192,7 @@ impl Segment {
 
 /// The lines of a segment, in order. What was blanked is passed over; a line without an end is
 /// left out.
-pub struct Lines {
+pub struct SegmentLines {
     reader: BufReader<File>,
     line: Vec<u8>,
     next: u64,
@@ -200,7 +200,7 @@ pub struct Lines {
     pub torn_bytes: usize,
 }
 
-impl Lines {
+impl SegmentLines {
     pub fn open(path: &Path, from: u64) -> io::Result<Self> {
         let mut file = File::open(path)?;
         file.seek(SeekFrom::Start(from))?;

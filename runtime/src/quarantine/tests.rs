@@ -1,19 +1,29 @@
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::*;
-use crate::domain::books::Account;
-use crate::domain::ids::{DatabaseName, GuestTag};
-use crate::domain::message::Via;
-use crate::domain::reason::Stage;
-use crate::domain::refusal::RefusedLine;
-use crate::domain::slot::{Connection, Slot, Window};
+use crate::core::ack::token::AckToken;
+use crate::core::ack::tracker::AckTracker;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::books::{Account, Books, Outcome};
+use crate::core::ids::{DatabaseName, GuestTag};
+use crate::core::message::{RefusedMessage, Via};
+use crate::core::reason::{Reason, Stage};
+use crate::core::refused_lines::{RefusedLine, RefusedLines};
+use crate::quarantine::entry;
+use crate::quarantine::entry::Entry;
+use crate::quarantine::filter::Filter;
+use crate::quarantine::handle::Quarantine;
+use crate::quarantine::ring::RemovalReason;
+use crate::quarantine::settings::QuarantineSettings;
 
 struct Rig {
     dir: tempfile::TempDir,
     books: Books,
-    connection: Arc<Connection>,
+    connection: Arc<AckTracker>,
     packet_id: std::cell::Cell<u16>,
 }
 
@@ -22,7 +32,7 @@ impl Rig {
         Self {
             dir: tempfile::tempdir().unwrap(),
             books: Books::default(),
-            connection: Connection::new(Arc::new(Window::new(1_000_000, u64::MAX))),
+            connection: AckTracker::new(Arc::new(ReceiveWindow::new(1_000_000, u64::MAX))),
             packet_id: std::cell::Cell::new(1),
         }
     }
@@ -39,12 +49,12 @@ impl Rig {
         Quarantine::open(&self.path(), settings, &self.books).unwrap()
     }
 
-    fn refused(&self, tenant: &str, reason: Reason, payload: &[u8]) -> Refused {
+    fn refused(&self, tenant: &str, reason: Reason, payload: &[u8]) -> RefusedMessage {
         let account = self.books.of_stranger(tenant);
         account.receive(1);
         let id = self.packet_id.get();
         self.packet_id.set(id.wrapping_add(1).max(1));
-        Refused {
+        RefusedMessage {
             topic: format!("tenant/{tenant}/device/d1/telemetry"),
             payload: Bytes::copy_from_slice(payload),
             payload_bytes: payload.len(),
@@ -302,7 +312,7 @@ fn ids(entries: &[Entry]) -> Vec<String> {
 
 fn remove(quarantine: &Quarantine, filter: Filter) -> usize {
     let (places, _) = quarantine.matching(filter, usize::MAX).unwrap();
-    quarantine.take_out(&places, Leaving::Removed).unwrap().len()
+    quarantine.take_out(&places, RemovalReason::Removed).unwrap().len()
 }
 
 #[test]
@@ -430,7 +440,7 @@ fn what_is_too_old_goes_though_newer_entries_stand_beside_it() {
 fn entries_are_chosen_by_every_part_of_a_filter() {
     let rig = Rig::new();
     let template =
-        crate::domain::topic::TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap();
+        crate::core::topic::TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap();
     let settings = QuarantineSettings { template: Some(template), ..QuarantineSettings::new(1 << 20, 7) };
     let quarantine = Quarantine::open(&rig.path(), settings, &rig.books).unwrap();
     quarantine.store(rig.refused("acme", Reason::GuestRefused, b"1"));
@@ -472,8 +482,8 @@ fn a_replayed_message_that_is_refused_again_says_so_and_no_sampling_loses_it() {
     let quarantine = rig.open(1 << 20, 7);
     let replay = |n: u32| {
         let mut refused = rig.refused("acme", Reason::TokenInvalid, b"x");
-        let replay = Arc::new(crate::domain::replay::Replay::new(format!("a-{n:016}-0"), n));
-        refused.slot = Slot::replayed(rig.connection.window(), replay.clone(), 1);
+        let replay = Arc::new(crate::core::ack::origin::ReplayedEntry::new(format!("a-{n:016}-0"), n));
+        refused.slot = AckToken::replayed(rig.connection.window(), replay.clone(), 1);
         quarantine.store(refused);
         replay
     };
@@ -502,7 +512,8 @@ fn what_an_earlier_version_kept_can_still_be_read() {
 fn a_stranger_who_names_a_tenant_without_a_database_stays_among_strangers() {
     let rig = Rig::new();
     let quarantine = rig.open(1 << 20, 7);
-    let stranger = |payload| Refused { site: None, ..rig.refused("a b", Reason::BadDatabaseName, payload) };
+    let stranger =
+        |payload| RefusedMessage { site: None, ..rig.refused("a b", Reason::BadDatabaseName, payload) };
     quarantine.store_many((0..500).map(|_| stranger(&[b'x'; 2000])).collect());
     assert!(quarantine.flush(soon()));
     let entries = all(&quarantine, Filter::default());

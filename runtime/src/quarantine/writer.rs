@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{error, info};
 
-use crate::domain::books::{Account, Outcome};
-use crate::domain::limits;
-use crate::domain::slot::settle_all;
-
-use super::entry::{Entry, rfc3339};
-use super::segment::{EntryId, Series, Tally};
-use super::{Job, QuarantineError, Shared};
+use crate::core::ack::token::settle_all;
+use crate::core::books::{Account, Outcome};
+use crate::quarantine::entry::{Entry, rfc3339};
+use crate::quarantine::error::QuarantineError;
+use crate::quarantine::limits;
+use crate::quarantine::queue::{QuarantineJob, Shared};
+use crate::quarantine::segment::{EntryId, Series, Tally};
 
 /// How often what is too old is looked for while nothing comes in.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
@@ -52,17 +52,17 @@ pub fn run(shared: &Shared, retry: Duration) {
     }
 }
 
-fn is_strangers(job: &Job) -> bool {
-    matches!(job, Job::Message(refused) if !refused.was_admitted())
+fn is_strangers(job: &QuarantineJob) -> bool {
+    matches!(job, QuarantineJob::Message(refused) if !refused.was_admitted())
 }
 
-fn take_group(jobs: &mut VecDeque<Job>) -> Vec<Job> {
+fn take_group(jobs: &mut VecDeque<QuarantineJob>) -> Vec<QuarantineJob> {
     let mut bytes = 0;
     let mut group = Vec::new();
     while let Some(job) = jobs.pop_front() {
         bytes += match &job {
-            Job::Message(refused) => refused.payload.len() as u64,
-            Job::Lines(refused) => refused.lines.iter().map(|line| line.line.len() as u64).sum(),
+            QuarantineJob::Message(refused) => refused.payload.len() as u64,
+            QuarantineJob::Lines(refused) => refused.lines.iter().map(|line| line.line.len() as u64).sum(),
         };
         group.push(job);
         if bytes >= limits::QUARANTINE_GROUP_BYTES {
@@ -74,7 +74,7 @@ fn take_group(jobs: &mut VecDeque<Job>) -> Vec<Job> {
 
 /// Tries until the group is durable. False when the store was closed meanwhile: the group stays
 /// unsettled, was never acknowledged, and comes again.
-fn write_until_durable(shared: &Shared, series: Series, group: &[Job], retry: Duration) -> bool {
+fn write_until_durable(shared: &Shared, series: Series, group: &[QuarantineJob], retry: Duration) -> bool {
     let mut wait = retry;
     loop {
         match write(shared, series, group) {
@@ -102,7 +102,7 @@ fn write_until_durable(shared: &Shared, series: Series, group: &[Job], retry: Du
     }
 }
 
-fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), QuarantineError> {
+fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(), QuarantineError> {
     let now = SystemTime::now();
     let time = rfc3339(jiff::Timestamp::now().as_nanosecond() as i64);
     let mut ring = shared.ring.lock();
@@ -127,13 +127,13 @@ fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), Quarantin
     };
     for job in group {
         match job {
-            Job::Message(refused) => {
+            QuarantineJob::Message(refused) => {
                 let id = put(&refused.account, &|id| Entry::of_message(refused, id, &time, template));
                 if told.is_some() {
                     kept.push((refused, id));
                 }
             }
-            Job::Lines(refused) => {
+            QuarantineJob::Lines(refused) => {
                 for line in &refused.lines {
                     put(&refused.account, &|id| Entry::of_line(refused, line, id, &time, template));
                 }
@@ -148,17 +148,16 @@ fn write(shared: &Shared, series: Series, group: &[Job]) -> Result<(), Quarantin
     Ok(())
 }
 
-fn settle(group: Vec<Job>) {
+fn settle(group: Vec<QuarantineJob>) {
     let mut jobs = group.into_iter().peekable();
     while let Some(job) = jobs.next() {
         match job {
-            Job::Lines(refused) => (refused.on_durable)(),
-            Job::Message(first) => {
+            QuarantineJob::Lines(refused) => (refused.on_durable)(),
+            QuarantineJob::Message(first) => {
                 let account = first.account;
                 let mut slots = vec![first.slot];
-                let of_account =
-                    |job: &Job| matches!(job, Job::Message(next) if Arc::ptr_eq(&next.account, &account));
-                while let Some(Job::Message(next)) = jobs.next_if(of_account) {
+                let of_account = |job: &QuarantineJob| matches!(job, QuarantineJob::Message(next) if Arc::ptr_eq(&next.account, &account));
+                while let Some(QuarantineJob::Message(next)) = jobs.next_if(of_account) {
                     slots.push(next.slot);
                 }
                 settle_all(slots, Outcome::Quarantined, &account);

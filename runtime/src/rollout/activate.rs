@@ -4,16 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::error::RolloutError;
-use super::folder::{Candidate, CandidateStamps};
-use super::history::{VersionOutcome, VersionRecord};
-use super::store::{FileEntry, GuestStore, RolloutEvent};
+use crate::core::route_key::RouteKey;
 use crate::decode::route::probation::Probation;
 use crate::decode::route::rules::RouteRules;
 use crate::decode::route::table::Route;
 use crate::decode::route::version::RouteVersion;
 use crate::decode::sandbox::guest::Guest;
-use crate::domain::guest_path::RouteKey;
+use crate::rollout::error::RolloutError;
+use crate::rollout::folder::{Candidate, CandidateStamps};
+use crate::rollout::history::{VersionOutcome, VersionRecord};
+use crate::rollout::store::{FileEntry, GuestStore, RolloutEvent};
 
 /// Pause before a file is evaluated again after a fault of ours.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);

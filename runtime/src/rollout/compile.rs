@@ -21,11 +21,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::error::{CompileLimit, RolloutError};
-use crate::decode::DecodeHost;
-use crate::decode::sandbox::class::GuestClass;
-use crate::decode::sandbox::engine::{self, Component, Engine};
-use crate::domain::limits::{
+use crate::decode::sandbox::engine;
+use crate::decode::sandbox::engine::{Component, Engine};
+use crate::decode::{DecodeHost, GuestClass};
+use crate::rollout::error::{CompileLimit, RolloutError};
+use crate::rollout::limits::{
     COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_OUTPUT_BYTES_MAX,
     COMPILE_WALL_S,
 };

@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Weak};
 
-use super::error::RolloutError;
-use super::folder::Candidate;
-use super::route_file;
-use super::store::GuestStore;
-use super::trial_run::trial_run;
+use crate::core::route_key::{ANY, RouteKey};
 use crate::decode::route::rules::RouteRules;
 use crate::decode::route::stats::RouteActivity;
 use crate::decode::route::version::RouteVersion;
 use crate::decode::sandbox::guest::Guest;
 use crate::decode::sandbox::instance::CallFault;
-use crate::domain::guest_path::{ANY, RouteKey};
+use crate::rollout::error::RolloutError;
+use crate::rollout::folder::Candidate;
+use crate::rollout::route_file;
+use crate::rollout::store::GuestStore;
+use crate::rollout::trial_run::trial_run;
 
 impl GuestStore {
     /// Lets a candidate pass that may serve in the place of another: it compiles, starts, passes its cases,

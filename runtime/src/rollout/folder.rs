@@ -7,10 +7,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::digest::digest;
-use super::error::RolloutError;
-use crate::domain::guest_path::{ANY, DEFAULT, RouteKey, is_file_name};
-use crate::domain::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
+use crate::core::route_key::{ANY, DEFAULT, RouteKey, is_file_name};
+use crate::rollout::digest::digest;
+use crate::rollout::error::RolloutError;
+use crate::rollout::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
 
 /// A mark that tells one state of a file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

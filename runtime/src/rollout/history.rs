@@ -20,9 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::digest;
-use crate::domain::guest_path::RouteKey;
-use crate::domain::limits::GUEST_VERSIONS_KEPT;
+use crate::core::route_key::RouteKey;
+use crate::rollout::digest::digest;
+use crate::rollout::limits::GUEST_VERSIONS_KEPT;
 
 /// The outcome of a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -264,6 +264,8 @@ fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::digest::digest;
+    use std::fs;
 
     fn version(name: &str, outcome: VersionOutcome) -> VersionRecord {
         VersionRecord {

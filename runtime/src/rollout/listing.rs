@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::history::VersionRecord;
-use super::store::GuestStore;
+use crate::core::route_key::RouteKey;
 use crate::decode::GuestClass;
 use crate::decode::route::guest_log::LogLine;
-use crate::domain::guest_path::RouteKey;
+use crate::rollout::history::VersionRecord;
+use crate::rollout::store::GuestStore;
 
 /// A file of the folder, as it is shown.
 #[derive(Clone, Debug, Serialize)]

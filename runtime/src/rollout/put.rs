@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use super::error::RolloutError;
-use super::folder::{Candidate, CandidateStamps};
-use super::history;
-use super::queue::PutResult;
-use super::store::GuestStore;
-use crate::domain::guest_path::RouteKey;
+use crate::core::route_key::RouteKey;
+use crate::rollout::error::RolloutError;
+use crate::rollout::folder::{Candidate, CandidateStamps};
+use crate::rollout::history;
+use crate::rollout::queue::PutResult;
+use crate::rollout::store::GuestStore;
 
 impl GuestStore {
     /// Judges a component, lays it into the folder, and lets it serve. Takes as long as compiling,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
-use super::error::RolloutError;
-use crate::domain::guest_path::RouteKey;
-use crate::domain::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
+use crate::core::route_key::RouteKey;
+use crate::rollout::error::RolloutError;
+use crate::rollout::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
 
 /// The outcome for a component that was put in place.
 #[derive(Clone, Debug, Serialize)]
@@ -118,6 +118,7 @@ impl EvaluationQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rollout::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
 
     #[test]
     fn tenants_take_turns() {

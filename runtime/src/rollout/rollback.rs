@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::error::RolloutError;
-use super::history::{VersionOutcome, VersionRecord};
-use super::store::{FileEntry, GuestStore, RolloutEvent};
+use crate::core::route_key::RouteKey;
 use crate::decode::route::table::Route;
 use crate::decode::route::version::RouteVersion;
-use crate::domain::guest_path::RouteKey;
+use crate::rollout::error::RolloutError;
+use crate::rollout::history::{VersionOutcome, VersionRecord};
+use crate::rollout::store::{FileEntry, GuestStore, RolloutEvent};
 
 /// The version that serves after a rollback.
 #[derive(Clone, Debug, Serialize)]

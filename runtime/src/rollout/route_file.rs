@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::decode::DecodeSettings;
+use crate::core::route_key::RouteKey;
 use crate::decode::route::rules::{ProbationRules, RouteRules};
-use crate::decode::sandbox::class::{GuestClass, grant};
+use crate::decode::sandbox::class::grant;
 use crate::decode::state::partition::PartitionTemplate;
-use crate::domain::guest_path::RouteKey;
-use crate::domain::limits::{
+use crate::decode::{DecodeSettings, GuestClass};
+use crate::rollout::limits::{
     FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
 };
 
@@ -146,9 +146,12 @@ fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::decode::LargeClassSettings;
-    use crate::domain::line::Dialect;
+
+    use crate::core::line_protocol::Dialect;
+    use crate::core::route_key::RouteKey;
+    use crate::decode::route::rules::RouteRules;
+    use crate::decode::state::partition::PartitionTemplate;
+    use crate::decode::{DecodeSettings, GuestClass, LargeClassSettings};
 
     fn settings() -> DecodeSettings {
         DecodeSettings {
@@ -172,14 +175,14 @@ mod tests {
     }
 
     fn parse(text: &str) -> Result<RouteRules, String> {
-        super::parse(text, &settings(), &place("acme", "telemetry"))
+        crate::rollout::route_file::parse(text, &settings(), &place("acme", "telemetry"))
     }
 
     #[test]
     fn the_class_large_is_the_operators_to_grant_and_a_route_may_go_without() {
         let error = parse("class = \"large\"").unwrap_err();
         assert!(error.contains("guests.large.routes = [\"acme/telemetry\"]"), "{error}");
-        let granted = |text| super::parse(text, &settings(), &place("acme", "js"));
+        let granted = |text| crate::rollout::route_file::parse(text, &settings(), &place("acme", "js"));
         let rules = granted("class = \"large\"\ndeadline_ms = 40").unwrap();
         assert_eq!(
             (rules.class, rules.deadline_ms, rules.memory_bytes_max),

@@ -5,17 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::error::RolloutError;
-use super::folder::{self, Candidate, CandidateStamps};
-use super::history::VersionOutcome;
-use super::store::{FileEntry, GuestStore, RolloutEvent};
+use crate::core::route_key::RouteKey;
 use crate::decode::route::probation::Probation;
 use crate::decode::route::rules::RouteRules;
 use crate::decode::route::stats::RouteActivity;
 use crate::decode::route::table::Route;
 use crate::decode::route::version::RouteVersion;
 use crate::decode::sandbox::guest::Guest;
-use crate::domain::guest_path::RouteKey;
+use crate::rollout::error::RolloutError;
+use crate::rollout::folder;
+use crate::rollout::folder::{Candidate, CandidateStamps};
+use crate::rollout::history::VersionOutcome;
+use crate::rollout::store::{FileEntry, GuestStore, RolloutEvent};
 
 impl GuestStore {
     /// At start: what served serves again, then what lies in the folder is judged.

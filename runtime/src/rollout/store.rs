@@ -7,17 +7,18 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::compile::{CompileLimits, CompilerSettings, Compilers};
-use super::error::RolloutError;
-use super::folder::{self, CandidateStamps};
-use super::history::{RouteHistory, RouteRecord};
-use super::queue::EvaluationQueue;
+use crate::core::route_key::RouteKey;
 use crate::decode::route::table::{Route, RoutingTable};
 use crate::decode::sandbox::class::grant;
 use crate::decode::sandbox::guest::Guest;
 use crate::decode::{DecodeHost, GuestClass};
-use crate::domain::guest_path::RouteKey;
-use crate::domain::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
+use crate::rollout::compile::{CompileLimits, CompilerSettings, Compilers};
+use crate::rollout::error::RolloutError;
+use crate::rollout::folder;
+use crate::rollout::folder::CandidateStamps;
+use crate::rollout::history::{RouteHistory, RouteRecord};
+use crate::rollout::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
+use crate::rollout::queue::EvaluationQueue;
 
 /// Runs a route's cases.
 pub trait CaseRunner: Send + Sync {

@@ -5,16 +5,17 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::core::ack::token::{AckToken, settle_all};
+use crate::core::books::{Account, Outcome};
+use crate::core::ids::TenantId;
+use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
+use crate::core::reason::Reason;
+use crate::core::route_key::RouteKey;
+use crate::core::tenant::Tenant;
 use crate::decode::route::recent_messages::RecentMessage;
 use crate::decode::route::version::RouteVersion;
 use crate::decode::{DecodeHost, DecodeSink, Decoder};
-use crate::domain::books::{Account, Outcome};
-use crate::domain::guest_path::RouteKey;
-use crate::domain::ids::TenantId;
-use crate::domain::limits::TRIAL_S_MAX;
-use crate::domain::message::{Admitted, CheckedBatch, Refused, Tenant};
-use crate::domain::reason::Reason;
-use crate::domain::slot::{Slot, settle_all};
+use crate::rollout::limits::TRIAL_S_MAX;
 
 /// Tries a version beside the one that serves.
 ///
@@ -80,7 +81,7 @@ impl TrialRun {
             received_ns: message.received_ns,
             tenant,
             device: message.device.clone(),
-            slot: Slot::trial(),
+            slot: AckToken::trial(),
         };
         let seen = TrialSink(RefCell::new(TrialOutput::Nothing));
         self.decoder.decode(vec![message], &seen);
@@ -107,11 +108,11 @@ impl DecodeSink for TrialSink {
         }
     }
 
-    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
         settle_all(messages, Outcome::Empty, account);
     }
 
-    fn refused(&self, messages: Vec<Refused>) {
+    fn refused(&self, messages: Vec<RefusedMessage>) {
         for message in messages {
             self.0.replace(TrialOutput::Refused(message.reason, message.detail.into()));
             message.slot.settle(Outcome::Quarantined, &message.account);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::queue::{EvaluationJob, EvaluationQueue, PutReply};
-use super::store::GuestStore;
-use crate::domain::worker::{self, Priority};
-use crate::domain::guest_path::RouteKey;
+use crate::core::route_key::RouteKey;
+use crate::core::worker;
+use crate::core::worker::Priority;
+use crate::rollout::queue::{EvaluationJob, EvaluationQueue, PutReply};
+use crate::rollout::store::GuestStore;
 
 impl GuestStore {
     /// Starts the threads that evaluate candidates, one a class; they end with the store.

@@ -14,8 +14,8 @@ mod session;
 mod session_file;
 mod subscription;
 mod transport;
+pub(crate) mod settings;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,25 +26,33 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use self::backoff::Backoff;
-pub use self::session::{ConnectError, SessionEnd};
-use self::session::{Session, connect};
-use self::session_file::SessionFile;
-use self::subscription::Subscription;
-pub use self::transport::{BrokerUrl, TlsError, UrlError};
-use self::transport::{Stream, Transport};
-use super::intake::Intake;
-use super::link::WriteEnd;
-use super::reception::Reception;
-use super::{SourceStatus, Stop, stopped};
-use crate::domain::answer_topic::AnswerTopic;
-use crate::domain::limits;
-use crate::domain::message::Via;
-use crate::domain::session::Session as MqttSession;
-use crate::domain::slot::{Connection, Tells, Window};
+use crate::core::ack::redelivery::RedeliveryFilter as MqttSession;
+use crate::core::ack::tracker::{AckTracker, RefusalChannel};
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::message::Via;
+use crate::source::broker::backoff::Backoff;
+use crate::source::broker::session::{BrokerSession, connect};
+use crate::source::broker::session_file::SessionFile;
+use crate::source::broker::settings::Outbox;
+use crate::source::broker::subscription::Subscription;
+use crate::source::broker::transport::{BrokerStream, Transport};
+use crate::source::limits;
+use crate::source::mqtt::connection_writer::WriteEnd;
+use crate::source::publish_receiver::PublishReceiver;
+use crate::source::sink::MessageSink;
+use crate::source::status::{SourceStatus, StopSignal, stopped};
+
+pub use crate::source::broker::session::ConnectError;
+pub use crate::source::broker::session::SessionEnd;
+pub use crate::source::broker::settings::BrokerSettings;
+pub use crate::source::broker::settings::OutgoingPublish;
+pub use crate::source::broker::transport::BrokerUrl;
+pub use crate::source::broker::transport::BrokerUrlError;
+pub use crate::source::broker::transport::TlsError;
 
 /// A session that lasted so long was a good one: the next try comes soon again.
 const LASTING: Duration = Duration::from_secs(60);
+
 /// So many sessions in a row that the broker ended early are no accident.
 const EARLY_ENDS_MAX: u32 = 3;
 
@@ -65,45 +73,6 @@ impl std::fmt::Display for Protocol {
         })
     }
 }
-
-/// What a broker session needs to know.
-#[derive(Clone, Debug)]
-pub struct BrokerSettings {
-    pub url: BrokerUrl,
-    /// The version to speak. A broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
-    pub protocol: Protocol,
-    /// The topic filter to subscribe to.
-    pub filter: String,
-    /// The group whose members share the subscription; None: it is ours alone. It needs MQTT 5.
-    pub share: Option<String>,
-    /// Names the persistent session: it must stay the same, and be nobody else's.
-    pub client_id: String,
-    /// Empty: none.
-    pub username: String,
-    pub password: Option<String>,
-    /// Roots to trust in PEM form; None: the machine's own.
-    pub ca_file: Option<PathBuf>,
-    /// Take retained messages as if they had just been published.
-    pub accepts_retained: bool,
-    /// Payloads over it are passed on with their first KiB and their true size.
-    pub payload_bytes_max: usize,
-    /// Seconds, at least 2; `limits::BROKER_KEEP_ALIVE_S` unless a test says otherwise.
-    pub keep_alive_s: u16,
-    /// Where `mqtt-session.json` is kept; it exists.
-    pub data_dir: PathBuf,
-    /// Where refusals are answered; None: nowhere.
-    pub answer_topic: Option<AnswerTopic>,
-}
-
-/// A message that goes to the broker, at QoS 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outgoing {
-    pub topic: String,
-    pub payload: Vec<u8>,
-}
-
-/// What the session publishes; there where something is.
-type Outbox = Option<mpsc::Receiver<Outgoing>>;
 
 /// Why a session cannot be tried at all.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +104,7 @@ pub struct Broker<I> {
     /// The filter that the session is to hold.
     subscription: String,
     transport: Transport,
-    window: Arc<Window>,
+    window: Arc<ReceiveWindow>,
     intake: Arc<I>,
     status: watch::Sender<SourceStatus>,
     counters: Arc<BrokerCounters>,
@@ -144,12 +113,16 @@ pub struct Broker<I> {
     session: Mutex<Arc<MqttSession>>,
 }
 
-impl<I: Intake> Broker<I> {
+impl<I: MessageSink> Broker<I> {
     /// Checks the settings and reads the roots; opens no socket.
     ///
     /// # Errors
     /// When a setting could never work.
-    pub fn new(settings: BrokerSettings, window: Arc<Window>, intake: Arc<I>) -> Result<Self, BrokerError> {
+    pub fn new(
+        settings: BrokerSettings,
+        window: Arc<ReceiveWindow>,
+        intake: Arc<I>,
+    ) -> Result<Self, BrokerError> {
         let subscription = match &settings.share {
             Some(group) => format!("$share/{group}/{}", settings.filter),
             None => settings.filter.clone(),
@@ -190,7 +163,7 @@ impl<I: Intake> Broker<I> {
     }
 
     /// Publishes what comes, while there is a session.
-    pub fn publishing(self, outgoing: mpsc::Receiver<Outgoing>) -> Self {
+    pub fn publishing(self, outgoing: mpsc::Receiver<OutgoingPublish>) -> Self {
         Self { outbox: Some(outgoing), ..self }
     }
 
@@ -204,7 +177,7 @@ impl<I: Intake> Broker<I> {
 
     /// Keeps the session up until it is told to stop; then reads no more, sends the PUBACKs of what
     /// settles before the deadline, and disconnects.
-    pub async fn run(mut self, mut stop: Stop) {
+    pub async fn run(mut self, mut stop: StopSignal) {
         let mut outbox = self.outbox.take();
         let broker = self.settings.url.to_string();
         let mut file = SessionFile::open(&self.settings.data_dir, &broker, &self.settings.client_id);
@@ -245,7 +218,7 @@ impl<I: Intake> Broker<I> {
                     );
                     self.counters.blocked.fetch_add(1, Ordering::Relaxed);
                     self.lost(end.to_string());
-                    self.half_settled(&mut stop).await;
+                    self.until_half_settled(&mut stop).await;
                     backoff.reset();
                     early_ends = 0;
                     continue;
@@ -297,7 +270,7 @@ impl<I: Intake> Broker<I> {
     }
 
     /// Connects, and goes over to MQTT 3.1.1 for good where the broker does not speak MQTT 5.
-    async fn open(&self, protocol: &mut Protocol) -> Result<Opened, ConnectError> {
+    async fn open(&self, protocol: &mut Protocol) -> Result<OpenedStream, ConnectError> {
         let error = match self.open_in(*protocol).await {
             Err(error) if *protocol == Protocol::V5 && error.may_be_the_version() => error,
             opened => return opened,
@@ -319,38 +292,40 @@ impl<I: Intake> Broker<I> {
         opened
     }
 
-    async fn open_in(&self, protocol: Protocol) -> Result<Opened, ConnectError> {
+    async fn open_in(&self, protocol: Protocol) -> Result<OpenedStream, ConnectError> {
         Ok(match self.transport.open().await? {
-            Stream::Plain(stream) => Opened::Plain(connect(stream, &self.settings, protocol).await?),
-            Stream::Tls(stream) => Opened::Tls(connect(stream, &self.settings, protocol).await?),
+            BrokerStream::Plain(stream) => {
+                OpenedStream::Plain(connect(stream, &self.settings, protocol).await?)
+            }
+            BrokerStream::Tls(stream) => OpenedStream::Tls(connect(stream, &self.settings, protocol).await?),
         })
     }
 
     async fn session(
         &self,
-        opened: Opened,
+        opened: OpenedStream,
         file: &mut SessionFile,
         outbox: &mut Outbox,
-        stop: &mut Stop,
+        stop: &mut StopSignal,
     ) -> SessionEnd {
         match opened {
-            Opened::Plain(accepted) => self.session_on(accepted, file, outbox, stop).await,
-            Opened::Tls(accepted) => self.session_on(accepted, file, outbox, stop).await,
+            OpenedStream::Plain(accepted) => self.session_on(accepted, file, outbox, stop).await,
+            OpenedStream::Tls(accepted) => self.session_on(accepted, file, outbox, stop).await,
         }
     }
 
     async fn session_on<S>(
         &self,
-        accepted: session::Accepted<S>,
+        accepted: session::AcceptedConnection<S>,
         file: &mut SessionFile,
         outbox: &mut Outbox,
-        stop: &mut Stop,
+        stop: &mut StopSignal,
     ) -> SessionEnd
     where
         S: AsyncRead + AsyncWrite + Send,
     {
         let session_present = accepted.session_present;
-        let away = file.away();
+        let away = file.offline_for();
         let protocol = accepted.protocol;
         info!(
             broker = %self.settings.url,
@@ -372,13 +347,13 @@ impl<I: Intake> Broker<I> {
             status.connected = true;
             status.subscribed = false;
         });
-        let reception = Reception {
+        let reception = PublishReceiver {
             intake: self.intake.clone(),
-            connection: Connection::open(
+            connection: AckTracker::open(
                 self.window.clone(),
                 match self.settings.answer_topic {
-                    Some(_) => Tells::Topic,
-                    None => Tells::Nothing,
+                    Some(_) => RefusalChannel::Topic,
+                    None => RefusalChannel::Nothing,
                 },
                 Some(self.mqtt_session(session_present)),
             ),
@@ -386,7 +361,7 @@ impl<I: Intake> Broker<I> {
             drops_retained: !self.settings.accepts_retained,
             redelivered: self.counters.redelivered.clone(),
         };
-        let session = Session {
+        let session = BrokerSession {
             settings: &self.settings,
             reception,
             subscription,
@@ -415,21 +390,21 @@ impl<I: Intake> Broker<I> {
         });
     }
 
-    async fn rest(&self, delay: Duration, stop: &mut Stop) {
+    async fn rest(&self, delay: Duration, stop: &mut StopSignal) {
         tokio::select! {
             _ = stopped(stop) => {}
             () = sleep(delay) => {}
         }
     }
 
-    async fn half_settled(&self, stop: &mut Stop) {
+    async fn until_half_settled(&self, stop: &mut StopSignal) {
         while self.window.is_half_full() && stop.borrow().is_none() {
             self.rest(Duration::from_millis(100), stop).await;
         }
     }
 }
 
-enum Opened {
-    Plain(session::Accepted<tokio::net::TcpStream>),
-    Tls(session::Accepted<Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
+enum OpenedStream {
+    Plain(session::AcceptedConnection<tokio::net::TcpStream>),
+    Tls(session::AcceptedConnection<Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
 }

@@ -14,14 +14,16 @@
 
 mod socket;
 mod tls;
-mod certificate;
-mod ceilings;
-mod doors;
+mod client_certificate;
+mod connect_limits;
+mod connection_table;
 mod packet_memory;
-mod input;
+mod frame_reader;
 mod sessions;
-mod greeting;
-mod client;
+mod handshake;
+mod connection;
+pub(crate) mod context;
+pub(crate) mod close;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,19 +36,26 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-pub use self::ceilings::CeilingSettings;
-use self::client::End;
-use self::doors::{Doors, Pass};
-pub use self::doors::{Ending, ListenerCounters};
-use self::sessions::Sessions;
-use self::socket::DeviceSocket;
-pub use self::tls::{ClientCertificates, TlsFileError, TlsKeeper, TlsSettings};
-use super::intake::Intake;
-use super::{SourceStatus, Stop, stopped};
-use crate::domain::identity::{Identity, NameTemplate};
-use crate::domain::limits;
-use crate::domain::slot::Window;
-use crate::domain::topic::TopicTemplate;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::identity::Identity;
+use crate::source::limits;
+use crate::source::listener::close::CloseInfo;
+use crate::source::listener::connection_table::{ConnectionPermit, ConnectionTable};
+use crate::source::listener::context::ListenerContext;
+use crate::source::listener::sessions::DeviceSessions;
+use crate::source::listener::socket::DeviceSocket;
+use crate::source::sink::MessageSink;
+use crate::source::status::{SourceStatus, StopSignal, stopped};
+
+pub use crate::source::listener::connect_limits::ConnectLimitSettings;
+pub use crate::source::listener::connection_table::CloseReason;
+pub use crate::source::listener::connection_table::ListenerCounters;
+pub use crate::source::listener::context::CredentialPolicy;
+pub use crate::source::listener::context::ListenerSettings;
+pub use crate::source::listener::tls::CertificateReloader;
+pub use crate::source::listener::tls::ClientCertificates;
+pub use crate::source::listener::tls::TlsFileError;
+pub use crate::source::listener::tls::TlsSettings;
 
 /// Connections that wait to be accepted: what a site full of devices brings at once after a power
 /// cut.
@@ -56,38 +65,6 @@ const BACKLOG: i32 = 4096;
 /// that chose no keep-alive.
 const TCP_KEEP_ALIVE_S: u64 = 120;
 
-/// What a device must prove when it connects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asks {
-    /// Nothing; what it brings is read over.
-    Nothing,
-    /// Who brings credentials must bring good ones; who brings none has proved nothing.
-    IfAny,
-    Always,
-}
-
-/// What a listener needs to know.
-#[derive(Clone, Debug)]
-pub struct ListenerSettings {
-    pub address: SocketAddr,
-    pub connections_max: usize,
-    /// Of one address; it does not hold for loopback. Generous, because a site behind one router
-    /// is one address.
-    pub connections_per_address_max: usize,
-    /// Payloads over it are passed on with their first KiB and their true size.
-    pub payload_bytes_max: usize,
-    pub ceilings: CeilingSettings,
-    pub asks: Asks,
-    /// How a user name says who a device is.
-    pub username: NameTemplate,
-    /// How a name in a client certificate does.
-    pub certificate_name: NameTemplate,
-    /// How a topic names tenant and device: a device that has proved who it is may publish to its own.
-    pub topics: TopicTemplate,
-    /// None: no TLS.
-    pub tls: Option<TlsSettings>,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ListenerError {
     #[error("cannot listen on {address}: {error}")]
@@ -96,43 +73,36 @@ pub enum ListenerError {
     Tls(#[from] TlsFileError),
 }
 
-/// What all connections share.
-struct Shared<I> {
-    settings: ListenerSettings,
-    window: Arc<Window>,
-    intake: Arc<I>,
-    doors: Arc<Doors>,
-    tls: Option<Arc<TlsKeeper>>,
-    sessions: Sessions,
-}
-
 /// A socket that devices can connect to.
 pub struct Listener<I> {
     socket: TcpListener,
     address: SocketAddr,
-    shared: Arc<Shared<I>>,
+    shared: Arc<ListenerContext<I>>,
     status: watch::Sender<SourceStatus>,
 }
 
-impl<I: Intake> Listener<I> {
+impl<I: MessageSink> Listener<I> {
     /// Opens the socket; connections wait in it until `run`. To be called within a runtime.
     ///
     /// # Errors
     /// When the address cannot be listened on, or the certificate cannot be used.
     pub fn bind(
         settings: ListenerSettings,
-        window: Arc<Window>,
+        window: Arc<ReceiveWindow>,
         intake: Arc<I>,
     ) -> Result<Self, ListenerError> {
         let asked = settings.address;
-        let tls = settings.tls.clone().map(TlsKeeper::open).transpose()?.map(Arc::new);
+        let tls = settings.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
         let socket = open(asked).map_err(|error| ListenerError::Bind { address: asked, error })?;
         let address = socket.local_addr().map_err(|error| ListenerError::Bind { address: asked, error })?;
-        let doors =
-            Doors::new(settings.connections_max, settings.connections_per_address_max, settings.ceilings);
+        let doors = ConnectionTable::new(
+            settings.connections_max,
+            settings.connections_per_address_max,
+            settings.ceilings,
+        );
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
-        let sessions = Sessions::default();
-        let shared = Arc::new(Shared { settings, window, intake, doors, tls, sessions });
+        let sessions = DeviceSessions::default();
+        let shared = Arc::new(ListenerContext { settings, window, intake, doors, tls, sessions });
         Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
     }
 
@@ -150,13 +120,13 @@ impl<I: Intake> Listener<I> {
     }
 
     /// The certificate in service, to be refreshed by whoever looks at files; None without TLS.
-    pub fn tls(&self) -> Option<Arc<TlsKeeper>> {
+    pub fn tls(&self) -> Option<Arc<CertificateReloader>> {
         self.shared.tls.clone()
     }
 
     /// Accepts until it is told to stop; then takes no more, sends the PUBACKs of what settles
     /// before the deadline, and closes every connection.
-    pub async fn run(self, mut stop: Stop) {
+    pub async fn run(self, mut stop: StopSignal) {
         info!(address = %self.address, tls = self.shared.tls.is_some(), "listening");
         let deadline = loop {
             tokio::select! {
@@ -182,16 +152,16 @@ impl<I: Intake> Listener<I> {
         drop(self.socket);
         self.status.send_replace(SourceStatus::default());
         // Tasks keep the deadline themselves; a moment more for their last write.
-        let _ = timeout_at(deadline + Duration::from_secs(1), self.shared.doors.emptied()).await;
+        let _ = timeout_at(deadline + Duration::from_secs(1), self.shared.doors.until_empty()).await;
         info!(address = %self.address, "closed");
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &Stop) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &StopSignal) {
         let doors = &self.shared.doors;
         let pass = match doors.enter(peer.ip()) {
             Ok(pass) => pass,
             Err(ending) => {
-                if let Some(withheld) = doors.note_end(ending) {
+                if let Some(withheld) = doors.record_close(ending) {
                     warn!(%peer, reason = ending.name(), withheld, "connection refused");
                 }
                 return;
@@ -206,7 +176,7 @@ impl<I: Intake> Listener<I> {
             let began = Instant::now();
             let end = serve(stream, &pass, &shared, stop).await;
             let (reason, detail) = (end.ending.name(), end.detail.as_str());
-            match shared.doors.note_end(end.ending) {
+            match shared.doors.record_close(end.ending) {
                 Some(withheld) => warn!(%peer, reason, detail, withheld, "connection closed"),
                 None => {
                     debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
@@ -218,27 +188,38 @@ impl<I: Intake> Listener<I> {
 }
 
 /// Serves a connection from its first byte, or its handshake, to its end.
-async fn serve<I: Intake>(stream: TcpStream, pass: &Pass, shared: &Shared<I>, mut stop: Stop) -> End {
+async fn serve<I: MessageSink>(
+    stream: TcpStream,
+    pass: &ConnectionPermit,
+    shared: &ListenerContext<I>,
+    mut stop: StopSignal,
+) -> CloseInfo {
     let Some(tls) = &shared.tls else {
-        return client::serve(DeviceSocket::Plain(stream), None, pass, shared, stop).await;
+        return connection::serve(DeviceSocket::Plain(stream), None, pass, shared, stop).await;
     };
     let most = Duration::from_secs(limits::TLS_HANDSHAKE_TIMEOUT_S);
     let shaken = tokio::select! {
         biased;
-        _ = stopped(&mut stop) => return Ending::Stopped.into(),
+        _ = stopped(&mut stop) => return CloseReason::Stopped.into(),
         // On the heap: a plain connection's task need not be as large as a handshake.
         shaken = timeout(most, Box::pin(tls.acceptor().accept(stream))) => shaken,
     };
     let stream = match shaken {
         Ok(Ok(stream)) => Box::new(stream),
-        Ok(Err(error)) => return End::new(Ending::Handshake, error.to_string()),
-        Err(_) => return End::new(Ending::Handshake, format!("not finished within {} s", most.as_secs())),
+        Ok(Err(error)) => return CloseInfo::new(CloseReason::Handshake, error.to_string()),
+        Err(_) => {
+            return CloseInfo::new(
+                CloseReason::Handshake,
+                format!("not finished within {} s", most.as_secs()),
+            );
+        }
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate: Option<Result<Identity, String>> = shown.map(|certificate| {
-        certificate::identity(certificate, &shared.settings.certificate_name).map_err(|why| why.to_string())
+        client_certificate::identity(certificate, &shared.settings.certificate_name)
+            .map_err(|why| why.to_string())
     });
-    client::serve(DeviceSocket::Tls(stream), certificate, pass, shared, stop).await
+    connection::serve(DeviceSocket::Tls(stream), certificate, pass, shared, stop).await
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

@@ -5,6 +5,7 @@
 //! nor lies in memory; a message costs one copy of its payload; and PUBACKs leave in one write a group.
 //! rumqttc reads more than the protocol allows, so each control packet is checked before it is read.
 
+pub(crate) mod connection_writer;
 pub mod error;
 pub mod reader;
 pub mod publish;

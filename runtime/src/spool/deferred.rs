@@ -7,10 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::domain::ids::TenantId;
-use crate::domain::limits;
-
-use super::room::HeldLines;
+use crate::core::ids::TenantId;
+use crate::spool::append::HeldLines;
+use crate::spool::limits;
 
 /// The ceilings of what waits.
 #[derive(Clone, Copy, Debug)]
@@ -137,14 +136,16 @@ impl DeferredBatches {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::frame::Draft;
     use super::*;
-    use crate::domain::books::Account;
-    use crate::domain::message::{CheckedBatch, CheckedMessage, Tenant};
-    use crate::domain::slot::Slot;
-    use crate::domain::tenancy::TenantRules;
+    use crate::core::ack::token::AckToken;
+    use crate::core::books::Account;
+    use crate::core::ids::TenantId;
+    use crate::core::message::{CheckedBatch, CheckedMessage};
+    use crate::core::tenant::Tenant;
+    use crate::core::tenant::settings::TenantSettings;
+    use crate::spool::append::HeldLines;
+    use crate::spool::frame::FrameDraft;
+    use std::sync::Arc;
 
     fn batch(tenant: &str, messages: u64) -> HeldLines {
         let message = |place| CheckedMessage {
@@ -153,21 +154,21 @@ mod tests {
             lines_end: (place as u32 + 1) * 8,
             line_count: 1,
             affinity: 0,
-            slot: Slot::trial(),
+            slot: AckToken::trial(),
         };
         let batch = CheckedBatch {
             database: "db".into(),
             tenant: Arc::new(Tenant::new(
                 tenant.into(),
                 Arc::new(Account::new(tenant.into())),
-                TenantRules::plain(Ok("db".into())),
+                TenantSettings::plain(Ok("db".into())),
             )),
             guest: "g".into(),
             kept: None,
             lines: b"m f=1 1\n".repeat(messages as usize),
             messages: (0..messages).map(message).collect(),
         };
-        HeldLines { draft: Draft::of(&batch), batch }
+        HeldLines { draft: FrameDraft::of(&batch), batch }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! a disk in its place that fills up, fails and loses what was never synced.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::domain::limits;
+use crate::spool::limits;
 
 /// A folder of segments.
 pub trait Disk: Send + Sync {
@@ -22,9 +23,9 @@ pub trait Disk: Send + Sync {
     /// The newest segment that was ever noted, whether or not it is still there.
     fn newest(&self) -> io::Result<Option<u64>>;
     /// Makes a segment that must not be there yet, and keeps `reserve` bytes free for it.
-    fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>>;
+    fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn SegmentWriter>>;
     /// Notes that the segment just made is the newest: from now on its loss is noticed.
-    fn note_newest(&self) -> io::Result<()>;
+    fn record_newest(&self) -> io::Result<()>;
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>>;
     /// Fills `into` from `offset` on.
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
@@ -38,7 +39,7 @@ pub trait Disk: Send + Sync {
     /// It is noted otherwise by now what was retired.
     fn forget_retired(&self) -> io::Result<()>;
     /// Puts a segment out of the way, for a person to look at; its name ends in `extension` from then on.
-    fn set_aside(&self, segment: u64, extension: &str) -> io::Result<()>;
+    fn move_aside(&self, segment: u64, extension: &str) -> io::Result<()>;
     /// The checkpoint of the state, if there is one.
     fn read_state(&self) -> io::Result<Option<Vec<u8>>>;
     /// Makes another checkpoint durable in its place; after a failure either may be there.
@@ -50,7 +51,7 @@ pub trait Disk: Send + Sync {
 }
 
 /// The end of a segment that is written to.
-pub trait Tail: Send {
+pub trait SegmentWriter: Send {
     /// # Errors
     /// Anything from nothing to all of it may have been written.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
@@ -62,6 +63,7 @@ pub trait Tail: Send {
 
 /// Holds the number of the newest segment, so that its loss is noticed.
 const NEWEST: &str = "newest";
+
 const STAGED: &str = "newest.staged";
 
 /// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
@@ -72,13 +74,13 @@ const SEGMENT_MAX: u64 = u32::MAX as u64 / 2;
 const STATE: &str = "state";
 
 /// Segments as files `{number:016}.seg`.
-pub struct Folder {
+pub struct SegmentDir {
     dir: PathBuf,
     /// The segment that was last read from.
     open: Mutex<Option<(u64, Arc<File>)>>,
 }
 
-impl Folder {
+impl SegmentDir {
     /// # Errors
     /// The folder cannot be made.
     pub fn create(dir: &Path) -> io::Result<Self> {
@@ -92,7 +94,7 @@ impl Folder {
     }
 
     /// Makes ready to note that a segment is there, and keeps room for it.
-    fn settle_in(&self, segment: u64, file: &File, reserve: u64, staged: &Path) -> io::Result<()> {
+    fn install(&self, segment: u64, file: &File, reserve: u64, staged: &Path) -> io::Result<()> {
         // First, while there is room for it.
         let mut newest = writable().create(true).truncate(true).open(staged)?;
         newest.write_all(segment.to_string().as_bytes())?;
@@ -140,7 +142,7 @@ fn reserve_for(file: &File, bytes: u64) -> io::Result<()> {
     }
 }
 
-impl Disk for Folder {
+impl Disk for SegmentDir {
     fn list(&self) -> io::Result<Vec<u64>> {
         let mut all = Vec::new();
         for file in std::fs::read_dir(&self.dir)? {
@@ -162,10 +164,10 @@ impl Disk for Folder {
         }
     }
 
-    fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn Tail>> {
+    fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn SegmentWriter>> {
         let staged = self.dir.join(STAGED);
         let file = writable().append(true).create_new(true).open(self.path(segment))?;
-        let made = self.settle_in(segment, &file, reserve, &staged);
+        let made = self.install(segment, &file, reserve, &staged);
         // What stays reserved for a segment that is not written to would fill the disk for good.
         made.inspect_err(|_| {
             let _ = self.remove(segment);
@@ -174,7 +176,7 @@ impl Disk for Folder {
         Ok(Box::new(file))
     }
 
-    fn note_newest(&self) -> io::Result<()> {
+    fn record_newest(&self) -> io::Result<()> {
         std::fs::rename(self.dir.join(STAGED), self.dir.join(NEWEST))
     }
 
@@ -221,7 +223,7 @@ impl Disk for Folder {
         self.retired()?.into_iter().try_for_each(|(path, _)| std::fs::remove_file(path))
     }
 
-    fn set_aside(&self, segment: u64, extension: &str) -> io::Result<()> {
+    fn move_aside(&self, segment: u64, extension: &str) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
         let path = self.path(segment);
         // Another of that number may have been put out of the way before.
@@ -263,7 +265,7 @@ impl Disk for Folder {
     }
 }
 
-impl Tail for File {
+impl SegmentWriter for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }

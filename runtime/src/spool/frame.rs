@@ -25,18 +25,20 @@
 
 use std::ops::Range;
 
-use super::state;
-use crate::domain::device_hash::SeedTag;
-use crate::domain::durable::DurableMessage;
-use crate::domain::message::CheckedBatch;
+use crate::core::device_hash::SeedTag;
+use crate::core::durable::DurableMessage;
+use crate::core::message::CheckedBatch;
+use crate::spool::codec::{ByteReader, put_text};
+use crate::spool::state_log;
 
 pub const MAGIC: [u8; 4] = [0xFF, b'T', b'G', 0xFE];
+
 /// Bytes of a header without the names.
 pub const HEADER_BYTES: usize = 64;
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameKind {
     Lines,
     Marks,
     /// Messages as they came, in a stream without a database.
@@ -47,15 +49,17 @@ pub enum Kind {
 
 /// The body ends in changes of the state.
 pub const HAS_STATE: u8 = 1;
+
 /// A copy: the changes of the state stand, or stood, where it was copied from.
 pub const IS_COPY: u8 = 2;
+
 /// Where in the flags the tag of the seed stands.
 const SEED_SHIFT: u32 = 3;
 
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub kind: Kind,
+pub struct FrameHeader {
+    pub kind: FrameKind,
     pub flags: u8,
     pub messages: u16,
     pub body_len: u32,
@@ -70,7 +74,7 @@ pub struct Header {
     pub database: String,
 }
 
-impl Header {
+impl FrameHeader {
     /// Bytes of the whole frame.
     pub fn frame_len(&self) -> usize {
         HEADER_BYTES + self.tenant.len() + self.database.len() + self.body_len as usize
@@ -90,10 +94,10 @@ impl Header {
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[0; 4]);
         out.push(match self.kind {
-            Kind::Lines => 1,
-            Kind::Marks => 2,
-            Kind::Parked => 3,
-            Kind::State => 4,
+            FrameKind::Lines => 1,
+            FrameKind::Marks => 2,
+            FrameKind::Parked => 3,
+            FrameKind::State => 4,
         });
         out.push(self.flags);
         out.extend_from_slice(&self.messages.to_le_bytes());
@@ -119,7 +123,7 @@ impl Header {
         if fixed[..4] != MAGIC {
             return None;
         }
-        let mut reader = Reader(&fixed[4..]);
+        let mut reader = ByteReader(&fixed[4..]);
         let crc = reader.u32()?;
         let (kind, flags) = (reader.u8()?, reader.u8()?);
         let messages = reader.u16()?;
@@ -129,10 +133,10 @@ impl Header {
             return None;
         }
         let kind = match kind {
-            1 => Kind::Lines,
-            2 => Kind::Marks,
-            3 => Kind::Parked,
-            4 => Kind::State,
+            1 => FrameKind::Lines,
+            2 => FrameKind::Marks,
+            3 => FrameKind::Parked,
+            4 => FrameKind::State,
             _ => return None,
         };
         Some(Self {
@@ -156,21 +160,21 @@ impl Header {
 /// A batch made ready for the disk, but for what is known only once its turn has come: sequence
 /// number, total and salt.
 #[derive(Debug)]
-pub struct Draft {
+pub struct FrameDraft {
     /// `seq` and `spooled` are 0.
-    pub header: Header,
+    pub header: FrameHeader,
     /// The body up to the lines.
     pub table: Vec<u8>,
     /// The body behind the lines.
     pub state: Vec<u8>,
 }
 
-impl Draft {
+impl FrameDraft {
     /// # Panics
     /// With more messages than a set of them can tell apart.
     pub fn of(batch: &CheckedBatch) -> Self {
         assert!(batch.messages.len() <= 64, "a batch has at most 64 messages");
-        let state = batch.kept.as_ref().map(|kept| state::section(kept)).unwrap_or_default();
+        let state = batch.kept.as_ref().map(|kept| state_log::section(kept)).unwrap_or_default();
         let mut table = Vec::with_capacity(64 + batch.messages.len() * 80);
         // The body of a frame of state is nothing but that.
         if !batch.messages.is_empty() {
@@ -188,8 +192,8 @@ impl Draft {
         let (first_ns, last_ns) = times_of(&batch.lines);
         let received_ns = batch.messages.first().map_or(0, |message| message.received_ns);
         let body_crc = crc32c::crc32c_append(crc32c::crc32c(&table), &batch.lines);
-        let header = Header {
-            kind: if batch.messages.is_empty() { Kind::State } else { Kind::Lines },
+        let header = FrameHeader {
+            kind: if batch.messages.is_empty() { FrameKind::State } else { FrameKind::Lines },
             flags: if state.is_empty() { 0 } else { HAS_STATE },
             messages: batch.messages.len() as u16,
             body_len: (table.len() + batch.lines.len() + state.len()) as u32,
@@ -212,13 +216,6 @@ impl Draft {
     }
 }
 
-pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    // Topics are no longer on the wire (MQTT 3.1.1 section 1.5.3); the rest is much shorter.
-    let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];
-    out.extend_from_slice(&(text.len() as u16).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
 /// The earliest and the latest time of checked lines. A string value with something like a time
 /// before a newline can only widen it.
 fn times_of(lines: &[u8]) -> (i64, i64) {
@@ -237,17 +234,17 @@ fn times_of(lines: &[u8]) -> (i64, i64) {
 
 /// What the body of a frame of lines holds.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Body {
+pub struct FrameBody {
     pub guest: String,
     pub messages: Vec<DurableMessage>,
     /// Where in the body the lines are.
     pub lines: Range<usize>,
 }
 
-impl Body {
+impl FrameBody {
     /// Reads a body whose CRC was good. `None` where it does not hold what its header says.
-    pub fn read(header: &Header, body: &[u8]) -> Option<Self> {
-        let mut reader = Reader(body);
+    pub fn read(header: &FrameHeader, body: &[u8]) -> Option<Self> {
+        let mut reader = ByteReader(body);
         let guest = reader.text()?;
         let mut messages = Vec::with_capacity(usize::from(header.messages));
         let mut lines_end = 0u32;
@@ -275,46 +272,14 @@ impl Body {
 }
 
 /// The changes of the state in a body whose CRC was good, if it has any that are to be applied.
-pub fn state_of<'a>(header: &Header, body: &'a [u8]) -> Option<&'a [u8]> {
+pub fn state_of<'a>(header: &FrameHeader, body: &'a [u8]) -> Option<&'a [u8]> {
     if header.flags & (HAS_STATE | IS_COPY) != HAS_STATE {
         return None;
     }
     match header.kind {
-        Kind::State => Some(body),
-        Kind::Lines => body.get(Body::read(header, body)?.lines.end..),
-        Kind::Marks | Kind::Parked => None,
-    }
-}
-
-/// Reads numbers and texts off the front of bytes.
-pub struct Reader<'a>(pub &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
-    }
-
-    pub fn u8(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    pub fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    pub fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    pub fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    pub fn text(&mut self) -> Option<String> {
-        let len = self.u16()?;
-        Some(std::str::from_utf8(self.take(usize::from(len))?).ok()?.to_owned())
+        FrameKind::State => Some(body),
+        FrameKind::Lines => body.get(FrameBody::read(header, body)?.lines.end..),
+        FrameKind::Marks | FrameKind::Parked => None,
     }
 }
 
@@ -332,8 +297,8 @@ mod tests {
 
     #[test]
     fn a_header_is_read_back_only_as_it_was_written_and_with_its_salt() {
-        let header = Header {
-            kind: Kind::Lines,
+        let header = FrameHeader {
+            kind: FrameKind::Lines,
             flags: HAS_STATE,
             messages: 3,
             body_len: 77,
@@ -350,12 +315,12 @@ mod tests {
         let mut bytes = Vec::new();
         header.put(7, &mut bytes);
         assert_eq!(bytes.len() + 77, header.frame_len());
-        assert_eq!(Header::read(7, &bytes), Some(header));
-        assert_eq!(Header::read(8, &bytes), None);
+        assert_eq!(FrameHeader::read(7, &bytes), Some(header));
+        assert_eq!(FrameHeader::read(8, &bytes), None);
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x10;
-            assert_eq!(Header::read(7, &damaged), None, "byte {at}");
+            assert_eq!(FrameHeader::read(7, &damaged), None, "byte {at}");
         }
     }
 }

@@ -5,50 +5,33 @@
 //! segment in `segment`, of parked messages in `parked`; what is written down of them is in `marks`.
 
 mod stream;
-mod database;
-mod segment;
+pub(crate) mod database;
+pub(crate) mod segment;
 mod marks;
 mod parked;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::domain::device_hash::SeedTag;
-use crate::domain::durable::{MessageSet, message_set};
-use crate::domain::ids::{DatabaseName, TenantId};
-use crate::domain::limits::SPOOL_HOT_SHARED_BYTES_MAX;
-use crate::domain::tenant::table::Tenants;
+use crate::core::device_hash::SeedTag;
+use crate::core::durable::{MessageSet, message_set};
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::core::tenant::table::Tenants;
+use crate::spool::frame::{FrameHeader, FrameKind};
+use crate::spool::ids::{FrameId, FrameLocation};
+use crate::spool::index::database::DatabaseIndex;
+use crate::spool::index::segment::SegmentUsage;
+use crate::spool::index::stream::{FrameEntry, Stream};
+use crate::spool::limits::SPOOL_MEMORY_SHARED_BYTES_MAX;
+use crate::spool::range_set::RangeSet;
+use crate::spool::release_marks::LineTotals;
+use crate::spool::settings::MemoryLimits;
+use crate::spool::state_log::StateLog;
 
-use super::frame::{Header, Kind};
-use super::marks::LineTotals;
-use super::ranges::RangeSet;
-use super::state::StateLog;
-
-pub use database::Wanted;
-
-pub use segment::Kept;
-
-use database::Database;
-use segment::SegmentUse;
-use stream::{Frame, Stream};
-
-/// Names a frame for as long as the process lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FrameId {
-    pub stream: u32,
-    pub seq: u64,
-}
-
-/// Where a frame lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub segment: u64,
-    pub offset: u64,
-    pub len: u32,
-}
+pub use crate::spool::index::segment::Kept;
 
 #[derive(Debug, Default)]
-struct Tenant {
+struct TenantIndex {
     totals: LineTotals,
     /// Of frames that are not released.
     bytes: u64,
@@ -58,14 +41,14 @@ struct Tenant {
 
 /// A frame that has gone, and what it held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone {
+pub struct Released {
     pub bytes: u64,
     pub lines: u64,
 }
 
 /// Where a new frame stands with the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum HandoffState {
     /// The writer gets it at once.
     Hot { overtakes: bool, returns: u32 },
     /// It waits to be fetched. `first`: nothing of its stream waited before.
@@ -81,26 +64,11 @@ enum Release {
 
 /// One database's backlog at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
+pub struct BacklogSummary {
     pub lines: u64,
     pub bytes: u64,
     /// Seconds since the epoch; `None` without a backlog.
     pub oldest_s: Option<u32>,
-}
-
-/// How much of the recent lines the writer may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct HotLimits {
-    pub bytes_max: u64,
-    /// So much each database may hold in any case.
-    pub database_bytes_min: u64,
-}
-
-impl HotLimits {
-    /// So much one database may hold at most: a fourth is left for the others.
-    fn database_bytes_max(&self) -> u64 {
-        self.bytes_max / 4 * 3
-    }
 }
 
 #[derive(Debug, Default)]
@@ -112,9 +80,9 @@ pub struct Index {
     pub table: Option<Arc<Tenants>>,
     /// Databases of which something waits that nobody was told of.
     untold: HashSet<DatabaseName>,
-    tenants: HashMap<TenantId, Tenant>,
-    databases: HashMap<DatabaseName, Database>,
-    segments: BTreeMap<u64, SegmentUse>,
+    tenants: HashMap<TenantId, TenantIndex>,
+    databases: HashMap<DatabaseName, DatabaseIndex>,
+    segments: BTreeMap<u64, SegmentUsage>,
     live_bytes: u64,
     disk_bytes: u64,
     hot_bytes: u64,
@@ -192,7 +160,13 @@ impl Index {
 
     /// Takes a frame that has become durable. Frames of a stream come in the order of their
     /// numbers.
-    pub fn insert(&mut self, stream: u32, header: &Header, place: Place, limits: &HotLimits) -> Standing {
+    pub fn insert(
+        &mut self,
+        stream: u32,
+        header: &FrameHeader,
+        place: FrameLocation,
+        limits: &MemoryLimits,
+    ) -> HandoffState {
         let open = all_of(header);
         let seq = header.seq;
         let stream = &mut self.streams[stream as usize];
@@ -201,10 +175,10 @@ impl Index {
             stream.skip_to(seq);
         }
         let waited = stream.waits();
-        if header.seed() != self.seed && header.kind == Kind::Lines {
+        if header.seed() != self.seed && header.kind == FrameKind::Lines {
             stream.other_seed_end = seq + 1;
         }
-        stream.frames.push_back(Frame {
+        stream.frames.push_back(FrameEntry {
             segment: place.segment as u32,
             offset: place.offset as u32,
             len: place.len,
@@ -230,9 +204,9 @@ impl Index {
         // What overtakes has room of its own: the backlog has filled the other.
         let least = limits.database_bytes_min;
         // Parked messages are given back once they are told of.
-        let parked = header.kind == Kind::Parked;
+        let parked = header.kind == FrameKind::Parked;
         // Who shares a database leaves room in the writer's hands to the others.
-        let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_HOT_SHARED_BYTES_MAX;
+        let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
         let room = database.hot_bytes < least
             || (self.hot_bytes + len <= limits.bytes_max
                 && database.hot_bytes + len <= limits.database_bytes_max())
@@ -250,10 +224,10 @@ impl Index {
                 stream.overtaking.push_back(seq);
             }
             self.delivering |= !parked;
-            Standing::Hot { overtakes, returns: stream.returns }
+            HandoffState::Hot { overtakes, returns: stream.returns }
         } else {
             stream.waiting_last_ns = stream.seen_last_ns;
-            Standing::Waits { first: !waited }
+            HandoffState::Waits { first: !waited }
         };
         let segment = self.segments.entry(place.segment).or_default();
         segment.live_bytes += len;
@@ -266,14 +240,14 @@ impl Index {
 
     /// Messages of a frame that the writer is done with, and their lines. `Some` when that was the last of
     /// it.
-    pub fn settle(&mut self, id: FrameId, messages: MessageSet, lines: u32) -> Option<Gone> {
+    pub fn settle(&mut self, id: FrameId, messages: MessageSet, lines: u32) -> Option<Released> {
         let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
         let was_hot = frame.queued != 0;
         frame.open &= !messages;
         frame.queued &= !messages;
         let (open, hot, len) = (frame.open, frame.queued != 0, u64::from(frame.len));
         if was_hot && !hot {
-            self.cool(id.stream, len);
+            self.evict_from_memory(id.stream, len);
         }
         if open != 0 {
             *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
@@ -286,7 +260,7 @@ impl Index {
         }))
     }
 
-    fn cool(&mut self, stream: u32, len: u64) {
+    fn evict_from_memory(&mut self, stream: u32, len: u64) {
         self.hot_bytes -= len;
         self.streams[stream as usize].hot_bytes -= len;
         let database = self.databases.get_mut(&self.streams[stream as usize].database);
@@ -299,10 +273,10 @@ impl Index {
         id: FrameId,
         release: Release,
         count: impl FnOnce(&mut LineTotals, u32, u32, u32),
-    ) -> Gone {
+    ) -> Released {
         let stream = &mut self.streams[id.stream as usize];
         let place = stream.place(id.seq).expect("it was open until now");
-        let frame = std::mem::replace(&mut stream.frames[place], Frame::GONE);
+        let frame = std::mem::replace(&mut stream.frames[place], FrameEntry::GONE);
         let refused = stream.refused.remove(&id.seq).unwrap_or(0);
         let settled = stream.settled.remove(&id.seq).unwrap_or(0).min(frame.lines);
         stream.lines -= u64::from(frame.lines);
@@ -328,7 +302,7 @@ impl Index {
             Release::Done => frame.lines,
             Release::Lost => frame.lines - settled,
         };
-        Gone { bytes: u64::from(frame.len), lines: u64::from(lines) }
+        Released { bytes: u64::from(frame.len), lines: u64::from(lines) }
     }
 
     /// Lines of a frame were refused; they count once the frame is released.
@@ -351,20 +325,20 @@ impl Index {
             self.untold.insert(stream.database.clone());
         }
         if was_hot && !hot {
-            self.cool(id.stream, len);
+            self.evict_from_memory(id.stream, len);
         }
         returns
     }
 
     /// Where a frame lies now; `None` once it is released.
-    pub fn place(&self, id: FrameId) -> Option<Place> {
-        self.streams[id.stream as usize].frame(id.seq).map(Frame::place)
+    pub fn place(&self, id: FrameId) -> Option<FrameLocation> {
+        self.streams[id.stream as usize].frame(id.seq).map(FrameEntry::place)
     }
 
     /// The frame cannot be read: what is left of it is lost. Its segment stays, and where the frame can be
     /// read at a later start it is in force again. `None` where it is released, or the writer has some of it
     /// still, which is not lost.
-    pub fn damage(&mut self, id: FrameId) -> Option<Gone> {
+    pub fn damage(&mut self, id: FrameId) -> Option<Released> {
         let frame = self.streams[id.stream as usize].frame_mut(id.seq).filter(|frame| frame.queued == 0)?;
         let segment = u64::from(frame.segment);
         self.keep_segment(segment, Kept::Damaged);
@@ -377,8 +351,8 @@ impl Index {
     }
 
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
-    pub fn drop_oldest(&mut self, tenant: &TenantId, bytes: u64) -> Gone {
-        let mut gone = Gone { bytes: 0, lines: 0 };
+    pub fn drop_oldest(&mut self, tenant: &TenantId, bytes: u64) -> Released {
+        let mut gone = Released { bytes: 0, lines: 0 };
         let streams: Vec<u32> = (0..self.streams.len() as u32)
             .filter(|&stream| self.streams[stream as usize].tenant == *tenant)
             .filter(|&stream| !self.streams[stream as usize].is_parked())
@@ -423,11 +397,11 @@ impl Index {
     }
 
     /// The backlog of each database and tenant that has one.
-    pub fn backlogs(&self) -> Vec<(TenantId, DatabaseName, Backlog)> {
+    pub fn backlogs(&self) -> Vec<(TenantId, DatabaseName, BacklogSummary)> {
         let with_lines = self.streams.iter().filter(|stream| stream.lines > 0);
         let backlog = with_lines.map(|stream| {
             let oldest = stream.frames.iter().find(|frame| frame.open != 0);
-            let backlog = Backlog {
+            let backlog = BacklogSummary {
                 lines: stream.lines,
                 bytes: stream.bytes,
                 oldest_s: oldest.map(|frame| frame.received_s),
@@ -439,7 +413,7 @@ impl Index {
 
     /// Every open frame, for checks.
     #[cfg(test)]
-    pub fn open_frames(&self) -> Vec<(String, String, u64, Place)> {
+    pub fn open_frames(&self) -> Vec<(String, String, u64, FrameLocation)> {
         let mut all = Vec::new();
         for stream in &self.streams {
             for (seq, frame) in stream.open_frames() {
@@ -452,6 +426,6 @@ impl Index {
 }
 
 /// All messages of a frame.
-fn all_of(header: &Header) -> MessageSet {
+fn all_of(header: &FrameHeader) -> MessageSet {
     message_set(0..usize::from(header.messages))
 }

@@ -3,104 +3,53 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tracing::warn;
 
-use crate::domain::device_hash::SeedTag;
-use crate::domain::durable::MessageSet;
-use crate::domain::ids::TenantId;
-use crate::domain::limits;
-use crate::domain::synced::Synced;
-
-use super::disk::{Disk, Tail};
-use super::frame::{Draft, Header, IS_COPY, Kind};
-use super::index::{FrameId, HotLimits, Index, Place, Standing};
-use super::recovery;
-
-/// The disk did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-#[error("spool: cannot {doing} {}: {error}; {}", path.display(), advice(error))]
-pub struct SpoolError {
-    pub doing: &'static str,
-    pub path: PathBuf,
-    #[source]
-    pub error: io::Error,
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => "make room on that disk, or lower spool.bytes_max",
-        Some(libc::EROFS) => "the file system is read-only: mount it for writing, or move data_dir",
-        Some(libc::EACCES | libc::EPERM) => "the gateway's user must own data_dir and all in it",
-        Some(libc::EIO) => "the disk has failed: copy data_dir to a healthy one and start there",
-        _ => "see data_dir",
-    }
-}
-
-/// Bytes of the header that a segment begins with: two copies of it, far enough apart that one
-/// damaged block leaves the other.
-pub const SEGMENT_HEADER_BYTES: usize = 1024;
-const SEGMENT_MAGIC: &[u8; 8] = b"TGSPOOL1";
-
-/// The header of a segment.
-fn segment_header(segment: u64, salt: u32) -> Vec<u8> {
-    let mut copy = Vec::with_capacity(24);
-    copy.extend_from_slice(SEGMENT_MAGIC);
-    copy.extend_from_slice(&segment.to_le_bytes());
-    copy.extend_from_slice(&salt.to_le_bytes());
-    let crc = crc32c::crc32c(&copy);
-    copy.extend_from_slice(&crc.to_le_bytes());
-    let mut header = vec![0; SEGMENT_HEADER_BYTES];
-    for at in [0, SEGMENT_HEADER_BYTES / 2] {
-        header[at..at + copy.len()].copy_from_slice(&copy);
-    }
-    header
-}
-
-/// The salt that a segment's header names, if a copy of it is good.
-pub fn read_segment_header(segment: u64, bytes: &[u8]) -> Option<u32> {
-    [0, SEGMENT_HEADER_BYTES / 2].into_iter().find_map(|at| {
-        let copy = bytes.get(at..at + 24)?;
-        let crc = u32::from_le_bytes(copy[20..].try_into().ok()?);
-        let good = copy.starts_with(SEGMENT_MAGIC)
-            && copy[8..16] == segment.to_le_bytes()
-            && crc32c::crc32c(&copy[..20]) == crc;
-        good.then(|| u32::from_le_bytes(copy[16..20].try_into().expect("four bytes")))
-    })
-}
+use crate::core::device_hash::SeedTag;
+use crate::core::durable::MessageSet;
+use crate::core::ids::TenantId;
+use crate::core::synced::Synced;
+use crate::spool::disk::{Disk, SegmentWriter};
+use crate::spool::error::SpoolError;
+use crate::spool::frame::{FrameDraft, FrameHeader, FrameKind, IS_COPY};
+use crate::spool::ids::{FrameId, FrameLocation};
+use crate::spool::index::{HandoffState, Index};
+use crate::spool::limits;
+use crate::spool::segment_scan::segment_header;
+use crate::spool::settings::MemoryLimits;
 
 /// A batch on its way to the disk.
 pub struct Append<'a> {
     /// Not looked at where there are no lines.
     pub stream: u32,
-    pub draft: &'a Draft,
+    pub draft: &'a FrameDraft,
     pub lines: &'a [u8],
 }
 
 /// A frame that is to stand elsewhere, so that its old segment can go.
 #[derive(Debug)]
-pub struct Copy {
+pub struct FrameCopy {
     pub id: FrameId,
-    pub from: Place,
-    pub header: Header,
+    pub from: FrameLocation,
+    pub header: FrameHeader,
     pub body: Vec<u8>,
 }
 
 /// What became of one `Append`.
 #[derive(Clone, Copy, Debug)]
 pub enum Appended {
-    Lines(FrameId, Standing, Synced),
+    Lines(FrameId, HandoffState, Synced),
     /// Changes of the state alone: nothing is to be released.
     State,
 }
 
-struct Current {
+struct CurrentSegment {
     segment: u64,
     salt: u32,
-    tail: Box<dyn Tail>,
+    tail: Box<dyn SegmentWriter>,
     /// Up to here it is known good.
     len: u64,
     /// Something was written since the last sync.
@@ -114,14 +63,14 @@ pub struct LogStats {
     pub copied_bytes: u64,
 }
 
-pub struct Log {
+pub struct SegmentLog {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     sync: bool,
-    hot: HotLimits,
+    hot: MemoryLimits,
     /// The seed of the affinities in what is appended.
     seed: SeedTag,
-    current: Option<Current>,
+    current: Option<CurrentSegment>,
     next_segment: u64,
     buffer: Vec<u8>,
     /// Segments were freed without a mark that says so.
@@ -129,12 +78,12 @@ pub struct Log {
     pub stats: LogStats,
 }
 
-impl Log {
+impl SegmentLog {
     pub fn new(
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
         sync: bool,
-        hot: HotLimits,
+        hot: MemoryLimits,
         next_segment: u64,
     ) -> Self {
         Self {
@@ -185,7 +134,7 @@ impl Log {
         marks.put(salt, &mut self.buffer);
         let written = tail.append(&self.buffer).and_then(|()| if self.sync { tail.sync() } else { Ok(()) });
         // Noted once it is whole: one that came to nothing must not seem lost.
-        let written = written.and_then(|()| self.disk.note_newest());
+        let written = written.and_then(|()| self.disk.record_newest());
         let written = written.and_then(|()| if self.sync { self.disk.sync_dir() } else { Ok(()) });
         if let Err(error) = written {
             let _ = self.disk.remove(segment);
@@ -194,7 +143,7 @@ impl Log {
         }
         let len = self.buffer.len() as u64;
         index.lock().note_segment(segment, len);
-        self.current = Some(Current { segment, salt, tail, len, unsynced: false });
+        self.current = Some(CurrentSegment { segment, salt, tail, len, unsynced: false });
         self.forget_retired();
         Ok(())
     }
@@ -242,7 +191,7 @@ impl Log {
     fn write<T>(
         &mut self,
         index: &Mutex<Index>,
-        sync: impl FnOnce(&mut Current) -> io::Result<T>,
+        sync: impl FnOnce(&mut CurrentSegment) -> io::Result<T>,
     ) -> Result<T, SpoolError> {
         let current = self.current.as_mut().expect("there is a segment to write to");
         current.unsynced = true;
@@ -295,11 +244,11 @@ impl Log {
             let mut totals = HashMap::<&TenantId, u64, foldhash::fast::RandomState>::default();
             for append in group {
                 let offset = begin + self.buffer.len() as u64;
-                let Draft { header, table, state } = append.draft;
-                if header.kind == Kind::State {
+                let FrameDraft { header, table, state } = append.draft;
+                if header.kind == FrameKind::State {
                     header.put(salt, &mut self.buffer);
                     self.buffer.extend_from_slice(state);
-                    let place = Place { segment, offset, len: header.frame_len() as u32 };
+                    let place = FrameLocation { segment, offset, len: header.frame_len() as u32 };
                     frames.push((append, place, header.clone()));
                     continue;
                 }
@@ -307,13 +256,18 @@ impl Log {
                 let tenant = index.names(append.stream).0;
                 let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
                 *spooled += u64::from(header.lines);
-                let header = Header { seq: *seq, spooled: *spooled, ..header.clone() }.with_seed(self.seed);
+                let header =
+                    FrameHeader { seq: *seq, spooled: *spooled, ..header.clone() }.with_seed(self.seed);
                 *seq += 1;
                 header.put(salt, &mut self.buffer);
                 self.buffer.extend_from_slice(table);
                 self.buffer.extend_from_slice(append.lines);
                 self.buffer.extend_from_slice(state);
-                frames.push((append, Place { segment, offset, len: header.frame_len() as u32 }, header));
+                frames.push((
+                    append,
+                    FrameLocation { segment, offset, len: header.frame_len() as u32 },
+                    header,
+                ));
             }
         }
         let synced = self.write_synced(index)?;
@@ -323,7 +277,7 @@ impl Log {
                 let applied = index.state.apply(&header.tenant, place, &append.draft.state);
                 debug_assert!(applied, "it was written as it is read");
             }
-            if header.kind == Kind::State {
+            if header.kind == FrameKind::State {
                 return Appended::State;
             }
             let stream = append.stream;
@@ -388,7 +342,7 @@ impl Log {
             };
             // On a full disk retiring is how there is room for marks again.
             let removed = match kept {
-                Some(kept) => self.disk.set_aside(segment, kept.extension()),
+                Some(kept) => self.disk.move_aside(segment, kept.extension()),
                 None if unmarked => self.disk.retire(segment, lines),
                 None => self.disk.remove(segment),
             };
@@ -421,7 +375,7 @@ impl Log {
     ///
     /// # Errors
     /// They cannot be written; the old places stay in force.
-    pub fn append_copies(&mut self, index: &Mutex<Index>, copies: &[Copy]) -> Result<(), SpoolError> {
+    pub fn append_copies(&mut self, index: &Mutex<Index>, copies: &[FrameCopy]) -> Result<(), SpoolError> {
         self.ensure_current(index)?;
         let current = self.current.as_ref().expect("just ensured");
         let (segment, salt, begin) = (current.segment, current.salt, current.len);
@@ -431,7 +385,7 @@ impl Log {
             let offset = begin + self.buffer.len() as u64;
             copy.header.put(salt, &mut self.buffer);
             self.buffer.extend_from_slice(&copy.body);
-            places.push(Place { segment, offset, len: copy.from.len });
+            places.push(FrameLocation { segment, offset, len: copy.from.len });
         }
         self.write_synced(index)?;
         self.stats.copied_bytes += self.buffer.len() as u64;
@@ -445,7 +399,7 @@ impl Log {
     }
 }
 
-impl Log {
+impl SegmentLog {
     /// Writes frames anew that share their number with others, each with a number of its own behind all
     /// others of its stream. Their old numbers count as released from then on.
     ///
@@ -454,9 +408,9 @@ impl Log {
     pub fn separate(
         &mut self,
         index: &Mutex<Index>,
-        twins: &[(u32, Place, Header)],
+        twins: &[(u32, FrameLocation, FrameHeader)],
     ) -> Result<(), SpoolError> {
-        let nothing_hot = HotLimits { bytes_max: 0, database_bytes_min: 0 };
+        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let mut written = Vec::with_capacity(twins.len());
         for (stream, from, header) in twins {
             let mut body = vec![0; header.body_len as usize];
@@ -465,17 +419,17 @@ impl Log {
             read.map_err(|error| SpoolError { doing: "read", path: self.disk.path(from.segment), error })?;
             self.ensure_current(index)?;
             let current = self.current.as_ref().expect("just ensured");
-            let place = Place { segment: current.segment, offset: current.len, len: from.len };
+            let place = FrameLocation { segment: current.segment, offset: current.len, len: from.len };
             let salt = current.salt;
             let seq = index.lock().next_seq(*stream);
-            let anew = Header { seq, flags: header.flags | IS_COPY, ..header.clone() };
+            let anew = FrameHeader { seq, flags: header.flags | IS_COPY, ..header.clone() };
             self.buffer.clear();
             anew.put(salt, &mut self.buffer);
             self.buffer.extend_from_slice(&body);
             self.write(index, |_| Ok(()))?;
             let mut index = index.lock();
             index.insert(*stream, &anew, place, &nothing_hot);
-            if anew.kind == Kind::Parked {
+            if anew.kind == FrameKind::Parked {
                 index.give_back(FrameId { stream: *stream, seq }, MessageSet::MAX);
             }
             written.push((*stream, header.seq));
@@ -487,70 +441,6 @@ impl Log {
         self.mark(index)?;
         self.sync_current()
     }
-}
-
-/// Frames to copy, and those that cannot be read.
-pub type LiveFrames = (Vec<Copy>, Vec<(FrameId, Place)>);
-
-/// The frames of a segment that are in force there. Those that cannot be read are named.
-///
-/// # Errors
-/// The segment cannot be read.
-pub fn live_frames(disk: &dyn Disk, index: &Mutex<Index>, segment: u64) -> Result<LiveFrames, SpoolError> {
-    let read = disk.read_all(segment);
-    let bytes = read.map_err(|error| SpoolError { doing: "read", path: disk.path(segment), error })?;
-    let (mut copies, mut damaged) = (Vec::new(), Vec::new());
-    let scan = recovery::scan(segment, &bytes);
-    let index = index.lock();
-    for (place, header) in scan.frames {
-        let found = index.is_live_at(&header.tenant, &header.database, header.seq, place);
-        if let Some(id) = found {
-            let end = place.offset as usize + place.len as usize;
-            let body = bytes[end - header.body_len as usize..end].to_vec();
-            let header = Header { flags: header.flags | IS_COPY, ..header };
-            copies.push(Copy { id, from: place, header, body });
-        }
-    }
-    for (place, header) in scan.bad_bodies {
-        damaged.extend(
-            index.is_live_at(&header.tenant, &header.database, header.seq, place).map(|id| (id, place)),
-        );
-    }
-    Ok((copies, damaged))
-}
-
-/// The segment to copy out of, if one should be: the emptiest, when less than a quarter of it is
-/// alive, or when disk is short, or when it is a small one that a restart left.
-pub fn to_copy(index: &Index, current: Option<u64>, segment_bytes: u64, bytes_max: u64) -> Option<u64> {
-    let (segment, of) = index.emptiest_segment(current)?;
-    let short = index.disk_bytes() > bytes_max - bytes_max / 8;
-    let sparse = of.live_bytes * 4 < of.len;
-    let wasteful = short && of.live_bytes + of.len / 16 < of.len;
-    let small = index.segments() > 8 && of.len < segment_bytes / 8;
-    (sparse || wasteful || small).then_some(segment)
-}
-
-/// Writes the state down, where segments wait for that. Off the commit path: it is written beside the
-/// segments.
-///
-/// # Errors
-/// It cannot be written: those segments stay.
-pub fn checkpoint(disk: &dyn Disk, index: &Mutex<Index>) -> Result<(), SpoolError> {
-    let snapshot = index.lock().state.snapshot();
-    let written = disk.replace_state(&snapshot.bytes());
-    written.map_err(|error| {
-        let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
-        SpoolError { doing: "write the state into", path: folder, error }
-    })?;
-    index.lock().state.cover(snapshot.covers);
-    Ok(())
-}
-
-/// Whether the state should be written down: as much can go then as has to be written, or disk is short.
-pub fn wants_checkpoint(index: &Index, current: Option<u64>, bytes_max: u64) -> bool {
-    let pinned = index.pinned_bytes(current);
-    let short = index.disk_bytes() > bytes_max / 4 * 3;
-    pinned > 0 && (short || pinned >= index.state.image().bytes())
 }
 
 /// A number that nobody outside can know.

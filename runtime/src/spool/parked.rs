@@ -12,34 +12,30 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::domain::books::Account;
-use crate::domain::durable::{MessageSet, message_set};
-use crate::domain::ids::{DatabaseName, TenantId};
-use crate::domain::limits;
-use crate::domain::message::{Received, Via};
-use crate::domain::parked::{ParkedMessage, Release, TakenUp};
-use crate::domain::synced::Synced;
-
-use super::committer::{Item, Load, Queue};
-use super::frame::{Draft, Header, Kind, Reader, put_text};
-use super::index::{FrameId, Wanted};
-use super::shares::{Room, ShareLimits};
-use super::{Shared, Spool, SpoolSettings, WhenFull};
-
-/// Stands where the database's name does: no output has one without a name.
-pub const NO_DATABASE: &str = "";
+use crate::core::ack::origin::UnparkGuard;
+use crate::core::books::Account;
+use crate::core::durable::{MessageSet, message_set};
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::core::message::{Received, Via};
+use crate::core::parked::{ParkedMessage, UnparkedMessage};
+use crate::core::synced::Synced;
+use crate::core::tenant::settings::WhenFull;
+use crate::spool::codec::{ByteReader, put_text};
+use crate::spool::commit_queue::{AppendBody, CommitQueue, ParkedBatch, QueueItem};
+use crate::spool::frame::{FrameDraft, FrameHeader, FrameKind};
+use crate::spool::handle::Spool;
+use crate::spool::ids::{FrameId, NO_DATABASE};
+use crate::spool::index::database::FetchRequest;
+use crate::spool::limits;
+use crate::spool::quota::{QuotaCheck, QuotaLimits};
+use crate::spool::settings::SpoolSettings;
+use crate::spool::shared::Shared;
 
 const BY_LISTENER: u8 = 1;
-const IS_REPLAY: u8 = 2;
-const IS_PROVEN: u8 = 4;
 
-/// Messages of one tenant on their way to be parked.
-#[derive(Debug)]
-pub struct ParkedBatch {
-    pub tenant: TenantId,
-    pub account: Arc<Account>,
-    pub messages: Vec<Received>,
-}
+const IS_REPLAY: u8 = 2;
+
+const IS_PROVEN: u8 = 4;
 
 fn put(message: &ParkedMessage, out: &mut Vec<u8>) {
     let ParkedMessage { topic, payload, payload_bytes, received_ns, via, replay } = message;
@@ -61,8 +57,8 @@ fn put(message: &ParkedMessage, out: &mut Vec<u8>) {
 }
 
 /// Reads a body whose CRC was good. `None` where it does not hold what its header says.
-pub fn read(header: &Header, body: &[u8]) -> Option<Vec<ParkedMessage>> {
-    let mut reader = Reader(body);
+pub fn read(header: &FrameHeader, body: &[u8]) -> Option<Vec<ParkedMessage>> {
+    let mut reader = ByteReader(body);
     let mut messages = Vec::with_capacity(usize::from(header.messages));
     for _ in 0..header.messages {
         let topic = reader.text()?;
@@ -83,9 +79,9 @@ pub fn read(header: &Header, body: &[u8]) -> Option<Vec<ParkedMessage>> {
 }
 
 /// A frame of no message yet.
-pub fn draft(tenant: &TenantId) -> Draft {
-    let header = Header {
-        kind: Kind::Parked,
+pub fn draft(tenant: &TenantId) -> FrameDraft {
+    let header = FrameHeader {
+        kind: FrameKind::Parked,
         flags: 0,
         messages: 0,
         body_len: 0,
@@ -99,14 +95,14 @@ pub fn draft(tenant: &TenantId) -> Draft {
         tenant: tenant.to_string(),
         database: NO_DATABASE.into(),
     };
-    Draft { header, table: Vec::new(), state: Vec::new() }
+    FrameDraft { header, table: Vec::new(), state: Vec::new() }
 }
 
 /// One more message for the frame.
-pub fn add(draft: &mut Draft, message: &ParkedMessage) {
+pub fn add(draft: &mut FrameDraft, message: &ParkedMessage) {
     let before = draft.table.len();
     put(message, &mut draft.table);
-    let Draft { header, table, .. } = draft;
+    let FrameDraft { header, table, .. } = draft;
     if header.messages == 0 {
         header.received_s = (message.received_ns / 1_000_000_000).clamp(0, i64::from(u32::MAX)) as u32;
     }
@@ -116,21 +112,21 @@ pub fn add(draft: &mut Draft, message: &ParkedMessage) {
 }
 
 /// How much may be parked: a part of what may be spooled, so that lines go on.
-pub fn share_limits(settings: &SpoolSettings) -> ShareLimits {
-    ShareLimits {
+pub fn share_limits(settings: &SpoolSettings) -> QuotaLimits {
+    QuotaLimits {
         bytes_max: settings.bytes_max / limits::PARKED_SPOOL_SHARE,
         tenant_bytes_max: settings.tenant_bytes_max / limits::PARKED_TENANT_SHARE,
     }
 }
 
-impl Queue {
+impl CommitQueue {
     /// Takes a message, into a frame that waits where there is one with room.
     fn park(&mut self, tenant: &TenantId, account: &Arc<Account>, message: Received) -> u64 {
         let kept = ParkedMessage::of(&message);
         let bytes = kept.topic.len() + kept.payload.len();
         let recent = self.items.iter_mut().rev().take(limits::PARKED_FRAMES_LOOKED_AT);
         let mut own = recent.filter_map(|item| match &mut item.load {
-            Load::Parked(batch) if batch.tenant == *tenant => Some((&mut item.draft, batch)),
+            AppendBody::Parked(batch) if batch.tenant == *tenant => Some((&mut item.draft, batch)),
             _ => None,
         });
         // The last one, so that their order stays.
@@ -147,7 +143,7 @@ impl Queue {
         add(&mut draft, &kept);
         let taken = draft.header.frame_len() as u64;
         let batch = ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
-        self.items.push_back(Item { load: Load::Parked(batch), draft });
+        self.items.push_back(QueueItem { load: AppendBody::Parked(batch), draft });
         taken
     }
 }
@@ -169,11 +165,11 @@ impl Spool {
         let most = most as u64;
         let mut room = shared.room.lock();
         let has_room = !room.held.contains(tenant)
-            && room.room_to_park(tenant, most) == Room::Free
-            && (account.was_admitted() || shared.index.lock().takes_stranger(tenant));
+            && room.room_to_park(tenant, most) == QuotaCheck::Free
+            && (account.was_admitted() || shared.index.lock().accepts_unauthenticated(tenant));
         let fits = has_room
             && match room.room(tenant, most) {
-                Room::Free => true,
+                QuotaCheck::Free => true,
                 full if shared.when_full(&room, tenant) == WhenFull::DropOldest => {
                     shared.make_room(&mut room, tenant, full)
                 }
@@ -214,30 +210,31 @@ impl Spool {
 
     /// Takes up what is parked, in order, about `bytes_max` at once. Tenants whose lines wait for room
     /// are left out: what is taken up would only wait with them. Reads from the disk.
-    pub fn take_up(&self, bytes_max: u64) -> Vec<TakenUp> {
+    pub fn take_up(&self, bytes_max: u64) -> Vec<UnparkedMessage> {
         let shared = &self.shared;
         let blocked: HashSet<TenantId> = shared.room.lock().held.tenants().cloned().collect();
         let hot = shared.settings.hot();
         let of = DatabaseName::new(NO_DATABASE);
         let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
-        let taken_up = |wanted: &Wanted, header: &Header, body: &[u8], _: &Synced| {
+        let taken_up = |wanted: &FetchRequest, header: &FrameHeader, body: &[u8], _: &Synced| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
             let open = open.filter(|(place, _)| wanted.messages & (1 << place) != 0);
             let taken_up = open.map(|(message, parked)| {
-                let release = Box::new(Claim { shared: Arc::downgrade(shared), id: wanted.id, message });
-                TakenUp { tenant: TenantId::new(&header.tenant), message: parked, release }
+                let release =
+                    Box::new(ParkedClaim { shared: Arc::downgrade(shared), id: wanted.id, message });
+                UnparkedMessage { tenant: TenantId::new(&header.tenant), message: parked, release }
             });
             Ok(taken_up.collect())
         };
-        super::reader::Reader::new(shared).read_all(wanted, taken_up).0
+        crate::spool::reader::FetchReader::new(shared).read_all(wanted, taken_up).0
     }
 
     /// The topics of all that is parked, in order; for a start. Reads from the disk.
     pub fn parked_topics(&self, mut each: impl FnMut(&str)) {
         let mut frames = self.shared.index.lock().parked_frames();
-        let mut reader = super::reader::Reader::new(&self.shared);
-        let topics = |_: &Wanted, header: &Header, body: &[u8], _: &Synced| {
+        let mut reader = crate::spool::reader::FetchReader::new(&self.shared);
+        let topics = |_: &FetchRequest, header: &FrameHeader, body: &[u8], _: &Synced| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             Ok(messages.into_iter().map(|message| message.topic).collect())
         };
@@ -250,19 +247,19 @@ impl Spool {
 
 /// What keeps a message that was taken up until its outcome is durable.
 #[derive(Debug)]
-struct Claim {
+struct ParkedClaim {
     shared: Weak<Shared>,
     id: FrameId,
     message: usize,
 }
 
-impl Claim {
+impl ParkedClaim {
     fn set(&self) -> MessageSet {
         message_set(self.message..self.message + 1)
     }
 }
 
-impl Release for Claim {
+impl UnparkGuard for ParkedClaim {
     fn done(&self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let (gone, tenant) = {
@@ -292,7 +289,7 @@ impl Shared {
     pub fn lose_parked(&self, tenant: &TenantId, messages: u32) {
         let account = self.books.of_known(tenant.as_str());
         account.unpark(u64::from(messages));
-        account.settle(crate::domain::books::Outcome::Dropped, u64::from(messages));
+        account.settle(crate::core::books::Outcome::Dropped, u64::from(messages));
     }
 }
 
@@ -316,6 +313,10 @@ impl ParkedStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::message::Via;
+    use crate::core::parked::ParkedMessage;
+    use crate::spool::frame::FrameDraft;
+    use bytes::Bytes;
 
     fn message(payload: &'static str, via: Via, replay: Option<(String, u32)>) -> ParkedMessage {
         ParkedMessage {
@@ -338,7 +339,7 @@ mod tests {
         ];
         let mut draft = draft(&"acme".into());
         messages.iter().for_each(|message| add(&mut draft, message));
-        let Draft { header, table, .. } = draft;
+        let FrameDraft { header, table, .. } = draft;
         assert_eq!((header.messages, header.lines, header.received_s), (4, 0, 1_700_000_000));
         assert_eq!((header.body_len as usize, header.body_crc), (table.len(), crc32c::crc32c(&table)));
         assert_eq!(read(&header, &table).unwrap(), messages);

@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 use tracing::{error, warn};
 
-use crate::domain::durable::{Durable, FrameLines, StreamPosition};
-use crate::domain::ids::{DatabaseName, GuestTag, TenantId};
-use crate::domain::limits;
-use crate::domain::synced::Synced;
-
-use super::frame::{Body, Header};
-use super::index::{FrameId, Index, Place, Wanted};
-use super::log;
-use super::receipt::receipt;
-use super::{Shared, now_s};
+use crate::core::durable::{Durable, FrameLines, StreamPosition};
+use crate::core::ids::{DatabaseName, GuestTag, TenantId};
+use crate::core::synced::Synced;
+use crate::spool::frame::{FrameBody, FrameHeader};
+use crate::spool::ids::{FrameId, FrameLocation};
+use crate::spool::index::Index;
+use crate::spool::index::database::FetchRequest;
+use crate::spool::receipt::receipt;
+use crate::spool::shared::{Shared, now_s};
+use crate::spool::{limits, segment_scan};
 
 /// Reads frames back, a stretch of the disk at a time.
-pub struct Reader<'a> {
+pub struct FetchReader<'a> {
     shared: &'a Arc<Shared>,
     segment: u64,
     begin: u64,
@@ -28,7 +28,7 @@ pub struct Reader<'a> {
     salts: HashMap<u64, Option<u32>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> FetchReader<'a> {
     pub fn new(shared: &'a Arc<Shared>) -> Self {
         Self { shared, segment: 0, begin: 0, bytes: Vec::new(), salts: HashMap::new() }
     }
@@ -37,14 +37,14 @@ impl<'a> Reader<'a> {
     /// behind it are given back, to be fetched again.
     pub fn read_all<T>(
         &mut self,
-        wanted: Vec<Wanted>,
-        of: impl Fn(&Wanted, &Header, &[u8], &Synced) -> Result<Vec<T>, String>,
+        wanted: Vec<FetchRequest>,
+        of: impl Fn(&FetchRequest, &FrameHeader, &[u8], &Synced) -> Result<Vec<T>, String>,
     ) -> (Vec<T>, bool) {
         let mut read = Vec::new();
         for (place, next) in wanted.iter().enumerate() {
             match self.read(next, &of) {
                 Ok(of_frame) => read.extend(of_frame.into_iter().flatten()),
-                Err(NoAnswer) => {
+                Err(DiskNotReady) => {
                     // What was chosen meanwhile is with the writer by then, which waits for this.
                     let mut index = self.shared.index_between_groups();
                     for left in &wanted[place..] {
@@ -60,9 +60,9 @@ impl<'a> Reader<'a> {
     /// Reads one frame. `None`: it is released, or damaged, which is told.
     fn read<T>(
         &mut self,
-        wanted: &Wanted,
-        of: &impl Fn(&Wanted, &Header, &[u8], &Synced) -> Result<T, String>,
-    ) -> Result<Option<T>, NoAnswer> {
+        wanted: &FetchRequest,
+        of: &impl Fn(&FetchRequest, &FrameHeader, &[u8], &Synced) -> Result<T, String>,
+    ) -> Result<Option<T>, DiskNotReady> {
         let shared: &'a Arc<Shared> = self.shared;
         let mut place = wanted.place;
         loop {
@@ -82,10 +82,10 @@ impl<'a> Reader<'a> {
                 Some(_) => {}
                 None => return Ok(None),
             }
-            if let Unread::Disk(error) = &why
+            if let FetchError::Disk(error) = &why
                 && shared.is_to_be_read_again(place, error)
             {
-                return Err(NoAnswer);
+                return Err(DiskNotReady);
             }
             // Nobody has it in hand.
             shared.index.lock().give_back(wanted.id, wanted.messages);
@@ -96,28 +96,28 @@ impl<'a> Reader<'a> {
 
     fn try_read<T>(
         &mut self,
-        place: Place,
-        of: &impl Fn(&Header, &[u8], &Synced) -> Result<T, String>,
-    ) -> Result<T, Unread> {
+        place: FrameLocation,
+        of: &impl Fn(&FrameHeader, &[u8], &Synced) -> Result<T, String>,
+    ) -> Result<T, FetchError> {
         let salt = match self.salts.get(&place.segment) {
             Some(salt) => *salt,
             None => {
-                let mut header = vec![0; log::SEGMENT_HEADER_BYTES];
+                let mut header = vec![0; segment_scan::SEGMENT_HEADER_BYTES];
                 self.shared.disk.read_at(place.segment, 0, &mut header)?;
-                let salt = log::read_segment_header(place.segment, &header);
+                let salt = segment_scan::read_segment_header(place.segment, &header);
                 *self.salts.entry(place.segment).or_insert(salt)
             }
         };
         let salt = salt.ok_or("the segment's header cannot be read")?;
         let frame = self.bytes(place)?;
-        let header = Header::read(salt, frame).ok_or("its header is damaged")?;
+        let header = FrameHeader::read(salt, frame).ok_or("its header is damaged")?;
         let body = &frame[frame.len() - header.body_len as usize..];
         let synced = Synced::by_checksum(body, header.body_crc).filter(|_| header.frame_len() == frame.len());
         let synced = synced.ok_or("its checksum is wrong")?;
         Ok(of(&header, body, &synced)?)
     }
 
-    fn bytes(&mut self, place: Place) -> std::io::Result<&[u8]> {
+    fn bytes(&mut self, place: FrameLocation) -> std::io::Result<&[u8]> {
         let len = place.len as usize;
         let has = |reader: &Self| {
             reader.segment == place.segment
@@ -146,24 +146,24 @@ impl<'a> Reader<'a> {
 }
 
 /// The disk did not answer; it is asked again.
-struct NoAnswer;
+struct DiskNotReady;
 
 /// Why a frame was not read.
 #[derive(Debug, thiserror::Error)]
-enum Unread {
+enum FetchError {
     #[error(transparent)]
     Disk(#[from] std::io::Error),
     #[error("{0}")]
     Damaged(String),
 }
 
-impl From<&str> for Unread {
+impl From<&str> for FetchError {
     fn from(why: &str) -> Self {
         Self::Damaged(why.into())
     }
 }
 
-impl From<String> for Unread {
+impl From<String> for FetchError {
     fn from(why: String) -> Self {
         Self::Damaged(why)
     }
@@ -173,11 +173,11 @@ impl From<String> for Unread {
 pub fn durable(
     shared: &Arc<Shared>,
     database: &DatabaseName,
-    wanted: &Wanted,
-    (header, body): (&Header, &[u8]),
+    wanted: &FetchRequest,
+    (header, body): (&FrameHeader, &[u8]),
     synced: &Synced,
 ) -> Result<Durable, String> {
-    let mut parts = Body::read(header, body).ok_or("it does not hold what its header says")?;
+    let mut parts = FrameBody::read(header, body).ok_or("it does not hold what its header says")?;
     if header.seed() != shared.settings.device_seed {
         // Nobody can tell their devices apart any more: all are as one, and so in order.
         parts.messages.iter_mut().for_each(|message| message.affinity = 0);
@@ -217,7 +217,7 @@ impl Shared {
 
     /// Whether a frame that the disk did not give may still be there: a process that has no file
     /// descriptor left, or a disk that is away for a moment, costs no line.
-    fn is_to_be_read_again(&self, place: Place, error: &std::io::Error) -> bool {
+    fn is_to_be_read_again(&self, place: FrameLocation, error: &std::io::Error) -> bool {
         if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
             return false;
         }
@@ -236,7 +236,7 @@ impl Shared {
     }
 
     /// A frame cannot be read: says so, and counts it.
-    pub fn damaged(&self, id: FrameId, place: Place, why: &str) {
+    pub fn damaged(&self, id: FrameId, place: FrameLocation, why: &str) {
         let (gone, tenant, parked) = {
             let mut index = self.index.lock();
             let parked = index.unread_parked(id);

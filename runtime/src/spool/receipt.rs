@@ -4,11 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::domain::books::Account;
-use crate::domain::durable::{Receipt, message_set};
-
-use super::Shared;
-use super::index::FrameId;
+use crate::core::books::Account;
+use crate::core::durable::{Receipt, message_set};
+use crate::spool::ids::FrameId;
+use crate::spool::shared::Shared;
 
 /// Tells the spool what became of the lines of one frame.
 pub struct FrameReceipt {

@@ -2,111 +2,29 @@
 //! is damaged is named by file and offset, and the accounts say how many lines that cost.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use crate::domain::books::{Books, LineBooks};
-use crate::domain::device_hash::SeedTag;
-use crate::domain::durable::MessageSet;
-use crate::domain::ids::TenantId;
-
-use super::disk::Disk;
-use super::frame::{self, HEADER_BYTES, Header, Kind, MAGIC};
-use super::index::{FrameId, HotLimits, Index, Kept, Place};
-use super::log::{SEGMENT_HEADER_BYTES, SpoolError, read_segment_header};
-use super::marks::{LineTotals, Marks, StreamMark};
-use super::parked::NO_DATABASE;
-use super::ranges::RangeSet;
-use super::state::StateLog;
-
-/// A part of a segment that holds no good frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    pub offset: u64,
-    pub bytes: u64,
-    /// It is the beginning of a frame whose end was never written: no message of it was
-    /// acknowledged.
-    pub torn: bool,
-}
-
-/// What a segment holds.
-#[derive(Debug, Default)]
-pub struct Scan {
-    /// Frames of lines and of parked messages whose header and body are good.
-    pub frames: Vec<(Place, Header)>,
-    /// Those whose header is good and whose body is not.
-    pub bad_bodies: Vec<(Place, Header)>,
-    /// In the order of the log.
-    pub marks: Vec<Marks>,
-    /// Changes of the state: where their frame begins, whose they are, and where they lie. In the order
-    /// of the log.
-    pub states: Vec<(Place, String, Range<usize>)>,
-    pub gaps: Vec<Gap>,
-    /// Its header says that it is no segment, or another one.
-    pub is_foreign: bool,
-}
-
-/// Reads a segment from its bytes. Pure.
-pub fn scan(segment: u64, bytes: &[u8]) -> Scan {
-    let mut scan = Scan::default();
-    let Some(salt) = read_segment_header(segment, bytes) else {
-        scan.is_foreign = true;
-        return scan;
-    };
-    let mut at = SEGMENT_HEADER_BYTES;
-    while at < bytes.len() {
-        let rest = &bytes[at..];
-        let header = Header::read(salt, rest);
-        if let Some(header) = header
-            && let Some(frame) = rest.get(..header.frame_len())
-        {
-            let place = Place { segment, offset: at as u64, len: frame.len() as u32 };
-            let body = &frame[frame.len() - header.body_len as usize..];
-            let good = crc32c::crc32c(body) == header.body_crc;
-            at += frame.len();
-            if let Some(state) = frame::state_of(&header, body).filter(|_| good) {
-                scan.states.push((place, header.tenant.clone(), at - state.len()..at));
-            }
-            match (header.kind, good) {
-                (Kind::State, true) => {}
-                (Kind::Lines | Kind::Parked, true) => scan.frames.push((place, header)),
-                (Kind::Lines | Kind::Parked, false) => {
-                    scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
-                    scan.bad_bodies.push((place, header));
-                }
-                (Kind::Marks, true) => scan.marks.extend(Marks::read(body)),
-                // Later marks say the same and more; of the state the changes are lost.
-                (Kind::Marks | Kind::State, false) => {
-                    scan.gaps.push(Gap { offset: place.offset, bytes: frame.len() as u64, torn: false });
-                }
-            }
-            continue;
-        }
-        let next = memchr::memmem::find_iter(&rest[1..], &MAGIC)
-            .map(|found| found + 1)
-            .find(|&next| Header::read(salt, &rest[next..]).is_some());
-        let len = next.unwrap_or(rest.len());
-        let torn = next.is_none() && is_torn(salt, rest);
-        scan.gaps.push(Gap { offset: at as u64, bytes: len as u64, torn });
-        at += len;
-    }
-    scan
-}
-
-/// Whether the end of a segment is the beginning of a frame whose rest was never written. Where
-/// that is in doubt it is damage: better a false alarm than a silent loss.
-fn is_torn(salt: u32, rest: &[u8]) -> bool {
-    match Header::read(salt, rest) {
-        Some(header) => header.frame_len() > rest.len(),
-        None => rest.len() < HEADER_BYTES && MAGIC.starts_with(&rest[..rest.len().min(MAGIC.len())]),
-    }
-}
+use crate::core::books::{Books, LineBooks};
+use crate::core::device_hash::SeedTag;
+use crate::core::durable::MessageSet;
+use crate::core::ids::TenantId;
+use crate::spool::disk::Disk;
+use crate::spool::error::SpoolError;
+use crate::spool::frame::{FrameHeader, FrameKind};
+use crate::spool::ids::{FrameId, FrameLocation, NO_DATABASE};
+use crate::spool::index::Index;
+use crate::spool::index::segment::Kept;
+use crate::spool::range_set::RangeSet;
+use crate::spool::release_marks::{LineTotals, StreamMark};
+use crate::spool::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, scan};
+use crate::spool::settings::MemoryLimits;
+use crate::spool::state_log::StateLog;
 
 /// What recovery found.
 #[derive(Debug, Default)]
-pub struct Recovered {
+pub struct RecoveryReport {
     pub next_segment: u64,
     pub bytes: u64,
     pub frames: u64,
@@ -118,7 +36,7 @@ pub struct Recovered {
     /// Lines that were acknowledged and cannot be read any more, found out now, by tenant.
     pub damaged: BTreeMap<TenantId, u64>,
     /// Damaged places: segment, offset, bytes.
-    pub gaps: Vec<(u64, Gap)>,
+    pub gaps: Vec<(u64, DamagedRange)>,
     /// Segments that were there once and are not; they may have been done with.
     pub missing: Vec<u64>,
     /// The newest of all is among them: it is never done with.
@@ -129,7 +47,7 @@ pub struct Recovered {
     pub returned: Vec<u64>,
     /// Frames of one number and different content, in the order of the log; none of them is in the index.
     /// They were written by versions that used numbers twice.
-    pub twins: Vec<(u32, Place, Header)>,
+    pub twins: Vec<(u32, FrameLocation, FrameHeader)>,
 }
 
 /// A run that begins with segment `n` has the numbers from `n << 32` on for itself: no segment holds as
@@ -137,16 +55,16 @@ pub struct Recovered {
 const NUMBERS_OF_A_RUN: u32 = 32;
 
 /// Whether two frames of one number are one, which was copied.
-fn is_copy(one: &Header, other: &Header) -> bool {
-    let content = |header: &Header| {
+fn is_copy(one: &FrameHeader, other: &FrameHeader) -> bool {
+    let content = |header: &FrameHeader| {
         (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
     };
     content(one) == content(other)
 }
 
 /// Takes out the frames whose number is not theirs alone, in the order of the log.
-fn take_twins(frames: &mut Vec<(Place, Header)>) -> Vec<(Place, Header)> {
-    let is_twin = |at: usize, frames: &[(Place, Header)]| {
+fn take_twins(frames: &mut Vec<(FrameLocation, FrameHeader)>) -> Vec<(FrameLocation, FrameHeader)> {
+    let is_twin = |at: usize, frames: &[(FrameLocation, FrameHeader)]| {
         let seq = |at: usize| frames.get(at).map(|(_, header)| header.seq);
         seq(at + 1) == seq(at) || (at > 0 && seq(at - 1) == seq(at))
     };
@@ -177,14 +95,14 @@ fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
 }
 
 #[derive(Default)]
-struct Found {
+struct RecoveredFrame {
     mark: Option<StreamMark>,
-    frames: Vec<(Place, Header)>,
+    frames: Vec<(FrameLocation, FrameHeader)>,
     /// Sequence numbers of frames of parked messages that cannot be read, and their messages.
     unreadable: BTreeMap<u64, u16>,
 }
 
-impl Found {
+impl RecoveredFrame {
     /// Nothing of it is here, and nothing is lost either.
     fn is_empty(&self) -> bool {
         let all_released = self.mark.as_ref().is_none_or(|mark| {
@@ -200,7 +118,11 @@ impl Found {
 ///
 /// # Errors
 /// A segment is there and cannot be read.
-pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(Index, Recovered), SpoolError> {
+pub fn recover(
+    disk: &dyn Disk,
+    limits: &MemoryLimits,
+    seed: SeedTag,
+) -> Result<(Index, RecoveryReport), SpoolError> {
     let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
     let segments = disk.list().map_err(|error| SpoolError { doing: "read", path: folder, error })?;
     let newest = disk.newest().unwrap_or(None);
@@ -209,12 +131,12 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(In
     let next_segment = segments.last().copied().max(newest).max(state.covered_segment()).unwrap_or(0) + 1;
     let first_new = next_segment << NUMBERS_OF_A_RUN;
     let mut index = Index::with_state(state, first_new, seed);
-    let mut recovered = Recovered {
+    let mut recovered = RecoveryReport {
         next_segment,
         newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
-        ..Recovered::default()
+        ..RecoveryReport::default()
     };
-    let mut streams: HashMap<(String, String), Found> = HashMap::new();
+    let mut streams: HashMap<(String, String), RecoveredFrame> = HashMap::new();
     let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
     let mut spooled: HashMap<String, u64> = HashMap::new();
     let mut listed = Vec::new();
@@ -232,10 +154,10 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(In
         let is_last = number + 1 == segments.len();
         let scan = scan(segment, &bytes);
         if scan.is_foreign {
-            set_aside(disk, segment, &bytes, is_last);
+            move_aside(disk, segment, &bytes, is_last);
             if bytes.len() > SEGMENT_HEADER_BYTES {
                 recovered.newest_damaged |= is_last;
-                let gap = Gap { offset: 0, bytes: bytes.len() as u64, torn: false };
+                let gap = DamagedRange { offset: 0, bytes: bytes.len() as u64, torn: false };
                 recovered.gaps.push((segment, gap));
             }
             continue;
@@ -288,7 +210,8 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(In
             let key = (header.tenant.clone(), header.database.clone());
             streams.entry(key).or_default().frames.push((place, header));
         }
-        for (_, header) in scan.bad_bodies.into_iter().filter(|(_, header)| header.kind == Kind::Parked) {
+        for (_, header) in scan.bad_bodies.into_iter().filter(|(_, header)| header.kind == FrameKind::Parked)
+        {
             let found = streams.entry((header.tenant, header.database)).or_default();
             found.unreadable.insert(header.seq, header.messages);
         }
@@ -365,7 +288,7 @@ pub fn recover(disk: &dyn Disk, limits: &HotLimits, seed: SeedTag) -> Result<(In
             index.insert(stream, &header, place, limits);
             recovered.frames += 1;
             recovered.lines += u64::from(header.lines);
-            if header.kind == Kind::Parked {
+            if header.kind == FrameKind::Parked {
                 index.give_back(FrameId { stream, seq: header.seq }, MessageSet::MAX);
                 recovered.parked += u64::from(header.messages);
             }
@@ -390,7 +313,7 @@ fn balance(
     spooled: &HashMap<String, u64>,
     (returned, twins): (&HashMap<TenantId, u64>, &HashMap<TenantId, u64>),
     mut retired: u64,
-    recovered: &mut Recovered,
+    recovered: &mut RecoveryReport,
 ) {
     let all: Vec<_> =
         index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
@@ -422,14 +345,14 @@ fn balance(
 }
 
 /// A file that does not begin as a segment: one that was just being made, or a damaged one.
-fn set_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
+fn move_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
     let path = disk.path(segment);
     if is_last && bytes.len() <= SEGMENT_HEADER_BYTES {
         info!(file = %path.display(), "removed a segment that was only being made");
         let _ = disk.remove(segment);
         return;
     }
-    match disk.set_aside(segment, Kept::Damaged.extension()) {
+    match disk.move_aside(segment, Kept::Damaged.extension()) {
         Ok(()) => {
             warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
         }
@@ -439,7 +362,7 @@ fn set_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
     }
 }
 
-impl Recovered {
+impl RecoveryReport {
     /// Tells the operator what was found.
     pub fn log(&self, disk: &dyn Disk, took: Duration) {
         for (segment, gap) in &self.gaps {

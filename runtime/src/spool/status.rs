@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::index::Index;
-use super::parked::ParkedStatus;
-use super::{Spool, now_s};
+use crate::spool::handle::Spool;
+use crate::spool::index::Index;
+use crate::spool::parked::ParkedStatus;
+use crate::spool::shared::now_s;
 
 /// The spool at one moment.
 #[derive(Clone, Debug, Serialize)]

@@ -2,6 +2,21 @@
 
 use serde::Serialize;
 
+use crate::admission::registry::Registry;
+
+/// Health in the words of `/readyz`.
+pub(crate) fn registry_health(registry: &Registry, fault: Option<&String>) -> PartHealth {
+    if let Registry::Postgres(registry) = registry {
+        let (ready, why) = registry.health();
+        return PartHealth { ready, why };
+    }
+    // Devices are known as they were last read well: the gateway can do its work.
+    match fault {
+        None => PartHealth::ready(),
+        Some(why) => PartHealth { ready: true, why: Some(why.clone()) },
+    }
+}
+
 /// One part and why it is not usable, if it is not.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartHealth {

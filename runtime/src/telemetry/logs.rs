@@ -1,8 +1,7 @@
 //! Logs, to stderr: fields, not formatting. ERROR means that data is lost or a person is needed.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// Starts logging for the process.
 ///

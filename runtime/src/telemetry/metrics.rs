@@ -11,9 +11,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::domain::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
-use crate::domain::histogram::HistogramSnapshot;
-use crate::domain::limits::METRIC_TENANTS_MAX;
+use crate::core::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
+use crate::core::histogram::HistogramSnapshot;
+use crate::limits::METRIC_TENANTS_MAX;
 
 /// One time series of a family that is not a tenant's books.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::domain::limits;
+use crate::writer::limits;
 
 /// Counts of what is under way.
 #[derive(Debug, Default)]
@@ -51,6 +51,7 @@ impl Drop for UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn there_is_a_rest_only_while_several_are_under_way_and_none_is_waited_for() {

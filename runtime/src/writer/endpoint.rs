@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,22 +15,20 @@ use hyper::header::{
 };
 use hyper::{HeaderMap, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
-use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::domain::ids::DatabaseName;
-use crate::domain::limits;
-
-use super::direct::{Direct, DirectError};
-use super::verdict::{Answer, retry_after};
-use super::{Gzip, HttpSettings, Kind, WriterError};
+use crate::core::ids::DatabaseName;
+use crate::writer::http1_client::{Http1Client, Http1Error};
+use crate::writer::limits;
+use crate::writer::settings::{Gzip, HttpSettings, ServerKind, WriterError};
+use crate::writer::verdict::{EndpointResponse, retry_after};
 
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// No answer came.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
-pub struct NoAnswer {
+pub struct RequestFailed {
     pub words: String,
     /// The connection ended while the request was under way.
     pub broken: bool,
@@ -38,8 +36,8 @@ pub struct NoAnswer {
 
 /// A client of one server.
 pub struct Endpoint {
-    way: Way,
-    kind: Kind,
+    way: HttpTransport,
+    kind: ServerKind,
     /// Everything of the address before the database's name.
     before: String,
     after: &'static str,
@@ -49,9 +47,9 @@ pub struct Endpoint {
     timeout: Duration,
 }
 
-enum Way {
+enum HttpTransport {
     /// Addresses are a path and a query.
-    Direct(Box<Direct>),
+    Direct(Box<Http1Client>),
     /// Addresses are whole.
     General(reqwest::Client),
 }
@@ -71,20 +69,20 @@ impl Endpoint {
         let local = is_loopback(&url);
         let base = settings.url.trim_end_matches('/');
         let (before, after) = match settings.kind {
-            Kind::InfluxDb3 => {
+            ServerKind::InfluxDb3 => {
                 (format!("{base}/api/v3/write_lp?precision=ns&accept_partial=true&no_sync=false&db="), "")
             }
-            Kind::InfluxDb2 => {
+            ServerKind::InfluxDb2 => {
                 let org = utf8_percent_encode(&settings.org, QUERY_VALUE);
                 (format!("{base}/api/v2/write?org={org}&precision=ns&bucket="), "")
             }
             // `n` is the only name of nanoseconds that every 1.x knows.
-            Kind::InfluxDb1 => (format!("{base}/write?precision=n&db="), ""),
+            ServerKind::InfluxDb1 => (format!("{base}/write?precision=n&db="), ""),
         };
         let authorization = match settings.kind {
-            Kind::InfluxDb3 if !settings.token.is_empty() => Some(format!("Bearer {}", settings.token)),
-            Kind::InfluxDb2 if !settings.token.is_empty() => Some(format!("Token {}", settings.token)),
-            Kind::InfluxDb1 if !settings.username.is_empty() => Some(format!(
+            ServerKind::InfluxDb3 if !settings.token.is_empty() => Some(format!("Bearer {}", settings.token)),
+            ServerKind::InfluxDb2 if !settings.token.is_empty() => Some(format!("Token {}", settings.token)),
+            ServerKind::InfluxDb1 if !settings.username.is_empty() => Some(format!(
                 "Basic {}",
                 STANDARD.encode(format!("{}:{}", settings.username, settings.password))
             )),
@@ -110,18 +108,18 @@ impl Endpoint {
         let (kind, timeout) = (settings.kind, settings.request_timeout);
         let (way, before) = match server(&url, local) {
             Some(server) => {
-                let direct = Direct::new(server, timeout).map_err(|error| bad_url(error.to_string()))?;
+                let direct = Http1Client::new(server, timeout).map_err(|error| bad_url(error.to_string()))?;
                 // As a URL has it: with what may not stand in one escaped.
                 let whole = reqwest::Url::parse(&before).map_err(|error| bad_url(error.to_string()))?;
                 let query = whole.query().unwrap_or_default();
-                (Way::Direct(Box::new(direct)), format!("{}?{query}", whole.path()))
+                (HttpTransport::Direct(Box::new(direct)), format!("{}?{query}", whole.path()))
             }
-            None => (Way::General(general(timeout, local)?), before),
+            None => (HttpTransport::General(general(timeout, local)?), before),
         };
         Ok(Self { way, kind, before, after, headers, gzip, timeout })
     }
 
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ServerKind {
         self.kind
     }
 
@@ -129,7 +127,12 @@ impl Endpoint {
     ///
     /// # Errors
     /// When no complete answer came in time. What was sent may have been written or not.
-    pub async fn write(&self, database: &DatabaseName, body: Bytes, plain: bool) -> Result<Answer, NoAnswer> {
+    pub async fn write(
+        &self,
+        database: &DatabaseName,
+        body: Bytes,
+        plain: bool,
+    ) -> Result<EndpointResponse, RequestFailed> {
         // Lines are joined by newlines, and the last one has none.
         let body = body.slice(..body.len() - 1);
         let name = utf8_percent_encode(database.as_str(), QUERY_VALUE);
@@ -142,44 +145,44 @@ impl Endpoint {
             body
         };
         match &self.way {
-            Way::Direct(direct) => self.write_directly(direct, &address, &headers, &body).await,
-            Way::General(client) => self.write_generally(client, &address, headers, body).await,
+            HttpTransport::Direct(direct) => self.write_http1(direct, &address, &headers, &body).await,
+            HttpTransport::General(client) => self.write_reqwest(client, &address, headers, body).await,
         }
     }
 
-    async fn write_directly(
+    async fn write_http1(
         &self,
-        direct: &Direct,
+        direct: &Http1Client,
         address: &str,
         headers: &HeaderMap,
         body: &Bytes,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<EndpointResponse, RequestFailed> {
         match tokio::time::timeout(self.timeout, direct.post(address, headers, body)).await {
             Ok(Ok(reply)) => {
                 let retry_after = retry_after_of(&reply.headers);
-                Ok(Answer { status: reply.status, retry_after, body: reply.body })
+                Ok(EndpointResponse { status: reply.status, retry_after, body: reply.body })
             }
             Ok(Err(error)) => {
-                let broken = matches!(error, DirectError::Broken(_));
-                Err(NoAnswer { words: with_causes(&error), broken })
+                let broken = matches!(error, Http1Error::Broken(_));
+                Err(RequestFailed { words: with_causes(&error), broken })
             }
-            Err(_) => Err(NoAnswer { words: self.no_answer_in_time(), broken: false }),
+            Err(_) => Err(RequestFailed { words: self.no_answer_in_time(), broken: false }),
         }
     }
 
-    async fn write_generally(
+    async fn write_reqwest(
         &self,
         client: &reqwest::Client,
         address: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, NoAnswer> {
+    ) -> Result<EndpointResponse, RequestFailed> {
         let request = client.post(address).headers(headers).body(body);
         let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after_of(response.headers());
-        let mut answer = Answer { status, retry_after, body: Vec::new() };
-        while answer.body.len() < limits::ANSWER_BYTES_MAX {
+        let mut answer = EndpointResponse { status, retry_after, body: Vec::new() };
+        while answer.body.len() < limits::RESPONSE_BYTES_MAX {
             match response.chunk().await {
                 Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
                 Ok(None) => break,
@@ -191,12 +194,12 @@ impl Endpoint {
         Ok(answer)
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> NoAnswer {
+    fn no_answer(&self, error: &reqwest::Error) -> RequestFailed {
         let words = match error.is_timeout() {
             true => self.no_answer_in_time(),
             false => with_causes(error),
         };
-        NoAnswer { words, broken: !error.is_timeout() && !error.is_connect() }
+        RequestFailed { words, broken: !error.is_timeout() && !error.is_connect() }
     }
 
     fn no_answer_in_time(&self) -> String {
@@ -268,59 +271,14 @@ fn gzip(body: &[u8]) -> Bytes {
     zipped.expect("memory takes all that is written").into()
 }
 
-/// Whether requests to an endpoint make sense at all. Closed by a fault that concerns every
-/// database behind it (a revoked token, another product): one request at a time then probes.
-#[derive(Debug, Default)]
-pub struct Gate {
-    state: Mutex<GateState>,
-}
-
-#[derive(Debug, Default)]
-struct GateState {
-    closed_until: Option<Instant>,
-    accepted_at: Option<Instant>,
-}
-
-impl Gate {
-    /// `None`: go. `Some`: not before then. While closed, the first to come after the time is the
-    /// probe; the others wait for another `pause`.
-    pub fn ask(&self, now: Instant, pause: Duration) -> Option<Instant> {
-        let mut state = self.state.lock();
-        match state.closed_until {
-            None => None,
-            Some(until) if now < until => Some(until),
-            Some(_) => {
-                state.closed_until = Some(now + pause);
-                None
-            }
-        }
-    }
-
-    /// A fault of the endpoint showed. Where another request was accepted within `recent`, the
-    /// fault is one database's own and the gate stays open.
-    pub fn close(&self, now: Instant, pause: Duration, recent: Duration) {
-        let mut state = self.state.lock();
-        if state.accepted_at.is_none_or(|at| now.duration_since(at) > recent) {
-            state.closed_until = Some(now + pause);
-        }
-    }
-
-    /// A request was answered as by a healthy endpoint, perhaps accepted. True when that opens
-    /// the gate.
-    pub fn open(&self, now: Instant, accepted: bool) -> bool {
-        let mut state = self.state.lock();
-        if accepted {
-            state.accepted_at = Some(now);
-        }
-        state.closed_until.take().is_some()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::writer::circuit_breaker::CircuitBreaker;
+    use crate::writer::settings::{Gzip, HttpSettings, ServerKind};
+    use std::time::{Duration, Instant};
 
-    fn settings(kind: Kind) -> HttpSettings {
+    fn settings(kind: ServerKind) -> HttpSettings {
         HttpSettings {
             kind,
             url: "http://127.0.0.1:8181/".into(),
@@ -336,11 +294,13 @@ mod tests {
     #[test]
     fn a_url_that_no_request_can_go_to_is_refused() {
         for url in ["", "127.0.0.1:8181", "ftp://host", "http://", "http://host/?db=x"] {
-            let settings = HttpSettings { url: url.into(), ..settings(Kind::InfluxDb3) };
+            let settings = HttpSettings { url: url.into(), ..settings(ServerKind::InfluxDb3) };
             assert!(Endpoint::new(&settings).is_err(), "{url:?}");
         }
-        assert!(Endpoint::new(&HttpSettings { token: "a\nb".into(), ..settings(Kind::InfluxDb3) }).is_err());
-        assert!(Endpoint::new(&settings(Kind::InfluxDb2)).unwrap().before.contains("org=my%20org"));
+        assert!(
+            Endpoint::new(&HttpSettings { token: "a\nb".into(), ..settings(ServerKind::InfluxDb3) }).is_err()
+        );
+        assert!(Endpoint::new(&settings(ServerKind::InfluxDb2)).unwrap().before.contains("org=my%20org"));
     }
 
     #[test]
@@ -352,14 +312,14 @@ mod tests {
             ("http://192.0.2.1", true),
             ("https://influx.example", true),
         ] {
-            let settings = HttpSettings { url: url.into(), ..settings(Kind::InfluxDb3) };
+            let settings = HttpSettings { url: url.into(), ..settings(ServerKind::InfluxDb3) };
             assert_eq!(Endpoint::new(&settings).unwrap().gzip, zips, "{url}");
         }
     }
 
     #[test]
     fn a_closed_gate_lets_one_probe_through_at_a_time() {
-        let (gate, now, pause) = (Gate::default(), Instant::now(), Duration::from_secs(30));
+        let (gate, now, pause) = (CircuitBreaker::default(), Instant::now(), Duration::from_secs(30));
         assert_eq!(gate.ask(now, pause), None);
         gate.close(now, pause, pause);
         assert_eq!(gate.ask(now, pause), Some(now + pause));
@@ -371,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_gate_stays_open_while_other_databases_are_written() {
-        let (gate, now, pause) = (Gate::default(), Instant::now(), Duration::from_secs(30));
+        let (gate, now, pause) = (CircuitBreaker::default(), Instant::now(), Duration::from_secs(30));
         gate.open(now, true);
         gate.close(now + Duration::from_secs(1), pause, pause);
         assert_eq!(gate.ask(now + Duration::from_secs(1), pause), None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::domain::ids::{DatabaseName, TenantId};
+use crate::core::ids::{DatabaseName, TenantId};
 
 /// Told of every request that was answered or failed; for histograms and counters a tenant.
 pub trait WriteObserver: Send + Sync {
@@ -67,6 +67,6 @@ pub struct DatabaseStatus {
 
 /// What a shutdown left behind: it is durable and is written after the next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub struct UndrainedDatabases {
     pub databases: Vec<DatabaseName>,
 }

@@ -6,23 +6,23 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::load::Load;
-use crate::domain::books::Account;
-use crate::domain::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
-use crate::domain::synced::Synced;
+use crate::core::books::Account;
+use crate::core::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
+use crate::core::synced::Synced;
+use crate::writer::pending_lines::PendingLines;
 
 /// What was told of a load.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct RecordedReceipts {
     pub written: u64,
     pub refused: u64,
     pub settled: Vec<usize>,
     pub returned: Vec<usize>,
 }
 
-pub struct Ear(pub Arc<Mutex<Told>>);
+pub struct RecordingReceipt(pub Arc<Mutex<RecordedReceipts>>);
 
-impl Receipt for Ear {
+impl Receipt for RecordingReceipt {
     fn lines_written(&self, lines: u64) {
         self.0.lock().written += lines;
     }
@@ -39,7 +39,10 @@ impl Receipt for Ear {
 }
 
 /// A load of messages, each of an affinity and some lines.
-pub fn load_of(messages: &[(u32, Vec<String>)], arrived: Instant) -> (Arc<Load>, Arc<Mutex<Told>>) {
+pub fn load_of(
+    messages: &[(u32, Vec<String>)],
+    arrived: Instant,
+) -> (Arc<PendingLines>, Arc<Mutex<RecordedReceipts>>) {
     let position = StreamPosition { stream: 0, number: 0, returns: 0, is_last: false };
     load_at(position, false, messages, arrived)
 }
@@ -50,8 +53,8 @@ pub fn load_at(
     overtakes: bool,
     messages: &[(u32, Vec<String>)],
     arrived: Instant,
-) -> (Arc<Load>, Arc<Mutex<Told>>) {
-    let told = Arc::new(Mutex::new(Told::default()));
+) -> (Arc<PendingLines>, Arc<Mutex<RecordedReceipts>>) {
+    let told = Arc::new(Mutex::new(RecordedReceipts::default()));
     let (mut lines, mut of) = (Vec::new(), Vec::new());
     for (affinity, message) in messages {
         for line in message {
@@ -78,12 +81,13 @@ pub fn load_at(
         overtakes,
         arrived,
     };
-    let durable = Durable::new(position, frame, Box::new(Ear(told.clone())), &Synced::by_setting_never());
-    (Arc::new(Load::new(durable)), told)
+    let durable =
+        Durable::new(position, frame, Box::new(RecordingReceipt(told.clone())), &Synced::by_setting_never());
+    (Arc::new(PendingLines::new(durable)), told)
 }
 
 /// A load of one device: messages of so many lines.
-pub fn load(line_counts: &[u32], arrived: Instant) -> Arc<Load> {
+pub fn load(line_counts: &[u32], arrived: Instant) -> Arc<PendingLines> {
     let messages: Vec<_> =
         line_counts.iter().map(|&count| (0, vec!["m f=1 1".to_owned(); count as usize])).collect();
     load_of(&messages, arrived).0

@@ -7,18 +7,20 @@
 //! It presumes that each line was checked alone before (no blank lines, no comments, no newline in
 //! a string), because only then are InfluxDB 3's line numbers those of the body.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::limits;
-
-use super::Kind;
+use crate::writer::limits;
+use crate::writer::settings::ServerKind;
 
 /// An answer as it came.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
+pub struct EndpointResponse {
     pub status: u16,
     /// What `Retry-After` asks for.
     pub retry_after: Option<Duration>,
@@ -27,7 +29,7 @@ pub struct Answer {
 
 /// Whom a pause concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum FaultScope {
     Database,
     /// Every database behind the same address.
     Endpoint,
@@ -35,7 +37,7 @@ pub enum Scope {
 
 /// A fault that retrying alone does not mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum EndpointFault {
     /// The token is missing, wrong or expired.
     Unauthorized,
     /// The token may not write to this database.
@@ -50,23 +52,25 @@ pub enum Fault {
     BadRequest,
 }
 
-impl Fault {
+impl EndpointFault {
     /// What a person has to look at.
     pub fn advice(self) -> &'static str {
         match self {
-            Fault::Unauthorized => "check output.token and its expiry",
-            Fault::Forbidden => "give the token the right to write to this database",
-            Fault::NotFound => "create the database, or correct output.database, output.org",
-            Fault::LimitReached => "raise the server's limit, or remove databases, tables or columns",
-            Fault::WrongProduct => "check output.url and output.kind: another product answers there",
-            Fault::BadRequest => "check output.kind, and proxies between the gateway and the database",
+            EndpointFault::Unauthorized => "check output.token and its expiry",
+            EndpointFault::Forbidden => "give the token the right to write to this database",
+            EndpointFault::NotFound => "create the database, or correct output.database, output.org",
+            EndpointFault::LimitReached => "raise the server's limit, or remove databases, tables or columns",
+            EndpointFault::WrongProduct => "check output.url and output.kind: another product answers there",
+            EndpointFault::BadRequest => {
+                "check output.kind, and proxies between the gateway and the database"
+            }
         }
     }
 }
 
 /// A line of the request, counted from 0, and the database's words about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineFault {
+pub struct LineRefusal {
     pub line: u32,
     pub words: String,
 }
@@ -78,9 +82,9 @@ pub enum Verdict {
     Accepted,
     /// The lines in `refused` are bad; those in `limited` are good but meet a ceiling of the
     /// server; all others are durable.
-    Partial { refused: Vec<LineFault>, limited: Vec<LineFault> },
+    Partial { refused: Vec<LineRefusal>, limited: Vec<LineRefusal> },
     /// This line is bad and nothing was written: send the others again.
-    ResendWithout(LineFault),
+    ResendWithout(LineRefusal),
     /// Some line is bad, but not told by number. `explained`: the words speak of lines, so that a
     /// single line which gets this answer is surely the culprit.
     Bisect { explained: bool, words: String },
@@ -91,7 +95,7 @@ pub enum Verdict {
     /// The same bytes again, later.
     Retry { after: Option<Duration>, words: String },
     /// Nothing can be written until a person mends it; nothing is dropped.
-    Pause { scope: Scope, fault: Fault, words: String },
+    Pause { scope: FaultScope, fault: EndpointFault, words: String },
 }
 
 impl Verdict {
@@ -116,14 +120,14 @@ struct LineError {
 }
 
 impl LineError {
-    fn fault(self, lines: u32) -> Option<LineFault> {
+    fn fault(self, lines: u32) -> Option<LineRefusal> {
         let line = u32::try_from(self.line_number.checked_sub(1)?).ok()?;
-        (line < lines).then(|| LineFault { line, words: shown(self.error_message.as_bytes()) })
+        (line < lines).then(|| LineRefusal { line, words: shown(self.error_message.as_bytes()) })
     }
 }
 
 /// Judges the answer to a request of `lines` lines.
-pub fn verdict(kind: Kind, answer: &Answer, lines: u32) -> Verdict {
+pub fn verdict(kind: ServerKind, answer: &EndpointResponse, lines: u32) -> Verdict {
     let words = || shown(&answer.body);
     let pause = |scope, fault| Verdict::Pause { scope, fault, words: told(answer) };
     match answer.status {
@@ -131,20 +135,22 @@ pub fn verdict(kind: Kind, answer: &Answer, lines: u32) -> Verdict {
         400 | 406 | 422 => {
             of_refusal(kind, &answer.body, lines).unwrap_or_else(|(scope, fault)| pause(scope, fault))
         }
-        401 => pause(Scope::Endpoint, Fault::Unauthorized),
-        403 => pause(Scope::Database, Fault::Forbidden),
-        404 if json(&answer.body).is_some() => pause(Scope::Database, Fault::NotFound),
-        200..=399 | 404 | 405 => pause(Scope::Endpoint, Fault::WrongProduct),
+        401 => pause(FaultScope::Endpoint, EndpointFault::Unauthorized),
+        403 => pause(FaultScope::Database, EndpointFault::Forbidden),
+        404 if json(&answer.body).is_some() => pause(FaultScope::Database, EndpointFault::NotFound),
+        200..=399 | 404 | 405 => pause(FaultScope::Endpoint, EndpointFault::WrongProduct),
         413 => Verdict::Split { words: words() },
-        500 if words().starts_with("retention policy not found") => pause(Scope::Database, Fault::NotFound),
+        500 if words().starts_with("retention policy not found") => {
+            pause(FaultScope::Database, EndpointFault::NotFound)
+        }
         408 | 425 | 429 | 500..=599 => Verdict::Retry { after: answer.retry_after, words: told(answer) },
         // Nobody documents it for a write: nothing may be dropped for it.
-        _ => pause(Scope::Database, Fault::BadRequest),
+        _ => pause(FaultScope::Database, EndpointFault::BadRequest),
     }
 }
 
 /// 400, 406 and 422: the lines or the request are refused.
-fn of_refusal(kind: Kind, body: &[u8], lines: u32) -> Result<Verdict, (Scope, Fault)> {
+fn of_refusal(kind: ServerKind, body: &[u8], lines: u32) -> Result<Verdict, (FaultScope, EndpointFault)> {
     if let Some(mut object) = json(body) {
         match object.get_mut("data").map(Value::take) {
             Some(Value::Array(faults)) => {
@@ -168,29 +174,29 @@ fn of_refusal(kind: Kind, body: &[u8], lines: u32) -> Result<Verdict, (Scope, Fa
     // able to stop others.
     let begins = |texts: &[&str]| texts.iter().any(|text| words.starts_with(text));
     match kind {
-        Kind::InfluxDb3 => {
+        ServerKind::InfluxDb3 => {
             if begins(&["Adding a new database would exceed", "Update to schema would exceed"]) {
-                return Err((Scope::Database, Fault::LimitReached));
+                return Err((FaultScope::Database, EndpointFault::LimitReached));
             }
             if begins(&["cannot write to soft-deleted database", "invalid character in database", "db name "])
             {
-                return Err((Scope::Database, Fault::NotFound));
+                return Err((FaultScope::Database, EndpointFault::NotFound));
             }
             if begins(&["Authorization header was malformed"]) {
-                return Err((Scope::Endpoint, Fault::Unauthorized));
+                return Err((FaultScope::Endpoint, EndpointFault::Unauthorized));
             }
             if begins(&["serde error", "missing query parameter"]) {
-                return Err((Scope::Endpoint, Fault::BadRequest));
+                return Err((FaultScope::Endpoint, EndpointFault::BadRequest));
             }
         }
-        Kind::InfluxDb2 | Kind::InfluxDb1 => {
+        ServerKind::InfluxDb2 | ServerKind::InfluxDb1 => {
             let of_lines =
                 ["partial write", "unable to parse", "failure writing points to database: partial write"];
             if begins(&of_lines) {
                 return Ok(Verdict::Bisect { explained: true, words });
             }
             if begins(&["database is required"]) {
-                return Err((Scope::Endpoint, Fault::BadRequest));
+                return Err((FaultScope::Endpoint, EndpointFault::BadRequest));
             }
         }
     }
@@ -227,13 +233,13 @@ fn shown(body: &[u8]) -> String {
         ["error", "message"].iter().find_map(|&key| Some(object.get(key)?.as_str()?.to_owned()))
     });
     let text = of_json.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
-    match text.char_indices().nth(limits::ANSWER_SHOWN_CHARS) {
+    match text.char_indices().nth(limits::RESPONSE_SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
 }
 
-fn told(answer: &Answer) -> String {
+fn told(answer: &EndpointResponse) -> String {
     match shown(&answer.body) {
         words if words.is_empty() => answer.status.to_string(),
         words => format!("{}: {words}", answer.status),
@@ -249,6 +255,3 @@ pub fn retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(value).ok()?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
-
-#[cfg(test)]
-mod tests;

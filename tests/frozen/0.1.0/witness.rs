@@ -8,8 +8,10 @@ mod component {
 
     use std::sync::Mutex;
 
-    use tidegate::ingest::types::{Outcome, Refusal};
-    use tidegate::ingest::{context, log};
+    use tidegate::ingest::types::Outcome;
+use tidegate::ingest::types::Refusal;
+    use tidegate::ingest::context;
+use tidegate::ingest::log;
 
     struct Witness;
 

@@ -9,8 +9,10 @@ mod component {
     use std::sync::Mutex;
 
     use tidegate::ingest::state::Fault;
-    use tidegate::ingest::types::{Outcome, Refusal};
-    use tidegate::ingest::{context, log, state};
+    use tidegate::ingest::types::Outcome;
+use tidegate::ingest::types::Refusal;
+    use tidegate::ingest::context;
+use tidegate::ingest::{log, state};
 
     struct Keeper;
 

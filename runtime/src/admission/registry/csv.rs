@@ -2,11 +2,11 @@
 //! `""` is the empty text, as PostgreSQL writes them.
 
 /// A cell: None is NULL.
-pub type Cell = Option<String>;
+pub type CsvCell = Option<String>;
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CsvFault {
+pub enum CsvError {
     #[error("line {line}: a quote without an end")]
     OpenQuote { line: usize },
     #[error("line {line}: {found:?} after a closing quote: expected a comma or the end of the line")]
@@ -17,24 +17,24 @@ pub enum CsvFault {
 
 /// Reads records one by one, each with the line that it begins on.
 #[derive(Debug)]
-pub struct Records<'a> {
+pub struct CsvRecords<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Records<'a> {
+impl<'a> CsvRecords<'a> {
     pub fn new(text: &'a str) -> Self {
         Self { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 }
     }
 
     /// One cell, and whether its record goes on behind it.
-    fn cell(&mut self) -> Result<(Cell, bool), CsvFault> {
+    fn cell(&mut self) -> Result<(CsvCell, bool), CsvError> {
         let line = self.line;
         if let Some(quoted) = self.rest.strip_prefix('"') {
             let mut cell = String::new();
             let mut rest = quoted;
             loop {
-                let Some(end) = rest.find('"') else { return Err(CsvFault::OpenQuote { line }) };
+                let Some(end) = rest.find('"') else { return Err(CsvError::OpenQuote { line }) };
                 cell.push_str(&rest[..end]);
                 rest = &rest[end + 1..];
                 match rest.strip_prefix('"') {
@@ -52,7 +52,7 @@ impl<'a> Records<'a> {
         let end = self.rest.find([',', '\n']).unwrap_or(self.rest.len());
         let text = self.rest[..end].trim_end_matches('\r');
         if text.contains('"') {
-            return Err(CsvFault::StrayQuote { line });
+            return Err(CsvError::StrayQuote { line });
         }
         self.rest = &self.rest[end..];
         let cell = (!text.is_empty()).then(|| text.to_owned());
@@ -60,7 +60,7 @@ impl<'a> Records<'a> {
     }
 
     /// Passes over what ends a cell; true when another one follows in this record.
-    fn separator(&mut self) -> Result<bool, CsvFault> {
+    fn separator(&mut self) -> Result<bool, CsvError> {
         if let Some(rest) = self.rest.strip_prefix(',') {
             self.rest = rest;
             return Ok(true);
@@ -72,14 +72,14 @@ impl<'a> Records<'a> {
                 self.rest = &rest[1..];
                 self.line += 1;
             }
-            Some(found) => return Err(CsvFault::AfterQuote { line: self.line, found }),
+            Some(found) => return Err(CsvError::AfterQuote { line: self.line, found }),
         }
         Ok(false)
     }
 }
 
-impl Iterator for Records<'_> {
-    type Item = Result<(usize, Vec<Cell>), CsvFault>;
+impl Iterator for CsvRecords<'_> {
+    type Item = Result<(usize, Vec<CsvCell>), CsvError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         // Blank lines, as at the end of a file, are no records.
@@ -139,11 +139,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(text: &str) -> Vec<(usize, Vec<Cell>)> {
-        Records::new(text).map(Result::unwrap).collect()
+    fn read(text: &str) -> Vec<(usize, Vec<CsvCell>)> {
+        CsvRecords::new(text).map(Result::unwrap).collect()
     }
 
-    fn cell(text: &str) -> Cell {
+    fn cell(text: &str) -> CsvCell {
         Some(text.into())
     }
 
@@ -157,10 +157,10 @@ mod tests {
 
     #[test]
     fn faults_name_their_line() {
-        let fault = |text| Records::new(text).find_map(Result::err).unwrap();
-        assert_eq!(fault("a\n\"b"), CsvFault::OpenQuote { line: 2 });
-        assert_eq!(fault("\"a\"b\n"), CsvFault::AfterQuote { line: 1, found: 'b' });
-        assert_eq!(fault("a\nb\"c\n"), CsvFault::StrayQuote { line: 2 });
+        let fault = |text| CsvRecords::new(text).find_map(Result::err).unwrap();
+        assert_eq!(fault("a\n\"b"), CsvError::OpenQuote { line: 2 });
+        assert_eq!(fault("\"a\"b\n"), CsvError::AfterQuote { line: 1, found: 'b' });
+        assert_eq!(fault("a\nb\"c\n"), CsvError::StrayQuote { line: 2 });
     }
 
     proptest! {
@@ -174,7 +174,7 @@ mod tests {
             for record in &records {
                 write(&record.iter().map(Option::as_deref).collect::<Vec<_>>(), &mut text);
             }
-            let read: Vec<Vec<Cell>> = read(&text).into_iter().map(|(_, cells)| cells).collect();
+            let read: Vec<Vec<CsvCell>> = read(&text).into_iter().map(|(_, cells)| cells).collect();
             prop_assert_eq!(read, records);
         }
     }

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::csv::{self, Cell, CsvFault, Records};
-use super::{Row, TokenHash};
+use crate::admission::registry::csv;
+use crate::admission::registry::csv::{CsvCell, CsvError, CsvRecords};
+use crate::admission::registry::row::{RegistryRow, TokenHash};
 
 /// The columns, in their order.
 pub const HEADER: [&str; 5] = ["tenant_id", "device_id", "site_id", "status", "provision_token_hash"];
@@ -26,7 +27,7 @@ pub enum RegistryError {
     #[error("cannot {doing} the registry {}: {error}", path.display())]
     Io { doing: &'static str, path: PathBuf, error: std::io::Error },
     #[error("the registry {}: {fault}", path.display())]
-    Csv { path: PathBuf, fault: CsvFault },
+    Csv { path: PathBuf, fault: CsvError },
     #[error("the registry {}: the first line must be {}", path.display(), HEADER.join(","))]
     Header { path: PathBuf },
     #[error("the registry {}, line {line}: {found} cells, expected 5", path.display())]
@@ -49,7 +50,7 @@ pub struct DeviceRecord {
 
 /// What is kept of a line, small: there may be a million.
 #[derive(Debug)]
-struct Stored {
+struct StoredDevice {
     site: Arc<str>,
     status: Arc<str>,
     token: TokenHash,
@@ -57,13 +58,13 @@ struct Stored {
 
 /// What tells one state of the file from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct Stamp {
+struct FileStamp {
     inode: u64,
     bytes: u64,
     modified_ns: i128,
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(path: &Path) -> std::io::Result<Self> {
         let metadata = fs::metadata(path)?;
         let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
@@ -75,17 +76,17 @@ impl Stamp {
 #[derive(Debug)]
 pub struct FileRegistry {
     path: PathBuf,
-    devices: RwLock<Devices>,
-    stamp: Mutex<Stamp>,
+    devices: RwLock<DeviceTable>,
+    stamp: Mutex<FileStamp>,
     generation: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Devices {
+struct DeviceTable {
     /// By tenant, by device.
     tenants: HashMap<
         Arc<str>,
-        HashMap<Box<str>, Stored, foldhash::fast::RandomState>,
+        HashMap<Box<str>, StoredDevice, foldhash::fast::RandomState>,
         foldhash::fast::RandomState,
     >,
     count: usize,
@@ -97,7 +98,7 @@ impl FileRegistry {
     /// # Errors
     /// It is not there, or a line of it is not good.
     pub fn open(path: &Path) -> Result<Self, RegistryError> {
-        let stamp = Stamp::of(path).map_err(io("read", path))?;
+        let stamp = FileStamp::of(path).map_err(io("read", path))?;
         let devices = index(path, read(path)?)?;
         Ok(Self {
             path: path.to_owned(),
@@ -113,7 +114,7 @@ impl FileRegistry {
     /// It is not good any more; the devices stay as they were, and it is tried again when it
     /// changes.
     pub fn reload_if_changed(&self) -> Result<bool, RegistryError> {
-        let now = Stamp::of(&self.path).map_err(io("read", &self.path))?;
+        let now = FileStamp::of(&self.path).map_err(io("read", &self.path))?;
         let mut stamp = self.stamp.lock();
         if *stamp == now {
             return Ok(false);
@@ -134,10 +135,14 @@ impl FileRegistry {
         self.devices.read().count
     }
 
-    pub fn lookup(&self, tenant: &str, device: &str) -> Option<Row> {
+    pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
         let devices = self.devices.read();
         let stored = devices.tenants.get(tenant)?.get(device)?;
-        Some(Row { site_id: stored.site.to_string(), status: stored.status.to_string(), token: stored.token })
+        Some(RegistryRow {
+            site_id: stored.site.to_string(),
+            status: stored.status.to_string(),
+            token: stored.token,
+        })
     }
 }
 
@@ -152,7 +157,7 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Regist
 /// The file cannot be read, or a line of it is not good.
 pub fn read(path: &Path) -> Result<Vec<(usize, DeviceRecord)>, RegistryError> {
     let text = fs::read_to_string(path).map_err(io("read", path))?;
-    let mut records = Records::new(&text);
+    let mut records = CsvRecords::new(&text);
     let header =
         records.next().transpose().map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
     let good = header.is_some_and(|(_, cells)| cells.iter().map(Option::as_deref).eq(HEADER.map(Some)));
@@ -167,13 +172,13 @@ pub fn read(path: &Path) -> Result<Vec<(usize, DeviceRecord)>, RegistryError> {
     Ok(devices)
 }
 
-fn device(path: &Path, line: usize, cells: Vec<Cell>) -> Result<DeviceRecord, RegistryError> {
+fn device(path: &Path, line: usize, cells: Vec<CsvCell>) -> Result<DeviceRecord, RegistryError> {
     let found = cells.len();
-    let Ok([tenant, device, site, status, hash]) = <[Cell; 5]>::try_from(cells) else {
+    let Ok([tenant, device, site, status, hash]) = <[CsvCell; 5]>::try_from(cells) else {
         return Err(RegistryError::Cells { path: path.into(), line, found });
     };
     let filled =
-        |cell: Cell, column| cell.ok_or_else(|| RegistryError::Null { path: path.into(), line, column });
+        |cell: CsvCell, column| cell.ok_or_else(|| RegistryError::Null { path: path.into(), line, column });
     Ok(DeviceRecord {
         tenant_id: filled(tenant, HEADER[0])?,
         device_id: filled(device, HEADER[1])?,
@@ -183,12 +188,12 @@ fn device(path: &Path, line: usize, cells: Vec<Cell>) -> Result<DeviceRecord, Re
     })
 }
 
-fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<Devices, RegistryError> {
+fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<DeviceTable, RegistryError> {
     // Sites and statuses repeat; a million devices share a few.
     let mut texts: HashMap<String, Arc<str>> = HashMap::new();
     let mut shared =
         |text: String| texts.entry(text).or_insert_with_key(|text| Arc::from(text.as_str())).clone();
-    let mut devices = Devices { count: records.len(), ..Devices::default() };
+    let mut devices = DeviceTable { count: records.len(), ..DeviceTable::default() };
     let mut lines: HashMap<(Arc<str>, Box<str>), usize, foldhash::fast::RandomState> = HashMap::default();
     for (line, record) in records {
         let tenant = shared(record.tenant_id);
@@ -197,7 +202,7 @@ fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<Devices, Re
             let (tenant, device) = (tenant.to_string(), device.into());
             return Err(RegistryError::Twice { path: path.into(), line, first, tenant, device });
         }
-        let stored = Stored {
+        let stored = StoredDevice {
             site: shared(record.site_id),
             status: shared(record.status),
             token: TokenHash::parse(record.provision_token_hash.as_deref()),
@@ -263,6 +268,9 @@ pub fn write(path: &Path, devices: &[DeviceRecord]) -> Result<(), RegistryError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::registry::row::TokenHash;
+    use std::fs;
+    use std::path::PathBuf;
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();

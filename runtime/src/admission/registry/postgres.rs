@@ -7,22 +7,22 @@
 //! - Changes are told by NOTIFY; whenever that connection was lost, nothing that is cached is
 //!   believed before it was asked about anew.
 
-pub mod link;
+pub mod connection;
 pub mod schema;
 pub mod devices;
-pub mod knobs;
-pub mod tenants;
+pub mod app_settings;
+pub mod tenant_rows;
 mod event;
-pub mod rejects;
+pub mod refusals;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use link::{PgError, Server};
-use rejects::Rejects;
-use tenants::TellRows;
+use crate::admission::registry::postgres::connection::{PgError, PgServer};
+use crate::admission::registry::postgres::refusals::RefusalLog;
+use crate::admission::registry::postgres::tenant_rows::TenantRowsObserver;
 
 /// What the operator says of it.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct PgSettings {
 
 /// What can be wrong, each by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub enum RegistryTask {
     LookUp,
     Listen,
     Settings,
@@ -45,13 +45,13 @@ pub enum Task {
 
 /// The registry.
 #[derive(Debug)]
-pub struct Postgres {
-    pub server: Server,
+pub struct PostgresRegistry {
+    pub server: PgServer,
     pub settings: PgSettings,
-    pub rejects: Rejects,
+    pub rejects: RefusalLog,
     /// Who is told what the table of tenants says.
-    pub tenants: TellRows,
-    /// Why a task cannot do its work, in the order of `Task`.
+    pub tenants: TenantRowsObserver,
+    /// Why a task cannot do its work, in the order of `RegistryTask`.
     faults: Mutex<[Option<String>; 4]>,
     down: AtomicBool,
     down_since: Mutex<Instant>,
@@ -60,12 +60,12 @@ pub struct Postgres {
     provisioned: AtomicU64,
 }
 
-impl Postgres {
-    pub fn new(server: Server, settings: PgSettings) -> Self {
+impl PostgresRegistry {
+    pub fn new(server: PgServer, settings: PgSettings) -> Self {
         let unasked = format!("no connection to the registry's database {} yet", server.at());
         Self {
-            rejects: Rejects::new(settings.counters),
-            tenants: TellRows::default(),
+            rejects: RefusalLog::new(settings.counters),
+            tenants: TenantRowsObserver::default(),
             server,
             settings,
             faults: Mutex::new([Some(unasked), None, None, None]),
@@ -98,20 +98,20 @@ impl Postgres {
     }
 
     /// A task did its work.
-    pub fn note_good(&self, task: Task) {
+    pub fn note_good(&self, task: RegistryTask) {
         let was = self.faults.lock()[task as usize].take();
         if let Some(was) = was {
             tracing::info!(?task, was, "the registry's database is well again");
         }
-        if task == Task::LookUp {
+        if task == RegistryTask::LookUp {
             self.down.store(false, Ordering::Release);
         }
     }
 
     /// A task could not do its work. What is new is logged.
-    pub fn note_fault(&self, task: Task, error: &PgError) {
+    pub fn note_fault(&self, task: RegistryTask, error: &PgError) {
         let text = error.to_string();
-        if task == Task::LookUp && !self.is_down() {
+        if task == RegistryTask::LookUp && !self.is_down() {
             *self.down_since.lock() = Instant::now();
             self.down.store(true, Ordering::Release);
         }
@@ -123,7 +123,7 @@ impl Postgres {
     }
 
     /// What is wrong in words for the log, without being worth a fault of `/readyz`.
-    pub fn note_wish(&self, task: Task, wish: &str) {
+    pub fn note_wish(&self, task: RegistryTask, wish: &str) {
         let mut faults = self.faults.lock();
         if faults[task as usize].as_deref() != Some(wish) {
             tracing::warn!(?task, "{wish}");
@@ -136,7 +136,7 @@ impl Postgres {
         let faults = self.faults.lock();
         let mut all: Vec<&str> = faults.iter().flatten().map(String::as_str).collect();
         all.dedup();
-        let usable = faults[Task::LookUp as usize].is_none();
+        let usable = faults[RegistryTask::LookUp as usize].is_none();
         (usable, (!all.is_empty()).then(|| all.join("; ")))
     }
 

@@ -1,28 +1,30 @@
 //! The listener's keys, and whether a stranger who can reach it could get a message in.
 
-use super::super::ConfigError;
-use super::super::sections::Config;
-use super::super::words::{ClientCertificates, ConnectCredentials, Credentials, RegistryKind};
-use super::{address, is_loopback, within};
-use crate::domain::identity::NameTemplate;
+use crate::config::checks::values::{address, is_loopback, within};
+use crate::config::error::ConfigError;
+use crate::config::sections::Config;
+use crate::config::words::{ClientCertificates, ConnectCredentials, Credentials, RegistryKind};
+use crate::core::identity::NameTemplate;
 
 /// What a device must prove at CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum ConnectProof {
     None,
     Optional,
     Required,
 }
 
 /// What `listen.credentials` comes to.
-pub fn connect_credentials(config: &Config) -> Proof {
+pub fn connect_credentials(config: &Config) -> ConnectProof {
     match config.listen.credentials.get() {
-        ConnectCredentials::None => Proof::None,
-        ConnectCredentials::Optional => Proof::Optional,
-        ConnectCredentials::Required => Proof::Required,
-        ConnectCredentials::Auto if config.admission.credentials.is(Credentials::Listener) => Proof::Required,
-        ConnectCredentials::Auto if relies_on_listener(config).is_some() => Proof::Optional,
-        ConnectCredentials::Auto => Proof::None,
+        ConnectCredentials::None => ConnectProof::None,
+        ConnectCredentials::Optional => ConnectProof::Optional,
+        ConnectCredentials::Required => ConnectProof::Required,
+        ConnectCredentials::Auto if config.admission.credentials.is(Credentials::Listener) => {
+            ConnectProof::Required
+        }
+        ConnectCredentials::Auto if relies_on_listener(config).is_some() => ConnectProof::Optional,
+        ConnectCredentials::Auto => ConnectProof::None,
     }
 }
 
@@ -74,7 +76,7 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     }
     let proof = connect_credentials(config);
     let open = config.registry.kind.is(RegistryKind::Open);
-    if open && proof == Proof::Required && listen.client_certificates.is(ClientCertificates::No) {
+    if open && proof == ConnectProof::Required && listen.client_certificates.is(ClientCertificates::No) {
         return Err(ConfigError::value(
             "listen.credentials",
             listen.credentials.as_str(),
@@ -136,8 +138,8 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
 /// is counted as. Where CONNECT must be proved, that is one: a device then publishes to its own topics
 /// only, whatever its messages must bring beside it. Else each message must bring one: the token in the
 /// envelope, which a registry must know and want.
-fn open_doors(config: &Config, proof: Proof) -> Result<(), ConfigError> {
-    if is_loopback(address("listen.address", &config.listen.address)?) || proof == Proof::Required {
+fn open_doors(config: &Config, proof: ConnectProof) -> Result<(), ConfigError> {
+    if is_loopback(address("listen.address", &config.listen.address)?) || proof == ConnectProof::Required {
         return Ok(());
     }
     let refuse = |why: &str| {
@@ -162,6 +164,8 @@ fn open_doors(config: &Config, proof: Proof) -> Result<(), ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::error::ConfigError;
+    use crate::config::sections::Config;
 
     /// The key that is complained about; empty where all is well.
     fn key(text: &str) -> String {
@@ -227,12 +231,12 @@ mod tests {
     #[test]
     fn what_must_be_proved_follows_from_what_is_relied_on() {
         let proof = |text: &str| connect_credentials(&toml::from_str(text).unwrap());
-        assert_eq!(proof(""), Proof::None);
-        assert_eq!(proof("[admission]\ncredentials = \"listener\""), Proof::Required);
-        assert_eq!(proof("[admission.types.lp]\ncredentials = \"listener\""), Proof::Optional);
+        assert_eq!(proof(""), ConnectProof::None);
+        assert_eq!(proof("[admission]\ncredentials = \"listener\""), ConnectProof::Required);
+        assert_eq!(proof("[admission.types.lp]\ncredentials = \"listener\""), ConnectProof::Optional);
         assert_eq!(
             proof("[listen]\ncredentials = \"optional\"\n[admission]\ncredentials = \"listener\""),
-            Proof::Optional
+            ConnectProof::Optional
         );
     }
 }

@@ -3,13 +3,13 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::core::ack::token::AckToken;
+use crate::core::books::Account;
+use crate::core::detail::Detail;
+use crate::core::ids::GuestTag;
+use crate::core::message::{CheckedBatch, RefusedMessage};
+use crate::core::reason::Reason;
 use crate::decode::sink::DecodeSink;
-use crate::domain::books::Account;
-use crate::domain::detail::Detail;
-use crate::domain::ids::GuestTag;
-use crate::domain::message::{CheckedBatch, Refused};
-use crate::domain::reason::Reason;
-use crate::domain::slot::Slot;
 
 /// Takes a message that a version on probation failed on: it ends as the version before it says, or, if
 /// that fails too, with the first verdict.
@@ -28,14 +28,14 @@ impl DecodeSink for FallbackSink<'_> {
         self.sink.flush();
     }
 
-    fn empty(&self, messages: Vec<Slot>, account: &Arc<Account>) {
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
         self.sink.empty(messages, account);
     }
 
-    fn refused(&self, messages: Vec<Refused>) {
+    fn refused(&self, messages: Vec<RefusedMessage>) {
         self.failed.set(true);
         let (reason, detail, tag) = self.verdict;
-        let messages = messages.into_iter().map(|message| Refused {
+        let messages = messages.into_iter().map(|message| RefusedMessage {
             reason,
             detail: detail.clone(),
             guest: Some(tag.clone()),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::ids::GuestTag;
-use crate::domain::message::{Admitted, Refused};
-use crate::domain::reason::Reason;
+use crate::core::ids::GuestTag;
+use crate::core::message::{Admitted, RefusedMessage};
+use crate::core::reason::Reason;
 
 /// Parts messages by tenant and type; within a part they keep their order.
 pub(super) fn group(messages: Vec<Admitted>) -> Vec<Vec<Admitted>> {
@@ -30,7 +30,7 @@ pub(super) fn group(messages: Vec<Admitted>) -> Vec<Vec<Admitted>> {
 }
 
 /// Parts from the rest what has an identity that no line can carry.
-pub(super) fn nameable(messages: Vec<Admitted>) -> (Vec<Admitted>, Vec<Refused>) {
+pub(super) fn nameable(messages: Vec<Admitted>) -> (Vec<Admitted>, Vec<RefusedMessage>) {
     if messages.iter().all(|message| message.device.identity_tags.is_ok()) {
         return (messages, Vec::new());
     }
@@ -48,6 +48,6 @@ pub(super) fn refuse_all(
     reason: Reason,
     detail: &str,
     guest: Option<&GuestTag>,
-) -> Vec<Refused> {
+) -> Vec<RefusedMessage> {
     messages.into_iter().map(|message| message.refused(reason, detail, guest.cloned())).collect()
 }

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::ids::TenantId;
+use crate::core::reason::Reason;
+use crate::decode::decoder::route_context::RouteContext;
 use crate::decode::host::DecodeHost;
 use crate::decode::route::table::Route;
 use crate::decode::route::version::RouteVersion;
@@ -11,9 +14,6 @@ use crate::decode::sandbox::class::GuestClass;
 use crate::decode::sandbox::cpu_clock::thread_cpu;
 use crate::decode::sandbox::instance::{CallFault, Instance};
 use crate::decode::schedule::slow_lane::SlowRoute;
-use super::route_context::RouteContext;
-use crate::domain::ids::TenantId;
-use crate::domain::reason::Reason;
 
 /// The routes of one tenant, by message type.
 type RouteCaches = HashMap<Box<str>, RouteCache, foldhash::fast::RandomState>;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::route_context::RouteContext;
+use crate::core::message::Admitted;
+use crate::decode::decoder::route_context::RouteContext;
 use crate::decode::sandbox::class::GuestClass;
 use crate::decode::schedule::slow_lane::{SlowLane, SlowRoute};
 use crate::decode::sink::DecodeSink;
-use crate::domain::message::Admitted;
 
 /// The slow lane as one thread sees it.
 #[derive(Clone)]

@@ -1,12 +1,13 @@
 //! The line check: a message's own lines, as its guest gave them.
 
-use super::route_context::RouteContext;
-use crate::decode::sandbox::abi::Refusal;
-use crate::decode::text::cut;
-use crate::domain::limits::{OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX, REFUSAL_DETAIL_BYTES_MAX};
-use crate::domain::line::{Dialect, LineChecker, LineFault, Stamp};
-use crate::domain::message::Admitted;
-use crate::domain::reason::Reason;
+use crate::core::detail::truncate as cut;
+use crate::core::limits::REFUSAL_DETAIL_BYTES_MAX;
+use crate::core::line_protocol::{Dialect, LineChecker, LineContext, LineFault};
+use crate::core::message::Admitted;
+use crate::core::reason::Reason;
+use crate::decode::decoder::route_context::RouteContext;
+use crate::decode::limits::{OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX};
+use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Refusal;
 
 /// Checks lines against the rules of a tenant and a route.
 pub(super) struct LineCheck {
@@ -34,7 +35,7 @@ impl LineCheck {
         let identity_tags = message.device.identity_tags.as_deref().unwrap_or_default();
         let dialect = self.dialect;
         let rules = work.rules.lines.as_ref();
-        let stamp = Stamp { identity_tags, received_ns: message.received_ns, dialect, rules };
+        let stamp = LineContext { identity_tags, received_ns: message.received_ns, dialect, rules };
         let verdict = |fault: LineFault| (fault.kind.reason(), fault.to_string());
         if !work.route.version.rules.keep_rest {
             return self.checker.check(own, stamp, into).map_err(verdict);

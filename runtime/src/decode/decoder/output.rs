@@ -1,16 +1,16 @@
 //! The outcome of one call: lines, empty messages and refusals, gathered and sent together.
 
-use super::route_context::RouteContext;
+use crate::core::ack::token::AckToken;
+use crate::core::decoder_state::StateDelta;
+use crate::core::message::{CheckedBatch, RefusedMessage};
+use crate::decode::decoder::route_context::RouteContext;
 use crate::decode::sink::DecodeSink;
-use crate::domain::message::{CheckedBatch, Refused};
-use crate::domain::slot::Slot;
-use crate::domain::state::Kept;
 
 /// The messages of one call, on their way out.
 pub(super) struct BatchOutput {
     pub(super) checked: CheckedBatch,
-    pub(super) empty: Vec<Slot>,
-    pub(super) refused: Vec<Refused>,
+    pub(super) empty: Vec<AckToken>,
+    pub(super) refused: Vec<RefusedMessage>,
 }
 
 impl BatchOutput {
@@ -27,8 +27,8 @@ impl BatchOutput {
     }
 
     /// The changes that a route which keeps state leaves beside its lines.
-    pub(super) fn kept(&mut self, work: &RouteContext) -> &mut Kept {
-        self.checked.kept.get_or_insert_with(|| Box::new(Kept::new((&*work.message_type).into())))
+    pub(super) fn kept(&mut self, work: &RouteContext) -> &mut StateDelta {
+        self.checked.kept.get_or_insert_with(|| Box::new(StateDelta::new((&*work.message_type).into())))
     }
 
     pub(super) fn send(self, work: &RouteContext, sink: &dyn DecodeSink) {

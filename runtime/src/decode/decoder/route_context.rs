@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::core::ids::DatabaseName;
+use crate::core::tenant::Tenant;
+use crate::core::tenant::settings::TenantSettings;
 use crate::decode::route::table::Route;
 use crate::decode::route::version::RouteVersion;
 use crate::decode::schedule::cpu_quota::TenantCpuUsage;
-use crate::domain::ids::DatabaseName;
-use crate::domain::message::Tenant;
-use crate::domain::tenancy::TenantRules;
 
 /// The count of tries at a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Attempt {
 pub(super) struct RouteContext {
     pub(super) tenant: Arc<Tenant>,
     pub(super) message_type: Box<str>,
-    pub(super) rules: Arc<TenantRules>,
+    pub(super) rules: Arc<TenantSettings>,
     pub(super) database: DatabaseName,
     pub(super) route: Route,
     /// While `route` is on probation, the version before it.

@@ -6,12 +6,14 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::decode::text::cut;
-use crate::domain::buckets::KeyedBuckets;
-use crate::domain::detail::is_unsafe_to_show;
-use crate::domain::ids::TenantId;
-use crate::domain::limits::{GUEST_LOG_BYTES_MAX, GUEST_LOG_KEPT, GUEST_LOG_RATE, GUEST_LOG_TENANTS_MAX, GUEST_LOG_TENANT_RATE};
-use crate::domain::rate::TokenBucket;
+use crate::core::detail::is_unsafe_to_show;
+use crate::core::detail::truncate as cut;
+use crate::core::ids::TenantId;
+use crate::core::keyed_buckets::KeyedTokenBuckets;
+use crate::core::token_bucket::TokenBucket;
+use crate::decode::limits::{
+    GUEST_LOG_BYTES_MAX, GUEST_LOG_KEPT, GUEST_LOG_RATE, GUEST_LOG_TENANT_RATE, GUEST_LOG_TENANTS_MAX,
+};
 
 /// The level of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,12 +59,12 @@ impl Default for GuestLog {
 #[derive(Debug)]
 pub struct TenantLogRates {
     began: Instant,
-    buckets: Mutex<KeyedBuckets<TenantId>>,
+    buckets: Mutex<KeyedTokenBuckets<TenantId>>,
 }
 
 impl Default for TenantLogRates {
     fn default() -> Self {
-        let buckets = KeyedBuckets::new(GUEST_LOG_TENANT_RATE, GUEST_LOG_TENANTS_MAX);
+        let buckets = KeyedTokenBuckets::new(GUEST_LOG_TENANT_RATE, GUEST_LOG_TENANTS_MAX);
         Self { began: Instant::now(), buckets: Mutex::new(buckets) }
     }
 }
@@ -134,6 +136,8 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ids::TenantId;
+    use crate::decode::limits::{GUEST_LOG_KEPT, GUEST_LOG_RATE, GUEST_LOG_TENANT_RATE};
 
     #[test]
     fn a_flood_is_cut_off_and_counted_and_the_last_texts_are_kept() {

@@ -7,11 +7,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::rules::ProbationRules;
-use super::version::RouteVersion;
+use crate::decode::route::rules::ProbationRules;
+use crate::decode::route::version::RouteVersion;
 
 const RUNS: u8 = 0;
+
 const PASSED: u8 = 1;
+
 const FAILED: u8 = 2;
 
 /// Of one version, over the one that served before it.

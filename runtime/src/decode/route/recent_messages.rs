@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::domain::limits::{RECENT_BYTES_MAX, RECENT_MESSAGES, RECENT_RATE};
-use crate::domain::message::{Admitted, Device, Tenant};
-use crate::domain::rate::TokenBucket;
+use crate::core::device::Device;
+use crate::core::message::Admitted;
+use crate::core::tenant::Tenant;
+use crate::core::token_bucket::TokenBucket;
+use crate::decode::limits::{RECENT_BYTES_MAX, RECENT_MESSAGES, RECENT_RATE};
 
 /// A message that is remembered: all of it but its claim on an outcome.
 #[derive(Clone, Debug)]

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::decode::limits::PROBATION_MESSAGES_MIN;
 use crate::decode::sandbox::class::GuestClass;
 use crate::decode::state::partition::PartitionTemplate;
-use crate::domain::limits::PROBATION_MESSAGES_MIN;
 
 /// The options and limits of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ impl ProbationRules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const RULES: ProbationRules =
         ProbationRules { messages: 1_000, duration: Duration::from_secs(300), failures_percent_max: 5 };

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::guest_log::GuestLog;
-use super::recent_messages::RecentMessages;
-use crate::domain::reason::Reason;
+use crate::core::reason::Reason;
+use crate::decode::route::guest_log::GuestLog;
+use crate::decode::route::recent_messages::RecentMessages;
 
 /// The counts of a route since the start.
 #[derive(Debug, Default)]

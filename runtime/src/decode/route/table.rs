@@ -5,9 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::probation::Probation;
-use super::version::RouteVersion;
-use crate::domain::guest_path::{ANY, DEFAULT, RouteKey, file_name};
+use crate::core::route_key::{ANY, DEFAULT, RouteKey, file_name};
+use crate::decode::route::probation::Probation;
+use crate::decode::route::version::RouteVersion;
 
 /// The version that serves at a place in the folder, and its probation over the one before it.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::rules::RouteRules;
-use super::stats::RouteActivity;
+use crate::decode::route::rules::RouteRules;
+use crate::decode::route::stats::RouteActivity;
 use crate::decode::sandbox::class::GuestClass;
 use crate::decode::sandbox::guest::Guest;
 use crate::decode::schedule::cost::CostEstimate;

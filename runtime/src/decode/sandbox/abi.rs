@@ -4,14 +4,23 @@
 //! without a version. What a guest imports carries the version that it was built for, and all of them
 //! are offered side by side.
 
-mod host_state;
-mod v1_0;
+pub(crate) mod host_state;
+pub(crate) mod v1_0;
 mod v0_1;
 
 use wasmtime::component::Linker;
 
-pub use host_state::{HostState, MessageContext, StoreLimiter};
-pub use v1_0::{Batch, Decoded, Exports, ExportsPre, Message, Outcome, Refusal, Route};
+pub use crate::decode::sandbox::abi::host_state::HostState;
+pub use crate::decode::sandbox::abi::host_state::MessageContext;
+pub use crate::decode::sandbox::abi::host_state::StoreLimiter;
+pub use crate::decode::sandbox::abi::v1_0::bindings::Decoder as Exports;
+pub use crate::decode::sandbox::abi::v1_0::bindings::DecoderPre as ExportsPre;
+pub use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Batch;
+pub use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Decoded;
+pub use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Message;
+pub use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Outcome;
+pub use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Refusal;
+pub use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Route;
 
 /// Offers the interface, in every version.
 ///

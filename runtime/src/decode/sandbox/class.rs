@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::guest_path::RouteKey;
-use crate::domain::limits::{GUEST_TABLE_ELEMENTS_MAX, LARGE_TABLE_ELEMENTS_MAX};
+use crate::core::route_key::RouteKey;
+use crate::decode::limits::{GUEST_TABLE_ELEMENTS_MAX, LARGE_TABLE_ELEMENTS_MAX};
 
 /// The class of a route's guests, and so their ceilings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

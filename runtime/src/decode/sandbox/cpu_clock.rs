@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-use crate::domain::worker::{self, Priority};
-use crate::domain::limits::EPOCH_TICK_MS;
+use crate::core::worker;
+use crate::core::worker::Priority;
+use crate::decode::limits::EPOCH_TICK_MS;
 
 /// The clock that ends long calls: increments the epoch every tick while a guest runs, and sleeps
 /// while none does, so that an idle gateway costs nothing.

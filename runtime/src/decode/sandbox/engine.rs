@@ -4,15 +4,14 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::Path;
 
-use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
-
-use crate::decode::settings::DecodeSettings;
-use crate::domain::limits::{
-    GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX, LARGE_STACK_BYTES,
-};
-
 pub use wasmtime::Engine;
 pub use wasmtime::component::Component;
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::decode::limits::{
+    GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX, LARGE_STACK_BYTES,
+};
+use crate::decode::settings::DecodeSettings;
 
 /// Makes the engine that all guests run in but those of the class large.
 ///

@@ -4,11 +4,13 @@ use std::fmt;
 
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::abi::{self, ExportsPre, HostState};
-use super::engine::Engine;
-use super::interface::{CONTEXT, OFFERED, STATE};
+use crate::core::ids::GuestTag;
 use crate::decode::error::SandboxError;
-use crate::domain::ids::GuestTag;
+use crate::decode::sandbox::abi;
+use crate::decode::sandbox::abi::host_state::HostState;
+use crate::decode::sandbox::abi::v1_0::bindings::DecoderPre as ExportsPre;
+use crate::decode::sandbox::engine::Engine;
+use crate::decode::sandbox::interface::{CONTEXT, OFFERED, STATE};
 
 /// A guest that can be instantiated.
 pub struct Guest {

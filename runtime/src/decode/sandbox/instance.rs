@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use crate::decode::route::version::RouteVersion;
-use crate::decode::state::{StateCall, StateStore};
-use crate::domain::detail::{Detail, truncate};
-use crate::domain::ids::TenantId;
-use super::abi::{Batch, Decoded, Exports, HostState, Outcome, Route};
-use super::class::InstanceSlot;
-use super::cpu_clock::{EpochClock, thread_cpu};
-use super::sandboxes::Sandbox;
-use crate::domain::limits::{
+use crate::core::detail::{Detail, truncate};
+use crate::core::ids::TenantId;
+use crate::core::limits::QUOTED_BYTES_MAX;
+use crate::core::reason::Reason;
+use crate::decode::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
-    OUTPUT_OVERHEAD_BYTES_A_MESSAGE, QUOTED_BYTES_MAX,
+    OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
-use crate::domain::reason::Reason;
+use crate::decode::route::version::RouteVersion;
+use crate::decode::sandbox::abi::host_state::HostState;
+use crate::decode::sandbox::abi::v1_0::bindings::Decoder as Exports;
+use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Decoded, Outcome, Route};
+use crate::decode::sandbox::class::InstanceSlot;
+use crate::decode::sandbox::cpu_clock::{EpochClock, thread_cpu};
+use crate::decode::sandbox::sandboxes::Sandbox;
+use crate::decode::state::{StateCall, StateStore};
 
 /// Why a call gave nothing.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::class::{GuestClass, InstanceSlots};
-use super::cpu_clock::EpochClock;
-use super::engine::{self, Engine};
-use crate::decode::route::guest_log::TenantLogRates;
 use crate::decode::error::SandboxError;
+use crate::decode::route::guest_log::TenantLogRates;
+use crate::decode::sandbox::class::{GuestClass, InstanceSlots};
+use crate::decode::sandbox::cpu_clock::EpochClock;
+use crate::decode::sandbox::engine;
+use crate::decode::sandbox::engine::Engine;
 use crate::decode::settings::DecodeSettings;
 
 /// The sandbox of one class.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::domain::limits::{PACE_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US};
+use crate::decode::limits::{COST_MESSAGES, SLOW_ABOVE_US, SLOW_BELOW_US};
 
 /// The moving average of CPU time a message, of one version on one route.
 #[derive(Debug, Default)]
@@ -16,9 +16,9 @@ impl CostEstimate {
     pub fn record(&self, messages: u64, cpu: Duration) {
         let sample = cpu.as_nanos() as u64 / messages.max(1);
         let before = self.average_ns.load(Ordering::Relaxed);
-        let weight = messages.min(PACE_MESSAGES);
+        let weight = messages.min(COST_MESSAGES);
         // Threads that record at the same moment may lose one sample of the two.
-        let average = (before * (PACE_MESSAGES - weight) + sample * weight) / PACE_MESSAGES;
+        let average = (before * (COST_MESSAGES - weight) + sample * weight) / COST_MESSAGES;
         self.average_ns.store(average, Ordering::Relaxed);
         let us = average / 1_000;
         if us > SLOW_ABOVE_US {
@@ -36,6 +36,7 @@ impl CostEstimate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_route_is_slow_by_its_average_and_fast_again_below_half_of_it() {

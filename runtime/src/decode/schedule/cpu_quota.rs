@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use super::cpu_window::CpuWindow;
-use crate::domain::ids::TenantId;
-use crate::domain::limits::CPU_WINDOW_MS;
-use crate::domain::message::Tenant;
+use crate::core::ids::TenantId;
+use crate::core::tenant::Tenant;
+use crate::decode::limits::CPU_WINDOW_MS;
+use crate::decode::schedule::cpu_window::CpuWindow;
 
 /// The CPU time of one tenant's guests.
 #[derive(Debug)]
@@ -140,15 +140,18 @@ impl CpuQuotas {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::books::Account;
-    use crate::domain::tenancy::TenantRules;
+    use crate::core::books::Account;
+    use crate::core::tenant::Tenant;
+    use crate::core::tenant::settings::TenantSettings;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     fn tenant(name: &str) -> Arc<Tenant> {
         Arc::new(Tenant::new(name.into(), Arc::new(Account::new(name.into())), rules(None)))
     }
 
-    fn rules(cpu_share: Option<f64>) -> TenantRules {
-        TenantRules { cpu_share, ..TenantRules::plain(Ok("db".into())) }
+    fn rules(cpu_share: Option<f64>) -> TenantSettings {
+        TenantSettings { cpu_share, ..TenantSettings::plain(Ok("db".into())) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::limits::{CPU_WINDOW_MS, CPU_WINDOW_PARTS};
+use crate::decode::limits::{CPU_WINDOW_MS, CPU_WINDOW_PARTS};
 
 const PART_MS: u64 = CPU_WINDOW_MS / CPU_WINDOW_PARTS as u64;
 
@@ -42,6 +42,8 @@ impl CpuWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::limits::CPU_WINDOW_MS;
+    use std::time::Duration;
 
     #[test]
     fn what_was_used_before_the_window_counts_no_more() {

@@ -21,11 +21,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::cpu_quota::{CpuQuotas, TenantCpuUsage};
-use super::fair_queue::FairQueue;
-use crate::domain::ids::TenantId;
-use crate::domain::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
-use crate::domain::message::{Admitted, Tenant};
+use crate::core::ids::TenantId;
+use crate::core::message::Admitted;
+use crate::core::tenant::Tenant;
+use crate::decode::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
+use crate::decode::schedule::cpu_quota::{CpuQuotas, TenantCpuUsage};
+use crate::decode::schedule::fair_queue::FairQueue;
 
 /// The messages of one tenant's message type that wait.
 #[derive(Debug)]

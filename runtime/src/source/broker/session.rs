@@ -13,21 +13,22 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use super::backoff::Backoff;
-use super::subscription::{Answer, Subscription};
-use super::{BrokerSettings, Outbox, Outgoing, Protocol};
-use crate::domain::limits;
-use crate::domain::message::Received;
-use crate::domain::reason::Reason;
-use crate::source::gathering::Gathering;
-use crate::source::intake::Intake;
-use crate::source::link::{Link, Ping, WriteEnd};
+use crate::core::message::Received;
+use crate::core::reason::Reason;
+use crate::source::broker::Protocol;
+use crate::source::broker::backoff::Backoff;
+use crate::source::broker::settings::{BrokerSettings, Outbox, OutgoingPublish};
+use crate::source::broker::subscription::{Subscription, SubscriptionEvent};
+use crate::source::limits;
+use crate::source::mqtt::connection_writer::{ConnectionWriter, KeepAlive, WriteEnd};
 use crate::source::mqtt::control::{Frame, encode};
 use crate::source::mqtt::error::PacketError;
 use crate::source::mqtt::framing::{FrameLimits, Framer};
 use crate::source::mqtt::publish::Peer;
-use crate::source::reception::{Reception, now_ns};
-use crate::source::{SourceStatus, Stop, past_deadline, stopped};
+use crate::source::publish_receiver::{PublishReceiver, now_ns};
+use crate::source::read_coalescer::ReadCoalescer;
+use crate::source::sink::MessageSink;
+use crate::source::status::{SourceStatus, StopSignal, past_deadline, stopped};
 
 /// How long a SUBSCRIBE may stay without an answer before it is sent again.
 const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -143,8 +144,8 @@ pub enum SessionEnd {
 }
 
 /// A broker that has taken our CONNECT.
-pub struct Accepted<S> {
-    gathering: Gathering,
+pub struct AcceptedConnection<S> {
+    gathering: ReadCoalescer,
     stream: S,
     framer: Framer,
     pub session_present: bool,
@@ -160,7 +161,7 @@ pub async fn connect<S>(
     mut stream: S,
     settings: &BrokerSettings,
     protocol: Protocol,
-) -> Result<Accepted<S>, ConnectError>
+) -> Result<AcceptedConnection<S>, ConnectError>
 where
     S: AsyncRead + AsyncWrite + AsRawFd + Unpin,
 {
@@ -215,8 +216,8 @@ where
     if let Some(expiry_s) = terms.session_expiry_interval.filter(|&s| s < limits::BROKER_SESSION_EXPIRY_S) {
         warn!(expiry_s, "the broker forgets our session, and what waits in it, when we are gone for so long");
     }
-    Ok(Accepted {
-        gathering: Gathering::of(&stream),
+    Ok(AcceptedConnection {
+        gathering: ReadCoalescer::of(&stream),
         stream,
         framer,
         session_present,
@@ -233,9 +234,9 @@ fn keep_alive_s(ours: u16, terms: &ConnAckProperties) -> u16 {
 }
 
 /// What one session works with.
-pub struct Session<'a, I> {
+pub struct BrokerSession<'a, I> {
     pub settings: &'a BrokerSettings,
-    pub reception: Reception<I>,
+    pub reception: PublishReceiver<I>,
     pub subscription: Subscription<'a>,
     pub status: &'a watch::Sender<SourceStatus>,
     pub outbox: &'a mut Outbox,
@@ -258,16 +259,16 @@ fn disconnected(end: Disconnect) -> SessionEnd {
     }
 }
 
-impl<I: Intake> Session<'_, I> {
+impl<I: MessageSink> BrokerSession<'_, I> {
     /// Receives until something ends it. Nothing of this connection is acknowledged afterwards.
-    pub async fn run<S>(mut self, accepted: Accepted<S>, stop: &mut Stop) -> SessionEnd
+    pub async fn run<S>(mut self, accepted: AcceptedConnection<S>, stop: &mut StopSignal) -> SessionEnd
     where
         S: AsyncRead + AsyncWrite + Send,
     {
         let keep_alive = Duration::from_secs(u64::from(accepted.keep_alive_s));
-        let ping = Ping { every: keep_alive / 2, silence_max: keep_alive * 3 / 4 };
+        let ping = KeepAlive { every: keep_alive / 2, silence_max: keep_alive * 3 / 4 };
         let connection = self.reception.connection.clone();
-        let link = Arc::new(Link::new(connection.clone()));
+        let link = Arc::new(ConnectionWriter::new(connection.clone()));
         let (mut reader, mut writer) = tokio::io::split(accepted.stream);
         let (mut framer, mut gathering) = (accepted.framer, accepted.gathering);
         let deadline = stop.clone();
@@ -312,12 +313,12 @@ impl<I: Intake> Session<'_, I> {
             }
         };
         connection.end();
-        let patience = Instant::now() + Duration::from_secs(limits::BROKER_GOODBYE_S);
+        let patience = Instant::now() + Duration::from_secs(limits::BROKER_DISCONNECT_S);
         let until = match end {
             SessionEnd::Stopped => deadline.borrow().map_or(patience, |deadline| patience.min(deadline)),
             _ => patience,
         };
-        let _ = timeout_at(until, say_goodbye(&mut reader, &mut writer)).await;
+        let _ = timeout_at(until, disconnect_gracefully(&mut reader, &mut writer)).await;
         end
     }
 
@@ -325,9 +326,9 @@ impl<I: Intake> Session<'_, I> {
         &mut self,
         reader: &mut ReadHalf<S>,
         framer: &mut Framer,
-        gathering: &mut Gathering,
-        link: &Link,
-        stop: &mut Stop,
+        gathering: &mut ReadCoalescer,
+        link: &ConnectionWriter,
+        stop: &mut StopSignal,
     ) -> SessionEnd {
         match self.read_on(reader, framer, gathering, link, stop).await {
             Ok(end) | Err(end) => end,
@@ -338,9 +339,9 @@ impl<I: Intake> Session<'_, I> {
         &mut self,
         reader: &mut ReadHalf<S>,
         framer: &mut Framer,
-        gathering: &mut Gathering,
-        link: &Link,
-        stop: &mut Stop,
+        gathering: &mut ReadCoalescer,
+        link: &ConnectionWriter,
+        stop: &mut StopSignal,
     ) -> Result<SessionEnd, SessionEnd> {
         let window = self.reception.connection.window().clone();
         let blocked_max = Duration::from_secs(u64::from(self.settings.keep_alive_s)) / 2;
@@ -364,14 +365,14 @@ impl<I: Intake> Session<'_, I> {
                 // A broker that never answers is asked again.
                 ask_at = (!self.subscription.is_granted()).then(|| Instant::now() + SUBACK_TIMEOUT);
             }
-            let more = group.len() == limits::INTAKE_GROUP_MESSAGES_MAX;
+            let more = group.len() == limits::GROUP_MESSAGES_MAX;
             gathering.took(group.len());
             if !group.is_empty() {
-                link.note_pause();
+                link.record_pause();
                 self.reception.intake.accept(group).await;
             }
             if window.is_full() {
-                link.note_pause();
+                link.record_pause();
                 tokio::select! {
                     biased;
                     () = link.closed() => return Ok(SessionEnd::Closed),
@@ -390,20 +391,20 @@ impl<I: Intake> Session<'_, I> {
                 }
                 continue;
             }
-            if framer.capacity() > 2 * limits::SOCKET_READ_BYTES && !framer.is_midway() {
+            if framer.capacity() > 2 * limits::SOCKET_READ_BYTES && !framer.has_partial_frame() {
                 framer.shrink(limits::SOCKET_READ_BYTES);
             }
-            if !framer.is_midway() {
+            if !framer.has_partial_frame() {
                 gathering.pause().await;
             }
-            link.note_reading();
+            link.record_reading();
             let room = framer.room(limits::SOCKET_READ_BYTES);
             loop {
                 tokio::select! {
                     biased;
                     () = link.closed() => return Ok(SessionEnd::Closed),
                     _ = stopped(stop) => return Ok(SessionEnd::Stopped),
-                    Outgoing { topic, payload } = outgoing(self.outbox),
+                    OutgoingPublish { topic, payload } = outgoing(self.outbox),
                         if link.waiting_bytes() < limits::CONTROL_PACKET_BYTES_MAX =>
                     {
                         if topic.len() + payload.len() + PUBLISH_OVERHEAD_BYTES > self.packet_bytes_max {
@@ -427,7 +428,7 @@ impl<I: Intake> Session<'_, I> {
         }
     }
 
-    fn ask(&mut self, link: &Link) -> Result<(), SessionEnd> {
+    fn ask(&mut self, link: &ConnectionWriter) -> Result<(), SessionEnd> {
         let mut out = Vec::new();
         self.subscription.ask(&mut out).map_err(SessionEnd::File)?;
         if self.subscription.is_granted() {
@@ -448,8 +449,8 @@ impl<I: Intake> Session<'_, I> {
         granted: &mut Option<bool>,
     ) -> Result<(), SessionEnd> {
         let received_ns = now_ns();
-        self.reception.connection.note_read();
-        while group.len() < limits::INTAKE_GROUP_MESSAGES_MAX {
+        self.reception.connection.record_read();
+        while group.len() < limits::GROUP_MESSAGES_MAX {
             let Some(packet) = framer.next_packet()? else { return Ok(()) };
             match packet {
                 Frame::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
@@ -459,7 +460,7 @@ impl<I: Intake> Session<'_, I> {
                     // Ours come at QoS 0 and are nothing to count.
                     if publish.qos == QoS::AtLeastOnce {
                         let message = self.reception.message(&publish, received_ns);
-                        self.reception.intake.drop_message(message, Reason::AnswerTopic);
+                        self.reception.intake.discard(message, Reason::AnswerTopic);
                     }
                 }
                 Frame::Publish(publish) => self.reception.receive(&publish, received_ns, group),
@@ -489,17 +490,17 @@ impl<I: Intake> Session<'_, I> {
     }
 
     /// Tells the operator; Some where there is something more to ask for.
-    fn note(&self, answer: Answer) -> Option<bool> {
+    fn note(&self, answer: SubscriptionEvent) -> Option<bool> {
         let filter = self.subscription.wanted();
         match answer {
-            Answer::Granted(qos) => {
+            SubscriptionEvent::Granted(qos) => {
                 info!(filter, qos, "subscribed");
                 if qos == 0 {
                     warn!(filter, "the broker grants QoS 0 only: what it loses on the way is lost");
                 }
                 Some(true)
             }
-            Answer::Refused(reason) => {
+            SubscriptionEvent::Refused(reason) => {
                 error!(filter, ?reason, "the broker refused our subscription; see its access list");
                 self.status.send_modify(|status| {
                     status.subscribed = false;
@@ -508,15 +509,15 @@ impl<I: Intake> Session<'_, I> {
                 });
                 Some(false)
             }
-            Answer::Dropped => {
+            SubscriptionEvent::Dropped => {
                 info!("an earlier filter of this session was given up");
                 None
             }
-            Answer::Kept(reason) => {
+            SubscriptionEvent::Kept(reason) => {
                 warn!(?reason, "the broker does not give up an earlier filter of this session");
                 None
             }
-            Answer::Unasked => None,
+            SubscriptionEvent::Unasked => None,
         }
     }
 }
@@ -524,7 +525,7 @@ impl<I: Intake> Session<'_, I> {
 /// Sends DISCONNECT and reads on, throwing it away, until the broker has closed the connection: a
 /// socket that is closed while the broker still sends is reset, and the broker then forgets PUBACKs
 /// that it has not read yet.
-async fn say_goodbye<S: AsyncRead + AsyncWrite>(
+async fn disconnect_gracefully<S: AsyncRead + AsyncWrite>(
     reader: &mut ReadHalf<S>,
     writer: &mut WriteHalf<S>,
 ) -> std::io::Result<()> {
@@ -534,7 +535,7 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite>(
 }
 
 /// The next message to publish; never where nothing is published.
-async fn outgoing(outbox: &mut Outbox) -> Outgoing {
+async fn outgoing(outbox: &mut Outbox) -> OutgoingPublish {
     let next = match outbox {
         Some(outbox) => outbox.recv().await,
         None => None,

@@ -4,18 +4,18 @@
 //! may name a filter too many and never one too few. Its modification time says when the session
 //! was last seen alive.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 /// The filters of one session at one broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct SessionRecord {
     pub broker: String,
     pub client_id: String,
     pub filters: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Held {
 #[derive(Debug)]
 pub struct SessionFile {
     path: PathBuf,
-    held: Held,
+    held: SessionRecord,
 }
 
 impl SessionFile {
@@ -36,10 +36,14 @@ impl SessionFile {
     /// another session or unreadable means that nothing is known.
     pub fn open(data_dir: &Path, broker: &str, client_id: &str) -> Self {
         let path = data_dir.join(Self::NAME);
-        let nothing =
-            Held { broker: broker.into(), client_id: client_id.into(), filters: Vec::new(), granted: false };
+        let nothing = SessionRecord {
+            broker: broker.into(),
+            client_id: client_id.into(),
+            filters: Vec::new(),
+            granted: false,
+        };
         let held = match fs::read(&path) {
-            Ok(bytes) => match serde_json::from_slice::<Held>(&bytes) {
+            Ok(bytes) => match serde_json::from_slice::<SessionRecord>(&bytes) {
                 Ok(held) if held.broker == broker && held.client_id == client_id => held,
                 Ok(other) => {
                     warn!(
@@ -64,7 +68,7 @@ impl SessionFile {
         Self { path, held }
     }
 
-    pub fn held(&self) -> &Held {
+    pub fn held(&self) -> &SessionRecord {
         &self.held
     }
 
@@ -73,7 +77,7 @@ impl SessionFile {
     /// # Errors
     /// When the file cannot be written; what is held has then not changed.
     pub fn set(&mut self, filters: Vec<String>, granted: bool) -> io::Result<()> {
-        let held = Held { filters, granted, ..self.held.clone() };
+        let held = SessionRecord { filters, granted, ..self.held.clone() };
         if held == self.held {
             return Ok(());
         }
@@ -99,7 +103,7 @@ impl SessionFile {
     }
 
     /// How long the session was last seen ago; None when it never was.
-    pub fn away(&self) -> Option<Duration> {
+    pub fn offline_for(&self) -> Option<Duration> {
         let seen = fs::metadata(&self.path).ok()?.modified().ok()?;
         Some(SystemTime::now().duration_since(seen).unwrap_or_default())
     }
@@ -108,17 +112,19 @@ impl SessionFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::time::Duration;
 
     #[test]
     fn what_a_session_holds_survives_a_restart_and_is_of_that_session_alone() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = SessionFile::open(folder.path(), "b:1883", "tidegate");
         assert!(file.held().filters.is_empty());
-        assert_eq!(file.away(), None);
+        assert_eq!(file.offline_for(), None);
         file.set(vec!["a/#".into()], true).unwrap();
         let again = SessionFile::open(folder.path(), "b:1883", "tidegate");
         assert_eq!(again.held(), file.held());
-        assert!(again.away().unwrap() < Duration::from_secs(60));
+        assert!(again.offline_for().unwrap() < Duration::from_secs(60));
         assert!(SessionFile::open(folder.path(), "b:1883", "other").held().filters.is_empty());
         assert!(SessionFile::open(folder.path(), "c:1883", "tidegate").held().filters.is_empty());
     }

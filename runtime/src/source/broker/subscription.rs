@@ -7,12 +7,12 @@ use std::io;
 
 use rumqttc::v5::mqttbytes::v5::{SubscribeReasonCode, UnsubAckReason};
 
-use super::session_file::SessionFile;
+use crate::source::broker::session_file::SessionFile;
 use crate::source::mqtt::control::encode;
 
 /// What a SUBACK or UNSUBACK made of the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum SubscriptionEvent {
     /// The filter is granted at this QoS.
     Granted(u8),
     /// The filter is not granted.
@@ -100,17 +100,19 @@ impl<'a> Subscription<'a> {
     ///
     /// # Errors
     /// When the session file cannot be written.
-    pub fn suback(&mut self, packet_id: u16, codes: &[SubscribeReasonCode]) -> io::Result<Answer> {
+    pub fn suback(&mut self, packet_id: u16, codes: &[SubscribeReasonCode]) -> io::Result<SubscriptionEvent> {
         if self.subscribing != Some(packet_id) {
-            return Ok(Answer::Unasked);
+            return Ok(SubscriptionEvent::Unasked);
         }
         self.subscribing = None;
         match codes {
             &[SubscribeReasonCode::Success(qos)] => {
                 self.file.set(self.file.held().filters.clone(), true)?;
-                Ok(Answer::Granted(qos as u8))
+                Ok(SubscriptionEvent::Granted(qos as u8))
             }
-            codes => Ok(Answer::Refused(codes.first().copied().unwrap_or(SubscribeReasonCode::Failure))),
+            codes => {
+                Ok(SubscriptionEvent::Refused(codes.first().copied().unwrap_or(SubscribeReasonCode::Failure)))
+            }
         }
     }
 
@@ -118,18 +120,18 @@ impl<'a> Subscription<'a> {
     ///
     /// # Errors
     /// When the session file cannot be written.
-    pub fn unsuback(&mut self, packet_id: u16, reasons: &[UnsubAckReason]) -> io::Result<Answer> {
+    pub fn unsuback(&mut self, packet_id: u16, reasons: &[UnsubAckReason]) -> io::Result<SubscriptionEvent> {
         let Some(place) = self.unsubscribing.iter().position(|(id, _)| *id == packet_id) else {
-            return Ok(Answer::Unasked);
+            return Ok(SubscriptionEvent::Unasked);
         };
         let (_, filter) = self.unsubscribing.swap_remove(place);
         match reasons.first() {
             None | Some(UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted) => {}
-            Some(&reason) => return Ok(Answer::Kept(reason)),
+            Some(&reason) => return Ok(SubscriptionEvent::Kept(reason)),
         }
         let filters = self.file.held().filters.iter().filter(|held| **held != filter).cloned().collect();
         self.file.set(filters, self.file.held().granted)?;
-        Ok(Answer::Dropped)
+        Ok(SubscriptionEvent::Dropped)
     }
 
     /// Notes that the session is alive.
@@ -140,9 +142,10 @@ impl<'a> Subscription<'a> {
 
 #[cfg(test)]
 mod tests {
-    use rumqttc::v5::mqttbytes::QoS;
-
     use super::*;
+    use crate::source::broker::session_file::SessionFile;
+    use rumqttc::v5::mqttbytes::QoS;
+    use rumqttc::v5::mqttbytes::v5::{SubscribeReasonCode, UnsubAckReason};
 
     const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
@@ -158,7 +161,7 @@ mod tests {
         let mut out = Vec::new();
         first.ask(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
-        assert_eq!(first.suback(1, &[GRANTED]).unwrap(), Answer::Granted(1));
+        assert_eq!(first.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(1));
 
         // After a restart.
         let mut held = file(&folder);
@@ -167,12 +170,12 @@ mod tests {
         out.clear();
         second.ask(&mut out).unwrap();
         assert_eq!((out[0], second.file.held().filters.len()), (0x82, 2));
-        assert_eq!(second.suback(1, &[GRANTED]).unwrap(), Answer::Granted(1));
+        assert_eq!(second.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(1));
         out.clear();
         second.ask(&mut out).unwrap();
         assert_eq!(out[0], 0xa2);
         assert!(out.ends_with(b"old/#"));
-        assert_eq!(second.unsuback(2, &[UnsubAckReason::Success]).unwrap(), Answer::Dropped);
+        assert_eq!(second.unsuback(2, &[UnsubAckReason::Success]).unwrap(), SubscriptionEvent::Dropped);
         assert_eq!(file(&folder).held().filters, ["new/#"]);
     }
 
@@ -207,10 +210,10 @@ mod tests {
         let mut held = file(&folder);
         let mut subscription = Subscription::begin(&mut held, "a/#", false, true).unwrap();
         subscription.ask(&mut Vec::new()).unwrap();
-        assert_eq!(subscription.suback(9, &[GRANTED]).unwrap(), Answer::Unasked);
+        assert_eq!(subscription.suback(9, &[GRANTED]).unwrap(), SubscriptionEvent::Unasked);
         assert_eq!(
             subscription.suback(1, &[SubscribeReasonCode::NotAuthorized]).unwrap(),
-            Answer::Refused(SubscribeReasonCode::NotAuthorized)
+            SubscriptionEvent::Refused(SubscribeReasonCode::NotAuthorized)
         );
         assert!(!subscription.is_granted());
     }
@@ -223,8 +226,8 @@ mod tests {
         let mut subscription = Subscription::begin(&mut held, "$share/gateways/new/#", true, true).unwrap();
         assert!(subscription.is_granted());
         for (id, reason, answer) in [
-            (1, UnsubAckReason::NotAuthorized, Answer::Kept(UnsubAckReason::NotAuthorized)),
-            (2, UnsubAckReason::NoSubscriptionExisted, Answer::Dropped),
+            (1, UnsubAckReason::NotAuthorized, SubscriptionEvent::Kept(UnsubAckReason::NotAuthorized)),
+            (2, UnsubAckReason::NoSubscriptionExisted, SubscriptionEvent::Dropped),
         ] {
             let mut out = Vec::new();
             subscription.ask(&mut out).unwrap();

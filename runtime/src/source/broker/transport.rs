@@ -1,10 +1,9 @@
 //! The way to the broker: its address, TCP, TLS.
 
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -15,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 /// Why `mqtt.url` is no address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
+pub enum BrokerUrlError {
     #[error("{0:?} begins with neither mqtt:// nor mqtts://")]
     Scheme(String),
     #[error("{0:?} has no host, or its port is not 1 to 65535: expected mqtt://host:1883")]
@@ -34,20 +33,20 @@ pub struct BrokerUrl {
 }
 
 impl FromStr for BrokerUrl {
-    type Err = UrlError;
+    type Err = BrokerUrlError;
 
-    fn from_str(url: &str) -> Result<Self, UrlError> {
+    fn from_str(url: &str) -> Result<Self, BrokerUrlError> {
         let (tls, rest) = if let Some(rest) = url.strip_prefix("mqtt://") {
             (false, rest)
         } else if let Some(rest) = url.strip_prefix("mqtts://") {
             (true, rest)
         } else {
-            return Err(UrlError::Scheme(url.to_owned()));
+            return Err(BrokerUrlError::Scheme(url.to_owned()));
         };
         if rest.contains('@') {
-            return Err(UrlError::Credentials);
+            return Err(BrokerUrlError::Credentials);
         }
-        let wrong = || UrlError::Authority(url.to_owned());
+        let wrong = || BrokerUrlError::Authority(url.to_owned());
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match authority.strip_prefix('[') {
             Some(rest) => {
@@ -107,7 +106,7 @@ pub struct Transport {
 }
 
 /// An open way to the broker.
-pub enum Stream {
+pub enum BrokerStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -156,12 +155,14 @@ impl Transport {
     ///
     /// # Errors
     /// When the broker cannot be reached, or its certificate is not trusted.
-    pub async fn open(&self) -> io::Result<Stream> {
+    pub async fn open(&self) -> io::Result<BrokerStream> {
         let tcp = TcpStream::connect((self.url.host.as_str(), self.url.port)).await?;
         tcp.set_nodelay(true)?;
         Ok(match &self.tls {
-            None => Stream::Plain(tcp),
-            Some((connector, name)) => Stream::Tls(Box::new(connector.connect(name.clone(), tcp).await?)),
+            None => BrokerStream::Plain(tcp),
+            Some((connector, name)) => {
+                BrokerStream::Tls(Box::new(connector.connect(name.clone(), tcp).await?))
+            }
         })
     }
 }
@@ -176,10 +177,10 @@ mod tests {
         assert_eq!(url("mqtt://broker").unwrap(), "mqtt://broker:1883");
         assert_eq!(url("mqtts://broker/").unwrap(), "mqtts://broker:8883");
         assert_eq!(url("mqtt://[::1]:1884").unwrap(), "mqtt://[::1]:1884");
-        assert_eq!(url("mqtt://u:p@broker"), Err(UrlError::Credentials));
-        assert!(matches!(url("http://broker"), Err(UrlError::Scheme(_))));
+        assert_eq!(url("mqtt://u:p@broker"), Err(BrokerUrlError::Credentials));
+        assert!(matches!(url("http://broker"), Err(BrokerUrlError::Scheme(_))));
         for wrong in ["mqtt://", "mqtt://:1883", "mqtt://b:0", "mqtt://b:x", "mqtt://b/path", "mqtt://[::1"] {
-            assert!(matches!(url(wrong), Err(UrlError::Authority(_))), "{wrong}");
+            assert!(matches!(url(wrong), Err(BrokerUrlError::Authority(_))), "{wrong}");
         }
     }
 

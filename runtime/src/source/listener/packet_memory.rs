@@ -19,11 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::doors::ListenerCounters;
-use crate::domain::ids::TenantId;
-use crate::domain::limits::{
+use crate::core::ids::TenantId;
+use crate::source::limits::{
     LISTENER_BUFFER_ADDRESS_SHARE, LISTENER_BUFFER_BYTES_MAX, LISTENER_BUFFER_TENANT_SHARE,
 };
+use crate::source::listener::connection_table::ListenerCounters;
 
 /// The pool.
 #[derive(Debug)]
@@ -251,6 +251,9 @@ impl Drop for PacketLease {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ids::TenantId;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     fn memory() -> Arc<PacketMemory> {
         PacketMemory::with_bytes_max(Arc::default(), 100)

@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::domain::limits;
-use crate::domain::session::Session;
+use crate::core::ack::redelivery::RedeliveryFilter;
+use crate::source::limits;
 
 #[derive(Debug, Default)]
-pub struct Sessions {
-    known: Mutex<HashMap<Box<str>, Arc<Session>, foldhash::fast::RandomState>>,
+pub struct DeviceSessions {
+    known: Mutex<HashMap<Box<str>, Arc<RedeliveryFilter>, foldhash::fast::RandomState>>,
 }
 
-impl Sessions {
+impl DeviceSessions {
     /// The session of a client id. `None` where there is no room for another: its messages may then be
     /// decoded again.
-    pub fn go_on(&self, client_id: &str) -> Option<Arc<Session>> {
+    pub fn go_on(&self, client_id: &str) -> Option<Arc<RedeliveryFilter>> {
         let mut known = self.known.lock();
         if let Some(session) = known.get(client_id) {
             return Some(session.clone());
@@ -28,7 +28,7 @@ impl Sessions {
             let absent = absent.map(|(client_id, _)| client_id.clone())?;
             known.remove(&absent);
         }
-        let session = Arc::new(Session::new(limits::LISTENER_SESSION_IDS_MAX));
+        let session = Arc::new(RedeliveryFilter::new(limits::LISTENER_SESSION_IDS_MAX));
         known.insert(client_id.into(), session.clone());
         Some(session)
     }
@@ -39,7 +39,7 @@ impl Sessions {
     }
 
     /// A connection of the session has ended.
-    pub fn leave(&self, client_id: &str, session: &Arc<Session>) {
+    pub fn suspend(&self, client_id: &str, session: &Arc<RedeliveryFilter>) {
         let mut known = self.known.lock();
         if session.is_over() && known.get(client_id).is_some_and(|known| Arc::ptr_eq(known, session)) {
             known.remove(client_id);
@@ -50,23 +50,26 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::slot::{Connection, Window};
+    use crate::core::ack::tracker::AckTracker;
+    use crate::core::ack::window::ReceiveWindow;
+    use crate::source::limits;
+    use std::sync::Arc;
 
     #[test]
     fn a_session_is_kept_as_long_as_something_may_come_again() {
-        let sessions = Sessions::default();
-        let window = Arc::new(Window::new(10, 1_000));
+        let sessions = DeviceSessions::default();
+        let window = Arc::new(ReceiveWindow::new(10, 1_000));
         let session = sessions.go_on("pump").unwrap();
-        let connection = Connection::of_session(window.clone(), Some(session.clone()));
+        let connection = AckTracker::of_session(window.clone(), Some(session.clone()));
         connection.end();
-        sessions.leave("pump", &session);
+        sessions.suspend("pump", &session);
         assert!(!Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()), "nothing could come again");
 
         let session = sessions.go_on("pump").unwrap();
-        let connection = Connection::of_session(window, Some(session.clone()));
+        let connection = AckTracker::of_session(window, Some(session.clone()));
         let _slot = connection.receive(7, 10);
         connection.end();
-        sessions.leave("pump", &session);
+        sessions.suspend("pump", &session);
         assert!(Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()));
         sessions.forget("pump");
         assert!(!Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()));
@@ -74,7 +77,7 @@ mod tests {
 
     #[test]
     fn those_who_are_not_here_make_room() {
-        let sessions = Sessions::default();
+        let sessions = DeviceSessions::default();
         let here = sessions.go_on("here").unwrap();
         for n in 0..limits::LISTENER_SESSIONS_MAX + 10 {
             assert!(sessions.go_on(&format!("stranger-{n}")).is_some());

@@ -24,24 +24,24 @@ pub enum DeviceSocket {
 
 impl DeviceSocket {
     /// Both halves, for one task.
-    pub fn split(&mut self) -> (Reader<'_>, Writer<'_>) {
+    pub fn split(&mut self) -> (SocketReader<'_>, SocketWriter<'_>) {
         match self {
             DeviceSocket::Plain(stream) => {
                 let (reader, writer) = stream.split();
-                (Reader::Plain(reader), Writer::Plain(writer))
+                (SocketReader::Plain(reader), SocketWriter::Plain(writer))
             }
             DeviceSocket::Tls(stream) => {
                 let socket = stream.get_ref().0.as_raw_fd();
                 let (half, writer) = tokio::io::split(&mut **stream);
                 let reader = TlsReader { half, socket, first: [0; FIRST_BYTES], read: None };
-                (Reader::Tls(reader), Writer::Tls(writer))
+                (SocketReader::Tls(reader), SocketWriter::Tls(writer))
             }
         }
     }
 }
 
 /// The reading half.
-pub enum Reader<'s> {
+pub enum SocketReader<'s> {
     Plain(tcp::ReadHalf<'s>),
     Tls(TlsReader<'s>),
 }
@@ -55,12 +55,12 @@ pub struct TlsReader<'s> {
     read: Option<usize>,
 }
 
-impl Reader<'_> {
+impl SocketReader<'_> {
     /// Waits until there is something to read, or the end.
     pub async fn readable(&mut self) -> io::Result<()> {
         match self {
-            Reader::Plain(half) => half.readable().await,
-            Reader::Tls(tls) => {
+            SocketReader::Plain(half) => half.readable().await,
+            SocketReader::Tls(tls) => {
                 if tls.read.is_none() {
                     // Where it is cancelled it has read nothing.
                     tls.read = Some(tls.half.read(&mut tls.first).await?);
@@ -74,8 +74,8 @@ impl Reader<'_> {
     /// nothing is there after all.
     pub fn try_read(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
         let tls = match self {
-            Reader::Plain(half) => return half.try_read_buf(room),
-            Reader::Tls(tls) => tls,
+            SocketReader::Plain(half) => return half.try_read_buf(room),
+            SocketReader::Tls(tls) => tls,
         };
         let Some(mut read) = tls.read.take() else { return Err(io::ErrorKind::WouldBlock.into()) };
         room.extend_from_slice(&tls.first[..read]);
@@ -92,40 +92,40 @@ impl Reader<'_> {
     }
 }
 
-impl AsRawFd for Reader<'_> {
+impl AsRawFd for SocketReader<'_> {
     fn as_raw_fd(&self) -> RawFd {
         match self {
-            Reader::Plain(half) => half.as_ref().as_raw_fd(),
-            Reader::Tls(tls) => tls.socket,
+            SocketReader::Plain(half) => half.as_ref().as_raw_fd(),
+            SocketReader::Tls(tls) => tls.socket,
         }
     }
 }
 
 /// The writing half.
-pub enum Writer<'s> {
+pub enum SocketWriter<'s> {
     Plain(tcp::WriteHalf<'s>),
     Tls(tokio::io::WriteHalf<&'s mut TlsStream<TcpStream>>),
 }
 
-impl AsyncWrite for Writer<'_> {
+impl AsyncWrite for SocketWriter<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Writer::Plain(half) => Pin::new(half).poll_write(cx, bytes),
-            Writer::Tls(half) => Pin::new(half).poll_write(cx, bytes),
+            SocketWriter::Plain(half) => Pin::new(half).poll_write(cx, bytes),
+            SocketWriter::Tls(half) => Pin::new(half).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Writer::Plain(half) => Pin::new(half).poll_flush(cx),
-            Writer::Tls(half) => Pin::new(half).poll_flush(cx),
+            SocketWriter::Plain(half) => Pin::new(half).poll_flush(cx),
+            SocketWriter::Tls(half) => Pin::new(half).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Writer::Plain(half) => Pin::new(half).poll_shutdown(cx),
-            Writer::Tls(half) => Pin::new(half).poll_shutdown(cx),
+            SocketWriter::Plain(half) => Pin::new(half).poll_shutdown(cx),
+            SocketWriter::Tls(half) => Pin::new(half).poll_shutdown(cx),
         }
     }
 }

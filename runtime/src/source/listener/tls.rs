@@ -44,17 +44,17 @@ pub enum TlsFileError {
 }
 
 /// What a file was when it was read.
-type Stamp = Option<(SystemTime, u64, u64)>;
+type FileStamp = Option<(SystemTime, u64, u64)>;
 
 /// The certificate in service. Shared by all connections.
 #[derive(Debug)]
-pub struct TlsKeeper {
+pub struct CertificateReloader {
     settings: TlsSettings,
     config: RwLock<Arc<ServerConfig>>,
-    stamps: Mutex<[Stamp; 3]>,
+    stamps: Mutex<[FileStamp; 3]>,
 }
 
-impl TlsKeeper {
+impl CertificateReloader {
     /// Reads the files.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl TlsKeeper {
     }
 }
 
-fn stamps(settings: &TlsSettings) -> [Stamp; 3] {
+fn stamps(settings: &TlsSettings) -> [FileStamp; 3] {
     use std::os::unix::fs::MetadataExt;
     [&settings.cert_file, &settings.key_file, &settings.client_ca_file].map(|path| {
         let metadata = std::fs::metadata(path).ok()?;
@@ -139,6 +139,8 @@ fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'st
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     fn write_pair(folder: &Path, name: &str) {
         let key = rcgen::KeyPair::generate().unwrap();
@@ -161,7 +163,7 @@ mod tests {
     fn a_bad_file_leaves_the_old_one_in_service_and_is_said_once() {
         let folder = tempfile::tempdir().unwrap();
         write_pair(folder.path(), "old");
-        let keeper = TlsKeeper::open(settings(folder.path())).unwrap();
+        let keeper = CertificateReloader::open(settings(folder.path())).unwrap();
         assert!(!keeper.refresh().unwrap());
         let in_service = keeper.config.read().clone();
         let good = std::fs::read(folder.path().join("key.pem")).unwrap();
@@ -182,7 +184,7 @@ mod tests {
         write_pair(one.path(), "one");
         write_pair(other.path(), "other");
         std::fs::copy(other.path().join("key.pem"), one.path().join("key.pem")).unwrap();
-        assert!(matches!(TlsKeeper::open(settings(one.path())), Err(TlsFileError::Pair(_))));
+        assert!(matches!(CertificateReloader::open(settings(one.path())), Err(TlsFileError::Pair(_))));
     }
 
     #[test]
@@ -195,7 +197,7 @@ mod tests {
             client_certificates: ClientCertificates::Required,
             ..settings(folder.path())
         };
-        let error = TlsKeeper::open(settings).unwrap_err().to_string();
+        let error = CertificateReloader::open(settings).unwrap_err().to_string();
         assert!(error.contains("listen.client_ca_file") && error.contains("ca.pem"), "{error}");
     }
 }

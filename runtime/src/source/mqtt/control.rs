@@ -4,13 +4,18 @@
 //! U+0000 in text, reserved flags, bytes behind the end, properties that repeat or reach beyond their
 //! length. Its v5 types stand for both versions; they know the codes of both.
 
-use bytes::{Bytes, BytesMut};
-use rumqttc::mqttbytes::{self, v4};
-use rumqttc::v5::mqttbytes::{self as mqttbytes5, v5};
+#[cfg(test)]
+mod tests;
 
-use super::error::{PacketError, kind};
-use super::publish::{Peer, Publish, parse_publish, property, publish_qos, skip_properties};
-use super::reader::PacketReader;
+use bytes::Bytes;
+use rumqttc::mqttbytes;
+use rumqttc::mqttbytes::v4;
+use rumqttc::v5::mqttbytes as mqttbytes5;
+use rumqttc::v5::mqttbytes::v5;
+
+use crate::source::mqtt::error::{PacketError, kind};
+use crate::source::mqtt::publish::{Peer, Publish, parse_publish, property, publish_qos, skip_properties};
+use crate::source::mqtt::reader::PacketReader;
 
 /// One packet. What is large or rare is boxed: most of them are PUBLISHes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -382,8 +387,14 @@ fn reason_and_properties(rest: &mut PacketReader<'_>, allowed: &[u32]) -> Result
 
 /// Packets that are written, appended to a buffer that goes out as one.
 pub mod encode {
-    use super::super::publish::PeerLimits;
-    use super::*;
+
+    use crate::source::mqtt::error::kind;
+    use crate::source::mqtt::publish::PeerLimits;
+    use bytes::{Bytes, BytesMut};
+    use rumqttc::mqttbytes;
+    use rumqttc::mqttbytes::v4;
+    use rumqttc::v5::mqttbytes as mqttbytes5;
+    use rumqttc::v5::mqttbytes::v5;
 
     pub const PINGREQ: [u8; 2] = [kind::PINGREQ << 4, 0];
     pub const PINGRESP: [u8; 2] = [kind::PINGRESP << 4, 0];
@@ -541,6 +552,3 @@ pub mod encode {
         append(out, |bytes| v4::UnsubAck::new(packet_id).write(bytes));
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,6 +39,7 @@ pub enum PacketError {
 
 /// The packet types (MQTT 3.1.1 section 2.2.1), as they stand in the upper half of the first byte.
 pub mod kind {
+
     pub const CONNECT: u8 = 1;
     pub const CONNACK: u8 = 2;
     pub const PUBLISH: u8 = 3;

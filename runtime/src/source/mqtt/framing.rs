@@ -6,10 +6,11 @@
 
 use rumqttc::QoS;
 
-use super::control::{self, Frame};
-use super::error::{PacketError, kind};
-use super::publish::{self, Peer, Publish, parse_publish, publish_qos};
-use crate::domain::limits;
+use crate::source::limits;
+use crate::source::mqtt::control::Frame;
+use crate::source::mqtt::error::{PacketError, kind};
+use crate::source::mqtt::publish::{Peer, Publish, parse_publish, publish_qos};
+use crate::source::mqtt::{control, publish};
 
 /// The bounds of what one peer may send.
 #[derive(Clone, Copy, Debug)]
@@ -270,7 +271,7 @@ impl Framer {
     }
 
     /// A packet has begun and not ended.
-    pub fn is_midway(&self) -> bool {
+    pub fn has_partial_frame(&self) -> bool {
         self.unread() > 0 || self.oversize.as_ref().is_some_and(|oversize| !oversize.is_complete())
     }
 
@@ -305,9 +306,12 @@ impl Framer {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::source::limits;
+    use crate::source::mqtt::control::Frame;
+    use crate::source::mqtt::error::PacketError;
+
+    use proptest::prelude::*;
 
     const LIMITS: FrameLimits = FrameLimits { payload_bytes_max: 2000, payload_bytes_skipped_max: 20_000 };
 
@@ -397,11 +401,11 @@ mod tests {
             assert!(framer.next_packet().unwrap().is_none());
             assert!(framer.capacity() <= 160 << 10, "{} bytes held", framer.capacity());
         }
-        assert!(framer.is_midway());
+        assert!(framer.has_partial_frame());
         framer.room(1).push(*last);
         assert!(framer.next_packet().unwrap().is_some());
         assert!(framer.next_packet().unwrap().is_none());
-        assert!(!framer.is_midway());
+        assert!(!framer.has_partial_frame());
         framer.shrink(0);
         assert_eq!(framer.capacity(), 0);
     }

@@ -5,11 +5,11 @@
 
 use rumqttc::QoS;
 
-use super::error::{PacketError, kind};
-use super::reader::{PacketReader, variable};
-use super::reason_codes::puback_code;
-use crate::domain::acks::Told;
-use crate::domain::limits;
+use crate::core::ack::ledger::RefusalNotice;
+use crate::source::limits;
+use crate::source::mqtt::error::{PacketError, kind};
+use crate::source::mqtt::reader::{PacketReader, variable};
+use crate::source::mqtt::reason_codes::puback_code;
 
 /// The version of MQTT that the peer speaks, and its side where that makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,79 +89,6 @@ pub fn parse_publish(
 pub fn check_properties_length(bytes: usize) -> Result<(), PacketError> {
     let bytes_max = limits::PROPERTIES_BYTES_MAX;
     if bytes > bytes_max { Err(PacketError::PropertiesTooLong { bytes, bytes_max }) } else { Ok(()) }
-}
-
-/// Property identifiers (section 2.2.2.2), and the properties that each packet may have.
-pub(super) mod property {
-    pub const PAYLOAD_FORMAT: u32 = 0x01;
-    pub const MESSAGE_EXPIRY: u32 = 0x02;
-    pub const CONTENT_TYPE: u32 = 0x03;
-    pub const RESPONSE_TOPIC: u32 = 0x08;
-    pub const CORRELATION_DATA: u32 = 0x09;
-    pub const SUBSCRIPTION_ID: u32 = 0x0b;
-    pub const SESSION_EXPIRY: u32 = 0x11;
-    pub const ASSIGNED_CLIENT_ID: u32 = 0x12;
-    pub const SERVER_KEEP_ALIVE: u32 = 0x13;
-    pub const AUTHENTICATION_METHOD: u32 = 0x15;
-    pub const AUTHENTICATION_DATA: u32 = 0x16;
-    pub const PROBLEM_INFORMATION: u32 = 0x17;
-    pub const WILL_DELAY: u32 = 0x18;
-    pub const REQUEST_RESPONSE_INFORMATION: u32 = 0x19;
-    pub const RESPONSE_INFORMATION: u32 = 0x1a;
-    pub const SERVER_REFERENCE: u32 = 0x1c;
-    pub const REASON_STRING: u32 = 0x1f;
-    pub const RECEIVE_MAXIMUM: u32 = 0x21;
-    pub const TOPIC_ALIAS_MAXIMUM: u32 = 0x22;
-    pub const TOPIC_ALIAS: u32 = 0x23;
-    pub const MAXIMUM_QOS: u32 = 0x24;
-    pub const RETAIN_AVAILABLE: u32 = 0x25;
-    pub const USER: u32 = 0x26;
-    pub const PACKET_MAXIMUM: u32 = 0x27;
-    pub const WILDCARDS: u32 = 0x28;
-    pub const SUBSCRIPTION_IDS: u32 = 0x29;
-    pub const SHARED: u32 = 0x2a;
-
-    pub const CONNECT: &[u32] = &[
-        SESSION_EXPIRY,
-        AUTHENTICATION_METHOD,
-        AUTHENTICATION_DATA,
-        PROBLEM_INFORMATION,
-        REQUEST_RESPONSE_INFORMATION,
-        RECEIVE_MAXIMUM,
-        TOPIC_ALIAS_MAXIMUM,
-        USER,
-        PACKET_MAXIMUM,
-    ];
-    pub const WILL: &[u32] =
-        &[PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, WILL_DELAY, USER];
-    pub const CONNACK: &[u32] = &[
-        SESSION_EXPIRY,
-        ASSIGNED_CLIENT_ID,
-        SERVER_KEEP_ALIVE,
-        AUTHENTICATION_METHOD,
-        AUTHENTICATION_DATA,
-        RESPONSE_INFORMATION,
-        SERVER_REFERENCE,
-        REASON_STRING,
-        RECEIVE_MAXIMUM,
-        TOPIC_ALIAS_MAXIMUM,
-        MAXIMUM_QOS,
-        RETAIN_AVAILABLE,
-        USER,
-        PACKET_MAXIMUM,
-        WILDCARDS,
-        SUBSCRIPTION_IDS,
-        SHARED,
-    ];
-    /// A client sends no subscription identifier [MQTT-3.3.4-6].
-    pub const PUBLISH: &[u32] =
-        &[PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, TOPIC_ALIAS, USER];
-    pub const SUBSCRIBE: &[u32] = &[SUBSCRIPTION_ID, USER];
-    pub const UNSUBSCRIBE: &[u32] = &[USER];
-    /// A client's session expiry and a server's reference are each the other side's fault; nothing
-    /// depends on it.
-    pub const DISCONNECT: &[u32] = &[SESSION_EXPIRY, REASON_STRING, USER, SERVER_REFERENCE];
-    pub const ACKNOWLEDGEMENT: &[u32] = &[REASON_STRING, USER];
 }
 
 /// Reads over properties, each of which must be allowed here, and at most once but for user properties.
@@ -294,8 +221,8 @@ pub fn puback_refusing(out: &mut Vec<u8>, packet_id: u16, code: u8, why: Option<
 }
 
 /// Appends a PUBACK that tells its sender why, in words where there are some for it.
-pub fn puback_with_reason(out: &mut Vec<u8>, packet_id: u16, told: &Told, limits: PeerLimits) {
-    let has_words = !told.reason.helps_a_guesser() && !told.detail.is_empty();
+pub fn puback_with_reason(out: &mut Vec<u8>, packet_id: u16, told: &RefusalNotice, limits: PeerLimits) {
+    let has_words = !told.reason.reveals_identity() && !told.detail.is_empty();
     let why = has_words.then(|| format!("{}: {}", told.reason, told.detail));
     puback_refusing(out, packet_id, puback_code(told.reason), why.as_deref(), limits);
 }
@@ -319,4 +246,78 @@ fn length_bytes(bytes: usize) -> usize {
         0x4000..=0x1f_ffff => 3,
         _ => 4,
     }
+}
+
+/// Property identifiers (section 2.2.2.2), and the properties that each packet may have.
+pub(super) mod property {
+
+    pub const PAYLOAD_FORMAT: u32 = 0x01;
+    pub const MESSAGE_EXPIRY: u32 = 0x02;
+    pub const CONTENT_TYPE: u32 = 0x03;
+    pub const RESPONSE_TOPIC: u32 = 0x08;
+    pub const CORRELATION_DATA: u32 = 0x09;
+    pub const SUBSCRIPTION_ID: u32 = 0x0b;
+    pub const SESSION_EXPIRY: u32 = 0x11;
+    pub const ASSIGNED_CLIENT_ID: u32 = 0x12;
+    pub const SERVER_KEEP_ALIVE: u32 = 0x13;
+    pub const AUTHENTICATION_METHOD: u32 = 0x15;
+    pub const AUTHENTICATION_DATA: u32 = 0x16;
+    pub const PROBLEM_INFORMATION: u32 = 0x17;
+    pub const WILL_DELAY: u32 = 0x18;
+    pub const REQUEST_RESPONSE_INFORMATION: u32 = 0x19;
+    pub const RESPONSE_INFORMATION: u32 = 0x1a;
+    pub const SERVER_REFERENCE: u32 = 0x1c;
+    pub const REASON_STRING: u32 = 0x1f;
+    pub const RECEIVE_MAXIMUM: u32 = 0x21;
+    pub const TOPIC_ALIAS_MAXIMUM: u32 = 0x22;
+    pub const TOPIC_ALIAS: u32 = 0x23;
+    pub const MAXIMUM_QOS: u32 = 0x24;
+    pub const RETAIN_AVAILABLE: u32 = 0x25;
+    pub const USER: u32 = 0x26;
+    pub const PACKET_MAXIMUM: u32 = 0x27;
+    pub const WILDCARDS: u32 = 0x28;
+    pub const SUBSCRIPTION_IDS: u32 = 0x29;
+    pub const SHARED: u32 = 0x2a;
+
+    pub const CONNECT: &[u32] = &[
+        SESSION_EXPIRY,
+        AUTHENTICATION_METHOD,
+        AUTHENTICATION_DATA,
+        PROBLEM_INFORMATION,
+        REQUEST_RESPONSE_INFORMATION,
+        RECEIVE_MAXIMUM,
+        TOPIC_ALIAS_MAXIMUM,
+        USER,
+        PACKET_MAXIMUM,
+    ];
+    pub const WILL: &[u32] =
+        &[PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, WILL_DELAY, USER];
+    pub const CONNACK: &[u32] = &[
+        SESSION_EXPIRY,
+        ASSIGNED_CLIENT_ID,
+        SERVER_KEEP_ALIVE,
+        AUTHENTICATION_METHOD,
+        AUTHENTICATION_DATA,
+        RESPONSE_INFORMATION,
+        SERVER_REFERENCE,
+        REASON_STRING,
+        RECEIVE_MAXIMUM,
+        TOPIC_ALIAS_MAXIMUM,
+        MAXIMUM_QOS,
+        RETAIN_AVAILABLE,
+        USER,
+        PACKET_MAXIMUM,
+        WILDCARDS,
+        SUBSCRIPTION_IDS,
+        SHARED,
+    ];
+    /// A client sends no subscription identifier [MQTT-3.3.4-6].
+    pub const PUBLISH: &[u32] =
+        &[PAYLOAD_FORMAT, MESSAGE_EXPIRY, CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, TOPIC_ALIAS, USER];
+    pub const SUBSCRIBE: &[u32] = &[SUBSCRIPTION_ID, USER];
+    pub const UNSUBSCRIBE: &[u32] = &[USER];
+    /// A client's session expiry and a server's reference are each the other side's fault; nothing
+    /// depends on it.
+    pub const DISCONNECT: &[u32] = &[SESSION_EXPIRY, REASON_STRING, USER, SERVER_REFERENCE];
+    pub const ACKNOWLEDGEMENT: &[u32] = &[REASON_STRING, USER];
 }

@@ -1,6 +1,6 @@
 //! A reader along the body of one packet.
 
-use super::error::PacketError;
+use crate::source::mqtt::error::PacketError;
 
 /// Reads along the body of one packet, without copying.
 pub(super) struct PacketReader<'a> {

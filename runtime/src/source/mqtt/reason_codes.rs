@@ -2,17 +2,8 @@
 
 use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 
-use super::error::PacketError;
-use crate::domain::reason::Reason;
-
-/// The reason codes of a PUBACK (section 3.4.2.1). PUBACKs are written without rumqttc.
-pub mod code {
-    pub const UNSPECIFIED: u8 = 0x80;
-    pub const NOT_AUTHORIZED: u8 = 0x87;
-    pub const TOPIC_NAME_INVALID: u8 = 0x90;
-    pub const QUOTA_EXCEEDED: u8 = 0x97;
-    pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
-}
+use crate::core::reason::Reason;
+use crate::source::mqtt::error::PacketError;
 
 /// The reason code of the PUBACK for a message that was refused. All are 0x80 or more: the message has
 /// its outcome, and is not to be sent again.
@@ -48,9 +39,20 @@ pub fn disconnect_code(error: &PacketError) -> DisconnectReasonCode {
     }
 }
 
+/// The reason codes of a PUBACK (section 3.4.2.1). PUBACKs are written without rumqttc.
+pub mod code {
+
+    pub const UNSPECIFIED: u8 = 0x80;
+    pub const NOT_AUTHORIZED: u8 = 0x87;
+    pub const TOPIC_NAME_INVALID: u8 = 0x90;
+    pub const QUOTA_EXCEEDED: u8 = 0x97;
+    pub const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::reason::Reason;
 
     #[test]
     fn every_refusal_has_a_code_that_a_puback_may_carry() {

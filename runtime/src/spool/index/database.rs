@@ -5,14 +5,14 @@
 
 use std::collections::HashSet;
 
-use crate::domain::durable::MessageSet;
-use crate::domain::ids::{DatabaseName, TenantId};
-use crate::spool::parked::NO_DATABASE;
-
-use super::{FrameId, HotLimits, Index, Place};
+use crate::core::durable::MessageSet;
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::spool::ids::{FrameId, FrameLocation, NO_DATABASE};
+use crate::spool::index::Index;
+use crate::spool::settings::MemoryLimits;
 
 #[derive(Debug, Default)]
-pub struct Database {
+pub struct DatabaseIndex {
     pub streams: Vec<u32>,
     /// Bytes of frames that the writer has.
     pub hot_bytes: u64,
@@ -22,9 +22,9 @@ pub struct Database {
 
 /// What the writer is to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct FetchRequest {
     pub id: FrameId,
-    pub place: Place,
+    pub place: FrameLocation,
     pub messages: MessageSet,
     pub lines: u32,
     pub received_s: u32,
@@ -68,7 +68,7 @@ impl Index {
     }
 
     /// Databases of which something waits that nobody was told of.
-    pub fn take_untold(&mut self) -> HashSet<DatabaseName> {
+    pub fn take_unannounced(&mut self) -> HashSet<DatabaseName> {
         std::mem::take(&mut self.untold)
     }
 
@@ -78,8 +78,8 @@ impl Index {
         &mut self,
         database: &DatabaseName,
         bytes_max: u64,
-        limits: &HotLimits,
-    ) -> (Vec<Wanted>, bool) {
+        limits: &MemoryLimits,
+    ) -> (Vec<FetchRequest>, bool) {
         self.fetch_of(database, bytes_max, limits, |_| true)
     }
 
@@ -88,9 +88,9 @@ impl Index {
         &mut self,
         database: &DatabaseName,
         bytes_max: u64,
-        limits: &HotLimits,
+        limits: &MemoryLimits,
         of_tenant: impl Fn(&TenantId) -> bool,
-    ) -> (Vec<Wanted>, bool) {
+    ) -> (Vec<FetchRequest>, bool) {
         let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
         let mut wanted = Vec::new();
         let mut bytes = 0;
@@ -128,7 +128,7 @@ impl Index {
             stream.skip();
             let (returns, is_last) = (stream.returns, !stream.waits());
             let id = FrameId { stream: number, seq };
-            wanted.push(Wanted { id, place, messages, lines, received_s, returns, is_last });
+            wanted.push(FetchRequest { id, place, messages, lines, received_s, returns, is_last });
             if of.streams.len() > 1 && bytes % (64 << 10) < len {
                 of.turn += 1;
             }

@@ -1,15 +1,14 @@
 //! The marks: what is written down of the index, and how it is made again from that.
 
-use crate::domain::ids::{DatabaseName, TenantId};
-use crate::spool::marks::{LineTotals, Marks, StreamMark};
-use crate::spool::ranges::RangeSet;
-
-use super::Index;
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::spool::index::Index;
+use crate::spool::range_set::RangeSet;
+use crate::spool::release_marks::{LineTotals, ReleaseMarks, StreamMark};
 
 impl Index {
     /// Marks of what has changed since the last ones; with `all`, of everything.
-    pub fn marks(&mut self, all: bool) -> Marks {
-        let mut marks = Marks::default();
+    pub fn marks(&mut self, all: bool) -> ReleaseMarks {
+        let mut marks = ReleaseMarks::default();
         for stream in &mut self.streams {
             if all || std::mem::take(&mut stream.changed) {
                 stream.changed = false;
@@ -30,7 +29,7 @@ impl Index {
     }
 
     /// Marks were not written after all: they are due again.
-    pub fn unmark(&mut self, marks: &Marks) {
+    pub fn unmark(&mut self, marks: &ReleaseMarks) {
         for mark in &marks.streams {
             let key = (TenantId::new(&mark.tenant), DatabaseName::new(&mark.database));
             if let Some(&stream) = self.by_name.get(&key) {

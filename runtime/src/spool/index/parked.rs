@@ -1,11 +1,12 @@
 //! What is parked, among all that the spool holds.
 
-use crate::domain::ids::{DatabaseName, TenantId};
-use crate::domain::limits;
-use crate::spool::parked::{NO_DATABASE, ParkedStatus};
-
-use super::stream::Stream;
-use super::{FrameId, Index, Wanted};
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::spool::ids::{FrameId, NO_DATABASE};
+use crate::spool::index::Index;
+use crate::spool::index::database::FetchRequest;
+use crate::spool::index::stream::Stream;
+use crate::spool::limits;
+use crate::spool::parked::ParkedStatus;
 
 impl Index {
     fn parked_streams(&self) -> impl Iterator<Item = (u32, &Stream)> {
@@ -35,9 +36,9 @@ impl Index {
     }
 
     /// Every frame of parked messages.
-    pub fn parked_frames(&self) -> Vec<Wanted> {
+    pub fn parked_frames(&self) -> Vec<FetchRequest> {
         let of_stream = |(number, stream): (u32, &Stream)| {
-            let frames = stream.open_frames().map(move |(seq, frame)| Wanted {
+            let frames = stream.open_frames().map(move |(seq, frame)| FetchRequest {
                 id: FrameId { stream: number, seq },
                 place: frame.place(),
                 messages: frame.open,
@@ -52,7 +53,7 @@ impl Index {
     }
 
     /// Whether messages of a tenant may be parked that nobody has vouched for.
-    pub fn takes_stranger(&self, tenant: &TenantId) -> bool {
+    pub fn accepts_unauthenticated(&self, tenant: &TenantId) -> bool {
         let key = (tenant.clone(), DatabaseName::new(NO_DATABASE));
         self.by_name.contains_key(&key) || self.parked_streams().count() < limits::PARKED_STRANGERS_MAX
     }

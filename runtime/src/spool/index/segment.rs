@@ -1,12 +1,12 @@
 //! The segments: how long each is, how much of it is still needed, and which frame lies where.
 
-use crate::domain::ids::{DatabaseName, TenantId};
-
-use super::{FrameId, Index, Place};
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::spool::ids::{FrameId, FrameLocation};
+use crate::spool::index::Index;
 
 /// How much of a segment is still needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SegmentUse {
+pub struct SegmentUsage {
     pub len: u64,
     pub live_bytes: u64,
     pub live_frames: u64,
@@ -80,7 +80,7 @@ impl Index {
         empty.map(|(number, _)| *number).collect()
     }
 
-    fn without_frames(&self, current: Option<u64>) -> impl Iterator<Item = (&u64, &SegmentUse)> {
+    fn without_frames(&self, current: Option<u64>) -> impl Iterator<Item = (&u64, &SegmentUsage)> {
         self.segments.iter().filter(move |(number, of)| of.live_frames == 0 && Some(**number) != current)
     }
 
@@ -98,15 +98,21 @@ impl Index {
     }
 
     /// The segment with the smallest part of it alive, but for `current`.
-    pub fn emptiest_segment(&self, current: Option<u64>) -> Option<(u64, SegmentUse)> {
+    pub fn emptiest_segment(&self, current: Option<u64>) -> Option<(u64, SegmentUsage)> {
         let others =
             self.segments.iter().filter(|(number, of)| Some(**number) != current && of.live_frames > 0);
-        let share = |of: &SegmentUse| of.live_bytes as f64 / of.len.max(1) as f64;
+        let share = |of: &SegmentUsage| of.live_bytes as f64 / of.len.max(1) as f64;
         others.min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(number, of)| (*number, *of))
     }
 
     /// Whether exactly this copy of a frame is the one in force.
-    pub fn is_live_at(&self, tenant: &str, database: &str, seq: u64, place: Place) -> Option<FrameId> {
+    pub fn is_live_at(
+        &self,
+        tenant: &str,
+        database: &str,
+        seq: u64,
+        place: FrameLocation,
+    ) -> Option<FrameId> {
         let key = (TenantId::new(tenant), DatabaseName::new(database));
         let &stream = self.by_name.get(&key)?;
         let frame = self.streams[stream as usize].frame(seq)?;
@@ -114,7 +120,7 @@ impl Index {
     }
 
     /// A copy of a frame has become durable elsewhere.
-    pub fn relocate(&mut self, id: FrameId, place: Place) {
+    pub fn relocate(&mut self, id: FrameId, place: FrameLocation) {
         let Some(frame) = self.streams[id.stream as usize].frame_mut(id.seq) else { return };
         let from = u64::from(frame.segment);
         frame.segment = place.segment as u32;

@@ -4,13 +4,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use crate::domain::durable::{MessageSet, message_set};
-use crate::domain::ids::{DatabaseName, TenantId};
-use crate::spool::marks::StreamMark;
-use crate::spool::parked::NO_DATABASE;
-use crate::spool::ranges::RangeSet;
-
-use super::Place;
+use crate::core::durable::{MessageSet, message_set};
+use crate::core::ids::{DatabaseName, TenantId};
+use crate::spool::ids::{FrameLocation, NO_DATABASE};
+use crate::spool::range_set::RangeSet;
+use crate::spool::release_marks::StreamMark;
 
 /// Shorter runs of numbers without a frame are filled up: what is looked up by number is found by
 /// counting.
@@ -18,7 +16,7 @@ const JUMP_MIN: u64 = 16_384;
 
 /// A frame that is not released. One a message where tenants trickle, so it is kept small.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub struct FrameEntry {
     pub segment: u32,
     pub offset: u32,
     pub len: u32,
@@ -32,13 +30,21 @@ pub struct Frame {
     pub queued: MessageSet,
 }
 
-impl Frame {
+impl FrameEntry {
     /// What stands for a released frame.
-    pub const GONE: Frame =
-        Frame { segment: 0, offset: 0, len: 0, lines: 0, received_s: 0, messages: 0, open: 0, queued: 0 };
+    pub const GONE: FrameEntry = FrameEntry {
+        segment: 0,
+        offset: 0,
+        len: 0,
+        lines: 0,
+        received_s: 0,
+        messages: 0,
+        open: 0,
+        queued: 0,
+    };
 
-    pub fn place(&self) -> Place {
-        Place { segment: u64::from(self.segment), offset: u64::from(self.offset), len: self.len }
+    pub fn place(&self) -> FrameLocation {
+        FrameLocation { segment: u64::from(self.segment), offset: u64::from(self.offset), len: self.len }
     }
 
     /// Nothing of it is settled, and the writer has nothing of it.
@@ -58,7 +64,7 @@ pub struct Stream {
     pub hot_bytes: u64,
     /// The sequence number of `frames[0]`: everything below is released.
     pub base: u64,
-    pub frames: VecDeque<Frame>,
+    pub frames: VecDeque<FrameEntry>,
     /// Long runs of numbers above the base that have no place in `frames`, ascending. There is one only
     /// where a start found that something was missing.
     pub jumps: VecDeque<Range<u64>>,
@@ -113,17 +119,17 @@ impl Stream {
         jump.map_or(seq + 1, |jump| jump.end)
     }
 
-    pub fn frame(&self, seq: u64) -> Option<&Frame> {
+    pub fn frame(&self, seq: u64) -> Option<&FrameEntry> {
         self.frames.get(self.place(seq)?).filter(|frame| frame.open != 0)
     }
 
-    pub fn frame_mut(&mut self, seq: u64) -> Option<&mut Frame> {
+    pub fn frame_mut(&mut self, seq: u64) -> Option<&mut FrameEntry> {
         let place = self.place(seq)?;
         self.frames.get_mut(place).filter(|frame| frame.open != 0)
     }
 
     /// The open frames and their numbers, ascending.
-    pub fn open_frames(&self) -> impl Iterator<Item = (u64, &Frame)> {
+    pub fn open_frames(&self) -> impl Iterator<Item = (u64, &FrameEntry)> {
         let mut next = self.base;
         let numbered = self.frames.iter().map(move |frame| {
             let seq = next;
@@ -134,7 +140,7 @@ impl Stream {
     }
 
     /// The first open frame that the writer has nothing of.
-    pub fn first_untouched(&self) -> Option<(u64, &Frame)> {
+    pub fn first_untouched(&self) -> Option<(u64, &FrameEntry)> {
         let mut seq = self.cursor.max(self.base);
         while seq < self.next_seq() {
             if let Some(frame) = self.frame(seq).filter(|frame| frame.is_untouched()) {
@@ -155,7 +161,7 @@ impl Stream {
         } else if next_seq - now > JUMP_MIN {
             self.jumps.push_back(now..next_seq);
         } else {
-            self.frames.extend((now..next_seq).map(|_| Frame::GONE));
+            self.frames.extend((now..next_seq).map(|_| FrameEntry::GONE));
         }
     }
 

@@ -1,11 +1,17 @@
-use super::*;
+use std::time::Duration;
 
-const V3: Kind = Kind::InfluxDb3;
-const V2: Kind = Kind::InfluxDb2;
-const V1: Kind = Kind::InfluxDb1;
+use crate::writer::limits;
+use crate::writer::settings::ServerKind;
+use crate::writer::verdict::{EndpointResponse, LineRefusal, Verdict, retry_after, verdict};
 
-fn judge(kind: Kind, status: u16, body: &str) -> Verdict {
-    verdict(kind, &Answer { status, retry_after: None, body: body.as_bytes().to_vec() }, 10)
+const V3: ServerKind = ServerKind::InfluxDb3;
+
+const V2: ServerKind = ServerKind::InfluxDb2;
+
+const V1: ServerKind = ServerKind::InfluxDb1;
+
+fn judge(kind: ServerKind, status: u16, body: &str) -> Verdict {
+    verdict(kind, &EndpointResponse { status, retry_after: None, body: body.as_bytes().to_vec() }, 10)
 }
 
 /// The kind of a verdict, short enough for a table.
@@ -13,7 +19,7 @@ fn short(verdict: Verdict) -> String {
     match verdict {
         Verdict::Accepted => "accepted".into(),
         Verdict::Partial { refused, limited } => {
-            let places = |faults: Vec<LineFault>| faults.iter().map(|fault| fault.line).collect::<Vec<_>>();
+            let places = |faults: Vec<LineRefusal>| faults.iter().map(|fault| fault.line).collect::<Vec<_>>();
             format!("partial {:?} {:?}", places(refused), places(limited))
         }
         Verdict::ResendWithout(fault) => format!("without {}", fault.line),
@@ -156,7 +162,7 @@ fn the_database_s_own_words_are_kept() {
     let Verdict::Pause { words, .. } = judge(V3, 403, r#"{"error":"no right"}"#) else { panic!() };
     assert_eq!(words, "403: no right");
     let Verdict::Retry { words, .. } = judge(V3, 503, &"é".repeat(10_000)) else { panic!() };
-    assert_eq!(words.chars().count(), "503: ".len() + limits::ANSWER_SHOWN_CHARS + 1);
+    assert_eq!(words.chars().count(), "503: ".len() + limits::RESPONSE_SHOWN_CHARS + 1);
 }
 
 #[test]

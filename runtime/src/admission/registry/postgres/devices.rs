@@ -3,14 +3,14 @@
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use super::link::{PgError, Server};
 use crate::admission::registry::file::DeviceRecord;
-use crate::admission::registry::{Row, TokenHash};
-use crate::domain::ids::{DeviceId, TenantId};
+use crate::admission::registry::postgres::connection::{PgError, PgServer};
+use crate::admission::registry::row::{RegistryRow, TokenHash};
+use crate::core::ids::{DeviceId, TenantId};
 
 /// One connection for look-ups, with its statement prepared.
 #[derive(Debug)]
-pub struct Desk {
+pub struct DeviceQueries {
     client: Client,
     statement: Statement,
 }
@@ -19,10 +19,10 @@ const LOOKUP: &str = "SELECT k.place, d.site_id::text, d.status::text, d.provisi
     FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (tenant, device, place) \
     JOIN device_registry AS d ON d.tenant_id = k.tenant AND d.device_id = k.device";
 
-impl Desk {
+impl DeviceQueries {
     /// # Errors
     /// The server cannot be reached, or the table is not as it is expected.
-    pub async fn open(server: &Server) -> Result<Self, PgError> {
+    pub async fn open(server: &PgServer) -> Result<Self, PgError> {
         let client = server.connect().await?;
         let statement = server.within("reading device_registry", client.prepare(LOOKUP)).await?;
         Ok(Self { client, statement })
@@ -34,9 +34,9 @@ impl Desk {
     /// What the database said.
     pub async fn look_up(
         &self,
-        server: &Server,
+        server: &PgServer,
         devices: &[(TenantId, DeviceId)],
-    ) -> Result<Vec<Option<Row>>, PgError> {
+    ) -> Result<Vec<Option<RegistryRow>>, PgError> {
         match self.ask(server, devices).await {
             // One name that the database's encoding cannot hold must not cost the others.
             Err(error) if error.is_about_a_value() && devices.len() > 1 => {
@@ -56,22 +56,23 @@ impl Desk {
 
     async fn ask(
         &self,
-        server: &Server,
+        server: &PgServer,
         devices: &[(TenantId, DeviceId)],
-    ) -> Result<Vec<Option<Row>>, PgError> {
+    ) -> Result<Vec<Option<RegistryRow>>, PgError> {
         // Text of PostgreSQL holds no U+0000: a name with one stands for a device that cannot be.
         let text = |name: &str| if name.contains('\0') { None } else { Some(name.to_owned()) };
         let tenants: Vec<Option<String>> = devices.iter().map(|(tenant, _)| text(tenant.as_str())).collect();
         let names: Vec<Option<String>> = devices.iter().map(|(_, device)| text(device.as_str())).collect();
         let values: [&(dyn ToSql + Sync); 2] = [&tenants, &names];
         let answer = self.client.query(&self.statement, &values);
-        let mut rows: Vec<Option<Row>> = devices.iter().map(|_| None).collect();
+        let mut rows: Vec<Option<RegistryRow>> = devices.iter().map(|_| None).collect();
         for found in server.within("reading device_registry", answer).await? {
             let place: i64 = found.get(0);
             // NULL where the schema allows none: no site, a status that is not ACTIVE.
             let text = |column| found.get::<_, Option<String>>(column).unwrap_or_default();
             let token: Option<String> = found.get(3);
-            let row = Row { site_id: text(1), status: text(2), token: TokenHash::parse(token.as_deref()) };
+            let row =
+                RegistryRow { site_id: text(1), status: text(2), token: TokenHash::parse(token.as_deref()) };
             if let Some(slot) = rows.get_mut((place - 1) as usize) {
                 *slot = Some(row);
             }
@@ -91,7 +92,7 @@ impl Desk {
     /// What the database said.
     pub async fn provision(
         &self,
-        server: &Server,
+        server: &PgServer,
         devices: &[(TenantId, DeviceId, String)],
     ) -> Result<u64, PgError> {
         // In one order, so that two gateways never wait for each other in a circle.
@@ -116,7 +117,7 @@ impl Desk {
         }
     }
 
-    async fn insert(&self, server: &Server, devices: &[(&str, &str, &str)]) -> Result<u64, PgError> {
+    async fn insert(&self, server: &PgServer, devices: &[(&str, &str, &str)]) -> Result<u64, PgError> {
         let insert = "INSERT INTO device_registry (tenant_id, device_id, site_id, status) \
                       SELECT k.tenant, k.device, k.site, 'ACTIVE' \
                       FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS k (tenant, device, site, place) \
@@ -134,7 +135,7 @@ impl Desk {
 ///
 /// # Errors
 /// What the database said.
-pub async fn list(server: &Server, tenant: Option<&str>) -> Result<Vec<DeviceRecord>, PgError> {
+pub async fn list(server: &PgServer, tenant: Option<&str>) -> Result<Vec<DeviceRecord>, PgError> {
     let client = server.connect().await?;
     let all = "SELECT tenant_id::text, device_id::text, site_id::text, status::text, provision_token_hash::text \
                FROM device_registry WHERE $1::text IS NULL OR tenant_id = $1 ORDER BY 1, 2";
@@ -158,7 +159,7 @@ pub async fn list(server: &Server, tenant: Option<&str>) -> Result<Vec<DeviceRec
 ///
 /// # Errors
 /// What the database said.
-pub async fn put(server: &Server, record: &DeviceRecord) -> Result<(), PgError> {
+pub async fn put(server: &PgServer, record: &DeviceRecord) -> Result<(), PgError> {
     let client = server.connect().await?;
     let upsert = "INSERT INTO device_registry (tenant_id, device_id, site_id, status, provision_token_hash) \
                   VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant_id, device_id) DO UPDATE \
@@ -174,7 +175,7 @@ pub async fn put(server: &Server, record: &DeviceRecord) -> Result<(), PgError> 
 ///
 /// # Errors
 /// What the database said.
-pub async fn revoke(server: &Server, tenant: &str, device: &str) -> Result<bool, PgError> {
+pub async fn revoke(server: &PgServer, tenant: &str, device: &str) -> Result<bool, PgError> {
     let update = "UPDATE device_registry SET status = 'REVOKED' WHERE tenant_id = $1 AND device_id = $2";
     change(server, update, tenant, device).await
 }
@@ -183,12 +184,12 @@ pub async fn revoke(server: &Server, tenant: &str, device: &str) -> Result<bool,
 ///
 /// # Errors
 /// What the database said.
-pub async fn remove(server: &Server, tenant: &str, device: &str) -> Result<bool, PgError> {
+pub async fn remove(server: &PgServer, tenant: &str, device: &str) -> Result<bool, PgError> {
     let delete = "DELETE FROM device_registry WHERE tenant_id = $1 AND device_id = $2";
     change(server, delete, tenant, device).await
 }
 
-async fn change(server: &Server, statement: &str, tenant: &str, device: &str) -> Result<bool, PgError> {
+async fn change(server: &PgServer, statement: &str, tenant: &str, device: &str) -> Result<bool, PgError> {
     let client = server.connect().await?;
     let values: [&(dyn ToSql + Sync); 2] = [&tenant, &device];
     Ok(server.within("writing device_registry", client.execute(statement, &values)).await? > 0)

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use serde_json::Value as Json;
 use tidegate_json::{Kind, Reader};
 
-use crate::domain::message::Refused;
-use crate::domain::reason::Reason;
+use crate::core::message::RefusedMessage;
+use crate::core::reason::Reason;
 
 /// One row, its values as PostgreSQL reads them from text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct QuarantineEvent {
     pub event_ts: Option<String>,
     pub topic: String,
     pub tenant_id: Option<String>,
@@ -20,23 +20,23 @@ pub struct Event {
     pub payload: String,
 }
 
-impl Event {
+impl QuarantineEvent {
     /// `msg_type` where the topic names one.
-    pub fn of(refused: &Refused, msg_type: Option<&str>) -> Self {
+    pub fn of(refused: &RefusedMessage, msg_type: Option<&str>) -> Self {
         let received = iso_format(refused.received_ns);
-        let read = Payload::read(&refused.payload);
+        let read = PayloadView::read(&refused.payload);
         let (event_ts, site_id, payload) = match read {
             Some(read) => {
                 let ts = match &read.ts {
-                    Ts::Missing => Some(received.clone()),
-                    Ts::Text(text) => {
+                    EventTime::Missing => Some(received.clone()),
+                    EventTime::Text(text) => {
                         tidegate_guest::time::parse_iso8601(text.as_bytes()).ok().map(iso_format)
                     }
-                    Ts::Other => None,
+                    EventTime::Other => None,
                 };
                 let payload = match read.ts {
-                    Ts::Missing => with_ts(read.text, &received),
-                    Ts::Text(_) | Ts::Other => read.text.to_owned(),
+                    EventTime::Missing => with_ts(read.text, &received),
+                    EventTime::Text(_) | EventTime::Other => read.text.to_owned(),
                 };
                 (ts, read.site_id, without_nul(&payload))
             }
@@ -80,20 +80,20 @@ fn iso_format(ns: i64) -> String {
     time.strftime(&format!("%Y-%m-%dT%H:%M:%S{fraction}+00:00")).to_string()
 }
 
-enum Ts {
+enum EventTime {
     Missing,
     Text(String),
     Other,
 }
 
 /// A payload that is a JSON object.
-struct Payload<'a> {
+struct PayloadView<'a> {
     text: &'a str,
-    ts: Ts,
+    ts: EventTime,
     site_id: Option<String>,
 }
 
-impl<'a> Payload<'a> {
+impl<'a> PayloadView<'a> {
     fn read(payload: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(payload).ok()?;
         let mut reader = Reader::new(payload);
@@ -101,14 +101,14 @@ impl<'a> Payload<'a> {
             return None;
         }
         reader.object().ok()?;
-        let (mut ts, mut site_id) = (Ts::Missing, None);
+        let (mut ts, mut site_id) = (EventTime::Missing, None);
         while let Some(key) = reader.next_key().ok()? {
             if key.is("ts") {
                 ts = match reader.peek().ok()? {
-                    Kind::String => Ts::Text(reader.string().ok()?.decode().into_owned()),
+                    Kind::String => EventTime::Text(reader.string().ok()?.decode().into_owned()),
                     _ => {
                         reader.skip_value().ok()?;
-                        Ts::Other
+                        EventTime::Other
                     }
                 };
             } else if key.is("site_id") {

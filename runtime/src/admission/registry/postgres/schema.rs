@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::link::{PgError, Server};
+use crate::admission::registry::postgres::connection::{PgError, PgServer};
 
 /// The channel on which changes of devices are told: `tenant/device`, or nothing for "all of them".
 pub const CHANNEL: &str = "tidegate_device";
@@ -84,14 +84,14 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(7449354026713571)";
 ///
 /// # Errors
 /// What the database said.
-pub async fn init(server: &Server) -> Result<(), PgError> {
+pub async fn init(server: &PgServer) -> Result<(), PgError> {
     let client = server.connect().await?;
     let all = format!("BEGIN; SET LOCAL client_min_messages = warning; {LOCK}; {INIT} COMMIT;");
     server.within("registry init", client.batch_execute(&all)).await
 }
 
 /// Whether the registry tells of its changes.
-pub async fn tells_changes(server: &Server, client: &Client) -> Result<bool, PgError> {
+pub async fn tells_changes(server: &PgServer, client: &Client) -> Result<bool, PgError> {
     let triggers = "SELECT count(*) >= 4 FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' \
                     AND tgrelid = to_regclass('device_registry') AND tgname LIKE 'tidegate\\_device\\_%'";
     let row = server.within("looking for the trigger", client.query_one(triggers, &[])).await?;

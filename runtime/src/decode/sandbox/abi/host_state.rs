@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
-use crate::domain::ids::TenantId;
+use crate::core::device::Device;
+use crate::core::ids::TenantId;
+use crate::decode::limits::{
+    GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
+    LARGE_TABLES_MAX,
+};
 use crate::decode::route::guest_log::{GuestLogLevel, TenantLogRates};
 use crate::decode::route::stats::RouteActivity;
 use crate::decode::sandbox::class::GuestClass;
 use crate::decode::sandbox::cpu_clock::thread_cpu;
 use crate::decode::state::StateCall;
-use crate::domain::limits::{
-    GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
-    LARGE_TABLES_MAX,
-};
-use crate::domain::message::Device;
 
 /// Memory and tables of one store.
 #[derive(Debug)]

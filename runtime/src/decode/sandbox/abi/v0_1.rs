@@ -3,18 +3,10 @@
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::host_state::HostState;
-use super::v1_0::{context as context_1, log as log_1};
-
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../wit/tidegate-ingest-0.1.0",
-        world: "decoder",
-        imports: { default: trappable },
-    });
-}
-
-use bindings::tidegate::ingest::{context, log, types};
+use crate::decode::sandbox::abi::host_state::HostState;
+use crate::decode::sandbox::abi::v0_1::bindings::tidegate::ingest::{context, log, types};
+use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::context as context_1;
+use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::log as log_1;
 
 impl types::Host for HostState {}
 
@@ -54,4 +46,13 @@ impl log::Host for HostState {
 /// Never in practice: names are defined once.
 pub fn offer(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     bindings::Decoder::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+mod bindings {
+
+    wasmtime::component::bindgen!({
+        path: "../wit/tidegate-ingest-0.1.0",
+        world: "decoder",
+        imports: { default: trappable },
+    });
 }

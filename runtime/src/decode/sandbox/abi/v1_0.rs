@@ -2,22 +2,13 @@
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::host_state::HostState;
 use crate::decode::route::guest_log::GuestLogLevel;
+use crate::decode::sandbox::abi::host_state::HostState;
+use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::{state, types};
 use crate::decode::state::StateError;
 
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../wit/tidegate-ingest-1.0.0",
-        world: "decoder",
-        imports: { default: trappable },
-    });
-}
-
-pub use bindings::tidegate::ingest::types::{Batch, Decoded, Message, Outcome, Refusal, Route};
-pub(super) use bindings::tidegate::ingest::{context, log};
-use bindings::tidegate::ingest::{state, types};
-pub use bindings::{Decoder as Exports, DecoderPre as ExportsPre};
+pub(super) use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::context;
+pub(super) use crate::decode::sandbox::abi::v1_0::bindings::tidegate::ingest::log;
 
 impl types::Host for HostState {}
 
@@ -83,4 +74,13 @@ impl log::Host for HostState {
 /// Never in practice: names are defined once.
 pub fn offer(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     bindings::Decoder::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+pub(crate) mod bindings {
+
+    wasmtime::component::bindgen!({
+        path: "../wit/tidegate-ingest-1.0.0",
+        world: "decoder",
+        imports: { default: trappable },
+    });
 }

@@ -2,15 +2,17 @@
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
+use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::QoS as TheirQoS;
 use rumqttc::v5::mqttbytes::v5 as theirs;
 
-use super::super::framing::{FrameLimits, Framer};
-use super::super::publish::{PeerLimits, puback, puback_refusing};
-use super::super::reader::variable;
-use super::super::reason_codes::{code, disconnect_code};
-use super::*;
-use crate::domain::limits;
+use crate::source::limits;
+use crate::source::mqtt::control::{ConnectRequest, Frame, check_first_byte, encode, parse};
+use crate::source::mqtt::error::PacketError;
+use crate::source::mqtt::framing::{FrameLimits, Framer};
+use crate::source::mqtt::publish::{Peer, PeerLimits, puback, puback_refusing};
+use crate::source::mqtt::reader::variable;
+use crate::source::mqtt::reason_codes::{code, disconnect_code};
 
 const UNLIMITED: PeerLimits = PeerLimits { packet_bytes_max: usize::MAX, reason_strings: true };
 
@@ -636,6 +638,6 @@ fn long_properties_of_a_brokers_publish_are_thrown_away_as_they_come() {
             assert!(framer.capacity() <= 256 << 10, "holds {}", framer.capacity());
         }
         assert_eq!(seen, [(1500, 1500), (1024, 19_000), (0, 0), (5, 5)]);
-        assert!(!framer.is_midway());
+        assert!(!framer.has_partial_frame());
     }
 }

@@ -1,0 +1,81 @@
+//! Guests: opened for the gateway and for verbs, and what is said of their changes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{Config, ConfigError, CurrentConfig, settings};
+use crate::core::decoder_state::StateSnapshot;
+use crate::decode::{DecodeHost, StateStore};
+use crate::explain::cases::DryRunCases;
+use crate::explain::stopped_gateway::refused;
+use crate::rollout::{GuestStore, Persistence, RolloutEvent};
+
+/// The gateway's guests, with what it keeps of them and what they keep, and the thread that judges new
+/// ones.
+///
+/// # Errors
+/// The folder cannot be read, or the host gives no sandbox.
+pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestStore>, ConfigError> {
+    let config = &*current.get();
+    let (guests, events) = open_with(current, StateStore::of(state))?;
+    log_changes(&events);
+    let guests = Arc::new(guests);
+    guests.start_workers().map_err(|error| refused(config, error.into()))?;
+    Ok(guests)
+}
+
+/// As `open`, without the thread: for a verb while no gateway runs.
+///
+/// # Errors
+/// As `open`.
+pub fn open_kept(current: &CurrentConfig) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
+    open_with(current, Arc::default())
+}
+
+fn open_with(
+    current: &CurrentConfig,
+    state: Arc<StateStore>,
+) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
+    let config = &*current.get();
+    let data = settings::guests_data(config);
+    let mut persistence = settings::without_persistence(config);
+    persistence.compiler.cache = Some(data.join("cache"));
+    persistence.data = Some(data);
+    persistence.read_only = false;
+    persistence.cases = Some(Arc::new(DryRunCases(current.clone())));
+    open_store(config, state, persistence)
+}
+
+pub(crate) fn open_store(
+    config: &Config,
+    state: Arc<StateStore>,
+    persistence: Persistence,
+) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
+    let host =
+        DecodeHost::new(settings::decode(config), state).map_err(|error| refused(config, error.into()))?;
+    GuestStore::open(Path::new(&config.guests.dir), persistence, Arc::new(host))
+        .map_err(|error| refused(config, error))
+}
+
+/// Says what has changed to the operator.
+pub fn log_changes(changes: &[RolloutEvent]) {
+    for change in changes {
+        match change {
+            RolloutEvent::Serves { tenant, message_type, guest, replaced: None } => {
+                tracing::info!(tenant, message_type, guest, "a guest serves");
+            }
+            RolloutEvent::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
+                tracing::info!(tenant, message_type, guest, replaced, "a guest was replaced");
+            }
+            RolloutEvent::Refused { tenant, message_type, why } => {
+                tracing::warn!(tenant, message_type, why, "a guest may not serve; what served goes on");
+            }
+            RolloutEvent::RolledBack { tenant, message_type, guest, why } => {
+                tracing::warn!(tenant, message_type, guest, why, "the version before serves again");
+            }
+            RolloutEvent::Gone { tenant, message_type } => {
+                tracing::info!(tenant, message_type, "a guest is gone")
+            }
+        }
+    }
+}

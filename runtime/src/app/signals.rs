@@ -1,0 +1,50 @@
+//! Signals, and what the service manager is told.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalRequest {
+    /// SIGTERM or SIGINT: settle, flush, end.
+    Stop,
+    /// SIGHUP: read configuration, registry and guests again.
+    Reload,
+}
+
+/// The signals that the gateway answers.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from their defaults. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The system refuses a handler.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next request. May be dropped and called again: no signal is lost by it.
+    pub async fn next(&mut self) -> SignalRequest {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalRequest::Stop,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hang_up.recv() => SignalRequest::Reload,
+        }
+    }
+}
+
+/// Tells the service manager something (sd_notify(3)); nothing happens where there is none.
+pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
+}

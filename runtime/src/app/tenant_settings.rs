@@ -1,0 +1,148 @@
+//! Tenants' own settings, from the configuration and the registry's table, and how a change of either
+//! reaches the parts while they run.
+//!
+//! A change is applied as a whole or not at all. What the table said last is kept in the data folder:
+//! a start while the registry's database is away must not write a tenant's lines where those of all
+//! others go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::config::differences::differences;
+use crate::config::tenant_config::{TenantConfig, with_rows};
+use crate::config::{Config, ConfigError, EffectiveConfig, settings, tenant_rows, tenants};
+use crate::core::ids::TenantId;
+use crate::core::tenant::table;
+use crate::spool::Spool;
+use crate::writer::{HttpSettings, Writer, WriterError};
+
+/// A change that could not be applied.
+#[derive(Debug, thiserror::Error)]
+enum ApplyError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+}
+
+/// Tenants' settings while the gateway runs.
+pub struct TenantUpdater {
+    plan: Mutex<TenantConfig>,
+    table: Arc<table::Tenants>,
+    spool: Spool,
+    writer: Writer,
+}
+
+impl TenantUpdater {
+    pub fn new(plan: TenantConfig, table: Arc<table::Tenants>, spool: Spool, writer: Writer) -> Arc<Self> {
+        Arc::new(Self { plan: Mutex::new(plan), table, spool, writer })
+    }
+
+    /// The registry's table says this now.
+    pub fn apply_registry_rows(&self, table: Vec<(String, String)>) {
+        let mut plan = self.plan.lock();
+        let was_rows = plan.rows.clone();
+        if !plan.take_up(table) {
+            return;
+        }
+        match self.apply(&plan.current.get()) {
+            Ok(()) => {
+                tracing::info!(
+                    rows = plan.rows.len(),
+                    "settings of tenants were changed by the registry's table"
+                );
+                plan.keep();
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "the registry's settings of tenants could not be applied; what held goes on");
+                plan.current.set(with_rows(&plan.file, &was_rows));
+                // Tried again when the table has changed, or on SIGHUP.
+                plan.rows = was_rows;
+            }
+        }
+    }
+
+    /// The configuration was read again: what has changed of `[tenants]` holds from now on.
+    pub fn reload(&self, loaded: Result<EffectiveConfig, ConfigError>) {
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(fault) => {
+                tracing::error!(%fault, "the configuration is not good; what held goes on");
+                return;
+            }
+        };
+        let mut plan = self.plan.lock();
+        let elsewhere = differences(&plan.file, &loaded.config);
+        if !elsewhere.is_empty() {
+            let keys = elsewhere.join(", ");
+            tracing::warn!(keys, "changed in the configuration, and needs a restart");
+        }
+        let file = Config { tenants: loaded.config.tenants, ..plan.file.clone() };
+        let taken =
+            tenants::check(&file).and_then(|()| tenant_rows::merge_rows(&file, &plan.rows, &plan.table));
+        let (rows, faults) = match taken {
+            Ok(taken) => taken,
+            Err(fault) => {
+                tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
+                return;
+            }
+        };
+        let config = with_rows(&file, &rows);
+        let before = plan.current.get();
+        if let Err(fault) = self.apply(&config) {
+            tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
+            if let Err(fault) = self.apply(&before) {
+                tracing::error!(%fault, "what held before could not be applied again");
+            }
+            return;
+        }
+        for fault in faults {
+            tracing::error!(%fault, "a tenant's settings in the registry's table are not good; what held goes on");
+        }
+        tracing::info!(tenants = config.tenants.len(), "settings of tenants were read again");
+        plan.current.set(config);
+        (plan.file, plan.rows) = (file, rows);
+    }
+
+    /// Has the settings of this configuration hold. What can fail comes first.
+    fn apply(&self, config: &Config) -> Result<(), ApplyError> {
+        let outputs = settings::own_outputs(config)?;
+        let changed = apply(config, &outputs, &self.table, &self.writer)?;
+        self.spool.move_to_outputs(&changed);
+        self.writer.move_to_outputs(&changed);
+        Ok(())
+    }
+}
+
+/// Opens the outputs that tenants have of their own, and has the tenants' settings hold. Gives those whose
+/// output has changed.
+///
+/// # Errors
+/// An output cannot be opened; then nothing has changed.
+pub fn apply(
+    config: &Config,
+    outputs: &HashMap<TenantId, HttpSettings>,
+    table: &table::Tenants,
+    writer: &Writer,
+) -> Result<Vec<TenantId>, WriterError> {
+    let outputs = writer.open_outputs(outputs)?;
+    Ok(table.apply(tenants::tenancy(config).with_outputs(&outputs)))
+}
+
+#[cfg(test)]
+mod tests {
+
+    use crate::config::Config;
+    use crate::config::differences::differences;
+
+    #[test]
+    fn what_differs_outside_of_tenants_is_named_by_its_path() {
+        let config = |text: &str| toml::from_str::<Config>(text).unwrap();
+        let was = config("[output]\nbatch_lines = 5\n[tenants.a]\nburst = 1\n");
+        let is = config("[output]\nbatch_lines = 6\n[admission.types.x]\ncredentials = \"broker\"\n");
+        assert_eq!(differences(&was, &is), ["admission.types.x", "output.batch_lines"]);
+        assert!(differences(&was, &was).is_empty());
+    }
+}

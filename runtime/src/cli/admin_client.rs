@@ -1,0 +1,40 @@
+//! The running gateway of a configuration, asked over its admin side.
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::config;
+use crate::config::Config;
+
+/// Nobody answers: it does not run, or not here.
+#[derive(Debug, thiserror::Error)]
+#[error("no gateway answers at admin.listen = {0:?}; is it running?")]
+pub struct Unreachable(String);
+
+/// Asks the running gateway.
+///
+/// # Errors
+/// It does not run ([`Unreachable`]), or it refuses.
+pub fn get(config: &Config, path: &str) -> anyhow::Result<Value> {
+    let address = &config.admin.listen;
+    if address.is_empty() {
+        bail!("admin.listen is empty: a running gateway cannot be asked");
+    }
+    let token = config::secret("admin.token", "", &config.admin.token_file)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let client =
+            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
+        let mut request = client.get(format!("http://{address}{path}"));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|_| Unreachable(address.clone()))?;
+        let status = answer.status();
+        let body = answer.text().await?;
+        if !status.is_success() {
+            bail!("the gateway answered {status}: {}", body.trim());
+        }
+        serde_json::from_str(&body).with_context(|| format!("the gateway answered without JSON: {body}"))
+    })
+}

@@ -1,0 +1,61 @@
+//! Every ceiling that is not configuration, each with the reason for its number.
+
+/// Tenants that were named in a topic but never admitted get accounts of their own up to here:
+/// anybody who may publish can invent names, and an account is about 300 bytes.
+pub const STRANGER_ACCOUNTS_MAX: usize = 1_000;
+
+/// Lines of one message: what a guest may make of one payload. A day of minute values is 1,440, but
+/// such a payload is rare, and one message must not fill a batch ten times over.
+pub const LINES_A_MESSAGE_MAX: u32 = 1_000;
+
+/// From the stamp of one message to that of the next, in nanoseconds: each line of a message can have a
+/// time of its own in between, and a million messages a second keep step with the clock.
+pub const RECEIVE_STAMP_GAP_NS: i64 = LINES_A_MESSAGE_MAX as i64;
+
+/// How far ahead the mark of the receive clock is moved, in nanoseconds: a busy gateway writes it every
+/// two seconds, and after a crash the first stamps are ahead of the clock by no more.
+pub const RECEIVE_MARK_LEAD_NS: i64 = 2_000_000_000;
+
+/// How far stamps may be ahead of the wall clock after it was set back, in nanoseconds: a day, which no
+/// time zone and no drift comes near. Beyond it the clock had been wrong before.
+pub const RECEIVE_CLOCK_AHEAD_MAX_NS: i64 = 86_400_000_000_000;
+
+/// A wall clock before this, in nanoseconds since the epoch, was never set: the first of January 2026,
+/// before this program was.
+pub const CLOCK_SET_AFTER_NS: i64 = 1_767_225_600_000_000_000;
+
+/// Bytes of one line: databases take a request of 10 MiB, and 500 columns of 2 KiB fit.
+pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a measurement, a key or a tag value: what InfluxDB 3 takes.
+pub const NAME_BYTES_MAX: usize = 65_536;
+
+/// Bytes of a string value: what InfluxDB 3 takes.
+pub const STRING_BYTES_MAX: usize = 65_536;
+
+/// Tenants kept ready. More are served, each made anew a message.
+pub const TENANTS_MAX: usize = 100_000;
+
+/// Bytes of the detail of any refusal: some sentences and an excerpt. Strangers cause details, and each
+/// one is masked, stored and sent.
+pub const REFUSAL_DETAIL_BYTES_MAX: usize = 1_024;
+
+/// Bytes of a stranger's text that a detail quotes: a whole name of a topic.
+pub const QUOTED_BYTES_MAX: usize = 256;
+
+/// Bytes of the names of tenant, device and message type in a topic: the longest name of a file, and
+/// ten times a UUID. Names are keys of caches, accounts, metrics and rows.
+pub const TOPIC_NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of measurement and tags together: what InfluxDB 1 and 2 take as a series.
+pub const SERIES_BYTES_MAX: usize = 65_535;
+
+/// Bytes of a refusal's detail that travel with a PUBACK of MQTT 5: a sentence. So much waits for each
+/// refused message behind one that is not settled.
+pub const REFUSAL_NOTICE_BYTES_MAX: usize = 256;
+
+/// Bytes of a prefix of a tenant's tables, and of the name of the tag that carries the tenant: names of
+/// tenants are short, and every line carries them.
+pub const TABLE_PREFIX_BYTES_MAX: usize = 128;
+
+pub const TENANT_TAG_BYTES_MAX: usize = 64;

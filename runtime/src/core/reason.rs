@@ -1,0 +1,115 @@
+//! Why a message did not become lines: the codes that users script against.
+
+use std::fmt;
+
+/// Where in the flow a message was turned away; it decides how much of it quarantine keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Before anybody was authenticated: whoever can publish can cause it.
+    Admission,
+    /// After admission: the tenant's own device sent it.
+    Decode,
+    /// The database refused it.
+    Write,
+    /// Ours to retry; never a refusal.
+    Parked,
+    /// Dropped on purpose and counted.
+    Dropped,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $stage:ident;)*) => {
+        /// One code for each way a message can end without lines.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order in which they are looked for.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            pub fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code,)* }
+            }
+
+            pub fn stage(self) -> Stage {
+                match self { $(Reason::$name => Stage::$stage,)* }
+            }
+
+            pub fn from_code(code: &str) -> Option<Reason> {
+                match code { $($code => Some(Reason::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    PayloadTooLarge = "PAYLOAD_TOO_LARGE", Admission;
+    BadTopicFormat = "BAD_TOPIC_FORMAT", Admission;
+    /// A device that proved who it is when it connected named another one in the topic.
+    NotOwnTopic = "NOT_OWN_TOPIC", Admission;
+    RateLimited = "RATE_LIMITED", Admission;
+    BadPayload = "BAD_PAYLOAD", Admission;
+    TenantMismatch = "TENANT_MISMATCH_TOPIC_VS_PAYLOAD", Admission;
+    MissingSiteId = "MISSING_SITE_ID", Admission;
+    UnregisteredDevice = "UNREGISTERED_DEVICE", Admission;
+    DeviceRevoked = "DEVICE_REVOKED", Admission;
+    SiteMismatch = "SITE_MISMATCH_REGISTRY_VS_PAYLOAD", Admission;
+    TokenNotSet = "TOKEN_NOT_SET_IN_REGISTRY", Admission;
+    TokenMissing = "TOKEN_MISSING", Admission;
+    TokenInvalid = "TOKEN_INVALID", Admission;
+    /// The output could never take this database name.
+    BadDatabaseName = "BAD_DATABASE_NAME", Decode;
+    NoGuest = "NO_GUEST", Decode;
+    GuestRefused = "GUEST_REFUSED", Decode;
+    GuestTrap = "GUEST_TRAP", Decode;
+    GuestDeadline = "GUEST_DEADLINE", Decode;
+    GuestMemory = "GUEST_MEMORY", Decode;
+    /// Too much output, or not as the interface says.
+    GuestOutput = "GUEST_OUTPUT", Decode;
+    BadLine = "BAD_LINE", Decode;
+    IdentityInLine = "IDENTITY_IN_LINE", Decode;
+    DatabaseRefused = "DATABASE_REFUSED", Write;
+    RegistryUnavailable = "REGISTRY_UNAVAILABLE", Parked;
+    OverCpuShare = "OVER_CPU_SHARE", Parked;
+    /// QoS 0 beyond the window.
+    Overload = "OVERLOAD", Dropped;
+    Retained = "RETAINED", Dropped;
+    SpoolFull = "SPOOL_FULL", Dropped;
+    /// It came on the topic that only we answer on.
+    AnswerTopic = "ANSWER_TOPIC", Dropped;
+}
+
+impl Reason {
+    /// Whether a stranger who guesses at devices and tokens would learn something by being told.
+    pub fn reveals_identity(self) -> bool {
+        matches!(
+            self,
+            Reason::UnregisteredDevice | Reason::TokenNotSet | Reason::TokenMissing | Reason::TokenInvalid
+        )
+    }
+
+    /// Whether the reason shows that there is a device of this name, or at which site it is: only a sender
+    /// that has proved who it is may be told.
+    pub fn shows_a_device(self) -> bool {
+        matches!(self, Reason::DeviceRevoked | Reason::SiteMismatch)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_leads_back_to_its_reason() {
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+        }
+        assert_eq!(Reason::from_code("NO_SUCH_CODE"), None);
+    }
+}

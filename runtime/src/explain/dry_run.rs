@@ -1,0 +1,289 @@
+//! One message through the same admission, guest and line check as in the flow, with nothing sent
+//! and nothing counted: what `explain` and `test` ask. Of what guests keep between messages they work on
+//! a copy: `explain` on one of what the disk has, `test` on nothing, both from message to message.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use parking_lot::Mutex;
+
+use crate::admission::MessageView as Asked;
+use crate::admission::registry::{Registry, RegistryRow, TokenHash};
+use crate::admission::{Admission, CredentialSource};
+use crate::config::settings::registry;
+use crate::config::tenant_config::TenantConfig;
+use crate::config::{Config, settings};
+use crate::core::ack::token::{AckToken, settle_all};
+use crate::core::books::{Account, Outcome};
+use crate::core::line_protocol::split_checked;
+use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
+use crate::core::reason::Reason;
+use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
+use crate::explain::registry_lookup::RegistryLookup;
+use crate::explain::stopped_gateway;
+use crate::explain::verdict::{ExplainOutcome, ExplainRequest, ExplainVerdict, RowOverride};
+use crate::rollout::GuestStore;
+
+/// Admission and a decoder of its own.
+pub struct DryRun {
+    admission: Admission,
+    decoder: Decoder,
+    host: Arc<DecodeHost>,
+    /// Of a registry in PostgreSQL: what asks it.
+    inquiry: Option<RegistryLookup>,
+    /// Of a single guest under test: its folder, which is gone with this.
+    _folder: Option<tempfile_guard::Folder>,
+}
+
+impl DryRun {
+    /// As the gateway of this configuration would judge.
+    ///
+    /// # Errors
+    /// The registry or the guests folder cannot be read.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        // A registry that is not there yet knows nobody: a row given with the question still counts.
+        let registry = match registry::registry(config) {
+            Ok(registry) => registry,
+            Err(error) => {
+                eprintln!("note: {error:#}; no device is registered");
+                Registry::Open(Vec::new())
+            }
+        };
+        let mut inquiry = match &registry {
+            Registry::Postgres(registry) => Some(RegistryLookup::new(registry.clone())?),
+            Registry::File(_) | Registry::Open(_) => None,
+        };
+        let mut plan = TenantConfig::new(config);
+        let mut knobs = None;
+        if let Some(inquiry) = &mut inquiry {
+            match inquiry.settings() {
+                Ok((found, rows)) => {
+                    knobs = Some(found);
+                    plan.take_up(rows);
+                }
+                Err(error) => eprintln!("note: {error}; the settings known here are used"),
+            }
+        }
+        let config = &*plan.current().get();
+        let tenants = settings::tenants(config, &Arc::default());
+        let admission = Admission::new(settings::admission(config), registry, tenants);
+        if let Some(knobs) = knobs {
+            admission.apply_app_settings(&knobs);
+        }
+        let guests = stopped_gateway::open_read_only(config)?;
+        if guests.any_keeps_state() {
+            // A copy: what is asked about changes nothing of it.
+            match stopped_gateway::state_on_disk(config) {
+                Ok(state) => guests.host().state().fill(&state),
+                Err(error) => eprintln!("note: {error}; decoders begin without state"),
+            }
+        }
+        Ok(Self { inquiry, ..Self::of(admission, guests.host().clone(), None) })
+    }
+
+    /// As one guest of the routing folder would decode, whatever its devices' credentials.
+    ///
+    /// # Errors
+    /// The guest may not serve.
+    pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
+        let admission = without_credentials(config);
+        let folder = tempfile_guard::Folder::with_route(guest, Path::new(&config.guests.dir))?;
+        let decode = DecodeSettings { threads: 1, ..settings::decode(config) };
+        let host = Arc::new(DecodeHost::new(decode, Arc::default())?);
+        let persistence = settings::without_persistence(config);
+        let (guests, _) = GuestStore::open(folder.path(), persistence, host.clone())
+            .with_context(|| format!("the guests folder {}", folder.path().display()))?;
+        let listed = guests.list();
+        let served = listed.first().with_context(|| format!("{} does not exist", guest.display()))?;
+        if let Some(error) = &served.error {
+            anyhow::bail!("{}: {error}", guest.display());
+        }
+        Ok(Self::of(admission, host, Some(folder)))
+    }
+
+    /// As the guests of this host would decode, whatever their devices' credentials.
+    pub fn of_host(config: &Config, host: Arc<DecodeHost>) -> Self {
+        Self::of(without_credentials(config), host, None)
+    }
+
+    fn of(admission: Admission, host: Arc<DecodeHost>, folder: Option<tempfile_guard::Folder>) -> Self {
+        Self { admission, decoder: Decoder::new(host.clone()), host, inquiry: None, _folder: folder }
+    }
+
+    /// What would become of this message.
+    pub fn judge(&mut self, question: ExplainRequest) -> ExplainVerdict {
+        let row = question.registry_row.map(|row| {
+            // A row is that of one device; to a topic that names another it is nobody's.
+            let named = self.admission.device_of(&question.topic);
+            let is_of = |row: &RowOverride, (tenant, device): (&str, &str)| {
+                row.tenant_id.as_ref().is_none_or(|named| named == tenant)
+                    && row.device_id.as_ref().is_none_or(|named| named == device)
+            };
+            row.filter(|row| named.is_some_and(|named| is_of(row, named))).map(|row| RegistryRow {
+                site_id: row.site_id,
+                status: row.status,
+                token: TokenHash::parse(row.provision_token_hash.as_deref()),
+            })
+        });
+        let asked = Asked {
+            topic: &question.topic,
+            payload: &question.payload,
+            payload_bytes: question.payload.len(),
+            via: self.admission.usual_via(&question.topic),
+        };
+        let mut judged = self.admission.judge(asked, row);
+        if let (Err(refusal), Some(inquiry)) = (&mut judged, &mut self.inquiry)
+            && refusal.reason == Reason::RegistryUnavailable
+            && let Some((tenant, device)) = self.admission.device_of(&question.topic)
+        {
+            match inquiry.look_up(tenant, device) {
+                Ok(row) => judged = self.admission.judge(asked, Some(row)),
+                Err(error) => refusal.detail = error.to_string().into(),
+            }
+        }
+        let judged = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                let named = self.admission.device_of(&question.topic);
+                let parked = refusal.reason == Reason::RegistryUnavailable;
+                return ExplainVerdict {
+                    outcome: if parked { ExplainOutcome::Parked } else { ExplainOutcome::Quarantined },
+                    reason: Some(refusal.reason),
+                    detail: Some(refusal.detail.into()),
+                    admitted: false,
+                    tenant: named.map(|(tenant, _)| tenant.to_owned()),
+                    device: named.map(|(_, device)| device.to_owned()),
+                    database: None,
+                    guest: None,
+                    lines: Vec::new(),
+                };
+            }
+        };
+        let database = judged.tenant.database().ok().map(|database| database.to_string());
+        let (tenant, device) = (judged.tenant.id.to_string(), judged.device.id.to_string());
+        let message = Admitted {
+            message_type: judged.places.message_type,
+            topic: question.topic,
+            payload: question.payload,
+            received_ns: question.received_ns,
+            tenant: judged.tenant,
+            device: judged.device,
+            slot: AckToken::trial(),
+        };
+        let guest = self
+            .host
+            .table()
+            .route(message.tenant.id.as_str(), message.message_type())
+            .map(|route| route.version.guest.tag.to_string());
+        message.tenant.account.receive(1);
+        let seen = CapturingSink::default();
+        self.decoder.decode(vec![message], &seen);
+        let seen = seen.0.into_inner();
+        ExplainVerdict {
+            outcome: match (&seen.refused, seen.lines.is_empty()) {
+                (Some(_), _) => ExplainOutcome::Quarantined,
+                (None, true) => ExplainOutcome::Empty,
+                (None, false) => ExplainOutcome::Lines,
+            },
+            reason: seen.refused.as_ref().map(|(reason, _)| *reason),
+            detail: seen.refused.map(|(_, detail)| detail),
+            admitted: true,
+            tenant: Some(tenant),
+            device: Some(device),
+            database,
+            guest,
+            lines: seen.lines,
+        }
+    }
+}
+
+/// Admission that believes the registry row of each question.
+fn without_credentials(config: &Config) -> Admission {
+    let mut settings = settings::admission(config);
+    settings.credentials = CredentialSource::Broker;
+    settings.credentials_of_type.clear();
+    let tenants = settings::tenants(config, &Arc::default());
+    Admission::new(settings, Registry::Open(Vec::new()), tenants)
+}
+
+/// Where a dry run's messages end.
+#[derive(Default)]
+struct CapturingSink(Mutex<CapturedOutput>);
+
+#[derive(Default)]
+struct CapturedOutput {
+    lines: Vec<String>,
+    refused: Option<(Reason, String)>,
+}
+
+impl DecodeSink for CapturingSink {
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        for batch in batches {
+            self.0.lock().lines =
+                split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+            batch.settle();
+        }
+    }
+
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
+        settle_all(messages, Outcome::Empty, account);
+    }
+
+    fn refused(&self, messages: Vec<RefusedMessage>) {
+        for message in messages {
+            self.0.lock().refused = Some((message.reason, message.detail.into()));
+            message.slot.settle(Outcome::Quarantined, &message.account);
+        }
+    }
+}
+
+mod tempfile_guard {
+    //! A routing folder of its own for one guest, gone with its last owner.
+
+    use anyhow::Context;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    #[derive(Clone, Debug)]
+    pub struct Folder(Arc<Owned>);
+
+    #[derive(Debug)]
+    struct Owned(PathBuf);
+
+    impl Folder {
+        /// A folder whose only route is this guest: in the guests folder, at the place that its own
+        /// folder and name give; elsewhere, for every tenant.
+        pub fn with_route(guest: &Path, guests: &Path) -> anyhow::Result<Self> {
+            let shown = guest.display();
+            let guest = std::fs::canonicalize(guest).with_context(|| format!("no such decoder: {shown}"))?;
+            let stem = guest.file_name().context("a guest has a name")?;
+            let parent = guest.parent().context("a guest lies in a folder")?;
+            let in_place =
+                std::fs::canonicalize(guests).is_ok_and(|guests| parent.parent() == Some(&*guests));
+            let tenant = parent.file_name().filter(|_| in_place).unwrap_or("_default".as_ref());
+            let unique = format!("tidegate-test-{}-{:?}", std::process::id(), std::thread::current().id());
+            let root = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
+            let owned = Owned(root.clone());
+            let place = root.join(tenant);
+            let _ = std::fs::remove_dir_all(&root);
+            std::fs::create_dir_all(&place)?;
+            std::fs::copy(&guest, place.join(stem))?;
+            let toml = guest.with_extension("toml");
+            if toml.exists() {
+                std::fs::copy(&toml, place.join(stem).with_extension("toml"))?;
+            }
+            Ok(Self(Arc::new(owned)))
+        }
+
+        pub fn path(&self) -> &Path {
+            &self.0.0
+        }
+    }
+
+    impl Drop for Owned {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+use std::sync::Arc;
+
+use crate::admission::registry::RegistryRow;
+use crate::admission::registry::postgres::connection::PgError;
+use crate::admission::registry::postgres::devices::DeviceQueries;
+use crate::admission::registry::postgres::tenant_rows::TenantRow;
+use crate::admission::registry::postgres::{PostgresRegistry, app_settings, tenant_rows};
+
+/// Asks a registry in PostgreSQL, and changes nothing there.
+pub(crate) struct RegistryLookup {
+    registry: Arc<PostgresRegistry>,
+    runtime: tokio::runtime::Runtime,
+    desk: Option<DeviceQueries>,
+}
+
+impl RegistryLookup {
+    pub(crate) fn new(registry: Arc<PostgresRegistry>) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { registry, runtime, desk: None })
+    }
+
+    pub(crate) fn settings(&self) -> Result<(app_settings::AppSettings, Vec<TenantRow>), PgError> {
+        self.runtime.block_on(async {
+            let client = self.registry.server.connect().await?;
+            let knobs = app_settings::read(&self.registry.server, &client).await?;
+            Ok((knobs, tenant_rows::read(&self.registry.server, &client).await?))
+        })
+    }
+
+    pub(crate) fn look_up(&mut self, tenant: &str, device: &str) -> Result<Option<RegistryRow>, PgError> {
+        let server = &self.registry.server;
+        self.runtime.block_on(async {
+            let desk = match self.desk.take().filter(|desk| !desk.is_closed()) {
+                Some(desk) => desk,
+                None => DeviceQueries::open(server).await?,
+            };
+            let mut rows = desk.look_up(server, &[(tenant.into(), device.into())]).await?;
+            self.desk = Some(desk);
+            Ok(rows.pop().flatten())
+        })
+    }
+}

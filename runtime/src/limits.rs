@@ -1,0 +1,71 @@
+use crate::core::token_bucket::Rate;
+
+/// Tenants with a label of their own in the metrics: a label is a time series in the operator's
+/// monitoring for ever, so what is beyond is counted together.
+pub const METRIC_TENANTS_MAX: usize = 1_000;
+
+/// Entries that one replay takes at most: with their places it holds 5 MB, and what is left is told.
+pub const REPLAY_ENTRIES_MAX: usize = 100_000;
+
+/// Entries that a replay reads and hands on at once.
+pub const REPLAY_CHUNK_ENTRIES: usize = 256;
+
+/// Replayed messages on their way at once: enough that a database which answers once a second takes
+/// thousands in it, little beside the window that the sources need.
+pub const REPLAY_UNSETTLED_MAX: usize = 4_096;
+
+/// Skipped entries that a replay names one by one.
+pub const REPLAY_SKIPPED_SHOWN: usize = 100;
+
+/// Entries of quarantine that one request lists, and bytes of its answer: more is for the verb,
+/// which reads the files.
+pub const QUARANTINE_LISTED_MAX: usize = 1_000;
+
+pub const QUARANTINE_LISTED_BYTES_MAX: usize = 8 << 20;
+
+/// Bytes of a request that names entries: a filter is a few names.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Partitions that one answer shows: more is for whoever names one.
+pub const STATE_LISTED_MAX: usize = 1_000;
+
+pub const CASES_MAX: usize = 1_000;
+
+/// Changes of one tenant's guests over HTTP, a second and at once: a deployment of all of them passes,
+/// a loop that never ends does not take the loader for itself.
+pub const GUEST_CHANGES_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
+/// Devices in the authentication cache where the operator asked for no bound.
+pub const CACHE_ENTRIES_UNBOUNDED: usize = 1_000_000;
+
+/// Refusals that `/api/v1/quarantine` shows, newest first.
+pub const LATEST_REFUSALS_SHOWN: usize = 20;
+
+/// Messages that were parked and are on their way again, and their bytes: little beside the window
+/// that the sources need. They are read back so many bytes at once.
+pub const UNPARKED_MESSAGES_MAX: u64 = 4_096;
+
+pub const UNPARKED_BYTES_MAX: u64 = 16 << 20;
+
+pub const UNPARK_READ_BYTES: u64 = 256 << 10;
+
+/// How often it is looked whether what is parked can be taken up, in milliseconds.
+pub const UNPARK_POLL_MS: u64 = 100;
+
+/// Payload bytes that sources keep whole where a settings table may raise the ceiling while we run.
+pub const PAYLOAD_BYTES_LIVE_MAX: u64 = 1 << 20;
+
+/// Answers on the refused topic that wait for the broker session; more are dropped and counted.
+pub const REFUSALS_QUEUED_MAX: usize = 256;
+
+/// Answers on the refused topic, to one device and in total: a device that is wrong is wrong in every
+/// message, and its owner needs the reason once.
+pub const REFUSALS_A_DEVICE_RATE: Rate = Rate { per_s: 0.1, burst: 5.0 };
+
+pub const REFUSALS_RATE: Rate = Rate { per_s: 50.0, burst: 200.0 };
+
+/// Devices that those rates are kept for.
+pub const REFUSAL_DEVICES_MAX: usize = 10_000;
+
+/// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.
+pub const TENANT_SETTINGS_BYTES_MAX: usize = 64 << 10;

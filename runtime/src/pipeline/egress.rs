@@ -1,0 +1,45 @@
+use std::sync::Arc;
+
+use crate::core::ack::in_flight::{InFlight, InFlightGuard};
+use crate::core::ack::token::{AckToken, settle_all};
+use crate::core::books::{Account, Outcome};
+use crate::core::message::{CheckedBatch, RefusedMessage};
+use crate::decode::DecodeSink;
+use crate::quarantine::Quarantine;
+use crate::spool::Spool;
+
+/// Where messages leave the flow: to the spool, to quarantine, or to nowhere, on purpose.
+pub struct Egress {
+    spool: Spool,
+    quarantine: Quarantine,
+    pub(super) activity: Arc<InFlight>,
+}
+
+impl Egress {
+    pub fn new(spool: Spool, quarantine: Quarantine, activity: Arc<InFlight>) -> Self {
+        Self { spool, quarantine, activity }
+    }
+}
+
+impl DecodeSink for Egress {
+    fn lines(&self, mut batches: Vec<CheckedBatch>) {
+        let messages = batches.iter_mut().flat_map(CheckedBatch::slots_mut);
+        let on_their_way: Vec<InFlightGuard> = messages.filter_map(AckToken::take_in_flight).collect();
+        let more_comes = self.activity.count() > on_their_way.len() as u64;
+        self.spool.append(batches, more_comes);
+        // Not before they are in the queue: a stop waits for both, one after the other.
+        drop(on_their_way);
+    }
+
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
+        settle_all(messages, Outcome::Empty, account);
+    }
+
+    fn refused(&self, messages: Vec<RefusedMessage>) {
+        let mut messages = messages;
+        let messages_in = messages.iter_mut().filter_map(|message| message.slot.take_in_flight());
+        let on_their_way: Vec<InFlightGuard> = messages_in.collect();
+        self.quarantine.store_many(messages);
+        drop(on_their_way);
+    }
+}

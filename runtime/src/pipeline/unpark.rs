@@ -1,0 +1,110 @@
+//! The joint between admission and spool for messages that are parked: where they go, and how they
+//! come back once they can be admitted.
+//!
+//! - They are read back in pieces, so many on their way at once, and handed on in order.
+//! - A message leaves the spool once its outcome is durable. What is on its way when the gateway dies
+//!   is taken up again at the next start.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admission::registry_tasks::AdmittedSink;
+use crate::admission::unpark::UnparkRequest;
+use crate::core::ack::origin::ReplayedEntry;
+use crate::core::ack::token::AckToken;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::books::Books;
+use crate::core::message::Received;
+use crate::core::parked::UnparkedMessage;
+use crate::core::worker;
+use crate::limits;
+use crate::pipeline::ingress::Ingress;
+use crate::spool::Spool;
+
+/// When a stop was asked for, and its deadline.
+type Stopping = watch::Receiver<Option<tokio::time::Instant>>;
+
+const LOOK_EVERY: Duration = Duration::from_millis(limits::UNPARK_POLL_MS);
+
+/// Takes up what is parked whenever it can be admitted, until the gateway stops.
+pub fn start(spool: &Spool, gate: &Arc<Ingress>, books: &Arc<Books>, stopping: Stopping) -> JoinHandle<()> {
+    let window = Arc::new(ReceiveWindow::new(limits::UNPARKED_MESSAGES_MAX, limits::UNPARKED_BYTES_MAX));
+    let upward = Unparker { spool: spool.clone(), gate: gate.clone(), books: books.clone(), window };
+    tokio::spawn(worker::vital("parked", upward.run(stopping)))
+}
+
+struct Unparker {
+    spool: Spool,
+    gate: Arc<Ingress>,
+    books: Arc<Books>,
+    /// What is on its way of what was parked takes no room of what comes in.
+    window: Arc<ReceiveWindow>,
+}
+
+impl Unparker {
+    async fn run(self, mut stopping: Stopping) {
+        let mut told = false;
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stop| stop.is_some()) => return,
+                () = self.ready_to_unpark(&mut told) => {}
+            }
+            let spool = self.spool.clone();
+            let taken = tokio::task::spawn_blocking(move || spool.take_up(limits::UNPARK_READ_BYTES));
+            let taken = taken.await.expect("reading the spool does not panic");
+            if taken.is_empty() {
+                // It waits for room that others of its tenant take.
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("what was parked goes on");
+            }
+            // Never given up half way: what was counted as on its way gets there.
+            self.hand_on(taken.into_iter().map(|taken| self.unpark_request(taken)).collect()).await;
+        }
+    }
+
+    /// Waits until something is parked, can be admitted, and there is room for it.
+    async fn ready_to_unpark(&self, told: &mut bool) {
+        loop {
+            self.spool.parked().await;
+            self.window.room().await;
+            if self.gate.admission.can_unpark() {
+                return;
+            }
+            *told = false;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn unpark_request(&self, UnparkedMessage { tenant, message, release }: UnparkedMessage) -> UnparkRequest {
+        let bytes = message.topic.len() + message.payload.len();
+        let replay = message.replay.map(|(of, replays)| Arc::new(ReplayedEntry::new(of, replays)));
+        let slot = AckToken::parked(&self.window, release, replay, bytes);
+        let account = self.books.of_known(tenant.as_str());
+        let message = Received {
+            topic: message.topic,
+            payload: message.payload,
+            received_ns: message.received_ns,
+            via: message.via,
+            slot,
+            payload_bytes: message.payload_bytes,
+        };
+        UnparkRequest { tenant, message, account }
+    }
+
+    async fn hand_on(&self, mut returning: VecDeque<UnparkRequest>) {
+        while !returning.is_empty() {
+            let (mut admitted, refused, devices) = self.gate.admission.take_up(&mut returning).into_parts();
+            let activity = &self.gate.outlet.activity;
+            admitted.iter_mut().for_each(|message| message.slot.enter(activity));
+            self.gate.go_on(admitted, refused).await;
+            self.gate.admission.finished(&devices);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+/// Entries a second and reason that quarantine keeps of what was refused before authentication:
+/// anybody who may publish can cause them.
+pub const STRANGER_ENTRIES_PER_S: u32 = 10;
+
+/// Bytes that quarantine keeps of a payload refused before authentication.
+pub const STRANGER_PAYLOAD_KEPT_BYTES: usize = 1024;
+
+/// The share of quarantine's bytes for what was refused before authentication: one in this many.
+pub const STRANGER_SHARE: u64 = 10;
+
+/// The largest quarantine segment in bytes: the ring forgets one segment at a time.
+pub const QUARANTINE_SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Into so many segments at least the bytes of quarantine are divided, so that what the ring
+/// forgets at a time stays a small share.
+pub const QUARANTINE_SEGMENTS_MIN: u64 = 16;
+
+/// Payload bytes that quarantine writes in one group before it syncs.
+pub const QUARANTINE_GROUP_BYTES: u64 = 4 << 20;

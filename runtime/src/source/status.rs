@@ -1,0 +1,38 @@
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The order to stop: None while running; then the moment until which a source that reads no more
+/// goes on sending PUBACKs.
+pub type StopSignal = watch::Receiver<Option<Instant>>;
+
+/// Whether messages can come in, for readiness.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// A broker's session stands, or the listener's socket is open.
+    pub connected: bool,
+    /// The broker has granted our filter; true for a listener that is open.
+    pub subscribed: bool,
+    /// What went wrong last, for the operator; None once all is well again.
+    pub last_error: Option<String>,
+}
+
+impl SourceStatus {
+    pub fn is_ready(&self) -> bool {
+        self.connected && self.subscribed
+    }
+}
+
+/// Waits for the order to stop and gives its deadline. A sender that is gone never gives it.
+pub(crate) async fn stopped(stop: &mut StopSignal) -> Instant {
+    let deadline = stop.wait_for(Option::is_some).await.ok().and_then(|deadline| *deadline);
+    match deadline {
+        Some(deadline) => deadline,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the deadline that the order to stop sets, for what must not outlive it.
+pub(crate) async fn past_deadline(mut stop: StopSignal) {
+    let deadline = stopped(&mut stop).await;
+    tokio::time::sleep_until(deadline).await;
+}

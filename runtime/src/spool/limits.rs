@@ -1,0 +1,83 @@
+/// The largest segment of the spool in bytes: small enough that a database that is dead holds back
+/// little beside its own, large enough that a segment a second is a lot.
+pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// The least that the spool and a tenant's share of it can be configured to, in bytes: with less it
+/// would be full of its own marks, or of a single batch.
+pub const SPOOL_BYTES_MIN: u64 = 256 << 10;
+
+pub const SPOOL_TENANT_BYTES_MIN: u64 = 16 << 10;
+
+/// Into so many segments at least the bytes of the spool are divided, so that room comes back in
+/// small steps.
+pub const SPOOL_SEGMENTS_MIN: u64 = 32;
+
+/// Bytes kept free behind the end of each segment of the spool: the marks by which old segments go
+/// must find room on a full disk.
+pub const SPOOL_MARKS_RESERVE_BYTES: u64 = 256 << 10;
+
+/// Bytes that the spool writes in one group before it syncs: 4 ms at 2 GB/s.
+pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
+
+/// From one sync of the spool to the next while a trickle is gathered, in milliseconds: a sync costs
+/// 200 us of CPU, and 200 of them a second are 4 % of a core.
+pub const SPOOL_BATCH_WAIT_MS: u64 = 5;
+
+/// How long a sync waits at most, in microseconds, for messages of a trickle that are just being
+/// decoded: several times what that takes.
+pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
+
+/// How often the spool notes what is released, in milliseconds: so much of what was written is
+/// written again after a crash.
+pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
+
+/// The wait before a failed write of the spool is tried again, in milliseconds.
+pub const SPOOL_RETRY_MS: u64 = 500;
+
+/// Bytes of frames that the writer holds of each database in any case, whatever others hold: four
+/// ordinary requests.
+pub const SPOOL_MEMORY_DATABASE_BYTES_MIN: u64 = 256 << 10;
+
+/// Bytes that are read at once when lines are fetched from the disk.
+pub const SPOOL_READ_BYTES: usize = 256 << 10;
+
+/// For how long the spool tries to read back from a segment while the disk answers with I/O errors, in
+/// seconds, before what it does not give counts as damaged: longer than a controller takes to come back.
+pub const SPOOL_READ_PATIENCE_S: u64 = 30;
+
+/// Messages of a tenant that may wait for room in the spool, each unacknowledged: two for each device
+/// of ten thousand. From half of it on its devices are not read any more.
+pub const DEFERRED_MESSAGES_A_TENANT_MAX: u64 = 20_000;
+
+/// Bytes of lines and what belongs to them that may wait for room, of a tenant and of all: a quarter,
+/// and all, of the bytes that are unsettled by default. Beyond the latter each tenant has an even share.
+pub const DEFERRED_BYTES_A_TENANT_MAX: u64 = 16 << 20;
+
+pub const DEFERRED_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes that a message that waits for room counts as beside its lines and its topic.
+pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
+
+/// Tenants that `/readyz` names which wait for room: as many as a line of a terminal shows.
+pub const SHOWN_WAITING_TENANTS: usize = 8;
+
+/// Of each tenant's share of the spool, and of the whole of it, one part in this many may be parked
+/// messages: anybody who may publish can cause them while the registry is away, and the lines of known
+/// devices go on.
+pub const PARKED_TENANT_SHARE: u64 = 2;
+
+pub const PARKED_SPOOL_SHARE: u64 = 4;
+
+/// Tenants that nobody has vouched for of which messages are parked: anybody can invent names, and each
+/// is remembered until a restart.
+pub const PARKED_STRANGERS_MAX: usize = 1_000;
+
+/// Bytes of messages in one frame of parked ones, but for a single larger one: it is read back whole.
+pub const PARKED_FRAME_BYTES: usize = 64 << 10;
+
+/// Of what waits for the disk, so many frames are looked at for one that a parked message may join.
+pub const PARKED_FRAMES_LOOKED_AT: usize = 32;
+
+/// Bytes of lines that one tenant may have in the writer's hands of a database that it shares with
+/// others, so that a line of another waits behind seconds of it and not behind all that fits the memory.
+pub const SPOOL_MEMORY_SHARED_BYTES_MAX: u64 = 8 << 20;

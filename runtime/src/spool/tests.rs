@@ -1,0 +1,6 @@
+//! TODO
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod bad_block;

@@ -1,0 +1,275 @@
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::admission::Admission;
+use crate::admission::registry::Registry;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::books::{Account, Books};
+use crate::core::histogram::HistogramSnapshot;
+use crate::pipeline::refusal_publisher::RefusalPublisher;
+use crate::pipeline::replay::Replays;
+use crate::quarantine::Quarantine;
+use crate::rollout::GuestStore;
+use crate::source::SourceStatus;
+use crate::source::listener::{CertificateReloader, CloseReason, ListenerCounters};
+use crate::spool::Spool;
+use crate::telemetry::metrics::{Gauges, Sample};
+use crate::telemetry::stats::Statistics;
+use crate::telemetry::write_metrics::WriteMetrics;
+use crate::writer::Writer;
+
+/// One source and whether messages can come in by it.
+pub struct SourceHealth {
+    name: &'static str,
+    status: watch::Receiver<SourceStatus>,
+}
+
+impl SourceHealth {
+    pub fn new(name: &'static str, status: watch::Receiver<SourceStatus>) -> Self {
+        Self { name, status }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let status = self.status.borrow();
+        if status.is_ready() {
+            return Ok(());
+        }
+        let what = if status.connected { "is not subscribed" } else { "is not connected" };
+        let why = status.last_error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        Err(format!("the {} {what}{why}", self.name))
+    }
+}
+
+/// The listener, as far as it is looked at.
+pub struct ListenerHandles {
+    pub counters: Arc<ListenerCounters>,
+    pub tls: Option<Arc<CertificateReloader>>,
+}
+
+impl ListenerHandles {
+    /// Takes a new certificate into service, if there is one.
+    pub fn refresh_certificate(&self) {
+        match self.tls.as_ref().map(|tls| tls.refresh()) {
+            Some(Ok(true)) => tracing::info!("the listener's certificate was read again"),
+            Some(Err(error)) => tracing::error!(%error, "the listener's certificate stays as it was"),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    /// Connections that ended, by why.
+    fn ended(&self) -> Vec<Sample> {
+        let sample = |&ending: &CloseReason| {
+            let labels = vec![("reason", ending.name().to_owned())];
+            Sample::new(labels, self.counters.ended(ending) as f64)
+        };
+        CloseReason::ALL.iter().map(sample).collect()
+    }
+}
+
+/// The parts that are looked at.
+pub struct Handles {
+    pub books: Arc<Books>,
+    pub window: Arc<ReceiveWindow>,
+    pub admission: Arc<Admission>,
+    pub guests: Arc<GuestStore>,
+    pub spool: Spool,
+    pub writer: Writer,
+    pub writes: Arc<WriteMetrics>,
+    pub quarantine: Quarantine,
+    pub replays: Replays,
+    pub sources: Vec<SourceHealth>,
+    pub redelivered: Vec<Arc<AtomicU64>>,
+    /// The listener, where there is one.
+    pub door: Option<ListenerHandles>,
+    /// Answers on the refused topic, where they are wanted.
+    pub answers: Option<Arc<RefusalPublisher>>,
+    /// Why the registry was not read well the last time.
+    pub registry_fault: Mutex<Option<String>>,
+}
+
+impl fmt::Debug for Handles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Handles {
+    pub fn statistics(&self) -> Statistics {
+        let received: u64 =
+            self.books.accounts().iter().map(|account| account.snapshot().messages.received).sum();
+        let (writer, cache) = (self.writer.stats(), self.admission.cache());
+        Statistics {
+            received,
+            influx_batch_ok: writer.lines_written(),
+            influx_batch_err: writer.lines_refused(),
+            influx_flushes: writer.flushes(),
+            influx_buffer: self.spool.lines_pending(),
+            auth_cache_hits: cache.hits(),
+            auth_cache_misses: cache.misses(),
+            auth_cache_size: cache.entries() as u64,
+        }
+    }
+}
+
+impl Gauges for Handles {
+    fn accounts(&self) -> Vec<Arc<Account>> {
+        self.books.accounts()
+    }
+
+    fn counters(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
+        let cache = self.admission.cache();
+        let lookups = [
+            ("hit", cache.hits()),
+            ("miss", cache.misses()),
+            ("absent", cache.absent_hits()),
+            ("stale", cache.stale_hits()),
+        ]
+        .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
+        let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let (syncs, spooled_messages) = self.spool.syncs();
+        let (mut cpu, mut failures) = (Vec::new(), Vec::new());
+        for guest in self.guests.list() {
+            let labels = vec![("tenant", guest.tenant.clone()), ("type", guest.message_type.clone())];
+            cpu.push(Sample::new(labels.clone(), guest.cpu_seconds));
+            for (kind, count) in guest.failures {
+                let mut labels = labels.clone();
+                labels.push(("kind", kind.to_owned()));
+                failures.push(Sample::new(labels, count as f64));
+            }
+        }
+        let swaps = self.guests.swaps().into_iter().map(|(tenant, message_type, outcome, count)| {
+            let labels = vec![("tenant", tenant), ("type", message_type), ("outcome", outcome.to_owned())];
+            Sample::new(labels, count as f64)
+        });
+        let (mut queries, mut provisioned, mut dropped) = (0, 0, 0);
+        if let Registry::Postgres(registry) = self.admission.registry() {
+            queries = registry.queries();
+            provisioned = registry.provisioned();
+            dropped = registry.rejects.dropped();
+        }
+        let answers = self.answers.as_ref().map(|answers| {
+            [("sent", &answers.sent), ("dropped", &answers.dropped)].map(|(outcome, count)| {
+                let count = count.load(Ordering::Relaxed) as f64;
+                Sample::new(vec![("outcome", outcome.to_owned())], count)
+            })
+        });
+        let answers = answers.map(Vec::from).unwrap_or_default();
+        let foreign = |door: &ListenerHandles| door.counters.foreign_publishes.load(Ordering::Relaxed) as f64;
+        vec![
+            (
+                "tidegate_listener_connections_ended",
+                "Connections of devices that ended or were refused, by reason",
+                self.door.as_ref().map(ListenerHandles::ended).unwrap_or_default(),
+            ),
+            (
+                "tidegate_listener_foreign_publishes",
+                "PUBLISHes to a topic of another device",
+                self.door.as_ref().map(|door| Sample::bare(foreign(door))).unwrap_or_default(),
+            ),
+            ("tidegate_refusal_answers", "Answers on mqtt.refused_topic, sent or dropped", answers),
+            (
+                "tidegate_registry_queries",
+                "Queries to a PostgreSQL registry, each for many devices",
+                Sample::bare(queries as f64),
+            ),
+            (
+                "tidegate_registry_provisioned",
+                "Devices that the gateway added to a PostgreSQL registry",
+                Sample::bare(provisioned as f64),
+            ),
+            (
+                "tidegate_registry_rejects_dropped",
+                "Counters and rows of refused messages that were not written to PostgreSQL",
+                Sample::bare(dropped as f64),
+            ),
+            (
+                "tidegate_guest_swaps",
+                "New decoder files by place in the guests folder and outcome",
+                swaps.collect(),
+            ),
+            ("tidegate_writes", "POSTs to databases, by outcome", self.writes.samples()),
+            (
+                "tidegate_messages_redelivered",
+                "QoS 1 messages received with DUP set",
+                Sample::bare(redelivered as f64),
+            ),
+            (
+                "tidegate_messages_passed_over",
+                "Repeated messages that were not decoded again, of routes with state",
+                Sample::bare(self.guests.host().state().skipped() as f64),
+            ),
+            ("tidegate_spool_syncs", "fsync calls of the spool", Sample::bare(syncs as f64)),
+            (
+                "tidegate_spool_messages",
+                "Messages that the spool made durable",
+                Sample::bare(spooled_messages as f64),
+            ),
+            (
+                "tidegate_guest_cpu_seconds",
+                "CPU time of decoders in seconds, by place in the guests folder",
+                cpu,
+            ),
+            (
+                "tidegate_guest_failures",
+                "Messages that decoders did not decode, by kind of failure",
+                failures,
+            ),
+            ("tidegate_auth_cache_lookups", "Look-ups in the cache of devices, by result", lookups.to_vec()),
+        ]
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
+        let connections = |door: &ListenerHandles| door.counters.connections.load(Ordering::Relaxed) as f64;
+        vec![
+            (
+                "tidegate_listener_connections",
+                "Open connections of devices",
+                self.door.as_ref().map(|door| Sample::bare(connections(door))).unwrap_or_default(),
+            ),
+            (
+                "tidegate_auth_cache_entries",
+                "Devices in the cache",
+                Sample::bare(self.admission.cache().entries() as f64),
+            ),
+            (
+                "tidegate_spool_bytes",
+                "Bytes of the spool on disk",
+                Sample::bare(self.spool.disk_bytes() as f64),
+            ),
+            (
+                "tidegate_spool_parked_bytes",
+                "Bytes of parked messages in the spool",
+                Sample::bare(self.spool.parked_bytes() as f64),
+            ),
+            (
+                "tidegate_state_bytes",
+                "Bytes of state that decoders keep between messages",
+                Sample::bare(self.guests.host().state().bytes() as f64),
+            ),
+            (
+                "tidegate_quarantine_bytes",
+                "Bytes of quarantine on disk",
+                Sample::bare(self.quarantine.bytes() as f64),
+            ),
+        ]
+    }
+
+    fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {
+        vec![
+            (
+                "tidegate_write_duration_seconds",
+                "Duration of POSTs to databases in seconds",
+                self.writes.duration.snapshot(),
+            ),
+            (
+                "tidegate_ack_latency_seconds",
+                "Time from receipt of a message to its result in seconds",
+                self.window.ack_latency.snapshot(),
+            ),
+        ]
+    }
+}
