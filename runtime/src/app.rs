@@ -98,7 +98,7 @@ pub async fn run(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<()> {
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
         );
     }
-    let writing = WriterThread::start()?;
+    let writing = WriterThread::start().context("the writer's thread cannot start")?;
     let writer = Writer::start(
         settings::writer(config)?,
         WriterParts {

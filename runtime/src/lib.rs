@@ -1,14 +1,14 @@
 //! Tidegate: MQTT in, sandboxed WebAssembly decoders, InfluxDB out. Modules in reading order.
 
-pub mod core;
+pub use tidegate_core as core;
 pub mod app;
-pub mod source;
-pub mod admission;
-pub mod decode;
-pub mod rollout;
-pub mod spool;
-pub mod writer;
-pub mod quarantine;
+pub use tidegate_admission as admission;
+pub use tidegate_decode as decode;
+pub use tidegate_quarantine as quarantine;
+pub use tidegate_rollout as rollout;
+pub use tidegate_source as source;
+pub use tidegate_spool as spool;
+pub use tidegate_writer as writer;
 pub mod data_dir;
 pub mod config;
 pub mod telemetry;

@@ -203,7 +203,7 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     within(
         "guests.large.instances_max",
         large.instances_max,
-        crate::rollout::limits::LARGE_TRIAL_INSTANCES + 1,
+        crate::decode::limits::LARGE_TRIAL_INSTANCES + 1,
         1_000,
     )?;
     within("guests.large.component_bytes_max", large.component_bytes_max, 1_024, 104_857_600)?;

@@ -19,7 +19,6 @@ use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLarge};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{postgres_url, words};
-use crate::core::backoff::BackoffLimits;
 use crate::core::books::Books;
 use crate::core::device_hash::SeedTag;
 use crate::core::identity::NameTemplate;
@@ -37,6 +36,7 @@ use crate::source::listener::{
     ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsSettings,
 };
 use crate::spool::SpoolSettings;
+use crate::writer::BackoffLimits;
 use crate::writer::{Gzip, HttpSettings, OutputSettings, ServerKind, WriterSettings};
 use crate::{config, limits};
 

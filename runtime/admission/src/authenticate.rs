@@ -1,0 +1,169 @@
+//! Who a message's device is: by its envelope, the cache and the registry.
+
+use std::sync::Arc;
+
+use crate::admission::Admission;
+use crate::auth_cache::CachedDevice;
+use crate::credentials::{CredentialSource, check_device, has_proved};
+use crate::envelope::{Envelope, EnvelopeError, EnvelopeValue};
+use crate::outcome::{AuthFailure, LookupSource, MessageView};
+use crate::registry::{Registry, RegistryRow, postgres};
+use tidegate_core::detail::Quoted;
+use tidegate_core::device::{Device, make_device};
+use tidegate_core::reason::Reason;
+use tidegate_core::tenant::Tenant;
+use tidegate_core::topic::TopicFields;
+
+fn check(
+    known: &CachedDevice,
+    envelope: Option<&Envelope<'_>>,
+    require_token: bool,
+) -> Result<(), AuthFailure> {
+    check_device(known, envelope, require_token)
+        .map_err(|(reason, detail)| AuthFailure::Refuse(reason, detail, has_proved(known, envelope)))
+}
+
+impl Admission {
+    pub(super) fn authenticate(
+        &self,
+        question: &MessageView<'_>,
+        places: &TopicFields,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        ask: LookupSource<'_>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
+        let message_type = &question.topic[places.message_type.clone()];
+        let envelope = match self.credentials_of(message_type, question.via) {
+            CredentialSource::Broker | CredentialSource::Listener => None,
+            CredentialSource::Envelope => {
+                let envelope = Envelope::read(question.payload).map_err(|fault| {
+                    // A tenant that no database can be named after has that to mend first: what
+                    // stands in tenant_id can never matter.
+                    match self.tenants.policies().rules_of(tenant).database {
+                        Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
+                            (Reason::BadDatabaseName, why)
+                        }
+                        _ => (Reason::BadPayload, fault.to_string()),
+                    }
+                })?;
+                if let EnvelopeValue::Text(named) = &envelope.tenant_id
+                    && named != tenant
+                {
+                    let detail = format!("tenant_id is {}, but the topic names {tenant:?}", Quoted(named));
+                    return Err((Reason::TenantMismatch, detail).into());
+                }
+                if let EnvelopeValue::Missing = envelope.site_id {
+                    let detail = "site_id is missing: expected the site of the device";
+                    return Err((Reason::MissingSiteId, detail.to_owned()).into());
+                }
+                Some(envelope)
+            }
+        };
+        let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
+        let (found, cached) = match ask {
+            LookupSource::Device(known) => {
+                check(known, envelope, require_token)?;
+                return Ok((known.tenant.clone(), known.device.clone()));
+            }
+            LookupSource::Row(row) => (row, false),
+            LookupSource::Registry if self.must_follow(key) => return Err(AuthFailure::Wait),
+            LookupSource::Registry | LookupSource::TakenUp => match &self.registry {
+                Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
+                Registry::Postgres(registry) => {
+                    return self.authenticate_cached(registry, tenant, device, key, envelope);
+                }
+                Registry::File(_) => {
+                    if let Some(known) = self.cache.get(key, tenant, device, self.now_s()) {
+                        check(&known, envelope, require_token)?;
+                        return Ok((known.tenant.clone(), known.device.clone()));
+                    }
+                    (self.registry.lookup(tenant, device), true)
+                }
+            },
+        };
+        let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
+        let known = self.cache_row(tenant, device, found, cached);
+        let verdict = check(&known, envelope, require_token);
+        let identity = (known.tenant.clone(), known.device.clone());
+        if cached {
+            self.cache.insert(key, known, self.now_s());
+        }
+        verdict.map(|()| identity)
+    }
+
+    /// Whether others of its device wait in front of a message. Where nothing is asked over a network
+    /// nothing waits but what another registry had parked, and that is not followed.
+    fn must_follow(&self, key: u64) -> bool {
+        matches!(self.registry, Registry::Postgres(_)) && self.waiting.holds(key)
+    }
+
+    /// Where the registry is asked over a network: by what is known of it, or not yet.
+    fn authenticate_cached(
+        &self,
+        registry: &postgres::PostgresRegistry,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
+        let now_s = self.now_s();
+        if let Some(known) = self.cache.get(key, tenant, device, now_s) {
+            check(&known, envelope, self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        if self.cache.is_absent(key, tenant, device, now_s) {
+            return Err(unregistered(tenant, device).into());
+        }
+        if registry.is_down()
+            && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
+        {
+            self.cache.record_stale(1);
+            check(&known, envelope, self.settings.require_token)?;
+            return Ok((known.tenant.clone(), known.device.clone()));
+        }
+        Err(AuthFailure::Wait)
+    }
+
+    /// Makes of a registry row what is kept of a device.
+    pub(super) fn cache_row(
+        &self,
+        tenant: &str,
+        device: &str,
+        row: RegistryRow,
+        counted: bool,
+    ) -> CachedDevice {
+        CachedDevice {
+            tenant: self.tenant(tenant, counted),
+            device: Arc::new(make_device(device, &row.site_id, self.device_hash(tenant, device))),
+            active: row.status == "ACTIVE",
+            status: row.status,
+            site: row.site_id,
+            token: row.token,
+        }
+    }
+
+    fn open_device(
+        &self,
+        tenants: &[String],
+        tenant: &str,
+        device: &str,
+        envelope: Option<&Envelope<'_>>,
+    ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
+        if !tenants.iter().any(|open| open == tenant) {
+            let detail = format!("the tenant {tenant:?} is not in registry.open_tenants");
+            return Err((Reason::UnregisteredDevice, detail));
+        }
+        let site = match envelope.map(|envelope| &envelope.site_id) {
+            Some(EnvelopeValue::Text(site)) => site.as_ref(),
+            _ => "",
+        };
+        let affinity = self.device_hash(tenant, device);
+        Ok((self.tenant(tenant, true), Arc::new(make_device(device, site, affinity))))
+    }
+}
+
+fn unregistered(tenant: &str, device: &str) -> (Reason, String) {
+    let detail = format!("there is no device {device:?} of tenant {tenant:?} in the registry");
+    (Reason::UnregisteredDevice, detail)
+}

@@ -1,0 +1,121 @@
+//! Whether a device that connects is who it says: by the same registry and the same cache as messages.
+//!
+//! The token is always asked for here: `registry.require_token` is about the envelope. What a stranger
+//! is told is the same for a device that is not there and for a wrong token.
+
+use sha2::{Digest, Sha256};
+
+use crate::admission::Admission;
+use crate::auth_cache::CachedDevice;
+use crate::registry::{Registry, TokenHash};
+use tidegate_core::detail::Detail;
+use tidegate_core::identity::{AuthError, Claim, Identity, Proof};
+use tidegate_core::message::{Received, RefusedMessage, Via};
+use tidegate_core::reason::Reason;
+
+const UNKNOWN: AuthError = AuthError::Credentials("UNREGISTERED_DEVICE");
+
+impl Admission {
+    /// Whether a device is who it says and may come in. Waits for a registry that must be asked.
+    ///
+    /// # Errors
+    /// It is not, it may not, or nobody can say.
+    pub async fn authenticate_connect(&self, claim: Claim) -> Result<(), AuthError> {
+        let Identity { tenant, device } = &claim.identity;
+        let (tenant, device) = (tenant.as_str(), device.as_str());
+        let (key, now_s) = (self.device_key(tenant, device), self.now_s());
+        let registry = match &self.registry {
+            Registry::Open(tenants) => {
+                return match claim.proof {
+                    Proof::Certificate if tenants.iter().any(|open| open == tenant) => Ok(()),
+                    Proof::Certificate => Err(AuthError::NotAuthorized("its tenant is not open")),
+                    Proof::Token(_) => Err(AuthError::Credentials("an open registry has no tokens")),
+                };
+            }
+            Registry::File(_) => {
+                if let Some(known) = self.cache.get(key, tenant, device, now_s) {
+                    return check(&known, &claim.proof);
+                }
+                let row = self.registry.lookup(tenant, device).ok_or(UNKNOWN)?;
+                let known = self.cache_row(tenant, device, row, true);
+                let verdict = check(&known, &claim.proof);
+                self.cache.insert(key, known, now_s);
+                return verdict;
+            }
+            Registry::Postgres(registry) => registry,
+        };
+        if let Some(known) = self.cache.get(key, tenant, device, now_s) {
+            return check(&known, &claim.proof);
+        }
+        if self.cache.is_absent(key, tenant, device, now_s) {
+            return Err(UNKNOWN);
+        }
+        if registry.is_down()
+            && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
+        {
+            return check(&known, &claim.proof);
+        }
+        let waits = self.callers.call(key, &claim.identity);
+        let waits = waits.ok_or(AuthError::Unavailable("too many devices wait for the registry"))?;
+        match waits.await {
+            Ok(Some(Some(known))) => check(&known, &claim.proof),
+            Ok(Some(None)) => Err(UNKNOWN),
+            Ok(None) | Err(_) => {
+                Err(AuthError::Unavailable("the registry is down, and the device is not in the cache"))
+            }
+        }
+    }
+}
+
+impl Admission {
+    /// Turns away a message of a device that has proved who it is, and counts it as that device's,
+    /// whatever its topic names.
+    pub fn refuse_of(
+        &self,
+        message: Received,
+        sender: &Identity,
+        reason: Reason,
+        detail: Detail,
+    ) -> RefusedMessage {
+        let tenant = self.known_tenant(sender.tenant.as_str());
+        tenant.account.receive(1);
+        let refused = RefusedMessage {
+            tenant: Some(sender.tenant.clone()),
+            device: Some(sender.device.clone()),
+            topic: message.topic,
+            payload: message.payload,
+            payload_bytes: message.payload_bytes,
+            received_ns: message.received_ns,
+            reason,
+            detail,
+            guest: None,
+            site: None,
+            // A replay is nobody's proof for that topic.
+            via: Some(Via::Listener),
+            is_proven: true,
+            account: tenant.account.clone(),
+            slot: message.slot,
+        };
+        if let Registry::Postgres(registry) = &self.registry {
+            registry.rejects.note(&refused, None);
+        }
+        refused
+    }
+}
+
+/// The token first: only who has it learns how the device stands.
+fn check(known: &CachedDevice, proof: &Proof) -> Result<(), AuthError> {
+    match proof {
+        Proof::Token(_) if known.token == TokenHash::NotSet => {
+            return Err(AuthError::Credentials("TOKEN_NOT_SET_IN_REGISTRY"));
+        }
+        Proof::Token(token) if !known.token.matches(&Sha256::digest(token).into()) => {
+            return Err(AuthError::Credentials("TOKEN_INVALID"));
+        }
+        Proof::Token(_) | Proof::Certificate => {}
+    }
+    if !known.active {
+        return Err(AuthError::NotAuthorized("the device's status is not ACTIVE"));
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The token buckets of all devices, or of all tenants: bounded, and idle ones go.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::limits::{BACKLOG_GRANT_S, BUCKET_SWEEP_S, BUCKETS_MAX};
+use tidegate_core::token_bucket::{Rate, TokenBucket};
+
+#[derive(Debug)]
+struct DeviceBuckets {
+    /// Of messages that pass every check.
+    passed: TokenBucket,
+    /// Of messages that are refused.
+    refused: TokenBucket,
+    /// The absence of ours that this device was last granted a backlog for.
+    granted: u64,
+    /// What held when it was used last.
+    rate: Rate,
+}
+
+/// An absence that backlogs were granted for.
+#[derive(Clone, Copy, Debug, Default)]
+struct BacklogGrant {
+    seconds: f64,
+    ended_s: f64,
+}
+
+/// The buckets, by a hash of tenant and device, or of the tenant: two that share one by chance share a
+/// rate.
+#[derive(Debug, Default)]
+pub struct DeviceRateLimits {
+    devices: DashMap<u64, DeviceBuckets, foldhash::fast::RandomState>,
+    absences: AtomicU64,
+    absence: Mutex<BacklogGrant>,
+    swept_at_s: Mutex<f64>,
+}
+
+impl DeviceRateLimits {
+    fn with<T>(&self, key: u64, rate: Rate, now_s: f64, act: impl FnOnce(&mut DeviceBuckets) -> T) -> T {
+        let absences = self.absences.load(Ordering::Acquire);
+        if let Some(mut known) = self.devices.get_mut(&key) {
+            if known.granted != absences {
+                self.grant(&mut known, rate, absences, now_s);
+            }
+            known.rate = rate;
+            return act(&mut known);
+        }
+        self.sweep(now_s);
+        let mut fresh = DeviceBuckets {
+            passed: TokenBucket::full(rate, now_s),
+            refused: TokenBucket::full(rate, now_s),
+            granted: 0,
+            rate,
+        };
+        if absences != 0 {
+            self.grant(&mut fresh, rate, absences, now_s);
+        }
+        act(&mut self.devices.entry(key).or_insert(fresh))
+    }
+
+    fn grant(&self, known: &mut DeviceBuckets, rate: Rate, absences: u64, now_s: f64) {
+        known.granted = absences;
+        let absence = *self.absence.lock();
+        if now_s - absence.ended_s <= absence.seconds + BACKLOG_GRANT_S {
+            known.passed.grant_backlog(absence.seconds * rate.per_s);
+        }
+    }
+
+    /// Takes a token for a message that will probably pass.
+    pub fn take(&self, key: u64, rate: Rate, now_s: f64) -> bool {
+        self.with(key, rate, now_s, |known| known.passed.take(rate, now_s))
+    }
+
+    /// The message did not pass: its token goes back, and one is taken from the bucket of refused
+    /// messages. False when that one is empty.
+    pub fn refuse(&self, key: u64, rate: Rate, now_s: f64) -> bool {
+        self.with(key, rate, now_s, |known| {
+            known.passed.give_back(rate);
+            known.refused.take(rate, now_s)
+        })
+    }
+
+    /// The message did not count after all, through no fault of its own: its token goes back.
+    pub fn give_back(&self, key: u64, rate: Rate, now_s: f64) {
+        self.with(key, rate, now_s, |known| known.passed.give_back(rate));
+    }
+
+    /// We were away for so long until now: what was kept for us is no burst.
+    pub fn grant_backlog(&self, seconds: f64, now_s: f64) {
+        *self.absence.lock() = BacklogGrant { seconds, ended_s: now_s };
+        self.absences.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Drops buckets that are full again: forgetting them changes nothing. When strangers have
+    /// filled the table with ones that are not, they all go: a bucket is worth less than the memory.
+    fn sweep(&self, now_s: f64) {
+        if self.devices.len() < BUCKETS_MAX {
+            return;
+        }
+        let mut swept_at_s = self.swept_at_s.lock();
+        if now_s - *swept_at_s >= BUCKET_SWEEP_S {
+            *swept_at_s = now_s;
+            self.devices.retain(|_, known| {
+                !(known.passed.is_full(known.rate, now_s) && known.refused.is_full(known.rate, now_s))
+            });
+        }
+        if self.devices.len() >= BUCKETS_MAX {
+            self.devices.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_core::token_bucket::Rate;
+
+    const RATE: Rate = Rate { per_s: 1.0, burst: 3.0 };
+
+    #[test]
+    fn refused_messages_leave_the_devices_own_bucket_alone() {
+        let buckets = DeviceRateLimits::default();
+        for _ in 0..3 {
+            assert!(buckets.take(1, RATE, 0.0) && buckets.refuse(1, RATE, 0.0));
+        }
+        assert!(buckets.take(1, RATE, 0.0), "the device itself is not silenced");
+        assert!(!buckets.refuse(1, RATE, 0.0), "the stranger is");
+        assert!((0..3).all(|_| buckets.take(1, RATE, 0.0)));
+        assert!(!buckets.take(1, RATE, 0.0));
+    }
+
+    #[test]
+    fn an_absence_is_granted_once_to_each_device() {
+        let buckets = DeviceRateLimits::default();
+        assert!(buckets.take(1, RATE, 0.0));
+        buckets.grant_backlog(10.0, 0.0);
+        assert_eq!((0..50).filter(|_| buckets.take(1, RATE, 0.0)).count(), 2 + 10);
+        assert_eq!((0..50).filter(|_| buckets.take(2, RATE, 0.0)).count(), 3 + 10);
+        assert!(!buckets.take(1, RATE, 0.0));
+        // A device that comes long after the reconnect has no backlog.
+        assert_eq!((0..50).filter(|_| buckets.take(3, RATE, 1_000.0)).count(), 3);
+    }
+}

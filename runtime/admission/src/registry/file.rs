@@ -1,0 +1,332 @@
+//! The registry in a CSV file: `tenant_id,device_id,site_id,status,provision_token_hash`.
+//!
+//! It is read again when it changes. A file that is not good leaves the devices as they were, and
+//! says why.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::registry::csv;
+use crate::registry::csv::{CsvCell, CsvError, CsvRecords};
+use crate::registry::row::{RegistryRow, TokenHash};
+
+/// The columns, in their order.
+pub const HEADER: [&str; 5] = ["tenant_id", "device_id", "site_id", "status", "provision_token_hash"];
+
+/// Why a registry file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("cannot {doing} the registry {}: {error}", path.display())]
+    Io { doing: &'static str, path: PathBuf, error: std::io::Error },
+    #[error("the registry {}: {fault}", path.display())]
+    Csv { path: PathBuf, fault: CsvError },
+    #[error("the registry {}: the first line must be {}", path.display(), HEADER.join(","))]
+    Header { path: PathBuf },
+    #[error("the registry {}, line {line}: {found} cells, expected 5", path.display())]
+    Cells { path: PathBuf, line: usize, found: usize },
+    #[error("the registry {}, line {line}: {column} is empty (NULL); only provision_token_hash can be empty", path.display())]
+    Null { path: PathBuf, line: usize, column: &'static str },
+    #[error("the registry {}, line {line}: {tenant}/{device} is in line {first} already", path.display())]
+    Twice { path: PathBuf, line: usize, first: usize, tenant: String, device: String },
+}
+
+/// One line of the file, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceRecord {
+    pub tenant_id: String,
+    pub device_id: String,
+    pub site_id: String,
+    pub status: String,
+    pub provision_token_hash: Option<String>,
+}
+
+/// What is kept of a line, small: there may be a million.
+#[derive(Debug)]
+struct StoredDevice {
+    site: Arc<str>,
+    status: Arc<str>,
+    token: TokenHash,
+}
+
+/// What tells one state of the file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct FileStamp {
+    inode: u64,
+    bytes: u64,
+    modified_ns: i128,
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        Ok(Self { inode: metadata.ino(), bytes: metadata.len(), modified_ns })
+    }
+}
+
+/// The registry as it was last read well.
+#[derive(Debug)]
+pub struct FileRegistry {
+    path: PathBuf,
+    devices: RwLock<DeviceTable>,
+    stamp: Mutex<FileStamp>,
+    generation: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct DeviceTable {
+    /// By tenant, by device.
+    tenants: HashMap<
+        Arc<str>,
+        HashMap<Box<str>, StoredDevice, foldhash::fast::RandomState>,
+        foldhash::fast::RandomState,
+    >,
+    count: usize,
+}
+
+impl FileRegistry {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// It is not there, or a line of it is not good.
+    pub fn open(path: &Path) -> Result<Self, RegistryError> {
+        let stamp = FileStamp::of(path).map_err(io("read", path))?;
+        let devices = index(path, read(path)?)?;
+        Ok(Self {
+            path: path.to_owned(),
+            devices: RwLock::new(devices),
+            stamp: Mutex::new(stamp),
+            generation: AtomicU64::new(1),
+        })
+    }
+
+    /// Reads the file again if it has changed. True when it had.
+    ///
+    /// # Errors
+    /// It is not good any more; the devices stay as they were, and it is tried again when it
+    /// changes.
+    pub fn reload_if_changed(&self) -> Result<bool, RegistryError> {
+        let now = FileStamp::of(&self.path).map_err(io("read", &self.path))?;
+        let mut stamp = self.stamp.lock();
+        if *stamp == now {
+            return Ok(false);
+        }
+        *stamp = now;
+        let devices = index(&self.path, read(&self.path)?)?;
+        *self.devices.write() = devices;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(true)
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Devices in it.
+    pub fn count(&self) -> usize {
+        self.devices.read().count
+    }
+
+    pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
+        let devices = self.devices.read();
+        let stored = devices.tenants.get(tenant)?.get(device)?;
+        Some(RegistryRow {
+            site_id: stored.site.to_string(),
+            status: stored.status.to_string(),
+            token: stored.token,
+        })
+    }
+}
+
+fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RegistryError {
+    let path = path.to_owned();
+    move |error| RegistryError::Io { doing, path, error }
+}
+
+/// Every line of a registry file.
+///
+/// # Errors
+/// The file cannot be read, or a line of it is not good.
+pub fn read(path: &Path) -> Result<Vec<(usize, DeviceRecord)>, RegistryError> {
+    let text = fs::read_to_string(path).map_err(io("read", path))?;
+    let mut records = CsvRecords::new(&text);
+    let header =
+        records.next().transpose().map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
+    let good = header.is_some_and(|(_, cells)| cells.iter().map(Option::as_deref).eq(HEADER.map(Some)));
+    if !good {
+        return Err(RegistryError::Header { path: path.into() });
+    }
+    let mut devices = Vec::new();
+    for record in records {
+        let (line, cells) = record.map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
+        devices.push((line, device(path, line, cells)?));
+    }
+    Ok(devices)
+}
+
+fn device(path: &Path, line: usize, cells: Vec<CsvCell>) -> Result<DeviceRecord, RegistryError> {
+    let found = cells.len();
+    let Ok([tenant, device, site, status, hash]) = <[CsvCell; 5]>::try_from(cells) else {
+        return Err(RegistryError::Cells { path: path.into(), line, found });
+    };
+    let filled =
+        |cell: CsvCell, column| cell.ok_or_else(|| RegistryError::Null { path: path.into(), line, column });
+    Ok(DeviceRecord {
+        tenant_id: filled(tenant, HEADER[0])?,
+        device_id: filled(device, HEADER[1])?,
+        site_id: filled(site, HEADER[2])?,
+        status: filled(status, HEADER[3])?,
+        provision_token_hash: hash,
+    })
+}
+
+fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<DeviceTable, RegistryError> {
+    // Sites and statuses repeat; a million devices share a few.
+    let mut texts: HashMap<String, Arc<str>> = HashMap::new();
+    let mut shared =
+        |text: String| texts.entry(text).or_insert_with_key(|text| Arc::from(text.as_str())).clone();
+    let mut devices = DeviceTable { count: records.len(), ..DeviceTable::default() };
+    let mut lines: HashMap<(Arc<str>, Box<str>), usize, foldhash::fast::RandomState> = HashMap::default();
+    for (line, record) in records {
+        let tenant = shared(record.tenant_id);
+        let device: Box<str> = record.device_id.into();
+        if let Some(first) = lines.insert((tenant.clone(), device.clone()), line) {
+            let (tenant, device) = (tenant.to_string(), device.into());
+            return Err(RegistryError::Twice { path: path.into(), line, first, tenant, device });
+        }
+        let stored = StoredDevice {
+            site: shared(record.site_id),
+            status: shared(record.status),
+            token: TokenHash::parse(record.provision_token_hash.as_deref()),
+        };
+        devices.tenants.entry(tenant).or_default().insert(device, stored);
+    }
+    Ok(devices)
+}
+
+/// Holds the file for one change: whoever else changes it waits. Released when dropped.
+///
+/// # Errors
+/// The lock's file cannot be made.
+pub fn lock(path: &Path) -> Result<fs::File, RegistryError> {
+    let beside = path.with_extension("csv.lock");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(io("lock", path))?;
+    // SAFETY: flock(2) on a descriptor that is open.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+        return Err(io("lock", path)(std::io::Error::last_os_error()));
+    }
+    Ok(file)
+}
+
+/// Writes the file anew, whole or not at all.
+///
+/// # Errors
+/// It cannot be written; the old one is still there.
+pub fn write(path: &Path, devices: &[DeviceRecord]) -> Result<(), RegistryError> {
+    let mut text = String::new();
+    csv::write(&HEADER.map(Some), &mut text);
+    for device in devices {
+        let cells = [
+            Some(device.tenant_id.as_str()),
+            Some(&device.device_id),
+            Some(&device.site_id),
+            Some(&device.status),
+            device.provision_token_hash.as_deref(),
+        ];
+        csv::write(&cells, &mut text);
+    }
+    // A link is followed, so that it stays one.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (link, path) = (path, real.as_path());
+    let staged = path.with_extension("csv.new");
+    let write = || -> std::io::Result<()> {
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&staged, path)?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(io("write", link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::row::TokenHash;
+    use std::fs;
+    use std::path::PathBuf;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("devices.csv");
+        fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    const HEAD: &str = "tenant_id,device_id,site_id,status,provision_token_hash\n";
+
+    #[test]
+    fn rows_are_found_and_null_differs_from_empty() {
+        let (_folder, path) = file(&format!("{HEAD}acme,d1,lab,ACTIVE,\nacme,d2,\"\",REVOKED,\"\"\n"));
+        let registry = FileRegistry::open(&path).unwrap();
+        assert_eq!(registry.count(), 2);
+        assert_eq!(registry.lookup("acme", "d1").unwrap().token, TokenHash::NotSet);
+        let second = registry.lookup("acme", "d2").unwrap();
+        assert_eq!((second.site_id.as_str(), second.token), ("", TokenHash::Unmatchable));
+        assert_eq!(registry.lookup("acme", "d3"), None);
+        assert_eq!(registry.lookup("other", "d1"), None);
+    }
+
+    #[test]
+    fn a_bad_file_names_line_and_column_and_leaves_the_devices_as_they_were() {
+        let (_folder, path) = file(&format!("{HEAD}acme,d1,lab,ACTIVE,\n"));
+        let registry = FileRegistry::open(&path).unwrap();
+        assert!(!registry.reload_if_changed().unwrap());
+        for (text, named) in [
+            (format!("{HEAD}acme,d1,lab,ACTIVE\n"), "line 2: 4 cells"),
+            (format!("{HEAD}acme,d1,,ACTIVE,x\n"), "site_id is empty"),
+            (format!("{HEAD}acme,d1,l,ACTIVE,\nacme,d1,l,ACTIVE,\n"), "line 3: acme/d1 is in line 2"),
+            ("acme,d1,lab,ACTIVE,\n".into(), "the first line must be"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = registry.reload_if_changed().unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+            assert!(registry.lookup("acme", "d1").is_some());
+        }
+        let before = registry.generation();
+        fs::write(&path, format!("{HEAD}acme,d9,lab,ACTIVE,\n")).unwrap();
+        assert!(registry.reload_if_changed().unwrap());
+        assert!(registry.lookup("acme", "d1").is_none() && registry.lookup("acme", "d9").is_some());
+        assert!(registry.generation() > before);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (_folder, path) = file(HEAD);
+        let device = DeviceRecord {
+            tenant_id: "a,b".into(),
+            device_id: "d\"1".into(),
+            site_id: String::new(),
+            status: "ACTIVE".into(),
+            provision_token_hash: None,
+        };
+        write(&path, std::slice::from_ref(&device)).unwrap();
+        assert_eq!(read(&path).unwrap(), [(2, device)]);
+    }
+}

@@ -1,0 +1,403 @@
+//! The accounts of each tenant: every message and every line that came in is somewhere.
+//!
+//! Two equations hold at every moment, because all sides of one change are made under one lock:
+//! - received = lines + empty + quarantined + dropped + abandoned + parked + in flight
+//! - spooled = written + refused + dropped + damaged + pending
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::ids::TenantId;
+use crate::limits;
+
+/// How a message ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Its lines are where they were to go.
+    Lines,
+    /// Its guest made no line of it.
+    Empty,
+    /// It lies in quarantine, durable, with its reason.
+    Quarantined,
+    /// It was dropped on purpose.
+    Dropped,
+    /// Not ended: it is parked, durable, and will be taken up again.
+    Parked,
+}
+
+impl Outcome {
+    /// All by which a message ends.
+    pub const ALL: [Outcome; 4] = [Outcome::Lines, Outcome::Empty, Outcome::Quarantined, Outcome::Dropped];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Lines => "lines",
+            Outcome::Empty => "empty",
+            Outcome::Quarantined => "quarantined",
+            Outcome::Dropped => "dropped",
+            Outcome::Parked => "parked",
+        }
+    }
+}
+
+/// Messages of one tenant since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MessageBooks {
+    pub received: u64,
+    pub lines: u64,
+    pub empty: u64,
+    pub quarantined: u64,
+    pub dropped: u64,
+    /// Its connection ended before it was settled; it comes again and is received again.
+    pub abandoned: u64,
+    /// Durable in the spool, and ours to take up again. What an earlier run had parked is received
+    /// again at the start.
+    pub parked: u64,
+    pub in_flight: u64,
+}
+
+impl MessageBooks {
+    pub fn balanced(&self) -> bool {
+        self.received
+            == self.lines
+                + self.empty
+                + self.quarantined
+                + self.dropped
+                + self.abandoned
+                + self.parked
+                + self.in_flight
+    }
+}
+
+/// Lines of one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LineBooks {
+    /// Made durable.
+    pub spooled: u64,
+    /// Accepted by the database.
+    pub written: u64,
+    /// Refused by the database, one by one, and quarantined.
+    pub refused: u64,
+    /// To make room, where the operator chose that.
+    pub dropped: u64,
+    /// Lost to damage of the disk.
+    pub damaged: u64,
+    pub pending: u64,
+}
+
+impl LineBooks {
+    pub fn balanced(&self) -> bool {
+        self.spooled == self.written + self.refused + self.dropped + self.damaged + self.pending
+    }
+}
+
+/// What quarantine holds of one tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QuarantineBooks {
+    pub entries: u64,
+    /// Left it because of its bounds.
+    pub expired: u64,
+    /// Left it because they were taken up again.
+    pub replayed: u64,
+    /// Left it because the operator removed them.
+    pub removed: u64,
+}
+
+/// One tenant's accounts at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TenantBooks {
+    pub messages: MessageBooks,
+    pub lines: LineBooks,
+    pub quarantine: QuarantineBooks,
+}
+
+impl TenantBooks {
+    pub fn balanced(&self) -> bool {
+        self.messages.balanced() && self.lines.balanced()
+    }
+}
+
+/// The live accounts of one tenant.
+#[derive(Debug)]
+pub struct Account {
+    tenant: TenantId,
+    books: Mutex<TenantBooks>,
+    /// Whether a message of this tenant was ever admitted: only then does it get a label of its own.
+    admitted: AtomicBool,
+}
+
+impl Account {
+    pub fn new(tenant: TenantId) -> Self {
+        Self { tenant, books: Mutex::default(), admitted: AtomicBool::new(false) }
+    }
+
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    pub fn snapshot(&self) -> TenantBooks {
+        *self.books.lock()
+    }
+
+    pub fn was_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// A message of this tenant was admitted.
+    pub fn note_admitted(&self) {
+        if !self.was_admitted() {
+            self.admitted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// `messages` came in and are in flight.
+    pub fn receive(&self, messages: u64) {
+        let mut books = self.books.lock();
+        books.messages.received += messages;
+        books.messages.in_flight += messages;
+    }
+
+    /// `messages` that were in flight ended so.
+    pub fn settle(&self, outcome: Outcome, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.in_flight -= messages;
+        match outcome {
+            Outcome::Lines => books.lines += messages,
+            Outcome::Empty => books.empty += messages,
+            Outcome::Quarantined => books.quarantined += messages,
+            Outcome::Dropped => books.dropped += messages,
+            Outcome::Parked => books.parked += messages,
+        }
+    }
+
+    /// The connection of `messages` in flight ended before they were settled.
+    pub fn abandon(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.in_flight -= messages;
+        books.abandoned += messages;
+    }
+
+    /// `messages` that an earlier run had parked, as they were found on disk.
+    pub fn restore_parked(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.received += messages;
+        books.parked += messages;
+    }
+
+    /// `messages` in flight are parked: ours to take up again.
+    pub fn park(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.in_flight -= messages;
+        books.parked += messages;
+    }
+
+    /// `messages` that were parked are in flight again.
+    pub fn unpark(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.parked -= messages;
+        books.in_flight += messages;
+    }
+
+    /// `messages` in flight turned out to be another account's; they are received there.
+    pub fn withdraw(&self, messages: u64) {
+        let books = &mut self.books.lock().messages;
+        books.received -= messages;
+        books.in_flight -= messages;
+    }
+
+    /// `lines` were made durable.
+    pub fn spool_lines(&self, lines: u64) {
+        let books = &mut self.books.lock().lines;
+        books.spooled += lines;
+        books.pending += lines;
+    }
+
+    /// The database accepted `lines`.
+    pub fn write_lines(&self, lines: u64) {
+        let books = &mut self.books.lock().lines;
+        books.pending -= lines;
+        books.written += lines;
+    }
+
+    /// The database refused `lines` for good; they are in quarantine.
+    pub fn refuse_lines(&self, lines: u64) {
+        let books = &mut self.books.lock().lines;
+        books.pending -= lines;
+        books.refused += lines;
+    }
+
+    /// `lines` that were durable cannot be read any more.
+    pub fn damage_lines(&self, lines: u64) {
+        let books = &mut self.books.lock().lines;
+        books.pending -= lines;
+        books.damaged += lines;
+    }
+
+    /// The lines of an earlier run, as they were found on disk.
+    pub fn restore_lines(&self, lines: LineBooks) {
+        self.books.lock().lines = lines;
+        // Only what was admitted has lines.
+        self.note_admitted();
+    }
+
+    /// `lines` were dropped on purpose.
+    pub fn drop_lines(&self, lines: u64) {
+        let books = &mut self.books.lock().lines;
+        books.pending -= lines;
+        books.dropped += lines;
+    }
+
+    pub fn quarantine_entries(&self, added: u64) {
+        self.books.lock().quarantine.entries += added;
+    }
+
+    /// `entries` left quarantine because of its bounds.
+    pub fn expire_entries(&self, entries: u64) {
+        let books = &mut self.books.lock().quarantine;
+        books.entries = books.entries.saturating_sub(entries);
+        books.expired += entries;
+    }
+
+    /// `entries` left quarantine because their replay is settled.
+    pub fn replay_entries(&self, entries: u64) {
+        let books = &mut self.books.lock().quarantine;
+        books.entries = books.entries.saturating_sub(entries);
+        books.replayed += entries;
+    }
+
+    /// `entries` left quarantine because the operator removed them.
+    pub fn remove_entries(&self, entries: u64) {
+        let books = &mut self.books.lock().quarantine;
+        books.entries = books.entries.saturating_sub(entries);
+        books.removed += entries;
+    }
+}
+
+/// Where messages without a readable tenant are counted.
+pub const NO_TENANT: &str = "_none";
+
+/// Where tenants beyond the ceilings are counted together.
+pub const OTHER_TENANTS: &str = "_other";
+
+/// The accounts of all tenants. Strangers may name tenants that do not exist; they get accounts of
+/// their own only up to a ceiling, the rest share `_other`.
+#[derive(Debug)]
+pub struct Books {
+    accounts: DashMap<TenantId, Arc<Account>, foldhash::fast::RandomState>,
+    none: Arc<Account>,
+    other: Arc<Account>,
+    strangers: AtomicUsize,
+}
+
+impl Default for Books {
+    fn default() -> Self {
+        Self {
+            accounts: DashMap::default(),
+            none: Arc::new(Account::new(NO_TENANT.into())),
+            other: Arc::new(Account::new(OTHER_TENANTS.into())),
+            strangers: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Books {
+    /// The account of messages whose topic names no tenant.
+    pub fn none(&self) -> &Arc<Account> {
+        &self.none
+    }
+
+    /// The account of tenants beyond the ceilings.
+    pub fn other(&self) -> &Arc<Account> {
+        &self.other
+    }
+
+    /// The account to count a message of `tenant` in before it is admitted.
+    pub fn of_stranger(&self, tenant: &str) -> Arc<Account> {
+        if let Some(account) = self.accounts.get(tenant) {
+            return account.clone();
+        }
+        if self.strangers.load(Ordering::Relaxed) >= limits::STRANGER_ACCOUNTS_MAX {
+            return self.other.clone();
+        }
+        let tenant = TenantId::new(tenant);
+        self.accounts
+            .entry(tenant.clone())
+            .or_insert_with(|| {
+                self.strangers.fetch_add(1, Ordering::Relaxed);
+                Arc::new(Account::new(tenant))
+            })
+            .clone()
+    }
+
+    /// The account of a tenant that the registry knows: always its own.
+    pub fn of_known(&self, tenant: &str) -> Arc<Account> {
+        if let Some(account) = self.accounts.get(tenant) {
+            return account.clone();
+        }
+        let tenant = TenantId::new(tenant);
+        self.accounts.entry(tenant.clone()).or_insert_with(|| Arc::new(Account::new(tenant))).clone()
+    }
+
+    /// Every account that was ever used, by tenant.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let mut all: Vec<_> = self.accounts.iter().map(|entry| entry.value().clone()).collect();
+        for special in [&self.none, &self.other] {
+            if special.snapshot() != TenantBooks::default() {
+                all.push(special.clone());
+            }
+        }
+        all.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn an_account_balances_after_each_step() {
+        let account = Account::new("acme".into());
+        let balanced = || assert!(account.snapshot().balanced());
+        account.receive(5);
+        balanced();
+        account.settle(Outcome::Lines, 2);
+        balanced();
+        account.settle(Outcome::Quarantined, 1);
+        account.abandon(1);
+        balanced();
+        account.spool_lines(10);
+        account.write_lines(7);
+        account.refuse_lines(1);
+        balanced();
+        assert_eq!(account.snapshot().messages.in_flight, 1);
+        assert_eq!(account.snapshot().lines.pending, 2);
+        account.park(1);
+        balanced();
+        assert_eq!(account.snapshot().messages.parked, 1);
+        account.unpark(1);
+        balanced();
+        account.withdraw(1);
+        balanced();
+        assert_eq!((account.snapshot().messages.received, account.snapshot().messages.in_flight), (4, 0));
+        account.restore_parked(3);
+        balanced();
+        assert_eq!((account.snapshot().messages.received, account.snapshot().messages.parked), (7, 3));
+    }
+
+    #[test]
+    fn strangers_beyond_the_ceiling_share_one_account() {
+        let books = Books::default();
+        for n in 0..limits::STRANGER_ACCOUNTS_MAX + 10 {
+            books.of_stranger(&format!("t{n}")).receive(1);
+        }
+        assert_eq!(books.of_stranger("one-more").tenant().as_str(), OTHER_TENANTS);
+        assert_eq!(books.of_known("one-more").tenant().as_str(), "one-more");
+        assert_eq!(books.of_stranger("one-more").tenant().as_str(), "one-more");
+    }
+}

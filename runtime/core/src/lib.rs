@@ -1,0 +1,29 @@
+//! The nouns, without I/O: what a message is, what may become of it, and how it is counted.
+
+pub mod ids;
+pub mod device_hash;
+pub mod reason;
+pub mod redact;
+pub mod detail;
+pub mod message;
+pub mod receive_clock;
+pub mod synced;
+pub mod durable;
+pub mod refused_lines;
+pub mod decoder_state;
+pub mod parked;
+pub mod topic;
+pub mod identity;
+pub mod refused_topic;
+pub mod token_bucket;
+pub mod keyed_buckets;
+pub mod tenant;
+pub mod batching;
+pub mod route_key;
+pub mod line_protocol;
+pub mod books;
+pub mod histogram;
+pub mod worker;
+pub mod limits;
+pub mod device;
+pub mod ack;

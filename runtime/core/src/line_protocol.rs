@@ -1,0 +1,274 @@
+//! The line check: what a guest returned is parsed strictly, each line alone, before it may stand
+//! beside others.
+//!
+//! One bad line can swallow its neighbours inside a database (an open quote, a backslash at the end
+//! of a line), and one with a tag key twice can make an InfluxDB 3 unusable; so what leaves here is
+//! what InfluxDB 1, 2 and 3 read as exactly the lines that we count. The host splices the identity
+//! tags in behind the measurement and appends the message's time where the guest gave none, a
+//! nanosecond more for each further line of a series; the guest's own bytes are forwarded otherwise as
+//! they are.
+//!
+//! Format: InfluxDB line protocol. Deliberately absent: values are checked, never rewritten.
+
+pub mod names;
+pub mod keys;
+pub mod values;
+pub mod identity;
+pub mod rules;
+pub mod series_times;
+pub mod split;
+#[cfg(test)]
+mod tests;
+pub mod fault;
+
+use crate::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, SERIES_BYTES_MAX};
+use crate::line_protocol::fault::Parsed;
+use crate::line_protocol::keys::LineKeys;
+use crate::line_protocol::names::name_length;
+use crate::line_protocol::series_times::SeriesTimes;
+
+pub use crate::line_protocol::fault::Dialect;
+pub use crate::line_protocol::fault::LineFault;
+pub use crate::line_protocol::fault::LineFaultKind;
+pub use crate::line_protocol::identity::IdentityTagError;
+pub use crate::line_protocol::identity::escape_tag_value;
+pub use crate::line_protocol::identity::identity_tags;
+pub use crate::line_protocol::rules::LineRules;
+pub use crate::line_protocol::rules::NameSet;
+pub use crate::line_protocol::rules::TenantTag;
+pub use crate::line_protocol::split::split_checked;
+
+/// What every line of a message is given.
+#[derive(Clone, Copy, Debug)]
+pub struct LineContext<'a> {
+    /// `,device_id=…[,site_id=…]`, escaped.
+    pub identity_tags: &'a [u8],
+    /// Nanoseconds since the epoch, for lines without a time. Up to `LINES_A_MESSAGE_MAX` of them
+    /// belong to this message.
+    pub received_ns: i64,
+    pub dialect: Dialect,
+    /// `None`: the tenant has none.
+    pub rules: Option<&'a LineRules>,
+}
+
+/// Checks lines; keeps its buffers between messages.
+#[derive(Debug, Default)]
+pub struct LineChecker {
+    keys: LineKeys,
+    times: SeriesTimes,
+}
+
+impl LineChecker {
+    /// Checks the lines of one message and appends them to `out`, complete, each ended by a
+    /// newline. Gives how many there were.
+    ///
+    /// # Errors
+    /// The first fault; `out` is then as it was before.
+    pub fn check(
+        &mut self,
+        text: &[u8],
+        stamp: LineContext<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<u32, LineFault> {
+        let before = out.len();
+        self.run(text, stamp, out, &mut None).inspect_err(|_| out.truncate(before))
+    }
+
+    /// As `check`, but a bad line is left out and its fault noted, and the rest is kept.
+    ///
+    /// # Errors
+    /// What concerns the message whole: it is not UTF-8, or has too many lines.
+    pub fn check_keeping_rest(
+        &mut self,
+        text: &[u8],
+        stamp: LineContext<'_>,
+        out: &mut Vec<u8>,
+        faults: &mut Vec<LineFault>,
+    ) -> Result<u32, LineFault> {
+        let before = out.len();
+        self.run(text, stamp, out, &mut Some(faults)).inspect_err(|_| out.truncate(before))
+    }
+
+    fn run(
+        &mut self,
+        text: &[u8],
+        stamp: LineContext<'_>,
+        out: &mut Vec<u8>,
+        faults: &mut Option<&mut Vec<LineFault>>,
+    ) -> Result<u32, LineFault> {
+        if let Err(error) = std::str::from_utf8(text) {
+            let line = text[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count();
+            let start = memchr::memrchr(b'\n', &text[..error.valid_up_to()]).map_or(0, |newline| newline + 1);
+            let found = (LineFaultKind::NotUtf8, error.valid_up_to());
+            return Err(fault(text, start, line as u32 + 1, found, stamp));
+        }
+        let mut clock = itoa::Buffer::new();
+        let received = clock.format(stamp.received_ns).as_bytes();
+        self.times.clear();
+        let (mut at, mut number, mut count) = (0, 0, 0);
+        while at < text.len() {
+            number += 1;
+            let start = at + text[at..].iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
+            match text.get(start) {
+                None => break,
+                Some(b'\n') => {
+                    at = start + 1;
+                    continue;
+                }
+                // A blank line of a text with CRLF.
+                Some(b'\r') if text.get(start + 1) == Some(&b'\n') => {
+                    at = start + 2;
+                    continue;
+                }
+                Some(b'#') => {
+                    at = next_line(text, start);
+                    continue;
+                }
+                Some(_) => {}
+            }
+            let before = out.len();
+            match self.line(text, start, stamp, received, out) {
+                Ok(end) => {
+                    at = end;
+                    count += 1;
+                    if count > LINES_A_MESSAGE_MAX {
+                        let found = (LineFaultKind::TooManyLines, start);
+                        return Err(fault(text, start, number, found, stamp));
+                    }
+                }
+                Err(found) => {
+                    let fault = fault(text, start, number, found, stamp);
+                    match faults {
+                        None => return Err(fault),
+                        Some(faults) => {
+                            faults.push(fault);
+                            out.truncate(before);
+                            // Where a database would see the line end: what stands in an open
+                            // string must not become a line.
+                            at = start + split::line_end(&text[start..]) + 1;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Checks the line that starts at `start`, appends it, and gives where the next one starts.
+    fn line(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        stamp: LineContext<'_>,
+        received: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Parsed<usize> {
+        self.keys.clear();
+        let measurement_end = names::measurement(text, start)?;
+        let (mut fields_allowed, mut spliced) = (None, stamp.identity_tags.len());
+        self.keys.reserve(None);
+        if let Some(rules) = stamp.rules {
+            fields_allowed = rules.table(text, start, measurement_end)?;
+            spliced += rules.spliced_bytes();
+            name_length(start, measurement_end + rules.table_prefix.len())?;
+            self.keys.reserve(rules.tenant_tag.as_ref());
+        }
+        let (tags_end, fields_start) = self.tags(text, measurement_end, stamp.dialect)?;
+        let series = fields_start - start + spliced;
+        if stamp.dialect == Dialect::V1V2 && series > SERIES_BYTES_MAX {
+            return Err((LineFaultKind::SeriesTooLong, start));
+        }
+        let (fields_end, line_end) = self.fields(text, fields_start, fields_allowed)?;
+        let (time, line_end) = values::timestamp(text, line_end, stamp.dialect)?;
+        if line_end - start > LINE_BYTES_MAX {
+            return Err((LineFaultKind::LineTooLong, start + LINE_BYTES_MAX));
+        }
+        if let (Some(rules), Some(time)) = (stamp.rules, &time)
+            && !rules.has_time(&text[time.clone()], stamp.received_ns)
+        {
+            return Err((LineFaultKind::OutsideWindow, time.start));
+        }
+        out.reserve(line_end - start + spliced + received.len() + 2);
+        if let Some(rules) = stamp.rules {
+            out.extend_from_slice(&rules.table_prefix);
+        }
+        out.extend_from_slice(&text[start..measurement_end]);
+        if let Some(tag) = stamp.rules.and_then(|rules| rules.tenant_tag.as_ref()) {
+            out.extend_from_slice(&tag.spliced);
+        }
+        out.extend_from_slice(stamp.identity_tags);
+        out.extend_from_slice(&text[measurement_end..fields_end]);
+        out.push(b' ');
+        match time {
+            Some(time) => out.extend_from_slice(&text[time]),
+            None => match self.times.offset_ns(text, start..tags_end) {
+                0 => out.extend_from_slice(received),
+                offset_ns => {
+                    let mut clock = itoa::Buffer::new();
+                    let later = stamp.received_ns.saturating_add(offset_ns);
+                    out.extend_from_slice(clock.format(later).as_bytes());
+                }
+            },
+        }
+        out.push(b'\n');
+        // Behind the newline that ended this line.
+        Ok(line_end + 1)
+    }
+
+    /// The tags; gives where they end and where the first field starts.
+    fn tags(&mut self, text: &[u8], mut at: usize, dialect: Dialect) -> Parsed<(usize, usize)> {
+        while text.get(at) == Some(&b',') {
+            let key = names::tag_key(text, at + 1)?;
+            if dialect == Dialect::V1V2 && matches!(&text[key.clone()], b"_measurement" | b"_field") {
+                return Err((LineFaultKind::ReservedTag, key.start));
+            }
+            self.keys.add(text, key.clone())?;
+            at = names::tag_value(text, key.end + 1, dialect)?;
+        }
+        let first = at + text[at..].iter().take_while(|&&byte| byte == b' ').count();
+        match text.get(first) {
+            None | Some(b'\n') => Err((LineFaultKind::NoFields, first)),
+            Some(b'\t') => Err((LineFaultKind::TabInName, first)),
+            Some(_) => Ok((at, first)),
+        }
+    }
+
+    /// The fields; gives where the last one ends, which is where the timestamp is looked for.
+    fn fields(&mut self, text: &[u8], mut at: usize, allowed: Option<&NameSet>) -> Parsed<(usize, usize)> {
+        loop {
+            let key = names::field_key(text, at)?;
+            self.keys.add(text, key.clone())?;
+            if allowed.is_some_and(|allowed| !allowed.permits_key(&text[key.clone()])) {
+                return Err((LineFaultKind::FieldNotAllowed, at));
+            }
+            at = values::field(text, key.end + 1)?;
+            match text.get(at) {
+                Some(b',') => at += 1,
+                None | Some(b' ' | b'\n' | b'\r') => return Ok((at, at)),
+                Some(b'\0') => return Err((LineFaultKind::Nul, at)),
+                Some(_) => return Err((LineFaultKind::AfterValue, at)),
+            }
+        }
+    }
+}
+
+fn next_line(text: &[u8], from: usize) -> usize {
+    memchr::memchr(b'\n', &text[from..]).map_or(text.len(), |newline| from + newline + 1)
+}
+
+/// The bytes of a line that a fault shows.
+const EXCERPT_BYTES: usize = 96;
+
+fn fault(
+    text: &[u8],
+    start: usize,
+    line: u32,
+    (kind, at): (LineFaultKind, usize),
+    stamp: LineContext<'_>,
+) -> LineFault {
+    let end = next_line(text, start).min(start + EXCERPT_BYTES).max(start);
+    let excerpt = String::from_utf8_lossy(&text[start..end]).trim_end_matches('\n').to_owned();
+    let detail =
+        stamp.rules.map(|rules| rules.explain(kind, text, at, stamp.received_ns)).unwrap_or_default();
+    LineFault { kind, line, detail, byte: (at.saturating_sub(start) + 1) as u32, excerpt }
+}

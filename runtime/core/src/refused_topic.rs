@@ -1,0 +1,193 @@
+//! The topic at the broker on which a device's owner is told why a message was refused:
+//! `tenant/{tenant}/device/{device}/refused`.
+//!
+//! What we publish there must not come back to us as a message. Either our subscription cannot match
+//! it, or it is a message type of its own in the topic template; then what comes on it is dropped
+//! before it is looked at.
+
+use crate::topic::TopicTemplate;
+
+/// What is wrong with such a topic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedTopicError {
+    #[error("{{tenant}} and {{device}} as whole levels, once each, and nothing else in braces")]
+    Names,
+    #[error("a topic without + and #")]
+    Wildcard,
+    #[error("1 to 65,535 bytes without NUL, and no $ at the beginning")]
+    Length,
+    #[error(
+        "a topic that our own subscription {filter:?} does not match, or a separate message type of mqtt.topic, such \
+         as {example:?}; else the answers come back as messages"
+    )]
+    ComesBack { filter: String, example: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum RefusedTopicLevel {
+    Literal(String),
+    Tenant,
+    Device,
+}
+
+/// A topic with places for tenant and device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedTopic {
+    levels: Vec<RefusedTopicLevel>,
+    /// Where it is a message type of the topic template, that type.
+    own_type: Option<String>,
+}
+
+impl RefusedTopic {
+    /// Reads a topic, and makes sure that nothing published there can be taken for a message of a
+    /// device by whoever subscribes as `template` says.
+    ///
+    /// # Errors
+    /// It is no such topic, or the answers would come back.
+    pub fn parse(text: &str, template: &TopicTemplate) -> Result<Self, RefusedTopicError> {
+        if text.is_empty() || text.len() > 32_767 || text.contains('\0') || text.starts_with('$') {
+            return Err(RefusedTopicError::Length);
+        }
+        if text.contains(['+', '#']) {
+            return Err(RefusedTopicError::Wildcard);
+        }
+        let mut levels = Vec::new();
+        for level in text.split('/') {
+            levels.push(match level {
+                "{tenant}" => RefusedTopicLevel::Tenant,
+                "{device}" => RefusedTopicLevel::Device,
+                literal if literal.contains(['{', '}']) => return Err(RefusedTopicError::Names),
+                literal => RefusedTopicLevel::Literal(literal.into()),
+            });
+        }
+        for name in [RefusedTopicLevel::Tenant, RefusedTopicLevel::Device] {
+            if levels.iter().filter(|level| **level == name).count() != 1 {
+                return Err(RefusedTopicError::Names);
+            }
+        }
+        let mut topic = Self { levels, own_type: None };
+        if !topic.could_match(&template.filter()) {
+            return Ok(topic);
+        }
+        let sample = topic.topic("{tenant}", "{device}");
+        // A type of its own: tenant and device stand where the template has them, and so this and only
+        // this type of every device is the answers'.
+        let own_type = template.matches(&sample).and_then(|places| {
+            let in_place = &sample[places.tenant] == "{tenant}" && &sample[places.device] == "{device}";
+            let own = &sample[places.message_type];
+            (in_place && template.as_str().replace("{type}", own) == text).then(|| own.to_owned())
+        });
+        if own_type.is_none() {
+            let example = template.as_str().replace("{type}", "refused").replace("/#", "");
+            return Err(RefusedTopicError::ComesBack { filter: template.filter(), example });
+        }
+        topic.own_type = own_type;
+        Ok(topic)
+    }
+
+    /// The topic of one device; None where the names cannot stand in a topic.
+    pub fn of(&self, tenant: &str, device: &str) -> Option<String> {
+        let is_level = |name: &str| !name.contains(['/', '+', '#', '\0']) && name.len() <= 16_000;
+        (is_level(tenant) && is_level(device)).then(|| self.topic(tenant, device))
+    }
+
+    fn topic(&self, tenant: &str, device: &str) -> String {
+        let levels: Vec<&str> = self
+            .levels
+            .iter()
+            .map(|level| match level {
+                RefusedTopicLevel::Literal(literal) => literal.as_str(),
+                RefusedTopicLevel::Tenant => tenant,
+                RefusedTopicLevel::Device => device,
+            })
+            .collect();
+        levels.join("/")
+    }
+
+    /// The message type that only answers have, where our subscription brings them.
+    pub fn own_type(&self) -> Option<&str> {
+        self.own_type.as_deref()
+    }
+
+    /// Whether this is a topic that we answer on.
+    pub fn is_answer(&self, topic: &str) -> bool {
+        let mut levels = topic.split('/');
+        self.levels.iter().all(|level| match (level, levels.next()) {
+            (RefusedTopicLevel::Literal(literal), Some(text)) => literal == text,
+            (RefusedTopicLevel::Tenant | RefusedTopicLevel::Device, Some(_)) => true,
+            (_, None) => false,
+        }) && levels.next().is_none()
+    }
+
+    /// Whether a filter (MQTT 3.1.1 section 4.7) matches the topic of any device.
+    fn could_match(&self, filter: &str) -> bool {
+        let mut levels = self.levels.iter();
+        for wanted in filter.split('/') {
+            match (wanted, levels.next()) {
+                ("#", _) => return true,
+                ("+", Some(_)) | (_, Some(RefusedTopicLevel::Tenant | RefusedTopicLevel::Device)) => {}
+                (literal, Some(RefusedTopicLevel::Literal(text))) if literal == text => {}
+                (_, Some(RefusedTopicLevel::Literal(_)) | None) => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::TopicTemplate;
+
+    fn parse(text: &str, template: &str) -> Result<RefusedTopic, RefusedTopicError> {
+        RefusedTopic::parse(text, &TopicTemplate::parse(template).unwrap())
+    }
+
+    const TEMPLATE: &str = "tenant/{tenant}/device/{device}/{type}";
+
+    #[test]
+    fn a_topic_of_its_own_or_a_type_of_its_own_is_good() {
+        let beside = parse("refused/{tenant}/{device}", TEMPLATE).unwrap();
+        assert_eq!((beside.own_type(), beside.of("acme", "d")), (None, Some("refused/acme/d".into())));
+        let own = parse("tenant/{tenant}/device/{device}/refused", TEMPLATE).unwrap();
+        assert_eq!(own.own_type(), Some("refused"));
+        assert!(own.is_answer("tenant/acme/device/d/refused"));
+        for other in
+            ["tenant/acme/device/d/telemetry", "tenant/acme/device/d", "tenant/acme/device/d/refused/x"]
+        {
+            assert!(!own.is_answer(other), "{other}");
+        }
+        assert_eq!(own.of("acme", "d/e"), None);
+        assert!(parse("tenant/{tenant}/device/{device}/{type}/#", "a/{tenant}/{device}/{type}").is_err());
+        assert!(
+            parse("tenant/{tenant}/device/{device}/down/refused", TEMPLATE).unwrap().own_type().is_none()
+        );
+    }
+
+    #[test]
+    fn answers_that_would_come_back_as_messages_are_refused() {
+        for (text, template) in [
+            ("{tenant}/x/{device}", "{tenant}/{device}/{type}"),
+            ("{device}/{tenant}/refused", "{tenant}/{device}/{type}"),
+            ("tenant/{tenant}/device/{device}/down/refused", "tenant/{tenant}/device/{device}/{type}/#"),
+        ] {
+            let fault = parse(text, template);
+            assert!(
+                matches!(fault, Err(RefusedTopicError::ComesBack { .. })),
+                "{text} in {template}: {fault:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_topic_is_refused() {
+        for text in
+            ["refused/{tenant}", "refused/{device}", "{tenant}/{tenant}/{device}", "{tenant}/{device}/{type}"]
+        {
+            assert_eq!(parse(text, TEMPLATE), Err(RefusedTopicError::Names), "{text}");
+        }
+        assert_eq!(parse("{tenant}/{device}/#", TEMPLATE), Err(RefusedTopicError::Wildcard));
+        assert_eq!(parse("", TEMPLATE), Err(RefusedTopicError::Length));
+        assert_eq!(parse("$SYS/{tenant}/{device}", TEMPLATE), Err(RefusedTopicError::Length));
+    }
+}

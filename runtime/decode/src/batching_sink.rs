@@ -1,0 +1,162 @@
+//! A sink that sends the batches of several tenants together: the spool is
+//! locked and woken once for all of their tenants.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::sink::DecodeSink;
+use tidegate_core::ack::token::AckToken;
+use tidegate_core::batching::LARGE_GROUP;
+use tidegate_core::books::Account;
+use tidegate_core::message::{CheckedBatch, RefusedMessage};
+
+/// Batches do not wait for longer than this for those of other tenants.
+const WAIT_MAX: Duration = Duration::from_millis(1);
+
+/// Keeps batches until they are many, or the first has waited; the rest goes on when it is dropped.
+pub struct BatchingSink<'a> {
+    sink: &'a dyn DecodeSink,
+    kept: RefCell<BufferedBatches>,
+}
+
+#[derive(Default)]
+struct BufferedBatches {
+    batches: Vec<CheckedBatch>,
+    messages: usize,
+    since: Option<Instant>,
+}
+
+impl<'a> BatchingSink<'a> {
+    pub fn new(sink: &'a dyn DecodeSink) -> Self {
+        Self { sink, kept: RefCell::default() }
+    }
+}
+
+impl DecodeSink for BatchingSink<'_> {
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        let enough = {
+            let mut kept = self.kept.borrow_mut();
+            kept.messages += batches.iter().map(|batch| batch.messages.len()).sum::<usize>();
+            kept.batches.extend(batches);
+            let since = *kept.since.get_or_insert_with(Instant::now);
+            kept.messages >= LARGE_GROUP || since.elapsed() >= WAIT_MAX
+        };
+        if enough {
+            self.flush();
+        }
+    }
+
+    fn flush(&self) {
+        let kept = self.kept.take();
+        if !kept.batches.is_empty() {
+            self.sink.lines(kept.batches);
+        }
+    }
+
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
+        self.sink.empty(messages, account);
+    }
+
+    fn refused(&self, messages: Vec<RefusedMessage>) {
+        self.sink.refused(messages);
+    }
+}
+
+impl Drop for BatchingSink<'_> {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::DecodeSink;
+    use std::cell::RefCell;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+    use tidegate_core::ack::token::AckToken;
+    use tidegate_core::ack::tracker::AckTracker;
+    use tidegate_core::ack::window::ReceiveWindow;
+    use tidegate_core::batching::LARGE_GROUP;
+    use tidegate_core::books::Account;
+    use tidegate_core::message::{CheckedBatch, CheckedMessage, RefusedMessage};
+    use tidegate_core::tenant::Tenant;
+    use tidegate_core::tenant::settings::TenantSettings;
+
+    /// The tenants of the batches that each call brought.
+    #[derive(Default)]
+    struct Calls(RefCell<Vec<Vec<String>>>);
+
+    impl DecodeSink for Calls {
+        fn lines(&self, batches: Vec<CheckedBatch>) {
+            let tenants = batches.iter().map(|batch| batch.tenant.id.to_string());
+            self.0.borrow_mut().push(tenants.collect());
+        }
+
+        fn empty(&self, _: Vec<AckToken>, _: &Arc<Account>) {}
+
+        fn refused(&self, _: Vec<RefusedMessage>) {}
+    }
+
+    fn batch(tenant: &str, messages: usize) -> CheckedBatch {
+        let connection = AckTracker::new(Arc::new(ReceiveWindow::new(1_000, 1 << 20)));
+        let message = |id: usize| CheckedMessage {
+            topic: "t".into(),
+            received_ns: 1,
+            lines_end: 6,
+            line_count: 1,
+            affinity: 0,
+            slot: connection.receive(id as u16 + 1, 1),
+        };
+        CheckedBatch {
+            database: "db".into(),
+            tenant: Arc::new(Tenant::new(
+                tenant.into(),
+                Arc::new(Account::new(tenant.into())),
+                TenantSettings::plain(Ok("db".into())),
+            )),
+            guest: "g".into(),
+            kept: None,
+            lines: b"m f=1\n".to_vec(),
+            messages: (0..messages).map(message).collect(),
+        }
+    }
+
+    #[test]
+    fn batches_go_on_together_in_their_order_and_none_is_left_behind() {
+        let calls = Calls::default();
+        let together = BatchingSink::new(&calls);
+        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        for tenant in ["a", "b", "a"] {
+            together.lines(vec![batch(tenant, 1)]);
+        }
+        assert!(calls.0.borrow().is_empty());
+        drop(together);
+        assert_eq!(*calls.0.borrow(), [["a", "b", "a"]]);
+    }
+
+    #[test]
+    fn many_messages_and_one_that_has_waited_go_on_at_once() {
+        let calls = Calls::default();
+        let together = BatchingSink::new(&calls);
+        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        together.lines(vec![batch("a", LARGE_GROUP - 1)]);
+        together.lines(vec![batch("b", 1)]);
+        assert_eq!(*calls.0.borrow(), [["a", "b"]]);
+        together.kept.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
+        together.lines(vec![batch("c", 1)]);
+        assert_eq!(*calls.0.borrow(), [vec!["a", "b"], vec!["c"]]);
+    }
+
+    #[test]
+    fn nothing_is_kept_once_later_messages_go_another_way() {
+        let calls = Calls::default();
+        let together = BatchingSink::new(&calls);
+        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        together.lines(vec![batch("a", 1)]);
+        DecodeSink::flush(&together);
+        assert_eq!(*calls.0.borrow(), [["a"]]);
+    }
+}

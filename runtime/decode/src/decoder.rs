@@ -1,0 +1,406 @@
+//! The decoder of one thread: messages in, checked lines and refusals out. `explain` and `test` own
+//! one too, so what they show is what happens.
+
+mod route_context;
+mod grouping;
+mod instances;
+mod lane;
+mod line_check;
+mod output;
+mod fallback;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::decoder::fallback::FallbackSink;
+use crate::decoder::grouping::{group, nameable, refuse_all};
+use crate::decoder::instances::{InstanceCache, InstanceCounts, InstanceUnavailable};
+use crate::decoder::lane::LaneHandle;
+use crate::decoder::line_check::{LineCheck, refusal_detail};
+use crate::decoder::output::BatchOutput;
+use crate::decoder::route_context::{Attempt, RouteContext};
+use crate::host::DecodeHost;
+use crate::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
+use crate::route::table::Route;
+use crate::sandbox::abi::host_state::MessageContext;
+use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Message, Outcome};
+use crate::schedule::cpu_quota::CpuQuotas;
+use crate::schedule::slow_lane::{SlowLane, SlowRoute};
+use crate::sink::DecodeSink;
+use crate::state::StateChanges;
+use tidegate_core::books::Outcome as Ended;
+use tidegate_core::detail::Detail;
+use tidegate_core::message::{Admitted, CheckedMessage};
+use tidegate_core::reason::Reason;
+
+/// Decodes on the thread that owns it.
+pub struct Decoder {
+    host: Arc<DecodeHost>,
+    instances: InstanceCache,
+    line_check: LineCheck,
+    batch: Batch,
+    /// Takes the messages of slow routes.
+    lane: Option<LaneHandle>,
+    /// Counts the CPU time of tenants.
+    shares: Option<Arc<CpuQuotas>>,
+}
+
+impl Decoder {
+    pub fn new(host: Arc<DecodeHost>) -> Self {
+        // One thread's share, the slow lane's threads among them; what is left over is for trying
+        // out new guests.
+        let settings = host.settings();
+        let counts = InstanceCounts {
+            normal: 0,
+            normal_max: (INSTANCES_MAX / (2 * settings.threads + 1)).max(1),
+            large: 0,
+            large_max: settings.large.as_ref().map_or(0, |large| large.instances_a_thread(settings.threads)),
+        };
+        Self {
+            instances: InstanceCache::new(host.clone(), counts),
+            line_check: LineCheck::new(settings.dialect),
+            batch: Batch { payloads: Vec::new(), messages: Vec::new() },
+            lane: None,
+            shares: None,
+            host,
+        }
+    }
+
+    /// One that hands slow routes to a lane of their own.
+    pub fn with_lane(host: Arc<DecodeHost>, lane: Arc<SlowLane>, number: usize) -> Self {
+        let shares = Some(lane.shares.clone());
+        Self { lane: Some(LaneHandle::new(lane, number)), shares, ..Self::new(host) }
+    }
+
+    /// One that counts the CPU time of tenants.
+    pub fn with_shares(self, shares: Arc<CpuQuotas>) -> Self {
+        Self { shares: Some(shares), ..self }
+    }
+
+    /// Decodes messages of any tenants; those of one device and type in their order.
+    pub fn decode(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        for group in group(messages) {
+            self.decode_group(group, sink);
+        }
+    }
+
+    /// Drops the instance of the class large that was idle for longest, if another thread waits for
+    /// one.
+    pub fn release_idle(&mut self) {
+        self.instances.release_idle();
+    }
+
+    /// True if it keeps an instance that another thread may come to wait for.
+    pub fn keeps_large(&self) -> bool {
+        self.instances.keeps_large()
+    }
+
+    /// The lane, and the place there for the messages of this route, if they leave this thread.
+    fn slow_lane(&mut self, work: &RouteContext) -> Option<(LaneHandle, Arc<SlowRoute>)> {
+        let lane = self.lane.as_ref()?;
+        let slow = lane.slow_route(work, self.instances.slow_route(work)?)?;
+        Some((lane.clone(), slow))
+    }
+
+    fn decode_group(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        let tenant = messages[0].tenant.clone();
+        let message_type: Box<str> = messages[0].message_type().into();
+        let rules = tenant.rules();
+        let database = match &rules.database {
+            Ok(database) => database.clone(),
+            Err(fault) => return sink.refused(refuse_all(messages, Reason::BadDatabaseName, fault, None)),
+        };
+        let (messages, unnameable) = nameable(messages);
+        if !unnameable.is_empty() {
+            sink.refused(unnameable);
+        }
+        if messages.is_empty() {
+            return;
+        }
+        let Some(route) = self.instances.route(&tenant.id, &message_type) else {
+            let detail = format!("no decoder serves {message_type:?} of {:?}", tenant.id.as_str());
+            return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
+        };
+        let fallback = route.fallback();
+        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant));
+        let mut work = RouteContext { tenant, message_type, rules, database, route, fallback, cpu };
+        let mut messages = messages.into_iter();
+        loop {
+            // Asked before each batch: the one before it may have shown that the route is slow.
+            if let Some((lane, slow)) = self.slow_lane(&work) {
+                return lane.send(&slow, messages.collect(), sink);
+            }
+            let batch: Vec<Admitted> = messages.by_ref().take(DECODE_BATCH_MESSAGES_MAX).collect();
+            if batch.is_empty() {
+                break;
+            }
+            if let Some(previous) = work.route.rolled_back_to() {
+                (work.route, work.fallback) = (Route::new(previous), None);
+            }
+            // Another thread remembers its own; one is enough.
+            if let Some(mut recent) = work.route.version.activity.recent.try_lock() {
+                recent.record(&batch);
+            }
+            if work.route.version.guest.imports_state
+                && batch.iter().any(|message| message.slot.may_be_duplicate())
+            {
+                self.decode_with_redeliveries(&work, batch, sink);
+            } else {
+                self.decode_batch(&work, batch, sink, Attempt::Batch);
+            }
+            if let Some(probation) = &work.route.probation {
+                probation.end_if_enough();
+            }
+        }
+    }
+
+    /// Decodes messages some of which come again, but for those that were decoded before, though their
+    /// acknowledgement was lost: to a guest that counts they would be new ones.
+    fn decode_with_redeliveries(
+        &mut self,
+        work: &RouteContext,
+        messages: Vec<Admitted>,
+        sink: &dyn DecodeSink,
+    ) {
+        let mut unknown = Vec::new();
+        let mut messages = messages.into_iter().peekable();
+        while let Some(message) = messages.next() {
+            let known = match message.slot.may_be_duplicate() {
+                true => message.slot.earlier_outcome(&message.topic, &message.payload),
+                false => None,
+            };
+            if let Some(outcome) = known {
+                self.host.state().record_skipped();
+                // Acknowledged when what it came to is durable, which was handed on before.
+                let mut made = BatchOutput::new(work, 0);
+                made.kept(work).messages.push((message.slot, outcome));
+                made.send(work, sink);
+            } else {
+                unknown.push(message);
+            }
+            // The next may be one of those that were just taken.
+            let next = messages.peek().is_none_or(|next| next.slot.may_be_duplicate());
+            if next && !unknown.is_empty() {
+                self.decode_batch(work, std::mem::take(&mut unknown), sink, Attempt::Batch);
+                if let Some((lane, slow)) = self.slow_lane(work) {
+                    return lane.send(&slow, messages.collect(), sink);
+                }
+            }
+        }
+    }
+
+    /// Decodes messages of one route in one call; when that fails and it may, one by one.
+    fn decode_batch(
+        &mut self,
+        work: &RouteContext,
+        messages: Vec<Admitted>,
+        sink: &dyn DecodeSink,
+        pass: Attempt,
+    ) {
+        let mut instance = match self.instances.take(work) {
+            Ok(instance) => instance,
+            Err(InstanceUnavailable(reason, detail)) => {
+                work.route.version.cost.record(messages.len() as u64, self.instances.start_cpu());
+                self.record_cpu(work, self.instances.start_cpu());
+                if pass != Attempt::Again {
+                    work.record_messages(messages.len());
+                }
+                for message in messages {
+                    self.fall_back_or_refuse(work, message, (reason, detail.clone()), sink);
+                }
+                return;
+            }
+        };
+        self.fill_batch(&messages);
+        if work.route.version.guest.imports_context || work.route.version.guest.imports_state {
+            instance.state().messages = messages
+                .iter()
+                .map(|message| MessageContext {
+                    device: message.device.clone(),
+                    topic: message.topic.clone(),
+                })
+                .collect();
+        }
+        let (answer, took) = instance.decode(&self.batch);
+        let took = took + self.instances.start_cpu();
+        work.route.version.cost.record(messages.len() as u64, took);
+        work.route.version.activity.stats.record_cpu(took);
+        self.record_cpu(work, took);
+        let refused = instance.state().take_log_dropped();
+        work.route.version.activity.log.record_dropped(refused);
+        match answer {
+            Ok(decoded) => {
+                if pass != Attempt::Again {
+                    work.record_messages(messages.len());
+                }
+                let changes = instance.state().kept.as_mut().map(|kept| kept.take());
+                match work.route.version.rules.fresh_instance {
+                    // Before another one may be needed.
+                    true => drop(instance),
+                    false => self.instances.keep(work, instance),
+                }
+                self.check(work, messages, &decoded.lines, decoded.outcomes, changes, sink);
+            }
+            Err(fault) => {
+                // Whatever it was, this instance is not to be trusted any more.
+                drop(instance);
+                if pass != Attempt::Batch || messages.len() == 1 {
+                    if pass != Attempt::Again {
+                        work.record_messages(messages.len());
+                    }
+                    for message in messages {
+                        self.fall_back_or_refuse(work, message, fault.clone(), sink);
+                    }
+                    return;
+                }
+                self.decode_each(work, messages, sink, Attempt::Alone);
+            }
+        }
+    }
+
+    /// Checks the lines of each message and sends what became of it. `changes` are what the guest set
+    /// in its state: they hold for what is not refused, and the messages of a device behind one that is
+    /// are decoded again, for they may have seen what it had set.
+    fn check(
+        &mut self,
+        work: &RouteContext,
+        messages: Vec<Admitted>,
+        lines: &[u8],
+        outcomes: Vec<Outcome>,
+        mut changes: Option<StateChanges>,
+        sink: &dyn DecodeSink,
+    ) {
+        let mut made = BatchOutput::new(work, lines.len() + messages.len() * 80);
+        let (mut misled, mut again) = (Vec::new(), Vec::new());
+        let mut start = 0;
+        for (index, (message, outcome)) in messages.into_iter().zip(outcomes).enumerate() {
+            if misled.contains(&message.device.affinity) {
+                if let Outcome::Lines(end) = outcome {
+                    start = end as usize;
+                }
+                again.push(message);
+                continue;
+            }
+            let writes = changes.as_mut().map(|changes| changes.take(index as u32)).unwrap_or_default();
+            let verdict = match outcome {
+                Outcome::Lines(end) => {
+                    let own = &lines[start..end as usize];
+                    start = end as usize;
+                    self.line_check.check(work, &message, own, &mut made.checked.lines)
+                }
+                Outcome::Refused(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
+            };
+            if let Some(changes) = &changes {
+                match &verdict {
+                    Ok(lines) => {
+                        let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
+                        message.slot.record_decoded(&message.topic, &message.payload, outcome);
+                        writes.iter().for_each(|write| changes.route_state.apply(write.clone()));
+                        made.kept(work).writes.extend(writes);
+                    }
+                    // The version before may set something too.
+                    Err(_) if !writes.is_empty() || work.fallback.is_some() => {
+                        misled.push(message.device.affinity);
+                    }
+                    Err(_) => {}
+                }
+            }
+            match verdict {
+                Ok(0) if changes.is_some() => made.kept(work).messages.push((message.slot, Ended::Empty)),
+                Ok(0) => made.empty.push(message.slot),
+                Ok(line_count) => made.checked.messages.push(CheckedMessage {
+                    topic: message.topic,
+                    received_ns: message.received_ns,
+                    lines_end: made.checked.lines.len() as u32,
+                    line_count,
+                    affinity: message.device.affinity.folded(),
+                    slot: message.slot,
+                }),
+                Err(fault) if work.fallback.is_some() => {
+                    // What stands before it goes first.
+                    std::mem::replace(&mut made, BatchOutput::new(work, 0)).send(work, sink);
+                    self.fall_back_or_refuse(work, message, fault, sink);
+                }
+                Err((reason, detail)) => {
+                    work.route.version.activity.stats.record_failure(reason);
+                    let tag = work.route.version.guest.tag.clone();
+                    made.refused.push(message.refused(reason, detail, Some(tag)));
+                }
+            }
+        }
+        made.send(work, sink);
+        if !again.is_empty() {
+            self.decode_each(work, again, sink, Attempt::Again);
+        }
+    }
+
+    /// Decodes messages one by one.
+    fn decode_each(
+        &mut self,
+        work: &RouteContext,
+        messages: Vec<Admitted>,
+        sink: &dyn DecodeSink,
+        pass: Attempt,
+    ) {
+        let mut messages = messages.into_iter();
+        while let Some(message) = messages.next() {
+            self.decode_batch(work, vec![message], sink, pass);
+            // What burns its time in every message does not do so on this thread.
+            if let Some((lane, slow)) = self.slow_lane(work) {
+                return lane.send(&slow, messages.collect(), sink);
+            }
+        }
+    }
+
+    /// A message that a guest made nothing of. While the guest is on probation the version before it
+    /// decodes the message, at once, so that a device's lines stay in order; where that one fails
+    /// too, the message is at fault and not the guest.
+    fn fall_back_or_refuse(
+        &mut self,
+        work: &RouteContext,
+        message: Admitted,
+        (reason, detail): (Reason, String),
+        sink: &dyn DecodeSink,
+    ) {
+        work.route.version.activity.stats.record_failure(reason);
+        let tag = &work.route.version.guest.tag;
+        // Probation and the version before speak of it too.
+        let detail = Detail::redacted(&detail, &message.payload);
+        let (Some(previous), Some(probation)) = (&work.fallback, &work.route.probation) else {
+            return sink.refused(vec![message.refused_with(reason, detail, Some(tag.clone()))]);
+        };
+        let again = RouteContext {
+            tenant: work.tenant.clone(),
+            message_type: work.message_type.clone(),
+            rules: work.rules.clone(),
+            database: work.database.clone(),
+            route: Route::new(previous.clone()),
+            fallback: None,
+            cpu: work.cpu.clone(),
+        };
+        let retried = FallbackSink { sink, verdict: (reason, &detail, tag), failed: Cell::new(false) };
+        self.decode_batch(&again, vec![message], &retried, Attempt::Alone);
+        if !retried.failed.get() {
+            probation.record_failure(|| format!("{reason}: {detail}"));
+        }
+    }
+
+    fn record_cpu(&self, work: &RouteContext, took: Duration) {
+        if let (Some(shares), Some(cpu)) = (&self.shares, &work.cpu) {
+            shares.record(cpu, took);
+        }
+    }
+
+    fn fill_batch(&mut self, messages: &[Admitted]) {
+        self.batch.payloads.clear();
+        self.batch.messages.clear();
+        for message in messages {
+            self.batch.payloads.extend_from_slice(&message.payload);
+            self.batch.messages.push(Message {
+                received_ns: message.received_ns,
+                payload_end: self.batch.payloads.len() as u32,
+            });
+        }
+    }
+}

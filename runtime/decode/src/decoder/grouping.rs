@@ -1,0 +1,53 @@
+//! Groups: messages that came together, parted into those that can be decoded together.
+
+use std::sync::Arc;
+
+use tidegate_core::ids::GuestTag;
+use tidegate_core::message::{Admitted, RefusedMessage};
+use tidegate_core::reason::Reason;
+
+/// Parts messages by tenant and type; within a part they keep their order.
+pub(super) fn group(messages: Vec<Admitted>) -> Vec<Vec<Admitted>> {
+    let key = |message: &Admitted| (Arc::as_ptr(&message.tenant) as usize, message.message_type.len());
+    let same = |a: &Admitted, b: &Admitted| {
+        Arc::ptr_eq(&a.tenant, &b.tenant) && a.message_type() == b.message_type()
+    };
+    let first = &messages[0];
+    if messages.iter().all(|message| same(first, message)) {
+        return vec![messages];
+    }
+    let mut messages = messages;
+    // Stable, so the order within a tenant and type stays.
+    messages.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.message_type().cmp(b.message_type())));
+    let mut groups: Vec<Vec<Admitted>> = Vec::new();
+    for message in messages {
+        match groups.last_mut() {
+            Some(group) if same(&group[0], &message) => group.push(message),
+            _ => groups.push(vec![message]),
+        }
+    }
+    groups
+}
+
+/// Parts from the rest what has an identity that no line can carry.
+pub(super) fn nameable(messages: Vec<Admitted>) -> (Vec<Admitted>, Vec<RefusedMessage>) {
+    if messages.iter().all(|message| message.device.identity_tags.is_ok()) {
+        return (messages, Vec::new());
+    }
+    let (good, bad): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|message| message.device.identity_tags.is_ok());
+    let refused = bad.into_iter().map(|message| {
+        let detail = message.device.identity_tags.clone().unwrap_err();
+        message.refused(Reason::BadLine, detail, None)
+    });
+    (good, refused.collect())
+}
+
+pub(super) fn refuse_all(
+    messages: Vec<Admitted>,
+    reason: Reason,
+    detail: &str,
+    guest: Option<&GuestTag>,
+) -> Vec<RefusedMessage> {
+    messages.into_iter().map(|message| message.refused(reason, detail, guest.cloned())).collect()
+}

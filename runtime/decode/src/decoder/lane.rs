@@ -1,0 +1,58 @@
+//! The way of messages from a decode thread to the slow lane.
+
+use std::sync::Arc;
+
+use crate::decoder::route_context::RouteContext;
+use crate::sandbox::class::GuestClass;
+use crate::schedule::slow_lane::{SlowLane, SlowRoute};
+use crate::sink::DecodeSink;
+use tidegate_core::message::Admitted;
+
+/// The slow lane as one thread sees it.
+#[derive(Clone)]
+pub(super) struct LaneHandle {
+    lane: Arc<SlowLane>,
+    /// The number of this thread there.
+    number: usize,
+}
+
+impl LaneHandle {
+    pub(super) fn new(lane: Arc<SlowLane>, number: usize) -> Self {
+        Self { lane, number }
+    }
+
+    pub(super) fn send(&self, slow: &Arc<SlowRoute>, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        // Lines of the same devices must not wait here while the lane makes later ones.
+        sink.flush();
+        self.lane.send(self.number, slow, messages);
+    }
+
+    /// The lane's place for the messages of a slow route, and of a tenant that is over its share; also
+    /// while some of this thread wait there, so that a device's messages stay in order.
+    pub(super) fn slow_route(
+        &self,
+        work: &RouteContext,
+        known: &mut Option<Arc<SlowRoute>>,
+    ) -> Option<Arc<SlowRoute>> {
+        let (lane, version) = (&self.lane, &work.route.version);
+        let is_large = [Some(version), work.fallback.as_ref()]
+            .into_iter()
+            .flatten()
+            .any(|version| version.rules.class == GuestClass::Large);
+        let is_slow = is_large || version.is_slow();
+        let is_over = work.cpu.as_ref().is_some_and(|cpu| lane.shares.is_over(cpu));
+        if let Some(slow) = known {
+            slow.set_slow(is_slow);
+            if !is_slow && !is_over && slow.waits_of(self.number) == 0 {
+                *known = None;
+                return None;
+            }
+        } else if !is_slow && !is_over {
+            return None;
+        }
+        let new = || lane.route(&work.tenant, &work.message_type, is_large);
+        let slow = known.get_or_insert_with(new).clone();
+        slow.set_slow(is_slow);
+        Some(slow)
+    }
+}

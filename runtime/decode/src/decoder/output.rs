@@ -1,0 +1,45 @@
+//! The outcome of one call: lines, empty messages and refusals, gathered and sent together.
+
+use crate::decoder::route_context::RouteContext;
+use crate::sink::DecodeSink;
+use tidegate_core::ack::token::AckToken;
+use tidegate_core::decoder_state::StateDelta;
+use tidegate_core::message::{CheckedBatch, RefusedMessage};
+
+/// The messages of one call, on their way out.
+pub(super) struct BatchOutput {
+    pub(super) checked: CheckedBatch,
+    pub(super) empty: Vec<AckToken>,
+    pub(super) refused: Vec<RefusedMessage>,
+}
+
+impl BatchOutput {
+    pub(super) fn new(work: &RouteContext, bytes: usize) -> Self {
+        let checked = CheckedBatch {
+            database: work.database.clone(),
+            tenant: work.tenant.clone(),
+            guest: work.route.version.guest.tag.clone(),
+            lines: Vec::with_capacity(bytes),
+            messages: Vec::new(),
+            kept: None,
+        };
+        Self { checked, empty: Vec::new(), refused: Vec::new() }
+    }
+
+    /// The changes that a route which keeps state leaves beside its lines.
+    pub(super) fn kept(&mut self, work: &RouteContext) -> &mut StateDelta {
+        self.checked.kept.get_or_insert_with(|| Box::new(StateDelta::new((&*work.message_type).into())))
+    }
+
+    pub(super) fn send(self, work: &RouteContext, sink: &dyn DecodeSink) {
+        if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
+            sink.lines(vec![self.checked]);
+        }
+        if !self.empty.is_empty() {
+            sink.empty(self.empty, &work.tenant.account);
+        }
+        if !self.refused.is_empty() {
+            sink.refused(self.refused);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+use tidegate_core::limits::LINES_A_MESSAGE_MAX;
+use tidegate_core::token_bucket::Rate;
+
+/// Messages in one call of a guest: a call costs about 500 ns whatever it carries, 64 pay for it,
+/// and more would let one call hold a decode thread for longer.
+pub const DECODE_BATCH_MESSAGES_MAX: usize = 64;
+
+/// One tick of the clock that ends long calls, in milliseconds: a call overruns by at most one.
+pub const EPOCH_TICK_MS: u64 = 1;
+
+/// CPU time of one call of a guest, in milliseconds, however many messages it carries: so long may
+/// the others of its thread wait for it.
+pub const CALL_CPU_MS_MAX: u64 = 20;
+
+/// CPU time in which a guest must start and configure itself, in milliseconds: tables of a codec
+/// are built there, once an instance.
+pub const CONFIGURE_CPU_MS: u64 = 100;
+
+/// Stack of a guest in bytes: deep enough for a parser of nested JSON, small beside a thread's.
+pub const GUEST_STACK_BYTES: usize = 256 << 10;
+
+/// Elements of a guest's tables: a large Rust program has a few thousand functions in them.
+pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
+
+/// The same for the class large: the JavaScript engine SpiderMonkey has 13,000 functions in its own.
+pub const LARGE_TABLE_ELEMENTS_MAX: usize = 100_000;
+
+/// Memories, tables and core instances of one guest of the class large, where no pool counts them: a
+/// component as tools make them has one memory, two or three tables and four instances.
+pub const LARGE_MEMORIES_MAX: usize = 1;
+
+pub const LARGE_TABLES_MAX: usize = 8;
+
+pub const LARGE_CORE_INSTANCES_MAX: usize = 32;
+
+/// Stack of a guest of the class large in bytes: an interpreter recurses where its script does. Half of
+/// a thread's, so that the host's own frames have room behind it.
+pub const LARGE_STACK_BYTES: usize = 1 << 20;
+
+/// Bytes of memory that an instance keeps resident when its slot is used again: clearing them is
+/// cheaper than faulting them in.
+pub const INSTANCE_KEPT_BYTES: usize = 1 << 20;
+
+/// Instances at once, of all threads. Each takes a few memory mappings, and Linux gives a process
+/// 65,530.
+pub const INSTANCES_MAX: usize = 4_000;
+
+/// Bytes of lines of one message.
+pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
+
+/// Bytes of an answer beside the lines: an outcome, a refusal's code and detail.
+pub const OUTPUT_OVERHEAD_BYTES_A_MESSAGE: usize = 4 << 10;
+
+/// Calls of `context` a message of a batch: there are three things to ask about each, and a decoder
+/// that asks anew for every line asks a thousand times.
+pub const GUEST_CONTEXT_CALLS_A_MESSAGE_MAX: u32 = 4 * LINES_A_MESSAGE_MAX;
+
+/// Bytes of an answer of `configure`: words for the person who shipped it.
+pub const CONFIGURE_OUTPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Calls of `log` in a batch: what is over is dropped and counted.
+pub const GUEST_LOG_CALLS_MAX: u32 = 16;
+
+/// Bytes of one log text of a guest.
+pub const GUEST_LOG_BYTES_MAX: usize = 1_024;
+
+/// Texts a second of a route's guests that reach the operator's log, and at once: enough to follow
+/// a fault, too little to hide others in.
+pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
+/// The same for all guests that decode one tenant's messages: a tenant may have any number of routes.
+pub const GUEST_LOG_TENANT_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
+
+/// Tenants that this rate is kept for; those who said nothing lately are forgotten first.
+pub const GUEST_LOG_TENANTS_MAX: usize = 10_000;
+
+/// Texts kept a route for `guest log`: 100 KiB at most.
+pub const GUEST_LOG_KEPT: usize = 100;
+
+/// Bytes of a key of a guest's state, and of a value: a name, and some numbers or a small record.
+pub const STATE_KEY_BYTES_MAX: usize = 64;
+
+pub const STATE_VALUE_BYTES_MAX: usize = 1_024;
+
+/// Keys of one partition: one for each counter of a large meter.
+pub const STATE_KEYS_MAX: usize = 32;
+
+/// Different keys that one message may set or remove: every key of a partition once, and as many anew.
+pub const STATE_WRITES_A_MESSAGE_MAX: usize = 64;
+
+/// Bytes of one tenant's state, with what holds it: 100,000 devices with a counter each. It is in memory
+/// twice, as decoders see it and as the disk has it.
+pub const STATE_TENANT_BYTES_MAX: u64 = 32 << 20;
+
+/// Bytes of the state of all tenants. From three quarters on only tenants below their even share may
+/// grow.
+pub const STATE_BYTES_MAX: u64 = 128 << 20;
+
+/// Failures are judged as if so many messages had come at least: two stray ones among the first
+/// are no verdict.
+pub const PROBATION_MESSAGES_MIN: u64 = 40;
+
+/// Messages of a route that are remembered to try its next version on, and their payload bytes: a
+/// thousand routes of large messages take 64 MB.
+pub const RECENT_MESSAGES: usize = 64;
+
+pub const RECENT_BYTES_MAX: usize = 64 << 10;
+
+/// How many messages of a route are remembered: all of a quiet one, of a busy one so few that the
+/// copies cost a ten-thousandth of a core.
+pub const RECENT_RATE: Rate = Rate { per_s: 640.0, burst: RECENT_MESSAGES as f64 };
+
+/// CPU time a message, in microseconds, above which a route goes to the slow lane, and below which
+/// it comes back: a decoder of some kilobytes of JSON takes 20.
+pub const SLOW_ABOVE_US: u64 = 1_000;
+
+pub const SLOW_BELOW_US: u64 = 500;
+
+/// Messages over which the CPU time a message is averaged.
+pub const COST_MESSAGES: u64 = 16;
+
+/// Messages of one route that wait in the slow lane before the sources that bring more wait.
+pub const SLOW_WAITING_MAX: u64 = 256;
+
+/// Bytes of a guest's code of a refusal that are kept.
+pub const REFUSAL_CODE_BYTES_MAX: usize = 64;
+
+/// Messages that a decode thread takes at once from what waits: enough to fill batches of several
+/// tenants, little enough that the first is not kept for long.
+pub const DECODE_GATHER_MESSAGES: usize = 512;
+
+/// Groups of messages that wait for one decode thread before sources wait for it.
+pub const DECODE_QUEUE_GROUPS: usize = 256;
+
+/// The window, in milliseconds, in which the CPU time of tenants is compared, and into how many parts
+/// it moves: long enough that a burst of a second is no hog, short enough that a hog stands in front
+/// of the others for no longer.
+pub const CPU_WINDOW_MS: u64 = 1_000;
+
+pub const CPU_WINDOW_PARTS: usize = 8;
+
+/// Messages of one route that wait in the slow lane because their tenant is over its share of the CPU,
+/// before the sources that bring more wait: a twelfth of the window of unsettled messages, so that
+/// a broker session goes on with the others for a while.
+pub const OVER_SHARE_WAITING_MAX: u64 = 8_192;
+
+/// Instances of the class large that trying out new versions may take beside those that serve: a
+/// shadow run has two.
+pub const LARGE_TRIAL_INSTANCES: usize = 2;

@@ -1,0 +1,154 @@
+//! The decode threads: OS threads that call guests synchronously, fed from the sources' tasks.
+
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::{Receiver, Sender};
+
+use crate::batching_sink::BatchingSink;
+use crate::decoder::Decoder;
+use crate::error::SandboxError;
+use crate::host::DecodeHost;
+use crate::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
+use crate::schedule::cpu_quota::CpuQuotas;
+use crate::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
+use crate::sink::DecodeSink;
+use tidegate_core::message::Admitted;
+use tidegate_core::worker;
+use tidegate_core::worker::Priority;
+
+/// The threads. A device's messages always go to the same one, so they stay in order.
+#[derive(Debug)]
+pub struct DecodePool {
+    queues: Vec<Sender<Vec<Admitted>>>,
+    slow: Arc<SlowLane>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl DecodePool {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The host gives no thread.
+    pub fn start<S>(host: &Arc<DecodeHost>, sink: &Arc<S>) -> Result<Self, SandboxError>
+    where
+        S: DecodeSink + Send + Sync + 'static,
+    {
+        let shares = Arc::new(CpuQuotas::new(host.settings().threads));
+        let slow = start_slow_lane(host, &shares, sink)?;
+        let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
+        for number in 0..host.settings().threads {
+            let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
+            let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
+            let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
+                let shares = slow.shares.clone();
+                run(Decoder::with_lane(host, slow, number), &shares, waiting, &*sink);
+            })?;
+            pool.queues.push(queue);
+            pool.threads.push(thread);
+        }
+        Ok(pool)
+    }
+
+    /// Hands messages to the threads of their devices. Waits while those have enough.
+    pub async fn submit(&self, messages: Vec<Admitted>) {
+        if messages.is_empty() {
+            return;
+        }
+        self.slow.until_not_full(&messages).await;
+        let threads = self.queues.len();
+        if threads == 1 {
+            self.send(0, messages).await;
+            return;
+        }
+        let mut parts: Vec<Vec<Admitted>> = (0..threads).map(|_| Vec::new()).collect();
+        for message in messages {
+            let thread = message.device.affinity.part_of(threads);
+            parts[thread].push(message);
+        }
+        for (thread, part) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
+            self.send(thread, part).await;
+        }
+    }
+
+    async fn send(&self, thread: usize, messages: Vec<Admitted>) {
+        self.slow.shares.arrived(messages.len());
+        if self.queues[thread].send(messages).await.is_err() {
+            // The messages stay unsettled: they are not acknowledged, and come again.
+            tracing::error!(thread, "a decode thread is gone");
+        }
+    }
+
+    /// Ends the threads once they have decoded what waits.
+    pub fn finish(mut self) {
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            // A panic there ends the process.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(
+    mut decoder: Decoder,
+    shares: &CpuQuotas,
+    mut waiting: Receiver<Vec<Admitted>>,
+    sink: &impl DecodeSink,
+) {
+    while let Some(mut messages) = waiting.blocking_recv() {
+        // What waits goes along, but nothing is waited for.
+        while messages.len() < DECODE_GATHER_MESSAGES
+            && let Ok(more) = waiting.try_recv()
+        {
+            messages.extend(more);
+        }
+        shares.taken(messages.len());
+        decoder.decode(messages, &BatchingSink::new(sink));
+    }
+}
+
+/// Patience of an idle thread that keeps an instance which another one may wait for.
+const RELEASE_WITHIN: Duration = Duration::from_millis(20);
+
+/// Starts the slow lane's threads, as many as there are decode threads; they end with the lane.
+fn start_slow_lane<S>(
+    host: &Arc<DecodeHost>,
+    shares: &Arc<CpuQuotas>,
+    sink: &Arc<S>,
+) -> std::io::Result<Arc<SlowLane>>
+where
+    S: DecodeSink + Send + Sync + 'static,
+{
+    let threads = host.settings().threads;
+    let large = host.settings().large.as_ref().map_or(threads, |large| large.threads(threads));
+    let lane = SlowLane::new(threads, large, shares);
+    for (number, queue) in lane.queues.iter().cloned().enumerate() {
+        let (host, sink, lane) = (host.clone(), sink.clone(), Arc::downgrade(&lane));
+        let shares = shares.clone();
+        worker::start(format!("slow-{number}"), Priority::Low, move || {
+            let decoder = Decoder::new(host).with_shares(shares.clone());
+            run_slow(decoder, &shares, &queue, &lane, &*sink);
+        })?;
+    }
+    Ok(lane)
+}
+
+fn run_slow(
+    mut decoder: Decoder,
+    shares: &CpuQuotas,
+    queue: &LaneQueue,
+    lane: &Weak<SlowLane>,
+    sink: &impl DecodeSink,
+) {
+    while let Some(next) = queue.next(shares, decoder.keeps_large().then_some(RELEASE_WITHIN)) {
+        let (messages, done): (Vec<_>, Vec<_>) = next.into_iter().map(SlowMessage::split).unzip();
+        if !messages.is_empty() {
+            decoder.decode(messages, sink);
+        }
+        decoder.release_idle();
+        let Some(lane) = lane.upgrade() else { continue };
+        done.iter().for_each(|from| lane.done(from));
+    }
+}

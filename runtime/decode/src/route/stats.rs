@@ -1,0 +1,69 @@
+//! The counts of a route, and the rest that all of its versions share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::route::guest_log::GuestLog;
+use crate::route::recent_messages::RecentMessages;
+use tidegate_core::reason::Reason;
+
+/// The counts of a route since the start.
+#[derive(Debug, Default)]
+pub struct RouteStats {
+    pub messages: AtomicU64,
+    cpu_ns: AtomicU64,
+    failures: [AtomicU64; 5],
+}
+
+/// The kinds of failures that are counted, with the reasons they stand for.
+pub const FAILURES: [(Reason, &str); 5] = [
+    (Reason::GuestRefused, "refused"),
+    (Reason::GuestTrap, "trap"),
+    (Reason::GuestDeadline, "deadline"),
+    (Reason::GuestMemory, "memory"),
+    (Reason::GuestOutput, "output"),
+];
+
+impl RouteStats {
+    pub fn record_messages(&self, messages: u64) {
+        self.messages.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub fn record_cpu(&self, cpu: Duration) {
+        self.cpu_ns.fetch_add(cpu.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    pub fn record_failure(&self, reason: Reason) {
+        if let Some(place) = FAILURES.iter().position(|(known, _)| *known == reason) {
+            self.failures[place].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
+    }
+
+    /// (kind, messages) of those that failed.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FAILURES.iter().zip(&self.failures).map(|((_, kind), count)| (*kind, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// The parts that all versions of a route share.
+#[derive(Debug, Default)]
+pub struct RouteActivity {
+    pub stats: RouteStats,
+    /// The last messages, for trying out the next version.
+    pub recent: Mutex<RecentMessages>,
+    pub log: GuestLog,
+}
+
+impl RouteActivity {
+    /// Of a trial: nothing that it does is seen.
+    pub fn of_trial() -> Arc<Self> {
+        Arc::new(Self { log: GuestLog::silent(), ..Self::default() })
+    }
+}

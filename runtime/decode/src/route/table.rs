@@ -1,0 +1,64 @@
+//! The routing table: it finds the route of a message.
+//!
+//! Looked up in this order: `tenant/type`, `tenant/_any`, `_default/type`, `_default/_any`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::route::probation::Probation;
+use crate::route::version::RouteVersion;
+use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, file_name};
+
+/// The version that serves at a place in the folder, and its probation over the one before it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub version: Arc<RouteVersion>,
+    pub probation: Option<Arc<Probation>>,
+}
+
+impl Route {
+    /// A version that is not on probation.
+    pub fn new(version: Arc<RouteVersion>) -> Self {
+        Self { version, probation: None }
+    }
+
+    /// While the probation runs, the version that decodes the messages that this one fails on.
+    pub fn fallback(&self) -> Option<Arc<RouteVersion>> {
+        self.probation.as_ref()?.fallback()
+    }
+
+    /// The version that serves in this one's place, once its probation has failed.
+    pub fn rolled_back_to(&self) -> Option<Arc<RouteVersion>> {
+        self.probation.as_ref()?.rolled_back_to()
+    }
+}
+
+/// The routes at one moment.
+#[derive(Debug, Default)]
+pub struct RoutingTable {
+    routes: HashMap<RouteKey, Route>,
+}
+
+impl FromIterator<(RouteKey, Route)> for RoutingTable {
+    fn from_iter<I: IntoIterator<Item = (RouteKey, Route)>>(routes: I) -> Self {
+        Self { routes: routes.into_iter().collect() }
+    }
+}
+
+impl RoutingTable {
+    /// The route that decodes a message type of a tenant.
+    pub fn route(&self, tenant: &str, message_type: &str) -> Option<Route> {
+        let (tenant, message_type) = (file_name(tenant), file_name(message_type));
+        let places = [
+            (tenant.clone(), message_type.clone()),
+            (tenant, ANY.to_owned()),
+            (DEFAULT.to_owned(), message_type),
+            (DEFAULT.to_owned(), ANY.to_owned()),
+        ];
+        // An empty name is no file's.
+        places
+            .iter()
+            .filter(|(folder, stem)| !folder.is_empty() && !stem.is_empty())
+            .find_map(|place| self.routes.get(place).cloned())
+    }
+}

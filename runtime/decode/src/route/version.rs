@@ -1,0 +1,36 @@
+//! A version of a route, and the route that it serves.
+
+use std::sync::Arc;
+
+use crate::route::rules::RouteRules;
+use crate::route::stats::RouteActivity;
+use crate::sandbox::class::GuestClass;
+use crate::sandbox::guest::Guest;
+use crate::schedule::cost::CostEstimate;
+
+/// A guest with the rules of its place in the folder.
+#[derive(Debug)]
+pub struct RouteVersion {
+    pub guest: Arc<Guest>,
+    pub rules: RouteRules,
+    /// The digest of the component, with that of the route's file where there is one.
+    pub id: String,
+    pub activity: Arc<RouteActivity>,
+    pub cost: CostEstimate,
+}
+
+impl RouteVersion {
+    pub fn new(guest: Arc<Guest>, rules: RouteRules, id: String, activity: Arc<RouteActivity>) -> Arc<Self> {
+        Arc::new(Self { guest, rules, id, activity, cost: CostEstimate::default() })
+    }
+
+    /// True if it is decoded on the slow lane: by its cost, or from the first message on.
+    pub fn is_slow(&self) -> bool {
+        self.rules.class == GuestClass::Large || self.cost.is_slow()
+    }
+
+    /// The same guest and rules apart from what serves, to be tried out: nothing that it does is seen.
+    pub fn for_trial(&self) -> Arc<Self> {
+        Self::new(self.guest.clone(), self.rules.clone(), self.id.clone(), RouteActivity::of_trial())
+    }
+}

@@ -1,0 +1,198 @@
+//! The contents of a store beside the guest: limits, the batch at hand, and the state that it may see.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+use crate::limits::{
+    GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
+    LARGE_TABLES_MAX,
+};
+use crate::route::guest_log::{GuestLogLevel, TenantLogRates};
+use crate::route::stats::RouteActivity;
+use crate::sandbox::class::GuestClass;
+use crate::sandbox::cpu_clock::thread_cpu;
+use crate::state::StateCall;
+use tidegate_core::device::Device;
+use tidegate_core::ids::TenantId;
+
+/// Memory and tables of one store.
+#[derive(Debug)]
+pub struct StoreLimiter {
+    class: GuestClass,
+    memory_bytes_max: usize,
+    /// The request beyond a limit, in words.
+    pub denied: Option<String>,
+}
+
+impl ResourceLimiter for StoreLimiter {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        if desired <= self.memory_bytes_max {
+            return Ok(true);
+        }
+        let denied = format!("asked for {desired} bytes of memory; it may have {}", self.memory_bytes_max);
+        self.denied = Some(denied.clone());
+        Err(wasmtime::Error::msg(denied))
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let most = self.class.table_elements_max();
+        if desired <= most {
+            return Ok(true);
+        }
+        let denied = format!("asked for {desired} table elements; it may have {most}");
+        self.denied = Some(denied.clone());
+        Err(wasmtime::Error::msg(denied))
+    }
+
+    // The pool counts for the normal class, when a component is loaded.
+
+    fn memories(&self) -> usize {
+        self.count(LARGE_MEMORIES_MAX)
+    }
+
+    fn tables(&self) -> usize {
+        self.count(LARGE_TABLES_MAX)
+    }
+
+    fn instances(&self) -> usize {
+        self.count(LARGE_CORE_INSTANCES_MAX)
+    }
+}
+
+impl StoreLimiter {
+    fn count(&self, large: usize) -> usize {
+        match self.class {
+            GuestClass::Normal => 10_000,
+            GuestClass::Large => large,
+        }
+    }
+}
+
+/// The answers of `context` about one message.
+#[derive(Clone, Debug)]
+pub struct MessageContext {
+    pub device: Arc<Device>,
+    pub topic: String,
+}
+
+/// The contents of a store beside the guest.
+#[derive(Debug)]
+pub struct HostState {
+    pub limiter: StoreLimiter,
+    /// The messages of the batch that is being decoded; empty for guests that do not ask.
+    pub messages: Vec<MessageContext>,
+    /// The name under which the guest logs: tenant/type.
+    route: String,
+    tenant: TenantId,
+    activity: Arc<RouteActivity>,
+    log_rates: Arc<TenantLogRates>,
+    log_calls: u32,
+    log_dropped: u64,
+    context_calls: u32,
+    /// The thread's CPU time at which the call must have ended.
+    pub cpu_ends: Duration,
+    pub deadline_passed: bool,
+    /// Of a guest that keeps values.
+    pub kept: Option<Box<StateCall>>,
+}
+
+impl HostState {
+    pub fn new(
+        route: String,
+        tenant: TenantId,
+        activity: Arc<RouteActivity>,
+        log_rates: Arc<TenantLogRates>,
+        class: GuestClass,
+        memory_bytes_max: u64,
+        kept: Option<Box<StateCall>>,
+    ) -> Self {
+        Self {
+            limiter: StoreLimiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
+            messages: Vec::new(),
+            route,
+            tenant,
+            activity,
+            log_rates,
+            log_calls: 0,
+            log_dropped: 0,
+            context_calls: 0,
+            cpu_ends: Duration::ZERO,
+            deadline_passed: false,
+            kept,
+        }
+    }
+
+    /// Starts a call that may take `budget` of this thread's CPU time.
+    pub fn begin_call(&mut self, now: Duration, budget: Duration) {
+        self.cpu_ends = now + budget;
+        self.deadline_passed = false;
+        self.log_calls = 0;
+        self.context_calls = 0;
+        if let Some(kept) = &mut self.kept {
+            kept.begin();
+        }
+    }
+
+    /// CPU time that is left; None when there is none. Wall time that the thread did not run
+    /// does not count, so a busy host fails no healthy guest.
+    pub fn cpu_left(&mut self) -> Option<Duration> {
+        let left = self.cpu_ends.checked_sub(thread_cpu()).filter(|left| !left.is_zero());
+        self.deadline_passed = left.is_none();
+        left
+    }
+
+    /// The number of texts over the limit of their batch, since this was last asked.
+    pub fn take_log_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.log_dropped)
+    }
+
+    /// A guest asks about a message, which it may do so often a batch.
+    fn record_call(&mut self) -> wasmtime::Result<()> {
+        let count = self.messages.len();
+        let most = GUEST_CONTEXT_CALLS_A_MESSAGE_MAX.saturating_mul(count as u32);
+        self.context_calls += 1;
+        if self.context_calls > most {
+            return Err(wasmtime::Error::msg(format!(
+                "asked about messages more than {most} times in a batch of {count}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Logs a text, while the call has not logged too many.
+    pub(super) fn log(&mut self, level: GuestLogLevel, text: &str) {
+        if self.log_calls >= GUEST_LOG_CALLS_MAX {
+            self.log_dropped += 1;
+            return;
+        }
+        self.log_calls += 1;
+        if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
+            self.log_dropped += 1;
+            return;
+        }
+        self.activity.log.write(level, &self.route, text);
+    }
+
+    pub(super) fn message(&mut self, index: u32) -> wasmtime::Result<&MessageContext> {
+        self.record_call()?;
+        message(&self.messages, index)
+    }
+
+    pub(super) fn kept(&mut self, index: u32) -> wasmtime::Result<(&mut StateCall, &MessageContext)> {
+        self.record_call()?;
+        let message = message(&self.messages, index)?;
+        let kept = self.kept.as_deref_mut();
+        // There is one for every guest that imports the interface.
+        let kept = kept.ok_or_else(|| wasmtime::Error::msg("this guest keeps no state"))?;
+        Ok((kept, message))
+    }
+}
+
+fn message(messages: &[MessageContext], index: u32) -> wasmtime::Result<&MessageContext> {
+    messages.get(index as usize).ok_or_else(|| {
+        let count = messages.len();
+        wasmtime::Error::msg(format!("asked about message {index} of a batch of {count}"))
+    })
+}

@@ -1,0 +1,208 @@
+//! Each tenant's share of the CPU time of guests.
+//!
+//! The time that a tenant's guests use is counted over a window that moves. While messages wait for the decode
+//! threads, a tenant that has used more than its share goes by way of the slow lane: its threads have a
+//! lower priority, so that it takes what the others leave, and theirs are decoded first. Nothing of it
+//! is lost or refused.
+//!
+//! A share is an even one among the tenants that used anything in the window, unless the operator has
+//! named another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::limits::CPU_WINDOW_MS;
+use crate::schedule::cpu_window::CpuWindow;
+use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::Tenant;
+
+/// The CPU time of one tenant's guests.
+#[derive(Debug)]
+pub struct TenantCpuUsage {
+    tenant: Arc<Tenant>,
+    /// Shared by all that were made of one tenant, beyond the table of tenants.
+    window: Arc<Mutex<CpuWindow>>,
+}
+
+/// All tenants' shares. Shared by the decode threads and the slow lane.
+#[derive(Debug)]
+pub struct CpuQuotas {
+    began: Instant,
+    threads: f64,
+    tenants: DashMap<TenantId, Arc<TenantCpuUsage>, foldhash::fast::RandomState>,
+    /// Tenants that used anything in the window, as counted last, and when that was.
+    active: AtomicUsize,
+    counted_ms: AtomicU64,
+    /// Messages that wait for a decode thread.
+    waiting: AtomicUsize,
+}
+
+/// Pause between two counts of the active tenants.
+const COUNT_EVERY_MS: u64 = 100;
+
+impl CpuQuotas {
+    pub fn new(threads: usize) -> Self {
+        Self {
+            began: Instant::now(),
+            threads: threads as f64,
+            tenants: DashMap::default(),
+            active: AtomicUsize::new(0),
+            counted_ms: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    pub fn of(&self, tenant: &Arc<Tenant>) -> Arc<TenantCpuUsage> {
+        if let Some(known) = self.tenants.get(&tenant.id)
+            && Arc::ptr_eq(&known.tenant, tenant)
+        {
+            return known.clone();
+        }
+        let mut entry = self
+            .tenants
+            .entry(tenant.id.clone())
+            .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default() }));
+        // One of those that are made anew a message: its settings may be newer.
+        if !Arc::ptr_eq(&entry.tenant, tenant) {
+            let window = entry.window.clone();
+            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window });
+        }
+        entry.clone()
+    }
+
+    /// A tenant's guest has used so much.
+    pub fn record(&self, tenant: &TenantCpuUsage, used: Duration) {
+        self.record_at(self.now_ms(), tenant, used);
+    }
+
+    fn record_at(&self, now_ms: u64, tenant: &TenantCpuUsage, used: Duration) {
+        tenant.window.lock().record(now_ms, used);
+        if now_ms >= self.counted_ms.load(Ordering::Relaxed) + COUNT_EVERY_MS {
+            self.count(now_ms);
+        }
+    }
+
+    /// Counts who is active, and forgets who is not.
+    fn count(&self, now_ms: u64) {
+        self.counted_ms.store(now_ms, Ordering::Relaxed);
+        let mut active = 0;
+        self.tenants.retain(|_, tenant| {
+            let used = !tenant.window.lock().used(now_ms).is_zero();
+            active += usize::from(used);
+            used || Arc::strong_count(tenant) > 1
+        });
+        self.active.store(active, Ordering::Relaxed);
+    }
+
+    /// Messages came for the decode threads.
+    pub fn arrived(&self, messages: usize) {
+        self.waiting.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// A decode thread has taken them.
+    pub fn taken(&self, messages: usize) {
+        self.waiting.fetch_sub(messages, Ordering::Relaxed);
+    }
+
+    /// The time that a tenant has used, as a part of its share: above 1 it is over its share.
+    pub fn pressure(&self, tenant: &TenantCpuUsage) -> f64 {
+        self.pressure_at(self.now_ms(), tenant)
+    }
+
+    fn pressure_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> f64 {
+        let share = match tenant.tenant.cpu_share() {
+            Some(share) => share,
+            None => 1.0 / self.active.load(Ordering::Relaxed).max(1) as f64,
+        };
+        let used = tenant.window.lock().used(now_ms);
+        let all = Duration::from_millis(CPU_WINDOW_MS).as_secs_f64() * self.threads;
+        used.as_secs_f64() / (share * all)
+    }
+
+    /// True if others are to go first: messages wait, and this tenant is over its share.
+    pub fn is_over(&self, tenant: &TenantCpuUsage) -> bool {
+        self.is_over_at(self.now_ms(), tenant)
+    }
+
+    fn is_over_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 && self.pressure_at(now_ms, tenant) > 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tidegate_core::books::Account;
+    use tidegate_core::tenant::Tenant;
+    use tidegate_core::tenant::settings::TenantSettings;
+
+    fn tenant(name: &str) -> Arc<Tenant> {
+        Arc::new(Tenant::new(name.into(), Arc::new(Account::new(name.into())), rules(None)))
+    }
+
+    fn rules(cpu_share: Option<f64>) -> TenantSettings {
+        TenantSettings { cpu_share, ..TenantSettings::plain(Ok("db".into())) }
+    }
+
+    #[test]
+    fn only_who_uses_more_than_its_share_while_others_wait_is_over_it() {
+        let shares = CpuQuotas::new(2);
+        let (of_heavy, of_light) = (tenant("heavy"), tenant("light"));
+        let (heavy, light) = (shares.of(&of_heavy), shares.of(&of_light));
+        shares.record_at(0, &light, Duration::from_millis(1));
+        shares.record_at(0, &heavy, Duration::from_millis(1_500));
+        shares.count(0);
+        assert!(!shares.is_over_at(0, &heavy), "nobody waits");
+        shares.arrived(3);
+        // Two threads, two tenants: a second each.
+        assert!(shares.is_over_at(0, &heavy) && !shares.is_over_at(0, &light));
+        of_heavy.set_rules(rules(Some(0.9)));
+        assert!(!shares.is_over_at(0, &heavy), "its own share is larger");
+        of_heavy.set_rules(rules(Some(0.5)));
+        of_light.set_rules(rules(Some(0.0001)));
+        assert!(shares.is_over_at(0, &heavy) && shares.is_over_at(0, &light));
+        shares.taken(3);
+        assert!(!shares.is_over_at(0, &heavy));
+    }
+
+    #[test]
+    fn a_tenant_alone_has_all() {
+        let shares = CpuQuotas::new(1);
+        let only = shares.of(&tenant("only"));
+        shares.record_at(0, &only, Duration::from_millis(900));
+        shares.count(0);
+        shares.arrived(1);
+        assert!(!shares.is_over_at(0, &only));
+    }
+
+    #[test]
+    fn a_tenant_that_is_made_anew_keeps_what_it_used_and_has_its_new_settings() {
+        let shares = CpuQuotas::new(1);
+        shares.record_at(0, &shares.of(&tenant("many")), Duration::from_millis(900));
+        shares.record_at(0, &shares.of(&tenant("other")), Duration::from_millis(1));
+        shares.count(0);
+        shares.arrived(1);
+        let again = tenant("many");
+        assert!(shares.is_over_at(0, &shares.of(&again)));
+        // What an older one goes on to use counts for all.
+        let older = shares.of(&again);
+        let newest = shares.of(&tenant("many"));
+        let before = shares.pressure_at(0, &newest);
+        shares.record_at(0, &older, Duration::from_millis(1));
+        assert!(shares.pressure_at(0, &newest) > before);
+        let newer = tenant("many");
+        newer.set_rules(rules(Some(0.95)));
+        assert!(!shares.is_over_at(0, &shares.of(&newer)));
+        assert!(Arc::ptr_eq(&shares.of(&newer), &shares.of(&newer)));
+    }
+}

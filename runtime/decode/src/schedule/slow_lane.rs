@@ -1,0 +1,231 @@
+//! The slow lane: routes that take too much CPU time a message are decoded on threads of their own,
+//! at a lower priority and one message at a time, so that they stand in nobody's way. Guests of the
+//! class large are decoded here from their first message on. Tenants take turns: who burns all of his
+//! time here keeps others of the lane waiting for one message, not for all of his.
+//!
+//! - A device's messages stay in order: they go to the lane by way of their decode thread, and as
+//!   long as some of a route wait there, what comes after them follows, though the route be fast
+//!   again.
+//! - A tenant that is over its share of the CPU goes this way too (`cpu_quota`), in batches. Of those that
+//!   wait, the tenant comes first that has used least of its share.
+//! - What waits is held, not dropped: its messages are unsettled. Where too many of a route wait,
+//!   the source that brings more of them waits, before it hands them on: a device that is connected
+//!   to the listener waits alone; a broker session waits as a whole.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
+use crate::schedule::cpu_quota::{CpuQuotas, TenantCpuUsage};
+use crate::schedule::fair_queue::FairQueue;
+use tidegate_core::ids::TenantId;
+use tidegate_core::message::Admitted;
+use tidegate_core::tenant::Tenant;
+
+/// The messages of one tenant's message type that wait.
+#[derive(Debug)]
+pub struct SlowRoute {
+    waiting: AtomicU64,
+    /// By the decode thread that they came from.
+    waiting_of: Box<[AtomicU64]>,
+    /// True while the route is slow; otherwise its tenant is over its share, or it only has to drain.
+    is_slow: AtomicBool,
+    /// True if its guest was of the class large when messages began to wait here; it stays, because
+    /// a device's messages must stay on one thread.
+    is_large: bool,
+    room: Notify,
+    cpu: Arc<TenantCpuUsage>,
+}
+
+impl SlowRoute {
+    pub fn waits_of(&self, thread: usize) -> u64 {
+        self.waiting_of[thread].load(Ordering::Acquire)
+    }
+
+    pub fn set_slow(&self, is_slow: bool) {
+        self.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        let most =
+            if self.is_slow.load(Ordering::Relaxed) { SLOW_WAITING_MAX } else { OVER_SHARE_WAITING_MAX };
+        self.waiting.load(Ordering::Acquire) >= most
+    }
+}
+
+/// The origin of a decoded message: its route, and the thread that it came from.
+pub type DecodedFrom = (Arc<SlowRoute>, usize);
+
+/// A message on its way to the lane.
+pub struct SlowMessage {
+    message: Admitted,
+    route: Arc<SlowRoute>,
+    from: usize,
+}
+
+impl SlowMessage {
+    /// The message, and its origin for `SlowLane::done`.
+    pub fn split(self) -> (Admitted, DecodedFrom) {
+        (self.message, (self.route, self.from))
+    }
+}
+
+/// The messages that wait for one thread of the lane.
+#[derive(Default)]
+pub struct LaneQueue {
+    waiting: Mutex<LaneWaiting>,
+    woken: Condvar,
+}
+
+#[derive(Default)]
+struct LaneWaiting {
+    turns: FairQueue<TenantId, SlowMessage>,
+    /// Nothing more comes.
+    closed: bool,
+}
+
+impl LaneQueue {
+    fn push(&self, slow: SlowMessage) {
+        let tenant = slow.message.tenant.id.clone();
+        self.waiting.lock().turns.push(&tenant, slow);
+        self.woken.notify_one();
+    }
+
+    /// The next messages, of the tenant that has used least of its share of the CPU: one of a slow route,
+    /// and of another what waits behind it. Empty when none came within `patience`; None once nothing
+    /// more comes.
+    pub fn next(&self, shares: &CpuQuotas, patience: Option<Duration>) -> Option<Vec<SlowMessage>> {
+        let mut waiting = self.waiting.lock();
+        let mut woken_in_vain = false;
+        loop {
+            let used = |slow: &SlowMessage| shares.pressure(&slow.route.cpu);
+            let next = waiting.turns.next(DECODE_BATCH_MESSAGES_MAX, used, |first, next| {
+                Arc::ptr_eq(&first.route, &next.route) && !first.route.is_slow.load(Ordering::Relaxed)
+            });
+            if !next.is_empty() || woken_in_vain {
+                return Some(next);
+            }
+            if waiting.closed {
+                return None;
+            }
+            match patience {
+                Some(patience) => woken_in_vain = self.woken.wait_for(&mut waiting, patience).timed_out(),
+                None => self.woken.wait(&mut waiting),
+            }
+        }
+    }
+}
+
+type SlowRoutes = HashMap<Box<str>, Arc<SlowRoute>>;
+
+/// The lane: its threads, and what waits for them.
+pub struct SlowLane {
+    pub queues: Vec<Arc<LaneQueue>>,
+    /// So many of them take messages for guests of the class large.
+    large: usize,
+    pub shares: Arc<CpuQuotas>,
+    /// Decode threads that hand on to it.
+    feeders: usize,
+    routes: RwLock<HashMap<TenantId, SlowRoutes>>,
+    /// Routes of which many wait; perhaps too many.
+    full: AtomicUsize,
+}
+
+impl fmt::Debug for SlowLane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlowLane").field("full", &self.full).finish_non_exhaustive()
+    }
+}
+
+impl SlowLane {
+    /// A lane of so many threads, which are yet to be started, for as many decode threads. `large` of
+    /// them decode for guests of the class large.
+    pub fn new(threads: usize, large: usize, shares: &Arc<CpuQuotas>) -> Arc<Self> {
+        let queues = (0..threads).map(|_| Arc::default()).collect();
+        let (routes, full) = (RwLock::default(), AtomicUsize::new(0));
+        Arc::new(Self { queues, large, shares: shares.clone(), feeders: threads, routes, full })
+    }
+
+    /// The place in the lane of a tenant's message type.
+    pub fn route(&self, tenant: &Arc<Tenant>, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
+        let mut routes = self.routes.write();
+        // SlowRoutes are named by whoever publishes; those that nothing waits of are made anew.
+        routes.retain(|_, types| {
+            types.retain(|_, route| Arc::strong_count(route) > 1);
+            !types.is_empty()
+        });
+        let types = routes.entry(tenant.id.clone()).or_default();
+        let new = || {
+            Arc::new(SlowRoute {
+                waiting: AtomicU64::new(0),
+                waiting_of: (0..self.feeders).map(|_| AtomicU64::new(0)).collect(),
+                is_slow: AtomicBool::new(true),
+                is_large,
+                room: Notify::new(),
+                cpu: self.shares.of(tenant),
+            })
+        };
+        types.entry(message_type.into()).or_insert_with(new).clone()
+    }
+
+    /// Takes messages of one route from a decode thread.
+    pub fn send(&self, from: usize, route: &Arc<SlowRoute>, messages: Vec<Admitted>) {
+        for message in messages {
+            route.waiting_of[from].fetch_add(1, Ordering::AcqRel);
+            if route.waiting.fetch_add(1, Ordering::AcqRel) + 1 == SLOW_WAITING_MAX {
+                self.full.fetch_add(1, Ordering::AcqRel);
+            }
+            let threads = if route.is_large { self.large } else { self.queues.len() };
+            let thread = message.device.affinity.part_of(threads);
+            self.queues[thread].push(SlowMessage { message, route: route.clone(), from });
+        }
+    }
+
+    /// A message was decoded.
+    pub fn done(&self, (route, from): &DecodedFrom) {
+        route.waiting_of[*from].fetch_sub(1, Ordering::AcqRel);
+        let waited = route.waiting.fetch_sub(1, Ordering::AcqRel);
+        if waited == SLOW_WAITING_MAX {
+            self.full.fetch_sub(1, Ordering::AcqRel);
+        }
+        if waited == SLOW_WAITING_MAX || waited >= OVER_SHARE_WAITING_MAX {
+            route.room.notify_waiters();
+        }
+    }
+
+    /// Waits until none of the routes of these messages has too many in the lane.
+    pub async fn until_not_full(&self, messages: &[Admitted]) {
+        if self.full.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        for message in messages {
+            let route = {
+                let routes = self.routes.read();
+                routes.get(&message.tenant.id).and_then(|types| types.get(message.message_type())).cloned()
+            };
+            let Some(route) = route else { continue };
+            loop {
+                let notified = route.room.notified();
+                if !route.is_full() {
+                    break;
+                }
+                notified.await;
+            }
+        }
+    }
+}
+
+impl Drop for SlowLane {
+    fn drop(&mut self) {
+        for queue in &self.queues {
+            queue.waiting.lock().closed = true;
+            queue.woken.notify_all();
+        }
+    }
+}

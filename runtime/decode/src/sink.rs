@@ -1,0 +1,19 @@
+//! The end of decoding: where messages go once they are decoded.
+
+use std::sync::Arc;
+
+use tidegate_core::ack::token::AckToken;
+use tidegate_core::books::Account;
+use tidegate_core::message::{CheckedBatch, RefusedMessage};
+
+/// Takes decoded messages. Called on decode threads; must not block.
+pub trait DecodeSink {
+    /// Batches of lines in their order, with the changes of routes that keep state, be it without lines.
+    fn lines(&self, batches: Vec<CheckedBatch>);
+    /// Sends at once what was buffered to go together: what comes behind it goes another way.
+    fn flush(&self) {}
+    /// Messages that no line was made of, on purpose, of a route that keeps no state.
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>);
+    /// Messages for quarantine.
+    fn refused(&self, messages: Vec<RefusedMessage>);
+}

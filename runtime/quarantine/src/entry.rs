@@ -1,0 +1,207 @@
+//! One refusal as it lies on disk: a JSON object on a line of its own.
+
+use std::ops::Range;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::segment::AccountKey;
+use tidegate_core::books::NO_TENANT;
+use tidegate_core::message::{RefusedMessage, Via};
+use tidegate_core::reason::Reason;
+use tidegate_core::redact::redact_payload;
+use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
+use tidegate_core::topic::{TopicFields, TopicTemplate};
+
+/// One refused message, or one refused line of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `{segment}-{offset}`: where the entry stands, and its name for `show` and `replay`.
+    pub id: String,
+    /// When it was refused (RFC 3339, UTC).
+    pub time: String,
+    /// When its message was received (RFC 3339, UTC, nanoseconds).
+    pub received_at: String,
+    /// A code of the table of reasons.
+    pub reason: String,
+    pub detail: String,
+    pub topic: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<String>,
+    /// The device's site, of what had passed admission. Without it a replay is admitted anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// How it came in, of what admission refused: `broker`, `listener` or `proven`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<String>,
+    /// The payload where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
+    /// The payload where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_base64: Option<String>,
+    /// The size of the payload on the wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_bytes: Option<u64>,
+    /// Only the beginning of the payload was kept: it cannot be replayed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// The line that the database refused; then there is no payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
+    /// The database's words about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+    /// The account that it is counted in, where that is not the tenant's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// How many times its message was replayed already.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replays: u32,
+    /// The entry that was replayed, and refused again as this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_of: Option<String>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Entry {
+    pub(super) fn of_message(
+        refused: &RefusedMessage,
+        id: String,
+        time: &str,
+        template: Option<&TopicTemplate>,
+    ) -> Self {
+        let kept = match refused.was_admitted() {
+            true => refused.payload.len(),
+            false => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
+        };
+        let truncated = kept < refused.payload_bytes;
+        let bytes = &refused.payload[..kept];
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            // Cut in the middle of a character.
+            Err(error) if truncated && error.error_len().is_none() => {
+                std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()
+            }
+            Err(_) => None,
+        };
+        let tenant = refused.tenant.as_ref().map(ToString::to_string);
+        Self {
+            id,
+            time: time.to_owned(),
+            received_at: rfc3339(refused.received_ns),
+            reason: refused.reason.code().to_owned(),
+            detail: refused.detail.to_string(),
+            topic: refused.topic.clone(),
+            account: other_account(tenant.as_deref(), refused.account.tenant().as_str()),
+            tenant,
+            device: refused.device.as_ref().map(ToString::to_string),
+            message_type: places(&refused.topic, template)
+                .map(|places| refused.topic[places.message_type].to_owned()),
+            site: refused.site.clone(),
+            via: refused.via.map(|via| via.name().to_owned()),
+            replays: refused.slot.replay().map_or(0, |replay| replay.replays),
+            replay_of: refused.slot.replay().map(|replay| replay.of.clone()),
+            guest: refused.guest.as_ref().map(ToString::to_string),
+            payload_base64: text.is_none().then(|| STANDARD.encode(bytes)),
+            payload: text.map(str::to_owned),
+            payload_bytes: Some(refused.payload_bytes as u64),
+            truncated,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of_line(
+        refused: &RefusedLines,
+        line: &RefusedLine,
+        id: String,
+        time: &str,
+        template: Option<&TopicTemplate>,
+    ) -> Self {
+        let places = places(&refused.topic, template);
+        let part = |range: Range<usize>| refused.topic[range].to_owned();
+        let tenant = refused.tenant.to_string();
+        Self {
+            id,
+            time: time.to_owned(),
+            received_at: rfc3339(refused.received_ns),
+            reason: Reason::DatabaseRefused.code().to_owned(),
+            detail: line.answer.clone(),
+            topic: refused.topic.clone(),
+            account: other_account(Some(&tenant), refused.account.tenant().as_str()),
+            tenant: Some(tenant),
+            device: places.clone().map(|places| part(places.device)),
+            message_type: places.map(|places| part(places.message_type)),
+            guest: Some(refused.guest.to_string()),
+            database: Some(refused.database.to_string()),
+            line: Some(String::from_utf8_lossy(&line.line).into_owned()),
+            answer: Some(line.answer.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// The same with credentials masked, for people to see.
+    pub fn masked(mut self) -> Self {
+        if let Some(payload) = &self.payload {
+            self.payload = Some(redact_payload(payload).into_owned());
+        }
+        if let Some(bytes) = self.payload_base64.as_ref().and_then(|text| STANDARD.decode(text).ok()) {
+            let text = String::from_utf8_lossy(&bytes);
+            // Then it is shown as text, as far as it is text.
+            if let std::borrow::Cow::Owned(masked) = redact_payload(&text) {
+                self.payload_base64 = None;
+                self.payload = Some(masked);
+            }
+        }
+        self
+    }
+
+    /// The payload as it came, where it was kept.
+    pub fn payload_bytes_kept(&self) -> Option<Vec<u8>> {
+        match (&self.payload, &self.payload_base64) {
+            (Some(text), _) => Some(text.clone().into_bytes()),
+            (None, Some(text)) => STANDARD.decode(text).ok(),
+            (None, None) => None,
+        }
+    }
+
+    /// What the entry is counted under: its reason and its account's name.
+    pub(super) fn key(&self) -> AccountKey {
+        let account = self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT);
+        (self.reason.clone(), account.to_owned())
+    }
+
+    /// How it came in. What is not known is taken for the way on which nobody is vouched for.
+    pub fn via(&self) -> Via {
+        let known =
+            [Via::Broker, Via::Proven].into_iter().find(|via| self.via.as_deref() == Some(via.name()));
+        known.unwrap_or(Via::Listener)
+    }
+}
+
+fn places(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicFields> {
+    template?.matches(topic)
+}
+
+fn other_account(tenant: Option<&str>, account: &str) -> Option<String> {
+    (tenant != Some(account)).then(|| account.to_owned())
+}
+
+/// Nanoseconds since the Unix epoch as RFC 3339 with nine decimals.
+pub(super) fn rfc3339(ns: i64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(ns)).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{time:.9}")
+}

@@ -1,0 +1,253 @@
+//! One file of a ring: its name, the lines in it, and what they are counted as.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+use std::{fmt, io};
+
+use serde::Deserialize;
+
+use tidegate_core::books::{Account, NO_TENANT};
+
+/// Which of the two rings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Series {
+    /// Refused after admission.
+    Known,
+    /// Refused before anybody was authenticated.
+    Strangers,
+}
+
+impl Series {
+    pub const ALL: [Series; 2] = [Series::Known, Series::Strangers];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Series::Known => "",
+            Series::Strangers => "a-",
+        }
+    }
+}
+
+/// A segment's name, without its ending: `{seq:016}` or `a-{seq:016}`.
+pub fn segment_name(series: Series, seq: u64) -> String {
+    format!("{}{seq:016}", series.prefix())
+}
+
+fn parse_name(name: &str) -> Option<(Series, u64)> {
+    let (series, digits) = match name.strip_prefix("a-") {
+        Some(digits) => (Series::Strangers, digits),
+        None => (Series::Known, name),
+    };
+    Some((series, digits.parse().ok()?))
+}
+
+/// The segments of a folder in order, the known ring before the strangers'.
+pub fn segments_of(dir: &Path) -> io::Result<Vec<(Series, u64, PathBuf)>> {
+    let mut all = Vec::new();
+    for file in std::fs::read_dir(dir)? {
+        let path = file?.path();
+        let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jsonl"));
+        if let Some((series, seq)) = name.and_then(parse_name) {
+            all.push((series, seq, path));
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// The name of an entry, `{segment}-{offset}`: where it was first written. It keeps its name when
+/// it is carried on to a later segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    pub series: Series,
+    pub seq: u64,
+    pub offset: u64,
+}
+
+impl EntryId {
+    pub fn parse(text: &str) -> Option<Self> {
+        let (segment, offset) = text.rsplit_once('-')?;
+        let (series, seq) = parse_name(segment)?;
+        Some(Self { series, seq, offset: offset.parse().ok()? })
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", segment_name(self.series, self.seq), self.offset)
+    }
+}
+
+/// An entry and where it was last seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryLocation {
+    pub id: EntryId,
+    pub seq: u64,
+    pub offset: u64,
+}
+
+/// What of an entry is needed to count it.
+#[derive(Debug, Deserialize)]
+pub struct EntryHead {
+    pub id: String,
+    pub time: String,
+    pub reason: String,
+    #[serde(default)]
+    tenant: Option<String>,
+    #[serde(default)]
+    account: Option<String>,
+}
+
+impl EntryHead {
+    /// The name of the account that the entry is counted in.
+    pub fn account_name(&self) -> &str {
+        self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT)
+    }
+
+    /// What the entry is counted under.
+    pub fn key(&self) -> AccountKey {
+        (self.reason.clone(), self.account_name().to_owned())
+    }
+
+    /// When it was refused; a time that cannot be read is taken for now.
+    pub fn refused_at(&self, now: SystemTime) -> SystemTime {
+        self.time.parse::<jiff::Timestamp>().map_or(now, SystemTime::from)
+    }
+}
+
+/// Reason, and the name of the account.
+pub type AccountKey = (String, String);
+
+/// What one entry is counted under.
+#[derive(Clone)]
+pub struct Tally {
+    pub key: AccountKey,
+    pub account: Arc<Account>,
+    /// Its line on disk, newline included.
+    pub bytes: u64,
+    pub time: SystemTime,
+}
+
+/// Entries of one reason and account.
+#[derive(Clone)]
+pub struct HeldEntries {
+    pub entries: u64,
+    pub bytes: u64,
+    pub account: Arc<Account>,
+}
+
+/// A segment as the ring knows it.
+pub struct QuarantineSegment {
+    pub series: Series,
+    pub seq: u64,
+    pub path: PathBuf,
+    /// The size of the file, with what was blanked in it.
+    pub bytes: u64,
+    pub began: SystemTime,
+    /// When the oldest and the newest of its entries were refused.
+    pub oldest: SystemTime,
+    pub newest: SystemTime,
+    pub held: BTreeMap<AccountKey, HeldEntries>,
+}
+
+impl QuarantineSegment {
+    pub fn new(series: Series, seq: u64, path: PathBuf, began: SystemTime) -> Self {
+        let (oldest, newest) = (began, began);
+        Self { series, seq, path, bytes: 0, began, oldest, newest, held: BTreeMap::new() }
+    }
+
+    pub fn count(&mut self, tally: &Tally) {
+        if self.entries() == 0 {
+            (self.oldest, self.newest) = (tally.time, tally.time);
+        }
+        self.oldest = self.oldest.min(tally.time);
+        self.newest = self.newest.max(tally.time);
+        let new = || HeldEntries { entries: 0, bytes: 0, account: tally.account.clone() };
+        let held = self.held.entry(tally.key.clone()).or_insert_with(new);
+        held.entries += 1;
+        held.bytes += tally.bytes;
+    }
+
+    /// One entry is no longer counted here. Gives its account.
+    pub fn uncount(&mut self, key: &AccountKey, bytes: u64) -> Option<Arc<Account>> {
+        let held = self.held.get_mut(key)?;
+        held.entries -= 1;
+        held.bytes = held.bytes.saturating_sub(bytes);
+        let account = held.account.clone();
+        if held.entries == 0 {
+            self.held.remove(key);
+        }
+        Some(account)
+    }
+
+    pub fn entries(&self) -> u64 {
+        self.held.values().map(|held| held.entries).sum()
+    }
+}
+
+/// The lines of a segment, in order. What was blanked is passed over; a line without an end is
+/// left out.
+pub struct SegmentLines {
+    reader: BufReader<File>,
+    line: Vec<u8>,
+    next: u64,
+    /// Bytes behind the last whole line.
+    pub torn_bytes: usize,
+}
+
+impl SegmentLines {
+    pub fn open(path: &Path, from: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(Self { reader: BufReader::new(file), line: Vec::new(), next: from, torn_bytes: 0 })
+    }
+
+    /// The offset of the next line and its bytes, its newline included.
+    pub fn next_line(&mut self) -> io::Result<Option<(u64, &[u8])>> {
+        loop {
+            self.line.clear();
+            let read = self.reader.read_until(b'\n', &mut self.line)?;
+            if self.line.last() != Some(&b'\n') {
+                self.torn_bytes = read;
+                return Ok(None);
+            }
+            let at = self.next;
+            self.next += read as u64;
+            if self.line.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                return Ok(Some((at, &self.line)));
+            }
+        }
+    }
+
+    /// The offset behind the last line that was given.
+    pub fn end(&self) -> u64 {
+        self.next
+    }
+}
+
+/// Whether a line is that of the entry. Looks only at where the name stands.
+pub fn is_line_of(line: &[u8], id: EntryId) -> bool {
+    id_of(line) == Some(id)
+}
+
+/// The name of the entry in a line.
+pub fn id_of(line: &[u8]) -> Option<EntryId> {
+    let rest = line.strip_prefix(br#"{"id":""#)?;
+    let end = memchr::memchr(b'"', rest)?;
+    EntryId::parse(std::str::from_utf8(&rest[..end]).ok()?)
+}
+
+/// Takes entries out where they stand: spaces over the whole line, its newline kept; then synced.
+pub fn blank(path: &Path, lines: &[(u64, u64)]) -> io::Result<()> {
+    // Not in append mode: there a write goes to the end, wherever it is told to go.
+    let file = OpenOptions::new().write(true).open(path)?;
+    for &(offset, bytes) in lines {
+        file.write_all_at(&vec![b' '; bytes.saturating_sub(1) as usize], offset)?;
+    }
+    file.sync_data()
+}

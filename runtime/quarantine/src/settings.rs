@@ -1,0 +1,20 @@
+use std::time::Duration;
+
+use tidegate_core::topic::TopicTemplate;
+
+/// The bounds of the ring.
+#[derive(Clone, Debug)]
+pub struct QuarantineSettings {
+    pub bytes_max: u64,
+    pub days_max: u32,
+    /// The first wait after a write failed; it doubles up to 30 times.
+    pub retry: Duration,
+    /// How topics are read, for the type of entries.
+    pub template: Option<TopicTemplate>,
+}
+
+impl QuarantineSettings {
+    pub fn new(bytes_max: u64, days_max: u32) -> Self {
+        Self { bytes_max, days_max, retry: Duration::from_secs(1), template: None }
+    }
+}

@@ -1,0 +1,167 @@
+//! The thread that makes refusals durable: takes all that waits, one write and one sync a ring,
+//! then settles. The next group forms meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use tracing::{error, info};
+
+use crate::entry::{Entry, rfc3339};
+use crate::error::QuarantineError;
+use crate::limits;
+use crate::queue::{QuarantineJob, Shared};
+use crate::segment::{EntryId, Series, Tally};
+use tidegate_core::ack::token::settle_all;
+use tidegate_core::books::{Account, Outcome};
+
+/// How often what is too old is looked for while nothing comes in.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
+
+/// The longest wait between two tries, in first waits.
+const RETRY_TIMES_MAX: u32 = 30;
+
+/// Runs until the store is closed and all is written, or cannot be written.
+pub fn run(shared: &Shared, retry: Duration) {
+    loop {
+        let jobs = {
+            let mut queue = shared.queue.lock();
+            queue.busy = false;
+            while queue.jobs.is_empty() {
+                if queue.closed {
+                    return;
+                }
+                if shared.more.wait_for(&mut queue, EXPIRY_INTERVAL).timed_out() {
+                    shared.ring.lock().expire(SystemTime::now());
+                }
+            }
+            queue.busy = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        let (strangers, known) = jobs.into_iter().partition::<VecDeque<_>, _>(is_strangers);
+        for (series, mut jobs) in [(Series::Known, known), (Series::Strangers, strangers)] {
+            while !jobs.is_empty() {
+                let group = take_group(&mut jobs);
+                if !write_until_durable(shared, series, &group, retry) {
+                    return;
+                }
+                settle(group);
+            }
+        }
+    }
+}
+
+fn is_strangers(job: &QuarantineJob) -> bool {
+    matches!(job, QuarantineJob::Message(refused) if !refused.was_admitted())
+}
+
+fn take_group(jobs: &mut VecDeque<QuarantineJob>) -> Vec<QuarantineJob> {
+    let mut bytes = 0;
+    let mut group = Vec::new();
+    while let Some(job) = jobs.pop_front() {
+        bytes += match &job {
+            QuarantineJob::Message(refused) => refused.payload.len() as u64,
+            QuarantineJob::Lines(refused) => refused.lines.iter().map(|line| line.line.len() as u64).sum(),
+        };
+        group.push(job);
+        if bytes >= limits::QUARANTINE_GROUP_BYTES {
+            break;
+        }
+    }
+    group
+}
+
+/// Tries until the group is durable. False when the store was closed meanwhile: the group stays
+/// unsettled, was never acknowledged, and comes again.
+fn write_until_durable(shared: &Shared, series: Series, group: &[QuarantineJob], retry: Duration) -> bool {
+    let mut wait = retry;
+    loop {
+        match write(shared, series, group) {
+            Ok(()) => {
+                if !shared.usable.swap(true, Ordering::AcqRel) {
+                    info!("quarantine can be written again");
+                }
+                return true;
+            }
+            Err(error) => {
+                if shared.usable.swap(false, Ordering::AcqRel) {
+                    error!(%error, waiting = group.len(), "refused messages cannot be kept; they stay unacknowledged");
+                }
+            }
+        }
+        let mut queue = shared.queue.lock();
+        if queue.closed {
+            return false;
+        }
+        // What is stored meanwhile wakes nobody up early: only a close does.
+        let until = std::time::Instant::now() + wait;
+        while !queue.closed && !shared.more.wait_until(&mut queue, until).timed_out() {}
+        drop(queue);
+        wait = (wait * 2).min(retry * RETRY_TIMES_MAX);
+    }
+}
+
+fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(), QuarantineError> {
+    let now = SystemTime::now();
+    let time = rfc3339(jiff::Timestamp::now().as_nanosecond() as i64);
+    let mut ring = shared.ring.lock();
+    let first = ring.place(series, now)?;
+    let mut bytes = Vec::new();
+    let mut tallies = Vec::with_capacity(group.len());
+    let template = shared.template.as_ref();
+    let told = shared.kept.get();
+    let mut kept = Vec::new();
+    let mut put = |account: &Arc<Account>, make: &dyn Fn(String) -> Entry| {
+        let offset = bytes.len();
+        let entry = make(EntryId { offset: first.offset + offset as u64, ..first }.to_string());
+        serde_json::to_writer(&mut bytes, &entry).expect("an entry is strings and numbers");
+        bytes.push(b'\n');
+        tallies.push(Tally {
+            key: entry.key(),
+            account: account.clone(),
+            bytes: (bytes.len() - offset) as u64,
+            time: now,
+        });
+        entry.id
+    };
+    for job in group {
+        match job {
+            QuarantineJob::Message(refused) => {
+                let id = put(&refused.account, &|id| Entry::of_message(refused, id, &time, template));
+                if told.is_some() {
+                    kept.push((refused, id));
+                }
+            }
+            QuarantineJob::Lines(refused) => {
+                for line in &refused.lines {
+                    put(&refused.account, &|id| Entry::of_line(refused, line, id, &time, template));
+                }
+            }
+        }
+    }
+    ring.append(series, &bytes, &tallies, now)?;
+    drop(ring);
+    if let Some(told) = told {
+        kept.iter().for_each(|(refused, id)| told.kept(refused, id));
+    }
+    Ok(())
+}
+
+fn settle(group: Vec<QuarantineJob>) {
+    let mut jobs = group.into_iter().peekable();
+    while let Some(job) = jobs.next() {
+        match job {
+            QuarantineJob::Lines(refused) => (refused.on_durable)(),
+            QuarantineJob::Message(first) => {
+                let account = first.account;
+                let mut slots = vec![first.slot];
+                let of_account = |job: &QuarantineJob| matches!(job, QuarantineJob::Message(next) if Arc::ptr_eq(&next.account, &account));
+                while let Some(QuarantineJob::Message(next)) = jobs.next_if(of_account) {
+                    slots.push(next.slot);
+                }
+                settle_all(slots, Outcome::Quarantined, &account);
+            }
+        }
+    }
+}

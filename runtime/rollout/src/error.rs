@@ -1,0 +1,82 @@
+//! Faults of a rollout.
+
+use tidegate_decode::SandboxError;
+
+/// The reason that a component cannot serve, for the person who shipped it.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    #[error("cannot read it: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("it has {bytes} bytes; at most {most} are taken")]
+    TooLarge { bytes: u64, most: u64 },
+    /// It would be taken where the operator grants more.
+    #[error(
+        "it has {bytes} bytes; at most {most} are taken of a normal guest. One that brings an engine of its own, as for JavaScript, needs class = \"large\", which the operator grants in the gateway's configuration: {grant}"
+    )]
+    NeedsLarge { bytes: u64, most: u64, grant: String },
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    #[error("compiling it takes more than {0}")]
+    CompileLimit(CompileLimit),
+    #[error("it refuses this route: {0}")]
+    Configure(String),
+    #[error("it fails before its first message: {0}")]
+    Start(String),
+    #[error("{0}")]
+    RouteFile(String),
+    #[error("its link leads out of the guests folder")]
+    Outside,
+    #[error("it fails its cases: {0}")]
+    Cases(String),
+    #[error("the shadow run: {0}")]
+    Shadow(String),
+    /// It was refused or rolled back before.
+    #[error("{0} (it is not tried again until its file changes)")]
+    Known(String),
+    #[error("there is no such guest")]
+    NotThere,
+    #[error("there is no version to go back to")]
+    NoPrevious,
+    /// Ours, not the guest's.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl RolloutError {
+    /// True if the gateway is at fault, and not the guest: it may be tried again.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Host(_) | Self::Unreadable(_)) || self.is_of_a_busy_machine()
+    }
+
+    /// True if the compiler had too little of the machine: within its CPU time, it came to no end by the
+    /// clock.
+    pub fn is_of_a_busy_machine(&self) -> bool {
+        matches!(self, Self::CompileLimit(CompileLimit::Wall(_)))
+    }
+
+    /// Its name in the metric of swaps.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Cases(_) => "refused_cases",
+            Self::Shadow(_) => "refused_shadow",
+            _ => "refused",
+        }
+    }
+}
+
+/// The limit that ended a compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompileLimit {
+    #[error("{0} s of CPU time")]
+    Cpu(u64),
+    #[error("{} MiB of memory", .0 >> 20)]
+    Memory(u64),
+    #[error("{} MiB of machine code", .0 >> 20)]
+    Output(u64),
+    #[error("{0} s by the clock")]
+    Wall(u64),
+    #[error("the compiler's stack: its nesting is too deep")]
+    Stack,
+}

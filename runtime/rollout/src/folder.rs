@@ -1,0 +1,212 @@
+//! The guests folder: what lies in it, and whether that changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::digest::digest;
+use crate::error::RolloutError;
+use crate::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
+use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, is_file_name};
+
+/// A mark that tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct FileStamp {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Self {
+        let Ok(metadata) = fs::metadata(path) else { return Self::default() };
+        Self {
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// A mark that tells one state of a route's three files from another: component, route file, cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CandidateStamps([FileStamp; 3]);
+
+impl CandidateStamps {
+    pub fn of(component: &Path) -> Self {
+        Self([
+            FileStamp::of(component),
+            FileStamp::of(&component.with_extension("toml")),
+            FileStamp::of(&cases_of(component)),
+        ])
+    }
+}
+
+/// The cases that lie beside a component.
+fn cases_of(component: &Path) -> PathBuf {
+    component.with_extension("cases.jsonl")
+}
+
+/// True if somebody may still be writing to this very file. Half of a component is never a whole
+/// one, but judging it would be for nothing.
+pub fn is_being_written(component: &Path) -> bool {
+    let modified = fs::metadata(component).and_then(|metadata| metadata.modified());
+    let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+    age.is_some_and(|age| age < Duration::from_millis(100))
+}
+
+/// Every component in the folder's folders, and the folders among them that cannot be read: one
+/// tenant's is no other's concern.
+///
+/// # Errors
+/// The folder itself cannot be read.
+pub fn files(folder: &Path) -> std::io::Result<(BTreeMap<RouteKey, PathBuf>, Vec<String>)> {
+    let (mut files, mut unreadable) = (BTreeMap::new(), Vec::new());
+    for folder in fs::read_dir(folder)? {
+        let folder = folder?;
+        let (Ok(tenant), true) = (folder.file_name().into_string(), folder.path().is_dir()) else {
+            continue;
+        };
+        if tenant.starts_with('.') {
+            continue;
+        }
+        let Ok(inside) = fs::read_dir(folder.path()) else {
+            unreadable.push(tenant);
+            continue;
+        };
+        for file in inside {
+            let path = file?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if let (Some("wasm"), Some(stem)) = (path.extension().and_then(|e| e.to_str()), stem)
+                && !stem.starts_with('.')
+            {
+                files.insert((tenant.clone(), stem.to_owned()), path.clone());
+            }
+        }
+    }
+    Ok((files, unreadable))
+}
+
+/// True if a place is one that a route may have: `_default`, `_any`, or a name as `file_name` makes
+/// it.
+pub fn is_place((tenant, stem): &RouteKey) -> bool {
+    (tenant == DEFAULT || is_file_name(tenant)) && (stem == ANY || is_file_name(stem))
+}
+
+/// A component and the files beside it, as they wait to be evaluated.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub component: Vec<u8>,
+    pub digest: String,
+    pub rules: Option<String>,
+    pub cases: Option<String>,
+}
+
+impl Candidate {
+    /// Reads a component and what lies beside it, none of it larger than it may be, or outside of
+    /// the folder.
+    ///
+    /// # Errors
+    /// A file cannot be read, is too large, or a link leads out.
+    pub fn read(folder: &Path, component: &Path, bytes_max: u64) -> Result<Self, RolloutError> {
+        Self::beside(folder, component, read(folder, component, bytes_max)?)
+    }
+
+    /// A component that came another way, with what lies beside its place.
+    ///
+    /// # Errors
+    /// As `read`.
+    pub fn beside(folder: &Path, place: &Path, component: Vec<u8>) -> Result<Self, RolloutError> {
+        let digest = digest(&component);
+        let rules = text(folder, &place.with_extension("toml"), ROUTE_FILE_BYTES_MAX)?;
+        let cases = text(folder, &cases_of(place), CASES_BYTES_MAX)?;
+        Ok(Self { component, digest, rules, cases })
+    }
+
+    /// The component's digest, with that of the route's file where there is one.
+    pub fn version(&self) -> String {
+        version(&self.digest, self.rules.as_deref())
+    }
+
+    pub fn cases_digest(&self) -> Option<String> {
+        self.cases.as_ref().map(|cases| digest(cases.as_bytes()))
+    }
+}
+
+/// The name of a component with a route file.
+pub fn version(component: &str, rules: Option<&str>) -> String {
+    match rules {
+        Some(rules) => format!("{component}-{}", &digest(rules.as_bytes())[..12]),
+        None => component.to_owned(),
+    }
+}
+
+fn read(folder: &Path, path: &Path, most: u64) -> Result<Vec<u8>, RolloutError> {
+    let real = fs::canonicalize(path)?;
+    if !real.starts_with(fs::canonicalize(folder)?) {
+        return Err(RolloutError::Outside);
+    }
+    // Neither a pipe nor a link that was put there just now.
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a file").into());
+    }
+    if metadata.len() > most {
+        return Err(RolloutError::TooLarge { bytes: metadata.len(), most });
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // It may grow while it is read; what is beyond makes it another file at the next look.
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn text(folder: &Path, path: &Path, most: u64) -> Result<Option<String>, RolloutError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let bytes = read(folder, path, most).map_err(|error| match error {
+        RolloutError::Outside => RolloutError::Outside,
+        error => RolloutError::RouteFile(format!("{name}: {error}")),
+    })?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| RolloutError::RouteFile(format!("{name} is not UTF-8")))?;
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_no_file_could_have_are_none() {
+        let place = |tenant: &str, stem: &str| is_place(&(tenant.to_owned(), stem.to_owned()));
+        assert!(place("acme", "boiler"));
+        assert!(place("_default", "_any"));
+        assert!(place("%5Fdefault", "a%2Fb"));
+        for (tenant, stem) in [
+            ("_other", "x"),
+            ("acme", "_x"),
+            ("..", "x"),
+            ("acme", "a/b"),
+            ("", "x"),
+            ("acme", ""),
+            ("a%zz", "x"),
+        ] {
+            assert!(!place(tenant, stem), "{tenant}/{stem}");
+        }
+    }
+
+    #[test]
+    fn a_version_is_a_component_with_its_route_file() {
+        assert_eq!(version("abc", None), "abc");
+        assert_ne!(version("abc", Some("x = 1")), version("abc", Some("x = 2")));
+    }
+}

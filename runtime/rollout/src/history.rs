@@ -1,0 +1,345 @@
+//! The history of routes, on disk: the versions that served, serve and may not serve. The folder is the
+//! wish, this is what holds.
+//!
+//! ```text
+//! routes/{tenant}/{type}/history.json     the versions of the route, newest first
+//! routes/{tenant}/{type}/{digest}.wasm    copies of those that have served
+//! routes/{tenant}/{type}/{version}.toml   the route's file as it was with that version
+//! ```
+//! A version is a component with its route file. `history.json` is replaced whole, by a rename after
+//! a sync; what it does not name is removed. Copies are checked against their digest when they are
+//! read, so a damaged one never serves.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::digest;
+use crate::limits::GUEST_VERSIONS_KEPT;
+use tidegate_core::route_key::RouteKey;
+
+/// The outcome of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionOutcome {
+    Serves,
+    /// It served until another was put in its place.
+    Served,
+    /// It was not let in.
+    Refused,
+    /// It served, and the one before it was brought back.
+    RolledBack,
+}
+
+/// One version of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// The component's digest, with that of the route's file where there is one.
+    pub version: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// `name@version#digest`, where it came far enough to be named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest: Option<String>,
+    pub bytes: u64,
+    /// The one who put it there: `file`, `operator`, or a tenant's token.
+    pub who: String,
+    /// The time of the decision, RFC 3339.
+    pub when: String,
+    pub outcome: VersionOutcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The digest of the cases that it was judged by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cases: Option<String>,
+}
+
+/// A route's versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteRecord {
+    /// The version that serves, or would if its file lay in the folder.
+    pub serving: Option<String>,
+    /// The version to go back to while the one that serves is on probation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probation_over: Option<String>,
+    /// Newest first.
+    pub versions: Vec<VersionRecord>,
+}
+
+impl RouteRecord {
+    /// Notes what became of a version, as the newest.
+    pub fn add(&mut self, version: VersionRecord) {
+        self.versions.retain(|known| known.version != version.version);
+        self.versions.insert(0, version);
+        let kept = |record: &Self, version: &str| {
+            record.serving.as_deref() == Some(version) || record.probation_over.as_deref() == Some(version)
+        };
+        while self.versions.len() > GUEST_VERSIONS_KEPT {
+            let oldest = self.versions.iter().rposition(|known| !kept(self, &known.version));
+            let Some(oldest) = oldest else { return };
+            self.versions.remove(oldest);
+        }
+    }
+
+    pub fn find(&self, version: &str) -> Option<&VersionRecord> {
+        self.versions.iter().find(|known| known.version == version)
+    }
+
+    /// Why a version is not tried again, if so. One that its cases refused is, with other cases.
+    pub fn refusal(&self, version: &str, cases: Option<&str>) -> Option<&VersionRecord> {
+        self.find(version).filter(|known| match known.outcome {
+            VersionOutcome::RolledBack => true,
+            VersionOutcome::Refused => known.cases.as_deref() == cases,
+            VersionOutcome::Serves | VersionOutcome::Served => false,
+        })
+    }
+
+    /// The version that a rollback goes to: the last that served and was not rolled back itself.
+    pub fn previous(&self) -> Option<&VersionRecord> {
+        self.versions.iter().find(|known| {
+            known.outcome == VersionOutcome::Served && self.serving.as_deref() != Some(known.version.as_str())
+        })
+    }
+}
+
+/// The versions of all routes.
+#[derive(Clone, Debug)]
+pub struct RouteHistory {
+    folder: PathBuf,
+    /// A verb beside a gateway looks and changes nothing.
+    read_only: bool,
+    /// True while each file is synced when it is written.
+    syncs: Arc<AtomicBool>,
+}
+
+impl RouteHistory {
+    pub fn new(folder: PathBuf, read_only: bool) -> Self {
+        Self { folder, read_only, syncs: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// Syncs what `write_much` writes once, at its end: a thousand routes are new at a first start. A
+    /// power cut meanwhile may leave files that cannot be read, and they are made anew.
+    ///
+    /// # Errors
+    /// The fault of `write_much`.
+    pub fn sync_once<T, E>(&self, write_much: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.syncs.store(false, Ordering::Relaxed);
+        let written = write_much();
+        self.syncs.store(true, Ordering::Relaxed);
+        if let Ok(folder) = fs::File::open(&self.folder) {
+            // SAFETY: syncfs(2) of a descriptor that is open.
+            if unsafe { libc::syncfs(folder.as_raw_fd()) } != 0 {
+                tracing::error!(error = %std::io::Error::last_os_error(), "guests' histories cannot be synced");
+            }
+        }
+        written
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        replace_with(path, bytes, self.syncs.load(Ordering::Relaxed))
+    }
+
+    fn folder_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
+        self.folder.join(tenant).join(stem)
+    }
+
+    /// The record of a route; an empty one where there is none or none that can be read, which is
+    /// logged.
+    pub fn read(&self, place: &RouteKey) -> RouteRecord {
+        let path = self.folder_of(place).join("history.json");
+        let read = fs::read(&path).map_err(|error| error.to_string());
+        match read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string())) {
+            Ok(record) => record,
+            Err(error) => {
+                if path.exists() {
+                    tracing::warn!(path = %path.display(), error, "a guest's history cannot be read");
+                }
+                RouteRecord::default()
+            }
+        }
+    }
+
+    /// Replaces the record of a route, and forgets the copies that it does not name.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn write(&self, place: &RouteKey, record: &RouteRecord) -> std::io::Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let folder = self.folder_of(place);
+        self.make(&folder)?;
+        self.replace(&folder.join("history.json"), &serde_json::to_vec_pretty(record)?)?;
+        for entry in fs::read_dir(&folder)?.flatten() {
+            let path = entry.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let named = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("wasm") => record
+                    .versions
+                    .iter()
+                    .any(|known| known.digest == stem && known.outcome != VersionOutcome::Refused),
+                Some("toml") => record.find(stem).is_some(),
+                _ => true,
+            };
+            if !named {
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a copy of a version.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn keep(
+        &self,
+        place: &RouteKey,
+        digest: &str,
+        version: &str,
+        component: &[u8],
+        rules: Option<&str>,
+    ) -> std::io::Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let folder = self.folder_of(place);
+        self.make(&folder)?;
+        let copy = folder.join(format!("{digest}.wasm"));
+        if fs::metadata(&copy).map_or(0, |metadata| metadata.len()) != component.len() as u64 {
+            self.replace(&copy, component)?;
+        }
+        match rules {
+            Some(rules) => self.replace(&folder.join(format!("{version}.toml")), rules.as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// The copy of a version: the component and the route's file.
+    pub fn copy(&self, place: &RouteKey, version: &VersionRecord) -> Option<(Vec<u8>, Option<String>)> {
+        let folder = self.folder_of(place);
+        let component = fs::read(folder.join(format!("{}.wasm", version.digest))).ok()?;
+        if digest(&component) != version.digest {
+            tracing::error!(folder = %folder.display(), version.digest, "the copy of a guest is damaged");
+            return None;
+        }
+        let rules = fs::read_to_string(folder.join(format!("{}.toml", version.version))).ok();
+        Some((component, rules))
+    }
+
+    fn make(&self, folder: &Path) -> std::io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    }
+}
+
+/// Writes a file whole: beside it, synced, renamed, and the rename synced.
+///
+/// # Errors
+/// The disk's.
+pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    replace_with(path, bytes, true)
+}
+
+fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
+    let folder = path.parent().ok_or_else(|| std::io::Error::other("a file lies in a folder"))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let staged = folder.join(format!(".{name}.new"));
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+    file.write_all(bytes)?;
+    if !sync {
+        return fs::rename(&staged, path);
+    }
+    file.sync_all()?;
+    fs::rename(&staged, path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::digest;
+    use std::fs;
+
+    fn version(name: &str, outcome: VersionOutcome) -> VersionRecord {
+        VersionRecord {
+            version: name.into(),
+            digest: digest(name.as_bytes()),
+            guest: None,
+            bytes: 1,
+            who: "file".into(),
+            when: "2026-01-01T00:00:00Z".into(),
+            outcome,
+            reason: None,
+            cases: None,
+        }
+    }
+
+    #[test]
+    fn the_last_five_versions_are_kept_and_the_one_that_serves_always() {
+        let mut record = RouteRecord { serving: Some("a".into()), ..RouteRecord::default() };
+        record.add(version("a", VersionOutcome::Serves));
+        for name in ["b", "c", "d", "e", "f", "g"] {
+            record.add(version(name, VersionOutcome::Refused));
+        }
+        let names: Vec<_> = record.versions.iter().map(|version| version.version.as_str()).collect();
+        assert_eq!(names, ["g", "f", "e", "d", "a"]);
+    }
+
+    #[test]
+    fn what_was_refused_is_tried_again_with_other_cases_and_what_was_rolled_back_is_not() {
+        let mut record = RouteRecord::default();
+        let cases = Some("cases-1".to_owned());
+        record.add(VersionRecord { cases: cases.clone(), ..version("a", VersionOutcome::Refused) });
+        record.add(VersionRecord { cases, ..version("b", VersionOutcome::RolledBack) });
+        assert!(record.refusal("a", Some("cases-1")).is_some());
+        assert!(record.refusal("a", Some("cases-2")).is_none());
+        assert!(record.refusal("b", Some("cases-2")).is_some());
+        assert!(record.refusal("c", None).is_none());
+    }
+
+    #[test]
+    fn a_rollback_goes_to_the_last_that_served_and_was_not_rolled_back() {
+        let mut record = RouteRecord { serving: Some("d".into()), ..RouteRecord::default() };
+        for (name, outcome) in [
+            ("a", VersionOutcome::Served),
+            ("b", VersionOutcome::Served),
+            ("c", VersionOutcome::RolledBack),
+            ("x", VersionOutcome::Refused),
+            ("d", VersionOutcome::Serves),
+        ] {
+            record.add(version(name, outcome));
+        }
+        assert_eq!(record.previous().unwrap().version, "b");
+    }
+
+    #[test]
+    fn copies_that_no_version_names_are_removed_and_a_damaged_one_is_not_given() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let history = RouteHistory::new(folder.path().to_owned(), false);
+        let place = ("acme".to_owned(), "boiler".to_owned());
+        let (a, b) = (version("a", VersionOutcome::Served), version("b", VersionOutcome::Serves));
+        let mut record = RouteRecord::default();
+        for version in [&a, &b] {
+            history
+                .keep(&place, &version.digest, &version.version, version.version.as_bytes(), Some("x = 1"))
+                .unwrap();
+            record.add(version.clone());
+        }
+        history.write(&place, &record).unwrap();
+        assert_eq!(history.read(&place), record);
+        assert_eq!(history.copy(&place, &a), Some((b"a".to_vec(), Some("x = 1".into()))));
+        record.versions.retain(|version| version.version == "b");
+        history.write(&place, &record).unwrap();
+        assert_eq!(history.copy(&place, &a), None);
+        let copy = folder.path().join("acme/boiler").join(format!("{}.wasm", b.digest));
+        fs::write(copy, b"B").unwrap();
+        assert_eq!(history.copy(&place, &b), None);
+    }
+}

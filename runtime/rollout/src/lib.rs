@@ -1,0 +1,39 @@
+//! Rollout: how a version of a decoder comes into service, and out of it.
+//!
+//! - A file that changes is evaluated off the data path (`worker`), one at a time: compiled in a child
+//!   process, started once, run on its cases and on the route's last messages. Until it has passed,
+//!   the version before it serves; the routing table is replaced whole.
+//! - Each decision is in `history` before it holds: a version that was refused or rolled back is
+//!   not tried again until its file changes, over restarts too, and at start the last good one
+//!   serves where the folder holds nothing better.
+//! - A new version is on probation over the one before it, which comes back by itself.
+
+pub mod error;
+pub mod digest;
+pub mod folder;
+pub mod route_file;
+pub mod compile;
+pub mod history;
+pub mod queue;
+pub mod store;
+mod scan;
+mod evaluate;
+mod trial_run;
+mod activate;
+mod rollback;
+mod put;
+mod listing;
+mod worker;
+pub mod limits;
+
+pub use crate::compile::CompileLimits;
+pub use crate::compile::CompilerSettings;
+pub use crate::error::RolloutError;
+pub use crate::listing::GuestInfo;
+pub use crate::listing::ProbationInfo;
+pub use crate::queue::PutResult;
+pub use crate::rollback::RollbackResult;
+pub use crate::store::CaseRunner;
+pub use crate::store::GuestStore;
+pub use crate::store::Persistence;
+pub use crate::store::RolloutEvent;

@@ -1,0 +1,55 @@
+/// CPU time of compiling one component, in seconds: a decoder of 150 kB takes a tenth of one, a
+/// megabyte of functions three.
+pub const COMPILE_CPU_S: u64 = 10;
+
+/// Address space of the compiler beyond what the program has when it starts: a megabyte of functions
+/// took 445 MiB.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of machine code of one component: about five times the largest component.
+pub const COMPILE_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+
+/// Seconds by the clock for compiling one component: three times its CPU time, for it runs at the
+/// lowest priority, and whoever put it there waits.
+pub const COMPILE_WALL_S: u64 = 30;
+
+/// Bytes of compiled guests kept on disk: a thousand decoders of a megabyte each.
+pub const COMPILE_CACHE_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of machine code of one component of the class large: a JavaScript engine of 12 MB makes 40.
+pub const LARGE_COMPILE_OUTPUT_BYTES_MAX: u64 = 256 << 20;
+
+/// Components of the class large that wait to be judged: each may have tens of megabytes.
+pub const LARGE_PUTS_WAITING_MAX: usize = 4;
+
+/// Versions a route that are remembered, with copies to go back to.
+pub const GUEST_VERSIONS_KEPT: usize = 5;
+
+/// Messages and seconds for which a new version is watched: a day's worth of a slow fleet would be
+/// too long to keep the old one at hand, a few messages too little to judge by.
+pub const PROBATION_MESSAGES: u64 = 1_000;
+
+pub const PROBATION_S: u64 = 300;
+
+/// The most of both that a route may ask for.
+pub const PROBATION_MESSAGES_MAX: u64 = 1_000_000;
+
+pub const PROBATION_S_MAX: u64 = 86_400;
+
+/// Failures in a hundred messages that a new version may have where the one before has none: a
+/// stricter decoder refuses some, a wrong one most.
+pub const FAILURES_PERCENT_MAX: u64 = 5;
+
+/// Seconds that trying out a version on recent messages or on its cases may take.
+pub const TRIAL_S_MAX: u64 = 20;
+
+/// Bytes of a file of cases, and cases in it.
+pub const CASES_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of a route's TOML file.
+pub const ROUTE_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Components that wait to be judged, in all and of one tenant: each may be as large as a component.
+pub const GUEST_PUTS_WAITING_MAX: usize = 32;
+
+pub const GUEST_PUTS_WAITING_A_TENANT_MAX: usize = 4;

@@ -1,0 +1,94 @@
+//! The way back to the version before: by hand, or because a probation failed.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::error::RolloutError;
+use crate::history::{VersionOutcome, VersionRecord};
+use crate::store::{FileEntry, GuestStore, RolloutEvent};
+use tidegate_core::route_key::RouteKey;
+use tidegate_decode::route::table::Route;
+use tidegate_decode::route::version::RouteVersion;
+
+/// The version that serves after a rollback.
+#[derive(Clone, Debug, Serialize)]
+pub struct RollbackResult {
+    pub guest: String,
+    pub digest: String,
+    /// The version that served until then.
+    pub from: String,
+}
+
+impl GuestStore {
+    /// Brings back the version that served before the one that serves, which is not tried again.
+    ///
+    /// # Errors
+    /// There is none to go back to.
+    pub fn roll_back(&self, place: &RouteKey, who: &str) -> Result<RollbackResult, RolloutError> {
+        let mut seen = self.seen.lock();
+        let known = seen.get_mut(place).ok_or(RolloutError::NotThere)?;
+        let target = known.record.previous().cloned().ok_or(RolloutError::NoPrevious)?;
+        let copy = self.history.as_ref().and_then(|history| history.copy(place, &target));
+        let (component, rules) = copy.ok_or(RolloutError::NoPrevious)?;
+        let (guest, rules) = self.make(place, &component, &target.digest, rules.as_deref())?;
+        let activity =
+            known.serving.as_ref().map(|serving| serving.version.activity.clone()).unwrap_or_default();
+        let from = known.record.serving.clone().unwrap_or_default();
+        let back = RouteVersion::new(guest, rules, target.version.clone(), activity);
+        let (tag, digest) = (back.guest.tag.to_string(), back.guest.digest.clone());
+        self.go_back(place, known, back, "rolled back by hand".into(), who);
+        self.swap_table(&seen);
+        Ok(RollbackResult { guest: tag, digest, from })
+    }
+
+    /// Brings back what a failed probation calls for; true if the table has to change.
+    pub(super) fn look_at_probation(&self, place: &RouteKey, known: &mut FileEntry, now: Instant) -> bool {
+        let Some(serving) = known.serving.clone() else { return false };
+        let Some(probation) = &serving.probation else { return false };
+        probation.expire(now);
+        if probation.forget_if_passed() {
+            known.record.probation_over = None;
+            self.write(place, &known.record);
+        }
+        let Some(previous) = probation.rolled_back_to() else { return false };
+        self.go_back(place, known, previous, probation.verdict(), "the gateway");
+        true
+    }
+
+    fn go_back(
+        &self,
+        place: &RouteKey,
+        known: &mut FileEntry,
+        to: Arc<RouteVersion>,
+        why: String,
+        who: &str,
+    ) {
+        let record = &mut known.record;
+        let from = record.serving.replace(to.id.clone());
+        record.probation_over = None;
+        let now = jiff::Timestamp::now().to_string();
+        if let Some(from) = from.and_then(|from| record.find(&from).cloned()) {
+            let (who, reason) = (who.to_owned(), Some(why.clone()));
+            record.add(VersionRecord {
+                outcome: VersionOutcome::RolledBack,
+                reason,
+                who,
+                when: now.clone(),
+                ..from
+            });
+        }
+        if let Some(back) = record.find(&to.id).cloned() {
+            let who = who.to_owned();
+            record.add(VersionRecord { outcome: VersionOutcome::Serves, who, when: now, ..back });
+        }
+        self.write(place, &known.record);
+        self.count(place, "rolled_back");
+        let guest = to.guest.tag.to_string();
+        known.error = Some(RolloutError::Known(why.clone()).to_string());
+        known.serving = Some(Route::new(to));
+        let (tenant, message_type) = place.clone();
+        self.record_event(RolloutEvent::RolledBack { tenant, message_type, guest, why });
+    }
+}

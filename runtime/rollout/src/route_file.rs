@@ -1,0 +1,229 @@
+//! A route's TOML file, read: options for the guest, and limits that are lower than the gateway's.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::limits::{
+    FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
+};
+use tidegate_core::route_key::RouteKey;
+use tidegate_decode::route::rules::{ProbationRules, RouteRules};
+use tidegate_decode::sandbox::class::grant;
+use tidegate_decode::state::partition::PartitionTemplate;
+use tidegate_decode::{DecodeSettings, GuestClass};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RouteFile {
+    options: toml::Table,
+    class: Option<GuestClass>,
+    deadline_ms: Option<u64>,
+    memory_bytes_max: Option<u64>,
+    on_bad_line: Option<OnBadLine>,
+    isolation: Option<Isolation>,
+    failures_percent_max: Option<u64>,
+    probation_messages: Option<u64>,
+    probation_s: Option<u64>,
+    state: StateKeys,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StateKeys {
+    partition: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnBadLine {
+    Quarantine,
+    KeepRest,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Isolation {
+    Instance,
+    Batch,
+}
+
+/// The rules of a route without a file: the ceilings of the class that its place is granted.
+pub fn without_file(settings: &DecodeSettings, place: &RouteKey) -> RouteRules {
+    of_class(settings, settings.granted(place))
+}
+
+fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
+    let ceilings = settings.ceilings(class);
+    RouteRules {
+        options: Vec::new(),
+        class: ceilings.class,
+        deadline_ms: ceilings.deadline_ms,
+        memory_bytes_max: ceilings.memory_bytes_max,
+        component_bytes_max: ceilings.component_bytes_max,
+        keep_rest: false,
+        fresh_instance: false,
+        partition: PartitionTemplate::default(),
+        probation: ProbationRules {
+            messages: PROBATION_MESSAGES,
+            duration: Duration::from_secs(PROBATION_S),
+            failures_percent_max: FAILURES_PERCENT_MAX,
+        },
+    }
+}
+
+/// Reads a route file.
+///
+/// # Errors
+/// Names the key and the line, never the content: the file may hold secrets.
+pub fn parse(text: &str, settings: &DecodeSettings, place: &RouteKey) -> Result<RouteRules, String> {
+    let file: RouteFile = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        format!("the route's TOML file, line {line}: {}", error.message())
+    })?;
+    let granted = settings.granted(place);
+    if file.class == Some(GuestClass::Large) && granted == GuestClass::Normal {
+        return Err(format!(
+            "the route's TOML file: class = \"large\": only the operator grants it, in the gateway's configuration: {}",
+            grant(place)
+        ));
+    }
+    let mut rules = of_class(settings, file.class.unwrap_or(granted));
+    for (key, value) in file.options {
+        let text = match value {
+            toml::Value::String(text) => text,
+            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
+            _ => {
+                return Err(format!(
+                    "the route's TOML file: options.{key} must be a text, a number or a boolean"
+                ));
+            }
+        };
+        rules.options.push((key, text));
+    }
+    lower("deadline_ms", file.deadline_ms, &mut rules.deadline_ms)?;
+    lower("memory_bytes_max", file.memory_bytes_max, &mut rules.memory_bytes_max)?;
+    rules.keep_rest = matches!(file.on_bad_line, Some(OnBadLine::KeepRest));
+    let probation = &mut rules.probation;
+    take("failures_percent_max", file.failures_percent_max, 100, &mut probation.failures_percent_max)?;
+    take("probation_messages", file.probation_messages, PROBATION_MESSAGES_MAX, &mut probation.messages)?;
+    let mut seconds = probation.duration.as_secs();
+    take("probation_s", file.probation_s, PROBATION_S_MAX, &mut seconds)?;
+    probation.duration = Duration::from_secs(seconds);
+    if let Some(partition) = file.state.partition {
+        rules.partition = PartitionTemplate::parse(&partition)
+            .map_err(|fault| format!("the route's TOML file: state.partition = {partition:?}: {fault}"))?;
+    }
+    rules.fresh_instance = matches!(file.isolation, Some(Isolation::Batch));
+    Ok(rules)
+}
+
+fn take(key: &str, asked: Option<u64>, most: u64, value: &mut u64) -> Result<(), String> {
+    match asked {
+        Some(asked) if asked > most => {
+            Err(format!("the route's TOML file: {key} = {asked}: expected 0 to {most}"))
+        }
+        Some(asked) => {
+            *value = asked;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
+    match asked {
+        Some(asked) if asked == 0 || asked > *limit => Err(format!(
+            "the route's TOML file: {key} = {asked}: expected 1 to {limit}, a route may only lower the gateway's limit"
+        )),
+        Some(asked) => {
+            *limit = asked;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use tidegate_core::line_protocol::Dialect;
+    use tidegate_core::route_key::RouteKey;
+    use tidegate_decode::route::rules::RouteRules;
+    use tidegate_decode::state::partition::PartitionTemplate;
+    use tidegate_decode::{DecodeSettings, GuestClass, LargeClassSettings};
+
+    fn settings() -> DecodeSettings {
+        DecodeSettings {
+            threads: 1,
+            deadline_ms: 10,
+            memory_bytes_max: 1 << 24,
+            component_bytes_max: 1 << 20,
+            dialect: Dialect::V3,
+            large: Some(LargeClassSettings {
+                routes: [place("acme", "js")].into(),
+                deadline_ms: 50,
+                memory_bytes_max: 1 << 26,
+                component_bytes_max: 1 << 25,
+                instances_max: 4,
+            }),
+        }
+    }
+
+    fn place(tenant: &str, stem: &str) -> RouteKey {
+        (tenant.to_owned(), stem.to_owned())
+    }
+
+    fn parse(text: &str) -> Result<RouteRules, String> {
+        crate::route_file::parse(text, &settings(), &place("acme", "telemetry"))
+    }
+
+    #[test]
+    fn the_class_large_is_the_operators_to_grant_and_a_route_may_go_without() {
+        let error = parse("class = \"large\"").unwrap_err();
+        assert!(error.contains("guests.large.routes = [\"acme/telemetry\"]"), "{error}");
+        let granted = |text| crate::route_file::parse(text, &settings(), &place("acme", "js"));
+        let rules = granted("class = \"large\"\ndeadline_ms = 40").unwrap();
+        assert_eq!(
+            (rules.class, rules.deadline_ms, rules.memory_bytes_max),
+            (GuestClass::Large, 40, 1 << 26)
+        );
+        assert_eq!(granted("").unwrap().class, GuestClass::Large, "what is granted needs no asking for");
+        assert!(granted("deadline_ms = 51").unwrap_err().contains("1 to 50"));
+        let rules = granted("class = \"normal\"").unwrap();
+        assert_eq!(
+            (rules.class, rules.deadline_ms, rules.component_bytes_max),
+            (GuestClass::Normal, 10, 1 << 20)
+        );
+        assert!(parse("class = \"huge\"").unwrap_err().contains("line 1"));
+    }
+
+    #[test]
+    fn a_route_may_lower_limits_and_never_raise_them() {
+        let rules = parse("deadline_ms = 2\non_bad_line = \"keep_rest\"").unwrap();
+        assert_eq!((rules.deadline_ms, rules.keep_rest), (2, true));
+        let error = parse("deadline_ms = 11").unwrap_err();
+        assert!(error.contains("deadline_ms = 11") && error.contains("1 to 10"), "{error}");
+    }
+
+    #[test]
+    fn options_are_texts_in_their_order() {
+        let rules = parse("[options]\nz = 1\na = \"x\"\nb = true").unwrap();
+        let keys: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(keys, ["z=1", "a=x", "b=true"]);
+    }
+
+    #[test]
+    fn a_partition_is_read_and_a_bad_one_is_named() {
+        let rules = parse("[state]\npartition = \"{device}/{6}\"").unwrap();
+        assert_eq!(rules.partition, PartitionTemplate::parse("{device}/{6}").unwrap());
+        let error = parse("[state]\npartition = \"{type}\"").unwrap_err();
+        assert!(error.contains("state.partition = \"{type}\"") && error.contains("{device}"), "{error}");
+    }
+
+    #[test]
+    fn faults_name_key_and_line_and_not_the_content() {
+        let error = parse("\nsecret_thing = \"hunter2\"").unwrap_err();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+    }
+}

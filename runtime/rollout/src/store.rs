@@ -1,0 +1,217 @@
+//! The guests of this gateway: the files in the folder, the versions that serve, and what has changed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::compile::{CompileLimits, CompilerSettings, Compilers};
+use crate::error::RolloutError;
+use crate::folder;
+use crate::folder::CandidateStamps;
+use crate::history::{RouteHistory, RouteRecord};
+use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
+use crate::queue::EvaluationQueue;
+use tidegate_core::route_key::RouteKey;
+use tidegate_decode::route::table::{Route, RoutingTable};
+use tidegate_decode::sandbox::class::grant;
+use tidegate_decode::sandbox::guest::Guest;
+use tidegate_decode::{DecodeHost, GuestClass};
+
+/// Runs a route's cases.
+pub trait CaseRunner: Send + Sync {
+    /// # Errors
+    /// A case failed, or is none; in words.
+    fn run(&self, guest: Arc<DecodeHost>, cases: &str) -> Result<(), String>;
+}
+
+/// The means of a store beside its folder: compilers, cases, and a place for what was decided.
+pub struct Persistence {
+    pub compiler: CompilerSettings,
+    /// The compiler's limits for the class large; None where it is granted to nobody.
+    pub large_compile_limits: Option<CompileLimits>,
+    /// Holds the history of routes; made where it is not there. None: nothing is kept.
+    pub data: Option<PathBuf>,
+    /// A verb beside a gateway looks and changes nothing.
+    pub read_only: bool,
+    pub cases: Option<Arc<dyn CaseRunner>>,
+}
+
+impl Persistence {
+    /// Compiles, and keeps nothing.
+    pub fn none(compiler: CompilerSettings, large_compile_limits: Option<CompileLimits>) -> Self {
+        Self { compiler, large_compile_limits, data: None, read_only: true, cases: None }
+    }
+}
+
+/// A file of the folder as it was last looked at.
+#[derive(Debug)]
+pub(super) struct FileEntry {
+    pub(super) path: PathBuf,
+    pub(super) stamps: CandidateStamps,
+    pub(super) serving: Option<Route>,
+    pub(super) error: Option<String>,
+    pub(super) record: RouteRecord,
+    /// It waits to be judged, or is.
+    pub(super) queued: bool,
+    /// Not before then: the fault was ours.
+    pub(super) again: Option<Instant>,
+}
+
+impl FileEntry {
+    pub(super) fn new(path: PathBuf, record: RouteRecord) -> Self {
+        Self {
+            path,
+            stamps: CandidateStamps::default(),
+            serving: None,
+            error: None,
+            record,
+            queued: false,
+            again: None,
+        }
+    }
+
+    /// It was judged as it is now.
+    pub(super) fn settle(&mut self, stamps: CandidateStamps) {
+        self.stamps = stamps;
+        self.queued = false;
+        self.again = None;
+    }
+}
+
+/// A change of what serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolloutEvent {
+    Serves { tenant: String, message_type: String, guest: String, replaced: Option<String> },
+    Refused { tenant: String, message_type: String, why: String },
+    RolledBack { tenant: String, message_type: String, guest: String, why: String },
+    Gone { tenant: String, message_type: String },
+}
+
+/// The guests of this gateway.
+pub struct GuestStore {
+    pub(super) folder: PathBuf,
+    /// Serves what this publishes.
+    pub(super) host: Arc<DecodeHost>,
+    pub(super) compilers: Compilers,
+    pub(super) history: Option<RouteHistory>,
+    pub(super) cases: Option<Arc<dyn CaseRunner>>,
+    /// Loaded guests by their names: routes with the same component share it.
+    pub(super) loaded: Mutex<HashMap<String, Weak<Guest>>>,
+    pub(super) seen: Mutex<BTreeMap<RouteKey, FileEntry>>,
+    /// New files, counted by their outcomes.
+    pub(super) swaps: Mutex<BTreeMap<(RouteKey, &'static str), u64>>,
+    /// Events that nobody was told of yet.
+    events: Mutex<Vec<RolloutEvent>>,
+    pub(super) queue: EvaluationQueue,
+    /// Of places that are granted the class large: what takes long there keeps no other waiting.
+    pub(super) large_queue: EvaluationQueue,
+}
+
+impl GuestStore {
+    /// Brings back what served, and evaluates what lies in the folder; files that are not good are among
+    /// the events.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or there is no folder for what is compiled.
+    pub fn open(
+        folder: &Path,
+        persistence: Persistence,
+        host: Arc<DecodeHost>,
+    ) -> Result<(Self, Vec<RolloutEvent>), RolloutError> {
+        let Persistence { compiler, large_compile_limits, data, read_only, cases } = persistence;
+        let store = Self {
+            folder: folder.to_owned(),
+            compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
+            host,
+            history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
+            cases,
+            loaded: Mutex::default(),
+            seen: Mutex::default(),
+            swaps: Mutex::default(),
+            events: Mutex::default(),
+            queue: EvaluationQueue::new(GUEST_PUTS_WAITING_MAX),
+            large_queue: EvaluationQueue::new(LARGE_PUTS_WAITING_MAX),
+        };
+        let load = || -> Result<(), RolloutError> {
+            for (place, path) in folder::files(folder)?.0 {
+                store.load_at_start(&place, &path);
+            }
+            Ok(())
+        };
+        match &store.history {
+            Some(history) => history.sync_once(load)?,
+            None => load()?,
+        }
+        store.swap_table(&store.seen.lock());
+        let events = store.take_events();
+        Ok((store, events))
+    }
+
+    /// The host that serves what is in this store.
+    pub fn host(&self) -> &Arc<DecodeHost> {
+        &self.host
+    }
+
+    /// True if any guest that serves keeps values between messages.
+    pub fn any_keeps_state(&self) -> bool {
+        let seen = self.seen.lock();
+        seen.values().any(|seen| seen.serving.as_ref().is_some_and(|route| route.version.guest.imports_state))
+    }
+
+    /// The queue of the candidates of a place.
+    pub(super) fn queue_of(&self, place: &RouteKey) -> &EvaluationQueue {
+        match self.host.settings().granted(place) {
+            GuestClass::Normal => &self.queue,
+            GuestClass::Large => &self.large_queue,
+        }
+    }
+
+    /// The largest component that a place may have.
+    pub fn component_bytes_max(&self, place: &RouteKey) -> u64 {
+        self.host.settings().ceilings(self.host.settings().granted(place)).component_bytes_max
+    }
+
+    pub(super) fn too_large(&self, place: &RouteKey, bytes: u64, most: u64) -> RolloutError {
+        match self.host.settings().granted(place) {
+            GuestClass::Normal => RolloutError::NeedsLarge { bytes, most, grant: grant(place) },
+            GuestClass::Large => RolloutError::TooLarge { bytes, most },
+        }
+    }
+
+    pub(super) fn path_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
+        self.folder.join(tenant).join(format!("{stem}.wasm"))
+    }
+
+    pub(super) fn take_events(&self) -> Vec<RolloutEvent> {
+        std::mem::take(&mut self.events.lock())
+    }
+
+    pub(super) fn record_event(&self, event: RolloutEvent) {
+        self.events.lock().push(event);
+    }
+
+    pub(super) fn swap_table(&self, seen: &BTreeMap<RouteKey, FileEntry>) {
+        let routes = seen.iter().filter_map(|(place, seen)| Some((place.clone(), seen.serving.clone()?)));
+        self.host.publish(routes.collect::<RoutingTable>());
+    }
+
+    pub(super) fn count(&self, place: &RouteKey, outcome: &'static str) {
+        *self.swaps.lock().entry((place.clone(), outcome)).or_default() += 1;
+    }
+
+    pub(super) fn record(&self, place: &RouteKey) -> RouteRecord {
+        self.history.as_ref().map(|history| history.read(place)).unwrap_or_default()
+    }
+
+    /// Writes what was decided. A disk that is full changes nothing of what serves now.
+    pub(super) fn write(&self, place: &RouteKey, record: &RouteRecord) {
+        if let Some(history) = &self.history
+            && let Err(error) = history.write(place, record)
+        {
+            tracing::error!(%error, tenant = place.0, message_type = place.1, "a guest's history cannot be written");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The trial run: a new version decodes what the route decoded last, beside the version that
+//! serves. Nothing is sent, counted or logged; of what guests keep each works on a copy of its own.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::limits::TRIAL_S_MAX;
+use tidegate_core::ack::token::{AckToken, settle_all};
+use tidegate_core::books::{Account, Outcome};
+use tidegate_core::ids::TenantId;
+use tidegate_core::message::{Admitted, CheckedBatch, RefusedMessage};
+use tidegate_core::reason::Reason;
+use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::Tenant;
+use tidegate_decode::route::recent_messages::RecentMessage;
+use tidegate_decode::route::version::RouteVersion;
+use tidegate_decode::{DecodeHost, DecodeSink, Decoder};
+
+/// Tries a version beside the one that serves.
+///
+/// # Errors
+/// It fails on more of the messages that the other makes lines of than the route allows; in words.
+pub fn trial_run(
+    host: &DecodeHost,
+    place: &RouteKey,
+    present: &RouteVersion,
+    candidate: &RouteVersion,
+    messages: Vec<RecentMessage>,
+) -> Result<(), String> {
+    let mut present_run = TrialRun::new(host, place, present);
+    let mut candidate_run = TrialRun::new(host, place, candidate);
+    let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
+    let (mut compared, mut failures, mut first) = (0_u64, 0_u64, None);
+    for message in messages {
+        if Instant::now() >= ends {
+            break;
+        }
+        let TrialOutput::Lines = present_run.decode(&message) else { continue };
+        compared += 1;
+        if let TrialOutput::Refused(reason, detail) = candidate_run.decode(&message) {
+            failures += 1;
+            first.get_or_insert((reason, detail));
+        }
+    }
+    let percent = candidate.rules.probation.failures_percent_max;
+    match first {
+        Some((reason, detail)) if failures * 100 > percent * compared => Err(format!(
+            "it fails on {failures} of the last {compared} messages from which {} makes lines; at most {percent} % are allowed: {reason}: {detail}",
+            present.guest.tag
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The output of a version for a message.
+enum TrialOutput {
+    Lines,
+    Nothing,
+    Refused(Reason, String),
+}
+
+/// One version with a decoder of its own.
+struct TrialRun {
+    decoder: Decoder,
+}
+
+impl TrialRun {
+    fn new(host: &DecodeHost, place: &RouteKey, version: &RouteVersion) -> Self {
+        let alone = Arc::new(host.single_route(place, version.for_trial(), host.state().copy()));
+        Self { decoder: Decoder::new(alone) }
+    }
+
+    fn decode(&mut self, message: &RecentMessage) -> TrialOutput {
+        let tenant = of_trial(&message.tenant);
+        tenant.account.receive(1);
+        let message = Admitted {
+            topic: message.topic.clone(),
+            message_type: message.message_type.clone(),
+            payload: message.payload.clone(),
+            received_ns: message.received_ns,
+            tenant,
+            device: message.device.clone(),
+            slot: AckToken::trial(),
+        };
+        let seen = TrialSink(RefCell::new(TrialOutput::Nothing));
+        self.decoder.decode(vec![message], &seen);
+        seen.0.into_inner()
+    }
+}
+
+/// The tenant with books that nobody reads.
+fn of_trial(tenant: &Tenant) -> Arc<Tenant> {
+    let account = Arc::new(Account::new(TenantId::new(tenant.id.as_str())));
+    Arc::new(Tenant::new(tenant.id.clone(), account, (*tenant.rules()).clone()))
+}
+
+/// Takes the messages of a trial.
+struct TrialSink(RefCell<TrialOutput>);
+
+impl DecodeSink for TrialSink {
+    fn lines(&self, batches: Vec<CheckedBatch>) {
+        for batch in batches {
+            if !batch.messages.is_empty() {
+                self.0.replace(TrialOutput::Lines);
+            }
+            batch.settle();
+        }
+    }
+
+    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
+        settle_all(messages, Outcome::Empty, account);
+    }
+
+    fn refused(&self, messages: Vec<RefusedMessage>) {
+        for message in messages {
+            self.0.replace(TrialOutput::Refused(message.reason, message.detail.into()));
+            message.slot.settle(Outcome::Quarantined, &message.account);
+        }
+    }
+}

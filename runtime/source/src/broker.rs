@@ -1,0 +1,410 @@
+//! A persistent session at a broker: MQTT 5 or 3.1.1, QoS 1, acknowledged by hand.
+//!
+//! - Each connection has its own ledger (`domain::slot::Connection`); what is settled after its end
+//!   settles into nothing, and the broker sends those messages again.
+//! - Nothing that anybody publishes ends the session: a payload of any size is read to its end and
+//!   only its beginning kept.
+//! - When the window is full nothing is read, but pings go on. When that lasts past half the
+//!   keep-alive the session disconnects, so that the broker sees it, and returns when half is
+//!   settled.
+//! - The broker's queue and in-flight settings are the operator's; nothing here is sized by them.
+
+mod backoff;
+mod session;
+mod session_file;
+mod subscription;
+mod transport;
+pub(crate) mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::broker::backoff::Backoff;
+use crate::broker::session::{BrokerSession, connect};
+use crate::broker::session_file::SessionFile;
+use crate::broker::settings::Outbox;
+use crate::broker::subscription::Subscription;
+use crate::broker::transport::{BrokerStream, Transport};
+use crate::limits;
+use crate::mqtt::connection_writer::WriteEnd;
+use crate::publish_receiver::PublishReceiver;
+use crate::sink::MessageSink;
+use crate::status::{SourceStatus, StopSignal, stopped};
+use tidegate_core::ack::redelivery::RedeliveryFilter as MqttSession;
+use tidegate_core::ack::tracker::{AckTracker, RefusalChannel};
+use tidegate_core::ack::window::ReceiveWindow;
+use tidegate_core::message::Via;
+
+pub use crate::broker::session::ConnectError;
+pub use crate::broker::session::SessionEnd;
+pub use crate::broker::settings::BrokerSettings;
+pub use crate::broker::settings::OutgoingPublish;
+pub use crate::broker::transport::BrokerUrl;
+pub use crate::broker::transport::BrokerUrlError;
+pub use crate::broker::transport::TlsError;
+
+/// A session that lasted so long was a good one: the next try comes soon again.
+const LASTING: Duration = Duration::from_secs(60);
+
+/// So many sessions in a row that the broker ended early are no accident.
+const EARLY_ENDS_MAX: u32 = 3;
+
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V4,
+    /// MQTT 5.
+    V5,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
+}
+
+/// Why a session cannot be tried at all.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("{key} is empty; a persistent session needs it")]
+    Empty { key: &'static str },
+    #[error("{key} has {bytes} bytes; MQTT allows {}", u16::MAX)]
+    TooLong { key: &'static str, bytes: usize },
+    #[error("keep_alive_s is {0}; at least 2")]
+    KeepAlive(u16),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Counted since the start of the process.
+#[derive(Debug, Default)]
+pub struct BrokerCounters {
+    /// QoS 1 messages that came with DUP set.
+    pub redelivered: Arc<AtomicU64>,
+    /// Connections that reached CONNACK.
+    pub connects: AtomicU64,
+    /// Times that the session left because the output was blocked.
+    pub blocked: AtomicU64,
+}
+
+/// A session that is to be kept up.
+pub struct Broker<I> {
+    settings: BrokerSettings,
+    /// The filter that the session is to hold.
+    subscription: String,
+    transport: Transport,
+    window: Arc<ReceiveWindow>,
+    intake: Arc<I>,
+    status: watch::Sender<SourceStatus>,
+    counters: Arc<BrokerCounters>,
+    outbox: Outbox,
+    /// Over its connections.
+    session: Mutex<Arc<MqttSession>>,
+}
+
+impl<I: MessageSink> Broker<I> {
+    /// Checks the settings and reads the roots; opens no socket.
+    ///
+    /// # Errors
+    /// When a setting could never work.
+    pub fn new(
+        settings: BrokerSettings,
+        window: Arc<ReceiveWindow>,
+        intake: Arc<I>,
+    ) -> Result<Self, BrokerError> {
+        let subscription = match &settings.share {
+            Some(group) => format!("$share/{group}/{}", settings.filter),
+            None => settings.filter.clone(),
+        };
+        for (key, text) in [("client_id", &settings.client_id), ("topic", &settings.filter)] {
+            if text.is_empty() {
+                return Err(BrokerError::Empty { key });
+            }
+        }
+        let password = settings.password.as_deref().unwrap_or_default();
+        for (key, text) in [
+            ("client_id", settings.client_id.as_str()),
+            ("topic", &subscription),
+            ("username", &settings.username),
+            ("password", password),
+        ] {
+            if text.len() > usize::from(u16::MAX) {
+                return Err(BrokerError::TooLong { key, bytes: text.len() });
+            }
+        }
+        if settings.keep_alive_s < 2 {
+            return Err(BrokerError::KeepAlive(settings.keep_alive_s));
+        }
+        let transport = Transport::new(settings.url.clone(), settings.ca_file.as_deref())?;
+        let status = watch::Sender::new(SourceStatus::default());
+        let session = Mutex::new(Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX)));
+        Ok(Self {
+            settings,
+            subscription,
+            transport,
+            window,
+            intake,
+            status,
+            counters: Arc::default(),
+            outbox: None,
+            session,
+        })
+    }
+
+    /// Publishes what comes, while there is a session.
+    pub fn publishing(self, outgoing: mpsc::Receiver<OutgoingPublish>) -> Self {
+        Self { outbox: Some(outgoing), ..self }
+    }
+
+    pub fn status(&self) -> watch::Receiver<SourceStatus> {
+        self.status.subscribe()
+    }
+
+    pub fn counters(&self) -> Arc<BrokerCounters> {
+        self.counters.clone()
+    }
+
+    /// Keeps the session up until it is told to stop; then reads no more, sends the PUBACKs of what
+    /// settles before the deadline, and disconnects.
+    pub async fn run(mut self, mut stop: StopSignal) {
+        let mut outbox = self.outbox.take();
+        let broker = self.settings.url.to_string();
+        let mut file = SessionFile::open(&self.settings.data_dir, &broker, &self.settings.client_id);
+        let mut backoff = Backoff::default();
+        let mut early_ends = 0;
+        let mut protocol = self.settings.protocol;
+        while stop.borrow().is_none() {
+            let began = Instant::now();
+            let opened = tokio::select! {
+                biased;
+                _ = stopped(&mut stop) => return,
+                opened = timeout(
+                    Duration::from_secs(limits::BROKER_CONNECT_TIMEOUT_S),
+                    self.open(&mut protocol),
+                ) => opened,
+            };
+            let end = match opened.unwrap_or(Err(ConnectError::Timeout)) {
+                Ok(opened) => self.session(opened, &mut file, &mut outbox, &mut stop).await,
+                Err(error) => {
+                    warn!(broker, %error, "no session at the broker");
+                    self.lost(error.to_string());
+                    self.rest(backoff.next(), &mut stop).await;
+                    continue;
+                }
+            };
+            file.touch();
+            match &end {
+                SessionEnd::Stopped => {
+                    info!(broker, "session left");
+                    self.status.send_replace(SourceStatus::default());
+                    return;
+                }
+                SessionEnd::Blocked => {
+                    warn!(
+                        broker,
+                        unsettled = self.window.messages(),
+                        "disconnected until half of the waiting messages have a result: the output is blocked"
+                    );
+                    self.counters.blocked.fetch_add(1, Ordering::Relaxed);
+                    self.lost(end.to_string());
+                    self.until_half_settled(&mut stop).await;
+                    backoff.reset();
+                    early_ends = 0;
+                    continue;
+                }
+                SessionEnd::TakenOver => {
+                    error!(
+                        broker,
+                        client_id = self.settings.client_id,
+                        error = %end,
+                        "another program uses the same client_id"
+                    );
+                    self.lost(format!(
+                        "{end}: another program uses the client_id {:?}",
+                        self.settings.client_id
+                    ));
+                    // Whoever connects takes the session from the other: only ever less often.
+                    self.rest(backoff.next(), &mut stop).await;
+                    continue;
+                }
+                SessionEnd::Closed | SessionEnd::Lost(_) | SessionEnd::Write(WriteEnd::Lost(_))
+                    if began.elapsed() < LASTING =>
+                {
+                    early_ends += 1
+                }
+                _ => early_ends = 0,
+            }
+            if began.elapsed() >= LASTING {
+                backoff.reset();
+            }
+            if early_ends >= EARLY_ENDS_MAX {
+                error!(
+                    broker,
+                    client_id = self.settings.client_id,
+                    connections = early_ends,
+                    "the broker ends our connections soon after it accepts them: another program probably uses the same client_id"
+                );
+                self.lost(format!(
+                    "the broker ended {early_ends} connections in a row within {} s: another program probably \
+                     uses the client_id {:?}",
+                    LASTING.as_secs(),
+                    self.settings.client_id
+                ));
+            } else {
+                warn!(broker, error = %end, "session lost");
+                self.lost(end.to_string());
+            }
+            self.rest(backoff.next(), &mut stop).await;
+        }
+    }
+
+    /// Connects, and goes over to MQTT 3.1.1 for good where the broker does not speak MQTT 5.
+    async fn open(&self, protocol: &mut Protocol) -> Result<OpenedStream, ConnectError> {
+        let error = match self.open_in(*protocol).await {
+            Err(error) if *protocol == Protocol::V5 && error.may_be_the_version() => error,
+            opened => return opened,
+        };
+        if self.settings.share.is_some() {
+            return Err(ConnectError::ShareNeedsV5(Box::new(error)));
+        }
+        let opened = self.open_in(Protocol::V4).await;
+        // A broker that closes on either version has said nothing of versions: it may be starting.
+        let is_v4 = error.is_the_version() || matches!(opened, Ok(_) | Err(ConnectError::Refused { .. }));
+        if is_v4 {
+            warn!(
+                broker = %self.settings.url,
+                %error,
+                "the broker does not speak MQTT 5: going on in MQTT 3.1.1 until the gateway is started again"
+            );
+            *protocol = Protocol::V4;
+        }
+        opened
+    }
+
+    async fn open_in(&self, protocol: Protocol) -> Result<OpenedStream, ConnectError> {
+        Ok(match self.transport.open().await? {
+            BrokerStream::Plain(stream) => {
+                OpenedStream::Plain(connect(stream, &self.settings, protocol).await?)
+            }
+            BrokerStream::Tls(stream) => OpenedStream::Tls(connect(stream, &self.settings, protocol).await?),
+        })
+    }
+
+    async fn session(
+        &self,
+        opened: OpenedStream,
+        file: &mut SessionFile,
+        outbox: &mut Outbox,
+        stop: &mut StopSignal,
+    ) -> SessionEnd {
+        match opened {
+            OpenedStream::Plain(accepted) => self.session_on(accepted, file, outbox, stop).await,
+            OpenedStream::Tls(accepted) => self.session_on(accepted, file, outbox, stop).await,
+        }
+    }
+
+    async fn session_on<S>(
+        &self,
+        accepted: session::AcceptedConnection<S>,
+        file: &mut SessionFile,
+        outbox: &mut Outbox,
+        stop: &mut StopSignal,
+    ) -> SessionEnd
+    where
+        S: AsyncRead + AsyncWrite + Send,
+    {
+        let session_present = accepted.session_present;
+        let away = file.offline_for();
+        let protocol = accepted.protocol;
+        info!(
+            broker = %self.settings.url,
+            %protocol,
+            session_present,
+            away_s = away.map(|away| away.as_secs()),
+            "connected"
+        );
+        self.counters.connects.fetch_add(1, Ordering::Relaxed);
+        if session_present {
+            self.intake.session_resumed(away.unwrap_or_default());
+        }
+        let subscription =
+            match Subscription::begin(file, &self.subscription, session_present, protocol == Protocol::V5) {
+                Ok(subscription) => subscription,
+                Err(error) => return SessionEnd::File(error),
+            };
+        self.status.send_modify(|status| {
+            status.connected = true;
+            status.subscribed = false;
+        });
+        let reception = PublishReceiver {
+            intake: self.intake.clone(),
+            connection: AckTracker::open(
+                self.window.clone(),
+                match self.settings.answer_topic {
+                    Some(_) => RefusalChannel::Topic,
+                    None => RefusalChannel::Nothing,
+                },
+                Some(self.mqtt_session(session_present)),
+            ),
+            via: Via::Broker,
+            drops_retained: !self.settings.accepts_retained,
+            redelivered: self.counters.redelivered.clone(),
+        };
+        let session = BrokerSession {
+            settings: &self.settings,
+            reception,
+            subscription,
+            status: &self.status,
+            outbox,
+            protocol,
+            packet_bytes_max: accepted.packet_bytes_max,
+        };
+        session.run(accepted, stop).await
+    }
+
+    /// The broker's session, where it goes on, or a new one.
+    fn mqtt_session(&self, goes_on: bool) -> Arc<MqttSession> {
+        let mut session = self.session.lock();
+        if !goes_on {
+            *session = Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX));
+        }
+        session.clone()
+    }
+
+    fn lost(&self, error: String) {
+        self.status.send_replace(SourceStatus {
+            connected: false,
+            subscribed: false,
+            last_error: Some(error),
+        });
+    }
+
+    async fn rest(&self, delay: Duration, stop: &mut StopSignal) {
+        tokio::select! {
+            _ = stopped(stop) => {}
+            () = sleep(delay) => {}
+        }
+    }
+
+    async fn until_half_settled(&self, stop: &mut StopSignal) {
+        while self.window.is_half_full() && stop.borrow().is_none() {
+            self.rest(Duration::from_millis(100), stop).await;
+        }
+    }
+}
+
+enum OpenedStream {
+    Plain(session::AcceptedConnection<tokio::net::TcpStream>),
+    Tls(session::AcceptedConnection<Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
+}

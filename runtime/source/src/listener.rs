@@ -1,0 +1,234 @@
+//! The door for devices that connect to us: an MQTT server side for publishers only, 3.1.1 and 5.
+//!
+//! CONNECT, PUBLISH at QoS 0 and 1, PINGREQ, DISCONNECT. A PUBACK says that the message's outcome
+//! is durable; in MQTT 5 also what it is. It is no broker: a SUBSCRIBE is refused filter by filter,
+//! QoS 2 ends the connection, a will is read over, a retain flag means nothing, and of a session that
+//! outlives its connection nothing is kept but which messages may come again (`sessions`).
+//!
+//! It trusts nobody. All that a stranger can take is bounded: time for the TLS handshake, time to
+//! CONNECT, time a packet, bytes a packet, unfinished bytes that came, of all, an address and a tenant
+//! (`packet_memory`), connections in total, an address and a tenant, connects a second, CONNECTs that fail, PUBLISHes without a PUBACK,
+//! PUBACKs that are not read. A client id is no credential: who names another's takes its connection
+//! over, as the protocol wants it [MQTT-3.1.4-2], but only within its own tenant where devices prove who
+//! they are, by a password or a certificate (`greeting`).
+
+mod socket;
+mod tls;
+mod client_certificate;
+mod connect_limits;
+mod connection_table;
+mod packet_memory;
+mod frame_reader;
+mod sessions;
+mod handshake;
+mod connection;
+pub(crate) mod context;
+pub(crate) mod close;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::limits;
+use crate::listener::close::CloseInfo;
+use crate::listener::connection_table::{ConnectionPermit, ConnectionTable};
+use crate::listener::context::ListenerContext;
+use crate::listener::sessions::DeviceSessions;
+use crate::listener::socket::DeviceSocket;
+use crate::sink::MessageSink;
+use crate::status::{SourceStatus, StopSignal, stopped};
+use tidegate_core::ack::window::ReceiveWindow;
+use tidegate_core::identity::Identity;
+
+pub use crate::listener::connect_limits::ConnectLimitSettings;
+pub use crate::listener::connection_table::CloseReason;
+pub use crate::listener::connection_table::ListenerCounters;
+pub use crate::listener::context::CredentialPolicy;
+pub use crate::listener::context::ListenerSettings;
+pub use crate::listener::tls::CertificateReloader;
+pub use crate::listener::tls::ClientCertificates;
+pub use crate::listener::tls::TlsFileError;
+pub use crate::listener::tls::TlsSettings;
+
+/// Connections that wait to be accepted: what a site full of devices brings at once after a power
+/// cut.
+const BACKLOG: i32 = 4096;
+
+/// Seconds of silence on the wire after which TCP itself asks whether the peer lives: for devices
+/// that chose no keep-alive.
+const TCP_KEEP_ALIVE_S: u64 = 120;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerError {
+    #[error("cannot listen on {address}: {error}")]
+    Bind { address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+}
+
+/// A socket that devices can connect to.
+pub struct Listener<I> {
+    socket: TcpListener,
+    address: SocketAddr,
+    shared: Arc<ListenerContext<I>>,
+    status: watch::Sender<SourceStatus>,
+}
+
+impl<I: MessageSink> Listener<I> {
+    /// Opens the socket; connections wait in it until `run`. To be called within a runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or the certificate cannot be used.
+    pub fn bind(
+        settings: ListenerSettings,
+        window: Arc<ReceiveWindow>,
+        intake: Arc<I>,
+    ) -> Result<Self, ListenerError> {
+        let asked = settings.address;
+        let tls = settings.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
+        let socket = open(asked).map_err(|error| ListenerError::Bind { address: asked, error })?;
+        let address = socket.local_addr().map_err(|error| ListenerError::Bind { address: asked, error })?;
+        let doors = ConnectionTable::new(
+            settings.connections_max,
+            settings.connections_per_address_max,
+            settings.ceilings,
+        );
+        let status = SourceStatus { connected: true, subscribed: true, last_error: None };
+        let sessions = DeviceSessions::default();
+        let shared = Arc::new(ListenerContext { settings, window, intake, doors, tls, sessions });
+        Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
+    }
+
+    /// The address in truth, where port 0 was asked for.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn status(&self) -> watch::Receiver<SourceStatus> {
+        self.status.subscribe()
+    }
+
+    pub fn counters(&self) -> Arc<ListenerCounters> {
+        self.shared.doors.counters.clone()
+    }
+
+    /// The certificate in service, to be refreshed by whoever looks at files; None without TLS.
+    pub fn tls(&self) -> Option<Arc<CertificateReloader>> {
+        self.shared.tls.clone()
+    }
+
+    /// Accepts until it is told to stop; then takes no more, sends the PUBACKs of what settles
+    /// before the deadline, and closes every connection.
+    pub async fn run(self, mut stop: StopSignal) {
+        info!(address = %self.address, tls = self.shared.tls.is_some(), "listening");
+        let deadline = loop {
+            tokio::select! {
+                biased;
+                deadline = stopped(&mut stop) => break deadline,
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        self.status.send_if_modified(|status| status.last_error.take().is_some());
+                        self.admit(stream, peer, &stop);
+                    }
+                    Err(error) => {
+                        // The peer gave up already, or we are out of descriptors or memory: others
+                        // will leave.
+                        if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+                            warn!(%error, "cannot accept a connection");
+                            self.status.send_modify(|status| status.last_error = Some(format!("cannot accept: {error}")));
+                            sleep(Duration::from_millis(100)).await;
+                        }
+                    }
+                },
+            }
+        };
+        drop(self.socket);
+        self.status.send_replace(SourceStatus::default());
+        // Tasks keep the deadline themselves; a moment more for their last write.
+        let _ = timeout_at(deadline + Duration::from_secs(1), self.shared.doors.until_empty()).await;
+        info!(address = %self.address, "closed");
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &StopSignal) {
+        let doors = &self.shared.doors;
+        let pass = match doors.enter(peer.ip()) {
+            Ok(pass) => pass,
+            Err(ending) => {
+                if let Some(withheld) = doors.record_close(ending) {
+                    warn!(%peer, reason = ending.name(), withheld, "connection refused");
+                }
+                return;
+            }
+        };
+        // Neither is worth refusing a device for.
+        let _ = stream.set_nodelay(true);
+        let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(TCP_KEEP_ALIVE_S));
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
+        let (shared, stop) = (self.shared.clone(), stop.clone());
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let end = serve(stream, &pass, &shared, stop).await;
+            let (reason, detail) = (end.ending.name(), end.detail.as_str());
+            match shared.doors.record_close(end.ending) {
+                Some(withheld) => warn!(%peer, reason, detail, withheld, "connection closed"),
+                None => {
+                    debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
+                }
+            }
+            drop(pass);
+        });
+    }
+}
+
+/// Serves a connection from its first byte, or its handshake, to its end.
+async fn serve<I: MessageSink>(
+    stream: TcpStream,
+    pass: &ConnectionPermit,
+    shared: &ListenerContext<I>,
+    mut stop: StopSignal,
+) -> CloseInfo {
+    let Some(tls) = &shared.tls else {
+        return connection::serve(DeviceSocket::Plain(stream), None, pass, shared, stop).await;
+    };
+    let most = Duration::from_secs(limits::TLS_HANDSHAKE_TIMEOUT_S);
+    let shaken = tokio::select! {
+        biased;
+        _ = stopped(&mut stop) => return CloseReason::Stopped.into(),
+        // On the heap: a plain connection's task need not be as large as a handshake.
+        shaken = timeout(most, Box::pin(tls.acceptor().accept(stream))) => shaken,
+    };
+    let stream = match shaken {
+        Ok(Ok(stream)) => Box::new(stream),
+        Ok(Err(error)) => return CloseInfo::new(CloseReason::Handshake, error.to_string()),
+        Err(_) => {
+            return CloseInfo::new(
+                CloseReason::Handshake,
+                format!("not finished within {} s", most.as_secs()),
+            );
+        }
+    };
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let certificate: Option<Result<Identity, String>> = shown.map(|certificate| {
+        client_certificate::identity(certificate, &shared.settings.certificate_name)
+            .map_err(|why| why.to_string())
+    });
+    connection::serve(DeviceSocket::Tls(stream), certificate, pass, shared, stop).await
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_send_buffer_size(limits::LISTENER_SEND_BUFFER_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}

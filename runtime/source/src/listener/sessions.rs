@@ -1,0 +1,88 @@
+//! Sessions of devices that asked for one (clean session 0), beyond their connections: for messages that
+//! come again to a route that keeps state. Nothing else of a session is kept, and none over a restart.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::limits;
+use tidegate_core::ack::redelivery::RedeliveryFilter;
+
+#[derive(Debug, Default)]
+pub struct DeviceSessions {
+    known: Mutex<HashMap<Box<str>, Arc<RedeliveryFilter>, foldhash::fast::RandomState>>,
+}
+
+impl DeviceSessions {
+    /// The session of a client id. `None` where there is no room for another: its messages may then be
+    /// decoded again.
+    pub fn go_on(&self, client_id: &str) -> Option<Arc<RedeliveryFilter>> {
+        let mut known = self.known.lock();
+        if let Some(session) = known.get(client_id) {
+            return Some(session.clone());
+        }
+        if known.len() >= limits::LISTENER_SESSIONS_MAX {
+            // Anybody can name client ids: those whose device is not here make room.
+            let absent = known.iter().find(|(_, session)| Arc::strong_count(session) == 1);
+            let absent = absent.map(|(client_id, _)| client_id.clone())?;
+            known.remove(&absent);
+        }
+        let session = Arc::new(RedeliveryFilter::new(limits::LISTENER_SESSION_IDS_MAX));
+        known.insert(client_id.into(), session.clone());
+        Some(session)
+    }
+
+    /// The device wants no session any more.
+    pub fn forget(&self, client_id: &str) {
+        self.known.lock().remove(client_id);
+    }
+
+    /// A connection of the session has ended.
+    pub fn suspend(&self, client_id: &str, session: &Arc<RedeliveryFilter>) {
+        let mut known = self.known.lock();
+        if session.is_over() && known.get(client_id).is_some_and(|known| Arc::ptr_eq(known, session)) {
+            known.remove(client_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+    use std::sync::Arc;
+    use tidegate_core::ack::tracker::AckTracker;
+    use tidegate_core::ack::window::ReceiveWindow;
+
+    #[test]
+    fn a_session_is_kept_as_long_as_something_may_come_again() {
+        let sessions = DeviceSessions::default();
+        let window = Arc::new(ReceiveWindow::new(10, 1_000));
+        let session = sessions.go_on("pump").unwrap();
+        let connection = AckTracker::of_session(window.clone(), Some(session.clone()));
+        connection.end();
+        sessions.suspend("pump", &session);
+        assert!(!Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()), "nothing could come again");
+
+        let session = sessions.go_on("pump").unwrap();
+        let connection = AckTracker::of_session(window, Some(session.clone()));
+        let _slot = connection.receive(7, 10);
+        connection.end();
+        sessions.suspend("pump", &session);
+        assert!(Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()));
+        sessions.forget("pump");
+        assert!(!Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()));
+    }
+
+    #[test]
+    fn those_who_are_not_here_make_room() {
+        let sessions = DeviceSessions::default();
+        let here = sessions.go_on("here").unwrap();
+        for n in 0..limits::LISTENER_SESSIONS_MAX + 10 {
+            assert!(sessions.go_on(&format!("stranger-{n}")).is_some());
+        }
+        assert!(Arc::ptr_eq(&here, &sessions.go_on("here").unwrap()));
+        assert!(sessions.known.lock().len() <= limits::LISTENER_SESSIONS_MAX);
+    }
+}

@@ -1,0 +1,226 @@
+//! The writing side of one connection: PUBACKs as they get ready, and answers to what was read.
+//!
+//! Reading and writing are two futures of one task, so that PUBACKs and pings go on while reading
+//! waits for room downstream. They meet here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::limits;
+use crate::mqtt::control::encode;
+use crate::mqtt::publish::{PeerLimits, puback, puback_with_reason};
+use tidegate_core::ack::tracker::AckTracker;
+
+/// Why writing ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteEnd {
+    /// All that was outstanding is acknowledged, or the deadline came.
+    #[error("drained")]
+    Drained,
+    #[error("{0}")]
+    Lost(#[from] std::io::Error),
+    #[error("the client has not read its PUBACKs for {} s", limits::SOCKET_WRITE_TIMEOUT_S)]
+    SlowReader,
+    #[error("no answer to a PINGREQ within the keep-alive")]
+    NoPingResponse,
+    /// What was settled is acknowledged.
+    #[error("a message could not be taken: the connection ends, so that it is sent again")]
+    Unsettled,
+}
+
+/// How a client keeps its connection alive.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    /// A PINGREQ goes out this often.
+    pub every: Duration,
+    /// The peer is dead when it sent nothing for so long though we were reading.
+    pub silence_max: Duration,
+}
+
+/// What the two sides of one connection share.
+pub struct ConnectionWriter {
+    pub connection: Arc<AckTracker>,
+    /// The bounds of a peer that is told reasons; None: it is told none, as with MQTT 3.1.1.
+    peer_limits: Option<PeerLimits>,
+    outbox: Mutex<Vec<u8>>,
+    closed: AtomicBool,
+    /// Wakes the reading side: PUBACKs have left, or the link is closed.
+    reader: Notify,
+    draining_until: Mutex<Option<Instant>>,
+    born: Instant,
+    /// Milliseconds after `born` of the last read; -1 while reading is paused.
+    last_read_ms: AtomicI64,
+}
+
+impl ConnectionWriter {
+    pub fn new(connection: Arc<AckTracker>) -> Self {
+        Self::speaking(connection, None)
+    }
+
+    /// A link to a peer that may speak MQTT 5.
+    pub fn speaking(connection: Arc<AckTracker>, peer_limits: Option<PeerLimits>) -> Self {
+        Self {
+            connection,
+            peer_limits,
+            outbox: Mutex::default(),
+            closed: AtomicBool::new(false),
+            reader: Notify::new(),
+            draining_until: Mutex::new(None),
+            born: Instant::now(),
+            last_read_ms: AtomicI64::new(0),
+        }
+    }
+
+    /// Queues a packet that is not a PUBACK; bounded by what one read can ask for.
+    pub fn send(&self, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.outbox.lock());
+        self.connection.settled.notify_one();
+    }
+
+    /// Bytes that wait to be written.
+    pub fn waiting_bytes(&self) -> usize {
+        self.outbox.lock().len()
+    }
+
+    /// The reading side has read something, or begins to wait for it.
+    pub fn record_reading(&self) {
+        self.last_read_ms.store(self.born.elapsed().as_millis() as i64, Ordering::Relaxed);
+    }
+
+    /// The reading side stops for want of room: silence means nothing until it reads again.
+    pub fn record_pause(&self) {
+        self.last_read_ms.store(-1, Ordering::Relaxed);
+    }
+
+    /// How long the peer has been silent; zero while we are not listening.
+    fn silence(&self) -> Duration {
+        match self.last_read_ms.load(Ordering::Relaxed) {
+            -1 => Duration::ZERO,
+            last => self.born.elapsed().saturating_sub(Duration::from_millis(last as u64)),
+        }
+    }
+
+    /// Nothing is read any more; writing ends when all is acknowledged, at `deadline` at the latest.
+    pub fn drain(&self, deadline: Instant) {
+        *self.draining_until.lock() = Some(deadline);
+        self.connection.settled.notify_one();
+    }
+
+    /// Ends the reading side at its next step.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.reader.notify_one();
+    }
+
+    /// Completes when the link is closed.
+    pub async fn closed(&self) {
+        while !self.closed.load(Ordering::Acquire) {
+            self.reader.notified().await;
+        }
+    }
+
+    /// Waits until `done`, looked at again whenever something was written, or the link is closed.
+    pub async fn until_written(&self, done: impl Fn() -> bool) {
+        while !done() && !self.closed.load(Ordering::Acquire) {
+            self.reader.notified().await;
+        }
+    }
+
+    /// Writes until the connection is lost or drained. Dropping the future in mid-write is fine
+    /// only when the connection goes with it.
+    pub async fn write<W: AsyncWrite + Unpin>(&self, writer: &mut W, ping: Option<KeepAlive>) -> WriteEnd {
+        let (mut ids, mut out) = (Vec::new(), Vec::new());
+        let mut next_ping = ping.map(|ping| Instant::now() + ping.every);
+        loop {
+            std::mem::swap(&mut out, &mut *self.outbox.lock());
+            match self.peer_limits {
+                None => {
+                    self.connection.take_ready(&mut ids);
+                    for packet_id in ids.drain(..) {
+                        puback(&mut out, packet_id);
+                    }
+                }
+                Some(limits) => self.connection.take_ready_with(|packet_id, told| match told {
+                    None => puback(&mut out, packet_id),
+                    Some(told) => puback_with_reason(&mut out, packet_id, &told, limits),
+                }),
+            }
+            if let (Some(ping), Some(at)) = (ping, next_ping)
+                && Instant::now() >= at
+            {
+                if self.silence() > ping.silence_max {
+                    return WriteEnd::NoPingResponse;
+                }
+                out.extend_from_slice(&encode::PINGREQ);
+                next_ping = Some(at.max(Instant::now()) + ping.every);
+            }
+            if !out.is_empty() {
+                let written = timeout(Duration::from_secs(limits::SOCKET_WRITE_TIMEOUT_S), async {
+                    writer.write_all(&out).await?;
+                    writer.flush().await
+                });
+                match written.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return WriteEnd::Lost(error),
+                    Err(_) => return WriteEnd::SlowReader,
+                }
+                // An idle connection keeps no buffer.
+                if out.capacity() > 512 {
+                    (ids, out) = (Vec::new(), Vec::new());
+                }
+                out.clear();
+                self.reader.notify_one();
+                continue;
+            }
+            if self.connection.has_lost() {
+                return WriteEnd::Unsettled;
+            }
+            let deadline = *self.draining_until.lock();
+            if let Some(deadline) = deadline
+                && (self.connection.outstanding() == 0 || Instant::now() >= deadline)
+            {
+                return WriteEnd::Drained;
+            }
+            let wake = [deadline, next_ping].into_iter().flatten().min();
+            match wake {
+                Some(at) => drop(timeout_at(at, self.connection.settled.notified()).await),
+                None => self.connection.settled.notified().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tidegate_core::ack::tracker::AckTracker;
+    use tidegate_core::ack::window::ReceiveWindow;
+    use tidegate_core::books::{Account, Outcome};
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn writing_ends_when_a_message_is_let_go_and_what_was_settled_is_acknowledged() {
+        let connection = AckTracker::new(Arc::new(ReceiveWindow::new(10, 1_000)));
+        let link = ConnectionWriter::new(connection.clone());
+        let account = Account::new("acme".into());
+        account.receive(1);
+        let (first, second, third) =
+            (connection.receive(1, 1), connection.receive(2, 1), connection.receive(3, 1));
+        first.settle(Outcome::Lines, &account);
+        drop(second);
+        let mut out = Vec::new();
+        let end = timeout(Duration::from_secs(60), link.write(&mut out, None)).await.expect("it ends");
+        assert!(matches!(end, WriteEnd::Unsettled));
+        assert_eq!(out, [0x40, 2, 0, 1]);
+        connection.end();
+        drop(third);
+    }
+}

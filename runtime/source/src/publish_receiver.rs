@@ -1,0 +1,175 @@
+//! A PUBLISH becomes a `Received`: the clock, the slot, and what is dropped at the door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use rumqttc::QoS;
+
+use crate::mqtt::publish::Publish;
+use crate::mqtt::reader::text;
+use crate::sink::MessageSink;
+use tidegate_core::ack::tracker::AckTracker;
+use tidegate_core::message::{Received, Via};
+use tidegate_core::reason::Reason;
+
+/// How the messages of one connection are received.
+pub struct PublishReceiver<I> {
+    pub intake: Arc<I>,
+    pub connection: Arc<AckTracker>,
+    pub via: Via,
+    /// Drop what the broker had kept from before our subscription.
+    pub drops_retained: bool,
+    /// QoS 1 messages that came with DUP set.
+    pub redelivered: Arc<AtomicU64>,
+}
+
+/// Nanoseconds since the Unix epoch; 0 for a clock that stands before it.
+pub fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+impl<I: MessageSink> PublishReceiver<I> {
+    /// Adds a message of QoS 0 or 1 to `group`, or drops it and has that counted.
+    pub fn receive(&self, publish: &Publish<'_>, received_ns: i64, group: &mut Vec<Received>) {
+        let overloaded = publish.qos == QoS::AtMostOnce && self.connection.window().is_full();
+        let message = self.message(publish, received_ns);
+        if publish.retain && self.drops_retained {
+            self.intake.discard(message, Reason::Retained);
+        } else if overloaded {
+            self.intake.discard(message, Reason::Overload);
+        } else {
+            group.push(message);
+        }
+    }
+
+    /// The message that a PUBLISH of QoS 0 or 1 brings.
+    pub fn message(&self, publish: &Publish<'_>, received_ns: i64) -> Received {
+        let bytes = publish.topic.len() + publish.payload.len();
+        let slot = if publish.qos == QoS::AtMostOnce {
+            self.connection.receive_unacknowledged(bytes)
+        } else {
+            if publish.dup {
+                self.redelivered.fetch_add(1, Ordering::Relaxed);
+            }
+            self.connection.receive_publish(publish.packet_id, publish.dup, bytes)
+        };
+        Received {
+            // A topic that is no text comes from a broker that does not check, and must not end
+            // the session: with the replacement character in it, it names nobody's device.
+            topic: match text(publish.topic) {
+                Some(topic) => topic.to_owned(),
+                None => String::from_utf8_lossy(publish.topic).replace('\0', "\u{fffd}"),
+            },
+            payload: Bytes::copy_from_slice(publish.payload),
+            received_ns,
+            via: self.via,
+            slot,
+            payload_bytes: publish.payload_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::publish::Publish;
+    use crate::sink::MessageSink;
+    use parking_lot::Mutex;
+    use rumqttc::QoS;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use tidegate_core::ack::tracker::AckTracker;
+    use tidegate_core::ack::window::ReceiveWindow;
+    use tidegate_core::books::{Account, Outcome};
+    use tidegate_core::detail::Detail;
+    use tidegate_core::identity::{AuthError, Claim, Identity};
+    use tidegate_core::message::{Received, Via};
+    use tidegate_core::reason::Reason;
+
+    struct Drops(Mutex<Vec<Reason>>, Account);
+
+    const DENIED: AuthError = AuthError::Credentials("nobody is known here");
+
+    impl MessageSink for Drops {
+        async fn accept(&self, _: Vec<Received>) {}
+
+        fn discard(&self, message: Received, reason: Reason) {
+            self.0.lock().push(reason);
+            self.1.receive(1);
+            message.slot.settle(Outcome::Dropped, &self.1);
+        }
+
+        fn refuse(&self, _: Received, _: &Identity, _: Reason, _: Detail) {}
+
+        async fn authenticate(&self, _: Claim) -> Result<(), AuthError> {
+            Err(DENIED)
+        }
+    }
+
+    fn reception(drops_retained: bool) -> PublishReceiver<Drops> {
+        PublishReceiver {
+            intake: Arc::new(Drops(Mutex::default(), Account::new("test".into()))),
+            connection: AckTracker::new(Arc::new(ReceiveWindow::new(2, 1000))),
+            via: Via::Broker,
+            drops_retained,
+            redelivered: Arc::default(),
+        }
+    }
+
+    const PUBLISH: Publish<'_> = Publish {
+        topic: b"a/b",
+        payload: b"xyz",
+        payload_bytes: 3,
+        packet_id: 7,
+        qos: QoS::AtLeastOnce,
+        dup: false,
+        retain: false,
+    };
+
+    #[test]
+    fn a_retained_message_that_is_dropped_is_acknowledged_in_its_turn() {
+        let reception = reception(true);
+        let mut group = Vec::new();
+        reception.receive(&PUBLISH, 1, &mut group);
+        reception.receive(&Publish { retain: true, packet_id: 8, ..PUBLISH }, 1, &mut group);
+        assert_eq!((group.len(), &reception.intake.0.lock()[..]), (1, &[Reason::Retained][..]));
+        let mut ready = Vec::new();
+        reception.connection.take_ready(&mut ready);
+        assert!(ready.is_empty(), "it overtook the one before it");
+        reception.intake.1.receive(1);
+        group.pop().unwrap().slot.settle(Outcome::Lines, &reception.intake.1);
+        reception.connection.take_ready(&mut ready);
+        assert_eq!(ready, [7, 8]);
+    }
+
+    #[test]
+    fn a_full_window_drops_qos_0_and_keeps_qos_1() {
+        let reception = reception(false);
+        let mut group = Vec::new();
+        let unacknowledged = Publish { qos: QoS::AtMostOnce, packet_id: 0, ..PUBLISH };
+        for publish in [unacknowledged, unacknowledged, unacknowledged, PUBLISH] {
+            reception.receive(&publish, 1, &mut group);
+        }
+        assert_eq!((group.len(), &reception.intake.0.lock()[..]), (3, &[Reason::Overload][..]));
+        assert_eq!(reception.connection.outstanding(), 1);
+    }
+
+    #[test]
+    fn a_topic_that_is_no_text_names_nobody_and_a_cut_payload_keeps_its_size() {
+        let reception = reception(false);
+        let mut group = Vec::new();
+        reception.receive(
+            &Publish { topic: b"a/\xff/\0", payload_bytes: 9000, dup: true, ..PUBLISH },
+            5,
+            &mut group,
+        );
+        let message = &group[0];
+        assert_eq!(message.topic, "a/\u{fffd}/\u{fffd}");
+        assert_eq!((message.payload.len(), message.payload_bytes, message.received_ns), (3, 9000, 5));
+        assert_eq!(reception.redelivered.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,166 @@
+//! How long a source leaves a steady trickle lying in the socket, so that one read takes several
+//! messages: see `domain::pacing`.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use crate::limits;
+use tidegate_core::batching::{BatchDelay, LARGE_GROUP};
+
+/// Of so many waits in a row one is watched: whether what comes goes on until its end.
+const WATCHED: u32 = 8;
+
+/// With so many bytes in the socket there is nothing to wait for: some thirty messages of a sensor.
+const ENOUGH_BYTES: libc::c_int = 8 << 10;
+
+#[derive(Debug)]
+pub struct ReadCoalescer {
+    pacing: BatchDelay,
+    last: Option<Instant>,
+    waits: u32,
+    /// The last read brought so many that one more wait would bring nothing better.
+    is_large: bool,
+    /// The last wait was not watched: what it brought says whether it was worth it.
+    unwatched: bool,
+    socket: RawFd,
+}
+
+impl ReadCoalescer {
+    /// Of messages that come by `socket`, which must stay open for as long.
+    pub fn of(socket: &impl AsRawFd) -> Self {
+        let pacing = BatchDelay::new(Duration::from_millis(limits::SOURCE_BATCH_WAIT_MS));
+        Self { pacing, last: None, waits: 0, is_large: false, unwatched: false, socket: socket.as_raw_fd() }
+    }
+
+    /// A read brought so many messages.
+    pub fn took(&mut self, messages: usize) {
+        if messages == 0 {
+            return;
+        }
+        if std::mem::take(&mut self.unwatched) {
+            // The first would have come without the wait.
+            self.pacing.record_wait(messages - 1);
+        }
+        self.is_large = messages >= LARGE_GROUP;
+        let now = Instant::now();
+        let since = self.last.replace(now).map_or(Duration::MAX, |last| now - last);
+        // A pause is no trickle.
+        self.pacing.took(messages, since.min(Duration::from_secs(1)));
+    }
+
+    /// Waits before the next read, if it should be waited for.
+    pub async fn pause(&mut self) {
+        let Some(last) = self.last else { return };
+        let wait = if self.is_large { Duration::ZERO } else { self.pacing.wait(last.elapsed(), 0) };
+        let mut unread = if wait.is_zero() { 0 } else { self.unread() };
+        if wait.is_zero() || unread >= ENOUGH_BYTES {
+            self.waits = 0;
+            return;
+        }
+        self.waits += 1;
+        let _quiet = LowWaterMark::begin(self.socket);
+        let parts = self.pacing.parts();
+        if parts == 1 || self.waits % WATCHED != 1 {
+            self.unwatched = true;
+            return tokio::time::sleep(wait).await;
+        }
+        for _ in 0..parts {
+            tokio::time::sleep(wait / parts).await;
+            let before = std::mem::replace(&mut unread, self.unread());
+            if unread <= before {
+                return self.pacing.record_stall();
+            }
+        }
+    }
+
+    /// Bytes that lie in the socket.
+    fn unread(&self) -> libc::c_int {
+        let mut bytes = 0;
+        // SAFETY: FIONREAD (tcp(7)) writes one int, into one of ours.
+        unsafe { libc::ioctl(self.socket, libc::FIONREAD, &raw mut bytes) };
+        bytes
+    }
+}
+
+/// Nobody is woken for what comes by a socket, up to half a read of it: one that is waited for by
+/// time would otherwise wake a thread a message (SO_RCVLOWAT, socket(7); its end is told at once).
+struct LowWaterMark(RawFd);
+
+impl LowWaterMark {
+    fn begin(socket: RawFd) -> Self {
+        set_low_water(socket, (limits::SOCKET_READ_BYTES / 2) as libc::c_int);
+        Self(socket)
+    }
+}
+
+impl Drop for LowWaterMark {
+    fn drop(&mut self) {
+        set_low_water(self.0, 1);
+    }
+}
+
+fn set_low_water(socket: RawFd, bytes: libc::c_int) {
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // A socket that takes it not only wakes more often.
+    // SAFETY: the option is an int, and is read from one of ours.
+    unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const bytes).cast(), len) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    /// Messages of one byte: the sender has `window` of them under way and waits for the answer
+    /// to all, or sends one each millisecond. Gives how many groups were waited for.
+    async fn waits(window: Option<usize>) -> usize {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut send = far.try_clone().unwrap();
+        let (answers, answered) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            while send.write_all(&vec![1; window.unwrap_or(1)]).is_ok() {
+                match window {
+                    Some(_) => {
+                        if answered.recv().is_err() {
+                            return;
+                        }
+                    }
+                    None => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+        });
+        let mut gathering = ReadCoalescer::of(&near);
+        let (mut waited, mut groups) = (0, 0);
+        while groups < 100 {
+            let mut read = [0; 4096];
+            match near.read(&mut read) {
+                Ok(messages) => {
+                    groups += 1;
+                    gathering.took(messages);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    let _ = answers.send(());
+                }
+                Err(_) => tokio::time::sleep(Duration::from_micros(200)).await,
+            }
+            let before = gathering.waits;
+            gathering.pause().await;
+            waited += usize::from(gathering.waits > before);
+        }
+        waited
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_waits_for_its_answers_is_soon_not_waited_for() {
+        let waited = waits(Some(5)).await;
+        assert!(waited <= 8, "{waited}");
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_waits_for_nothing_is_gathered() {
+        let waited = waits(None).await;
+        assert!(waited >= 50, "{waited}");
+    }
+}

@@ -1,0 +1,327 @@
+//! Room for what comes in: who has it, who waits for it, and who loses its oldest lines for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+use tracing::warn;
+
+use crate::commit_queue::{AppendBody, QueueItem};
+use crate::deferred::{DeferredBatches, DeferredRoom};
+use crate::frame::FrameDraft;
+use crate::limits;
+use crate::quota::{QuotaCheck, Quotas};
+use crate::shared::Shared;
+use tidegate_core::ack::token::{AckToken, settle_all};
+use tidegate_core::books::{Account, Outcome};
+use tidegate_core::ids::TenantId;
+use tidegate_core::message::CheckedBatch;
+use tidegate_core::reason::Reason;
+use tidegate_core::tenant::settings::{SpoolShare, WhenFull};
+use tidegate_core::tenant::table::Tenants;
+
+pub struct QuotaState {
+    pub shares: Quotas,
+    /// What is parked, which is in `shares` too.
+    pub parked: Quotas,
+    /// Tenants with their shares; `None`: all have the common one.
+    pub tenants: Option<Arc<Tenants>>,
+    /// Batches of tenants whose share is full.
+    pub held: DeferredBatches,
+    /// Tenants of which it was logged that they wait or lose lines.
+    pub told: HashMap<TenantId, Instant>,
+}
+
+/// A batch that waits for room, or for the disk.
+pub struct HeldLines {
+    pub batch: CheckedBatch,
+    pub draft: FrameDraft,
+}
+
+impl HeldLines {
+    fn new(batch: CheckedBatch) -> Self {
+        Self { draft: FrameDraft::of(&batch), batch }
+    }
+
+    fn bytes(&self) -> u64 {
+        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
+    }
+
+    /// What it counts as while it waits.
+    pub fn memory_bytes(&self) -> u64 {
+        // The table holds the topics, which the messages hold too.
+        let bytes = self.batch.lines.len() + 2 * self.draft.table.len() + 2 * self.draft.state.len();
+        bytes as u64 + self.batch.message_count() * limits::DEFERRED_OVERHEAD_BYTES
+    }
+
+    fn slots(&mut self) -> impl Iterator<Item = &mut AckToken> {
+        self.batch.slots_mut()
+    }
+}
+
+impl From<HeldLines> for QueueItem {
+    fn from(HeldLines { batch, draft }: HeldLines) -> Self {
+        QueueItem { load: AppendBody::Lines(batch), draft }
+    }
+}
+
+impl QuotaState {
+    /// What differs for a tenant; for most nothing does.
+    fn own_share(&self, tenant: &TenantId) -> SpoolShare {
+        self.tenants.as_ref().map_or_else(SpoolShare::default, |tenants| tenants.spool_share(tenant))
+    }
+
+    pub fn room(&self, tenant: &TenantId, bytes: u64) -> QuotaCheck {
+        self.shares.room(tenant, bytes, self.own_share(tenant).bytes_max)
+    }
+
+    /// Whether it may be logged that the tenant's share is full: once a minute.
+    fn may_tell(&mut self, tenant: &TenantId) -> bool {
+        let now = Instant::now();
+        if self.told.get(tenant).is_some_and(|told| now.duration_since(*told) <= Duration::from_secs(60)) {
+            return false;
+        }
+        self.told.insert(tenant.clone(), now);
+        true
+    }
+
+    /// Of what may be parked.
+    pub fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> QuotaCheck {
+        let own_bytes_max = self.own_share(tenant).bytes_max;
+        self.parked.room(tenant, bytes, own_bytes_max.map(|most| most / limits::PARKED_TENANT_SHARE))
+    }
+}
+
+/// Messages for which there is no room, to be ended once no lock is held.
+#[derive(Default)]
+pub struct Shed {
+    /// At QoS 0: gone.
+    dropped: Vec<(Arc<Account>, Vec<AckToken>)>,
+    /// Of devices that send them again.
+    abandoned: Vec<(Arc<Account>, Vec<AckToken>)>,
+    /// Of an ended connection, or without lines: what they came to.
+    ended: Vec<(Arc<Account>, AckToken, Outcome)>,
+}
+
+impl Shed {
+    pub fn finish(self) {
+        for (account, slots) in self.dropped {
+            tracing::debug!(tenant = %account.tenant(), messages = slots.len(), reason = %Reason::Overload,
+                            "dropped: the tenant's share of the spool is full, and messages at QoS 0 do not wait");
+            settle_all(slots, Outcome::Dropped, &account);
+        }
+        for (account, slots) in self.abandoned {
+            account.abandon(slots.len() as u64);
+            // Their connections end by it.
+            drop(slots);
+        }
+        for (account, slot, outcome) in self.ended {
+            slot.settle(outcome, &account);
+        }
+    }
+}
+
+impl Shared {
+    /// Takes room for an item, which goes to `taken`, or waits for room. What cannot wait goes to `shed`.
+    pub fn admit(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
+        let (tenant, bytes) = (&item.batch.tenant.id, item.bytes());
+        if !room.held.contains(tenant) {
+            let full = room.room(tenant, bytes);
+            let drops = full != QuotaCheck::Free && self.when_full(room, tenant) == WhenFull::DropOldest;
+            if full == QuotaCheck::Free || drops && self.make_room(room, tenant, full) {
+                room.shares.take(tenant, bytes);
+                taken.push(item.into());
+                return;
+            }
+            if !drops && room.may_tell(tenant) {
+                warn!(%tenant, share_bytes = room.shares.of(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)),
+                      "the tenant's share of the spool is full: its messages wait unacknowledged, those at QoS 0 are dropped");
+            }
+        }
+        self.hold(room, item, taken, shed);
+    }
+
+    /// Has an item wait, but for its messages at QoS 0: nobody could be held back by those.
+    fn hold(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
+        let mut item = item;
+        let account = item.batch.tenant.account.clone();
+        if item.slots().any(|slot| !slot.waits_for_room()) {
+            let (dropped, without_lines) = item.batch.take_out(|slot| !slot.waits_for_room());
+            if !dropped.is_empty() {
+                shed.dropped.push((account.clone(), dropped));
+            }
+            let ended = without_lines.into_iter().map(|(slot, outcome)| (account.clone(), slot, outcome));
+            shed.ended.extend(ended);
+            item = HeldLines::new(item.batch);
+        }
+        let tenant = item.batch.tenant.id.clone();
+        let (messages, keeps) = (item.batch.message_count(), item.batch.kept.is_some());
+        if messages == 0 && item.draft.is_empty() {
+            return;
+        }
+        // State without lines stays on no disk: it needs no room, only its turn.
+        if item.batch.messages.is_empty() && !room.held.contains(&tenant) {
+            let full = room.room(&tenant, item.bytes());
+            if !matches!(full, QuotaCheck::DiskFull(_)) {
+                room.shares.take(&tenant, item.bytes());
+                taken.push(item.into());
+                return;
+            }
+        }
+        match room.held.room(&tenant, messages, item.memory_bytes()) {
+            DeferredRoom::Free => item.slots().for_each(|slot| slot.hold(false)),
+            DeferredRoom::Stalled => item.slots().for_each(|slot| slot.hold(true)),
+            // The next messages build on it, so it is not let go: what is in front of it goes on though
+            // the share is full, as long as the disk is not. Then it stays in its window.
+            DeferredRoom::Full if keeps => {
+                room.held.push(item);
+                self.go_on_over_share(room, &tenant, taken);
+                return;
+            }
+            DeferredRoom::Full => {
+                let (gone, _) = item.batch.take_out(AckToken::is_of_a_device);
+                if !gone.is_empty() {
+                    shed.abandoned.push((account, gone));
+                    item = HeldLines::new(item.batch);
+                }
+                if item.batch.messages.is_empty() {
+                    return;
+                }
+                // The rest stays in its window, which bounds it: a broker's session waits as a whole.
+            }
+        }
+        room.held.push(item);
+    }
+
+    /// The oldest of a tenant that wait go on until it is below its ceiling again.
+    fn go_on_over_share(&self, room: &mut QuotaState, tenant: &TenantId, taken: &mut Vec<QueueItem>) {
+        while room.held.room(tenant, 0, 0) == DeferredRoom::Full
+            && let Some(bytes) = room.held.front(tenant).map(HeldLines::bytes)
+            && !matches!(room.room(tenant, bytes), QuotaCheck::DiskFull(_))
+            && let Some(mut item) = room.held.pop_front(tenant)
+        {
+            room.shares.take(tenant, bytes);
+            item.slots().for_each(AckToken::resume);
+            taken.push(item.into());
+        }
+    }
+
+    pub fn when_full(&self, room: &QuotaState, tenant: &TenantId) -> WhenFull {
+        room.own_share(tenant).when_full.unwrap_or(self.settings.when_full)
+    }
+
+    /// Drops the oldest lines of whoever is over its share. False: there is nothing to drop, the
+    /// writer has all of it.
+    pub fn make_room(&self, room: &mut QuotaState, tenant: &TenantId, full: QuotaCheck) -> bool {
+        let (victim, bytes) = match full {
+            QuotaCheck::Free => return true,
+            QuotaCheck::TenantFull(bytes) => (tenant.clone(), bytes),
+            // Nobody who is promised that nothing of it is dropped makes room for others.
+            QuotaCheck::DiskFull(bytes) => {
+                let drops = |other: &TenantId| self.when_full(room, other) == WhenFull::DropOldest;
+                (room.shares.largest(drops).unwrap_or_else(|| tenant.clone()), bytes)
+            }
+        };
+        let gone = self.index.lock().drop_oldest(&victim, bytes);
+        if gone.lines > 0 {
+            room.shares.give_back(&victim, gone.bytes);
+            self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
+            self.books.of_known(victim.as_str()).drop_lines(gone.lines);
+            if room.may_tell(&victim) {
+                warn!(tenant = %victim, lines = gone.lines, reason = "SPOOL_FULL",
+                      "the tenant's share of the spool is full: its oldest lines are dropped, as spool.when_full says");
+            }
+        }
+        // What the writer has in hand is bounded by memory, so the share may be over by that.
+        !matches!(full, QuotaCheck::DiskFull(_)) || gone.bytes > 0
+    }
+
+    /// A frame is released: its bytes are free, and what waited for them goes on.
+    pub fn freed(&self, tenant: &TenantId, bytes: u64) {
+        let mut room = self.room.lock();
+        room.shares.give_back(tenant, bytes);
+        self.go_on(room);
+    }
+
+    /// What waits for room and has it now goes on.
+    pub fn go_on(&self, mut room: MutexGuard<'_, QuotaState>) {
+        if room.held.is_empty() {
+            return;
+        }
+        let tenants: Vec<TenantId> = room.held.tenants().cloned().collect();
+        let mut items = VecDeque::new();
+        for tenant in tenants {
+            while let Some(bytes) = room.held.front(&tenant).map(HeldLines::bytes) {
+                let full = room.room(&tenant, bytes);
+                let drops =
+                    full != QuotaCheck::Free && self.when_full(&room, &tenant) == WhenFull::DropOldest;
+                if full != QuotaCheck::Free && !(drops && self.make_room(&mut room, &tenant, full)) {
+                    break;
+                }
+                room.shares.take(&tenant, bytes);
+                items.extend(room.held.pop_front(&tenant));
+            }
+        }
+        if items.is_empty() {
+            return;
+        }
+        // Before the room is free for others: the order within a tenant stays.
+        self.queue.lock().items.extend(items.into_iter().map(|mut item| {
+            item.slots().for_each(|slot| slot.resume());
+            QueueItem::from(item)
+        }));
+        drop(room);
+        self.more.notify_one();
+    }
+
+    /// Forgets what waits for room and will come again anyway, because its connection has ended. What
+    /// changes the state is not forgotten, for the next messages build on it: it goes on though its
+    /// tenant's share is full, so that who connects again and again holds nobody's place.
+    pub fn drop_abandoned(&self) {
+        let mut room = self.room.lock();
+        if room.held.is_empty() {
+            return;
+        }
+        let tenants: Vec<TenantId> = room.held.tenants().cloned().collect();
+        let (mut shed, mut on) = (Shed::default(), Vec::new());
+        for tenant in tenants {
+            let mut behind_another = false;
+            for mut item in room.held.take(&tenant) {
+                let keeps = item.batch.kept.is_some();
+                let ended = item.slots().all(|slot| slot.is_abandoned());
+                if keeps && !item.draft.is_empty() {
+                    if ended
+                        && !behind_another
+                        && !matches!(room.room(&tenant, item.bytes()), QuotaCheck::DiskFull(_))
+                    {
+                        room.shares.take(&tenant, item.bytes());
+                        on.push(item);
+                        continue;
+                    }
+                    // Changes stay in their order.
+                    behind_another = true;
+                } else if item.slots().any(|slot| slot.is_abandoned()) {
+                    let account = item.batch.tenant.account.clone();
+                    let (gone, without_lines) = item.batch.take_out(AckToken::is_abandoned);
+                    // Nothing of an ended connection is acknowledged, whatever it is settled as.
+                    let gone = gone.into_iter().map(|slot| (slot, Outcome::Lines)).chain(without_lines);
+                    shed.ended.extend(gone.map(|(slot, outcome)| (account.clone(), slot, outcome)));
+                    if item.batch.message_count() == 0 {
+                        continue;
+                    }
+                    item = HeldLines::new(item.batch);
+                }
+                room.held.push(item);
+            }
+        }
+        if !on.is_empty() {
+            on.iter_mut().flat_map(HeldLines::slots).for_each(AckToken::resume);
+            self.queue.lock().items.extend(on.into_iter().map(QueueItem::from));
+            self.more.notify_one();
+        }
+        drop(room);
+        shed.finish();
+    }
+}

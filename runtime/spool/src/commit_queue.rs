@@ -1,0 +1,114 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::frame::FrameDraft;
+use crate::ids::NO_DATABASE;
+use crate::index::Index;
+use crate::log::FrameCopy;
+use tidegate_core::batching;
+use tidegate_core::books::Account;
+use tidegate_core::ids::{DatabaseName, TenantId};
+use tidegate_core::message::{CheckedBatch, Received};
+
+/// What waits for the disk.
+pub struct QueueItem {
+    pub load: AppendBody,
+    pub draft: FrameDraft,
+}
+
+/// What a frame is made of.
+pub enum AppendBody {
+    Lines(CheckedBatch),
+    Parked(ParkedBatch),
+}
+
+impl CommitQueue {
+    /// Takes items. True: the thread is to be woken.
+    pub fn push(&mut self, items: Vec<QueueItem>, more_comes: bool) -> bool {
+        let some = !items.is_empty();
+        self.items.extend(items);
+        self.more_comes = more_comes;
+        self.last_push = some.then(Instant::now).or(self.last_push);
+        match self.gathering {
+            WaitReason::Nothing => some,
+            WaitReason::Known if !more_comes => true,
+            _ => self.messages() >= batching::LARGE_GROUP,
+        }
+    }
+
+    /// Messages that wait, counted up to a large group.
+    pub(crate) fn messages(&self) -> usize {
+        let mut messages = 0;
+        for item in &self.items {
+            messages += item.messages();
+            if messages >= batching::LARGE_GROUP {
+                break;
+            }
+        }
+        messages
+    }
+}
+
+impl QueueItem {
+    pub fn bytes(&self) -> u64 {
+        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
+    }
+
+    pub(crate) fn messages(&self) -> usize {
+        match &self.load {
+            AppendBody::Lines(batch) => batch.message_count() as usize,
+            AppendBody::Parked(batch) => batch.messages.len(),
+        }
+    }
+
+    /// The stream that it goes to.
+    pub(crate) fn stream(&self, index: &mut Index) -> u32 {
+        match &self.load {
+            AppendBody::Lines(batch) => index.stream(&batch.tenant.id, &batch.database),
+            AppendBody::Parked(batch) => index.stream(&batch.tenant, &DatabaseName::new(NO_DATABASE)),
+        }
+    }
+
+    pub(crate) fn lines(&self) -> &[u8] {
+        match &self.load {
+            AppendBody::Lines(batch) => &batch.lines,
+            AppendBody::Parked(_) => &[],
+        }
+    }
+}
+
+/// What the thread is to do.
+#[derive(Default)]
+pub struct CommitQueue {
+    pub items: std::collections::VecDeque<QueueItem>,
+    /// Frames to stand elsewhere.
+    pub copies: Vec<FrameCopy>,
+    /// The thread has items in hand.
+    pub busy: bool,
+    /// What the thread waits for with items in hand.
+    pub(crate) gathering: WaitReason,
+    /// Whoever appended last knows of more.
+    pub(crate) more_comes: bool,
+    pub(crate) last_push: Option<Instant>,
+    pub closed: bool,
+}
+
+/// What is waited for before a group is made durable. Meanwhile the thread need not be woken for a
+/// few items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WaitReason {
+    #[default]
+    Nothing,
+    /// What will come if it goes on as it did.
+    Likely,
+    /// What is known to be on its way: the thread is woken when that is here.
+    Known,
+}
+
+/// Messages of one tenant on their way to be parked.
+#[derive(Debug)]
+pub struct ParkedBatch {
+    pub tenant: TenantId,
+    pub account: Arc<Account>,
+    pub messages: Vec<Received>,
+}

@@ -1,0 +1,293 @@
+//! The thread that makes batches durable: takes all that waits, one write, one sync, then tells
+//! everybody. The next group forms meanwhile, so there is no delay to tune.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+use tracing::{error, info, warn};
+
+use crate::commit_queue::{AppendBody, CommitQueue, ParkedBatch, QueueItem, WaitReason};
+use crate::error::SpoolError;
+use crate::ids::FrameId;
+use crate::index::HandoffState;
+use crate::limits;
+use crate::log::{Append, Appended, SegmentLog};
+use crate::receipt::receipt;
+use crate::shared::Shared;
+use tidegate_core::ack::token::SettleBatch;
+use tidegate_core::batching;
+use tidegate_core::batching::BatchDelay;
+use tidegate_core::books::Outcome;
+use tidegate_core::durable::{Delivery, Durable, DurableMessage, FrameLines, StreamPosition, message_set};
+use tidegate_core::ids::DatabaseName;
+use tidegate_core::message::CheckedBatch;
+use tidegate_core::synced::Synced;
+
+/// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
+pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Delivery) {
+    let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
+    let mut marked = Instant::now();
+    let mut pacing = BatchDelay::new(Duration::from_millis(limits::SPOOL_BATCH_WAIT_MS));
+    let mut synced = Instant::now();
+    loop {
+        let (group, copies, closed) = {
+            let mut queue = shared.queue.lock();
+            queue.busy = false;
+            while queue.items.is_empty() && queue.copies.is_empty() && !queue.closed {
+                if shared.more.wait_until(&mut queue, marked + every).timed_out() {
+                    break;
+                }
+            }
+            queue.busy = true;
+            wait_for_batch(shared, &mut queue, &mut pacing, synced);
+            let group = take_group(&mut queue);
+            (group, std::mem::take(&mut queue.copies), queue.closed && queue.items.is_empty())
+        };
+        let made = !group.is_empty();
+        if made {
+            let messages = group.iter().map(QueueItem::messages).sum();
+            pacing.took(messages, synced.elapsed());
+            synced = Instant::now();
+        }
+        if made && !commit(shared, &mut log, delivery, group) {
+            return;
+        }
+        if !copies.is_empty() {
+            match log.append_copies(&shared.index, &copies) {
+                Ok(()) => _ = shared.copied.notify_one(),
+                // They stay where they are, until the next look.
+                Err(error) => warn!(%error, "frames could not be copied"),
+            }
+        }
+        shared.syncs.store(log.stats.syncs, Ordering::Relaxed);
+        shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
+        if marked.elapsed() >= every || (closed && !made) {
+            marked = Instant::now();
+            run_housekeeping(shared, &mut log);
+            let untold = shared.index.lock().take_unannounced();
+            untold.iter().for_each(|database| delivery.waits(database));
+        }
+        if closed && !made {
+            return;
+        }
+    }
+}
+
+/// Waits for more to come, where that pays.
+fn wait_for_batch(
+    shared: &Shared,
+    queue: &mut MutexGuard<'_, CommitQueue>,
+    pacing: &mut BatchDelay,
+    synced: Instant,
+) {
+    let waiting = queue.messages();
+    if waiting == 0 || queue.closed {
+        return;
+    }
+    let likely = pacing.wait(synced.elapsed(), waiting);
+    if !likely.is_zero() {
+        let half = Instant::now() + likely / 2;
+        wait(shared, queue, WaitReason::Likely, likely);
+        match queue.last_push {
+            Some(last) if last > half => pacing.record_wait(queue.messages() - waiting),
+            _ => pacing.record_stall(),
+        }
+    } else if queue.more_comes && pacing.is_trickle(waiting) {
+        let known = Duration::from_micros(limits::SPOOL_KNOWN_WAIT_US);
+        wait(shared, queue, WaitReason::Known, known);
+    }
+}
+
+fn wait(shared: &Shared, queue: &mut MutexGuard<'_, CommitQueue>, gathering: WaitReason, wait: Duration) {
+    let until = Instant::now() + wait;
+    queue.gathering = gathering;
+    while !queue.closed
+        && queue.messages() < batching::LARGE_GROUP
+        && (gathering == WaitReason::Likely || queue.more_comes)
+        && !shared.more.wait_until(queue, until).timed_out()
+    {}
+    queue.gathering = WaitReason::Nothing;
+}
+
+fn take_group(queue: &mut CommitQueue) -> Vec<QueueItem> {
+    let mut bytes = 0;
+    let mut group = Vec::with_capacity(queue.items.len());
+    while let Some(item) = queue.items.front()
+        && bytes < limits::SPOOL_GROUP_BYTES
+    {
+        bytes += item.bytes();
+        group.extend(queue.items.pop_front());
+    }
+    group
+}
+
+/// Marks what is released, and gives room back.
+fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
+    let tended = log.mark(&shared.index).and_then(|()| log.remove_empty(&shared.index));
+    match tended {
+        Ok(()) if shared.fault.lock().is_some() && log.ensure_current(&shared.index).is_ok() => {
+            clear_fault(shared)
+        }
+        Ok(()) => {}
+        // While nothing comes in, this is where a failing disk shows.
+        Err(error) => set_fault(shared, &error),
+    }
+    shared.drop_abandoned();
+    // Tenants' shares may have grown meanwhile.
+    shared.go_on(shared.room.lock());
+}
+
+fn set_fault(shared: &Shared, error: &SpoolError) {
+    let mut fault = shared.fault.lock();
+    if fault.is_none() {
+        error!(%error, "the spool cannot be written to: nothing is acknowledged until it can");
+    }
+    *fault = Some(error.to_string());
+}
+
+fn clear_fault(shared: &Shared) {
+    if shared.fault.lock().take().is_some() {
+        info!("the spool can be written to again");
+    }
+}
+
+/// Tries until the group is durable. False when the spool was closed meanwhile.
+fn commit(
+    shared: &Arc<Shared>,
+    log: &mut SegmentLog,
+    delivery: &dyn Delivery,
+    group: Vec<QueueItem>,
+) -> bool {
+    let streams: Vec<u32> = {
+        let mut index = shared.index.lock();
+        group.iter().map(|item| item.stream(&mut index)).collect()
+    };
+    // What brings nothing only waits for what was before it.
+    let appends: Vec<Append> = group
+        .iter()
+        .zip(&streams)
+        .filter(|(item, _)| !item.draft.is_empty())
+        .map(|(item, &stream)| Append { stream, draft: &item.draft, lines: item.lines() })
+        .collect();
+    let appended = loop {
+        if appends.is_empty() {
+            break Vec::new();
+        }
+        match log.append(&shared.index, &appends) {
+            Ok(appended) => break appended,
+            Err(error) => set_fault(shared, &error),
+        }
+        // What is released meanwhile may be what makes room.
+        if let Err(error) = log.remove_empty(&shared.index) {
+            tracing::debug!(%error, "no room was made");
+        }
+        let mut queue = shared.queue.lock();
+        if queue.closed {
+            return false;
+        }
+        let until = Instant::now() + Duration::from_millis(limits::SPOOL_RETRY_MS);
+        while !queue.closed && !shared.more.wait_until(&mut queue, until).timed_out() {}
+    };
+    if !appends.is_empty() {
+        clear_fault(shared);
+    }
+    drop(appends);
+    let databases: Vec<DatabaseName> = {
+        let index = shared.index.lock();
+        streams.iter().map(|&stream| index.names(stream).1.clone()).collect()
+    };
+    let mut settling = SettleBatch::default();
+    let mut appended = appended.into_iter();
+    for (item, database) in group.into_iter().zip(databases) {
+        let bytes = item.bytes();
+        let appended = if item.draft.is_empty() { None } else { appended.next() };
+        match (item.load, appended) {
+            (AppendBody::Lines(batch), Some(Appended::Lines(id, standing, synced))) => {
+                publish_durable(shared, delivery, batch, database, (id, standing, &synced), &mut settling);
+            }
+            (AppendBody::Lines(batch), Some(Appended::State) | None) => {
+                let tenant = batch.tenant.id.clone();
+                shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
+                batch.settle();
+                // Nothing of it is ever read again.
+                shared.freed(&tenant, bytes);
+            }
+            (AppendBody::Parked(batch), Some(Appended::Lines(id, ..))) => {
+                publish_parked(shared, batch, id, &mut settling);
+            }
+            (AppendBody::Parked(_), Some(Appended::State) | None) => {
+                unreachable!("what is parked has a frame, and one that is read again")
+            }
+        }
+    }
+    shared.index.lock().delivering = false;
+    shared.delivered.notify_all();
+    true
+}
+
+/// Messages are parked: they are settled, and then they may be taken up.
+fn publish_parked(shared: &Arc<Shared>, batch: ParkedBatch, id: FrameId, settling: &mut SettleBatch) {
+    let messages = batch.messages.len();
+    shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
+    let slots = batch.messages.into_iter().map(|message| message.slot);
+    settling.settle_all(slots, Outcome::Parked, &batch.account);
+    shared.index.lock().give_back(id, message_set(0..messages));
+    shared.parked.notify_one();
+}
+
+/// A batch is durable: its messages are settled and its lines go on their way.
+fn publish_durable(
+    shared: &Arc<Shared>,
+    delivery: &dyn Delivery,
+    batch: CheckedBatch,
+    database: DatabaseName,
+    (id, standing, synced): (FrameId, HandoffState, &Synced),
+    settling: &mut SettleBatch,
+) {
+    let lines = batch.line_count();
+    let account = batch.tenant.account.clone();
+    account.spool_lines(lines);
+    shared.lines_pending.fetch_add(lines, Ordering::Relaxed);
+    shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
+    let mut slots = Vec::with_capacity(batch.messages.len());
+    let messages: Vec<DurableMessage> = batch
+        .messages
+        .into_iter()
+        .map(|message| {
+            slots.push(message.slot);
+            DurableMessage {
+                topic: message.topic,
+                received_ns: message.received_ns,
+                lines_end: message.lines_end,
+                line_count: message.line_count,
+                affinity: message.affinity,
+            }
+        })
+        .collect();
+    settling.settle_all(slots, Outcome::Lines, &account);
+    for (slot, outcome) in batch.kept.into_iter().flat_map(|kept| kept.messages) {
+        settling.settle_all([slot], outcome, &account);
+    }
+    match standing {
+        HandoffState::Hot { overtakes, returns } => {
+            let receipt = receipt(shared, id, &account);
+            let frame = FrameLines {
+                database,
+                tenant: batch.tenant.id.clone(),
+                guest: batch.guest,
+                lines: batch.lines,
+                wanted: message_set(0..messages.len()),
+                messages,
+                overtakes,
+                arrived: Instant::now(),
+                account,
+            };
+            let position = StreamPosition { stream: id.stream, number: id.seq, returns, is_last: false };
+            delivery.deliver(Durable::new(position, frame, receipt, synced));
+        }
+        HandoffState::Waits { first: true } => delivery.waits(&database),
+        HandoffState::Waits { first: false } => {}
+    }
+}

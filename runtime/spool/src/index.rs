@@ -1,0 +1,431 @@
+//! What the spool holds, in memory: which frames are open, where they lie, which of them the writer
+//! has, and what may be forgotten. Pure.
+//!
+//! The frames are in the streams of `stream`. What is asked of them by database is in `database`, by
+//! segment in `segment`, of parked messages in `parked`; what is written down of them is in `marks`.
+
+mod stream;
+pub(crate) mod database;
+pub(crate) mod segment;
+mod marks;
+mod parked;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::frame::{FrameHeader, FrameKind};
+use crate::ids::{FrameId, FrameLocation};
+use crate::index::database::DatabaseIndex;
+use crate::index::segment::SegmentUsage;
+use crate::index::stream::{FrameEntry, Stream};
+use crate::limits::SPOOL_MEMORY_SHARED_BYTES_MAX;
+use crate::range_set::RangeSet;
+use crate::release_marks::LineTotals;
+use crate::settings::MemoryLimits;
+use crate::state_log::StateLog;
+use tidegate_core::device_hash::SeedTag;
+use tidegate_core::durable::{MessageSet, message_set};
+use tidegate_core::ids::{DatabaseName, TenantId};
+use tidegate_core::tenant::table::Tenants;
+
+pub use crate::index::segment::Kept;
+
+#[derive(Debug, Default)]
+struct TenantIndex {
+    totals: LineTotals,
+    /// Of frames that are not released.
+    bytes: u64,
+    lines: u64,
+    changed: bool,
+}
+
+/// A frame that has gone, and what it held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    pub bytes: u64,
+    pub lines: u64,
+}
+
+/// Where a new frame stands with the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoffState {
+    /// The writer gets it at once.
+    Hot { overtakes: bool, returns: u32 },
+    /// It waits to be fetched. `first`: nothing of its stream waited before.
+    Waits { first: bool },
+}
+
+/// Why a frame is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Release {
+    Done,
+    Lost,
+}
+
+/// One database's backlog at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BacklogSummary {
+    pub lines: u64,
+    pub bytes: u64,
+    /// Seconds since the epoch; `None` without a backlog.
+    pub oldest_s: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+pub struct Index {
+    streams: Vec<Stream>,
+    /// By tenant and the database's bare name.
+    by_name: HashMap<(TenantId, DatabaseName), u32>,
+    /// Names the tenants with outputs of their own; `None`: there are none.
+    pub table: Option<Arc<Tenants>>,
+    /// Databases of which something waits that nobody was told of.
+    untold: HashSet<DatabaseName>,
+    tenants: HashMap<TenantId, TenantIndex>,
+    databases: HashMap<DatabaseName, DatabaseIndex>,
+    segments: BTreeMap<u64, SegmentUsage>,
+    live_bytes: u64,
+    disk_bytes: u64,
+    hot_bytes: u64,
+    lines: u64,
+    /// What decoders keep.
+    pub state: StateLog,
+    /// No frame of an earlier run has a number from here on.
+    first_seq: u64,
+    /// Frames may be lost of streams that are named nowhere.
+    has_lost_streams: bool,
+    /// The seed with which devices are hashed now.
+    seed: SeedTag,
+    /// Frames were made durable that the writer is to have at once, and does not have yet.
+    pub delivering: bool,
+}
+
+impl Index {
+    /// One without frames, in which streams begin with the number `first_seq`, and devices are hashed with
+    /// `seed`.
+    pub fn with_state(state: StateLog, first_seq: u64, seed: SeedTag) -> Self {
+        Self { state, first_seq, seed, ..Self::default() }
+    }
+
+    pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
+        let key = (tenant.clone(), database.at_output_of(None));
+        if let Some(&stream) = self.by_name.get(&key) {
+            return stream;
+        }
+        let stream = self.streams.len() as u32;
+        let first = self.first_seq.max(1);
+        let lost = if self.has_lost_streams { 0..first } else { 0..0 };
+        let database = self.at_output(tenant, database);
+        self.streams.push(Stream {
+            tenant: tenant.clone(),
+            database: database.clone(),
+            moved: false,
+            hot_bytes: 0,
+            base: first,
+            frames: VecDeque::new(),
+            jumps: VecDeque::new(),
+            holes: RangeSet::default(),
+            lost: RangeSet::from_iter([lost]),
+            cursor: first,
+            other_seed_end: 0,
+            overtaking: VecDeque::new(),
+            returns: 0,
+            waiting_last_ns: i64::MIN,
+            seen_last_ns: i64::MIN,
+            refused: HashMap::new(),
+            settled: HashMap::new(),
+            lines: 0,
+            bytes: 0,
+            changed: false,
+        });
+        self.by_name.insert(key, stream);
+        self.tenants.entry(tenant.clone()).or_default();
+        self.databases.entry(database).or_default().streams.push(stream);
+        stream
+    }
+
+    /// Whose frames a stream holds.
+    pub fn names(&self, stream: u32) -> (&TenantId, &DatabaseName) {
+        let stream = &self.streams[stream as usize];
+        (&stream.tenant, &stream.database)
+    }
+
+    pub fn next_seq(&self, stream: u32) -> u64 {
+        self.streams[stream as usize].next_seq()
+    }
+
+    /// Lines of a tenant that were ever spooled.
+    pub fn spooled(&self, stream: u32) -> u64 {
+        self.tenants[&self.streams[stream as usize].tenant].totals.spooled
+    }
+
+    /// Takes a frame that has become durable. Frames of a stream come in the order of their
+    /// numbers.
+    pub fn insert(
+        &mut self,
+        stream: u32,
+        header: &FrameHeader,
+        place: FrameLocation,
+        limits: &MemoryLimits,
+    ) -> HandoffState {
+        let open = all_of(header);
+        let seq = header.seq;
+        let stream = &mut self.streams[stream as usize];
+        assert!(seq >= stream.next_seq(), "frames come in order");
+        if stream.next_seq() < seq {
+            stream.skip_to(seq);
+        }
+        let waited = stream.waits();
+        if header.seed() != self.seed && header.kind == FrameKind::Lines {
+            stream.other_seed_end = seq + 1;
+        }
+        stream.frames.push_back(FrameEntry {
+            segment: place.segment as u32,
+            offset: place.offset as u32,
+            len: place.len,
+            lines: header.lines,
+            received_s: header.received_s,
+            messages: header.messages as u8,
+            open,
+            queued: 0,
+        });
+        stream.lines += u64::from(header.lines);
+        stream.bytes += u64::from(place.len);
+        stream.changed = true;
+        let is_overtaken = stream.is_overtaken();
+        let overtakes = (waited || is_overtaken) && header.first_ns > stream.waiting_last_ns;
+        stream.seen_last_ns = stream.seen_last_ns.max(header.last_ns);
+        let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
+        tenant.totals.spooled = tenant.totals.spooled.max(header.spooled);
+        tenant.bytes += u64::from(place.len);
+        tenant.lines += u64::from(header.lines);
+        tenant.changed = true;
+        let database = self.databases.get_mut(&stream.database).expect("made with its stream");
+        let len = u64::from(place.len);
+        // What overtakes has room of its own: the backlog has filled the other.
+        let least = limits.database_bytes_min;
+        // Parked messages are given back once they are told of.
+        let parked = header.kind == FrameKind::Parked;
+        // Who shares a database leaves room in the writer's hands to the others.
+        let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
+        let room = database.hot_bytes < least
+            || (self.hot_bytes + len <= limits.bytes_max
+                && database.hot_bytes + len <= limits.database_bytes_max())
+            || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
+        let next = !waited && !stream.is_barred(seq) && !is_overtaken;
+        let standing = if parked || (room && fair && (next || overtakes)) {
+            database.hot_bytes += len;
+            stream.hot_bytes += len;
+            self.hot_bytes += len;
+            stream.frames.back_mut().expect("just put").queued = open;
+            if !waited {
+                stream.cursor = seq + 1;
+            }
+            if overtakes {
+                stream.overtaking.push_back(seq);
+            }
+            self.delivering |= !parked;
+            HandoffState::Hot { overtakes, returns: stream.returns }
+        } else {
+            stream.waiting_last_ns = stream.seen_last_ns;
+            HandoffState::Waits { first: !waited }
+        };
+        let segment = self.segments.entry(place.segment).or_default();
+        segment.live_bytes += len;
+        segment.live_frames += 1;
+        segment.lines += u64::from(header.lines);
+        self.live_bytes += len;
+        self.lines += u64::from(header.lines);
+        standing
+    }
+
+    /// Messages of a frame that the writer is done with, and their lines. `Some` when that was the last of
+    /// it.
+    pub fn settle(&mut self, id: FrameId, messages: MessageSet, lines: u32) -> Option<Released> {
+        let frame = self.streams[id.stream as usize].frame_mut(id.seq)?;
+        let was_hot = frame.queued != 0;
+        frame.open &= !messages;
+        frame.queued &= !messages;
+        let (open, hot, len) = (frame.open, frame.queued != 0, u64::from(frame.len));
+        if was_hot && !hot {
+            self.evict_from_memory(id.stream, len);
+        }
+        if open != 0 {
+            *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
+            return None;
+        }
+        Some(self.release(id, Release::Done, |totals, lines, refused, _| {
+            let refused = refused.min(lines);
+            totals.refused += u64::from(refused);
+            totals.written += u64::from(lines - refused);
+        }))
+    }
+
+    fn evict_from_memory(&mut self, stream: u32, len: u64) {
+        self.hot_bytes -= len;
+        self.streams[stream as usize].hot_bytes -= len;
+        let database = self.databases.get_mut(&self.streams[stream as usize].database);
+        database.expect("made with its stream").hot_bytes -= len;
+    }
+
+    /// Forgets a frame whose `open` is emptied by that.
+    fn release(
+        &mut self,
+        id: FrameId,
+        release: Release,
+        count: impl FnOnce(&mut LineTotals, u32, u32, u32),
+    ) -> Released {
+        let stream = &mut self.streams[id.stream as usize];
+        let place = stream.place(id.seq).expect("it was open until now");
+        let frame = std::mem::replace(&mut stream.frames[place], FrameEntry::GONE);
+        let refused = stream.refused.remove(&id.seq).unwrap_or(0);
+        let settled = stream.settled.remove(&id.seq).unwrap_or(0).min(frame.lines);
+        stream.lines -= u64::from(frame.lines);
+        stream.bytes -= u64::from(frame.len);
+        match release {
+            Release::Done => stream.holes.insert(id.seq),
+            Release::Lost => stream.lost.insert(id.seq),
+        }
+        stream.cut();
+        stream.changed = true;
+        stream.skip();
+        let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
+        tenant.bytes -= u64::from(frame.len);
+        tenant.lines -= u64::from(frame.lines);
+        tenant.changed = true;
+        count(&mut tenant.totals, frame.lines, refused, settled);
+        let segment = self.segments.get_mut(&u64::from(frame.segment)).expect("it holds a live frame");
+        segment.live_bytes -= u64::from(frame.len);
+        segment.live_frames -= 1;
+        self.live_bytes -= u64::from(frame.len);
+        self.lines -= u64::from(frame.lines);
+        let lines = match release {
+            Release::Done => frame.lines,
+            Release::Lost => frame.lines - settled,
+        };
+        Released { bytes: u64::from(frame.len), lines: u64::from(lines) }
+    }
+
+    /// Lines of a frame were refused; they count once the frame is released.
+    pub fn refuse(&mut self, id: FrameId, lines: u32) {
+        *self.streams[id.stream as usize].refused.entry(id.seq).or_default() += lines;
+    }
+
+    /// The writer gives messages of a frame back. Gives how often that was so of its stream.
+    pub fn give_back(&mut self, id: FrameId, messages: MessageSet) -> u32 {
+        let stream = &mut self.streams[id.stream as usize];
+        stream.returns += 1;
+        let returns = stream.returns;
+        let Some(frame) = stream.frame_mut(id.seq) else { return returns };
+        let was_hot = frame.queued != 0;
+        frame.queued &= !messages;
+        let (hot, len) = (frame.queued != 0, u64::from(frame.len));
+        stream.cursor = stream.cursor.min(id.seq);
+        stream.waiting_last_ns = stream.seen_last_ns;
+        if stream.moved {
+            self.untold.insert(stream.database.clone());
+        }
+        if was_hot && !hot {
+            self.evict_from_memory(id.stream, len);
+        }
+        returns
+    }
+
+    /// Where a frame lies now; `None` once it is released.
+    pub fn place(&self, id: FrameId) -> Option<FrameLocation> {
+        self.streams[id.stream as usize].frame(id.seq).map(FrameEntry::place)
+    }
+
+    /// The frame cannot be read: what is left of it is lost. Its segment stays, and where the frame can be
+    /// read at a later start it is in force again. `None` where it is released, or the writer has some of it
+    /// still, which is not lost.
+    pub fn damage(&mut self, id: FrameId) -> Option<Released> {
+        let frame = self.streams[id.stream as usize].frame_mut(id.seq).filter(|frame| frame.queued == 0)?;
+        let segment = u64::from(frame.segment);
+        self.keep_segment(segment, Kept::Damaged);
+        Some(self.release(id, Release::Lost, |totals, lines, refused, settled| {
+            let refused = refused.min(settled);
+            totals.refused += u64::from(refused);
+            totals.written += u64::from(settled - refused);
+            totals.damaged += u64::from(lines - settled);
+        }))
+    }
+
+    /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
+    pub fn drop_oldest(&mut self, tenant: &TenantId, bytes: u64) -> Released {
+        let mut gone = Released { bytes: 0, lines: 0 };
+        let streams: Vec<u32> = (0..self.streams.len() as u32)
+            .filter(|&stream| self.streams[stream as usize].tenant == *tenant)
+            .filter(|&stream| !self.streams[stream as usize].is_parked())
+            .collect();
+        while gone.bytes < bytes {
+            // Whole frames only: of one that was partly written, the lines are not known apart.
+            let oldest = streams.iter().filter_map(|&number| {
+                let stream = &self.streams[number as usize];
+                let (seq, frame) = stream.first_untouched()?;
+                Some((frame.received_s, FrameId { stream: number, seq }))
+            });
+            let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
+            let dropped =
+                self.release(id, Release::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
+            gone.bytes += dropped.bytes;
+            gone.lines += dropped.lines;
+        }
+        gone
+    }
+
+    /// Each tenant's totals, and its lines in open frames.
+    pub fn totals(&self) -> impl Iterator<Item = (&TenantId, LineTotals, u64)> {
+        self.tenants.iter().map(|(name, tenant)| (name, tenant.totals, tenant.lines))
+    }
+
+    /// Bytes of a tenant's open frames.
+    pub fn tenant_bytes(&self) -> impl Iterator<Item = (&TenantId, u64)> {
+        self.tenants.iter().map(|(name, tenant)| (name, tenant.bytes))
+    }
+
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Lines of all open frames.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    pub fn hot_bytes(&self) -> u64 {
+        self.hot_bytes
+    }
+
+    /// The backlog of each database and tenant that has one.
+    pub fn backlogs(&self) -> Vec<(TenantId, DatabaseName, BacklogSummary)> {
+        let with_lines = self.streams.iter().filter(|stream| stream.lines > 0);
+        let backlog = with_lines.map(|stream| {
+            let oldest = stream.frames.iter().find(|frame| frame.open != 0);
+            let backlog = BacklogSummary {
+                lines: stream.lines,
+                bytes: stream.bytes,
+                oldest_s: oldest.map(|frame| frame.received_s),
+            };
+            (stream.tenant.clone(), stream.database.clone(), backlog)
+        });
+        backlog.collect()
+    }
+
+    /// Every open frame, for checks.
+    #[cfg(test)]
+    pub fn open_frames(&self) -> Vec<(String, String, u64, FrameLocation)> {
+        let mut all = Vec::new();
+        for stream in &self.streams {
+            for (seq, frame) in stream.open_frames() {
+                let (tenant, database) = (stream.tenant.to_string(), stream.database.to_string());
+                all.push((tenant, database, seq, frame.place()));
+            }
+        }
+        all
+    }
+}
+
+/// All messages of a frame.
+fn all_of(header: &FrameHeader) -> MessageSet {
+    message_set(0..usize::from(header.messages))
+}

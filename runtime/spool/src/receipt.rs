@@ -1,0 +1,51 @@
+//! What the writer tells of the lines of a frame.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::ids::FrameId;
+use crate::shared::Shared;
+use tidegate_core::books::Account;
+use tidegate_core::durable::{Receipt, message_set};
+
+/// Tells the spool what became of the lines of one frame.
+pub struct FrameReceipt {
+    shared: Arc<Shared>,
+    id: FrameId,
+    account: Arc<Account>,
+    /// Lines that were told of since messages were settled last.
+    told: AtomicU32,
+}
+
+impl Receipt for FrameReceipt {
+    fn lines_written(&self, lines: u64) {
+        self.told.fetch_add(lines as u32, Ordering::Relaxed);
+        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        self.account.write_lines(lines);
+    }
+
+    fn lines_refused(&self, lines: u64) {
+        self.told.fetch_add(lines as u32, Ordering::Relaxed);
+        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        self.account.refuse_lines(lines);
+        self.shared.index.lock().refuse(self.id, lines as u32);
+    }
+
+    fn settled(&self, messages: Range<usize>) {
+        let told = self.told.swap(0, Ordering::Relaxed);
+        let gone = self.shared.index.lock().settle(self.id, message_set(messages), told);
+        if let Some(gone) = gone {
+            self.shared.freed(self.account.tenant(), gone.bytes);
+        }
+    }
+
+    fn returned(&self, messages: Range<usize>) -> u32 {
+        self.shared.index.lock().give_back(self.id, message_set(messages))
+    }
+}
+
+pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Box<FrameReceipt> {
+    let (shared, account) = (shared.clone(), account.clone());
+    Box::new(FrameReceipt { shared, id, account, told: AtomicU32::new(0) })
+}

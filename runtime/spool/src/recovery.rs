@@ -1,0 +1,417 @@
+//! What is on disk after whatever happened: every segment is scanned, what is good is taken, what
+//! is damaged is named by file and offset, and the accounts say how many lines that cost.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use crate::disk::Disk;
+use crate::error::SpoolError;
+use crate::frame::{FrameHeader, FrameKind};
+use crate::ids::{FrameId, FrameLocation, NO_DATABASE};
+use crate::index::Index;
+use crate::index::segment::Kept;
+use crate::range_set::RangeSet;
+use crate::release_marks::{LineTotals, StreamMark};
+use crate::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, scan};
+use crate::settings::MemoryLimits;
+use crate::state_log::StateLog;
+use tidegate_core::books::{Books, LineBooks};
+use tidegate_core::device_hash::SeedTag;
+use tidegate_core::durable::MessageSet;
+use tidegate_core::ids::TenantId;
+
+/// What recovery found.
+#[derive(Debug, Default)]
+pub struct RecoveryReport {
+    pub next_segment: u64,
+    pub bytes: u64,
+    pub frames: u64,
+    pub lines: u64,
+    /// Parked messages.
+    pub parked: u64,
+    /// Parked messages in frames that cannot be read any more, by tenant.
+    pub parked_lost: BTreeMap<TenantId, u64>,
+    /// Lines that were acknowledged and cannot be read any more, found out now, by tenant.
+    pub damaged: BTreeMap<TenantId, u64>,
+    /// Damaged places: segment, offset, bytes.
+    pub gaps: Vec<(u64, DamagedRange)>,
+    /// Segments that were there once and are not; they may have been done with.
+    pub missing: Vec<u64>,
+    /// The newest of all is among them: it is never done with.
+    pub newest_missing: bool,
+    /// Something in the newest of those that are there cannot be read.
+    pub newest_damaged: bool,
+    /// Segments that were missing before and are there again.
+    pub returned: Vec<u64>,
+    /// Frames of one number and different content, in the order of the log; none of them is in the index.
+    /// They were written by versions that used numbers twice.
+    pub twins: Vec<(u32, FrameLocation, FrameHeader)>,
+}
+
+/// A run that begins with segment `n` has the numbers from `n << 32` on for itself: no segment holds as
+/// many frames.
+const NUMBERS_OF_A_RUN: u32 = 32;
+
+/// Whether two frames of one number are one, which was copied.
+fn is_copy(one: &FrameHeader, other: &FrameHeader) -> bool {
+    let content = |header: &FrameHeader| {
+        (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
+    };
+    content(one) == content(other)
+}
+
+/// Takes out the frames whose number is not theirs alone, in the order of the log.
+fn take_twins(frames: &mut Vec<(FrameLocation, FrameHeader)>) -> Vec<(FrameLocation, FrameHeader)> {
+    let is_twin = |at: usize, frames: &[(FrameLocation, FrameHeader)]| {
+        let seq = |at: usize| frames.get(at).map(|(_, header)| header.seq);
+        seq(at + 1) == seq(at) || (at > 0 && seq(at - 1) == seq(at))
+    };
+    let twin: Vec<bool> = (0..frames.len()).map(|at| is_twin(at, frames)).collect();
+    let mut at = 0;
+    let mut twins: Vec<_> = frames
+        .extract_if(.., |_| {
+            at += 1;
+            twin[at - 1]
+        })
+        .collect();
+    twins.sort_by_key(|(place, _)| *place);
+    twins
+}
+
+/// The state as it was last written down. What is damaged is as if it were not there: the changes behind
+/// it are all that is left.
+fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
+    let folder = || disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let read = disk.read_state();
+    let read = read.map_err(|error| SpoolError { doing: "read the state in", path: folder(), error })?;
+    let Some(bytes) = read else { return Ok(StateLog::default()) };
+    StateLog::read(&bytes).or_else(|why| {
+        error!(file = %folder().join("state").display(), why,
+               "the state of the decoders is damaged: they go on with what changed since it was written, and without the rest");
+        Ok(StateLog::default())
+    })
+}
+
+#[derive(Default)]
+struct RecoveredFrame {
+    mark: Option<StreamMark>,
+    frames: Vec<(FrameLocation, FrameHeader)>,
+    /// Sequence numbers of frames of parked messages that cannot be read, and their messages.
+    unreadable: BTreeMap<u64, u16>,
+}
+
+impl RecoveredFrame {
+    /// Nothing of it is here, and nothing is lost either.
+    fn is_empty(&self) -> bool {
+        let all_released = self.mark.as_ref().is_none_or(|mark| {
+            let mut open = RangeSet::of(mark.base..mark.next_seq);
+            mark.holes.iter().for_each(|hole| open.remove_range(hole.clone()));
+            open.is_empty() && mark.lost.is_empty()
+        });
+        self.frames.is_empty() && self.unreadable.is_empty() && all_released
+    }
+}
+
+/// Reads all segments into an index. `seed`: with which devices are hashed from now on.
+///
+/// # Errors
+/// A segment is there and cannot be read.
+pub fn recover(
+    disk: &dyn Disk,
+    limits: &MemoryLimits,
+    seed: SeedTag,
+) -> Result<(Index, RecoveryReport), SpoolError> {
+    let folder = disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
+    let segments = disk.list().map_err(|error| SpoolError { doing: "read", path: folder, error })?;
+    let newest = disk.newest().unwrap_or(None);
+    let state = checkpoint(disk)?;
+    // What a checkpoint covers comes before everything that is written from now on.
+    let next_segment = segments.last().copied().max(newest).max(state.covered_segment()).unwrap_or(0) + 1;
+    let first_new = next_segment << NUMBERS_OF_A_RUN;
+    let mut index = Index::with_state(state, first_new, seed);
+    let mut recovered = RecoveryReport {
+        next_segment,
+        newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
+        ..RecoveryReport::default()
+    };
+    let mut streams: HashMap<(String, String), RecoveredFrame> = HashMap::new();
+    let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
+    let mut spooled: HashMap<String, u64> = HashMap::new();
+    let mut listed = Vec::new();
+    let mut listed_by = 0;
+    let mut has_lost_streams = false;
+    let mut told = Instant::now();
+    for (number, &segment) in segments.iter().enumerate() {
+        let path = disk.path(segment);
+        let read = disk.read_all(segment);
+        let bytes = read.map_err(|error| SpoolError { doing: "read", path: path.clone(), error })?;
+        if told.elapsed() >= Duration::from_secs(1) {
+            told = Instant::now();
+            info!(segments = number, of = segments.len(), bytes = recovered.bytes, "reading the spool");
+        }
+        let is_last = number + 1 == segments.len();
+        let scan = scan(segment, &bytes);
+        if scan.is_foreign {
+            move_aside(disk, segment, &bytes, is_last);
+            if bytes.len() > SEGMENT_HEADER_BYTES {
+                recovered.newest_damaged |= is_last;
+                let gap = DamagedRange { offset: 0, bytes: bytes.len() as u64, torn: false };
+                recovered.gaps.push((segment, gap));
+            }
+            continue;
+        }
+        recovered.bytes += bytes.len() as u64;
+        let mut len = bytes.len() as u64;
+        let mut damaged_here = false;
+        for gap in scan.gaps {
+            // Only the newest can end in the middle of a write.
+            if !gap.torn || !is_last {
+                recovered.gaps.push((segment, gap));
+                damaged_here = true;
+                continue;
+            }
+            info!(file = %path.display(), offset = gap.offset, bytes = gap.bytes,
+                  "cut an unfinished write off the spool; what it held was not acknowledged");
+            let cut = disk.truncate(segment, gap.offset);
+            cut.map_err(|error| SpoolError { doing: "cut the end of", path: path.clone(), error })?;
+            len = gap.offset;
+        }
+        index.note_segment(segment, len);
+        if damaged_here {
+            index.keep_segment(segment, Kept::Damaged);
+            recovered.newest_damaged |= is_last;
+        }
+        for marks in scan.marks {
+            for mark in marks.streams {
+                let key = (mark.tenant.clone(), mark.database.clone());
+                streams.entry(key).or_default().mark = Some(mark);
+            }
+            totals.extend(marks.tenants);
+            has_lost_streams |= marks.has_lost_streams;
+            if !marks.segments.is_empty() {
+                (listed, listed_by) = (marks.segments, segment);
+            }
+        }
+        for (place, tenant, state) in scan.states {
+            // Its checksum was good: it is of another version, or there is a fault of ours.
+            if !index.state.apply(&tenant, place, &bytes[state]) {
+                error!(file = %path.display(), offset = place.offset, tenant,
+                       "changes of the state cannot be read; those before and behind are kept");
+            }
+        }
+        let headers = scan.frames.iter().chain(&scan.bad_bodies).map(|(_, header)| header);
+        for header in headers {
+            let most = spooled.entry(header.tenant.clone()).or_default();
+            *most = header.spooled.max(*most);
+        }
+        for (place, header) in scan.frames {
+            let key = (header.tenant.clone(), header.database.clone());
+            streams.entry(key).or_default().frames.push((place, header));
+        }
+        for (_, header) in scan.bad_bodies.into_iter().filter(|(_, header)| header.kind == FrameKind::Parked)
+        {
+            let found = streams.entry((header.tenant, header.database)).or_default();
+            found.unreadable.insert(header.seq, header.messages);
+        }
+    }
+    // What is older than the newest list and not on it was missing when that was written.
+    recovered.returned = segments
+        .iter()
+        .copied()
+        .filter(|segment| *segment < listed_by && !listed.contains(segment) && index.has_segment(*segment))
+        .collect();
+    recovered.returned.iter().for_each(|segment| index.keep_segment(*segment, Kept::Returned));
+    listed.extend(newest);
+    recovered.missing =
+        listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
+    // Numbers that nothing here speaks of may have been used where the end is missing.
+    let end_is_lost = recovered.newest_missing || recovered.newest_damaged;
+    let something_is_lost =
+        has_lost_streams || end_is_lost || !recovered.missing.is_empty() || !recovered.gaps.is_empty();
+    if has_lost_streams || end_is_lost {
+        index.lose_streams();
+    }
+    let first_new = if end_is_lost { first_new } else { 0 };
+    let mut returned_lines: HashMap<TenantId, u64> = HashMap::new();
+    let mut twin_lines: HashMap<TenantId, u64> = HashMap::new();
+    for (tenant, totals) in &totals {
+        index.restore_totals(&TenantId::new(tenant), *totals);
+    }
+    let mut all: Vec<_> = streams.into_iter().collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    for ((tenant, database), mut found) in all {
+        if database == NO_DATABASE && found.is_empty() {
+            // Anybody can name tenants: what has nothing parked any more is forgotten. Its old marks do not
+            // speak of the numbers that a new one of that name begins with.
+            continue;
+        }
+        let numbers =
+            found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
+        let first = numbers.min().unwrap_or(1);
+        let mut mark = found.mark.unwrap_or(StreamMark {
+            tenant,
+            database,
+            next_seq: first,
+            base: first,
+            holes: Vec::new(),
+            lost: if something_is_lost { std::iter::once(0..first).collect() } else { Vec::new() },
+        });
+        let last = found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
+        mark.next_seq = last.max().map_or(mark.next_seq, |last| mark.next_seq.max(last + 1));
+        let lost = RangeSet::from_iter(mark.lost.iter().cloned());
+        let holes = RangeSet::from_iter(mark.holes.iter().cloned());
+        let is_released = |seq| !lost.contains(seq) && (seq < mark.base || holes.contains(seq));
+        // Of a frame that was being copied both copies may be there.
+        found.frames.sort_by_key(|(place, header)| (header.seq, *place));
+        found.frames.retain(|(_, header)| {
+            found.unreadable.remove(&header.seq);
+            !is_released(header.seq)
+        });
+        found.frames.dedup_by(|(_, later), (_, first)| is_copy(later, first));
+        let twins = take_twins(&mut found.frames);
+        let open: Vec<u64> = found.frames.iter().map(|(_, header)| header.seq).collect();
+        let stream = index.restore_stream(&mark, &open);
+        for (place, header) in twins {
+            let lines = u64::from(header.lines);
+            *twin_lines.entry(TenantId::new(&mark.tenant)).or_default() += lines;
+            if lost.contains(header.seq) {
+                *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += lines;
+            }
+            recovered.twins.push((stream, place, header));
+        }
+        for (place, header) in found.frames {
+            if lost.contains(header.seq) {
+                *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += u64::from(header.lines);
+            }
+            index.insert(stream, &header, place, limits);
+            recovered.frames += 1;
+            recovered.lines += u64::from(header.lines);
+            if header.kind == FrameKind::Parked {
+                index.give_back(FrameId { stream, seq: header.seq }, MessageSet::MAX);
+                recovered.parked += u64::from(header.messages);
+            }
+        }
+        // What is known as lost was counted when it was found out.
+        let newly = found.unreadable.iter().filter(|(seq, _)| !is_released(**seq) && !lost.contains(**seq));
+        let lost: u64 = newly.map(|(_, messages)| u64::from(*messages)).sum();
+        if lost > 0 {
+            recovered.parked_lost.insert(TenantId::new(&mark.tenant), lost);
+        }
+        index.restore_next_seq(stream, mark.next_seq, first_new);
+    }
+    let retired = disk.retired_lines().unwrap_or(0);
+    balance(&mut index, &spooled, (&returned_lines, &twin_lines), retired, &mut recovered);
+    Ok((index, recovered))
+}
+
+/// Whatever was spooled and is neither done with nor here was lost to damage, but for `retired` lines:
+/// those were done with when there was no room to note it.
+fn balance(
+    index: &mut Index,
+    spooled: &HashMap<String, u64>,
+    (returned, twins): (&HashMap<TenantId, u64>, &HashMap<TenantId, u64>),
+    mut retired: u64,
+    recovered: &mut RecoveryReport,
+) {
+    let all: Vec<_> =
+        index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
+    for (tenant, mut totals, pending) in all {
+        // They are about to be written anew.
+        let pending = pending + twins.get(&tenant).copied().unwrap_or(0);
+        let most = spooled.get(tenant.as_str()).copied().unwrap_or(0);
+        totals.spooled = totals.spooled.max(most);
+        // What came back counted as damaged, as far as it was known.
+        let back = (totals.done() + pending).saturating_sub(totals.spooled);
+        let back = back.min(returned.get(&tenant).copied().unwrap_or(0)).min(totals.damaged);
+        totals.damaged -= back;
+        let known = totals.done() + pending;
+        if totals.spooled > known {
+            let missing = totals.spooled - known;
+            let written = missing.min(retired);
+            let lost = missing - written;
+            retired -= written;
+            totals.written += written;
+            totals.damaged += lost;
+            if lost > 0 {
+                recovered.damaged.insert(tenant.clone(), lost);
+            }
+        } else {
+            totals.spooled = known;
+        }
+        index.restore_totals(&tenant, totals);
+    }
+}
+
+/// A file that does not begin as a segment: one that was just being made, or a damaged one.
+fn move_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
+    let path = disk.path(segment);
+    if is_last && bytes.len() <= SEGMENT_HEADER_BYTES {
+        info!(file = %path.display(), "removed a segment that was only being made");
+        let _ = disk.remove(segment);
+        return;
+    }
+    match disk.move_aside(segment, Kept::Damaged.extension()) {
+        Ok(()) => {
+            warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
+        }
+        Err(error) => {
+            warn!(%error, file = %path.display(), "not a segment of the spool, or its header is damaged")
+        }
+    }
+}
+
+impl RecoveryReport {
+    /// Tells the operator what was found.
+    pub fn log(&self, disk: &dyn Disk, took: Duration) {
+        for (segment, gap) in &self.gaps {
+            error!(file = %disk.path(*segment).display(), offset = gap.offset, bytes = gap.bytes,
+                   "the spool is damaged here; what lies before and behind is kept. Check the disk, and keep the file if it may be mended");
+        }
+        if self.newest_missing
+            && let Some(&newest) = self.missing.last()
+        {
+            error!(file = %disk.path(newest).display(),
+                   "the newest segment of the spool is missing: what was acknowledged last is lost with it, unless the file is put back and the gateway started again");
+        }
+        for segment in &self.returned {
+            warn!(file = %disk.path(*segment).display(),
+                  "a segment of the spool that was missing is there again; what it holds is in force, and the file stays when all of it is written");
+        }
+        for (tenant, lines) in &self.damaged {
+            let missing: Vec<_> =
+                self.missing.iter().map(|&segment| disk.path(segment).display().to_string()).collect();
+            error!(%tenant, lines, missing_files = missing.join(" "),
+                   "acknowledged lines were lost to damage of the spool; the books count them as damaged");
+        }
+        for (tenant, messages) in &self.parked_lost {
+            error!(%tenant, messages, "parked messages were lost to damage of the spool");
+        }
+        if self.frames > 0 {
+            info!(
+                lines = self.lines,
+                parked_messages = self.parked,
+                frames = self.frames,
+                bytes = self.bytes,
+                took_ms = took.as_millis() as u64,
+                "the spool has a backlog"
+            );
+        }
+    }
+}
+
+/// The accounts of lines as the spool knows them, and what is parked, put into the books.
+pub fn restore_books(index: &Index, books: &Books) {
+    for (tenant, totals, pending) in index.totals() {
+        let LineTotals { spooled, written, refused, dropped, damaged } = totals;
+        let lines = LineBooks { spooled, written, refused, dropped, damaged, pending };
+        // A tenant that has only messages parked may be nobody's.
+        if lines != LineBooks::default() {
+            books.of_known(tenant.as_str()).restore_lines(lines);
+        }
+    }
+    for (tenant, parked) in index.parked() {
+        books.of_known(tenant.as_str()).restore_parked(parked.messages);
+    }
+}

@@ -1,0 +1,194 @@
+//! Marks: what is released, and the accounts of lines that go with it, as the body of a frame.
+//! Pure.
+//!
+//! Each entry states the whole of its stream or tenant, so the last one read is the one in force.
+
+use std::ops::Range;
+
+use crate::codec::ByteReader;
+use crate::frame::{FrameHeader, FrameKind};
+
+/// The released frames of one stream: all below `base`, and `holes`, but for those that are `lost`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamMark {
+    pub tenant: String,
+    pub database: String,
+    pub next_seq: u64,
+    pub base: u64,
+    pub holes: Vec<Range<u64>>,
+    /// Frames that could not be found or read, and numbers that they may have had. They are not
+    /// released: where they come back they are in force again.
+    pub lost: Vec<Range<u64>>,
+}
+
+/// The lines of one tenant, as far as their frames are done with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineTotals {
+    pub spooled: u64,
+    pub written: u64,
+    pub refused: u64,
+    pub dropped: u64,
+    pub damaged: u64,
+}
+
+impl LineTotals {
+    /// Lines that are done with.
+    pub fn done(&self) -> u64 {
+        self.written + self.refused + self.dropped + self.damaged
+    }
+}
+
+/// Marks of streams and tenants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReleaseMarks {
+    pub streams: Vec<StreamMark>,
+    pub tenants: Vec<(String, LineTotals)>,
+    /// In the marks that a segment begins with: the other segments in force.
+    pub segments: Vec<u64>,
+    /// Frames may be lost of streams that are named nowhere: in a stream that begins, all numbers below
+    /// its first one are.
+    pub has_lost_streams: bool,
+}
+
+impl ReleaseMarks {
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.tenants.is_empty() && self.segments.is_empty()
+    }
+
+    /// The marks as a frame.
+    pub fn put(&self, salt: u32, out: &mut Vec<u8>) {
+        let mut body = Vec::new();
+        let number = |body: &mut Vec<u8>, number: u64| body.extend_from_slice(&number.to_le_bytes());
+        let text = |body: &mut Vec<u8>, text: &str| {
+            body.extend_from_slice(&(text.len() as u16).to_le_bytes());
+            body.extend_from_slice(text.as_bytes());
+        };
+        number(&mut body, self.streams.len() as u64);
+        for stream in &self.streams {
+            text(&mut body, &stream.tenant);
+            text(&mut body, &stream.database);
+            number(&mut body, stream.next_seq);
+            number(&mut body, stream.base);
+            number(&mut body, stream.holes.len() as u64);
+            for hole in &stream.holes {
+                number(&mut body, hole.start);
+                number(&mut body, hole.end);
+            }
+        }
+        number(&mut body, self.tenants.len() as u64);
+        for (tenant, totals) in &self.tenants {
+            text(&mut body, tenant);
+            let LineTotals { spooled, written, refused, dropped, damaged } = *totals;
+            for total in [spooled, written, refused, dropped, damaged] {
+                number(&mut body, total);
+            }
+        }
+        number(&mut body, self.segments.len() as u64);
+        for &segment in &self.segments {
+            number(&mut body, segment);
+        }
+        // Only where something is lost: older versions read marks without this, and no others.
+        if self.has_lost_streams || self.streams.iter().any(|stream| !stream.lost.is_empty()) {
+            number(&mut body, u64::from(self.has_lost_streams));
+            for stream in &self.streams {
+                number(&mut body, stream.lost.len() as u64);
+                for lost in &stream.lost {
+                    number(&mut body, lost.start);
+                    number(&mut body, lost.end);
+                }
+            }
+        }
+        let header = FrameHeader {
+            kind: FrameKind::Marks,
+            flags: 0,
+            messages: 0,
+            body_len: body.len() as u32,
+            body_crc: crc32c::crc32c(&body),
+            seq: 0,
+            spooled: 0,
+            first_ns: 0,
+            last_ns: 0,
+            received_s: 0,
+            lines: 0,
+            tenant: String::new(),
+            database: String::new(),
+        };
+        header.put(salt, out);
+        out.extend_from_slice(&body);
+    }
+
+    /// Reads a body whose CRC was good. `None` where it does not hold what a body of marks holds.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let mut reader = ByteReader(body);
+        let mut marks = Self::default();
+        for _ in 0..reader.u64()? {
+            let (tenant, database) = (reader.text()?, reader.text()?);
+            let (next_seq, base) = (reader.u64()?, reader.u64()?);
+            let mut holes = Vec::new();
+            for _ in 0..reader.u64()? {
+                holes.push(reader.u64()?..reader.u64()?);
+            }
+            let lost = Vec::new();
+            marks.streams.push(StreamMark { tenant, database, next_seq, base, holes, lost });
+        }
+        for _ in 0..reader.u64()? {
+            let tenant = reader.text()?;
+            let totals = LineTotals {
+                spooled: reader.u64()?,
+                written: reader.u64()?,
+                refused: reader.u64()?,
+                dropped: reader.u64()?,
+                damaged: reader.u64()?,
+            };
+            marks.tenants.push((tenant, totals));
+        }
+        for _ in 0..reader.u64()? {
+            marks.segments.push(reader.u64()?);
+        }
+        if !reader.0.is_empty() {
+            marks.has_lost_streams = reader.u64()? != 0;
+            for stream in &mut marks.streams {
+                for _ in 0..reader.u64()? {
+                    stream.lost.push(reader.u64()?..reader.u64()?);
+                }
+            }
+        }
+        reader.0.is_empty().then_some(marks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::HEADER_BYTES;
+
+    #[test]
+    fn marks_are_read_back_as_they_were_written() {
+        let stream = StreamMark {
+            tenant: "a".into(),
+            database: "d".into(),
+            next_seq: 9,
+            base: 3,
+            holes: vec![4..5, 7..9],
+            lost: Vec::new(),
+        };
+        let totals = LineTotals { spooled: 10, written: 4, refused: 3, dropped: 2, damaged: 1 };
+        let mut marks = ReleaseMarks {
+            streams: vec![stream],
+            tenants: vec![("a".into(), totals)],
+            segments: vec![1, 2],
+            has_lost_streams: false,
+        };
+        let mut lens = Vec::new();
+        for lost in [vec![], vec![1..2, 5..6]] {
+            marks.has_lost_streams = !lost.is_empty();
+            marks.streams[0].lost = lost;
+            let mut bytes = Vec::new();
+            marks.put(1, &mut bytes);
+            assert_eq!(ReleaseMarks::read(&bytes[HEADER_BYTES..]), Some(marks.clone()));
+            assert_eq!(ReleaseMarks::read(&bytes[HEADER_BYTES..bytes.len() - 1]), None);
+            lens.push(bytes.len());
+        }
+        assert_eq!(lens[1] - lens[0], 8 + 8 + 2 * 16, "where nothing is lost there is nothing of it");
+    }
+}

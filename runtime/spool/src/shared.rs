@@ -1,0 +1,43 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::append::QuotaState;
+use crate::commit_queue::CommitQueue;
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::settings::SpoolSettings;
+use tidegate_core::books::Books;
+
+pub(crate) struct Shared {
+    pub(crate) settings: SpoolSettings,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) books: Arc<Books>,
+    pub(crate) index: Mutex<Index>,
+    /// The writer has all of a group that it is to have at once.
+    pub(crate) delivered: Condvar,
+    pub(crate) room: Mutex<QuotaState>,
+    pub(crate) queue: Mutex<CommitQueue>,
+    pub(crate) more: Condvar,
+    /// Wakes the tidying thread.
+    pub(crate) copied: Condvar,
+    /// Told when something that is parked can be taken up.
+    pub(crate) parked: Notify,
+    /// Segments of which the disk did not give something, and since when.
+    pub(crate) unread: Mutex<HashMap<u64, Instant>>,
+    /// Why nothing can be written; `None`: it can.
+    pub(crate) fault: Mutex<Option<String>>,
+    pub(crate) lines_pending: AtomicU64,
+    pub(crate) messages: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    /// The segment that is written to.
+    pub(crate) current: AtomicU64,
+}
+
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,9 +1,0 @@
-use crate::core::ids::{DeviceId, TenantId};
-
-/// A device in the hands of the resolver.
-#[derive(Clone, Debug)]
-pub struct LookupRequest {
-    pub key: u64,
-    pub tenant: TenantId,
-    pub device: DeviceId,
-}

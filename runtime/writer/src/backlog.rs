@@ -1,0 +1,322 @@
+//! The lines of one database that wait, and which of them become a request. Pure: time is passed in.
+//!
+//! - Devices are spread over shards. A request takes shards, and until it is answered no other
+//!   request carries lines of them: so a device's lines are written in order, however many
+//!   requests are under way, and a corrected value wins over the one it corrects.
+//! - A request is due when `lines` lines wait, or `interval` after its first line came, or when the
+//!   lines are pressed for. It grows with what waits, up to `lines_max`, once that is more
+//!   than a few of them.
+//! - A message is never split, unless it alone has more lines than a request may carry.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::pending_lines::PendingLines;
+use tidegate_core::line_protocol::split_checked;
+
+/// Shards of a database; the most requests that can be under way.
+pub const SHARDS: usize = 64;
+
+/// With more batches than this waiting a database is behind, and requests grow.
+const BATCHES_BEHIND: u64 = 8;
+
+/// A set of shards, one bit each.
+pub type ShardSet = u64;
+
+/// The sizes of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    pub lines: u32,
+    pub interval: Duration,
+    /// So much before the interval is over a batch goes along with others.
+    pub early: Duration,
+    /// While catching up.
+    pub lines_max: u32,
+    pub bytes_max: usize,
+}
+
+/// Lines of one load and shard that stand beside each other.
+#[derive(Clone)]
+pub struct BatchPart {
+    pub load: Arc<PendingLines>,
+    pub messages: Range<usize>,
+    pub bytes: Range<usize>,
+    pub lines: u32,
+    /// Whether all lines of its messages are in it; else it is a part of one message.
+    pub whole: bool,
+    /// When its load came among those of the database.
+    order: u64,
+}
+
+/// When the next request is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Never,
+    At(Instant),
+    Now,
+}
+
+#[derive(Default)]
+struct Shard {
+    queue: VecDeque<BatchPart>,
+    lines: u64,
+}
+
+/// Lines of one database in the order in which they came, a shard.
+#[derive(Default)]
+pub struct Backlog {
+    /// Empty until the first lines come.
+    shards: Vec<Shard>,
+    /// Shards of which lines wait.
+    filled: ShardSet,
+    /// Shards of which lines are under way.
+    busy: ShardSet,
+    lines: u64,
+    bytes: usize,
+    loads: u64,
+    /// So many of the oldest lines are wanted at once.
+    pressed: u64,
+}
+
+impl Backlog {
+    pub fn push(&mut self, load: &Arc<PendingLines>) {
+        if self.shards.is_empty() {
+            self.shards.resize_with(SHARDS, Shard::default);
+        }
+        self.loads += 1;
+        let shard_of = |message: usize| load.messages[message].affinity as usize % SHARDS;
+        let mut next = 0;
+        while next < load.messages.len() {
+            if !load.wants(next) {
+                next += 1;
+                continue;
+            }
+            let (first, shard) = (next, shard_of(next));
+            let mut lines = 0;
+            while next < load.messages.len() && load.wants(next) && shard_of(next) == shard {
+                lines += load.messages[next].line_count;
+                next += 1;
+            }
+            let bytes = load.lines_begin(first)..load.messages[next - 1].lines_end as usize;
+            self.lines += u64::from(lines);
+            self.bytes += bytes.len();
+            self.filled |= 1 << shard;
+            let of = &mut self.shards[shard];
+            of.lines += u64::from(lines);
+            let load = load.clone();
+            of.queue.push_back(BatchPart {
+                load,
+                messages: first..next,
+                bytes,
+                lines,
+                whole: true,
+                order: self.loads,
+            });
+        }
+    }
+
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// All that waits.
+    pub fn segments(&self) -> impl Iterator<Item = &BatchPart> {
+        self.shards.iter().flat_map(|shard| &shard.queue)
+    }
+
+    fn free(&self) -> impl Iterator<Item = (usize, &Shard)> {
+        let mut left = self.filled & !self.busy;
+        std::iter::from_fn(move || {
+            let place = left.trailing_zeros() as usize;
+            // Without its lowest bit; of the empty set nothing is left.
+            left &= left.wrapping_sub(1);
+            Some((place, self.shards.get(place)?))
+        })
+    }
+
+    /// Lines that could go now.
+    fn free_lines(&self) -> u64 {
+        self.free().map(|(_, shard)| shard.lines).sum()
+    }
+
+    fn oldest_free(&self) -> Option<Instant> {
+        self.free().filter_map(|(_, shard)| shard.queue.front()).map(|segment| segment.load.arrived).min()
+    }
+
+    /// All lines that wait now are wanted at once.
+    pub fn flush_now(&mut self) {
+        self.pressed = self.lines;
+    }
+
+    pub fn due(&self, now: Instant, limits: &BatchLimits) -> Due {
+        if self.lines == 0 {
+            return Due::Never;
+        }
+        match self.oldest_free() {
+            // What waits stands behind what is under way.
+            None => Due::Never,
+            Some(_) if self.pressed > 0 || self.free_lines() >= u64::from(limits.lines) => Due::Now,
+            Some(oldest) if now + limits.early >= oldest + limits.interval => Due::Now,
+            Some(oldest) => Due::At(oldest + limits.interval),
+        }
+    }
+
+    /// Takes the oldest lines that fit one request, and the shards that they are of. `catch_up`:
+    /// after a failed try.
+    pub fn take(&mut self, now: Instant, limits: &BatchLimits, catch_up: bool) -> (Vec<BatchPart>, ShardSet) {
+        let late = self.oldest_free().is_some_and(|oldest| now > oldest + 2 * limits.interval);
+        let lines_max = limits.lines_max.max(limits.lines);
+        let free_lines = self.free_lines();
+        let lines_max = match catch_up || late {
+            true => lines_max,
+            false if free_lines <= u64::from(limits.lines) * BATCHES_BEHIND => limits.lines,
+            // Half of what waits, so that two requests carry it all.
+            false => (free_lines / 2).clamp(u64::from(limits.lines), u64::from(lines_max)) as u32,
+        };
+        let mut heads: Vec<(u64, usize)> =
+            self.free().map(|(place, shard)| (shard.queue[0].order, place)).collect();
+        heads.sort_unstable();
+        let mut batch = Vec::new();
+        let (mut lines, mut bytes, mut shards) = (0, 0, 0);
+        'shards: for (_, place) in heads {
+            let shard = &mut self.shards[place];
+            while let Some(front) = shard.queue.front_mut() {
+                let (lines_left, bytes_left) = (lines_max - lines, limits.bytes_max.saturating_sub(bytes));
+                let segment = match cut(front, lines_left, bytes_left) {
+                    Some(segment) => {
+                        if front.lines == 0 {
+                            shard.queue.pop_front();
+                        }
+                        segment
+                    }
+                    None if batch.is_empty() => {
+                        cut_message(&mut shard.queue, lines_max, limits.bytes_max).expect("it has a front")
+                    }
+                    // The message does not fit the rest of this batch; it may fit the next.
+                    None => break 'shards,
+                };
+                shards |= 1 << place;
+                shard.lines -= u64::from(segment.lines);
+                lines += segment.lines;
+                bytes += segment.bytes.len();
+                batch.push(segment);
+                if shard.queue.is_empty() {
+                    self.filled &= !(1 << place);
+                }
+                if lines >= lines_max {
+                    break 'shards;
+                }
+            }
+        }
+        self.lines -= u64::from(lines);
+        self.bytes -= bytes;
+        self.pressed = self.pressed.saturating_sub(u64::from(lines));
+        self.busy |= shards;
+        (batch, shards)
+    }
+
+    /// What was taken of these shards is done with.
+    pub fn release(&mut self, shards: ShardSet) {
+        self.busy &= !shards;
+    }
+
+    /// Gives back all that waits, but for the rest of a message that is partly under way.
+    pub fn evict(&mut self) -> Vec<BatchPart> {
+        let mut all = Vec::new();
+        for (place, shard) in self.shards.iter_mut().enumerate() {
+            let (whole, rest) =
+                std::mem::take(&mut shard.queue).into_iter().partition(|segment: &BatchPart| segment.whole);
+            shard.queue = rest;
+            all.extend::<VecDeque<BatchPart>>(whole);
+            shard.lines = shard.queue.iter().map(|segment| u64::from(segment.lines)).sum();
+            if shard.queue.is_empty() {
+                self.filled &= !(1 << place);
+            }
+        }
+        for segment in &all {
+            self.lines -= u64::from(segment.lines);
+            self.bytes -= segment.bytes.len();
+        }
+        self.pressed = self.pressed.min(self.lines);
+        all
+    }
+}
+
+/// Takes off the front of a segment the longest run of whole messages that fits. `None`: not even
+/// the first.
+fn cut(front: &mut BatchPart, lines_left: u32, bytes_left: usize) -> Option<BatchPart> {
+    if front.lines <= lines_left && front.bytes.len() <= bytes_left {
+        let taken = front.clone();
+        front.lines = 0;
+        return Some(taken);
+    }
+    if !front.whole {
+        return None;
+    }
+    let (mut end, mut lines, mut byte) = (front.messages.start, 0, front.bytes.start);
+    while end < front.messages.end {
+        let message = &front.load.messages[end];
+        let fits = lines + message.line_count <= lines_left
+            && message.lines_end as usize - front.bytes.start <= bytes_left;
+        if !fits {
+            break;
+        }
+        (lines, byte, end) = (lines + message.line_count, message.lines_end as usize, end + 1);
+    }
+    (lines > 0).then(|| shorten(front, end, byte, lines))
+}
+
+/// Takes lines off the front message, which alone is too large for any batch; at least one.
+fn cut_message(queue: &mut VecDeque<BatchPart>, lines_max: u32, bytes_max: usize) -> Option<BatchPart> {
+    let mut front = queue.pop_front()?;
+    let message = front.messages.start;
+    if front.messages.len() > 1 {
+        let own = &front.load.messages[message];
+        let (end, lines) = (own.lines_end as usize, own.line_count);
+        let alone = shorten(&mut front, message + 1, end, lines);
+        queue.push_front(front);
+        front = alone;
+    }
+    let (mut lines, mut byte) = (0, front.bytes.start);
+    for line in split_checked(&front.load.lines[front.bytes.clone()]) {
+        let next = byte + line.len() + 1;
+        if lines == lines_max || (next - front.bytes.start > bytes_max && lines > 0) {
+            break;
+        }
+        (lines, byte) = (lines + 1, next);
+    }
+    front.whole = false;
+    let mut taken = shorten(&mut front, message, byte, lines);
+    taken.messages = message..message + 1;
+    if front.lines > 0 {
+        queue.push_front(front);
+    }
+    Some(taken)
+}
+
+/// Takes off what stands before message `end` and `byte`.
+fn shorten(front: &mut BatchPart, end: usize, byte: usize, lines: u32) -> BatchPart {
+    let taken = BatchPart {
+        messages: front.messages.start..end,
+        bytes: front.bytes.start..byte,
+        lines,
+        ..front.clone()
+    };
+    front.messages.start = end;
+    front.bytes.start = byte;
+    front.lines -= lines;
+    taken
+}

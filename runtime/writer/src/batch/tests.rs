@@ -1,0 +1,319 @@
+//! A batch against databases that refuse some lines, each in the manner of one product.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+use crate::backlog::{Backlog, BatchLimits};
+use crate::batch::{Batch, RefusedSink, RepeatedRefusals};
+use crate::pending_lines::RefusedLinesSink;
+use crate::settings::ServerKind;
+use crate::testing::load_of;
+use crate::verdict::{EndpointResponse, LineRefusal, Verdict, verdict};
+use tidegate_core::ids::DatabaseName;
+use tidegate_core::refused_lines::RefusedLines;
+
+#[derive(Default)]
+struct Told {
+    written: u64,
+    refused_durable: u64,
+    settled: Vec<usize>,
+    refused: BTreeSet<String>,
+    answers: Vec<String>,
+}
+
+/// How a database tells that lines are bad.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Manner {
+    V3Partial,
+    V3Object,
+    V1Quoted,
+    V2Quoted,
+    /// Bad lines are not told; the good ones are written all the same.
+    V1Unnamed,
+    Html,
+    TooLarge,
+}
+
+const MANNERS: [Manner; 7] = [
+    Manner::V3Partial,
+    Manner::V3Object,
+    Manner::V1Quoted,
+    Manner::V2Quoted,
+    Manner::V1Unnamed,
+    Manner::Html,
+    Manner::TooLarge,
+];
+
+fn answer(manner: Manner, body: &[u8]) -> (ServerKind, EndpointResponse) {
+    let text = std::str::from_utf8(body).unwrap();
+    let bad: Vec<(usize, &str)> =
+        text.lines().enumerate().filter(|(_, line)| line.starts_with("bad")).collect();
+    let answered =
+        |status, body: String| EndpointResponse { status, retry_after: None, body: body.into_bytes() };
+    if bad.is_empty() {
+        return (ServerKind::InfluxDb3, answered(204, String::new()));
+    }
+    let error =
+        |(place, _): &(usize, &str)| serde_json::json!({"error_message": "why", "line_number": place + 1});
+    let quoted = || {
+        bad.iter().map(|(_, line)| format!("unable to parse '{line}': why")).collect::<Vec<_>>().join("\n")
+    };
+    let of_json = |status, json: serde_json::Value| answered(status, json.to_string());
+    match manner {
+        Manner::V3Partial => {
+            let data: Vec<_> = bad.iter().map(error).collect();
+            (ServerKind::InfluxDb3, of_json(400, serde_json::json!({"error": "partial write", "data": data})))
+        }
+        Manner::V3Object => (
+            ServerKind::InfluxDb3,
+            of_json(400, serde_json::json!({"error": "parsing", "data": error(&bad[0])})),
+        ),
+        Manner::V1Quoted => {
+            let words = format!("partial write: {} dropped=0", quoted());
+            (ServerKind::InfluxDb1, of_json(400, serde_json::json!({"error": words})))
+        }
+        Manner::V2Quoted => {
+            (ServerKind::InfluxDb2, of_json(400, serde_json::json!({"code": "invalid", "message": quoted()})))
+        }
+        Manner::V1Unnamed => {
+            let words = "partial write: field type conflict dropped=1";
+            (ServerKind::InfluxDb1, of_json(400, serde_json::json!({"error": words})))
+        }
+        Manner::Html => {
+            (ServerKind::InfluxDb3, answered(400, format!("<html>request {}</html>", body.len())))
+        }
+        Manner::TooLarge => (ServerKind::InfluxDb3, answered(413, "too large".into())),
+    }
+}
+
+struct Run {
+    told: Told,
+    requests: usize,
+    paused: bool,
+}
+
+/// Writes messages of these lines to a database of this manner, until all is done or it pauses.
+fn run(messages: &[Vec<String>], manner: Manner) -> Run {
+    let told = Arc::new(Mutex::new(Told::default()));
+    let now = Instant::now();
+    let mut backlog = Backlog::default();
+    let mut heard = Vec::new();
+    for messages in messages.chunks(50) {
+        let (load, ear) = load_of(&messages.iter().map(|lines| (0, lines.clone())).collect::<Vec<_>>(), now);
+        backlog.push(&load);
+        heard.push(ear);
+    }
+    let second = std::time::Duration::from_secs(1);
+    let limits = BatchLimits {
+        lines: 100_000,
+        interval: second,
+        early: std::time::Duration::ZERO,
+        lines_max: 100_000,
+        bytes_max: usize::MAX,
+    };
+    let mut work = Batch::new(backlog.take(now, &limits, true).0);
+    let sink: RefusedLinesSink = {
+        let told = told.clone();
+        Arc::new(move |refused: RefusedLines| {
+            for line in &refused.lines {
+                let mut told = told.lock();
+                assert!(told.refused.insert(String::from_utf8(line.line.clone()).unwrap()), "refused twice");
+                told.answers.push(line.answer.clone());
+            }
+            (refused.on_durable)();
+        })
+    };
+    let database = DatabaseName::new("db");
+    let outlet = RefusedSink { sink: &sink, database: &database };
+    let mut strikes = RepeatedRefusals::default();
+    let (mut requests, mut paused) = (0, false);
+    while !work.is_done() && !paused {
+        requests += 1;
+        assert!(requests < 10_000, "it never ends");
+        let before = work.lines_left();
+        let (body, lines) = work.body();
+        assert_eq!(work.body().0, body, "a retry sends the same bytes");
+        let (kind, answer) = answer(manner, &body);
+        let progress = match verdict(kind, &answer, lines) {
+            Verdict::Accepted => work.accept(&outlet, &mut strikes),
+            Verdict::Partial { refused, limited } => {
+                work.accept_partly(refused, limited, &outlet, &mut strikes).0
+            }
+            Verdict::ResendWithout(fault) => work.resend_without(fault, &outlet),
+            Verdict::Bisect { explained, words } => {
+                work.bisect(explained, words, &answer.body, &outlet, &mut strikes)
+            }
+            Verdict::Split { words } => work.split(words, &outlet),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(before, work.lines_left() + progress.written + progress.refused);
+        paused = progress.request_at_fault.is_some();
+    }
+    drop(work);
+    drop(sink);
+    let mut told = Arc::into_inner(told).map(Mutex::into_inner).unwrap_or_default();
+    for (place, ear) in heard.iter().enumerate() {
+        let ear = ear.lock();
+        told.written += ear.written;
+        told.refused_durable += ear.refused;
+        told.settled.extend(ear.settled.iter().map(|message| place * 50 + message));
+    }
+    Run { told, requests, paused }
+}
+
+fn lines(bad: impl Fn(usize) -> bool, count: usize) -> Vec<Vec<String>> {
+    (0..count).map(|n| vec![format!("{},n={n} f=1 {n}", if bad(n) { "bad" } else { "good" })]).collect()
+}
+
+#[test]
+fn one_bad_line_in_five_hundred_costs_itself_and_few_requests() {
+    for (manner, requests) in [
+        (Manner::V3Partial, 1),
+        (Manner::V3Object, 2),
+        (Manner::V1Quoted, 2),
+        (Manner::V2Quoted, 2),
+        (Manner::V1Unnamed, 20),
+        (Manner::Html, 24),
+        (Manner::TooLarge, 20),
+    ] {
+        let run = run(&lines(|n| n == 123, 500), manner);
+        assert_eq!(run.told.refused, BTreeSet::from(["bad,n=123 f=1 123".to_owned()]), "{manner:?}");
+        assert_eq!((run.told.written, run.told.refused_durable), (499, 1), "{manner:?}");
+        assert!(run.requests <= requests, "{manner:?}: {}", run.requests);
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_whatever_its_lines_pauses_and_costs_no_line() {
+    let run = run(&lines(|_| true, 500), Manner::Html);
+    assert!(run.paused);
+    assert_eq!((run.requests, run.told.refused.len(), run.told.written), (4, 0, 0));
+}
+
+#[test]
+fn one_or_two_lines_refused_without_a_word_are_refused_but_never_a_third() {
+    for (count, paused) in [(1, false), (2, false), (3, true)] {
+        let run = run(&lines(|_| true, count), Manner::Html);
+        assert_eq!((run.paused, run.told.refused.len()), (paused, if paused { 0 } else { count }));
+    }
+}
+
+#[test]
+fn strikes_remember_across_batches_until_something_is_accepted() {
+    let mut strikes = RepeatedRefusals::default();
+    strikes.add("bad request 17");
+    strikes.add("bad request 18");
+    assert_eq!(strikes.same("bad request 19"), 2);
+    assert_eq!(strikes.same("another"), 0);
+    strikes.clear();
+    assert_eq!(strikes.same("bad request 19"), 0);
+}
+
+#[test]
+fn the_words_about_a_quoted_line_are_its_own() {
+    let run = run(&lines(|n| n % 2 == 0, 6), Manner::V2Quoted);
+    assert_eq!(run.told.answers, ["why", "why", "why"]);
+}
+
+#[test]
+fn a_suspect_is_settled_however_the_rest_of_its_batch_ends() {
+    for partial in [true, false] {
+        let (load, told) =
+            load_of(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
+        let mut backlog = Backlog::default();
+        backlog.push(&load);
+        let second = std::time::Duration::from_secs(1);
+        let limits = BatchLimits {
+            lines: 2,
+            interval: second,
+            early: std::time::Duration::ZERO,
+            lines_max: 2,
+            bytes_max: usize::MAX,
+        };
+        let mut work = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
+        let database = DatabaseName::new("db");
+        let outlet = RefusedSink { sink: &sink, database: &database };
+        let mut strikes = RepeatedRefusals::default();
+        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        assert_eq!(work.lines_left(), 2);
+        let fault = LineRefusal { line: 0, words: "why".into() };
+        let progress = match partial {
+            true => work.accept_partly(vec![fault], Vec::new(), &outlet, &mut strikes).0,
+            false => work.resend_without(fault, &outlet),
+        };
+        assert_eq!((progress.refused, work.lines_left()), (2, 0));
+        assert!(work.is_done());
+        let told = told.lock();
+        assert_eq!((told.refused, told.settled.len()), (2, 2));
+    }
+}
+
+#[test]
+fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
+    // Of two devices: the last lines of one must not be written before its first.
+    let messages: Vec<_> = (0..9).map(|n| (u32::from(n > 6), vec![format!("bad f=1 {n}")])).collect();
+    for (messages, probes) in [
+        (messages, ["bad f=1 0", "bad f=1 1", "bad f=1 2"]),
+        (
+            (0..9).map(|n| (n / 3, vec![format!("bad f=1 {n}")])).collect(),
+            ["bad f=1 0", "bad f=1 3", "bad f=1 6"],
+        ),
+    ] {
+        let (load, _) = load_of(&messages, Instant::now());
+        let mut backlog = Backlog::default();
+        backlog.push(&load);
+        let limits = BatchLimits {
+            lines: 9,
+            interval: std::time::Duration::from_secs(1),
+            early: std::time::Duration::ZERO,
+            lines_max: 9,
+            bytes_max: usize::MAX,
+        };
+        let mut work = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let sink: RefusedLinesSink = Arc::new(|_| {});
+        let outlet = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
+        let mut strikes = RepeatedRefusals::default();
+        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        let mut sent = Vec::new();
+        for _ in 0..3 {
+            sent.push(String::from_utf8(work.body().0.to_vec()).unwrap().trim_end().to_owned());
+            work.accept(&outlet, &mut strikes);
+        }
+        assert_eq!(sent, probes);
+    }
+}
+
+proptest! {
+    /// Each line ends once, good ones written and bad ones refused; each message is settled once.
+    #[test]
+    fn every_line_and_message_ends_once(
+        messages in proptest::collection::vec(proptest::collection::vec(any::<bool>(), 1..5), 1..20),
+        manner in proptest::sample::select(MANNERS.to_vec()),
+    ) {
+        let mut n = 0;
+        let messages: Vec<Vec<String>> = messages.iter().map(|lines| lines.iter().map(|&bad| {
+            n += 1;
+            format!("{},n={n} f=1 {n}", if bad { "bad" } else { "good" })
+        }).collect()).collect();
+        let all: Vec<&String> = messages.iter().flatten().collect();
+        let bad: BTreeSet<String> = all.iter().filter(|line| line.starts_with("bad")).map(|line| (*line).clone()).collect();
+        let run = run(&messages, manner);
+        if run.paused {
+            // Only where nothing was accepted may the request be blamed.
+            prop_assert_eq!(manner, Manner::Html);
+            prop_assert_eq!(run.told.written, 0);
+            return Ok(());
+        }
+        prop_assert_eq!(run.told.written, (all.len() - bad.len()) as u64);
+        prop_assert_eq!(&run.told.refused, &bad);
+        let mut settled = run.told.settled.clone();
+        settled.sort_unstable();
+        prop_assert_eq!(settled, (0..messages.len()).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,339 @@
+//! One address of a database server: requests, and the gate that all databases behind it share.
+//!
+//! Plain HTTP that no proxy stands before goes by `direct`, at half the cost of a small request; TLS,
+//! proxies and credentials in the URL go by reqwest. Both answer in the same way.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use hyper::{HeaderMap, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::http1_client::{Http1Client, Http1Error};
+use crate::limits;
+use crate::settings::{Gzip, HttpSettings, ServerKind, WriterError};
+use crate::verdict::{EndpointResponse, retry_after};
+use tidegate_core::ids::DatabaseName;
+
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// No answer came.
+#[derive(Debug, thiserror::Error)]
+#[error("{words}")]
+pub struct RequestFailed {
+    pub words: String,
+    /// The connection ended while the request was under way.
+    pub broken: bool,
+}
+
+/// A client of one server.
+pub struct Endpoint {
+    way: HttpTransport,
+    kind: ServerKind,
+    /// Everything of the address before the database's name.
+    before: String,
+    after: &'static str,
+    /// Of every request.
+    headers: HeaderMap,
+    gzip: bool,
+    timeout: Duration,
+}
+
+enum HttpTransport {
+    /// Addresses are a path and a query.
+    Direct(Box<Http1Client>),
+    /// Addresses are whole.
+    General(reqwest::Client),
+}
+
+impl Endpoint {
+    /// # Errors
+    /// When the URL or a credential cannot stand in a request.
+    pub fn new(settings: &HttpSettings) -> Result<Self, WriterError> {
+        let bad_url = |why: String| WriterError::Url { url: settings.url.clone(), why };
+        let url = reqwest::Url::parse(&settings.url).map_err(|error| bad_url(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(bad_url("expected http:// or https:// and a host".into()));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(bad_url("expected no query and no fragment".into()));
+        }
+        let local = is_loopback(&url);
+        let base = settings.url.trim_end_matches('/');
+        let (before, after) = match settings.kind {
+            ServerKind::InfluxDb3 => {
+                (format!("{base}/api/v3/write_lp?precision=ns&accept_partial=true&no_sync=false&db="), "")
+            }
+            ServerKind::InfluxDb2 => {
+                let org = utf8_percent_encode(&settings.org, QUERY_VALUE);
+                (format!("{base}/api/v2/write?org={org}&precision=ns&bucket="), "")
+            }
+            // `n` is the only name of nanoseconds that every 1.x knows.
+            ServerKind::InfluxDb1 => (format!("{base}/write?precision=n&db="), ""),
+        };
+        let authorization = match settings.kind {
+            ServerKind::InfluxDb3 if !settings.token.is_empty() => Some(format!("Bearer {}", settings.token)),
+            ServerKind::InfluxDb2 if !settings.token.is_empty() => Some(format!("Token {}", settings.token)),
+            ServerKind::InfluxDb1 if !settings.username.is_empty() => Some(format!(
+                "Basic {}",
+                STANDARD.encode(format!("{}:{}", settings.username, settings.password))
+            )),
+            _ => None,
+        };
+        let authorization = authorization
+            .map(|value| {
+                let mut value = HeaderValue::from_str(&value).map_err(|_| WriterError::Credential)?;
+                value.set_sensitive(true);
+                Ok(value)
+            })
+            .transpose()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION"))));
+        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
+        let gzip = match settings.gzip {
+            Gzip::Auto => !local,
+            Gzip::Always => true,
+            Gzip::Never => false,
+        };
+        let (kind, timeout) = (settings.kind, settings.request_timeout);
+        let (way, before) = match server(&url, local) {
+            Some(server) => {
+                let direct = Http1Client::new(server, timeout).map_err(|error| bad_url(error.to_string()))?;
+                // As a URL has it: with what may not stand in one escaped.
+                let whole = reqwest::Url::parse(&before).map_err(|error| bad_url(error.to_string()))?;
+                let query = whole.query().unwrap_or_default();
+                (HttpTransport::Direct(Box::new(direct)), format!("{}?{query}", whole.path()))
+            }
+            None => (HttpTransport::General(general(timeout, local)?), before),
+        };
+        Ok(Self { way, kind, before, after, headers, gzip, timeout })
+    }
+
+    pub fn kind(&self) -> ServerKind {
+        self.kind
+    }
+
+    /// Sends lines (each ended by a newline) as one POST and reads the answer.
+    ///
+    /// # Errors
+    /// When no complete answer came in time. What was sent may have been written or not.
+    pub async fn write(
+        &self,
+        database: &DatabaseName,
+        body: Bytes,
+        plain: bool,
+    ) -> Result<EndpointResponse, RequestFailed> {
+        // Lines are joined by newlines, and the last one has none.
+        let body = body.slice(..body.len() - 1);
+        let name = utf8_percent_encode(database.as_str(), QUERY_VALUE);
+        let address = format!("{}{name}{}", self.before, self.after);
+        let mut headers = self.headers.clone();
+        let body = if self.gzip && !plain {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            compress(body).await
+        } else {
+            body
+        };
+        match &self.way {
+            HttpTransport::Direct(direct) => self.write_http1(direct, &address, &headers, &body).await,
+            HttpTransport::General(client) => self.write_reqwest(client, &address, headers, body).await,
+        }
+    }
+
+    async fn write_http1(
+        &self,
+        direct: &Http1Client,
+        address: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<EndpointResponse, RequestFailed> {
+        match tokio::time::timeout(self.timeout, direct.post(address, headers, body)).await {
+            Ok(Ok(reply)) => {
+                let retry_after = retry_after_of(&reply.headers);
+                Ok(EndpointResponse { status: reply.status, retry_after, body: reply.body })
+            }
+            Ok(Err(error)) => {
+                let broken = matches!(error, Http1Error::Broken(_));
+                Err(RequestFailed { words: with_causes(&error), broken })
+            }
+            Err(_) => Err(RequestFailed { words: self.no_answer_in_time(), broken: false }),
+        }
+    }
+
+    async fn write_reqwest(
+        &self,
+        client: &reqwest::Client,
+        address: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<EndpointResponse, RequestFailed> {
+        let request = client.post(address).headers(headers).body(body);
+        let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after_of(response.headers());
+        let mut answer = EndpointResponse { status, retry_after, body: Vec::new() };
+        while answer.body.len() < limits::RESPONSE_BYTES_MAX {
+            match response.chunk().await {
+                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                // The status says it all.
+                Err(_) if status == 204 => break,
+                Err(error) => return Err(self.no_answer(&error)),
+            }
+        }
+        Ok(answer)
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> RequestFailed {
+        let words = match error.is_timeout() {
+            true => self.no_answer_in_time(),
+            false => with_causes(error),
+        };
+        RequestFailed { words, broken: !error.is_timeout() && !error.is_connect() }
+    }
+
+    fn no_answer_in_time(&self) -> String {
+        format!("no answer within {} ms", self.timeout.as_millis())
+    }
+}
+
+/// The general client.
+fn general(timeout: Duration, local: bool) -> Result<reqwest::Client, WriterError> {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Fails only when another thread was faster, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let mut client = reqwest::Client::builder()
+        // Following one would turn the POST into a GET, and its 200 into a lie.
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .pool_max_idle_per_host(limits::ENDPOINT_IDLE_CONNECTIONS_MAX)
+        .tcp_nodelay(true);
+    if local {
+        client = client.no_proxy();
+    }
+    client.build().map_err(|error| WriterError::Client(with_causes(&error)))
+}
+
+/// Where direct connections go, if they can: without TLS, credentials in the URL, or a proxy that the
+/// environment names for it.
+fn server(url: &reqwest::Url, local: bool) -> Option<Uri> {
+    if url.scheme() != "http" || !url.username().is_empty() || url.password().is_some() {
+        return None;
+    }
+    let host = url.host_str()?;
+    let server: Uri = format!("http://{host}:{}", url.port().unwrap_or(80)).parse().ok()?;
+    (local || Matcher::from_env().intercept(&server).is_none()).then_some(server)
+}
+
+fn retry_after_of(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, jiff::Timestamp::now())
+}
+
+fn is_loopback(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An error with all that caused it, without the URL.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        words.push(cause.to_string());
+        next = cause.source();
+    }
+    if words.is_empty() { error.to_string() } else { words.join(": ") }
+}
+
+async fn compress(body: Bytes) -> Bytes {
+    if body.len() <= limits::GZIP_INLINE_BYTES_MAX {
+        return gzip(&body);
+    }
+    tokio::task::spawn_blocking(move || gzip(&body)).await.expect("compressing does not panic")
+}
+
+fn gzip(body: &[u8]) -> Bytes {
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 4 + 64), flate2::Compression::fast());
+    let zipped = encoder.write_all(body).and_then(|()| encoder.finish());
+    zipped.expect("memory takes all that is written").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::circuit_breaker::CircuitBreaker;
+    use crate::settings::{Gzip, HttpSettings, ServerKind};
+    use std::time::{Duration, Instant};
+
+    fn settings(kind: ServerKind) -> HttpSettings {
+        HttpSettings {
+            kind,
+            url: "http://127.0.0.1:8181/".into(),
+            token: "t".into(),
+            org: "my org".into(),
+            username: String::new(),
+            password: String::new(),
+            gzip: Gzip::Auto,
+            request_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_url_that_no_request_can_go_to_is_refused() {
+        for url in ["", "127.0.0.1:8181", "ftp://host", "http://", "http://host/?db=x"] {
+            let settings = HttpSettings { url: url.into(), ..settings(ServerKind::InfluxDb3) };
+            assert!(Endpoint::new(&settings).is_err(), "{url:?}");
+        }
+        assert!(
+            Endpoint::new(&HttpSettings { token: "a\nb".into(), ..settings(ServerKind::InfluxDb3) }).is_err()
+        );
+        assert!(Endpoint::new(&settings(ServerKind::InfluxDb2)).unwrap().before.contains("org=my%20org"));
+    }
+
+    #[test]
+    fn auto_compresses_only_what_leaves_the_machine() {
+        for (url, zips) in [
+            ("http://localhost:1", false),
+            ("http://[::1]:1", false),
+            ("http://127.8.0.1", false),
+            ("http://192.0.2.1", true),
+            ("https://influx.example", true),
+        ] {
+            let settings = HttpSettings { url: url.into(), ..settings(ServerKind::InfluxDb3) };
+            assert_eq!(Endpoint::new(&settings).unwrap().gzip, zips, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_closed_gate_lets_one_probe_through_at_a_time() {
+        let (gate, now, pause) = (CircuitBreaker::default(), Instant::now(), Duration::from_secs(30));
+        assert_eq!(gate.ask(now, pause), None);
+        gate.close(now, pause, pause);
+        assert_eq!(gate.ask(now, pause), Some(now + pause));
+        assert_eq!(gate.ask(now + pause, pause), None);
+        assert_eq!(gate.ask(now + pause, pause), Some(now + 2 * pause));
+        assert!(gate.open(now + pause, false));
+        assert_eq!(gate.ask(now + pause, pause), None);
+    }
+
+    #[test]
+    fn a_gate_stays_open_while_other_databases_are_written() {
+        let (gate, now, pause) = (CircuitBreaker::default(), Instant::now(), Duration::from_secs(30));
+        gate.open(now, true);
+        gate.close(now + Duration::from_secs(1), pause, pause);
+        assert_eq!(gate.ask(now + Duration::from_secs(1), pause), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! What the writer counts, for metrics, the statistics line and the backlog's listing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use tidegate_core::ids::{DatabaseName, TenantId};
+
+/// Told of every request that was answered or failed; for histograms and counters a tenant.
+pub trait WriteObserver: Send + Sync {
+    /// `outcome` is a label of `tidegate_writes_total`. `tenants`: whose lines the request carried,
+    /// each once.
+    fn write(&self, tenants: &[TenantId], outcome: &'static str, lines: u64, duration: Duration);
+}
+
+/// Observes nothing.
+impl WriteObserver for () {
+    fn write(&self, _: &[TenantId], _: &'static str, _: u64, _: Duration) {}
+}
+
+/// Totals of all databases since the start.
+#[derive(Debug, Default)]
+pub struct WriterStats {
+    pub(super) lines_written: AtomicU64,
+    pub(super) lines_refused: AtomicU64,
+    pub(super) flushes: AtomicU64,
+}
+
+impl WriterStats {
+    /// Lines that a database accepted (`influx_batch_ok`).
+    pub fn lines_written(&self) -> u64 {
+        self.lines_written.load(Ordering::Relaxed)
+    }
+
+    /// Lines that a database refused (`influx_batch_err`).
+    pub fn lines_refused(&self) -> u64 {
+        self.lines_refused.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were answered 204, or file appends that were synced (`influx_flushes`).
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+}
+
+/// One database's way at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct DatabaseStatus {
+    #[serde(skip)]
+    pub database: String,
+    /// The tenant at whose own output it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_of: Option<String>,
+    /// Lines that the writer has in hand; others wait in the spool.
+    pub lines_in_hand: u64,
+    /// Requests under way, and how many may be.
+    pub requests: usize,
+    pub window: u32,
+    /// The outcome of the last request, in words; empty before the first.
+    pub last_answer: String,
+    /// Failed tries in a row.
+    pub failures: u32,
+    /// Time until the next try, where one failed.
+    pub next_try_ms: Option<u64>,
+}
+
+/// What a shutdown left behind: it is durable and is written after the next start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UndrainedDatabases {
+    pub databases: Vec<DatabaseName>,
+}

@@ -1,0 +1,94 @@
+//! Durable lines as the spool would hand them over, for the writer's own tests.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::pending_lines::PendingLines;
+use tidegate_core::books::Account;
+use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
+use tidegate_core::synced::Synced;
+
+/// What was told of a load.
+#[derive(Debug, Default)]
+pub struct RecordedReceipts {
+    pub written: u64,
+    pub refused: u64,
+    pub settled: Vec<usize>,
+    pub returned: Vec<usize>,
+}
+
+pub struct RecordingReceipt(pub Arc<Mutex<RecordedReceipts>>);
+
+impl Receipt for RecordingReceipt {
+    fn lines_written(&self, lines: u64) {
+        self.0.lock().written += lines;
+    }
+    fn lines_refused(&self, lines: u64) {
+        self.0.lock().refused += lines;
+    }
+    fn settled(&self, messages: Range<usize>) {
+        self.0.lock().settled.extend(messages);
+    }
+    fn returned(&self, messages: Range<usize>) -> u32 {
+        self.0.lock().returned.extend(messages);
+        0
+    }
+}
+
+/// A load of messages, each of an affinity and some lines.
+pub fn load_of(
+    messages: &[(u32, Vec<String>)],
+    arrived: Instant,
+) -> (Arc<PendingLines>, Arc<Mutex<RecordedReceipts>>) {
+    let position = StreamPosition { stream: 0, number: 0, returns: 0, is_last: false };
+    load_at(position, false, messages, arrived)
+}
+
+/// As `load_of`, with a place in its stream.
+pub fn load_at(
+    position: StreamPosition,
+    overtakes: bool,
+    messages: &[(u32, Vec<String>)],
+    arrived: Instant,
+) -> (Arc<PendingLines>, Arc<Mutex<RecordedReceipts>>) {
+    let told = Arc::new(Mutex::new(RecordedReceipts::default()));
+    let (mut lines, mut of) = (Vec::new(), Vec::new());
+    for (affinity, message) in messages {
+        for line in message {
+            lines.extend_from_slice(line.as_bytes());
+            lines.push(b'\n');
+        }
+        of.push(DurableMessage {
+            topic: "t".into(),
+            received_ns: 0,
+            lines_end: lines.len() as u32,
+            line_count: message.len() as u32,
+            affinity: *affinity,
+        });
+    }
+    let wanted = message_set(0..of.len());
+    let frame = FrameLines {
+        database: "db".into(),
+        tenant: "acme".into(),
+        account: Arc::new(Account::new("acme".into())),
+        guest: "g".into(),
+        lines,
+        wanted,
+        messages: of,
+        overtakes,
+        arrived,
+    };
+    let durable =
+        Durable::new(position, frame, Box::new(RecordingReceipt(told.clone())), &Synced::by_setting_never());
+    (Arc::new(PendingLines::new(durable)), told)
+}
+
+/// A load of one device: messages of so many lines.
+pub fn load(line_counts: &[u32], arrived: Instant) -> Arc<PendingLines> {
+    let messages: Vec<_> =
+        line_counts.iter().map(|&count| (0, vec!["m f=1 1".to_owned(); count as usize])).collect();
+    load_of(&messages, arrived).0
+}
