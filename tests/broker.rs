@@ -19,17 +19,17 @@ use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings, Protocol}
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::rig::downstream::{Downstream, Settling};
-use crate::rig::eventually;
-use crate::rig::gateway::Scene;
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::mqtt5_client::Mqtt5Client;
-use crate::rig::tap::Tap;
+use crate::harness::eventually;
+use crate::harness::fake_pipeline::{FakePipeline, SettleMode};
+use crate::harness::gateway::GatewayDir;
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
+use crate::harness::mqtt_proxy::MqttProxy;
+use crate::harness::mqtt5_client::Mqtt5Client;
 
 /// A session that runs.
 struct Running {
-    downstream: Arc<Downstream>,
+    downstream: Arc<FakePipeline>,
     window: Arc<ReceiveWindow>,
     status: watch::Receiver<SourceStatus>,
     counters: Arc<BrokerCounters>,
@@ -55,11 +55,11 @@ fn settings(url: &str, data_dir: &Path) -> BrokerSettings {
     }
 }
 
-fn run(settings: BrokerSettings, settling: Settling, messages_max: u64) -> Running {
-    run_into(settings, Downstream::new(settling), messages_max)
+fn run(settings: BrokerSettings, settling: SettleMode, messages_max: u64) -> Running {
+    run_into(settings, FakePipeline::new(settling), messages_max)
 }
 
-fn run_into(settings: BrokerSettings, downstream: Arc<Downstream>, messages_max: u64) -> Running {
+fn run_into(settings: BrokerSettings, downstream: Arc<FakePipeline>, messages_max: u64) -> Running {
     let window = Arc::new(ReceiveWindow::new(messages_max, 64 << 20));
     let broker = Broker::new(settings, window.clone(), downstream.clone()).unwrap();
     let (stop, stopping) = watch::channel(None);
@@ -73,7 +73,7 @@ impl Running {
         eventually("the session is subscribed", 10, || self.status.borrow().is_ready()).await;
     }
 
-    async fn stop(self) -> Arc<Downstream> {
+    async fn stop(self) -> Arc<FakePipeline> {
         self.stop.send_replace(Some(Instant::now() + Duration::from_secs(5)));
         self.task.await.unwrap();
         self.downstream
@@ -89,9 +89,9 @@ const TOPIC: &str = "tenant/acme/device/d1/telemetry";
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_settled_in_any_order_are_acknowledged_in_the_order_they_came() {
     let broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
+    let tap = MqttProxy::to(broker.port).await;
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&tap.url(), folder.path()), Settling::Shuffled, 10_000);
+    let running = run(settings(&tap.url(), folder.path()), SettleMode::Shuffled, 10_000);
     running.ready().await;
     MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..3000));
     eventually("all PUBACKs", 10, || tap.records()[0].acknowledged.len() == 3000).await;
@@ -108,9 +108,9 @@ async fn messages_settled_in_any_order_are_acknowledged_in_the_order_they_came()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_broker_costs_no_message_and_no_old_packet_is_acknowledged_to_the_new_one() {
     let mut broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
+    let tap = MqttProxy::to(broker.port).await;
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&tap.url(), folder.path()), Settling::Held, 10_000);
+    let running = run(settings(&tap.url(), folder.path()), SettleMode::Held, 10_000);
     running.ready().await;
     MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..500));
     eventually("all 500", 5, || running.downstream.held() == 500).await;
@@ -145,15 +145,15 @@ async fn a_killed_broker_costs_no_message_and_no_old_packet_is_acknowledged_to_t
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_while_it_drains_its_queue_to_us_costs_no_message() {
     let mut broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
+    let tap = MqttProxy::to(broker.port).await;
     let folder = tempfile::tempdir().unwrap();
-    let first = run(settings(&tap.url(), folder.path()), Settling::AtOnce, 100);
+    let first = run(settings(&tap.url(), folder.path()), SettleMode::AtOnce, 100);
     first.ready().await;
     first.stop().await;
     MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..1000));
     // The broker saves its store once a second (and after each change, so a long queue fills slowly).
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    let downstream = Downstream::new(Settling::Shuffled);
+    let downstream = FakePipeline::new(SettleMode::Shuffled);
     *downstream.delay.lock() = Duration::from_millis(400);
     let running = run_into(settings(&tap.url(), folder.path()), downstream, 100);
     eventually("a part", 5, || running.downstream.taken_count() >= 200).await;
@@ -182,7 +182,7 @@ async fn a_broker_killed_while_it_drains_its_queue_to_us_costs_no_message() {
 async fn a_broker_that_lost_the_session_is_subscribed_to_again() {
     let mut broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100);
+    let running = run(settings(&broker.url(), folder.path()), SettleMode::AtOnce, 100);
     running.ready().await;
     broker.kill();
     let _ = std::fs::remove_file(broker.folder().join("mosquitto.db"));
@@ -199,7 +199,7 @@ async fn a_broker_that_lost_the_session_is_subscribed_to_again() {
 async fn a_giant_message_from_a_stranger_passes_with_its_first_kibibyte_and_the_next_is_whole() {
     let broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100);
+    let running = run(settings(&broker.url(), folder.path()), SettleMode::AtOnce, 100);
     running.ready().await;
     let mut publisher = MqttClient::to_broker(broker.port, "publisher");
     publisher.publish_all([(TOPIC.into(), vec![b'x'; 1 << 20]), (TOPIC.into(), b"good".to_vec())]);
@@ -218,12 +218,12 @@ async fn retained_messages_are_dropped_and_acknowledged_unless_they_are_wanted()
     publisher.publish(TOPIC, QoS::AtLeastOnce, true, "old");
     publisher.puback();
     for accepts_retained in [false, true] {
-        let tap = Tap::to(broker.port).await;
+        let tap = MqttProxy::to(broker.port).await;
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings(&tap.url(), folder.path());
         settings.client_id = format!("tidegate-{accepts_retained}");
         settings.accepts_retained = accepts_retained;
-        let running = run(settings, Settling::AtOnce, 100);
+        let running = run(settings, SettleMode::AtOnce, 100);
         running.ready().await;
         publisher.publish(TOPIC, QoS::AtLeastOnce, false, "new");
         publisher.puback();
@@ -243,7 +243,7 @@ async fn retained_messages_are_dropped_and_acknowledged_unless_they_are_wanted()
 async fn a_burst_at_qos_0_beyond_the_window_is_dropped_and_counted_and_the_session_goes_on() {
     let broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&broker.url(), folder.path()), Settling::Held, 50);
+    let running = run(settings(&broker.url(), folder.path()), SettleMode::Held, 50);
     running.ready().await;
     let mut publisher = MqttClient::to_broker(broker.port, "publisher");
     // One write, so that one read finds more of them than the window holds.
@@ -271,11 +271,11 @@ async fn a_burst_at_qos_0_beyond_the_window_is_dropped_and_counted_and_the_sessi
 #[tokio::test(flavor = "multi_thread")]
 async fn an_output_blocked_for_long_makes_the_session_leave_and_return_without_loss() {
     let broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
+    let tap = MqttProxy::to(broker.port).await;
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(&tap.url(), folder.path());
     settings.keep_alive_s = 2;
-    let running = run(settings, Settling::Held, 10);
+    let running = run(settings, SettleMode::Held, 10);
     running.ready().await;
     // Larger than one read, so that the window fills before all are read.
     let payload = |n: u32| format!("{n:0>8000}").into_bytes();
@@ -296,11 +296,11 @@ async fn an_output_blocked_for_long_makes_the_session_leave_and_return_without_l
 #[tokio::test(flavor = "multi_thread")]
 async fn pings_and_acknowledgements_go_on_while_a_group_waits_for_room_downstream() {
     let broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
+    let tap = MqttProxy::to(broker.port).await;
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(&tap.url(), folder.path());
     settings.keep_alive_s = 2;
-    let running = run(settings, Settling::AtOnce, 1000);
+    let running = run(settings, SettleMode::AtOnce, 1000);
     running.ready().await;
     let mut publisher = MqttClient::to_broker(broker.port, "publisher");
     publisher.publish_all(messages(0..1));
@@ -321,7 +321,7 @@ async fn a_changed_filter_takes_the_place_of_the_old_one_in_the_session() {
     for (filter, wanted) in [("old/#", "old/x"), ("new/#", "new/x")] {
         let mut settings = settings(&broker.url(), folder.path());
         settings.filter = filter.into();
-        let running = run(settings, Settling::AtOnce, 100);
+        let running = run(settings, SettleMode::AtOnce, 100);
         running.ready().await;
         let file = folder.path().join("mqtt-session.json");
         eventually("the session holds one filter", 5, || {
@@ -347,9 +347,9 @@ async fn a_changed_filter_takes_the_place_of_the_old_one_in_the_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_acknowledges_what_settles_in_time_and_then_disconnects() {
     let broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
+    let tap = MqttProxy::to(broker.port).await;
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&tap.url(), folder.path()), Settling::Held, 100);
+    let running = run(settings(&tap.url(), folder.path()), SettleMode::Held, 100);
     running.ready().await;
     let mut publisher = MqttClient::to_broker(broker.port, "publisher");
     publisher.publish_all(messages(0..20));
@@ -371,7 +371,7 @@ async fn stopping_acknowledges_what_settles_in_time_and_then_disconnects() {
 async fn stopping_ends_at_its_deadline_though_messages_never_settle() {
     let broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&broker.url(), folder.path()), Settling::Held, 100);
+    let running = run(settings(&broker.url(), folder.path()), SettleMode::Held, 100);
     running.ready().await;
     MqttClient::to_broker(broker.port, "publisher").publish_all(messages(0..5));
     eventually("all 5", 5, || running.downstream.held() == 5).await;
@@ -421,7 +421,7 @@ async fn a_broker_behind_tls_and_a_password_is_reached_and_a_wrong_one_is_named(
     right.username = "gateway".into();
     right.password = Some("secret".into());
     right.ca_file = Some(path("ca.pem"));
-    let running = run(right.clone(), Settling::AtOnce, 100);
+    let running = run(right.clone(), SettleMode::AtOnce, 100);
     running.ready().await;
     let published = Command::new("mosquitto_pub")
         .args(["-h", "localhost", "-p", &broker.port.to_string(), "-u", "gateway", "-P", "secret", "-q", "1"])
@@ -441,7 +441,7 @@ async fn a_broker_behind_tls_and_a_password_is_reached_and_a_wrong_one_is_named(
     std::fs::write(path("stranger.pem"), stranger.cert.pem()).unwrap();
     wrong_root.ca_file = Some(path("stranger.pem"));
     for (settings, wanted) in [(wrong_password, "password"), (wrong_root, "certificate")] {
-        let running = run(settings, Settling::AtOnce, 100);
+        let running = run(settings, SettleMode::AtOnce, 100);
         eventually("the fault is named", 5, || {
             running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains(wanted))
         })
@@ -456,7 +456,7 @@ async fn a_second_program_with_our_client_id_is_named() {
     let broker = Mosquitto::start();
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let both = [&folders[0], &folders[1]]
-        .map(|folder| run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100));
+        .map(|folder| run(settings(&broker.url(), folder.path()), SettleMode::AtOnce, 100));
     eventually("one of them names it", 14, || {
         both.iter().any(|running| {
             running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains("client_id"))
@@ -504,7 +504,7 @@ async fn a_refused_subscription_is_not_ready_and_is_asked_for_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(&format!("mqtt://127.0.0.1:{port}"), folder.path());
     settings.protocol = Protocol::V4;
-    let running = run(settings, Settling::AtOnce, 10);
+    let running = run(settings, SettleMode::AtOnce, 10);
     tokio::task::block_in_place(|| was_refused.recv_timeout(Duration::from_secs(5))).unwrap();
     eventually("the refusal is named", 2, || {
         running.status.borrow().last_error.as_ref().is_some_and(|error| error.contains("refused"))
@@ -545,7 +545,7 @@ async fn a_session_that_is_left_reads_on_until_the_broker_has_read_its_pubacks()
     let folder = tempfile::tempdir().unwrap();
     let mut settings = settings(&format!("mqtt://127.0.0.1:{port}"), folder.path());
     settings.protocol = Protocol::V4;
-    let running = run(settings, Settling::AtOnce, 100);
+    let running = run(settings, SettleMode::AtOnce, 100);
     tokio::task::block_in_place(|| was_sent.recv_timeout(Duration::from_secs(20))).unwrap();
     eventually("all that was sent in time", 20, || running.downstream.taken_count() == 20).await;
     running.stop.send_replace(Some(Instant::now() + Duration::from_secs(20)));
@@ -626,7 +626,7 @@ async fn a_broker_of_mqtt_3_1_1_alone_is_spoken_to_in_that_and_from_then_on_in_n
             }
         });
         let folder = tempfile::tempdir().unwrap();
-        let running = run(settings(&url, folder.path()), Settling::AtOnce, 10);
+        let running = run(settings(&url, folder.path()), SettleMode::AtOnce, 10);
         tokio::task::block_in_place(|| script.join()).unwrap();
         assert_eq!(running.downstream.taken_count(), 2);
         assert_eq!(running.downstream.taken()[0].payload, b"hello!");
@@ -650,7 +650,7 @@ async fn a_broker_that_is_starting_is_not_taken_for_one_of_mqtt_3_1_1() {
         assert_eq!(ready.receive(), (0xe0, vec![]));
     });
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&url, folder.path()), Settling::AtOnce, 10);
+    let running = run(settings(&url, folder.path()), SettleMode::AtOnce, 10);
     running.ready().await;
     running.stop().await;
     tokio::task::block_in_place(|| script.join()).unwrap();
@@ -679,7 +679,7 @@ async fn a_shared_subscription_waits_for_a_broker_that_has_them() {
     let folder = tempfile::tempdir().unwrap();
     let running = run(
         BrokerSettings { share: Some("gateways".into()), ..settings(&url, folder.path()) },
-        Settling::AtOnce,
+        SettleMode::AtOnce,
         10,
     );
     let mut status = running.status.clone();
@@ -713,7 +713,7 @@ async fn a_session_that_was_taken_over_names_the_client_id_and_comes_back_later(
         }
     });
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&url, folder.path()), Settling::AtOnce, 10);
+    let running = run(settings(&url, folder.path()), SettleMode::AtOnce, 10);
     let mut status = running.status.clone();
     for wanted in
         ["client_id \"tidegate\"", "(SessionTakenOver)", "ServerShuttingDown", "NormalDisconnection"]
@@ -732,7 +732,7 @@ async fn a_session_that_was_taken_over_names_the_client_id_and_comes_back_later(
 async fn long_properties_from_a_stranger_do_not_end_the_session() {
     let broker = Mosquitto::start();
     let folder = tempfile::tempdir().unwrap();
-    let running = run(settings(&broker.url(), folder.path()), Settling::AtOnce, 100);
+    let running = run(settings(&broker.url(), folder.path()), SettleMode::AtOnce, 100);
     running.ready().await;
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], broker.port));
     let mut publisher = Mqtt5Client::open(address).connected("publisher", None);
@@ -752,8 +752,8 @@ async fn long_properties_from_a_stranger_do_not_end_the_session() {
 }
 
 /// A gateway behind `broker` that writes to files.
-fn gateway_behind(broker: &Mosquitto, more: &str) -> Scene {
-    let mut scene = Scene::new();
+fn gateway_behind(broker: &Mosquitto, more: &str) -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.guest("_default", "lp", "passthrough");
     let output = "[output]\nkind = \"file\"\n[admission]\ncredentials = \"broker\"\nrate_per_s = 0\n";
@@ -766,7 +766,7 @@ fn lines(range: std::ops::Range<u32>) -> impl Iterator<Item = (String, Vec<u8>)>
 }
 
 /// The numbers of the lines that were written.
-fn written(scene: &Scene) -> BTreeSet<u32> {
+fn written(scene: &GatewayDir) -> BTreeSet<u32> {
     let number = |line: String| {
         let value = line.split("n=").nth(1).unwrap().split('i').next().unwrap();
         value.parse().unwrap()

@@ -14,8 +14,8 @@ use tidegate::rollout::digest::digest;
 use tidegate::rollout::error::CompileLimit;
 use tidegate::rollout::{CompileLimits, CompilerSettings, RolloutError};
 
-use crate::rig::bombs;
-use crate::rig::gateway::built_guest;
+use crate::harness::compile_bombs;
+use crate::harness::gateway::built_guest;
 
 fn settings(cache: &Path, limits: CompileLimits) -> CompilerSettings {
     CompilerSettings { program: env!("CARGO_BIN_EXE_tidegate").into(), cache: Some(cache.to_owned()), limits }
@@ -62,13 +62,13 @@ fn a_compile_bomb_ends_at_the_limit_that_it_passes_and_leaves_nothing() {
     let patient = CompileLimits { wall_s: 300, ..CompileLimits::default() };
     let bench = Bench::new(CompileLimits { cpu_s: 1, ..patient });
     let began = Instant::now();
-    let refusal = bench.refusal(&bombs::huge_function(60_000));
+    let refusal = bench.refusal(&compile_bombs::huge_function(60_000));
     assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Cpu(1))), "{refusal}");
     assert_eq!(refusal.to_string(), "compiling it takes more than 1 s of CPU time");
     assert!(began.elapsed() < Duration::from_secs(300));
 
     let bench = Bench::new(CompileLimits { memory_bytes_max: 48 << 20, ..patient });
-    let refusal = bench.refusal(&bombs::many_functions(12_000));
+    let refusal = bench.refusal(&compile_bombs::many_functions(12_000));
     assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Memory(_))), "{refusal}");
     assert_eq!(bench.cached(), Vec::<String>::new());
 
@@ -77,7 +77,7 @@ fn a_compile_bomb_ends_at_the_limit_that_it_passes_and_leaves_nothing() {
     assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Output(_))), "{refusal}");
 
     let bench = Bench::new(CompileLimits { wall_s: 0, ..CompileLimits::default() });
-    let refusal = bench.refusal(&bombs::huge_function(60_000));
+    let refusal = bench.refusal(&compile_bombs::huge_function(60_000));
     assert!(matches!(refusal, RolloutError::CompileLimit(CompileLimit::Wall(0))), "{refusal}");
     assert!(refusal.is_ours(), "it had CPU time left: the machine was busy");
 }
@@ -86,9 +86,9 @@ fn a_compile_bomb_ends_at_the_limit_that_it_passes_and_leaves_nothing() {
 fn nesting_and_types_without_end_are_refused() {
     let bench = Bench::new(CompileLimits { cpu_s: 5, ..CompileLimits::default() });
     for (name, bytes) in [
-        ("deep nesting", bombs::deep_nesting(1_000_000)),
-        ("many types", bombs::many_types(900)),
-        ("nested components", bombs::nested_components(40)),
+        ("deep nesting", compile_bombs::deep_nesting(1_000_000)),
+        ("many types", compile_bombs::many_types(900)),
+        ("nested components", compile_bombs::nested_components(40)),
     ] {
         let refusal = bench.refusal(&bytes);
         assert!(!matches!(refusal, RolloutError::Host(_)), "{name}: {refusal}");

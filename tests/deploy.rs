@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::rig::gateway::{Scene, tidegate};
+use crate::harness::gateway::{GatewayDir, tidegate};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -40,7 +40,7 @@ fn compose_environment(service: &str) -> Vec<(String, String)> {
 
 #[test]
 fn every_variable_of_the_compose_file_is_understood() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     std::fs::remove_file(scene.path("tidegate.toml")).unwrap();
     let variables = compose_environment("tidegate");
     assert!(variables.len() >= 12, "{variables:?}");
@@ -67,7 +67,7 @@ fn every_variable_of_the_compose_file_is_understood() {
 fn the_service_manager_is_told_when_the_gateway_is_ready_and_when_it_stops() {
     let unit = std::fs::read_to_string(repository().join("deploy/systemd/tidegate.service")).unwrap();
     assert!(unit.contains("Type=notify"));
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let address = scene.path("notify.sock");
     let socket = UnixDatagram::bind(&address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

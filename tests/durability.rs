@@ -11,15 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate_fleet::{Device, packet};
+use tidegate_simulator::{Device, packet};
 
 use crate::end_to_end::topic;
-use crate::rig::faults::Faults;
-use crate::rig::gateway::{Gateway, Scene, tidegate};
-use crate::rig::influxdb::Influxdb;
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::v3_front::{Fault, V3Front};
+use crate::harness::fake_influxdb3::{FakeInfluxdb3, Fault};
+use crate::harness::faults::Faults;
+use crate::harness::gateway::{Gateway, GatewayDir, tidegate};
+use crate::harness::influxdb::Influxdb;
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
 
 const NO_RATE: &str = "[admission]\nrate_per_s = 0\n";
 
@@ -35,8 +35,8 @@ pub fn message(device: &str, seq: u64) -> Vec<u8> {
 /// A gateway with the listener, into a front of version 3 whose databases can be made to fail.
 struct Plant {
     influxdb: Influxdb,
-    front: V3Front,
-    scene: Scene,
+    front: FakeInfluxdb3,
+    scene: GatewayDir,
 }
 
 impl Plant {
@@ -47,8 +47,8 @@ impl Plant {
     /// With more keys of the output, and more sections.
     async fn with(output: &str, more: &str) -> Self {
         let influxdb = Influxdb::start().await;
-        let front = V3Front::start(&influxdb.url(), None).await;
-        let mut scene = Scene::new();
+        let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
+        let mut scene = GatewayDir::new();
         for tenant in ["acme", "globex"] {
             scene.device(tenant, &format!("of-{tenant}"), "lab-1");
         }
@@ -109,7 +109,7 @@ async fn twenty_kills_under_a_hundred_thousand_messages_lose_none() {
     let influxdb = Influxdb::start().await;
     influxdb.create("telemetry_acme").await;
     let broker = Mosquitto::start_in_memory();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     for device in 0..DEVICES {
         scene.device("acme", &format!("dev-{device}"), "lab-1");
     }
@@ -395,7 +395,7 @@ struct SmallDisk {
 impl SmallDisk {
     /// # Panics
     /// Where not even a user namespace may mount a tmpfs.
-    fn below(scene: &Scene, size: &str) -> Self {
+    fn below(scene: &GatewayDir, size: &str) -> Self {
         let spool = scene.path("data/spool");
         fs::create_dir_all(&spool).unwrap();
         let ready = scene.path("mounted");
@@ -434,7 +434,7 @@ impl SmallDisk {
 
     /// The gateway of a scene on this disk. It goes to its folder inside: the folder of outside
     /// leads past the mount.
-    fn gateway(&self, scene: &Scene) -> Command {
+    fn gateway(&self, scene: &GatewayDir) -> Command {
         let mut command = self.enter();
         command
             .args(["sh", "-c", "cd \"$1\" && exec \"$0\" run"])

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
-use crate::rig::gateway::Scene;
+use crate::harness::gateway::GatewayDir;
 
 pub fn envelope(device: &str, seq: u64) -> String {
     format!(
@@ -19,7 +19,7 @@ pub fn topic(tenant: &str, device: &str, kind: &str) -> String {
 
 #[test]
 fn a_puback_of_the_listener_means_that_the_line_is_durable() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure("[output]\nkind = \"file\"\nflush_interval_ms = 60000\n");
     let gateway = scene.start();
@@ -45,7 +45,7 @@ fn a_puback_of_the_listener_means_that_the_line_is_durable() {
 
 #[test]
 fn a_refused_message_is_in_quarantine_before_it_is_acknowledged() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let gateway = scene.start();
     let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
@@ -66,7 +66,7 @@ fn a_refused_message_is_in_quarantine_before_it_is_acknowledged() {
 
 #[test]
 fn many_devices_keep_their_order_and_every_line_is_written_once() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     for n in 0..20 {
         scene.device(["acme", "globex"][n % 2], &format!("dev-{n}"), "lab-1");
     }
@@ -107,7 +107,7 @@ fn many_devices_keep_their_order_and_every_line_is_written_once() {
 
 #[test]
 fn a_guest_that_is_replaced_serves_within_a_second_and_loses_nothing() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure("[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n");
     let gateway = scene.start();
@@ -125,14 +125,14 @@ fn a_guest_that_is_replaced_serves_within_a_second_and_loses_nothing() {
     gateway.assert_balanced();
 }
 
-fn device_publish(scene: &Scene, topic: &str) {
+fn device_publish(scene: &GatewayDir, topic: &str) {
     let mut device = Device::connect(&scene.listener, "dev-1-again").unwrap();
     device.publish(topic, envelope("dev-1", 2).as_bytes()).unwrap();
 }
 
 #[test]
 fn sigterm_settles_what_came_before_it_ends() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure(
         "[output]\nkind = \"file\"\nflush_interval_ms = 60000\nbatch_lines = 10000\n[admission]\nrate_per_s = 0\n",
@@ -153,7 +153,7 @@ fn sigterm_settles_what_came_before_it_ends() {
 
 #[test]
 fn a_shell_that_allows_few_open_files_does_not_bound_the_connections() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let gateway = scene.start_with_open_files(128);
     let idle: Vec<Device> =
@@ -166,7 +166,7 @@ fn a_shell_that_allows_few_open_files_does_not_bound_the_connections() {
 
 #[test]
 fn two_gateways_in_one_data_dir_are_refused() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let _gateway = scene.start();
     let (status, _, errors) = scene.verb(&["run"], "");
     assert_eq!(status.code(), Some(1), "{errors}");

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::rig::gateway::{Scene, built_guest};
+use crate::harness::gateway::{GatewayDir, built_guest};
 
-fn scene() -> Scene {
-    let mut scene = Scene::new();
+fn scene() -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     fs::write(scene.path("operator"), "of-the-operator").unwrap();
     scene.configure_admin("[output]\nkind = \"file\"\n", "token_file = \"operator\"\n");
@@ -18,14 +18,14 @@ fn scene() -> Scene {
 }
 
 /// Runs a verb that must succeed; gives what it said.
-fn good(scene: &Scene, arguments: &[&str]) -> String {
+fn good(scene: &GatewayDir, arguments: &[&str]) -> String {
     let (status, out, errors) = scene.verb(arguments, "");
     assert_eq!(status.code(), Some(0), "{arguments:?}: {out}{errors}");
     out
 }
 
 /// The same, whether the gateway runs or not.
-fn put_and_back(scene: &Scene) {
+fn put_and_back(scene: &GatewayDir) {
     let out = good(scene, &["guest", "put", "acme", "steps", "steady.wasm"]);
     assert!(out.starts_with("acme/steps: steady@0.1.0#"), "{out}");
     good(scene, &["guest", "put", "acme", "steps", "strict.wasm"]);

@@ -13,13 +13,13 @@ use tidegate::source::listener::{CloseReason, Listener, ListenerSettings};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::rig::downstream::{Downstream, Settling};
-use crate::rig::eventually;
-use crate::rig::listening::{Running, TOPIC, settings};
-use crate::rig::mqtt_client::MqttClient;
+use crate::harness::eventually;
+use crate::harness::fake_pipeline::{FakePipeline, SettleMode};
+use crate::harness::listener::{RunningListener, TOPIC, settings};
+use crate::harness::mqtt_client::MqttClient;
 
-fn run(settling: Settling, connections_max: usize, messages_max: u64) -> Running {
-    Running::start(ListenerSettings { connections_max, ..settings() }, settling, messages_max)
+fn run(settling: SettleMode, connections_max: usize, messages_max: u64) -> RunningListener {
+    RunningListener::start(ListenerSettings { connections_max, ..settings() }, settling, messages_max)
 }
 
 fn raw(address: SocketAddr, bytes: &[u8]) -> MqttClient {
@@ -30,7 +30,7 @@ fn raw(address: SocketAddr, bytes: &[u8]) -> MqttClient {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_settled_in_any_order_are_acknowledged_in_the_order_they_came() {
-    let running = run(Settling::Shuffled, 10, 100_000);
+    let running = run(SettleMode::Shuffled, 10, 100_000);
     let mut device = MqttClient::connect(running.address, "device");
     let mut reader = MqttClient::on(device.stream.try_clone().unwrap());
     let reading = std::thread::spawn(move || reader.pubacks(3000));
@@ -44,7 +44,7 @@ async fn messages_settled_in_any_order_are_acknowledged_in_the_order_they_came()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_puback_leaves_before_its_message_is_settled() {
-    let running = run(Settling::Held, 10, 1000);
+    let running = run(SettleMode::Held, 10, 1000);
     let mut device = MqttClient::connect(running.address, "device");
     let ids: Vec<_> = (0..3).map(|_| device.publish(TOPIC, QoS::AtLeastOnce, false, "x")).collect();
     device.publish(TOPIC, QoS::AtMostOnce, false, "x");
@@ -60,7 +60,7 @@ async fn no_puback_leaves_before_its_message_is_settled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_no_broker_and_says_so_packet_by_packet() {
-    let running = run(Settling::AtOnce, 20, 1000);
+    let running = run(SettleMode::AtOnce, 20, 1000);
     let mut device = MqttClient::connect(running.address, "device");
     let mut subscribe = Subscribe::new("a/#", QoS::AtLeastOnce);
     subscribe.pkid = 7;
@@ -95,7 +95,7 @@ async fn it_is_no_broker_and_says_so_packet_by_packet() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connect_is_refused_by_the_codes_of_the_protocol() {
-    let running = run(Settling::AtOnce, 20, 1000);
+    let running = run(SettleMode::AtOnce, 20, 1000);
     let code = |name: &[u8], level: u8, flags: u8, client_id: &[u8]| {
         let mut body = vec![0, name.len() as u8];
         body.extend(name);
@@ -126,7 +126,7 @@ async fn a_connect_is_refused_by_the_codes_of_the_protocol() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_connection_takes_over_the_client_id_of_the_old_one() {
-    let running = run(Settling::Held, 10, 1000);
+    let running = run(SettleMode::Held, 10, 1000);
     let mut old = MqttClient::connect(running.address, "device");
     old.publish(TOPIC, QoS::AtLeastOnce, false, "from the old");
     eventually("it came", 2, || running.downstream.held() == 1).await;
@@ -151,7 +151,7 @@ async fn a_new_connection_takes_over_the_client_id_of_the_old_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_packets_time_out_and_slow_ones_arrive() {
-    let running = run(Settling::AtOnce, 10, 1000);
+    let running = run(SettleMode::AtOnce, 10, 1000);
     let mut half = raw(running.address, &[0x10, 20, 0, 4, b'M', b'Q']);
     let mut silent = MqttClient::open(running.address);
     let mut slow = MqttClient::connect(running.address, "slow");
@@ -177,7 +177,7 @@ async fn half_packets_time_out_and_slow_ones_arrive() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payload_over_the_limit_passes_cut_and_an_absurd_one_ends_the_connection() {
-    let running = run(Settling::AtOnce, 10, 1000);
+    let running = run(SettleMode::AtOnce, 10, 1000);
     let mut device = MqttClient::connect(running.address, "device");
     for payload in [8192, 8193, 16 * 8192] {
         let id = device.publish(TOPIC, QoS::AtLeastOnce, false, vec![b'x'; payload]);
@@ -198,7 +198,7 @@ async fn a_payload_over_the_limit_passes_cut_and_an_absurd_one_ends_the_connecti
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_packets_of_many_connections_share_a_bounded_memory() {
-    let downstream = Downstream::new(Settling::AtOnce);
+    let downstream = FakePipeline::new(SettleMode::AtOnce);
     let settings = ListenerSettings { payload_bytes_max: 10 << 20, ..settings() };
     let listener = Listener::bind(settings, Arc::new(ReceiveWindow::new(10, 1000)), downstream).unwrap();
     let (address, counters) = (listener.local_address(), listener.counters());
@@ -225,7 +225,7 @@ async fn half_packets_of_many_connections_share_a_bounded_memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn announced_lengths_take_no_memory_from_those_who_send() {
     let settings = ListenerSettings { connections_max: 1000, payload_bytes_max: 256 << 10, ..settings() };
-    let running = Running::start(settings, Settling::AtOnce, 10_000);
+    let running = RunningListener::start(settings, SettleMode::AtOnce, 10_000);
     // 260,000 bytes, in a PUBLISH behind a CONNECT.
     let half = [0x32, 0xa0, 0xef, 0x0f, 0, 32, b't', b'e'];
     let connected: Vec<_> = (0..309)
@@ -250,7 +250,7 @@ async fn announced_lengths_take_no_memory_from_those_who_send() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_connect_only_a_small_connect_is_read() {
-    let running = run(Settling::AtOnce, 1000, 10_000);
+    let running = run(SettleMode::AtOnce, 1000, 10_000);
     let ended = |ending| running.counters.ended(ending);
     // A CONNECT of 8,193 bytes, a PUBLISH of 256 KiB, a SUBSCRIBE: each ends with its first bytes.
     for (beginning, ending) in [
@@ -283,7 +283,7 @@ async fn before_connect_only_a_small_connect_is_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_memory_ends_the_connection_that_holds_most() {
     let settings = ListenerSettings { payload_bytes_max: 100 << 20, ..settings() };
-    let running = Running::start(settings, Settling::AtOnce, 10_000);
+    let running = RunningListener::start(settings, SettleMode::AtOnce, 10_000);
     let send = |client: &mut MqttClient, bytes: usize| {
         let mut packet = vec![0x30, 0x80, 0x80, 0x80, 0x28, 0, 1, b't'];
         packet.resize(bytes, 0);
@@ -309,7 +309,7 @@ async fn a_full_memory_ends_the_connection_that_holds_most() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rubbish_and_endless_connects_leave_a_good_device_alone() {
-    let running = run(Settling::AtOnce, 1000, 1000);
+    let running = run(SettleMode::AtOnce, 1000, 1000);
     let mut seed = 1_u32;
     for n in 0..600 {
         let mut rubbish = vec![0; 1 + n % 300];
@@ -337,7 +337,7 @@ async fn rubbish_and_endless_connects_leave_a_good_device_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_never_reads_its_answers_is_closed() {
-    let running = run(Settling::AtOnce, 10, 1000);
+    let running = run(SettleMode::AtOnce, 10, 1000);
     let mut greedy = MqttClient::connect(running.address, "greedy");
     // Each asks for an answer a quarter of its size.
     let mut subscribe = vec![0x82, 0xe2, 0xa7, 0x02, 0, 1];
@@ -358,7 +358,7 @@ async fn a_peer_that_never_reads_its_answers_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silence_past_the_keep_alive_ends_a_connection_but_not_while_nothing_is_read() {
-    let running = run(Settling::Held, 10, 5);
+    let running = run(SettleMode::Held, 10, 5);
     let mut quiet = MqttClient::open(running.address);
     quiet.greet("quiet", true, 1, None).unwrap();
     let began = Instant::now();
@@ -394,7 +394,7 @@ async fn silence_past_the_keep_alive_ends_a_connection_but_not_while_nothing_is_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_over_the_ceiling_are_refused_and_counted() {
-    let running = run(Settling::AtOnce, 3, 1000);
+    let running = run(SettleMode::AtOnce, 3, 1000);
     let devices = ["a", "b", "c"].map(|id| MqttClient::connect(running.address, id));
     let mut fourth = MqttClient::open(running.address);
     fourth.expect_closed(Duration::from_secs(2));
@@ -406,7 +406,7 @@ async fn connections_over_the_ceiling_are_refused_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_acknowledges_what_settles_in_time_and_closes_all() {
-    let running = run(Settling::Held, 10, 1000);
+    let running = run(SettleMode::Held, 10, 1000);
     let mut device = MqttClient::connect(running.address, "device");
     let mut idle = MqttClient::connect(running.address, "idle");
     let ids: Vec<_> = (0..5).map(|_| device.publish(TOPIC, QoS::AtLeastOnce, false, "x")).collect();
@@ -424,7 +424,7 @@ async fn stopping_acknowledges_what_settles_in_time_and_closes_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_ends_at_its_deadline_though_downstream_never_takes_a_group() {
-    let running = run(Settling::AtOnce, 10, 1000);
+    let running = run(SettleMode::AtOnce, 10, 1000);
     *running.downstream.delay.lock() = Duration::from_secs(60);
     let mut device = MqttClient::connect(running.address, "device");
     device.publish(TOPIC, QoS::AtLeastOnce, false, "x");
@@ -456,7 +456,7 @@ async fn thousands_of_idle_devices_cost_little_and_all_are_served() {
     };
     // Both ends are ours; some are left for other tests.
     let count = (descriptors.saturating_sub(1500) / 2).min(10_000);
-    let running = run(Settling::AtOnce, 20_000, 10_000);
+    let running = run(SettleMode::AtOnce, 20_000, 10_000);
     let connect = [0x10, 17, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 5];
     let publish = [0x32, 8, 0, 3, b't', b'/', b'x', 0, 1, b'v'];
     let before = resident_bytes();

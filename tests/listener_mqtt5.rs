@@ -16,19 +16,19 @@ use serde_json::json;
 use tidegate::source::listener::{CloseReason, ConnectLimitSettings, CredentialPolicy, ListenerSettings};
 use tokio::time::Instant;
 
-use crate::rig::downstream::Settling;
-use crate::rig::eventually;
-use crate::rig::gateway::Scene;
-use crate::rig::listening::{Running, TOPIC, settings};
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::mqtt5_client::{Mqtt5Client, socket};
+use crate::harness::eventually;
+use crate::harness::fake_pipeline::SettleMode;
+use crate::harness::gateway::GatewayDir;
+use crate::harness::listener::{RunningListener, TOPIC, settings};
+use crate::harness::mqtt_client::MqttClient;
+use crate::harness::mqtt5_client::{Mqtt5Client, socket};
 
 fn asking(asks: CredentialPolicy) -> ListenerSettings {
     ListenerSettings { asks, ..settings() }
 }
 
-fn start(settings: ListenerSettings) -> Running {
-    Running::start(settings, Settling::AtOnce, 1000)
+fn start(settings: ListenerSettings) -> RunningListener {
+    RunningListener::start(settings, SettleMode::AtOnce, 1000)
 }
 
 fn wishes() -> ConnectProperties {
@@ -296,7 +296,7 @@ async fn rubbish_of_mqtt_5_leaves_a_good_device_alone() {
 /// that travel back with the PUBACK.
 #[test]
 fn the_gateway_lets_devices_in_by_the_registry_and_tells_them_what_was_wrong() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.device("globex", "dev-1", "lab-9");
     scene.guest("_default", "lp", "passthrough");
@@ -362,8 +362,8 @@ fn the_gateway_lets_devices_in_by_the_registry_and_tells_them_what_was_wrong() {
 /// By what was proved at CONNECT nothing passes that came another way.
 #[test]
 fn the_listeners_word_does_not_hold_for_what_came_by_a_broker_and_an_explain_asks_as_the_listener() {
-    let broker = crate::rig::mosquitto::Mosquitto::start();
-    let mut scene = Scene::new();
+    let broker = crate::harness::mosquitto::Mosquitto::start();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.guest("_default", "lp", "passthrough");
     let types = "[output]\nkind = \"file\"\n[admission.types.lp]\ncredentials = \"listener\"\n";

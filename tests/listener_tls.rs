@@ -12,10 +12,10 @@ use tidegate::source::listener::{
     ClientCertificates, CloseReason, CredentialPolicy, ListenerSettings, TlsSettings,
 };
 
-use crate::rig::downstream::Settling;
-use crate::rig::gateway::Scene;
-use crate::rig::listening::{Running, TOPIC, settings};
-use crate::rig::mqtt5_client::{Mqtt5Client, TlsClient, socket};
+use crate::harness::fake_pipeline::SettleMode;
+use crate::harness::gateway::GatewayDir;
+use crate::harness::listener::{RunningListener, TOPIC, settings};
+use crate::harness::mqtt5_client::{Mqtt5Client, TlsClient, socket};
 
 type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -58,14 +58,14 @@ impl Authority {
     }
 }
 
-fn start(folder: &Path, asks: CredentialPolicy, client_certificates: ClientCertificates) -> Running {
+fn start(folder: &Path, asks: CredentialPolicy, client_certificates: ClientCertificates) -> RunningListener {
     let tls = TlsSettings {
         cert_file: folder.join("cert.pem"),
         key_file: folder.join("key.pem"),
         client_ca_file: folder.join("ca.pem"),
         client_certificates,
     };
-    Running::start(ListenerSettings { asks, tls: Some(tls), ..settings() }, Settling::AtOnce, 1000)
+    RunningListener::start(ListenerSettings { asks, tls: Some(tls), ..settings() }, SettleMode::AtOnce, 1000)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn a_new_certificate_serves_new_connections_and_leaves_the_old_ones() {
 #[test]
 fn the_gateway_follows_its_certificate_and_refuses_to_start_without_one() {
     let (old, new) = (Authority::new(), Authority::new());
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.guest("_default", "lp", "passthrough");
     let tls = "tls_cert_file = \"cert.pem\"\ntls_key_file = \"key.pem\"\nclient_certificates = \"optional\"\n\
@@ -179,7 +179,7 @@ fn the_gateway_follows_its_certificate_and_refuses_to_start_without_one() {
     // SAFETY: kill(2) of a child that has not been waited for.
     unsafe { libc::kill(gateway.pid() as i32, libc::SIGHUP) };
     gateway.wait("read again", |_| scene.log().contains("the listener's certificate was read again"));
-    let served = |_: &crate::rig::gateway::Gateway<'_>| open(&new, None).greet("n", None, None).is_ok();
+    let served = |_: &crate::harness::gateway::Gateway<'_>| open(&new, None).greet("n", None, None).is_ok();
     gateway.wait_for(Duration::from_secs(10), "served by the new one", served);
     publish(2);
     gateway.wait_written("acme", 2);

@@ -1,7 +1,7 @@
 //! The integration tests: the built program, real brokers, real databases, hostile guests. One
 //! binary, because linking wasmtime takes longer than most of these tests.
 
-mod rig;
+mod harness;
 
 mod pulse_cases;
 mod registry;
@@ -15,11 +15,11 @@ mod listener_mqtt5;
 mod listener_tls;
 mod compile;
 mod sandbox;
-mod misdeeds;
-mod large;
+mod malformed_guests;
+mod large_guests;
 mod state;
-mod frozen;
-mod swap;
+mod wit_compat;
+mod rollout;
 mod guest_verb;
 mod writer;
 mod quarantine;

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use rumqttc::QoS;
 use serde_json::{Value, json};
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 use crate::durability::message;
 use crate::end_to_end::topic;
+use crate::harness::faults::Faults;
+use crate::harness::gateway::{Gateway, GatewayDir};
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
 use crate::registry::{configure, publish, register, scene, sequences};
-use crate::rig::faults::Faults;
-use crate::rig::gateway::{Gateway, Scene};
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
 
 /// Sends at QoS 1 and waits for every PUBACK.
-fn publish_all(scene: &Scene, device: &str, seqs: std::ops::Range<u64>) {
+fn publish_all(scene: &GatewayDir, device: &str, seqs: std::ops::Range<u64>) {
     let mut client = Device::connect(&scene.listener, device).unwrap();
     client.stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let topic = topic("acme", device, "telemetry");
@@ -42,7 +42,7 @@ fn wait_taken_up(gateway: &Gateway<'_>) {
 }
 
 /// Asserts that all of a device is there, in order but for what came twice.
-fn assert_all_in_order(scene: &Scene, device: &str, all: u64) {
+fn assert_all_in_order(scene: &GatewayDir, device: &str, all: u64) {
     let mut seen = BTreeSet::new();
     let came = sequences(scene, device);
     let first: Vec<u64> = came.iter().copied().filter(|seq| seen.insert(*seq)).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::rig::gateway::Scene;
+use crate::harness::gateway::GatewayDir;
 
 const CASES: &str = include_str!("cases/pulse-public.jsonl");
 
@@ -34,7 +34,7 @@ fn settings(case: &Value) -> Settings {
     }
 }
 
-fn judge(scene: &Scene, settings: &Settings, cases: &[&Value]) -> Vec<Value> {
+fn judge(scene: &GatewayDir, settings: &Settings, cases: &[&Value]) -> Vec<Value> {
     scene.configure(&format!(
         "[output]\nkind = \"influxdb3\"\n[registry]\nrequire_token = {}\n[admission]\npayload_bytes_max = {}\n",
         settings.require_token, settings.payload_bytes_max
@@ -73,7 +73,7 @@ fn every_case_gives_the_verdict_and_the_very_bytes_that_are_expected() {
             groups.entry(settings(case)).or_default().push(case);
         }
     }
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let mut wrong = Vec::new();
     let mut judged = 0;
     for (settings, cases) in &groups {

@@ -8,28 +8,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 use crate::end_to_end::{envelope, topic};
-use crate::rig::gateway::{Gateway, Scene};
+use crate::harness::gateway::{Gateway, GatewayDir};
 
 const TO_FILES: &str = "[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n";
 
 /// A scene with a token set and one device of acme.
-fn scene(more: &str) -> Scene {
-    let mut scene = Scene::new();
+fn scene(more: &str) -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure(more);
     scene.set_token("the-operators-token");
     scene
 }
 
-fn publish(scene: &Scene, device: &str, topic: &str, payload: &str) {
+fn publish(scene: &GatewayDir, device: &str, topic: &str, payload: &str) {
     Device::connect(&scene.listener, device).unwrap().publish(topic, payload.as_bytes()).unwrap();
 }
 
 /// The entries that a listing in JSON gives.
-fn listed(scene: &Scene, arguments: &[&str]) -> Vec<Value> {
+fn listed(scene: &GatewayDir, arguments: &[&str]) -> Vec<Value> {
     let arguments = [&["quarantine", "list", "--json"], arguments].concat();
     let (status, output, errors) = scene.verb(&arguments, "");
     assert_eq!(status.code(), Some(0), "{errors}");
@@ -37,7 +37,7 @@ fn listed(scene: &Scene, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// Exit code and report of a replay.
-fn replay(scene: &Scene, arguments: &[&str]) -> (Option<i32>, Value) {
+fn replay(scene: &GatewayDir, arguments: &[&str]) -> (Option<i32>, Value) {
     let arguments = [&["quarantine", "replay", "--json"], arguments].concat();
     let (status, output, errors) = scene.verb(&arguments, "");
     let report = serde_json::from_str(&output).unwrap_or_else(|_| panic!("no report: {output}{errors}"));
@@ -126,7 +126,7 @@ fn what_is_refused_again_waits_for_the_next_replay() {
 
 #[test]
 fn what_admission_refused_is_admitted_anew_and_takes_no_rate_token() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure("[output]\nkind = \"file\"\n[admission]\nrate_per_s = 1\nburst = 3\n");
     scene.set_token("the-operators-token");
@@ -238,7 +238,7 @@ fn a_line_that_the_database_refused_is_sent_again_as_it_was() {
 }
 
 /// Whether each of the messages 0 to 399 is in quarantine, or a line, or both.
-fn assert_none_is_lost(gateway: &Gateway<'_>, scene: &Scene) {
+fn assert_none_is_lost(gateway: &Gateway<'_>, scene: &GatewayDir) {
     wait_until_written(gateway);
     let mut found = BTreeSet::new();
     for entry in listed(scene, &["--limit", "10000"]) {
@@ -353,7 +353,7 @@ fn entries_are_listed_shown_and_removed_and_secrets_are_masked() {
 
 #[test]
 fn nothing_is_changed_without_the_operators_token_or_by_a_request_that_names_nothing() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure(TO_FILES);
     let gateway = scene.start();

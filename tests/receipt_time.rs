@@ -8,11 +8,11 @@ use rumqttc::mqttbytes::v4::{Packet, Publish};
 use rumqttc::v5::mqttbytes::QoS as QoS5;
 
 use crate::end_to_end::topic;
-use crate::rig::gateway::{Gateway, Scene};
-use crate::rig::influxdb::Influxdb;
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::mqtt5_client::Mqtt5Client;
+use crate::harness::gateway::{Gateway, GatewayDir};
+use crate::harness::influxdb::Influxdb;
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
+use crate::harness::mqtt5_client::Mqtt5Client;
 
 /// Payloads without an envelope, whose senders are vouched for by the connection or by the broker.
 fn output(influxdb: &Influxdb, credentials: &str) -> String {
@@ -24,15 +24,15 @@ fn output(influxdb: &Influxdb, credentials: &str) -> String {
 }
 
 /// The device's connection by MQTT 3.1.1.
-fn connect(scene: &Scene) -> MqttClient {
+fn connect(scene: &GatewayDir) -> MqttClient {
     let mut device = MqttClient::open(scene.listener.parse().unwrap());
     let login = rumqttc::mqttbytes::v4::Login::new("acme/dev-1", "tok-dev-1");
     device.greet("dev-1", true, 60, Some(login)).unwrap();
     device
 }
 
-fn scene() -> Scene {
-    let mut scene = Scene::new();
+fn scene() -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.guest("acme", "reading", "json");
     scene.guest("acme", "lines", "passthrough");

@@ -7,9 +7,9 @@ use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{Packet, Subscribe};
 use serde_json::{Value, json};
 
-use crate::rig::gateway::Scene;
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
+use crate::harness::gateway::GatewayDir;
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
 
 const REFUSED: &str = "tenant/{tenant}/device/{device}/refused";
 
@@ -35,8 +35,8 @@ fn topic(device: &str, message_type: &str) -> String {
     format!("tenant/acme/device/{device}/{message_type}")
 }
 
-fn scene(broker: &Mosquitto, refused_topic: &str) -> Scene {
-    let mut scene = Scene::new();
+fn scene(broker: &Mosquitto, refused_topic: &str) -> GatewayDir {
+    let mut scene = GatewayDir::new();
     for device in ["dev-1", "dev-2"] {
         scene.device("acme", device, "lab-1");
     }

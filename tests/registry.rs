@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use rumqttc::mqttbytes::v4::{Connect, Login, Packet};
 use serde_json::{Value, json};
 use tidegate::admission::registry::token_hash;
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 use crate::end_to_end::{envelope, topic};
-use crate::rig::eventually;
-use crate::rig::gateway::{Gateway, Scene};
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::postgres::Postgres;
+use crate::harness::eventually;
+use crate::harness::gateway::{Gateway, GatewayDir};
+use crate::harness::mqtt_client::MqttClient;
+use crate::harness::postgres::Postgres;
 
 const CASES: &str = include_str!("cases/pulse-public.jsonl");
 
@@ -21,24 +21,24 @@ fn cases() -> Vec<Value> {
     CASES.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn configure_url(scene: &Scene, url: &str, more: &str) {
+fn configure_url(scene: &GatewayDir, url: &str, more: &str) {
     configure_patient(scene, url, 1000, more);
 }
 
-fn configure_patient(scene: &Scene, url: &str, query_timeout_ms: u64, more: &str) {
+fn configure_patient(scene: &GatewayDir, url: &str, query_timeout_ms: u64, more: &str) {
     scene.configure(&format!(
         "[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n[registry]\nkind = \"postgres\"\n\
          url = \"{url}\"\nsettings_poll_s = 1\nquery_timeout_ms = {query_timeout_ms}\n{more}"
     ));
 }
 
-pub fn configure(scene: &Scene, postgres: &Postgres, more: &str) {
+pub fn configure(scene: &GatewayDir, postgres: &Postgres, more: &str) {
     configure_url(scene, &postgres.url(), more);
 }
 
 /// A server with the tables, without any rate limit, and a scene that uses it.
-pub async fn scene() -> (Postgres, Scene) {
-    let (postgres, scene) = (Postgres::start().await, Scene::new());
+pub async fn scene() -> (Postgres, GatewayDir) {
+    let (postgres, scene) = (Postgres::start().await, GatewayDir::new());
     configure(&scene, &postgres, "");
     let (status, _, errors) = scene.verb(&["registry", "init"], "");
     assert_eq!(status.code(), Some(0), "{errors}");
@@ -56,13 +56,13 @@ pub async fn register(postgres: &Postgres, tenant: &str, device: &str) {
     postgres.run(&insert).await;
 }
 
-pub fn publish(scene: &Scene, device: &str, seq: u64) {
+pub fn publish(scene: &GatewayDir, device: &str, seq: u64) {
     let mut client = Device::connect(&scene.listener, device).unwrap();
     client.publish(&topic("acme", device, "telemetry"), envelope(device, seq).as_bytes()).unwrap();
 }
 
 /// Sends without waiting for the PUBACK; the connection must be kept.
-fn send(scene: &Scene, device: &str, sequences: impl Iterator<Item = u64>) -> Device {
+fn send(scene: &GatewayDir, device: &str, sequences: impl Iterator<Item = u64>) -> Device {
     let mut client = Device::connect(&scene.listener, device).unwrap();
     for seq in sequences {
         client.send(&topic("acme", device, "telemetry"), envelope(device, seq).as_bytes()).unwrap();
@@ -84,7 +84,7 @@ fn registry_health(gateway: &Gateway<'_>) -> (u16, Value) {
 }
 
 /// The devices' lines of acme, as their sequence numbers in the order of the file.
-pub fn sequences(scene: &Scene, device: &str) -> Vec<u64> {
+pub fn sequences(scene: &GatewayDir, device: &str) -> Vec<u64> {
     let of_device = format!("device_id={device},");
     let lines = scene.lines("telemetry_acme").into_iter().filter(|line| line.contains(&of_device));
     lines.map(|line| line.split("seq=").nth(1).unwrap().split('i').next().unwrap().parse().unwrap()).collect()
@@ -137,7 +137,7 @@ impl Pack<'_> {
     }
 
     /// Loads devices and settings, and configures what is no row of the database.
-    async fn set(&self, postgres: &Postgres, scene: &Scene, output: &str) {
+    async fn set(&self, postgres: &Postgres, scene: &GatewayDir, output: &str) {
         let client = postgres.client().await;
         client
             .batch_execute(
@@ -526,7 +526,7 @@ async fn a_revocation_that_was_missed_holds_once_the_registry_is_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_gateways_add_the_same_devices_and_each_is_there_once() {
     let (postgres, one) = scene().await;
-    let two = Scene::new();
+    let two = GatewayDir::new();
     for scene in [&one, &two] {
         // An answer that comes too late on a busy machine is a device that was added and not counted.
         configure_patient(scene, &postgres.url(), 20_000, "auto_provision = true\nrequire_token = true\n");
@@ -736,7 +736,7 @@ async fn the_connection_is_encrypted_and_the_server_is_checked_as_the_url_asks()
         )
     })
     .await;
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let file = scene.path("authority.pem");
     std::fs::write(&file, authority).unwrap();
     let init = |host: &str, query: &str| {
@@ -764,7 +764,7 @@ async fn the_connection_is_encrypted_and_the_server_is_checked_as_the_url_asks()
 }
 
 /// The code of a CONNACK to a device of acme that brings this token.
-fn connect(scene: &Scene, device: &str, token: &str) -> rumqttc::ConnectReturnCode {
+fn connect(scene: &GatewayDir, device: &str, token: &str) -> rumqttc::ConnectReturnCode {
     let login = Login::new(format!("acme/{device}"), token);
     let mut client = MqttClient::open(scene.listener.parse().unwrap());
     client.greet(device, true, 60, Some(login)).unwrap().code

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate_fleet::{Device, packet};
+use tidegate_simulator::{Device, packet};
 
-use crate::rig::gateway::{Gateway, Scene, built_guest};
+use crate::harness::gateway::{Gateway, GatewayDir, built_guest};
 
 fn payload(attack: &str, seq: u64) -> String {
     format!(r#"{{"site_id":"lab-1","provision_token":"tok-dev-1","do":"{attack}","seq":{seq}}}"#)
@@ -15,8 +15,8 @@ fn payload(attack: &str, seq: u64) -> String {
 
 const TOPIC: &str = "tenant/acme/device/dev-1/hostile";
 
-fn scene() -> Scene {
-    let mut scene = Scene::new();
+fn scene() -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.device("globex", "dev-2", "lab-1");
     scene.guest("acme", "hostile", "hostile");
@@ -173,7 +173,7 @@ fn a_guest_that_says_much_is_cut_off_and_writes_no_line_of_its_own() {
 
 #[test]
 fn what_starts_with_a_misdeed_is_refused_when_it_is_loaded() {
-    use crate::rig::bombs::{Misdeed, decoder_with, importing};
+    use crate::harness::compile_bombs::{Misdeed, decoder_with, importing};
     let scene = scene();
     let folder = scene.path("guests/acme");
     let misdeeds = [

@@ -11,12 +11,12 @@ use std::time::Duration;
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{Packet, Publish};
 use serde_json::Value;
-use tidegate_fleet::{Device, packet};
+use tidegate_simulator::{Device, packet};
 
-use crate::rig::faults::Faults;
-use crate::rig::gateway::{Gateway, Scene, built_guest, variant};
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
+use crate::harness::faults::Faults;
+use crate::harness::gateway::{Gateway, GatewayDir, built_guest, variant};
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
 
 const FILES: &str = "[output]\nkind = \"file\"\nflush_interval_ms = 20\n[admission]\nrate_per_s = 0\n";
 
@@ -29,8 +29,8 @@ fn topic(device: &str) -> String {
 }
 
 /// A gateway whose route acme/meter makes deltas of counters.
-fn scene() -> Scene {
-    let mut scene = Scene::new();
+fn scene() -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.device("acme", "dev-2", "lab-1");
     scene.device("globex", "dev-3", "lab-1");
@@ -41,7 +41,7 @@ fn scene() -> Scene {
     scene
 }
 
-fn connect(scene: &Scene) -> Device {
+fn connect(scene: &GatewayDir) -> Device {
     Device::connect(&scene.listener, "dev-1").unwrap()
 }
 
@@ -50,7 +50,7 @@ fn publish(device: &mut Device, count: u64, wish: &str) {
 }
 
 /// The deltas of one device, in the order of their counts.
-fn deltas(scene: &Scene, device: &str) -> Vec<i64> {
+fn deltas(scene: &GatewayDir, device: &str) -> Vec<i64> {
     deltas_of(&scene.lines("telemetry_acme"), device)
 }
 
@@ -74,7 +74,7 @@ fn kept(answer: &Value, device: &str) -> Option<u64> {
     value["u64"].as_u64()
 }
 
-fn state(scene: &Scene, more: &[&str]) -> Value {
+fn state(scene: &GatewayDir, more: &[&str]) -> Value {
     let mut arguments = vec!["guest", "state", "acme", "meter", "--json"];
     arguments.extend(more);
     let (status, out, err) = scene.verb(&arguments, "");
@@ -87,7 +87,7 @@ fn deltas_add_up_to_the_counter_over_kills_under_load() {
     const DEVICES: u64 = 10;
     const MESSAGES: u64 = 12_000;
     let broker = Mosquitto::start_in_memory();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     for device in 0..DEVICES {
         scene.device("acme", &format!("dev-{device}"), "lab-1");
     }
@@ -259,7 +259,7 @@ fn on_probation_the_version_before_decodes_from_the_state_before_the_failed_try(
 }
 
 /// A device with a session that outlives its connections.
-fn session(scene: &Scene) -> MqttClient {
+fn session(scene: &GatewayDir) -> MqttClient {
     let mut client = MqttClient::open(scene.listener.parse().unwrap());
     client.greet("meter-1", false, 60, None).unwrap();
     client

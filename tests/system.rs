@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use rumqttc::QoS;
 use rumqttc::mqttbytes::v4::{Packet, Publish};
 use serde_json::json;
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 use crate::end_to_end::topic;
-use crate::rig::faults::Faults;
-use crate::rig::gateway::Scene;
-use crate::rig::influxdb::Influxdb;
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::tap::Tap;
-use crate::rig::v3_front::{Fault, V3Front};
+use crate::harness::fake_influxdb3::{FakeInfluxdb3, Fault};
+use crate::harness::faults::Faults;
+use crate::harness::gateway::GatewayDir;
+use crate::harness::influxdb::Influxdb;
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
+use crate::harness::mqtt_proxy::MqttProxy;
 
 /// Devices may send as much as they like.
 const NO_RATE: &str = "[admission]\nrate_per_s = 0\n";
@@ -35,7 +35,7 @@ fn telemetry(device: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<(String, 
     seqs.into_iter().map(|seq| (topic("acme", device, "telemetry"), message(device, seq))).collect()
 }
 
-fn to_v3(front: &V3Front, more: &str) -> String {
+fn to_v3(front: &FakeInfluxdb3, more: &str) -> String {
     format!("[output]\nkind = \"influxdb3\"\nurl = \"{}\"\n{more}\n{NO_RATE}", front.url())
 }
 
@@ -96,7 +96,7 @@ fn publish_through_outages(port: u16, count: u64) -> BTreeSet<u64> {
 
 async fn one_message_is_a_point(influxdb: &Influxdb, output: &str) {
     let broker = Mosquitto::start();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure_broker(&broker.url(), output);
     let gateway = scene.start();
@@ -123,7 +123,7 @@ async fn one_message_is_a_point(influxdb: &Influxdb, output: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn one_pulse_message_from_mosquitto_is_a_point_in_influxdb_by_the_interface_of_version_3() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), Some("the-token")).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), Some("the-token")).await;
     one_message_is_a_point(&influxdb, &to_v3(&front, "token = \"the-token\"")).await;
     let seen = front.seen();
     assert_eq!(seen.len(), 1);
@@ -144,10 +144,10 @@ async fn one_pulse_message_from_mosquitto_is_a_point_in_influxdb_by_the_interfac
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_broker_that_is_killed_amid_the_stream_costs_no_message_that_crossed_the_wire() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let mut broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
-    let mut scene = Scene::new();
+    let tap = MqttProxy::to(broker.port).await;
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure_broker(&tap.url(), &to_v3(&front, "flush_interval_ms = 50"));
     let faults = Faults::on(&scene);
@@ -192,9 +192,9 @@ async fn a_broker_that_is_killed_amid_the_stream_costs_no_message_that_crossed_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_database_that_answers_503_for_ten_seconds_has_every_line_in_the_end() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let broker = Mosquitto::start();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure_broker(&broker.url(), &to_v3(&front, ""));
     let gateway = scene.start();
@@ -235,7 +235,7 @@ async fn a_database_that_answers_503_for_ten_seconds_has_every_line_in_the_end()
 fn a_mebibyte_from_a_stranger_is_quarantined_cut_and_the_next_message_is_written() {
     let broker = Mosquitto::start();
     for by_broker in [true, false] {
-        let mut scene = Scene::new();
+        let mut scene = GatewayDir::new();
         scene.device("acme", "dev-1", "lab-1");
         if by_broker {
             scene.configure_broker(&broker.url(), "[output]\nkind = \"file\"\n");
@@ -263,7 +263,7 @@ fn a_mebibyte_from_a_stranger_is_quarantined_cut_and_the_next_message_is_written
 #[test]
 fn a_retained_message_is_dropped_and_counted_and_a_burst_at_qos_0_is_written() {
     let broker = Mosquitto::start();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let mut publisher = MqttClient::to_broker(broker.port, "publisher");
     publisher.publish(&topic("acme", "dev-1", "telemetry"), QoS::AtLeastOnce, true, message("dev-1", 9999));
@@ -282,7 +282,7 @@ fn a_retained_message_is_dropped_and_counted_and_a_burst_at_qos_0_is_written() {
 #[test]
 fn a_message_over_the_burst_is_limited_and_a_backlog_is_no_burst() {
     let broker = Mosquitto::start();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let output = "[output]\nkind = \"file\"\n[admission]\nburst = 20\nrate_per_s =";
     scene.configure_broker(&broker.url(), &format!("{output} 0.01\n"));
@@ -309,7 +309,7 @@ fn a_message_over_the_burst_is_limited_and_a_backlog_is_no_burst() {
 #[test]
 fn devices_that_are_revoked_or_added_are_known_within_two_seconds() {
     let broker = Mosquitto::start();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let first = std::fs::read(scene.path("devices.csv")).unwrap();
     scene.device("acme", "dev-2", "lab-1");
@@ -336,9 +336,9 @@ fn devices_that_are_revoked_or_added_are_known_within_two_seconds() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn sigterm_under_load_ends_well_and_what_could_not_be_written_stays_in_the_spool() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let broker = Mosquitto::start();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure_broker(&broker.url(), &to_v3(&front, "\n[shutdown]\ndeadline_s = 2"));
     let gateway = scene.start();
@@ -359,10 +359,10 @@ async fn sigterm_under_load_ends_well_and_what_could_not_be_written_stays_in_the
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_burst_goes_out_in_batches_and_no_acknowledgement_waits_for_the_interval() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let broker = Mosquitto::start();
-    let tap = Tap::to(broker.port).await;
-    let mut scene = Scene::new();
+    let tap = MqttProxy::to(broker.port).await;
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let output = "batch_lines = 100\nbatch_lines_max = 100\nflush_interval_ms = 10000";
     scene.configure_broker(&tap.url(), &to_v3(&front, output));
@@ -406,7 +406,7 @@ fn the_api_asks_for_the_token_and_the_metrics_have_the_names_that_dashboards_rel
         "tidegate_quarantine_bytes",
         "tidegate_build_info",
     ];
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     std::fs::write(scene.path("token"), "the-operator\n").unwrap();
     let plain = std::fs::read_to_string(scene.path("tidegate.toml")).unwrap();

@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 use crate::end_to_end::{envelope, topic};
-use crate::rig::gateway::{Gateway, Scene};
-use crate::rig::influxdb::Influxdb;
-use crate::rig::postgres::Postgres;
-use crate::rig::v3_front::{Fault, V3Front};
+use crate::harness::fake_influxdb3::{FakeInfluxdb3, Fault};
+use crate::harness::gateway::{Gateway, GatewayDir};
+use crate::harness::influxdb::Influxdb;
+use crate::harness::postgres::Postgres;
 
 /// Publishes messages of `telemetry` from `dev-{tenant}`, and waits for every PUBACK.
-fn publish(scene: &Scene, tenant: &str, sequences: std::ops::Range<u64>) {
+fn publish(scene: &GatewayDir, tenant: &str, sequences: std::ops::Range<u64>) {
     let device = format!("dev-{tenant}");
     let topic = topic(tenant, &device, "telemetry");
     let payloads: Vec<String> = sequences.map(|seq| envelope(&device, seq)).collect();
@@ -25,8 +25,8 @@ fn publish(scene: &Scene, tenant: &str, sequences: std::ops::Range<u64>) {
 }
 
 /// A scene with a device `dev-{tenant}` of each tenant.
-fn scene_of(tenants: &[&str]) -> Scene {
-    let mut scene = Scene::new();
+fn scene_of(tenants: &[&str]) -> GatewayDir {
+    let mut scene = GatewayDir::new();
     for tenant in tenants {
         scene.device(tenant, &format!("dev-{tenant}"), "lab-1");
     }
@@ -35,12 +35,12 @@ fn scene_of(tenants: &[&str]) -> Scene {
 
 const UNLIMITED: &str = "[admission]\nrate_per_s = 0\n";
 
-fn to(front: &V3Front, more: &str) -> String {
+fn to(front: &FakeInfluxdb3, more: &str) -> String {
     format!("[output]\nurl = \"{}\"\nflush_interval_ms = 50\n{more}\n", front.url())
 }
 
 /// SIGHUP, and until it was answered in the log by these words once more.
-fn reload(scene: &Scene, gateway: &Gateway<'_>, words: &str) {
+fn reload(scene: &GatewayDir, gateway: &Gateway<'_>, words: &str) {
     let count = || scene.log().matches(words).count();
     let before = count();
     // SAFETY: kill(2) of a child that has not been waited for.
@@ -60,7 +60,7 @@ fn entries(gateway: &Gateway<'_>, tenant: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_tenants_share_one_database_of_an_instance_that_takes_five() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let names: Vec<String> = (0..20).map(|n| format!("t-{n:02}")).collect();
     let scene = scene_of(&names.iter().map(String::as_str).collect::<Vec<_>>());
 
@@ -104,11 +104,11 @@ async fn twenty_tenants_share_one_database_of_an_instance_that_takes_five() {
 async fn servers_of_their_own_are_written_with_their_own_tokens_and_a_dead_one_harms_nobody() {
     let influxdb = Influxdb::start().await;
     let own_influxdb = Influxdb::start().await;
-    let common = V3Front::start(&influxdb.url(), Some("common-token")).await;
-    let own = V3Front::start(&own_influxdb.url(), Some("own-token")).await;
+    let common = FakeInfluxdb3::start(&influxdb.url(), Some("common-token")).await;
+    let own = FakeInfluxdb3::start(&own_influxdb.url(), Some("own-token")).await;
     let scene = scene_of(&["acme", "globex", "initech"]);
     fs::write(scene.path("own.token"), "own-token\n").unwrap();
-    let dead = format!("http://127.0.0.1:{}", crate::rig::free_port());
+    let dead = format!("http://127.0.0.1:{}", crate::harness::free_port());
     // One name of a database at three servers.
     let configuration = |initech: &str| {
         to(&common, "token = \"common-token\"")
@@ -164,8 +164,10 @@ async fn servers_of_their_own_are_written_with_their_own_tokens_and_a_dead_one_h
 async fn a_backlog_follows_its_tenant_to_a_server_of_its_own() {
     let influxdb = Influxdb::start().await;
     let own_influxdb = Influxdb::start().await;
-    let (common, own) =
-        (V3Front::start(&influxdb.url(), None).await, V3Front::start(&own_influxdb.url(), None).await);
+    let (common, own) = (
+        FakeInfluxdb3::start(&influxdb.url(), None).await,
+        FakeInfluxdb3::start(&own_influxdb.url(), None).await,
+    );
     common.fail_database("shared", Some(Fault::Status { status: 503, retry_after: None, body: "" }));
     let scene = scene_of(&["acme", "globex"]);
     let common_settings = to(&common, "database = \"shared\"\ntenant_tag = \"tenant\"") + UNLIMITED;
@@ -342,7 +344,7 @@ fn rates_of_a_tenant_and_of_all_its_devices_together_limit_nobody_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_share_of_the_spool_of_its_own_is_full_for_its_tenant_alone_until_it_is_raised() {
     let scene = scene_of(&["acme", "globex", "initech"]);
-    let dead = format!("http://127.0.0.1:{}", crate::rig::free_port());
+    let dead = format!("http://127.0.0.1:{}", crate::harness::free_port());
     let settings = |acme: &str| {
         format!(
             "[output]\nurl = \"{dead}\"\nflush_interval_ms = 50\n[spool]\nmemory_bytes_max = 0\n{UNLIMITED}\
@@ -447,7 +449,7 @@ fn a_reload_under_load_loses_nothing_and_a_bad_one_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its_database() {
-    let (mut postgres, scene) = (Postgres::start().await, Scene::new());
+    let (mut postgres, scene) = (Postgres::start().await, GatewayDir::new());
     let configuration = format!(
         "[output]\nkind = \"file\"\nflush_interval_ms = 20\n{UNLIMITED}[registry]\nkind = \"postgres\"\nurl = \"{}\"\n\
          settings_poll_s = 1\nquery_timeout_ms = 1000\n[tenants.acme]\ndatabase = \"of_file\"\ntable_prefix = \"f_\"\n",
@@ -558,7 +560,7 @@ async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_line_of_a_shared_database_is_kept_whole_and_replayed_whole() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let mut scene = scene_of(&["acme"]);
     scene.configure(&to(
         &front,

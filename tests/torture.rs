@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 use crate::durability::message;
 use crate::end_to_end::topic;
-use crate::rig::faults::Faults;
-use crate::rig::gateway::{Gateway, Scene};
-use crate::rig::influxdb::Influxdb;
-use crate::rig::mosquitto::Mosquitto;
-use crate::rig::mqtt_client::MqttClient;
-use crate::rig::v3_front::{Fault, V3Front};
+use crate::harness::fake_influxdb3::{FakeInfluxdb3, Fault};
+use crate::harness::faults::Faults;
+use crate::harness::gateway::{Gateway, GatewayDir};
+use crate::harness::influxdb::Influxdb;
+use crate::harness::mosquitto::Mosquitto;
+use crate::harness::mqtt_client::MqttClient;
 
 const DEVICES: u64 = 10;
 
@@ -88,7 +88,7 @@ fn publish_to_listener(address: &str, stop: &AtomicBool, published: &AtomicU64) 
     }
 }
 
-fn start<'a>(scene: &'a Scene, faults: &Faults) -> Gateway<'a> {
+fn start<'a>(scene: &'a GatewayDir, faults: &Faults) -> Gateway<'a> {
     faults.set("");
     scene.start_with(faults)
 }
@@ -97,9 +97,9 @@ fn start<'a>(scene: &'a Scene, faults: &Faults) -> Gateway<'a> {
 async fn whatever_happens_nothing_acknowledged_is_lost() {
     let seconds = std::env::var("RIG_TORTURE_S").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
     let mut influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let broker = Mosquitto::start_in_memory();
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     for device in 0..DEVICES {
         scene.device("acme", &format!("dev-{device}"), "lab-1");
     }

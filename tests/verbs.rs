@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use crate::rig::gateway::{Scene, tidegate};
+use crate::harness::gateway::{GatewayDir, tidegate};
 
 #[test]
 fn validate_prints_each_value_with_its_source() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let (status, output, errors) = scene.verb(&["validate"], "");
     assert_eq!(status.code(), Some(0), "{errors}");
     let line = |key: &str| output.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
@@ -23,7 +23,7 @@ fn validate_prints_each_value_with_its_source() {
 
 #[test]
 fn a_bad_key_is_refused_with_its_name_and_its_line() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     scene.configure("[output]\nbatch_linez = 5\n");
     let (status, output, errors) = scene.verb(&["validate"], "");
     assert_eq!(status.code(), Some(2));
@@ -33,7 +33,7 @@ fn a_bad_key_is_refused_with_its_name_and_its_line() {
 
 #[test]
 fn a_bad_value_is_refused_with_what_is_allowed() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     for (more, named) in [
         ("[output]\nkind = \"influx\"\n", "influxdb3, influxdb2, influxdb1, file"),
         ("[output]\ndatabase = \"all\"\n", "{tenant}"),
@@ -49,7 +49,7 @@ fn a_bad_value_is_refused_with_what_is_allowed() {
 
 #[test]
 fn a_registry_or_a_guests_folder_that_is_not_there_is_bad_configuration_and_named() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     for (more, named) in [
         ("[registry]\nfile = \"nowhere.csv\"\n", "`registry.file`: \"nowhere.csv\""),
         ("[guests]\ndir = \"nowhere\"\n", "`guests.dir`: \"nowhere\""),
@@ -63,7 +63,7 @@ fn a_registry_or_a_guests_folder_that_is_not_there_is_bad_configuration_and_name
 
 #[test]
 fn a_listener_for_strangers_is_refused_while_a_message_could_enter_without_a_credential() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.listener = "0.0.0.0:18830".into();
     scene.configure("[registry]\nrequire_token = false\n");
     let (status, _, errors) = scene.verb(&["validate"], "");
@@ -75,7 +75,7 @@ fn a_listener_for_strangers_is_refused_while_a_message_could_enter_without_a_cre
 
 #[test]
 fn variables_rank_above_the_file_and_the_old_services_variables_below_it() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     scene.configure("[output]\nflush_interval_ms = 250\n");
     let output = tidegate()
         .args(["validate", "--json"])
@@ -99,7 +99,7 @@ fn variables_rank_above_the_file_and_the_old_services_variables_below_it() {
 
 #[test]
 fn explain_says_step_by_step_what_would_happen() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     let payload = crate::end_to_end::envelope("dev-1", 7);
     let topic = crate::end_to_end::topic("acme", "dev-1", "telemetry");
@@ -119,7 +119,7 @@ fn explain_says_step_by_step_what_would_happen() {
 
 #[test]
 fn the_device_verb_keeps_the_registry_without_ever_showing_a_token() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let (status, _, errors) =
         scene.verb(&["device", "put", "acme", "dev-9", "--site", "lab-1"], "tok-secret\n");
     assert_eq!(status.code(), Some(0), "{errors}");
@@ -138,7 +138,7 @@ fn the_device_verb_keeps_the_registry_without_ever_showing_a_token() {
 
 #[test]
 fn devices_that_are_put_at_the_same_time_are_all_there() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     std::thread::scope(|scope| {
         for n in 0..12 {
             let scene = &scene;
@@ -155,7 +155,7 @@ fn devices_that_are_put_at_the_same_time_are_all_there() {
 
 #[test]
 fn test_runs_the_cases_beside_a_guest_and_shows_a_difference_line_by_line() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let cases = scene.path("guests/_default/telemetry.cases.jsonl");
     let payload = crate::end_to_end::envelope("dev-1", 7);
     let case = |name: &str, line: &str| {
@@ -207,7 +207,7 @@ fn every_verb_explains_itself_with_an_example() {
 
 #[test]
 fn the_configuration_may_be_named_before_and_after_a_verb_within_a_verb() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     std::fs::rename(scene.path("tidegate.toml"), scene.path("other.toml")).unwrap();
     for (verb, action) in [("guest", "list"), ("device", "list"), ("quarantine", "list")] {
         for arguments in [[verb, "--config", "other.toml", action], [verb, action, "--config", "other.toml"]]
@@ -224,7 +224,7 @@ fn the_configuration_may_be_named_before_and_after_a_verb_within_a_verb() {
 
 #[test]
 fn a_secret_of_nothing_a_folder_that_is_not_there_and_bad_certificates_are_bad_configuration() {
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     std::fs::write(scene.path("empty"), "").unwrap();
     std::fs::write(scene.path("blank"), " \n").unwrap();
     scene.admin = scene.admin.replace("127.0.0.1", "0.0.0.0");
@@ -260,7 +260,7 @@ fn a_secret_of_nothing_a_folder_that_is_not_there_and_bad_certificates_are_bad_c
 
 #[test]
 fn a_registry_that_cannot_be_read_and_a_url_that_is_none_are_bad_usage() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     std::fs::write(scene.path("devices.csv"), "nonsense\n").unwrap();
     let (status, _, errors) = scene.verb(&["device", "list"], "");
     assert!(status.code() == Some(2) && errors.contains("registry.file"), "{errors}");
@@ -270,7 +270,7 @@ fn a_registry_that_cannot_be_read_and_a_url_that_is_none_are_bad_usage() {
 
 #[test]
 fn a_bad_line_of_many_questions_keeps_its_place_and_the_others_get_their_verdicts() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let good = |id: u8| {
         let topic = crate::end_to_end::topic("acme", "dev-1", "telemetry");
         let payload = crate::end_to_end::envelope("dev-1", 7);
@@ -290,7 +290,7 @@ fn a_bad_line_of_many_questions_keeps_its_place_and_the_others_get_their_verdict
 
 #[test]
 fn an_entry_of_quarantine_that_is_not_there_is_said_to_be_none() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     let (status, _, errors) = scene.verb(&["quarantine", "rm", "0000000000000001-7"], "");
     assert_eq!(status.code(), Some(1), "{errors}");
     assert!(errors.contains("there is no entry \"0000000000000001-7\""), "{errors}");
@@ -298,7 +298,7 @@ fn an_entry_of_quarantine_that_is_not_there_is_said_to_be_none() {
 
 #[test]
 fn a_device_is_put_under_no_name_that_a_topic_cannot_have() {
-    let scene = Scene::new();
+    let scene = GatewayDir::new();
     for (tenant, device, named) in [
         ("", "dev-1", "TENANT"),
         ("a/b", "dev-1", "TENANT"),

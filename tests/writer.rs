@@ -24,10 +24,10 @@ use tidegate::writer::{
     WriterSettings,
 };
 
-use crate::rig::eventually;
-use crate::rig::influxdb::Influxdb;
-use crate::rig::v3_front::{Fault, V3Front};
-use crate::rig::victoria::Victoria;
+use crate::harness::eventually;
+use crate::harness::fake_influxdb3::{FakeInfluxdb3, Fault};
+use crate::harness::influxdb::Influxdb;
+use crate::harness::victoria::Victoria;
 
 /// A spool and a writer with a source on one side and quarantine on the other.
 struct Gateway {
@@ -209,7 +209,7 @@ fn status(status: u16) -> Fault {
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_reach_the_engine_behind_version_3_each_once() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), Some("secret")).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), Some("secret")).await;
     let settings = HttpSettings {
         token: "secret".into(),
         gzip: Gzip::Always,
@@ -238,7 +238,7 @@ async fn lines_reach_the_engine_behind_version_3_each_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_lines_are_one_request_and_fewer_wait_for_the_interval() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let gateway = Gateway::with(v3(&front.url()), 500, Duration::from_secs(3));
     let began = Instant::now();
     gateway.send("acme", 0, 1000);
@@ -259,7 +259,7 @@ async fn five_hundred_lines_are_one_request_and_fewer_wait_for_the_interval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_failure_of_a_server_or_a_network_loses_a_line() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let settings = HttpSettings {
         request_timeout: Duration::from_millis(500),
         ..http(ServerKind::InfluxDb3, &front.url())
@@ -297,7 +297,7 @@ async fn no_failure_of_a_server_or_a_network_loses_a_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_bytes_are_sent_again_and_not_before_retry_after() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     front.fail_next([Fault::Status { status: 429, retry_after: Some("1"), body: "slow down" }]);
     let gateway = Gateway::start(v3(&front.url()));
     gateway.send("acme", 0, 10);
@@ -311,7 +311,7 @@ async fn the_same_bytes_are_sent_again_and_not_before_retry_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_database_in_trouble_holds_up_no_other() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let gateway = Gateway::start(v3(&front.url()));
     gateway.send("good", 0, 1);
     gateway.settled("good").await;
@@ -334,7 +334,7 @@ async fn one_database_in_trouble_holds_up_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_down_for_seconds_gets_every_line() {
     let mut influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let gateway = Gateway::start(v3(&front.url()));
     gateway.send("acme", 0, 500);
     gateway.settled("acme").await;
@@ -356,7 +356,7 @@ async fn a_database_that_is_down_for_seconds_gets_every_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_lines_that_version_3_refuses_are_quarantined() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let gateway = Gateway::start(v3(&front.url()));
     gateway.send("acme", 0, 1);
     gateway.settled("acme").await;
@@ -402,7 +402,7 @@ async fn only_the_lines_that_version_1_refuses_are_quarantined() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_is_asked_about_by_one_request_at_a_time() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let tenants = ["a", "b", "c", "d"];
     for tenant in tenants {
         front.fail_database(&format!("telemetry_{tenant}"), Some(status(401)));
@@ -427,7 +427,7 @@ async fn a_revoked_token_is_asked_about_by_one_request_at_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_that_meet_a_ceiling_of_the_server_wait_while_others_go_on() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let gateway = Gateway::start(v3(&front.url()));
     let columns: Vec<String> = (0..500).map(|n| format!("f{n}=1")).collect();
     gateway.send_lines(
@@ -494,7 +494,7 @@ async fn a_server_that_is_not_the_product_costs_no_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_writes_what_waits_and_tells_what_it_could_not() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     let gateway = Gateway::with(v3(&front.url()), 500, Duration::from_secs(30));
     gateway.send("acme", 0, 700);
     front.fail_database("telemetry_sick", Some(status(503)));
@@ -522,7 +522,7 @@ impl WriteObserver for PanicsOnce {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_in_the_middle_of_a_write_loses_no_line() {
     let influxdb = Influxdb::start().await;
-    let front = V3Front::start(&influxdb.url(), None).await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
     front.fail_next([status(503)]);
     let observer = Arc::new(PanicsOnce(false.into()));
     let gateway = Gateway::observed(v3(&front.url()), 500, Duration::from_secs(1), observer.clone());

@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: the gateway with a simulated fleet, shown so that a newcomer understands it.
 
-mod fleet;
+mod devices;
 mod screen;
 
 use std::fs;
@@ -42,7 +42,7 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     scene.wait_until_ready(&mut gateway)?;
     scene.introduce();
 
-    let sending = fleet::start(&scene.listener, &fleet::fleet());
+    let sending = devices::start(&scene.listener, &devices::fleet());
     let started = Instant::now();
     let mut last = Snapshot::take(&scene.admin)?;
     loop {
@@ -86,7 +86,7 @@ impl Scene {
             folder,
         };
         fs::write(scene.folder.join("tidegate.toml"), scene.configuration())?;
-        for spec in fleet::fleet() {
+        for spec in devices::fleet() {
             let mut device = Command::new(binary)
                 .args(["device", "put", spec.tenant, &spec.device, "--site", spec.site])
                 .current_dir(&scene.folder)

@@ -30,13 +30,13 @@ impl Record {
     }
 }
 
-pub struct Tap {
+pub struct MqttProxy {
     pub port: u16,
     records: Arc<Mutex<Vec<Record>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Tap {
+impl MqttProxy {
     pub async fn to(target: u16) -> Self {
         let socket = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -68,7 +68,7 @@ impl Tap {
     }
 }
 
-impl Drop for Tap {
+impl Drop for MqttProxy {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -498,7 +498,7 @@ fn attack(
     ended: Arc<AtomicBool>,
 ) -> Result<std::thread::JoinHandle<Result<u64>>> {
     use std::io::{Read, Write};
-    use tidegate_fleet::{Device, packet};
+    use tidegate_simulator::{Device, packet};
     let stream = Device::connect(address, "burner")?.stream;
     let topic = format!("tenant/{}/device/{}/loop", plan.tenant_of(0), plan.device_name(0));
     let payload = format!(r#"{{"site_id":"lab-1","provision_token":"{}","do":"loop"}}"#, plan.token(0));

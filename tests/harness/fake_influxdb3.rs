@@ -74,19 +74,19 @@ struct State {
     client: reqwest::Client,
 }
 
-pub struct V3Front {
+pub struct FakeInfluxdb3 {
     state: Arc<State>,
     port: u16,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for V3Front {
+impl Drop for FakeInfluxdb3 {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl V3Front {
+impl FakeInfluxdb3 {
     /// In front of the 1.x at `influxdb`; with a token, nothing else is let in.
     pub async fn start(influxdb: &str, token: Option<&str>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

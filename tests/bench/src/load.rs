@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use tidegate_fleet::{Device, packet};
+use tidegate_simulator::{Device, packet};
 
 /// Who sends what.
 #[derive(Clone, Debug)]

@@ -41,7 +41,7 @@ pub fn tidegate() -> Command {
 
 /// A folder with configuration, guests and devices; the gateway can be started in it, stopped,
 /// killed and started again.
-pub struct Scene {
+pub struct GatewayDir {
     folder: TempDir,
     pub listener: String,
     pub admin: String,
@@ -50,7 +50,7 @@ pub struct Scene {
     token: Option<String>,
 }
 
-impl Scene {
+impl GatewayDir {
     /// A gateway with the listener, no broker, the stock guests, and lines going to files.
     pub fn new() -> Self {
         let scene = Self {
@@ -253,7 +253,7 @@ fn ask(admin: &str, method: &str, path: &str, token: Option<&str>, body: &[u8]) 
 /// A running gateway; killed when it is dropped.
 pub struct Gateway<'a> {
     child: Child,
-    scene: &'a Scene,
+    scene: &'a GatewayDir,
 }
 
 impl Gateway<'_> {

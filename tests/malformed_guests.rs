@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
-use tidegate_fleet::{Device, packet};
+use tidegate_simulator::{Device, packet};
 
-use crate::rig::gateway::{Gateway, Scene};
-use crate::rig::misdeeds::{self, MISDEEDS};
+use crate::harness::gateway::{Gateway, GatewayDir};
+use crate::harness::malformed_guests::{self, MISDEEDS};
 use crate::sandbox::reasons;
 
-fn scene(more: &str) -> Scene {
-    let mut scene = Scene::new();
+fn scene(more: &str) -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     fs::create_dir_all(scene.path("guests/acme")).unwrap();
     scene.configure(&format!(
@@ -38,7 +38,7 @@ fn each_misdeed_costs_its_own_message_and_says_what_it_was() {
     let scene = scene("[guests]\ndeadline_ms = 100\n");
     for misdeed in &MISDEEDS {
         let place = scene.path(&format!("guests/acme/{}.wasm", misdeed.name));
-        fs::write(place, misdeeds::decoder(misdeed)).unwrap();
+        fs::write(place, malformed_guests::decoder(misdeed)).unwrap();
     }
     let gateway = scene.start();
     let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
@@ -76,8 +76,8 @@ fn each_misdeed_costs_its_own_message_and_says_what_it_was() {
 #[test]
 fn a_decoder_that_brings_more_than_one_memory_or_a_few_instances_does_not_serve() {
     let scene = scene("");
-    let crowds = misdeeds::crowds();
-    fs::write(scene.path("guests/acme/plain.wasm"), misdeeds::plain()).unwrap();
+    let crowds = malformed_guests::crowds();
+    fs::write(scene.path("guests/acme/plain.wasm"), malformed_guests::plain()).unwrap();
     for (name, component, _) in &crowds {
         fs::write(scene.path(&format!("guests/acme/{name}.wasm")), component).unwrap();
     }
@@ -92,10 +92,10 @@ fn a_decoder_that_brings_more_than_one_memory_or_a_few_instances_does_not_serve(
 
 #[test]
 fn the_class_large_counts_memories_and_instances_too() {
-    let crowds = misdeeds::crowds();
+    let crowds = malformed_guests::crowds();
     let routes: Vec<String> = crowds.iter().map(|(name, ..)| format!("\"acme/{name}\"")).collect();
     let scene = scene(&format!("[guests.large]\nroutes = [\"acme/plain\", {}]\n", routes.join(", ")));
-    fs::write(scene.path("guests/acme/plain.wasm"), misdeeds::plain()).unwrap();
+    fs::write(scene.path("guests/acme/plain.wasm"), malformed_guests::plain()).unwrap();
     for (name, component, _) in &crowds {
         fs::write(scene.path(&format!("guests/acme/{name}.wasm")), component).unwrap();
     }

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
-use crate::rig::gateway::{Gateway, Scene};
+use crate::harness::gateway::{Gateway, GatewayDir};
 
 fn frozen(version: &str, file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/frozen").join(version).join(file)
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests/wit_compat").join(version).join(file)
 }
 
 /// A gateway whose route acme/frozen is decoded by a checked-in component.
-fn scene(version: &str, name: &str) -> Scene {
+fn scene(version: &str, name: &str) -> GatewayDir {
     let component = fs::read(frozen(version, &format!("{name}.wasm"))).unwrap();
     let digest: String = Sha256::digest(&component).iter().map(|byte| format!("{byte:02x}")).collect();
     let known = fs::read_to_string(frozen(version, &format!("{name}.wasm.sha256"))).unwrap();
     assert_eq!(known.split_whitespace().next(), Some(digest.as_str()), "it is not what was checked in");
-    let mut scene = Scene::new();
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     fs::create_dir_all(scene.path("guests/acme")).unwrap();
     fs::write(scene.path("guests/acme/frozen.toml"), "[options]\nmeasurement = \"m\"\n").unwrap();
@@ -36,7 +36,7 @@ fn payload(more: &str) -> String {
 const TOPIC: &str = "tenant/acme/device/dev-1/frozen";
 
 /// What each message comes to, one after the other, by `explain`.
-fn verdicts(scene: &Scene, messages: &[&str]) -> Vec<Value> {
+fn verdicts(scene: &GatewayDir, messages: &[&str]) -> Vec<Value> {
     let questions = messages.iter().map(|message| {
         json!({"id": 1, "topic": TOPIC, "payload": payload(message), "received_at": "2026-01-01T00:00:00Z"})
             .to_string()

@@ -12,9 +12,9 @@ use tidegate::decode::sandbox::engine;
 use tidegate::rollout::compile::Compiler;
 use tidegate::rollout::digest::digest;
 use tidegate::rollout::{CompileLimits, CompilerSettings};
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
-use crate::rig::gateway::{Gateway, Scene, built_guest};
+use crate::harness::gateway::{Gateway, GatewayDir, built_guest};
 use crate::sandbox::{attack_in_a_batch, reasons};
 
 /// Machine code of both scripts, made once for all tests and runs: their engine takes long.
@@ -41,7 +41,7 @@ fn compiled() -> &'static Path {
 }
 
 /// Lays what was compiled into a scene's own cache.
-fn warm(scene: &Scene) {
+fn warm(scene: &GatewayDir) {
     let cache = scene.path("data/guests/cache");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache).unwrap();
     fs::set_permissions(scene.path("data"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -54,8 +54,8 @@ fn warm(scene: &Scene) {
 const OUTPUT: &str = "[output]\nkind = \"file\"\nflush_interval_ms = 20\n[admission]\nrate_per_s = 0\n";
 
 /// A scene in which acme's devices are decoded by a script.
-fn scene(script: &str, large: &str) -> Scene {
-    let mut scene = Scene::new();
+fn scene(script: &str, large: &str) -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.device("globex", "dev-1", "lab-1");
     scene.guest("acme", "js", script);

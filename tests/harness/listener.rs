@@ -15,8 +15,8 @@ use tidegate::source::listener::{
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::downstream::{Downstream, Settling};
 use super::eventually;
+use super::fake_pipeline::{FakePipeline, SettleMode};
 use super::mqtt_client::MqttClient;
 
 pub const TOPIC: &str = "tenant/acme/device/d1/telemetry";
@@ -38,9 +38,9 @@ pub fn settings() -> ListenerSettings {
 }
 
 /// A listener that runs.
-pub struct Running {
+pub struct RunningListener {
     pub address: SocketAddr,
-    pub downstream: Arc<Downstream>,
+    pub downstream: Arc<FakePipeline>,
     pub window: Arc<ReceiveWindow>,
     pub counters: Arc<ListenerCounters>,
     pub tls: Option<Arc<CertificateReloader>>,
@@ -48,9 +48,9 @@ pub struct Running {
     pub task: tokio::task::JoinHandle<()>,
 }
 
-impl Running {
-    pub fn start(settings: ListenerSettings, settling: Settling, messages_max: u64) -> Self {
-        let downstream = Downstream::new(settling);
+impl RunningListener {
+    pub fn start(settings: ListenerSettings, settling: SettleMode, messages_max: u64) -> Self {
+        let downstream = FakePipeline::new(settling);
         let window = Arc::new(ReceiveWindow::new(messages_max, 64 << 20));
         let listener = Listener::bind(settings, window.clone(), downstream.clone()).unwrap();
         assert!(listener.status().borrow().is_ready());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use super::gateway::Scene;
+use super::gateway::GatewayDir;
 
 pub struct Faults {
     control: PathBuf,
@@ -14,7 +14,7 @@ pub struct Faults {
 
 impl Faults {
     /// For the spool of a scene's gateway.
-    pub fn on(scene: &Scene) -> Self {
+    pub fn on(scene: &GatewayDir) -> Self {
         let faults = Self { control: scene.path("faults"), dir: scene.path("data/spool") };
         faults.set("");
         faults
@@ -52,7 +52,7 @@ fn library() -> &'static Path {
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-o"])
             .arg(&staged)
-            .arg(root.join("tests/rig/faults.c"))
+            .arg(root.join("tests/harness/faults.c"))
             .arg("-ldl")
             .status()
             .expect("the C compiler cc, which Rust links with too");

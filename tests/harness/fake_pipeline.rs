@@ -13,7 +13,7 @@ use tidegate::core::reason::Reason;
 use tidegate::source::sink::MessageSink;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settling {
+pub enum SettleMode {
     AtOnce,
     /// Only when the test says so.
     Held,
@@ -29,9 +29,9 @@ pub struct Taken {
     pub payload_bytes: usize,
 }
 
-pub struct Downstream {
+pub struct FakePipeline {
     pub account: Account,
-    pub settling: Mutex<Settling>,
+    pub settling: Mutex<SettleMode>,
     /// How long each group is kept waiting before it is taken.
     pub delay: Mutex<Duration>,
     taken: Mutex<Vec<Taken>>,
@@ -41,8 +41,8 @@ pub struct Downstream {
     slots: Mutex<Vec<AckToken>>,
 }
 
-impl Downstream {
-    pub fn new(settling: Settling) -> Arc<Self> {
+impl FakePipeline {
+    pub fn new(settling: SettleMode) -> Arc<Self> {
         let downstream = Arc::new(Self {
             account: Account::new("test".into()),
             settling: Mutex::new(settling),
@@ -53,7 +53,7 @@ impl Downstream {
             refused: Mutex::default(),
             slots: Mutex::default(),
         });
-        if settling == Settling::Shuffled {
+        if settling == SettleMode::Shuffled {
             let weak = Arc::downgrade(&downstream);
             std::thread::spawn(move || {
                 let mut seed = 0x9e37_79b9_u32;
@@ -94,7 +94,7 @@ impl Downstream {
     pub fn release(&self) {
         let held = {
             let mut slots = self.slots.lock();
-            *self.settling.lock() = Settling::AtOnce;
+            *self.settling.lock() = SettleMode::AtOnce;
             std::mem::take(&mut *slots)
         };
         held.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
@@ -132,7 +132,7 @@ impl Downstream {
     }
 }
 
-impl MessageSink for Downstream {
+impl MessageSink for FakePipeline {
     async fn accept(&self, messages: Vec<Received>) {
         let delay = *self.delay.lock();
         if !delay.is_zero() {
@@ -147,7 +147,7 @@ impl MessageSink for Downstream {
                 payload_bytes: message.payload_bytes,
             });
             let mut slots = self.slots.lock();
-            if *self.settling.lock() == Settling::AtOnce {
+            if *self.settling.lock() == SettleMode::AtOnce {
                 drop(slots);
                 message.slot.settle(Outcome::Lines, &self.account);
             } else {

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
-use crate::rig::bombs;
-use crate::rig::gateway::{Gateway, Scene, built_guest, variant};
+use crate::harness::compile_bombs;
+use crate::harness::gateway::{Gateway, GatewayDir, built_guest, variant};
 
 const TOPIC: &str = "tenant/acme/device/dev-1/steps";
 const ROUTE: &str = "/api/v1/guests/acme/steps";
@@ -30,8 +30,8 @@ fn component(name: &str) -> Vec<u8> {
 
 /// A gateway whose route acme/steps is decoded by `steady`, with the operator's token and one of
 /// acme and globex.
-fn scene() -> Scene {
-    let mut scene = Scene::new();
+fn scene() -> GatewayDir {
+    let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.guest("acme", "steps", "steady");
     fs::write(scene.path("operator"), OPERATOR).unwrap();
@@ -87,7 +87,7 @@ fn assert_balanced(gateway: &Gateway<'_>) {
 }
 
 /// Renames a component into place, as an operator does.
-fn rename_into_place(scene: &Scene, component: &[u8]) {
+fn rename_into_place(scene: &GatewayDir, component: &[u8]) {
     let place = scene.path("guests/acme/steps.wasm");
     let staged = place.with_file_name(".staged");
     fs::write(&staged, component).unwrap();
@@ -491,7 +491,7 @@ fn a_compile_bomb_is_refused_while_messages_flow() {
     let gateway = scene.start();
     std::thread::scope(|scope| {
         let bombed = scope.spawn(|| {
-            let bomb = bombs::huge_function(60_000);
+            let bomb = compile_bombs::huge_function(60_000);
             // Where the machine is so busy that the clock is over before the CPU time, it is nobody's fault.
             let answer = (0..5).map(|_| put(&gateway, &bomb)).find(|(status, _)| *status != 500);
             answer.expect("an answer that is about the guest")
@@ -513,7 +513,7 @@ fn a_compile_bomb_is_refused_while_messages_flow() {
     });
     assert_balanced(&gateway);
     // It is known now, over a restart too, and costs no compiler any more.
-    fs::write(scene.path("guests/acme/steps.wasm"), bombs::huge_function(60_000)).unwrap();
+    fs::write(scene.path("guests/acme/steps.wasm"), compile_bombs::huge_function(60_000)).unwrap();
     let began = Instant::now();
     gateway.wait("refused", |gateway| route(gateway)["state"] == "refused");
     // Compiling it again would take ten seconds of CPU.

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use tidegate_fleet::Device;
+use tidegate_simulator::Device;
 
 /// One simulated device.
 #[derive(Clone)]
