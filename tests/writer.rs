@@ -159,7 +159,7 @@ impl Gateway {
                     lines_end: lines.len() as u32,
                     line_count: message.len() as u32,
                     affinity: (*next % 7) as u32,
-                    slot: self.connection.receive((*next % 65_535) as u16 + 1, 100),
+                    token: self.connection.receive((*next % 65_535) as u16 + 1, 100),
                 });
             }
             self.spool.append(

@@ -38,7 +38,7 @@ pub struct FakePipeline {
     dropped: Mutex<Vec<Reason>>,
     resumed: Mutex<Vec<Duration>>,
     refused: Mutex<Vec<(String, String)>>,
-    slots: Mutex<Vec<AckToken>>,
+    tokens: Mutex<Vec<AckToken>>,
 }
 
 impl FakePipeline {
@@ -51,7 +51,7 @@ impl FakePipeline {
             dropped: Mutex::default(),
             resumed: Mutex::default(),
             refused: Mutex::default(),
-            slots: Mutex::default(),
+            tokens: Mutex::default(),
         });
         if settling == SettleMode::Shuffled {
             let weak = Arc::downgrade(&downstream);
@@ -69,7 +69,7 @@ impl FakePipeline {
 
     /// Settles about half of what is held, anywhere in it.
     fn settle_shuffled(&self, seed: &mut u32) {
-        let mut held = self.slots.lock();
+        let mut held = self.tokens.lock();
         let mut chosen = Vec::new();
         for _ in 0..held.len().div_ceil(2) {
             *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -77,27 +77,27 @@ impl FakePipeline {
             chosen.push(held.swap_remove(place));
         }
         drop(held);
-        chosen.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
+        chosen.into_iter().for_each(|token| token.settle(Outcome::Lines, &self.account));
     }
 
     /// Settles the oldest `messages` that are held.
     pub fn settle(&self, messages: usize) {
-        let chosen: Vec<_> = self.slots.lock().drain(..messages).collect();
-        chosen.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
+        let chosen: Vec<_> = self.tokens.lock().drain(..messages).collect();
+        chosen.into_iter().for_each(|token| token.settle(Outcome::Lines, &self.account));
     }
 
     pub fn held(&self) -> usize {
-        self.slots.lock().len()
+        self.tokens.lock().len()
     }
 
     /// Settles all that is held, and from now on at once.
     pub fn release(&self) {
         let held = {
-            let mut slots = self.slots.lock();
+            let mut tokens = self.tokens.lock();
             *self.settling.lock() = SettleMode::AtOnce;
-            std::mem::take(&mut *slots)
+            std::mem::take(&mut *tokens)
         };
-        held.into_iter().for_each(|slot| slot.settle(Outcome::Lines, &self.account));
+        held.into_iter().for_each(|token| token.settle(Outcome::Lines, &self.account));
     }
 
     pub fn taken(&self) -> Vec<Taken> {
@@ -146,12 +146,12 @@ impl MessageSink for FakePipeline {
                 payload: message.payload.to_vec(),
                 payload_bytes: message.payload_bytes,
             });
-            let mut slots = self.slots.lock();
+            let mut tokens = self.tokens.lock();
             if *self.settling.lock() == SettleMode::AtOnce {
-                drop(slots);
-                message.slot.settle(Outcome::Lines, &self.account);
+                drop(tokens);
+                message.token.settle(Outcome::Lines, &self.account);
             } else {
-                slots.push(message.slot);
+                tokens.push(message.token);
             }
         }
     }
@@ -159,14 +159,14 @@ impl MessageSink for FakePipeline {
     fn discard(&self, message: Received, reason: Reason) {
         self.dropped.lock().push(reason);
         self.account.receive(1);
-        message.slot.settle(Outcome::Dropped, &self.account);
+        message.token.settle(Outcome::Dropped, &self.account);
     }
 
     fn refuse(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         self.refused.lock().push((sender.to_string(), message.topic.clone()));
         self.account.receive(1);
-        message.slot.tell(reason, &detail);
-        message.slot.settle(Outcome::Quarantined, &self.account);
+        message.token.tell(reason, &detail);
+        message.token.settle(Outcome::Quarantined, &self.account);
     }
 
     /// Knows each device whose token is `tok-{device}`; the registry is away for those of `away`.

@@ -33,7 +33,7 @@ pub struct ReadmittedMessage {
     pub tenant: String,
     pub device: String,
     pub site: String,
-    pub slot: AckToken,
+    pub token: AckToken,
 }
 
 /// The gate. Shared by all sources.
@@ -213,7 +213,7 @@ impl Admission {
             received_ns: message.received_ns,
             tenant,
             device: Arc::new(make_device(&message.device, &message.site, affinity)),
-            slot: message.slot,
+            token: message.token,
         };
         match self.settings.template.read(&admitted.topic) {
             Ok(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
@@ -264,7 +264,7 @@ impl Admission {
         let key = self.device_key(tenant, device);
         let mut held = PendingMessage { message, account, was_parked: false, since: Instant::now() };
         // What waits is not on its way: lines behind it must not wait for it.
-        drop(held.message.slot.take_in_flight());
+        drop(held.message.token.take_in_flight());
         if let Enqueued::NoRoom(held) = self.waiting.add(key, tenant, device, held) {
             self.give_up(*held);
         }
@@ -273,10 +273,10 @@ impl Admission {
     /// There is no room for a message to wait: it is not acknowledged, so that its sender sends it
     /// again; where nobody would, it is dropped.
     pub(crate) fn give_up(&self, held: PendingMessage) {
-        if held.message.slot.is_redelivered() {
+        if held.message.token.is_redelivered() {
             held.account.abandon(1);
         } else {
-            held.message.slot.settle(Outcome::Dropped, &held.account);
+            held.message.token.settle(Outcome::Dropped, &held.account);
         }
     }
 

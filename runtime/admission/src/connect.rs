@@ -94,7 +94,7 @@ impl Admission {
             via: Some(Via::Listener),
             is_proven: true,
             account: tenant.account.clone(),
-            slot: message.slot,
+            token: message.token,
         };
         if let Registry::Postgres(registry) = &self.registry {
             registry.rejects.note(&refused, None);

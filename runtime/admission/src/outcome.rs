@@ -101,7 +101,7 @@ pub(super) fn admit(message: Received, judged: Sender) -> Admitted {
         received_ns: message.received_ns,
         tenant: judged.tenant,
         device: judged.device,
-        slot: message.slot,
+        token: message.token,
     }
 }
 
@@ -125,6 +125,6 @@ pub(super) fn refuse(message: Received, refusal: CheckError, account: Arc<Accoun
         site: None,
         via: Some(message.via),
         account,
-        slot: message.slot,
+        token: message.token,
     }
 }

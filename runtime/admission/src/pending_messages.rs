@@ -5,7 +5,7 @@
 //! queue behind. What waits for long is parked: it is durable then, and not here. While messages of a
 //! device are parked, its later ones are parked behind them, or wait here where there is no room.
 //!
-//! There is no ceiling here: each message holds a slot of the window, and sources stop when that is
+//! There is no ceiling here: each message holds a token of the window, and sources stop when that is
 //! full.
 
 mod overdue;
@@ -155,7 +155,7 @@ impl PendingMessages {
                 Err(back) => held = *back,
             }
         }
-        if follows && !held.message.slot.is_redelivered() {
+        if follows && !held.message.token.is_redelivered() {
             return Enqueued::NoRoom(Box::new(held));
         }
         let PendingQueues { devices, queued, .. } = &mut *queues;

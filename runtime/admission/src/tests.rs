@@ -177,7 +177,7 @@ fn received(connection: &Arc<AckTracker>, topic: &str, payload: &str, via: Via) 
         payload: payload.to_owned().into(),
         received_ns: 0,
         via,
-        slot: connection.receive(1, payload.len()),
+        token: connection.receive(1, payload.len()),
     }
 }
 
@@ -330,7 +330,7 @@ fn what_had_passed_is_admitted_again_without_a_question() {
         tenant: "acme".into(),
         device: "d1".into(),
         site: "lab 1".into(),
-        slot: connection.receive(1, 10),
+        token: connection.receive(1, 10),
     };
     for _ in 0..5 {
         let admitted = admission.readmit(passed("tenant/acme/device/d1/notes")).unwrap();
@@ -356,7 +356,7 @@ fn what_admission_refused_is_judged_anew_by_the_way_it_came() {
         payload_bytes: 5,
         received_ns: 7,
         via,
-        slot: connection.receive(1, 10),
+        token: connection.receive(1, 10),
     };
     for _ in 0..5 {
         assert!(admission.readmit_refused(received(Via::Broker)).is_ok());

@@ -1,5 +1,5 @@
 //! The states of a message on its way: `Received -> Admitted -> Checked`. Each state is a type,
-//! and holds the slot that must be settled at the end.
+//! and holds the token that must be settled at the end.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub struct Received {
     /// the message enters the flow with a stamp of `ReceiveClock`.
     pub received_ns: i64,
     pub via: Via,
-    pub slot: AckToken,
+    pub token: AckToken,
     /// The size on the wire. More than `payload.len()` where a source kept only the beginning of
     /// a payload that was over the limit anyway.
     pub payload_bytes: usize,
@@ -61,7 +61,7 @@ pub struct Admitted {
     pub received_ns: i64,
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
-    pub slot: AckToken,
+    pub token: AckToken,
 }
 
 impl Admitted {
@@ -93,7 +93,7 @@ pub struct RefusedMessage {
     /// it do.
     pub is_proven: bool,
     pub account: Arc<Account>,
-    pub slot: AckToken,
+    pub token: AckToken,
 }
 
 impl RefusedMessage {
@@ -133,7 +133,7 @@ impl Admitted {
             via: None,
             is_proven: true,
             account: self.tenant.account.clone(),
-            slot: self.slot,
+            token: self.token,
         }
     }
 }
@@ -148,7 +148,7 @@ pub struct CheckedMessage {
     pub line_count: u32,
     /// `DeviceHash::folded`: what has the same is written in order.
     pub affinity: u32,
-    pub slot: AckToken,
+    pub token: AckToken,
 }
 
 /// Messages of one tenant, decoded by one guest in one call, whose every line has passed the line
@@ -167,10 +167,10 @@ pub struct CheckedBatch {
 }
 
 impl CheckedBatch {
-    /// The slots of all its messages.
-    pub fn slots_mut(&mut self) -> impl Iterator<Item = &mut AckToken> {
-        let kept = self.kept.iter_mut().flat_map(|kept| kept.messages.iter_mut().map(|(slot, _)| slot));
-        self.messages.iter_mut().map(|message| &mut message.slot).chain(kept)
+    /// The tokens of all its messages.
+    pub fn tokens_mut(&mut self) -> impl Iterator<Item = &mut AckToken> {
+        let kept = self.kept.iter_mut().flat_map(|kept| kept.messages.iter_mut().map(|(token, _)| token));
+        self.messages.iter_mut().map(|message| &mut message.token).chain(kept)
     }
 
     /// Messages, those without lines among them.
@@ -186,15 +186,15 @@ impl CheckedBatch {
     ) -> (Vec<AckToken>, Vec<(AckToken, Outcome)>) {
         let (mut out, mut lines, mut begin) = (Vec::new(), Vec::new(), 0);
         let all = std::mem::take(&mut self.messages);
-        if all.iter().all(|message| leaves(&message.slot)) {
+        if all.iter().all(|message| leaves(&message.token)) {
             self.lines = Vec::new();
-            out = all.into_iter().map(|message| message.slot).collect();
+            out = all.into_iter().map(|message| message.token).collect();
         } else {
             for mut message in all {
                 let own = begin..message.lines_end as usize;
                 begin = own.end;
-                if leaves(&message.slot) {
-                    out.push(message.slot);
+                if leaves(&message.token) {
+                    out.push(message.token);
                     continue;
                 }
                 lines.extend_from_slice(&self.lines[own]);
@@ -205,7 +205,7 @@ impl CheckedBatch {
         }
         let Some(kept) = &mut self.kept else { return (out, Vec::new()) };
         let messages = std::mem::take(&mut kept.messages);
-        let (gone, stay) = messages.into_iter().partition(|(slot, _)| leaves(slot));
+        let (gone, stay) = messages.into_iter().partition(|(token, _)| leaves(token));
         kept.messages = stay;
         (out, gone)
     }
@@ -213,9 +213,9 @@ impl CheckedBatch {
     /// Settles all its messages, as what they came to.
     pub fn settle(self) {
         let account = &self.tenant.account;
-        settle_all(self.messages.into_iter().map(|message| message.slot), Outcome::Lines, account);
-        for (slot, outcome) in self.kept.into_iter().flat_map(|kept| kept.messages) {
-            slot.settle(outcome, account);
+        settle_all(self.messages.into_iter().map(|message| message.token), Outcome::Lines, account);
+        for (token, outcome) in self.kept.into_iter().flat_map(|kept| kept.messages) {
+            token.settle(outcome, account);
         }
     }
 

@@ -23,7 +23,7 @@ impl Parking for NoParkingStore {
 
 /// Makes messages durable as they came.
 pub trait Parking: Send + Sync + fmt::Debug {
-    /// Takes a message; its slot is settled as parked once it is durable.
+    /// Takes a message; its token is settled as parked once it is durable.
     ///
     /// # Errors
     /// The message, where there is no room for it.
@@ -54,7 +54,7 @@ impl ParkedMessage {
             payload_bytes: message.payload_bytes,
             received_ns: message.received_ns,
             via: message.via,
-            replay: message.slot.replay().map(|ReplayedEntry { of, replays, .. }| (of.clone(), *replays)),
+            replay: message.token.replay().map(|ReplayedEntry { of, replays, .. }| (of.clone(), *replays)),
         }
     }
 }

@@ -108,7 +108,7 @@ mod tests {
             lines_end: 6,
             line_count: 1,
             affinity: 0,
-            slot: connection.receive(id as u16 + 1, 1),
+            token: connection.receive(id as u16 + 1, 1),
         };
         CheckedBatch {
             database: "db".into(),

@@ -143,7 +143,7 @@ impl Decoder {
                 recent.record(&batch);
             }
             if work.route.version.guest.imports_state
-                && batch.iter().any(|message| message.slot.may_be_duplicate())
+                && batch.iter().any(|message| message.token.may_be_duplicate())
             {
                 self.decode_with_redeliveries(&work, batch, sink);
             } else {
@@ -166,21 +166,21 @@ impl Decoder {
         let mut unknown = Vec::new();
         let mut messages = messages.into_iter().peekable();
         while let Some(message) = messages.next() {
-            let known = match message.slot.may_be_duplicate() {
-                true => message.slot.earlier_outcome(&message.topic, &message.payload),
+            let known = match message.token.may_be_duplicate() {
+                true => message.token.earlier_outcome(&message.topic, &message.payload),
                 false => None,
             };
             if let Some(outcome) = known {
                 self.host.state().record_skipped();
                 // Acknowledged when what it came to is durable, which was handed on before.
                 let mut made = BatchOutput::new(work, 0);
-                made.kept(work).messages.push((message.slot, outcome));
+                made.kept(work).messages.push((message.token, outcome));
                 made.send(work, sink);
             } else {
                 unknown.push(message);
             }
             // The next may be one of those that were just taken.
-            let next = messages.peek().is_none_or(|next| next.slot.may_be_duplicate());
+            let next = messages.peek().is_none_or(|next| next.token.may_be_duplicate());
             if next && !unknown.is_empty() {
                 self.decode_batch(work, std::mem::take(&mut unknown), sink, Attempt::Batch);
                 if let Some((lane, slow)) = self.slow_lane(work) {
@@ -295,7 +295,7 @@ impl Decoder {
                 match &verdict {
                     Ok(lines) => {
                         let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
-                        message.slot.record_decoded(&message.topic, &message.payload, outcome);
+                        message.token.record_decoded(&message.topic, &message.payload, outcome);
                         writes.iter().for_each(|write| changes.route_state.apply(write.clone()));
                         made.kept(work).writes.extend(writes);
                     }
@@ -307,15 +307,15 @@ impl Decoder {
                 }
             }
             match verdict {
-                Ok(0) if changes.is_some() => made.kept(work).messages.push((message.slot, Ended::Empty)),
-                Ok(0) => made.empty.push(message.slot),
+                Ok(0) if changes.is_some() => made.kept(work).messages.push((message.token, Ended::Empty)),
+                Ok(0) => made.empty.push(message.token),
                 Ok(line_count) => made.checked.messages.push(CheckedMessage {
                     topic: message.topic,
                     received_ns: message.received_ns,
                     lines_end: made.checked.lines.len() as u32,
                     line_count,
                     affinity: message.device.affinity.folded(),
-                    slot: message.slot,
+                    token: message.token,
                 }),
                 Err(fault) if work.fallback.is_some() => {
                     // What stands before it goes first.

@@ -63,9 +63,9 @@ impl Quarantine {
         let _ = self.shared.kept.set(kept);
     }
 
-    /// Takes a refused message; its slot is settled when its entry is durable. Does no I/O.
+    /// Takes a refused message; its token is settled when its entry is durable. Does no I/O.
     ///
-    /// The queue needs no ceiling of its own: every message in it holds a slot of the window.
+    /// The queue needs no ceiling of its own: every message in it holds a token of the window.
     pub fn store(&self, refused: RefusedMessage) {
         self.store_many(vec![refused]);
     }
@@ -76,13 +76,13 @@ impl Quarantine {
         for refused in refused {
             self.count(refused.reason, 1);
             let words = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
-            refused.slot.tell(refused.reason, words);
+            refused.token.tell(refused.reason, words);
             // What was replayed is kept already, and must not be lost by being tried again.
             if !refused.was_admitted()
-                && refused.slot.replay().is_none()
+                && refused.token.replay().is_none()
                 && !self.shared.sampler.lock().keeps(refused.reason, Instant::now())
             {
-                refused.slot.settle(Outcome::Quarantined, &refused.account);
+                refused.token.settle(Outcome::Quarantined, &refused.account);
             } else {
                 kept.push(QuarantineJob::Message(refused));
             }

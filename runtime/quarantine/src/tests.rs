@@ -67,7 +67,7 @@ impl Rig {
             site: (reason.stage() != Stage::Admission).then(|| "lab-1".into()),
             via: Some(Via::Listener),
             is_proven: true,
-            slot: self.connection.receive(id, payload.len()),
+            token: self.connection.receive(id, payload.len()),
             account,
         }
     }
@@ -483,7 +483,7 @@ fn a_replayed_message_that_is_refused_again_says_so_and_no_sampling_loses_it() {
     let replay = |n: u32| {
         let mut refused = rig.refused("acme", Reason::TokenInvalid, b"x");
         let replay = Arc::new(tidegate_core::ack::origin::ReplayedEntry::new(format!("a-{n:016}-0"), n));
-        refused.slot = AckToken::replayed(rig.connection.window(), replay.clone(), 1);
+        refused.token = AckToken::replayed(rig.connection.window(), replay.clone(), 1);
         quarantine.store(refused);
         replay
     };

@@ -155,12 +155,12 @@ fn settle(group: Vec<QuarantineJob>) {
             QuarantineJob::Lines(refused) => (refused.on_durable)(),
             QuarantineJob::Message(first) => {
                 let account = first.account;
-                let mut slots = vec![first.slot];
+                let mut tokens = vec![first.token];
                 let of_account = |job: &QuarantineJob| matches!(job, QuarantineJob::Message(next) if Arc::ptr_eq(&next.account, &account));
                 while let Some(QuarantineJob::Message(next)) = jobs.next_if(of_account) {
-                    slots.push(next.slot);
+                    tokens.push(next.token);
                 }
-                settle_all(slots, Outcome::Quarantined, &account);
+                settle_all(tokens, Outcome::Quarantined, &account);
             }
         }
     }

@@ -81,7 +81,7 @@ impl TrialRun {
             received_ns: message.received_ns,
             tenant,
             device: message.device.clone(),
-            slot: AckToken::trial(),
+            token: AckToken::trial(),
         };
         let seen = TrialSink(RefCell::new(TrialOutput::Nothing));
         self.decoder.decode(vec![message], &seen);
@@ -115,7 +115,7 @@ impl DecodeSink for TrialSink {
     fn refused(&self, messages: Vec<RefusedMessage>) {
         for message in messages {
             self.0.replace(TrialOutput::Refused(message.reason, message.detail.into()));
-            message.slot.settle(Outcome::Quarantined, &message.account);
+            message.token.settle(Outcome::Quarantined, &message.account);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A persistent session at a broker: MQTT 5 or 3.1.1, QoS 1, acknowledged by hand.
 //!
-//! - Each connection has its own ledger (`domain::slot::Connection`); what is settled after its end
+//! - Each connection has its own ledger (`domain::token::Connection`); what is settled after its end
 //!   settles into nothing, and the broker sends those messages again.
 //! - Nothing that anybody publishes ends the session: a payload of any size is read to its end and
 //!   only its beginning kept.

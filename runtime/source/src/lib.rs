@@ -1,6 +1,6 @@
 //! Where messages come from: a broker's session, and devices that connect to us.
 //!
-//! One contract for both: each message comes with a slot, downstream settles the slot with an
+//! One contract for both: each message comes with a token, downstream settles the token with an
 //! outcome, and the source writes the PUBACKs of the longest settled prefix, in the order of the
 //! PUBLISHes, on the connection that they came by and on no other.
 //!

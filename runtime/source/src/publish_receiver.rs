@@ -1,4 +1,4 @@
-//! A PUBLISH becomes a `Received`: the clock, the slot, and what is dropped at the door.
+//! A PUBLISH becomes a `Received`: the clock, the token, and what is dropped at the door.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl<I: MessageSink> PublishReceiver<I> {
     /// The message that a PUBLISH of QoS 0 or 1 brings.
     pub fn message(&self, publish: &Publish<'_>, received_ns: i64) -> Received {
         let bytes = publish.topic.len() + publish.payload.len();
-        let slot = if publish.qos == QoS::AtMostOnce {
+        let token = if publish.qos == QoS::AtMostOnce {
             self.connection.receive_unacknowledged(bytes)
         } else {
             if publish.dup {
@@ -67,7 +67,7 @@ impl<I: MessageSink> PublishReceiver<I> {
             payload: Bytes::copy_from_slice(publish.payload),
             received_ns,
             via: self.via,
-            slot,
+            token,
             payload_bytes: publish.payload_bytes,
         }
     }
@@ -100,7 +100,7 @@ mod tests {
         fn discard(&self, message: Received, reason: Reason) {
             self.0.lock().push(reason);
             self.1.receive(1);
-            message.slot.settle(Outcome::Dropped, &self.1);
+            message.token.settle(Outcome::Dropped, &self.1);
         }
 
         fn refuse(&self, _: Received, _: &Identity, _: Reason, _: Detail) {}
@@ -141,7 +141,7 @@ mod tests {
         reception.connection.take_ready(&mut ready);
         assert!(ready.is_empty(), "it overtook the one before it");
         reception.intake.1.receive(1);
-        group.pop().unwrap().slot.settle(Outcome::Lines, &reception.intake.1);
+        group.pop().unwrap().token.settle(Outcome::Lines, &reception.intake.1);
         reception.connection.take_ready(&mut ready);
         assert_eq!(ready, [7, 8]);
     }

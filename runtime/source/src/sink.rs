@@ -8,7 +8,7 @@ use tidegate_core::identity::{AuthError, Claim, Identity};
 use tidegate_core::message::Received;
 use tidegate_core::reason::Reason;
 
-/// Takes the messages of every source. A message's slot is its only way back: settling it is what
+/// Takes the messages of every source. A message's token is its only way back: settling it is what
 /// lets the PUBACK leave.
 pub trait MessageSink: Send + Sync + 'static {
     /// Takes all that one read of a socket gave, in the order of the wire, never empty and at most

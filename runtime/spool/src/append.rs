@@ -56,8 +56,8 @@ impl HeldLines {
         bytes as u64 + self.batch.message_count() * limits::DEFERRED_OVERHEAD_BYTES
     }
 
-    fn slots(&mut self) -> impl Iterator<Item = &mut AckToken> {
-        self.batch.slots_mut()
+    fn tokens(&mut self) -> impl Iterator<Item = &mut AckToken> {
+        self.batch.tokens_mut()
     }
 }
 
@@ -107,18 +107,18 @@ pub struct Shed {
 
 impl Shed {
     pub fn finish(self) {
-        for (account, slots) in self.dropped {
-            tracing::debug!(tenant = %account.tenant(), messages = slots.len(), reason = %Reason::Overload,
+        for (account, tokens) in self.dropped {
+            tracing::debug!(tenant = %account.tenant(), messages = tokens.len(), reason = %Reason::Overload,
                             "dropped: the tenant's share of the spool is full, and messages at QoS 0 do not wait");
-            settle_all(slots, Outcome::Dropped, &account);
+            settle_all(tokens, Outcome::Dropped, &account);
         }
-        for (account, slots) in self.abandoned {
-            account.abandon(slots.len() as u64);
+        for (account, tokens) in self.abandoned {
+            account.abandon(tokens.len() as u64);
             // Their connections end by it.
-            drop(slots);
+            drop(tokens);
         }
-        for (account, slot, outcome) in self.ended {
-            slot.settle(outcome, &account);
+        for (account, token, outcome) in self.ended {
+            token.settle(outcome, &account);
         }
     }
 }
@@ -147,12 +147,12 @@ impl Shared {
     fn hold(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
         let mut item = item;
         let account = item.batch.tenant.account.clone();
-        if item.slots().any(|slot| !slot.waits_for_room()) {
-            let (dropped, without_lines) = item.batch.take_out(|slot| !slot.waits_for_room());
+        if item.tokens().any(|token| !token.waits_for_room()) {
+            let (dropped, without_lines) = item.batch.take_out(|token| !token.waits_for_room());
             if !dropped.is_empty() {
                 shed.dropped.push((account.clone(), dropped));
             }
-            let ended = without_lines.into_iter().map(|(slot, outcome)| (account.clone(), slot, outcome));
+            let ended = without_lines.into_iter().map(|(token, outcome)| (account.clone(), token, outcome));
             shed.ended.extend(ended);
             item = HeldLines::new(item.batch);
         }
@@ -171,8 +171,8 @@ impl Shared {
             }
         }
         match room.held.room(&tenant, messages, item.memory_bytes()) {
-            DeferredRoom::Free => item.slots().for_each(|slot| slot.hold(false)),
-            DeferredRoom::Stalled => item.slots().for_each(|slot| slot.hold(true)),
+            DeferredRoom::Free => item.tokens().for_each(|token| token.hold(false)),
+            DeferredRoom::Stalled => item.tokens().for_each(|token| token.hold(true)),
             // The next messages build on it, so it is not let go: what is in front of it goes on though
             // the share is full, as long as the disk is not. Then it stays in its window.
             DeferredRoom::Full if keeps => {
@@ -203,7 +203,7 @@ impl Shared {
             && let Some(mut item) = room.held.pop_front(tenant)
         {
             room.shares.take(tenant, bytes);
-            item.slots().for_each(AckToken::resume);
+            item.tokens().for_each(AckToken::resume);
             taken.push(item.into());
         }
     }
@@ -269,7 +269,7 @@ impl Shared {
         }
         // Before the room is free for others: the order within a tenant stays.
         self.queue.lock().items.extend(items.into_iter().map(|mut item| {
-            item.slots().for_each(|slot| slot.resume());
+            item.tokens().for_each(|token| token.resume());
             QueueItem::from(item)
         }));
         drop(room);
@@ -290,7 +290,7 @@ impl Shared {
             let mut behind_another = false;
             for mut item in room.held.take(&tenant) {
                 let keeps = item.batch.kept.is_some();
-                let ended = item.slots().all(|slot| slot.is_abandoned());
+                let ended = item.tokens().all(|token| token.is_abandoned());
                 if keeps && !item.draft.is_empty() {
                     if ended
                         && !behind_another
@@ -302,12 +302,12 @@ impl Shared {
                     }
                     // Changes stay in their order.
                     behind_another = true;
-                } else if item.slots().any(|slot| slot.is_abandoned()) {
+                } else if item.tokens().any(|token| token.is_abandoned()) {
                     let account = item.batch.tenant.account.clone();
                     let (gone, without_lines) = item.batch.take_out(AckToken::is_abandoned);
                     // Nothing of an ended connection is acknowledged, whatever it is settled as.
-                    let gone = gone.into_iter().map(|slot| (slot, Outcome::Lines)).chain(without_lines);
-                    shed.ended.extend(gone.map(|(slot, outcome)| (account.clone(), slot, outcome)));
+                    let gone = gone.into_iter().map(|token| (token, Outcome::Lines)).chain(without_lines);
+                    shed.ended.extend(gone.map(|(token, outcome)| (account.clone(), token, outcome)));
                     if item.batch.message_count() == 0 {
                         continue;
                     }
@@ -317,7 +317,7 @@ impl Shared {
             }
         }
         if !on.is_empty() {
-            on.iter_mut().flat_map(HeldLines::slots).for_each(AckToken::resume);
+            on.iter_mut().flat_map(HeldLines::tokens).for_each(AckToken::resume);
             self.queue.lock().items.extend(on.into_iter().map(QueueItem::from));
             self.more.notify_one();
         }

@@ -231,8 +231,8 @@ fn commit(
 fn publish_parked(shared: &Arc<Shared>, batch: ParkedBatch, id: FrameId, settling: &mut SettleBatch) {
     let messages = batch.messages.len();
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
-    let slots = batch.messages.into_iter().map(|message| message.slot);
-    settling.settle_all(slots, Outcome::Parked, &batch.account);
+    let tokens = batch.messages.into_iter().map(|message| message.token);
+    settling.settle_all(tokens, Outcome::Parked, &batch.account);
     shared.index.lock().give_back(id, message_set(0..messages));
     shared.parked.notify_one();
 }
@@ -251,12 +251,12 @@ fn publish_durable(
     account.spool_lines(lines);
     shared.lines_pending.fetch_add(lines, Ordering::Relaxed);
     shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
-    let mut slots = Vec::with_capacity(batch.messages.len());
+    let mut tokens = Vec::with_capacity(batch.messages.len());
     let messages: Vec<DurableMessage> = batch
         .messages
         .into_iter()
         .map(|message| {
-            slots.push(message.slot);
+            tokens.push(message.token);
             DurableMessage {
                 topic: message.topic,
                 received_ns: message.received_ns,
@@ -266,9 +266,9 @@ fn publish_durable(
             }
         })
         .collect();
-    settling.settle_all(slots, Outcome::Lines, &account);
-    for (slot, outcome) in batch.kept.into_iter().flat_map(|kept| kept.messages) {
-        settling.settle_all([slot], outcome, &account);
+    settling.settle_all(tokens, Outcome::Lines, &account);
+    for (token, outcome) in batch.kept.into_iter().flat_map(|kept| kept.messages) {
+        settling.settle_all([token], outcome, &account);
     }
     match standing {
         HandoffState::Hot { overtakes, returns } => {

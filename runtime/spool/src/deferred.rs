@@ -154,7 +154,7 @@ mod tests {
             lines_end: (place as u32 + 1) * 8,
             line_count: 1,
             affinity: 0,
-            slot: AckToken::trial(),
+            token: AckToken::trial(),
         };
         let batch = CheckedBatch {
             database: "db".into(),

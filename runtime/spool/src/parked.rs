@@ -149,7 +149,7 @@ impl CommitQueue {
 }
 
 impl Spool {
-    /// Takes a message to park it; its slot is settled once it is durable. Does no I/O; from any
+    /// Takes a message to park it; its token is settled once it is durable. Does no I/O; from any
     /// thread.
     ///
     /// # Errors

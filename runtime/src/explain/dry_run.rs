@@ -169,7 +169,7 @@ impl DryRun {
             received_ns: question.received_ns,
             tenant: judged.tenant,
             device: judged.device,
-            slot: AckToken::trial(),
+            token: AckToken::trial(),
         };
         let guest = self
             .host
@@ -233,7 +233,7 @@ impl DecodeSink for CapturingSink {
     fn refused(&self, messages: Vec<RefusedMessage>) {
         for message in messages {
             self.0.lock().refused = Some((message.reason, message.detail.into()));
-            message.slot.settle(Outcome::Quarantined, &message.account);
+            message.token.settle(Outcome::Quarantined, &message.account);
         }
     }
 }

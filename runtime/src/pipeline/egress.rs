@@ -23,7 +23,7 @@ impl Egress {
 
 impl DecodeSink for Egress {
     fn lines(&self, mut batches: Vec<CheckedBatch>) {
-        let messages = batches.iter_mut().flat_map(CheckedBatch::slots_mut);
+        let messages = batches.iter_mut().flat_map(CheckedBatch::tokens_mut);
         let on_their_way: Vec<InFlightGuard> = messages.filter_map(AckToken::take_in_flight).collect();
         let more_comes = self.activity.count() > on_their_way.len() as u64;
         self.spool.append(batches, more_comes);
@@ -37,7 +37,7 @@ impl DecodeSink for Egress {
 
     fn refused(&self, messages: Vec<RefusedMessage>) {
         let mut messages = messages;
-        let messages_in = messages.iter_mut().filter_map(|message| message.slot.take_in_flight());
+        let messages_in = messages.iter_mut().filter_map(|message| message.token.take_in_flight());
         let on_their_way: Vec<InFlightGuard> = messages_in.collect();
         self.quarantine.store_many(messages);
         drop(on_their_way);

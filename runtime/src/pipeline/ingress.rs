@@ -69,7 +69,7 @@ impl MessageSink for Ingress {
         let first_ns = self.clock.reserve(messages.len());
         for (stamp_ns, message) in (first_ns..).step_by(RECEIVE_STAMP_GAP_NS as usize).zip(&mut messages) {
             message.received_ns = stamp_ns;
-            message.slot.enter(&self.outlet.activity);
+            message.token.enter(&self.outlet.activity);
         }
         let (admitted, refused) = self.admission.admit(messages);
         self.go_on(admitted, refused).await;
@@ -82,7 +82,7 @@ impl MessageSink for Ingress {
         };
         tracing::debug!(topic = message.topic, %reason, "dropped");
         account.receive(1);
-        message.slot.settle(Outcome::Dropped, &account);
+        message.token.settle(Outcome::Dropped, &account);
     }
 
     fn refuse(&self, mut message: Received, sender: &Identity, reason: Reason, detail: Detail) {

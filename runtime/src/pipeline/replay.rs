@@ -172,7 +172,7 @@ struct ReplayRun {
     shared: Arc<Shared>,
     /// Told whenever one of its messages is settled.
     settled: Arc<Notify>,
-    /// Entries whose messages are on their way, in the order of their slots.
+    /// Entries whose messages are on their way, in the order of their tokens.
     waiting: VecDeque<(EntryLocation, Arc<ReplayedEntry>)>,
     report: ReplayReport,
 }
@@ -204,12 +204,12 @@ impl ReplayRun {
                 Ok(ReplayStep::Lines(batch)) => gate.outlet.lines(vec![batch]),
             }
         }
-        admitted.iter_mut().for_each(|message: &mut Admitted| message.slot.enter(&gate.outlet.activity));
+        admitted.iter_mut().for_each(|message: &mut Admitted| message.token.enter(&gate.outlet.activity));
         gate.go_on(admitted, refused).await;
         Ok(())
     }
 
-    /// Makes of an entry what it was, or says why it cannot be replayed. Only what can has a slot.
+    /// Makes of an entry what it was, or says why it cannot be replayed. Only what can has a token.
     fn step(&mut self, place: EntryLocation, entry: Entry) -> Result<ReplayStep, String> {
         let admission = self.shared.gate.admission.clone();
         let received_ns = entry
@@ -227,14 +227,14 @@ impl ReplayRun {
             tenant.database()?;
             line.push('\n');
             tenant.account.receive(1);
-            let slot = self.slot(place, entry.replays, entry.topic.len() + line.len());
+            let token = self.token(place, entry.replays, entry.topic.len() + line.len());
             let message = CheckedMessage {
                 topic: entry.topic,
                 received_ns,
                 lines_end: line.len() as u32,
                 line_count: 1,
                 affinity: affinity.folded(),
-                slot,
+                token,
             };
             return Ok(ReplayStep::Lines(CheckedBatch {
                 database: DatabaseName::new(database),
@@ -251,7 +251,7 @@ impl ReplayRun {
         let payload = entry.payload_bytes_kept().ok_or("its payload cannot be read")?;
         let payload = Bytes::from(payload);
         let via = entry.via();
-        let slot = self.slot(place, entry.replays, entry.topic.len() + payload.len());
+        let token = self.token(place, entry.replays, entry.topic.len() + payload.len());
         let judged = match (entry.tenant, entry.device, entry.site) {
             (Some(tenant), Some(device), Some(site)) => admission
                 .readmit(ReadmittedMessage {
@@ -261,7 +261,7 @@ impl ReplayRun {
                     tenant,
                     device,
                     site,
-                    slot,
+                    token,
                 })
                 .map(Some),
             _ => admission.readmit_refused(Received {
@@ -270,7 +270,7 @@ impl ReplayRun {
                 payload,
                 received_ns,
                 via,
-                slot,
+                token,
             }),
         };
         Ok(match judged {
@@ -280,7 +280,7 @@ impl ReplayRun {
         })
     }
 
-    fn slot(&mut self, place: EntryLocation, replays: u32, bytes: usize) -> AckToken {
+    fn token(&mut self, place: EntryLocation, replays: u32, bytes: usize) -> AckToken {
         let replay =
             ReplayedEntry::new(place.id.to_string(), replays.saturating_add(1)).waking(self.settled.clone());
         let replay = Arc::new(replay);
@@ -336,9 +336,9 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// Whether the slot of the first message is gone without an outcome.
+    /// Whether the token of the first message is gone without an outcome.
     fn is_first_lost(&self) -> bool {
-        // The slot holds the other handle, and tells its outcome before it lets go.
+        // The token holds the other handle, and tells its outcome before it lets go.
         self.waiting
             .front()
             .is_some_and(|(_, replay)| Arc::strong_count(replay) == 1 && replay.outcome().is_none())

@@ -85,14 +85,14 @@ impl Unparker {
     fn unpark_request(&self, UnparkedMessage { tenant, message, release }: UnparkedMessage) -> UnparkRequest {
         let bytes = message.topic.len() + message.payload.len();
         let replay = message.replay.map(|(of, replays)| Arc::new(ReplayedEntry::new(of, replays)));
-        let slot = AckToken::parked(&self.window, release, replay, bytes);
+        let token = AckToken::parked(&self.window, release, replay, bytes);
         let account = self.books.of_known(tenant.as_str());
         let message = Received {
             topic: message.topic,
             payload: message.payload,
             received_ns: message.received_ns,
             via: message.via,
-            slot,
+            token,
             payload_bytes: message.payload_bytes,
         };
         UnparkRequest { tenant, message, account }
@@ -102,7 +102,7 @@ impl Unparker {
         while !returning.is_empty() {
             let (mut admitted, refused, devices) = self.gate.admission.take_up(&mut returning).into_parts();
             let activity = &self.gate.outlet.activity;
-            admitted.iter_mut().for_each(|message| message.slot.enter(activity));
+            admitted.iter_mut().for_each(|message| message.token.enter(activity));
             self.gate.go_on(admitted, refused).await;
             self.gate.admission.finished(&devices);
         }

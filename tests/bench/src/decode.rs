@@ -219,7 +219,7 @@ pub fn received(connection: &Arc<AckTracker>, payloads: &[&[u8]], first: usize) 
         payload_bytes: payload.len(),
         received_ns: 1_700_000_000_000_000_000,
         via: Via::Listener,
-        slot: connection.receive_unacknowledged(payload.len()),
+        token: connection.receive_unacknowledged(payload.len()),
     });
     messages.collect()
 }

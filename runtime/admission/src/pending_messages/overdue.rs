@@ -61,7 +61,7 @@ impl PendingMessages {
                 let (done, messages) = self.park_all(&mut queues, key, &pending.tenant, waiting);
                 parked += done;
                 for held in messages {
-                    match held.was_parked || held.message.slot.is_redelivered() {
+                    match held.was_parked || held.message.token.is_redelivered() {
                         true => pending.messages.push_back(held),
                         false => left.push(held),
                     }
@@ -100,7 +100,7 @@ impl PendingMessages {
         mut messages: VecDeque<PendingMessage>,
     ) -> (u64, VecDeque<PendingMessage>) {
         messages.retain(|held| {
-            let orphan = held.message.slot.is_abandoned();
+            let orphan = held.message.token.is_abandoned();
             if orphan {
                 held.account.abandon(1);
             }

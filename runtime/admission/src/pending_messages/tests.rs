@@ -65,7 +65,7 @@ impl Sender {
             payload_bytes: text.len(),
             received_ns: 0,
             via: Via::Broker,
-            slot: self.connection.receive(1, text.len()),
+            token: self.connection.receive(1, text.len()),
         };
         PendingMessage { message, account: self.account.clone(), was_parked: false, since }
     }
@@ -74,7 +74,7 @@ impl Sender {
     fn taken_up(&self, text: &'static str, back: &Arc<AtomicUsize>) -> PendingMessage {
         let mut held = self.held(text, Instant::now());
         held.was_parked = true;
-        held.message.slot =
+        held.message.token =
             AckToken::parked(self.connection.window(), Box::new(Told(back.clone())), None, text.len());
         held
     }
@@ -188,7 +188,7 @@ fn what_comes_again_anyway_is_given_up_and_what_nobody_sends_again_is_given_back
     let ((waiting, _), sender) = (waiting(0), Sender::new());
     let now = Instant::now();
     let mut once = sender.held("once", now);
-    once.message.slot = sender.connection.receive_unacknowledged(4);
+    once.message.token = sender.connection.receive_unacknowledged(4);
     waiting.add(1, "acme", "d", sender.held("a", now));
     waiting.add(1, "acme", "d", once);
     let (parked, left) = waiting.park_overdue(Duration::ZERO, now);

@@ -285,9 +285,9 @@ impl CheckedGroup {
     fn add(&mut self, admission: &Admission, held: PendingMessage, known: Option<&CachedDevice>) {
         let PendingMessage { mut message, account, was_parked, .. } = held;
         if let Some(activity) = &admission.activity {
-            message.slot.enter(activity);
+            message.token.enter(activity);
         }
-        let limit = if was_parked || message.slot.is_replay() {
+        let limit = if was_parked || message.token.is_replay() {
             RateLimitMode::Off
         } else {
             RateLimitMode::Taken(admission.now_s())

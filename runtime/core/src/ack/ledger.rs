@@ -56,15 +56,15 @@ impl AckLedger {
     /// connection has ended.
     ///
     /// # Panics
-    /// When a slot is settled twice or was never given out: both would acknowledge a message that
+    /// When a token is settled twice or was never given out: both would acknowledge a message that
     /// nobody has made durable.
     pub fn settle(&mut self, index: LedgerIndex) -> bool {
         if self.ended {
             return false;
         }
-        let place = index.0.checked_sub(self.first).expect("a slot that left the ledger was settled");
+        let place = index.0.checked_sub(self.first).expect("a token that left the ledger was settled");
         let entry = &mut self.entries[place as usize];
-        assert!(!entry.settled, "a slot was settled twice");
+        assert!(!entry.settled, "a token was settled twice");
         entry.settled = true;
         true
     }
@@ -148,15 +148,15 @@ mod tests {
     #[test]
     fn what_is_to_be_told_leaves_with_its_own_puback_and_with_no_other() {
         let mut ledger = AckLedger::default();
-        let slots: Vec<_> = (1..=3).map(|id| ledger.receive(id)).collect();
+        let tokens: Vec<_> = (1..=3).map(|id| ledger.receive(id)).collect();
         let told = RefusalNotice { reason: Reason::BadPayload, detail: "no JSON".into() };
-        ledger.tell(slots[1], told.clone());
-        slots.iter().rev().for_each(|&slot| assert!(ledger.settle(slot)));
+        ledger.tell(tokens[1], told.clone());
+        tokens.iter().rev().for_each(|&token| assert!(ledger.settle(token)));
         let mut left = Vec::new();
         ledger.take_ready_with(|id, told| left.push((id, told)));
         assert_eq!(left, [(1, None), (2, Some(told.clone())), (3, None)]);
         // What left, or is gone with its connection, is told nothing any more.
-        ledger.tell(slots[1], told.clone());
+        ledger.tell(tokens[1], told.clone());
         let last = ledger.receive(4);
         ledger.end();
         ledger.tell(last, told);
@@ -179,10 +179,10 @@ mod tests {
     fn settling_twice_is_a_broken_invariant() {
         let mut ledger = AckLedger::default();
         let blocker = ledger.receive(1);
-        let slot = ledger.receive(2);
+        let token = ledger.receive(2);
         let _ = blocker;
-        ledger.settle(slot);
-        ledger.settle(slot);
+        ledger.settle(token);
+        ledger.settle(token);
     }
 
     proptest! {
@@ -194,11 +194,11 @@ mod tests {
             takes in proptest::collection::vec(any::<bool>(), 40),
         ) {
             let mut ledger = AckLedger::default();
-            let slots: Vec<_> = (0..40u16).map(|id| ledger.receive(id + 1)).collect();
+            let tokens: Vec<_> = (0..40u16).map(|id| ledger.receive(id + 1)).collect();
             let mut settled = [false; 40];
             let mut sent = Vec::new();
             for (&place, &take) in order.iter().zip(&takes) {
-                ledger.settle(slots[place]);
+                ledger.settle(tokens[place]);
                 settled[place] = true;
                 if take {
                     ledger.take_ready(&mut sent);

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::books::Outcome;
 
-/// Told what became of a message that was taken up; it goes along with its slot.
+/// Told what became of a message that was taken up; it goes along with its token.
 pub trait UnparkGuard: Send + Sync + fmt::Debug {
     /// Its outcome is durable elsewhere: it is not needed here any more.
     fn done(&self);
@@ -15,7 +15,7 @@ pub trait UnparkGuard: Send + Sync + fmt::Debug {
     fn back(&self);
 }
 
-/// Goes along with the slot of a replayed message.
+/// Goes along with the token of a replayed message.
 #[derive(Debug)]
 pub struct ReplayedEntry {
     /// The entry in quarantine that the message comes from.
@@ -42,9 +42,9 @@ impl ReplayedEntry {
         self.outcome.get().copied()
     }
 
-    /// Told when its slot is settled.
+    /// Told when its token is settled.
     pub(super) fn settle(&self, outcome: Outcome) {
-        // A slot is settled once.
+        // A token is settled once.
         let _ = self.outcome.set(outcome);
         if let Some(settled) = &self.settled {
             settled.notify_one();

@@ -153,18 +153,18 @@ mod tests {
         }
 
         fn decode(&self, packet_id: u16, dup: bool, payload: &[u8]) -> (AckToken, Option<Outcome>) {
-            let slot = self.connection.receive_publish(packet_id, dup, 1);
-            let before = slot.earlier_outcome("t", payload);
+            let token = self.connection.receive_publish(packet_id, dup, 1);
+            let before = token.earlier_outcome("t", payload);
             if before.is_none() {
-                slot.record_decoded("t", payload, Outcome::Lines);
+                token.record_decoded("t", payload, Outcome::Lines);
             }
-            (slot, before)
+            (token, before)
         }
 
-        fn acknowledge(&self, slot: AckToken) {
+        fn acknowledge(&self, token: AckToken) {
             let account = Account::new("acme".into());
             account.receive(1);
-            slot.settle(Outcome::Lines, &account);
+            token.settle(Outcome::Lines, &account);
             self.connection.take_ready(&mut Vec::new());
         }
     }
@@ -224,9 +224,9 @@ mod tests {
         assert_eq!(rig.decode(7, true, b"x").1, None);
         // No session.
         let connection = AckTracker::new(rig.window.clone());
-        let slot = connection.receive_publish(7, true, 1);
-        slot.record_decoded("t", b"x", Outcome::Lines);
-        assert_eq!(slot.earlier_outcome("t", b"x"), None);
+        let token = connection.receive_publish(7, true, 1);
+        token.record_decoded("t", b"x", Outcome::Lines);
+        assert_eq!(token.earlier_outcome("t", b"x"), None);
     }
 
     #[test]

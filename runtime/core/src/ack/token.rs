@@ -32,7 +32,7 @@ pub enum Origin {
     Trial,
 }
 
-/// How far a slot is.
+/// How far a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// It takes room in its window.
@@ -57,11 +57,11 @@ pub struct AckToken {
 impl AckToken {
     pub(crate) fn new(origin: Origin, bytes: usize, received_us: u64) -> Self {
         let bytes = bytes.min(u32::MAX as usize) as u32;
-        let slot = Self { origin, in_flight: None, received_us, bytes, stage: Stage::Open };
-        if let Some(window) = slot.window() {
+        let token = Self { origin, in_flight: None, received_us, bytes, stage: Stage::Open };
+        if let Some(window) = token.window() {
             window.take(u64::from(bytes));
         }
-        slot
+        token
     }
 
     /// That of a message out of quarantine.
@@ -258,10 +258,10 @@ impl Drop for AckToken {
     }
 }
 
-/// Settles many messages of one account with one outcome; slots of one connection that stand
+/// Settles many messages of one account with one outcome; tokens of one connection that stand
 /// beside each other take its lock once.
-pub fn settle_all(slots: impl IntoIterator<Item = AckToken>, outcome: Outcome, account: &Account) {
-    SettleBatch::default().settle_all(slots, outcome, account);
+pub fn settle_all(tokens: impl IntoIterator<Item = AckToken>, outcome: Outcome, account: &Account) {
+    SettleBatch::default().settle_all(tokens, outcome, account);
 }
 
 /// Connections of which messages were settled together. Each is woken once, when all of them are:
@@ -273,11 +273,11 @@ impl SettleBatch {
     /// As the function of that name, but for the waking.
     pub fn settle_all(
         &mut self,
-        slots: impl IntoIterator<Item = AckToken>,
+        tokens: impl IntoIterator<Item = AckToken>,
         outcome: Outcome,
         account: &Account,
     ) {
-        settle(slots, outcome, account, |connection| {
+        settle(tokens, outcome, account, |connection| {
             if self.0.last().is_none_or(|last| !Arc::ptr_eq(last, &connection)) {
                 self.0.push(connection);
             }
@@ -296,13 +296,13 @@ impl Drop for SettleBatch {
 }
 
 fn settle(
-    slots: impl IntoIterator<Item = AckToken>,
+    tokens: impl IntoIterator<Item = AckToken>,
     outcome: Outcome,
     account: &Account,
     mut settled_of: impl FnMut(Arc<AckTracker>),
 ) {
-    let mut slots = slots.into_iter().peekable();
-    while let Some(first) = slots.next() {
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(first) = tokens.next() {
         let Origin::Mqtt { connection, .. } = &first.origin else {
             settle_alone(first, outcome, account);
             continue;
@@ -313,14 +313,15 @@ fn settle(
             let (mut settled, mut abandoned) = (0, 0);
             let mut ledger = connection.ledger.lock();
             let mut next = Some(first);
-            while let Some(mut slot) = next {
-                let taken = slot.close();
+            while let Some(mut token) = next {
+                let taken = token.close();
                 (all, messages, bytes) = (all + 1, messages + taken.0, bytes + taken.1);
-                match slot.origin {
+                match token.origin {
                     Origin::Mqtt { index: Some(index), .. } if !ledger.settle(index) => abandoned += 1,
                     _ => settled += 1,
                 }
-                next = slots.next_if(|slot| slot.mqtt().is_some_and(|(of, _)| Arc::ptr_eq(of, &connection)));
+                next =
+                    tokens.next_if(|token| token.mqtt().is_some_and(|(of, _)| Arc::ptr_eq(of, &connection)));
             }
             // In the books before its PUBACK can leave.
             if settled > 0 {
@@ -341,14 +342,14 @@ fn settle(
 }
 
 /// Settles a message that no connection waits for.
-fn settle_alone(mut slot: AckToken, outcome: Outcome, account: &Account) {
-    let (messages, bytes) = slot.close();
+fn settle_alone(mut token: AckToken, outcome: Outcome, account: &Account) {
+    let (messages, bytes) = token.close();
     account.settle(outcome, 1);
-    if let Some(window) = slot.window() {
+    if let Some(window) = token.window() {
         window.give_back(messages, bytes);
-        window.observe_latency(slot.received_us, 1);
+        window.observe_latency(token.received_us, 1);
     }
-    match &slot.origin {
+    match &token.origin {
         Origin::Replay { entry, .. } => entry.settle(outcome),
         Origin::Parked { release, replay, .. } => {
             if let Some(replay) = replay {
@@ -381,9 +382,9 @@ mod tests {
         let (window, connection) = connection();
         let account = Account::new("acme".into());
         account.receive(3);
-        let slots: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
+        let tokens: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
         assert_eq!((window.messages(), window.bytes()), (3, 300));
-        settle_all(slots, Outcome::Lines, &account);
+        settle_all(tokens, Outcome::Lines, &account);
         assert_eq!((window.messages(), window.bytes()), (0, 0));
         let mut ids = Vec::new();
         connection.take_ready(&mut ids);
@@ -396,9 +397,9 @@ mod tests {
         let (window, connection) = connection();
         let account = Account::new("acme".into());
         account.receive(1);
-        let slot = connection.receive(1, 10);
+        let token = connection.receive(1, 10);
         connection.end();
-        slot.settle(Outcome::Lines, &account);
+        token.settle(Outcome::Lines, &account);
         let books = account.snapshot().messages;
         assert_eq!((books.lines, books.abandoned, books.in_flight), (0, 1, 0));
         assert_eq!(window.messages(), 0);
@@ -423,8 +424,8 @@ mod tests {
         let account = Account::new("acme".into());
         account.receive(2);
         let told = Arc::new(Mutex::new(Vec::new()));
-        let slot = || AckToken::parked(&window, Box::new(Told(told.clone())), None, 10);
-        let (settled, forgotten) = (slot(), slot());
+        let token = || AckToken::parked(&window, Box::new(Told(told.clone())), None, 10);
+        let (settled, forgotten) = (token(), token());
         settled.settle(Outcome::Empty, &account);
         assert_eq!(*told.lock(), ["done"]);
         drop(forgotten);
@@ -440,9 +441,9 @@ mod tests {
         drop(one.receive(1, 10));
         assert!(one.has_lost());
         let (over, last) = (AckTracker::new(window.clone()), AckTracker::new(window.clone()));
-        let slot = over.receive(1, 10);
+        let token = over.receive(1, 10);
         over.end();
-        drop(slot);
+        drop(token);
         assert!(!over.has_lost());
         window.stop();
         drop(last.receive(1, 10));
@@ -455,19 +456,19 @@ mod tests {
         let (window, connection) = connection();
         let account = Account::new("acme".into());
         account.receive(3);
-        let mut slots: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
-        for slot in &mut slots {
-            slot.hold(true);
-            slot.hold(true);
+        let mut tokens: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
+        for token in &mut tokens {
+            token.hold(true);
+            token.hold(true);
         }
         assert_eq!((window.messages(), window.bytes(), connection.held()), (0, 0, 3));
         assert!(connection.is_stalled());
         // It goes on, it is settled where it waits, it is let go.
-        let (mut first, second) = (slots.remove(0), slots.remove(0));
+        let (mut first, second) = (tokens.remove(0), tokens.remove(0));
         first.resume();
         assert_eq!((window.messages(), window.bytes(), connection.held()), (1, 100, 2));
         second.settle(Outcome::Dropped, &account);
-        drop(slots);
+        drop(tokens);
         assert_eq!((window.messages(), connection.held(), connection.is_stalled()), (1, 0, false));
         first.settle(Outcome::Lines, &account);
         assert_eq!((window.messages(), window.bytes()), (0, 0));
@@ -479,13 +480,13 @@ mod tests {
         let account = Account::new("acme".into());
         account.receive(1);
         let activity = Arc::new(InFlight::default());
-        let mut slots: Vec<_> = (1..=3).map(|id| connection.receive(id, 1)).collect();
-        slots.iter_mut().for_each(|slot| slot.enter(&activity));
+        let mut tokens: Vec<_> = (1..=3).map(|id| connection.receive(id, 1)).collect();
+        tokens.iter_mut().for_each(|token| token.enter(&activity));
         assert_eq!(activity.count(), 3);
-        slots.remove(0).settle(Outcome::Lines, &account);
-        drop(slots.remove(0));
+        tokens.remove(0).settle(Outcome::Lines, &account);
+        drop(tokens.remove(0));
         assert_eq!(activity.count(), 1);
-        let guard = slots[0].take_in_flight();
+        let guard = tokens[0].take_in_flight();
         assert_eq!(activity.count(), 1);
         drop(guard);
         assert_eq!(activity.count(), 0);
@@ -494,7 +495,7 @@ mod tests {
     #[test]
     fn a_slot_is_small() {
         // Each message on its way has one.
-        println!("{} bytes a slot, {} its origin", size_of::<AckToken>(), size_of::<Origin>());
+        println!("{} bytes a token, {} its origin", size_of::<AckToken>(), size_of::<Origin>());
         assert!(size_of::<AckToken>() <= 64, "{}", size_of::<AckToken>());
     }
 
@@ -503,9 +504,9 @@ mod tests {
         let (_, connection) = connection();
         let account = Account::new("acme".into());
         account.receive(1);
-        let slot = connection.receive(1, 10);
+        let token = connection.receive(1, 10);
         connection.end();
-        slot.settle(Outcome::Parked, &account);
+        token.settle(Outcome::Parked, &account);
         let books = account.snapshot();
         assert!(books.balanced());
         assert_eq!((books.messages.received, books.messages.abandoned, books.messages.parked), (2, 1, 1));
@@ -537,14 +538,14 @@ mod tests {
         let connection = AckTracker::new(window.clone());
         let account = Account::new("acme".into());
         account.receive(1);
-        let slot = connection.receive(1, 10);
+        let token = connection.receive(1, 10);
         assert!(window.is_full());
         let waiting = tokio::spawn({
             let window = window.clone();
             async move { window.room().await }
         });
         tokio::task::yield_now().await;
-        slot.settle(Outcome::Empty, &account);
+        token.settle(Outcome::Empty, &account);
         waiting.await.unwrap();
     }
 }

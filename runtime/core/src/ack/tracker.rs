@@ -107,7 +107,7 @@ impl AckTracker {
         self.read_at_us.store(self.window.now_us(), Ordering::Relaxed);
     }
 
-    /// Notes a QoS 1 PUBLISH of `bytes` and gives the slot that stands for it.
+    /// Notes a QoS 1 PUBLISH of `bytes` and gives the token that stands for it.
     pub fn receive(self: &Arc<Self>, packet_id: u16, bytes: usize) -> AckToken {
         self.receive_publish(packet_id, false, bytes)
     }
@@ -116,15 +116,15 @@ impl AckTracker {
     pub fn receive_publish(self: &Arc<Self>, packet_id: u16, dup: bool, bytes: usize) -> AckToken {
         let may_be_known = self.session.as_ref().is_some_and(|session| session.receive(packet_id, dup));
         let index = self.ledger.lock().receive(packet_id);
-        self.slot(Some(index), packet_id, may_be_known, bytes)
+        self.token(Some(index), packet_id, may_be_known, bytes)
     }
 
     /// Notes a QoS 0 PUBLISH: nobody waits for its acknowledgement, but it takes room as others do.
     pub fn receive_unacknowledged(self: &Arc<Self>, bytes: usize) -> AckToken {
-        self.slot(None, NO_PACKET_ID, false, bytes)
+        self.token(None, NO_PACKET_ID, false, bytes)
     }
 
-    fn slot(
+    fn token(
         self: &Arc<Self>,
         index: Option<LedgerIndex>,
         packet_id: u16,

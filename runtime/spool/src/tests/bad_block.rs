@@ -139,7 +139,7 @@ fn batch(books: &Books, connection: &Arc<AckTracker>, number: u16) -> CheckedBat
         lines_end: lines.len() as u32,
         line_count: 1,
         affinity: 1,
-        slot: connection.receive(number, 1),
+        token: connection.receive(number, 1),
     };
     let tenant = Tenant::new("acme".into(), account, TenantSettings::plain(Ok("db".into())));
     CheckedBatch {
