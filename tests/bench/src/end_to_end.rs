@@ -1,6 +1,7 @@
 //! The whole gateway: from Mosquitto and through the listener, to a sink that counts.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -26,11 +27,11 @@ pub struct Run {
 }
 
 impl Run {
-    fn per_second(&self) -> f64 {
+    pub fn per_second(&self) -> f64 {
         self.messages as f64 / self.took.as_secs_f64()
     }
 
-    fn cpu_us(&self) -> f64 {
+    pub fn cpu_us(&self) -> f64 {
         self.usage.cpu.as_secs_f64() * 1e6 / self.messages as f64
     }
 }
@@ -60,19 +61,18 @@ fn bare_run(paths: &Paths) -> Result<f64> {
     Ok(BROKER_MESSAGES as f64 / took.as_secs_f64())
 }
 
-fn gateway_run(paths: &Paths, plan: &Plan, broker: Option<&Broker>) -> Result<Run> {
+/// One run of `binary` through its listener, with so many tenants.
+pub fn listener_run(paths: &Paths, binary: &Path, tenants: usize, messages: usize) -> Result<Run> {
+    let plan = Plan { tenants, devices: DEVICES.max(tenants), ..plan(messages, 8, 2_000) };
+    gateway_run(paths, binary, &plan, None)
+}
+
+fn gateway_run(paths: &Paths, binary: &Path, plan: &Plan, broker: Option<&Broker>) -> Result<Run> {
     let sink = Sink::start(Duration::ZERO)?;
     let url = broker.map(|broker| format!("mqtt://{}", broker.address));
     let from = url.as_deref().map_or(From::Listener, From::Broker);
-    let gateway = Gateway::start(
-        &paths.binary,
-        &paths.guests,
-        &paths.scratch.join("gateway"),
-        &[plan],
-        &sink.url,
-        &from,
-        "",
-    )?;
+    let gateway =
+        Gateway::start(binary, &paths.guests, &paths.scratch.join("gateway"), &[plan], &sink.url, &from, "")?;
     let address = broker.map_or(gateway.listener.as_str(), |broker| broker.address.as_str());
     let load = Load::prepare(plan, address)?;
     let before = gateway.usage()?;
@@ -100,10 +100,10 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
     // The bare client before and after, so that a machine that drifts shows.
     let bare_before = bare_run(paths)?;
     let broker = Broker::start(&paths.scratch.join("broker"))?;
-    let broker_run = gateway_run(paths, &plan(BROKER_MESSAGES, 4, 500), Some(&broker))?;
+    let broker_run = gateway_run(paths, &paths.binary, &plan(BROKER_MESSAGES, 4, 500), Some(&broker))?;
     drop(broker);
     let bare_after = bare_run(paths)?;
-    let listener = gateway_run(paths, &plan(LISTENER_MESSAGES, 8, 2_000), None)?;
+    let listener = gateway_run(paths, &paths.binary, &plan(LISTENER_MESSAGES, 8, 2_000), None)?;
     Ok(Figures {
         bare_per_second: (bare_before + bare_after) / 2.0,
         broker: broker_run,

@@ -12,6 +12,7 @@ mod end_to_end;
 mod gateway;
 mod load;
 mod native;
+mod pairs;
 mod postgres;
 mod sink;
 
@@ -59,6 +60,7 @@ fn main() -> Result<()> {
             println!("{}", end_to_end::measure(&paths)?.table());
             Ok(())
         }
+        "pairs" => pairs::measure(&paths, arguments),
         "admission" => admission::measure(&paths),
         "durability" => durability::measure(&paths, arguments.next().as_deref()),
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
@@ -72,7 +74,8 @@ fn main() -> Result<()> {
             decode::run_guest(&paths, messages)
         }
         other => bail!(
-            "{other:?}: expected all, decode [PART], end-to-end, admission, durability [PART], native N or guest N"
+            "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
+             durability [PART], native N or guest N"
         ),
     }
 }

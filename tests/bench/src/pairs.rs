@@ -1,0 +1,51 @@
+//! The listener beside another build of the gateway: runs in turn, and their ratio pair by pair.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::Paths;
+use crate::end_to_end::{self, Run};
+
+/// Runs this build and `other` in turn and prints both, with the ratio of this build to `other`.
+///
+/// `arguments`: the other binary, the number of pairs (3), tenants (10), messages (1,000,000).
+///
+/// # Errors
+/// The other binary is missing, or a run fails.
+pub fn measure(paths: &Paths, mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let other = PathBuf::from(arguments.next().context("expected the binary to compare with")?);
+    let mut number = |default: usize| -> Result<usize> {
+        arguments
+            .next()
+            .map_or(Ok(default), |text| text.parse().with_context(|| format!("{text:?} is no number")))
+    };
+    let (pairs, tenants, messages) = (number(3)?, number(10)?, number(1_000_000)?);
+    println!("| pair | this: messages/s | other | ratio | this: CPU us | other | ratio | this: MB | other |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let (mut rates, mut costs) = (Vec::new(), Vec::new());
+    for pair in 1..=pairs {
+        let this = end_to_end::listener_run(paths, &paths.binary, tenants, messages)?;
+        let that = end_to_end::listener_run(paths, &other, tenants, messages)?;
+        let (rate, cost) = (this.per_second() / that.per_second(), this.cpu_us() / that.cpu_us());
+        let megabytes = |run: &Run| run.usage.resident_bytes as f64 / 1e6;
+        println!(
+            "| {pair} | {:.0} | {:.0} | {rate:.3} | {:.2} | {:.2} | {cost:.3} | {:.0} | {:.0} |",
+            this.per_second(),
+            that.per_second(),
+            this.cpu_us(),
+            that.cpu_us(),
+            megabytes(&this),
+            megabytes(&that),
+        );
+        rates.push(rate);
+        costs.push(cost);
+    }
+    println!("\nmedian ratios: {:.3} messages/s, {:.3} CPU a message", median(rates), median(costs));
+    Ok(())
+}
+
+fn median(mut ratios: Vec<f64>) -> f64 {
+    ratios.sort_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}
