@@ -88,7 +88,7 @@ fn a_data_folder_of_0_1_0_is_served_without_loss_or_complaint() {
         &format!(
             "client_id = \"{CLIENT_ID}\"\n[output]\nkind = \"file\"\nflush_interval_ms = 20\n\
              [admission]\nrate_per_s = 0\n[spool]\nbytes_max = 4194304\ntenant_bytes_max = 2097152\n\
-             [quarantine]\ndays_max = 36500\n"
+             [quarantine]\ndays_max = 3650\n"
         ),
     );
     scene.set_token("token");

@@ -451,3 +451,47 @@ fn the_compiler_keeps_other_crates_from_making_a_state() {
         assert!(is_non_exhaustive || has_private, "any crate can make a {state}");
     }
 }
+
+// ---- the documents
+
+/// Texts between backticks, of lines outside code blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        is_code ^= line.starts_with("```");
+        !is_code
+    });
+    lines.flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// A Rust file as the documents name it: from the root, from the source of a crate (`spool/log.rs`), or
+/// from the source of the package `tidegate`.
+fn exists(name: &str) -> bool {
+    let of_crate = name.split_once('/').map(|(part, rest)| format!("runtime/{part}/src/{rest}"));
+    [Some(name.to_owned()), Some(format!("runtime/src/{name}")), of_crate]
+        .into_iter()
+        .flatten()
+        .any(|path| root().join(path).exists())
+}
+
+#[test]
+fn the_map_names_files_and_tests_that_exist() {
+    let mut files = Vec::new();
+    for folder in ["runtime", "tests"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    let source: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let mut missing = Vec::new();
+    for page in ["ARCHITECTURE.md", "docs/DECISIONS.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        for name in quoted(&text) {
+            let is_file = name.ends_with(".rs") && name.contains('/');
+            let is_test = name.matches('_').count() > 2
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if is_file && !exists(name) || is_test && !source.contains(&format!("fn {name}(")) {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "named and not there:\n{}", missing.join("\n"));
+}
