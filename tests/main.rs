@@ -19,6 +19,7 @@ mod malformed_guests;
 mod large_guests;
 mod state;
 mod wit_compat;
+mod data_compat;
 mod rollout;
 mod guest_verb;
 mod writer;

@@ -1,94 +1,497 @@
-//! The direction of dependencies, read from the `use` lines.
+//! The structure of the source, read from its files: dependencies of the crates, circles between
+//! files, the form of `lib.rs` and of doc comments, and the constructors of the message states.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+/// Circles between files that are allowed: none may be added.
+const CIRCLES_MAX: usize = 11;
+
+/// Doc comments that may open with a word of `OPENINGS`: none may be added.
+const OPENINGS_MAX: usize = 579;
+
+/// Crates whose `lib.rs` may still hold code.
+const LIB_WITH_CODE: &[&str] = &["spool", "writer"];
+
+/// Crates that still make a message state of core by a struct literal.
+const STATES_BY_LITERAL: &[&str] =
+    &["admission", "decode", "quarantine", "rollout", "spool", "tidegate", "tests"];
+
+/// Words that a doc comment never begins with: a noun or a verb stands first.
+const OPENINGS: [&str; 9] = ["What", "Of which", "Of", "Where", "Whether", "Who", "Whom", "Which", "When"];
+
+/// The parts of the data plane, and the crates of ours that each may depend on.
+const PARTS: [(&str, &[&str]); 8] = [
+    ("core", &[]),
+    ("source", &["tidegate-core"]),
+    ("admission", &["tidegate-core", "tidegate-guest", "tidegate-json"]),
+    ("decode", &["tidegate-core"]),
+    ("rollout", &["tidegate-core", "tidegate-decode"]),
+    ("spool", &["tidegate-core"]),
+    ("quarantine", &["tidegate-core"]),
+    ("writer", &["tidegate-core"]),
+];
+
+/// Dependencies that belong to few crates of `runtime/`; any other must not name them.
+const OWNED: &[(&str, &[&str])] = &[
+    ("wasmtime", &["decode"]),
+    ("wasmparser", &["decode", "tidegate"]),
+    ("wit-component", &["tidegate"]),
+    ("rumqttc", &["source"]),
+    ("tokio-rustls", &["source"]),
+    ("socket2", &["source"]),
+    ("x509-cert", &["source"]),
+    ("tokio-postgres", &["admission", "tidegate"]),
+    ("tokio-postgres-rustls", &["admission"]),
+    ("crc32c", &["core", "spool"]),
+    ("flate2", &["writer"]),
+    ("hyper", &["tidegate", "writer"]),
+    ("hyper-util", &["tidegate", "writer"]),
+    ("reqwest", &["tidegate", "writer"]),
+    ("toml", &["rollout", "tidegate"]),
+    ("axum", &["tidegate"]),
+    ("clap", &["tidegate"]),
+    ("prometheus-client", &["tidegate"]),
+    ("mimalloc", &["tidegate"]),
+    ("sd-notify", &["tidegate"]),
+    ("anyhow", &["tidegate"]),
+];
+
+/// The message states: only core makes them, by its constructors.
+const STATES: [&str; 4] = ["Durable", "Admitted", "CheckedBatch", "RefusedMessage"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
-    if path.is_dir() {
-        for entry in fs::read_dir(path).unwrap() {
-            rust_files(&entry.unwrap().path(), files);
+/// The crates of `runtime/`: name and folder. The package `tidegate` comes last.
+fn crates() -> Vec<(&'static str, PathBuf)> {
+    let runtime = root().join("runtime");
+    let mut crates: Vec<_> = PARTS.iter().map(|(name, _)| (*name, runtime.join(name))).collect();
+    crates.push(("tidegate", runtime));
+    crates
+}
+
+fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if name != "target" && name != "node_modules" {
+                rust_files(&path, files);
+            }
+        } else if name.ends_with(".rs") {
+            files.push(path);
         }
-    } else if path.extension().is_some_and(|extension| extension == "rs") {
-        files.push(path.to_owned());
+    }
+    files.sort();
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap().display().to_string()
+}
+
+// ---- dependencies of the crates
+
+/// Names of the normal dependencies in a manifest, those of single targets included.
+fn dependencies(manifest: &Path) -> BTreeSet<String> {
+    let manifest: toml::Table = fs::read_to_string(manifest).unwrap().parse().unwrap();
+    let mut names = BTreeSet::new();
+    let mut take = |table: &toml::Table| {
+        if let Some(toml::Value::Table(dependencies)) = table.get("dependencies") {
+            names.extend(dependencies.keys().cloned());
+        }
+    };
+    take(&manifest);
+    if let Some(toml::Value::Table(targets)) = manifest.get("target") {
+        targets.values().filter_map(toml::Value::as_table).for_each(take);
+    }
+    names
+}
+
+#[test]
+fn every_crate_in_runtime_is_a_known_part() {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(root().join("runtime")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.join("Cargo.toml").exists() {
+            found.insert(path.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(found, PARTS.iter().map(|(name, _)| (*name).to_owned()).collect());
+}
+
+#[test]
+fn a_part_depends_on_no_other_part_but_those_below_it() {
+    for (part, allowed) in PARTS {
+        let manifest = root().join("runtime").join(part).join("Cargo.toml");
+        for name in dependencies(&manifest).iter().filter(|name| name.starts_with("tidegate")) {
+            assert!(
+                allowed.contains(&name.as_str()),
+                "{} depends on {name}; allowed: {allowed:?}",
+                shown(&manifest)
+            );
+        }
     }
 }
 
-/// The top-level modules that a module's files name by `crate::`.
-fn imports(module: &str) -> Vec<(PathBuf, String)> {
-    let mut files = Vec::new();
-    rust_files(&sources().join(format!("{module}.rs")), &mut files);
-    let folder = sources().join(module);
-    if folder.is_dir() {
-        rust_files(&folder, &mut files);
+#[test]
+fn an_external_dependency_stays_in_the_part_that_needs_it() {
+    for (part, folder) in crates() {
+        let manifest = folder.join("Cargo.toml");
+        for name in dependencies(&manifest) {
+            if let Some((_, owners)) = OWNED.iter().find(|(owned, _)| *owned == name) {
+                assert!(owners.contains(&part), "{} depends on {name}, of {owners:?}", shown(&manifest));
+            }
+        }
     }
-    assert!(!files.is_empty(), "there is no module {module}");
+}
+
+// ---- circles between files
+
+/// A file of a crate as the path of its module; `lib.rs` is the empty path.
+type Module = Vec<String>;
+
+/// Source text without line comments and without a test module that ends the file.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    if let Some(tests) = lines
+        .windows(2)
+        .position(|pair| pair[0].trim_end() == "#[cfg(test)]" && pair[1].starts_with("mod tests {"))
+    {
+        lines.truncate(tests);
+    }
+    lines.iter().map(|line| line.split("//").next().unwrap().to_owned() + "\n").collect()
+}
+
+/// The paths that `use` items name, groups unfolded, re-exports (`pub use`) left out.
+fn used_paths(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut rest = code;
+    while let Some(line) = rest.lines().next() {
+        let Some(item) = line.trim_start().strip_prefix("use ") else {
+            rest = rest.get(line.len() + 1..).unwrap_or("");
+            continue;
+        };
+        let start = line.len() - item.len();
+        let end = rest[start..].find(';').map_or(rest.len(), |end| start + end);
+        unfold("", &rest[start..end], &mut paths);
+        rest = rest[end..].find('\n').map_or("", |newline| &rest[end + newline + 1..]);
+    }
+    paths
+}
+
+/// The paths of one use tree: `a::{b, c::{d, e}}` gives `a::b`, `a::c::d`, `a::c::e`.
+fn unfold(prefix: &str, tree: &str, paths: &mut Vec<String>) {
+    let tree = tree.trim();
+    if let Some(group) = tree.strip_suffix('}') {
+        let (more, items) = group.split_once('{').unwrap();
+        let prefix = format!("{prefix}{more}");
+        let (mut depth, mut begin) = (0, 0);
+        for (at, character) in items.char_indices().chain([(items.len(), ',')]) {
+            match character {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 0 => {
+                    if !items[begin..at].trim().is_empty() {
+                        unfold(&prefix, &items[begin..at], paths);
+                    }
+                    begin = at + 1;
+                }
+                _ => {}
+            }
+        }
+    } else {
+        paths.push(format!("{prefix}{}", tree.split(" as ").next().unwrap()));
+    }
+}
+
+/// The file of the same crate that defines `path`, if one does.
+fn target(path: &str, from: &Module, files: &BTreeMap<Module, PathBuf>) -> Option<Module> {
+    let mut segments = path.split("::").map(str::trim).peekable();
+    let mut module = match *segments.peek()? {
+        "crate" => Module::new(),
+        "self" | "super" => from.clone(),
+        first => {
+            let mut child = from.clone();
+            child.push(first.to_owned());
+            return files.contains_key(&child).then(|| descend(from.clone(), segments, files));
+        }
+    };
+    while segments.peek() == Some(&"super") {
+        module.pop();
+        segments.next();
+    }
+    if matches!(segments.peek(), Some(&"crate" | &"self")) {
+        segments.next();
+    }
+    Some(descend(module, segments, files))
+}
+
+/// Follows `segments` as long as they name files.
+fn descend<'a>(
+    mut module: Module,
+    segments: impl Iterator<Item = &'a str>,
+    files: &BTreeMap<Module, PathBuf>,
+) -> Module {
+    for segment in segments {
+        module.push(segment.to_owned());
+        if !files.contains_key(&module) {
+            module.pop();
+            break;
+        }
+    }
+    module
+}
+
+/// The files of a crate, and those that each one uses. Test modules and `main.rs` are left out.
+fn uses(source: &Path) -> BTreeMap<Module, BTreeSet<Module>> {
+    let mut paths = Vec::new();
+    rust_files(source, &mut paths);
+    let mut files = BTreeMap::new();
+    for path in paths {
+        let name = path.strip_prefix(source).unwrap().with_extension("");
+        let mut module: Module = name.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+        if module == ["lib"] {
+            module.clear();
+        }
+        if module != ["main"] && !module.iter().any(|part| part == "tests") {
+            files.insert(module, path);
+        }
+    }
+    let mut graph = BTreeMap::new();
+    for (module, path) in &files {
+        let paths = used_paths(&code(path));
+        let targets = paths.iter().filter_map(|path| target(path, module, &files));
+        graph.insert(module.clone(), targets.filter(|target| target != module).collect::<BTreeSet<_>>());
+    }
+    graph
+}
+
+fn reachable<'a>(from: &'a Module, graph: &'a BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<&'a Module> {
+    let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
+    while let Some(module) = next.pop() {
+        next.extend(graph[module].iter().filter(|target| reached.insert(*target)));
+    }
+    reached
+}
+
+/// Groups of files of which each uses, directly or by others, every other one.
+fn circles(graph: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<Vec<&Module>> {
+    let reached: BTreeMap<_, _> = graph.keys().map(|module| (module, reachable(module, graph))).collect();
+    graph
+        .keys()
+        .map(|module| {
+            let back = |other: &&&Module| reached[**other].contains(module);
+            reached[module].iter().filter(back).copied().collect::<Vec<_>>()
+        })
+        .filter(|circle| circle.len() > 1)
+        .collect()
+}
+
+#[test]
+fn no_files_of_a_crate_use_each_other_in_a_circle() {
     let mut found = Vec::new();
+    for (part, folder) in crates() {
+        let graph = uses(&folder.join("src"));
+        assert!(!graph.is_empty(), "{part} has no files");
+        for circle in circles(&graph) {
+            let names = circle.iter().map(|module| format!("/{}", module.join("/"))).collect::<Vec<_>>();
+            found.push(format!("{part}: {}", names.join(" ")));
+        }
+    }
+    assert!(
+        found.len() <= CIRCLES_MAX,
+        "{} circles, allowed {CIRCLES_MAX}:\n{}",
+        found.len(),
+        found.join("\n")
+    );
+}
+
+#[test]
+fn circles_and_use_trees_are_found() {
+    let mut paths = used_paths(
+        "use std::fs;\n    use crate::a::{b, c::{self, D as E},\n  super_b};\npub use crate::x;\nfn f() { use super::g; }\nuse super::h;",
+    );
+    paths.sort();
+    assert_eq!(
+        paths,
+        ["crate::a::b", "crate::a::c::D", "crate::a::c::self", "crate::a::super_b", "std::fs", "super::h"]
+    );
+    let module = |name: &str| name.split('/').map(str::to_owned).collect::<Module>();
+    let files = ["a", "a/c", "b"].map(|name| (module(name), PathBuf::new())).into_iter().collect();
+    let target = |path: &str, from: &str| target(path, &module(from), &files);
+    assert_eq!(target("crate::a::c::D", "b"), Some(module("a/c")));
+    assert_eq!(target("super::X", "a/c"), Some(module("a")));
+    assert_eq!(target("c::D", "a"), Some(module("a/c")));
+    assert_eq!(target("std::fs", "a"), None);
+    let arrows = |pairs: &[(&str, &[&str])]| {
+        pairs.iter().map(|(from, to)| (module(from), to.iter().map(|to| module(to)).collect())).collect()
+    };
+    assert_eq!(circles(&arrows(&[("a", &["a/c"]), ("a/c", &["b"]), ("b", &["a"])])).len(), 1);
+    assert!(circles(&arrows(&[("a", &["a/c", "b"]), ("a/c", &["b"]), ("b", &[])])).is_empty());
+}
+
+// ---- the form of files
+
+#[test]
+fn no_doc_comment_opens_with_a_relative_word() {
+    let mut files = Vec::new();
+    for folder in ["runtime", "guest-sdk", "tests", "xtask", "guests"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    let mut places = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
-        for (start, _) in text.match_indices("crate::") {
-            let name: String =
-                text[start + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            found.push((file.clone(), name));
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let Some(doc) = line.strip_prefix("///").or_else(|| line.strip_prefix("//!")) else { continue };
+            let doc = doc.strip_prefix(' ').unwrap_or(doc);
+            if OPENINGS.iter().any(|word| doc.strip_prefix(word).is_some_and(|rest| rest.starts_with(' '))) {
+                places.push(format!("{}:{}: {line}", shown(&file), number + 1));
+            }
         }
     }
-    found
+    let count = places.len();
+    assert!(count <= OPENINGS_MAX, "{count} doc comments, allowed {OPENINGS_MAX}:\n{}", places.join("\n"));
 }
 
-fn assert_imports_only(module: &str, allowed: &[&str]) {
-    let own = module.split('/').next().unwrap();
-    for (file, name) in imports(module) {
-        assert!(
-            name == own || allowed.contains(&name.as_str()),
-            "{} uses crate::{name}; {module} may use only {allowed:?}",
-            file.display()
-        );
+/// The first item of a `lib.rs` that is neither doc, module nor re-export.
+fn first_code(text: &str) -> Option<&str> {
+    let mut open = false;
+    text.lines().map(str::trim).find(|line| {
+        if open || line.is_empty() || line.starts_with("//") || line.starts_with('#') {
+            open &= !line.ends_with(';');
+            return false;
+        }
+        let item = line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line);
+        let is_module = item.starts_with("mod ") && item.ends_with(';');
+        let is_reexport = item != *line && item.starts_with("use ");
+        open = is_reexport && !item.ends_with(';');
+        !is_module && !is_reexport
+    })
+}
+
+#[test]
+fn a_lib_holds_its_doc_its_modules_and_re_exports_only() {
+    assert_eq!(first_code("//! A.\nmod a;\npub use a::{\n    B,\n};\n#[cfg(test)]\nmod tests;\n"), None);
+    assert_eq!(first_code("mod a;\nuse a::B;\n"), Some("use a::B;"));
+    assert_eq!(first_code("mod a;\nstruct B(u8);\n"), Some("struct B(u8);"));
+    for (part, folder) in crates().into_iter().filter(|(part, _)| !LIB_WITH_CODE.contains(part)) {
+        let file = folder.join("src/lib.rs");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("//! "), "{} of {part} has no doc", shown(&file));
+        assert_eq!(first_code(&text), None, "{} holds code", shown(&file));
     }
 }
 
-#[test]
-fn adapters_know_the_domain_and_never_one_another() {
-    for adapter in ["source", "admission", "decode", "spool", "writer", "quarantine"] {
-        assert_imports_only(adapter, &["domain"]);
-    }
-}
+// ---- the message states
 
-#[test]
-fn rollout_knows_decode_and_decode_knows_nothing_of_rollout() {
-    assert_imports_only("rollout", &["decode", "domain"]);
-}
-
-#[test]
-fn only_the_spool_makes_durable_lines() {
-    let mut files = Vec::new();
-    rust_files(&sources(), &mut files);
-    let makers = files.iter().filter(|file| {
-        let text = fs::read_to_string(file).unwrap();
-        // The struct itself and what is implemented on it are no makers.
-        text.lines().any(|line| {
-            line.contains("Durable {")
-                && !line.contains("struct")
-                && !line.contains("impl")
-                && !line.contains("->")
+/// Lines that make a `state` by a struct literal: no declaration, `impl`, signature or pattern.
+fn literals<'a>(text: &'a str, state: &str) -> Vec<&'a str> {
+    let opening = format!("{state} {{");
+    text.lines()
+        .filter(|line| {
+            let Some((before, after)) = line.split_once(&opening) else { return false };
+            let is_whole_name = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let is_declaration = ["struct ", "enum ", "impl ", "impl<", "for ", "-> "]
+                .iter()
+                .any(|word| before.contains(word));
+            let is_pattern = before.contains("let ") && !before.contains('=')
+                || after.contains(".. }")
+                || after.contains("} =");
+            let is_comment = before.trim_start().starts_with("//");
+            is_whole_name && !is_declaration && !is_pattern && !is_comment
         })
-    });
-    for file in makers {
-        let place = file.strip_prefix(sources()).unwrap().display().to_string();
-        assert!(place.starts_with("spool") || place == "writer/testing.rs", "{place} makes a Durable");
+        .collect()
+}
+
+#[test]
+fn only_core_makes_the_states_of_a_message() {
+    assert_eq!(literals("let a = Admitted {\n}\nNotAdmitted { a }", "Admitted"), ["let a = Admitted {"]);
+    let others = "pub struct Durable {\nimpl Durable {\nfn f() -> Durable {\nlet Durable { lines, .. } = x;";
+    assert!(literals(others, "Durable").is_empty());
+    let mut makers = Vec::new();
+    let tests = ("tests", root().join("tests"));
+    let outside = crates().into_iter().filter(|(part, _)| *part != "core").chain([tests]);
+    for (part, folder) in outside.filter(|(part, _)| !STATES_BY_LITERAL.contains(part)) {
+        let mut files = Vec::new();
+        rust_files(&if part == "tests" { folder } else { folder.join("src") }, &mut files);
+        for file in files.iter().filter(|file| !file.ends_with("tests/structure.rs")) {
+            let text = fs::read_to_string(file).unwrap();
+            let found = STATES.iter().flat_map(|state| literals(&text, state));
+            makers.extend(found.map(|line| format!("{}: {}", shown(file), line.trim())));
+        }
+    }
+    assert!(makers.is_empty(), "made outside core:\n{}", makers.join("\n"));
+}
+
+/// Every state, where core declares it, cannot be written as a literal by another crate.
+#[test]
+fn the_compiler_keeps_other_crates_from_making_a_state() {
+    let mut files = Vec::new();
+    rust_files(&root().join("runtime/core/src"), &mut files);
+    let text: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    for state in STATES {
+        if state != "Durable" && !STATES_BY_LITERAL.is_empty() {
+            continue;
+        }
+        let (before, after) = text.split_once(&format!("pub struct {state} {{\n")).expect(state);
+        let attributes = before.lines().rev().take_while(|line| line.starts_with(['#', '/']));
+        let is_non_exhaustive = attributes.into_iter().any(|line| line == "#[non_exhaustive]");
+        let fields = after.split_once("\n}").unwrap().0;
+        let has_private = fields.lines().any(|line| {
+            line.starts_with("    ")
+                && line.contains(": ")
+                && !line.trim_start().starts_with("pub ")
+                && !line.trim_start().starts_with("//")
+        });
+        assert!(is_non_exhaustive || has_private, "any crate can make a {state}");
     }
 }
 
-#[test]
-fn the_domain_knows_nothing_but_itself() {
-    assert_imports_only("domain", &[]);
+// ---- the documents
+
+/// Texts between backticks, of lines outside code blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut is_code = false;
+    let lines = text.lines().filter(|line| {
+        is_code ^= line.starts_with("```");
+        !is_code
+    });
+    lines.flat_map(|line| line.split('`').skip(1).step_by(2)).collect()
+}
+
+/// A Rust file as the documents name it: from the root, from the source of a crate (`spool/log.rs`), or
+/// from the source of the package `tidegate`.
+fn exists(name: &str) -> bool {
+    let of_crate = name.split_once('/').map(|(part, rest)| format!("runtime/{part}/src/{rest}"));
+    [Some(name.to_owned()), Some(format!("runtime/src/{name}")), of_crate]
+        .into_iter()
+        .flatten()
+        .any(|path| root().join(path).exists())
 }
 
 #[test]
-fn what_shows_the_gateway_does_not_reach_into_it() {
-    assert_imports_only("telemetry", &["domain"]);
-    assert_imports_only("admin", &["telemetry"]);
-    assert_imports_only("config", &["domain"]);
+fn the_map_names_files_and_tests_that_exist() {
+    let mut files = Vec::new();
+    for folder in ["runtime", "tests"] {
+        rust_files(&root().join(folder), &mut files);
+    }
+    let source: String = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let mut missing = Vec::new();
+    for page in ["ARCHITECTURE.md", "docs/DECISIONS.md"] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        for name in quoted(&text) {
+            let is_file = name.ends_with(".rs") && name.contains('/');
+            let is_test = name.matches('_').count() > 2
+                && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            if is_file && !exists(name) || is_test && !source.contains(&format!("fn {name}(")) {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "named and not there:\n{}", missing.join("\n"));
 }
