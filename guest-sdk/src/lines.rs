@@ -23,7 +23,7 @@ pub struct Lines {
     table: BTreeSet<Box<[u8]>>,
 }
 
-/// Up to so many keys are compared pairwise, which is quicker than any table; with more, the
+/// The most keys that are compared pairwise, which is quicker than any table; with more, the
 /// author of a payload could make a line quadratic.
 const PAIRWISE_MAX: usize = 24;
 
@@ -323,7 +323,7 @@ impl<'a> Line<'a> {
         self.field_key(key);
         let text = number.text().as_bytes();
         if number.is_integer() {
-            // Up to 18 digits fit whatever they are, and JSON writes them without leading zeros.
+            // Up to 18 digits always fit, and JSON writes them without leading zeros.
             if text.len() <= 18 && text != b"-0" {
                 put(&mut self.lines.bytes, text);
                 self.lines.bytes.push(b'i');

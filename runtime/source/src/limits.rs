@@ -43,7 +43,7 @@ pub const GROUP_MESSAGES_MAX: usize = 256;
 /// nothing that anybody sends on purpose comes near.
 pub const CONTROL_PACKET_BYTES_MAX: usize = 64 * 1024;
 
-/// How many times `payload_bytes_max` a device may announce before its connection is closed: up to
+/// The multiple of `payload_bytes_max` that a device may announce before its connection is closed: up to
 /// here the rest is read and thrown away, so that it learns of its fault from a PUBACK and a
 /// quarantine entry instead of a connection that breaks for ever.
 pub const LISTENER_OVERSIZE_FACTOR: usize = 16;
