@@ -25,21 +25,21 @@ macro_rules! export {
 
             struct Component;
 
-            impl $crate::wasm::Guest for Component {
-                fn configure(route: $crate::wasm::Route) -> Result<(), String> {
+            impl $crate::bindings::Guest for Component {
+                fn configure(route: $crate::bindings::Route) -> Result<(), String> {
                     let decoder = $crate::wasm::configure::<$decoder>(route)?;
-                    DECODER.with_borrow_mut(|place| *place = Some(decoder));
+                    DECODER.with_borrow_mut(|current| *current = Some(decoder));
                     Ok(())
                 }
 
-                fn decode(batch: $crate::wasm::Batch) -> $crate::wasm::Decoded {
+                fn decode(batch: $crate::bindings::Batch) -> $crate::bindings::Decoded {
                     DECODER.with_borrow_mut(|decoder| {
                         $crate::wasm::decode(decoder.as_mut().expect("configure comes first"), batch)
                     })
                 }
             }
 
-            $crate::wasm::export_decoder!(Component with_types_in $crate::wasm);
+            $crate::bindings::export_decoder!(Component with_types_in $crate::bindings);
         };
     };
 }

@@ -28,6 +28,9 @@
 //! natively.
 
 mod decoder;
+mod route;
+mod message;
+mod refusal;
 mod lines;
 pub mod state;
 pub mod log;
@@ -40,8 +43,14 @@ pub mod export;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod wasm;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod bindings;
 
-pub use decoder::{Decoder, Message, Refusal, Route};
+pub use decoder::Decoder;
 pub use lines::{Line, Lines};
+pub use message::Message;
+pub use refusal::Refusal;
+pub use route::Route;
 pub use state::{State, StateFault};
 pub use tidegate_json as json;

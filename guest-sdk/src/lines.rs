@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tidegate_json::Number;
 
-use crate::decoder::Refusal;
 use crate::float;
+use crate::refusal::Refusal;
 
 /// The longest name and the longest string value in bytes, as InfluxDB 3 allows.
 const TEXT_BYTES_MAX: usize = 65_536;
@@ -23,8 +23,8 @@ pub struct Lines {
     table: BTreeSet<Box<[u8]>>,
 }
 
-/// Up to so many keys are compared pairwise, which is quicker than any table; with more, whoever writes
-/// the payload could make a line quadratic.
+/// The most keys that are compared pairwise, which is quicker than any table; with more, the
+/// author of a payload could make a line quadratic.
 const PAIRWISE_MAX: usize = 24;
 
 impl Lines {
@@ -93,7 +93,7 @@ pub struct Line<'a> {
     fault: Option<Fault>,
 }
 
-/// What a byte of a name needs: 1 a backslash before it, 2 it may not be there.
+/// The class of a byte in a name: 1 needs a backslash before it, 2 is not allowed.
 static NAME_CLASS: [u8; 256] = {
     let mut class = [0; 256];
     class[b',' as usize] = 1;
@@ -218,7 +218,7 @@ impl<'a> Line<'a> {
         self.lines.bytes.push(b'=');
     }
 
-    /// Whether the key that was just written, at `start`, stands in this line already.
+    /// True if the key that was just written, at `start`, stands in this line already.
     fn is_known(&self, signature: u64, start: usize) -> bool {
         let written = &self.lines.bytes[start..];
         self.lines.keys.iter().any(|&(other, from, to)| {
@@ -226,7 +226,7 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// As `is_known`, and adds the key to the table.
+    /// Same as `is_known`, and adds the key to the table.
     #[cold]
     fn is_in_table(&mut self, start: usize) -> bool {
         let Lines { bytes, keys, table, .. } = &mut *self.lines;
@@ -323,7 +323,7 @@ impl<'a> Line<'a> {
         self.field_key(key);
         let text = number.text().as_bytes();
         if number.is_integer() {
-            // Up to 18 digits fit whatever they are, and JSON writes them without leading zeros.
+            // Up to 18 digits always fit, and JSON writes them without leading zeros.
             if text.len() <= 18 && text != b"-0" {
                 put(&mut self.lines.bytes, text);
                 self.lines.bytes.push(b'i');

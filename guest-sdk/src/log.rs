@@ -19,7 +19,7 @@ pub fn error(text: &str) {
 }
 
 #[cfg(target_arch = "wasm32")]
-use crate::wasm::tidegate::ingest::log::{Level, write};
+use crate::bindings::tidegate::ingest::log::{Level, write};
 
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Debug)]

@@ -25,7 +25,8 @@
 
 use std::fmt;
 
-use crate::decoder::{Message, Refusal};
+use crate::message::Message;
+use crate::refusal::Refusal;
 
 /// The reason for which a value was not set. The old value stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,14 @@ impl From<StateFault> for Refusal {
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a>(pub(crate) Message<'a>);
 
+impl<'a> Message<'a> {
+    /// Small values that the gateway keeps for the partition of this message. By default a partition is a
+    /// device.
+    pub fn state(&self) -> State<'a> {
+        State(*self)
+    }
+}
+
 impl State<'_> {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
@@ -124,8 +133,8 @@ impl State<'_> {
 #[cfg(target_arch = "wasm32")]
 mod host {
     use super::StateFault;
-    use crate::decoder::Message;
-    use crate::wasm::tidegate::ingest::state::{self, Fault};
+    use crate::bindings::tidegate::ingest::state::{self, Fault};
+    use crate::message::Message;
 
     pub fn get(message: &Message<'_>, key: &str) -> Option<Vec<u8>> {
         state::get(message.index, key)
@@ -145,7 +154,7 @@ mod host {
 #[cfg(not(target_arch = "wasm32"))]
 mod host {
     use super::StateFault;
-    use crate::decoder::Message;
+    use crate::message::Message;
 
     pub fn get(message: &Message<'_>, key: &str) -> Option<Vec<u8>> {
         message.context?.state.borrow().get(key).cloned()

@@ -1,21 +1,19 @@
 //! Helpers to run a decoder natively, without a gateway, in unit tests.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+pub(crate) mod context;
+
 use std::path::Path;
 
-use crate::decoder::{Decoder, Message, Refusal, Route};
+use crate::decoder::Decoder;
 use crate::lines::Lines;
+use crate::message::Message;
+use crate::refusal::Refusal;
+use crate::route::Route;
 
-/// The answers of the gateway about a message, and the state of its partition.
-#[derive(Clone, Debug, Default)]
-pub struct Context {
-    pub device: String,
-    pub site: String,
-    pub topic: String,
-    /// The state. A refused message does not change it.
-    pub state: RefCell<BTreeMap<String, Vec<u8>>>,
-}
+pub use crate::testing::context::Context;
+
+/// The time of receipt of test messages: 2023-11-14T22:13:20Z.
+pub const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
 
 impl Context {
     /// Decodes one payload with a function and returns its lines.
@@ -44,9 +42,6 @@ impl Context {
     }
 }
 
-/// The time of receipt of test messages: 2023-11-14T22:13:20Z.
-pub const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
-
 /// Decodes one payload with a new decoder and returns its lines.
 ///
 /// # Errors
@@ -73,7 +68,7 @@ pub fn decode_with<D: Decoder>(
 /// `NAME.lp` (lines) or `NAME.err` (the beginning of `CODE: detail`).
 ///
 /// # Panics
-/// When one differs, when there is none, or when the folder cannot be read.
+/// A result differs, there is no fixture, or the folder cannot be read.
 pub fn fixtures<D: Decoder>(route: &Route, folder: impl AsRef<Path>) {
     let folder = folder.as_ref();
     let mut count = 0;

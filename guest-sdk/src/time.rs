@@ -196,7 +196,7 @@ fn days_of(year: i64, month: i64, day: i64) -> Option<i64> {
 
 #[derive(Default)]
 struct Time {
-    /// Of the day; 86,400 at 24:00.
+    /// Seconds of the day; 86,400 at 24:00.
     seconds: i64,
     ns: i64,
     /// East of UTC.

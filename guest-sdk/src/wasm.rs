@@ -1,21 +1,16 @@
-//! The decoder's side of `tidegate:ingest@1.0.0`.
+//! The adapter between the bindings and a decoder.
 
-use crate::decoder::{self, Decoder, Message};
+use crate::bindings::tidegate::ingest::types::{Outcome, Refusal};
+use crate::decoder::Decoder;
 use crate::lines::Lines;
+use crate::message::Message;
+use crate::route;
 
-wit_bindgen::generate!({
-    path: "../wit/tidegate-ingest-1.0.0",
-    world: "decoder",
-    pub_export_macro: true,
-    export_macro_name: "export_decoder",
-    default_bindings_module: "tidegate_guest::wasm",
-});
-
-use tidegate::ingest::types::{Outcome, Refusal};
+pub use crate::bindings::*;
 
 /// Makes a decoder for a route.
 pub fn configure<D: Decoder>(route: Route) -> Result<D, String> {
-    D::configure(&decoder::Route {
+    D::configure(&route::Route {
         tenant: route.tenant,
         message_type: route.message_type,
         options: route.options,

@@ -163,7 +163,7 @@ pub async fn run(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<()> {
         if let Some(topic) = settings::answer_topic(config) {
             let (made, outgoing) = RefusalPublisher::new(topic);
             let made = Arc::new(made);
-            quarantine.tell(made.clone());
+            quarantine.set_observer(made.clone());
             answers = Some(made);
             broker = broker.publishing(outgoing);
         }

@@ -1,6 +1,8 @@
+//! The error of a reader.
+
 use std::fmt;
 
-/// Why a text is not the JSON that was asked for, and where.
+/// The fault of a text that is not the JSON that was asked for, and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error {
     /// The offset in the text, in bytes from 0.
@@ -8,7 +10,7 @@ pub struct Error {
     pub kind: ErrorKind,
 }
 
-/// What is wrong.
+/// The fault of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {

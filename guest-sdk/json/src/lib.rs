@@ -1,7 +1,7 @@
 //! A strict, borrowing pull reader for JSON (RFC 8259), for decoders and for the host.
 //!
-//! [`Reader`] walks a text once, hands out what is asked for as slices of the input, and skips the
-//! rest; what is skipped is checked as strictly as what is read. It allocates only to undo escapes
+//! [`Reader`] walks a text once, gives the values that are asked for as slices of the input, and skips
+//! the rest. Skipped values are checked as strictly as those that are read. It allocates only to undo escapes
 //! in a string ([`Text::decode`]).
 //!
 //! ```
@@ -22,14 +22,14 @@
 //! # }
 //! ```
 //!
-//! What is refused, wherever it stands: text that is not UTF-8, a byte order mark, control
+//! These are refused everywhere: text that is not UTF-8, a byte order mark, control
 //! characters in strings, escapes of half a surrogate pair, numbers outside the grammar (`01`,
 //! `.5`, `+1`, `NaN`), nesting deeper than [`DEPTH_MAX`], and text behind the value. The verdict is
-//! that of `serde_json` for a `Value`, but for one thing: a number too large for a 64-bit float is
-//! a number here, since whoever does not read it has no business with its size
-//! ([`Number::as_f64`] tells).
+//! that of `serde_json` for a `Value`, with one exception: a number too large for a 64-bit float is
+//! a number here, because its size matters only to a caller that reads it ([`Number::as_f64`] is
+//! `None`).
 //!
-//! Equal keys in one object are the caller's business: they come in the order of the text.
+//! Equal keys in one object are left to the caller: they come in the order of the text.
 
 mod error;
 mod number;

@@ -1,3 +1,5 @@
+//! The numbers of a JSON text, exact as they are written.
+
 use crate::error::Error;
 
 /// A number, as it stands in the text.
@@ -9,14 +11,14 @@ pub struct Number<'a> {
     /// The digits before the exponent as one integer, while there are no more than 19.
     mantissa: u64,
     digits: u32,
-    /// The value is mantissa times ten to this power. Saturated far beyond what matters.
+    /// The value is mantissa times ten to this power. Saturated far beyond the range of a float.
     exponent: i32,
 }
 
-/// Why a number is no 64-bit signed integer.
+/// The reason for which a number is no 64-bit signed integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotI64 {
-    /// It has a fraction or an exponent, and be it `1.0` or `1e2`.
+    /// It has a fraction or an exponent, also if it is `1.0` or `1e2`.
     NotInteger,
     /// It is an integer below -9223372036854775808 or above 9223372036854775807.
     OutOfRange,
@@ -48,7 +50,7 @@ impl<'a> Number<'a> {
         self.text
     }
 
-    /// Whether it has neither a fraction nor an exponent.
+    /// True if it has neither a fraction nor an exponent.
     #[inline]
     pub fn is_integer(&self) -> bool {
         self.integer
@@ -94,8 +96,8 @@ impl<'a> Number<'a> {
         i64::try_from(if self.negative { -value } else { value }).ok()
     }
 
-    /// Whether a 64-bit float holds it without the loss of a digit; of what is no integer, and so not
-    /// exact anyway, whether it is finite.
+    /// True if a 64-bit float holds it without the loss of a digit. A number that is no integer is never
+    /// exact; there it is true if the float is finite.
     pub fn fits_f64(&self) -> bool {
         // Up to 15 digits survive always.
         if self.digits <= 15 && self.integer {
@@ -116,8 +118,7 @@ impl<'a> Number<'a> {
         Some(self.mantissa)
     }
 
-    /// Whether it is written just as the shortest decimal of its value is, with a point and no
-    /// exponent: at most 15 digits (which survive the way through a 64-bit float), no zero too many
+    /// True if it is written as the shortest decimal of its value, with a point and no exponent: at most 15 digits (which survive the way through a 64-bit float), no zero too many
     /// at its end, and not below 1e-4. Its text can then stand for its value.
     #[inline]
     pub fn is_shortest_decimal(&self) -> bool {

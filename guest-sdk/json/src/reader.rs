@@ -1,12 +1,14 @@
+//! The pull reader.
+
 use crate::error::{Error, ErrorKind};
 use crate::number::{self, Number};
 use crate::text::{self, Text};
 
-/// How deep containers may stand in one another: 127, as `serde_json` has it. A guest that walks a
+/// The greatest depth of nested containers: 127, as `serde_json` has it. A guest that walks a
 /// value by recursion stays far from the end of its 256 KiB of stack.
 pub const DEPTH_MAX: u32 = 127;
 
-/// What kind of value comes next.
+/// The kind of the next value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Object,
@@ -36,8 +38,8 @@ impl Kind {
 /// Read a value with the method of its kind ([`peek`](Self::peek) tells it). [`object`](Self::object)
 /// and [`array`](Self::array) enter a container, which is then walked with
 /// [`next_key`](Self::next_key) or [`next_element`](Self::next_element) until that gives none;
-/// values that were not read are skipped on the way. [`end`](Self::end) closes: without it, nobody
-/// has looked at what follows the value.
+/// values that were not read are skipped on the way. [`end`](Self::end) closes: without it,
+/// the text behind the value is not checked.
 ///
 /// After an error the reader is of no further use.
 #[derive(Debug, Clone)]
@@ -64,7 +66,7 @@ impl<'a> Reader<'a> {
         Self { bytes, at: 0, depth: 0, state: State::Value }
     }
 
-    /// The offset of what is read next, in bytes; before a value it may point at blanks.
+    /// The offset of the next byte to read; before a value it may point at blanks.
     #[inline]
     pub fn position(&self) -> usize {
         self.at
@@ -87,7 +89,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Enters an object; go on with [`next_key`](Self::next_key).
+    /// Enters an object; continue with [`next_key`](Self::next_key).
     ///
     /// # Errors
     /// If there is no object here, or it is nested too deep.
@@ -96,7 +98,7 @@ impl<'a> Reader<'a> {
         self.open(b'{', "an object")
     }
 
-    /// Enters an array; go on with [`next_element`](Self::next_element).
+    /// Enters an array; continue with [`next_element`](Self::next_element).
     ///
     /// # Errors
     /// If there is no array here, or it is nested too deep.
@@ -106,7 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The key of the object's next member, whose value is then read, or else skipped; `None` at
-    /// the object's end, which is then behind us.
+    /// the object's end, which is then passed.
     ///
     /// # Errors
     /// If the text is no JSON, or we stand in no object.
@@ -134,8 +136,8 @@ impl<'a> Reader<'a> {
         self.key().map(Some)
     }
 
-    /// Whether the array has another element, which is then read, or else skipped; `false` at the
-    /// array's end, which is then behind us.
+    /// True if the array has another element, which is then read, or else skipped; `false` at the
+    /// array's end, which is then passed.
     ///
     /// # Errors
     /// If the text is no JSON, or we stand in no array.
@@ -208,8 +210,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Passes over the value, whatever it is, and gives it as it stands in the text. It is checked
-    /// as strictly as if it had been read.
+    /// Skips the value, of any kind, and gives its text. It is checked as strictly as a value that is read.
     ///
     /// # Errors
     /// If there is no value here, or it is no JSON.

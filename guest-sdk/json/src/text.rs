@@ -1,8 +1,10 @@
+//! The strings of a JSON text.
+
 use std::borrow::Cow;
 
 use crate::error::{Error, ErrorKind};
 
-/// A string of the text: what stands between its quotes, already checked.
+/// A string of the text, already checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a> {
     raw: &'a str,
@@ -10,12 +12,12 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// What stands between the quotes, escapes as they are.
+    /// The text between the quotes, escapes as they are.
     pub fn raw(&self) -> &'a str {
         self.raw
     }
 
-    /// Whether there are escapes, so that `raw` is not the string itself.
+    /// True if there are escapes, so that `raw` is not the string itself.
     pub fn is_escaped(&self) -> bool {
         self.escaped
     }
@@ -30,7 +32,7 @@ impl<'a> Text<'a> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
 
-    /// Whether the string is `other`, escapes undone.
+    /// True if the string, escapes undone, is `other`.
     #[inline]
     pub fn is(&self, other: &str) -> bool {
         if self.escaped { unescape(self.raw) == other } else { self.raw == other }
@@ -77,7 +79,7 @@ pub(crate) fn scan(bytes: &[u8], start: usize) -> Result<(Text<'_>, usize), Erro
     scan_special(bytes, start, at)
 }
 
-/// As [`scan`], for all strings; everything before `at` is plain ASCII.
+/// Same as [`scan`], for all strings; everything before `at` is plain ASCII.
 #[cold]
 #[inline(never)]
 fn scan_special(bytes: &[u8], start: usize, mut at: usize) -> Result<(Text<'_>, usize), Error> {

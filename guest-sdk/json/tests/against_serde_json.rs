@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tidegate_json::{Error, Kind, NotI64, Reader};
 
-/// What `serde_json` says, numbers too large for a float aside: those are replaced by a 0, if they
+/// The verdict of `serde_json`, numbers too large for a float aside: those are replaced by a 0, if they
 /// keep to the grammar, and the text is judged again.
 fn oracle(text: &[u8]) -> Option<(Value, bool)> {
     let mut text = text.to_vec();

@@ -18,11 +18,11 @@ use tidegate_core::topic::{TopicFields, TopicTemplate};
 /// One refused message, or one refused line of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// `{segment}-{offset}`: where the entry stands, and its name for `show` and `replay`.
+    /// `{segment}-{offset}`: its first location, and its name for `show` and `replay`.
     pub id: String,
-    /// When it was refused (RFC 3339, UTC).
+    /// The time of the refusal (RFC 3339, UTC).
     pub time: String,
-    /// When its message was received (RFC 3339, UTC, nanoseconds).
+    /// The time of receipt of its message (RFC 3339, UTC, nanoseconds).
     pub received_at: String,
     /// A code of the table of reasons.
     pub reason: String,
@@ -34,24 +34,24 @@ pub struct Entry {
     pub device: Option<String>,
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub message_type: Option<String>,
-    /// The device's site, of what had passed admission. Without it a replay is admitted anew.
+    /// The device's site, if the message had passed admission. Without it a replay is admitted anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site: Option<String>,
-    /// How it came in, of what admission refused: `broker`, `listener` or `proven`.
+    /// The way in, if admission refused it: `broker`, `listener` or `proven`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<String>,
-    /// The payload where it is text.
+    /// The payload, if it is text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
-    /// The payload where it is not.
+    /// The payload, if it is not text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_base64: Option<String>,
     /// The size of the payload on the wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<u64>,
-    /// Only the beginning of the payload was kept: it cannot be replayed.
+    /// Only the beginning of the payload is stored: it cannot be replayed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,10 +62,10 @@ pub struct Entry {
     /// The database's words about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
-    /// The account that it is counted in, where that is not the tenant's own.
+    /// The account that it is counted in, if that is not the tenant's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// How many times its message was replayed already.
+    /// The number of replays of its message so far.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replays: u32,
     /// The entry that was replayed, and refused again as this one.
@@ -78,7 +78,7 @@ fn is_zero(number: &u32) -> bool {
 }
 
 impl Entry {
-    pub(super) fn of_message(
+    pub(super) fn from_message(
         refused: &RefusedMessage,
         id: String,
         time: &str,
@@ -109,8 +109,8 @@ impl Entry {
             account: other_account(tenant.as_deref(), refused.account.tenant().as_str()),
             tenant,
             device: refused.device.as_ref().map(ToString::to_string),
-            message_type: places(&refused.topic, template)
-                .map(|places| refused.topic[places.message_type].to_owned()),
+            message_type: topic_fields(&refused.topic, template)
+                .map(|fields| refused.topic[fields.message_type].to_owned()),
             site: refused.site.clone(),
             via: refused.via.map(|via| via.name().to_owned()),
             replays: refused.token.replay().map_or(0, |replay| replay.replays),
@@ -124,14 +124,14 @@ impl Entry {
         }
     }
 
-    pub(super) fn of_line(
+    pub(super) fn from_line(
         refused: &RefusedLines,
         line: &RefusedLine,
         id: String,
         time: &str,
         template: Option<&TopicTemplate>,
     ) -> Self {
-        let places = places(&refused.topic, template);
+        let fields = topic_fields(&refused.topic, template);
         let part = |range: Range<usize>| refused.topic[range].to_owned();
         let tenant = refused.tenant.to_string();
         Self {
@@ -143,8 +143,8 @@ impl Entry {
             topic: refused.topic.clone(),
             account: other_account(Some(&tenant), refused.account.tenant().as_str()),
             tenant: Some(tenant),
-            device: places.clone().map(|places| part(places.device)),
-            message_type: places.map(|places| part(places.message_type)),
+            device: fields.clone().map(|fields| part(fields.device)),
+            message_type: fields.map(|fields| part(fields.message_type)),
             guest: Some(refused.guest.to_string()),
             database: Some(refused.database.to_string()),
             line: Some(String::from_utf8_lossy(&line.line).into_owned()),
@@ -160,7 +160,7 @@ impl Entry {
         }
         if let Some(bytes) = self.payload_base64.as_ref().and_then(|text| STANDARD.decode(text).ok()) {
             let text = String::from_utf8_lossy(&bytes);
-            // Then it is shown as text, as far as it is text.
+            // It is then shown as text, as far as it is text.
             if let std::borrow::Cow::Owned(masked) = redact_payload(&text) {
                 self.payload_base64 = None;
                 self.payload = Some(masked);
@@ -169,7 +169,7 @@ impl Entry {
         self
     }
 
-    /// The payload as it came, where it was kept.
+    /// The payload as it came, if it is stored.
     pub fn payload_bytes_kept(&self) -> Option<Vec<u8>> {
         match (&self.payload, &self.payload_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
@@ -178,13 +178,13 @@ impl Entry {
         }
     }
 
-    /// What the entry is counted under: its reason and its account's name.
+    /// The key that the entry is counted under: its reason and its account's name.
     pub(super) fn key(&self) -> AccountKey {
         let account = self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT);
         (self.reason.clone(), account.to_owned())
     }
 
-    /// How it came in. What is not known is taken for the way on which nobody is vouched for.
+    /// The way in. An unknown one counts as the listener without authentication.
     pub fn via(&self) -> Via {
         let known =
             [Via::Broker, Via::Proven].into_iter().find(|via| self.via.as_deref() == Some(via.name()));
@@ -192,7 +192,7 @@ impl Entry {
     }
 }
 
-fn places(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicFields> {
+fn topic_fields(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicFields> {
     template?.matches(topic)
 }
 

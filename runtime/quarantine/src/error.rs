@@ -1,6 +1,8 @@
+//! The error of quarantine.
+
 use std::path::{Path, PathBuf};
 
-/// Quarantine cannot be used.
+/// A failure of a file or folder of quarantine.
 #[derive(Debug, thiserror::Error)]
 #[error("quarantine: cannot {doing} {}: {error}", path.display())]
 pub struct QuarantineError {
@@ -11,7 +13,7 @@ pub struct QuarantineError {
 }
 
 impl QuarantineError {
-    pub(crate) fn of(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn failed_to(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |error| Self { doing, path, error }
     }

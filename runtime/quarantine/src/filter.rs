@@ -1,4 +1,4 @@
-//! Which entries are asked for.
+//! The filter for entries.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use tidegate_core::reason::Reason;
 /// Digits of a digest that name a guest at least: fewer could be a word.
 const DIGEST_DIGITS_MIN: usize = 4;
 
-/// Which entries are asked for; a part that is `None` excludes nothing.
+/// A filter for entries; a part that is `None` excludes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     pub id: Option<String>,
@@ -18,9 +18,9 @@ pub struct Filter {
     pub reason: Option<String>,
     /// A guest's name, its whole tag, or the first digits of its digest.
     pub guest: Option<String>,
-    /// Refused then or later.
+    /// Refused at this time or later.
     pub since: Option<Timestamp>,
-    /// Refused before.
+    /// Refused before this time.
     pub until: Option<Timestamp>,
 }
 
@@ -64,7 +64,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Whether it excludes nothing.
+    /// True if it excludes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -89,7 +89,7 @@ impl Filter {
     }
 }
 
-/// Whether `want` names the guest of this tag (`name@version#digest`).
+/// True if `want` names the guest of this tag (`name@version#digest`).
 fn is_guest(tag: &str, want: &str) -> bool {
     let (version, digest) = tag.rsplit_once('#').unwrap_or((tag, ""));
     let name = version.split_once('@').map_or(version, |(name, _)| name);

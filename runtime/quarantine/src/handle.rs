@@ -1,3 +1,5 @@
+//! The handle of quarantine.
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,11 +33,11 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Opens the store in `dir`, made if it is not there, and starts its thread. What lies there
-    /// is counted into `books`.
+    /// Opens the store in `dir`, made if it is not there, and starts its thread. The entries there are
+    /// counted into `books`.
     ///
     /// # Errors
-    /// When the folder cannot be made or read.
+    /// The folder cannot be made or read.
     pub fn open(dir: &Path, settings: QuarantineSettings, books: &Books) -> Result<Self, QuarantineError> {
         let retry = settings.retry;
         let template = settings.template.clone();
@@ -49,18 +51,18 @@ impl Quarantine {
             sampler: Mutex::default(),
             refused: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             ring: Mutex::new(ring),
-            kept: OnceLock::new(),
+            observer: OnceLock::new(),
         });
         let writing = shared.clone();
         let thread = worker::start("quarantine", Priority::Normal, move || writer::run(&writing, retry))
-            .map_err(QuarantineError::of("start the thread of", dir))?;
+            .map_err(QuarantineError::failed_to("start the thread of", dir))?;
         let closer = ThreadCloser { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
         Ok(Self { shared, _thread: Arc::new(closer) })
     }
 
-    /// Tells `kept` of every message that is kept from now on; only the first that is set is told.
-    pub fn tell(&self, kept: Arc<dyn StoredObserver>) {
-        let _ = self.shared.kept.set(kept);
+    /// Sets the observer of messages that are stored from now on; only the first call has an effect.
+    pub fn set_observer(&self, observer: Arc<dyn StoredObserver>) {
+        let _ = self.shared.observer.set(observer);
     }
 
     /// Takes a refused message; its token is settled when its entry is durable. Does no I/O.
@@ -70,24 +72,24 @@ impl Quarantine {
         self.store_many(vec![refused]);
     }
 
-    /// Takes refused messages, as `store`.
+    /// Takes refused messages; otherwise the same as `store`.
     pub fn store_many(&self, refused: Vec<RefusedMessage>) {
-        let mut kept = Vec::with_capacity(refused.len());
+        let mut jobs = Vec::with_capacity(refused.len());
         for refused in refused {
             self.count(refused.reason, 1);
-            let words = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
-            refused.token.tell(refused.reason, words);
-            // What was replayed is kept already, and must not be lost by being tried again.
+            let detail = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
+            refused.token.tell(refused.reason, detail);
+            // A replayed message is in the store already, and must not be lost by a replay.
             if !refused.was_admitted()
                 && refused.token.replay().is_none()
                 && !self.shared.sampler.lock().keeps(refused.reason, Instant::now())
             {
                 refused.token.settle(Outcome::Quarantined, &refused.account);
             } else {
-                kept.push(QuarantineJob::Message(refused));
+                jobs.push(QuarantineJob::Message(refused));
             }
         }
-        self.push(kept);
+        self.push(jobs);
     }
 
     /// Takes the lines of one message that the database refused; `on_durable` is called when their
@@ -98,8 +100,8 @@ impl Quarantine {
     }
 
     fn count(&self, reason: Reason, entries: u64) {
-        let place = Reason::ALL.iter().position(|&other| other == reason).expect("ALL names every reason");
-        self.shared.refused[place].fetch_add(entries, Ordering::Relaxed);
+        let index = Reason::ALL.iter().position(|&other| other == reason).expect("ALL names every reason");
+        self.shared.refused[index].fetch_add(entries, Ordering::Relaxed);
     }
 
     fn push(&self, jobs: Vec<QuarantineJob>) {
@@ -110,7 +112,7 @@ impl Quarantine {
         self.shared.more.notify_one();
     }
 
-    /// Whether the last write was good. While not, nothing is settled and writes are tried again.
+    /// True if the last write succeeded. While false, nothing is settled and writes are tried again.
     pub fn is_usable(&self) -> bool {
         self.shared.usable.load(Ordering::Acquire)
     }
@@ -138,13 +140,13 @@ impl Quarantine {
         Self::read(&self.shared.dir, filter)
     }
 
-    /// The entries in a folder, whether or not a store is open in it.
+    /// The entries in a folder; a store may be open in it.
     pub fn read(dir: &Path, filter: Filter) -> Entries {
         Entries::new(dir, filter)
     }
 
-    /// The entries that a replay or a removal is about, oldest message first, at most `max`; and how
-    /// many more there are. Reads files.
+    /// The entries for a replay or a removal, oldest message first, at most `max`; and the number of further
+    /// ones. Reads files.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -152,7 +154,7 @@ impl Quarantine {
         reader::first_by(&self.shared.dir, filter, max, |_, entry| nanoseconds(&entry.received_at))
     }
 
-    /// The latest refusals in a folder, newest last, at most `max`; and how many more there are.
+    /// The latest refusals in a folder, newest last, at most `max`; and the number of further ones.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -161,28 +163,28 @@ impl Quarantine {
         filter: Filter,
         max: usize,
     ) -> Result<(Vec<EntryLocation>, u64), QuarantineError> {
-        // Of one instant too the one that came last is the newest.
-        let (mut places, more) = reader::first_by(dir, filter, max, |place, entry| {
-            std::cmp::Reverse((nanoseconds(&entry.time), place.id))
+        // Within one instant the last one is the newest.
+        let (mut locations, more) = reader::first_by(dir, filter, max, |location, entry| {
+            std::cmp::Reverse((nanoseconds(&entry.time), location.id))
         })?;
-        places.reverse();
-        Ok((places, more))
+        locations.reverse();
+        Ok((locations, more))
     }
 
-    /// The folder that the entries lie in.
+    /// The folder of the entries.
     pub fn dir(&self) -> &Path {
         &self.shared.dir
     }
 
-    /// Those of the entries that are still there. Reads files.
+    /// The entries that are still there. Reads files.
     ///
     /// # Errors
     /// A file cannot be read.
     pub fn find(
         dir: &Path,
-        places: &[EntryLocation],
+        locations: &[EntryLocation],
     ) -> Result<Vec<(EntryLocation, Entry)>, QuarantineError> {
-        reader::find(dir, places)
+        reader::find(dir, locations)
     }
 
     /// Takes entries out, durably, and counts them. Gives those that were still there. Blocks the
@@ -192,10 +194,10 @@ impl Quarantine {
     /// A file cannot be read or written.
     pub fn take_out(
         &self,
-        places: &[EntryLocation],
+        locations: &[EntryLocation],
         why: RemovalReason,
     ) -> Result<Vec<EntryId>, QuarantineError> {
-        self.shared.ring.lock().take_out(places, why)
+        self.shared.ring.lock().take_out(locations, why)
     }
 
     /// Waits until all that was stored is written, or `deadline`; blocks the thread. True when all is written.
@@ -219,6 +221,7 @@ pub(crate) fn nanoseconds(time: &str) -> i128 {
     time.parse::<jiff::Timestamp>().map_or(0, |time| time.as_nanosecond())
 }
 
+/// A guard that ends the thread when the last handle is dropped.
 pub(crate) struct ThreadCloser {
     shared: Arc<Shared>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,

@@ -1,30 +1,30 @@
-//! What was refused, kept for the person who owns the device: durable, bounded, readable.
+//! The store of refused messages, for the owner of the device: durable, bounded, readable.
 //!
 //! - A message is settled as quarantined only when its entry is synced.
-//! - It is a ring: what leaves it because of its bounds is counted as expired, a tenant. Every tenant
-//!   has a share of it: one that floods it pushes out what is its own.
+//! - It is a ring: an entry that leaves it because of its bounds is counted as expired, a tenant. Every
+//!   tenant has a share of it: one that floods it pushes out its own entries.
 //! - An entry that was replayed, or that the operator removed, is overwritten with spaces where it
 //!   stands, and counted as replayed or removed.
-//! - What was refused before anybody was authenticated has a ring of its own, one tenth of the
-//!   bytes, 1 KiB of payload each and ten entries a second and reason: a stranger cannot push out
-//!   what a tenant's own devices left here. What is not kept is counted all the same.
+//! - Messages that were refused before authentication have a ring of their own: one tenth of the bytes,
+//!   1 KiB of payload each and ten entries a second and reason. A stranger cannot push out the entries of a
+//!   tenant's own devices. Messages that are not stored are counted all the same.
 //! - On disk: `{seq:016}.jsonl`, and `a-{seq:016}.jsonl` for strangers; one JSON object a line.
-//!   Credentials in a payload are kept, because a replay needs them, and masked where shown.
+//!   Credentials in a payload are stored, because a replay needs them, and masked for display.
 
+mod handle;
+mod settings;
 mod entry;
-mod filter;
-mod segment;
-mod ring;
+mod queue;
 mod writer;
+mod ring;
+mod segment;
 mod reader;
+mod filter;
+mod sampler;
+mod error;
+pub mod limits;
 #[cfg(test)]
 mod tests;
-pub mod limits;
-pub(crate) mod settings;
-pub(crate) mod error;
-pub(crate) mod queue;
-pub(crate) mod handle;
-pub(crate) mod sampler;
 
 pub use crate::entry::Entry;
 pub use crate::error::QuarantineError;

@@ -1,18 +1,20 @@
-/// Entries a second and reason that quarantine keeps of what was refused before authentication:
-/// anybody who may publish can cause them.
+//! The ceilings of quarantine, each with the reason for its number.
+
+/// Entries a second and reason of messages that were refused before authentication: any stranger who may
+/// publish can cause them.
 pub const STRANGER_ENTRIES_PER_S: u32 = 10;
 
-/// Bytes that quarantine keeps of a payload refused before authentication.
+/// Bytes that quarantine stores of a payload refused before authentication.
 pub const STRANGER_PAYLOAD_KEPT_BYTES: usize = 1024;
 
-/// The share of quarantine's bytes for what was refused before authentication: one in this many.
+/// The share of quarantine's bytes for messages refused before authentication: one in this many.
 pub const STRANGER_SHARE: u64 = 10;
 
 /// The largest quarantine segment in bytes: the ring forgets one segment at a time.
 pub const QUARANTINE_SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// Into so many segments at least the bytes of quarantine are divided, so that what the ring
-/// forgets at a time stays a small share.
+/// The least number of segments that the bytes of quarantine are divided into, so that one segment, which
+/// expires at a time, is a small share.
 pub const QUARANTINE_SEGMENTS_MIN: u64 = 16;
 
 /// Payload bytes that quarantine writes in one group before it syncs.

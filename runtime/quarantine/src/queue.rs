@@ -1,3 +1,5 @@
+//! The queue between the callers of quarantine and the thread that writes.
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -10,18 +12,19 @@ use tidegate_core::message::RefusedMessage;
 use tidegate_core::refused_lines::RefusedLines;
 use tidegate_core::topic::TopicTemplate;
 
-/// Is told of messages that were kept, once their entries are durable.
+/// An observer of messages that were stored, once their entries are durable.
 pub trait StoredObserver: Send + Sync {
-    /// It is called on the writer's thread and must not block.
+    /// Called on the writer's thread; it must not block.
     fn kept(&self, refused: &RefusedMessage, id: &str);
 }
 
-/// What waits for the writer's thread.
+/// A refusal that waits for the writer's thread.
 pub(crate) enum QuarantineJob {
     Message(RefusedMessage),
     Lines(RefusedLines),
 }
 
+/// The jobs that wait, and the state of the thread.
 #[derive(Default)]
 pub(crate) struct QuarantineQueue {
     pub(crate) jobs: Vec<QuarantineJob>,
@@ -30,6 +33,7 @@ pub(crate) struct QuarantineQueue {
     pub(crate) closed: bool,
 }
 
+/// The state that all handles and the thread share.
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     /// Finds the type, and the device of a refused line, in a topic.
@@ -38,8 +42,8 @@ pub(crate) struct Shared {
     pub(crate) more: Condvar,
     pub(crate) usable: AtomicBool,
     pub(crate) sampler: Mutex<Sampler>,
-    /// Refusals since the start, kept or not, in the order of `Reason::ALL`.
+    /// Refusals since the start, stored or not, in the order of `Reason::ALL`.
     pub(crate) refused: Vec<AtomicU64>,
     pub(crate) ring: Mutex<Ring>,
-    pub(crate) kept: OnceLock<Arc<dyn StoredObserver>>,
+    pub(crate) observer: OnceLock<Arc<dyn StoredObserver>>,
 }

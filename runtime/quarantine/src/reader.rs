@@ -1,4 +1,4 @@
-//! Reads what lies in quarantine, from the files alone: so a stopped gateway's can be read too.
+//! Reads the entries of quarantine from the files alone, so those of a stopped gateway can be read, too.
 
 use std::collections::{BinaryHeap, HashSet, VecDeque};
 use std::io::ErrorKind;
@@ -9,17 +9,17 @@ use crate::error::QuarantineError;
 use crate::filter::Filter;
 use crate::segment::{EntryId, EntryLocation, SegmentLines, id_of, is_line_of, segment_name, segments_of};
 
-/// Entries as they lie on disk, credentials included: mask them before anybody sees them.
+/// The entries on disk, credentials included: mask them before they are shown.
 ///
-/// A segment that expires while it is read is passed over, but what was carried on from it is found
-/// where it stands now, and given once. Damaged entries are passed over.
+/// A segment that expires while it is read is skipped; an entry that was copied forward from it is found
+/// at its new location, and given once. Damaged entries are skipped.
 pub struct Entries {
     dir: PathBuf,
     filter: Filter,
     listed: HashSet<PathBuf>,
     segments: VecDeque<(u64, PathBuf)>,
-    /// List the folder again once the list is at its end: a segment was gone.
-    look_again: bool,
+    /// A segment was gone: list the folder again at the end of the list.
+    list_again: bool,
     open: Option<(u64, PathBuf, SegmentLines)>,
     given: HashSet<EntryId>,
     began: bool,
@@ -32,15 +32,15 @@ impl Entries {
             filter,
             listed: HashSet::new(),
             segments: VecDeque::new(),
-            look_again: false,
+            list_again: false,
             open: None,
             given: HashSet::new(),
             began: false,
         }
     }
 
-    /// The next entry and where it stands.
-    pub(super) fn next_place(&mut self) -> Result<Option<(EntryLocation, Entry)>, QuarantineError> {
+    /// The next entry and its location.
+    pub(super) fn next_entry(&mut self) -> Result<Option<(EntryLocation, Entry)>, QuarantineError> {
         if !self.began {
             self.began = true;
             if let Some(id) = &self.filter.id {
@@ -56,12 +56,12 @@ impl Entries {
                     Some((seq, path)) => {
                         match open(&path, 0)? {
                             Some(lines) => self.open = Some((seq, path, lines)),
-                            None => self.look_again = true,
+                            None => self.list_again = true,
                         }
                         continue;
                     }
-                    None if self.look_again => {
-                        self.look_again = false;
+                    None if self.list_again => {
+                        self.list_again = false;
                         self.list()?;
                         continue;
                     }
@@ -75,7 +75,7 @@ impl Entries {
                     continue;
                 }
                 Err(error) => {
-                    let error = QuarantineError::of("read", path)(error);
+                    let error = QuarantineError::failed_to("read", path)(error);
                     // The rest of it will not be better.
                     self.open = None;
                     return Err(error);
@@ -92,7 +92,7 @@ impl Entries {
 
     /// Lists the segments that were not seen yet.
     fn list(&mut self) -> Result<(), QuarantineError> {
-        for (_, seq, path) in segments_of(&self.dir).map_err(QuarantineError::of("read", &self.dir))? {
+        for (_, seq, path) in segments_of(&self.dir).map_err(QuarantineError::failed_to("read", &self.dir))? {
             if self.listed.insert(path.clone()) {
                 self.segments.push_back((seq, path));
             }
@@ -109,16 +109,16 @@ impl Iterator for Entries {
         if self.began && self.filter.id.is_some() {
             return None;
         }
-        self.next_place().map(|found| found.map(|(_, entry)| entry)).transpose()
+        self.next_entry().map(|found| found.map(|(_, entry)| entry)).transpose()
     }
 }
 
-/// Opens a segment; `None` when it is gone.
+/// Opens a segment; `None` if it is gone.
 pub(super) fn open(path: &Path, from: u64) -> Result<Option<SegmentLines>, QuarantineError> {
     match SegmentLines::open(path, from) {
         Ok(lines) => Ok(Some(lines)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(QuarantineError::of("read", path)(error)),
+        Err(error) => Err(QuarantineError::failed_to("read", path)(error)),
     }
 }
 
@@ -127,7 +127,7 @@ fn parse(line: &[u8]) -> Option<(EntryId, Entry)> {
     Some((EntryId::parse(&entry.id)?, entry))
 }
 
-/// The first entries by `order`, at most `max`, and how many more there are.
+/// The first entries by `order`, at most `max`, and the number of further ones.
 pub(super) fn first_by<O: Ord>(
     dir: &Path,
     filter: Filter,
@@ -137,58 +137,57 @@ pub(super) fn first_by<O: Ord>(
     let mut entries = Entries::new(dir, filter);
     let mut first = BinaryHeap::new();
     let mut more = 0;
-    while let Some((place, entry)) = entries.next_place()? {
-        first.push((order(&place, &entry), place));
+    while let Some((location, entry)) = entries.next_entry()? {
+        first.push((order(&location, &entry), location));
         if first.len() > max {
             first.pop();
             more += 1;
         }
     }
-    Ok((first.into_sorted_vec().into_iter().map(|(_, place)| place).collect(), more))
+    Ok((first.into_sorted_vec().into_iter().map(|(_, location)| location).collect(), more))
 }
 
-/// The entries that are still there, each looked for where it was last seen, then everywhere it may
-/// have been carried to.
+/// The entries that are still there. Each is looked for at its last location, then in all later segments.
 pub(super) fn find(
     dir: &Path,
     wanted: &[EntryLocation],
 ) -> Result<Vec<(EntryLocation, Entry)>, QuarantineError> {
     let mut found = Vec::new();
-    locate(dir, wanted, |place, line| {
+    locate(dir, wanted, |location, line| {
         if let Some((_, entry)) = parse(line) {
-            found.push((place, entry));
+            found.push((location, entry));
         }
     })?;
     Ok(found)
 }
 
-/// Tells `with` where each entry stands now, and its line.
+/// Calls `with` for each entry that is still there, with its location and its line.
 pub(super) fn locate(
     dir: &Path,
     wanted: &[EntryLocation],
     mut with: impl FnMut(EntryLocation, &[u8]),
 ) -> Result<(), QuarantineError> {
     let mut missing = HashSet::new();
-    for place in wanted {
-        let path = dir.join(format!("{}.jsonl", segment_name(place.id.series, place.seq)));
-        let line = open(&path, place.offset)?
+    for location in wanted {
+        let path = dir.join(format!("{}.jsonl", segment_name(location.id.series, location.seq)));
+        let line = open(&path, location.offset)?
             .map(|mut lines| {
-                let line = lines.next_line().map_err(QuarantineError::of("read", &path))?;
-                // What was blanked is passed over: then the line is another's.
+                let line = lines.next_line().map_err(QuarantineError::failed_to("read", &path))?;
+                // Blanked lines are skipped: the line may then be another entry's.
                 Ok(line
-                    .filter(|&(at, line)| at == place.offset && is_line_of(line, place.id))
+                    .filter(|&(at, line)| at == location.offset && is_line_of(line, location.id))
                     .map(|(_, line)| line.to_vec()))
             })
             .transpose()?
             .flatten();
         match line {
-            Some(line) => with(*place, &line),
-            None => drop(missing.insert(place.id)),
+            Some(line) => with(*location, &line),
+            None => drop(missing.insert(location.id)),
         }
     }
     let Some(first) = missing.iter().map(|id| id.seq).min() else { return Ok(()) };
-    // An entry is carried only to later segments.
-    for (series, seq, path) in segments_of(dir).map_err(QuarantineError::of("read", dir))? {
+    // An entry is copied only to later segments.
+    for (series, seq, path) in segments_of(dir).map_err(QuarantineError::failed_to("read", dir))? {
         if missing.is_empty() {
             break;
         }
@@ -196,7 +195,9 @@ pub(super) fn locate(
             continue;
         }
         let Some(mut lines) = open(&path, 0)? else { continue };
-        while let Some((offset, line)) = lines.next_line().map_err(QuarantineError::of("read", &path))? {
+        while let Some((offset, line)) =
+            lines.next_line().map_err(QuarantineError::failed_to("read", &path))?
+        {
             if let Some(id) = id_of(line)
                 && missing.remove(&id)
             {

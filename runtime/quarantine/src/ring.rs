@@ -1,9 +1,9 @@
-//! The segments on disk: which there are, what they hold, and which must go.
+//! The ring of segments on disk: their entries, and the order in which they expire.
 //!
 //! A tenant has a share of the known ring, without a file of its own: where the oldest segment must
-//! go because of the bytes, the entries of tenants that hold little are carried on to the newest
-//! one, and only the others expire. Carried entries are synced before their old segment goes; what
-//! a crash leaves twice is blanked at the next start.
+//! go because of the bytes, the entries of tenants that hold little are copied forward to the newest
+//! one, and only the others expire. Copied entries are synced before their old segment goes; an entry
+//! that a crash leaves twice is blanked at the next start.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -39,7 +39,7 @@ pub struct ReasonCount {
     pub entries: u64,
 }
 
-/// Why an entry leaves before the ring forgets it.
+/// The reason for which an entry leaves before it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalReason {
     /// Its replay is settled.
@@ -55,6 +55,7 @@ struct ActiveSegment {
     bytes: u64,
 }
 
+/// The segments of both series.
 pub struct Ring {
     dir: PathBuf,
     settings: QuarantineSettings,
@@ -69,16 +70,16 @@ impl Ring {
             .recursive(true)
             .mode(0o700)
             .create(dir)
-            .map_err(QuarantineError::of("create", dir))?;
+            .map_err(QuarantineError::failed_to("create", dir))?;
         let mut ring =
             Self { dir: dir.to_owned(), settings, segments: Vec::new(), active: HashMap::new(), next_seq: 1 };
         let mut carried = HashSet::new();
-        // The newest first: of an entry that stands twice, the one that was carried on stays.
+        // The newest first: of an entry that stands twice, the later copy stays.
         for (series, seq, path) in
-            segments_of(dir).map_err(QuarantineError::of("read", dir))?.into_iter().rev()
+            segments_of(dir).map_err(QuarantineError::failed_to("read", dir))?.into_iter().rev()
         {
             let segment = scan(series, seq, path.clone(), &mut carried, books)
-                .map_err(QuarantineError::of("read", &path))?;
+                .map_err(QuarantineError::failed_to("read", &path))?;
             for held in segment.held.values() {
                 held.account.quarantine_entries(held.entries);
             }
@@ -103,9 +104,9 @@ impl Ring {
             .clamp(1, limits::QUARANTINE_SEGMENT_BYTES_MAX)
     }
 
-    /// Where the next entries of a series go. A new segment where the last is full, a day old, or
-    /// failed.
-    pub fn place(&mut self, series: Series, now: SystemTime) -> Result<EntryId, QuarantineError> {
+    /// The location of the next entries of a series. It begins a new segment if the last is full, a day
+    /// old, or failed.
+    pub fn next_location(&mut self, series: Series, now: SystemTime) -> Result<EntryId, QuarantineError> {
         if let Some(active) = self.active.get(&series) {
             let segment = self.segments.iter().find(|segment| segment.seq == active.seq);
             let old =
@@ -125,17 +126,17 @@ impl Ring {
         let seq = self.next_seq;
         let path = self.dir.join(format!("{}.jsonl", segment_name(series, seq)));
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path);
-        // Whatever became of it, its number is used up.
+        // Its number is used up, also if it could not be created.
         self.next_seq += 1;
-        let file = file.map_err(QuarantineError::of("create", &path))?;
+        let file = file.map_err(QuarantineError::failed_to("create", &path))?;
         let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.map_err(QuarantineError::of("sync", &self.dir))?;
+        synced.map_err(QuarantineError::failed_to("sync", &self.dir))?;
         self.active.insert(series, ActiveSegment { file, seq, bytes: 0 });
         self.segments.push(QuarantineSegment::new(series, seq, path, now));
         Ok(())
     }
 
-    /// Appends entries to the place that was given, and syncs.
+    /// Appends entries at the location that was given, and syncs.
     pub fn append(
         &mut self,
         series: Series,
@@ -155,11 +156,13 @@ impl Ring {
         let active = self.active.get_mut(&series).expect("a place was given");
         let segment = self.segments.iter_mut().find(|segment| segment.seq == active.seq);
         let segment = segment.expect("an active segment is listed");
-        let written = active.file.write_all(entries).map_err(QuarantineError::of("write to", &segment.path));
-        let written = written
-            .and_then(|()| active.file.sync_data().map_err(QuarantineError::of("sync", &segment.path)));
+        let written =
+            active.file.write_all(entries).map_err(QuarantineError::failed_to("write to", &segment.path));
+        let written = written.and_then(|()| {
+            active.file.sync_data().map_err(QuarantineError::failed_to("sync", &segment.path))
+        });
         if let Err(error) = written {
-            // A failed sync is final for its file: what is written next goes to another.
+            // A failed sync is final for its file: the next write goes to another.
             let _ = active.file.set_len(active.bytes);
             self.active.remove(&series);
             return Err(error);
@@ -172,7 +175,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Removes what is too old or too much, the oldest first.
+    /// Removes entries that are too old or too many, the oldest first.
     pub fn expire(&mut self, now: SystemTime) {
         for series in Series::ALL {
             for done in [self.expire_by_age(series, now), self.expire_by_bytes(series, now)] {
@@ -186,7 +189,7 @@ impl Ring {
     fn expire_by_age(&mut self, series: Series, now: SystemTime) -> Result<(), QuarantineError> {
         let age_max = DAY * self.settings.days_max;
         let older_than = |time, age| now.duration_since(time).is_ok_and(|is| is > age);
-        let seqs: Vec<u64> = self.of_series(series).map(|segment| segment.seq).collect();
+        let seqs: Vec<u64> = self.in_series(series).map(|segment| segment.seq).collect();
         for seq in seqs {
             let segment = self.segment(seq).expect("just listed");
             let is_active = self.active.get(&series).is_some_and(|active| active.seq == seq);
@@ -203,10 +206,10 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes out what is too old of a segment that holds newer entries too.
+    /// Takes the entries that are too old out of a segment with newer ones.
     fn purge(&mut self, seq: u64, now: SystemTime, age_max: Duration) -> Result<(), QuarantineError> {
         let segment = self.segment_mut(seq).expect("a segment that is listed");
-        let failed = |error| QuarantineError::of("read", &segment.path)(error);
+        let failed = |error| QuarantineError::failed_to("read", &segment.path)(error);
         let (mut old, mut oldest) = (Vec::new(), segment.newest);
         let mut lines = SegmentLines::open(&segment.path, 0).map_err(failed)?;
         while let Some((offset, line)) = lines.next_line().map_err(failed)? {
@@ -218,8 +221,8 @@ impl Ring {
                 oldest = oldest.min(time);
             }
         }
-        let places: Vec<_> = old.iter().map(|&(_, offset, bytes)| (offset, bytes)).collect();
-        blank(&segment.path, &places).map_err(QuarantineError::of("write to", &segment.path))?;
+        let spans: Vec<_> = old.iter().map(|&(_, offset, bytes)| (offset, bytes)).collect();
+        blank(&segment.path, &spans).map_err(QuarantineError::failed_to("write to", &segment.path))?;
         for (key, _, bytes) in old {
             if let Some(account) = segment.uncount(&key, bytes) {
                 account.expire_entries(1);
@@ -230,11 +233,11 @@ impl Ring {
     }
 
     fn expire_by_bytes(&mut self, series: Series, now: SystemTime) -> Result<(), QuarantineError> {
-        // Each round drops the oldest segment's share of expired and blanked bytes. Carried entries
+        // Each round drops the oldest segment's share of expired and blanked bytes. Copied entries
         // are less than half of what fits, so going round once is enough.
         for _ in 0..2 * self.segments.len() + 2 {
-            let bytes: u64 = self.of_series(series).map(|segment| segment.bytes).sum();
-            let Some(oldest) = self.of_series(series).map(|segment| segment.seq).min() else { break };
+            let bytes: u64 = self.in_series(series).map(|segment| segment.bytes).sum();
+            let Some(oldest) = self.in_series(series).map(|segment| segment.seq).min() else { break };
             let is_active = self.active.get(&series).is_some_and(|active| active.seq == oldest);
             if bytes <= self.bytes_max(series) || is_active {
                 break;
@@ -250,7 +253,7 @@ impl Ring {
     /// Appends the entries of tenants below their fair share to the newest segment.
     fn copy_forward(&mut self, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
         let mut bytes_of = BTreeMap::<&str, u64>::new();
-        for segment in self.of_series(Series::Known) {
+        for segment in self.in_series(Series::Known) {
             for ((_, tenant), held) in &segment.held {
                 *bytes_of.entry(tenant).or_default() += held.bytes;
             }
@@ -267,15 +270,15 @@ impl Ring {
         if quiet.is_empty() {
             return Ok(());
         }
-        let (carried, tallies) = match lines_of(segment, &quiet, now) {
+        let (carried, tallies) = match lines_of_tenants(segment, &quiet, now) {
             Ok(found) => found,
             Err(error) => {
-                // What cannot be read is no reason to grow without a bound.
+                // A segment that cannot be read must not make the ring grow without a bound.
                 warn!(%error, path = %segment.path.display(), "a quarantine segment expires whole");
                 return Ok(());
             }
         };
-        self.place(Series::Known, now)?;
+        self.next_location(Series::Known, now)?;
         self.write(Series::Known, &carried, &tallies)?;
         let segment = self.segment_mut(seq).expect("a segment that is listed");
         for tally in &tallies {
@@ -284,47 +287,47 @@ impl Ring {
         Ok(())
     }
 
-    /// What is still counted in the segment has expired with it.
+    /// Removes a segment. The entries that are still counted in it expire with it.
     fn remove_segment(&mut self, seq: u64) -> Result<(), QuarantineError> {
-        let Some(place) = self.segments.iter().position(|segment| segment.seq == seq) else { return Ok(()) };
-        let segment = &self.segments[place];
+        let Some(index) = self.segments.iter().position(|segment| segment.seq == seq) else { return Ok(()) };
+        let segment = &self.segments[index];
         match std::fs::remove_file(&segment.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(QuarantineError::of("remove", &segment.path)(error));
+                return Err(QuarantineError::failed_to("remove", &segment.path)(error));
             }
             _ => {}
         }
-        // A segment that came back after a power cut would bring back what was carried on and has
-        // been replayed since.
+        // A segment that came back after a power cut would bring back entries that were copied forward and
+        // have been replayed since.
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
-            .map_err(QuarantineError::of("sync", &self.dir))?;
+            .map_err(QuarantineError::failed_to("sync", &self.dir))?;
         for held in segment.held.values() {
             held.account.expire_entries(held.entries);
         }
         self.active.retain(|_, active| active.seq != seq);
-        self.segments.remove(place);
+        self.segments.remove(index);
         Ok(())
     }
 
-    /// Takes entries out where they stand. Gives those that were still there.
+    /// Blanks entries in their segments. Gives those that were still there.
     pub fn take_out(
         &mut self,
         wanted: &[EntryLocation],
         why: RemovalReason,
     ) -> Result<Vec<EntryId>, QuarantineError> {
         let mut found = BTreeMap::<u64, Vec<(EntryId, AccountKey, u64, u64)>>::new();
-        locate(&self.dir, wanted, |place, line| {
+        locate(&self.dir, wanted, |location, line| {
             if let Ok(head) = serde_json::from_slice::<EntryHead>(line) {
-                let one = (place.id, head.key(), place.offset, line.len() as u64);
-                found.entry(place.seq).or_default().push(one);
+                let one = (location.id, head.key(), location.offset, line.len() as u64);
+                found.entry(location.seq).or_default().push(one);
             }
         })?;
         let mut out = Vec::new();
         for (seq, entries) in found {
             let Some(segment) = self.segment_mut(seq) else { continue };
-            let places: Vec<_> = entries.iter().map(|&(_, _, offset, bytes)| (offset, bytes)).collect();
-            blank(&segment.path, &places).map_err(QuarantineError::of("write to", &segment.path))?;
+            let spans: Vec<_> = entries.iter().map(|&(_, _, offset, bytes)| (offset, bytes)).collect();
+            blank(&segment.path, &spans).map_err(QuarantineError::failed_to("write to", &segment.path))?;
             for (id, key, _, bytes) in entries {
                 if let Some(account) = segment.uncount(&key, bytes) {
                     match why {
@@ -342,7 +345,7 @@ impl Ring {
         Ok(out)
     }
 
-    fn of_series(&self, series: Series) -> impl Iterator<Item = &QuarantineSegment> {
+    fn in_series(&self, series: Series) -> impl Iterator<Item = &QuarantineSegment> {
         self.segments.iter().filter(move |segment| segment.series == series)
     }
 
@@ -369,8 +372,8 @@ impl Ring {
     }
 }
 
-/// The lines of some tenants in a segment, and what each is counted under.
-fn lines_of(
+/// The lines of some tenants in a segment, with their tallies.
+fn lines_of_tenants(
     segment: &QuarantineSegment,
     tenants: &HashSet<String>,
     now: SystemTime,
@@ -391,9 +394,9 @@ fn lines_of(
     Ok((found, tallies))
 }
 
-/// Reads what a segment of an earlier run holds. A torn tail is cut off: its message was never
-/// acknowledged. Damage elsewhere is skipped. What stands in a later segment too is blanked: a
-/// crash came between carrying it on and removing this segment.
+/// Reads a segment of an earlier run. A torn tail is cut off: its message was never acknowledged. Damage
+/// elsewhere is skipped. An entry that stands in a later segment too is blanked: a crash came between the
+/// copy and the removal of this segment.
 fn scan(
     series: Series,
     seq: u64,

@@ -1,3 +1,5 @@
+//! The sampler of refusals before authentication.
+
 use std::time::{Duration, Instant};
 
 use crate::limits;

@@ -1,4 +1,4 @@
-//! One file of a ring: its name, the lines in it, and what they are counted as.
+//! One file of a ring: its name, its lines, and their counts.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use tidegate_core::books::{Account, NO_TENANT};
 
-/// Which of the two rings.
+/// One of the two rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Series {
     /// Refused after admission.
@@ -60,8 +60,8 @@ pub fn segments_of(dir: &Path) -> io::Result<Vec<(Series, u64, PathBuf)>> {
     Ok(all)
 }
 
-/// The name of an entry, `{segment}-{offset}`: where it was first written. It keeps its name when
-/// it is carried on to a later segment.
+/// The name of an entry, `{segment}-{offset}`, after its first location. It keeps its name when it is
+/// copied forward to a later segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId {
     pub series: Series,
@@ -83,7 +83,7 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// An entry and where it was last seen.
+/// An entry, with the location at which it was last seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryLocation {
     pub id: EntryId,
@@ -91,7 +91,7 @@ pub struct EntryLocation {
     pub offset: u64,
 }
 
-/// What of an entry is needed to count it.
+/// The fields of an entry that are needed to count it.
 #[derive(Debug, Deserialize)]
 pub struct EntryHead {
     pub id: String,
@@ -109,12 +109,12 @@ impl EntryHead {
         self.account.as_deref().or(self.tenant.as_deref()).unwrap_or(NO_TENANT)
     }
 
-    /// What the entry is counted under.
+    /// The key that the entry is counted under.
     pub fn key(&self) -> AccountKey {
         (self.reason.clone(), self.account_name().to_owned())
     }
 
-    /// When it was refused; a time that cannot be read is taken for now.
+    /// The time of the refusal; `now` if it cannot be read.
     pub fn refused_at(&self, now: SystemTime) -> SystemTime {
         self.time.parse::<jiff::Timestamp>().map_or(now, SystemTime::from)
     }
@@ -123,7 +123,7 @@ impl EntryHead {
 /// Reason, and the name of the account.
 pub type AccountKey = (String, String);
 
-/// What one entry is counted under.
+/// The count of one entry.
 #[derive(Clone)]
 pub struct Tally {
     pub key: AccountKey,
@@ -146,11 +146,12 @@ pub struct QuarantineSegment {
     pub series: Series,
     pub seq: u64,
     pub path: PathBuf,
-    /// The size of the file, with what was blanked in it.
+    /// The size of the file, blanked lines included.
     pub bytes: u64,
     pub began: SystemTime,
-    /// When the oldest and the newest of its entries were refused.
+    /// The time of its oldest refusal.
     pub oldest: SystemTime,
+    /// The time of its newest refusal.
     pub newest: SystemTime,
     pub held: BTreeMap<AccountKey, HeldEntries>,
 }
@@ -173,7 +174,7 @@ impl QuarantineSegment {
         held.bytes += tally.bytes;
     }
 
-    /// One entry is no longer counted here. Gives its account.
+    /// Removes one entry from the counts. Gives its account.
     pub fn uncount(&mut self, key: &AccountKey, bytes: u64) -> Option<Arc<Account>> {
         let held = self.held.get_mut(key)?;
         held.entries -= 1;
@@ -190,8 +191,7 @@ impl QuarantineSegment {
     }
 }
 
-/// The lines of a segment, in order. What was blanked is passed over; a line without an end is
-/// left out.
+/// The lines of a segment, in order. Blanked lines are skipped; a line without an end is left out.
 pub struct SegmentLines {
     reader: BufReader<File>,
     line: Vec<u8>,
@@ -230,7 +230,7 @@ impl SegmentLines {
     }
 }
 
-/// Whether a line is that of the entry. Looks only at where the name stands.
+/// True for the line of the entry. Only the name at its beginning is compared.
 pub fn is_line_of(line: &[u8], id: EntryId) -> bool {
     id_of(line) == Some(id)
 }
@@ -242,9 +242,9 @@ pub fn id_of(line: &[u8]) -> Option<EntryId> {
     EntryId::parse(std::str::from_utf8(&rest[..end]).ok()?)
 }
 
-/// Takes entries out where they stand: spaces over the whole line, its newline kept; then synced.
+/// Overwrites lines with spaces, except their newlines, and syncs.
 pub fn blank(path: &Path, lines: &[(u64, u64)]) -> io::Result<()> {
-    // Not in append mode: there a write goes to the end, wherever it is told to go.
+    // Not in append mode: there every write goes to the end.
     let file = OpenOptions::new().write(true).open(path)?;
     for &(offset, bytes) in lines {
         file.write_all_at(&vec![b' '; bytes.saturating_sub(1) as usize], offset)?;

@@ -1,15 +1,17 @@
+//! The settings of quarantine.
+
 use std::time::Duration;
 
 use tidegate_core::topic::TopicTemplate;
 
-/// The bounds of the ring.
+/// The bounds of the ring, and the reading of topics.
 #[derive(Clone, Debug)]
 pub struct QuarantineSettings {
     pub bytes_max: u64,
     pub days_max: u32,
     /// The first wait after a write failed; it doubles up to 30 times.
     pub retry: Duration,
-    /// How topics are read, for the type of entries.
+    /// The form of topics, for the type of entries.
     pub template: Option<TopicTemplate>,
 }
 

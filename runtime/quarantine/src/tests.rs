@@ -1,3 +1,5 @@
+//! The store with its thread, on real folders.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The thread that makes refusals durable: takes all that waits, one write and one sync a ring,
+//! The thread that makes refusals durable: it takes all that wait, with one write and one sync a ring, and
 //! then settles. The next group forms meanwhile.
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use crate::segment::{EntryId, Series, Tally};
 use tidegate_core::ack::token::settle_all;
 use tidegate_core::books::{Account, Outcome};
 
-/// How often what is too old is looked for while nothing comes in.
+/// The interval of the search for entries that are too old while no refusal comes in.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// The longest wait between two tries, in first waits.
@@ -94,7 +94,7 @@ fn write_until_durable(shared: &Shared, series: Series, group: &[QuarantineJob],
         if queue.closed {
             return false;
         }
-        // What is stored meanwhile wakes nobody up early: only a close does.
+        // A refusal that is stored meanwhile does not end the wait: only a close does.
         let until = std::time::Instant::now() + wait;
         while !queue.closed && !shared.more.wait_until(&mut queue, until).timed_out() {}
         drop(queue);
@@ -106,12 +106,12 @@ fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(),
     let now = SystemTime::now();
     let time = rfc3339(jiff::Timestamp::now().as_nanosecond() as i64);
     let mut ring = shared.ring.lock();
-    let first = ring.place(series, now)?;
+    let first = ring.next_location(series, now)?;
     let mut bytes = Vec::new();
     let mut tallies = Vec::with_capacity(group.len());
     let template = shared.template.as_ref();
-    let told = shared.kept.get();
-    let mut kept = Vec::new();
+    let observer = shared.observer.get();
+    let mut stored = Vec::new();
     let mut put = |account: &Arc<Account>, make: &dyn Fn(String) -> Entry| {
         let offset = bytes.len();
         let entry = make(EntryId { offset: first.offset + offset as u64, ..first }.to_string());
@@ -128,22 +128,22 @@ fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(),
     for job in group {
         match job {
             QuarantineJob::Message(refused) => {
-                let id = put(&refused.account, &|id| Entry::of_message(refused, id, &time, template));
-                if told.is_some() {
-                    kept.push((refused, id));
+                let id = put(&refused.account, &|id| Entry::from_message(refused, id, &time, template));
+                if observer.is_some() {
+                    stored.push((refused, id));
                 }
             }
             QuarantineJob::Lines(refused) => {
                 for line in &refused.lines {
-                    put(&refused.account, &|id| Entry::of_line(refused, line, id, &time, template));
+                    put(&refused.account, &|id| Entry::from_line(refused, line, id, &time, template));
                 }
             }
         }
     }
     ring.append(series, &bytes, &tallies, now)?;
     drop(ring);
-    if let Some(told) = told {
-        kept.iter().for_each(|(refused, id)| told.kept(refused, id));
+    if let Some(observer) = observer {
+        stored.iter().for_each(|(refused, id)| observer.kept(refused, id));
     }
     Ok(())
 }

@@ -1,20 +1,20 @@
 //! A persistent session at a broker: MQTT 5 or 3.1.1, QoS 1, acknowledged by hand.
 //!
-//! - Each connection has its own ledger (`domain::token::Connection`); what is settled after its end
-//!   settles into nothing, and the broker sends those messages again.
-//! - Nothing that anybody publishes ends the session: a payload of any size is read to its end and
-//!   only its beginning kept.
-//! - When the window is full nothing is read, but pings go on. When that lasts past half the
+//! - Each connection has its own `AckTracker`. A message that is settled after its end is not acknowledged,
+//!   and the broker sends it again.
+//! - No message ends the session: a payload of any size is read to its end, and only its beginning is
+//!   kept.
+//! - While the window is full nothing is read, but pings go on. If that lasts past half the
 //!   keep-alive the session disconnects, so that the broker sees it, and returns when half is
 //!   settled.
 //! - The broker's queue and in-flight settings are the operator's; nothing here is sized by them.
 
-mod backoff;
+mod settings;
 mod session;
-mod session_file;
 mod subscription;
+mod session_file;
 mod transport;
-pub(crate) mod settings;
+mod backoff;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +46,7 @@ pub use crate::broker::session::ConnectError;
 pub use crate::broker::session::SessionEnd;
 pub use crate::broker::settings::BrokerSettings;
 pub use crate::broker::settings::OutgoingPublish;
+pub use crate::broker::settings::Protocol;
 pub use crate::broker::transport::BrokerUrl;
 pub use crate::broker::transport::BrokerUrlError;
 pub use crate::broker::transport::TlsError;
@@ -56,25 +57,7 @@ const LASTING: Duration = Duration::from_secs(60);
 /// So many sessions in a row that the broker ended early are no accident.
 const EARLY_ENDS_MAX: u32 = 3;
 
-/// A version of MQTT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT 3.1.1.
-    V4,
-    /// MQTT 5.
-    V5,
-}
-
-impl std::fmt::Display for Protocol {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "3.1.1",
-            Self::V5 => "5",
-        })
-    }
-}
-
-/// Why a session cannot be tried at all.
+/// A setting with which no session can be tried.
 #[derive(Debug, thiserror::Error)]
 pub enum BrokerError {
     #[error("{key} is empty; a persistent session needs it")]
@@ -87,7 +70,7 @@ pub enum BrokerError {
     Tls(#[from] TlsError),
 }
 
-/// Counted since the start of the process.
+/// Counters since the start of the process.
 #[derive(Debug, Default)]
 pub struct BrokerCounters {
     /// QoS 1 messages that came with DUP set.
@@ -98,18 +81,18 @@ pub struct BrokerCounters {
     pub blocked: AtomicU64,
 }
 
-/// A session that is to be kept up.
+/// A session at a broker that is kept up over its connections.
 pub struct Broker<I> {
     settings: BrokerSettings,
     /// The filter that the session is to hold.
     subscription: String,
     transport: Transport,
     window: Arc<ReceiveWindow>,
-    intake: Arc<I>,
+    sink: Arc<I>,
     status: watch::Sender<SourceStatus>,
     counters: Arc<BrokerCounters>,
     outbox: Outbox,
-    /// Over its connections.
+    /// The session over its connections.
     session: Mutex<Arc<MqttSession>>,
 }
 
@@ -117,11 +100,11 @@ impl<I: MessageSink> Broker<I> {
     /// Checks the settings and reads the roots; opens no socket.
     ///
     /// # Errors
-    /// When a setting could never work.
+    /// A setting could never work.
     pub fn new(
         settings: BrokerSettings,
         window: Arc<ReceiveWindow>,
-        intake: Arc<I>,
+        sink: Arc<I>,
     ) -> Result<Self, BrokerError> {
         let subscription = match &settings.share {
             Some(group) => format!("$share/{group}/{}", settings.filter),
@@ -154,7 +137,7 @@ impl<I: MessageSink> Broker<I> {
             subscription,
             transport,
             window,
-            intake,
+            sink,
             status,
             counters: Arc::default(),
             outbox: None,
@@ -162,7 +145,7 @@ impl<I: MessageSink> Broker<I> {
         })
     }
 
-    /// Publishes what comes, while there is a session.
+    /// Adds messages to publish, while there is a session.
     pub fn publishing(self, outgoing: mpsc::Receiver<OutgoingPublish>) -> Self {
         Self { outbox: Some(outgoing), ..self }
     }
@@ -175,8 +158,8 @@ impl<I: MessageSink> Broker<I> {
         self.counters.clone()
     }
 
-    /// Keeps the session up until it is told to stop; then reads no more, sends the PUBACKs of what
-    /// settles before the deadline, and disconnects.
+    /// Keeps the session up until the order to stop. Then it reads no more, sends the PUBACKs of the messages
+    /// that settle before the deadline, and disconnects.
     pub async fn run(mut self, mut stop: StopSignal) {
         let mut outbox = self.outbox.take();
         let broker = self.settings.url.to_string();
@@ -198,12 +181,12 @@ impl<I: MessageSink> Broker<I> {
                 Ok(opened) => self.session(opened, &mut file, &mut outbox, &mut stop).await,
                 Err(error) => {
                     warn!(broker, %error, "no session at the broker");
-                    self.lost(error.to_string());
-                    self.rest(backoff.next(), &mut stop).await;
+                    self.record_loss(error.to_string());
+                    self.sleep(backoff.next(), &mut stop).await;
                     continue;
                 }
             };
-            file.touch();
+            file.record_alive();
             match &end {
                 SessionEnd::Stopped => {
                     info!(broker, "session left");
@@ -217,7 +200,7 @@ impl<I: MessageSink> Broker<I> {
                         "disconnected until half of the waiting messages have a result: the output is blocked"
                     );
                     self.counters.blocked.fetch_add(1, Ordering::Relaxed);
-                    self.lost(end.to_string());
+                    self.record_loss(end.to_string());
                     self.until_half_settled(&mut stop).await;
                     backoff.reset();
                     early_ends = 0;
@@ -230,12 +213,12 @@ impl<I: MessageSink> Broker<I> {
                         error = %end,
                         "another program uses the same client_id"
                     );
-                    self.lost(format!(
+                    self.record_loss(format!(
                         "{end}: another program uses the client_id {:?}",
                         self.settings.client_id
                     ));
-                    // Whoever connects takes the session from the other: only ever less often.
-                    self.rest(backoff.next(), &mut stop).await;
+                    // Each connection takes the session from the other: connect less and less often.
+                    self.sleep(backoff.next(), &mut stop).await;
                     continue;
                 }
                 SessionEnd::Closed | SessionEnd::Lost(_) | SessionEnd::Write(WriteEnd::Lost(_))
@@ -255,7 +238,7 @@ impl<I: MessageSink> Broker<I> {
                     connections = early_ends,
                     "the broker ends our connections soon after it accepts them: another program probably uses the same client_id"
                 );
-                self.lost(format!(
+                self.record_loss(format!(
                     "the broker ended {early_ends} connections in a row within {} s: another program probably \
                      uses the client_id {:?}",
                     LASTING.as_secs(),
@@ -263,13 +246,13 @@ impl<I: MessageSink> Broker<I> {
                 ));
             } else {
                 warn!(broker, error = %end, "session lost");
-                self.lost(end.to_string());
+                self.record_loss(end.to_string());
             }
-            self.rest(backoff.next(), &mut stop).await;
+            self.sleep(backoff.next(), &mut stop).await;
         }
     }
 
-    /// Connects, and goes over to MQTT 3.1.1 for good where the broker does not speak MQTT 5.
+    /// Connects, and goes over to MQTT 3.1.1 for good if the broker does not speak MQTT 5.
     async fn open(&self, protocol: &mut Protocol) -> Result<OpenedStream, ConnectError> {
         let error = match self.open_in(*protocol).await {
             Err(error) if *protocol == Protocol::V5 && error.may_be_the_version() => error,
@@ -325,18 +308,18 @@ impl<I: MessageSink> Broker<I> {
         S: AsyncRead + AsyncWrite + Send,
     {
         let session_present = accepted.session_present;
-        let away = file.offline_for();
+        let offline = file.offline_for();
         let protocol = accepted.protocol;
         info!(
             broker = %self.settings.url,
             %protocol,
             session_present,
-            away_s = away.map(|away| away.as_secs()),
+            away_s = offline.map(|offline| offline.as_secs()),
             "connected"
         );
         self.counters.connects.fetch_add(1, Ordering::Relaxed);
         if session_present {
-            self.intake.session_resumed(away.unwrap_or_default());
+            self.sink.session_resumed(offline.unwrap_or_default());
         }
         let subscription =
             match Subscription::begin(file, &self.subscription, session_present, protocol == Protocol::V5) {
@@ -347,9 +330,9 @@ impl<I: MessageSink> Broker<I> {
             status.connected = true;
             status.subscribed = false;
         });
-        let reception = PublishReceiver {
-            intake: self.intake.clone(),
-            connection: AckTracker::open(
+        let receiver = PublishReceiver {
+            sink: self.sink.clone(),
+            tracker: AckTracker::open(
                 self.window.clone(),
                 match self.settings.answer_topic {
                     Some(_) => RefusalChannel::Topic,
@@ -363,7 +346,7 @@ impl<I: MessageSink> Broker<I> {
         };
         let session = BrokerSession {
             settings: &self.settings,
-            reception,
+            receiver,
             subscription,
             status: &self.status,
             outbox,
@@ -373,7 +356,7 @@ impl<I: MessageSink> Broker<I> {
         session.run(accepted, stop).await
     }
 
-    /// The broker's session, where it goes on, or a new one.
+    /// The session that the broker resumed, or a new one.
     fn mqtt_session(&self, goes_on: bool) -> Arc<MqttSession> {
         let mut session = self.session.lock();
         if !goes_on {
@@ -382,7 +365,7 @@ impl<I: MessageSink> Broker<I> {
         session.clone()
     }
 
-    fn lost(&self, error: String) {
+    fn record_loss(&self, error: String) {
         self.status.send_replace(SourceStatus {
             connected: false,
             subscribed: false,
@@ -390,7 +373,7 @@ impl<I: MessageSink> Broker<I> {
         });
     }
 
-    async fn rest(&self, delay: Duration, stop: &mut StopSignal) {
+    async fn sleep(&self, delay: Duration, stop: &mut StopSignal) {
         tokio::select! {
             _ = stopped(stop) => {}
             () = sleep(delay) => {}
@@ -399,7 +382,7 @@ impl<I: MessageSink> Broker<I> {
 
     async fn until_half_settled(&self, stop: &mut StopSignal) {
         while self.window.is_half_full() && stop.borrow().is_none() {
-            self.rest(Duration::from_millis(100), stop).await;
+            self.sleep(Duration::from_millis(100), stop).await;
         }
     }
 }

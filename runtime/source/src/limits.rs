@@ -1,25 +1,28 @@
+//! The ceilings of the sources, each with the reason for its number.
+
 /// Bytes of a refused payload that quarantine keeps when it was over the size limit.
 pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 
-/// From one read of a socket to the next while a trickle is gathered, in milliseconds: so much
-/// later at most a message is acknowledged, and never where its sender waits for that.
+/// The longest wait between two reads of a socket while a trickle is gathered, in milliseconds. A message
+/// is acknowledged so much later at most, and never later if its sender waits for that.
 pub const SOURCE_BATCH_WAIT_MS: u64 = 20;
 
 /// Messages of one connection that may wait for room in the spool before its socket is not read any
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const DEFERRED_MESSAGES_A_CONNECTION: u64 = 128;
 
-/// How often a device that is not read, because its messages wait for room, is looked after, in
-/// milliseconds: whether it is still there, and whether its keep-alive is over.
-pub const HELD_LOOK_MS: u64 = 1_000;
+/// Milliseconds between two checks of a device that is not read because its messages wait for room: it may
+/// have left, or its keep-alive may be over.
+pub const DEFERRED_POLL_MS: u64 = 1_000;
 
 /// Sessions of the listener that are remembered after their connection has ended, and unacknowledged
-/// messages of each: 40 MB. What is over may be decoded again.
+/// messages of each: 40 MB. Messages beyond that may be decoded again.
 pub const LISTENER_SESSIONS_MAX: usize = 10_000;
 
+/// Unacknowledged messages of one such session.
 pub const LISTENER_SESSION_IDS_MAX: usize = 1_024;
 
 /// Unacknowledged messages of a broker's session: all packet ids there are.
@@ -33,14 +36,14 @@ pub const SOCKET_READ_BYTES: usize = 64 * 1024;
 /// buffer exists only between the first byte of a packet and its last.
 pub const LISTENER_FIRST_READ_BYTES: usize = 4 * 1024;
 
-/// Messages that a source hands on at once: more would only make the first of them wait.
+/// Messages of one group that a source submits: more would only make the first of them wait.
 pub const GROUP_MESSAGES_MAX: usize = 256;
 
 /// Bytes of a packet that is not a PUBLISH. A CONNECT carries a client id, a will and credentials;
 /// nothing that anybody sends on purpose comes near.
 pub const CONTROL_PACKET_BYTES_MAX: usize = 64 * 1024;
 
-/// How many times `payload_bytes_max` a device may announce before its connection is closed: up to
+/// The multiple of `payload_bytes_max` that a device may announce before its connection is closed: up to
 /// here the rest is read and thrown away, so that it learns of its fault from a PUBACK and a
 /// quarantine entry instead of a connection that breaks for ever.
 pub const LISTENER_OVERSIZE_FACTOR: usize = 16;
@@ -54,10 +57,11 @@ pub const LISTENER_BUFFER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// and three quarters are left to the others.
 pub const LISTENER_BUFFER_ADDRESS_SHARE: usize = 4;
 
+/// The same for one tenant.
 pub const LISTENER_BUFFER_TENANT_SHARE: usize = 4;
 
 /// Bytes of a CONNECT: a client id, a user name and a password of a kilobyte each, and five for a will
-/// and properties. Who sends it has proved nothing yet.
+/// and properties. Its sender has proved nothing yet.
 pub const LISTENER_CONNECT_BYTES_MAX: usize = 8 * 1024;
 
 /// PUBLISHes of one device that wait for their PUBACK; its socket is not read beyond. Far more
@@ -78,8 +82,8 @@ pub const PACKET_TIMEOUT_S: u64 = 60;
 /// Seconds that a peer may leave PUBACKs lying in its socket before it is given up.
 pub const SOCKET_WRITE_TIMEOUT_S: u64 = 10;
 
-/// Bytes that the kernel queues towards one device: 8,000 PUBACKs, and what a peer that never reads
-/// can make us hold is this and no more.
+/// Bytes that the kernel queues towards one device: 8,000 PUBACKs. A peer that never reads can make us hold
+/// no more.
 pub const LISTENER_SEND_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Seconds for TCP, TLS, CONNECT and CONNACK together.
@@ -90,11 +94,11 @@ pub const BROKER_CONNECT_TIMEOUT_S: u64 = 10;
 pub const BROKER_DISCONNECT_S: u64 = 5;
 
 /// Seconds that a broker is to keep our session while we are gone: for ever, as MQTT 3.1.1 has it. Any
-/// shorter one would lose what waits in it when an outage lasts longer; a broker may lower it.
+/// shorter one would lose the messages in it when an outage lasts longer; a broker may lower it.
 pub const BROKER_SESSION_EXPIRY_S: u32 = u32::MAX;
 
-/// Messages that a broker may have under way to us: all packet ids there are, as in MQTT 3.1.1. What we
-/// cannot take we do not read, and the broker has a bound of its own.
+/// Messages that a broker may have under way to us: all packet ids there are, as in MQTT 3.1.1. We do not
+/// read messages that we cannot take, and the broker has a bound of its own.
 pub const BROKER_RECEIVE_MAXIMUM: u16 = u16::MAX;
 
 /// Bytes of the name of a group that shares a subscription: as much as a name of a tenant may have.
@@ -112,7 +116,7 @@ pub const PROPERTIES_BYTES_MAX: usize = 8 * 1024;
 /// full of devices comes back at once.
 pub const TLS_HANDSHAKE_TIMEOUT_S: u64 = 10;
 
-/// Seconds that a CONNECT waits for the registry before it is told to come again: as long as a
+/// Seconds that a CONNECT waits for the registry before it is refused as unavailable: as long as a
 /// message waits before it is parked, and shorter than clients wait for a CONNACK.
 pub const CONNECT_REGISTRY_WAIT_S: u64 = 5;
 
@@ -120,13 +124,14 @@ pub const CONNECT_REGISTRY_WAIT_S: u64 = 5;
 /// to it is not lost to a reset.
 pub const CLOSE_DRAIN_MS: u64 = 500;
 
-/// Bytes of a user name and of a password in a CONNECT.
+/// Bytes of a user name in a CONNECT.
 pub const USERNAME_BYTES_MAX: usize = 1024;
 
+/// The same for its password.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
-/// Addresses, or addresses and names, that a ceiling of the listener remembers: what is full again is
-/// forgotten first. An entry is about 60 bytes.
+/// Addresses, or addresses and names, that a limit of the listener remembers: full buckets are forgotten
+/// first. An entry is about 60 bytes.
 pub const CONNECT_BUCKETS_MAX: usize = 50_000;
 
 /// One address may fail at CONNECT so many times as often as one name from there: a site of several

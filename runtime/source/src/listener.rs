@@ -1,29 +1,34 @@
-//! The door for devices that connect to us: an MQTT server side for publishers only, 3.1.1 and 5.
+//! The listener for devices that connect to us: an MQTT server side for publishers only, 3.1.1 and 5.
 //!
 //! CONNECT, PUBLISH at QoS 0 and 1, PINGREQ, DISCONNECT. A PUBACK says that the message's outcome
-//! is durable; in MQTT 5 also what it is. It is no broker: a SUBSCRIBE is refused filter by filter,
-//! QoS 2 ends the connection, a will is read over, a retain flag means nothing, and of a session that
-//! outlives its connection nothing is kept but which messages may come again (`sessions`).
+//! is durable; in MQTT 5 it also names the outcome. It is no broker: a SUBSCRIBE is refused filter by
+//! filter, QoS 2 ends the connection, a will is ignored, a retain flag means nothing. A session that
+//! outlives its connection keeps only the messages that may come again (`sessions`).
 //!
-//! It trusts nobody. All that a stranger can take is bounded: time for the TLS handshake, time to
-//! CONNECT, time a packet, bytes a packet, unfinished bytes that came, of all, an address and a tenant
-//! (`packet_memory`), connections in total, an address and a tenant, connects a second, CONNECTs that fail, PUBLISHes without a PUBACK,
-//! PUBACKs that are not read. A client id is no credential: who names another's takes its connection
-//! over, as the protocol wants it [MQTT-3.1.4-2], but only within its own tenant where devices prove who
-//! they are, by a password or a certificate (`greeting`).
+//! It trusts nobody, and bounds each resource that a stranger can take:
+//! - time for the TLS handshake, time to CONNECT, time a packet, bytes a packet (`limits`);
+//! - unfinished bytes that came, in total, an address and a tenant (`packet_memory`);
+//! - connections in total, an address and a tenant, connects a second, CONNECTs that fail
+//!   (`connection_table`, `connect_limits`);
+//! - PUBLISHes without a PUBACK, and PUBACKs that are not read.
+//!
+//! A client id is no credential: a device that names another's id takes its connection over, as the
+//! protocol wants it [MQTT-3.1.4-2]. It can do so only within its own tenant if devices authenticate, by a
+//! password or a certificate (`handshake`).
 
-mod socket;
-mod tls;
-mod client_certificate;
-mod connect_limits;
-mod connection_table;
-mod packet_memory;
-mod frame_reader;
-mod sessions;
-mod handshake;
+mod context;
 mod connection;
-pub(crate) mod context;
-pub(crate) mod close;
+mod handshake;
+mod sessions;
+mod frame_reader;
+mod packet_memory;
+mod connection_table;
+mod connect_limits;
+mod counters;
+mod close;
+mod client_certificate;
+mod tls;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -47,18 +52,17 @@ use crate::status::{SourceStatus, StopSignal, stopped};
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::identity::Identity;
 
+pub use crate::listener::close::CloseReason;
 pub use crate::listener::connect_limits::ConnectLimitSettings;
-pub use crate::listener::connection_table::CloseReason;
-pub use crate::listener::connection_table::ListenerCounters;
 pub use crate::listener::context::CredentialPolicy;
 pub use crate::listener::context::ListenerSettings;
+pub use crate::listener::counters::ListenerCounters;
 pub use crate::listener::tls::CertificateReloader;
 pub use crate::listener::tls::ClientCertificates;
 pub use crate::listener::tls::TlsFileError;
 pub use crate::listener::tls::TlsSettings;
 
-/// Connections that wait to be accepted: what a site full of devices brings at once after a power
-/// cut.
+/// Connections that wait to be accepted: a site full of devices comes at once after a power cut.
 const BACKLOG: i32 = 4096;
 
 /// Seconds of silence on the wire after which TCP itself asks whether the peer lives: for devices
@@ -73,11 +77,11 @@ pub enum ListenerError {
     Tls(#[from] TlsFileError),
 }
 
-/// A socket that devices can connect to.
+/// A socket that devices connect to.
 pub struct Listener<I> {
     socket: TcpListener,
     address: SocketAddr,
-    shared: Arc<ListenerContext<I>>,
+    context: Arc<ListenerContext<I>>,
     status: watch::Sender<SourceStatus>,
 }
 
@@ -85,28 +89,28 @@ impl<I: MessageSink> Listener<I> {
     /// Opens the socket; connections wait in it until `run`. To be called within a runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or the certificate cannot be used.
+    /// The address cannot be listened on, or the certificate cannot be used.
     pub fn bind(
         settings: ListenerSettings,
         window: Arc<ReceiveWindow>,
-        intake: Arc<I>,
+        sink: Arc<I>,
     ) -> Result<Self, ListenerError> {
         let asked = settings.address;
         let tls = settings.tls.clone().map(CertificateReloader::open).transpose()?.map(Arc::new);
         let socket = open(asked).map_err(|error| ListenerError::Bind { address: asked, error })?;
         let address = socket.local_addr().map_err(|error| ListenerError::Bind { address: asked, error })?;
-        let doors = ConnectionTable::new(
+        let connections = ConnectionTable::new(
             settings.connections_max,
             settings.connections_per_address_max,
             settings.ceilings,
         );
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
         let sessions = DeviceSessions::default();
-        let shared = Arc::new(ListenerContext { settings, window, intake, doors, tls, sessions });
-        Ok(Self { socket, address, shared, status: watch::Sender::new(status) })
+        let context = Arc::new(ListenerContext { settings, window, sink, connections, tls, sessions });
+        Ok(Self { socket, address, context, status: watch::Sender::new(status) })
     }
 
-    /// The address in truth, where port 0 was asked for.
+    /// The address that the socket is bound to; its port is the real one if port 0 was asked for.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
@@ -116,18 +120,18 @@ impl<I: MessageSink> Listener<I> {
     }
 
     pub fn counters(&self) -> Arc<ListenerCounters> {
-        self.shared.doors.counters.clone()
+        self.context.connections.counters.clone()
     }
 
-    /// The certificate in service, to be refreshed by whoever looks at files; None without TLS.
+    /// The certificate in service, which the caller refreshes from time to time; None without TLS.
     pub fn tls(&self) -> Option<Arc<CertificateReloader>> {
-        self.shared.tls.clone()
+        self.context.tls.clone()
     }
 
-    /// Accepts until it is told to stop; then takes no more, sends the PUBACKs of what settles
+    /// Accepts until the order to stop. Then it takes no more, sends the PUBACKs of the messages that settle
     /// before the deadline, and closes every connection.
     pub async fn run(self, mut stop: StopSignal) {
-        info!(address = %self.address, tls = self.shared.tls.is_some(), "listening");
+        info!(address = %self.address, tls = self.context.tls.is_some(), "listening");
         let deadline = loop {
             tokio::select! {
                 biased;
@@ -152,37 +156,37 @@ impl<I: MessageSink> Listener<I> {
         drop(self.socket);
         self.status.send_replace(SourceStatus::default());
         // Tasks keep the deadline themselves; a moment more for their last write.
-        let _ = timeout_at(deadline + Duration::from_secs(1), self.shared.doors.until_empty()).await;
+        let _ = timeout_at(deadline + Duration::from_secs(1), self.context.connections.until_empty()).await;
         info!(address = %self.address, "closed");
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &StopSignal) {
-        let doors = &self.shared.doors;
-        let pass = match doors.enter(peer.ip()) {
-            Ok(pass) => pass,
-            Err(ending) => {
-                if let Some(withheld) = doors.record_close(ending) {
-                    warn!(%peer, reason = ending.name(), withheld, "connection refused");
+        let connections = &self.context.connections;
+        let permit = match connections.admit(peer.ip()) {
+            Ok(permit) => permit,
+            Err(reason) => {
+                if let Some(withheld) = connections.record_close(reason) {
+                    warn!(%peer, reason = reason.name(), withheld, "connection refused");
                 }
                 return;
             }
         };
-        // Neither is worth refusing a device for.
+        // A device is not refused for the failure of either.
         let _ = stream.set_nodelay(true);
         let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(TCP_KEEP_ALIVE_S));
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
-        let (shared, stop) = (self.shared.clone(), stop.clone());
+        let (context, stop) = (self.context.clone(), stop.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            let end = serve(stream, &pass, &shared, stop).await;
-            let (reason, detail) = (end.ending.name(), end.detail.as_str());
-            match shared.doors.record_close(end.ending) {
+            let end = serve(stream, &permit, &context, stop).await;
+            let (reason, detail) = (end.reason.name(), end.detail.as_str());
+            match context.connections.record_close(end.reason) {
                 Some(withheld) => warn!(%peer, reason, detail, withheld, "connection closed"),
                 None => {
                     debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
                 }
             }
-            drop(pass);
+            drop(permit);
         });
     }
 }
@@ -190,12 +194,12 @@ impl<I: MessageSink> Listener<I> {
 /// Serves a connection from its first byte, or its handshake, to its end.
 async fn serve<I: MessageSink>(
     stream: TcpStream,
-    pass: &ConnectionPermit,
-    shared: &ListenerContext<I>,
+    permit: &ConnectionPermit,
+    context: &ListenerContext<I>,
     mut stop: StopSignal,
 ) -> CloseInfo {
-    let Some(tls) = &shared.tls else {
-        return connection::serve(DeviceSocket::Plain(stream), None, pass, shared, stop).await;
+    let Some(tls) = &context.tls else {
+        return connection::serve(DeviceSocket::Plain(stream), None, permit, context, stop).await;
     };
     let most = Duration::from_secs(limits::TLS_HANDSHAKE_TIMEOUT_S);
     let shaken = tokio::select! {
@@ -216,10 +220,10 @@ async fn serve<I: MessageSink>(
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate: Option<Result<Identity, String>> = shown.map(|certificate| {
-        client_certificate::identity(certificate, &shared.settings.certificate_name)
+        client_certificate::identity(certificate, &context.settings.certificate_name)
             .map_err(|why| why.to_string())
     });
-    connection::serve(DeviceSocket::Tls(stream), certificate, pass, shared, stop).await
+    connection::serve(DeviceSocket::Tls(stream), certificate, permit, context, stop).await
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

@@ -5,10 +5,10 @@
 //! nor lies in memory; a message costs one copy of its payload; and PUBACKs leave in one write a group.
 //! rumqttc reads more than the protocol allows, so each control packet is checked before it is read.
 
-pub(crate) mod connection_writer;
-pub mod error;
-pub mod reader;
-pub mod publish;
-pub mod reason_codes;
-pub mod control;
 pub mod framing;
+pub mod control;
+pub mod publish;
+pub mod reader;
+pub mod error;
+pub mod reason_codes;
+pub(crate) mod connection_writer;

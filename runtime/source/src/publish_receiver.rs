@@ -1,4 +1,4 @@
-//! A PUBLISH becomes a `Received`: the clock, the token, and what is dropped at the door.
+//! The step from a PUBLISH to a `Received`: its time, its token, and the messages that are dropped here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::message::{Received, Via};
 use tidegate_core::reason::Reason;
 
-/// How the messages of one connection are received.
+/// Receives the messages of one connection.
 pub struct PublishReceiver<I> {
-    pub intake: Arc<I>,
-    pub connection: Arc<AckTracker>,
+    pub sink: Arc<I>,
+    pub tracker: Arc<AckTracker>,
     pub via: Via,
-    /// Drop what the broker had kept from before our subscription.
+    /// Drop messages that the broker had kept from before our subscription.
     pub drops_retained: bool,
     /// QoS 1 messages that came with DUP set.
     pub redelivered: Arc<AtomicU64>,
@@ -35,12 +35,12 @@ pub fn now_ns() -> i64 {
 impl<I: MessageSink> PublishReceiver<I> {
     /// Adds a message of QoS 0 or 1 to `group`, or drops it and has that counted.
     pub fn receive(&self, publish: &Publish<'_>, received_ns: i64, group: &mut Vec<Received>) {
-        let overloaded = publish.qos == QoS::AtMostOnce && self.connection.window().is_full();
+        let overloaded = publish.qos == QoS::AtMostOnce && self.tracker.window().is_full();
         let message = self.message(publish, received_ns);
         if publish.retain && self.drops_retained {
-            self.intake.discard(message, Reason::Retained);
+            self.sink.discard(message, Reason::Retained);
         } else if overloaded {
-            self.intake.discard(message, Reason::Overload);
+            self.sink.discard(message, Reason::Overload);
         } else {
             group.push(message);
         }
@@ -50,12 +50,12 @@ impl<I: MessageSink> PublishReceiver<I> {
     pub fn message(&self, publish: &Publish<'_>, received_ns: i64) -> Received {
         let bytes = publish.topic.len() + publish.payload.len();
         let token = if publish.qos == QoS::AtMostOnce {
-            self.connection.receive_unacknowledged(bytes)
+            self.tracker.receive_unacknowledged(bytes)
         } else {
             if publish.dup {
                 self.redelivered.fetch_add(1, Ordering::Relaxed);
             }
-            self.connection.receive_publish(publish.packet_id, publish.dup, bytes)
+            self.tracker.receive_publish(publish.packet_id, publish.dup, bytes)
         };
         Received {
             // A topic that is no text comes from a broker that does not check, and must not end
@@ -110,10 +110,10 @@ mod tests {
         }
     }
 
-    fn reception(drops_retained: bool) -> PublishReceiver<Drops> {
+    fn receiver(drops_retained: bool) -> PublishReceiver<Drops> {
         PublishReceiver {
-            intake: Arc::new(Drops(Mutex::default(), Account::new("test".into()))),
-            connection: AckTracker::new(Arc::new(ReceiveWindow::new(2, 1000))),
+            sink: Arc::new(Drops(Mutex::default(), Account::new("test".into()))),
+            tracker: AckTracker::new(Arc::new(ReceiveWindow::new(2, 1000))),
             via: Via::Broker,
             drops_retained,
             redelivered: Arc::default(),
@@ -132,37 +132,37 @@ mod tests {
 
     #[test]
     fn a_retained_message_that_is_dropped_is_acknowledged_in_its_turn() {
-        let reception = reception(true);
+        let receiver = receiver(true);
         let mut group = Vec::new();
-        reception.receive(&PUBLISH, 1, &mut group);
-        reception.receive(&Publish { retain: true, packet_id: 8, ..PUBLISH }, 1, &mut group);
-        assert_eq!((group.len(), &reception.intake.0.lock()[..]), (1, &[Reason::Retained][..]));
+        receiver.receive(&PUBLISH, 1, &mut group);
+        receiver.receive(&Publish { retain: true, packet_id: 8, ..PUBLISH }, 1, &mut group);
+        assert_eq!((group.len(), &receiver.sink.0.lock()[..]), (1, &[Reason::Retained][..]));
         let mut ready = Vec::new();
-        reception.connection.take_ready(&mut ready);
+        receiver.tracker.take_ready(&mut ready);
         assert!(ready.is_empty(), "it overtook the one before it");
-        reception.intake.1.receive(1);
-        group.pop().unwrap().token.settle(Outcome::Lines, &reception.intake.1);
-        reception.connection.take_ready(&mut ready);
+        receiver.sink.1.receive(1);
+        group.pop().unwrap().token.settle(Outcome::Lines, &receiver.sink.1);
+        receiver.tracker.take_ready(&mut ready);
         assert_eq!(ready, [7, 8]);
     }
 
     #[test]
     fn a_full_window_drops_qos_0_and_keeps_qos_1() {
-        let reception = reception(false);
+        let receiver = receiver(false);
         let mut group = Vec::new();
         let unacknowledged = Publish { qos: QoS::AtMostOnce, packet_id: 0, ..PUBLISH };
         for publish in [unacknowledged, unacknowledged, unacknowledged, PUBLISH] {
-            reception.receive(&publish, 1, &mut group);
+            receiver.receive(&publish, 1, &mut group);
         }
-        assert_eq!((group.len(), &reception.intake.0.lock()[..]), (3, &[Reason::Overload][..]));
-        assert_eq!(reception.connection.outstanding(), 1);
+        assert_eq!((group.len(), &receiver.sink.0.lock()[..]), (3, &[Reason::Overload][..]));
+        assert_eq!(receiver.tracker.outstanding(), 1);
     }
 
     #[test]
     fn a_topic_that_is_no_text_names_nobody_and_a_cut_payload_keeps_its_size() {
-        let reception = reception(false);
+        let receiver = receiver(false);
         let mut group = Vec::new();
-        reception.receive(
+        receiver.receive(
             &Publish { topic: b"a/\xff/\0", payload_bytes: 9000, dup: true, ..PUBLISH },
             5,
             &mut group,
@@ -170,6 +170,6 @@ mod tests {
         let message = &group[0];
         assert_eq!(message.topic, "a/\u{fffd}/\u{fffd}");
         assert_eq!((message.payload.len(), message.payload_bytes, message.received_ns), (3, 9000, 5));
-        assert_eq!(reception.redelivered.load(Ordering::Relaxed), 1);
+        assert_eq!(receiver.redelivered.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! How long a source leaves a steady trickle lying in the socket, so that one read takes several
-//! messages: see `domain::pacing`.
+//! The wait of a source before a read: a steady trickle stays in the socket, so that one read takes several
+//! messages: see `tidegate_core::batching`.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -7,59 +7,67 @@ use std::time::{Duration, Instant};
 use crate::limits;
 use tidegate_core::batching::{BatchDelay, LARGE_GROUP};
 
-/// Of so many waits in a row one is watched: whether what comes goes on until its end.
+/// One wait in so many is watched: it ends early if no more bytes come.
 const WATCHED: u32 = 8;
 
 /// With so many bytes in the socket there is nothing to wait for: some thirty messages of a sensor.
 const ENOUGH_BYTES: libc::c_int = 8 << 10;
 
+/// The reads of one socket, and the wait before the next.
 #[derive(Debug)]
 pub struct ReadCoalescer {
-    pacing: BatchDelay,
+    batch_delay: BatchDelay,
     last: Option<Instant>,
     waits: u32,
     /// The last read brought so many that one more wait would bring nothing better.
     is_large: bool,
-    /// The last wait was not watched: what it brought says whether it was worth it.
+    /// The last wait was not watched: the messages that it brought show if it was worth it.
     unwatched: bool,
     socket: RawFd,
 }
 
 impl ReadCoalescer {
-    /// Of messages that come by `socket`, which must stay open for as long.
-    pub fn of(socket: &impl AsRawFd) -> Self {
-        let pacing = BatchDelay::new(Duration::from_millis(limits::SOURCE_BATCH_WAIT_MS));
-        Self { pacing, last: None, waits: 0, is_large: false, unwatched: false, socket: socket.as_raw_fd() }
+    /// A coalescer for `socket`, which must stay open for as long.
+    pub fn new(socket: &impl AsRawFd) -> Self {
+        let batch_delay = BatchDelay::new(Duration::from_millis(limits::SOURCE_BATCH_WAIT_MS));
+        Self {
+            batch_delay,
+            last: None,
+            waits: 0,
+            is_large: false,
+            unwatched: false,
+            socket: socket.as_raw_fd(),
+        }
     }
 
-    /// A read brought so many messages.
-    pub fn took(&mut self, messages: usize) {
+    /// Records that a read brought so many messages.
+    pub fn record_read(&mut self, messages: usize) {
         if messages == 0 {
             return;
         }
         if std::mem::take(&mut self.unwatched) {
             // The first would have come without the wait.
-            self.pacing.record_wait(messages - 1);
+            self.batch_delay.record_wait(messages - 1);
         }
         self.is_large = messages >= LARGE_GROUP;
         let now = Instant::now();
         let since = self.last.replace(now).map_or(Duration::MAX, |last| now - last);
         // A pause is no trickle.
-        self.pacing.took(messages, since.min(Duration::from_secs(1)));
+        self.batch_delay.took(messages, since.min(Duration::from_secs(1)));
     }
 
-    /// Waits before the next read, if it should be waited for.
-    pub async fn pause(&mut self) {
+    /// Waits before the next read, if a wait is worth it.
+    pub async fn wait(&mut self) {
         let Some(last) = self.last else { return };
-        let wait = if self.is_large { Duration::ZERO } else { self.pacing.wait(last.elapsed(), 0) };
+        let wait = if self.is_large { Duration::ZERO } else { self.batch_delay.wait(last.elapsed(), 0) };
         let mut unread = if wait.is_zero() { 0 } else { self.unread() };
         if wait.is_zero() || unread >= ENOUGH_BYTES {
             self.waits = 0;
             return;
         }
         self.waits += 1;
-        let _quiet = LowWaterMark::begin(self.socket);
-        let parts = self.pacing.parts();
+        let _low_water = LowWaterMark::begin(self.socket);
+        let parts = self.batch_delay.parts();
         if parts == 1 || self.waits % WATCHED != 1 {
             self.unwatched = true;
             return tokio::time::sleep(wait).await;
@@ -68,7 +76,7 @@ impl ReadCoalescer {
             tokio::time::sleep(wait / parts).await;
             let before = std::mem::replace(&mut unread, self.unread());
             if unread <= before {
-                return self.pacing.record_stall();
+                return self.batch_delay.record_stall();
             }
         }
     }
@@ -82,8 +90,8 @@ impl ReadCoalescer {
     }
 }
 
-/// Nobody is woken for what comes by a socket, up to half a read of it: one that is waited for by
-/// time would otherwise wake a thread a message (SO_RCVLOWAT, socket(7); its end is told at once).
+/// A guard during which a socket wakes nobody until half a read has come. A wait by time would otherwise
+/// wake a thread a message (SO_RCVLOWAT, socket(7)). The end of the stream still wakes at once.
 struct LowWaterMark(RawFd);
 
 impl LowWaterMark {
@@ -132,22 +140,22 @@ mod tests {
                 }
             }
         });
-        let mut gathering = ReadCoalescer::of(&near);
+        let mut coalescer = ReadCoalescer::new(&near);
         let (mut waited, mut groups) = (0, 0);
         while groups < 100 {
             let mut read = [0; 4096];
             match near.read(&mut read) {
                 Ok(messages) => {
                     groups += 1;
-                    gathering.took(messages);
+                    coalescer.record_read(messages);
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     let _ = answers.send(());
                 }
                 Err(_) => tokio::time::sleep(Duration::from_micros(200)).await,
             }
-            let before = gathering.waits;
-            gathering.pause().await;
-            waited += usize::from(gathering.waits > before);
+            let before = coalescer.waits;
+            coalescer.wait().await;
+            waited += usize::from(coalescer.waits > before);
         }
         waited
     }

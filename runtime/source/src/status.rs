@@ -1,3 +1,5 @@
+//! The state of a source, and the order to stop it.
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -5,14 +7,14 @@ use tokio::time::Instant;
 /// goes on sending PUBACKs.
 pub type StopSignal = watch::Receiver<Option<Instant>>;
 
-/// Whether messages can come in, for readiness.
+/// The state of a source, for readiness.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceStatus {
     /// A broker's session stands, or the listener's socket is open.
     pub connected: bool,
     /// The broker has granted our filter; true for a listener that is open.
     pub subscribed: bool,
-    /// What went wrong last, for the operator; None once all is well again.
+    /// The last fault, for the operator; None once all is well again.
     pub last_error: Option<String>,
 }
 
@@ -31,7 +33,7 @@ pub(crate) async fn stopped(stop: &mut StopSignal) -> Instant {
     }
 }
 
-/// Waits for the deadline that the order to stop sets, for what must not outlive it.
+/// Waits until the deadline of the order to stop is over; for tasks that must not outlive it.
 pub(crate) async fn past_deadline(mut stop: StopSignal) {
     let deadline = stopped(&mut stop).await;
     tokio::time::sleep_until(deadline).await;

@@ -1,4 +1,4 @@
-//! When to try again: exponential, jittered, the first time soon.
+//! The delay before the next try to connect: exponential, jittered, and short the first time.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -16,7 +16,7 @@ impl Backoff {
     const STEP: Duration = Duration::from_secs(1);
     const MAX: Duration = Duration::from_secs(30);
 
-    /// How long to wait before the next try.
+    /// The delay before the next try.
     pub fn next(&mut self) -> Duration {
         let jitter = RandomState::new().hash_one(self.tries) as f64 / u64::MAX as f64;
         let delay = self.next_with(jitter);

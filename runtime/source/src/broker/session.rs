@@ -13,9 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
-use crate::broker::Protocol;
 use crate::broker::backoff::Backoff;
-use crate::broker::settings::{BrokerSettings, Outbox, OutgoingPublish};
+use crate::broker::settings::{BrokerSettings, Outbox, OutgoingPublish, Protocol};
 use crate::broker::subscription::{Subscription, SubscriptionEvent};
 use crate::limits;
 use crate::mqtt::connection_writer::{ConnectionWriter, KeepAlive, WriteEnd};
@@ -30,10 +29,10 @@ use crate::status::{SourceStatus, StopSignal, past_deadline, stopped};
 use tidegate_core::message::Received;
 use tidegate_core::reason::Reason;
 
-/// How long a SUBSCRIBE may stay without an answer before it is sent again.
+/// The time after which a SUBSCRIBE without an answer is sent again.
 const SUBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why there is no session.
+/// The reason for which there is no session.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("cannot reach the broker: {0}")]
@@ -55,13 +54,13 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The broker has refused the version that our CONNECT spoke, or closed the connection on it, as
-    /// brokers do that know no other version.
+    /// True if the broker has refused the version of our CONNECT, or closed the connection on it, as brokers
+    /// do that know no other version.
     pub fn may_be_the_version(&self) -> bool {
         self.is_the_version() || matches!(self, Self::Closed)
     }
 
-    /// The broker has refused the version that our CONNECT spoke.
+    /// True if the broker has refused the version of our CONNECT.
     pub fn is_the_version(&self) -> bool {
         matches!(
             self,
@@ -86,8 +85,8 @@ impl ConnectError {
     }
 }
 
-/// A CONNACK's code (MQTT 3.1.1 section 3.2.2.3, MQTT 5 section 3.2.2.2) in words, with what the operator
-/// may look at.
+/// A CONNACK's code (MQTT 3.1.1 section 3.2.2.3, MQTT 5 section 3.2.2.2) in words, with the settings that the
+/// operator may look at.
 fn refusal(code: ConnectReturnCode) -> &'static str {
     use ConnectReturnCode::*;
     match code {
@@ -111,7 +110,7 @@ fn said(why: &Option<String>) -> String {
     }
 }
 
-/// Why a session ended.
+/// The reason for which a session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionEnd {
     #[error("stopped")]
@@ -145,7 +144,7 @@ pub enum SessionEnd {
 
 /// A broker that has taken our CONNECT.
 pub struct AcceptedConnection<S> {
-    gathering: ReadCoalescer,
+    coalescer: ReadCoalescer,
     stream: S,
     framer: Framer,
     pub session_present: bool,
@@ -156,7 +155,7 @@ pub struct AcceptedConnection<S> {
     pub packet_bytes_max: usize,
 }
 
-/// CONNECT and CONNACK; the caller bounds the time.
+/// Sends CONNECT and reads CONNACK; the caller bounds the time.
 pub async fn connect<S>(
     mut stream: S,
     settings: &BrokerSettings,
@@ -193,50 +192,52 @@ where
         payload_bytes_max: settings.payload_bytes_max,
         payload_bytes_skipped_max: limits::MQTT_PACKET_BYTES_MAX,
     };
-    let mut framer = Framer::of_peer(frames, peer);
+    let mut framer = Framer::for_peer(frames, peer);
     let connack = loop {
-        match framer.next_packet()? {
+        match framer.next_frame()? {
             None => {}
             Some(Frame::ConnAck(connack)) => break *connack,
             Some(_) => return Err(ConnectError::NotConnAck),
         }
-        let room = framer.room(limits::SOCKET_READ_BYTES);
+        let room = framer.read_buffer(limits::SOCKET_READ_BYTES);
         if stream.read_buf(room).await.map_err(ConnectError::after_connect)? == 0 {
             return Err(ConnectError::Closed);
         }
     };
     let ConnAck { session_present, code, properties } = connack;
-    let terms = properties.unwrap_or_else(encode::connack_properties);
+    let properties = properties.unwrap_or_else(encode::connack_properties);
     if code != ConnectReturnCode::Success {
-        return Err(ConnectError::Refused { code, why: terms.reason_string });
+        return Err(ConnectError::Refused { code, why: properties.reason_string });
     }
-    if settings.share.is_some() && terms.shared_subscription_available == Some(0) {
+    if settings.share.is_some() && properties.shared_subscription_available == Some(0) {
         return Err(ConnectError::NoSharedSubscriptions);
     }
-    if let Some(expiry_s) = terms.session_expiry_interval.filter(|&s| s < limits::BROKER_SESSION_EXPIRY_S) {
+    if let Some(expiry_s) =
+        properties.session_expiry_interval.filter(|&s| s < limits::BROKER_SESSION_EXPIRY_S)
+    {
         warn!(expiry_s, "the broker forgets our session, and what waits in it, when we are gone for so long");
     }
     Ok(AcceptedConnection {
-        gathering: ReadCoalescer::of(&stream),
+        coalescer: ReadCoalescer::new(&stream),
         stream,
         framer,
         session_present,
         protocol,
-        keep_alive_s: keep_alive_s(settings.keep_alive_s, &terms),
-        packet_bytes_max: terms.max_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
+        keep_alive_s: keep_alive_s(settings.keep_alive_s, &properties),
+        packet_bytes_max: properties.max_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
     })
 }
 
 /// A broker's keep-alive is to be used instead of ours [MQTT-3.1.2-21]; pings may come sooner, and 0 means
 /// that it asks for none.
-fn keep_alive_s(ours: u16, terms: &ConnAckProperties) -> u16 {
-    terms.server_keep_alive.filter(|&s| s > 0).map_or(ours, |theirs| theirs.min(ours))
+fn keep_alive_s(ours: u16, properties: &ConnAckProperties) -> u16 {
+    properties.server_keep_alive.filter(|&s| s > 0).map_or(ours, |theirs| theirs.min(ours))
 }
 
-/// What one session works with.
+/// One connection of the session, with all that it uses.
 pub struct BrokerSession<'a, I> {
     pub settings: &'a BrokerSettings,
-    pub reception: PublishReceiver<I>,
+    pub receiver: PublishReceiver<I>,
     pub subscription: Subscription<'a>,
     pub status: &'a watch::Sender<SourceStatus>,
     pub outbox: &'a mut Outbox,
@@ -260,51 +261,51 @@ fn disconnected(end: Disconnect) -> SessionEnd {
 }
 
 impl<I: MessageSink> BrokerSession<'_, I> {
-    /// Receives until something ends it. Nothing of this connection is acknowledged afterwards.
+    /// Receives until the connection ends. Nothing of it is acknowledged afterwards.
     pub async fn run<S>(mut self, accepted: AcceptedConnection<S>, stop: &mut StopSignal) -> SessionEnd
     where
         S: AsyncRead + AsyncWrite + Send,
     {
         let keep_alive = Duration::from_secs(u64::from(accepted.keep_alive_s));
         let ping = KeepAlive { every: keep_alive / 2, silence_max: keep_alive * 3 / 4 };
-        let connection = self.reception.connection.clone();
-        let link = Arc::new(ConnectionWriter::new(connection.clone()));
+        let tracker = self.receiver.tracker.clone();
+        let connection_writer = Arc::new(ConnectionWriter::new(tracker.clone()));
         let (mut reader, mut writer) = tokio::io::split(accepted.stream);
-        let (mut framer, mut gathering) = (accepted.framer, accepted.gathering);
+        let (mut framer, mut coalescer) = (accepted.framer, accepted.coalescer);
         let deadline = stop.clone();
 
         let end = {
             let mut reading =
-                std::pin::pin!(self.read(&mut reader, &mut framer, &mut gathering, &link, stop));
-            let mut writing = std::pin::pin!(link.write(&mut writer, Some(ping)));
+                std::pin::pin!(self.read(&mut reader, &mut framer, &mut coalescer, &connection_writer, stop));
+            let mut writing = std::pin::pin!(connection_writer.write(&mut writer, Some(ping)));
             let end = tokio::select! {
                 end = &mut reading => end,
                 () = past_deadline(deadline.clone()) => {
-                    connection.end();
+                    tracker.end();
                     return SessionEnd::Stopped;
                 }
                 end = &mut writing => {
-                    connection.end();
-                    link.close();
-                    // What downstream is just taking it takes whole; then reading ends.
+                    tracker.end();
+                    connection_writer.close();
+                    // A group that downstream is just taking is taken whole; then reading ends.
                     let _ = reading.await;
                     return SessionEnd::Write(end);
                 }
             };
             let drained_by = match end {
                 SessionEnd::Stopped => deadline.borrow().unwrap_or_else(Instant::now),
-                // What is settled already still leaves; the rest comes again.
+                // Messages that are settled already are still acknowledged; the rest comes again.
                 SessionEnd::Blocked => Instant::now(),
                 _ => {
-                    connection.end();
+                    tracker.end();
                     return end;
                 }
             };
-            link.drain(drained_by);
+            connection_writer.drain(drained_by);
             match writing.await {
                 WriteEnd::Drained => end,
                 lost => {
-                    connection.end();
+                    tracker.end();
                     return match end {
                         SessionEnd::Stopped => end,
                         _ => SessionEnd::Write(lost),
@@ -312,7 +313,7 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                 }
             }
         };
-        connection.end();
+        tracker.end();
         let patience = Instant::now() + Duration::from_secs(limits::BROKER_DISCONNECT_S);
         let until = match end {
             SessionEnd::Stopped => deadline.borrow().map_or(patience, |deadline| patience.min(deadline)),
@@ -326,56 +327,56 @@ impl<I: MessageSink> BrokerSession<'_, I> {
         &mut self,
         reader: &mut ReadHalf<S>,
         framer: &mut Framer,
-        gathering: &mut ReadCoalescer,
-        link: &ConnectionWriter,
+        coalescer: &mut ReadCoalescer,
+        connection_writer: &ConnectionWriter,
         stop: &mut StopSignal,
     ) -> SessionEnd {
-        match self.read_on(reader, framer, gathering, link, stop).await {
+        match self.read_until_end(reader, framer, coalescer, connection_writer, stop).await {
             Ok(end) | Err(end) => end,
         }
     }
 
-    async fn read_on<S: AsyncRead>(
+    async fn read_until_end<S: AsyncRead>(
         &mut self,
         reader: &mut ReadHalf<S>,
         framer: &mut Framer,
-        gathering: &mut ReadCoalescer,
-        link: &ConnectionWriter,
+        coalescer: &mut ReadCoalescer,
+        connection_writer: &ConnectionWriter,
         stop: &mut StopSignal,
     ) -> Result<SessionEnd, SessionEnd> {
-        let window = self.reception.connection.window().clone();
+        let window = self.receiver.tracker.window().clone();
         let blocked_max = Duration::from_secs(u64::from(self.settings.keep_alive_s)) / 2;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
-        let mut asking = Backoff::default();
-        let mut ask_at = Some(Instant::now());
+        let mut subscribe_backoff = Backoff::default();
+        let mut subscribe_at = Some(Instant::now());
         loop {
             let mut group = Vec::new();
             let mut granted = None;
             self.take(framer, &mut group, &mut granted)?;
             match granted {
                 Some(true) => {
-                    asking.reset();
-                    ask_at = Some(Instant::now());
+                    subscribe_backoff.reset();
+                    subscribe_at = Some(Instant::now());
                 }
-                Some(false) => ask_at = Some(Instant::now() + asking.next()),
+                Some(false) => subscribe_at = Some(Instant::now() + subscribe_backoff.next()),
                 None => {}
             }
-            if ask_at.is_some_and(|at| Instant::now() >= at) {
-                self.ask(link)?;
+            if subscribe_at.is_some_and(|at| Instant::now() >= at) {
+                self.send_subscribe(connection_writer)?;
                 // A broker that never answers is asked again.
-                ask_at = (!self.subscription.is_granted()).then(|| Instant::now() + SUBACK_TIMEOUT);
+                subscribe_at = (!self.subscription.is_granted()).then(|| Instant::now() + SUBACK_TIMEOUT);
             }
             let more = group.len() == limits::GROUP_MESSAGES_MAX;
-            gathering.took(group.len());
+            coalescer.record_read(group.len());
             if !group.is_empty() {
-                link.record_pause();
-                self.reception.intake.accept(group).await;
+                connection_writer.record_pause();
+                self.receiver.sink.accept(group).await;
             }
             if window.is_full() {
-                link.record_pause();
+                connection_writer.record_pause();
                 tokio::select! {
                     biased;
-                    () = link.closed() => return Ok(SessionEnd::Closed),
+                    () = connection_writer.closed() => return Ok(SessionEnd::Closed),
                     _ = stopped(stop) => return Ok(SessionEnd::Stopped),
                     room = timeout(blocked_max, window.room()) => {
                         if room.is_err() {
@@ -395,27 +396,27 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                 framer.shrink(limits::SOCKET_READ_BYTES);
             }
             if !framer.has_partial_frame() {
-                gathering.pause().await;
+                coalescer.wait().await;
             }
-            link.record_reading();
-            let room = framer.room(limits::SOCKET_READ_BYTES);
+            connection_writer.record_reading();
+            let room = framer.read_buffer(limits::SOCKET_READ_BYTES);
             loop {
                 tokio::select! {
                     biased;
-                    () = link.closed() => return Ok(SessionEnd::Closed),
+                    () = connection_writer.closed() => return Ok(SessionEnd::Closed),
                     _ = stopped(stop) => return Ok(SessionEnd::Stopped),
                     OutgoingPublish { topic, payload } = outgoing(self.outbox),
-                        if link.waiting_bytes() < limits::CONTROL_PACKET_BYTES_MAX =>
+                        if connection_writer.waiting_bytes() < limits::CONTROL_PACKET_BYTES_MAX =>
                     {
                         if topic.len() + payload.len() + PUBLISH_OVERHEAD_BYTES > self.packet_bytes_max {
                             debug!(topic, bytes = payload.len(), "larger than what the broker takes: not published");
                         } else {
-                            link.send(|out| encode::publish(out, &topic, &payload, self.protocol == Protocol::V5));
+                            connection_writer.send(|out| encode::publish(out, &topic, &payload, self.protocol == Protocol::V5));
                         }
                     }
                     _ = tick.tick() => {
-                        self.subscription.touch();
-                        if ask_at.is_some_and(|at| Instant::now() >= at) {
+                        self.subscription.record_alive();
+                        if subscribe_at.is_some_and(|at| Instant::now() >= at) {
                             break;
                         }
                     }
@@ -428,16 +429,16 @@ impl<I: MessageSink> BrokerSession<'_, I> {
         }
     }
 
-    fn ask(&mut self, link: &ConnectionWriter) -> Result<(), SessionEnd> {
+    fn send_subscribe(&mut self, connection_writer: &ConnectionWriter) -> Result<(), SessionEnd> {
         let mut out = Vec::new();
-        self.subscription.ask(&mut out).map_err(SessionEnd::File)?;
+        self.subscription.encode_requests(&mut out).map_err(SessionEnd::File)?;
         if self.subscription.is_granted() {
             self.status.send_modify(|status| {
                 status.subscribed = true;
                 status.last_error = None;
             });
         }
-        link.send(|outbox| outbox.extend_from_slice(&out));
+        connection_writer.send(|outbox| outbox.extend_from_slice(&out));
         Ok(())
     }
 
@@ -449,31 +450,31 @@ impl<I: MessageSink> BrokerSession<'_, I> {
         granted: &mut Option<bool>,
     ) -> Result<(), SessionEnd> {
         let received_ns = now_ns();
-        self.reception.connection.record_read();
+        self.receiver.tracker.record_read();
         while group.len() < limits::GROUP_MESSAGES_MAX {
-            let Some(packet) = framer.next_packet()? else { return Ok(()) };
+            let Some(packet) = framer.next_frame()? else { return Ok(()) };
             match packet {
                 Frame::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
                     return Err(SessionEnd::ExactlyOnce);
                 }
-                Frame::Publish(publish) if self.is_answer(publish.topic) => {
+                Frame::Publish(publish) if self.is_refused_topic(publish.topic) => {
                     // Ours come at QoS 0 and are nothing to count.
                     if publish.qos == QoS::AtLeastOnce {
-                        let message = self.reception.message(&publish, received_ns);
-                        self.reception.intake.discard(message, Reason::AnswerTopic);
+                        let message = self.receiver.message(&publish, received_ns);
+                        self.receiver.sink.discard(message, Reason::AnswerTopic);
                     }
                 }
-                Frame::Publish(publish) => self.reception.receive(&publish, received_ns, group),
+                Frame::Publish(publish) => self.receiver.receive(&publish, received_ns, group),
                 Frame::PingResp => {}
                 Frame::SubAck(suback) => {
-                    let answer = self.subscription.suback(suback.pkid, &suback.return_codes);
-                    let answer = answer.map_err(SessionEnd::File)?;
-                    *granted = self.note(answer).or(*granted);
+                    let event = self.subscription.suback(suback.pkid, &suback.return_codes);
+                    let event = event.map_err(SessionEnd::File)?;
+                    *granted = self.record_event(event).or(*granted);
                 }
                 Frame::UnsubAck(unsuback) => {
-                    let answer = self.subscription.unsuback(unsuback.pkid, &unsuback.reasons);
-                    let answer = answer.map_err(SessionEnd::File)?;
-                    *granted = self.note(answer).or(*granted);
+                    let event = self.subscription.unsuback(unsuback.pkid, &unsuback.reasons);
+                    let event = event.map_err(SessionEnd::File)?;
+                    *granted = self.record_event(event).or(*granted);
                 }
                 Frame::Disconnect(end) if self.protocol == Protocol::V5 => return Err(disconnected(*end)),
                 Frame::PubAck { code, .. } => return Err(SessionEnd::PubAck { code }),
@@ -483,16 +484,16 @@ impl<I: MessageSink> BrokerSession<'_, I> {
         Ok(())
     }
 
-    /// Whether a message came on the topic that we answer on: an answer to it would come back, too.
-    fn is_answer(&self, topic: &[u8]) -> bool {
+    /// True for the topic on which refusals are published: a refusal of such a message would come back, too.
+    fn is_refused_topic(&self, topic: &[u8]) -> bool {
         let answers = self.settings.answer_topic.as_ref().filter(|answers| answers.own_type().is_some());
         answers.is_some_and(|answers| std::str::from_utf8(topic).is_ok_and(|topic| answers.is_answer(topic)))
     }
 
-    /// Tells the operator; Some where there is something more to ask for.
-    fn note(&self, answer: SubscriptionEvent) -> Option<bool> {
+    /// Logs an event. Some(true) if the next request can be sent, Some(false) if it is to be tried again later.
+    fn record_event(&self, event: SubscriptionEvent) -> Option<bool> {
         let filter = self.subscription.wanted();
-        match answer {
+        match event {
             SubscriptionEvent::Granted(qos) => {
                 info!(filter, qos, "subscribed");
                 if qos == 0 {
@@ -534,7 +535,7 @@ async fn disconnect_gracefully<S: AsyncRead + AsyncWrite>(
     tokio::io::copy(reader, &mut tokio::io::sink()).await.map(drop)
 }
 
-/// The next message to publish; never where nothing is published.
+/// The next message to publish; it never completes if nothing is published.
 async fn outgoing(outbox: &mut Outbox) -> OutgoingPublish {
     let next = match outbox {
         Some(outbox) => outbox.recv().await,

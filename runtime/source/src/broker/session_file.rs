@@ -1,4 +1,5 @@
-//! What the broker's session holds of ours, kept beside the data: an MQTT client cannot ask.
+//! The filters that our session at the broker holds, in a file of the data folder: an MQTT client cannot ask
+//! for them.
 //!
 //! `mqtt-session.json`. It is written before a SUBSCRIBE leaves and after an UNSUBACK came, so it
 //! may name a filter too many and never one too few. Its modification time says when the session
@@ -19,20 +20,21 @@ pub struct SessionRecord {
     pub broker: String,
     pub client_id: String,
     pub filters: Vec<String>,
-    /// Whether a SUBACK granted the wanted filter since it was last asked for.
+    /// A SUBACK granted the wanted filter since it was last asked for.
     pub granted: bool,
 }
 
+/// The record of one session, and its file.
 #[derive(Debug)]
 pub struct SessionFile {
     path: PathBuf,
-    held: SessionRecord,
+    record: SessionRecord,
 }
 
 impl SessionFile {
     pub const NAME: &'static str = "mqtt-session.json";
 
-    /// Reads what is known of the session `client_id` at `broker`. A file that is missing, of
+    /// Reads the record of the session `client_id` at `broker`. A file that is missing, of
     /// another session or unreadable means that nothing is known.
     pub fn open(data_dir: &Path, broker: &str, client_id: &str) -> Self {
         let path = data_dir.join(Self::NAME);
@@ -42,9 +44,9 @@ impl SessionFile {
             filters: Vec::new(),
             granted: false,
         };
-        let held = match fs::read(&path) {
+        let record = match fs::read(&path) {
             Ok(bytes) => match serde_json::from_slice::<SessionRecord>(&bytes) {
-                Ok(held) if held.broker == broker && held.client_id == client_id => held,
+                Ok(record) if record.broker == broker && record.client_id == client_id => record,
                 Ok(other) => {
                     warn!(
                         broker = other.broker,
@@ -65,44 +67,44 @@ impl SessionFile {
                 nothing
             }
         };
-        Self { path, held }
+        Self { path, record }
     }
 
-    pub fn held(&self) -> &SessionRecord {
-        &self.held
+    pub fn record(&self) -> &SessionRecord {
+        &self.record
     }
 
-    /// Changes what is held, on disk first.
+    /// Changes the record, on disk first.
     ///
     /// # Errors
-    /// When the file cannot be written; what is held has then not changed.
+    /// The file cannot be written; the record has then not changed.
     pub fn set(&mut self, filters: Vec<String>, granted: bool) -> io::Result<()> {
-        let held = SessionRecord { filters, granted, ..self.held.clone() };
-        if held == self.held {
+        let record = SessionRecord { filters, granted, ..self.record.clone() };
+        if record == self.record {
             return Ok(());
         }
         let new = self.path.with_extension("json.new");
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&held)?)?;
+        file.write_all(&serde_json::to_vec(&record)?)?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         if let Some(folder) = self.path.parent() {
             fs::File::open(folder)?.sync_all()?;
         }
-        self.held = held;
+        self.record = record;
         Ok(())
     }
 
-    /// Notes that the session is alive now.
-    pub fn touch(&self) {
+    /// Records that the session is alive now.
+    pub fn record_alive(&self) {
         // Without it the absence looks longer than it was, which only makes a bucket more generous.
         if let Ok(file) = fs::OpenOptions::new().write(true).open(&self.path) {
             let _ = file.set_modified(SystemTime::now());
         }
     }
 
-    /// How long the session was last seen ago; None when it never was.
+    /// The time since the session was last seen alive; None if it never was.
     pub fn offline_for(&self) -> Option<Duration> {
         let seen = fs::metadata(&self.path).ok()?.modified().ok()?;
         Some(SystemTime::now().duration_since(seen).unwrap_or_default())
@@ -119,20 +121,20 @@ mod tests {
     fn what_a_session_holds_survives_a_restart_and_is_of_that_session_alone() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = SessionFile::open(folder.path(), "b:1883", "tidegate");
-        assert!(file.held().filters.is_empty());
+        assert!(file.record().filters.is_empty());
         assert_eq!(file.offline_for(), None);
         file.set(vec!["a/#".into()], true).unwrap();
         let again = SessionFile::open(folder.path(), "b:1883", "tidegate");
-        assert_eq!(again.held(), file.held());
+        assert_eq!(again.record(), file.record());
         assert!(again.offline_for().unwrap() < Duration::from_secs(60));
-        assert!(SessionFile::open(folder.path(), "b:1883", "other").held().filters.is_empty());
-        assert!(SessionFile::open(folder.path(), "c:1883", "tidegate").held().filters.is_empty());
+        assert!(SessionFile::open(folder.path(), "b:1883", "other").record().filters.is_empty());
+        assert!(SessionFile::open(folder.path(), "c:1883", "tidegate").record().filters.is_empty());
     }
 
     #[test]
     fn a_torn_file_counts_as_none() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(SessionFile::NAME), b"{\"broker\":").unwrap();
-        assert!(!SessionFile::open(folder.path(), "b:1883", "tidegate").held().granted);
+        assert!(!SessionFile::open(folder.path(), "b:1883", "tidegate").record().granted);
     }
 }

@@ -1,12 +1,13 @@
+//! The settings of a broker session, and the messages that it publishes.
+
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use crate::broker::Protocol;
 use crate::broker::transport::BrokerUrl;
 use tidegate_core::refused_topic::RefusedTopic;
 
-/// What a broker session needs to know.
+/// The settings of a broker session.
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
     pub url: BrokerUrl,
@@ -29,10 +30,28 @@ pub struct BrokerSettings {
     pub payload_bytes_max: usize,
     /// Seconds, at least 2; `limits::BROKER_KEEP_ALIVE_S` unless a test says otherwise.
     pub keep_alive_s: u16,
-    /// Where `mqtt-session.json` is kept; it exists.
+    /// The folder of `mqtt-session.json`; it exists.
     pub data_dir: PathBuf,
-    /// Where refusals are answered; None: nowhere.
+    /// The topic on which refusals are published; None: they are not.
     pub answer_topic: Option<RefusedTopic>,
+}
+
+/// A version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V4,
+    /// MQTT 5.
+    V5,
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "3.1.1",
+            Self::V5 => "5",
+        })
+    }
 }
 
 /// A message that goes to the broker, at QoS 0.
@@ -42,5 +61,5 @@ pub struct OutgoingPublish {
     pub payload: Vec<u8>,
 }
 
-/// What the session publishes; there where something is.
+/// The messages that the session publishes; None if it publishes none.
 pub(crate) type Outbox = Option<mpsc::Receiver<OutgoingPublish>>;

@@ -1,6 +1,6 @@
-//! Which SUBSCRIBE and UNSUBSCRIBE a session needs, so that it holds our filter and no other.
+//! The SUBSCRIBE and UNSUBSCRIBE packets that a session needs, so that it holds our filter and no other.
 //!
-//! The wanted filter is subscribed to before an old one is given up: what lies between is then
+//! The wanted filter is subscribed to before an old one is given up: a message in between is then
 //! delivered twice rather than not at all.
 
 use std::io;
@@ -10,7 +10,7 @@ use rumqttc::v5::mqttbytes::v5::{SubscribeReasonCode, UnsubAckReason};
 use crate::broker::session_file::SessionFile;
 use crate::mqtt::control::encode;
 
-/// What a SUBACK or UNSUBACK made of the subscription.
+/// The effect of a SUBACK or UNSUBACK on the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionEvent {
     /// The filter is granted at this QoS.
@@ -41,7 +41,7 @@ impl<'a> Subscription<'a> {
     /// Begins after a CONNACK: a session that the broker has lost holds nothing.
     ///
     /// # Errors
-    /// When the session file cannot be written.
+    /// The session file cannot be written.
     pub fn begin(
         file: &'a mut SessionFile,
         wanted: &'a str,
@@ -54,14 +54,14 @@ impl<'a> Subscription<'a> {
         Ok(Self { file, wanted, v5, last_packet_id: 0, subscribing: None, unsubscribing: Vec::new() })
     }
 
-    /// The filter that the session is to hold, with its `$share` where it is shared.
+    /// The filter that the session is to hold, with its `$share` if it is shared.
     pub fn wanted(&self) -> &str {
         self.wanted
     }
 
-    /// The session holds our filter.
+    /// True if the session holds our filter.
     pub fn is_granted(&self) -> bool {
-        self.file.held().granted && self.file.held().filters.iter().any(|held| held == self.wanted)
+        self.file.record().granted && self.file.record().filters.iter().any(|filter| filter == self.wanted)
     }
 
     fn packet_id(&mut self) -> u16 {
@@ -69,14 +69,14 @@ impl<'a> Subscription<'a> {
         self.last_packet_id
     }
 
-    /// Asks for what is missing, and gives up what is too much once ours is granted.
+    /// Appends the SUBSCRIBE to our filter, or, once that is granted, an UNSUBSCRIBE from each other filter.
     ///
     /// # Errors
-    /// When the session file cannot be written; nothing is asked for then.
-    pub fn ask(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+    /// The session file cannot be written; nothing is asked for then.
+    pub fn encode_requests(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if !self.is_granted() {
-            let mut filters = self.file.held().filters.clone();
-            if !filters.iter().any(|held| held == self.wanted) {
+            let mut filters = self.file.record().filters.clone();
+            if !filters.iter().any(|filter| filter == self.wanted) {
                 filters.push(self.wanted.to_owned());
             }
             self.file.set(filters, false)?;
@@ -86,7 +86,7 @@ impl<'a> Subscription<'a> {
             return Ok(());
         }
         let old: Vec<_> =
-            self.file.held().filters.iter().filter(|held| *held != self.wanted).cloned().collect();
+            self.file.record().filters.iter().filter(|filter| *filter != self.wanted).cloned().collect();
         self.unsubscribing.clear();
         for filter in old {
             let id = self.packet_id();
@@ -99,7 +99,7 @@ impl<'a> Subscription<'a> {
     /// Takes a SUBACK.
     ///
     /// # Errors
-    /// When the session file cannot be written.
+    /// The session file cannot be written.
     pub fn suback(&mut self, packet_id: u16, codes: &[SubscribeReasonCode]) -> io::Result<SubscriptionEvent> {
         if self.subscribing != Some(packet_id) {
             return Ok(SubscriptionEvent::Unasked);
@@ -107,7 +107,7 @@ impl<'a> Subscription<'a> {
         self.subscribing = None;
         match codes {
             &[SubscribeReasonCode::Success(qos)] => {
-                self.file.set(self.file.held().filters.clone(), true)?;
+                self.file.set(self.file.record().filters.clone(), true)?;
                 Ok(SubscriptionEvent::Granted(qos as u8))
             }
             codes => {
@@ -119,24 +119,24 @@ impl<'a> Subscription<'a> {
     /// Takes an UNSUBACK; in MQTT 3.1.1 it gives no reasons.
     ///
     /// # Errors
-    /// When the session file cannot be written.
+    /// The session file cannot be written.
     pub fn unsuback(&mut self, packet_id: u16, reasons: &[UnsubAckReason]) -> io::Result<SubscriptionEvent> {
-        let Some(place) = self.unsubscribing.iter().position(|(id, _)| *id == packet_id) else {
+        let Some(position) = self.unsubscribing.iter().position(|(id, _)| *id == packet_id) else {
             return Ok(SubscriptionEvent::Unasked);
         };
-        let (_, filter) = self.unsubscribing.swap_remove(place);
+        let (_, filter) = self.unsubscribing.swap_remove(position);
         match reasons.first() {
             None | Some(UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted) => {}
             Some(&reason) => return Ok(SubscriptionEvent::Kept(reason)),
         }
-        let filters = self.file.held().filters.iter().filter(|held| **held != filter).cloned().collect();
-        self.file.set(filters, self.file.held().granted)?;
+        let filters = self.file.record().filters.iter().filter(|known| **known != filter).cloned().collect();
+        self.file.set(filters, self.file.record().granted)?;
         Ok(SubscriptionEvent::Dropped)
     }
 
-    /// Notes that the session is alive.
-    pub fn touch(&self) {
-        self.file.touch();
+    /// Records that the session is alive.
+    pub fn record_alive(&self) {
+        self.file.record_alive();
     }
 }
 
@@ -149,67 +149,67 @@ mod tests {
 
     const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
 
-    fn file(folder: &tempfile::TempDir) -> SessionFile {
+    fn open(folder: &tempfile::TempDir) -> SessionFile {
         SessionFile::open(folder.path(), "b:1883", "tidegate")
     }
 
     #[test]
     fn a_changed_filter_is_subscribed_to_before_the_old_one_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = file(&folder);
-        let mut first = Subscription::begin(&mut held, "old/#", false, true).unwrap();
+        let mut file = open(&folder);
+        let mut first = Subscription::begin(&mut file, "old/#", false, true).unwrap();
         let mut out = Vec::new();
-        first.ask(&mut out).unwrap();
+        first.encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
         assert_eq!(first.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(1));
 
         // After a restart.
-        let mut held = file(&folder);
-        let mut second = Subscription::begin(&mut held, "new/#", true, true).unwrap();
+        let mut file = open(&folder);
+        let mut second = Subscription::begin(&mut file, "new/#", true, true).unwrap();
         assert!(!second.is_granted());
         out.clear();
-        second.ask(&mut out).unwrap();
-        assert_eq!((out[0], second.file.held().filters.len()), (0x82, 2));
+        second.encode_requests(&mut out).unwrap();
+        assert_eq!((out[0], second.file.record().filters.len()), (0x82, 2));
         assert_eq!(second.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(1));
         out.clear();
-        second.ask(&mut out).unwrap();
+        second.encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0xa2);
         assert!(out.ends_with(b"old/#"));
         assert_eq!(second.unsuback(2, &[UnsubAckReason::Success]).unwrap(), SubscriptionEvent::Dropped);
-        assert_eq!(file(&folder).held().filters, ["new/#"]);
+        assert_eq!(open(&folder).record().filters, ["new/#"]);
     }
 
     #[test]
     fn a_session_that_holds_the_filter_is_asked_for_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = file(&folder);
-        held.set(vec!["a/#".into()], true).unwrap();
+        let mut file = open(&folder);
+        file.set(vec!["a/#".into()], true).unwrap();
         let mut out = Vec::new();
-        let mut present = Subscription::begin(&mut held, "a/#", true, true).unwrap();
-        present.ask(&mut out).unwrap();
+        let mut present = Subscription::begin(&mut file, "a/#", true, true).unwrap();
+        present.encode_requests(&mut out).unwrap();
         assert!(out.is_empty() && present.is_granted());
-        let mut lost = Subscription::begin(&mut held, "a/#", false, true).unwrap();
-        lost.ask(&mut out).unwrap();
+        let mut lost = Subscription::begin(&mut file, "a/#", false, true).unwrap();
+        lost.encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
     }
 
     #[test]
     fn a_subscribe_that_was_never_answered_is_sent_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = file(&folder);
-        Subscription::begin(&mut held, "a/#", false, true).unwrap().ask(&mut Vec::new()).unwrap();
-        let mut held = file(&folder);
+        let mut file = open(&folder);
+        Subscription::begin(&mut file, "a/#", false, true).unwrap().encode_requests(&mut Vec::new()).unwrap();
+        let mut file = open(&folder);
         let mut out = Vec::new();
-        Subscription::begin(&mut held, "a/#", true, true).unwrap().ask(&mut out).unwrap();
+        Subscription::begin(&mut file, "a/#", true, true).unwrap().encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
     }
 
     #[test]
     fn a_refusal_grants_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = file(&folder);
-        let mut subscription = Subscription::begin(&mut held, "a/#", false, true).unwrap();
-        subscription.ask(&mut Vec::new()).unwrap();
+        let mut file = open(&folder);
+        let mut subscription = Subscription::begin(&mut file, "a/#", false, true).unwrap();
+        subscription.encode_requests(&mut Vec::new()).unwrap();
         assert_eq!(subscription.suback(9, &[GRANTED]).unwrap(), SubscriptionEvent::Unasked);
         assert_eq!(
             subscription.suback(1, &[SubscribeReasonCode::NotAuthorized]).unwrap(),
@@ -221,19 +221,19 @@ mod tests {
     #[test]
     fn an_old_filter_that_the_broker_does_not_give_up_is_asked_for_again() {
         let folder = tempfile::tempdir().unwrap();
-        let mut held = file(&folder);
-        held.set(vec!["old/#".into(), "$share/gateways/new/#".into()], true).unwrap();
-        let mut subscription = Subscription::begin(&mut held, "$share/gateways/new/#", true, true).unwrap();
+        let mut file = open(&folder);
+        file.set(vec!["old/#".into(), "$share/gateways/new/#".into()], true).unwrap();
+        let mut subscription = Subscription::begin(&mut file, "$share/gateways/new/#", true, true).unwrap();
         assert!(subscription.is_granted());
         for (id, reason, answer) in [
             (1, UnsubAckReason::NotAuthorized, SubscriptionEvent::Kept(UnsubAckReason::NotAuthorized)),
             (2, UnsubAckReason::NoSubscriptionExisted, SubscriptionEvent::Dropped),
         ] {
             let mut out = Vec::new();
-            subscription.ask(&mut out).unwrap();
+            subscription.encode_requests(&mut out).unwrap();
             assert_eq!(out[0], 0xa2);
             assert_eq!(subscription.unsuback(id, &[reason]).unwrap(), answer);
         }
-        assert_eq!(file(&folder).held().filters, ["$share/gateways/new/#"]);
+        assert_eq!(open(&folder).record().filters, ["$share/gateways/new/#"]);
     }
 }

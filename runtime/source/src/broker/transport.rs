@@ -1,4 +1,4 @@
-//! The way to the broker: its address, TCP, TLS.
+//! The transport to the broker: its address, TCP, TLS.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// Why `mqtt.url` is no address.
+/// The fault of an `mqtt.url`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerUrlError {
     #[error("{0:?} begins with neither mqtt:// nor mqtts://")]
@@ -23,7 +23,7 @@ pub enum BrokerUrlError {
     Credentials,
 }
 
-/// Where the broker is: `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+/// The address of a broker: `mqtt://host[:1883]` or `mqtts://host[:8883]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerUrl {
     pub tls: bool,
@@ -86,7 +86,7 @@ impl fmt::Display for BrokerUrl {
     }
 }
 
-/// Why TLS cannot be set up.
+/// The reason for which TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("ca_file {path}: {fault}")]
@@ -99,13 +99,13 @@ pub enum TlsError {
     Rustls(#[from] rustls::Error),
 }
 
-/// How to reach one broker.
+/// Connects to one broker.
 pub struct Transport {
     url: BrokerUrl,
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// An open way to the broker.
+/// An open connection to the broker, before its CONNECT.
 pub enum BrokerStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -115,7 +115,7 @@ impl Transport {
     /// Reads the roots that are trusted: those of `ca_file`, or the machine's own.
     ///
     /// # Errors
-    /// When there are none, or `ca_file` cannot be read.
+    /// There are none, or `ca_file` cannot be read.
     pub fn new(url: BrokerUrl, ca_file: Option<&Path>) -> Result<Self, TlsError> {
         if !url.tls {
             return Ok(Self { url, tls: None });
@@ -154,7 +154,7 @@ impl Transport {
     /// Opens a connection; the caller bounds the time.
     ///
     /// # Errors
-    /// When the broker cannot be reached, or its certificate is not trusted.
+    /// The broker cannot be reached, or its certificate is not trusted.
     pub async fn open(&self) -> io::Result<BrokerStream> {
         let tcp = TcpStream::connect((self.url.host.as_str(), self.url.port)).await?;
         tcp.set_nodelay(true)?;

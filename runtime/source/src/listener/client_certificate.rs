@@ -1,5 +1,5 @@
-//! Whom a client certificate names: by the common name of its subject, or a DNS name, URI or e-mail
-//! address of its subject alternative names. The certificate was verified before.
+//! The device that a client certificate names, by the common name of its subject, or a DNS name, URI or
+//! e-mail address of its subject alternative names. The certificate was verified before.
 
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -13,7 +13,7 @@ use tidegate_core::identity::{Identity, NameTemplate};
 /// `id-at-commonName` (RFC 5280 appendix A.1).
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
 
-/// Why a certificate names no device.
+/// The reason for which a certificate names no device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateNameError {
     #[error("the client certificate cannot be read: {0}")]

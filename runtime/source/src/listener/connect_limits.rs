@@ -1,4 +1,4 @@
-//! What an address and a tenant may take of the door: connects a second, failed CONNECTs a minute,
+//! The limits of an address and of a tenant: connects a second, failed CONNECTs a minute,
 //! connections, messages a second.
 
 use std::collections::HashMap;
@@ -13,16 +13,16 @@ use tidegate_core::ids::TenantId;
 use tidegate_core::keyed_buckets::KeyedTokenBuckets;
 use tidegate_core::token_bucket::Rate;
 
-/// What the operator allows.
+/// The limits that the operator sets.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectLimitSettings {
-    /// Of one address; it does not hold for loopback. None: no limit.
+    /// Connects of one address; there is no limit for loopback. None: no limit.
     pub connects: Option<Rate>,
-    /// CONNECTs a minute that may fail of one address under one name; 0: no limit.
+    /// CONNECTs a minute that may fail from one address under one name; 0: no limit.
     pub failed_connects_per_min: u32,
-    /// Of one tenant, whose devices prove who they are.
+    /// Connections of authenticated devices of one tenant.
     pub connections_per_tenant_max: usize,
-    /// Messages a second of one such tenant; 0: no limit.
+    /// Messages a second of these connections; 0: no limit.
     pub messages_per_s_per_tenant: u32,
 }
 
@@ -37,8 +37,8 @@ impl Default for ConnectLimitSettings {
     }
 }
 
-/// What counts as one address: of IPv6 the /64 network, because everybody has as many addresses as
-/// he likes in his own.
+/// The prefix that counts as one address: for IPv6 the /64 network, because its owner has any number of
+/// addresses in it.
 pub fn address_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) if !address.is_loopback() => {
@@ -48,18 +48,19 @@ pub fn address_prefix(address: IpAddr) -> IpAddr {
     }
 }
 
-/// CONNECTs that failed, by whom.
+/// CONNECTs that failed, by address and by name.
 #[derive(Debug)]
 struct FailedConnects {
     by_address: KeyedTokenBuckets<IpAddr>,
     by_name: KeyedTokenBuckets<(IpAddr, u64)>,
 }
 
+/// The limits, with their counts.
 #[derive(Debug)]
 pub struct ConnectLimits {
     settings: ConnectLimitSettings,
     started: Instant,
-    /// Names are kept as a hash that nobody can foresee.
+    /// Hashes names with a random seed, so that nobody can provoke a collision.
     hasher: foldhash::fast::RandomState,
     connects: Option<Mutex<KeyedTokenBuckets<IpAddr>>>,
     failures: Option<Mutex<FailedConnects>>,
@@ -93,14 +94,14 @@ impl ConnectLimits {
         self.started.elapsed().as_secs_f64()
     }
 
-    /// Whether one more connection may come from an address now.
+    /// True if one more connection may come from an address now.
     pub fn may_connect(&self, network: IpAddr) -> bool {
         let Some(connects) = &self.connects else { return true };
         network.is_loopback() || connects.lock().take(network, self.now_s())
     }
 
-    /// Takes a try to prove to be `name` from an address; None where so many have failed of late that
-    /// no more are looked at. The try is given back by `AuthAttempt::succeeded`.
+    /// Counts an attempt to authenticate as `name` from an address; None if too many have failed of late.
+    /// `AuthAttempt::succeeded` takes it back.
     pub fn begin_attempt(&self, network: IpAddr, name: &str) -> Option<AuthAttempt<'_>> {
         use std::hash::BuildHasher;
         let key = (network, self.hasher.hash_one(name));
@@ -115,42 +116,46 @@ impl ConnectLimits {
                 return None;
             }
         }
-        Some(AuthAttempt { ceilings: self, key })
+        Some(AuthAttempt { connect_limits: self, key })
     }
 
-    /// Lets a device of a tenant in; None where its tenant has as many connections as it may.
-    pub fn enter_tenant(self: &Arc<Self>, tenant: &TenantId) -> Option<TenantConnectionPermit> {
+    /// Admits a device of a tenant; None if its tenant has as many connections as it may.
+    pub fn admit_tenant(self: &Arc<Self>, tenant: &TenantId) -> Option<TenantConnectionPermit> {
         let mut tenants = self.tenants.lock();
         if tenants.len() >= limits::CONNECT_TENANTS_MAX && !tenants.contains_key(tenant) {
             return None;
         }
-        let door = tenants.entry(tenant.clone()).or_insert_with(|| {
+        let tenant_connections = tenants.entry(tenant.clone()).or_insert_with(|| {
             Arc::new(TenantConnections {
                 connections: Mutex::new(0),
-                pace: Mutex::new(MessageRateDebt::new(Instant::now())),
+                debt: Mutex::new(MessageRateDebt::new(Instant::now())),
             })
         });
-        let mut connections = door.connections.lock();
+        let mut connections = tenant_connections.connections.lock();
         if *connections >= self.settings.connections_per_tenant_max {
             return None;
         }
         *connections += 1;
         drop(connections);
-        Some(TenantConnectionPermit { ceilings: self.clone(), tenant: tenant.clone(), door: door.clone() })
+        Some(TenantConnectionPermit {
+            connect_limits: self.clone(),
+            tenant: tenant.clone(),
+            tenant_connections: tenant_connections.clone(),
+        })
     }
 }
 
-/// A try to prove a name.
+/// An attempt to authenticate, counted as failed until `succeeded`.
 #[derive(Debug)]
 pub struct AuthAttempt<'a> {
-    ceilings: &'a ConnectLimits,
+    connect_limits: &'a ConnectLimits,
     key: (IpAddr, u64),
 }
 
 impl AuthAttempt<'_> {
-    /// It was no guess, or was never answered: it does not count.
+    /// Takes the attempt back: it was no guess, or was never answered.
     pub fn succeeded(self) {
-        if let Some(failures) = &self.ceilings.failures {
+        if let Some(failures) = &self.connect_limits.failures {
             let mut failures = failures.lock();
             failures.by_name.give_back(&self.key);
             failures.by_address.give_back(&self.key.0);
@@ -158,11 +163,11 @@ impl AuthAttempt<'_> {
     }
 }
 
-/// What all connections of one tenant share.
+/// The connections of one tenant.
 #[derive(Debug)]
 struct TenantConnections {
     connections: Mutex<usize>,
-    pace: Mutex<MessageRateDebt>,
+    debt: Mutex<MessageRateDebt>,
 }
 
 /// Messages that were taken ahead of their time: a bucket that may owe.
@@ -177,7 +182,7 @@ impl MessageRateDebt {
         Self { left: 0.0, at: now }
     }
 
-    /// Takes what was read already, and says how long to read nothing for it.
+    /// Charges messages that were read already, and gives the time for which to read no more.
     fn take(&mut self, messages: usize, per_s: u32, now: Instant) -> Duration {
         let per_s = f64::from(per_s);
         let elapsed = now.saturating_duration_since(self.at).as_secs_f64();
@@ -188,28 +193,28 @@ impl MessageRateDebt {
     }
 }
 
-/// One connection of a tenant; leaving is its Drop.
+/// One connection of a tenant; dropping it uncounts the connection.
 #[derive(Debug)]
 pub struct TenantConnectionPermit {
-    ceilings: Arc<ConnectLimits>,
+    connect_limits: Arc<ConnectLimits>,
     tenant: TenantId,
-    door: Arc<TenantConnections>,
+    tenant_connections: Arc<TenantConnections>,
 }
 
 impl TenantConnectionPermit {
-    /// How long to read nothing after so many messages.
-    pub fn pause(&self, messages: usize) -> Duration {
-        match self.ceilings.settings.messages_per_s_per_tenant {
+    /// The time for which to read nothing after so many messages.
+    pub fn delay(&self, messages: usize) -> Duration {
+        match self.connect_limits.settings.messages_per_s_per_tenant {
             0 => Duration::ZERO,
-            per_s => self.door.pace.lock().take(messages, per_s, Instant::now()),
+            per_s => self.tenant_connections.debt.lock().take(messages, per_s, Instant::now()),
         }
     }
 }
 
 impl Drop for TenantConnectionPermit {
     fn drop(&mut self) {
-        let mut tenants = self.ceilings.tenants.lock();
-        let mut connections = self.door.connections.lock();
+        let mut tenants = self.connect_limits.tenants.lock();
+        let mut connections = self.tenant_connections.connections.lock();
         *connections -= 1;
         if *connections == 0 {
             tenants.remove(&self.tenant);
@@ -241,35 +246,35 @@ mod tests {
     #[test]
     fn connects_are_limited_by_address_and_never_on_loopback() {
         let rate = Rate { per_s: 0.001, burst: 2.0 };
-        let ceilings = ConnectLimits::new(ConnectLimitSettings {
+        let connect_limits = ConnectLimits::new(ConnectLimitSettings {
             connects: Some(rate),
             ..ConnectLimitSettings::default()
         });
         let (near, far) = (address("10.0.0.1"), address("10.0.0.2"));
-        assert!(ceilings.may_connect(near) && ceilings.may_connect(near));
-        assert!(!ceilings.may_connect(near) && ceilings.may_connect(far));
-        assert!((0..10).all(|_| ceilings.may_connect(address("127.0.0.1"))));
+        assert!(connect_limits.may_connect(near) && connect_limits.may_connect(near));
+        assert!(!connect_limits.may_connect(near) && connect_limits.may_connect(far));
+        assert!((0..10).all(|_| connect_limits.may_connect(address("127.0.0.1"))));
     }
 
     #[test]
     fn a_guesser_is_slowed_down_and_the_device_beside_it_is_not() {
-        let ceilings = ConnectLimits::new(ConnectLimitSettings {
+        let connect_limits = ConnectLimits::new(ConnectLimitSettings {
             failed_connects_per_min: 3,
             ..ConnectLimitSettings::default()
         });
         let site = address("10.0.0.1");
         for _ in 0..3 {
-            assert!(ceilings.begin_attempt(site, "acme/broken").is_some());
+            assert!(connect_limits.begin_attempt(site, "acme/broken").is_some());
         }
-        assert!(ceilings.begin_attempt(site, "acme/broken").is_none());
-        // What succeeds costs nothing, however often.
+        assert!(connect_limits.begin_attempt(site, "acme/broken").is_none());
+        // Successful attempts cost nothing, however often.
         for _ in 0..100 {
-            ceilings.begin_attempt(site, "acme/good").unwrap().succeeded();
+            connect_limits.begin_attempt(site, "acme/good").unwrap().succeeded();
         }
-        assert!(ceilings.begin_attempt(address("10.0.0.2"), "acme/broken").is_some());
-        // Who tries many names ends at the ceiling of the address, for those that fail.
+        assert!(connect_limits.begin_attempt(address("10.0.0.2"), "acme/broken").is_some());
+        // Many names from one address end at the limit of the address.
         let tried =
-            (0..1000).filter(|n| ceilings.begin_attempt(site, &format!("acme/{n}")).is_some()).count();
+            (0..1000).filter(|n| connect_limits.begin_attempt(site, &format!("acme/{n}")).is_some()).count();
         assert!(tried < 60, "{tried}");
     }
 
@@ -277,22 +282,25 @@ mod tests {
     fn a_tenant_has_so_many_connections_and_leaves_nothing_behind() {
         let settings =
             ConnectLimitSettings { connections_per_tenant_max: 2, ..ConnectLimitSettings::default() };
-        let ceilings = Arc::new(ConnectLimits::new(settings));
+        let connect_limits = Arc::new(ConnectLimits::new(settings));
         let (acme, globex) = (TenantId::new("acme"), TenantId::new("globex"));
-        let passes = [ceilings.enter_tenant(&acme).unwrap(), ceilings.enter_tenant(&acme).unwrap()];
-        assert!(ceilings.enter_tenant(&acme).is_none() && ceilings.enter_tenant(&globex).is_some());
-        drop(passes);
-        assert!(ceilings.tenants.lock().is_empty());
-        assert!(ceilings.enter_tenant(&acme).is_some());
+        let permits =
+            [connect_limits.admit_tenant(&acme).unwrap(), connect_limits.admit_tenant(&acme).unwrap()];
+        assert!(
+            connect_limits.admit_tenant(&acme).is_none() && connect_limits.admit_tenant(&globex).is_some()
+        );
+        drop(permits);
+        assert!(connect_limits.tenants.lock().is_empty());
+        assert!(connect_limits.admit_tenant(&acme).is_some());
     }
 
     #[test]
     fn a_tenant_over_its_rate_is_read_as_fast_as_its_rate() {
         let start = Instant::now();
-        let mut pace = MessageRateDebt::new(start);
+        let mut debt = MessageRateDebt::new(start);
         let later = start + Duration::from_secs(10);
-        assert_eq!(pace.take(100, 100, later), Duration::ZERO, "a second's worth at once");
-        assert_eq!(pace.take(50, 100, later), Duration::from_millis(500));
-        assert_eq!(pace.take(50, 100, later + Duration::from_secs(1)), Duration::ZERO);
+        assert_eq!(debt.take(100, 100, later), Duration::ZERO, "a second's worth at once");
+        assert_eq!(debt.take(50, 100, later), Duration::from_millis(500));
+        assert_eq!(debt.take(50, 100, later + Duration::from_secs(1)), Duration::ZERO);
     }
 }

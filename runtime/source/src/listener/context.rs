@@ -1,3 +1,5 @@
+//! The settings of a listener, and the context that its connections share.
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,44 +11,44 @@ use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::identity::NameTemplate;
 use tidegate_core::topic::TopicTemplate;
 
-/// What a device must prove when it connects.
+/// The credentials that a device must bring when it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialPolicy {
-    /// Nothing; what it brings is read over.
+    /// None; credentials that it brings are ignored.
     Nothing,
-    /// Who brings credentials must bring good ones; who brings none has proved nothing.
+    /// A device that brings credentials must bring good ones; one that brings none has proved nothing.
     IfAny,
     Always,
 }
 
-/// What a listener needs to know.
+/// The settings of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
     pub address: SocketAddr,
     pub connections_max: usize,
-    /// Of one address; it does not hold for loopback. Generous, because a site behind one router
+    /// Connections of one address; there is no limit for loopback. Generous, because a site behind one router
     /// is one address.
     pub connections_per_address_max: usize,
     /// Payloads over it are passed on with their first KiB and their true size.
     pub payload_bytes_max: usize,
     pub ceilings: ConnectLimitSettings,
     pub asks: CredentialPolicy,
-    /// How a user name says who a device is.
+    /// The form of a user name that names a device.
     pub username: NameTemplate,
-    /// How a name in a client certificate does.
+    /// The form of a name in a client certificate that names a device.
     pub certificate_name: NameTemplate,
-    /// How a topic names tenant and device: a device that has proved who it is may publish to its own.
+    /// The form of a topic that names tenant and device: an authenticated device may publish to its own.
     pub topics: TopicTemplate,
     /// None: no TLS.
     pub tls: Option<TlsSettings>,
 }
 
-/// What all connections share.
+/// The context that all connections of a listener share.
 pub(crate) struct ListenerContext<I> {
     pub(crate) settings: ListenerSettings,
     pub(crate) window: Arc<ReceiveWindow>,
-    pub(crate) intake: Arc<I>,
-    pub(crate) doors: Arc<ConnectionTable>,
+    pub(crate) sink: Arc<I>,
+    pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) tls: Option<Arc<CertificateReloader>>,
     pub(crate) sessions: DeviceSessions,
 }

@@ -11,8 +11,8 @@ use futures_util::FutureExt;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::limits;
-use crate::listener::close::CloseInfo;
-use crate::listener::connection_table::{CloseReason, ListenerCounters};
+use crate::listener::close::{CloseInfo, CloseReason};
+use crate::listener::counters::ListenerCounters;
 use crate::listener::packet_memory::{PacketLease, PacketMemoryError};
 use crate::listener::socket::SocketReader;
 use crate::mqtt::control::Frame;
@@ -25,14 +25,14 @@ pub struct FrameReader<'s> {
     reader: SocketReader<'s>,
     pub framer: Framer,
     counters: Arc<ListenerCounters>,
-    /// Whether it is counted among the connections with a buffer.
+    /// It is counted among the connections with a buffer.
     has_buffer: bool,
     frames: FrameLimits,
-    /// What the buffer holds of the memory that all share.
+    /// The bytes of the buffer in the memory that all connections share.
     pub lease: PacketLease,
-    /// How much to ask for: it follows what the device sends.
+    /// Bytes to ask for: it follows the device's packets.
     read_bytes: usize,
-    /// When the packet that is under way began.
+    /// The time of the first byte of the packet that is under way.
     pub packet_began: Option<Instant>,
 }
 
@@ -60,7 +60,7 @@ impl<'s> FrameReader<'s> {
         &self.reader
     }
 
-    /// Whether the peer has closed its side, whatever lies unread before that (POLLRDHUP of poll(2)).
+    /// True if the peer has closed its side, even if bytes before that are unread (POLLRDHUP of poll(2)).
     pub fn is_hung_up(&self) -> bool {
         let events = libc::POLLRDHUP;
         let mut poll = libc::pollfd { fd: self.reader.as_raw_fd(), events, revents: 0 };
@@ -77,8 +77,8 @@ impl<'s> FrameReader<'s> {
         usize::try_from(bytes).unwrap_or(0)
     }
 
-    /// Whether so much lies in the socket that it may take no more: half of its buffer counts, for the
-    /// system takes the other half for itself (tcp(7)).
+    /// True if the socket may take no more bytes: half of its buffer counts, because the system uses the other
+    /// half for itself (tcp(7)).
     pub fn is_socket_full(&self) -> bool {
         let (mut bytes, mut len): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
         // SAFETY: the option is an int, and is written into one of ours.
@@ -94,15 +94,15 @@ impl<'s> FrameReader<'s> {
         self.unread_in_socket() >= usize::try_from(bytes).unwrap_or(0) / 2
     }
 
-    /// Waits for bytes and reads what is there.
+    /// Waits for bytes and reads those that are there.
     pub async fn fill(&mut self, silence_max: Option<Duration>) -> Result<(), CloseInfo> {
         loop {
             if !self.framer.has_partial_frame() {
                 self.release();
             }
             self.wait(silence_max).await?;
-            let step = self.make_room()?;
-            let room = self.framer.room_for(step);
+            let step = self.reserve()?;
+            let room = self.framer.read_buffer_of(step);
             if !std::mem::replace(&mut self.has_buffer, true) {
                 self.counters.buffers.fetch_add(1, Ordering::Relaxed);
             }
@@ -128,10 +128,10 @@ impl<'s> FrameReader<'s> {
         }
     }
 
-    /// Reads on and throws it away, for a moment: a socket that is closed with bytes unread is reset,
-    /// and what was sent last would be lost with it.
+    /// Reads on and throws the bytes away, for `CLOSE_DRAIN_MS`: a socket that is closed with bytes unread is
+    /// reset, and our last packet would be lost with it.
     pub async fn drain_before_close(&mut self) {
-        // Nothing of it is parsed any more.
+        // The bytes are not parsed any more.
         self.framer = Framer::new(self.frames);
         self.release();
         let mut read = 0;
@@ -162,7 +162,7 @@ impl<'s> FrameReader<'s> {
         if let Some(ready) = self.reader.readable().now_or_never() {
             return Ok(ready?);
         }
-        // It may be long before the next byte: what it holds meanwhile is what came.
+        // It may be long before the next byte: it holds only the bytes that came meanwhile.
         self.trim()?;
         let (reader, lease) = (&mut self.reader, &self.lease);
         let waiting = async {
@@ -187,37 +187,37 @@ impl<'s> FrameReader<'s> {
         }
     }
 
-    /// How the connection ends when others have woken it.
+    /// The end of the connection after others have woken it.
     pub fn woken(&self) -> CloseInfo {
         woken(&self.lease)
     }
 
-    /// Takes the next step of the buffer from the memory that all share; gives its size.
-    fn make_room(&mut self) -> Result<usize, CloseInfo> {
+    /// Reserves the next step of the buffer in the memory that all connections share; gives its size.
+    fn reserve(&mut self) -> Result<usize, CloseInfo> {
         if self.lease.is_evicted() {
             return Err(self.woken());
         }
         let unread = self.framer.unread();
-        // A quarter of what is there for a large packet, so that it is not copied again and again.
-        let lacking = self.framer.needed() - unread;
-        let step = self.read_bytes.max(lacking.min(unread / 4));
+        // A quarter of the bytes that are there for a large packet, so that it is not copied again and again.
+        let missing_bytes = self.framer.needed() - unread;
+        let step = self.read_bytes.max(missing_bytes.min(unread / 4));
         let wanted = beyond_first(unread + step);
         if wanted <= self.lease.bytes() || self.lease.resize(wanted).is_ok() {
             return Ok(step);
         }
-        // A larger buffer is a favour; what comes next of the packet is not.
+        // A larger buffer is a favour; the next bytes of the packet are not.
         self.read_bytes = limits::LISTENER_FIRST_READ_BYTES.min(self.read_bytes);
         let wanted = beyond_first(unread + self.read_bytes);
         self.lease.resize(wanted.max(self.lease.bytes()))?;
         Ok(self.read_bytes)
     }
 
-    /// Gives back what the buffer has beyond what came and one first step.
+    /// Gives back the capacity beyond the bytes that came and one first step.
     fn trim(&mut self) -> Result<(), CloseInfo> {
-        let kept = self.framer.unread() + limits::LISTENER_FIRST_READ_BYTES;
-        if beyond_first(kept) < self.lease.bytes() {
-            self.framer.shrink(kept);
-            self.lease.resize(beyond_first(kept))?;
+        let partial_bytes = self.framer.unread() + limits::LISTENER_FIRST_READ_BYTES;
+        if beyond_first(partial_bytes) < self.lease.bytes() {
+            self.framer.shrink(partial_bytes);
+            self.lease.resize(beyond_first(partial_bytes))?;
         }
         Ok(())
     }
@@ -232,9 +232,9 @@ impl<'s> FrameReader<'s> {
         }
     }
 
-    /// The next packet; notes when one is under way.
-    pub fn next_packet(&mut self) -> Result<Option<Frame<'_>>, PacketError> {
-        self.framer.next_packet()
+    /// The next packet of the bytes that were read, if it is there whole.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, PacketError> {
+        self.framer.next_frame()
     }
 }
 

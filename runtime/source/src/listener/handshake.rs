@@ -1,8 +1,8 @@
-//! CONNECT and CONNACK: who a device is, and whether it may come in.
+//! The handshake of a device: CONNECT, its authentication, and CONNACK.
 //!
 //! A client certificate that names a device is proof enough. Else the user name names it and the
-//! password is its token. Who brings nothing is let in where nothing is asked for, and has then proved
-//! nothing: each of its messages must bring its own credentials.
+//! password is its token. A device without credentials may connect if none are required, and is then
+//! not authenticated: each of its messages must bring its own credentials.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::limits;
-use crate::listener::close::CloseInfo;
+use crate::listener::close::{CloseInfo, CloseReason};
 use crate::listener::connect_limits::TenantConnectionPermit;
-use crate::listener::connection_table::{ClientIdGuard, CloseReason, ConnectionPermit};
+use crate::listener::connection_table::{ClientIdGuard, ConnectionPermit};
 use crate::listener::context::{CredentialPolicy, ListenerContext};
 use crate::listener::frame_reader::FrameReader;
 use crate::listener::socket::SocketWriter;
@@ -30,16 +30,16 @@ use crate::sink::MessageSink;
 use tidegate_core::ack::redelivery::RedeliveryFilter;
 use tidegate_core::identity::{AuthError, Claim, Identity, Proof};
 
-/// What a device says is wrong is one text for whoever guesses, too.
+/// One text for an unknown device and for a wrong token: a guesser learns nothing from it.
 const BAD_CREDENTIALS: &str = "there is no such device, or its token is another one";
 
-/// A device that was let in.
+/// A device whose CONNECT was accepted.
 pub struct Established {
-    pub name: ClientIdGuard,
+    pub client_id: ClientIdGuard,
     pub keep_alive_s: u16,
     /// None: it speaks MQTT 3.1.1.
     pub peer_limits: Option<PeerLimits>,
-    /// Who it is, where it has proved that.
+    /// The device, if it is authenticated.
     pub sender: Option<AuthenticatedDevice>,
     /// The session that it asked for, by its name among `DeviceSessions`.
     pub session: Option<(String, Arc<RedeliveryFilter>)>,
@@ -48,120 +48,125 @@ pub struct Established {
 /// A device that has proved who it is.
 pub struct AuthenticatedDevice {
     pub identity: Identity,
-    pub pass: TenantConnectionPermit,
+    pub permit: TenantConnectionPermit,
 }
 
-/// A device that was not let in: how that is counted, and its CONNACK in both protocols.
+/// A CONNECT that is refused: its close reason, and its CONNACK in both protocols.
 struct ConnectRefusal {
     end: CloseInfo,
-    /// What the device is told; the rest of `end` is for the log.
+    /// The text for the device; the detail of `end` is for the log.
     why: String,
     code4: Code4,
     code5: Code5,
 }
 
 impl ConnectRefusal {
-    fn new(ending: CloseReason, why: impl Into<String>, code4: Code4, code5: Code5) -> Self {
+    fn new(reason: CloseReason, why: impl Into<String>, code4: Code4, code5: Code5) -> Self {
         let why = why.into();
-        Self { end: CloseInfo::new(ending, why.clone()), why, code4, code5 }
+        Self { end: CloseInfo::new(reason, why.clone()), why, code4, code5 }
     }
 
-    fn unavailable(ending: CloseReason, why: impl Into<String>, code5: Code5) -> Self {
-        Self::new(ending, why, Code4::ServiceUnavailable, code5)
+    fn unavailable(reason: CloseReason, why: impl Into<String>, code5: Code5) -> Self {
+        Self::new(reason, why, Code4::ServiceUnavailable, code5)
     }
 
-    /// With more for the log than for the device.
+    /// Sets a detail for the log that the device does not see.
     fn logged(self, detail: String) -> Self {
         Self { end: CloseInfo { detail, ..self.end }, ..self }
     }
 }
 
-/// What the greeting of one connection works with.
+/// The handshake of one connection, with all that it uses.
 pub struct Handshake<'a, I> {
-    pub shared: &'a ListenerContext<I>,
-    pub pass: &'a ConnectionPermit,
-    /// Whom the client certificate names, or why nobody; None: there is none.
+    pub context: &'a ListenerContext<I>,
+    pub permit: &'a ConnectionPermit,
+    /// The device that the client certificate names, or its fault; None: there is no certificate.
     pub certificate: Option<Result<Identity, String>>,
     pub taken_over: &'a Arc<Notify>,
     pub frames: FrameLimits,
 }
 
 impl<I: MessageSink> Handshake<'_, I> {
-    /// Reads the CONNECT, judges it, and answers.
+    /// Reads the CONNECT, checks it, and answers.
     ///
     /// # Errors
-    /// How the connection ended.
-    pub async fn greet(
+    /// The end of the connection.
+    pub async fn run(
         &self,
-        input: &mut FrameReader<'_>,
+        frames_in: &mut FrameReader<'_>,
         writer: &mut SocketWriter<'_>,
     ) -> Result<Established, CloseInfo> {
-        let reading = timeout(Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S), self.read(input));
-        let hello = reading.await.unwrap_or_else(|_| {
+        let reading = timeout(Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S), self.read(frames_in));
+        let request = reading.await.unwrap_or_else(|_| {
             let detail = format!("no complete CONNECT within {} s", limits::LISTENER_CONNECT_TIMEOUT_S);
             Err(CloseInfo::new(CloseReason::ConnectTimeout, detail))
         })?;
-        let peer_limits = (hello.level == 5).then_some(PeerLimits {
-            packet_bytes_max: hello.packet_bytes_max as usize,
-            reason_strings: hello.reason_strings,
+        let peer_limits = (request.level == 5).then_some(PeerLimits {
+            packet_bytes_max: request.packet_bytes_max as usize,
+            reason_strings: request.reason_strings,
         });
         let mut out = Vec::with_capacity(64);
-        let welcomed = match self.authenticate(&hello).await {
+        let sender = match self.authenticate(&request).await {
             Ok(sender) => sender,
-            Err(turned) => {
+            Err(refusal) => {
                 match peer_limits {
                     Some(limits) => {
-                        let why = Some(turned.why);
+                        let why = Some(refusal.why);
                         let properties =
                             ConnAckProperties { reason_string: why, ..encode::connack_properties() };
-                        encode::connack_v5(&mut out, turned.code5, properties, limits);
+                        encode::connack_v5(&mut out, refusal.code5, properties, limits);
                     }
-                    None => encode::connack(&mut out, turned.code4),
+                    None => encode::connack(&mut out, refusal.code4),
                 }
                 writer.write_all(&out).await?;
                 let _ = writer.shutdown().await;
-                input.drain_before_close().await;
-                return Err(turned.end);
+                frames_in.drain_before_close().await;
+                return Err(refusal.end);
             }
         };
-        let scope = welcomed.as_ref().map_or("", |sender| sender.identity.tenant.as_str());
-        let assigned = hello.client_id.is_empty().then(random_client_id);
-        let id = assigned.as_deref().unwrap_or(&hello.client_id);
-        let name = self.pass.take_client_id(scope, id, self.taken_over.clone());
+        let scope = sender.as_ref().map_or("", |sender| sender.identity.tenant.as_str());
+        let assigned = request.client_id.is_empty().then(random_client_id);
+        let id = assigned.as_deref().unwrap_or(&request.client_id);
+        let client_id = self.permit.take_client_id(scope, id, self.taken_over.clone());
         let session = {
             // No client id and no tenant has a U+0000.
             let of = format!("{scope}\0{id}");
-            // MQTT 5 is told that its session ends with the connection.
-            if hello.clean_session || peer_limits.is_some() {
-                self.shared.sessions.forget(&of);
+            // In MQTT 5 the CONNACK says that the session ends with the connection.
+            if request.clean_session || peer_limits.is_some() {
+                self.context.sessions.forget(&of);
                 None
             } else {
-                self.shared.sessions.go_on(&of).map(|session| (of, session))
+                self.context.sessions.resume(&of).map(|session| (of, session))
             }
         };
         match peer_limits {
             Some(limits) => {
-                input.framer.set_v5();
-                encode::connack_v5(&mut out, Code5::Success, self.terms(assigned.clone()), limits);
+                frames_in.framer.set_v5();
+                encode::connack_v5(
+                    &mut out,
+                    Code5::Success,
+                    self.connack_properties(assigned.clone()),
+                    limits,
+                );
             }
             None => encode::connack(&mut out, Code4::Success),
         }
         if peer_limits.is_some_and(|limits| out.len() > limits.packet_bytes_max) {
-            // [MQTT-3.1.2-24]: there is nothing that we could say to it.
+            // [MQTT-3.1.2-24]: no packet of ours is small enough.
             return Err(CloseInfo::new(
                 CloseReason::Unexpected,
                 "a maximum packet size below that of a CONNACK",
             ));
         }
-        debug!(client_id = id, level = hello.level, proven = welcomed.is_some(), "device connected");
+        debug!(client_id = id, level = request.level, proven = sender.is_some(), "device connected");
         writer.write_all(&out).await?;
         writer.flush().await?;
-        Ok(Established { name, keep_alive_s: hello.keep_alive_s, peer_limits, sender: welcomed, session })
+        Ok(Established { client_id, keep_alive_s: request.keep_alive_s, peer_limits, sender, session })
     }
 
-    /// The properties of a CONNACK that lets in. No session outlives its connection, no topic alias is
+    /// The properties of a CONNACK with success. No session outlives its connection, no topic alias is
     /// taken, QoS 1 is the most, and nobody can subscribe.
-    fn terms(&self, assigned_client_identifier: Option<String>) -> ConnAckProperties {
+    fn connack_properties(&self, assigned_client_identifier: Option<String>) -> ConnAckProperties {
         ConnAckProperties {
             session_expiry_interval: Some(0),
             receive_max: Some(limits::LISTENER_UNACKNOWLEDGED_MAX as u16),
@@ -176,31 +181,31 @@ impl<I: MessageSink> Handshake<'_, I> {
         }
     }
 
-    async fn read(&self, input: &mut FrameReader<'_>) -> Result<ConnectRequest, CloseInfo> {
+    async fn read(&self, frames_in: &mut FrameReader<'_>) -> Result<ConnectRequest, CloseInfo> {
         loop {
-            check_first_packet(input.framer.unread_bytes())?;
-            match input.next_packet()? {
+            check_first_packet(frames_in.framer.unread_bytes())?;
+            match frames_in.next_frame()? {
                 None => {}
                 Some(Frame::Connect(connect)) => return Ok(*connect),
                 Some(_) => {
                     return Err(CloseInfo::new(CloseReason::Unexpected, "the first packet is not a CONNECT"));
                 }
             }
-            input.fill(None).await?;
+            frames_in.fill(None).await?;
         }
     }
 
     async fn authenticate(
         &self,
-        hello: &ConnectRequest,
+        request: &ConnectRequest,
     ) -> Result<Option<AuthenticatedDevice>, ConnectRefusal> {
-        if !matches!(hello.level, 4 | 5) {
-            let why = format!("protocol level {}; expected 4 or 5 (MQTT 3.1.1 or 5)", hello.level);
+        if !matches!(request.level, 4 | 5) {
+            let why = format!("protocol level {}; expected 4 or 5 (MQTT 3.1.1 or 5)", request.level);
             let (code4, code5) = (Code4::RefusedProtocolVersion, Code5::UnsupportedProtocolVersion);
             return Err(ConnectRefusal::new(CloseReason::ProtocolLevel, why, code4, code5));
         }
-        let id = hello.client_id.len();
-        if id == 0 && !hello.clean_session && hello.level == 4 {
+        let id = request.client_id.len();
+        if id == 0 && !request.clean_session && request.level == 4 {
             // [MQTT-3.1.3-8]; MQTT 5 gives the client a name.
             let why = "an empty client id needs a clean session";
             return Err(ConnectRefusal::new(
@@ -219,16 +224,16 @@ impl<I: MessageSink> Handshake<'_, I> {
                 Code5::ClientIdentifierNotValid,
             ));
         }
-        if hello.authentication {
+        if request.authentication {
             let (code4, code5) = (Code4::NotAuthorized, Code5::BadAuthenticationMethod);
             let why = "an authentication method; expected user name and password, or a certificate";
             return Err(ConnectRefusal::new(CloseReason::AuthenticationMethod, why, code4, code5));
         }
-        let Some(claim) = self.claim(hello)? else { return Ok(None) };
+        let Some(claim) = self.claim(request)? else { return Ok(None) };
         let identity = claim.identity.clone();
         self.verify(claim).await?;
-        match self.shared.doors.ceilings.enter_tenant(&identity.tenant) {
-            Some(pass) => Ok(Some(AuthenticatedDevice { identity, pass })),
+        match self.context.connections.connect_limits.admit_tenant(&identity.tenant) {
+            Some(permit) => Ok(Some(AuthenticatedDevice { identity, permit })),
             None => {
                 let why = format!("tenant {} has too many connections", identity.tenant);
                 Err(ConnectRefusal::unavailable(CloseReason::TenantMax, why, Code5::QuotaExceeded))
@@ -236,9 +241,9 @@ impl<I: MessageSink> Handshake<'_, I> {
         }
     }
 
-    /// What the device says of itself; None where it says nothing and need not.
-    fn claim(&self, hello: &ConnectRequest) -> Result<Option<Claim>, ConnectRefusal> {
-        let settings = &self.shared.settings;
+    /// The identity that the device claims; None if it claims none and need not.
+    fn claim(&self, request: &ConnectRequest) -> Result<Option<Claim>, ConnectRefusal> {
+        let settings = &self.context.settings;
         let bad = |why: &str| {
             let (code4, code5) = (Code4::BadUserNamePassword, Code5::BadUserNamePassword);
             ConnectRefusal::new(CloseReason::BadCredentials, why, code4, code5)
@@ -249,9 +254,9 @@ impl<I: MessageSink> Handshake<'_, I> {
         if settings.asks == CredentialPolicy::Nothing {
             return Ok(None);
         }
-        let username = hello.username.as_deref().filter(|name| !name.is_empty());
+        let username = request.username.as_deref().filter(|name| !name.is_empty());
         if username.is_some_and(|name| name.len() > limits::USERNAME_BYTES_MAX)
-            || hello.password.as_ref().is_some_and(|password| password.len() > limits::PASSWORD_BYTES_MAX)
+            || request.password.as_ref().is_some_and(|password| password.len() > limits::PASSWORD_BYTES_MAX)
         {
             return Err(bad("a user name or a password that is too long"));
         }
@@ -268,12 +273,12 @@ impl<I: MessageSink> Handshake<'_, I> {
             (Some(Ok(identity)), _) => {
                 Ok(Some(Claim { identity: identity.clone(), proof: Proof::Certificate }))
             }
-            (_, Some(identity)) => match &hello.password {
+            (_, Some(identity)) => match &request.password {
                 Some(password) => Ok(Some(Claim { identity, proof: Proof::Token(password.clone()) })),
                 None => Err(bad("the password is missing: expected the token of the device")),
             },
             (Some(Err(why)), None) => Err(not_authorized(why)),
-            (None, None) if hello.password.as_ref().is_some_and(|password| !password.is_empty()) => {
+            (None, None) if request.password.as_ref().is_some_and(|password| !password.is_empty()) => {
                 Err(bad("a password without a user name"))
             }
             (None, None) if settings.asks == CredentialPolicy::Always => {
@@ -283,11 +288,11 @@ impl<I: MessageSink> Handshake<'_, I> {
         }
     }
 
-    /// Asks whether it is so, at most as often as may be guessed.
+    /// Has the sink check a claim, within the limit of failed CONNECTs.
     async fn verify(&self, claim: Claim) -> Result<(), ConnectRefusal> {
         let identity = claim.identity.clone();
-        let Some(one_try) =
-            self.shared.doors.ceilings.begin_attempt(self.pass.network, &identity.to_string())
+        let Some(attempt) =
+            self.context.connections.connect_limits.begin_attempt(self.permit.network, &identity.to_string())
         else {
             let why = "too many CONNECTs failed; try again in a minute";
             return Err(ConnectRefusal::unavailable(
@@ -298,10 +303,10 @@ impl<I: MessageSink> Handshake<'_, I> {
             .logged(format!("{identity}: {why}")));
         };
         let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
-        let answer = timeout(asking, self.shared.intake.authenticate(claim)).await;
+        let answer = timeout(asking, self.context.sink.authenticate(claim)).await;
         match answer.unwrap_or(Err(AuthError::Unavailable("the registry gave no answer in time"))) {
             Ok(()) => {
-                one_try.succeeded();
+                attempt.succeeded();
                 Ok(())
             }
             Err(AuthError::Credentials(detail)) => {
@@ -310,7 +315,7 @@ impl<I: MessageSink> Handshake<'_, I> {
                     .logged(format!("{identity}: {detail}")))
             }
             Err(AuthError::NotAuthorized(why)) => {
-                one_try.succeeded();
+                attempt.succeeded();
                 Err(ConnectRefusal::new(
                     CloseReason::NotAuthorized,
                     why,
@@ -320,16 +325,17 @@ impl<I: MessageSink> Handshake<'_, I> {
                 .logged(format!("{identity}: {why}")))
             }
             Err(AuthError::Unavailable(why)) => {
-                one_try.succeeded();
-                let told = "the registry cannot be asked now; try again";
-                Err(ConnectRefusal::unavailable(CloseReason::Unavailable, told, Code5::ServerUnavailable)
+                attempt.succeeded();
+                let text = "the registry cannot be asked now; try again";
+                Err(ConnectRefusal::unavailable(CloseReason::Unavailable, text, Code5::ServerUnavailable)
                     .logged(format!("{identity}: {why}")))
             }
         }
     }
 }
 
-/// Refuses what cannot become a CONNECT of `LISTENER_CONNECT_BYTES_MAX` as soon as its beginning shows it.
+/// Refuses a packet that cannot become a CONNECT of `LISTENER_CONNECT_BYTES_MAX` as soon as its beginning
+/// shows it.
 fn check_first_packet(bytes: &[u8]) -> Result<(), CloseInfo> {
     let Some((&first, length)) = bytes.split_first() else { return Ok(()) };
     check_first_byte(first)?;
@@ -350,7 +356,7 @@ fn check_first_packet(bytes: &[u8]) -> Result<(), CloseInfo> {
     Ok(())
 }
 
-/// A client id for a device that brought none: nobody can name it and take the connection over.
+/// A random client id for a device that brought none: nobody can guess it and take the connection over.
 fn random_client_id() -> String {
     use std::hash::{BuildHasher, RandomState};
     let half = || RandomState::new().hash_one(0_u8);

@@ -1,14 +1,14 @@
 //! The memory of unfinished packets: one pool for all connections, a share of it for each address and
 //! each tenant.
 //!
-//! - A connection is charged for bytes that came and for the step that it reads next, never for what a
-//!   packet announces. Its first `LISTENER_FIRST_READ_BYTES` are free.
-//! - Where a packet finds no room, the connection that holds most of the pool, or of the share that is
-//!   full, ends with `Ending::Buffers`; that may be the one that asks. A small packet thus always finds
-//!   room.
+//! - A connection is charged for bytes that came and for the step that it reads next, never for the
+//!   length that a packet announces. Its first `LISTENER_FIRST_READ_BYTES` are free.
+//! - If a packet finds no room, the connection that holds most of the pool, or of the share that is
+//!   full, ends with `CloseReason::Buffers`; that may be the one that asks. A small packet thus always
+//!   finds room.
 //! - A connection that holds alone in its share is bounded by the pool only: a share never refuses a
 //!   packet that the limits allow.
-//! - Loopback has no share of its own, as it has no other ceiling of an address: a proxy may stand there.
+//! - Loopback has no share of its own, as it has no other limit of an address: a proxy may stand there.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -20,10 +20,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::limits::{LISTENER_BUFFER_ADDRESS_SHARE, LISTENER_BUFFER_BYTES_MAX, LISTENER_BUFFER_TENANT_SHARE};
-use crate::listener::connection_table::ListenerCounters;
+use crate::listener::close::{CloseInfo, CloseReason};
+use crate::listener::counters::ListenerCounters;
 use tidegate_core::ids::TenantId;
 
-/// The pool.
+/// The pool of all connections.
 #[derive(Debug)]
 pub struct PacketMemory {
     bytes_max: usize,
@@ -71,6 +72,12 @@ pub enum PacketMemoryError {
     Evicted,
 }
 
+impl From<PacketMemoryError> for CloseInfo {
+    fn from(error: PacketMemoryError) -> Self {
+        Self::new(CloseReason::Buffers, error.to_string())
+    }
+}
+
 impl PacketMemory {
     pub fn new(counters: Arc<ListenerCounters>) -> Arc<Self> {
         Self::with_bytes_max(counters, LISTENER_BUFFER_BYTES_MAX)
@@ -114,7 +121,7 @@ impl PacketMemory {
 }
 
 impl Bound {
-    /// Whether what another connection holds counts against the bound that `lease` would break.
+    /// True if the bytes of another connection count against the bound that `lease` would break.
     fn counts(self, other: &Lease, lease: &PacketLease) -> bool {
         match self {
             Bound::Pool => true,
@@ -162,13 +169,13 @@ fn subtract<K: Eq + Hash>(sums: &mut HashMap<K, usize>, key: &K, bytes: usize) {
     }
 }
 
-/// What one connection holds of the pool; given back when dropped.
+/// The bytes that one connection holds of the pool; they are released when dropped.
 #[derive(Debug)]
 pub struct PacketLease {
     memory: Arc<PacketMemory>,
     connection: u64,
     address: IpAddr,
-    /// Whose device it has proved to be.
+    /// The tenant of its device, once that is authenticated.
     tenant: Option<TenantId>,
     bytes: usize,
     eviction: Arc<Eviction>,
@@ -179,13 +186,13 @@ impl PacketLease {
         self.bytes
     }
 
-    /// Counts what it holds from now on against its tenant's share, too.
+    /// Counts its bytes from now on against its tenant's share, too.
     pub fn set_tenant(&mut self, tenant: &TenantId) {
         self.release();
         self.tenant = Some(tenant.clone());
     }
 
-    /// Whether its memory was given to others: the connection must end.
+    /// True if its memory was given to others: the connection must end.
     pub fn is_evicted(&self) -> bool {
         self.eviction.evicted.load(Ordering::Acquire)
     }
@@ -198,7 +205,7 @@ impl PacketLease {
     /// Holds `bytes` from now on, more or less than before.
     ///
     /// # Errors
-    /// There is no room, and nobody who holds more; or its memory was given to others.
+    /// There is no room, and no connection holds more; or its memory was given to others.
     pub fn resize(&mut self, bytes: usize) -> Result<(), PacketMemoryError> {
         if bytes == self.bytes {
             return Ok(());
@@ -232,9 +239,9 @@ impl PacketLease {
         Ok(())
     }
 
-    /// Gives everything back.
+    /// Gives all bytes back.
     pub fn release(&mut self) {
-        // What was given to others is not counted as its own any more.
+        // Bytes that were given to others are not counted as its own any more.
         let _ = self.resize(0);
         self.bytes = 0;
     }

@@ -1,5 +1,5 @@
-//! Sessions of devices that asked for one (clean session 0), beyond their connections: for messages that
-//! come again to a route that keeps state. Nothing else of a session is kept, and none over a restart.
+//! The sessions of devices that asked for one (clean session 0), beyond their connections: for messages that
+//! come again to a route with state. No other part of a session is stored, and none over a restart.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use parking_lot::Mutex;
 use crate::limits;
 use tidegate_core::ack::redelivery::RedeliveryFilter;
 
+/// The redelivery filters of sessions, by client id.
 #[derive(Debug, Default)]
 pub struct DeviceSessions {
     known: Mutex<HashMap<Box<str>, Arc<RedeliveryFilter>, foldhash::fast::RandomState>>,
 }
 
 impl DeviceSessions {
-    /// The session of a client id. `None` where there is no room for another: its messages may then be
-    /// decoded again.
-    pub fn go_on(&self, client_id: &str) -> Option<Arc<RedeliveryFilter>> {
+    /// Resumes the session of a client id, or begins one. None if there is no room for another: its messages
+    /// may then be decoded again.
+    pub fn resume(&self, client_id: &str) -> Option<Arc<RedeliveryFilter>> {
         let mut known = self.known.lock();
         if let Some(session) = known.get(client_id) {
             return Some(session.clone());
@@ -33,12 +34,12 @@ impl DeviceSessions {
         Some(session)
     }
 
-    /// The device wants no session any more.
+    /// Drops the session of a device that wants none any more.
     pub fn forget(&self, client_id: &str) {
         self.known.lock().remove(client_id);
     }
 
-    /// A connection of the session has ended.
+    /// Called when a connection of the session has ended; drops the session if no message can come again.
     pub fn suspend(&self, client_id: &str, session: &Arc<RedeliveryFilter>) {
         let mut known = self.known.lock();
         if session.is_over() && known.get(client_id).is_some_and(|known| Arc::ptr_eq(known, session)) {
@@ -59,30 +60,30 @@ mod tests {
     fn a_session_is_kept_as_long_as_something_may_come_again() {
         let sessions = DeviceSessions::default();
         let window = Arc::new(ReceiveWindow::new(10, 1_000));
-        let session = sessions.go_on("pump").unwrap();
+        let session = sessions.resume("pump").unwrap();
         let connection = AckTracker::of_session(window.clone(), Some(session.clone()));
         connection.end();
         sessions.suspend("pump", &session);
-        assert!(!Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()), "nothing could come again");
+        assert!(!Arc::ptr_eq(&session, &sessions.resume("pump").unwrap()), "nothing could come again");
 
-        let session = sessions.go_on("pump").unwrap();
+        let session = sessions.resume("pump").unwrap();
         let connection = AckTracker::of_session(window, Some(session.clone()));
         let _slot = connection.receive(7, 10);
         connection.end();
         sessions.suspend("pump", &session);
-        assert!(Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()));
+        assert!(Arc::ptr_eq(&session, &sessions.resume("pump").unwrap()));
         sessions.forget("pump");
-        assert!(!Arc::ptr_eq(&session, &sessions.go_on("pump").unwrap()));
+        assert!(!Arc::ptr_eq(&session, &sessions.resume("pump").unwrap()));
     }
 
     #[test]
     fn those_who_are_not_here_make_room() {
         let sessions = DeviceSessions::default();
-        let here = sessions.go_on("here").unwrap();
+        let here = sessions.resume("here").unwrap();
         for n in 0..limits::LISTENER_SESSIONS_MAX + 10 {
-            assert!(sessions.go_on(&format!("stranger-{n}")).is_some());
+            assert!(sessions.resume(&format!("stranger-{n}")).is_some());
         }
-        assert!(Arc::ptr_eq(&here, &sessions.go_on("here").unwrap()));
+        assert!(Arc::ptr_eq(&here, &sessions.resume("here").unwrap()));
         assert!(sessions.known.lock().len() <= limits::LISTENER_SESSIONS_MAX);
     }
 }

@@ -46,23 +46,23 @@ pub enum SocketReader<'s> {
     Tls(TlsReader<'s>),
 }
 
-/// Of a TLS socket, with what was read while it was waited for.
+/// The reading half of a TLS socket, with the bytes that a wait has read.
 pub struct TlsReader<'s> {
     half: tokio::io::ReadHalf<&'s mut TlsStream<TcpStream>>,
     socket: RawFd,
     first: [u8; FIRST_BYTES],
-    /// How many of `first` were read; None while nothing was.
+    /// The bytes of `first` that were read; None before a wait.
     read: Option<usize>,
 }
 
 impl SocketReader<'_> {
-    /// Waits until there is something to read, or the end.
+    /// Waits until there are bytes to read, or the end.
     pub async fn readable(&mut self) -> io::Result<()> {
         match self {
             SocketReader::Plain(half) => half.readable().await,
             SocketReader::Tls(tls) => {
                 if tls.read.is_none() {
-                    // Where it is cancelled it has read nothing.
+                    // If it is cancelled it has read nothing.
                     tls.read = Some(tls.half.read(&mut tls.first).await?);
                 }
                 Ok(())
@@ -70,8 +70,8 @@ impl SocketReader<'_> {
         }
     }
 
-    /// Reads what is there, appended to `room`, which has capacity; 0 at the end. `WouldBlock` where
-    /// nothing is there after all.
+    /// Appends the bytes that are there to `room`, which has capacity; 0 at the end. `WouldBlock` if there
+    /// are none after all.
     pub fn try_read(&mut self, room: &mut Vec<u8>) -> io::Result<usize> {
         let tls = match self {
             SocketReader::Plain(half) => return half.try_read_buf(room),
@@ -82,7 +82,7 @@ impl SocketReader<'_> {
         if read == 0 {
             return Ok(0);
         }
-        // What is there beside it; the end and errors are found by the next wait.
+        // Further bytes that are there; the next wait finds the end and errors.
         while room.len() < room.capacity()
             && let Some(Ok(more @ 1..)) = tls.half.read_buf(room).now_or_never()
         {

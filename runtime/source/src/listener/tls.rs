@@ -1,6 +1,6 @@
-//! The listener's certificate, and whose certificates it believes. The files are read again when they
-//! change; connections that stand are not touched by it, and what cannot be used does not replace what
-//! is in service.
+//! The listener's certificate, and the authorities of client certificates that it trusts. The files are read
+//! again when they change. Open connections keep theirs, and files that cannot be used do not replace the
+//! certificate in service.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// Whether clients show certificates.
+/// The policy for client certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificates {
     No,
-    /// Who shows one must show a good one.
+    /// A client that shows one must show a good one.
     Optional,
     Required,
 }
 
-/// The files, and what is asked of clients.
+/// The files, and the policy for client certificates.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
-    /// The authorities of client certificates; there where they are not `No`.
+    /// The authorities of client certificates; unused if these are `No`.
     pub client_ca_file: PathBuf,
     pub client_certificates: ClientCertificates,
 }
 
-/// Why the files cannot be used.
+/// The reason for which the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
     #[error("{key} = {path:?} cannot be used: {fault}")]
@@ -43,7 +43,7 @@ pub enum TlsFileError {
     Verifier(String),
 }
 
-/// What a file was when it was read.
+/// The modification time, length and inode of a file when it was read; None if it was not there.
 type FileStamp = Option<(SystemTime, u64, u64)>;
 
 /// The certificate in service. Shared by all connections.
@@ -58,23 +58,23 @@ impl CertificateReloader {
     /// Reads the files.
     ///
     /// # Errors
-    /// They cannot be used; names the key.
+    /// They cannot be used; the error names the key.
     pub fn open(settings: TlsSettings) -> Result<Self, TlsFileError> {
-        // Looked at first: what changes while we read is read again.
+        // The stamps come first: a file that changes while we read is read again.
         let stamps = stamps(&settings);
         let config = RwLock::new(Arc::new(load(&settings)?));
         Ok(Self { settings, config, stamps: Mutex::new(stamps) })
     }
 
-    /// Takes a connection in with what is in service now.
+    /// An acceptor with the certificate that is in service now.
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.config.read().clone())
     }
 
-    /// Reads the files again if they have changed; true when something new is in service.
+    /// Reads the files again if they have changed; true if a new certificate is in service.
     ///
     /// # Errors
-    /// They cannot be used; what was in service stays, and it is said once a change.
+    /// They cannot be used; the old certificate stays in service. The error is given once a change.
     pub fn refresh(&self) -> Result<bool, TlsFileError> {
         let mut known = self.stamps.lock();
         let now = stamps(&self.settings);
@@ -163,19 +163,19 @@ mod tests {
     fn a_bad_file_leaves_the_old_one_in_service_and_is_said_once() {
         let folder = tempfile::tempdir().unwrap();
         write_pair(folder.path(), "old");
-        let keeper = CertificateReloader::open(settings(folder.path())).unwrap();
-        assert!(!keeper.refresh().unwrap());
-        let in_service = keeper.config.read().clone();
+        let reloader = CertificateReloader::open(settings(folder.path())).unwrap();
+        assert!(!reloader.refresh().unwrap());
+        let in_service = reloader.config.read().clone();
         let good = std::fs::read(folder.path().join("key.pem")).unwrap();
         for bad in [&b"no key"[..], b""] {
             std::fs::write(folder.path().join("key.pem"), bad).unwrap();
-            assert!(keeper.refresh().unwrap_err().to_string().contains("key.pem"));
-            assert!(!keeper.refresh().unwrap(), "said twice");
-            assert!(Arc::ptr_eq(&in_service, &keeper.config.read()));
+            assert!(reloader.refresh().unwrap_err().to_string().contains("key.pem"));
+            assert!(!reloader.refresh().unwrap(), "said twice");
+            assert!(Arc::ptr_eq(&in_service, &reloader.config.read()));
         }
         std::fs::write(folder.path().join("key.pem"), good).unwrap();
-        assert!(keeper.refresh().unwrap());
-        assert!(!Arc::ptr_eq(&in_service, &keeper.config.read()));
+        assert!(reloader.refresh().unwrap());
+        assert!(!Arc::ptr_eq(&in_service, &reloader.config.read()));
     }
 
     #[test]

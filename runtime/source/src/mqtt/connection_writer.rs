@@ -1,4 +1,4 @@
-//! The writing side of one connection: PUBACKs as they get ready, and answers to what was read.
+//! The writing side of one connection: PUBACKs as they get ready, and answers to packets that were read.
 //!
 //! Reading and writing are two futures of one task, so that PUBACKs and pings go on while reading
 //! waits for room downstream. They meet here.
@@ -17,7 +17,7 @@ use crate::mqtt::control::encode;
 use crate::mqtt::publish::{PeerLimits, puback, puback_with_reason};
 use tidegate_core::ack::tracker::AckTracker;
 
-/// Why writing ended.
+/// The reason for which writing ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteEnd {
     /// All that was outstanding is acknowledged, or the deadline came.
@@ -29,12 +29,12 @@ pub enum WriteEnd {
     SlowReader,
     #[error("no answer to a PINGREQ within the keep-alive")]
     NoPingResponse,
-    /// What was settled is acknowledged.
+    /// All messages that were settled are acknowledged.
     #[error("a message could not be taken: the connection ends, so that it is sent again")]
     Unsettled,
 }
 
-/// How a client keeps its connection alive.
+/// The pings with which a client keeps its connection alive.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
     /// A PINGREQ goes out this often.
@@ -43,14 +43,14 @@ pub struct KeepAlive {
     pub silence_max: Duration,
 }
 
-/// What the two sides of one connection share.
+/// The writing side of one connection, shared with its reading side.
 pub struct ConnectionWriter {
-    pub connection: Arc<AckTracker>,
-    /// The bounds of a peer that is told reasons; None: it is told none, as with MQTT 3.1.1.
+    pub tracker: Arc<AckTracker>,
+    /// The limits of a peer that gets reasons; None: it gets none, as with MQTT 3.1.1.
     peer_limits: Option<PeerLimits>,
     outbox: Mutex<Vec<u8>>,
     closed: AtomicBool,
-    /// Wakes the reading side: PUBACKs have left, or the link is closed.
+    /// Wakes the reading side: PUBACKs have left, or this side is closed.
     reader: Notify,
     draining_until: Mutex<Option<Instant>>,
     born: Instant,
@@ -59,14 +59,14 @@ pub struct ConnectionWriter {
 }
 
 impl ConnectionWriter {
-    pub fn new(connection: Arc<AckTracker>) -> Self {
-        Self::speaking(connection, None)
+    pub fn new(tracker: Arc<AckTracker>) -> Self {
+        Self::with_peer_limits(tracker, None)
     }
 
-    /// A link to a peer that may speak MQTT 5.
-    pub fn speaking(connection: Arc<AckTracker>, peer_limits: Option<PeerLimits>) -> Self {
+    /// A writer to a peer that may speak MQTT 5.
+    pub fn with_peer_limits(tracker: Arc<AckTracker>, peer_limits: Option<PeerLimits>) -> Self {
         Self {
-            connection,
+            tracker,
             peer_limits,
             outbox: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -77,10 +77,10 @@ impl ConnectionWriter {
         }
     }
 
-    /// Queues a packet that is not a PUBACK; bounded by what one read can ask for.
+    /// Queues a packet that is not a PUBACK; their number is bounded by the packets of one read.
     pub fn send(&self, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.outbox.lock());
-        self.connection.settled.notify_one();
+        self.tracker.settled.notify_one();
     }
 
     /// Bytes that wait to be written.
@@ -88,17 +88,17 @@ impl ConnectionWriter {
         self.outbox.lock().len()
     }
 
-    /// The reading side has read something, or begins to wait for it.
+    /// Records that the reading side has read something, or begins to wait for it.
     pub fn record_reading(&self) {
         self.last_read_ms.store(self.born.elapsed().as_millis() as i64, Ordering::Relaxed);
     }
 
-    /// The reading side stops for want of room: silence means nothing until it reads again.
+    /// Records that the reading side stops for want of room: silence means nothing until it reads again.
     pub fn record_pause(&self) {
         self.last_read_ms.store(-1, Ordering::Relaxed);
     }
 
-    /// How long the peer has been silent; zero while we are not listening.
+    /// The time for which the peer has been silent; zero while we are not reading.
     fn silence(&self) -> Duration {
         match self.last_read_ms.load(Ordering::Relaxed) {
             -1 => Duration::ZERO,
@@ -106,10 +106,10 @@ impl ConnectionWriter {
         }
     }
 
-    /// Nothing is read any more; writing ends when all is acknowledged, at `deadline` at the latest.
+    /// Ends writing when all is acknowledged, at `deadline` at the latest; nothing is read any more.
     pub fn drain(&self, deadline: Instant) {
         *self.draining_until.lock() = Some(deadline);
-        self.connection.settled.notify_one();
+        self.tracker.settled.notify_one();
     }
 
     /// Ends the reading side at its next step.
@@ -118,14 +118,14 @@ impl ConnectionWriter {
         self.reader.notify_one();
     }
 
-    /// Completes when the link is closed.
+    /// Waits until this side is closed.
     pub async fn closed(&self) {
         while !self.closed.load(Ordering::Acquire) {
             self.reader.notified().await;
         }
     }
 
-    /// Waits until `done`, looked at again whenever something was written, or the link is closed.
+    /// Waits until `done`, which is checked again after each write, or until this side is closed.
     pub async fn until_written(&self, done: impl Fn() -> bool) {
         while !done() && !self.closed.load(Ordering::Acquire) {
             self.reader.notified().await;
@@ -141,14 +141,14 @@ impl ConnectionWriter {
             std::mem::swap(&mut out, &mut *self.outbox.lock());
             match self.peer_limits {
                 None => {
-                    self.connection.take_ready(&mut ids);
+                    self.tracker.take_ready(&mut ids);
                     for packet_id in ids.drain(..) {
                         puback(&mut out, packet_id);
                     }
                 }
-                Some(limits) => self.connection.take_ready_with(|packet_id, told| match told {
+                Some(limits) => self.tracker.take_ready_with(|packet_id, notice| match notice {
                     None => puback(&mut out, packet_id),
-                    Some(told) => puback_with_reason(&mut out, packet_id, &told, limits),
+                    Some(notice) => puback_with_reason(&mut out, packet_id, &notice, limits),
                 }),
             }
             if let (Some(ping), Some(at)) = (ping, next_ping)
@@ -178,19 +178,19 @@ impl ConnectionWriter {
                 self.reader.notify_one();
                 continue;
             }
-            if self.connection.has_lost() {
+            if self.tracker.has_lost() {
                 return WriteEnd::Unsettled;
             }
             let deadline = *self.draining_until.lock();
             if let Some(deadline) = deadline
-                && (self.connection.outstanding() == 0 || Instant::now() >= deadline)
+                && (self.tracker.outstanding() == 0 || Instant::now() >= deadline)
             {
                 return WriteEnd::Drained;
             }
             let wake = [deadline, next_ping].into_iter().flatten().min();
             match wake {
-                Some(at) => drop(timeout_at(at, self.connection.settled.notified()).await),
-                None => self.connection.settled.notified().await,
+                Some(at) => drop(timeout_at(at, self.tracker.settled.notified()).await),
+                None => self.tracker.settled.notified().await,
             }
         }
     }
@@ -208,19 +208,18 @@ mod tests {
 
     #[tokio::test]
     async fn writing_ends_when_a_message_is_let_go_and_what_was_settled_is_acknowledged() {
-        let connection = AckTracker::new(Arc::new(ReceiveWindow::new(10, 1_000)));
-        let link = ConnectionWriter::new(connection.clone());
+        let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(10, 1_000)));
+        let writer = ConnectionWriter::new(tracker.clone());
         let account = Account::new("acme".into());
         account.receive(1);
-        let (first, second, third) =
-            (connection.receive(1, 1), connection.receive(2, 1), connection.receive(3, 1));
+        let (first, second, third) = (tracker.receive(1, 1), tracker.receive(2, 1), tracker.receive(3, 1));
         first.settle(Outcome::Lines, &account);
         drop(second);
         let mut out = Vec::new();
-        let end = timeout(Duration::from_secs(60), link.write(&mut out, None)).await.expect("it ends");
+        let end = timeout(Duration::from_secs(60), writer.write(&mut out, None)).await.expect("it ends");
         assert!(matches!(end, WriteEnd::Unsettled));
         assert_eq!(out, [0x40, 2, 0, 1]);
-        connection.end();
+        tracker.end();
         drop(third);
     }
 }

@@ -17,7 +17,7 @@ use crate::mqtt::error::{PacketError, kind};
 use crate::mqtt::publish::{Peer, Publish, parse_publish, property, publish_qos, skip_properties};
 use crate::mqtt::reader::PacketReader;
 
-/// One packet. What is large or rare is boxed: most of them are PUBLISHes.
+/// One packet. Large and rare ones are boxed: most packets are PUBLISHes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     Connect(Box<ConnectRequest>),
@@ -27,7 +27,7 @@ pub enum Frame<'a> {
         packet_id: u16,
         code: u8,
     },
-    /// PUBREC, PUBREL and PUBCOMP: QoS 2, which nobody here speaks.
+    /// PUBREC, PUBREL and PUBCOMP: QoS 2, which is not supported.
     ExactlyOnce,
     Subscribe {
         packet_id: u16,
@@ -54,7 +54,7 @@ const _: () = assert!(size_of::<Frame<'_>>() <= 64);
 /// one from an empty one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRequest {
-    /// 4 is MQTT 3.1.1, 5 is MQTT 5; of any other level nothing else is read.
+    /// 4 is MQTT 3.1.1, 5 is MQTT 5; for any other level nothing else is read.
     pub level: u8,
     pub client_id: String,
     pub clean_session: bool,
@@ -65,12 +65,12 @@ pub struct ConnectRequest {
     pub packet_bytes_max: u32,
     /// Reason strings may be sent.
     pub reason_strings: bool,
-    /// An authentication method is named.
+    /// It names an authentication method.
     pub authentication: bool,
 }
 
 impl ConnectRequest {
-    fn of_level(level: u8) -> Self {
+    fn with_level(level: u8) -> Self {
         Self {
             level,
             client_id: String::new(),
@@ -89,7 +89,7 @@ impl ConnectRequest {
 /// (section 2.2.2). AUTH is no type: no authentication method is taken, and none is named.
 ///
 /// # Errors
-/// When they are not.
+/// They are not.
 pub fn check_first_byte(first: u8) -> Result<(), PacketError> {
     let (kind, flags) = (first >> 4, first & 0x0f);
     let wanted = match kind {
@@ -104,7 +104,7 @@ pub fn check_first_byte(first: u8) -> Result<(), PacketError> {
 /// Reads the body of a whole packet whose first byte was checked.
 ///
 /// # Errors
-/// When the body is not what the type asks for.
+/// The body does not have the form of its type.
 pub fn parse(first: u8, body: &[u8], peer: Peer) -> Result<Frame<'_>, PacketError> {
     if first >> 4 == kind::PUBLISH {
         return parse_publish(first, body, body.len(), peer).map(Frame::Publish);
@@ -152,7 +152,7 @@ fn header5(first: u8, body: &[u8]) -> v5::FixedHeader {
     v5::FixedHeader::new(first, 1, body.len())
 }
 
-/// The fault of a whole packet that rumqttc does not read. That it wants more bytes is one: there are
+/// The fault of a whole packet that rumqttc does not read. A request for more bytes is one: there are
 /// none to come.
 fn fault4(packet: &'static str) -> impl Fn(mqttbytes::Error) -> PacketError {
     use mqttbytes::Error;
@@ -178,11 +178,11 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
     let mut rest = PacketReader { rest: body, packet: "CONNECT" };
     let name = rest.bytes()?;
     let level = rest.u8()?;
-    // What follows is known for levels 4 and 5 only; the answer to any other level needs no more.
+    // The rest is known for levels 4 and 5 only; the answer to any other level needs no more.
     match (name, level) {
         (b"MQTT", 4 | 5) => {}
         (b"MQTT" | b"MQIsdp", _) => {
-            return Ok(ConnectRequest::of_level(if matches!(level, 4 | 5) { 3 } else { level }));
+            return Ok(ConnectRequest::with_level(if matches!(level, 4 | 5) { 3 } else { level }));
         }
         _ => return Err(PacketError::NotMqtt),
     }
@@ -224,7 +224,7 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
             keep_alive_s: connect.keep_alive,
             username,
             password,
-            ..ConnectRequest::of_level(4)
+            ..ConnectRequest::with_level(4)
         });
     }
     let (connect, _, _) =
@@ -247,8 +247,8 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
     })
 }
 
-/// A broker that does not speak MQTT 5 answers it with a CONNACK of MQTT 3.1.1: two bytes. Such a one that
-/// lets in has not understood the CONNECT, and counts as a refusal of its version.
+/// A broker that does not speak MQTT 5 answers it with a CONNACK of MQTT 3.1.1: two bytes. Such a CONNACK
+/// with success has not understood the CONNECT, and counts as a refusal of its version.
 fn parse_connack(first: u8, body: &[u8], v5: bool) -> Result<v5::ConnAck, PacketError> {
     let mut rest = PacketReader { rest: body, packet: "CONNACK" };
     let flags = rest.u8()?;
@@ -362,7 +362,7 @@ fn parse_unsuback(first: u8, body: &[u8], v5: bool) -> Result<v5::UnsubAck, Pack
     Ok(v5::UnsubAck { pkid: unsuback.pkid, reasons: Vec::new(), properties: None })
 }
 
-/// Of MQTT 5, one without properties may leave out their length; rumqttc waits for it.
+/// Parses a DISCONNECT. In MQTT 5 one without properties may leave out their length; rumqttc waits for it.
 fn parse_disconnect(first: u8, body: &[u8], v5: bool) -> Result<v5::Disconnect, PacketError> {
     let mut rest = PacketReader { rest: body, packet: "DISCONNECT" };
     if v5 {
@@ -401,7 +401,7 @@ pub mod encode {
     /// In both versions, a session that is left on purpose and is to be kept.
     pub const DISCONNECT: [u8; 2] = [kind::DISCONNECT << 4, 0];
 
-    /// Appends what rumqttc writes. It fails only over 256 MiB, and nothing here comes near.
+    /// Appends a packet that rumqttc writes. It fails only over 256 MiB, and no packet here comes near.
     fn append<E: std::fmt::Debug>(out: &mut Vec<u8>, write: impl FnOnce(&mut BytesMut) -> Result<usize, E>) {
         let mut bytes = BytesMut::new();
         write(&mut bytes).expect("a packet within the protocol's limit");
@@ -478,8 +478,8 @@ pub mod encode {
         append(out, |bytes| v4::ConnAck::new(code, false).write(bytes));
     }
 
-    /// Appends a CONNACK of MQTT 5 without a session. The reason string is left out where it does not fit
-    /// or is not wanted.
+    /// Appends a CONNACK of MQTT 5 without a session. The reason string is left out if it does not fit or is
+    /// not wanted.
     pub fn connack_v5(
         out: &mut Vec<u8>,
         code: v5::ConnectReturnCode,
@@ -516,7 +516,7 @@ pub mod encode {
         }
     }
 
-    /// Appends a DISCONNECT of MQTT 5, with `why` where it fits and is wanted.
+    /// Appends a DISCONNECT of MQTT 5, with `why` if it fits and is wanted.
     pub fn disconnect(out: &mut Vec<u8>, code: v5::DisconnectReasonCode, why: &str, limits: PeerLimits) {
         let mut packet = v5::Disconnect::new(code);
         packet.properties = Some(v5::DisconnectProperties {

@@ -1,4 +1,4 @@
-//! From bytes of a socket to packets, in bounded memory.
+//! The framing of packets: from the bytes of a socket to frames, in bounded memory.
 //!
 //! One buffer, parsed in place. A PUBLISH over the payload limit never lies in it whole: its topic
 //! and the first bytes of its payload are kept, the rest is thrown away as it comes, and the
@@ -12,7 +12,7 @@ use crate::mqtt::error::{PacketError, kind};
 use crate::mqtt::publish::{Peer, Publish, parse_publish, publish_qos};
 use crate::mqtt::{control, publish};
 
-/// The bounds of what one peer may send.
+/// The limits of the packets of one peer.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameLimits {
     /// Bytes of a payload that are kept whole.
@@ -22,7 +22,7 @@ pub struct FrameLimits {
 }
 
 impl FrameLimits {
-    /// Topic, its length and the packet id.
+    /// The length of the topic, the topic, and the packet id.
     const PUBLISH_HEAD_BYTES_MAX: usize = 2 + u16::MAX as usize + 2;
 
     /// The largest packet that is read at all, with the five bytes before its body.
@@ -43,7 +43,7 @@ impl FrameLimits {
     }
 }
 
-/// A PUBLISH whose payload or properties are too long to be held.
+/// A PUBLISH whose payload or properties are too long to lie in memory.
 #[derive(Debug)]
 struct OversizePublish {
     first: u8,
@@ -64,7 +64,7 @@ impl OversizePublish {
         self.skip + self.keep + self.left == 0
     }
 
-    /// Takes from `unread` what belongs to it, and gives the length of that.
+    /// Takes its own bytes from the front of `unread`, and gives their number.
     fn take(&mut self, unread: &[u8]) -> usize {
         let skipped = self.skip.min(unread.len());
         let kept = self.keep.min(unread.len() - skipped);
@@ -77,6 +77,7 @@ impl OversizePublish {
     }
 }
 
+/// Splits the bytes of one connection into frames.
 #[derive(Debug)]
 pub struct Framer {
     limits: FrameLimits,
@@ -91,7 +92,7 @@ pub struct Framer {
 
 /// The beginning of some bytes.
 enum FrameStart {
-    /// Not enough of it to go on: this many bytes are needed.
+    /// Too few bytes: this many are needed.
     Short(usize),
     /// A whole packet: the place of its body, and its length.
     Whole { body_at: usize, body_bytes: usize },
@@ -162,10 +163,10 @@ fn peek_frame(bytes: &[u8], limits: &FrameLimits, peer: Peer) -> Result<FrameSta
 impl Framer {
     /// Reads a device, of MQTT 3.1.1 until its CONNECT says otherwise.
     pub fn new(limits: FrameLimits) -> Self {
-        Self::of_peer(limits, Peer::V4)
+        Self::for_peer(limits, Peer::V4)
     }
 
-    pub fn of_peer(limits: FrameLimits, peer: Peer) -> Self {
+    pub fn for_peer(limits: FrameLimits, peer: Peer) -> Self {
         Self { limits, peer, buffer: Vec::new(), start: 0, wanted: 0, oversize: None }
     }
 
@@ -174,13 +175,13 @@ impl Framer {
         self.peer = Peer::ClientV5;
     }
 
-    /// The next packet of what was read, if it is there whole.
+    /// The next packet of the bytes that were read, if it is there whole.
     ///
     /// # Errors
-    /// When the bytes are no MQTT or break a limit; the connection cannot be read on.
-    pub fn next_packet(&mut self) -> Result<Option<Frame<'_>>, PacketError> {
+    /// The bytes are no MQTT or break a limit; the connection cannot be read on.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, PacketError> {
         if self.oversize.as_ref().is_some_and(|oversize| oversize.is_complete()) {
-            // The packet that it was had been handed out before.
+            // Its packet has been given out before.
             self.oversize = None;
         }
         if self.oversize.is_none() {
@@ -240,8 +241,8 @@ impl Framer {
     }
 
     /// Makes room to read at least `bytes`, or as many as the packet lacks that has begun, and
-    /// gives the buffer to read into. Call it after `next_packet` gave nothing.
-    pub fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
+    /// gives the buffer to read into. Call it after `next_frame` gave nothing.
+    pub fn read_buffer(&mut self, bytes: usize) -> &mut Vec<u8> {
         self.compact();
         let missing = self.missing_bytes();
         self.buffer.reserve_exact(bytes.max(missing));
@@ -249,8 +250,8 @@ impl Framer {
     }
 
     /// Makes room to read at least `bytes`, however many the packet lacks, and gives the buffer to read
-    /// into. Call it after `next_packet` gave nothing.
-    pub fn room_for(&mut self, bytes: usize) -> &mut Vec<u8> {
+    /// into. Call it after `next_frame` gave nothing.
+    pub fn read_buffer_of(&mut self, bytes: usize) -> &mut Vec<u8> {
         self.compact();
         self.buffer.reserve_exact(bytes);
         &mut self.buffer
@@ -270,12 +271,12 @@ impl Framer {
         self.buffer.capacity()
     }
 
-    /// A packet has begun and not ended.
+    /// True if a packet has begun and not ended.
     pub fn has_partial_frame(&self) -> bool {
         self.unread() > 0 || self.oversize.as_ref().is_some_and(|oversize| !oversize.is_complete())
     }
 
-    /// Gives memory back: all of it where nothing is unread, else what is more than `bytes_max`.
+    /// Gives memory back: all of it if nothing is unread, else all beyond `bytes_max`.
     pub fn shrink(&mut self, bytes_max: usize) {
         self.compact();
         if self.buffer.is_empty() && bytes_max == 0 {
@@ -348,14 +349,14 @@ mod tests {
         let mut packets = Vec::new();
         let mut rest = bytes;
         for &piece in pieces.iter().cycle() {
-            while let Some(packet) = framer.next_packet()? {
+            while let Some(packet) = framer.next_frame()? {
                 packets.push(seen(&packet));
             }
             if rest.is_empty() {
                 return Ok(packets);
             }
             let (now, later) = rest.split_at(piece.clamp(1, rest.len()));
-            framer.room(now.len()).extend_from_slice(now);
+            framer.read_buffer(now.len()).extend_from_slice(now);
             rest = later;
         }
         Ok(packets)
@@ -397,14 +398,14 @@ mod tests {
         let bytes = publish("big", 1, &vec![0; 8 << 20]);
         let (last, before) = bytes.split_last().unwrap();
         for piece in before.chunks(64 << 10) {
-            framer.room(64 << 10).extend_from_slice(piece);
-            assert!(framer.next_packet().unwrap().is_none());
+            framer.read_buffer(64 << 10).extend_from_slice(piece);
+            assert!(framer.next_frame().unwrap().is_none());
             assert!(framer.capacity() <= 160 << 10, "{} bytes held", framer.capacity());
         }
         assert!(framer.has_partial_frame());
-        framer.room(1).push(*last);
-        assert!(framer.next_packet().unwrap().is_some());
-        assert!(framer.next_packet().unwrap().is_none());
+        framer.read_buffer(1).push(*last);
+        assert!(framer.next_frame().unwrap().is_some());
+        assert!(framer.next_frame().unwrap().is_none());
         assert!(!framer.has_partial_frame());
         framer.shrink(0);
         assert_eq!(framer.capacity(), 0);

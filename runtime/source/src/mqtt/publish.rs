@@ -1,4 +1,4 @@
-//! PUBLISH and PUBACK, borrowed from the bytes they came in: the packets of which there are many.
+//! PUBLISH and PUBACK, borrowed from the bytes they came in: the most frequent packets.
 //!
 //! Properties are checked here for every packet: each known, at its place, once, with a value that it
 //! may have. Section numbers are those of the OASIS standards (3.1.1: 29 October 2014, 5: 7 March 2019).
@@ -47,11 +47,10 @@ pub fn publish_qos(first: u8) -> Result<QoS, PacketError> {
     }
 }
 
-/// Reads a PUBLISH of which `body` is at least all that stands before the payload; `body_bytes` is its
-/// true length.
+/// Reads a PUBLISH. `body` is at least all that stands before the payload; `body_bytes` is its true length.
 ///
 /// # Errors
-/// When `body` ends before the payload begins, or the packet contradicts itself.
+/// `body` ends before the payload begins, or the packet contradicts itself.
 pub fn parse_publish(
     first: u8,
     body: &[u8],
@@ -82,10 +81,10 @@ pub fn parse_publish(
     })
 }
 
-/// Properties that are too long are not waited for.
+/// Checks the length of properties, before their bytes have come.
 ///
 /// # Errors
-/// They are.
+/// It is over `PROPERTIES_BYTES_MAX`.
 pub fn check_properties_length(bytes: usize) -> Result<(), PacketError> {
     let bytes_max = limits::PROPERTIES_BYTES_MAX;
     if bytes > bytes_max { Err(PacketError::PropertiesTooLong { bytes, bytes_max }) } else { Ok(()) }
@@ -162,7 +161,7 @@ fn skip_value(id: u32, rest: &mut PacketReader<'_>) -> Result<(), PacketError> {
     Ok(())
 }
 
-/// The place of a PUBLISH's properties in its body, behind their length, and that length; None where it
+/// The place of a PUBLISH's properties in its body, behind their length, and that length; None while it
 /// has not come yet. `head` is the length of all before it.
 ///
 /// # Errors
@@ -183,10 +182,10 @@ pub(super) fn properties_at(
     Ok(Some((head + length, properties)))
 }
 
-/// The bounds of what a peer that speaks MQTT 5 takes.
+/// The limits of a peer that speaks MQTT 5, as its CONNECT names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerLimits {
-    /// The largest packet.
+    /// The largest packet that it takes.
     pub packet_bytes_max: usize,
     /// Reason strings may be sent.
     pub reason_strings: bool,
@@ -198,7 +197,7 @@ pub fn puback(out: &mut Vec<u8>, packet_id: u16) {
     out.extend_from_slice(&[kind::PUBACK << 4, 2, high, low]);
 }
 
-/// Appends a PUBACK for a message that was refused, with `why` where it fits and is wanted.
+/// Appends a PUBACK for a message that was refused, with `why` if it fits and is wanted.
 pub fn puback_refusing(out: &mut Vec<u8>, packet_id: u16, code: u8, why: Option<&str>, limits: PeerLimits) {
     let [high, low] = packet_id.to_be_bytes();
     let fits = |why: &str| {
@@ -220,11 +219,11 @@ pub fn puback_refusing(out: &mut Vec<u8>, packet_id: u16, code: u8, why: Option<
     out.extend_from_slice(why.as_bytes());
 }
 
-/// Appends a PUBACK that tells its sender why, in words where there are some for it.
-pub fn puback_with_reason(out: &mut Vec<u8>, packet_id: u16, told: &RefusalNotice, limits: PeerLimits) {
-    let has_words = !told.reason.reveals_identity() && !told.detail.is_empty();
-    let why = has_words.then(|| format!("{}: {}", told.reason, told.detail));
-    puback_refusing(out, packet_id, puback_code(told.reason), why.as_deref(), limits);
+/// Appends a PUBACK with the reason of a refusal, in words if its sender may read them.
+pub fn puback_with_reason(out: &mut Vec<u8>, packet_id: u16, notice: &RefusalNotice, limits: PeerLimits) {
+    let has_words = !notice.reason.reveals_identity() && !notice.detail.is_empty();
+    let why = has_words.then(|| format!("{}: {}", notice.reason, notice.detail));
+    puback_refusing(out, packet_id, puback_code(notice.reason), why.as_deref(), limits);
 }
 
 /// Appends a variable byte integer.

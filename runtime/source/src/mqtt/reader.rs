@@ -1,8 +1,8 @@
-//! A reader along the body of one packet.
+//! A reader over the body of one packet.
 
 use crate::mqtt::error::PacketError;
 
-/// Reads along the body of one packet, without copying.
+/// Reads the body of one packet from front to back, without copying.
 pub(super) struct PacketReader<'a> {
     pub rest: &'a [u8],
     pub packet: &'static str,
@@ -64,7 +64,7 @@ pub fn text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// Reads a variable byte integer (MQTT 5 section 1.5.5) and its length; None where it is not there whole.
+/// Reads a variable byte integer (MQTT 5 section 1.5.5) and its length; None if it is not there whole.
 ///
 /// # Errors
 /// It has more than four bytes.

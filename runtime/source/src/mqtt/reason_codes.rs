@@ -18,14 +18,14 @@ pub fn puback_code(reason: Reason) -> u8 {
         | Reason::TokenNotSet
         | Reason::TokenMissing
         | Reason::TokenInvalid => code::NOT_AUTHORIZED,
-        // 0x95 would be the word for a payload, but a PUBACK cannot have it.
+        // 0x95 would be the code for a payload, but a PUBACK cannot have it.
         Reason::PayloadTooLarge | Reason::RateLimited => code::QUOTA_EXCEEDED,
         Reason::BadPayload | Reason::MissingSiteId | Reason::GuestRefused => code::PAYLOAD_FORMAT_INVALID,
         _ => code::UNSPECIFIED,
     }
 }
 
-/// The reason code of the DISCONNECT for what is no packet of MQTT 5, or one that we told not to send.
+/// The reason code of the DISCONNECT for bytes that are no packet of MQTT 5, or for a packet that we have forbidden.
 pub fn disconnect_code(error: &PacketError) -> DisconnectReasonCode {
     match error {
         PacketError::TooLong { .. } | PacketError::PropertiesTooLong { .. } => {

@@ -273,7 +273,7 @@ fn a_connect_is_read_past_its_will() {
         keep_alive_s: 30,
         username: Some("user".into()),
         password: Some((*b"pass").into()),
-        ..ConnectRequest::of_level(4)
+        ..ConnectRequest::with_level(4)
     };
     assert_eq!(connect(&body).unwrap(), wanted);
 }
@@ -308,7 +308,7 @@ fn a_connect_that_contradicts_itself_is_malformed() {
     assert_eq!(fault(0b0000_0100, &[b"id", b"t\0", b"m"]), PacketError::NotText("will topic"));
 }
 
-/// rumqttc reads a CONNECT of level 5 as one of level 4, and none of level 3: it must be told the version.
+/// rumqttc reads a CONNECT of level 5 as one of level 4, and none of level 3: it needs the version.
 #[test]
 fn another_protocol_level_is_told_apart_from_another_protocol() {
     for (name, number) in [(&b"MQTT"[..], 6), (b"MQTT", 3), (b"MQIsdp", 3), (b"MQIsdp", 4), (b"MQIsdp", 5)] {
@@ -535,7 +535,7 @@ fn feed(bytes: &[u8], pieces: &[usize]) -> Result<Vec<(Vec<u8>, usize)>, PacketE
     framer.set_v5();
     let (mut rest, mut seen) = (bytes, Vec::new());
     for &piece in pieces.iter().cycle() {
-        while let Some(packet) = framer.next_packet()? {
+        while let Some(packet) = framer.next_frame()? {
             if let Frame::Publish(publish) = packet {
                 seen.push((publish.payload.to_vec(), publish.payload_bytes));
             }
@@ -547,7 +547,7 @@ fn feed(bytes: &[u8], pieces: &[usize]) -> Result<Vec<(Vec<u8>, usize)>, PacketE
             break;
         }
         let (now, later) = rest.split_at(piece.clamp(1, rest.len()));
-        framer.room(now.len()).extend_from_slice(now);
+        framer.read_buffer(now.len()).extend_from_slice(now);
         rest = later;
     }
     Ok(seen)
@@ -626,11 +626,11 @@ fn long_properties_of_a_brokers_publish_are_thrown_away_as_they_come() {
     }
     for piece in [1, 700, 64 << 10] {
         let frames = FrameLimits { payload_bytes_skipped_max: limits::MQTT_PACKET_BYTES_MAX, ..LIMITS };
-        let mut framer = Framer::of_peer(frames, Peer::BrokerV5);
+        let mut framer = Framer::for_peer(frames, Peer::BrokerV5);
         let mut seen = Vec::new();
         for piece in bytes.chunks(piece) {
-            framer.room(piece.len()).extend_from_slice(piece);
-            while let Some(Frame::Publish(publish)) = framer.next_packet().unwrap() {
+            framer.read_buffer(piece.len()).extend_from_slice(piece);
+            while let Some(Frame::Publish(publish)) = framer.next_frame().unwrap() {
                 assert_eq!((publish.topic, publish.packet_id), (&b"a/b"[..], 7));
                 assert!(publish.payload.iter().all(|&byte| byte == publish.payload_bytes as u8));
                 seen.push((publish.payload.len(), publish.payload_bytes));

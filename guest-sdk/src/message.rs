@@ -1,0 +1,70 @@
+//! One message, as a decoder sees it.
+
+use crate::refusal::Refusal;
+
+/// One message.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    pub payload: &'a [u8],
+    /// The time of receipt at the gateway, in nanoseconds since the Unix epoch.
+    pub received_ns: i64,
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
+    pub(crate) index: u32,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) context: Option<&'a crate::testing::context::Context>,
+}
+
+impl<'a> Message<'a> {
+    /// The payload as text.
+    ///
+    /// # Errors
+    /// `NOT_UTF8`, with the position of the wrong byte.
+    pub fn text(&self) -> Result<&'a str, Refusal> {
+        std::str::from_utf8(self.payload).map_err(|error| {
+            Refusal::new("NOT_UTF8", format!("byte {} of the payload is not UTF-8", error.valid_up_to()))
+        })
+    }
+
+    /// The device that sent the message, as the gateway verified it. Each call is a call to the gateway.
+    pub fn device(&self) -> String {
+        self.context_field(ContextField::Device)
+    }
+
+    /// The site of the device in the registry; empty if there is none.
+    pub fn site(&self) -> String {
+        self.context_field(ContextField::Site)
+    }
+
+    /// The MQTT topic of the message.
+    pub fn topic(&self) -> String {
+        self.context_field(ContextField::Topic)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn context_field(&self, field: ContextField) -> String {
+        use crate::bindings::tidegate::ingest::context;
+        match field {
+            ContextField::Device => context::device(self.index),
+            ContextField::Site => context::site(self.index),
+            ContextField::Topic => context::topic(self.index),
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn context_field(&self, field: ContextField) -> String {
+        let Some(context) = self.context else { return String::new() };
+        match field {
+            ContextField::Device => context.device.clone(),
+            ContextField::Site => context.site.clone(),
+            ContextField::Topic => context.topic.clone(),
+        }
+    }
+}
+
+/// The facts about a message that the gateway gives on request.
+#[derive(Clone, Copy)]
+enum ContextField {
+    Device,
+    Site,
+    Topic,
+}
