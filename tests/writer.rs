@@ -122,6 +122,7 @@ impl Gateway {
         let policy = TenantPolicy::plain(DatabaseTemplate::new("telemetry_{tenant}", NameRule::InfluxDb3));
         let parts = WriterParts {
             runtime: tokio::runtime::Handle::current(),
+            idle_delay: Arc::default(),
             store: opened.lines(),
             refused_lines,
             observer,

@@ -46,7 +46,7 @@ use crate::source::listener::Listener;
 use crate::spool::Spool;
 use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
 use crate::telemetry::write_metrics::WriteMetrics;
-use crate::writer::thread::WriterThread;
+use crate::writer::thread::{IdleDelay, WriterThread};
 use crate::writer::{Writer, WriterParts};
 use crate::{admin, config, data_dir};
 
@@ -98,11 +98,13 @@ pub async fn run(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<()> {
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
         );
     }
-    let writing = WriterThread::start().context("the writer's thread cannot start")?;
+    let idle_delay = Arc::<IdleDelay>::default();
+    let writer_thread = WriterThread::start(idle_delay.clone())?;
     let writer = Writer::start(
         settings::writer(config)?,
         WriterParts {
-            runtime: writing.runtime.clone(),
+            runtime: writer_thread.runtime.clone(),
+            idle_delay,
             store: opened.lines(),
             refused_lines: {
                 let quarantine = quarantine.clone();
@@ -113,7 +115,6 @@ pub async fn run(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<()> {
         },
     )?;
 
-    writing.follow(writer.ease());
     tenant_settings::apply(config, &own_outputs, &table, &writer)?;
     let opened = opened.with_tenants(&table);
     let state = opened.state();

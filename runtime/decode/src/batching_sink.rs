@@ -1,5 +1,5 @@
-//! A sink that sends the batches of several tenants together: the spool is
-//! locked and woken once for all of their tenants.
+//! A sink that sends the batches of several tenants together: the spool is locked and woken once for
+//! all of them.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tidegate_core::message::{CheckedBatch, RefusedMessage};
 /// Batches do not wait for longer than this for those of other tenants.
 const WAIT_MAX: Duration = Duration::from_millis(1);
 
-/// Keeps batches until they are many, or the first has waited; the rest goes on when it is dropped.
+/// Keeps batches until they are many, or the first has waited; sends the rest when it is dropped.
 pub struct BatchingSink<'a> {
     sink: &'a dyn DecodeSink,
-    kept: RefCell<BufferedBatches>,
+    buffered: RefCell<BufferedBatches>,
 }
 
 #[derive(Default)]
@@ -29,18 +29,18 @@ struct BufferedBatches {
 
 impl<'a> BatchingSink<'a> {
     pub fn new(sink: &'a dyn DecodeSink) -> Self {
-        Self { sink, kept: RefCell::default() }
+        Self { sink, buffered: RefCell::default() }
     }
 }
 
 impl DecodeSink for BatchingSink<'_> {
     fn lines(&self, batches: Vec<CheckedBatch>) {
         let enough = {
-            let mut kept = self.kept.borrow_mut();
-            kept.messages += batches.iter().map(|batch| batch.messages.len()).sum::<usize>();
-            kept.batches.extend(batches);
-            let since = *kept.since.get_or_insert_with(Instant::now);
-            kept.messages >= LARGE_GROUP || since.elapsed() >= WAIT_MAX
+            let mut buffered = self.buffered.borrow_mut();
+            buffered.messages += batches.iter().map(|batch| batch.messages.len()).sum::<usize>();
+            buffered.batches.extend(batches);
+            let since = *buffered.since.get_or_insert_with(Instant::now);
+            buffered.messages >= LARGE_GROUP || since.elapsed() >= WAIT_MAX
         };
         if enough {
             self.flush();
@@ -48,9 +48,9 @@ impl DecodeSink for BatchingSink<'_> {
     }
 
     fn flush(&self) {
-        let kept = self.kept.take();
-        if !kept.batches.is_empty() {
-            self.sink.lines(kept.batches);
+        let buffered = self.buffered.take();
+        if !buffered.batches.is_empty() {
+            self.sink.lines(buffered.batches);
         }
     }
 
@@ -127,36 +127,36 @@ mod tests {
     #[test]
     fn batches_go_on_together_in_their_order_and_none_is_left_behind() {
         let calls = Calls::default();
-        let together = BatchingSink::new(&calls);
-        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        let sink = BatchingSink::new(&calls);
+        sink.buffered.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
         for tenant in ["a", "b", "a"] {
-            together.lines(vec![batch(tenant, 1)]);
+            sink.lines(vec![batch(tenant, 1)]);
         }
         assert!(calls.0.borrow().is_empty());
-        drop(together);
+        drop(sink);
         assert_eq!(*calls.0.borrow(), [["a", "b", "a"]]);
     }
 
     #[test]
     fn many_messages_and_one_that_has_waited_go_on_at_once() {
         let calls = Calls::default();
-        let together = BatchingSink::new(&calls);
-        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
-        together.lines(vec![batch("a", LARGE_GROUP - 1)]);
-        together.lines(vec![batch("b", 1)]);
+        let sink = BatchingSink::new(&calls);
+        sink.buffered.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        sink.lines(vec![batch("a", LARGE_GROUP - 1)]);
+        sink.lines(vec![batch("b", 1)]);
         assert_eq!(*calls.0.borrow(), [["a", "b"]]);
-        together.kept.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
-        together.lines(vec![batch("c", 1)]);
+        sink.buffered.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
+        sink.lines(vec![batch("c", 1)]);
         assert_eq!(*calls.0.borrow(), [vec!["a", "b"], vec!["c"]]);
     }
 
     #[test]
     fn nothing_is_kept_once_later_messages_go_another_way() {
         let calls = Calls::default();
-        let together = BatchingSink::new(&calls);
-        together.kept.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
-        together.lines(vec![batch("a", 1)]);
-        DecodeSink::flush(&together);
+        let sink = BatchingSink::new(&calls);
+        sink.buffered.borrow_mut().since = Some(Instant::now() + Duration::from_secs(60));
+        sink.lines(vec![batch("a", 1)]);
+        DecodeSink::flush(&sink);
         assert_eq!(*calls.0.borrow(), [["a"]]);
     }
 }

@@ -1,5 +1,5 @@
 //! The decoder of one thread: messages in, checked lines and refusals out. `explain` and `test` own
-//! one too, so what they show is what happens.
+//! one too, so they show the same outcomes.
 
 mod route_context;
 mod grouping;
@@ -43,13 +43,13 @@ pub struct Decoder {
     /// Takes the messages of slow routes.
     lane: Option<LaneHandle>,
     /// Counts the CPU time of tenants.
-    shares: Option<Arc<CpuQuotas>>,
+    quotas: Option<Arc<CpuQuotas>>,
 }
 
 impl Decoder {
     pub fn new(host: Arc<DecodeHost>) -> Self {
-        // One thread's share, the slow lane's threads among them; what is left over is for trying
-        // out new guests.
+        // Decode threads and the slow lane's threads have equal parts; one more part is for trials of
+        // new guests.
         let settings = host.settings();
         let counts = InstanceCounts {
             normal: 0,
@@ -62,20 +62,20 @@ impl Decoder {
             line_check: LineCheck::new(settings.dialect),
             batch: Batch { payloads: Vec::new(), messages: Vec::new() },
             lane: None,
-            shares: None,
+            quotas: None,
             host,
         }
     }
 
-    /// One that hands slow routes to a lane of their own.
+    /// A decoder that sends messages of slow routes to the slow lane.
     pub fn with_lane(host: Arc<DecodeHost>, lane: Arc<SlowLane>, number: usize) -> Self {
-        let shares = Some(lane.shares.clone());
-        Self { lane: Some(LaneHandle::new(lane, number)), shares, ..Self::new(host) }
+        let quotas = Some(lane.quotas.clone());
+        Self { lane: Some(LaneHandle::new(lane, number)), quotas, ..Self::new(host) }
     }
 
     /// One that counts the CPU time of tenants.
-    pub fn with_shares(self, shares: Arc<CpuQuotas>) -> Self {
-        Self { shares: Some(shares), ..self }
+    pub fn with_quotas(self, quotas: Arc<CpuQuotas>) -> Self {
+        Self { quotas: Some(quotas), ..self }
     }
 
     /// Decodes messages of any tenants; those of one device and type in their order.
@@ -96,10 +96,10 @@ impl Decoder {
         self.instances.keeps_large()
     }
 
-    /// The lane, and the place there for the messages of this route, if they leave this thread.
-    fn slow_lane(&mut self, work: &RouteContext) -> Option<(LaneHandle, Arc<SlowRoute>)> {
+    /// The lane, and the slow route of these messages, if they leave this thread.
+    fn slow_lane(&mut self, context: &RouteContext) -> Option<(LaneHandle, Arc<SlowRoute>)> {
         let lane = self.lane.as_ref()?;
-        let slow = lane.slow_route(work, self.instances.slow_route(work)?)?;
+        let slow = lane.slow_route(context, self.instances.slow_route(context)?)?;
         Some((lane.clone(), slow))
     }
 
@@ -123,43 +123,43 @@ impl Decoder {
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
         let fallback = route.fallback();
-        let cpu = self.shares.as_ref().map(|shares| shares.of(&tenant));
-        let mut work = RouteContext { tenant, message_type, rules, database, route, fallback, cpu };
+        let cpu = self.quotas.as_ref().map(|quotas| quotas.usage(&tenant));
+        let mut context = RouteContext { tenant, message_type, rules, database, route, fallback, cpu };
         let mut messages = messages.into_iter();
         loop {
             // Asked before each batch: the one before it may have shown that the route is slow.
-            if let Some((lane, slow)) = self.slow_lane(&work) {
+            if let Some((lane, slow)) = self.slow_lane(&context) {
                 return lane.send(&slow, messages.collect(), sink);
             }
             let batch: Vec<Admitted> = messages.by_ref().take(DECODE_BATCH_MESSAGES_MAX).collect();
             if batch.is_empty() {
                 break;
             }
-            if let Some(previous) = work.route.rolled_back_to() {
-                (work.route, work.fallback) = (Route::new(previous), None);
+            if let Some(previous) = context.route.rolled_back_to() {
+                (context.route, context.fallback) = (Route::new(previous), None);
             }
             // Another thread remembers its own; one is enough.
-            if let Some(mut recent) = work.route.version.activity.recent.try_lock() {
+            if let Some(mut recent) = context.route.version.activity.recent.try_lock() {
                 recent.record(&batch);
             }
-            if work.route.version.guest.imports_state
+            if context.route.version.guest.imports_state
                 && batch.iter().any(|message| message.token.may_be_duplicate())
             {
-                self.decode_with_redeliveries(&work, batch, sink);
+                self.decode_with_redeliveries(&context, batch, sink);
             } else {
-                self.decode_batch(&work, batch, sink, Attempt::Batch);
+                self.decode_batch(&context, batch, sink, Attempt::Batch);
             }
-            if let Some(probation) = &work.route.probation {
+            if let Some(probation) = &context.route.probation {
                 probation.end_if_enough();
             }
         }
     }
 
-    /// Decodes messages some of which come again, but for those that were decoded before, though their
-    /// acknowledgement was lost: to a guest that counts they would be new ones.
+    /// Decodes messages with redeliveries among them, except for those that were decoded before and whose
+    /// acknowledgement was lost: a guest that counts would take them for new ones.
     fn decode_with_redeliveries(
         &mut self,
-        work: &RouteContext,
+        context: &RouteContext,
         messages: Vec<Admitted>,
         sink: &dyn DecodeSink,
     ) {
@@ -172,18 +172,18 @@ impl Decoder {
             };
             if let Some(outcome) = known {
                 self.host.state().record_skipped();
-                // Acknowledged when what it came to is durable, which was handed on before.
-                let mut made = BatchOutput::new(work, 0);
-                made.kept(work).messages.push((message.token, outcome));
-                made.send(work, sink);
+                // Acknowledged when its outcome is durable, which was sent before.
+                let mut output = BatchOutput::new(context, 0);
+                output.state_delta(context).messages.push((message.token, outcome));
+                output.send(context, sink);
             } else {
                 unknown.push(message);
             }
             // The next may be one of those that were just taken.
             let next = messages.peek().is_none_or(|next| next.token.may_be_duplicate());
             if next && !unknown.is_empty() {
-                self.decode_batch(work, std::mem::take(&mut unknown), sink, Attempt::Batch);
-                if let Some((lane, slow)) = self.slow_lane(work) {
+                self.decode_batch(context, std::mem::take(&mut unknown), sink, Attempt::Batch);
+                if let Some((lane, slow)) = self.slow_lane(context) {
                     return lane.send(&slow, messages.collect(), sink);
                 }
             }
@@ -193,27 +193,27 @@ impl Decoder {
     /// Decodes messages of one route in one call; when that fails and it may, one by one.
     fn decode_batch(
         &mut self,
-        work: &RouteContext,
+        context: &RouteContext,
         messages: Vec<Admitted>,
         sink: &dyn DecodeSink,
-        pass: Attempt,
+        attempt: Attempt,
     ) {
-        let mut instance = match self.instances.take(work) {
+        let mut instance = match self.instances.take(context) {
             Ok(instance) => instance,
             Err(InstanceUnavailable(reason, detail)) => {
-                work.route.version.cost.record(messages.len() as u64, self.instances.start_cpu());
-                self.record_cpu(work, self.instances.start_cpu());
-                if pass != Attempt::Again {
-                    work.record_messages(messages.len());
+                context.route.version.cost.record(messages.len() as u64, self.instances.start_cpu());
+                self.record_cpu(context, self.instances.start_cpu());
+                if attempt != Attempt::Again {
+                    context.record_messages(messages.len());
                 }
                 for message in messages {
-                    self.fall_back_or_refuse(work, message, (reason, detail.clone()), sink);
+                    self.fall_back_or_refuse(context, message, (reason, detail.clone()), sink);
                 }
                 return;
             }
         };
         self.fill_batch(&messages);
-        if work.route.version.guest.imports_context || work.route.version.guest.imports_state {
+        if context.route.version.guest.imports_context || context.route.version.guest.imports_state {
             instance.state().messages = messages
                 .iter()
                 .map(|message| MessageContext {
@@ -224,54 +224,54 @@ impl Decoder {
         }
         let (answer, took) = instance.decode(&self.batch);
         let took = took + self.instances.start_cpu();
-        work.route.version.cost.record(messages.len() as u64, took);
-        work.route.version.activity.stats.record_cpu(took);
-        self.record_cpu(work, took);
+        context.route.version.cost.record(messages.len() as u64, took);
+        context.route.version.activity.stats.record_cpu(took);
+        self.record_cpu(context, took);
         let refused = instance.state().take_log_dropped();
-        work.route.version.activity.log.record_dropped(refused);
+        context.route.version.activity.log.record_dropped(refused);
         match answer {
             Ok(decoded) => {
-                if pass != Attempt::Again {
-                    work.record_messages(messages.len());
+                if attempt != Attempt::Again {
+                    context.record_messages(messages.len());
                 }
-                let changes = instance.state().kept.as_mut().map(|kept| kept.take());
-                match work.route.version.rules.fresh_instance {
+                let changes = instance.state().state_call.as_mut().map(|call| call.take());
+                match context.route.version.rules.fresh_instance {
                     // Before another one may be needed.
                     true => drop(instance),
-                    false => self.instances.keep(work, instance),
+                    false => self.instances.keep(context, instance),
                 }
-                self.check(work, messages, &decoded.lines, decoded.outcomes, changes, sink);
+                self.check(context, messages, &decoded.lines, decoded.outcomes, changes, sink);
             }
             Err(fault) => {
                 // Whatever it was, this instance is not to be trusted any more.
                 drop(instance);
-                if pass != Attempt::Batch || messages.len() == 1 {
-                    if pass != Attempt::Again {
-                        work.record_messages(messages.len());
+                if attempt != Attempt::Batch || messages.len() == 1 {
+                    if attempt != Attempt::Again {
+                        context.record_messages(messages.len());
                     }
                     for message in messages {
-                        self.fall_back_or_refuse(work, message, fault.clone(), sink);
+                        self.fall_back_or_refuse(context, message, fault.clone(), sink);
                     }
                     return;
                 }
-                self.decode_each(work, messages, sink, Attempt::Alone);
+                self.decode_each(context, messages, sink, Attempt::Alone);
             }
         }
     }
 
-    /// Checks the lines of each message and sends what became of it. `changes` are what the guest set
-    /// in its state: they hold for what is not refused, and the messages of a device behind one that is
-    /// are decoded again, for they may have seen what it had set.
+    /// Checks the lines of each message and sends the outcomes. `changes` are the guest's writes to its
+    /// state: they are applied for messages that are not refused. A device's messages behind a refused one
+    /// are decoded again, for they may have seen its writes.
     fn check(
         &mut self,
-        work: &RouteContext,
+        context: &RouteContext,
         messages: Vec<Admitted>,
         lines: &[u8],
         outcomes: Vec<Outcome>,
         mut changes: Option<StateChanges>,
         sink: &dyn DecodeSink,
     ) {
-        let mut made = BatchOutput::new(work, lines.len() + messages.len() * 80);
+        let mut output = BatchOutput::new(context, lines.len() + messages.len() * 80);
         let (mut misled, mut again) = (Vec::new(), Vec::new());
         let mut start = 0;
         for (index, (message, outcome)) in messages.into_iter().zip(outcomes).enumerate() {
@@ -287,7 +287,7 @@ impl Decoder {
                 Outcome::Lines(end) => {
                     let own = &lines[start..end as usize];
                     start = end as usize;
-                    self.line_check.check(work, &message, own, &mut made.checked.lines)
+                    self.line_check.check(context, &message, own, &mut output.checked.lines)
                 }
                 Outcome::Refused(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
             };
@@ -297,87 +297,89 @@ impl Decoder {
                         let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
                         message.token.record_decoded(&message.topic, &message.payload, outcome);
                         writes.iter().for_each(|write| changes.route_state.apply(write.clone()));
-                        made.kept(work).writes.extend(writes);
+                        output.state_delta(context).writes.extend(writes);
                     }
                     // The version before may set something too.
-                    Err(_) if !writes.is_empty() || work.fallback.is_some() => {
+                    Err(_) if !writes.is_empty() || context.fallback.is_some() => {
                         misled.push(message.device.affinity);
                     }
                     Err(_) => {}
                 }
             }
             match verdict {
-                Ok(0) if changes.is_some() => made.kept(work).messages.push((message.token, Ended::Empty)),
-                Ok(0) => made.empty.push(message.token),
-                Ok(line_count) => made.checked.messages.push(CheckedMessage {
+                Ok(0) if changes.is_some() => {
+                    output.state_delta(context).messages.push((message.token, Ended::Empty))
+                }
+                Ok(0) => output.empty.push(message.token),
+                Ok(line_count) => output.checked.messages.push(CheckedMessage {
                     topic: message.topic,
                     received_ns: message.received_ns,
-                    lines_end: made.checked.lines.len() as u32,
+                    lines_end: output.checked.lines.len() as u32,
                     line_count,
                     affinity: message.device.affinity.folded(),
                     token: message.token,
                 }),
-                Err(fault) if work.fallback.is_some() => {
-                    // What stands before it goes first.
-                    std::mem::replace(&mut made, BatchOutput::new(work, 0)).send(work, sink);
-                    self.fall_back_or_refuse(work, message, fault, sink);
+                Err(fault) if context.fallback.is_some() => {
+                    // The messages before it go first.
+                    std::mem::replace(&mut output, BatchOutput::new(context, 0)).send(context, sink);
+                    self.fall_back_or_refuse(context, message, fault, sink);
                 }
                 Err((reason, detail)) => {
-                    work.route.version.activity.stats.record_failure(reason);
-                    let tag = work.route.version.guest.tag.clone();
-                    made.refused.push(message.refused(reason, detail, Some(tag)));
+                    context.route.version.activity.stats.record_failure(reason);
+                    let tag = context.route.version.guest.tag.clone();
+                    output.refused.push(message.refused(reason, detail, Some(tag)));
                 }
             }
         }
-        made.send(work, sink);
+        output.send(context, sink);
         if !again.is_empty() {
-            self.decode_each(work, again, sink, Attempt::Again);
+            self.decode_each(context, again, sink, Attempt::Again);
         }
     }
 
     /// Decodes messages one by one.
     fn decode_each(
         &mut self,
-        work: &RouteContext,
+        context: &RouteContext,
         messages: Vec<Admitted>,
         sink: &dyn DecodeSink,
-        pass: Attempt,
+        attempt: Attempt,
     ) {
         let mut messages = messages.into_iter();
         while let Some(message) = messages.next() {
-            self.decode_batch(work, vec![message], sink, pass);
-            // What burns its time in every message does not do so on this thread.
-            if let Some((lane, slow)) = self.slow_lane(work) {
+            self.decode_batch(context, vec![message], sink, attempt);
+            // A guest that burns its time in every message leaves this thread.
+            if let Some((lane, slow)) = self.slow_lane(context) {
                 return lane.send(&slow, messages.collect(), sink);
             }
         }
     }
 
-    /// A message that a guest made nothing of. While the guest is on probation the version before it
-    /// decodes the message, at once, so that a device's lines stay in order; where that one fails
-    /// too, the message is at fault and not the guest.
+    /// Refuses a message that a guest failed on. While the guest is on probation, the version before it
+    /// decodes the message, at once, so that a device's lines stay in order. If that one fails too, the
+    /// message is at fault and not the guest.
     fn fall_back_or_refuse(
         &mut self,
-        work: &RouteContext,
+        context: &RouteContext,
         message: Admitted,
         (reason, detail): (Reason, String),
         sink: &dyn DecodeSink,
     ) {
-        work.route.version.activity.stats.record_failure(reason);
-        let tag = &work.route.version.guest.tag;
+        context.route.version.activity.stats.record_failure(reason);
+        let tag = &context.route.version.guest.tag;
         // Probation and the version before speak of it too.
         let detail = Detail::redacted(&detail, &message.payload);
-        let (Some(previous), Some(probation)) = (&work.fallback, &work.route.probation) else {
+        let (Some(previous), Some(probation)) = (&context.fallback, &context.route.probation) else {
             return sink.refused(vec![message.refused_with(reason, detail, Some(tag.clone()))]);
         };
         let again = RouteContext {
-            tenant: work.tenant.clone(),
-            message_type: work.message_type.clone(),
-            rules: work.rules.clone(),
-            database: work.database.clone(),
+            tenant: context.tenant.clone(),
+            message_type: context.message_type.clone(),
+            rules: context.rules.clone(),
+            database: context.database.clone(),
             route: Route::new(previous.clone()),
             fallback: None,
-            cpu: work.cpu.clone(),
+            cpu: context.cpu.clone(),
         };
         let retried = FallbackSink { sink, verdict: (reason, &detail, tag), failed: Cell::new(false) };
         self.decode_batch(&again, vec![message], &retried, Attempt::Alone);
@@ -386,9 +388,9 @@ impl Decoder {
         }
     }
 
-    fn record_cpu(&self, work: &RouteContext, took: Duration) {
-        if let (Some(shares), Some(cpu)) = (&self.shares, &work.cpu) {
-            shares.record(cpu, took);
+    fn record_cpu(&self, context: &RouteContext, took: Duration) {
+        if let (Some(quotas), Some(cpu)) = (&self.quotas, &context.cpu) {
+            quotas.record(cpu, took);
         }
     }
 

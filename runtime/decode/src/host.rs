@@ -38,8 +38,13 @@ impl DecodeHost {
 
     /// A host of one route, to try it out: it shares the sandboxes and nothing else. Its state begins as
     /// `state`.
-    pub fn single_route(&self, place: &RouteKey, version: Arc<RouteVersion>, state: Arc<StateStore>) -> Self {
-        let table = std::iter::once((place.clone(), Route::new(version))).collect();
+    pub fn single_route(
+        &self,
+        route_key: &RouteKey,
+        version: Arc<RouteVersion>,
+        state: Arc<StateStore>,
+    ) -> Self {
+        let table = std::iter::once((route_key.clone(), Route::new(version))).collect();
         Self {
             settings: DecodeSettings { threads: 1, ..self.settings.clone() },
             sandboxes: self.sandboxes.clone(),
@@ -69,7 +74,7 @@ impl DecodeHost {
     }
 
     pub fn sandbox(&self, class: GuestClass) -> &Sandbox {
-        self.sandboxes.of(class)
+        self.sandboxes.get(class)
     }
 
     /// The values that guests keep between messages.

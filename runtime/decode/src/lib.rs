@@ -1,4 +1,4 @@
-//! Decoders: WebAssembly components that tenants ship, run where they can hurt nobody.
+//! Decoders: WebAssembly components that tenants ship, run in a sandbox, so that they hurt nobody.
 //!
 //! - Each call is bounded in CPU time, memory, tables, stack, output and host calls. A guest has no
 //!   clock, no randomness, no network and no files.
@@ -6,14 +6,13 @@
 //!   then decoded message by message, and only the messages that fail alone are refused.
 //! - Decode threads share a `DecodeHost`. Its routing table is replaced whole from outside, and each
 //!   thread takes the new one between two batches.
-//! - What a guest sets in its state goes on with the lines of its message, and goes with them if the
-//!   message is refused (`state`).
+//! - The values that a guest sets in its state travel with the lines of its message, and are dropped with
+//!   them if the message is refused (`state`).
 //! - Faults of ours (the pool is full, the host is out of memory) never blame a guest.
 
 pub mod settings;
 pub mod error;
 pub mod sink;
-mod text;
 pub mod sandbox;
 pub mod state;
 pub mod route;

@@ -1,3 +1,5 @@
+//! Ceilings of decoding, each with the reason for its number.
+
 use tidegate_core::limits::LINES_A_MESSAGE_MAX;
 use tidegate_core::token_bucket::Rate;
 
@@ -58,7 +60,7 @@ pub const GUEST_CONTEXT_CALLS_A_MESSAGE_MAX: u32 = 4 * LINES_A_MESSAGE_MAX;
 /// Bytes of an answer of `configure`: words for the person who shipped it.
 pub const CONFIGURE_OUTPUT_BYTES_MAX: usize = 64 << 10;
 
-/// Calls of `log` in a batch: what is over is dropped and counted.
+/// Calls of `log` in a batch: more are dropped and counted.
 pub const GUEST_LOG_CALLS_MAX: u32 = 16;
 
 /// Bytes of one log text of a guest.
@@ -71,7 +73,7 @@ pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
 /// The same for all guests that decode one tenant's messages: a tenant may have any number of routes.
 pub const GUEST_LOG_TENANT_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
 
-/// Tenants that this rate is kept for; those who said nothing lately are forgotten first.
+/// Tenants that this rate is kept for; those that logged nothing lately are forgotten first.
 pub const GUEST_LOG_TENANTS_MAX: usize = 10_000;
 
 /// Texts kept a route for `guest log`: 100 KiB at most.
@@ -125,7 +127,7 @@ pub const SLOW_WAITING_MAX: u64 = 256;
 /// Bytes of a guest's code of a refusal that are kept.
 pub const REFUSAL_CODE_BYTES_MAX: usize = 64;
 
-/// Messages that a decode thread takes at once from what waits: enough to fill batches of several
+/// Messages that a decode thread takes at once from its queue: enough to fill batches of several
 /// tenants, little enough that the first is not kept for long.
 pub const DECODE_GATHER_MESSAGES: usize = 512;
 

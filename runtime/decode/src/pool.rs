@@ -36,15 +36,15 @@ impl DecodePool {
     where
         S: DecodeSink + Send + Sync + 'static,
     {
-        let shares = Arc::new(CpuQuotas::new(host.settings().threads));
-        let slow = start_slow_lane(host, &shares, sink)?;
+        let quotas = Arc::new(CpuQuotas::new(host.settings().threads));
+        let slow = start_slow_lane(host, &quotas, sink)?;
         let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
         for number in 0..host.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
             let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
             let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
-                let shares = slow.shares.clone();
-                run(Decoder::with_lane(host, slow, number), &shares, waiting, &*sink);
+                let quotas = slow.quotas.clone();
+                run(Decoder::with_lane(host, slow, number), &quotas, waiting, &*sink);
             })?;
             pool.queues.push(queue);
             pool.threads.push(thread);
@@ -52,7 +52,7 @@ impl DecodePool {
         Ok(pool)
     }
 
-    /// Hands messages to the threads of their devices. Waits while those have enough.
+    /// Sends messages to the threads of their devices. Waits while those have enough.
     pub async fn submit(&self, messages: Vec<Admitted>) {
         if messages.is_empty() {
             return;
@@ -74,14 +74,14 @@ impl DecodePool {
     }
 
     async fn send(&self, thread: usize, messages: Vec<Admitted>) {
-        self.slow.shares.arrived(messages.len());
+        self.slow.quotas.arrived(messages.len());
         if self.queues[thread].send(messages).await.is_err() {
             // The messages stay unsettled: they are not acknowledged, and come again.
             tracing::error!(thread, "a decode thread is gone");
         }
     }
 
-    /// Ends the threads once they have decoded what waits.
+    /// Ends the threads once they have decoded all waiting messages.
     pub fn finish(mut self) {
         self.queues.clear();
         for thread in self.threads.drain(..) {
@@ -93,18 +93,18 @@ impl DecodePool {
 
 fn run(
     mut decoder: Decoder,
-    shares: &CpuQuotas,
+    quotas: &CpuQuotas,
     mut waiting: Receiver<Vec<Admitted>>,
     sink: &impl DecodeSink,
 ) {
     while let Some(mut messages) = waiting.blocking_recv() {
-        // What waits goes along, but nothing is waited for.
+        // Waiting messages go along, but no more are waited for.
         while messages.len() < DECODE_GATHER_MESSAGES
             && let Ok(more) = waiting.try_recv()
         {
             messages.extend(more);
         }
-        shares.taken(messages.len());
+        quotas.taken(messages.len());
         decoder.decode(messages, &BatchingSink::new(sink));
     }
 }
@@ -115,7 +115,7 @@ const RELEASE_WITHIN: Duration = Duration::from_millis(20);
 /// Starts the slow lane's threads, as many as there are decode threads; they end with the lane.
 fn start_slow_lane<S>(
     host: &Arc<DecodeHost>,
-    shares: &Arc<CpuQuotas>,
+    quotas: &Arc<CpuQuotas>,
     sink: &Arc<S>,
 ) -> std::io::Result<Arc<SlowLane>>
 where
@@ -123,13 +123,13 @@ where
 {
     let threads = host.settings().threads;
     let large = host.settings().large.as_ref().map_or(threads, |large| large.threads(threads));
-    let lane = SlowLane::new(threads, large, shares);
+    let lane = SlowLane::new(threads, large, quotas);
     for (number, queue) in lane.queues.iter().cloned().enumerate() {
         let (host, sink, lane) = (host.clone(), sink.clone(), Arc::downgrade(&lane));
-        let shares = shares.clone();
+        let quotas = quotas.clone();
         worker::start(format!("slow-{number}"), Priority::Low, move || {
-            let decoder = Decoder::new(host).with_shares(shares.clone());
-            run_slow(decoder, &shares, &queue, &lane, &*sink);
+            let decoder = Decoder::new(host).with_quotas(quotas.clone());
+            run_slow(decoder, &quotas, &queue, &lane, &*sink);
         })?;
     }
     Ok(lane)
@@ -137,12 +137,12 @@ where
 
 fn run_slow(
     mut decoder: Decoder,
-    shares: &CpuQuotas,
+    quotas: &CpuQuotas,
     queue: &LaneQueue,
     lane: &Weak<SlowLane>,
     sink: &impl DecodeSink,
 ) {
-    while let Some(next) = queue.next(shares, decoder.keeps_large().then_some(RELEASE_WITHIN)) {
+    while let Some(next) = queue.next(quotas, decoder.keeps_large().then_some(RELEASE_WITHIN)) {
         let (messages, done): (Vec<_>, Vec<_>) = next.into_iter().map(SlowMessage::split).unzip();
         if !messages.is_empty() {
             decoder.decode(messages, sink);

@@ -1,4 +1,4 @@
-//! Routes: the versions of guests that decode a tenant's message type, and what is known of them.
+//! Routes: the versions of guests that decode a tenant's message type, and their counts.
 
 pub mod rules;
 pub mod guest_log;

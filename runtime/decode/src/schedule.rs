@@ -1,4 +1,4 @@
-//! The order in which messages are decoded: fair turns of tenants, their shares of the CPU, and the slow
+//! The order in which messages are decoded: the fair queue of tenants, their CPU quotas, and the slow
 //! lane.
 
 pub mod fair_queue;

@@ -82,9 +82,9 @@ impl DecodeSettings {
     }
 
     /// The class that the operator grants to a place.
-    pub fn granted(&self, place: &RouteKey) -> GuestClass {
+    pub fn granted(&self, route_key: &RouteKey) -> GuestClass {
         match &self.large {
-            Some(large) if large.routes.contains(place) => GuestClass::Large,
+            Some(large) if large.routes.contains(route_key) => GuestClass::Large,
             _ => GuestClass::Normal,
         }
     }

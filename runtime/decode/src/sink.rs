@@ -1,4 +1,4 @@
-//! The end of decoding: where messages go once they are decoded.
+//! `DecodeSink`: takes decoded messages, at the end of decoding.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tidegate_core::message::{CheckedBatch, RefusedMessage};
 pub trait DecodeSink {
     /// Batches of lines in their order, with the changes of routes that keep state, be it without lines.
     fn lines(&self, batches: Vec<CheckedBatch>);
-    /// Sends at once what was buffered to go together: what comes behind it goes another way.
+    /// Sends buffered batches at once: later messages of the same devices take another way.
     fn flush(&self) {}
     /// Messages that no line was made of, on purpose, of a route that keeps no state.
     fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>);

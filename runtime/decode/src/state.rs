@@ -1,9 +1,9 @@
 //! The values that guests keep, as they are seen by the next batch.
 //!
-//! - Decoding runs ahead of the disk: what a message set is seen by the next one at once. If it never
-//!   becomes durable, neither do its lines, and the message comes again to the state before it.
-//! - During a call what is set is only noted; what becomes of it is known once the lines are checked.
-//! - A copy reads what it does not have from its base and never writes there: trials change nothing.
+//! - Decoding runs ahead of the disk: the next message sees at once the values that a message set. If
+//!   they never become durable, neither do its lines, and the message comes again to the state before it.
+//! - During a call writes are only collected. They are applied or dropped once the lines are checked.
+//! - A copy reads missing values from its base and never writes there: trials change nothing.
 
 pub mod partition;
 
@@ -70,7 +70,7 @@ impl Drop for TenantStateUsage {
 #[derive(Debug, Default)]
 struct PartitionState {
     values: RouteValues,
-    /// Of a copy: the partitions that it has, and no longer asks its base about.
+    /// Partitions that a copy has taken from its base.
     copied: HashSet<Arc<str>>,
 }
 
@@ -78,36 +78,36 @@ struct PartitionState {
 #[derive(Debug)]
 pub struct RouteStateView {
     pub scope: StateScope,
-    share: Arc<TenantStateUsage>,
+    usage: Arc<TenantStateUsage>,
     base: Option<Arc<StateStore>>,
-    held: Mutex<PartitionState>,
+    partitions: Mutex<PartitionState>,
 }
 
 impl RouteStateView {
-    /// Looks at the values, with those of `partition` among them.
-    fn with<T>(&self, partition: &Arc<str>, look: impl FnOnce(&mut PartitionState) -> T) -> T {
-        let mut held = self.held.lock();
+    /// Passes the values to `use_state`; a copy takes those of `partition` from its base first.
+    fn with<T>(&self, partition: &Arc<str>, use_state: impl FnOnce(&mut PartitionState) -> T) -> T {
+        let mut partitions = self.partitions.lock();
         if let Some(base) = &self.base
-            && !held.copied.contains(partition)
+            && !partitions.copied.contains(partition)
         {
-            held.copied.insert(partition.clone());
+            partitions.copied.insert(partition.clone());
             for write in base.values(&self.scope, partition) {
-                held.values.apply(write);
+                partitions.values.apply(write);
             }
         }
-        look(&mut held)
+        use_state(&mut partitions)
     }
 
     fn get(&self, partition: &Arc<str>, key: &str) -> Option<Vec<u8>> {
-        self.with(partition, |held| held.values.get(partition, key).map(<[u8]>::to_vec))
+        self.with(partition, |partitions| partitions.values.get(partition, key).map(<[u8]>::to_vec))
     }
 
-    /// From now on this is what the next message sees.
+    /// Applies a write, so that the next message sees it.
     pub fn apply(&self, write: StateWrite) {
-        self.with(&write.partition.clone(), |held| {
-            let before = held.values.bytes();
-            held.values.apply(write);
-            self.share.record(before, held.values.bytes());
+        self.with(&write.partition.clone(), |partitions| {
+            let before = partitions.values.bytes();
+            partitions.values.apply(write);
+            self.usage.record(before, partitions.values.bytes());
         });
     }
 }
@@ -116,31 +116,30 @@ impl RouteStateView {
 #[derive(Debug, Default)]
 pub struct StateStore {
     base: Option<Arc<StateStore>>,
-    shelves: Mutex<HashMap<StateScope, Arc<RouteStateView>>>,
-    shares: Mutex<HashMap<TenantId, Arc<TenantStateUsage>>>,
+    route_states: Mutex<HashMap<StateScope, Arc<RouteStateView>>>,
+    usages: Mutex<HashMap<TenantId, Arc<TenantStateUsage>>>,
     total: Arc<StateUsage>,
     skipped: AtomicU64,
 }
 
 impl StateStore {
     /// A store of the values that the disk had.
-    pub fn of(image: &StateSnapshot) -> Arc<Self> {
+    pub fn from_snapshot(snapshot: &StateSnapshot) -> Arc<Self> {
         let store = Arc::new(Self::default());
-        store.fill(image);
+        store.fill(snapshot);
         store
     }
 
-    /// Takes what the disk has, before anything is decoded.
-    pub fn fill(&self, image: &StateSnapshot) {
-        for (scope, values) in image.routes() {
+    /// Takes the values that are on disk, before anything is decoded.
+    pub fn fill(&self, snapshot: &StateSnapshot) {
+        for (scope, values) in snapshot.routes() {
             let route_state = self.route_state(&scope.tenant, &scope.message_type);
-            route_state.share.record(0, values.bytes());
-            route_state.held.lock().values = RouteValues::clone(values);
+            route_state.usage.record(0, values.bytes());
+            route_state.partitions.lock().values = RouteValues::clone(values);
         }
     }
 
-    /// A copy that changes nothing but itself. It sees of each partition what is there when it first
-    /// asks.
+    /// A copy that changes nothing but itself. It has each partition as it is at the first use.
     pub fn copy(self: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self { base: Some(self.clone()), ..Self::default() })
     }
@@ -148,31 +147,31 @@ impl StateStore {
     /// The values of a tenant's message type.
     pub fn route_state(&self, tenant: &TenantId, message_type: &str) -> Arc<RouteStateView> {
         let scope = StateScope { tenant: tenant.clone(), message_type: message_type.into() };
-        let mut shelves = self.shelves.lock();
-        if let Some(route_state) = shelves.get(&scope) {
+        let mut route_states = self.route_states.lock();
+        if let Some(route_state) = route_states.get(&scope) {
             return route_state.clone();
         }
-        // Types are named by whoever publishes; those that hold nothing are made anew.
-        shelves.retain(|_, route_state| {
-            Arc::strong_count(route_state) > 1 || !route_state.held.lock().values.is_empty()
+        // Publishers choose the types' names, so those without values are dropped.
+        route_states.retain(|_, route_state| {
+            Arc::strong_count(route_state) > 1 || !route_state.partitions.lock().values.is_empty()
         });
-        let share = {
-            let mut shares = self.shares.lock();
-            shares.retain(|_, share| Arc::strong_count(share) > 1);
-            shares.entry(tenant.clone()).or_insert_with(|| TenantStateUsage::new(&self.total)).clone()
+        let usage = {
+            let mut usages = self.usages.lock();
+            usages.retain(|_, usage| Arc::strong_count(usage) > 1);
+            usages.entry(tenant.clone()).or_insert_with(|| TenantStateUsage::new(&self.total)).clone()
         };
         let base = self.base.clone();
         let route_state =
-            Arc::new(RouteStateView { scope: scope.clone(), share, base, held: Mutex::default() });
-        shelves.insert(scope, route_state.clone());
+            Arc::new(RouteStateView { scope: scope.clone(), usage, base, partitions: Mutex::default() });
+        route_states.insert(scope, route_state.clone());
         route_state
     }
 
     /// The values that a copy takes of a partition.
     fn values(&self, scope: &StateScope, partition: &Arc<str>) -> Vec<StateWrite> {
-        let route_state = self.shelves.lock().get(scope).cloned();
-        let writes = |held: &mut PartitionState| {
-            let values = held.values.partition(partition).into_iter().flatten();
+        let route_state = self.route_states.lock().get(scope).cloned();
+        let writes = |partitions: &mut PartitionState| {
+            let values = partitions.values.partition(partition).into_iter().flatten();
             let writes = values.map(|(key, value)| StateWrite {
                 partition: partition.clone(),
                 key: key.clone(),
@@ -222,9 +221,9 @@ struct PendingWrite {
 #[derive(Debug)]
 struct TouchedPartition {
     name: Arc<str>,
-    /// The last write of each key, as its place in `noted`.
+    /// The last write of each key, as its index in `pending`.
     latest: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
-    /// The number of its keys with those that were noted; asked for once.
+    /// The number of its keys, pending ones included; read once.
     keys: Option<usize>,
 }
 
@@ -234,12 +233,12 @@ pub struct StateCall {
     pub route_state: Arc<RouteStateView>,
     template: PartitionTemplate,
     touched: Vec<TouchedPartition>,
-    /// Of each message of the batch, its partition in `touched`.
+    /// The index in `touched` of each message's partition.
     partitions: HashMap<u32, usize, foldhash::fast::RandomState>,
     /// The number of keys that were set for each message.
     counts: HashMap<u32, usize, foldhash::fast::RandomState>,
-    noted: Vec<PendingWrite>,
-    /// Bytes by which all that was noted would grow the route's state.
+    pending: Vec<PendingWrite>,
+    /// Bytes by which the pending writes would grow the route's state.
     grown: i64,
 }
 
@@ -251,17 +250,17 @@ impl StateCall {
             touched: Vec::new(),
             partitions: HashMap::default(),
             counts: HashMap::default(),
-            noted: Vec::new(),
+            pending: Vec::new(),
             grown: 0,
         }
     }
 
-    /// Forgets what was noted: a call begins.
+    /// Begins a call: forgets all pending writes.
     pub fn begin(&mut self) {
         self.touched.clear();
         self.partitions.clear();
         self.counts.clear();
-        self.noted.clear();
+        self.pending.clear();
         self.grown = 0;
     }
 
@@ -269,7 +268,7 @@ impl StateCall {
         if let Some(place) = self.partitions.get(&message) {
             return *place;
         }
-        let name = self.template.of(device, &self.route_state.scope.message_type, topic);
+        let name = self.template.partition(device, &self.route_state.scope.message_type, topic);
         let known = self.touched.iter().position(|touched| *touched.name == *name);
         let place = known.unwrap_or_else(|| {
             let name = name.into();
@@ -284,7 +283,7 @@ impl StateCall {
         let partition = self.partition(message, device, topic);
         let touched = &self.touched[partition];
         match touched.latest.get(key) {
-            Some(&noted) => self.noted[noted].write.value.as_ref().map(|value| value.to_vec()),
+            Some(&index) => self.pending[index].write.value.as_ref().map(|value| value.to_vec()),
             None => self.route_state.get(&touched.name, key),
         }
     }
@@ -292,7 +291,7 @@ impl StateCall {
     /// Notes a value, if it is within the limits.
     ///
     /// # Errors
-    /// It is over a limit; nothing is noted.
+    /// It is over a limit; the write is dropped.
     pub fn set(
         &mut self,
         message: u32,
@@ -310,20 +309,20 @@ impl StateCall {
         let partition = self.partition(message, device, topic);
         let touched = &mut self.touched[partition];
         let name = &touched.name;
-        let noted = touched.latest.get(&*key).copied();
-        let again = noted.filter(|&noted| self.noted[noted].message == message);
+        let earlier = touched.latest.get(&*key).copied();
+        let again = earlier.filter(|&index| self.pending[index].message == message);
         let count = self.counts.entry(message).or_default();
         if again.is_none() && *count >= STATE_WRITES_A_MESSAGE_MAX {
             return Err(StateError::TooManyKeys);
         }
-        let there = |held: &mut PartitionState| {
-            let values = held.values.partition(name);
+        let there = |partitions: &mut PartitionState| {
+            let values = partitions.values.partition(name);
             let len = values.and_then(|values| values.get(&*key)).map(|value| value.len());
             (len, values.map_or(0, |values| values.len()))
         };
         let (len_there, keys_there) = self.route_state.with(name, there);
-        let before = match noted {
-            Some(noted) => self.noted[noted].write.value.as_ref().map(|value| value.len()),
+        let before = match earlier {
+            Some(index) => self.pending[index].write.value.as_ref().map(|value| value.len()),
             None => len_there,
         };
         let keys = touched.keys.get_or_insert(keys_there);
@@ -336,18 +335,18 @@ impl StateCall {
         if is_new && *keys == 0 {
             grown += partition_bytes(name) as i64;
         }
-        if grown > 0 && !self.route_state.share.has_room((self.grown + grown).max(0) as u64) {
+        if grown > 0 && !self.route_state.usage.has_room((self.grown + grown).max(0) as u64) {
             return Err(StateError::NoRoom);
         }
         self.grown += grown;
         *keys = *keys + usize::from(is_new) - usize::from(value.is_none() && before.is_some());
         let (key, value) = (key.into_boxed_str(), value.map(Vec::into_boxed_slice));
         match again {
-            Some(noted) => self.noted[noted].write.value = value,
+            Some(index) => self.pending[index].write.value = value,
             None => {
                 *count += 1;
-                touched.latest.insert(key.clone(), self.noted.len());
-                self.noted.push(PendingWrite {
+                touched.latest.insert(key.clone(), self.pending.len());
+                self.pending.push(PendingWrite {
                     message,
                     write: StateWrite { partition: name.clone(), key, value },
                 });
@@ -356,11 +355,11 @@ impl StateCall {
         Ok(())
     }
 
-    /// Takes what was noted: the changes of each message, in the order of the messages.
+    /// Takes the pending writes: the changes of each message, in the order of the messages.
     pub fn take(&mut self) -> StateChanges {
-        let mut noted = std::mem::take(&mut self.noted);
-        noted.sort_by_key(|noted| noted.message);
-        StateChanges { route_state: self.route_state.clone(), noted: noted.into_iter().peekable() }
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.sort_by_key(|write| write.message);
+        StateChanges { route_state: self.route_state.clone(), pending: pending.into_iter().peekable() }
     }
 }
 
@@ -368,15 +367,15 @@ impl StateCall {
 #[derive(Debug)]
 pub struct StateChanges {
     pub route_state: Arc<RouteStateView>,
-    noted: std::iter::Peekable<std::vec::IntoIter<PendingWrite>>,
+    pending: std::iter::Peekable<std::vec::IntoIter<PendingWrite>>,
 }
 
 impl StateChanges {
-    /// The changes of a message; of those before it, what was not taken is gone.
+    /// The changes of a message; earlier messages' changes that were not taken are dropped.
     pub fn take(&mut self, message: u32) -> Vec<StateWrite> {
-        while self.noted.next_if(|noted| noted.message < message).is_some() {}
-        let own = std::iter::from_fn(|| self.noted.next_if(|noted| noted.message == message));
-        own.map(|noted| noted.write).collect()
+        while self.pending.next_if(|write| write.message < message).is_some() {}
+        let own = std::iter::from_fn(|| self.pending.next_if(|write| write.message == message));
+        own.map(|write| write.write).collect()
     }
 }
 
@@ -443,7 +442,7 @@ mod tests {
         assert_eq!((other.get(0, "d", "t", "n"), other.get(1, "e", "t", "m").is_some()), (None, true));
         assert_eq!(own.get(0, "d", "t", "n").as_deref(), Some(&b"1"[..]));
         assert_eq!(own.get(1, "e", "t", "m"), None);
-        // A copy of a copy sees what that one made of it.
+        // A copy of a copy sees the first copy's changes.
         assert_eq!(call(&copy.copy(), "acme").get(0, "d", "t", "n"), None);
     }
 
@@ -491,7 +490,7 @@ mod tests {
         assert_eq!(fault, Some(StateError::NoRoom));
         assert!(store.bytes() <= STATE_TENANT_BYTES_MAX && store.bytes() > STATE_TENANT_BYTES_MAX / 10 * 9);
         set(&mut call(&store, "modest"), 0, "d", "k", b"x").unwrap();
-        // What is there may still change and go, and that makes room.
+        // Values that are there may still change and be removed, which makes room.
         greedy.begin();
         set(&mut greedy, 0, "d0", "k0", &[2; 1_000]).unwrap();
         greedy.set(0, "d0", "t", "k1".into(), None).unwrap();

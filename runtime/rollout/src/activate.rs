@@ -18,30 +18,35 @@ use tidegate_decode::sandbox::guest::Guest;
 /// Pause before a file is evaluated again after a fault of ours.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// The same where the machine was too busy to compile it: the try keeps the loader for half a minute.
+/// The same if the machine was too busy to compile it: a try keeps the worker for half a minute.
 const AGAIN_AFTER_BUSY: Duration = Duration::from_secs(60);
 
 impl GuestStore {
     pub(super) fn activate(
         &self,
-        place: &RouteKey,
+        route_key: &RouteKey,
         stamps: CandidateStamps,
-        wish: &Candidate,
+        candidate: &Candidate,
         guest: Arc<Guest>,
         rules: RouteRules,
         who: &str,
     ) {
-        let version = wish.version();
+        let version = candidate.version();
         if let Some(history) = &self.history
-            && let Err(error) =
-                history.keep(place, &wish.digest, &version, &wish.component, wish.rules.as_deref())
+            && let Err(error) = history.keep(
+                route_key,
+                &candidate.digest,
+                &version,
+                &candidate.component,
+                candidate.rules.as_deref(),
+            )
         {
-            tracing::error!(%error, tenant = place.0, message_type = place.1, "no copy of a guest can be kept");
+            tracing::error!(%error, tenant = route_key.0, message_type = route_key.1, "no copy of a guest can be kept");
         }
-        let mut seen = self.seen.lock();
-        let known = seen
-            .entry(place.clone())
-            .or_insert_with(|| FileEntry::new(self.path_of(place), self.record(place)));
+        let mut entries = self.entries.lock();
+        let known = entries
+            .entry(route_key.clone())
+            .or_insert_with(|| FileEntry::new(self.path_of(route_key), self.record(route_key)));
         let before = known.serving.take();
         if let Some(probation) = before.as_ref().and_then(|before| before.probation.as_ref()) {
             probation.end();
@@ -63,16 +68,16 @@ impl GuestStore {
         let tag = guest.tag.to_string();
         record.add(VersionRecord {
             version: version.clone(),
-            digest: wish.digest.clone(),
+            digest: candidate.digest.clone(),
             guest: Some(tag.clone()),
-            bytes: wish.component.len() as u64,
+            bytes: candidate.component.len() as u64,
             who: who.to_owned(),
             when: now,
             outcome: VersionOutcome::Serves,
             reason: None,
-            cases: wish.cases_digest(),
+            cases: candidate.cases_digest(),
         });
-        self.write(place, record);
+        self.write(route_key, record);
         let replaced = before.as_ref().map(|before| before.version.guest.tag.to_string());
         let activity = before.as_ref().map(|before| before.version.activity.clone()).unwrap_or_default();
         let probation = previous.map(|previous| Arc::new(Probation::new(previous, rules.probation)));
@@ -80,26 +85,26 @@ impl GuestStore {
             Some(Route { version: RouteVersion::new(guest, rules, version, activity), probation });
         known.error = None;
         known.settle(stamps);
-        self.swap_table(&seen);
-        self.count(place, if replaced.is_some() { "replaced" } else { "new" });
-        let (tenant, message_type) = place.clone();
+        self.swap_table(&entries);
+        self.count(route_key, if replaced.is_some() { "replaced" } else { "new" });
+        let (tenant, message_type) = route_key.clone();
         self.record_event(RolloutEvent::Serves { tenant, message_type, guest: tag, replaced });
     }
 
     pub(super) fn refuse(
         &self,
-        place: &RouteKey,
+        route_key: &RouteKey,
         stamps: Option<CandidateStamps>,
-        wish: Option<&Candidate>,
+        candidate: Option<&Candidate>,
         error: &RolloutError,
         who: &str,
     ) {
         let why = error.to_string();
-        let mut seen = self.seen.lock();
+        let mut entries = self.entries.lock();
         let mut unseen = None;
-        let known = match seen.get_mut(place) {
+        let known = match entries.get_mut(route_key) {
             Some(known) => known,
-            None => unseen.insert(FileEntry::new(PathBuf::new(), self.record(place))),
+            None => unseen.insert(FileEntry::new(PathBuf::new(), self.record(route_key))),
         };
         let is_news = stamps.is_none() || known.error.as_ref() != Some(&why);
         if let Some(stamps) = stamps {
@@ -110,27 +115,27 @@ impl GuestStore {
             known.stamps = CandidateStamps::default();
             let pause = if error.is_of_a_busy_machine() { AGAIN_AFTER_BUSY } else { AGAIN_AFTER };
             known.again = Some(Instant::now() + pause);
-        } else if let Some(wish) = wish
-            && known.record.serving != Some(wish.version())
+        } else if let Some(candidate) = candidate
+            && known.record.serving != Some(candidate.version())
         {
             known.record.add(VersionRecord {
-                version: wish.version(),
-                digest: wish.digest.clone(),
+                version: candidate.version(),
+                digest: candidate.digest.clone(),
                 guest: None,
-                bytes: wish.component.len() as u64,
+                bytes: candidate.component.len() as u64,
                 who: who.to_owned(),
                 when: jiff::Timestamp::now().to_string(),
                 outcome: VersionOutcome::Refused,
                 reason: Some(why.clone()),
-                cases: wish.cases_digest(),
+                cases: candidate.cases_digest(),
             });
-            self.write(place, &known.record);
+            self.write(route_key, &known.record);
         }
         // A fault of ours is met again and again; once is enough to say so. Who sees that it is refused
         // finds it counted.
         if is_news || !error.is_ours() {
-            self.count(place, error.outcome());
-            let (tenant, message_type) = place.clone();
+            self.count(route_key, error.outcome());
+            let (tenant, message_type) = route_key.clone();
             self.record_event(RolloutEvent::Refused { tenant, message_type, why });
         }
     }

@@ -1,4 +1,4 @@
-//! Compiling what strangers ship: in a child process, under limits, into a cache of our own.
+//! Compiles the components of strangers: in a child process, under limits, into a cache of our own.
 //!
 //! - A compiler has no limits of its own: 1.2 MiB of functions took 3 s and 445 MiB, one huge
 //!   function more than a minute. So the same binary is started once more (`compile-guest`), under
@@ -41,7 +41,7 @@ pub struct CompilerSettings {
 }
 
 impl CompilerSettings {
-    /// This very program, even where its file was replaced since it was started.
+    /// This very program, even if its file was replaced since it was started.
     pub fn new(cache: Option<PathBuf>) -> Self {
         Self { program: PathBuf::from("/proc/self/exe"), cache, limits: CompileLimits::default() }
     }
@@ -73,7 +73,7 @@ impl Default for CompileLimits {
 pub struct Compiler {
     settings: CompilerSettings,
     cache: PathBuf,
-    /// Of the engine, its configuration, and our version.
+    /// A key of the engine, its configuration, and our version.
     key: String,
     /// One child at a time: guests of one class that are tried never take more than one core together.
     turn: Mutex<()>,
@@ -166,7 +166,8 @@ impl Compiler {
         Ok(())
     }
 
-    /// Forgets what was of no use for longest until the rest fits. What serves is mapped, and stays.
+    /// Removes the files that were unused for longest, until the rest fits. Guests that serve are mapped, and
+    /// stay.
     fn evict(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.cache) else { return };
         let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
@@ -215,7 +216,7 @@ impl Compilers {
     }
 
     /// The compiler of a class. Nobody has the large one where it was granted to nobody.
-    pub fn of(&self, class: GuestClass) -> &Compiler {
+    pub fn get(&self, class: GuestClass) -> &Compiler {
         match (class, &self.large) {
             (GuestClass::Large, Some(large)) => large,
             _ => &self.normal,
@@ -275,7 +276,7 @@ fn private_folder(folder: &Path) -> Result<(), RolloutError> {
     Ok(())
 }
 
-/// Waits for a child, at most so long; gives its end (None: it took too long) and what it said.
+/// Waits for a child, at most so long; gives its end (None: it took too long) and its output.
 fn wait(mut child: Child, most: Duration) -> Result<(Option<ExitStatus>, String), RolloutError> {
     let deadline = Instant::now() + most;
     let mut pause = Duration::from_millis(1);
@@ -315,7 +316,7 @@ fn blame(status: ExitStatus, said: &str, limits: CompileLimits) -> RolloutError 
         _ if said.contains("overflowed its stack") => CompileLimit::Stack,
         Some(libc::SIGSEGV) => CompileLimit::Stack,
         _ if status.code() == Some(i32::from(NOT_COMPILED)) => return RolloutError::Compile(said.to_owned()),
-        // A panic of the compiler is brought about by what it compiles.
+        // A panic of the compiler is the component's fault.
         _ if status.code() == Some(101) => {
             return RolloutError::Compile(format!("the compiler failed: {said}"));
         }
@@ -324,7 +325,7 @@ fn blame(status: ExitStatus, said: &str, limits: CompileLimits) -> RolloutError 
     RolloutError::CompileLimit(limit)
 }
 
-/// The child's side: compiles what stands on stdin into a file, under limits.
+/// The child's side: compiles the component on stdin into a file, under limits.
 ///
 /// # Errors
 /// It does not compile, or the file cannot be written.
@@ -346,7 +347,7 @@ fn limit_this_process(limits: CompileLimits) -> std::io::Result<()> {
     // SAFETY: calls with numbers, and a limit of ours. A failed nice changes no result.
     unsafe {
         let page = libc::sysconf(libc::_SC_PAGESIZE) as u64;
-        // Nobody waits for what we make once the gateway is gone.
+        // Nobody waits for the result once the gateway is gone.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::setpriority(libc::PRIO_PROCESS, 0, 19);
         for (resource, soft, hard) in [

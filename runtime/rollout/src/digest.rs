@@ -1,4 +1,4 @@
-//! SHA-256 of what is rolled out.
+//! SHA-256 of components.
 
 use sha2::{Digest, Sha256};
 

@@ -19,22 +19,23 @@ impl GuestStore {
     /// and decodes what the other decodes.
     pub(super) fn evaluate(
         &self,
-        place: &RouteKey,
-        wish: &Candidate,
+        route_key: &RouteKey,
+        candidate: &Candidate,
         before: Option<&RouteVersion>,
     ) -> Result<(Arc<Guest>, RouteRules), RolloutError> {
-        let (guest, rules) = self.make(place, &wish.component, &wish.digest, wish.rules.as_deref())?;
+        let (guest, rules) =
+            self.make(route_key, &candidate.component, &candidate.digest, candidate.rules.as_deref())?;
         let activity = RouteActivity::of_trial();
-        let candidate = RouteVersion::new(guest.clone(), rules.clone(), wish.version(), activity);
-        self.start_once(&candidate, place)?;
-        if let (Some(runner), Some(cases)) = (&self.cases, &wish.cases) {
-            // Cases bring what they need themselves.
-            let alone = Arc::new(self.host.single_route(place, candidate.for_trial(), Arc::default()));
+        let version = RouteVersion::new(guest.clone(), rules.clone(), candidate.version(), activity);
+        self.start_once(&version, route_key)?;
+        if let (Some(runner), Some(cases)) = (&self.cases, &candidate.cases) {
+            // Cases bring their own messages and devices.
+            let alone = Arc::new(self.host.single_route(route_key, version.for_trial(), Arc::default()));
             runner.run(alone, cases).map_err(RolloutError::Cases)?;
         }
         if let Some(before) = before {
             let messages = before.activity.recent.lock().messages();
-            trial_run(&self.host, place, before, &candidate, messages).map_err(RolloutError::Shadow)?;
+            trial_run(&self.host, route_key, before, &version, messages).map_err(RolloutError::Shadow)?;
         }
         Ok((guest, rules))
     }
@@ -42,29 +43,29 @@ impl GuestStore {
     /// Compiles, links and configures a component; the same that serves elsewhere is shared.
     pub(super) fn make(
         &self,
-        place: &RouteKey,
+        route_key: &RouteKey,
         component: &[u8],
         digest: &str,
         rules: Option<&str>,
     ) -> Result<(Arc<Guest>, RouteRules), RolloutError> {
         let rules = match rules {
             Some(text) => {
-                route_file::parse(text, self.host.settings(), place).map_err(RolloutError::RouteFile)?
+                route_file::parse(text, self.host.settings(), route_key).map_err(RolloutError::RouteFile)?
             }
-            None => route_file::without_file(self.host.settings(), place),
+            None => route_file::without_file(self.host.settings(), route_key),
         };
         let (bytes, most) = (component.len() as u64, rules.component_bytes_max);
         if bytes > most {
             return Err(RolloutError::TooLarge { bytes, most });
         }
-        let name = format!("{digest}/{}/{:?}", place.1, rules.class);
+        let name = format!("{digest}/{}/{:?}", route_key.1, rules.class);
         if let Some(guest) = self.loaded.lock().get(&name).and_then(Weak::upgrade) {
             return Ok((guest, rules));
         }
         Guest::check_header(component)?;
         let engine = &self.host.sandbox(rules.class).engine;
-        let compiled = self.compilers.of(rules.class).component(engine, component, digest)?;
-        let guest = Arc::new(Guest::load(engine, &compiled, component, digest, &place.1)?);
+        let compiled = self.compilers.get(rules.class).component(engine, component, digest)?;
+        let guest = Arc::new(Guest::load(engine, &compiled, component, digest, &route_key.1)?);
         let mut loaded = self.loaded.lock();
         loaded.retain(|_, guest| guest.strong_count() > 0);
         loaded.insert(name, Arc::downgrade(&guest));

@@ -1,4 +1,4 @@
-//! The guests folder: what lies in it, and whether that changed.
+//! The guests folder: its files, and the stamps by which changes are seen.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ struct FileStamp {
 }
 
 impl FileStamp {
-    fn of(path: &Path) -> Self {
+    fn read(path: &Path) -> Self {
         let Ok(metadata) = fs::metadata(path) else { return Self::default() };
         Self {
             inode: metadata.ino(),
@@ -38,11 +38,11 @@ impl FileStamp {
 pub struct CandidateStamps([FileStamp; 3]);
 
 impl CandidateStamps {
-    pub fn of(component: &Path) -> Self {
+    pub fn read(component: &Path) -> Self {
         Self([
-            FileStamp::of(component),
-            FileStamp::of(&component.with_extension("toml")),
-            FileStamp::of(&cases_of(component)),
+            FileStamp::read(component),
+            FileStamp::read(&component.with_extension("toml")),
+            FileStamp::read(&cases_of(component)),
         ])
     }
 }
@@ -108,8 +108,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Reads a component and what lies beside it, none of it larger than it may be, or outside of
-    /// the folder.
+    /// Reads a component and the files beside it, none larger than it may be, or outside of the folder.
     ///
     /// # Errors
     /// A file cannot be read, is too large, or a link leads out.
@@ -117,14 +116,14 @@ impl Candidate {
         Self::beside(folder, component, read(folder, component, bytes_max)?)
     }
 
-    /// A component that came another way, with what lies beside its place.
+    /// A component that came another way, with the files beside `path`.
     ///
     /// # Errors
     /// As `read`.
-    pub fn beside(folder: &Path, place: &Path, component: Vec<u8>) -> Result<Self, RolloutError> {
+    pub fn beside(folder: &Path, path: &Path, component: Vec<u8>) -> Result<Self, RolloutError> {
         let digest = digest(&component);
-        let rules = text(folder, &place.with_extension("toml"), ROUTE_FILE_BYTES_MAX)?;
-        let cases = text(folder, &cases_of(place), CASES_BYTES_MAX)?;
+        let rules = text(folder, &path.with_extension("toml"), ROUTE_FILE_BYTES_MAX)?;
+        let cases = text(folder, &cases_of(path), CASES_BYTES_MAX)?;
         Ok(Self { component, digest, rules, cases })
     }
 
@@ -162,7 +161,7 @@ fn read(folder: &Path, path: &Path, most: u64) -> Result<Vec<u8>, RolloutError> 
         return Err(RolloutError::TooLarge { bytes: metadata.len(), most });
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    // It may grow while it is read; what is beyond makes it another file at the next look.
+    // It may grow while it is read; then it is another file at the next scan.
     file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
@@ -187,10 +186,10 @@ mod tests {
 
     #[test]
     fn places_that_no_file_could_have_are_none() {
-        let place = |tenant: &str, stem: &str| is_place(&(tenant.to_owned(), stem.to_owned()));
-        assert!(place("acme", "boiler"));
-        assert!(place("_default", "_any"));
-        assert!(place("%5Fdefault", "a%2Fb"));
+        let route_key = |tenant: &str, stem: &str| is_place(&(tenant.to_owned(), stem.to_owned()));
+        assert!(route_key("acme", "boiler"));
+        assert!(route_key("_default", "_any"));
+        assert!(route_key("%5Fdefault", "a%2Fb"));
         for (tenant, stem) in [
             ("_other", "x"),
             ("acme", "_x"),
@@ -200,7 +199,7 @@ mod tests {
             ("acme", ""),
             ("a%zz", "x"),
         ] {
-            assert!(!place(tenant, stem), "{tenant}/{stem}");
+            assert!(!route_key(tenant, stem), "{tenant}/{stem}");
         }
     }
 

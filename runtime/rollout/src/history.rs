@@ -1,5 +1,5 @@
-//! The history of routes, on disk: the versions that served, serve and may not serve. The folder is the
-//! wish, this is what holds.
+//! The history of routes, on disk: the versions that served, serve and may not serve. The folder
+//! holds the wishes of tenants, the history the decisions.
 //!
 //! ```text
 //! routes/{tenant}/{type}/history.json     the versions of the route, newest first
@@ -7,7 +7,7 @@
 //! routes/{tenant}/{type}/{version}.toml   the route's file as it was with that version
 //! ```
 //! A version is a component with its route file. `history.json` is replaced whole, by a rename after
-//! a sync; what it does not name is removed. Copies are checked against their digest when they are
+//! a sync; files that it does not name are removed. Copies are checked against their digest when they are
 //! read, so a damaged one never serves.
 
 use std::fs;
@@ -33,7 +33,7 @@ pub enum VersionOutcome {
     Served,
     /// It was not let in.
     Refused,
-    /// It served, and the one before it was brought back.
+    /// It served, and was rolled back to the one before it.
     RolledBack,
 }
 
@@ -55,7 +55,7 @@ pub struct VersionRecord {
     pub outcome: VersionOutcome,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The digest of the cases that it was judged by.
+    /// The digest of the cases that it was evaluated with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cases: Option<String>,
 }
@@ -73,15 +73,15 @@ pub struct RouteRecord {
 }
 
 impl RouteRecord {
-    /// Notes what became of a version, as the newest.
+    /// Adds the outcome of a version, as the newest.
     pub fn add(&mut self, version: VersionRecord) {
         self.versions.retain(|known| known.version != version.version);
         self.versions.insert(0, version);
-        let kept = |record: &Self, version: &str| {
+        let is_in_use = |record: &Self, version: &str| {
             record.serving.as_deref() == Some(version) || record.probation_over.as_deref() == Some(version)
         };
         while self.versions.len() > GUEST_VERSIONS_KEPT {
-            let oldest = self.versions.iter().rposition(|known| !kept(self, &known.version));
+            let oldest = self.versions.iter().rposition(|known| !is_in_use(self, &known.version));
             let Some(oldest) = oldest else { return };
             self.versions.remove(oldest);
         }
@@ -91,7 +91,8 @@ impl RouteRecord {
         self.versions.iter().find(|known| known.version == version)
     }
 
-    /// Why a version is not tried again, if so. One that its cases refused is, with other cases.
+    /// The record that forbids another try of a version. One that its cases refused is tried again with
+    /// other cases.
     pub fn refusal(&self, version: &str, cases: Option<&str>) -> Option<&VersionRecord> {
         self.find(version).filter(|known| match known.outcome {
             VersionOutcome::RolledBack => true,
@@ -112,7 +113,7 @@ impl RouteRecord {
 #[derive(Clone, Debug)]
 pub struct RouteHistory {
     folder: PathBuf,
-    /// A verb beside a gateway looks and changes nothing.
+    /// True for a verb beside a gateway, which reads and changes nothing.
     read_only: bool,
     /// True while each file is synced when it is written.
     syncs: Arc<AtomicBool>,
@@ -123,7 +124,7 @@ impl RouteHistory {
         Self { folder, read_only, syncs: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// Syncs what `write_much` writes once, at its end: a thousand routes are new at a first start. A
+    /// Syncs the writes of `write_much` once, at its end: a thousand routes are new at a first start. A
     /// power cut meanwhile may leave files that cannot be read, and they are made anew.
     ///
     /// # Errors
@@ -151,8 +152,8 @@ impl RouteHistory {
 
     /// The record of a route; an empty one where there is none or none that can be read, which is
     /// logged.
-    pub fn read(&self, place: &RouteKey) -> RouteRecord {
-        let path = self.folder_of(place).join("history.json");
+    pub fn read(&self, route_key: &RouteKey) -> RouteRecord {
+        let path = self.folder_of(route_key).join("history.json");
         let read = fs::read(&path).map_err(|error| error.to_string());
         match read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string())) {
             Ok(record) => record,
@@ -169,11 +170,11 @@ impl RouteHistory {
     ///
     /// # Errors
     /// The disk's.
-    pub fn write(&self, place: &RouteKey, record: &RouteRecord) -> std::io::Result<()> {
+    pub fn write(&self, route_key: &RouteKey, record: &RouteRecord) -> std::io::Result<()> {
         if self.read_only {
             return Ok(());
         }
-        let folder = self.folder_of(place);
+        let folder = self.folder_of(route_key);
         self.make(&folder)?;
         self.replace(&folder.join("history.json"), &serde_json::to_vec_pretty(record)?)?;
         for entry in fs::read_dir(&folder)?.flatten() {
@@ -200,7 +201,7 @@ impl RouteHistory {
     /// The disk's.
     pub fn keep(
         &self,
-        place: &RouteKey,
+        route_key: &RouteKey,
         digest: &str,
         version: &str,
         component: &[u8],
@@ -209,7 +210,7 @@ impl RouteHistory {
         if self.read_only {
             return Ok(());
         }
-        let folder = self.folder_of(place);
+        let folder = self.folder_of(route_key);
         self.make(&folder)?;
         let copy = folder.join(format!("{digest}.wasm"));
         if fs::metadata(&copy).map_or(0, |metadata| metadata.len()) != component.len() as u64 {
@@ -222,8 +223,8 @@ impl RouteHistory {
     }
 
     /// The copy of a version: the component and the route's file.
-    pub fn copy(&self, place: &RouteKey, version: &VersionRecord) -> Option<(Vec<u8>, Option<String>)> {
-        let folder = self.folder_of(place);
+    pub fn copy(&self, route_key: &RouteKey, version: &VersionRecord) -> Option<(Vec<u8>, Option<String>)> {
+        let folder = self.folder_of(route_key);
         let component = fs::read(folder.join(format!("{}.wasm", version.digest))).ok()?;
         if digest(&component) != version.digest {
             tracing::error!(folder = %folder.display(), version.digest, "the copy of a guest is damaged");
@@ -323,23 +324,29 @@ mod tests {
     fn copies_that_no_version_names_are_removed_and_a_damaged_one_is_not_given() {
         let folder = tempfile::TempDir::new().unwrap();
         let history = RouteHistory::new(folder.path().to_owned(), false);
-        let place = ("acme".to_owned(), "boiler".to_owned());
+        let route_key = ("acme".to_owned(), "boiler".to_owned());
         let (a, b) = (version("a", VersionOutcome::Served), version("b", VersionOutcome::Serves));
         let mut record = RouteRecord::default();
         for version in [&a, &b] {
             history
-                .keep(&place, &version.digest, &version.version, version.version.as_bytes(), Some("x = 1"))
+                .keep(
+                    &route_key,
+                    &version.digest,
+                    &version.version,
+                    version.version.as_bytes(),
+                    Some("x = 1"),
+                )
                 .unwrap();
             record.add(version.clone());
         }
-        history.write(&place, &record).unwrap();
-        assert_eq!(history.read(&place), record);
-        assert_eq!(history.copy(&place, &a), Some((b"a".to_vec(), Some("x = 1".into()))));
+        history.write(&route_key, &record).unwrap();
+        assert_eq!(history.read(&route_key), record);
+        assert_eq!(history.copy(&route_key, &a), Some((b"a".to_vec(), Some("x = 1".into()))));
         record.versions.retain(|version| version.version == "b");
-        history.write(&place, &record).unwrap();
-        assert_eq!(history.copy(&place, &a), None);
+        history.write(&route_key, &record).unwrap();
+        assert_eq!(history.copy(&route_key, &a), None);
         let copy = folder.path().join("acme/boiler").join(format!("{}.wasm", b.digest));
         fs::write(copy, b"B").unwrap();
-        assert_eq!(history.copy(&place, &b), None);
+        assert_eq!(history.copy(&route_key, &b), None);
     }
 }

@@ -5,7 +5,7 @@
 //!   the version before it serves; the routing table is replaced whole.
 //! - Each decision is in `history` before it holds: a version that was refused or rolled back is
 //!   not tried again until its file changes, over restarts too, and at start the last good one
-//!   serves where the folder holds nothing better.
+//!   serves if the folder holds nothing better.
 //! - A new version is on probation over the one before it, which comes back by itself.
 
 pub mod error;

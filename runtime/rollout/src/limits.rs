@@ -1,3 +1,5 @@
+//! Ceilings of a rollout, each with the reason for its number.
+
 /// CPU time of compiling one component, in seconds: a decoder of 150 kB takes a tenth of one, a
 /// megabyte of functions three.
 pub const COMPILE_CPU_S: u64 = 10;
@@ -19,7 +21,7 @@ pub const COMPILE_CACHE_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of machine code of one component of the class large: a JavaScript engine of 12 MB makes 40.
 pub const LARGE_COMPILE_OUTPUT_BYTES_MAX: u64 = 256 << 20;
 
-/// Components of the class large that wait to be judged: each may have tens of megabytes.
+/// Components of the class large that wait to be evaluated: each may have tens of megabytes.
 pub const LARGE_PUTS_WAITING_MAX: usize = 4;
 
 /// Versions a route that are remembered, with copies to go back to.
@@ -49,7 +51,7 @@ pub const CASES_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of a route's TOML file.
 pub const ROUTE_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Components that wait to be judged, in all and of one tenant: each may be as large as a component.
+/// Components that wait to be evaluated, in all and of one tenant: each may be as large as a component.
 pub const GUEST_PUTS_WAITING_MAX: usize = 32;
 
 pub const GUEST_PUTS_WAITING_A_TENANT_MAX: usize = 4;

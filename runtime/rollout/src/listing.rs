@@ -1,4 +1,4 @@
-//! The listing of guests, for whoever asks.
+//! The listing of guests.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,27 +20,26 @@ pub struct GuestInfo {
     #[serde(rename = "type")]
     pub message_type: String,
     pub file: String,
-    /// `serving`; `refused` when what lies there does not serve (an older one may); `waiting` to be
-    /// judged.
+    /// `serving`; `refused` if the file does not serve (an older version may); `waiting` to be evaluated.
     pub state: &'static str,
     /// The version that serves: `name@version#digest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The version of the interface that what serves was built for, and whether it keeps state.
+    /// The version of the interface that the serving version was built for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
     pub keeps_state: bool,
-    /// Why what lies there does not serve.
+    /// The reason why the file does not serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// While a new version is watched: how many messages it has decoded, and on how many it failed.
+    /// Set while a new version is on probation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probation: Option<ProbationInfo>,
     /// `fast`, or `slow`: too much CPU time a message, on threads of its own.
     pub lane: &'static str,
-    /// The ceilings that hold for what serves: `normal`, or `large` where the operator grants it.
+    /// The ceilings that hold for the serving version: `normal`, or `large` if the operator grants it.
     pub class: GuestClass,
     pub messages: u64,
     pub cpu_seconds: f64,
@@ -56,10 +55,11 @@ pub struct ProbationInfo {
 impl GuestStore {
     /// The files of the folder, and the versions that serve.
     pub fn list(&self) -> Vec<GuestInfo> {
-        let seen = self.seen.lock();
-        seen.iter()
-            .map(|((tenant, message_type), seen)| {
-                let route = seen.serving.as_ref();
+        let entries = self.entries.lock();
+        entries
+            .iter()
+            .map(|((tenant, message_type), entry)| {
+                let route = entry.serving.as_ref();
                 let serving = route.map(|route| &route.version);
                 let stats = serving.map(|version| &version.activity.stats);
                 let probation = route.and_then(|route| route.probation.as_ref()).filter(|p| p.runs());
@@ -67,8 +67,8 @@ impl GuestStore {
                 GuestInfo {
                     tenant: tenant.clone(),
                     message_type: message_type.clone(),
-                    file: seen.path.display().to_string(),
-                    state: match (&seen.error, serving) {
+                    file: entry.path.display().to_string(),
+                    state: match (&entry.error, serving) {
                         (Some(_), _) => "refused",
                         (None, Some(_)) => "serving",
                         (None, None) => "waiting",
@@ -77,7 +77,7 @@ impl GuestStore {
                     digest: serving.map(|route| route.guest.digest.clone()),
                     interface: serving.map(|route| route.guest.interface.clone()),
                     keeps_state: serving.is_some_and(|route| route.guest.imports_state),
-                    error: seen.error.clone(),
+                    error: entry.error.clone(),
                     probation: probation
                         .map(|p| ProbationInfo { messages: p.messages(), failures: p.failures() }),
                     lane: if slow { "slow" } else { "fast" },
@@ -91,20 +91,20 @@ impl GuestStore {
     }
 
     /// A route's versions, newest first; None where there never was one.
-    pub fn history(&self, place: &RouteKey) -> Option<Vec<VersionRecord>> {
-        let known = self.seen.lock().get(place).map(|seen| seen.record.clone());
-        let record = known.unwrap_or_else(|| self.record(place));
+    pub fn history(&self, route_key: &RouteKey) -> Option<Vec<VersionRecord>> {
+        let known = self.entries.lock().get(route_key).map(|entry| entry.record.clone());
+        let record = known.unwrap_or_else(|| self.record(route_key));
         (!record.versions.is_empty()).then_some(record.versions)
     }
 
     /// The log of a route's guests, oldest first, and the number of texts that were dropped.
-    pub fn log(&self, place: &RouteKey) -> Option<(Vec<LogLine>, u64)> {
-        let seen = self.seen.lock();
-        let serving = seen.get(place)?.serving.as_ref()?;
+    pub fn log(&self, route_key: &RouteKey) -> Option<(Vec<LogLine>, u64)> {
+        let entries = self.entries.lock();
+        let serving = entries.get(route_key)?.serving.as_ref()?;
         Some(serving.version.activity.log.lines())
     }
 
-    /// (tenant, type, outcome, how often): files that were taken up, or not.
+    /// (tenant, type, outcome, count): candidates that were activated, or not.
     pub fn swaps(&self) -> Vec<(String, String, &'static str, u64)> {
         let swaps = self.swaps.lock();
         swaps

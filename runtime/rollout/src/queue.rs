@@ -1,5 +1,5 @@
-//! The queue of candidates to be evaluated: tenants take turns, so that one who ships much keeps nobody
-//! else waiting for long.
+//! The queue of candidates to be evaluated: tenants take turns, so that a tenant with many candidates
+//! delays no other for long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -25,10 +25,10 @@ pub struct PutResult {
 pub type PutReply = Box<dyn FnOnce(Result<PutResult, RolloutError>) + Send>;
 
 pub enum EvaluationJob {
-    /// The file at a place has changed.
+    /// The file of a route has changed.
     EvaluateFile(RouteKey),
     Put {
-        place: RouteKey,
+        route_key: RouteKey,
         component: Vec<u8>,
         who: String,
         answer: PutReply,
@@ -39,7 +39,7 @@ pub enum EvaluationJob {
 struct QueuedJobs {
     /// By tenant's folder.
     jobs: BTreeMap<String, VecDeque<EvaluationJob>>,
-    /// Whose turn it was last.
+    /// The tenant whose turn it was last.
     last: String,
     puts: usize,
 }
@@ -84,23 +84,23 @@ impl EvaluationQueue {
         Self { waiting: Mutex::default(), woken: Condvar::new(), puts_max }
     }
 
-    pub fn enqueue_file(&self, place: RouteKey) {
-        self.waiting.lock().push(&place.0.clone(), EvaluationJob::EvaluateFile(place));
+    pub fn enqueue_file(&self, route_key: RouteKey) {
+        self.waiting.lock().push(&route_key.0.clone(), EvaluationJob::EvaluateFile(route_key));
         self.woken.notify_one();
     }
 
-    /// Hands a component to the loader; false when too many wait.
-    pub fn put(&self, place: RouteKey, component: Vec<u8>, who: String, answer: PutReply) -> bool {
+    /// Queues a component; false if too many wait.
+    pub fn put(&self, route_key: RouteKey, component: Vec<u8>, who: String, answer: PutReply) -> bool {
         let mut waiting = self.waiting.lock();
         let own = waiting
             .jobs
-            .get(&place.0)
+            .get(&route_key.0)
             .map_or(0, |jobs| jobs.iter().filter(|job| matches!(job, EvaluationJob::Put { .. })).count());
         if waiting.puts >= self.puts_max || own >= GUEST_PUTS_WAITING_A_TENANT_MAX {
             return false;
         }
         waiting.puts += 1;
-        waiting.push(&place.0.clone(), EvaluationJob::Put { place, component, who, answer });
+        waiting.push(&route_key.0.clone(), EvaluationJob::Put { route_key, component, who, answer });
         self.woken.notify_one();
         true
     }
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn tenants_take_turns() {
         let mut waiting = QueuedJobs::default();
-        for place in ["acme/1", "acme/2", "acme/3", "globex/1", "hooli/1", "globex/2"] {
-            let (tenant, stem) = place.split_once('/').unwrap();
+        for route_key in ["acme/1", "acme/2", "acme/3", "globex/1", "hooli/1", "globex/2"] {
+            let (tenant, stem) = route_key.split_once('/').unwrap();
             waiting.push(tenant, EvaluationJob::EvaluateFile((tenant.into(), stem.into())));
         }
         let order: Vec<String> = std::iter::from_fn(|| waiting.next())

@@ -26,40 +26,40 @@ impl GuestStore {
     ///
     /// # Errors
     /// There is none to go back to.
-    pub fn roll_back(&self, place: &RouteKey, who: &str) -> Result<RollbackResult, RolloutError> {
-        let mut seen = self.seen.lock();
-        let known = seen.get_mut(place).ok_or(RolloutError::NotThere)?;
+    pub fn roll_back(&self, route_key: &RouteKey, who: &str) -> Result<RollbackResult, RolloutError> {
+        let mut entries = self.entries.lock();
+        let known = entries.get_mut(route_key).ok_or(RolloutError::NotThere)?;
         let target = known.record.previous().cloned().ok_or(RolloutError::NoPrevious)?;
-        let copy = self.history.as_ref().and_then(|history| history.copy(place, &target));
+        let copy = self.history.as_ref().and_then(|history| history.copy(route_key, &target));
         let (component, rules) = copy.ok_or(RolloutError::NoPrevious)?;
-        let (guest, rules) = self.make(place, &component, &target.digest, rules.as_deref())?;
+        let (guest, rules) = self.make(route_key, &component, &target.digest, rules.as_deref())?;
         let activity =
             known.serving.as_ref().map(|serving| serving.version.activity.clone()).unwrap_or_default();
         let from = known.record.serving.clone().unwrap_or_default();
         let back = RouteVersion::new(guest, rules, target.version.clone(), activity);
         let (tag, digest) = (back.guest.tag.to_string(), back.guest.digest.clone());
-        self.go_back(place, known, back, "rolled back by hand".into(), who);
-        self.swap_table(&seen);
+        self.go_back(route_key, known, back, "rolled back by hand".into(), who);
+        self.swap_table(&entries);
         Ok(RollbackResult { guest: tag, digest, from })
     }
 
-    /// Brings back what a failed probation calls for; true if the table has to change.
-    pub(super) fn look_at_probation(&self, place: &RouteKey, known: &mut FileEntry, now: Instant) -> bool {
+    /// Rolls back after a failed probation; true if the table has to change.
+    pub(super) fn check_probation(&self, route_key: &RouteKey, known: &mut FileEntry, now: Instant) -> bool {
         let Some(serving) = known.serving.clone() else { return false };
         let Some(probation) = &serving.probation else { return false };
         probation.expire(now);
         if probation.forget_if_passed() {
             known.record.probation_over = None;
-            self.write(place, &known.record);
+            self.write(route_key, &known.record);
         }
         let Some(previous) = probation.rolled_back_to() else { return false };
-        self.go_back(place, known, previous, probation.verdict(), "the gateway");
+        self.go_back(route_key, known, previous, probation.verdict(), "the gateway");
         true
     }
 
     fn go_back(
         &self,
-        place: &RouteKey,
+        route_key: &RouteKey,
         known: &mut FileEntry,
         to: Arc<RouteVersion>,
         why: String,
@@ -83,12 +83,12 @@ impl GuestStore {
             let who = who.to_owned();
             record.add(VersionRecord { outcome: VersionOutcome::Serves, who, when: now, ..back });
         }
-        self.write(place, &known.record);
-        self.count(place, "rolled_back");
+        self.write(route_key, &known.record);
+        self.count(route_key, "rolled_back");
         let guest = to.guest.tag.to_string();
         known.error = Some(RolloutError::Known(why.clone()).to_string());
         known.serving = Some(Route::new(to));
-        let (tenant, message_type) = place.clone();
+        let (tenant, message_type) = route_key.clone();
         self.record_event(RolloutEvent::RolledBack { tenant, message_type, guest, why });
     }
 }

@@ -49,8 +49,8 @@ enum Isolation {
 }
 
 /// The rules of a route without a file: the ceilings of the class that its place is granted.
-pub fn without_file(settings: &DecodeSettings, place: &RouteKey) -> RouteRules {
-    of_class(settings, settings.granted(place))
+pub fn without_file(settings: &DecodeSettings, route_key: &RouteKey) -> RouteRules {
+    of_class(settings, settings.granted(route_key))
 }
 
 fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
@@ -76,16 +76,16 @@ fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
 ///
 /// # Errors
 /// Names the key and the line, never the content: the file may hold secrets.
-pub fn parse(text: &str, settings: &DecodeSettings, place: &RouteKey) -> Result<RouteRules, String> {
+pub fn parse(text: &str, settings: &DecodeSettings, route_key: &RouteKey) -> Result<RouteRules, String> {
     let file: RouteFile = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         format!("the route's TOML file, line {line}: {}", error.message())
     })?;
-    let granted = settings.granted(place);
+    let granted = settings.granted(route_key);
     if file.class == Some(GuestClass::Large) && granted == GuestClass::Normal {
         return Err(format!(
             "the route's TOML file: class = \"large\": only the operator grants it, in the gateway's configuration: {}",
-            grant(place)
+            grant(route_key)
         ));
     }
     let mut rules = of_class(settings, file.class.unwrap_or(granted));
@@ -161,7 +161,7 @@ mod tests {
             component_bytes_max: 1 << 20,
             dialect: Dialect::V3,
             large: Some(LargeClassSettings {
-                routes: [place("acme", "js")].into(),
+                routes: [route_key("acme", "js")].into(),
                 deadline_ms: 50,
                 memory_bytes_max: 1 << 26,
                 component_bytes_max: 1 << 25,
@@ -170,19 +170,19 @@ mod tests {
         }
     }
 
-    fn place(tenant: &str, stem: &str) -> RouteKey {
+    fn route_key(tenant: &str, stem: &str) -> RouteKey {
         (tenant.to_owned(), stem.to_owned())
     }
 
     fn parse(text: &str) -> Result<RouteRules, String> {
-        crate::route_file::parse(text, &settings(), &place("acme", "telemetry"))
+        crate::route_file::parse(text, &settings(), &route_key("acme", "telemetry"))
     }
 
     #[test]
     fn the_class_large_is_the_operators_to_grant_and_a_route_may_go_without() {
         let error = parse("class = \"large\"").unwrap_err();
         assert!(error.contains("guests.large.routes = [\"acme/telemetry\"]"), "{error}");
-        let granted = |text| crate::route_file::parse(text, &settings(), &place("acme", "js"));
+        let granted = |text| crate::route_file::parse(text, &settings(), &route_key("acme", "js"));
         let rules = granted("class = \"large\"\ndeadline_ms = 40").unwrap();
         assert_eq!(
             (rules.class, rules.deadline_ms, rules.memory_bytes_max),

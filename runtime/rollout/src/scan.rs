@@ -1,4 +1,4 @@
-//! The folder, looked at: at start and again, and what has changed there.
+//! The scan of the guests folder for changes, at start and again and again.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,24 +19,24 @@ use tidegate_decode::route::version::RouteVersion;
 use tidegate_decode::sandbox::guest::Guest;
 
 impl GuestStore {
-    /// At start: what served serves again, then what lies in the folder is judged.
-    pub(super) fn load_at_start(&self, place: &RouteKey, path: &Path) {
-        let record = self.record(place);
-        let wish = self.read_wish(place, path);
-        let wished = wish.as_ref().ok().map(Candidate::version);
+    /// At start: restores the version that served, then evaluates the file in the folder.
+    pub(super) fn load_at_start(&self, route_key: &RouteKey, path: &Path) {
+        let record = self.record(route_key);
+        let candidate = self.read_candidate(route_key, path);
+        let candidate_version = candidate.as_ref().ok().map(Candidate::version);
         let restore = |version: &str| {
             let known = record.find(version)?;
             // The folder's own file is as good as the copy.
-            let (component, rules) = match &wish {
-                Ok(wish) if wished.as_deref() == Some(version) => {
-                    (wish.component.clone(), wish.rules.clone())
+            let (component, rules) = match &candidate {
+                Ok(candidate) if candidate_version.as_deref() == Some(version) => {
+                    (candidate.component.clone(), candidate.rules.clone())
                 }
-                _ => self.history.as_ref()?.copy(place, known)?,
+                _ => self.history.as_ref()?.copy(route_key, known)?,
             };
-            match self.make(place, &component, &known.digest, rules.as_deref()) {
+            match self.make(route_key, &component, &known.digest, rules.as_deref()) {
                 Ok((guest, rules)) => Some((guest, rules, version.to_owned())),
                 Err(error) => {
-                    let (tenant, message_type) = place;
+                    let (tenant, message_type) = route_key;
                     tracing::error!(%error, tenant, message_type, "what served does not load any more");
                     None
                 }
@@ -54,88 +54,93 @@ impl GuestStore {
         let mut known = FileEntry::new(path.to_owned(), record.clone());
         if let Some(serving) = &serving {
             let guest = serving.version.guest.tag.to_string();
-            let (tenant, message_type) = place.clone();
+            let (tenant, message_type) = route_key.clone();
             self.record_event(RolloutEvent::Serves { tenant, message_type, guest, replaced: None });
         }
         known.serving = serving;
-        self.seen.lock().insert(place.clone(), known);
-        self.evaluate_file(place);
+        self.entries.lock().insert(route_key.clone(), known);
+        self.evaluate_file(route_key);
     }
 
-    /// Looks at the folder again: what is gone is gone at once, what changed is evaluated by the worker.
-    /// Ends probations whose time is over, and brings back what a failed one calls for. Gives what
-    /// has changed since the last time.
+    /// Scans the folder again: a removed file stops serving at once, a changed one is evaluated by the
+    /// worker. Ends probations whose time is over, and rolls back failed ones. Gives the events since the
+    /// last time.
     ///
     /// # Errors
-    /// The folder cannot be read; what served goes on.
+    /// The folder cannot be read; all versions serve on.
     pub fn refresh(&self) -> Result<Vec<RolloutEvent>, RolloutError> {
         let (files, unreadable) = folder::files(&self.folder)?;
-        let mut seen = self.seen.lock();
-        // What a tenant's folder holds that cannot be read nobody knows; nothing of it is gone.
-        let is_gone = |place: &&RouteKey| !files.contains_key(*place) && !unreadable.contains(&place.0);
-        let gone: Vec<RouteKey> = seen.keys().filter(is_gone).cloned().collect();
-        for place in &gone {
-            self.retire(&mut seen, place);
+        let mut entries = self.entries.lock();
+        // The content of a folder that cannot be read is unknown, so none of its files counts as removed.
+        let is_gone =
+            |route_key: &&RouteKey| !files.contains_key(*route_key) && !unreadable.contains(&route_key.0);
+        let gone: Vec<RouteKey> = entries.keys().filter(is_gone).cloned().collect();
+        for route_key in &gone {
+            self.retire(&mut entries, route_key);
         }
         let now = Instant::now();
-        for (place, path) in files {
-            let stamps = CandidateStamps::of(&path);
-            let known = seen
-                .entry(place.clone())
-                .or_insert_with(|| FileEntry::new(path.clone(), self.record(&place)));
+        for (route_key, path) in files {
+            let stamps = CandidateStamps::read(&path);
+            let known = entries
+                .entry(route_key.clone())
+                .or_insert_with(|| FileEntry::new(path.clone(), self.record(&route_key)));
             let waits = known.again.is_some_and(|again| now < again);
             if known.stamps == stamps || known.queued || waits || folder::is_being_written(&path) {
                 continue;
             }
             known.queued = true;
-            self.queue_of(&place).enqueue_file(place);
+            self.queue_of(&route_key).enqueue_file(route_key);
         }
         let mut swapped = !gone.is_empty();
-        for (place, known) in seen.iter_mut() {
-            swapped |= self.look_at_probation(place, known, now);
+        for (route_key, known) in entries.iter_mut() {
+            swapped |= self.check_probation(route_key, known, now);
         }
         if swapped {
-            self.swap_table(&seen);
+            self.swap_table(&entries);
         }
-        drop(seen);
+        drop(entries);
         Ok(self.take_events())
     }
 
-    pub(super) fn retire(&self, seen: &mut BTreeMap<RouteKey, FileEntry>, place: &RouteKey) {
-        let Some(mut known) = seen.remove(place) else { return };
+    pub(super) fn retire(&self, entries: &mut BTreeMap<RouteKey, FileEntry>, route_key: &RouteKey) {
+        let Some(mut known) = entries.remove(route_key) else { return };
         if let Some(serving) = known.record.serving.take()
             && let Some(version) = known.record.versions.iter_mut().find(|known| known.version == serving)
         {
             version.outcome = VersionOutcome::Served;
         }
         known.record.probation_over = None;
-        self.write(place, &known.record);
-        self.record_event(RolloutEvent::Gone { tenant: place.0.clone(), message_type: place.1.clone() });
+        self.write(route_key, &known.record);
+        self.record_event(RolloutEvent::Gone {
+            tenant: route_key.0.clone(),
+            message_type: route_key.1.clone(),
+        });
     }
 
-    /// Judges what lies at a place in the folder, and lets it serve if it may.
-    pub(super) fn evaluate_file(&self, place: &RouteKey) {
-        let Some((path, before)) = self.seen.lock().get(place).map(|s| (s.path.clone(), s.serving.clone()))
+    /// Evaluates the file of a route, and lets it serve if it may.
+    pub(super) fn evaluate_file(&self, route_key: &RouteKey) {
+        let Some((path, before)) =
+            self.entries.lock().get(route_key).map(|s| (s.path.clone(), s.serving.clone()))
         else {
             return;
         };
-        let stamps = CandidateStamps::of(&path);
-        let wish = self.read_wish(place, &path);
-        if CandidateStamps::of(&path) != stamps {
-            // It changed while it was read: the next look sees another file.
-            if let Some(known) = self.seen.lock().get_mut(place) {
+        let stamps = CandidateStamps::read(&path);
+        let candidate = self.read_candidate(route_key, &path);
+        if CandidateStamps::read(&path) != stamps {
+            // It changed while it was read: the next scan sees another file.
+            if let Some(known) = self.entries.lock().get_mut(route_key) {
                 known.queued = false;
             }
             return;
         }
-        let wish = match wish {
-            Ok(wish) => wish,
-            Err(error) => return self.refuse(place, Some(stamps), None, &error, "file"),
+        let candidate = match candidate {
+            Ok(candidate) => candidate,
+            Err(error) => return self.refuse(route_key, Some(stamps), None, &error, "file"),
         };
-        let version = wish.version();
-        if let Some(known) = self.seen.lock().get_mut(place) {
+        let version = candidate.version();
+        if let Some(known) = self.entries.lock().get_mut(route_key) {
             let serves = known.serving.as_ref().is_some_and(|serving| serving.version.id == version);
-            let refusal = known.record.refusal(&version, wish.cases_digest().as_deref());
+            let refusal = known.record.refusal(&version, candidate.cases_digest().as_deref());
             if serves || refusal.is_some() {
                 let error =
                     refusal.map(|refusal| RolloutError::Known(refusal.reason.clone().unwrap_or_default()));
@@ -144,23 +149,25 @@ impl GuestStore {
                 if let Some(why) = error.clone()
                     && error != known.error
                 {
-                    let (tenant, message_type) = place.clone();
+                    let (tenant, message_type) = route_key.clone();
                     self.record_event(RolloutEvent::Refused { tenant, message_type, why });
                 }
                 known.error = error;
                 return;
             }
         }
-        match self.evaluate(place, &wish, before.as_ref().map(|before| &*before.version)) {
-            Ok((guest, rules)) => self.activate(place, stamps, &wish, guest, rules, "file"),
-            Err(error) => self.refuse(place, Some(stamps), Some(&wish), &error, "file"),
+        match self.evaluate(route_key, &candidate, before.as_ref().map(|before| &*before.version)) {
+            Ok((guest, rules)) => self.activate(route_key, stamps, &candidate, guest, rules, "file"),
+            Err(error) => self.refuse(route_key, Some(stamps), Some(&candidate), &error, "file"),
         }
     }
 
-    fn read_wish(&self, place: &RouteKey, path: &Path) -> Result<Candidate, RolloutError> {
-        Candidate::read(&self.folder, path, self.component_bytes_max(place)).map_err(|error| match error {
-            RolloutError::TooLarge { bytes, most } => self.too_large(place, bytes, most),
-            error => error,
-        })
+    fn read_candidate(&self, route_key: &RouteKey, path: &Path) -> Result<Candidate, RolloutError> {
+        Candidate::read(&self.folder, path, self.component_bytes_max(route_key)).map_err(
+            |error| match error {
+                RolloutError::TooLarge { bytes, most } => self.too_large(route_key, bytes, most),
+                error => error,
+            },
+        )
     }
 }

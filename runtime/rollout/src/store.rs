@@ -1,4 +1,4 @@
-//! The guests of this gateway: the files in the folder, the versions that serve, and what has changed.
+//! The guests of this gateway: the files in the folder, the versions that serve, and the changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -27,14 +27,14 @@ pub trait CaseRunner: Send + Sync {
     fn run(&self, guest: Arc<DecodeHost>, cases: &str) -> Result<(), String>;
 }
 
-/// The means of a store beside its folder: compilers, cases, and a place for what was decided.
+/// The means of a store beside its folder: compilers, cases, and a folder for its decisions.
 pub struct Persistence {
     pub compiler: CompilerSettings,
-    /// The compiler's limits for the class large; None where it is granted to nobody.
+    /// The compiler's limits for the class large; None if it is granted to nobody.
     pub large_compile_limits: Option<CompileLimits>,
     /// Holds the history of routes; made where it is not there. None: nothing is kept.
     pub data: Option<PathBuf>,
-    /// A verb beside a gateway looks and changes nothing.
+    /// True for a verb beside a gateway, which reads and changes nothing.
     pub read_only: bool,
     pub cases: Option<Arc<dyn CaseRunner>>,
 }
@@ -46,7 +46,7 @@ impl Persistence {
     }
 }
 
-/// A file of the folder as it was last looked at.
+/// A file of the folder as it was at the last scan.
 #[derive(Debug)]
 pub(super) struct FileEntry {
     pub(super) path: PathBuf,
@@ -54,7 +54,7 @@ pub(super) struct FileEntry {
     pub(super) serving: Option<Route>,
     pub(super) error: Option<String>,
     pub(super) record: RouteRecord,
-    /// It waits to be judged, or is.
+    /// It waits to be evaluated, or is being evaluated.
     pub(super) queued: bool,
     /// Not before then: the fault was ours.
     pub(super) again: Option<Instant>,
@@ -73,7 +73,7 @@ impl FileEntry {
         }
     }
 
-    /// It was judged as it is now.
+    /// Records that it was evaluated with these stamps.
     pub(super) fn settle(&mut self, stamps: CandidateStamps) {
         self.stamps = stamps;
         self.queued = false;
@@ -81,7 +81,7 @@ impl FileEntry {
     }
 }
 
-/// A change of what serves.
+/// A change of the version that serves a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RolloutEvent {
     Serves { tenant: String, message_type: String, guest: String, replaced: Option<String> },
@@ -93,29 +93,29 @@ pub enum RolloutEvent {
 /// The guests of this gateway.
 pub struct GuestStore {
     pub(super) folder: PathBuf,
-    /// Serves what this publishes.
+    /// Serves the routing tables that this store publishes.
     pub(super) host: Arc<DecodeHost>,
     pub(super) compilers: Compilers,
     pub(super) history: Option<RouteHistory>,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
     pub(super) loaded: Mutex<HashMap<String, Weak<Guest>>>,
-    pub(super) seen: Mutex<BTreeMap<RouteKey, FileEntry>>,
+    pub(super) entries: Mutex<BTreeMap<RouteKey, FileEntry>>,
     /// New files, counted by their outcomes.
     pub(super) swaps: Mutex<BTreeMap<(RouteKey, &'static str), u64>>,
-    /// Events that nobody was told of yet.
+    /// Events that nobody has taken yet.
     events: Mutex<Vec<RolloutEvent>>,
     pub(super) queue: EvaluationQueue,
-    /// Of places that are granted the class large: what takes long there keeps no other waiting.
+    /// The queue of routes that are granted the class large: long evaluations there delay no others.
     pub(super) large_queue: EvaluationQueue,
 }
 
 impl GuestStore {
-    /// Brings back what served, and evaluates what lies in the folder; files that are not good are among
+    /// Restores the versions that served, and evaluates the files in the folder; refused ones are among
     /// the events.
     ///
     /// # Errors
-    /// The folder cannot be read, or there is no folder for what is compiled.
+    /// The folder cannot be read, or there is no folder for compiled components.
     pub fn open(
         folder: &Path,
         persistence: Persistence,
@@ -129,15 +129,15 @@ impl GuestStore {
             history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
             cases,
             loaded: Mutex::default(),
-            seen: Mutex::default(),
+            entries: Mutex::default(),
             swaps: Mutex::default(),
             events: Mutex::default(),
             queue: EvaluationQueue::new(GUEST_PUTS_WAITING_MAX),
             large_queue: EvaluationQueue::new(LARGE_PUTS_WAITING_MAX),
         };
         let load = || -> Result<(), RolloutError> {
-            for (place, path) in folder::files(folder)?.0 {
-                store.load_at_start(&place, &path);
+            for (route_key, path) in folder::files(folder)?.0 {
+                store.load_at_start(&route_key, &path);
             }
             Ok(())
         };
@@ -145,38 +145,40 @@ impl GuestStore {
             Some(history) => history.sync_once(load)?,
             None => load()?,
         }
-        store.swap_table(&store.seen.lock());
+        store.swap_table(&store.entries.lock());
         let events = store.take_events();
         Ok((store, events))
     }
 
-    /// The host that serves what is in this store.
+    /// The host that decodes by this store's routing table.
     pub fn host(&self) -> &Arc<DecodeHost> {
         &self.host
     }
 
     /// True if any guest that serves keeps values between messages.
     pub fn any_keeps_state(&self) -> bool {
-        let seen = self.seen.lock();
-        seen.values().any(|seen| seen.serving.as_ref().is_some_and(|route| route.version.guest.imports_state))
+        let entries = self.entries.lock();
+        entries
+            .values()
+            .any(|entry| entry.serving.as_ref().is_some_and(|route| route.version.guest.imports_state))
     }
 
     /// The queue of the candidates of a place.
-    pub(super) fn queue_of(&self, place: &RouteKey) -> &EvaluationQueue {
-        match self.host.settings().granted(place) {
+    pub(super) fn queue_of(&self, route_key: &RouteKey) -> &EvaluationQueue {
+        match self.host.settings().granted(route_key) {
             GuestClass::Normal => &self.queue,
             GuestClass::Large => &self.large_queue,
         }
     }
 
     /// The largest component that a place may have.
-    pub fn component_bytes_max(&self, place: &RouteKey) -> u64 {
-        self.host.settings().ceilings(self.host.settings().granted(place)).component_bytes_max
+    pub fn component_bytes_max(&self, route_key: &RouteKey) -> u64 {
+        self.host.settings().ceilings(self.host.settings().granted(route_key)).component_bytes_max
     }
 
-    pub(super) fn too_large(&self, place: &RouteKey, bytes: u64, most: u64) -> RolloutError {
-        match self.host.settings().granted(place) {
-            GuestClass::Normal => RolloutError::NeedsLarge { bytes, most, grant: grant(place) },
+    pub(super) fn too_large(&self, route_key: &RouteKey, bytes: u64, most: u64) -> RolloutError {
+        match self.host.settings().granted(route_key) {
+            GuestClass::Normal => RolloutError::NeedsLarge { bytes, most, grant: grant(route_key) },
             GuestClass::Large => RolloutError::TooLarge { bytes, most },
         }
     }
@@ -193,25 +195,26 @@ impl GuestStore {
         self.events.lock().push(event);
     }
 
-    pub(super) fn swap_table(&self, seen: &BTreeMap<RouteKey, FileEntry>) {
-        let routes = seen.iter().filter_map(|(place, seen)| Some((place.clone(), seen.serving.clone()?)));
+    pub(super) fn swap_table(&self, entries: &BTreeMap<RouteKey, FileEntry>) {
+        let routes =
+            entries.iter().filter_map(|(route_key, entry)| Some((route_key.clone(), entry.serving.clone()?)));
         self.host.publish(routes.collect::<RoutingTable>());
     }
 
-    pub(super) fn count(&self, place: &RouteKey, outcome: &'static str) {
-        *self.swaps.lock().entry((place.clone(), outcome)).or_default() += 1;
+    pub(super) fn count(&self, route_key: &RouteKey, outcome: &'static str) {
+        *self.swaps.lock().entry((route_key.clone(), outcome)).or_default() += 1;
     }
 
-    pub(super) fn record(&self, place: &RouteKey) -> RouteRecord {
-        self.history.as_ref().map(|history| history.read(place)).unwrap_or_default()
+    pub(super) fn record(&self, route_key: &RouteKey) -> RouteRecord {
+        self.history.as_ref().map(|history| history.read(route_key)).unwrap_or_default()
     }
 
-    /// Writes what was decided. A disk that is full changes nothing of what serves now.
-    pub(super) fn write(&self, place: &RouteKey, record: &RouteRecord) {
+    /// Writes the decisions on a route. A full disk changes nothing of the versions that serve now.
+    pub(super) fn write(&self, route_key: &RouteKey, record: &RouteRecord) {
         if let Some(history) = &self.history
-            && let Err(error) = history.write(place, record)
+            && let Err(error) = history.write(route_key, record)
         {
-            tracing::error!(%error, tenant = place.0, message_type = place.1, "a guest's history cannot be written");
+            tracing::error!(%error, tenant = route_key.0, message_type = route_key.1, "a guest's history cannot be written");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The trial run: a new version decodes what the route decoded last, beside the version that
-//! serves. Nothing is sent, counted or logged; of what guests keep each works on a copy of its own.
+//! The trial run: a new version decodes the route's last messages, beside the version that serves.
+//! Nothing is sent, counted or logged; each works on its own copy of the state.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use tidegate_decode::{DecodeHost, DecodeSink, Decoder};
 /// It fails on more of the messages that the other makes lines of than the route allows; in words.
 pub fn trial_run(
     host: &DecodeHost,
-    place: &RouteKey,
+    route_key: &RouteKey,
     present: &RouteVersion,
     candidate: &RouteVersion,
     messages: Vec<RecentMessage>,
 ) -> Result<(), String> {
-    let mut present_run = TrialRun::new(host, place, present);
-    let mut candidate_run = TrialRun::new(host, place, candidate);
+    let mut present_run = TrialRun::new(host, route_key, present);
+    let mut candidate_run = TrialRun::new(host, route_key, candidate);
     let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
     let (mut compared, mut failures, mut first) = (0_u64, 0_u64, None);
     for message in messages {
@@ -66,8 +66,8 @@ struct TrialRun {
 }
 
 impl TrialRun {
-    fn new(host: &DecodeHost, place: &RouteKey, version: &RouteVersion) -> Self {
-        let alone = Arc::new(host.single_route(place, version.for_trial(), host.state().copy()));
+    fn new(host: &DecodeHost, route_key: &RouteKey, version: &RouteVersion) -> Self {
+        let alone = Arc::new(host.single_route(route_key, version.for_trial(), host.state().copy()));
         Self { decoder: Decoder::new(alone) }
     }
 
@@ -83,9 +83,9 @@ impl TrialRun {
             device: message.device.clone(),
             token: AckToken::trial(),
         };
-        let seen = TrialSink(RefCell::new(TrialOutput::Nothing));
-        self.decoder.decode(vec![message], &seen);
-        seen.0.into_inner()
+        let sink = TrialSink(RefCell::new(TrialOutput::Nothing));
+        self.decoder.decode(vec![message], &sink);
+        sink.0.into_inner()
     }
 }
 

@@ -27,13 +27,13 @@ impl GuestStore {
         queue: fn(&Self) -> &EvaluationQueue,
     ) -> std::io::Result<()> {
         let store = Arc::downgrade(self);
-        // Trials may burn their whole budget: not at the cost of those who decode.
+        // Trials may burn their whole budget: not at the cost of decode threads.
         worker::start(name, Priority::Low, move || {
             while let Some(store) = store.upgrade() {
                 match queue(&store).next() {
-                    Some(EvaluationJob::EvaluateFile(place)) => store.evaluate_file(&place),
-                    Some(EvaluationJob::Put { place, component, who, answer }) => {
-                        answer(store.put_now(&place, component, &who));
+                    Some(EvaluationJob::EvaluateFile(route_key)) => store.evaluate_file(&route_key),
+                    Some(EvaluationJob::Put { route_key, component, who, answer }) => {
+                        answer(store.put_now(&route_key, component, &who));
                     }
                     None => {}
                 }
@@ -42,8 +42,8 @@ impl GuestStore {
         Ok(())
     }
 
-    /// Hands a component to its worker; false when too many wait.
-    pub fn put(&self, place: RouteKey, component: Vec<u8>, who: String, answer: PutReply) -> bool {
-        self.queue_of(&place).put(place, component, who, answer)
+    /// Queues a component for its worker; false if too many wait.
+    pub fn put(&self, route_key: RouteKey, component: Vec<u8>, who: String, answer: PutReply) -> bool {
+        self.queue_of(&route_key).put(route_key, component, who, answer)
     }
 }

@@ -17,7 +17,7 @@ use crate::rollout::{GuestStore, Persistence, RolloutEvent};
 /// The folder cannot be read, or the host gives no sandbox.
 pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestStore>, ConfigError> {
     let config = &*current.get();
-    let (guests, events) = open_with(current, StateStore::of(state))?;
+    let (guests, events) = open_with(current, StateStore::from_snapshot(state))?;
     log_changes(&events);
     let guests = Arc::new(guests);
     guests.start_workers().map_err(|error| refused(config, error.into()))?;

@@ -1,10 +1,10 @@
-//! The lines of one database that wait, and which of them become a request. Pure: time is passed in.
+//! The backlog of one database, and the choice of lines for the next request. Pure: time is passed in.
 //!
 //! - Devices are spread over shards. A request takes shards, and until it is answered no other
 //!   request carries lines of them: so a device's lines are written in order, however many
 //!   requests are under way, and a corrected value wins over the one it corrects.
 //! - A request is due when `lines` lines wait, or `interval` after its first line came, or when the
-//!   lines are pressed for. It grows with what waits, up to `lines_max`, once that is more
+//!   lines are flushed. It grows with the lines that wait, up to `lines_max`, once they are more
 //!   than a few of them.
 //! - A message is never split, unless it alone has more lines than a request may carry.
 
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::pending_lines::PendingLines;
 use tidegate_core::line_protocol::split_checked;
 
-/// Shards of a database; the most requests that can be under way.
+/// Shards of a database, and so the most requests that can be under way.
 pub const SHARDS: usize = 64;
 
 /// With more batches than this waiting a database is behind, and requests grow.
@@ -33,27 +33,27 @@ pub type ShardSet = u64;
 pub struct BatchLimits {
     pub lines: u32,
     pub interval: Duration,
-    /// So much before the interval is over a batch goes along with others.
+    /// A batch may go along with others this long before the interval is over.
     pub early: Duration,
-    /// While catching up.
+    /// Lines of a batch while catching up.
     pub lines_max: u32,
     pub bytes_max: usize,
 }
 
-/// Lines of one load and shard that stand beside each other.
+/// Consecutive lines of one `PendingLines` and one shard.
 #[derive(Clone)]
 pub struct BatchPart {
-    pub load: Arc<PendingLines>,
+    pub pending: Arc<PendingLines>,
     pub messages: Range<usize>,
     pub bytes: Range<usize>,
     pub lines: u32,
-    /// Whether all lines of its messages are in it; else it is a part of one message.
+    /// True if all lines of its messages are in it; else it is a part of one message.
     pub whole: bool,
-    /// When its load came among those of the database.
+    /// The rank of its `PendingLines` among those of the database.
     order: u64,
 }
 
-/// When the next request is due.
+/// The time of the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     Never,
@@ -67,55 +67,55 @@ struct Shard {
     lines: u64,
 }
 
-/// Lines of one database in the order in which they came, a shard.
+/// Lines of one database, each shard's in the order in which they came.
 #[derive(Default)]
 pub struct Backlog {
     /// Empty until the first lines come.
     shards: Vec<Shard>,
-    /// Shards of which lines wait.
+    /// Shards with lines that wait.
     filled: ShardSet,
-    /// Shards of which lines are under way.
+    /// Shards with lines under way.
     busy: ShardSet,
     lines: u64,
     bytes: usize,
-    loads: u64,
-    /// So many of the oldest lines are wanted at once.
-    pressed: u64,
+    pushed: u64,
+    /// The number of the oldest lines that are due at once.
+    flush_lines: u64,
 }
 
 impl Backlog {
-    pub fn push(&mut self, load: &Arc<PendingLines>) {
+    pub fn push(&mut self, pending: &Arc<PendingLines>) {
         if self.shards.is_empty() {
             self.shards.resize_with(SHARDS, Shard::default);
         }
-        self.loads += 1;
-        let shard_of = |message: usize| load.messages[message].affinity as usize % SHARDS;
+        self.pushed += 1;
+        let shard_of = |message: usize| pending.messages[message].affinity as usize % SHARDS;
         let mut next = 0;
-        while next < load.messages.len() {
-            if !load.wants(next) {
+        while next < pending.messages.len() {
+            if !pending.wants(next) {
                 next += 1;
                 continue;
             }
             let (first, shard) = (next, shard_of(next));
             let mut lines = 0;
-            while next < load.messages.len() && load.wants(next) && shard_of(next) == shard {
-                lines += load.messages[next].line_count;
+            while next < pending.messages.len() && pending.wants(next) && shard_of(next) == shard {
+                lines += pending.messages[next].line_count;
                 next += 1;
             }
-            let bytes = load.lines_begin(first)..load.messages[next - 1].lines_end as usize;
+            let bytes = pending.lines_begin(first)..pending.messages[next - 1].lines_end as usize;
             self.lines += u64::from(lines);
             self.bytes += bytes.len();
             self.filled |= 1 << shard;
             let of = &mut self.shards[shard];
             of.lines += u64::from(lines);
-            let load = load.clone();
+            let pending = pending.clone();
             of.queue.push_back(BatchPart {
-                load,
+                pending,
                 messages: first..next,
                 bytes,
                 lines,
                 whole: true,
-                order: self.loads,
+                order: self.pushed,
             });
         }
     }
@@ -132,8 +132,8 @@ impl Backlog {
         self.lines == 0
     }
 
-    /// All that waits.
-    pub fn segments(&self) -> impl Iterator<Item = &BatchPart> {
+    /// All parts that wait.
+    pub fn parts(&self) -> impl Iterator<Item = &BatchPart> {
         self.shards.iter().flat_map(|shard| &shard.queue)
     }
 
@@ -141,7 +141,7 @@ impl Backlog {
         let mut left = self.filled & !self.busy;
         std::iter::from_fn(move || {
             let place = left.trailing_zeros() as usize;
-            // Without its lowest bit; of the empty set nothing is left.
+            // Clears the lowest bit; the empty set stays empty.
             left &= left.wrapping_sub(1);
             Some((place, self.shards.get(place)?))
         })
@@ -153,12 +153,12 @@ impl Backlog {
     }
 
     fn oldest_free(&self) -> Option<Instant> {
-        self.free().filter_map(|(_, shard)| shard.queue.front()).map(|segment| segment.load.arrived).min()
+        self.free().filter_map(|(_, shard)| shard.queue.front()).map(|part| part.pending.arrived).min()
     }
 
-    /// All lines that wait now are wanted at once.
+    /// Makes all lines that wait now due at once.
     pub fn flush_now(&mut self) {
-        self.pressed = self.lines;
+        self.flush_lines = self.lines;
     }
 
     pub fn due(&self, now: Instant, limits: &BatchLimits) -> Due {
@@ -166,16 +166,16 @@ impl Backlog {
             return Due::Never;
         }
         match self.oldest_free() {
-            // What waits stands behind what is under way.
+            // All waiting lines stand behind lines under way.
             None => Due::Never,
-            Some(_) if self.pressed > 0 || self.free_lines() >= u64::from(limits.lines) => Due::Now,
+            Some(_) if self.flush_lines > 0 || self.free_lines() >= u64::from(limits.lines) => Due::Now,
             Some(oldest) if now + limits.early >= oldest + limits.interval => Due::Now,
             Some(oldest) => Due::At(oldest + limits.interval),
         }
     }
 
-    /// Takes the oldest lines that fit one request, and the shards that they are of. `catch_up`:
-    /// after a failed try.
+    /// Takes the oldest lines that fit one request, and marks their shards as busy. `catch_up`: after a
+    /// failed try.
     pub fn take(&mut self, now: Instant, limits: &BatchLimits, catch_up: bool) -> (Vec<BatchPart>, ShardSet) {
         let late = self.oldest_free().is_some_and(|oldest| now > oldest + 2 * limits.interval);
         let lines_max = limits.lines_max.max(limits.lines);
@@ -183,7 +183,7 @@ impl Backlog {
         let lines_max = match catch_up || late {
             true => lines_max,
             false if free_lines <= u64::from(limits.lines) * BATCHES_BEHIND => limits.lines,
-            // Half of what waits, so that two requests carry it all.
+            // Half of the lines that wait, so that two requests carry it all.
             false => (free_lines / 2).clamp(u64::from(limits.lines), u64::from(lines_max)) as u32,
         };
         let mut heads: Vec<(u64, usize)> =
@@ -195,12 +195,12 @@ impl Backlog {
             let shard = &mut self.shards[place];
             while let Some(front) = shard.queue.front_mut() {
                 let (lines_left, bytes_left) = (lines_max - lines, limits.bytes_max.saturating_sub(bytes));
-                let segment = match cut(front, lines_left, bytes_left) {
-                    Some(segment) => {
+                let part = match cut(front, lines_left, bytes_left) {
+                    Some(part) => {
                         if front.lines == 0 {
                             shard.queue.pop_front();
                         }
-                        segment
+                        part
                     }
                     None if batch.is_empty() => {
                         cut_message(&mut shard.queue, lines_max, limits.bytes_max).expect("it has a front")
@@ -209,10 +209,10 @@ impl Backlog {
                     None => break 'shards,
                 };
                 shards |= 1 << place;
-                shard.lines -= u64::from(segment.lines);
-                lines += segment.lines;
-                bytes += segment.bytes.len();
-                batch.push(segment);
+                shard.lines -= u64::from(part.lines);
+                lines += part.lines;
+                bytes += part.bytes.len();
+                batch.push(part);
                 if shard.queue.is_empty() {
                     self.filled &= !(1 << place);
                 }
@@ -223,39 +223,39 @@ impl Backlog {
         }
         self.lines -= u64::from(lines);
         self.bytes -= bytes;
-        self.pressed = self.pressed.saturating_sub(u64::from(lines));
+        self.flush_lines = self.flush_lines.saturating_sub(u64::from(lines));
         self.busy |= shards;
         (batch, shards)
     }
 
-    /// What was taken of these shards is done with.
+    /// Frees shards whose lines under way are answered.
     pub fn release(&mut self, shards: ShardSet) {
         self.busy &= !shards;
     }
 
-    /// Gives back all that waits, but for the rest of a message that is partly under way.
+    /// Takes out all that waits, except for the rest of a message that is partly under way.
     pub fn evict(&mut self) -> Vec<BatchPart> {
         let mut all = Vec::new();
         for (place, shard) in self.shards.iter_mut().enumerate() {
             let (whole, rest) =
-                std::mem::take(&mut shard.queue).into_iter().partition(|segment: &BatchPart| segment.whole);
+                std::mem::take(&mut shard.queue).into_iter().partition(|part: &BatchPart| part.whole);
             shard.queue = rest;
             all.extend::<VecDeque<BatchPart>>(whole);
-            shard.lines = shard.queue.iter().map(|segment| u64::from(segment.lines)).sum();
+            shard.lines = shard.queue.iter().map(|part| u64::from(part.lines)).sum();
             if shard.queue.is_empty() {
                 self.filled &= !(1 << place);
             }
         }
-        for segment in &all {
-            self.lines -= u64::from(segment.lines);
-            self.bytes -= segment.bytes.len();
+        for part in &all {
+            self.lines -= u64::from(part.lines);
+            self.bytes -= part.bytes.len();
         }
-        self.pressed = self.pressed.min(self.lines);
+        self.flush_lines = self.flush_lines.min(self.lines);
         all
     }
 }
 
-/// Takes off the front of a segment the longest run of whole messages that fits. `None`: not even
+/// Takes off the front of a part the longest run of whole messages that fits. `None`: not even
 /// the first.
 fn cut(front: &mut BatchPart, lines_left: u32, bytes_left: usize) -> Option<BatchPart> {
     if front.lines <= lines_left && front.bytes.len() <= bytes_left {
@@ -268,7 +268,7 @@ fn cut(front: &mut BatchPart, lines_left: u32, bytes_left: usize) -> Option<Batc
     }
     let (mut end, mut lines, mut byte) = (front.messages.start, 0, front.bytes.start);
     while end < front.messages.end {
-        let message = &front.load.messages[end];
+        let message = &front.pending.messages[end];
         let fits = lines + message.line_count <= lines_left
             && message.lines_end as usize - front.bytes.start <= bytes_left;
         if !fits {
@@ -284,14 +284,14 @@ fn cut_message(queue: &mut VecDeque<BatchPart>, lines_max: u32, bytes_max: usize
     let mut front = queue.pop_front()?;
     let message = front.messages.start;
     if front.messages.len() > 1 {
-        let own = &front.load.messages[message];
+        let own = &front.pending.messages[message];
         let (end, lines) = (own.lines_end as usize, own.line_count);
         let alone = shorten(&mut front, message + 1, end, lines);
         queue.push_front(front);
         front = alone;
     }
     let (mut lines, mut byte) = (0, front.bytes.start);
-    for line in split_checked(&front.load.lines[front.bytes.clone()]) {
+    for line in split_checked(&front.pending.lines[front.bytes.clone()]) {
         let next = byte + line.len() + 1;
         if lines == lines_max || (next - front.bytes.start > bytes_max && lines > 0) {
             break;
@@ -307,7 +307,7 @@ fn cut_message(queue: &mut VecDeque<BatchPart>, lines_max: u32, bytes_max: usize
     Some(taken)
 }
 
-/// Takes off what stands before message `end` and `byte`.
+/// Takes off the messages before `end`, and the bytes before `byte`.
 fn shorten(front: &mut BatchPart, end: usize, byte: usize, lines: u32) -> BatchPart {
     let taken = BatchPart {
         messages: front.messages.start..end,

@@ -1,4 +1,4 @@
-//! How long to wait before the next try. Pure: randomness and time are passed in.
+//! The wait before the next try. Pure: randomness and time are passed in.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Notes a failed try and gives the wait before the next: it doubles from try to try, half of
-    /// it is random, and what the server asked for is the least.
+    /// Counts a failed try and gives the wait before the next: it doubles from try to try, half of
+    /// it is random, and it is no less than the server asked for.
     pub fn fail(&mut self, waits: &BackoffLimits, asked: Option<Duration>, random: u32) -> Duration {
         let doubled = (waits.retry_min * 3 / 2).saturating_mul(1 << self.failures.min(20));
         self.failures = self.failures.saturating_add(1);

@@ -1,7 +1,7 @@
-//! One batch on its way through the answers of a database: sent whole, and in parts where the
-//! answer tells neither all good nor which line is bad. Pure.
+//! One batch until all its lines are written or refused: sent whole, and in ranges if the answer does
+//! not name the bad lines. Pure.
 //!
-//! Every line ends in exactly one of: written, refused, handed back as limited. Re-sending lines
+//! Every line ends in exactly one of: written, refused, returned as limited. Re-sending lines
 //! that were written before is harmless, because each carries its own time.
 
 #[cfg(test)]
@@ -23,13 +23,13 @@ use tidegate_core::refused_lines::RefusedLine;
 #[derive(Clone, Debug)]
 enum BatchRange {
     Whole,
-    /// Places in the line table, ascending.
+    /// Indexes in the line table, ascending.
     Lines(Vec<u32>),
 }
 
 #[derive(Clone, Debug)]
 struct LinePosition {
-    segment: usize,
+    part: usize,
     message: usize,
     bytes: std::ops::Range<usize>,
 }
@@ -64,7 +64,7 @@ fn without_numbers(words: &str) -> String {
     blurred.collect::<Vec<_>>().join(" ")
 }
 
-/// What a step of the work brought about.
+/// The progress that one answer made.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct BatchProgress {
     pub written: u64,
@@ -75,10 +75,10 @@ pub struct BatchProgress {
 
 /// A batch that is being written.
 pub struct Batch {
-    segments: Vec<BatchPart>,
-    /// The parts still to be sent, the next first.
-    parts: VecDeque<BatchRange>,
-    /// Made when the batch must be taken apart; most never are.
+    parts: Vec<BatchPart>,
+    /// The ranges still to be sent, the next first.
+    ranges: VecDeque<BatchRange>,
+    /// Filled when the batch must be taken apart; most never are.
     table: Vec<LinePosition>,
     body: Option<(Bytes, u32)>,
     /// Something of this batch was accepted.
@@ -90,7 +90,7 @@ pub struct Batch {
     pub plain: bool,
 }
 
-/// To whom the fate of lines is told.
+/// The destination of a database's refused lines.
 pub struct RefusedSink<'a> {
     pub sink: &'a RefusedLinesSink,
     pub database: &'a DatabaseName,
@@ -98,12 +98,12 @@ pub struct RefusedSink<'a> {
 
 impl Batch {
     /// # Panics
-    /// Without lines.
-    pub fn new(segments: Vec<BatchPart>) -> Self {
-        assert!(!segments.is_empty(), "a batch has lines");
+    /// `parts` is empty.
+    pub fn new(parts: Vec<BatchPart>) -> Self {
+        assert!(!parts.is_empty(), "a batch has lines");
         Self {
-            segments,
-            parts: VecDeque::from([BatchRange::Whole]),
+            parts,
+            ranges: VecDeque::from([BatchRange::Whole]),
             table: Vec::new(),
             body: None,
             accepted: false,
@@ -114,59 +114,59 @@ impl Batch {
     }
 
     pub fn is_done(&self) -> bool {
-        self.parts.is_empty()
+        self.ranges.is_empty()
     }
 
-    pub fn segments(&self) -> &[BatchPart] {
-        &self.segments
+    pub fn parts(&self) -> &[BatchPart] {
+        &self.parts
     }
 
-    /// Whose lines it carries, each once.
+    /// The tenants of its lines, each once.
     pub fn tenants(&self) -> Vec<TenantId> {
-        let first = &self.segments[0].load.tenant;
-        if self.segments.iter().all(|segment| segment.load.tenant == *first) {
+        let first = &self.parts[0].pending.tenant;
+        if self.parts.iter().all(|part| part.pending.tenant == *first) {
             return vec![first.clone()];
         }
-        let tenants: HashSet<&TenantId> = self.segments.iter().map(|segment| &segment.load.tenant).collect();
+        let tenants: HashSet<&TenantId> = self.parts.iter().map(|part| &part.pending.tenant).collect();
         tenants.into_iter().cloned().collect()
     }
 
-    /// Whether nothing is known of any of its lines, and all messages are whole.
+    /// True if no line of it is known to be written or refused, and all messages are whole.
     pub fn is_untouched(&self) -> bool {
-        let whole = self.parts.len() == 1 && matches!(self.parts.front(), Some(BatchRange::Whole));
-        whole && self.segments.iter().all(|segment| segment.whole)
+        let whole = self.ranges.len() == 1 && matches!(self.ranges.front(), Some(BatchRange::Whole));
+        whole && self.parts.iter().all(|part| part.whole)
     }
 
-    /// Lines whose fate is not known yet.
+    /// Lines that are neither written nor refused yet.
     pub fn lines_left(&self) -> u64 {
-        let parts: u64 = self.parts.iter().map(|part| self.lines_of(part)).sum();
-        parts + self.suspects.len() as u64
+        let ranges: u64 = self.ranges.iter().map(|range| self.lines_of(range)).sum();
+        ranges + self.suspects.len() as u64
     }
 
-    fn lines_of(&self, part: &BatchRange) -> u64 {
-        match part {
-            BatchRange::Whole => self.segments.iter().map(|segment| u64::from(segment.lines)).sum(),
+    fn lines_of(&self, range: &BatchRange) -> u64 {
+        match range {
+            BatchRange::Whole => self.parts.iter().map(|part| u64::from(part.lines)).sum(),
             BatchRange::Lines(lines) => lines.len() as u64,
         }
     }
 
     /// The body of the next request, each line ended by a newline, and its lines. The same bytes
-    /// until an answer is told.
+    /// until an answer is applied.
     ///
     /// # Panics
-    /// When the work is done.
+    /// The batch is done.
     pub fn body(&mut self) -> (Bytes, u32) {
         if let Some(body) = &self.body {
             return body.clone();
         }
-        let part = self.parts.front().expect("work that is not done has a next part");
-        let lines = self.lines_of(part) as u32;
+        let range = self.ranges.front().expect("a batch that is not done has a next range");
+        let lines = self.lines_of(range) as u32;
         let mut bytes;
-        match part {
+        match range {
             BatchRange::Whole => {
-                bytes = Vec::with_capacity(self.segments.iter().map(|segment| segment.bytes.len()).sum());
-                for segment in &self.segments {
-                    bytes.extend_from_slice(&segment.load.lines[segment.bytes.clone()]);
+                bytes = Vec::with_capacity(self.parts.iter().map(|part| part.bytes.len()).sum());
+                for part in &self.parts {
+                    bytes.extend_from_slice(&part.pending.lines[part.bytes.clone()]);
                 }
             }
             BatchRange::Lines(lines) => {
@@ -184,13 +184,13 @@ impl Batch {
 
     fn line(&self, line: u32) -> &[u8] {
         let at = &self.table[line as usize];
-        &self.segments[at.segment].load.lines[at.bytes.clone()]
+        &self.parts[at.part].pending.lines[at.bytes.clone()]
     }
 
-    /// Takes the part whose answer came, as lines.
-    fn take_part(&mut self) -> Vec<u32> {
+    /// Takes the range whose answer came, as lines.
+    fn take_range(&mut self) -> Vec<u32> {
         self.body = None;
-        match self.parts.pop_front().expect("an answer is to a part") {
+        match self.ranges.pop_front().expect("an answer is to a range") {
             BatchRange::Lines(lines) => lines,
             BatchRange::Whole => {
                 self.make_table();
@@ -201,82 +201,92 @@ impl Batch {
 
     fn make_table(&mut self) {
         self.table.clear();
-        for (place, segment) in self.segments.iter().enumerate() {
-            let mut message = segment.messages.start;
-            let mut begin = segment.bytes.start;
-            for line in split_checked(&segment.load.lines[segment.bytes.clone()]) {
+        for (place, part) in self.parts.iter().enumerate() {
+            let mut message = part.messages.start;
+            let mut begin = part.bytes.start;
+            for line in split_checked(&part.pending.lines[part.bytes.clone()]) {
                 let end = begin + line.len();
-                while end >= segment.load.messages[message].lines_end as usize {
+                while end >= part.pending.messages[message].lines_end as usize {
                     message += 1;
                 }
-                self.table.push(LinePosition { segment: place, message, bytes: begin..end });
+                self.table.push(LinePosition { part: place, message, bytes: begin..end });
                 begin = end + 1;
             }
         }
     }
 
-    /// All lines of the part are written.
-    pub fn accept(&mut self, outlet: &RefusedSink, strikes: &mut RepeatedRefusals) -> BatchProgress {
-        strikes.clear();
-        if matches!(self.parts.front(), Some(BatchRange::Whole)) {
+    /// Records that all lines of the range are written.
+    pub fn accept(&mut self, refused_sink: &RefusedSink, repeats: &mut RepeatedRefusals) -> BatchProgress {
+        repeats.clear();
+        if matches!(self.ranges.front(), Some(BatchRange::Whole)) {
             self.body = None;
-            self.parts.pop_front();
+            self.ranges.pop_front();
             let mut written = 0;
-            for segment in &self.segments {
-                written += u64::from(segment.lines);
-                if segment.whole {
-                    segment.load.written(segment.messages.clone(), u64::from(segment.lines));
+            for part in &self.parts {
+                written += u64::from(part.lines);
+                if part.whole {
+                    part.pending.written(part.messages.clone(), u64::from(part.lines));
                 } else {
-                    let message = segment.messages.start;
-                    segment.load.note(message, segment.lines, None, outlet.sink, outlet.database);
+                    let message = part.messages.start;
+                    part.pending.record(message, part.lines, None, refused_sink.sink, refused_sink.database);
                 }
             }
             return BatchProgress { written, ..BatchProgress::default() };
         }
-        let lines = self.take_part();
+        let lines = self.take_range();
         let mut progress = BatchProgress::default();
-        self.accept_lines(&lines, outlet, &mut progress);
+        self.accept_lines(&lines, refused_sink, &mut progress);
         progress
     }
 
-    fn accept_lines(&mut self, lines: &[u32], outlet: &RefusedSink, progress: &mut BatchProgress) {
+    fn accept_lines(&mut self, lines: &[u32], refused_sink: &RefusedSink, progress: &mut BatchProgress) {
         if lines.is_empty() {
             return;
         }
         self.accepted = true;
         for &line in lines {
             let at = &self.table[line as usize];
-            self.segments[at.segment].load.note(at.message, 1, None, outlet.sink, outlet.database);
+            self.parts[at.part].pending.record(at.message, 1, None, refused_sink.sink, refused_sink.database);
         }
         progress.written += lines.len() as u64;
         for suspect in std::mem::take(&mut self.suspects) {
-            self.refuse(suspect, outlet, progress);
+            self.refuse(suspect, refused_sink, progress);
         }
     }
 
-    fn refuse(&self, fault: LineRefusal, outlet: &RefusedSink, progress: &mut BatchProgress) {
+    fn refuse(&self, fault: LineRefusal, refused_sink: &RefusedSink, progress: &mut BatchProgress) {
         let at = &self.table[fault.line as usize];
         let refused = RefusedLine { line: self.line(fault.line).to_vec(), answer: fault.words };
-        self.segments[at.segment].load.note(at.message, 0, Some(refused), outlet.sink, outlet.database);
+        self.parts[at.part].pending.record(
+            at.message,
+            0,
+            Some(refused),
+            refused_sink.sink,
+            refused_sink.database,
+        );
         progress.refused += 1;
     }
 
-    /// The `refused` lines of the part are bad, the `limited` ones come back as work of their own,
-    /// the others are written. Places count from 0 in the part.
+    /// Refuses the `refused` lines of the range, returns the `limited` ones as a batch of their own, and
+    /// records the others as written. Lines count from 0 in the range.
     pub fn accept_partly(
         &mut self,
         refused: Vec<LineRefusal>,
         limited: Vec<LineRefusal>,
-        outlet: &RefusedSink,
-        strikes: &mut RepeatedRefusals,
+        refused_sink: &RefusedSink,
+        repeats: &mut RepeatedRefusals,
     ) -> (BatchProgress, Option<Batch>) {
-        strikes.clear();
-        let lines = self.take_part();
+        repeats.clear();
+        let lines = self.take_range();
         let mut progress = BatchProgress::default();
         let mut written = vec![true; lines.len()];
         for fault in refused {
             written[fault.line as usize] = false;
-            self.refuse(LineRefusal { line: lines[fault.line as usize], ..fault }, outlet, &mut progress);
+            self.refuse(
+                LineRefusal { line: lines[fault.line as usize], ..fault },
+                refused_sink,
+                &mut progress,
+            );
         }
         let mut kept: Vec<u32> = Vec::new();
         for fault in limited {
@@ -286,11 +296,11 @@ impl Batch {
         kept.sort_unstable();
         let rest: Vec<u32> =
             lines.iter().zip(&written).filter(|&(_, &written)| written).map(|(&line, _)| line).collect();
-        self.accept_lines(&rest, outlet, &mut progress);
-        self.settle_suspects(outlet, &mut progress);
+        self.accept_lines(&rest, refused_sink, &mut progress);
+        self.settle_suspects(refused_sink, &mut progress);
         let limited = (!kept.is_empty()).then(|| Batch {
-            segments: self.segments.clone(),
-            parts: VecDeque::from([BatchRange::Lines(kept)]),
+            parts: self.parts.clone(),
+            ranges: VecDeque::from([BatchRange::Lines(kept)]),
             table: self.table.clone(),
             body: None,
             accepted: true,
@@ -301,32 +311,32 @@ impl Batch {
         (progress, limited)
     }
 
-    /// One line of the part is bad, nothing was written: the others go again.
-    pub fn resend_without(&mut self, fault: LineRefusal, outlet: &RefusedSink) -> BatchProgress {
-        let mut lines = self.take_part();
+    /// Refuses one line of the range, of which nothing was written; the others go again.
+    pub fn resend_without(&mut self, fault: LineRefusal, refused_sink: &RefusedSink) -> BatchProgress {
+        let mut lines = self.take_range();
         let mut progress = BatchProgress::default();
         let line = lines.remove(fault.line as usize);
-        self.refuse(LineRefusal { line, ..fault }, outlet, &mut progress);
+        self.refuse(LineRefusal { line, ..fault }, refused_sink, &mut progress);
         self.push_front(lines);
-        self.settle_suspects(outlet, &mut progress);
+        self.settle_suspects(refused_sink, &mut progress);
         progress
     }
 
     fn push_front(&mut self, lines: Vec<u32>) {
         if !lines.is_empty() {
-            self.parts.push_front(BatchRange::Lines(lines));
+            self.ranges.push_front(BatchRange::Lines(lines));
         }
     }
 
-    /// The part is too large: halves of it go; one line alone is refused.
-    pub fn split(&mut self, words: String, outlet: &RefusedSink) -> BatchProgress {
-        let lines = self.take_part();
+    /// Splits a range that is too large into halves; one line alone is refused.
+    pub fn split(&mut self, words: String, refused_sink: &RefusedSink) -> BatchProgress {
+        let lines = self.take_range();
         let mut progress = BatchProgress::default();
         match lines.as_slice() {
-            &[line] => self.refuse(LineRefusal { line, words }, outlet, &mut progress),
+            &[line] => self.refuse(LineRefusal { line, words }, refused_sink, &mut progress),
             _ => self.push_halves(lines),
         }
-        self.settle_suspects(outlet, &mut progress);
+        self.settle_suspects(refused_sink, &mut progress);
         progress
     }
 
@@ -336,26 +346,26 @@ impl Batch {
         self.push_front(lines);
     }
 
-    /// Something in the part is bad. `explained`: the words speak of lines.
+    /// Searches for the bad lines of the range. `explained`: the words speak of lines.
     pub fn bisect(
         &mut self,
         explained: bool,
         words: String,
         answer: &[u8],
-        outlet: &RefusedSink,
-        strikes: &mut RepeatedRefusals,
+        refused_sink: &RefusedSink,
+        repeats: &mut RepeatedRefusals,
     ) -> BatchProgress {
-        let lines = self.take_part();
+        let lines = self.take_range();
         let mut progress = BatchProgress::default();
         if explained {
-            strikes.clear();
+            repeats.clear();
         }
         match *lines.as_slice() {
             [line] if explained || self.accepted => {
-                self.refuse(LineRefusal { line, words }, outlet, &mut progress)
+                self.refuse(LineRefusal { line, words }, refused_sink, &mut progress)
             }
-            [line] => self.suspect(LineRefusal { line, words }, outlet, strikes, &mut progress),
-            _ if explained => self.refuse_quoted(lines, answer, outlet, &mut progress),
+            [line] => self.suspect(LineRefusal { line, words }, refused_sink, repeats, &mut progress),
+            _ if explained => self.refuse_quoted(lines, answer, refused_sink, &mut progress),
             // Three lines far apart first: if each of them alone gets these words, it is the
             // request, and taking all the lines apart would cost two requests a line.
             [_, _, _, ..] if !self.probed && !self.accepted => {
@@ -368,16 +378,16 @@ impl Batch {
             }
             _ => self.push_halves(lines),
         }
-        self.settle_suspects(outlet, &mut progress);
+        self.settle_suspects(refused_sink, &mut progress);
         progress
     }
 
-    /// Where the batch ends, lines that were refused alone are bad: the request as such was not, for then
-    /// the batch would have begun again.
-    fn settle_suspects(&mut self, outlet: &RefusedSink, progress: &mut BatchProgress) {
-        if self.parts.is_empty() {
+    /// Refuses the suspects once the batch has no range left. The request was not at fault, for then the
+    /// batch would have begun again.
+    fn settle_suspects(&mut self, refused_sink: &RefusedSink, progress: &mut BatchProgress) {
+        if self.ranges.is_empty() {
             for suspect in std::mem::take(&mut self.suspects) {
-                self.refuse(suspect, outlet, progress);
+                self.refuse(suspect, refused_sink, progress);
             }
         }
     }
@@ -387,7 +397,7 @@ impl Batch {
     fn probes(&self, lines: &[u32]) -> [u32; 3] {
         let affinity = |line: u32| {
             let at = &self.table[line as usize];
-            self.segments[at.segment].load.messages[at.message].affinity
+            self.parts[at.part].pending.messages[at.message].affinity
         };
         let mut seen = HashSet::new();
         let firsts: Vec<u32> = lines.iter().copied().filter(|&line| seen.insert(affinity(line))).collect();
@@ -403,10 +413,10 @@ impl Batch {
         &mut self,
         lines: Vec<u32>,
         answer: &[u8],
-        outlet: &RefusedSink,
+        refused_sink: &RefusedSink,
         progress: &mut BatchProgress,
     ) {
-        // The answer is JSON: what is quoted in it is escaped once more.
+        // The answer is JSON: quotations in it are escaped once more.
         let text = serde_json::from_slice::<serde_json::Value>(answer)
             .ok()
             .and_then(|json| {
@@ -432,17 +442,17 @@ impl Batch {
             return self.push_halves(rest);
         }
         for fault in quoted {
-            self.refuse(fault, outlet, progress);
+            self.refuse(fault, refused_sink, progress);
         }
         self.push_front(rest);
     }
 
-    /// A single line was refused, but nothing shows yet that it is the line's fault.
+    /// Keeps a line that was refused alone, while nothing shows yet that it is the line's fault.
     fn suspect(
         &mut self,
         fault: LineRefusal,
-        outlet: &RefusedSink,
-        strikes: &mut RepeatedRefusals,
+        refused_sink: &RefusedSink,
+        repeats: &mut RepeatedRefusals,
         progress: &mut BatchProgress,
     ) {
         let words = fault.words.clone();
@@ -450,25 +460,25 @@ impl Batch {
         let blurred = without_numbers(&words);
         let same =
             self.suspects.iter().filter(|suspect| without_numbers(&suspect.words) == blurred).count() as u32;
-        if same == self.suspects.len() as u32 && same + strikes.same(&words) >= limits::SAME_REFUSALS_MAX {
+        if same == self.suspects.len() as u32 && same + repeats.same(&words) >= limits::SAME_REFUSALS_MAX {
             self.start_again();
             progress.request_at_fault = Some(words);
-        } else if self.parts.is_empty() {
+        } else if self.ranges.is_empty() {
             for suspect in std::mem::take(&mut self.suspects) {
-                strikes.add(&suspect.words);
-                self.refuse(suspect, outlet, progress);
+                repeats.add(&suspect.words);
+                self.refuse(suspect, refused_sink, progress);
             }
         }
     }
 
-    /// Puts all lines whose fate is unknown back into one part.
+    /// Puts all lines that are left back into one range.
     fn start_again(&mut self) {
         let mut lines: Vec<u32> =
             std::mem::take(&mut self.suspects).into_iter().map(|fault| fault.line).collect();
-        for part in std::mem::take(&mut self.parts) {
-            match part {
-                BatchRange::Lines(part) => lines.extend(part),
-                BatchRange::Whole => unreachable!("a batch in parts has no whole"),
+        for range in std::mem::take(&mut self.ranges) {
+            match range {
+                BatchRange::Lines(range) => lines.extend(range),
+                BatchRange::Whole => unreachable!("a batch in ranges has no whole"),
             }
         }
         lines.sort_unstable();

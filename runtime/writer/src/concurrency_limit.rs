@@ -1,22 +1,23 @@
-//! How many requests of one database may be under way. Pure: time is passed in.
+//! The ceiling of one database's requests under way, by how soon they are answered. Pure: time is
+//! passed in.
 //!
 //! InfluxDB 3 answers a write at its next WAL flush, a second later by default, whatever its size:
 //! there only requests beside each other carry a backlog. A server that is busy answers the later the
-//! more it is asked, and gains nothing from them. So the window grows while answers take about as
+//! more it is asked, and gains nothing from them. So the limit grows while answers take about as
 //! long as the quickest ones did, shrinks when they take several times that, and is halved by a
 //! failure.
 
 use std::time::{Duration, Instant};
 
-/// Up to so many times the quickest answer the server is not busy; from so many on it is.
-const AT_EASE: f64 = 1.5;
+/// Times the quickest answer, up to which the server is not busy, and from which on it is.
+const NOT_BUSY: f64 = 1.5;
 
 const BUSY: f64 = 4.0;
 
 /// An answer quicker than this tells of no wait that more requests could share.
 const QUICK: Duration = Duration::from_millis(5);
 
-/// The size to begin with.
+/// The first size.
 const START: u32 = 4;
 
 /// After so many rounds it begins anew: a server that has become slower has a new quickest answer.
@@ -29,7 +30,7 @@ pub struct ConcurrencyLimit {
     /// Answers of the round that runs, and how long they took together.
     answers: u32,
     took: Duration,
-    /// A request was ready and the window was full.
+    /// A request was ready and the limit was reached.
     limited: bool,
     quickest: Option<Duration>,
     doubling: bool,
@@ -55,12 +56,12 @@ impl ConcurrencyLimit {
         self.size
     }
 
-    /// A request was ready and had to wait for another's answer.
-    pub fn note_limited(&mut self) {
+    /// Records that a request was ready and had to wait for another's answer.
+    pub fn record_limited(&mut self) {
         self.limited = true;
     }
 
-    /// A request was answered well, which was sent at `began`.
+    /// Records a good answer to a request that was sent at `began`.
     pub fn succeed(&mut self, now: Instant, began: Instant) {
         let took = now.saturating_duration_since(began);
         self.quickest = Some(self.quickest.map_or(took, |quickest| quickest.min(took)));
@@ -73,7 +74,7 @@ impl ConcurrencyLimit {
         (self.answers, self.took) = (0, Duration::ZERO);
         let quickest = self.quickest.expect("just set").max(QUICK);
         let times = mean.as_secs_f64() / quickest.as_secs_f64();
-        if times <= AT_EASE {
+        if times <= NOT_BUSY {
             // There is nothing to gain while requests do not wait for each other.
             if std::mem::take(&mut self.limited) {
                 self.size = if self.doubling { self.size * 2 } else { self.size + 1 }.min(self.max);
@@ -90,7 +91,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A request failed.
+    /// Records a failed request.
     pub fn fail(&mut self) {
         let size = (self.size / 2).max(1);
         *self = Self { size, ..Self::new(self.max) };
@@ -102,22 +103,22 @@ mod tests {
     use super::*;
     use std::time::{Duration, Instant};
 
-    /// Runs full windows against a server that takes `lines_per_s` at most and answers after
+    /// Runs rounds of as many requests as allowed against a server that takes `lines_per_s` at most and answers after
     /// `latency`; gives the size at the end.
     fn after(rounds: u32, lines_per_s: f64, latency: f64) -> u32 {
-        let mut window = ConcurrencyLimit::new(32);
+        let mut limit = ConcurrencyLimit::new(32);
         let mut now = Instant::now();
         for _ in 0..rounds {
-            let size = window.size();
+            let size = limit.size();
             let busy = f64::from(size) * 10_000.0 / lines_per_s;
             let began = now;
             now += Duration::from_secs_f64(latency.max(busy));
             for _ in 0..size {
-                window.note_limited();
-                window.succeed(now, began);
+                limit.record_limited();
+                limit.succeed(now, began);
             }
         }
-        window.size()
+        limit.size()
     }
 
     #[test]
@@ -129,28 +130,28 @@ mod tests {
 
     #[test]
     fn a_failure_halves_it_and_it_comes_back() {
-        let mut window = ConcurrencyLimit::new(32);
+        let mut limit = ConcurrencyLimit::new(32);
         let now = Instant::now();
         for _ in 0..100 {
-            window.note_limited();
-            window.succeed(now + Duration::from_secs(1), now);
+            limit.record_limited();
+            limit.succeed(now + Duration::from_secs(1), now);
         }
-        let before = window.size();
-        window.fail();
-        assert_eq!(window.size(), (before / 2).max(1));
+        let before = limit.size();
+        limit.fail();
+        assert_eq!(limit.size(), (before / 2).max(1));
         for _ in 0..20 {
-            window.fail();
+            limit.fail();
         }
-        assert_eq!(window.size(), 1);
+        assert_eq!(limit.size(), 1);
     }
 
     #[test]
     fn it_stays_where_nothing_waits_for_it() {
-        let mut window = ConcurrencyLimit::new(32);
+        let mut limit = ConcurrencyLimit::new(32);
         let now = Instant::now();
         for _ in 0..100 {
-            window.succeed(now + Duration::from_secs(1), now);
+            limit.succeed(now + Duration::from_secs(1), now);
         }
-        assert_eq!(window.size(), START);
+        assert_eq!(limit.size(), START);
     }
 }

@@ -1,3 +1,5 @@
+//! `WriterContext`: the state and the settings that the tasks of all databases have in common.
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -5,23 +7,24 @@ use dashmap::DashMap;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::Outputs;
 use crate::backlog::BatchLimits;
 use crate::backoff::BackoffLimits;
 use crate::database_task::DatabaseTask;
-use crate::ease::Ease;
 use crate::flush_timer::FlushTimer;
-use crate::output::Output;
+use crate::output::{Output, Outputs};
 use crate::pending_lines::RefusedLinesSink;
 use crate::stats::{WriteObserver, WriterStats};
+use crate::thread::IdleDelay;
 use tidegate_core::durable::Store;
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::tenant::table::Tenants;
 
-/// What the writer works with.
+/// The parts of the gateway that the writer works with.
 pub struct WriterParts {
-    /// Where its tasks run.
+    /// Runs the writer's tasks.
     pub runtime: tokio::runtime::Handle,
+    /// The one that the runtime's thread was started with.
+    pub idle_delay: Arc<IdleDelay>,
     pub store: Arc<dyn Store>,
     pub refused_lines: RefusedLinesSink,
     pub observer: Arc<dyn WriteObserver>,
@@ -29,37 +32,37 @@ pub struct WriterParts {
     pub tenants: Arc<Tenants>,
 }
 
-pub(crate) struct WriterContext {
-    /// To where everybody's lines go.
-    pub(crate) common: Arc<Output>,
-    pub(crate) tenants: Arc<Tenants>,
-    pub(crate) outputs: RwLock<Outputs>,
-    pub(crate) limits: BatchLimits,
-    pub(crate) requests_max: u32,
-    pub(crate) waits: BackoffLimits,
-    pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) refused_lines: RefusedLinesSink,
-    pub(crate) observer: Arc<dyn WriteObserver>,
-    pub(crate) stats: WriterStats,
-    pub(crate) databases: DashMap<DatabaseName, Arc<DatabaseTask>, foldhash::fast::RandomState>,
-    pub(crate) calendar: FlushTimer,
-    pub(crate) ease: Arc<Ease>,
-    pub(crate) draining: AtomicBool,
-    pub(crate) stopped: AtomicBool,
+pub struct WriterContext {
+    /// The output of all lines that have no other.
+    pub common: Arc<Output>,
+    pub tenants: Arc<Tenants>,
+    pub outputs: RwLock<Outputs>,
+    pub limits: BatchLimits,
+    pub requests_max: u32,
+    pub waits: BackoffLimits,
+    pub runtime: tokio::runtime::Handle,
+    pub store: Arc<dyn Store>,
+    pub refused_lines: RefusedLinesSink,
+    pub observer: Arc<dyn WriteObserver>,
+    pub stats: WriterStats,
+    pub databases: DashMap<DatabaseName, Arc<DatabaseTask>, foldhash::fast::RandomState>,
+    pub flush_timer: FlushTimer,
+    pub idle_delay: Arc<IdleDelay>,
+    pub draining: AtomicBool,
+    pub stopped: AtomicBool,
     /// A database has nothing left, or all are to stop.
-    pub(crate) changed: Notify,
+    pub changed: Notify,
 }
 
 impl WriterContext {
-    pub(crate) fn all_databases(&self) -> Vec<Arc<DatabaseTask>> {
+    pub fn all_databases(&self) -> Vec<Arc<DatabaseTask>> {
         self.databases.iter().map(|entry| entry.value().clone()).collect()
     }
 
-    /// The way that the lines of a database go now.
-    pub(crate) fn output_of(&self, database: &DatabaseName) -> Arc<Output> {
+    /// The output that the lines of a database go to now.
+    pub fn output_of(&self, database: &DatabaseName) -> Arc<Output> {
         let own = database.output_of().and_then(|tenant| self.tenants.output(tenant));
-        let way = own.and_then(|output| self.outputs.read().ways.get(&output).cloned());
-        way.unwrap_or_else(|| self.common.clone())
+        let output = own.and_then(|id| self.outputs.read().get(id));
+        output.unwrap_or_else(|| self.common.clone())
     }
 }

@@ -1,7 +1,7 @@
-//! One address of a database server: requests, and the gate that all databases behind it share.
+//! An HTTP endpoint of a database server: makes requests and reads the answers.
 //!
-//! Plain HTTP that no proxy stands before goes by `direct`, at half the cost of a small request; TLS,
-//! proxies and credentials in the URL go by reqwest. Both answer in the same way.
+//! Plain HTTP without a proxy goes by `http1_client`, at half the cost of a small request; TLS, proxies
+//! and credentials in the URL go by reqwest. Both answer in the same way.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -17,15 +17,16 @@ use hyper::{HeaderMap, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::error::WriterError;
 use crate::http1_client::{Http1Client, Http1Error};
 use crate::limits;
-use crate::settings::{Gzip, HttpSettings, ServerKind, WriterError};
+use crate::settings::{Gzip, HttpSettings, ServerKind};
 use crate::verdict::{EndpointResponse, retry_after};
 use tidegate_core::ids::DatabaseName;
 
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// No answer came.
+/// A request without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{words}")]
 pub struct RequestFailed {
@@ -36,12 +37,12 @@ pub struct RequestFailed {
 
 /// A client of one server.
 pub struct Endpoint {
-    way: HttpTransport,
+    transport: HttpTransport,
     kind: ServerKind,
     /// Everything of the address before the database's name.
     before: String,
     after: &'static str,
-    /// Of every request.
+    /// The headers of every request.
     headers: HeaderMap,
     gzip: bool,
     timeout: Duration,
@@ -49,14 +50,14 @@ pub struct Endpoint {
 
 enum HttpTransport {
     /// Addresses are a path and a query.
-    Direct(Box<Http1Client>),
+    Http1(Box<Http1Client>),
     /// Addresses are whole.
-    General(reqwest::Client),
+    Reqwest(reqwest::Client),
 }
 
 impl Endpoint {
     /// # Errors
-    /// When the URL or a credential cannot stand in a request.
+    /// The URL or a credential cannot stand in a request.
     pub fn new(settings: &HttpSettings) -> Result<Self, WriterError> {
         let bad_url = |why: String| WriterError::Url { url: settings.url.clone(), why };
         let url = reqwest::Url::parse(&settings.url).map_err(|error| bad_url(error.to_string()))?;
@@ -106,17 +107,17 @@ impl Endpoint {
             Gzip::Never => false,
         };
         let (kind, timeout) = (settings.kind, settings.request_timeout);
-        let (way, before) = match server(&url, local) {
+        let (transport, before) = match direct_server(&url, local) {
             Some(server) => {
-                let direct = Http1Client::new(server, timeout).map_err(|error| bad_url(error.to_string()))?;
-                // As a URL has it: with what may not stand in one escaped.
+                let client = Http1Client::new(server, timeout).map_err(|error| bad_url(error.to_string()))?;
+                // Escaped, as in a URL.
                 let whole = reqwest::Url::parse(&before).map_err(|error| bad_url(error.to_string()))?;
                 let query = whole.query().unwrap_or_default();
-                (HttpTransport::Direct(Box::new(direct)), format!("{}?{query}", whole.path()))
+                (HttpTransport::Http1(Box::new(client)), format!("{}?{query}", whole.path()))
             }
-            None => (HttpTransport::General(general(timeout, local)?), before),
+            None => (HttpTransport::Reqwest(reqwest_client(timeout, local)?), before),
         };
-        Ok(Self { way, kind, before, after, headers, gzip, timeout })
+        Ok(Self { transport, kind, before, after, headers, gzip, timeout })
     }
 
     pub fn kind(&self) -> ServerKind {
@@ -126,7 +127,7 @@ impl Endpoint {
     /// Sends lines (each ended by a newline) as one POST and reads the answer.
     ///
     /// # Errors
-    /// When no complete answer came in time. What was sent may have been written or not.
+    /// No complete answer came in time. The lines may have been written or not.
     pub async fn write(
         &self,
         database: &DatabaseName,
@@ -144,20 +145,20 @@ impl Endpoint {
         } else {
             body
         };
-        match &self.way {
-            HttpTransport::Direct(direct) => self.write_http1(direct, &address, &headers, &body).await,
-            HttpTransport::General(client) => self.write_reqwest(client, &address, headers, body).await,
+        match &self.transport {
+            HttpTransport::Http1(client) => self.write_http1(client, &address, &headers, &body).await,
+            HttpTransport::Reqwest(client) => self.write_reqwest(client, &address, headers, body).await,
         }
     }
 
     async fn write_http1(
         &self,
-        direct: &Http1Client,
+        client: &Http1Client,
         address: &str,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<EndpointResponse, RequestFailed> {
-        match tokio::time::timeout(self.timeout, direct.post(address, headers, body)).await {
+        match tokio::time::timeout(self.timeout, client.post(address, headers, body)).await {
             Ok(Ok(reply)) => {
                 let retry_after = retry_after_of(&reply.headers);
                 Ok(EndpointResponse { status: reply.status, retry_after, body: reply.body })
@@ -207,8 +208,7 @@ impl Endpoint {
     }
 }
 
-/// The general client.
-fn general(timeout: Duration, local: bool) -> Result<reqwest::Client, WriterError> {
+fn reqwest_client(timeout: Duration, local: bool) -> Result<reqwest::Client, WriterError> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Fails only when another thread was faster, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -226,9 +226,9 @@ fn general(timeout: Duration, local: bool) -> Result<reqwest::Client, WriterErro
     client.build().map_err(|error| WriterError::Client(with_causes(&error)))
 }
 
-/// Where direct connections go, if they can: without TLS, credentials in the URL, or a proxy that the
-/// environment names for it.
-fn server(url: &reqwest::Url, local: bool) -> Option<Uri> {
+/// The server, if plain connections can go to it: without TLS, credentials in the URL, or a proxy that
+/// the environment names for it.
+fn direct_server(url: &reqwest::Url, local: bool) -> Option<Uri> {
     if url.scheme() != "http" || !url.username().is_empty() || url.password().is_some() {
         return None;
     }
@@ -274,9 +274,8 @@ fn gzip(body: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::circuit_breaker::CircuitBreaker;
     use crate::settings::{Gzip, HttpSettings, ServerKind};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     fn settings(kind: ServerKind) -> HttpSettings {
         HttpSettings {
@@ -315,25 +314,5 @@ mod tests {
             let settings = HttpSettings { url: url.into(), ..settings(ServerKind::InfluxDb3) };
             assert_eq!(Endpoint::new(&settings).unwrap().gzip, zips, "{url}");
         }
-    }
-
-    #[test]
-    fn a_closed_gate_lets_one_probe_through_at_a_time() {
-        let (gate, now, pause) = (CircuitBreaker::default(), Instant::now(), Duration::from_secs(30));
-        assert_eq!(gate.ask(now, pause), None);
-        gate.close(now, pause, pause);
-        assert_eq!(gate.ask(now, pause), Some(now + pause));
-        assert_eq!(gate.ask(now + pause, pause), None);
-        assert_eq!(gate.ask(now + pause, pause), Some(now + 2 * pause));
-        assert!(gate.open(now + pause, false));
-        assert_eq!(gate.ask(now + pause, pause), None);
-    }
-
-    #[test]
-    fn a_gate_stays_open_while_other_databases_are_written() {
-        let (gate, now, pause) = (CircuitBreaker::default(), Instant::now(), Duration::from_secs(30));
-        gate.open(now, true);
-        gate.close(now + Duration::from_secs(1), pause, pause);
-        assert_eq!(gate.ask(now + Duration::from_secs(1), pause), None);
     }
 }

@@ -1,9 +1,9 @@
 //! The file output: `{path}/{database}/{YYYY-MM-DDTHH}.lp`, complete lines, the hour of writing
 //! in UTC. Lines count as written when they are synced.
 //!
-//! A file holds complete lines only: what a failed append left is cut off before the next try,
-//! and what a crash left is cut off when the file is opened again (its messages were never
-//! acknowledged). A file that was moved or removed meanwhile is noticed and made anew.
+//! A file holds complete lines only: the rest of a failed append is cut off before the next try,
+//! and that of a crash when the file is opened again (its messages were never acknowledged). A file
+//! that was moved or removed meanwhile is noticed and made anew.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -32,7 +32,7 @@ pub struct FileError {
     pub error: io::Error,
 }
 
-/// Where lines go that go to files.
+/// The folder of line files.
 pub struct FileOutput {
     root: PathBuf,
     open: Mutex<HashMap<DatabaseName, Arc<Mutex<Option<LineFile>>>>>,
@@ -53,7 +53,7 @@ impl FileOutput {
     /// Appends `lines`, each ended by a newline, and syncs. Blocks.
     ///
     /// # Errors
-    /// When the lines are not durable. The file's complete lines are as they were.
+    /// The lines are not durable. The file's complete lines are as they were.
     pub fn append(
         &self,
         database: &DatabaseName,
@@ -70,7 +70,7 @@ impl FileOutput {
             Some(file) => file,
             None => LineFile::open(&path)?,
         };
-        // A file that failed is opened anew, so that nothing is presumed of it.
+        // A file that failed is opened anew, so that nothing is presumed about it.
         file.append(lines)?;
         *open = Some(file);
         Ok(())
@@ -91,7 +91,7 @@ impl FileOutput {
             return handle.clone();
         }
         if open.len() >= limits::LINE_FILES_OPEN_MAX {
-            // Whichever is not being written: opening again costs microseconds beside a sync.
+            // Any that is not being written: opening again costs microseconds beside a sync.
             let idle = open.iter().find(|(_, handle)| Arc::strong_count(handle) == 1);
             if let Some(idle) = idle.map(|(database, _)| database.clone()) {
                 open.remove(&idle);
@@ -124,7 +124,7 @@ impl LineFile {
         Ok(opened)
     }
 
-    /// Cuts off what stands behind the last complete line.
+    /// Cuts off the bytes behind the last complete line.
     fn cut(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
         if length != self.length {
@@ -148,7 +148,7 @@ impl LineFile {
         Ok(())
     }
 
-    /// Whether the path still leads to this file.
+    /// True if the path still leads to this file.
     fn is_in_place(&self) -> bool {
         let same = |there: std::fs::Metadata| {
             self.file.metadata().is_ok_and(|own| own.dev() == there.dev() && own.ino() == there.ino())

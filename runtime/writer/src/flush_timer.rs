@@ -1,79 +1,81 @@
-//! When databases are due whose lines only wait for the flush interval: one list and one task for
+//! A timer for databases whose lines only wait for the flush interval: one list and one task for
 //! all of them. A thousand databases that get a line a second cost no task and no timer each while
-//! they wait, and those that are due at about the same moment go at once.
+//! they wait. Those that are due at about the same moment go at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::context::WriterContext;
 use crate::database_task::DatabaseTask;
-use tidegate_core::worker;
 
 #[derive(Default)]
 pub struct FlushTimer {
-    days: Mutex<FlushEntries>,
+    entries: Mutex<FlushEntries>,
     /// Something is due earlier than the task knows.
     earlier: Notify,
 }
 
 #[derive(Default)]
 struct FlushEntries {
-    /// By time, and in the order in which they were noted.
+    /// By time, and in the order in which they were scheduled.
     due: BTreeMap<(Instant, u64), Arc<DatabaseTask>>,
-    noted: u64,
+    scheduled: u64,
     /// The task runs, and sleeps until the first was due that it saw.
     running: bool,
     sleeps_until: Option<Instant>,
 }
 
 impl FlushTimer {
-    /// Starts `database` at `at`, or a little before when others are due.
-    pub fn note(&self, shared: &Arc<WriterContext>, database: Arc<DatabaseTask>, at: Instant) {
-        let mut days = self.days.lock();
-        days.noted += 1;
-        let key = (at, days.noted);
-        days.due.insert(key, database);
-        if !std::mem::replace(&mut days.running, true) {
-            drop(days);
-            shared.runtime.spawn(worker::vital("calendar", run(shared.clone())));
-        } else if days.sleeps_until.is_some_and(|until| at < until) {
-            days.sleeps_until = None;
-            drop(days);
+    /// Starts `database` at `at`, or a little before when others are due. True: the caller starts a task
+    /// with `run`.
+    #[must_use]
+    pub fn schedule(&self, database: Arc<DatabaseTask>, at: Instant) -> bool {
+        let mut entries = self.entries.lock();
+        entries.scheduled += 1;
+        let key = (at, entries.scheduled);
+        entries.due.insert(key, database);
+        if !std::mem::replace(&mut entries.running, true) {
+            return true;
+        }
+        if entries.sleeps_until.is_some_and(|until| at < until) {
+            entries.sleeps_until = None;
+            drop(entries);
             self.earlier.notify_one();
+        }
+        false
+    }
+
+    /// Passes each database that is due, and the time for which it was scheduled, to `begin`; at most
+    /// `early` before that time. Ends when nothing is scheduled.
+    pub async fn run(&self, early: Duration, begin: impl Fn(Arc<DatabaseTask>, Instant)) {
+        while let Some(until) = self.next() {
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {
+                    for (at, database) in self.take(Instant::now() + early) {
+                        begin(database, at);
+                    }
+                }
+                () = self.earlier.notified() => {}
+            }
         }
     }
 
-    /// Takes those that are due up to `until`, with the times that were noted.
+    /// Takes those that are due up to `until`, with the times for which they were scheduled.
     fn take(&self, until: Instant) -> Vec<(Instant, Arc<DatabaseTask>)> {
-        let mut days = self.days.lock();
-        let later = days.due.split_off(&(until, u64::MAX));
-        let due = std::mem::replace(&mut days.due, later);
+        let mut entries = self.entries.lock();
+        let later = entries.due.split_off(&(until, u64::MAX));
+        let due = std::mem::replace(&mut entries.due, later);
         due.into_iter().map(|((at, _), database)| (at, database)).collect()
     }
 
-    /// When the task is to look again; `None`: nothing is noted, and it ends.
+    /// The time at which the task looks again. `None`: nothing is scheduled, and it ends.
     fn next(&self) -> Option<Instant> {
-        let mut days = self.days.lock();
-        days.sleeps_until = days.due.first_key_value().map(|((at, _), _)| *at);
-        days.running = days.sleeps_until.is_some();
-        days.sleeps_until
-    }
-}
-
-async fn run(shared: Arc<WriterContext>) {
-    let calendar = &shared.calendar;
-    while let Some(until) = calendar.next() {
-        tokio::select! {
-            () = tokio::time::sleep_until(until.into()) => {
-                for (at, database) in calendar.take(Instant::now() + shared.limits.early) {
-                    database.begin(&shared, at);
-                }
-            }
-            () = calendar.earlier.notified() => {}
-        }
+        let mut entries = self.entries.lock();
+        entries.sleeps_until = entries.due.first_key_value().map(|((at, _), _)| *at);
+        entries.running = entries.sleeps_until.is_some();
+        entries.sleeps_until
     }
 }

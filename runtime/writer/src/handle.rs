@@ -1,3 +1,5 @@
+//! `Writer`: the handle by which the rest of the gateway reaches the writer.
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,33 +12,33 @@ use tokio::sync::Notify;
 use crate::backlog::BatchLimits;
 use crate::context::{WriterContext, WriterParts};
 use crate::database_task::DatabaseTask;
-use crate::ease::Ease;
+use crate::error::WriterError;
 use crate::flush_timer::FlushTimer;
 use crate::output::Output;
 use crate::pending_lines::PendingLines;
-use crate::settings::{HttpSettings, OutputSettings, WriterError, WriterSettings};
+use crate::settings::{HttpSettings, OutputSettings, WriterSettings};
 use crate::stats::{DatabaseStatus, UndrainedDatabases, WriterStats};
 use crate::{backlog, limits};
 use tidegate_core::durable::{Delivery, Durable};
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::tenant::settings::OutputId;
 
-/// The writer as others see it. Clones are the same writer.
+/// Clones are the same writer.
 #[derive(Clone)]
 pub struct Writer {
-    shared: Arc<WriterContext>,
+    context: Arc<WriterContext>,
 }
 
 impl Writer {
     /// # Errors
-    /// When the settings can lead nowhere. No connection is opened yet.
+    /// The settings can lead nowhere. No connection is opened yet.
     pub fn start(settings: WriterSettings, parts: WriterParts) -> Result<Writer, WriterError> {
         let requests_max = match &settings.output {
             OutputSettings::Http(_) => settings.requests_max.clamp(1, backlog::SHARDS as u32),
             // A file grows at one end.
             OutputSettings::File { .. } => 1,
         };
-        let shared = Arc::new(WriterContext {
+        let context = Arc::new(WriterContext {
             common: Arc::new(Output::new(&settings.output)?),
             tenants: parts.tenants,
             outputs: RwLock::default(),
@@ -55,13 +57,13 @@ impl Writer {
             observer: parts.observer,
             stats: WriterStats::default(),
             databases: DashMap::default(),
-            calendar: FlushTimer::default(),
-            ease: Arc::default(),
+            flush_timer: FlushTimer::default(),
+            idle_delay: parts.idle_delay,
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             changed: Notify::new(),
         });
-        Ok(Self { shared })
+        Ok(Self { context })
     }
 }
 
@@ -69,32 +71,27 @@ impl Writer {
 impl Delivery for Writer {
     fn deliver(&self, durable: Durable) {
         let database = self.database(&durable.database);
-        database.push(&self.shared, PendingLines::new(durable));
+        database.push(&self.context, PendingLines::new(durable));
     }
 
     fn waits(&self, database: &DatabaseName) {
-        self.database(database).mark_waiting(&self.shared);
+        self.database(database).mark_waiting(&self.context);
     }
 }
 
 impl Writer {
     fn database(&self, name: &DatabaseName) -> Arc<DatabaseTask> {
-        let shared = &self.shared;
-        let known = shared.databases.get(name).map(|known| known.clone());
+        let context = &self.context;
+        let known = context.databases.get(name).map(|known| known.clone());
         known.unwrap_or_else(|| {
-            let entry = shared.databases.entry(name.clone());
-            entry.or_insert_with(|| Arc::new(DatabaseTask::new(name.clone(), shared.requests_max))).clone()
+            let entry = context.databases.entry(name.clone());
+            entry.or_insert_with(|| Arc::new(DatabaseTask::new(name.clone(), context.requests_max))).clone()
         })
     }
 
-    /// How much the thread that the writer runs on may take its time.
-    pub fn ease(&self) -> Arc<Ease> {
-        self.shared.ease.clone()
-    }
-
-    /// Opens the outputs of these tenants, and numbers them; one that is open already keeps its number.
-    /// Lines go there once the tenants' settings name the number. No connection is opened yet. Calls
-    /// must not overlap.
+    /// Opens the outputs of these tenants, and gives their ids; one that is open already keeps its id.
+    /// Lines go there once the tenants' settings name the id. No connection is opened yet. Calls must
+    /// not overlap.
     ///
     /// # Errors
     /// Settings lead nowhere; then nothing has changed.
@@ -102,51 +99,39 @@ impl Writer {
         &self,
         own: &HashMap<TenantId, HttpSettings>,
     ) -> Result<HashMap<TenantId, OutputId>, WriterError> {
-        // Not held meanwhile: making a client takes a while, and requests go on.
-        let mut outputs = self.shared.outputs.read().clone();
-        let mut numbers = HashMap::new();
+        // A copy, not the lock: making a client takes a while, and requests go on meanwhile.
+        let mut outputs = self.context.outputs.read().clone();
+        let mut ids = HashMap::new();
         for (tenant, settings) in own {
-            // Tenants of one server share their way to it.
-            let open = outputs.ways.iter().find(|(_, way)| way.has_settings(settings));
-            let number = match open {
-                Some((output, _)) => *output,
-                None => {
-                    let way = Arc::new(Output::new(&OutputSettings::Http(settings.clone()))?);
-                    outputs.opened += 1;
-                    let number = OutputId::new(outputs.opened);
-                    outputs.ways.insert(number, way);
-                    number
-                }
-            };
-            numbers.insert(tenant.clone(), number);
+            ids.insert(tenant.clone(), outputs.open(settings)?);
         }
-        *self.shared.outputs.write() = outputs;
-        Ok(numbers)
+        *self.context.outputs.write() = outputs;
+        Ok(ids)
     }
 
-    /// What the writer has in hand of these tenants, whose outputs have changed, goes their new way too,
-    /// but for what is under way; the store must have moved what it has of them. Outputs that no tenant
-    /// has any more are closed.
+    /// Moves the lines of these tenants, whose outputs have changed, to their new outputs, except for
+    /// requests under way. The store must have moved its own lines of them before. Outputs that no
+    /// tenant has any more are closed.
     pub fn move_to_outputs(&self, changed: &[TenantId]) {
         if changed.is_empty() {
             return;
         }
-        let in_use = self.shared.tenants.outputs();
-        self.shared.outputs.write().ways.retain(|output, _| in_use.contains(output));
+        let in_use = self.context.tenants.outputs();
+        self.context.outputs.write().retain(&in_use);
         let changed: HashSet<TenantId> = changed.iter().cloned().collect();
-        for database in self.shared.all_databases() {
-            database.move_to_outputs(&self.shared, &changed);
+        for database in self.context.all_databases() {
+            database.move_to_outputs(&self.context, &changed);
         }
     }
 
     pub fn stats(&self) -> &WriterStats {
-        &self.shared.stats
+        &self.context.stats
     }
 
     /// Each database that was ever written to, by name.
     pub fn databases(&self) -> Vec<DatabaseStatus> {
         let now = Instant::now();
-        let mut all: Vec<_> = self.shared.databases.iter().map(|entry| entry.value().status(now)).collect();
+        let mut all: Vec<_> = self.context.databases.iter().map(|entry| entry.value().status(now)).collect();
         all.sort_by(|a, b| a.database.cmp(&b.database));
         all
     }
@@ -155,25 +140,25 @@ impl Writer {
     /// more try and is not waited for. No request begins after that; one that is under way may
     /// still be answered.
     pub async fn drain(&self, deadline: Instant) -> UndrainedDatabases {
-        let shared = &self.shared;
-        shared.draining.store(true, Ordering::Release);
-        for database in shared.all_databases() {
-            database.flush_now(shared);
+        let context = &self.context;
+        context.draining.store(true, Ordering::Release);
+        for database in context.all_databases() {
+            database.flush_now(context);
         }
         let all_written = async {
             loop {
-                let changed = shared.changed.notified();
-                if shared.all_databases().iter().all(|database| database.is_drained()) {
+                let changed = context.changed.notified();
+                if context.all_databases().iter().all(|database| database.is_drained()) {
                     return;
                 }
                 changed.await;
             }
         };
         let _ = tokio::time::timeout_at(deadline.into(), all_written).await;
-        shared.stopped.store(true, Ordering::Release);
+        context.stopped.store(true, Ordering::Release);
         let mut left = UndrainedDatabases::default();
-        for database in shared.all_databases() {
-            database.flush_now(shared);
+        for database in context.all_databases() {
+            database.flush_now(context);
             if database.has_lines() {
                 left.databases.push(database.name().clone());
             }

@@ -1,8 +1,8 @@
-//! Plain HTTP/1.1 to one server, without what a general client does for each request: no layers, no
-//! task and no timer a connection. A connection is polled by the request that has it.
+//! A client of one server by plain HTTP/1.1. It spares what a general client does for each request: no
+//! layers, no task and no timer a connection. A connection is polled by the request that has it.
 //!
-//! Deliberately absent: redirects, proxies, TLS, decompression. What needs one of them goes by the
-//! general client (`endpoint`).
+//! Deliberately absent: redirects, proxies, TLS, decompression. Requests that need one of them go by
+//! reqwest (`endpoint`).
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -25,11 +25,11 @@ use tower_service::Service;
 
 use crate::limits;
 
-/// What came back.
+/// The answer of a server.
 pub struct HttpReply {
     pub status: u16,
     pub headers: HeaderMap,
-    /// At most `limits::ANSWER_BYTES_MAX`, and what the last piece had beyond.
+    /// At most `limits::RESPONSE_BYTES_MAX`, and the rest of the last piece.
     pub body: Vec<u8>,
 }
 
@@ -205,14 +205,14 @@ impl OpenConnection {
                 Some(frame) => into.extend_from_slice(frame.data_ref().map_or(&[], |data| data)),
             }
             if into.len() >= limits::RESPONSE_BYTES_MAX {
-                // What is left unread would be taken for the next answer.
+                // The unread rest would be taken for the next answer.
                 self.ended = true;
                 return Ok(());
             }
         }
     }
 
-    /// Whether a request can be sent on it now.
+    /// True if a request can be sent on it now.
     async fn is_usable(&mut self) -> bool {
         poll_fn(|cx| {
             drive(&mut self.connection, &mut self.ended, cx);
@@ -222,7 +222,7 @@ impl OpenConnection {
     }
 }
 
-/// Lets the connection do what it can. How it ends is told to the request that waits for an answer.
+/// Polls the connection. The request that waits for an answer gets the connection's error.
 fn drive(
     connection: &mut Connection<TokioIo<TcpStream>, Full<Bytes>>,
     ended: &mut bool,
@@ -276,10 +276,10 @@ mod tests {
         head
     }
 
-    async fn post(direct: &Http1Client) -> Result<HttpReply, Http1Error> {
+    async fn post(client: &Http1Client) -> Result<HttpReply, Http1Error> {
         let mut headers = HeaderMap::new();
         headers.insert("x-more", HeaderValue::from_static("1"));
-        direct.post("/write?db=a%20b", &headers, &Bytes::from_static(b"lines")).await
+        client.post("/write?db=a%20b", &headers, &Bytes::from_static(b"lines")).await
     }
 
     #[tokio::test]
@@ -289,9 +289,9 @@ mod tests {
             "HTTP/1.1 400 Bad\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
         const REST: &str = "HTTP/1.1 503 No\r\nretry-after: 7\r\nconnection: close\r\n\r\nall the rest";
         // The second connection ends while the request is under way; so the third gets it again.
-        let (direct, serving) = server(vec![vec![NONE, CHUNKS, NONE], vec![NONE, ""], vec![REST]]);
+        let (client, serving) = server(vec![vec![NONE, CHUNKS, NONE], vec![NONE, ""], vec![REST]]);
         for (status, body) in [(204, ""), (400, "abcde"), (204, ""), (204, ""), (503, "all the rest")] {
-            let reply = post(&direct).await.unwrap();
+            let reply = post(&client).await.unwrap();
             assert_eq!((reply.status, &*String::from_utf8(reply.body).unwrap()), (status, body));
             if status == 503 {
                 assert_eq!(reply.headers["retry-after"], "7");
@@ -302,15 +302,15 @@ mod tests {
         assert!(heads[0].starts_with("POST /write?db=a%20b HTTP/1.1\r\n"), "{}", heads[0]);
         assert!(heads.iter().all(|head| *head == heads[0] && head.contains("x-more: 1\r\n")));
         assert!(heads[0].contains("host: 127.0.0.1:"), "{}", heads[0]);
-        assert!(direct.idle.lock().connections.is_empty(), "it was closed");
+        assert!(client.idle.lock().connections.is_empty(), "it was closed");
     }
 
     #[tokio::test]
     async fn a_connection_that_breaks_and_one_that_there_is_not_are_told_apart() {
-        let (direct, serving) = server(vec![vec![""]]);
-        assert!(matches!(post(&direct).await, Err(Http1Error::Broken(_))));
+        let (client, serving) = server(vec![vec![""]]);
+        assert!(matches!(post(&client).await, Err(Http1Error::Broken(_))));
         serving.join().unwrap();
-        let error = post(&direct).await.err().unwrap();
+        let error = post(&client).await.err().unwrap();
         assert!(matches!(error, Http1Error::Connect(_)), "{error}");
     }
 
@@ -324,9 +324,9 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 400 Bad\r\ncontent-length: 1000000000\r\n\r\n");
             while stream.write_all(&[b'x'; 65_536]).is_ok() {}
         });
-        let direct = Http1Client::new(url.parse().unwrap(), Duration::from_secs(10)).unwrap();
-        let body = post(&direct).await.unwrap().body;
+        let client = Http1Client::new(url.parse().unwrap(), Duration::from_secs(10)).unwrap();
+        let body = post(&client).await.unwrap().body;
         assert!((limits::RESPONSE_BYTES_MAX..limits::RESPONSE_BYTES_MAX + (1 << 20)).contains(&body.len()));
-        assert!(direct.idle.lock().connections.is_empty());
+        assert!(client.idle.lock().connections.is_empty());
     }
 }

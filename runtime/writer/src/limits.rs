@@ -1,3 +1,5 @@
+//! Ceilings of the writer, each with the reason for its number.
+
 /// Bytes of lines in one request while catching up: InfluxDB 3 takes 10 MiB before it unzips.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
 
@@ -19,7 +21,7 @@ pub const ENDPOINT_SLOW_REQUESTS_MAX: usize = 1_024;
 /// Connections kept open to an endpoint while nothing is under way.
 pub const ENDPOINT_IDLE_CONNECTIONS_MAX: usize = 64;
 
-/// Bytes of lines that a database in trouble keeps in memory beside what it tries; the rest goes
+/// Bytes of lines that a database in trouble keeps in memory beside its tries; the rest goes
 /// back to the spool.
 pub const TROUBLE_BYTES_MAX: usize = 64 << 10;
 
@@ -35,13 +37,13 @@ pub const RESPONSE_BYTES_MAX: usize = 4 << 20;
 /// Characters kept of a database's answer where it is shown or logged.
 pub const RESPONSE_SHOWN_CHARS: usize = 400;
 
-/// How much before its flush interval is over a batch may go along with others that are due, in
+/// The time before the end of its flush interval at which a batch may go along with others, in
 /// milliseconds: so many databases share one wake-up, and nobody sees a hundredth of a second.
 pub const FLUSH_EARLY_MS_MAX: u64 = 10;
 
-/// How long the writer's thread rests, in milliseconds, before it looks for answers that nobody
+/// The sleep of the writer's thread, in milliseconds, before it looks for answers that nobody
 /// waits for: at a thousand small requests a second five are handled at once.
-pub const WRITER_REST_MS: u64 = 5;
+pub const WRITER_IDLE_DELAY_MS: u64 = 5;
 
 /// Seconds after which an idle connection to an endpoint is closed: servers close theirs after some
 /// minutes.
@@ -52,7 +54,7 @@ pub const RETRY_MIN_MS: u64 = 1_000;
 
 pub const RETRY_MAX_MS: u64 = 60_000;
 
-/// How long a request waits whose fault only a person can mend (token, database, product), in
+/// The wait of a request whose fault only a person can mend (token, database, product), in
 /// milliseconds: it is asked again at a random time between the two.
 pub const PAUSE_MIN_MS: u64 = 30_000;
 

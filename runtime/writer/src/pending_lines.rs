@@ -1,4 +1,4 @@
-//! Durable lines in the writer's hands, and what is known of each message's so far.
+//! Durable lines that the writer holds, and the progress of each message so far.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, Range};
@@ -13,17 +13,17 @@ use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
 /// Lines of one tenant for one database.
 pub struct PendingLines {
     durable: Durable,
-    /// Messages of which the fate of some lines is known and that of others is not.
+    /// Messages with some lines written or refused, and others not yet.
     progress: Mutex<BTreeMap<usize, MessageProgress>>,
 }
 
 #[derive(Debug, Default)]
 struct MessageProgress {
-    told: u32,
+    known_lines: u32,
     refused: Vec<RefusedLine>,
 }
 
-/// Where refused lines go: to quarantine.
+/// Takes refused lines to quarantine.
 pub type RefusedLinesSink = Arc<dyn Fn(RefusedLines) + Send + Sync>;
 
 impl Deref for PendingLines {
@@ -39,14 +39,15 @@ impl PendingLines {
         Self { durable, progress: Mutex::default() }
     }
 
-    /// All lines of `messages` are written.
+    /// Records that all lines of `messages` are written.
     pub fn written(&self, messages: Range<usize>, lines: u64) {
         self.receipt().lines_written(lines);
         self.receipt().settled(messages);
     }
 
-    /// Some lines of one message are written, others refused.
-    pub fn note(
+    /// Records lines of one message as written, or one as refused. A message whose lines are all known is
+    /// settled, after its refused lines are durable in quarantine.
+    pub fn record(
         self: &Arc<Self>,
         message: usize,
         written: u32,
@@ -61,9 +62,9 @@ impl PendingLines {
         let refused = {
             let mut all = self.progress.lock();
             let progress = all.entry(message).or_default();
-            progress.told += written + u32::from(refused.is_some());
+            progress.known_lines += written + u32::from(refused.is_some());
             progress.refused.extend(refused);
-            if progress.told < lines_all {
+            if progress.known_lines < lines_all {
                 return;
             }
             all.remove(&message).expect("just made").refused
@@ -72,7 +73,7 @@ impl PendingLines {
             return self.receipt().settled(message..message + 1);
         }
         let refused_count = refused.len() as u64;
-        let load = self.clone();
+        let pending = self.clone();
         sink(RefusedLines {
             database: database.clone(),
             topic: self.messages[message].topic.clone(),
@@ -82,15 +83,15 @@ impl PendingLines {
             account: self.account.clone(),
             lines: refused,
             on_durable: Box::new(move || {
-                load.receipt().lines_refused(refused_count);
-                load.receipt().settled(message..message + 1);
+                pending.receipt().lines_refused(refused_count);
+                pending.receipt().settled(message..message + 1);
             }),
         });
     }
 
-    /// These messages are not written from here: they are fetched again. Gives how often lines of their
-    /// stream have been given back by now.
-    pub fn give_back(&self, messages: Range<usize>) -> u32 {
+    /// Returns messages to the store, to be fetched again. Gives the count of returns of their stream by
+    /// now.
+    pub fn return_messages(&self, messages: Range<usize>) -> u32 {
         self.receipt().returned(messages)
     }
 }

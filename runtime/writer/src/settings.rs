@@ -1,3 +1,5 @@
+//! Settings of the writer, as the configuration gives them.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ pub enum ServerKind {
     InfluxDb1,
 }
 
-/// When bodies are compressed.
+/// The choice of bodies that are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gzip {
     /// Unless the server is on this machine.
@@ -26,18 +28,18 @@ pub struct HttpSettings {
     pub kind: ServerKind,
     /// `http://` or `https://`, without query.
     pub url: String,
-    /// Of InfluxDB 3 and 2; empty: none is sent.
+    /// For InfluxDB 3 and 2; empty: none is sent.
     pub token: String,
-    /// Of InfluxDB 2.
+    /// For InfluxDB 2.
     pub org: String,
-    /// Of InfluxDB 1; empty: no credentials are sent.
+    /// For InfluxDB 1; empty: no credentials are sent.
     pub username: String,
     pub password: String,
     pub gzip: Gzip,
     pub request_timeout: Duration,
 }
 
-/// Where lines go.
+/// The destination of lines.
 #[derive(Clone)]
 pub enum OutputSettings {
     Http(HttpSettings),
@@ -47,7 +49,6 @@ pub enum OutputSettings {
     },
 }
 
-/// How the writer works.
 #[derive(Clone)]
 pub struct WriterSettings {
     pub output: OutputSettings,
@@ -60,17 +61,4 @@ pub struct WriterSettings {
     /// Requests under way to one database, at least 1.
     pub requests_max: u32,
     pub waits: BackoffLimits,
-}
-
-/// The writer cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum WriterError {
-    #[error("output.url {url:?} cannot be used: {why}")]
-    Url { url: String, why: String },
-    #[error(
-        "output.token, output.username or output.password has a character that an HTTP header cannot contain"
-    )]
-    Credential,
-    #[error("the HTTP client cannot start: {0}")]
-    Client(String),
 }

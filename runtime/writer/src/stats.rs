@@ -1,4 +1,4 @@
-//! What the writer counts, for metrics, the statistics line and the backlog's listing.
+//! Counts of the writer, for metrics, the statistics line and the backlog's listing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use tidegate_core::ids::{DatabaseName, TenantId};
 
-/// Told of every request that was answered or failed; for histograms and counters a tenant.
+/// Observes every request that was answered or failed; for histograms and counters a tenant.
 pub trait WriteObserver: Send + Sync {
-    /// `outcome` is a label of `tidegate_writes_total`. `tenants`: whose lines the request carried,
+    /// `outcome` is a label of `tidegate_writes_total`. `tenants`: those of the request's lines,
     /// each once.
     fn write(&self, tenants: &[TenantId], outcome: &'static str, lines: u64, duration: Duration);
 }
@@ -44,28 +44,28 @@ impl WriterStats {
     }
 }
 
-/// One database's way at one moment.
+/// The state of one database at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub struct DatabaseStatus {
     #[serde(skip)]
     pub database: String,
-    /// The tenant at whose own output it is.
+    /// The tenant to whose own output it belongs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_of: Option<String>,
-    /// Lines that the writer has in hand; others wait in the spool.
+    /// Lines that the writer holds; others wait in the spool.
     pub lines_in_hand: u64,
-    /// Requests under way, and how many may be.
+    /// Requests under way, and their ceiling at present.
     pub requests: usize,
     pub window: u32,
     /// The outcome of the last request, in words; empty before the first.
     pub last_answer: String,
     /// Failed tries in a row.
     pub failures: u32,
-    /// Time until the next try, where one failed.
+    /// Time until the next try, if one failed.
     pub next_try_ms: Option<u64>,
 }
 
-/// What a shutdown left behind: it is durable and is written after the next start.
+/// Databases with lines that a shutdown left: durable, and written after the next start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UndrainedDatabases {
     pub databases: Vec<DatabaseName>,

@@ -1,4 +1,4 @@
-//! Durable lines as the spool would hand them over, for the writer's own tests.
+//! Durable lines as the spool delivers them, for the writer's own tests.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tidegate_core::books::Account;
 use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
 use tidegate_core::synced::Synced;
 
-/// What was told of a load.
+/// The calls of a `Receipt`.
 #[derive(Debug, Default)]
 pub struct RecordedReceipts {
     pub written: u64,
@@ -38,23 +38,23 @@ impl Receipt for RecordingReceipt {
     }
 }
 
-/// A load of messages, each of an affinity and some lines.
-pub fn load_of(
+/// Pending lines of messages, each with an affinity and some lines.
+pub fn pending_lines(
     messages: &[(u32, Vec<String>)],
     arrived: Instant,
 ) -> (Arc<PendingLines>, Arc<Mutex<RecordedReceipts>>) {
     let position = StreamPosition { stream: 0, number: 0, returns: 0, is_last: false };
-    load_at(position, false, messages, arrived)
+    pending_lines_at(position, false, messages, arrived)
 }
 
-/// As `load_of`, with a place in its stream.
-pub fn load_at(
+/// As `pending_lines`, with a position in their stream.
+pub fn pending_lines_at(
     position: StreamPosition,
     overtakes: bool,
     messages: &[(u32, Vec<String>)],
     arrived: Instant,
 ) -> (Arc<PendingLines>, Arc<Mutex<RecordedReceipts>>) {
-    let told = Arc::new(Mutex::new(RecordedReceipts::default()));
+    let recorded = Arc::new(Mutex::new(RecordedReceipts::default()));
     let (mut lines, mut of) = (Vec::new(), Vec::new());
     for (affinity, message) in messages {
         for line in message {
@@ -81,14 +81,18 @@ pub fn load_at(
         overtakes,
         arrived,
     };
-    let durable =
-        Durable::new(position, frame, Box::new(RecordingReceipt(told.clone())), &Synced::by_setting_never());
-    (Arc::new(PendingLines::new(durable)), told)
+    let durable = Durable::new(
+        position,
+        frame,
+        Box::new(RecordingReceipt(recorded.clone())),
+        &Synced::by_setting_never(),
+    );
+    (Arc::new(PendingLines::new(durable)), recorded)
 }
 
-/// A load of one device: messages of so many lines.
-pub fn load(line_counts: &[u32], arrived: Instant) -> Arc<PendingLines> {
+/// Pending lines of one device: messages of so many lines.
+pub fn lines_of_one_device(line_counts: &[u32], arrived: Instant) -> Arc<PendingLines> {
     let messages: Vec<_> =
         line_counts.iter().map(|&count| (0, vec!["m f=1 1".to_owned(); count as usize])).collect();
-    load_of(&messages, arrived).0
+    pending_lines(&messages, arrived).0
 }

@@ -1,8 +1,7 @@
-//! What a database's answer means for the lines that were sent.
+//! The verdict on a database's answer: the next step for the lines that were sent.
 //!
-//! Decided by status first, then by the shape of the body; by words only where nothing else tells
-//! the cases apart. Nothing is ever given up because an answer is unknown: what is not understood
-//! pauses.
+//! It follows from the status first, then from the shape of the body; from words only if nothing else
+//! tells the cases apart. Nothing is ever given up because an answer is unknown: such an answer pauses.
 //!
 //! It presumes that each line was checked alone before (no blank lines, no comments, no newline in
 //! a string), because only then are InfluxDB 3's line numbers those of the body.
@@ -22,12 +21,12 @@ use crate::settings::ServerKind;
 #[derive(Clone, Debug, Default)]
 pub struct EndpointResponse {
     pub status: u16,
-    /// What `Retry-After` asks for.
+    /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
     pub body: Vec<u8>,
 }
 
-/// Whom a pause concerns.
+/// The databases that a pause concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultScope {
     Database,
@@ -46,14 +45,14 @@ pub enum EndpointFault {
     NotFound,
     /// A ceiling of the server: databases, tables or columns.
     LimitReached,
-    /// What answers at this address is not the configured product.
+    /// The configured product does not answer at this address.
     WrongProduct,
     /// The server finds fault with the request itself.
     BadRequest,
 }
 
 impl EndpointFault {
-    /// What a person has to look at.
+    /// Advice for the operator; part of the log's text.
     pub fn advice(self) -> &'static str {
         match self {
             EndpointFault::Unauthorized => "check output.token and its expiry",
@@ -75,7 +74,7 @@ pub struct LineRefusal {
     pub words: String,
 }
 
-/// What to do with the lines of one request.
+/// The next step for the lines of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every line is durable.
@@ -85,7 +84,7 @@ pub enum Verdict {
     Partial { refused: Vec<LineRefusal>, limited: Vec<LineRefusal> },
     /// This line is bad and nothing was written: send the others again.
     ResendWithout(LineRefusal),
-    /// Some line is bad, but not told by number. `explained`: the words speak of lines, so that a
+    /// Some line is bad, but not named by number. `explained`: the words speak of lines, so that a
     /// single line which gets this answer is surely the culprit.
     Bisect { explained: bool, words: String },
     /// Too large.
@@ -129,11 +128,11 @@ impl LineError {
 /// Judges the answer to a request of `lines` lines.
 pub fn verdict(kind: ServerKind, answer: &EndpointResponse, lines: u32) -> Verdict {
     let words = || shown(&answer.body);
-    let pause = |scope, fault| Verdict::Pause { scope, fault, words: told(answer) };
+    let pause = |scope, fault| Verdict::Pause { scope, fault, words: status_and_words(answer) };
     match answer.status {
         204 => Verdict::Accepted,
         400 | 406 | 422 => {
-            of_refusal(kind, &answer.body, lines).unwrap_or_else(|(scope, fault)| pause(scope, fault))
+            refusal_verdict(kind, &answer.body, lines).unwrap_or_else(|(scope, fault)| pause(scope, fault))
         }
         401 => pause(FaultScope::Endpoint, EndpointFault::Unauthorized),
         403 => pause(FaultScope::Database, EndpointFault::Forbidden),
@@ -143,18 +142,24 @@ pub fn verdict(kind: ServerKind, answer: &EndpointResponse, lines: u32) -> Verdi
         500 if words().starts_with("retention policy not found") => {
             pause(FaultScope::Database, EndpointFault::NotFound)
         }
-        408 | 425 | 429 | 500..=599 => Verdict::Retry { after: answer.retry_after, words: told(answer) },
+        408 | 425 | 429 | 500..=599 => {
+            Verdict::Retry { after: answer.retry_after, words: status_and_words(answer) }
+        }
         // Nobody documents it for a write: nothing may be dropped for it.
         _ => pause(FaultScope::Database, EndpointFault::BadRequest),
     }
 }
 
 /// 400, 406 and 422: the lines or the request are refused.
-fn of_refusal(kind: ServerKind, body: &[u8], lines: u32) -> Result<Verdict, (FaultScope, EndpointFault)> {
+fn refusal_verdict(
+    kind: ServerKind,
+    body: &[u8],
+    lines: u32,
+) -> Result<Verdict, (FaultScope, EndpointFault)> {
     if let Some(mut object) = json(body) {
         match object.get_mut("data").map(Value::take) {
             Some(Value::Array(faults)) => {
-                return Ok(of_line_errors(faults, lines)
+                return Ok(line_errors_verdict(faults, lines)
                     .unwrap_or_else(|| Verdict::Bisect { explained: false, words: shown(body) }));
             }
             Some(data @ Value::Object(_)) => {
@@ -207,7 +212,7 @@ fn of_refusal(kind: ServerKind, body: &[u8], lines: u32) -> Result<Verdict, (Fau
 }
 
 /// InfluxDB 3's list of refused lines; `None` unless every entry names another line of the request.
-fn of_line_errors(errors: Vec<Value>, lines: u32) -> Option<Verdict> {
+fn line_errors_verdict(errors: Vec<Value>, lines: u32) -> Option<Verdict> {
     let mut seen = std::collections::HashSet::new();
     let (mut refused, mut limited) = (Vec::new(), Vec::new());
     for error in errors {
@@ -239,7 +244,7 @@ fn shown(body: &[u8]) -> String {
     }
 }
 
-fn told(answer: &EndpointResponse) -> String {
+fn status_and_words(answer: &EndpointResponse) -> String {
     match shown(&answer.body) {
         words if words.is_empty() => answer.status.to_string(),
         words => format!("{}: {words}", answer.status),

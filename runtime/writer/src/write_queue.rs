@@ -1,8 +1,8 @@
-//! One database's way to its output: what waits, what is under way, and when the next try is.
+//! The queue of one database: its backlog, its requests under way, and the time of the next try.
 //! Pure: time and randomness are passed in.
 //!
-//! Several requests can be under way; no two carry lines of one device. What is later than
-//! everything that waits goes beside the backlog, so that a long backlog does not hide the present.
+//! Several requests can be under way; no two carry lines of one device. Lines that are later than
+//! all waiting ones go beside the backlog, so that a long backlog does not hide the present.
 
 #[cfg(test)]
 mod tests;
@@ -24,7 +24,7 @@ use crate::verdict::{EndpointFault, FaultScope, Verdict};
 use tidegate_core::durable::StreamPosition;
 use tidegate_core::ids::TenantId;
 
-/// What to do next.
+/// The next step of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Idle,
@@ -32,16 +32,16 @@ pub enum Next {
     Busy,
     /// Nothing before this moment, unless an answer or lines come.
     Wait(Instant),
-    /// A request can be shipped.
+    /// A request can be sent.
     Ready,
 }
 
-/// One request.
+/// A request to be sent.
 #[derive(Clone, Debug)]
 pub struct WriteRequest {
     /// Names it when its answer comes.
-    pub flight: u64,
-    /// Whose lines it carries; several where they share the database.
+    pub id: u64,
+    /// The tenants of its lines; several if they share the database.
     pub tenants: Vec<TenantId>,
     /// Each line ended by a newline.
     pub body: Bytes,
@@ -49,14 +49,14 @@ pub struct WriteRequest {
     pub plain: bool,
 }
 
-/// Why a try failed.
+/// The failure of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     Retry { words: String, wait: Duration },
     Pause { scope: FaultScope, fault: EndpointFault, words: String, wait: Duration },
 }
 
-/// What an answer brought about.
+/// The effect of an answer.
 #[derive(Debug, Default)]
 pub struct ApplyOutcome {
     pub progress: BatchProgress,
@@ -65,21 +65,21 @@ pub struct ApplyOutcome {
     pub limited: u64,
 }
 
-/// Which of the two queues lines came from.
+/// The one of the two queues that lines came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueKind {
     Backlog,
     Live,
 }
 
-/// Work that is under way, or waits for its next try.
+/// A batch that is under way, or waits for its next try.
 struct InflightRequest {
     id: u64,
-    work: Batch,
+    batch: Batch,
     queue: QueueKind,
     shards: ShardSet,
     under_way: bool,
-    shipped: Instant,
+    sent_at: Instant,
     /// Times in a row that the connection broke under a large body.
     broken: u32,
 }
@@ -88,26 +88,26 @@ pub struct WriteQueue {
     backlog: Backlog,
     /// Lines later than everything in the backlog and behind it.
     live: Backlog,
-    /// Lines are being fetched, and these came meanwhile.
     fetching: bool,
-    held: Vec<Arc<PendingLines>>,
-    /// How often lines of a stream had been given back when it was last done from here.
+    /// Lines that came during a fetch.
+    while_fetching: Vec<Arc<PendingLines>>,
+    /// The count of returns of each stream when its lines were last returned from here.
     returns: HashMap<u32, u32>,
-    /// Whose turn it is.
+    /// The queue that the last batch came from; they take turns.
     last: QueueKind,
-    flights: Vec<InflightRequest>,
-    next_flight: u64,
-    /// Work that met a ceiling of the server, and when it is tried again.
-    parked: VecDeque<(Instant, Batch)>,
-    window: ConcurrencyLimit,
+    inflight: Vec<InflightRequest>,
+    next_id: u64,
+    /// Batches that met a ceiling of the server, and the times of their next tries.
+    limited: VecDeque<(Instant, Batch)>,
+    concurrency: ConcurrencyLimit,
     not_before: Option<Instant>,
-    /// When the last failure was counted: what was shipped before is the same failure.
+    /// The time of the last counted failure; requests sent before belong to the same failure.
     failed: Option<Instant>,
     backoff: Backoff,
     catch_up: bool,
-    strikes: RepeatedRefusals,
-    /// Somebody's lines are to go elsewhere: what fails is not tried again from here.
-    recalled: bool,
+    repeats: RepeatedRefusals,
+    /// Some lines are to go to another output: requests that fail are not tried again from here.
+    taking_back: bool,
 }
 
 impl WriteQueue {
@@ -116,102 +116,102 @@ impl WriteQueue {
             backlog: Backlog::default(),
             live: Backlog::default(),
             fetching: false,
-            held: Vec::new(),
+            while_fetching: Vec::new(),
             returns: HashMap::new(),
             last: QueueKind::Live,
-            flights: Vec::new(),
-            next_flight: 0,
-            parked: VecDeque::new(),
-            window: ConcurrencyLimit::new(requests_max),
+            inflight: Vec::new(),
+            next_id: 0,
+            limited: VecDeque::new(),
+            concurrency: ConcurrencyLimit::new(requests_max),
             not_before: None,
             failed: None,
             backoff: Backoff::default(),
             catch_up: false,
-            strikes: RepeatedRefusals::default(),
-            recalled: false,
+            repeats: RepeatedRefusals::default(),
+            taking_back: false,
         }
     }
 
-    /// Takes lines. False: lines in front of them were given back after these were chosen, so that these
-    /// are given back too.
+    /// Takes lines. False: they are returned, because lines in front of them were returned after these
+    /// were chosen.
     #[must_use]
-    pub fn push(&mut self, load: &Arc<PendingLines>) -> bool {
-        if self.is_stale(load) {
-            self.give_back_all(load);
+    pub fn push(&mut self, pending: &Arc<PendingLines>) -> bool {
+        if self.is_stale(pending) {
+            self.return_all(pending);
             return false;
         }
-        match load.overtakes {
-            true => self.live.push(load),
-            // What is being fetched may stand in front of it.
-            false if self.fetching => self.held.push(load.clone()),
-            false => self.backlog.push(load),
+        match pending.overtakes {
+            true => self.live.push(pending),
+            // Lines that are being fetched may stand in front of it.
+            false if self.fetching => self.while_fetching.push(pending.clone()),
+            false => self.backlog.push(pending),
         }
         true
     }
 
-    fn is_stale(&self, load: &PendingLines) -> bool {
-        let position = load.position();
+    fn is_stale(&self, pending: &PendingLines) -> bool {
+        let position = pending.position();
         self.returns.get(&position.stream).is_some_and(|&returns| position.returns < returns)
     }
 
-    fn give_back(&mut self, load: &PendingLines, messages: Range<usize>) {
-        let returns = load.give_back(messages);
-        self.returns.insert(load.position().stream, returns);
+    fn return_messages(&mut self, pending: &PendingLines, messages: Range<usize>) {
+        let returns = pending.return_messages(messages);
+        self.returns.insert(pending.position().stream, returns);
     }
 
-    /// As `give_back`, all that is wanted of it.
-    fn give_back_all(&mut self, load: &PendingLines) {
+    /// Returns all wanted messages of it.
+    fn return_all(&mut self, pending: &PendingLines) {
         let mut next = 0;
-        while next < load.messages.len() {
+        while next < pending.messages.len() {
             let first = next;
-            while next < load.messages.len() && load.wants(next) {
+            while next < pending.messages.len() && pending.wants(next) {
                 next += 1;
             }
             if first < next {
-                self.give_back(load, first..next);
+                self.return_messages(pending, first..next);
             }
             next += 1;
         }
     }
 
-    /// Lines are being fetched: what comes meanwhile waits for them.
+    /// Makes lines that come from now on wait for those that are being fetched.
     pub fn begin_fetch(&mut self) {
         self.fetching = true;
     }
 
-    /// Takes what was fetched, and what came meanwhile, in the order of their numbers. `more`: something is
-    /// left where they were fetched from. False: some were given back.
+    /// Takes the fetched lines and those that came meanwhile, in the order of their numbers. `more`: lines
+    /// are left in the store. False: some were returned.
     #[must_use]
     pub fn end_fetch(&mut self, mut fetched: Vec<Arc<PendingLines>>, more: bool) -> bool {
         self.fetching = false;
-        let held = std::mem::take(&mut self.held);
+        let while_fetching = std::mem::take(&mut self.while_fetching);
         let mut took_all = true;
-        if !held.is_empty() {
+        if !while_fetching.is_empty() {
             let last: HashMap<u32, StreamPosition> =
-                fetched.iter().map(|load| (load.position().stream, load.position())).collect();
-            for load in held {
-                let position = load.position();
-                // Where something of its stream may be left that stands in front of it, it goes back.
+                fetched.iter().map(|pending| (pending.position().stream, pending.position())).collect();
+            for pending in while_fetching {
+                let position = pending.position();
+                // It is returned if lines of its stream that stand in front of it may be left in the store.
                 let is_next = match last.get(&position.stream) {
                     Some(last) => position.number < last.number || last.is_last,
                     None => !more,
                 };
                 if is_next {
-                    fetched.push(load);
+                    fetched.push(pending);
                 } else {
-                    self.give_back_all(&load);
+                    self.return_all(&pending);
                     took_all = false;
                 }
             }
-            fetched.sort_by_key(|load| (load.position().stream, load.position().number));
+            fetched.sort_by_key(|pending| (pending.position().stream, pending.position().number));
         }
-        for load in fetched {
-            took_all &= self.push(&load);
+        for pending in fetched {
+            took_all &= self.push(&pending);
         }
         took_all
     }
 
-    /// All lines that wait now are wanted at once.
+    /// Makes all lines that wait now due at once.
     pub fn flush_now(&mut self) {
         self.backlog.flush_now();
         self.live.flush_now();
@@ -219,47 +219,46 @@ impl WriteQueue {
 
     /// Bytes that wait and are not under way.
     pub fn waiting_bytes(&self) -> usize {
-        let held: usize = self.held.iter().map(|load| load.lines.len()).sum();
-        self.backlog.bytes() + self.live.bytes() + held
+        let while_fetching: usize = self.while_fetching.iter().map(|pending| pending.lines.len()).sum();
+        self.backlog.bytes() + self.live.bytes() + while_fetching
     }
 
-    /// Gives back what waits, but not what is under way or between two tries.
+    /// Returns the lines that wait, but no batch that is under way or between two tries.
     pub fn evict(&mut self) {
-        for segment in self.backlog.evict().into_iter().chain(self.live.evict()) {
-            self.give_back(&segment.load, segment.messages);
+        for part in self.backlog.evict().into_iter().chain(self.live.evict()) {
+            self.return_messages(&part.pending, part.messages);
         }
-        for load in std::mem::take(&mut self.held) {
-            self.give_back_all(&load);
+        for pending in std::mem::take(&mut self.while_fetching) {
+            self.return_all(&pending);
         }
     }
 
-    /// Whether it has lines of one of these tenants.
+    /// True if it has lines of one of these tenants.
     pub fn carries(&self, tenants: &HashSet<TenantId>) -> bool {
-        let parked = self.parked.iter().map(|(_, work)| work);
-        let works = self.flights.iter().map(|flight| &flight.work).chain(parked);
-        let mut segments =
-            works.flat_map(Batch::segments).chain(self.backlog.segments()).chain(self.live.segments());
-        segments.any(|segment| tenants.contains(&segment.load.tenant))
-            || self.held.iter().any(|load| tenants.contains(&load.tenant))
+        let limited = self.limited.iter().map(|(_, batch)| batch);
+        let batches = self.inflight.iter().map(|request| &request.batch).chain(limited);
+        let mut parts = batches.flat_map(Batch::parts).chain(self.backlog.parts()).chain(self.live.parts());
+        parts.any(|part| tenants.contains(&part.pending.tenant))
+            || self.while_fetching.iter().any(|pending| tenants.contains(&pending.tenant))
     }
 
-    /// Gives back what waits and what waits for its next try, as soon as it is not under way; but for
-    /// batches of which some lines are written and others are not.
+    /// Returns the lines that wait and batches between two tries; those under way follow when they fail.
+    /// Batches with some lines written and others not stay.
     pub fn take_back(&mut self) {
         self.evict();
         let mut kept = Vec::new();
-        for flight in std::mem::take(&mut self.flights) {
-            if flight.under_way || !flight.work.is_untouched() {
-                kept.push(flight);
+        for request in std::mem::take(&mut self.inflight) {
+            if request.under_way || !request.batch.is_untouched() {
+                kept.push(request);
                 continue;
             }
-            self.queue(flight.queue).release(flight.shards);
-            for segment in flight.work.segments() {
-                self.give_back(&segment.load, segment.messages.clone());
+            self.queue(request.queue).release(request.shards);
+            for part in request.batch.parts() {
+                self.return_messages(&part.pending, part.messages.clone());
             }
         }
-        self.flights = kept;
-        self.recalled = self.flights.iter().any(|flight| flight.under_way);
+        self.inflight = kept;
+        self.taking_back = self.inflight.iter().any(|request| request.under_way);
     }
 
     fn due(&self, now: Instant, limits: &BatchLimits, at_once: bool) -> [(QueueKind, Due); 2] {
@@ -272,19 +271,19 @@ impl WriteQueue {
     }
 
     pub fn requests(&self) -> usize {
-        self.flights.iter().filter(|flight| flight.under_way).count()
+        self.inflight.iter().filter(|request| request.under_way).count()
     }
 
-    pub fn window(&self) -> u32 {
-        if self.backoff.failures() > 0 { 1 } else { self.window.size() }
+    pub fn requests_max(&self) -> u32 {
+        if self.backoff.failures() > 0 { 1 } else { self.concurrency.size() }
     }
 
     /// `at_once`: waits of the backlog and of failed tries count for nothing.
     pub fn next(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Next {
-        if self.flights.is_empty()
+        if self.inflight.is_empty()
             && self.backlog.is_empty()
             && self.live.is_empty()
-            && self.parked.is_empty()
+            && self.limited.is_empty()
         {
             return Next::Idle;
         }
@@ -295,22 +294,22 @@ impl WriteQueue {
             return Next::Wait(not_before);
         }
         let due = self.due(now, limits, at_once);
-        let parked = self.parked.front().map(|(due, _)| *due);
-        let ready = self.flights.iter().any(|flight| !flight.under_way)
-            || parked.is_some_and(|due| now >= due || at_once)
+        let limited = self.limited.front().map(|(due, _)| *due);
+        let ready = self.inflight.iter().any(|request| !request.under_way)
+            || limited.is_some_and(|due| now >= due || at_once)
             || due.iter().any(|(_, due)| *due == Due::Now);
         if ready {
-            if self.requests() < self.window() as usize {
+            if self.requests() < self.requests_max() as usize {
                 return Next::Ready;
             }
-            self.window.note_limited();
+            self.concurrency.record_limited();
             return Next::Busy;
         }
         let times = due.iter().filter_map(|(_, due)| if let Due::At(at) = due { Some(*at) } else { None });
-        times.chain(parked).min().map_or(Next::Busy, Next::Wait)
+        times.chain(limited).min().map_or(Next::Busy, Next::Wait)
     }
 
-    /// The next request, if there is one to be shipped now.
+    /// The next request, if one can be sent now.
     pub fn next_request(
         &mut self,
         now: Instant,
@@ -321,45 +320,45 @@ impl WriteQueue {
             return None;
         }
         self.not_before = None;
-        let place = match self.flights.iter().position(|flight| !flight.under_way) {
+        let place = match self.inflight.iter().position(|request| !request.under_way) {
             Some(place) => place,
             None => {
                 self.begin(now, limits, at_once)?;
-                self.flights.len() - 1
+                self.inflight.len() - 1
             }
         };
-        let flight = &mut self.flights[place];
-        flight.under_way = true;
-        flight.shipped = now;
-        let (body, lines) = flight.work.body();
-        let tenants = flight.work.tenants();
-        Some(WriteRequest { flight: flight.id, tenants, body, lines, plain: flight.work.plain })
+        let request = &mut self.inflight[place];
+        request.under_way = true;
+        request.sent_at = now;
+        let (body, lines) = request.batch.body();
+        let tenants = request.batch.tenants();
+        Some(WriteRequest { id: request.id, tenants, body, lines, plain: request.batch.plain })
     }
 
-    /// Makes a flight of what waits longest.
+    /// Adds a request with the lines that wait longest.
     fn begin(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Option<()> {
-        let (work, queue, shards) = if self.parked.front().is_some_and(|(due, _)| now >= *due || at_once) {
-            (self.parked.pop_front()?.1, QueueKind::Backlog, 0)
+        let (batch, queue, shards) = if self.limited.front().is_some_and(|(due, _)| now >= *due || at_once) {
+            (self.limited.pop_front()?.1, QueueKind::Backlog, 0)
         } else {
             let due = self.due(now, limits, at_once);
             let mut ready = due.iter().filter(|(_, due)| *due == Due::Now).map(|(queue, _)| *queue);
-            // They take turns where both are due.
+            // They take turns if both are due.
             let first = ready.next()?;
             let queue = ready.next().filter(|_| self.last == first).unwrap_or(first);
             self.last = queue;
             let catch_up = std::mem::take(&mut self.catch_up);
-            let (segments, shards) = self.queue(queue).take(now, limits, catch_up);
-            (Batch::new(segments), queue, shards)
+            let (parts, shards) = self.queue(queue).take(now, limits, catch_up);
+            (Batch::new(parts), queue, shards)
         };
-        self.next_flight += 1;
-        let id = self.next_flight;
-        self.flights.push(InflightRequest {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.inflight.push(InflightRequest {
             id,
-            work,
+            batch,
             queue,
             shards,
             under_way: false,
-            shipped: now,
+            sent_at: now,
             broken: 0,
         });
         Some(())
@@ -372,54 +371,55 @@ impl WriteQueue {
         }
     }
 
-    /// The answer to a shipment.
+    /// Applies the answer to a request.
     ///
     /// # Panics
-    /// When it was not shipped.
+    /// It was not sent.
     #[allow(clippy::too_many_arguments, reason = "a pure function of all that an answer depends on")]
     pub fn apply(
         &mut self,
-        flight: u64,
+        id: u64,
         now: Instant,
         verdict: Verdict,
         answer: &[u8],
-        outlet: &RefusedSink,
+        refused_sink: &RefusedSink,
         waits: &BackoffLimits,
         random: u32,
     ) -> ApplyOutcome {
         let place =
-            self.flights.iter().position(|other| other.id == flight).expect("an answer is to a shipment");
-        let flight = &mut self.flights[place];
-        flight.under_way = false;
-        flight.broken = 0;
-        let (work, shipped) = (&mut flight.work, flight.shipped);
+            self.inflight.iter().position(|other| other.id == id).expect("an answer belongs to a request");
+        let request = &mut self.inflight[place];
+        request.under_way = false;
+        request.broken = 0;
+        let (batch, sent_at) = (&mut request.batch, request.sent_at);
         let mut applied = ApplyOutcome::default();
         let mut retry = None;
         match verdict {
-            Verdict::Accepted => applied.progress = work.accept(outlet, &mut self.strikes),
+            Verdict::Accepted => applied.progress = batch.accept(refused_sink, &mut self.repeats),
             Verdict::Partial { refused, limited } => {
-                let (progress, parked) = work.accept_partly(refused, limited, outlet, &mut self.strikes);
+                let (progress, limited) =
+                    batch.accept_partly(refused, limited, refused_sink, &mut self.repeats);
                 applied.progress = progress;
-                if let Some(parked) = parked {
-                    applied.limited = parked.lines_left();
-                    self.parked.push_back((now + waits.pause(random), parked));
+                if let Some(limited) = limited {
+                    applied.limited = limited.lines_left();
+                    self.limited.push_back((now + waits.pause(random), limited));
                 }
             }
-            Verdict::ResendWithout(fault) => applied.progress = work.resend_without(fault, outlet),
+            Verdict::ResendWithout(fault) => applied.progress = batch.resend_without(fault, refused_sink),
             Verdict::Bisect { explained, words } => {
-                applied.progress = work.bisect(explained, words, answer, outlet, &mut self.strikes);
+                applied.progress = batch.bisect(explained, words, answer, refused_sink, &mut self.repeats);
             }
-            Verdict::Split { words } => applied.progress = work.split(words, outlet),
-            Verdict::SendPlain { words } if work.plain => {
-                applied.progress = work.bisect(false, words, answer, outlet, &mut self.strikes);
+            Verdict::Split { words } => applied.progress = batch.split(words, refused_sink),
+            Verdict::SendPlain { words } if batch.plain => {
+                applied.progress = batch.bisect(false, words, answer, refused_sink, &mut self.repeats);
             }
-            Verdict::SendPlain { .. } => work.plain = true,
+            Verdict::SendPlain { .. } => batch.plain = true,
             Verdict::Retry { after, words } => {
-                let wait = self.fail_once(now, shipped, waits, after, random);
+                let wait = self.fail_once(now, sent_at, waits, after, random);
                 retry = Some(Trouble::Retry { words, wait });
             }
             Verdict::Pause { scope, fault, words } => {
-                self.fail_once(now, shipped, waits, None, random);
+                self.fail_once(now, sent_at, waits, None, random);
                 retry = Some(Trouble::Pause { scope, fault, words, wait: waits.pause(random) });
             }
         }
@@ -435,80 +435,80 @@ impl WriteQueue {
             }
             None => {
                 self.backoff.succeed();
-                self.window.succeed(now, shipped);
+                self.concurrency.succeed(now, sent_at);
             }
         }
-        if self.flights[place].work.is_done() {
-            let done = self.flights.remove(place);
+        if self.inflight[place].batch.is_done() {
+            let done = self.inflight.remove(place);
             self.queue(done.queue).release(done.shards);
         }
         applied.trouble = retry;
         applied
     }
 
-    /// Whether what has just failed is to be given back, and is now.
-    pub fn recall_failed(&mut self) -> bool {
-        let recalled = self.recalled;
-        if recalled {
+    /// Returns batches that have just failed, if `take_back` waits for them. True if it does.
+    pub fn take_back_failed(&mut self) -> bool {
+        let taking_back = self.taking_back;
+        if taking_back {
             self.take_back();
         }
-        recalled
+        taking_back
     }
 
     /// Counts a failure; requests that were under way together fail together.
     fn fail_once(
         &mut self,
         now: Instant,
-        shipped: Instant,
+        sent_at: Instant,
         waits: &BackoffLimits,
         asked: Option<Duration>,
         random: u32,
     ) -> Duration {
-        if self.failed.is_some_and(|failed| shipped <= failed) && self.backoff.failures() > 0 {
+        if self.failed.is_some_and(|failed| sent_at <= failed) && self.backoff.failures() > 0 {
             return self.backoff.again(waits, asked);
         }
         self.failed = Some(now);
-        self.window.fail();
+        self.concurrency.fail();
         self.backoff.fail(waits, asked, random)
     }
 
-    /// No answer came. `broken`: the connection ended while the body was sent.
+    /// Applies that no answer came. `broken`: the connection ended while the body was sent.
     #[allow(clippy::too_many_arguments, reason = "as apply")]
     pub fn fail(
         &mut self,
-        flight: u64,
+        id: u64,
         now: Instant,
         broken: bool,
         words: String,
-        outlet: &RefusedSink,
+        refused_sink: &RefusedSink,
         waits: &BackoffLimits,
         random: u32,
     ) -> ApplyOutcome {
-        let of = self.flights.iter_mut().find(|other| other.id == flight).expect("it was shipped");
-        let large = of.work.body().0.len() > limits::SUSPECT_BODY_BYTES;
+        let of = self.inflight.iter_mut().find(|other| other.id == id).expect("it was sent");
+        let large = of.batch.body().0.len() > limits::SUSPECT_BODY_BYTES;
         let count = if broken && large { of.broken + 1 } else { 0 };
         let verdict = match count {
             2.. => Verdict::Split { words },
             _ => Verdict::Retry { after: None, words },
         };
-        let applied = self.apply(flight, now, verdict, &[], outlet, waits, random);
-        if let Some(of) = self.flights.iter_mut().find(|other| other.id == flight) {
+        let applied = self.apply(id, now, verdict, &[], refused_sink, waits, random);
+        if let Some(of) = self.inflight.iter_mut().find(|other| other.id == id) {
             of.broken = if count < 2 { count } else { 0 };
         }
         applied
     }
 
-    /// Holds the next try back, without counting a failure.
-    pub fn hold(&mut self, until: Instant) {
+    /// Delays the next try, without counting a failure.
+    pub fn pause_until(&mut self, until: Instant) {
         self.not_before = Some(until);
     }
 
-    /// Nothing of what was under way will be answered: its task is gone.
+    /// Makes all requests under way ready to be sent again: their task is gone.
     pub fn abort_inflight(&mut self) {
-        for flight in &mut self.flights {
-            flight.under_way = false;
+        for request in &mut self.inflight {
+            request.under_way = false;
         }
-        // What was fetched is gone with it.
+        // A fetch is gone with it.
         let _ = self.end_fetch(Vec::new(), true);
     }
 
@@ -516,7 +516,7 @@ impl WriteQueue {
         self.backoff.failures()
     }
 
-    /// No try has failed, and none is held back.
+    /// True if no try has failed, and none is delayed.
     pub fn is_well(&self) -> bool {
         self.failures() == 0 && self.not_before.is_none()
     }
@@ -527,9 +527,15 @@ impl WriteQueue {
 
     /// Lines that wait or are under way.
     pub fn lines_left(&self) -> u64 {
-        let works =
-            self.flights.iter().map(|flight| &flight.work).chain(self.parked.iter().map(|(_, work)| work));
-        let held: u64 = self.held.iter().map(|load| load.line_count()).sum();
-        self.backlog.lines() + self.live.lines() + held + works.map(Batch::lines_left).sum::<u64>()
+        let batches = self
+            .inflight
+            .iter()
+            .map(|request| &request.batch)
+            .chain(self.limited.iter().map(|(_, batch)| batch));
+        let while_fetching: u64 = self.while_fetching.iter().map(|pending| pending.line_count()).sum();
+        self.backlog.lines()
+            + self.live.lines()
+            + while_fetching
+            + batches.map(Batch::lines_left).sum::<u64>()
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn group(messages: Vec<Admitted>) -> Vec<Vec<Admitted>> {
     groups
 }
 
-/// Parts from the rest what has an identity that no line can carry.
+/// Parts from the rest messages with an identity that no line can carry.
 pub(super) fn nameable(messages: Vec<Admitted>) -> (Vec<Admitted>, Vec<RefusedMessage>) {
     if messages.iter().all(|message| message.device.identity_tags.is_ok()) {
         return (messages, Vec::new());

@@ -24,7 +24,7 @@ struct RouteCache {
     /// The table that `route` was looked up in.
     generation: u64,
     route: Option<Route>,
-    /// Of `route`, and while that is on probation of the version before it.
+    /// An instance of `route`, and while that is on probation one of the version before it.
     instances: [Option<(Arc<RouteVersion>, Instance)>; 2],
     last_used: u64,
     /// True if `route` was started before.
@@ -34,15 +34,15 @@ struct RouteCache {
 
 impl RouteCache {
     /// Drops the instances of versions that do not serve any more.
-    fn drop_others(&mut self, kept: &mut InstanceCounts) {
+    fn drop_others(&mut self, counts: &mut InstanceCounts) {
         let fallback = self.route.as_ref().and_then(Route::fallback);
-        for place in &mut self.instances {
-            let stays = place.as_ref().is_some_and(|(of, _)| {
+        for slot in &mut self.instances {
+            let stays = slot.as_ref().is_some_and(|(of, _)| {
                 let version = self.route.as_ref().map(|route| &route.version);
                 [version, fallback.as_ref()].into_iter().flatten().any(|version| Arc::ptr_eq(version, of))
             });
             if !stays {
-                kept.drop(place);
+                counts.drop(slot);
             }
         }
     }
@@ -72,8 +72,8 @@ impl InstanceCounts {
         }
     }
 
-    fn drop(&mut self, place: &mut Option<(Arc<RouteVersion>, Instance)>) {
-        if let Some((version, _)) = place.take() {
+    fn drop(&mut self, slot: &mut Option<(Arc<RouteVersion>, Instance)>) {
+        if let Some((version, _)) = slot.take() {
             *self.count(version.rules.class) -= 1;
         }
     }
@@ -85,98 +85,98 @@ pub(super) struct InstanceUnavailable(pub(super) Reason, pub(super) String);
 /// The instances of one thread, by route.
 pub(super) struct InstanceCache {
     host: Arc<DecodeHost>,
-    served: HashMap<TenantId, RouteCaches, foldhash::fast::RandomState>,
-    kept: InstanceCounts,
+    caches: HashMap<TenantId, RouteCaches, foldhash::fast::RandomState>,
+    counts: InstanceCounts,
     calls: u64,
     start_cpu: Duration,
 }
 
 impl InstanceCache {
-    pub(super) fn new(host: Arc<DecodeHost>, kept: InstanceCounts) -> Self {
-        Self { host, served: HashMap::default(), kept, calls: 0, start_cpu: Duration::ZERO }
+    pub(super) fn new(host: Arc<DecodeHost>, counts: InstanceCounts) -> Self {
+        Self { host, caches: HashMap::default(), counts, calls: 0, start_cpu: Duration::ZERO }
     }
 
     /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
-    /// not held against it.
+    /// not counted.
     pub(super) fn start_cpu(&self) -> Duration {
         self.start_cpu
     }
 
-    /// The slow lane's place for a route, as this thread knows it.
-    pub(super) fn slow_route(&mut self, work: &RouteContext) -> Option<&mut Option<Arc<SlowRoute>>> {
-        let served = self.served.get_mut(&work.tenant.id)?.get_mut(&work.message_type)?;
-        Some(&mut served.slow)
+    /// The slow route of a route, if this thread sends its messages to the slow lane.
+    pub(super) fn slow_route(&mut self, context: &RouteContext) -> Option<&mut Option<Arc<SlowRoute>>> {
+        let cache = self.caches.get_mut(&context.tenant.id)?.get_mut(&context.message_type)?;
+        Some(&mut cache.slow)
     }
 
     /// Drops the instance of the class large that was idle for longest, if another thread waits for
     /// one.
     pub(super) fn release_idle(&mut self) {
-        if self.kept.large > 0 && self.host.wants_large_back() {
+        if self.counts.large > 0 && self.host.wants_large_back() {
             self.evict(GuestClass::Large);
         }
     }
 
     /// True if it keeps an instance that another thread may come to wait for.
     pub(super) fn keeps_large(&self) -> bool {
-        self.kept.large > 0
+        self.counts.large > 0
     }
 
     /// The route of a tenant's message type by the table that holds now.
     pub(super) fn route(&mut self, tenant: &TenantId, message_type: &str) -> Option<Route> {
         let generation = self.host.generation();
-        let types = match self.served.get_mut(tenant) {
+        let types = match self.caches.get_mut(tenant) {
             Some(types) => types,
-            None => self.served.entry(tenant.clone()).or_default(),
+            None => self.caches.entry(tenant.clone()).or_default(),
         };
-        let served = match types.get_mut(message_type) {
-            Some(served) => served,
+        let cache = match types.get_mut(message_type) {
+            Some(cache) => cache,
             None => types.entry(message_type.into()).or_default(),
         };
-        if served.generation != generation {
+        if cache.generation != generation {
             let route = self.host.table().route(tenant.as_str(), message_type);
-            let same = match (&route, &served.route) {
+            let same = match (&route, &cache.route) {
                 (Some(new), Some(old)) => Arc::ptr_eq(&new.version, &old.version),
                 _ => false,
             };
-            served.was_started &= same;
-            served.route = route;
-            served.generation = generation;
-            served.drop_others(&mut self.kept);
+            cache.was_started &= same;
+            cache.route = route;
+            cache.generation = generation;
+            cache.drop_others(&mut self.counts);
         }
-        // The table follows within a moment; until then nothing more is decoded by what has failed.
-        if let Some(previous) = served.route.as_ref().and_then(Route::rolled_back_to) {
-            served.route = Some(Route::new(previous));
+        // The table follows within a moment; until then the failed version decodes nothing more.
+        if let Some(previous) = cache.route.as_ref().and_then(Route::rolled_back_to) {
+            cache.route = Some(Route::new(previous));
         }
-        if served.instances[1].is_some() {
-            served.drop_others(&mut self.kept);
+        if cache.instances[1].is_some() {
+            cache.drop_others(&mut self.counts);
         }
         self.calls += 1;
-        served.last_used = self.calls;
-        served.route.clone()
+        cache.last_used = self.calls;
+        cache.route.clone()
     }
 
     /// The instance that this thread has of a route, or a new one.
-    pub(super) fn take(&mut self, work: &RouteContext) -> Result<Instance, InstanceUnavailable> {
+    pub(super) fn take(&mut self, context: &RouteContext) -> Result<Instance, InstanceUnavailable> {
         self.start_cpu = Duration::ZERO;
-        let mut counts = true;
-        if let Some(served) = self.served.get_mut(&work.tenant.id)
-            && let Some(served) = served.get_mut(&work.message_type)
+        let mut counted = true;
+        if let Some(cache) = self.caches.get_mut(&context.tenant.id)
+            && let Some(cache) = cache.get_mut(&context.message_type)
         {
-            counts = std::mem::replace(&mut served.was_started, true);
-            for place in &mut served.instances {
-                if let Some((_, instance)) = place.take_if(|(of, _)| Arc::ptr_eq(of, &work.route.version)) {
-                    *self.kept.count(work.route.version.rules.class) -= 1;
+            counted = std::mem::replace(&mut cache.was_started, true);
+            for slot in &mut cache.instances {
+                if let Some((_, instance)) = slot.take_if(|(of, _)| Arc::ptr_eq(of, &context.route.version)) {
+                    *self.counts.count(context.route.version.rules.class) -= 1;
                     return Ok(instance);
                 }
             }
         }
-        let class = work.route.version.rules.class;
-        while self.kept.is_full(class) && self.evict(class) {}
-        let tenant = work.tenant.id.as_str();
+        let class = context.route.version.rules.class;
+        while self.counts.is_full(class) && self.evict(class) {}
+        let tenant = context.tenant.id.as_str();
         loop {
             let began = thread_cpu();
-            let started = self.host.start(&work.route.version, tenant, &work.message_type);
-            if counts {
+            let started = self.host.start(&context.route.version, tenant, &context.message_type);
+            if counted {
                 self.start_cpu += thread_cpu().saturating_sub(began);
             }
             match started {
@@ -200,31 +200,32 @@ impl InstanceCache {
         }
     }
 
-    pub(super) fn keep(&mut self, work: &RouteContext, instance: Instance) {
-        let served = self.served.get_mut(&work.tenant.id).and_then(|types| types.get_mut(&work.message_type));
-        if let Some(served) = served
-            && let Some(place) = served.instances.iter_mut().find(|place| place.is_none())
+    pub(super) fn keep(&mut self, context: &RouteContext, instance: Instance) {
+        let cache =
+            self.caches.get_mut(&context.tenant.id).and_then(|types| types.get_mut(&context.message_type));
+        if let Some(cache) = cache
+            && let Some(slot) = cache.instances.iter_mut().find(|slot| slot.is_none())
         {
-            *place = Some((work.route.version.clone(), instance));
-            *self.kept.count(work.route.version.rules.class) += 1;
+            *slot = Some((context.route.version.clone(), instance));
+            *self.counts.count(context.route.version.rules.class) += 1;
         }
     }
 
     /// Drops the instances of this thread and a class that were idle for longest. False when there
     /// are none.
     fn evict(&mut self, class: GuestClass) -> bool {
-        let is_of = |place: &Option<(Arc<RouteVersion>, Instance)>| {
-            place.as_ref().is_some_and(|(version, _)| version.rules.class == class)
+        let is_of = |slot: &Option<(Arc<RouteVersion>, Instance)>| {
+            slot.as_ref().is_some_and(|(version, _)| version.rules.class == class)
         };
         let oldest = self
-            .served
+            .caches
             .values_mut()
             .flat_map(|types| types.values_mut())
-            .filter(|served| served.instances.iter().any(is_of))
-            .min_by_key(|served| served.last_used);
+            .filter(|cache| cache.instances.iter().any(is_of))
+            .min_by_key(|cache| cache.last_used);
         let Some(oldest) = oldest else { return false };
-        for place in oldest.instances.iter_mut().filter(|place| is_of(place)) {
-            self.kept.drop(place);
+        for slot in oldest.instances.iter_mut().filter(|slot| is_of(slot)) {
+            self.counts.drop(slot);
         }
         true
     }

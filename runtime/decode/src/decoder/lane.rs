@@ -1,4 +1,4 @@
-//! The way of messages from a decode thread to the slow lane.
+//! `LaneHandle`: sends messages from a decode thread to the slow lane.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tidegate_core::message::Admitted;
 #[derive(Clone)]
 pub(super) struct LaneHandle {
     lane: Arc<SlowLane>,
-    /// The number of this thread there.
+    /// The number of this decode thread in the lane.
     number: usize,
 }
 
@@ -27,20 +27,20 @@ impl LaneHandle {
         self.lane.send(self.number, slow, messages);
     }
 
-    /// The lane's place for the messages of a slow route, and of a tenant that is over its share; also
-    /// while some of this thread wait there, so that a device's messages stay in order.
+    /// The slow route of these messages, if they leave their decode thread: the route is slow, or its tenant
+    /// is over its CPU quota, or earlier ones wait there, so that a device's messages stay in order.
     pub(super) fn slow_route(
         &self,
-        work: &RouteContext,
+        context: &RouteContext,
         known: &mut Option<Arc<SlowRoute>>,
     ) -> Option<Arc<SlowRoute>> {
-        let (lane, version) = (&self.lane, &work.route.version);
-        let is_large = [Some(version), work.fallback.as_ref()]
+        let (lane, version) = (&self.lane, &context.route.version);
+        let is_large = [Some(version), context.fallback.as_ref()]
             .into_iter()
             .flatten()
             .any(|version| version.rules.class == GuestClass::Large);
         let is_slow = is_large || version.is_slow();
-        let is_over = work.cpu.as_ref().is_some_and(|cpu| lane.shares.is_over(cpu));
+        let is_over = context.cpu.as_ref().is_some_and(|cpu| lane.quotas.is_over(cpu));
         if let Some(slow) = known {
             slow.set_slow(is_slow);
             if !is_slow && !is_over && slow.waits_of(self.number) == 0 {
@@ -50,7 +50,7 @@ impl LaneHandle {
         } else if !is_slow && !is_over {
             return None;
         }
-        let new = || lane.route(&work.tenant, &work.message_type, is_large);
+        let new = || lane.route(&context.tenant, &context.message_type, is_large);
         let slow = known.get_or_insert_with(new).clone();
         slow.set_slow(is_slow);
         Some(slow)

@@ -23,7 +23,7 @@ impl LineCheck {
     /// Checks the lines of one message; gives how many there are.
     pub(super) fn check(
         &mut self,
-        work: &RouteContext,
+        context: &RouteContext,
         message: &Admitted,
         own: &[u8],
         into: &mut Vec<u8>,
@@ -34,15 +34,15 @@ impl LineCheck {
         }
         let identity_tags = message.device.identity_tags.as_deref().unwrap_or_default();
         let dialect = self.dialect;
-        let rules = work.rules.lines.as_ref();
+        let rules = context.rules.lines.as_ref();
         let stamp = LineContext { identity_tags, received_ns: message.received_ns, dialect, rules };
         let verdict = |fault: LineFault| (fault.kind.reason(), fault.to_string());
-        if !work.route.version.rules.keep_rest {
+        if !context.route.version.rules.keep_rest {
             return self.checker.check(own, stamp, into).map_err(verdict);
         }
         let mut faults = Vec::new();
         let count = self.checker.check_keeping_rest(own, stamp, into, &mut faults).map_err(verdict)?;
-        let guest = &work.route.version.guest.tag;
+        let guest = &context.route.version.guest.tag;
         for fault in &faults {
             tracing::debug!(target: "guest", %guest, topic = message.topic, %fault, "a line was left out");
         }

@@ -14,11 +14,11 @@ pub(super) struct BatchOutput {
 }
 
 impl BatchOutput {
-    pub(super) fn new(work: &RouteContext, bytes: usize) -> Self {
+    pub(super) fn new(context: &RouteContext, bytes: usize) -> Self {
         let checked = CheckedBatch {
-            database: work.database.clone(),
-            tenant: work.tenant.clone(),
-            guest: work.route.version.guest.tag.clone(),
+            database: context.database.clone(),
+            tenant: context.tenant.clone(),
+            guest: context.route.version.guest.tag.clone(),
             lines: Vec::with_capacity(bytes),
             messages: Vec::new(),
             kept: None,
@@ -27,16 +27,16 @@ impl BatchOutput {
     }
 
     /// The changes that a route which keeps state leaves beside its lines.
-    pub(super) fn kept(&mut self, work: &RouteContext) -> &mut StateDelta {
-        self.checked.kept.get_or_insert_with(|| Box::new(StateDelta::new((&*work.message_type).into())))
+    pub(super) fn state_delta(&mut self, context: &RouteContext) -> &mut StateDelta {
+        self.checked.kept.get_or_insert_with(|| Box::new(StateDelta::new((&*context.message_type).into())))
     }
 
-    pub(super) fn send(self, work: &RouteContext, sink: &dyn DecodeSink) {
+    pub(super) fn send(self, context: &RouteContext, sink: &dyn DecodeSink) {
         if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
             sink.lines(vec![self.checked]);
         }
         if !self.empty.is_empty() {
-            sink.empty(self.empty, &work.tenant.account);
+            sink.empty(self.empty, &context.tenant.account);
         }
         if !self.refused.is_empty() {
             sink.refused(self.refused);

@@ -70,7 +70,7 @@ impl Default for TenantLogRates {
 }
 
 impl TenantLogRates {
-    /// Takes a place for one text of a tenant's guest; false where it has said too much lately.
+    /// Counts one text of a tenant's guest; false if the tenant is over its rate.
     pub fn take(&self, tenant: &TenantId) -> bool {
         self.buckets.lock().take(tenant.clone(), self.began.elapsed().as_secs_f64())
     }
@@ -107,7 +107,7 @@ impl GuestLog {
         }
     }
 
-    /// Whether it forgets everything.
+    /// True if it forgets everything.
     pub fn is_silent(&self) -> bool {
         self.0.is_none()
     }

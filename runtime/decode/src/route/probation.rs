@@ -1,4 +1,4 @@
-//! The first messages of a new version: where it fails and the one before it does not, the one
+//! The first messages of a new version: if it fails and the one before it does not, the one
 //! before decodes, and too many such failures bring it back.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const PASSED: u8 = 1;
 
 const FAILED: u8 = 2;
 
-/// Of one version, over the one that served before it.
+/// The probation of one version; the one that served before it is its fallback.
 #[derive(Debug)]
 pub struct Probation {
     rules: ProbationRules,
@@ -43,7 +43,7 @@ impl Probation {
         }
     }
 
-    /// The version that decodes what this one fails on, while it runs.
+    /// The version that decodes messages that this one fails on, while the probation runs.
     pub fn fallback(&self) -> Option<Arc<RouteVersion>> {
         if self.state.load(Ordering::Acquire) != RUNS {
             return None;
@@ -64,7 +64,7 @@ impl Probation {
         self.messages.fetch_add(messages, Ordering::AcqRel);
     }
 
-    /// Ends it when enough were decoded; after their failures were noted.
+    /// Ends it when enough were decoded; called after their failures were recorded.
     pub fn end_if_enough(&self) {
         if self.messages() >= self.rules.messages {
             self.decide();
@@ -87,7 +87,7 @@ impl Probation {
         }
     }
 
-    /// Passes what is still running: a version that fails too often is failed at once.
+    /// Passes a probation that still runs: a version that fails too often is failed at once.
     fn decide(&self) {
         let _ = self.state.compare_exchange(RUNS, PASSED, Ordering::AcqRel, Ordering::Acquire);
     }

@@ -1,4 +1,4 @@
-//! The rules of a route: what its file and the gateway's settings come to. Pure.
+//! The rules of a route, made of its file and the gateway's settings. Pure.
 
 use std::time::Duration;
 

@@ -62,7 +62,7 @@ pub struct RouteActivity {
 }
 
 impl RouteActivity {
-    /// Of a trial: nothing that it does is seen.
+    /// The activity of a trial, which logs nothing.
     pub fn of_trial() -> Arc<Self> {
         Arc::new(Self { log: GuestLog::silent(), ..Self::default() })
     }

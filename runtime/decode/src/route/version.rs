@@ -29,7 +29,7 @@ impl RouteVersion {
         self.rules.class == GuestClass::Large || self.cost.is_slow()
     }
 
-    /// The same guest and rules apart from what serves, to be tried out: nothing that it does is seen.
+    /// The same guest and rules for a trial: its counts are apart, and it logs nothing.
     pub fn for_trial(&self) -> Arc<Self> {
         Self::new(self.guest.clone(), self.rules.clone(), self.id.clone(), RouteActivity::of_trial())
     }

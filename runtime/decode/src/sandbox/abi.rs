@@ -1,7 +1,7 @@
 //! The guest interface `tidegate:ingest` on the host's side, in every version that was ever released.
 //!
-//! A guest's exports are the same in all of them so far, and bare functions: what is called is looked up
-//! without a version. What a guest imports carries the version that it was built for, and all of them
+//! A guest's exports are the same in all of them so far, and bare functions: calls are looked up
+//! without a version. The imports of a guest carry the version that it was built for, and all versions
 //! are offered side by side.
 
 pub(crate) mod host_state;

@@ -2,13 +2,13 @@
 //! JavaScript engine.
 //!
 //! - The operator grants it, route by route, in the gateway's configuration. A route's file may only
-//!   say that it needs it, or go without: what a tenant could write would be the tenant's to grant.
+//!   say that it needs it, or go without: a tenant could grant itself what its own file grants.
 //! - Large guests have a sandbox of their own: an engine without the pool of instances (theirs would
 //!   have to be as large as the largest guest, for all), a compiler with its own limits and turn, and
-//!   places for so many instances, each counted at the most that it may grow to. So all of them
+//!   a fixed number of slots for instances, each counted at the most that it may grow to. So all of them
 //!   together never take more than `instances_max` times `memory_bytes_max`.
-//! - Their messages are decoded on the threads of the slow lane from the first one on: they stand
-//!   before nobody else's.
+//! - Their messages are decoded on the threads of the slow lane from the first one on, and
+//!   so delay no others.
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl InstanceSlots {
         Arc::new(Self { taken: AtomicUsize::new(0), most, wanted: AtomicBool::new(false) })
     }
 
-    /// A place, if one is free.
+    /// A slot, if one is free.
     pub fn take(self: &Arc<Self>) -> Option<InstanceSlot> {
         let more = |taken: usize| (taken < self.most).then_some(taken + 1);
         if self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
@@ -77,7 +77,7 @@ impl InstanceSlots {
     }
 }
 
-/// An instance's place; free again when this is dropped.
+/// The slot of one instance; free again when this is dropped.
 pub struct InstanceSlot(Arc<InstanceSlots>);
 
 impl fmt::Debug for InstanceSlot {
@@ -98,13 +98,13 @@ mod tests {
 
     #[test]
     fn there_are_never_more_instances_than_places_and_each_comes_free_again() {
-        let places = InstanceSlots::new(2);
-        let first = places.take().unwrap();
-        let _second = places.take().unwrap();
-        assert!(!places.are_wanted());
-        assert!(places.take().is_none());
-        assert!(places.are_wanted() && !places.are_wanted());
+        let slots = InstanceSlots::new(2);
+        let first = slots.take().unwrap();
+        let _second = slots.take().unwrap();
+        assert!(!slots.are_wanted());
+        assert!(slots.take().is_none());
+        assert!(slots.are_wanted() && !slots.are_wanted());
         drop(first);
-        assert!(places.take().is_some());
+        assert!(slots.take().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! CPU time: what a thread has used, and the clock that ends calls which use too much.
+//! CPU time: that of a thread, and the clock that ends calls which use too much.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -45,7 +45,7 @@ impl EpochClock {
         Ok(clock)
     }
 
-    /// Ticks until what this gives is dropped.
+    /// Ticks until the guard is dropped.
     pub fn run(&self) -> RunGuard<'_> {
         if self.running.fetch_add(1, Ordering::SeqCst) == 0 {
             self.thread.unpark();

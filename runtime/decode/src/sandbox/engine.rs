@@ -1,4 +1,4 @@
-//! The wasmtime engine: what its configuration allows, and the machine code that it makes and loads.
+//! The wasmtime engine: its configuration, and the machine code that it makes and loads.
 
 use std::fs;
 use std::hash::{Hash, Hasher};

@@ -1,4 +1,4 @@
-//! A guest: a component that was checked, compiled, and linked to what the host offers.
+//! A guest: a component that was checked, compiled, and linked to the host's functions.
 
 use std::fmt;
 
@@ -49,7 +49,7 @@ impl Guest {
     /// name itself.
     ///
     /// # Errors
-    /// It imports what is not offered, or does not fit the interface.
+    /// It imports functions that are not offered, or does not fit the interface.
     pub fn load(
         engine: &Engine,
         component: &Component,

@@ -25,7 +25,7 @@ use tidegate_core::reason::Reason;
 /// Why a call gave nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallFault {
-    /// The guest's: the reason, and what happened, for the person who shipped it.
+    /// The guest's fault: the reason and a detail, for the person who shipped it.
     Guest(Reason, String),
     /// Ours: no instance is free, or no memory.
     Host(String),
@@ -63,7 +63,7 @@ impl Instance {
                 CallFault::Host(format!("all {} instances of the class large are in use", slots.most()))
             })?),
         };
-        let kept = guest.imports_state.then(|| {
+        let state_call = guest.imports_state.then(|| {
             let route_state = state.route_state(&tenant.into(), message_type);
             Box::new(StateCall::new(route_state, rules.partition.clone()))
         });
@@ -74,7 +74,7 @@ impl Instance {
             sandbox.log_rates.clone(),
             rules.class,
             rules.memory_bytes_max,
-            kept,
+            state_call,
         );
         let clock = &sandbox.clock;
         let mut store = Store::new(&sandbox.engine, state);
@@ -109,7 +109,7 @@ impl Instance {
         }
     }
 
-    /// The host's side of the store, to be told of the batch before a call.
+    /// The host's side of the store; takes the batch before a call.
     pub fn state(&mut self) -> &mut HostState {
         self.store.data_mut()
     }

@@ -11,7 +11,7 @@ pub const OFFERED: [&str; 7] = [
     "tidegate:ingest/log@0.1.0",
 ];
 
-/// The one that asks about messages, whatever its version; what it tells is gathered only for guests
+/// The one that asks about messages, whatever its version; answers are gathered only for guests
 /// that import it.
 pub const CONTEXT: &str = "tidegate:ingest/context@";
 

@@ -57,8 +57,8 @@ impl Sandboxes {
         Ok(Self { normal: Sandbox::new(normal, None, &log_rates)?, large: large.transpose()? })
     }
 
-    /// The sandbox of a class. Nobody has the large one where it was granted to nobody.
-    pub fn of(&self, class: GuestClass) -> &Sandbox {
+    /// The sandbox of a class; without a grant of the class large nobody has the large one.
+    pub fn get(&self, class: GuestClass) -> &Sandbox {
         match (class, &self.large) {
             (GuestClass::Large, Some(large)) => large,
             _ => &self.normal,

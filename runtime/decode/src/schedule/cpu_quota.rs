@@ -1,9 +1,8 @@
-//! Each tenant's share of the CPU time of guests.
+//! CPU quotas: each tenant's share of the CPU time of guests.
 //!
 //! The time that a tenant's guests use is counted over a window that moves. While messages wait for the decode
-//! threads, a tenant that has used more than its share goes by way of the slow lane: its threads have a
-//! lower priority, so that it takes what the others leave, and theirs are decoded first. Nothing of it
-//! is lost or refused.
+//! threads, a tenant that has used more than its share goes to the slow lane: its threads have a lower
+//! priority, so that it takes the time that the others leave. None of its messages is lost or refused.
 //!
 //! A share is an even one among the tenants that used anything in the window, unless the operator has
 //! named another.
@@ -28,7 +27,7 @@ pub struct TenantCpuUsage {
     window: Arc<Mutex<CpuWindow>>,
 }
 
-/// All tenants' shares. Shared by the decode threads and the slow lane.
+/// The quotas of all tenants. The decode threads and the slow lane have them in common.
 #[derive(Debug)]
 pub struct CpuQuotas {
     began: Instant,
@@ -60,7 +59,7 @@ impl CpuQuotas {
         self.began.elapsed().as_millis() as u64
     }
 
-    pub fn of(&self, tenant: &Arc<Tenant>) -> Arc<TenantCpuUsage> {
+    pub fn usage(&self, tenant: &Arc<Tenant>) -> Arc<TenantCpuUsage> {
         if let Some(known) = self.tenants.get(&tenant.id)
             && Arc::ptr_eq(&known.tenant, tenant)
         {
@@ -70,7 +69,7 @@ impl CpuQuotas {
             .tenants
             .entry(tenant.id.clone())
             .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default() }));
-        // One of those that are made anew a message: its settings may be newer.
+        // A tenant beyond the table is made for each message: its settings may be newer.
         if !Arc::ptr_eq(&entry.tenant, tenant) {
             let window = entry.window.clone();
             *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window });
@@ -90,7 +89,7 @@ impl CpuQuotas {
         }
     }
 
-    /// Counts who is active, and forgets who is not.
+    /// Counts the active tenants, and forgets the others.
     fn count(&self, now_ms: u64) {
         self.counted_ms.store(now_ms, Ordering::Relaxed);
         let mut active = 0;
@@ -156,53 +155,53 @@ mod tests {
 
     #[test]
     fn only_who_uses_more_than_its_share_while_others_wait_is_over_it() {
-        let shares = CpuQuotas::new(2);
+        let quotas = CpuQuotas::new(2);
         let (of_heavy, of_light) = (tenant("heavy"), tenant("light"));
-        let (heavy, light) = (shares.of(&of_heavy), shares.of(&of_light));
-        shares.record_at(0, &light, Duration::from_millis(1));
-        shares.record_at(0, &heavy, Duration::from_millis(1_500));
-        shares.count(0);
-        assert!(!shares.is_over_at(0, &heavy), "nobody waits");
-        shares.arrived(3);
+        let (heavy, light) = (quotas.usage(&of_heavy), quotas.usage(&of_light));
+        quotas.record_at(0, &light, Duration::from_millis(1));
+        quotas.record_at(0, &heavy, Duration::from_millis(1_500));
+        quotas.count(0);
+        assert!(!quotas.is_over_at(0, &heavy), "nobody waits");
+        quotas.arrived(3);
         // Two threads, two tenants: a second each.
-        assert!(shares.is_over_at(0, &heavy) && !shares.is_over_at(0, &light));
+        assert!(quotas.is_over_at(0, &heavy) && !quotas.is_over_at(0, &light));
         of_heavy.set_rules(rules(Some(0.9)));
-        assert!(!shares.is_over_at(0, &heavy), "its own share is larger");
+        assert!(!quotas.is_over_at(0, &heavy), "its own share is larger");
         of_heavy.set_rules(rules(Some(0.5)));
         of_light.set_rules(rules(Some(0.0001)));
-        assert!(shares.is_over_at(0, &heavy) && shares.is_over_at(0, &light));
-        shares.taken(3);
-        assert!(!shares.is_over_at(0, &heavy));
+        assert!(quotas.is_over_at(0, &heavy) && quotas.is_over_at(0, &light));
+        quotas.taken(3);
+        assert!(!quotas.is_over_at(0, &heavy));
     }
 
     #[test]
     fn a_tenant_alone_has_all() {
-        let shares = CpuQuotas::new(1);
-        let only = shares.of(&tenant("only"));
-        shares.record_at(0, &only, Duration::from_millis(900));
-        shares.count(0);
-        shares.arrived(1);
-        assert!(!shares.is_over_at(0, &only));
+        let quotas = CpuQuotas::new(1);
+        let only = quotas.usage(&tenant("only"));
+        quotas.record_at(0, &only, Duration::from_millis(900));
+        quotas.count(0);
+        quotas.arrived(1);
+        assert!(!quotas.is_over_at(0, &only));
     }
 
     #[test]
     fn a_tenant_that_is_made_anew_keeps_what_it_used_and_has_its_new_settings() {
-        let shares = CpuQuotas::new(1);
-        shares.record_at(0, &shares.of(&tenant("many")), Duration::from_millis(900));
-        shares.record_at(0, &shares.of(&tenant("other")), Duration::from_millis(1));
-        shares.count(0);
-        shares.arrived(1);
+        let quotas = CpuQuotas::new(1);
+        quotas.record_at(0, &quotas.usage(&tenant("many")), Duration::from_millis(900));
+        quotas.record_at(0, &quotas.usage(&tenant("other")), Duration::from_millis(1));
+        quotas.count(0);
+        quotas.arrived(1);
         let again = tenant("many");
-        assert!(shares.is_over_at(0, &shares.of(&again)));
-        // What an older one goes on to use counts for all.
-        let older = shares.of(&again);
-        let newest = shares.of(&tenant("many"));
-        let before = shares.pressure_at(0, &newest);
-        shares.record_at(0, &older, Duration::from_millis(1));
-        assert!(shares.pressure_at(0, &newest) > before);
+        assert!(quotas.is_over_at(0, &quotas.usage(&again)));
+        // The use of an older one counts for all.
+        let older = quotas.usage(&again);
+        let newest = quotas.usage(&tenant("many"));
+        let before = quotas.pressure_at(0, &newest);
+        quotas.record_at(0, &older, Duration::from_millis(1));
+        assert!(quotas.pressure_at(0, &newest) > before);
         let newer = tenant("many");
         newer.set_rules(rules(Some(0.95)));
-        assert!(!shares.is_over_at(0, &shares.of(&newer)));
-        assert!(Arc::ptr_eq(&shares.of(&newer), &shares.of(&newer)));
+        assert!(!quotas.is_over_at(0, &quotas.usage(&newer)));
+        assert!(Arc::ptr_eq(&quotas.usage(&newer), &quotas.usage(&newer)));
     }
 }

@@ -8,7 +8,7 @@ use std::hash::Hash;
 #[derive(Debug)]
 pub struct FairQueue<K, T> {
     waiting: HashMap<K, VecDeque<T>>,
-    /// Those of whom something waits, by whose turn it is.
+    /// Owners with waiting items, the next first.
     order: VecDeque<K>,
 }
 
@@ -29,7 +29,8 @@ impl<K: Clone + Eq + Hash, T> FairQueue<K, T> {
         }
     }
 
-    /// The next item, and those right behind it of the same owner that go along with it; `most` in all. Whoever has used least is first, and among equals whoever has waited longest. Empty when
+    /// The next item, and those right behind it of the same owner that go along with it; `most` in all.
+    /// The owner that has used least is first; among equals, the one that has waited longest. Empty when
     /// nothing waits.
     pub fn next(
         &mut self,
@@ -66,34 +67,34 @@ mod tests {
 
     #[test]
     fn each_waits_for_one_of_every_other_at_most_and_keeps_its_own_order() {
-        let mut turns = FairQueue::default();
+        let mut queue = FairQueue::default();
         for (whose, what) in [("a", 1), ("a", 2), ("a", 3), ("a", 4), ("b", 1), ("c", 1), ("b", 2)] {
-            turns.push(&whose, (whose, what));
+            queue.push(&whose, (whose, what));
         }
-        let mut next = || turns.next(1, |_| 0.0, |_, _| true);
+        let mut next = || queue.next(1, |_| 0.0, |_, _| true);
         let order: Vec<_> = std::iter::from_fn(|| next().pop()).collect();
         assert_eq!(order, [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 2), ("a", 3), ("a", 4)]);
-        assert!(turns.waiting.is_empty() && turns.order.is_empty(), "nothing is left of who is done");
+        assert!(queue.waiting.is_empty() && queue.order.is_empty(), "nothing is left of who is done");
     }
 
     #[test]
     fn whoever_has_used_least_is_first() {
-        let mut turns = FairQueue::default();
+        let mut queue = FairQueue::default();
         for (whose, used) in [("hog", 3.0), ("hog", 3.0), ("quiet", 1.0), ("middle", 2.0)] {
-            turns.push(&whose, (whose, used));
+            queue.push(&whose, (whose, used));
         }
-        let mut next = || turns.next(1, |(_, used)| *used, |_, _| true);
+        let mut next = || queue.next(1, |(_, used)| *used, |_, _| true);
         let order: Vec<_> = std::iter::from_fn(|| next().pop()).map(|(whose, _)| whose).collect();
         assert_eq!(order, ["quiet", "middle", "hog", "hog"]);
     }
 
     #[test]
     fn what_goes_along_does_so_up_to_the_most() {
-        let mut turns = FairQueue::default();
+        let mut queue = FairQueue::default();
         for what in [1, 1, 1, 2, 1] {
-            turns.push(&"a", what);
+            queue.push(&"a", what);
         }
-        let mut next = || turns.next(2, |_| 0.0, |first, next| first == next);
+        let mut next = || queue.next(2, |_| 0.0, |first, next| first == next);
         assert_eq!([next(), next(), next(), next()], [vec![1, 1], vec![1], vec![2], vec![1]]);
     }
 }

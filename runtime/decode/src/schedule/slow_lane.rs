@@ -1,16 +1,15 @@
-//! The slow lane: routes that take too much CPU time a message are decoded on threads of their own,
-//! at a lower priority and one message at a time, so that they stand in nobody's way. Guests of the
-//! class large are decoded here from their first message on. Tenants take turns: who burns all of his
-//! time here keeps others of the lane waiting for one message, not for all of his.
+//! The slow lane: routes that take too much CPU time a message are decoded on threads of their own, at
+//! a lower priority and one message at a time, so that they delay no others. Guests of the class large
+//! are decoded here from their first message on. Tenants take turns: a tenant that burns all of its
+//! time here delays others of the lane by one message, not by all of its own.
 //!
-//! - A device's messages stay in order: they go to the lane by way of their decode thread, and as
-//!   long as some of a route wait there, what comes after them follows, though the route be fast
-//!   again.
-//! - A tenant that is over its share of the CPU goes this way too (`cpu_quota`), in batches. Of those that
-//!   wait, the tenant comes first that has used least of its share.
-//! - What waits is held, not dropped: its messages are unsettled. Where too many of a route wait,
-//!   the source that brings more of them waits, before it hands them on: a device that is connected
-//!   to the listener waits alone; a broker session waits as a whole.
+//! - A device's messages stay in order: they come to the lane by their decode thread. As long as some
+//!   of a route wait there, later ones follow them, even if the route is fast again.
+//! - Messages of a tenant that is over its CPU quota come here too (`cpu_quota`), in batches. The tenant
+//!   that has used least of its quota comes first.
+//! - Messages that wait are not dropped: they are unsettled. If too many of a route wait, the source of
+//!   more of them waits before it submits them. A device that is connected to the listener waits alone;
+//!   a broker session waits as a whole.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -85,7 +84,7 @@ pub struct LaneQueue {
 
 #[derive(Default)]
 struct LaneWaiting {
-    turns: FairQueue<TenantId, SlowMessage>,
+    queue: FairQueue<TenantId, SlowMessage>,
     /// Nothing more comes.
     closed: bool,
 }
@@ -93,19 +92,19 @@ struct LaneWaiting {
 impl LaneQueue {
     fn push(&self, slow: SlowMessage) {
         let tenant = slow.message.tenant.id.clone();
-        self.waiting.lock().turns.push(&tenant, slow);
+        self.waiting.lock().queue.push(&tenant, slow);
         self.woken.notify_one();
     }
 
-    /// The next messages, of the tenant that has used least of its share of the CPU: one of a slow route,
-    /// and of another what waits behind it. Empty when none came within `patience`; None once nothing
-    /// more comes.
-    pub fn next(&self, shares: &CpuQuotas, patience: Option<Duration>) -> Option<Vec<SlowMessage>> {
+    /// The next messages, of the tenant that has used least of its CPU quota: one of a slow route, or of
+    /// another route all that wait in a row. Empty when none came within `patience`; None once the lane
+    /// is closed.
+    pub fn next(&self, quotas: &CpuQuotas, patience: Option<Duration>) -> Option<Vec<SlowMessage>> {
         let mut waiting = self.waiting.lock();
         let mut woken_in_vain = false;
         loop {
-            let used = |slow: &SlowMessage| shares.pressure(&slow.route.cpu);
-            let next = waiting.turns.next(DECODE_BATCH_MESSAGES_MAX, used, |first, next| {
+            let used = |slow: &SlowMessage| quotas.pressure(&slow.route.cpu);
+            let next = waiting.queue.next(DECODE_BATCH_MESSAGES_MAX, used, |first, next| {
                 Arc::ptr_eq(&first.route, &next.route) && !first.route.is_slow.load(Ordering::Relaxed)
             });
             if !next.is_empty() || woken_in_vain {
@@ -124,16 +123,16 @@ impl LaneQueue {
 
 type SlowRoutes = HashMap<Box<str>, Arc<SlowRoute>>;
 
-/// The lane: its threads, and what waits for them.
+/// The lane: the queues of its threads, and the routes that it knows.
 pub struct SlowLane {
     pub queues: Vec<Arc<LaneQueue>>,
     /// So many of them take messages for guests of the class large.
     large: usize,
-    pub shares: Arc<CpuQuotas>,
-    /// Decode threads that hand on to it.
+    pub quotas: Arc<CpuQuotas>,
+    /// Decode threads that send to it.
     feeders: usize,
     routes: RwLock<HashMap<TenantId, SlowRoutes>>,
-    /// Routes of which many wait; perhaps too many.
+    /// Routes with many messages that wait; perhaps too many.
     full: AtomicUsize,
 }
 
@@ -146,16 +145,16 @@ impl fmt::Debug for SlowLane {
 impl SlowLane {
     /// A lane of so many threads, which are yet to be started, for as many decode threads. `large` of
     /// them decode for guests of the class large.
-    pub fn new(threads: usize, large: usize, shares: &Arc<CpuQuotas>) -> Arc<Self> {
+    pub fn new(threads: usize, large: usize, quotas: &Arc<CpuQuotas>) -> Arc<Self> {
         let queues = (0..threads).map(|_| Arc::default()).collect();
         let (routes, full) = (RwLock::default(), AtomicUsize::new(0));
-        Arc::new(Self { queues, large, shares: shares.clone(), feeders: threads, routes, full })
+        Arc::new(Self { queues, large, quotas: quotas.clone(), feeders: threads, routes, full })
     }
 
-    /// The place in the lane of a tenant's message type.
+    /// The slow route of a tenant's message type.
     pub fn route(&self, tenant: &Arc<Tenant>, message_type: &str, is_large: bool) -> Arc<SlowRoute> {
         let mut routes = self.routes.write();
-        // SlowRoutes are named by whoever publishes; those that nothing waits of are made anew.
+        // Publishers choose the types' names, so routes without waiting messages are dropped.
         routes.retain(|_, types| {
             types.retain(|_, route| Arc::strong_count(route) > 1);
             !types.is_empty()
@@ -168,7 +167,7 @@ impl SlowLane {
                 is_slow: AtomicBool::new(true),
                 is_large,
                 room: Notify::new(),
-                cpu: self.shares.of(tenant),
+                cpu: self.quotas.usage(tenant),
             })
         };
         types.entry(message_type.into()).or_insert_with(new).clone()

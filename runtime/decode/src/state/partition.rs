@@ -76,7 +76,7 @@ impl PartitionTemplate {
     }
 
     /// The partition of a message. A level that the topic does not have is empty.
-    pub fn of(&self, device: &str, message_type: &str, topic: &str) -> String {
+    pub fn partition(&self, device: &str, message_type: &str, topic: &str) -> String {
         let part = |part: &PartitionPart| match part {
             PartitionPart::Literal(text) => text.clone(),
             PartitionPart::Device => device.to_owned(),
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn a_partition_is_a_device_or_a_part_of_one() {
         let topic = "tenant/acme/device/gw-1/meter/7/phase";
-        let of = |template| PartitionTemplate::parse(template).unwrap().of("gw-1", "meter", topic);
-        assert_eq!(PartitionTemplate::default().of("gw-1", "meter", topic), "gw-1");
+        let of = |template| PartitionTemplate::parse(template).unwrap().partition("gw-1", "meter", topic);
+        assert_eq!(PartitionTemplate::default().partition("gw-1", "meter", topic), "gw-1");
         assert_eq!(PartitionTemplate::parse("{device}").unwrap(), PartitionTemplate::default());
         assert_eq!(of("{device}/{6}"), "gw-1/7");
         assert_eq!(of("m:{type}:{device}"), "m:meter:gw-1");

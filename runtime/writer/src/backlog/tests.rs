@@ -1,9 +1,11 @@
+//! Sizes, times and order of the batches that a backlog gives.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use crate::backlog::{Backlog, BatchLimits, BatchPart, Due, ShardSet};
-use crate::testing::{load, load_of};
+use crate::testing::{lines_of_one_device, pending_lines};
 use tidegate_core::line_protocol::split_checked;
 
 const LIMITS: BatchLimits = BatchLimits {
@@ -21,8 +23,8 @@ fn take(backlog: &mut Backlog, now: Instant, limits: &BatchLimits, catch_up: boo
     batch
 }
 
-fn lines_of(segments: &[BatchPart]) -> u32 {
-    segments.iter().map(|segment| segment.lines).sum()
+fn lines_of(parts: &[BatchPart]) -> u32 {
+    parts.iter().map(|part| part.lines).sum()
 }
 
 #[test]
@@ -30,11 +32,11 @@ fn a_batch_is_due_when_it_is_full_or_its_first_line_has_waited() {
     let began = Instant::now();
     let mut backlog = Backlog::default();
     assert_eq!(backlog.due(began, &LIMITS), Due::Never);
-    backlog.push(&load(&[499], began));
-    backlog.push(&load(&[], began + Duration::from_millis(900)));
+    backlog.push(&lines_of_one_device(&[499], began));
+    backlog.push(&lines_of_one_device(&[], began + Duration::from_millis(900)));
     assert_eq!(backlog.due(began, &LIMITS), Due::At(began + LIMITS.interval));
     assert_eq!(backlog.due(began + LIMITS.interval, &LIMITS), Due::Now);
-    backlog.push(&load(&[1], began));
+    backlog.push(&lines_of_one_device(&[1], began));
     assert_eq!(backlog.due(began, &LIMITS), Due::Now);
 }
 
@@ -43,11 +45,11 @@ fn a_batch_is_exactly_full_however_the_lines_came() {
     let now = Instant::now();
     let mut backlog = Backlog::default();
     for _ in 0..10 {
-        backlog.push(&load(&[1; 64], now));
+        backlog.push(&lines_of_one_device(&[1; 64], now));
     }
     let batch = take(&mut backlog, now, &LIMITS, false);
     assert_eq!(lines_of(&batch), 500);
-    assert!(batch.iter().all(|segment| segment.whole));
+    assert!(batch.iter().all(|part| part.whole));
     assert_eq!(backlog.lines(), 140);
     assert_eq!(backlog.due(now, &LIMITS), Due::At(now + LIMITS.interval));
     assert_eq!(lines_of(&take(&mut backlog, now, &LIMITS, false)), 140);
@@ -58,7 +60,7 @@ fn a_batch_is_exactly_full_however_the_lines_came() {
 fn a_message_that_does_not_fit_the_rest_goes_whole_into_the_next_batch() {
     let now = Instant::now();
     let mut backlog = Backlog::default();
-    backlog.push(&load(&[300, 300, 200], now));
+    backlog.push(&lines_of_one_device(&[300, 300, 200], now));
     assert_eq!(lines_of(&take(&mut backlog, now, &LIMITS, false)), 300);
     assert_eq!(lines_of(&take(&mut backlog, now, &LIMITS, false)), 500);
     assert!(backlog.is_empty());
@@ -68,12 +70,11 @@ fn a_message_that_does_not_fit_the_rest_goes_whole_into_the_next_batch() {
 fn only_a_message_too_large_for_any_batch_is_split() {
     let now = Instant::now();
     let mut backlog = Backlog::default();
-    backlog.push(&load(&[10, 1200, 10], now));
+    backlog.push(&lines_of_one_device(&[10, 1200, 10], now));
     let limits = BatchLimits { lines_max: 500, ..LIMITS };
     let sizes: Vec<_> = std::iter::from_fn(|| {
         let batch = take(&mut backlog, now, &limits, false);
-        (!batch.is_empty())
-            .then(|| batch.iter().map(|segment| (segment.lines, segment.whole)).collect::<Vec<_>>())
+        (!batch.is_empty()).then(|| batch.iter().map(|part| (part.lines, part.whole)).collect::<Vec<_>>())
     })
     .collect();
     assert_eq!(
@@ -88,7 +89,7 @@ fn late_lines_and_failed_tries_make_larger_batches() {
     let filled = || {
         let mut backlog = Backlog::default();
         for _ in 0..400 {
-            backlog.push(&load(&[1; 50], began));
+            backlog.push(&lines_of_one_device(&[1; 50], began));
         }
         backlog
     };
@@ -113,13 +114,13 @@ fn late_lines_and_failed_tries_make_larger_batches() {
 fn a_press_counts_for_the_lines_that_wait_then_and_no_others() {
     let now = Instant::now();
     let mut backlog = Backlog::default();
-    backlog.push(&load(&[400, 400], now));
+    backlog.push(&lines_of_one_device(&[400, 400], now));
     take(&mut backlog, now, &LIMITS, false);
     backlog.flush_now();
     assert_eq!(backlog.due(now, &LIMITS), Due::Now);
-    backlog.push(&load(&[50], now));
+    backlog.push(&lines_of_one_device(&[50], now));
     assert_eq!(lines_of(&take(&mut backlog, now, &LIMITS, false)), 450);
-    backlog.push(&load(&[50], now));
+    backlog.push(&lines_of_one_device(&[50], now));
     assert_eq!(backlog.due(now, &LIMITS), Due::At(now + LIMITS.interval));
 }
 
@@ -127,9 +128,9 @@ fn a_press_counts_for_the_lines_that_wait_then_and_no_others() {
 fn a_batch_grows_with_what_waits() {
     let now = Instant::now();
     let mut backlog = Backlog::default();
-    backlog.push(&load(&[1; 60], now));
+    backlog.push(&lines_of_one_device(&[1; 60], now));
     for _ in 0..100 {
-        backlog.push(&load(&[1; 60], now));
+        backlog.push(&lines_of_one_device(&[1; 60], now));
     }
     assert_eq!(lines_of(&take(&mut backlog, now, &LIMITS, false)), 3030);
     assert_eq!(lines_of(&take(&mut backlog, now, &LIMITS, false)), 500);
@@ -140,12 +141,12 @@ fn lines_of_a_device_wait_while_others_of_it_are_under_way() {
     let now = Instant::now();
     let mut backlog = Backlog::default();
     let line = |n: u32| vec![format!("m f={n} 1")];
-    let (first, _) = load_of(&[(1, line(1)), (2, line(2)), (1, line(3))], now);
+    let (first, _) = pending_lines(&[(1, line(1)), (2, line(2)), (1, line(3))], now);
     backlog.push(&first);
     backlog.flush_now();
     let (batch, shards) = backlog.take(now, &LIMITS, false);
     assert_eq!((lines_of(&batch), shards), (3, 0b110));
-    let (second, told) = load_of(&[(2, line(4)), (3, line(5))], now);
+    let (second, recorded) = pending_lines(&[(2, line(4)), (3, line(5))], now);
     backlog.push(&second);
     backlog.flush_now();
     let (batch, others) = backlog.take(now, &LIMITS, false);
@@ -153,10 +154,10 @@ fn lines_of_a_device_wait_while_others_of_it_are_under_way() {
     assert_eq!(backlog.due(now, &LIMITS), Due::Never);
     backlog.release(shards);
     assert_eq!(backlog.due(now, &LIMITS), Due::Now);
-    for segment in backlog.evict() {
-        segment.load.give_back(segment.messages);
+    for part in backlog.evict() {
+        part.pending.return_messages(part.messages);
     }
-    assert_eq!(told.lock().returned, [0]);
+    assert_eq!(recorded.lock().returned, [0]);
     assert!(backlog.is_empty() && backlog.bytes() == 0);
 }
 
@@ -181,7 +182,7 @@ proptest! {
                 sent[device as usize].extend(lines.iter().cloned());
                 (device, lines)
             }).collect();
-            backlog.push(&load_of(&messages, now).0);
+            backlog.push(&pending_lines(&messages, now).0);
         }
         backlog.flush_now();
         let mut got: Vec<Vec<String>> = vec![Vec::new(); 6];
@@ -189,8 +190,8 @@ proptest! {
         for answered in answers.into_iter().cycle().take(4000) {
             if answered && !under_way.is_empty() {
                 let (batch, shards) = under_way.remove(0);
-                for segment in batch {
-                    for line in split_checked(&segment.load.lines[segment.bytes.clone()]) {
+                for part in batch {
+                    for line in split_checked(&part.pending.lines[part.bytes.clone()]) {
                         let line = String::from_utf8(line.to_vec()).unwrap();
                         let device: usize = line[4..5].parse().unwrap();
                         got[device].push(line);
@@ -216,7 +217,7 @@ fn a_batch_is_due_a_little_before_its_interval_is_over_so_that_it_goes_along_wit
     let (began, early) = (Instant::now(), Duration::from_millis(10));
     let limits = BatchLimits { early, ..LIMITS };
     let mut backlog = Backlog::default();
-    backlog.push(&load(&[1], began));
+    backlog.push(&lines_of_one_device(&[1], began));
     let over = began + limits.interval;
     assert_eq!(backlog.due(over - 2 * early, &limits), Due::At(over));
     assert_eq!(backlog.due(over - early, &limits), Due::Now);

@@ -11,13 +11,13 @@ use crate::backlog::{Backlog, BatchLimits};
 use crate::batch::{Batch, RefusedSink, RepeatedRefusals};
 use crate::pending_lines::RefusedLinesSink;
 use crate::settings::ServerKind;
-use crate::testing::load_of;
+use crate::testing::pending_lines;
 use crate::verdict::{EndpointResponse, LineRefusal, Verdict, verdict};
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::refused_lines::RefusedLines;
 
 #[derive(Default)]
-struct Told {
+struct Recorded {
     written: u64,
     refused_durable: u64,
     settled: Vec<usize>,
@@ -32,7 +32,7 @@ enum Manner {
     V3Object,
     V1Quoted,
     V2Quoted,
-    /// Bad lines are not told; the good ones are written all the same.
+    /// Bad lines are not recorded; the good ones are written all the same.
     V1Unnamed,
     Html,
     TooLarge,
@@ -91,21 +91,22 @@ fn answer(manner: Manner, body: &[u8]) -> (ServerKind, EndpointResponse) {
 }
 
 struct Run {
-    told: Told,
+    recorded: Recorded,
     requests: usize,
     paused: bool,
 }
 
 /// Writes messages of these lines to a database of this manner, until all is done or it pauses.
 fn run(messages: &[Vec<String>], manner: Manner) -> Run {
-    let told = Arc::new(Mutex::new(Told::default()));
+    let recorded = Arc::new(Mutex::new(Recorded::default()));
     let now = Instant::now();
     let mut backlog = Backlog::default();
-    let mut heard = Vec::new();
+    let mut receipts = Vec::new();
     for messages in messages.chunks(50) {
-        let (load, ear) = load_of(&messages.iter().map(|lines| (0, lines.clone())).collect::<Vec<_>>(), now);
-        backlog.push(&load);
-        heard.push(ear);
+        let (pending, receipt) =
+            pending_lines(&messages.iter().map(|lines| (0, lines.clone())).collect::<Vec<_>>(), now);
+        backlog.push(&pending);
+        receipts.push(receipt);
     }
     let second = std::time::Duration::from_secs(1);
     let limits = BatchLimits {
@@ -115,54 +116,57 @@ fn run(messages: &[Vec<String>], manner: Manner) -> Run {
         lines_max: 100_000,
         bytes_max: usize::MAX,
     };
-    let mut work = Batch::new(backlog.take(now, &limits, true).0);
+    let mut batch = Batch::new(backlog.take(now, &limits, true).0);
     let sink: RefusedLinesSink = {
-        let told = told.clone();
+        let recorded = recorded.clone();
         Arc::new(move |refused: RefusedLines| {
             for line in &refused.lines {
-                let mut told = told.lock();
-                assert!(told.refused.insert(String::from_utf8(line.line.clone()).unwrap()), "refused twice");
-                told.answers.push(line.answer.clone());
+                let mut recorded = recorded.lock();
+                assert!(
+                    recorded.refused.insert(String::from_utf8(line.line.clone()).unwrap()),
+                    "refused twice"
+                );
+                recorded.answers.push(line.answer.clone());
             }
             (refused.on_durable)();
         })
     };
     let database = DatabaseName::new("db");
-    let outlet = RefusedSink { sink: &sink, database: &database };
-    let mut strikes = RepeatedRefusals::default();
+    let refused_sink = RefusedSink { sink: &sink, database: &database };
+    let mut repeats = RepeatedRefusals::default();
     let (mut requests, mut paused) = (0, false);
-    while !work.is_done() && !paused {
+    while !batch.is_done() && !paused {
         requests += 1;
         assert!(requests < 10_000, "it never ends");
-        let before = work.lines_left();
-        let (body, lines) = work.body();
-        assert_eq!(work.body().0, body, "a retry sends the same bytes");
+        let before = batch.lines_left();
+        let (body, lines) = batch.body();
+        assert_eq!(batch.body().0, body, "a retry sends the same bytes");
         let (kind, answer) = answer(manner, &body);
         let progress = match verdict(kind, &answer, lines) {
-            Verdict::Accepted => work.accept(&outlet, &mut strikes),
+            Verdict::Accepted => batch.accept(&refused_sink, &mut repeats),
             Verdict::Partial { refused, limited } => {
-                work.accept_partly(refused, limited, &outlet, &mut strikes).0
+                batch.accept_partly(refused, limited, &refused_sink, &mut repeats).0
             }
-            Verdict::ResendWithout(fault) => work.resend_without(fault, &outlet),
+            Verdict::ResendWithout(fault) => batch.resend_without(fault, &refused_sink),
             Verdict::Bisect { explained, words } => {
-                work.bisect(explained, words, &answer.body, &outlet, &mut strikes)
+                batch.bisect(explained, words, &answer.body, &refused_sink, &mut repeats)
             }
-            Verdict::Split { words } => work.split(words, &outlet),
+            Verdict::Split { words } => batch.split(words, &refused_sink),
             other => panic!("{other:?}"),
         };
-        assert_eq!(before, work.lines_left() + progress.written + progress.refused);
+        assert_eq!(before, batch.lines_left() + progress.written + progress.refused);
         paused = progress.request_at_fault.is_some();
     }
-    drop(work);
+    drop(batch);
     drop(sink);
-    let mut told = Arc::into_inner(told).map(Mutex::into_inner).unwrap_or_default();
-    for (place, ear) in heard.iter().enumerate() {
-        let ear = ear.lock();
-        told.written += ear.written;
-        told.refused_durable += ear.refused;
-        told.settled.extend(ear.settled.iter().map(|message| place * 50 + message));
+    let mut recorded = Arc::into_inner(recorded).map(Mutex::into_inner).unwrap_or_default();
+    for (place, receipt) in receipts.iter().enumerate() {
+        let receipt = receipt.lock();
+        recorded.written += receipt.written;
+        recorded.refused_durable += receipt.refused;
+        recorded.settled.extend(receipt.settled.iter().map(|message| place * 50 + message));
     }
-    Run { told, requests, paused }
+    Run { recorded, requests, paused }
 }
 
 fn lines(bad: impl Fn(usize) -> bool, count: usize) -> Vec<Vec<String>> {
@@ -181,8 +185,8 @@ fn one_bad_line_in_five_hundred_costs_itself_and_few_requests() {
         (Manner::TooLarge, 20),
     ] {
         let run = run(&lines(|n| n == 123, 500), manner);
-        assert_eq!(run.told.refused, BTreeSet::from(["bad,n=123 f=1 123".to_owned()]), "{manner:?}");
-        assert_eq!((run.told.written, run.told.refused_durable), (499, 1), "{manner:?}");
+        assert_eq!(run.recorded.refused, BTreeSet::from(["bad,n=123 f=1 123".to_owned()]), "{manner:?}");
+        assert_eq!((run.recorded.written, run.recorded.refused_durable), (499, 1), "{manner:?}");
         assert!(run.requests <= requests, "{manner:?}: {}", run.requests);
     }
 }
@@ -191,41 +195,41 @@ fn one_bad_line_in_five_hundred_costs_itself_and_few_requests() {
 fn a_request_that_is_refused_whatever_its_lines_pauses_and_costs_no_line() {
     let run = run(&lines(|_| true, 500), Manner::Html);
     assert!(run.paused);
-    assert_eq!((run.requests, run.told.refused.len(), run.told.written), (4, 0, 0));
+    assert_eq!((run.requests, run.recorded.refused.len(), run.recorded.written), (4, 0, 0));
 }
 
 #[test]
 fn one_or_two_lines_refused_without_a_word_are_refused_but_never_a_third() {
     for (count, paused) in [(1, false), (2, false), (3, true)] {
         let run = run(&lines(|_| true, count), Manner::Html);
-        assert_eq!((run.paused, run.told.refused.len()), (paused, if paused { 0 } else { count }));
+        assert_eq!((run.paused, run.recorded.refused.len()), (paused, if paused { 0 } else { count }));
     }
 }
 
 #[test]
 fn strikes_remember_across_batches_until_something_is_accepted() {
-    let mut strikes = RepeatedRefusals::default();
-    strikes.add("bad request 17");
-    strikes.add("bad request 18");
-    assert_eq!(strikes.same("bad request 19"), 2);
-    assert_eq!(strikes.same("another"), 0);
-    strikes.clear();
-    assert_eq!(strikes.same("bad request 19"), 0);
+    let mut repeats = RepeatedRefusals::default();
+    repeats.add("bad request 17");
+    repeats.add("bad request 18");
+    assert_eq!(repeats.same("bad request 19"), 2);
+    assert_eq!(repeats.same("another"), 0);
+    repeats.clear();
+    assert_eq!(repeats.same("bad request 19"), 0);
 }
 
 #[test]
 fn the_words_about_a_quoted_line_are_its_own() {
     let run = run(&lines(|n| n % 2 == 0, 6), Manner::V2Quoted);
-    assert_eq!(run.told.answers, ["why", "why", "why"]);
+    assert_eq!(run.recorded.answers, ["why", "why", "why"]);
 }
 
 #[test]
 fn a_suspect_is_settled_however_the_rest_of_its_batch_ends() {
     for partial in [true, false] {
-        let (load, told) =
-            load_of(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
+        let (pending, recorded) =
+            pending_lines(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
         let mut backlog = Backlog::default();
-        backlog.push(&load);
+        backlog.push(&pending);
         let second = std::time::Duration::from_secs(1);
         let limits = BatchLimits {
             lines: 2,
@@ -234,23 +238,23 @@ fn a_suspect_is_settled_however_the_rest_of_its_batch_ends() {
             lines_max: 2,
             bytes_max: usize::MAX,
         };
-        let mut work = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
         let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
         let database = DatabaseName::new("db");
-        let outlet = RefusedSink { sink: &sink, database: &database };
-        let mut strikes = RepeatedRefusals::default();
-        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
-        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
-        assert_eq!(work.lines_left(), 2);
+        let refused_sink = RefusedSink { sink: &sink, database: &database };
+        let mut repeats = RepeatedRefusals::default();
+        batch.bisect(false, "no".into(), b"", &refused_sink, &mut repeats);
+        batch.bisect(false, "no".into(), b"", &refused_sink, &mut repeats);
+        assert_eq!(batch.lines_left(), 2);
         let fault = LineRefusal { line: 0, words: "why".into() };
         let progress = match partial {
-            true => work.accept_partly(vec![fault], Vec::new(), &outlet, &mut strikes).0,
-            false => work.resend_without(fault, &outlet),
+            true => batch.accept_partly(vec![fault], Vec::new(), &refused_sink, &mut repeats).0,
+            false => batch.resend_without(fault, &refused_sink),
         };
-        assert_eq!((progress.refused, work.lines_left()), (2, 0));
-        assert!(work.is_done());
-        let told = told.lock();
-        assert_eq!((told.refused, told.settled.len()), (2, 2));
+        assert_eq!((progress.refused, batch.lines_left()), (2, 0));
+        assert!(batch.is_done());
+        let recorded = recorded.lock();
+        assert_eq!((recorded.refused, recorded.settled.len()), (2, 2));
     }
 }
 
@@ -265,9 +269,9 @@ fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
             ["bad f=1 0", "bad f=1 3", "bad f=1 6"],
         ),
     ] {
-        let (load, _) = load_of(&messages, Instant::now());
+        let (pending, _) = pending_lines(&messages, Instant::now());
         let mut backlog = Backlog::default();
-        backlog.push(&load);
+        backlog.push(&pending);
         let limits = BatchLimits {
             lines: 9,
             interval: std::time::Duration::from_secs(1),
@@ -275,15 +279,15 @@ fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
             lines_max: 9,
             bytes_max: usize::MAX,
         };
-        let mut work = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
         let sink: RefusedLinesSink = Arc::new(|_| {});
-        let outlet = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
-        let mut strikes = RepeatedRefusals::default();
-        work.bisect(false, "no".into(), b"", &outlet, &mut strikes);
+        let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
+        let mut repeats = RepeatedRefusals::default();
+        batch.bisect(false, "no".into(), b"", &refused_sink, &mut repeats);
         let mut sent = Vec::new();
         for _ in 0..3 {
-            sent.push(String::from_utf8(work.body().0.to_vec()).unwrap().trim_end().to_owned());
-            work.accept(&outlet, &mut strikes);
+            sent.push(String::from_utf8(batch.body().0.to_vec()).unwrap().trim_end().to_owned());
+            batch.accept(&refused_sink, &mut repeats);
         }
         assert_eq!(sent, probes);
     }
@@ -307,12 +311,12 @@ proptest! {
         if run.paused {
             // Only where nothing was accepted may the request be blamed.
             prop_assert_eq!(manner, Manner::Html);
-            prop_assert_eq!(run.told.written, 0);
+            prop_assert_eq!(run.recorded.written, 0);
             return Ok(());
         }
-        prop_assert_eq!(run.told.written, (all.len() - bad.len()) as u64);
-        prop_assert_eq!(&run.told.refused, &bad);
-        let mut settled = run.told.settled.clone();
+        prop_assert_eq!(run.recorded.written, (all.len() - bad.len()) as u64);
+        prop_assert_eq!(&run.recorded.refused, &bad);
+        let mut settled = run.recorded.settled.clone();
         settled.sort_unstable();
         prop_assert_eq!(settled, (0..messages.len()).collect::<Vec<_>>());
     }

@@ -1,3 +1,5 @@
+//! Answers of each product, and the verdicts on them.
+
 use std::time::Duration;
 
 use crate::limits;
@@ -80,7 +82,7 @@ fn every_answer_has_its_verdict() {
         (V3, 413, "max request size (10485760 bytes) exceeded", "split"),
         (V3, 429, "this service is overloaded, please try again later", "retry"),
         (V3, 500, "write buffer error: error from wal: wal buffer full with 100000 ops", "retry"),
-        // What is not InfluxDB
+        // Answers of other products
         (V3, 200, "OK", "Endpoint WrongProduct"),
         (V3, 200, "{}", "Endpoint WrongProduct"),
         (V3, 202, "", "Endpoint WrongProduct"),
@@ -135,7 +137,7 @@ fn every_answer_has_its_verdict() {
         (V1, 500, r#"{"error":"retention policy not found: nope"}"#, "Database NotFound"),
         (V1, 500, r#"{"error":"timeout"}"#, "retry"),
         (V1, 503, "request throttled, queue full", "retry"),
-        // What a tenant's own line says can neither stop others nor pass for the server's words.
+        // The content of a tenant's line can neither stop others nor pass for the server's words.
         (
             V1,
             400,

@@ -94,8 +94,8 @@ pub struct HostState {
     /// The thread's CPU time at which the call must have ended.
     pub cpu_ends: Duration,
     pub deadline_passed: bool,
-    /// Of a guest that keeps values.
-    pub kept: Option<Box<StateCall>>,
+    /// Set for a guest that keeps values.
+    pub state_call: Option<Box<StateCall>>,
 }
 
 impl HostState {
@@ -106,7 +106,7 @@ impl HostState {
         log_rates: Arc<TenantLogRates>,
         class: GuestClass,
         memory_bytes_max: u64,
-        kept: Option<Box<StateCall>>,
+        state_call: Option<Box<StateCall>>,
     ) -> Self {
         Self {
             limiter: StoreLimiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
@@ -120,7 +120,7 @@ impl HostState {
             context_calls: 0,
             cpu_ends: Duration::ZERO,
             deadline_passed: false,
-            kept,
+            state_call,
         }
     }
 
@@ -130,8 +130,8 @@ impl HostState {
         self.deadline_passed = false;
         self.log_calls = 0;
         self.context_calls = 0;
-        if let Some(kept) = &mut self.kept {
-            kept.begin();
+        if let Some(state_call) = &mut self.state_call {
+            state_call.begin();
         }
     }
 
@@ -180,13 +180,13 @@ impl HostState {
         message(&self.messages, index)
     }
 
-    pub(super) fn kept(&mut self, index: u32) -> wasmtime::Result<(&mut StateCall, &MessageContext)> {
+    pub(super) fn state_call(&mut self, index: u32) -> wasmtime::Result<(&mut StateCall, &MessageContext)> {
         self.record_call()?;
         let message = message(&self.messages, index)?;
-        let kept = self.kept.as_deref_mut();
+        let state_call = self.state_call.as_deref_mut();
         // There is one for every guest that imports the interface.
-        let kept = kept.ok_or_else(|| wasmtime::Error::msg("this guest keeps no state"))?;
-        Ok((kept, message))
+        let state_call = state_call.ok_or_else(|| wasmtime::Error::msg("this guest keeps no state"))?;
+        Ok((state_call, message))
     }
 }
 

@@ -34,8 +34,8 @@ impl context::Host for HostState {
 
 impl state::Host for HostState {
     fn get(&mut self, index: u32, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        let (kept, message) = self.kept(index)?;
-        Ok(kept.get(index, message.device.id.as_str(), &message.topic, &key))
+        let (state_call, message) = self.state_call(index)?;
+        Ok(state_call.get(index, message.device.id.as_str(), &message.topic, &key))
     }
 
     fn set(
@@ -44,8 +44,8 @@ impl state::Host for HostState {
         key: String,
         value: Option<Vec<u8>>,
     ) -> wasmtime::Result<Result<(), state::Fault>> {
-        let (kept, message) = self.kept(index)?;
-        let set = kept.set(index, message.device.id.as_str(), &message.topic, key, value);
+        let (state_call, message) = self.state_call(index)?;
+        let set = state_call.set(index, message.device.id.as_str(), &message.topic, key, value);
         Ok(set.map_err(|fault| match fault {
             StateError::BadKey => state::Fault::BadKey,
             StateError::ValueTooLarge => state::Fault::ValueTooLarge,

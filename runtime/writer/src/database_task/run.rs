@@ -1,0 +1,316 @@
+//! The task of a database: starts, fetches lines from the store, sends requests, sleeps, ends.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tracing::error;
+
+use super::send::{RequestResult, send_yielding};
+use super::{DatabaseTask, TaskState, random};
+use crate::context::WriterContext;
+use crate::limits;
+use crate::output::Output;
+use crate::pending_lines::PendingLines;
+use crate::write_queue::{Next, WriteRequest};
+use tidegate_core::durable::Durable;
+use tidegate_core::worker;
+
+/// An event that the task waits for.
+enum TaskEvent {
+    Answered(WriteRequest, Arc<Output>, RequestResult, Instant),
+    Fetched(Vec<Durable>, bool),
+}
+
+type TaskEvents = FuturesUnordered<Pin<Box<dyn Future<Output = TaskEvent> + Send>>>;
+
+/// A fetch that brought nothing, because others hold the memory, is tried again after this.
+const FETCH_AGAIN: Duration = Duration::from_millis(50);
+
+impl DatabaseTask {
+    /// Takes lines, and ensures that a task writes them.
+    pub fn push(self: &Arc<Self>, context: &Arc<WriterContext>, pending: PendingLines) {
+        let (mut start, mut wake) = (false, false);
+        let scheduled;
+        {
+            let mut state = self.state.lock();
+            if !state.queue.push(&Arc::new(pending)) {
+                drop(state);
+                return self.mark_waiting(context);
+            }
+            let next = state.queue.next(Instant::now(), &context.limits, false);
+            let at = match next {
+                Next::Ready if state.running => {
+                    wake = true;
+                    None
+                }
+                Next::Wait(until) if state.running => match state.sleeps_until {
+                    // More lines can be reason to wake it.
+                    Some(sleeps) => {
+                        wake = until < sleeps;
+                        None
+                    }
+                    None if context.draining.load(Ordering::Acquire) => {
+                        wake = true;
+                        None
+                    }
+                    // It waits for answers, and need not be woken before.
+                    None => Some(until),
+                },
+                Next::Busy | Next::Idle if state.running => None,
+                next => {
+                    let at = self.flush_due(context, &state, next);
+                    start = at.is_none() && state.start();
+                    at
+                }
+            };
+            scheduled = at.filter(|at| state.due.is_none_or(|due| *at < due));
+            state.due = scheduled.or(state.due);
+            state.evict_in_trouble(&self.stored_lines_wait);
+        }
+        if let Some(at) = scheduled {
+            self.schedule_flush(context, at);
+        }
+        self.ensure_running(context, start, wake);
+    }
+
+    /// The end of the flush interval, if its lines wait for that and for nothing else: it needs no task
+    /// until then.
+    fn flush_due(&self, context: &WriterContext, state: &TaskState, next: Next) -> Option<Instant> {
+        let Next::Wait(until) = next else { return None };
+        let waits =
+            self.stored_lines_wait.load(Ordering::Acquire) || context.draining.load(Ordering::Acquire);
+        (!waits && !state.at_once && state.queue.is_well()).then_some(until)
+    }
+
+    /// Has the flush timer start it at `at`.
+    fn schedule_flush(self: &Arc<Self>, context: &Arc<WriterContext>, at: Instant) {
+        if context.flush_timer.schedule(self.clone(), at) {
+            let shared = context.clone();
+            context.runtime.spawn(worker::vital("calendar", async move {
+                let begin = |database: Arc<Self>, at| database.begin(&shared, at);
+                shared.flush_timer.run(shared.limits.early, begin).await;
+            }));
+        }
+    }
+
+    /// Starts or wakes its task at the time `scheduled`, unless that time no longer holds.
+    fn begin(self: &Arc<Self>, context: &Arc<WriterContext>, scheduled: Instant) {
+        let start = {
+            let mut state = self.state.lock();
+            if state.due != Some(scheduled) {
+                return;
+            }
+            state.start()
+        };
+        self.ensure_running(context, start, true);
+    }
+
+    /// Records that lines of it wait in the store, and ensures that a task fetches them.
+    pub fn mark_waiting(self: &Arc<Self>, context: &Arc<WriterContext>) {
+        self.stored_lines_wait.store(true, Ordering::Release);
+        let start = self.state.lock().start();
+        self.ensure_running(context, start, true);
+    }
+
+    fn ensure_running(self: &Arc<Self>, context: &Arc<WriterContext>, start: bool, wake: bool) {
+        if start {
+            context.runtime.spawn(supervise(context.clone(), self.clone()));
+        } else if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Counts no wait any more, once: a shutdown has begun, or is over.
+    pub fn flush_now(self: &Arc<Self>, context: &Arc<WriterContext>) {
+        let start = {
+            let mut state = self.state.lock();
+            state.at_once = !context.stopped.load(Ordering::Acquire);
+            state.due.is_some() && state.start()
+        };
+        self.ensure_running(context, start, true);
+    }
+}
+
+/// Runs until the backlog is empty. A panic is a fault of ours: it is logged, the lines are still
+/// in the queue, and the task begins again.
+async fn supervise(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
+    while AssertUnwindSafe(run(context.clone(), database.clone())).catch_unwind().await.is_err() {
+        error!(database = %database.name, "the task of a database panicked; it starts again, nothing is lost");
+        database.state.lock().queue.abort_inflight();
+        tokio::time::sleep(context.waits.retry_min).await;
+    }
+}
+
+async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
+    let mut events = TaskEvents::new();
+    let mut fetching = false;
+    let mut fetch_at = Instant::now();
+    loop {
+        let stopped = context.stopped.load(Ordering::Acquire);
+        let now = Instant::now();
+        let mut fetch = false;
+        let next = {
+            let mut state = database.state.lock();
+            let waits = database.stored_lines_wait.load(Ordering::Acquire);
+            if context.draining.load(Ordering::Acquire) && state.queue.failures() == 0 {
+                state.queue.flush_now();
+            }
+            let at_once = state.at_once;
+            let next = if stopped { Next::Idle } else { state.queue.next(now, &context.limits, at_once) };
+            state.sleeps_until = if let Next::Wait(until) = next { Some(until) } else { None };
+            if waits && !stopped && !fetching {
+                // A database in trouble needs no more than one try in hand.
+                let low = match state.queue.failures() {
+                    0 => limits::FETCH_LOW_BYTES,
+                    _ => 1,
+                };
+                fetch = now >= fetch_at && state.queue.waiting_bytes() < low;
+                if fetch {
+                    state.queue.begin_fetch();
+                }
+            }
+            if next == Next::Idle && !fetching && (!waits || stopped) && (events.is_empty() || stopped) {
+                state.running = false;
+                // Lines that began to wait since the check start the task anew.
+                if stopped || !database.stored_lines_wait.load(Ordering::Acquire) {
+                    drop(state);
+                    context.changed.notify_waiters();
+                    return;
+                }
+                state.running = true;
+            }
+            // Waiting for the flush interval alone needs no task.
+            if events.is_empty()
+                && !fetching
+                && let Some(until) = database.flush_due(&context, &state, next)
+            {
+                state.running = false;
+                state.due = Some(until);
+                drop(state);
+                return database.schedule_flush(&context, until);
+            }
+            next
+        };
+        if fetch {
+            fetching = true;
+            database.stored_lines_wait.store(false, Ordering::Release);
+            let (store, name) = (context.store.clone(), database.name.clone());
+            events.push(Box::pin(async move {
+                let fetched =
+                    tokio::task::spawn_blocking(move || store.fetch(&name, limits::FETCH_BYTES)).await;
+                let (durables, more) = fetched.unwrap_or((Vec::new(), true));
+                TaskEvent::Fetched(durables, more)
+            }));
+        }
+        let until = match next {
+            Next::Ready => match database.next_request(&context, &mut events).await {
+                SendOutcome::Request(request) => {
+                    events.push(request);
+                    continue;
+                }
+                SendOutcome::Nothing => continue,
+                SendOutcome::Instead(event) => {
+                    database.handle(&context, event, &mut fetching, &mut fetch_at);
+                    continue;
+                }
+            },
+            Next::Wait(until) => Some(until),
+            Next::Busy | Next::Idle => None,
+        };
+        // Lines that wait in the store because memory was short are asked for again.
+        let waits_for_memory =
+            !fetching && fetch_at > now && database.stored_lines_wait.load(Ordering::Acquire);
+        let until = match (until, waits_for_memory.then_some(fetch_at)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let event = tokio::select! {
+            Some(event) = events.next() => Some(event),
+            () = tokio::time::sleep_until(until.unwrap_or(now).into()), if until.is_some() => None,
+            () = database.wake.notified() => None,
+        };
+        if let Some(event) = event {
+            database.handle(&context, event, &mut fetching, &mut fetch_at);
+        }
+    }
+}
+
+/// The outcome of a try to send a request.
+enum SendOutcome {
+    Request(Pin<Box<dyn Future<Output = TaskEvent> + Send>>),
+    /// It has to wait after all.
+    Nothing,
+    /// This happened while it waited for its turn.
+    Instead(TaskEvent),
+}
+
+impl DatabaseTask {
+    /// Waits for a permit of the endpoint's requests, and takes the request that is ready then. One permit
+    /// is asked for at a time, so that permits go round among the databases.
+    async fn next_request(
+        self: &Arc<Self>,
+        context: &Arc<WriterContext>,
+        events: &mut TaskEvents,
+    ) -> SendOutcome {
+        let output = context.output_of(&self.name);
+        let permits = match self.state.lock().queue.failures() {
+            0 => &output.requests,
+            _ => &output.probes,
+        };
+        let permit = tokio::select! {
+            biased;
+            permit = permits.clone().acquire_owned() => permit.expect("the semaphore is never closed"),
+            Some(event) = events.next() => return SendOutcome::Instead(event),
+        };
+        let now = Instant::now();
+        if let Some(until) = output.breaker.try_pass(now, context.waits.pause(random())) {
+            self.state.lock().queue.pause_until(until);
+            return SendOutcome::Nothing;
+        }
+        let request = {
+            let mut state = self.state.lock();
+            let at_once = std::mem::take(&mut state.at_once);
+            state.queue.next_request(now, &context.limits, at_once)
+        };
+        let Some(request) = request else { return SendOutcome::Nothing };
+        let urgent = request.lines >= context.limits.lines || context.draining.load(Ordering::Acquire);
+        let idle_guard = context.idle_delay.begin(urgent);
+        let name = self.name.clone();
+        SendOutcome::Request(Box::pin(async move {
+            let result = send_yielding(&output, &name, &request, permit, idle_guard).await;
+            TaskEvent::Answered(request, output, result, now)
+        }))
+    }
+
+    fn handle(&self, context: &WriterContext, event: TaskEvent, fetching: &mut bool, fetch_at: &mut Instant) {
+        match event {
+            TaskEvent::Answered(request, output, result, began) => {
+                self.apply(context, &output, &request, result, began)
+            }
+            TaskEvent::Fetched(durables, more) => {
+                *fetching = false;
+                if more {
+                    self.stored_lines_wait.store(true, Ordering::Release);
+                    if durables.is_empty() {
+                        *fetch_at = Instant::now() + FETCH_AGAIN;
+                    }
+                }
+                let mut state = self.state.lock();
+                let fetched =
+                    durables.into_iter().map(|durable| Arc::new(PendingLines::new(durable))).collect();
+                if !state.queue.end_fetch(fetched, more) {
+                    self.stored_lines_wait.store(true, Ordering::Release);
+                }
+                if state.queue.lines_left() == 0 && !more {
+                    drop(state);
+                    context.changed.notify_waiters();
+                }
+            }
+        }
+    }
+}
