@@ -1,4 +1,4 @@
-//! The recorded verdicts and cache sequences, and what admission counts.
+//! The recorded verdicts and cache sequences, and the counts of admission.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
                 && question.topic[places.device] == case["device"]["device_id"]
         });
         let row = row(&case["device"]).filter(|_| is_named);
-        let verdict = admission.judge(question, Some(row));
+        let verdict = admission.check(question, Some(row));
         let reason = expected["reason"].as_str().and_then(Reason::from_code);
         let of_admission = reason.filter(|reason| reason.stage() == tidegate_core::reason::Stage::Admission);
         match (&verdict, of_admission) {
@@ -219,10 +219,10 @@ fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
     let gate =
         admission(AdmissionSettings { credentials_of_type: types, ..settings() }, "acme,d1,lab,ACTIVE,\n");
     let question = |via, topic| MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
-    assert!(gate.judge(question(Via::Broker, "tenant/acme/device/d1/lp"), None).is_ok());
-    let refusal = gate.judge(question(Via::Listener, "tenant/acme/device/d1/lp"), None).unwrap_err();
+    assert!(gate.check(question(Via::Broker, "tenant/acme/device/d1/lp"), None).is_ok());
+    let refusal = gate.check(question(Via::Listener, "tenant/acme/device/d1/lp"), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::BadPayload);
-    let refusal = gate.judge(question(Via::Broker, "tenant/acme/device/d1/telemetry"), None).unwrap_err();
+    let refusal = gate.check(question(Via::Broker, "tenant/acme/device/d1/telemetry"), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::BadPayload);
 }
 
@@ -234,11 +234,11 @@ fn a_word_holds_only_for_the_way_by_which_it_was_given() {
         assert_eq!(gate.usual_via(topic), way);
         for via in [Via::Broker, Via::Listener, Via::Proven] {
             let question = MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
-            assert_eq!(gate.judge(question, None).is_ok(), via == way, "{word:?} by {via:?}");
+            assert_eq!(gate.check(question, None).is_ok(), via == way, "{word:?} by {via:?}");
         }
         let stranger =
             MessageView { topic: "tenant/acme/device/d2/lp", payload: b"", payload_bytes: 0, via: way };
-        assert_eq!(gate.judge(stranger, None).unwrap_err().reason, Reason::UnregisteredDevice);
+        assert_eq!(gate.check(stranger, None).unwrap_err().reason, Reason::UnregisteredDevice);
     }
 }
 
@@ -252,23 +252,23 @@ async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
     let rows = format!("acme,d1,lab,ACTIVE,{token}\nacme,gone,lab,REVOKED,{token}\nacme,new,lab,ACTIVE,\n");
     // At CONNECT the token is asked for whatever the envelope must bring.
     let gate = admission(AdmissionSettings { require_token: false, ..settings() }, &rows);
-    let vouch = |device: &str, proof: Proof| {
+    let connect = |device: &str, proof: Proof| {
         let identity = Identity { tenant: "acme".into(), device: device.into() };
         gate.authenticate_connect(Claim { identity, proof })
     };
     let right = || Proof::Token(Box::from(&b"right"[..]));
     for _ in 0..2 {
-        assert_eq!(vouch("d1", right()).await, Ok(()));
-        assert_eq!(vouch("d1", Proof::Certificate).await, Ok(()));
+        assert_eq!(connect("d1", right()).await, Ok(()));
+        assert_eq!(connect("d1", Proof::Certificate).await, Ok(()));
         for (device, token) in
             [("d1", "wrong"), ("d1", ""), ("gone", "wrong"), ("new", ""), ("nobody", "right")]
         {
-            let answer = vouch(device, Proof::Token(token.as_bytes().into())).await;
+            let answer = connect(device, Proof::Token(token.as_bytes().into())).await;
             assert!(matches!(answer, Err(AuthError::Credentials(_))), "{device} {token}: {answer:?}");
         }
-        assert!(matches!(vouch("gone", right()).await, Err(AuthError::NotAuthorized(_))));
-        assert!(matches!(vouch("gone", Proof::Certificate).await, Err(AuthError::NotAuthorized(_))));
-        assert!(matches!(vouch("nobody", Proof::Certificate).await, Err(AuthError::Credentials(_))));
+        assert!(matches!(connect("gone", right()).await, Err(AuthError::NotAuthorized(_))));
+        assert!(matches!(connect("gone", Proof::Certificate).await, Err(AuthError::NotAuthorized(_))));
+        assert!(matches!(connect("nobody", Proof::Certificate).await, Err(AuthError::Credentials(_))));
     }
 }
 
@@ -283,10 +283,10 @@ fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
         via: Via::Listener,
     };
     let judged =
-        gate.judge(question("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
+        gate.check(question("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
     assert_eq!(judged.device.site, "s");
     let refusal =
-        gate.judge(question("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap_err();
+        gate.check(question("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::UnregisteredDevice);
 }
 

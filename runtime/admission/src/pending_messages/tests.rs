@@ -1,4 +1,4 @@
-//! What waits, what is parked, and in which order it goes on.
+//! The order of messages that wait and of messages that are parked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use tidegate_core::ids::TenantId;
 use tidegate_core::message::{Received, Via};
 use tidegate_core::parked::Parking;
 
-/// Has room for so many messages, and keeps their payloads.
+/// A store with room for `messages_max` messages.
 #[derive(Debug)]
 struct Room {
     messages_max: usize,
@@ -57,7 +57,7 @@ impl Sender {
         Self { connection, account: Arc::new(Account::new("acme".into())) }
     }
 
-    fn held(&self, text: &'static str, since: Instant) -> PendingMessage {
+    fn pending(&self, text: &'static str, since: Instant) -> PendingMessage {
         self.account.receive(1);
         let message = Received {
             topic: "t".into(),
@@ -70,13 +70,13 @@ impl Sender {
         PendingMessage { message, account: self.account.clone(), was_parked: false, since }
     }
 
-    /// As `held`, of a message that was parked and is taken up.
-    fn taken_up(&self, text: &'static str, back: &Arc<AtomicUsize>) -> PendingMessage {
-        let mut held = self.held(text, Instant::now());
-        held.was_parked = true;
-        held.message.token =
+    /// A message that was parked and is unparked.
+    fn unparked(&self, text: &'static str, back: &Arc<AtomicUsize>) -> PendingMessage {
+        let mut pending = self.pending(text, Instant::now());
+        pending.was_parked = true;
+        pending.message.token =
             AckToken::parked(self.connection.window(), Box::new(Told(back.clone())), None, text.len());
-        held
+        pending
     }
 }
 
@@ -96,7 +96,7 @@ fn text(message: &Received) -> &str {
 }
 
 fn texts(messages: &[PendingMessage]) -> Vec<&str> {
-    messages.iter().map(|held| text(&held.message)).collect()
+    messages.iter().map(|pending| text(&pending.message)).collect()
 }
 
 #[test]
@@ -104,37 +104,37 @@ fn a_device_is_asked_about_once_and_is_held_until_its_last_message_went_on() {
     let ((waiting, _), sender) = (waiting(100), Sender::new());
     let now = Instant::now();
     for text in ["a", "b"] {
-        assert!(matches!(waiting.add(1, "acme", "d", sender.held(text, now)), Enqueued::Waits));
+        assert!(matches!(waiting.add(1, "acme", "d", sender.pending(text, now)), Enqueued::Waits));
     }
     assert_eq!(waiting.take(10).len(), 1);
     assert!(waiting.take(10).is_empty(), "it is asked about already");
     assert_eq!(texts(&waiting.messages(1, 10)), ["a", "b"]);
-    waiting.add(1, "acme", "d", sender.held("c", now));
-    assert!(!waiting.finish(1) && waiting.holds(1), "one more came meanwhile");
+    waiting.add(1, "acme", "d", sender.pending("c", now));
+    assert!(!waiting.finish(1) && waiting.contains(1), "one more came meanwhile");
     assert_eq!(texts(&waiting.messages(1, 10)), ["c"]);
-    assert!(waiting.finish(1) && !waiting.holds(1));
+    assert!(waiting.finish(1) && !waiting.contains(1));
 }
 
 #[test]
 fn later_messages_of_a_device_are_parked_behind_until_all_were_handed_on() {
     let ((waiting, room), sender) = (waiting(100), Sender::new());
     let now = Instant::now();
-    waiting.add(1, "acme", "d", sender.held("a", now));
-    waiting.add(1, "acme", "d", sender.held("b", now));
+    waiting.add(1, "acme", "d", sender.pending("a", now));
+    waiting.add(1, "acme", "d", sender.pending("b", now));
     let later = now + Duration::from_secs(5);
     assert_eq!(waiting.park_overdue(Duration::from_secs(5), later).0, 2);
     assert!(waiting.take(10).is_empty(), "parked devices are not asked about");
-    assert!(matches!(waiting.add(1, "acme", "d", sender.held("c", later)), Enqueued::Parked));
+    assert!(matches!(waiting.add(1, "acme", "d", sender.pending("c", later)), Enqueued::Parked));
     assert_eq!(room.texts(), ["a", "b", "c"]);
     // Two of them are known by then and go on, the third is asked about.
     waiting.finished(&[1, 1]);
-    assert!(waiting.holds(1), "one is still parked");
+    assert!(waiting.contains(1), "one is still parked");
     let back = Arc::new(AtomicUsize::new(0));
-    waiting.join(1, "acme", "d", sender.taken_up("c", &back), true).unwrap();
-    waiting.add(1, "acme", "d", sender.held("d", later));
+    waiting.join(1, "acme", "d", sender.unparked("c", &back), true).unwrap();
+    waiting.add(1, "acme", "d", sender.pending("d", later));
     assert_eq!(waiting.take(10).len(), 1);
     assert_eq!(texts(&waiting.messages(1, 10)), ["c", "d"]);
-    assert!(waiting.finish(1) && !waiting.holds(1));
+    assert!(waiting.finish(1) && !waiting.contains(1));
 }
 
 #[test]
@@ -142,20 +142,20 @@ fn what_was_taken_up_in_vain_goes_back_to_where_it_lies_before_what_came_later()
     let ((waiting, room), sender) = (waiting(100), Sender::new());
     let back = Arc::new(AtomicUsize::new(0));
     for _ in 0..2 {
-        waiting.note_parked(1);
+        waiting.record_parked(1);
     }
-    waiting.join(1, "acme", "d", sender.taken_up("a", &back), true).unwrap();
-    assert!(waiting.join(2, "acme", "e", sender.taken_up("x", &back), false).is_err(), "none waits");
-    waiting.join(1, "acme", "d", sender.taken_up("b", &back), false).unwrap();
-    waiting.add(1, "acme", "d", sender.held("c", Instant::now()));
+    waiting.join(1, "acme", "d", sender.unparked("a", &back), true).unwrap();
+    assert!(waiting.join(2, "acme", "e", sender.unparked("x", &back), false).is_err(), "none waits");
+    waiting.join(1, "acme", "d", sender.unparked("b", &back), false).unwrap();
+    waiting.add(1, "acme", "d", sender.pending("c", Instant::now()));
     back.store(0, Ordering::Relaxed);
     assert_eq!(waiting.park_overdue(Duration::ZERO, Instant::now()).0, 3);
     assert_eq!((back.load(Ordering::Relaxed), room.texts()), (2, vec!["c".to_owned()]));
     assert_eq!(sender.account.snapshot().messages.parked, 3);
     waiting.finished(&[1, 1]);
-    assert!(waiting.holds(1));
+    assert!(waiting.contains(1));
     waiting.finished(&[1]);
-    assert!(!waiting.holds(1));
+    assert!(!waiting.contains(1));
 }
 
 #[test]
@@ -163,11 +163,11 @@ fn what_finds_no_room_waits_behind_what_did_and_goes_on_in_order() {
     let ((waiting, room), sender) = (waiting(2), Sender::new());
     let now = Instant::now();
     for text in ["a", "b", "c", "d"] {
-        waiting.add(1, "acme", "d", sender.held(text, now));
+        waiting.add(1, "acme", "d", sender.pending(text, now));
     }
     let (parked, left) = waiting.park_overdue(Duration::ZERO, now);
     assert_eq!((parked, left.len(), room.texts()), (2, 0, vec!["a".to_owned(), "b".into()]));
-    assert!(matches!(waiting.add(1, "acme", "d", sender.held("e", now)), Enqueued::Waits));
+    assert!(matches!(waiting.add(1, "acme", "d", sender.pending("e", now)), Enqueued::Waits));
     assert!(waiting.take(10).is_empty(), "what is parked goes first");
     // Room for one: the first of those that wait takes it.
     room.parked.lock().remove(0);
@@ -178,7 +178,7 @@ fn what_finds_no_room_waits_behind_what_did_and_goes_on_in_order() {
     assert_eq!(waiting.take(10).len(), 1);
     assert_eq!(texts(&waiting.messages(1, 10)), ["d", "e"]);
     // Without room for any, they wait as before.
-    waiting.add(2, "acme", "e", sender.held("x", now));
+    waiting.add(2, "acme", "e", sender.pending("x", now));
     assert_eq!(waiting.park_overdue(Duration::ZERO, now).0, 0);
     assert_eq!(waiting.take(10).len(), 1);
 }
@@ -187,15 +187,15 @@ fn what_finds_no_room_waits_behind_what_did_and_goes_on_in_order() {
 fn what_comes_again_anyway_is_given_up_and_what_nobody_sends_again_is_given_back() {
     let ((waiting, _), sender) = (waiting(0), Sender::new());
     let now = Instant::now();
-    let mut once = sender.held("once", now);
+    let mut once = sender.pending("once", now);
     once.message.token = sender.connection.receive_unacknowledged(4);
-    waiting.add(1, "acme", "d", sender.held("a", now));
+    waiting.add(1, "acme", "d", sender.pending("a", now));
     waiting.add(1, "acme", "d", once);
     let (parked, left) = waiting.park_overdue(Duration::ZERO, now);
     assert_eq!((parked, texts(&left)), (0, vec!["once"]));
     sender.connection.end();
     assert_eq!(waiting.park_overdue(Duration::ZERO, now).0, 0);
-    assert!(!waiting.holds(1));
+    assert!(!waiting.contains(1));
     let books = sender.account.snapshot();
     assert_eq!((books.messages.in_flight, books.messages.abandoned), (1, 1));
     assert!(books.balanced());
@@ -204,7 +204,7 @@ fn what_comes_again_anyway_is_given_up_and_what_nobody_sends_again_is_given_back
 #[test]
 fn a_change_while_it_is_asked_about_is_noticed() {
     let ((waiting, _), sender) = (waiting(100), Sender::new());
-    waiting.add(1, "acme", "d", sender.held("a", Instant::now()));
+    waiting.add(1, "acme", "d", sender.pending("a", Instant::now()));
     waiting.mark_changed(1);
     waiting.take(10);
     assert!(!waiting.has_changed(1), "what changed before it was asked is no matter");
@@ -218,6 +218,6 @@ fn a_change_while_it_is_asked_about_is_noticed() {
 fn the_key_of_one_device_is_never_the_answer_for_another() {
     let ((waiting, _), sender) = (waiting(100), Sender::new());
     let now = Instant::now();
-    waiting.add(1, "acme", "d", sender.held("a", now));
-    assert!(matches!(waiting.add(1, "acme", "e", sender.held("b", now)), Enqueued::NoRoom(_)));
+    waiting.add(1, "acme", "d", sender.pending("a", now));
+    assert!(matches!(waiting.add(1, "acme", "e", sender.pending("b", now)), Enqueued::NoRoom(_)));
 }
