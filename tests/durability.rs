@@ -1,5 +1,5 @@
 //! Nothing acknowledged is lost: the built program is killed, its disk fails, fills up and is
-//! damaged, its database is away; and the books say at each moment where every line is.
+//! damaged, its database is away; and at each moment the books account for every line.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub fn message(device: &str, seq: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A gateway with the listener, into a front of version 3 whose databases can be made to fail.
+/// A gateway with the listener, before a fake InfluxDB 3 whose databases can be made to fail.
 struct Plant {
     influxdb: Influxdb,
     front: FakeInfluxdb3,
@@ -44,7 +44,7 @@ impl Plant {
         Self::with("", more).await
     }
 
-    /// With more keys of the output, and more sections.
+    /// Starts it with more keys of the output, and more sections.
     async fn with(output: &str, more: &str) -> Self {
         let influxdb = Influxdb::start().await;
         let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
@@ -387,14 +387,14 @@ async fn a_device_that_corrects_a_value_after_a_restart_has_the_last_word() {
     assert_eq!(values, vec![Some(2.0); DEVICES as usize]);
 }
 
-/// A small file system for the spool, which lives as long as this.
+/// A small file system for the spool, unmounted when dropped.
 struct SmallDisk {
     holder: std::process::Child,
 }
 
 impl SmallDisk {
     /// # Panics
-    /// Where not even a user namespace may mount a tmpfs.
+    /// Not even a user namespace may mount a tmpfs.
     fn below(scene: &GatewayDir, size: &str) -> Self {
         let spool = scene.path("data/spool");
         fs::create_dir_all(&spool).unwrap();
@@ -432,7 +432,7 @@ impl SmallDisk {
         assert!(self.enter().arg(program).args(arguments).status().unwrap().success());
     }
 
-    /// The gateway of a scene on this disk. It goes to its folder inside: the folder of outside
+    /// A gateway's folder on this disk. The gateway enters it inside: the folder of outside
     /// leads past the mount.
     fn gateway(&self, scene: &GatewayDir) -> Command {
         let mut command = self.enter();
@@ -578,7 +578,7 @@ async fn a_device_whose_tenant_waits_is_kept_alive() {
         .wait("held", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
 }
 
-/// Messages of acme that wait for room.
+/// The number of acme's messages that wait for room.
 fn waiting(gateway: &Gateway<'_>) -> u64 {
     gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().unwrap_or(0)
 }

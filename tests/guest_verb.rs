@@ -17,14 +17,14 @@ fn scene() -> GatewayDir {
     scene
 }
 
-/// Runs a verb that must succeed; gives what it said.
+/// Runs a verb that must succeed; gives its output.
 fn good(scene: &GatewayDir, arguments: &[&str]) -> String {
     let (status, out, errors) = scene.verb(arguments, "");
     assert_eq!(status.code(), Some(0), "{arguments:?}: {out}{errors}");
     out
 }
 
-/// The same, whether the gateway runs or not.
+/// Puts and rolls back a guest, with and without a running gateway alike.
 fn put_and_back(scene: &GatewayDir) {
     let out = good(scene, &["guest", "put", "acme", "steps", "steady.wasm"]);
     assert!(out.starts_with("acme/steps: steady@0.1.0#"), "{out}");

@@ -1,4 +1,4 @@
-//! What no toolchain would write: decoders by hand, each with a misdeed, and what it must not achieve.
+//! Decoders written by hand, each with a fault that no toolchain would write, and the refusal it gets.
 
 use std::fs;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Messages of devices that nobody knows while the registry is away: durable, acknowledged, and
+//! Messages of unknown devices while the registry is down: durable, acknowledged, and
 //! admitted once it is back, whatever happens in between.
 
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ fn parked(gateway: &Gateway<'_>) -> u64 {
     gateway.book("acme", "messages", "parked")
 }
 
-/// Waits until everything that was parked is a line.
+/// Waits until every parked message is a line.
 fn wait_taken_up(gateway: &Gateway<'_>) {
     gateway.wait_for(Duration::from_secs(90), "taken up", |gateway| {
         gateway.assert_balanced();
@@ -41,7 +41,7 @@ fn wait_taken_up(gateway: &Gateway<'_>) {
     });
 }
 
-/// Asserts that all of a device is there, in order but for what came twice.
+/// Asserts that all messages of a device are there, in order but for repeated ones.
 fn assert_all_in_order(scene: &GatewayDir, device: &str, all: u64) {
     let mut seen = BTreeSet::new();
     let came = sequences(scene, device);

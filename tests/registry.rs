@@ -1,4 +1,4 @@
-//! The registry in a real PostgreSQL: the recorded verdicts, changes that are told, and everything
+//! The registry in a real PostgreSQL: the recorded verdicts, notifications of changes, and everything
 //! that a database can do wrong.
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub fn configure(scene: &GatewayDir, postgres: &Postgres, more: &str) {
     configure_url(scene, &postgres.url(), more);
 }
 
-/// A server with the tables, without any rate limit, and a scene that uses it.
+/// A server with the tables, without any rate limit, and a gateway's folder that uses it.
 pub async fn scene() -> (Postgres, GatewayDir) {
     let (postgres, scene) = (Postgres::start().await, GatewayDir::new());
     configure(&scene, &postgres, "");
@@ -93,7 +93,7 @@ pub fn sequences(scene: &GatewayDir, device: &str) -> Vec<u64> {
 /// Tenant and device.
 type Key = (String, String);
 
-/// Cases that one state of the database serves: the same settings, and no two rows of one device.
+/// Cases that can share one state of the database: the same settings, and no two rows of one device.
 #[derive(Debug)]
 struct Pack<'a> {
     settings: &'a Value,
@@ -136,7 +136,7 @@ impl Pack<'_> {
         self.settings[key].as_str().map(str::to_owned)
     }
 
-    /// Loads devices and settings, and configures what is no row of the database.
+    /// Loads devices and settings, and configures the settings that have no row.
     async fn set(&self, postgres: &Postgres, scene: &GatewayDir, output: &str) {
         let client = postgres.client().await;
         client
@@ -186,7 +186,7 @@ fn payload(case: &Value) -> Vec<u8> {
     }
 }
 
-/// As in `pulse_cases`: its exact time is outside 64 bits.
+/// The case whose exact time is outside 64 bits, as in `pulse_cases`.
 const BEYOND_64_BITS: &str = "timestamps-0389";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! New versions of decoders while messages flow: what is bad never serves for long, and nothing is
+//! New versions of decoders while messages flow: a bad one never serves for long, and no message is
 //! lost.
 
 use std::fs;
@@ -54,7 +54,7 @@ fn ask(gateway: &Gateway<'_>, path: &str) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-/// What is said of acme/steps.
+/// The entry of acme/steps in the list of guests.
 fn route(gateway: &Gateway<'_>) -> Value {
     let guests = ask(gateway, "/api/v1/guests/acme")["guests"].clone();
     guests.as_array().unwrap().iter().find(|guest| guest["type"] == "steps").cloned().unwrap_or_default()

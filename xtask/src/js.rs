@@ -70,7 +70,7 @@ pub fn test() -> Result<()> {
 }
 
 impl Guest {
-    /// A digest of all that decides about the component.
+    /// A digest of everything that the component depends on.
     fn inputs(&self) -> Result<String> {
         let root = process::root();
         let package = root.join("guests/js").join(self.package);
