@@ -197,7 +197,7 @@ async fn what_is_acknowledged_outlives_a_kill_and_a_stop_while_the_database_is_a
     assert_eq!(plant.stored("acme").await, (0..2500).collect());
     assert_eq!(lines(&gateway, "acme"), [2500, 2500, 0, 0, 0, 0]);
     assert_eq!(gateway.stop().code(), Some(0));
-    // The accounts of lines outlive a stop too, and are told without a gateway.
+    // The accounts of lines outlive a stop too, and are shown without a gateway.
     let (status, books, _) = plant.scene.verb(&["books", "--json"], "");
     assert_eq!(status.code(), Some(0));
     let books: serde_json::Value = serde_json::from_str(&books).unwrap();
@@ -296,7 +296,7 @@ async fn a_flipped_bit_and_a_missing_file_are_named_and_counted_and_the_rest_arr
     gateway.wait_written("acme", pending);
     assert_eq!(plant.stored("acme").await.len() as u64, pending);
     assert_eq!(lines(&gateway, "acme"), [6000, pending, 0, 0, damaged, 0]);
-    // It is told once, and stays in the books.
+    // It is reported once, and stays in the books.
     gateway.stop();
     let gateway = plant.scene.start();
     assert_eq!(lines(&gateway, "acme"), [6000, pending, 0, 0, damaged, 0]);
@@ -484,7 +484,7 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     std::thread::sleep(Duration::from_millis(1500));
     assert!(acknowledged.load(Ordering::Relaxed) <= at_full + 200, "acknowledged on a full disk");
     gateway.assert_balanced();
-    // Killed on the full disk, it comes up again, and what it writes makes room.
+    // Killed on the full disk, it starts again, and the lines that it writes make room.
     stop.store(true, Ordering::Relaxed);
     plant.database("acme", true);
     gateway.wait("ready again", |gateway| gateway.get("/readyz").0 == 200);
@@ -493,7 +493,7 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     println!("{published} messages on a disk of 3 MiB");
     assert_eq!(plant.stored("acme").await, (0..published).collect());
     gateway.assert_balanced();
-    // Filled by somebody else before it starts: it writes what lies there, and then takes more.
+    // Filled by another process before it starts: it writes the stored lines, and then takes more.
     plant.database("acme", false);
     publish(&mut plant.device("acme"), "acme", published..published + 500);
     gateway.kill();
@@ -721,7 +721,7 @@ async fn where_the_oldest_is_dropped_each_line_is_counted_and_the_newest_arrives
     let gateway = plant.scene.start();
     let [_, _, _, dropped_then, damaged, pending_then] = lines(&gateway, "acme");
     assert_eq!(damaged, 0);
-    // Marks of the last second may be missing: what was dropped may be back, and nothing else.
+    // Marks of the last second may be missing: dropped frames may be back, and nothing else.
     assert!(dropped_then <= dropped && pending_then >= pending);
     plant.database("acme", true);
     gateway.wait("written", |gateway| gateway.book("acme", "lines", "pending") == 0);

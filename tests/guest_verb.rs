@@ -74,7 +74,7 @@ fn guests_of_a_running_gateway_are_put_and_brought_back() {
 fn guests_of_a_stopped_gateway_are_put_and_brought_back() {
     let scene = scene();
     put_and_back(&scene);
-    // What was put while it was stopped serves from the start, and what was rolled back does not.
+    // A version put during the stop serves from the start, and one rolled back does not.
     good(&scene, &["guest", "put", "acme", "steps", "steady.wasm"]);
     good(&scene, &["guest", "put", "acme", "steps", "strict.wasm"]);
     good(&scene, &["guest", "rollback", "acme", "steps"]);

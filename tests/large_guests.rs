@@ -307,7 +307,7 @@ fn a_script_that_loops_in_every_message_keeps_no_other_waiting() {
     attacker.join().unwrap();
     assert_eq!(reasons(&gateway)["GUEST_DEADLINE"], LOOPS);
     gateway.assert_balanced();
-    // Each loop takes 50 ms of CPU: whoever stood behind them would get one message through for each.
+    // Each loop takes 50 ms of CPU: a tenant that waited behind them would get one message through for each.
     assert!(decoded_meanwhile > 2 * LOOPS, "{decoded_meanwhile} messages beside {LOOPS} loops");
 }
 

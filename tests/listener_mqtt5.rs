@@ -374,7 +374,7 @@ fn the_listeners_word_does_not_hold_for_what_came_by_a_broker_and_an_explain_ask
     gateway.wait("refused", |gateway| gateway.book("acme", "messages", "quarantined") == 1);
     let reasons = gateway.json("/api/v1/quarantine")["reasons"].clone();
     assert_eq!(reasons, json!({"BAD_PAYLOAD": 1}));
-    // Who proves nothing at the listener needs the envelope, too; who proves who he is needs none.
+    // A device that proves nothing at the listener needs the envelope too; one with a proof needs none.
     let address = scene.listener.parse().unwrap();
     for (login, reason) in [
         (None, PubAckReason::PayloadFormatInvalid),

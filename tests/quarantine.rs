@@ -118,7 +118,7 @@ fn what_is_refused_again_waits_for_the_next_replay() {
     gateway.assert_balanced();
     let (status, _, errors) = scene.verb(&["quarantine", "show", &first], "");
     assert_eq!(status.code(), Some(1), "{errors}");
-    // A power cut: what was taken out stays out.
+    // A power cut: removed entries stay removed.
     gateway.kill();
     let gateway = scene.start();
     assert_eq!(quarantine_books(&gateway, "acme").0, 1);

@@ -296,7 +296,7 @@ fn sent_again(dup: bool) -> Vec<String> {
     gateway.assert_balanced();
     let passed_over = gateway.metric("tidegate_messages_passed_over_total{}").unwrap();
     assert_eq!(passed_over, if dup { 1.0 } else { 0.0 });
-    // It goes on from there.
+    // The count continues from there.
     send(&mut client, 3, false, 22);
     assert_eq!(client.puback(), 3);
     assert_eq!(kept(&state(&scene, &[]), "dev-1"), Some(22));
@@ -382,7 +382,7 @@ fn explain_and_cases_work_on_a_copy() {
         let out = explain();
         assert!(out.contains("delta=5i"), "{out}");
     }
-    // From message to message the copy goes on.
+    // The copy continues from message to message.
     let question = |count: u64| {
         serde_json::json!({"id": count, "topic": topic("dev-1"), "payload": payload("dev-1", count, "")})
             .to_string()

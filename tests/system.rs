@@ -87,7 +87,7 @@ fn publish_through_outages(port: u16, count: u64) -> BTreeSet<u64> {
                 Ok(Packet::PubAck(_)) => _ = acknowledged.insert(seq),
                 _ => client = None,
             }
-            // Slow enough that what is done to the broker meanwhile falls into the stream.
+            // Slow enough that the broker's faults fall into the stream.
             std::thread::sleep(Duration::from_micros(300));
         }
     }

@@ -533,7 +533,7 @@ async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its
     assert!(output["findings"].to_string().contains("tenants.acme.tabels"), "{output}");
     assert_eq!(gateway.stop().code(), Some(0));
 
-    // The database of the registry is away: what its table said last still holds.
+    // The database of the registry is down: the last settings of its table still apply.
     postgres.stop();
     let gateway = scene.start_unready();
     let verdict: Value = serde_json::from_str(&scene.verb(&explain, "").1).unwrap();

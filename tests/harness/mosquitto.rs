@@ -47,7 +47,7 @@ impl Mosquitto {
         );
         // SAFETY: it only reads this process's user.
         if unsafe { libc::geteuid() } == 0 {
-            // Else it becomes a user who may not read the folder.
+            // Otherwise it becomes a user that may not read the folder.
             configuration += "user root\n";
         }
         configuration += &more(path);

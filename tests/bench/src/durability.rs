@@ -124,7 +124,7 @@ fn dead(paths: &Paths) -> Result<()> {
         let gateway = start(paths, &[&well, &lost], &sink, NO_CEILING)?;
         if turn % 2 == 1 {
             Load::prepare(&lost, &gateway.listener)?.run()?;
-            // So that they are known to be dead, and go on being tried.
+            // So that they are known to be dead, and are still tried.
             std::thread::sleep(Duration::from_secs(2));
         }
         let load = Load::prepare(&well, &gateway.listener)?;

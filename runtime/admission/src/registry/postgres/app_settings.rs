@@ -22,18 +22,18 @@ pub struct AppSettings {
 impl AppSettings {
     /// Reads rows as the Python service did: a value that is no number counts as its default.
     pub fn of_rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut knobs = Self::default();
+        let mut settings = Self::default();
         for (key, value) in rows {
             match key {
-                "MODE" => knobs.dev = value.to_uppercase() == "DEV",
-                "STORE_REJECTS" => knobs.store_rejects = value == "1",
-                "MAX_PAYLOAD_BYTES" => knobs.payload_bytes_max = Some(python_int(value).unwrap_or(8192)),
-                "RATE_LIMIT_RPS" => knobs.rate_per_s = Some(python_float(value).unwrap_or(5.0)),
-                "RATE_LIMIT_BURST" => knobs.burst = Some(python_float(value).unwrap_or(20.0)),
+                "MODE" => settings.dev = value.to_uppercase() == "DEV",
+                "STORE_REJECTS" => settings.store_rejects = value == "1",
+                "MAX_PAYLOAD_BYTES" => settings.payload_bytes_max = Some(python_int(value).unwrap_or(8192)),
+                "RATE_LIMIT_RPS" => settings.rate_per_s = Some(python_float(value).unwrap_or(5.0)),
+                "RATE_LIMIT_BURST" => settings.burst = Some(python_float(value).unwrap_or(20.0)),
                 _ => {}
             }
         }
-        knobs
+        settings
     }
 
     /// True if refused messages are stored in quarantine_events.
