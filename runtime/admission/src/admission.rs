@@ -132,8 +132,8 @@ impl Admission {
 
     /// The tenant and the device that a topic names.
     pub fn device_of<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
-        let places = self.settings.template.matches(topic)?;
-        Some((&topic[places.tenant], &topic[places.device]))
+        let fields = self.settings.template.matches(topic)?;
+        Some((&topic[fields.tenant], &topic[fields.device]))
     }
 
     /// The tenant that a topic names.
@@ -164,12 +164,12 @@ impl Admission {
             match checked {
                 Ok(sender) => admitted.push(sender.admit(message)),
                 Err(NotAdmitted::Refused(error)) => refused.push(self.refuse(message, error, account)),
-                Err(NotAdmitted::Cold(places)) => {
+                Err(NotAdmitted::Cold(fields)) => {
                     // Counted before it waits: the look-up task may submit it at once.
                     if let Some((counted, count)) = counting.take() {
                         counted.receive(count);
                     }
-                    self.enqueue_lookup(message, &places, account);
+                    self.enqueue_lookup(message, &fields, account);
                 }
             }
         }
@@ -191,8 +191,8 @@ impl Admission {
         match checked {
             Ok(sender) => Ok(Some(sender.admit(message))),
             Err(NotAdmitted::Refused(error)) => Err(Box::new(self.refuse(message, error, account))),
-            Err(NotAdmitted::Cold(places)) => {
-                self.enqueue_lookup(message, &places, account);
+            Err(NotAdmitted::Cold(fields)) => {
+                self.enqueue_lookup(message, &fields, account);
                 Ok(None)
             }
         }
@@ -217,7 +217,7 @@ impl Admission {
             token: message.token,
         };
         match self.settings.template.read(&admitted.topic) {
-            Ok(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
+            Ok(fields) => Ok(Admitted { message_type: fields.message_type, ..admitted }),
             Err(error) => Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None))),
         }
     }
@@ -237,8 +237,8 @@ impl Admission {
                 sender.tenant.account.clone()
             }
             Err(
-                NotAdmitted::Refused(CheckError { places: Some(places), .. }) | NotAdmitted::Cold(places),
-            ) => self.books.of_stranger(&topic[places.tenant.clone()]),
+                NotAdmitted::Refused(CheckError { fields: Some(fields), .. }) | NotAdmitted::Cold(fields),
+            ) => self.books.of_stranger(&topic[fields.tenant.clone()]),
             Err(NotAdmitted::Refused(_)) => self.books.none().clone(),
         }
     }
@@ -250,7 +250,7 @@ impl Admission {
         error: CheckError,
         account: Arc<Account>,
     ) -> RefusedMessage {
-        let message_type = error.places.as_ref().map(|places| places.message_type.clone());
+        let message_type = error.fields.as_ref().map(|fields| fields.message_type.clone());
         let refused = error.refuse(message, account);
         if let Registry::Postgres(registry) = &self.registry {
             registry.refusals.record(&refused, message_type.map(|place| &refused.topic[place]));
@@ -259,9 +259,9 @@ impl Admission {
     }
 
     /// Makes a message wait for the registry, or gives it up without room.
-    fn enqueue_lookup(&self, message: Received, places: &TopicFields, account: Arc<Account>) {
+    fn enqueue_lookup(&self, message: Received, fields: &TopicFields, account: Arc<Account>) {
         let topic = message.topic.clone();
-        let (tenant, device) = (&topic[places.tenant.clone()], &topic[places.device.clone()]);
+        let (tenant, device) = (&topic[fields.tenant.clone()], &topic[fields.device.clone()]);
         let key = self.device_key(tenant, device);
         let mut pending = PendingMessage { message, account, was_parked: false, since: Instant::now() };
         // A message that waits is not in flight: lines behind it must not wait for it.

@@ -28,13 +28,13 @@ impl Admission {
     pub(super) fn authenticate(
         &self,
         message: &MessageView<'_>,
-        places: &TopicFields,
+        fields: &TopicFields,
         tenant: &str,
         device: &str,
         key: u64,
         source: LookupSource<'_>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
-        let message_type = &message.topic[places.message_type.clone()];
+        let message_type = &message.topic[fields.message_type.clone()];
         let envelope = match self.settings.credentials_of(message_type, message.via) {
             CredentialSource::Broker | CredentialSource::Listener => None,
             CredentialSource::Envelope => {

@@ -27,11 +27,11 @@ impl Admission {
         let checked = self.check_view(&self.snapshot(), message, source, RateLimitMode::Off);
         checked.map_err(|error| match error {
             NotAdmitted::Refused(error) => error,
-            NotAdmitted::Cold(places) => CheckError {
+            NotAdmitted::Cold(fields) => CheckError {
                 reason: Reason::RegistryUnavailable,
                 detail: "the registry was not asked".into(),
                 is_proven: false,
-                places: Some(places),
+                fields: Some(fields),
             },
         })
     }
@@ -54,32 +54,32 @@ impl Admission {
         source: LookupSource<'_>,
         limit: RateLimitMode,
     ) -> Result<Sender, NotAdmitted> {
-        let refuse_as = |is_proven, reason, detail: String, places| {
+        let refuse_as = |is_proven, reason, detail: String, fields| {
             let detail = Detail::redacted(&detail, message.payload);
-            Err(NotAdmitted::Refused(CheckError { reason, detail, is_proven, places }))
+            Err(NotAdmitted::Refused(CheckError { reason, detail, is_proven, fields }))
         };
-        let refuse = |reason, detail, places| refuse_as(message.via == Via::Proven, reason, detail, places);
-        let places = self.settings.template.read(message.topic);
+        let refuse = |reason, detail, fields| refuse_as(message.via == Via::Proven, reason, detail, fields);
+        let fields = self.settings.template.read(message.topic);
         let limits =
-            settings.limits_for(places.as_ref().ok().map(|places| &message.topic[places.tenant.clone()]));
+            settings.limits_for(fields.as_ref().ok().map(|fields| &message.topic[fields.tenant.clone()]));
         if message.payload_bytes as i64 > limits.payload_bytes_max {
             let (bytes, most) = (message.payload_bytes, limits.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");
-            return refuse(Reason::PayloadTooLarge, detail, places.ok());
+            return refuse(Reason::PayloadTooLarge, detail, fields.ok());
         }
-        let places = match places {
-            Ok(places) => places,
+        let fields = match fields {
+            Ok(fields) => fields,
             Err(error) => return refuse(Reason::BadTopicFormat, error.to_string(), None),
         };
-        let tenant = &message.topic[places.tenant.clone()];
-        let device = &message.topic[places.device.clone()];
+        let tenant = &message.topic[fields.tenant.clone()];
+        let device = &message.topic[fields.device.clone()];
         let key = self.device_key(tenant, device);
         if let (RateLimitMode::Take(now_s), Some(rate)) = (limit, limits.rate)
             && !self.device_rates.take(key, rate, now_s)
         {
-            return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
+            return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
         }
-        match self.authenticate(&message, &places, tenant, device, key, source) {
+        match self.authenticate(&message, &fields, tenant, device, key, source) {
             Ok((known_tenant, device)) => {
                 // Only a message that passes takes from the tenant's bucket: no stranger can silence it.
                 if let (RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s), Some(rate)) =
@@ -90,11 +90,11 @@ impl Admission {
                         self.device_rates.release(key, rate, now_s);
                     }
                     let detail = format!("all devices of the tenant together: {}", rate_detail(rate));
-                    return refuse(Reason::RateLimited, detail, Some(places));
+                    return refuse(Reason::RateLimited, detail, Some(fields));
                 }
-                Ok(Sender { tenant: known_tenant, device, places })
+                Ok(Sender { tenant: known_tenant, device, fields })
             }
-            Err(AuthFailure::Wait) => Err(NotAdmitted::Cold(places)),
+            Err(AuthFailure::Wait) => Err(NotAdmitted::Cold(fields)),
             Err(AuthFailure::Refuse(reason, detail, is_proven)) => {
                 // A refused message takes from a second bucket, so that nobody can silence a device
                 // under its name.
@@ -102,9 +102,9 @@ impl Admission {
                     (limit, limits.rate)
                     && !self.device_rates.refuse(key, rate, now_s)
                 {
-                    return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
+                    return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
                 }
-                refuse_as(is_proven || message.via == Via::Proven, reason, detail, Some(places))
+                refuse_as(is_proven || message.via == Via::Proven, reason, detail, Some(fields))
             }
         }
     }

@@ -54,7 +54,7 @@ pub struct MessageView<'a> {
 pub struct Sender {
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
-    pub places: TopicFields,
+    pub fields: TopicFields,
 }
 
 /// The check that failed, as the refusal tells it.
@@ -65,7 +65,7 @@ pub struct CheckError {
     /// True if the sender has proved its identity.
     pub is_proven: bool,
     /// The places of tenant and device in the topic; None if the topic cannot be read.
-    pub places: Option<TopicFields>,
+    pub fields: Option<TopicFields>,
 }
 
 /// The use of the rate limit for a message.
@@ -102,7 +102,7 @@ impl Sender {
     /// The message of this sender, admitted.
     pub(crate) fn admit(self, message: Received) -> Admitted {
         Admitted {
-            message_type: self.places.message_type,
+            message_type: self.fields.message_type,
             topic: message.topic,
             payload: message.payload,
             received_ns: message.received_ns,
@@ -117,8 +117,8 @@ impl CheckError {
     /// The message that failed this check, refused; `account` is the one that it was counted in.
     pub(crate) fn refuse(self, message: Received, account: Arc<Account>) -> RefusedMessage {
         let part = |range: &std::ops::Range<usize>| &message.topic[range.clone()];
-        let (tenant, device) = match &self.places {
-            Some(places) => (Some(part(&places.tenant).into()), Some(part(&places.device).into())),
+        let (tenant, device) = match &self.fields {
+            Some(fields) => (Some(part(&fields.tenant).into()), Some(part(&fields.device).into())),
             None => (None, None),
         };
         RefusedMessage {

@@ -42,8 +42,8 @@ impl AdmissionSettings {
 
     /// The way of a message for which the credentials of its type are of use.
     pub(crate) fn usual_via(&self, topic: &str) -> Via {
-        let places = self.template.matches(topic);
-        match places.map(|places| self.configured_credentials(&topic[places.message_type])) {
+        let fields = self.template.matches(topic);
+        match fields.map(|fields| self.configured_credentials(&topic[fields.message_type])) {
             Some(CredentialSource::Listener) => Via::Proven,
             _ => Via::Broker,
         }

@@ -67,7 +67,7 @@ fn row(json: &Json) -> Option<RegistryRow> {
 
 #[test]
 fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted() {
-    let mut judged = 0;
+    let mut checked = 0;
     for case in CASES.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()) {
         let expected = &case["expect"];
         // Cases of the table app_settings are left out, and those that a single message cannot show
@@ -96,9 +96,9 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
             via: Via::Broker,
         };
         // The row is of one device: for a topic that names another there is no row.
-        let is_named = settings().template.matches(message.topic).is_some_and(|places| {
-            message.topic[places.tenant] == case["device"]["tenant_id"]
-                && message.topic[places.device] == case["device"]["device_id"]
+        let is_named = settings().template.matches(message.topic).is_some_and(|fields| {
+            message.topic[fields.tenant] == case["device"]["tenant_id"]
+                && message.topic[fields.device] == case["device"]["device_id"]
         });
         let row = row(&case["device"]).filter(|_| is_named);
         let verdict = admission.check(message, Some(row));
@@ -111,9 +111,9 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
             (Err(_), None) if expected["outcome"] == "quarantined" && reason.is_none() => {}
             _ => panic!("{case}\n{verdict:?}"),
         }
-        judged += 1;
+        checked += 1;
     }
-    assert!(judged > 550, "only {judged} cases were judged");
+    assert!(checked > 550, "only {checked} cases were checked");
 }
 
 #[test]
@@ -283,9 +283,9 @@ fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
         payload_bytes: payload.len(),
         via: Via::Listener,
     };
-    let judged =
+    let sender =
         admission.check(message("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
-    assert_eq!(judged.device.site, "s");
+    assert_eq!(sender.device.site, "s");
     let refusal = admission
         .check(message("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None)
         .unwrap_err();

@@ -163,7 +163,7 @@ impl DryRun {
         let database = judged.tenant.database().ok().map(|database| database.to_string());
         let (tenant, device) = (judged.tenant.id.to_string(), judged.device.id.to_string());
         let message = Admitted {
-            message_type: judged.places.message_type,
+            message_type: judged.fields.message_type,
             topic: question.topic,
             payload: question.payload,
             received_ns: question.received_ns,
