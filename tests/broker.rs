@@ -793,7 +793,7 @@ fn a_gateway_that_is_killed_goes_on_with_its_session_of_mqtt_5() {
     assert_eq!(gateway.stop().code(), Some(0));
 }
 
-/// Each message goes to one of the two. Those of the killed one come again when it is back.
+/// Each message goes to one of the two. Those of the killed one are sent again when it is back.
 #[test]
 fn of_two_gateways_that_share_a_subscription_one_may_be_killed_without_a_message_lost() {
     let broker = Mosquitto::start_in_memory();

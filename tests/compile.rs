@@ -1,4 +1,4 @@
-//! Compiling what strangers ship costs a refusal at most.
+//! Components of strangers cost the compiler a refusal at most.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What is shipped beside the program: the compose file, the unit, the registry's example.
+//! The files that are shipped beside the program: the compose file, the unit, the registry's example.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};

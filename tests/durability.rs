@@ -1,5 +1,5 @@
 //! Nothing acknowledged is lost: the built program is killed, its disk fails, fills up and is
-//! damaged, its database is away; and the books say at each moment where every line is.
+//! damaged, its database is away; and at each moment the books account for every line.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -32,7 +32,7 @@ pub fn message(device: &str, seq: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A gateway with the listener, into a front of version 3 whose databases can be made to fail.
+/// A gateway with the listener, before a fake InfluxDB 3 whose databases can be made to fail.
 struct Plant {
     influxdb: Influxdb,
     front: FakeInfluxdb3,
@@ -44,7 +44,7 @@ impl Plant {
         Self::with("", more).await
     }
 
-    /// With more keys of the output, and more sections.
+    /// Starts it with more keys of the output, and more sections.
     async fn with(output: &str, more: &str) -> Self {
         let influxdb = Influxdb::start().await;
         let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
@@ -197,7 +197,7 @@ async fn what_is_acknowledged_outlives_a_kill_and_a_stop_while_the_database_is_a
     assert_eq!(plant.stored("acme").await, (0..2500).collect());
     assert_eq!(lines(&gateway, "acme"), [2500, 2500, 0, 0, 0, 0]);
     assert_eq!(gateway.stop().code(), Some(0));
-    // The accounts of lines outlive a stop too, and are told without a gateway.
+    // The accounts of lines outlive a stop too, and are shown without a gateway.
     let (status, books, _) = plant.scene.verb(&["books", "--json"], "");
     assert_eq!(status.code(), Some(0));
     let books: serde_json::Value = serde_json::from_str(&books).unwrap();
@@ -296,7 +296,7 @@ async fn a_flipped_bit_and_a_missing_file_are_named_and_counted_and_the_rest_arr
     gateway.wait_written("acme", pending);
     assert_eq!(plant.stored("acme").await.len() as u64, pending);
     assert_eq!(lines(&gateway, "acme"), [6000, pending, 0, 0, damaged, 0]);
-    // It is told once, and stays in the books.
+    // It is reported once, and stays in the books.
     gateway.stop();
     let gateway = plant.scene.start();
     assert_eq!(lines(&gateway, "acme"), [6000, pending, 0, 0, damaged, 0]);
@@ -387,14 +387,14 @@ async fn a_device_that_corrects_a_value_after_a_restart_has_the_last_word() {
     assert_eq!(values, vec![Some(2.0); DEVICES as usize]);
 }
 
-/// A small file system for the spool, which lives as long as this.
+/// A small file system for the spool, unmounted when dropped.
 struct SmallDisk {
     holder: std::process::Child,
 }
 
 impl SmallDisk {
     /// # Panics
-    /// Where not even a user namespace may mount a tmpfs.
+    /// Not even a user namespace may mount a tmpfs.
     fn below(scene: &GatewayDir, size: &str) -> Self {
         let spool = scene.path("data/spool");
         fs::create_dir_all(&spool).unwrap();
@@ -432,7 +432,7 @@ impl SmallDisk {
         assert!(self.enter().arg(program).args(arguments).status().unwrap().success());
     }
 
-    /// The gateway of a scene on this disk. It goes to its folder inside: the folder of outside
+    /// A gateway's folder on this disk. The gateway enters it inside: the folder of outside
     /// leads past the mount.
     fn gateway(&self, scene: &GatewayDir) -> Command {
         let mut command = self.enter();
@@ -484,7 +484,7 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     std::thread::sleep(Duration::from_millis(1500));
     assert!(acknowledged.load(Ordering::Relaxed) <= at_full + 200, "acknowledged on a full disk");
     gateway.assert_balanced();
-    // Killed on the full disk, it comes up again, and what it writes makes room.
+    // Killed on the full disk, it starts again, and the lines that it writes make room.
     stop.store(true, Ordering::Relaxed);
     plant.database("acme", true);
     gateway.wait("ready again", |gateway| gateway.get("/readyz").0 == 200);
@@ -493,7 +493,7 @@ async fn a_full_disk_stops_acknowledgements_and_loses_nothing() {
     println!("{published} messages on a disk of 3 MiB");
     assert_eq!(plant.stored("acme").await, (0..published).collect());
     gateway.assert_balanced();
-    // Filled by somebody else before it starts: it writes what lies there, and then takes more.
+    // Filled by another process before it starts: it writes the stored lines, and then takes more.
     plant.database("acme", false);
     publish(&mut plant.device("acme"), "acme", published..published + 500);
     gateway.kill();
@@ -578,7 +578,7 @@ async fn a_device_whose_tenant_waits_is_kept_alive() {
         .wait("held", |gateway| gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().is_some());
 }
 
-/// Messages of acme that wait for room.
+/// The number of acme's messages that wait for room.
 fn waiting(gateway: &Gateway<'_>) -> u64 {
     gateway.json("/api/v1/spool")["waiting_messages"]["acme"].as_u64().unwrap_or(0)
 }
@@ -721,7 +721,7 @@ async fn where_the_oldest_is_dropped_each_line_is_counted_and_the_newest_arrives
     let gateway = plant.scene.start();
     let [_, _, _, dropped_then, damaged, pending_then] = lines(&gateway, "acme");
     assert_eq!(damaged, 0);
-    // Marks of the last second may be missing: what was dropped may be back, and nothing else.
+    // Marks of the last second may be missing: dropped frames may be back, and nothing else.
     assert!(dropped_then <= dropped && pending_then >= pending);
     plant.database("acme", true);
     gateway.wait("written", |gateway| gateway.book("acme", "lines", "pending") == 0);

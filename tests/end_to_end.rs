@@ -59,7 +59,7 @@ fn a_refused_message_is_in_quarantine_before_it_is_acknowledged() {
     assert_eq!(gateway.book("acme", "messages", "quarantined"), 2);
     gateway.assert_balanced();
     gateway.kill();
-    // A power cut: what was acknowledged is still there.
+    // A power cut: every acknowledged message is still there.
     let gateway = scene.start();
     assert_eq!(gateway.json("/api/v1/quarantine")["reasons"]["NO_GUEST"], 1);
 }

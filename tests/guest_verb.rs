@@ -17,14 +17,14 @@ fn scene() -> GatewayDir {
     scene
 }
 
-/// Runs a verb that must succeed; gives what it said.
+/// Runs a verb that must succeed; gives its output.
 fn good(scene: &GatewayDir, arguments: &[&str]) -> String {
     let (status, out, errors) = scene.verb(arguments, "");
     assert_eq!(status.code(), Some(0), "{arguments:?}: {out}{errors}");
     out
 }
 
-/// The same, whether the gateway runs or not.
+/// Puts and rolls back a guest, with and without a running gateway alike.
 fn put_and_back(scene: &GatewayDir) {
     let out = good(scene, &["guest", "put", "acme", "steps", "steady.wasm"]);
     assert!(out.starts_with("acme/steps: steady@0.1.0#"), "{out}");
@@ -74,7 +74,7 @@ fn guests_of_a_running_gateway_are_put_and_brought_back() {
 fn guests_of_a_stopped_gateway_are_put_and_brought_back() {
     let scene = scene();
     put_and_back(&scene);
-    // What was put while it was stopped serves from the start, and what was rolled back does not.
+    // A version put during the stop serves from the start, and one rolled back does not.
     good(&scene, &["guest", "put", "acme", "steps", "steady.wasm"]);
     good(&scene, &["guest", "put", "acme", "steps", "strict.wasm"]);
     good(&scene, &["guest", "rollback", "acme", "steps"]);

@@ -21,7 +21,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Waits for something that must come true, and says what it was if it does not.
+/// Waits until `condition` is true; the panic of a timeout names it.
 pub async fn eventually(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while !done() {
@@ -30,8 +30,8 @@ pub async fn eventually(what: &str, seconds: u64, mut done: impl FnMut() -> bool
     }
 }
 
-/// A port that nobody listens on now, and that this process names once only. It is below those that
-/// Linux gives to outgoing connections: none of them takes it before its listener does.
+/// A free port that this process gives only once. It is below the ports that
+/// Linux gives to outgoing connections, so that none of them takes it before its listener does.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 16_000;
     const COUNT: u32 = 16_000;
@@ -50,7 +50,7 @@ pub struct Process(Child);
 
 impl Process {
     /// # Panics
-    /// When the program is not installed.
+    /// The program is not installed.
     pub fn start(program: &str, package: &str, args: &[&str]) -> Self {
         let child = Command::new(program)
             .args(args)
@@ -85,7 +85,7 @@ pub async fn answers(url: &str) {
     panic!("{url} does not answer");
 }
 
-/// A client for questions to test servers.
+/// An HTTP client for test servers.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()

@@ -40,7 +40,7 @@ fn compiled() -> &'static Path {
     })
 }
 
-/// Lays what was compiled into a scene's own cache.
+/// Copies the machine code into the cache of a gateway's folder.
 fn warm(scene: &GatewayDir) {
     let cache = scene.path("data/guests/cache");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache).unwrap();
@@ -53,7 +53,7 @@ fn warm(scene: &GatewayDir) {
 
 const OUTPUT: &str = "[output]\nkind = \"file\"\nflush_interval_ms = 20\n[admission]\nrate_per_s = 0\n";
 
-/// A scene in which acme's devices are decoded by a script.
+/// A gateway's folder in which a script decodes acme's messages.
 fn scene(script: &str, large: &str) -> GatewayDir {
     let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
@@ -307,7 +307,7 @@ fn a_script_that_loops_in_every_message_keeps_no_other_waiting() {
     attacker.join().unwrap();
     assert_eq!(reasons(&gateway)["GUEST_DEADLINE"], LOOPS);
     gateway.assert_balanced();
-    // Each loop takes 50 ms of CPU: whoever stood behind them would get one message through for each.
+    // Each loop takes 50 ms of CPU: a tenant that waited behind them would get one message through for each.
     assert!(decoded_meanwhile > 2 * LOOPS, "{decoded_meanwhile} messages beside {LOOPS} loops");
 }
 

@@ -279,7 +279,7 @@ async fn before_connect_only_a_small_connect_is_read() {
     );
 }
 
-/// The connection that holds most goes, and those that hold little stay.
+/// The connection with the most memory is closed, and those with little stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_memory_ends_the_connection_that_holds_most() {
     let settings = ListenerSettings { payload_bytes_max: 100 << 20, ..settings() };

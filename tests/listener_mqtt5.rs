@@ -1,4 +1,4 @@
-//! The listener in MQTT 5: what it tells, and why; and who may come in, in both versions.
+//! The listener in MQTT 5: its reasons; and the authentication of devices, in both versions.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -359,7 +359,7 @@ fn the_gateway_lets_devices_in_by_the_registry_and_tells_them_what_was_wrong() {
     assert_eq!(gateway.stop().code(), Some(0));
 }
 
-/// By what was proved at CONNECT nothing passes that came another way.
+/// A proof at CONNECT holds for no message that came another way.
 #[test]
 fn the_listeners_word_does_not_hold_for_what_came_by_a_broker_and_an_explain_asks_as_the_listener() {
     let broker = crate::harness::mosquitto::Mosquitto::start();
@@ -374,7 +374,7 @@ fn the_listeners_word_does_not_hold_for_what_came_by_a_broker_and_an_explain_ask
     gateway.wait("refused", |gateway| gateway.book("acme", "messages", "quarantined") == 1);
     let reasons = gateway.json("/api/v1/quarantine")["reasons"].clone();
     assert_eq!(reasons, json!({"BAD_PAYLOAD": 1}));
-    // Who proves nothing at the listener needs the envelope, too; who proves who he is needs none.
+    // A device that proves nothing at the listener needs the envelope too; one with a proof needs none.
     let address = scene.listener.parse().unwrap();
     for (login, reason) in [
         (None, PubAckReason::PayloadFormatInvalid),

@@ -49,7 +49,7 @@ impl Authority {
         (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
 
-    /// Lays a certificate of a server into a folder.
+    /// Writes a certificate of a server into a folder.
     fn serve_in(&self, folder: &Path) {
         let (certificate, key) = self.server();
         std::fs::write(folder.join("cert.pem"), certificate).unwrap();
@@ -147,7 +147,7 @@ async fn a_new_certificate_serves_new_connections_and_leaves_the_old_ones() {
     assert_eq!(before.puback().0, id);
 }
 
-/// The gateway takes a new certificate by itself, and on SIGHUP; a bad one leaves what serves.
+/// The gateway loads a new certificate by itself, and on SIGHUP; after a bad one the old one stays.
 #[test]
 fn the_gateway_follows_its_certificate_and_refuses_to_start_without_one() {
     let (old, new) = (Authority::new(), Authority::new());

@@ -1,4 +1,4 @@
-//! What no toolchain would write: decoders by hand, each with a misdeed, and what it must not achieve.
+//! Decoders written by hand, each with a fault that no toolchain would write, and the refusal it gets.
 
 use std::fs;
 use std::io::Write;
@@ -34,7 +34,7 @@ fn guest(gateway: &Gateway<'_>, message_type: &str) -> Value {
 
 #[test]
 fn each_misdeed_costs_its_own_message_and_says_what_it_was() {
-    // Long enough that what is not a loop meets its own limit first, however busy the machine is.
+    // Long enough that every fault but a loop meets its own limit first, however busy the machine is.
     let scene = scene("[guests]\ndeadline_ms = 100\n");
     for misdeed in &MISDEEDS {
         let place = scene.path(&format!("guests/acme/{}.wasm", misdeed.name));

@@ -1,4 +1,4 @@
-//! Messages of devices that nobody knows while the registry is away: durable, acknowledged, and
+//! Messages of unknown devices while the registry is down: durable, acknowledged, and
 //! admitted once it is back, whatever happens in between.
 
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ fn parked(gateway: &Gateway<'_>) -> u64 {
     gateway.book("acme", "messages", "parked")
 }
 
-/// Waits until everything that was parked is a line.
+/// Waits until every parked message is a line.
 fn wait_taken_up(gateway: &Gateway<'_>) {
     gateway.wait_for(Duration::from_secs(90), "taken up", |gateway| {
         gateway.assert_balanced();
@@ -41,7 +41,7 @@ fn wait_taken_up(gateway: &Gateway<'_>) {
     });
 }
 
-/// Asserts that all of a device is there, in order but for what came twice.
+/// Asserts that all messages of a device are there, in order but for repeated ones.
 fn assert_all_in_order(scene: &GatewayDir, device: &str, all: u64) {
     let mut seen = BTreeSet::new();
     let came = sequences(scene, device);
@@ -151,7 +151,7 @@ async fn a_stop_leaves_what_is_parked_and_the_verbs_show_it() {
     let gateway = scene.start();
     wait_taken_up(&gateway);
     assert_all_in_order(&scene, "cold", 500);
-    // Another registry takes up what this one had parked.
+    // Another registry unparks the messages of this one.
     postgres.stop();
     gateway.wait("down", |gateway| gateway.get("/readyz").0 == 503);
     publish_all(&scene, "late", 0..10);
@@ -189,7 +189,7 @@ async fn a_kill_while_they_are_taken_up_costs_none() {
     gateway.assert_balanced();
     gateway.kill();
     let gateway = scene.start_with(&faults);
-    // Away again in the middle of it: what was asked about in vain goes back.
+    // Down again in the middle of it: messages whose look-up failed are parked again.
     gateway.wait("on the way", |gateway| gateway.book("acme", "messages", "lines") > 0);
     postgres.stop();
     gateway.kill();
@@ -258,7 +258,7 @@ async fn where_their_share_is_full_they_wait_unacknowledged_and_none_is_dropped(
     let held = parked(&gateway);
     assert!(held < 240, "{held}");
     gateway.assert_balanced();
-    // Lines of the tenant go on in the other half of its share, though the oldest would be dropped.
+    // Lines of the tenant still fit into the other half of its share, though the oldest would be dropped.
     for seq in 1..100 {
         publish(&scene, "known", seq);
     }

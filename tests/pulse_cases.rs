@@ -9,7 +9,7 @@ use crate::harness::gateway::GatewayDir;
 
 const CASES: &str = include_str!("cases/pulse-public.jsonl");
 
-/// What of a case's settings `explain` can be told by configuration.
+/// The settings of a case that the configuration can hold.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Settings {
     payload_bytes_max: i64,

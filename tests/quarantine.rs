@@ -15,7 +15,7 @@ use crate::harness::gateway::{Gateway, GatewayDir};
 
 const TO_FILES: &str = "[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n";
 
-/// A scene with a token set and one device of acme.
+/// A gateway's folder with a token set and one device of acme.
 fn scene(more: &str) -> GatewayDir {
     let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
@@ -44,7 +44,7 @@ fn replay(scene: &GatewayDir, arguments: &[&str]) -> (Option<i32>, Value) {
     (status.code(), report)
 }
 
-/// Waits until the gateway has taken up a guest that was laid into its folder.
+/// Waits until the gateway has loaded a guest that was put into its folder.
 fn wait_for_guest(gateway: &Gateway<'_>, message_type: &str) {
     gateway.wait("serving the guest", |gateway| {
         let guests = gateway.json("/api/v1/guests")["guests"].clone();
@@ -53,7 +53,7 @@ fn wait_for_guest(gateway: &Gateway<'_>, message_type: &str) {
     });
 }
 
-/// Waits until every line that was acknowledged lies in its file.
+/// Waits until every acknowledged line is in its file.
 fn wait_until_written(gateway: &Gateway<'_>) {
     gateway.wait("written", |gateway| gateway.book("acme", "lines", "pending") == 0);
 }
@@ -118,7 +118,7 @@ fn what_is_refused_again_waits_for_the_next_replay() {
     gateway.assert_balanced();
     let (status, _, errors) = scene.verb(&["quarantine", "show", &first], "");
     assert_eq!(status.code(), Some(1), "{errors}");
-    // A power cut: what was taken out stays out.
+    // A power cut: removed entries stay removed.
     gateway.kill();
     let gateway = scene.start();
     assert_eq!(quarantine_books(&gateway, "acme").0, 1);
@@ -173,7 +173,7 @@ fn a_message_that_was_cut_is_skipped_and_named() {
     gateway.assert_balanced();
 }
 
-/// A database that refuses every line until it is mended.
+/// A database that refuses every line until the test changes that.
 fn refusing_database() -> (String, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -237,7 +237,7 @@ fn a_line_that_the_database_refused_is_sent_again_as_it_was() {
     gateway.assert_balanced();
 }
 
-/// Whether each of the messages 0 to 399 is in quarantine, or a line, or both.
+/// Asserts that each of the messages 0 to 399 is in quarantine, or a line, or both.
 fn assert_none_is_lost(gateway: &Gateway<'_>, scene: &GatewayDir) {
     wait_until_written(gateway);
     let mut found = BTreeSet::new();

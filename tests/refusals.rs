@@ -1,4 +1,4 @@
-//! How the owner of a device learns why its messages were refused: by a topic at the broker, and by
+//! The ways in which a device's owner learns of refusals: by a topic at the broker, and by
 //! reasons with a sample each.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::harness::mqtt_client::MqttClient;
 
 const REFUSED: &str = "tenant/{tenant}/device/{device}/refused";
 
-/// A client that hears everything on a filter.
+/// A client that subscribes to a filter.
 fn hearing(broker: &Mosquitto, filter: &str) -> MqttClient {
     let mut client = MqttClient::to_broker(broker.port, "owner");
     let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
@@ -23,7 +23,7 @@ fn hearing(broker: &Mosquitto, filter: &str) -> MqttClient {
     client
 }
 
-/// The next message that was heard: its topic and its JSON.
+/// The next message that it received: its topic and its JSON.
 fn heard(client: &mut MqttClient) -> (String, Value) {
     match client.receive().unwrap() {
         Packet::Publish(publish) => (publish.topic, serde_json::from_slice(&publish.payload).unwrap()),

@@ -1,4 +1,4 @@
-//! The registry in a real PostgreSQL: the recorded verdicts, changes that are told, and everything
+//! The registry in a real PostgreSQL: the recorded verdicts, notifications of changes, and everything
 //! that a database can do wrong.
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub fn configure(scene: &GatewayDir, postgres: &Postgres, more: &str) {
     configure_url(scene, &postgres.url(), more);
 }
 
-/// A server with the tables, without any rate limit, and a scene that uses it.
+/// A server with the tables, without any rate limit, and a gateway's folder that uses it.
 pub async fn scene() -> (Postgres, GatewayDir) {
     let (postgres, scene) = (Postgres::start().await, GatewayDir::new());
     configure(&scene, &postgres, "");
@@ -93,7 +93,7 @@ pub fn sequences(scene: &GatewayDir, device: &str) -> Vec<u64> {
 /// Tenant and device.
 type Key = (String, String);
 
-/// Cases that one state of the database serves: the same settings, and no two rows of one device.
+/// Cases that can share one state of the database: the same settings, and no two rows of one device.
 #[derive(Debug)]
 struct Pack<'a> {
     settings: &'a Value,
@@ -136,7 +136,7 @@ impl Pack<'_> {
         self.settings[key].as_str().map(str::to_owned)
     }
 
-    /// Loads devices and settings, and configures what is no row of the database.
+    /// Loads devices and settings, and configures the settings that have no row.
     async fn set(&self, postgres: &Postgres, scene: &GatewayDir, output: &str) {
         let client = postgres.client().await;
         client
@@ -186,7 +186,7 @@ fn payload(case: &Value) -> Vec<u8> {
     }
 }
 
-/// As in `pulse_cases`: its exact time is outside 64 bits.
+/// The case whose exact time is outside 64 bits, as in `pulse_cases`.
 const BEYOND_64_BITS: &str = "timestamps-0389";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,7 +259,7 @@ async fn refusals_leave_the_counters_and_rows_that_the_python_service_left() {
                 events.push(*case);
             }
         }
-        // A stop writes what waits.
+        // A stop writes the waiting rows.
         assert_eq!(gateway.stop().code(), Some(0), "{}", scene.log());
         let sums = "SELECT tenant_id, reason, sum(cnt) FROM quarantine_counters_minute \
                     WHERE bucket_minute = date_trunc('minute', bucket_minute) GROUP BY 1, 2";
@@ -368,7 +368,7 @@ async fn a_change_in_the_database_holds_within_a_second() {
     tokio::time::sleep(Duration::from_millis(900)).await;
     publish(&scene, "dev-2", 6);
     refused("UNREGISTERED_DEVICE", 3);
-    // More rows than are told of one by one.
+    // More rows than are notified one by one.
     postgres
         .run("INSERT INTO device_registry (tenant_id, device_id, site_id) SELECT 'acme', 'dev-' || n, 'lab-1' FROM generate_series(1, 5000) AS n")
         .await;
@@ -471,7 +471,7 @@ async fn while_the_registry_is_down_known_devices_go_on_and_new_ones_are_parked_
     assert_eq!(status, 503);
     assert!(health["why"].as_str().unwrap().contains("cannot be used"), "{health}");
     assert!(scene.log().contains("REGISTRY_UNAVAILABLE"));
-    // Later messages of a parked device queue behind, and known ones still go on.
+    // Later messages of a parked device queue behind, and those of known devices still pass.
     for seq in 100..110 {
         cold.send(&topic("acme", "cold", "telemetry"), envelope("cold", seq).as_bytes()).unwrap();
     }
@@ -510,7 +510,7 @@ async fn a_revocation_that_was_missed_holds_once_the_registry_is_back() {
     assert_eq!(reasons(&gateway)["DEVICE_REVOKED"], 1);
     assert_eq!(sequences(&scene, "dev-1"), [0, 1]);
 
-    // A change that nobody was told of, and then the connection that hears is lost.
+    // A change without a notification, and then the listening connection is lost.
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'";
     postgres
         .run(&format!(
@@ -622,7 +622,7 @@ async fn what_is_wrong_with_a_registry_is_named_and_stops_no_known_device() {
     let mut known = Device::connect(&scene.listener, "known").unwrap();
     known.stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut seq = 0;
-    // In each trouble a known device goes on, the words name it, and a new device comes through after.
+    // In each trouble a known device still passes, the words name it, and a new device passes afterwards.
     let mut trouble = |name: &str, says: &str| {
         let mut cold = send(&scene, &format!("cold-{name}"), std::iter::once(seq));
         let began = Instant::now();
@@ -789,7 +789,7 @@ async fn devices_that_connect_are_checked_against_the_database_and_by_what_is_kn
     // One that is registered later is known within the time that an unknown one is believed unknown.
     register(&postgres, "acme", "dev-9").await;
     eventually("it is known", 15, || connect(&scene, "dev-9", "tok-dev-9") == Code::Success).await;
-    // A revocation is told.
+    // A revocation is notified.
     postgres.run("UPDATE device_registry SET status = 'REVOKED' WHERE device_id = 'dev-9'").await;
     eventually("it is revoked", 5, || connect(&scene, "dev-9", "tok-dev-9") == Code::NotAuthorized).await;
     // Many at once are asked about together.

@@ -1,4 +1,4 @@
-//! New versions of decoders while messages flow: what is bad never serves for long, and nothing is
+//! New versions of decoders while messages flow: a bad one never serves for long, and no message is
 //! lost.
 
 use std::fs;
@@ -54,7 +54,7 @@ fn ask(gateway: &Gateway<'_>, path: &str) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-/// What is said of acme/steps.
+/// The entry of acme/steps in the list of guests.
 fn route(gateway: &Gateway<'_>) -> Value {
     let guests = ask(gateway, "/api/v1/guests/acme")["guests"].clone();
     guests.as_array().unwrap().iter().find(|guest| guest["type"] == "steps").cloned().unwrap_or_default()
@@ -161,7 +161,7 @@ fn a_rename_is_one_swap_within_a_second_and_loses_and_doubles_nothing_under_load
             gateway.wait("swapped", |gateway| serves(gateway, next));
             fastest = fastest.min(began.elapsed());
         }
-        // A second, and what a debug build takes on a busy machine.
+        // A second, and the time of a debug build on a busy machine.
         assert!(fastest < Duration::from_secs(3), "{fastest:?}");
         sending.join().unwrap();
     });
@@ -185,7 +185,7 @@ fn a_hundred_swaps_under_load_lose_nothing_and_decode_nothing_twice() {
     let gateway = scene.start();
     let versions: Vec<_> =
         (0..8).map(|n| variant(&component(["steady", "strict"][n % 2]), &n.to_string())).collect();
-    // Compiled before, as in production: what is measured is the swap.
+    // Compiled before, as in production, so that only the swap is measured.
     for version in &versions {
         assert_eq!(put(&gateway, version).0, 200);
     }
@@ -255,7 +255,7 @@ fn a_version_that_fails_its_cases_does_not_serve() {
     assert!(serves(&gateway, "steady"));
     assert_eq!(last_fate(&gateway).0, "refused");
     assert_eq!(swaps(&gateway, "refused_cases"), 1.0);
-    // The file is not what was refused.
+    // The file is not the refused one.
     assert_eq!(fs::read(scene.path("guests/acme/steps.wasm")).unwrap(), component("steady"));
     // With other cases it is tried again.
     fs::write(&cases, case(r#"{"refusal":"EXTRA"}"#)).unwrap();

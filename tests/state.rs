@@ -1,4 +1,4 @@
-//! What decoders keep between messages: deltas of a counter that add up whatever happens meanwhile.
+//! The state of decoders between messages: deltas of a counter that add up whatever happens meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,7 +54,7 @@ fn deltas(scene: &GatewayDir, device: &str) -> Vec<i64> {
     deltas_of(&scene.lines("telemetry_acme"), device)
 }
 
-/// As a database has them: of points of the same device and time the last one.
+/// The points that a database keeps: the last one of the same device and time.
 fn deltas_of(lines: &[String], device: &str) -> Vec<i64> {
     let mut points = BTreeMap::new();
     for line in lines.iter().filter(|line| line.contains(&format!(",device_id={device},"))) {
@@ -66,7 +66,7 @@ fn deltas_of(lines: &[String], device: &str) -> Vec<i64> {
     points.into_values().collect()
 }
 
-/// What is kept of a counter.
+/// The stored count of a device.
 fn kept(answer: &Value, device: &str) -> Option<u64> {
     let partitions = answer["partitions"].as_array().unwrap();
     let partition = partitions.iter().find(|partition| partition["partition"] == device)?;
@@ -296,7 +296,7 @@ fn sent_again(dup: bool) -> Vec<String> {
     gateway.assert_balanced();
     let passed_over = gateway.metric("tidegate_messages_passed_over_total{}").unwrap();
     assert_eq!(passed_over, if dup { 1.0 } else { 0.0 });
-    // It goes on from there.
+    // The count continues from there.
     send(&mut client, 3, false, 22);
     assert_eq!(client.puback(), 3);
     assert_eq!(kept(&state(&scene, &[]), "dev-1"), Some(22));
@@ -382,7 +382,7 @@ fn explain_and_cases_work_on_a_copy() {
         let out = explain();
         assert!(out.contains("delta=5i"), "{out}");
     }
-    // From message to message the copy goes on.
+    // The copy continues from message to message.
     let question = |count: u64| {
         serde_json::json!({"id": count, "topic": topic("dev-1"), "payload": payload("dev-1", count, "")})
             .to_string()

@@ -1,6 +1,6 @@
 //! The built program between a real Mosquitto and a real InfluxDB 1.6.7: by the 1.x interface, and
 //! by that of version 3 through the front. Messages carry their own time, so one that comes twice
-//! is the same point, and what is lost is missing from the answer to a query.
+//! is the same point, and a lost one is missing from the answer to a query.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -46,12 +46,12 @@ async fn stored(influxdb: &Influxdb) -> BTreeSet<u64> {
     rows.iter().map(|row| row[1].as_u64().unwrap()).collect()
 }
 
-/// What is missing in the database of what must be there.
+/// The acknowledged messages that are missing in the database.
 async fn lost(influxdb: &Influxdb, acknowledged: &BTreeSet<u64>) -> BTreeSet<u64> {
     acknowledged.difference(&stored(influxdb).await).copied().collect()
 }
 
-/// Waits until all of it can be queried: in flight may be nothing while the broker has more to send.
+/// Waits until all of it can be queried: nothing may be in flight while the broker has more to send.
 async fn assert_all_stored(influxdb: &Influxdb, acknowledged: &BTreeSet<u64>) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut missing = lost(influxdb, acknowledged).await;
@@ -63,8 +63,8 @@ async fn assert_all_stored(influxdb: &Influxdb, acknowledged: &BTreeSet<u64>) {
     assert!(missing.is_empty(), "lost: {missing:?}");
 }
 
-/// Publishes one by one at QoS 1, connecting again whenever the broker is gone, until each message
-/// was acknowledged; gives those that were.
+/// Publishes one by one at QoS 1, and reconnects whenever the broker is gone, until each message
+/// is acknowledged; gives the acknowledged ones.
 fn publish_through_outages(port: u16, count: u64) -> BTreeSet<u64> {
     let mut acknowledged = BTreeSet::new();
     let mut client: Option<MqttClient> = None;
@@ -87,7 +87,7 @@ fn publish_through_outages(port: u16, count: u64) -> BTreeSet<u64> {
                 Ok(Packet::PubAck(_)) => _ = acknowledged.insert(seq),
                 _ => client = None,
             }
-            // Slow enough that what is done to the broker meanwhile falls into the stream.
+            // Slow enough that the broker's faults fall into the stream.
             std::thread::sleep(Duration::from_micros(300));
         }
     }

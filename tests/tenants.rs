@@ -1,4 +1,4 @@
-//! Tenants' own settings: shared databases, outputs of their own, what they may write, rates, shares,
+//! Tenants' own settings: shared databases, outputs of their own, allowed lines, rates, shares,
 //! and changes of all of it while messages flow.
 
 use std::fs;
@@ -24,7 +24,7 @@ fn publish(scene: &GatewayDir, tenant: &str, sequences: std::ops::Range<u64>) {
     assert_eq!(client.publish_all(messages, 100).unwrap(), payloads.len() as u64);
 }
 
-/// A scene with a device `dev-{tenant}` of each tenant.
+/// A gateway's folder with a device `dev-{tenant}` of each tenant.
 fn scene_of(tenants: &[&str]) -> GatewayDir {
     let mut scene = GatewayDir::new();
     for tenant in tenants {
@@ -39,7 +39,7 @@ fn to(front: &FakeInfluxdb3, more: &str) -> String {
     format!("[output]\nurl = \"{}\"\nflush_interval_ms = 50\n{more}\n", front.url())
 }
 
-/// SIGHUP, and until it was answered in the log by these words once more.
+/// Sends SIGHUP, and waits until these words appear in the log once more.
 fn reload(scene: &GatewayDir, gateway: &Gateway<'_>, words: &str) {
     let count = || scene.log().matches(words).count();
     let before = count();
@@ -533,7 +533,7 @@ async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its
     assert!(output["findings"].to_string().contains("tenants.acme.tabels"), "{output}");
     assert_eq!(gateway.stop().code(), Some(0));
 
-    // The database of the registry is away: what its table said last still holds.
+    // The database of the registry is down: the last settings of its table still apply.
     postgres.stop();
     let gateway = scene.start_unready();
     let verdict: Value = serde_json::from_str(&scene.verb(&explain, "").1).unwrap();

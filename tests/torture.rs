@@ -49,7 +49,7 @@ fn database_faults() -> Vec<Fault> {
     ]
 }
 
-/// By the broker, which keeps what the gateway has not acknowledged.
+/// Sends by the broker, which stores messages that the gateway has not acknowledged.
 fn publish_by_broker(port: u16, stop: &AtomicBool, published: &AtomicU64) {
     let mut publisher = MqttClient::to_broker(port, "publisher");
     let mut from = 0;
@@ -64,7 +64,7 @@ fn publish_by_broker(port: u16, stop: &AtomicBool, published: &AtomicU64) {
     }
 }
 
-/// Straight to the gateway, again whenever it is gone, until each message was acknowledged.
+/// Sends straight to the gateway, and reconnects whenever it is gone, until all is acknowledged.
 fn publish_to_listener(address: &str, stop: &AtomicBool, published: &AtomicU64) {
     let mut from = 0;
     let mut device: Option<Device> = None;

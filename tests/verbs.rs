@@ -1,4 +1,4 @@
-//! The command line as users script against it: exit codes, what goes to stdout, what errors say.
+//! The command line as users script against it: exit codes, stdout, and the texts of errors.
 
 use serde_json::Value;
 

@@ -35,7 +35,7 @@ fn payload(more: &str) -> String {
 
 const TOPIC: &str = "tenant/acme/device/dev-1/frozen";
 
-/// What each message comes to, one after the other, by `explain`.
+/// The verdict of `explain` on each message, in order.
 fn verdicts(scene: &GatewayDir, messages: &[&str]) -> Vec<Value> {
     let questions = messages.iter().map(|message| {
         json!({"id": 1, "topic": TOPIC, "payload": payload(message), "received_at": "2026-01-01T00:00:00Z"})
@@ -48,7 +48,7 @@ fn verdicts(scene: &GatewayDir, messages: &[&str]) -> Vec<Value> {
     verdicts
 }
 
-/// What `guest list --json` says of it.
+/// State, interface and the use of state of the guest, as `guest list --json` gives them.
 fn built_for(gateway: &Gateway<'_>) -> (Value, Value, Value) {
     let guest = gateway.json("/api/v1/guests/acme")["guests"][0].clone();
     (guest["state"].clone(), guest["interface"].clone(), guest["keeps_state"].clone())

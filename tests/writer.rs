@@ -86,7 +86,7 @@ impl Gateway {
         Self::sized(output, (batch_lines, 10_000), flush_interval, observer)
     }
 
-    /// With the lines of a request, and the most of one that catches up.
+    /// Starts it with the lines of a request, and the most of one that catches up.
     fn sized(
         output: OutputSettings,
         (batch_lines, batch_lines_max): (u32, u32),

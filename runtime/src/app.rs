@@ -126,17 +126,17 @@ pub async fn run(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<()> {
 
     let admission = Admission::new(settings::admission(config), registry, table.clone());
     let admission =
-        admission.with_devices(devices).with_activity(activity).with_parking(Arc::new(spool.clone()));
+        admission.with_devices(devices).with_in_flight(activity).with_parking(Arc::new(spool.clone()));
     let admission = Arc::new(admission);
     let tenants = TenantUpdater::new(plan, table, spool.clone(), writer.clone());
     if let Registry::Postgres(registry) = admission.registry() {
         let tenants = tenants.clone();
-        registry.tenants.to(move |table| tenants.apply_registry_rows(table));
+        registry.tenant_rows.set(move |table| tenants.apply_registry_rows(table));
     }
     {
         // Before anything comes in that must queue behind it.
         let (spool, admission) = (spool.clone(), admission.clone());
-        tokio::task::spawn_blocking(move || spool.parked_topics(|topic| admission.note_parked(topic)))
+        tokio::task::spawn_blocking(move || spool.parked_topics(|topic| admission.record_parked(topic)))
             .await?;
     }
     let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);

@@ -1,4 +1,4 @@
-//! Components made to hurt whoever compiles them.
+//! Components made to exhaust the compiler.
 
 use wasm_encoder::{
     BlockType, CodeSection, Component, ComponentExportKind, ComponentImportSection, ComponentInstanceSection,
@@ -111,7 +111,7 @@ pub fn nested_components(depth: u32) -> Vec<u8> {
     component.finish()
 }
 
-/// What one part of a decoder does instead of its work.
+/// The action of one part of a decoder instead of its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Misdeed {
     LoopInStart,
@@ -124,7 +124,7 @@ pub enum Misdeed {
     ManyTables,
 }
 
-/// A decoder without an SDK, with a misdeed in it that no toolchain would write.
+/// A decoder without an SDK, with a fault in it that no toolchain would write.
 pub fn decoder_with(misdeed: Misdeed) -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([ValType::I32; 6], [ValType::I32]);

@@ -1,5 +1,5 @@
 //! An InfluxDB 3 as seen by a writer, in front of a real 1.x engine: `POST /api/v3/write_lp` is
-//! judged as version 3 judges it, and what it takes is stored by `/write`. With switches for the
+//! checked as version 3 does it, and accepted lines are stored by `/write`. With switches for the
 //! ways in which servers and networks fail.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::{client, query};
 
-/// One request fails so.
+/// A fault of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     Status {
@@ -43,7 +43,7 @@ pub enum Fault {
     CloseUpload,
 }
 
-/// What one request was.
+/// One request as it was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub database: String,
@@ -59,7 +59,7 @@ const DATABASES_MAX: usize = 5;
 const TABLES_MAX: usize = 2000;
 const COLUMNS_MAX: usize = 500;
 
-/// Column name to `tag` or a field type, a table.
+/// For each table, column names with `tag` or a field type.
 type Table = BTreeMap<String, &'static str>;
 
 struct State {
@@ -69,7 +69,7 @@ struct State {
     faults: Mutex<VecDeque<Fault>>,
     database_faults: Mutex<BTreeMap<String, Fault>>,
     seen: Mutex<Vec<Seen>>,
-    /// Every answer takes so long.
+    /// The delay of every answer.
     latency: Mutex<Duration>,
     client: reqwest::Client,
 }
@@ -87,7 +87,7 @@ impl Drop for FakeInfluxdb3 {
 }
 
 impl FakeInfluxdb3 {
-    /// In front of the 1.x at `influxdb`; with a token, nothing else is let in.
+    /// Starts it before the 1.x at `influxdb`; if a token is set, other requests are refused.
     pub async fn start(influxdb: &str, token: Option<&str>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -124,12 +124,12 @@ impl FakeInfluxdb3 {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The next requests fail so, one each.
+    /// Sets the faults of the next requests, one each.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state.faults.lock().extend(faults);
     }
 
-    /// Every request for a database fails so, until `None`.
+    /// Sets the fault of every request for a database, until `None`.
     pub fn fail_database(&self, database: &str, fault: Option<Fault>) {
         let mut faults = self.state.database_faults.lock();
         match fault {
@@ -138,12 +138,12 @@ impl FakeInfluxdb3 {
         };
     }
 
-    /// Every answer takes so long from now on, as that of a server which answers at its next flush.
+    /// Sets the delay of every answer, as of a server that answers at its next flush.
     pub fn slow_down(&self, latency: Duration) {
         *self.state.latency.lock() = latency;
     }
 
-    /// Requests whose body was read, whatever came of them.
+    /// Requests whose body was read, whatever their answer.
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().clone()
     }
@@ -298,7 +298,7 @@ impl State {
         if given == *token { None } else { unauthenticated() }
     }
 
-    /// What the engine holds already.
+    /// Reads the schema that the engine has already.
     async fn read_schema(&self) {
         let databases = self.ask("", "SHOW DATABASES").await;
         let mut schema = BTreeMap::new();
@@ -416,7 +416,7 @@ fn rows(answer: &serde_json::Value) -> impl Iterator<Item = (String, Vec<serde_j
     })
 }
 
-/// Judges a line as version 3 does, and writes it as 1.x understands it.
+/// Checks a line as version 3 does, and writes it in the form of 1.x.
 fn take(
     tables: &mut BTreeMap<String, Table>,
     other_tables: usize,

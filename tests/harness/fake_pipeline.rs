@@ -1,4 +1,4 @@
-//! Stands in for all that comes after a source: takes messages and settles them when told.
+//! A fake of everything after a source: it takes messages, and settles them when a test says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub struct Taken {
 pub struct FakePipeline {
     pub account: Account,
     pub settling: Mutex<SettleMode>,
-    /// How long each group is kept waiting before it is taken.
+    /// The wait before each group is taken.
     pub delay: Mutex<Duration>,
     taken: Mutex<Vec<Taken>>,
     dropped: Mutex<Vec<Reason>>,
@@ -67,7 +67,7 @@ impl FakePipeline {
         downstream
     }
 
-    /// Settles about half of what is held, anywhere in it.
+    /// Settles about half of the unsettled messages, in no order.
     fn settle_shuffled(&self, seed: &mut u32) {
         let mut held = self.tokens.lock();
         let mut chosen = Vec::new();
@@ -80,7 +80,7 @@ impl FakePipeline {
         chosen.into_iter().for_each(|token| token.settle(Outcome::Lines, &self.account));
     }
 
-    /// Settles the oldest `messages` that are held.
+    /// Settles the oldest `messages` that are unsettled.
     pub fn settle(&self, messages: usize) {
         let chosen: Vec<_> = self.tokens.lock().drain(..messages).collect();
         chosen.into_iter().for_each(|token| token.settle(Outcome::Lines, &self.account));
@@ -90,7 +90,7 @@ impl FakePipeline {
         self.tokens.lock().len()
     }
 
-    /// Settles all that is held, and from now on at once.
+    /// Settles all unsettled messages, and later ones at once.
     pub fn release(&self) {
         let held = {
             let mut tokens = self.tokens.lock();
@@ -108,7 +108,7 @@ impl FakePipeline {
         self.taken.lock().len()
     }
 
-    /// How many different payloads were taken.
+    /// The number of different payloads that were taken.
     pub fn distinct(&self) -> usize {
         self.taken
             .lock()
@@ -122,7 +122,7 @@ impl FakePipeline {
         self.dropped.lock().iter().filter(|&&dropped| dropped == reason).count()
     }
 
-    /// Who was refused a message, and its topic.
+    /// The sender and the topic of each refused message.
     pub fn refused(&self) -> Vec<(String, String)> {
         self.refused.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! A disk that fails when it is told to: a small library preloaded into the gateway under test
+//! A disk that fails on command: a small library preloaded into the gateway under test
 //! answers its calls on the files of the spool with an error. See faults.c.
 
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// For the spool of a scene's gateway.
+    /// Prepares faults for the spool of a gateway.
     pub fn on(scene: &GatewayDir) -> Self {
         let faults = Self { control: scene.path("faults"), dir: scene.path("data/spool") };
         faults.set("");
         faults
     }
 
-    /// From now on: `CALL ERROR` a line; nothing: all goes well.
+    /// Sets the faults, `CALL ERROR` on each line; an empty text sets none.
     pub fn set(&self, text: &str) {
         let staged = self.control.with_extension("staged");
         std::fs::write(&staged, text).unwrap();

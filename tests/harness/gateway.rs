@@ -46,7 +46,7 @@ pub struct GatewayDir {
     pub listener: String,
     pub admin: String,
     devices: String,
-    /// The operator's token, where one is set: every question brings it.
+    /// The operator's token, if one is set: every request has it.
     token: Option<String>,
 }
 
@@ -71,7 +71,7 @@ impl GatewayDir {
         self.folder.path().join(name)
     }
 
-    /// Lays the built guest `name` into the routing folder.
+    /// Copies the built guest `name` into the routing folder.
     pub fn guest(&self, tenant: &str, message_type: &str, name: &str) {
         let folder = self.path("guests").join(tenant);
         fs::create_dir_all(&folder).unwrap();
@@ -87,12 +87,12 @@ impl GatewayDir {
         fs::write(self.path("devices.csv"), &self.devices).unwrap();
     }
 
-    /// Writes the configuration: the scene's own addresses, then `more`.
+    /// Writes the configuration: this folder's addresses, then `more`.
     pub fn configure(&self, more: &str) {
         self.configure_admin(more, "");
     }
 
-    /// As `configure`, with more keys for the admin side.
+    /// Does as `configure`, with more keys for the admin side.
     pub fn configure_admin(&self, more: &str, admin: &str) {
         let listen = format!("[mqtt]\nurl = \"\"\n[listen]\naddress = \"{}\"\n{more}", self.listener);
         self.configure_all(&listen, admin);
@@ -117,7 +117,7 @@ impl GatewayDir {
         fs::write(self.path("tidegate.toml"), text).unwrap();
     }
 
-    /// Sets the operator's token, for the gateway, its verbs and the questions of the rig; to be
+    /// Sets the operator's token, for the gateway, its verbs and the tests' requests; to be
     /// called after `configure`.
     pub fn set_token(&mut self, token: &str) {
         fs::write(self.path("admin.token"), format!("{token}\n")).unwrap();
@@ -166,14 +166,14 @@ impl GatewayDir {
         gateway
     }
 
-    /// Starts the gateway on a disk that fails when it is told to, and waits until it is ready.
+    /// Starts the gateway on a disk that fails on command, and waits until it is ready.
     pub fn start_with(&self, faults: &Faults) -> Gateway<'_> {
         let gateway = self.start_unready_with(faults);
         gateway.wait("ready", |gateway| gateway.get("/readyz").0 == 200);
         gateway
     }
 
-    /// As `start_with`, and waits until it answers at all.
+    /// Does as `start_with`, and waits until it answers at all.
     pub fn start_unready_with(&self, faults: &Faults) -> Gateway<'_> {
         let mut command = tidegate();
         command.arg("run").envs(faults.environment());
@@ -204,8 +204,8 @@ impl GatewayDir {
         fs::read_to_string(self.path("tidegate.log")).unwrap_or_default()
     }
 
-    /// Every line in the file output of one database, in order of the files; where the gateway runs,
-    /// once nothing that it has acknowledged is still to be written.
+    /// Every line in the file output of one database, in order of the files. If the gateway runs, waits
+    /// until all acknowledged lines are written.
     pub fn lines(&self, database: &str) -> Vec<String> {
         let deadline = Instant::now() + Duration::from_secs(20);
         while let (200, metrics) = ask(&self.admin, "GET", "/metrics", None, &[]) {
@@ -228,7 +228,7 @@ impl GatewayDir {
     }
 }
 
-/// One request to an admin side; status 0 when nobody answers.
+/// One request to an admin side; status 0 if nobody answers.
 fn ask(admin: &str, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, String) {
     let Ok(mut stream) = TcpStream::connect(admin) else { return (0, String::new()) };
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -282,7 +282,7 @@ impl Gateway<'_> {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// One number of one tenant's books; 0 where the tenant has none.
+    /// One number of one tenant's books; 0 if the tenant has none.
     pub fn book(&self, tenant: &str, section: &str, key: &str) -> u64 {
         self.json("/api/v1/books")["tenants"][tenant][section][key].as_u64().unwrap_or(0)
     }
@@ -293,7 +293,7 @@ impl Gateway<'_> {
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
-    /// Waits until so many lines of a tenant are in its database or file, since ever.
+    /// Waits until `lines` lines of a tenant are written, counted over all runs.
     pub fn wait_written(&self, tenant: &str, lines: u64) {
         self.wait(&format!("{lines} lines of {tenant} written"), |gateway| {
             gateway.book(tenant, "lines", "written") == lines
@@ -305,7 +305,7 @@ impl Gateway<'_> {
         assert_eq!(books["balanced"], true, "{books:#}");
     }
 
-    /// Waits until `condition` holds.
+    /// Waits until `condition` is true.
     pub fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         self.wait_for(Duration::from_secs(30), what, condition);
     }
@@ -326,13 +326,13 @@ impl Gateway<'_> {
         self.child.id()
     }
 
-    /// SIGKILL: what a power cut does to a process.
+    /// Sends SIGKILL, as a power cut ends a process.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and the exit status.
+    /// Sends SIGTERM; gives the exit status.
     pub fn stop(mut self) -> ExitStatus {
         // SAFETY: kill(2) of a child that has not been waited for.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };

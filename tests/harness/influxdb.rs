@@ -19,7 +19,7 @@ impl Influxdb {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Starts it again on the same port and folder; kills it first where it runs.
+    /// Starts it again on the same port and folder; kills it first if it runs.
     pub async fn restart(&mut self) {
         self.kill();
         let dir = self.dir.path().display();
@@ -36,7 +36,7 @@ impl Influxdb {
         answers(&format!("{}/ping", self.url())).await;
     }
 
-    /// kill -9
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;
     }
@@ -52,7 +52,7 @@ impl Influxdb {
         serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
     }
 
-    /// Values of one field that are stored of a measurement.
+    /// The number of stored values of one field.
     pub async fn count(&self, database: &str, measurement: &str, field: &str) -> u64 {
         let answer = self.ask(database, &format!("SELECT count(\"{field}\") FROM \"{measurement}\"")).await;
         answer["results"][0]["series"][0]["values"][0][1].as_u64().unwrap_or(0)

@@ -1,4 +1,4 @@
-//! A listener that runs in this process, in front of a stand-in for all that comes after it.
+//! A listener that runs in this process, before a fake of everything after it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl RunningListener {
         eventually(ending.name(), seconds, || self.counters.ended(ending) >= times).await;
     }
 
-    /// A device that behaves is served whatever else goes on.
+    /// Asserts that a device that behaves is served.
     pub fn assert_serves(&self) {
         let mut device = MqttClient::connect(self.address, "good");
         let before = self.downstream.taken_count();

@@ -1,22 +1,22 @@
-//! Decoders written by hand, each with a misdeed that no toolchain would write.
+//! Decoders written by hand, each with a fault that no toolchain would write.
 //!
-//! They do it for a long payload (more than 200 bytes) and make no line, which is no fault, of a
-//! short one: so it can be seen that a misdeed costs its own message alone.
+//! The fault appears for a long payload (more than 200 bytes). A short one makes no line, which is no
+//! fault: so a test can see that a fault costs its own message alone.
 
 use wasm_encoder::{
     Component, ComponentExportKind, ComponentInstanceSection, ComponentSection, InstanceSection,
     MemorySection, MemoryType, Module, ModuleArg, ModuleSection, NestedComponentSection,
 };
 
-/// What it does when a payload is long, and what that must be refused as.
+/// The fault for a long payload, and the reason that the message must be refused for.
 #[derive(Debug)]
 pub struct Misdeed {
     pub name: &'static str,
-    /// In `cabi_realloc`, for the payloads: 0 is the size; what it leaves is the address.
+    /// Code in `cabi_realloc`, for the payloads: local 0 is the size, the result is the address.
     realloc: &'static str,
-    /// In `decode`: what it leaves is where the answer lies. A good answer is at 32.
+    /// Code in `decode`: the result is the address of the answer. A good answer is at 32.
     decode: &'static str,
-    /// After `decode`.
+    /// Code after `decode`.
     post_return: &'static str,
     pub reason: &'static str,
     pub detail: &'static str,
@@ -31,7 +31,7 @@ const NONE: Misdeed = Misdeed {
     detail: "",
 };
 
-/// The lines of the answer: where they lie, and how many bytes.
+/// The lines of the answer: address and bytes.
 macro_rules! lines {
     ($at:literal, $bytes:literal) => {
         concat!(
@@ -45,7 +45,7 @@ macro_rules! lines {
     };
 }
 
-/// The outcomes of the answer: where they lie, and how many.
+/// The outcomes of the answer: address and number.
 macro_rules! outcomes {
     ($at:literal, $count:literal) => {
         concat!(
@@ -292,7 +292,7 @@ fn module(misdeed: &Misdeed) -> String {
     )
 }
 
-/// A component with a misdeed in it.
+/// A component with a fault in it.
 pub fn decoder(misdeed: &Misdeed) -> Vec<u8> {
     component(&wat::parse_str(module(misdeed)).unwrap_or_else(|error| panic!("{}: {error}", misdeed.name)))
 }
@@ -315,7 +315,7 @@ const PLAIN: &str = r#"(module
   (func (export "configure") (param i32 i32 i32 i32 i32 i32) (result i32) (i32.const 16))
   (func (export "decode") (param i32 i32 i32 i32) (result i32) (i32.const 32)))"#;
 
-/// Good decoders that bring more than they may: each with its name, and the word for it.
+/// Good decoders that have more of something than is allowed: each with its name and the word for it.
 pub fn crowds() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let plain = component(&wat::parse_str(PLAIN).unwrap());
     let with = |sections: &[&dyn ComponentSection]| {
@@ -373,7 +373,7 @@ fn twice() -> ComponentInstanceSection {
     section
 }
 
-/// The decoder that the crowds are made of, for comparison: it serves.
+/// The decoder that the crowds consist of, for comparison: it serves.
 pub fn plain() -> Vec<u8> {
     component(&wat::parse_str(PLAIN).unwrap())
 }

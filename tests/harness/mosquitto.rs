@@ -28,8 +28,8 @@ impl Mosquitto {
         Self::start_with(|_| "allow_anonymous true\n".into())
     }
 
-    /// Starts a broker that keeps its sessions in memory: one that writes all of a long queue to
-    /// disk at each change is slower than anything that is tested here.
+    /// Starts a broker with its sessions in memory: one that writes all of a long queue to disk at each
+    /// change would be slower than the gateway under test.
     pub fn start_in_memory() -> Self {
         Self::start_with(|_| "allow_anonymous true\npersistence false\n".into())
     }
@@ -47,7 +47,7 @@ impl Mosquitto {
         );
         // SAFETY: it only reads this process's user.
         if unsafe { libc::geteuid() } == 0 {
-            // Else it becomes a user who may not read the folder.
+            // Otherwise it becomes a user that may not read the folder.
             configuration += "user root\n";
         }
         configuration += &more(path);

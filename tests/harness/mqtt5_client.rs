@@ -28,14 +28,14 @@ pub fn socket(address: SocketAddr) -> TcpStream {
 }
 
 impl Mqtt5Client<TcpStream> {
-    /// Opens a socket and says nothing.
+    /// Opens a socket and sends nothing.
     pub fn open(address: SocketAddr) -> Self {
         Self::on(socket(address))
     }
 }
 
 impl TlsClient {
-    /// Opens a TLS connection that believes `roots` and shows a certificate, if it has one.
+    /// Opens a TLS connection that trusts `roots` and shows a certificate, if it has one.
     pub fn open_tls(
         address: SocketAddr,
         roots: &[CertificateDer<'static>],
@@ -81,7 +81,7 @@ impl<S: Read + Write> Mqtt5Client<S> {
         }
     }
 
-    /// Connects and is let in.
+    /// Connects and asserts that it succeeds.
     pub fn connected(mut self, client_id: &str, login: Option<(&str, &str)>) -> Self {
         let connack = self.greet(client_id, login, None).unwrap();
         assert_eq!(connack.code, v5::ConnectReturnCode::Success, "{connack:?}");

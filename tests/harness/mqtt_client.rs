@@ -15,12 +15,12 @@ pub struct MqttClient {
 }
 
 impl MqttClient {
-    /// Opens a socket and says nothing.
+    /// Opens a socket and sends nothing.
     pub fn open(address: SocketAddr) -> Self {
         Self::on(TcpStream::connect(address).unwrap())
     }
 
-    /// Speaks on a socket that is open, from either side.
+    /// A client on an open socket, from either side.
     pub fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -101,7 +101,7 @@ impl MqttClient {
         (0..count).map(|_| self.puback()).collect()
     }
 
-    /// Publishes at QoS 1, a hundred under way, and waits until the peer has taken all.
+    /// Publishes at QoS 1 with up to a hundred unacknowledged, and waits until all are acknowledged.
     pub fn publish_all(&mut self, messages: impl IntoIterator<Item = (String, Vec<u8>)>) {
         let mut waiting = 0;
         for (topic, payload) in messages {

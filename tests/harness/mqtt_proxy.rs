@@ -1,4 +1,4 @@
-//! A wire between a client and a broker that writes down which PUBLISHes came and which PUBACKs
+//! A proxy between a client and a broker that records the PUBLISHes that came and the PUBACKs that
 //! went, connection by connection, in either version of MQTT.
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What passed on one connection.
+/// The packets of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Packet ids of PUBLISHes at QoS 1, and whether they came again.
+    /// Packet ids of PUBLISHes at QoS 1, with their DUP flags.
     pub published: Vec<(u16, bool)>,
     /// Packet ids of PUBACKs, in order.
     pub acknowledged: Vec<u16>,
@@ -21,7 +21,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// PUBACKs answer the PUBLISHes of this very connection, in their order.
+    /// True if the PUBACKs answer the PUBLISHes of this connection, in their order.
     pub fn assert_ordered(&self) {
         assert!(self.acknowledged.len() <= self.published.len(), "more PUBACKs than PUBLISHes");
         for (n, (acknowledged, (published, _))) in self.acknowledged.iter().zip(&self.published).enumerate() {
@@ -117,7 +117,7 @@ fn next_frame(stream: &mut BytesMut) -> Option<(u8, BytesMut)> {
     Some((frame[0], body))
 }
 
-/// What is noted stands at the same place in both versions of the protocol.
+/// Records a packet; the recorded parts have the same place in both versions of the protocol.
 fn note(record: &mut Record, first: u8, body: &[u8]) {
     let number = |at: usize| u16::from_be_bytes([body[at], body[at + 1]]);
     match first >> 4 {

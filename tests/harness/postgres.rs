@@ -91,7 +91,7 @@ impl Postgres {
         format!("postgres://iot:{PASSWORD}@127.0.0.1:{}/iotcloud", self.port)
     }
 
-    /// Starts it again; stops it first where it runs.
+    /// Starts it again; stops it first if it runs.
     pub async fn restart(&mut self) {
         self.stop();
         let child = command("postgres").arg("-D").arg(self.folder.path().join("data")).spawn().unwrap();
@@ -103,7 +103,7 @@ impl Postgres {
         }
     }
 
-    /// SIGQUIT: ends at once, without a word to its clients.
+    /// Sends SIGQUIT: the server ends at once, and closes no connection properly.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             // SAFETY: kill(2) of a child that has not been waited for.
@@ -119,7 +119,7 @@ impl Postgres {
         Ok(client)
     }
 
-    /// A connection for whatever a test does to the database.
+    /// A connection for a test's own statements.
     pub async fn client(&self) -> Client {
         self.connect("iotcloud").await.unwrap()
     }

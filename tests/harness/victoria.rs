@@ -1,5 +1,5 @@
 //! VictoriaMetrics from Debian's package `victoria-metrics`: only to see that its InfluxDB
-//! endpoints take what we send; it hides bad lines and keeps milliseconds.
+//! endpoints take Tidegate's lines; it hides bad ones and stores milliseconds.
 
 use super::{Process, answers, client, free_port, query};
 

@@ -177,7 +177,7 @@ listen = "{}"
         }
     }
 
-    /// Holds the books against the files.
+    /// Compares the books with the files.
     fn verdict(&self, settled: &Snapshot, acknowledged: u64) -> Result<()> {
         let in_files = count_lines(&self.folder.join("lines"))?;
         println!(

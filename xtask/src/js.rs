@@ -70,7 +70,7 @@ pub fn test() -> Result<()> {
 }
 
 impl Guest {
-    /// A digest of all that decides about the component.
+    /// A digest of everything that the component depends on.
     fn inputs(&self) -> Result<String> {
         let root = process::root();
         let package = root.join("guests/js").join(self.package);
@@ -118,7 +118,7 @@ fn installed(package: &str) -> Result<PathBuf> {
         bail!("node is {version}: decoders in JavaScript are built with {NODE_MAJOR_MIN} or later");
     }
     let source = process::root().join("guests/js").join(package);
-    // As deep as the package itself, so that what it names above it is found.
+    // As deep as the package itself, so that its relative paths are found.
     let tools = process::root().join("target/js").join(package);
     fs::create_dir_all(&tools)?;
     for file in ["package.json", "package-lock.json", ".npmrc", "build.mjs"] {

@@ -1,4 +1,4 @@
-//! What tests and guests need from Debian's packages: installed where we may, named where not.
+//! The Debian packages that tests and guests need: installed if this process may, otherwise named.
 
 use std::process::{Command, Stdio};
 
@@ -21,11 +21,11 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "postgres", package: "postgresql" },
 ];
 
-/// What makes components of JavaScript.
+/// The programs that make components of JavaScript.
 pub const JS_TOOLS: &[Needed] =
     &[Needed { program: "node", package: "nodejs" }, Needed { program: "npm", package: "npm" }];
 
-/// What the bench runs beside the gateway.
+/// The servers that the bench runs beside the gateway.
 pub const BENCH_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },
     Needed { program: "postgres", package: "postgresql" },

@@ -11,7 +11,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository").to_owned()
 }
 
-/// Runs a command to its end; its output goes to ours.
+/// Runs a command to its end; its output goes to this process's.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = format!("{command:?}");
     let status = command.status().with_context(|| format!("cannot start {shown}"))?;
@@ -21,15 +21,15 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// `cargo` as the one that runs us.
+/// The `cargo` that runs this process.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// Whether a program is to be found on the path or where Debian keeps daemons: those of PostgreSQL
-/// lie in a folder a version.
+/// The path of a program, from PATH or the folders of Debian's daemons. PostgreSQL has a folder for
+/// each version.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
@@ -40,7 +40,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A program that runs beside us and is ended with us.
+/// A program that runs beside this process and is ended with it.
 pub struct Running {
     child: Child,
     name: String,
@@ -101,7 +101,7 @@ pub fn free_port() -> Result<u16> {
 /// A length of time as `--for` takes it.
 ///
 /// # Errors
-/// It is none.
+/// The text is no length of time.
 pub fn parse_duration(text: &str) -> Result<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let number: u64 =

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that is tested, on real parts.
+//! `cargo xtask test`: all tests, with real servers.
 
 use std::process::Command;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use tidegate_guest::{Refusal, Route};
 
 use crate::walk::Leaf;
 
-/// How the time field is written.
+/// The format of the time field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeFormat {
     Rfc3339,
@@ -13,7 +13,7 @@ pub enum TimeFormat {
     Unix(u32),
 }
 
-/// What integers become.
+/// The form of integers in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integers {
     /// Floats; refused where a float would lose digits.
@@ -77,7 +77,7 @@ impl Options {
         })
     }
 
-    /// Whether a joined key becomes a field.
+    /// True if a joined key becomes a field.
     pub fn takes(&self, key: &str) -> bool {
         let named = |names: &[String]| {
             names.iter().any(|name| {

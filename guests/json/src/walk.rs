@@ -42,7 +42,7 @@ const KEY_BYTES_MAX: usize = 256 << 10;
 #[derive(Default)]
 pub struct Walk<'a> {
     pub leaves: Vec<(String, Leaf<'a>)>,
-    /// The joined key of where we stand.
+    /// The joined key of the current place.
     path: String,
     depth: usize,
     /// Bytes of the joined keys of all leaves.

@@ -89,7 +89,7 @@ pub fn write(metrics: Option<&str>, seq: i64, time_ns: i64, lines: &mut Lines) -
     line.at(time_ns)
 }
 
-/// What Python takes for false.
+/// True for a value that Python takes for false.
 fn is_falsy(value: &str) -> bool {
     let zero = |text: &str| text.parse::<f64>().is_ok_and(|number| number == 0.0);
     let empty_array = value.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

@@ -1,3 +1,5 @@
+//! The checks' shared state, and the entrance of messages: new, refused before, or admitted before.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -6,25 +8,26 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::auth_cache::AuthCache;
-use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender, admit, question, refuse};
+use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender};
 use crate::pending_connects::PendingConnects;
 use crate::pending_messages::{Enqueued, PendingMessage, PendingMessages};
 use crate::rate_limits::DeviceRateLimits;
 use crate::registry::Registry;
-use crate::settings::{AdmissionSettings, LiveLimits};
+use crate::registry::postgres::app_settings::AppSettings;
+use crate::settings::{AdmissionSettings, LiveLimits, Snapshot};
 use tidegate_core::ack::in_flight::InFlight;
 use tidegate_core::ack::token::AckToken;
 use tidegate_core::books::{Account, Books, Outcome};
 use tidegate_core::device::make_device;
 use tidegate_core::device_hash::{DeviceHash, DeviceHasher};
-use tidegate_core::message::{Admitted, Received, RefusedMessage};
+use tidegate_core::message::{Admitted, Received, RefusedMessage, Via};
 use tidegate_core::parked::{NoParkingStore, Parking};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicFields;
 
-/// A message that had passed admission, with the identity that was found then.
+/// A message that was admitted before, with the identity that was found then.
 #[derive(Debug)]
 pub struct ReadmittedMessage {
     pub topic: String,
@@ -36,15 +39,15 @@ pub struct ReadmittedMessage {
     pub token: AckToken,
 }
 
-/// The gate. Shared by all sources.
+/// Admission of messages and of devices that connect. All sources share one.
 #[derive(Debug)]
 pub struct Admission {
     pub(crate) settings: AdmissionSettings,
     pub(crate) registry: Registry,
     pub(crate) books: Arc<Books>,
     pub(crate) cache: AuthCache,
-    pub(crate) buckets: DeviceRateLimits,
-    pub(crate) tenant_buckets: DeviceRateLimits,
+    pub(crate) device_rates: DeviceRateLimits,
+    pub(crate) tenant_rates: DeviceRateLimits,
     pub(crate) tenants: Arc<Tenants>,
     /// `Tenants::missed` as it was when the cache was cleared last.
     pub(crate) tenants_missed: AtomicU64,
@@ -52,28 +55,28 @@ pub struct Admission {
     started: Instant,
     registry_generation: AtomicU64,
     pub(crate) live: RwLock<LiveLimits>,
-    pub(crate) waiting: PendingMessages,
+    /// Messages that wait for the registry.
+    pub(crate) pending: PendingMessages,
     /// Devices that connect and wait for the registry.
-    pub(crate) callers: PendingConnects,
-    /// Counts messages that had left the flow to wait, and come back.
-    pub(crate) activity: Option<Arc<InFlight>>,
+    pub(crate) connects: PendingConnects,
+    /// The count that a message joins again when it has waited.
+    pub(crate) in_flight: Option<Arc<InFlight>>,
 }
 
 impl Admission {
     pub fn new(settings: AdmissionSettings, registry: Registry, tenants: Arc<Tenants>) -> Self {
         let cache = AuthCache::new(settings.cache_ttl_s, settings.cache_entries_max);
-        let live = LiveLimits { payload_bytes_max: settings.payload_bytes_max as i64, rate: settings.rate };
         Self {
             cache: match registry {
                 Registry::Postgres(_) => cache.with_jitter(),
                 Registry::File(_) | Registry::Open(_) => cache,
             },
-            live: RwLock::new(live),
-            waiting: PendingMessages::new(Arc::new(NoParkingStore)),
-            callers: PendingConnects::default(),
-            activity: None,
-            buckets: DeviceRateLimits::default(),
-            tenant_buckets: DeviceRateLimits::default(),
+            live: RwLock::new(LiveLimits::new(&settings)),
+            pending: PendingMessages::new(Arc::new(NoParkingStore)),
+            connects: PendingConnects::default(),
+            in_flight: None,
+            device_rates: DeviceRateLimits::default(),
+            tenant_rates: DeviceRateLimits::default(),
             tenants_missed: AtomicU64::new(tenants.missed()),
             devices: DeviceHasher::random(),
             started: Instant::now(),
@@ -85,19 +88,19 @@ impl Admission {
         }
     }
 
-    /// Parts devices by a hash that outlives the process.
+    /// Sets the device hash, whose seed outlives the process.
     pub fn with_devices(self, devices: DeviceHasher) -> Self {
         Self { devices, ..self }
     }
 
-    /// Has messages counted in `activity` again that waited for the registry, and go on.
-    pub fn with_activity(self, activity: Arc<InFlight>) -> Self {
-        Self { activity: Some(activity), ..self }
+    /// Counts messages in `in_flight` again when they have waited for the registry.
+    pub fn with_in_flight(self, in_flight: Arc<InFlight>) -> Self {
+        Self { in_flight: Some(in_flight), ..self }
     }
 
-    /// Has messages parked that wait for the registry for too long.
+    /// Sets the store for messages that wait too long for the registry.
     pub fn with_parking(self, parking: Arc<dyn Parking>) -> Self {
-        Self { waiting: PendingMessages::new(parking), ..self }
+        Self { pending: PendingMessages::new(parking), ..self }
     }
 
     pub fn cache(&self) -> &AuthCache {
@@ -108,8 +111,7 @@ impl Admission {
         &self.registry
     }
 
-    /// What was believed of devices is asked anew when the registry has changed; called about once
-    /// a second.
+    /// Clears the cache if the registry has changed; called about once a second.
     pub fn follow_registry(&self) {
         let now = self.registry.generation();
         if self.registry_generation.swap(now, Ordering::AcqRel) != now {
@@ -117,11 +119,11 @@ impl Admission {
         }
     }
 
-    /// The session was away for so long: what comes now was sent over all that time, and is no
-    /// burst.
-    pub fn grant_backlog(&self, away_s: f64) {
-        self.buckets.grant_backlog(away_s, self.now_s());
-        self.tenant_buckets.grant_backlog(away_s, self.now_s());
+    /// Raises the buckets after the session was offline for so long: the backlog was sent over all
+    /// that time, and is no burst.
+    pub fn grant_backlog(&self, offline_s: f64) {
+        self.device_rates.grant_backlog(offline_s, self.now_s());
+        self.tenant_rates.grant_backlog(offline_s, self.now_s());
     }
 
     pub(crate) fn now_s(&self) -> f64 {
@@ -130,8 +132,8 @@ impl Admission {
 
     /// The tenant and the device that a topic names.
     pub fn device_of<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
-        let places = self.settings.template.matches(topic)?;
-        Some((&topic[places.tenant], &topic[places.device]))
+        let fields = self.settings.template.matches(topic)?;
+        Some((&topic[fields.tenant], &topic[fields.device]))
     }
 
     /// The tenant that a topic names.
@@ -139,8 +141,8 @@ impl Admission {
         self.device_of(topic).map(|(tenant, _)| tenant)
     }
 
-    /// Judges what one read of a source gave, and counts it. Messages whose device the registry must
-    /// be asked about first wait here, and go on by the resolver.
+    /// Checks the messages of one read of a source, and counts them. A message whose device the
+    /// registry must be asked about waits; the look-up task submits it later.
     pub fn admit(&self, messages: Vec<Received>) -> (Vec<Admitted>, Vec<RefusedMessage>) {
         let limit = RateLimitMode::Take(self.now_s());
         let settings = self.snapshot();
@@ -149,8 +151,8 @@ impl Admission {
         // Messages of one tenant beside each other are counted together.
         let mut counting: Option<(Arc<Account>, u64)> = None;
         for message in messages {
-            let judged = self.check_at(&settings, question(&message), LookupSource::Registry, limit);
-            let account = self.account_of(&message.topic, &judged);
+            let checked = self.check_at(&settings, &message, LookupSource::Registry, limit);
+            let account = self.account_of(&message.topic, &checked);
             match &mut counting {
                 Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
                 _ => {
@@ -159,15 +161,15 @@ impl Admission {
                     }
                 }
             }
-            match judged {
-                Ok(judged) => admitted.push(admit(message, judged)),
-                Err(NotAdmitted::Refused(refusal)) => refused.push(self.refuse(message, refusal, account)),
-                Err(NotAdmitted::Cold(places)) => {
-                    // Counted before it waits: it may go on at once.
+            match checked {
+                Ok(sender) => admitted.push(sender.admit(message)),
+                Err(NotAdmitted::Refused(error)) => refused.push(self.refuse(message, error, account)),
+                Err(NotAdmitted::Cold(fields)) => {
+                    // Counted before it waits: the look-up task may submit it at once.
                     if let Some((counted, count)) = counting.take() {
                         counted.receive(count);
                     }
-                    self.wait(message, &places, account);
+                    self.enqueue_lookup(message, &fields, account);
                 }
             }
         }
@@ -177,28 +179,27 @@ impl Admission {
         (admitted, refused)
     }
 
-    /// Judges a message that admission had refused, and counts it. It takes no rate token: the
-    /// device sent it long ago. `None`: it waits for the registry, and goes on by itself.
+    /// Checks a message that admission had refused, and counts it. It takes no rate token: the
+    /// device sent it long ago. `None`: it waits, and the look-up task submits it later.
     ///
     /// # Errors
     /// The message, when it is refused again.
     pub fn readmit_refused(&self, message: Received) -> Result<Option<Admitted>, Box<RefusedMessage>> {
-        let judged =
-            self.check_at(&self.snapshot(), question(&message), LookupSource::Registry, RateLimitMode::Off);
-        let account = self.account_of(&message.topic, &judged);
+        let checked = self.check_at(&self.snapshot(), &message, LookupSource::Registry, RateLimitMode::Off);
+        let account = self.account_of(&message.topic, &checked);
         account.receive(1);
-        match judged {
-            Ok(judged) => Ok(Some(admit(message, judged))),
-            Err(NotAdmitted::Refused(refusal)) => Err(Box::new(self.refuse(message, refusal, account))),
-            Err(NotAdmitted::Cold(places)) => {
-                self.wait(message, &places, account);
+        match checked {
+            Ok(sender) => Ok(Some(sender.admit(message))),
+            Err(NotAdmitted::Refused(error)) => Err(Box::new(self.refuse(message, error, account))),
+            Err(NotAdmitted::Cold(fields)) => {
+                self.enqueue_lookup(message, &fields, account);
                 Ok(None)
             }
         }
     }
 
-    /// Takes up a message that had passed admission, and counts it: nobody is asked again, and it
-    /// takes no rate token.
+    /// Admits a message that was admitted before, and counts it. The registry is not asked, and no
+    /// rate token is taken.
     ///
     /// # Errors
     /// The message, when the topic template no longer finds a type in its topic.
@@ -216,78 +217,101 @@ impl Admission {
             token: message.token,
         };
         match self.settings.template.read(&admitted.topic) {
-            Ok(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
+            Ok(fields) => Ok(Admitted { message_type: fields.message_type, ..admitted }),
             Err(error) => Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None))),
         }
     }
 
-    /// A tenant that had passed admission.
+    /// The tenant of a message that was admitted before.
     pub fn known_tenant(&self, name: &str) -> Arc<Tenant> {
         let tenant = self.tenants.get(name);
         tenant.account.note_admitted();
         tenant
     }
 
-    /// The account that a judged message is counted in.
-    pub(crate) fn account_of(&self, topic: &str, judged: &Result<Sender, NotAdmitted>) -> Arc<Account> {
-        match judged {
-            Ok(judged) => {
-                judged.tenant.account.note_admitted();
-                judged.tenant.account.clone()
+    /// The account that a checked message is counted in.
+    pub(crate) fn account_of(&self, topic: &str, checked: &Result<Sender, NotAdmitted>) -> Arc<Account> {
+        match checked {
+            Ok(sender) => {
+                sender.tenant.account.note_admitted();
+                sender.tenant.account.clone()
             }
             Err(
-                NotAdmitted::Refused(CheckError { places: Some(places), .. }) | NotAdmitted::Cold(places),
-            ) => self.books.of_stranger(&topic[places.tenant.clone()]),
+                NotAdmitted::Refused(CheckError { fields: Some(fields), .. }) | NotAdmitted::Cold(fields),
+            ) => self.books.of_stranger(&topic[fields.tenant.clone()]),
             Err(NotAdmitted::Refused(_)) => self.books.none().clone(),
         }
     }
 
-    /// Turns a message away, and has the registry's database told of it.
+    /// Refuses a message, and records that for the registry's database.
     pub(crate) fn refuse(
         &self,
         message: Received,
-        refusal: CheckError,
+        error: CheckError,
         account: Arc<Account>,
     ) -> RefusedMessage {
-        let message_type = refusal.places.as_ref().map(|places| places.message_type.clone());
-        let refused = refuse(message, refusal, account);
+        let message_type = error.fields.as_ref().map(|fields| fields.message_type.clone());
+        let refused = error.refuse(message, account);
         if let Registry::Postgres(registry) = &self.registry {
-            registry.rejects.note(&refused, message_type.map(|place| &refused.topic[place]));
+            registry.refusals.record(&refused, message_type.map(|place| &refused.topic[place]));
         }
         refused
     }
 
-    /// Lets a message wait for the registry.
-    fn wait(&self, message: Received, places: &TopicFields, account: Arc<Account>) {
+    /// Makes a message wait for the registry, or gives it up without room.
+    fn enqueue_lookup(&self, message: Received, fields: &TopicFields, account: Arc<Account>) {
         let topic = message.topic.clone();
-        let (tenant, device) = (&topic[places.tenant.clone()], &topic[places.device.clone()]);
+        let (tenant, device) = (&topic[fields.tenant.clone()], &topic[fields.device.clone()]);
         let key = self.device_key(tenant, device);
-        let mut held = PendingMessage { message, account, was_parked: false, since: Instant::now() };
-        // What waits is not on its way: lines behind it must not wait for it.
-        drop(held.message.token.take_in_flight());
-        if let Enqueued::NoRoom(held) = self.waiting.add(key, tenant, device, held) {
-            self.give_up(*held);
+        let mut pending = PendingMessage { message, account, was_parked: false, since: Instant::now() };
+        // A message that waits is not in flight: lines behind it must not wait for it.
+        drop(pending.message.token.take_in_flight());
+        if let Enqueued::NoRoom(pending) = self.pending.add(key, tenant, device, pending) {
+            self.give_up(*pending);
         }
     }
 
-    /// There is no room for a message to wait: it is not acknowledged, so that its sender sends it
-    /// again; where nobody would, it is dropped.
-    pub(crate) fn give_up(&self, held: PendingMessage) {
-        if held.message.token.is_redelivered() {
-            held.account.abandon(1);
+    /// Gives up a message that found no room. It is not acknowledged, so that its sender sends it
+    /// again; a message that nobody would send again is dropped.
+    pub(crate) fn give_up(&self, pending: PendingMessage) {
+        if pending.message.token.is_redelivered() {
+            pending.account.abandon(1);
         } else {
-            held.message.token.settle(Outcome::Dropped, &held.account);
+            pending.message.token.settle(Outcome::Dropped, &pending.account);
         }
     }
 
-    /// Whether messages wait for an answer that is about to come.
+    /// True if messages wait for an answer that is about to come.
     pub fn awaits_answers(&self) -> bool {
         match &self.registry {
-            Registry::Postgres(registry) => !registry.is_down() && self.waiting.has_unparked(),
+            Registry::Postgres(registry) => !registry.is_down() && self.pending.has_unparked(),
             Registry::File(_) | Registry::Open(_) => false,
         }
     }
 
+    /// The way of a message for which the credentials of its type are of use: `explain` assumes it.
+    pub fn usual_via(&self, topic: &str) -> Via {
+        self.settings.usual_via(topic)
+    }
+
+    /// Applies the table app_settings; a key that is not there is as configured.
+    pub fn apply_app_settings(&self, table: &AppSettings) {
+        self.live.write().apply(&self.settings, table);
+    }
+
+    /// The limits of this moment. Clears the cache if a tenant missed a change of its settings.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let missed = self.tenants.missed();
+        if self.tenants_missed.load(Ordering::Relaxed) != missed
+            && self.tenants_missed.swap(missed, Ordering::AcqRel) != missed
+        {
+            self.cache.clear();
+        }
+        let policies = self.tenants.policies();
+        Snapshot::new(&self.live.read(), policies)
+    }
+
+    /// The key of a tenant in the rate limits.
     pub(crate) fn tenant_key(&self, tenant: &str) -> u64 {
         self.device_key(tenant, "")
     }
@@ -301,7 +325,7 @@ impl Admission {
         self.device_hash(tenant, device).key()
     }
 
-    /// The tenant of an admitted message. `counted` is false where nothing may change.
+    /// The tenant of an admitted message. A `counted` of false changes nothing (`explain`).
     pub(crate) fn tenant(&self, name: &str, counted: bool) -> Arc<Tenant> {
         if counted { self.tenants.get(name) } else { self.tenants.uncounted(name) }
     }

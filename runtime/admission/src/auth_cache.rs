@@ -1,10 +1,11 @@
-//! What is believed of devices for a while, so that the registry is not asked for every message.
+//! The cache of devices, so that the registry is not asked for every message.
 //!
-//! - An entry's age counts from when it was asked for; a hit does not renew it. At the ceiling the
-//!   oldest tenth goes.
-//! - Unknown devices are kept apart, in a tenth of the room: strangers can name devices without end.
-//! - `expire_all` makes every entry old without forgetting it: it is asked about anew, and serves on
-//!   only while the registry cannot be asked. What is known to have changed is forgotten.
+//! - An entry's age counts from its look-up; a hit does not renew it. At the ceiling the oldest tenth
+//!   is evicted.
+//! - Unknown devices have a map of their own, a tenth as large: strangers can name devices without
+//!   end.
+//! - `expire_all` makes every entry stale without removing it: it is looked up again, and is used only
+//!   while the registry cannot be stamp. A device that is known to have changed is removed.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -21,7 +22,7 @@ use tidegate_core::device::Device;
 use tidegate_core::ids::{DeviceId, TenantId};
 use tidegate_core::tenant::Tenant;
 
-/// What is kept of a device's row.
+/// The entry of a device: its row, its tenant and its identity.
 #[derive(Clone, Debug)]
 pub struct CachedDevice {
     pub tenant: Arc<Tenant>,
@@ -32,13 +33,13 @@ pub struct CachedDevice {
     pub token: TokenHash,
 }
 
-/// What an entry is of. Two devices may share a key by chance, so the names are compared.
+/// The names behind a key. Two devices may share a key by chance, so the names are compared.
 trait CacheKey {
-    fn is_of(&self, tenant: &str, device: &str) -> bool;
+    fn matches(&self, tenant: &str, device: &str) -> bool;
 }
 
 impl CacheKey for CachedDevice {
-    fn is_of(&self, tenant: &str, device: &str) -> bool {
+    fn matches(&self, tenant: &str, device: &str) -> bool {
         self.device.id.as_str() == device && self.tenant.id.as_str() == tenant
     }
 }
@@ -51,12 +52,12 @@ struct NegativeEntry {
 }
 
 impl CacheKey for NegativeEntry {
-    fn is_of(&self, tenant: &str, device: &str) -> bool {
+    fn matches(&self, tenant: &str, device: &str) -> bool {
         self.device.as_str() == device && self.tenant.as_str() == tenant
     }
 }
 
-/// When something was asked, to be given back with the answer.
+/// The moment of a look-up, stored with its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupStamp {
     at_s: f64,
@@ -66,15 +67,15 @@ pub struct LookupStamp {
 #[derive(Debug)]
 struct CacheEntry<T> {
     known: T,
-    asked: LookupStamp,
+    stamp: LookupStamp,
     ttl_s: f64,
 }
 
-/// Entries by key, and the order in which they were asked for.
+/// Entries by key, and the order of their look-ups.
 #[derive(Debug)]
 struct TtlMap<T> {
     entries: DashMap<u64, CacheEntry<T>, foldhash::fast::RandomState>,
-    /// (asked, key); an entry that was asked for again since is passed over.
+    /// Moment of the look-up and key; a place whose entry was looked up again since is skipped.
     order: Mutex<VecDeque<(f64, u64)>>,
     /// 0: no bound.
     entries_max: usize,
@@ -86,11 +87,11 @@ impl<T: CacheKey> TtlMap<T> {
     }
 
     fn get(&self, key: u64, tenant: &str, device: &str) -> Option<Ref<'_, u64, CacheEntry<T>>> {
-        self.entries.get(&key).filter(|entry| entry.known.is_of(tenant, device))
+        self.entries.get(&key).filter(|entry| entry.known.matches(tenant, device))
     }
 
     fn insert(&self, key: u64, entry: CacheEntry<T>) {
-        let at_s = entry.asked.at_s;
+        let at_s = entry.stamp.at_s;
         let mut order = self.order.lock();
         let size = self.entries.len();
         if self.entries_max > 0 && size >= self.entries_max {
@@ -104,14 +105,14 @@ impl<T: CacheKey> TtlMap<T> {
     }
 
     fn is_current(&self, at_s: f64, key: u64) -> bool {
-        self.entries.get(&key).is_some_and(|entry| entry.asked.at_s == at_s)
+        self.entries.get(&key).is_some_and(|entry| entry.stamp.at_s == at_s)
     }
 
     fn evict(&self, order: &mut VecDeque<(f64, u64)>, mut entries: usize) {
         while entries > 0
             && let Some((at_s, key)) = order.pop_front()
         {
-            if self.entries.remove_if(&key, |_, entry| entry.asked.at_s == at_s).is_some() {
+            if self.entries.remove_if(&key, |_, entry| entry.stamp.at_s == at_s).is_some() {
                 entries -= 1;
             }
         }
@@ -124,7 +125,7 @@ impl<T: CacheKey> TtlMap<T> {
     }
 }
 
-/// An entry while it is looked at.
+/// An entry that is read now; it locks a part of the map.
 #[derive(Debug)]
 pub struct Hit<'a>(Ref<'a, u64, CacheEntry<CachedDevice>>);
 
@@ -136,13 +137,13 @@ impl Deref for Hit<'_> {
     }
 }
 
-/// The cache.
+/// The cache of known and of unknown devices.
 #[derive(Debug)]
 pub struct AuthCache {
     known: TtlMap<CachedDevice>,
     absent: TtlMap<NegativeEntry>,
     ttl_s: f64,
-    /// The part of the time that entries may be believed for less; 0: all alike.
+    /// The largest part by which an entry's time is shortened; 0: none is.
     jitter: f64,
     epoch: AtomicU64,
     hits: AtomicU64,
@@ -166,26 +167,26 @@ impl AuthCache {
         }
     }
 
-    /// Lets entries age at slightly different speeds.
+    /// Shortens the times of entries by different parts.
     pub fn with_jitter(self) -> Self {
         Self { jitter: CACHE_TTL_JITTER, ..self }
     }
 
-    /// The moment of a question to the registry; its answer is as old as this.
-    pub fn ask(&self, now_s: f64) -> LookupStamp {
+    /// The stamp of a look-up that begins now.
+    pub fn lookup_stamp(&self, now_s: f64) -> LookupStamp {
         LookupStamp { at_s: now_s, epoch: self.epoch.load(Ordering::Acquire) }
     }
 
-    /// Whether everything was expired since this was asked.
-    pub fn is_outdated(&self, asked: LookupStamp) -> bool {
-        asked.epoch != self.epoch.load(Ordering::Acquire)
+    /// True if everything was expired since this look-up began.
+    pub fn is_outdated(&self, stamp: LookupStamp) -> bool {
+        stamp.epoch != self.epoch.load(Ordering::Acquire)
     }
 
     fn is_fresh<T>(&self, entry: &CacheEntry<T>, now_s: f64) -> bool {
-        now_s - entry.asked.at_s < entry.ttl_s && !self.is_outdated(entry.asked)
+        now_s - entry.stamp.at_s < entry.ttl_s && !self.is_outdated(entry.stamp)
     }
 
-    /// What is known of a device, if it is still believed.
+    /// The entry of a device, if it is fresh. Counts a hit or a miss.
     pub fn get(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> Option<Hit<'_>> {
         let hit = self.known.get(key, tenant, device).filter(|entry| self.is_fresh(entry, now_s));
         let counter = if hit.is_some() { &self.hits } else { &self.misses };
@@ -193,7 +194,7 @@ impl AuthCache {
         hit.map(Hit)
     }
 
-    /// Whether the registry said a moment ago that there is no such device.
+    /// True if a fresh answer says that there is no such device. Counts it.
     pub fn is_absent(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> bool {
         let entry = self.absent.get(key, tenant, device);
         let absent = entry.is_some_and(|entry| self.is_fresh(&entry, now_s));
@@ -201,8 +202,8 @@ impl AuthCache {
         absent
     }
 
-    /// What was known of a device not longer than `stale_max_s` ago, whether it is believed or not:
-    /// for while the registry cannot be asked.
+    /// The entry of a device, fresh or not, if it is younger than `stale_max_s`: for use while the
+    /// registry cannot be stamp.
     pub fn stale(
         &self,
         key: u64,
@@ -212,50 +213,50 @@ impl AuthCache {
         stale_max_s: f64,
     ) -> Option<Hit<'_>> {
         let entry = self.known.get(key, tenant, device)?;
-        if now_s - entry.asked.at_s >= stale_max_s {
+        if now_s - entry.stamp.at_s >= stale_max_s {
             return None;
         }
         Some(Hit(entry))
     }
 
-    /// Messages passed by what is no longer believed.
+    /// Counts messages that were checked by a stale entry.
     pub fn record_stale(&self, messages: u64) {
         self.stale_hits.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Keeps what the registry has just said.
+    /// Stores a device that the registry has given now.
     pub fn insert(&self, key: u64, known: CachedDevice, now_s: f64) {
-        self.insert_asked(key, known, self.ask(now_s));
+        self.insert_stamped(key, known, self.lookup_stamp(now_s));
     }
 
-    /// Keeps what the registry answered to a question.
-    pub fn insert_asked(&self, key: u64, known: CachedDevice, asked: LookupStamp) {
+    /// Stores a device that a look-up has given.
+    pub fn insert_stamped(&self, key: u64, known: CachedDevice, stamp: LookupStamp) {
         self.absent.entries.remove(&key);
-        let ttl_s = self.ttl_s * (1.0 - self.jitter * part_of(key, asked.at_s));
-        self.known.insert(key, CacheEntry { known, asked, ttl_s });
+        let ttl_s = self.ttl_s * (1.0 - self.jitter * part_of(key, stamp.at_s));
+        self.known.insert(key, CacheEntry { known, stamp, ttl_s });
     }
 
-    /// Keeps that the registry has no such device.
-    pub fn insert_absent(&self, key: u64, tenant: &str, device: &str, asked: LookupStamp, ttl_s: f64) {
+    /// Stores that the registry has no such device, for at most `ttl_s`.
+    pub fn insert_absent(&self, key: u64, tenant: &str, device: &str, stamp: LookupStamp, ttl_s: f64) {
         self.known.entries.remove(&key);
         let known = NegativeEntry { tenant: TenantId::new(tenant), device: DeviceId::new(device) };
-        self.absent.insert(key, CacheEntry { known, asked, ttl_s: ttl_s.min(self.ttl_s) });
+        self.absent.insert(key, CacheEntry { known, stamp, ttl_s: ttl_s.min(self.ttl_s) });
     }
 
-    /// Forgets one device: it has changed.
+    /// Removes a device that has changed.
     pub fn forget(&self, key: u64) {
         self.known.entries.remove(&key);
         self.absent.entries.remove(&key);
     }
 
-    /// Believes nothing any more until it was asked about anew.
+    /// Makes every entry stale.
     pub fn expire_all(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets everything: the registry has changed.
+    /// Removes everything: the registry has changed.
     pub fn clear(&self) {
-        // What is being asked now is no answer any more either.
+        // The answers of look-ups that are on their way are outdated too.
         self.expire_all();
         self.known.clear();
         self.absent.clear();
@@ -265,17 +266,17 @@ impl AuthCache {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// Look-ups that found nothing, or nothing that is still believed.
+    /// Reads that found no entry, or a stale one.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// Messages of devices that were known to be unknown.
+    /// Messages of devices whose absence was in the cache.
     pub fn absent_hits(&self) -> u64 {
         self.absent_hits.load(Ordering::Relaxed)
     }
 
-    /// Messages that passed by what was known before the registry could not be asked.
+    /// Messages that were checked by a stale entry.
     pub fn stale_hits(&self) -> u64 {
         self.stale_hits.load(Ordering::Relaxed)
     }
@@ -285,7 +286,7 @@ impl AuthCache {
     }
 }
 
-/// A part of one, different for each key and moment.
+/// A number from 0 to 1 that differs by key and moment.
 fn part_of(key: u64, at_s: f64) -> f64 {
     let mixed = (key ^ at_s.to_bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 11) as f64 / (1u64 << 53) as f64
@@ -337,9 +338,9 @@ mod tests {
     #[test]
     fn an_answer_to_a_question_from_before_an_expiry_is_not_believed() {
         let cache = AuthCache::new(60.0, 100);
-        let asked = cache.ask(0.0);
+        let stamp = cache.lookup_stamp(0.0);
         cache.expire_all();
-        cache.insert_asked(1, known(), asked);
+        cache.insert_stamped(1, known(), stamp);
         assert!(cache.get(1, "acme", "d", 0.0).is_none());
     }
 
@@ -348,7 +349,7 @@ mod tests {
         let cache = AuthCache::new(60.0, 100);
         cache.insert(1, known(), 0.0);
         for key in 2..10_000 {
-            cache.insert_absent(key, "acme", "x", cache.ask(1.0), 5.0);
+            cache.insert_absent(key, "acme", "x", cache.lookup_stamp(1.0), 5.0);
         }
         assert!(cache.get(1, "acme", "d", 2.0).is_some());
         assert!(cache.absent.entries.len() <= 10);

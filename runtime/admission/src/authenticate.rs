@@ -1,4 +1,4 @@
-//! Who a message's device is: by its envelope, the cache and the registry.
+//! Authentication of a message's device: by its envelope, the cache and the registry.
 
 use std::sync::Arc;
 
@@ -24,22 +24,23 @@ fn check(
 }
 
 impl Admission {
+    /// The tenant and the device of a message, by their key `key`.
     pub(super) fn authenticate(
         &self,
-        question: &MessageView<'_>,
-        places: &TopicFields,
+        message: &MessageView<'_>,
+        fields: &TopicFields,
         tenant: &str,
         device: &str,
         key: u64,
-        ask: LookupSource<'_>,
+        source: LookupSource<'_>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
-        let message_type = &question.topic[places.message_type.clone()];
-        let envelope = match self.credentials_of(message_type, question.via) {
+        let message_type = &message.topic[fields.message_type.clone()];
+        let envelope = match self.settings.credentials_of(message_type, message.via) {
             CredentialSource::Broker | CredentialSource::Listener => None,
             CredentialSource::Envelope => {
-                let envelope = Envelope::read(question.payload).map_err(|fault| {
-                    // A tenant that no database can be named after has that to mend first: what
-                    // stands in tenant_id can never matter.
+                let envelope = Envelope::read(message.payload).map_err(|fault| {
+                    // A tenant whose name no database can have must mend that first: its tenant_id
+                    // can never matter.
                     match self.tenants.policies().rules_of(tenant).database {
                         Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
                             (Reason::BadDatabaseName, why)
@@ -61,14 +62,14 @@ impl Admission {
             }
         };
         let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
-        let (found, cached) = match ask {
+        let (found, cached) = match source {
             LookupSource::Device(known) => {
                 check(known, envelope, require_token)?;
                 return Ok((known.tenant.clone(), known.device.clone()));
             }
             LookupSource::Row(row) => (row, false),
             LookupSource::Registry if self.must_follow(key) => return Err(AuthFailure::Wait),
-            LookupSource::Registry | LookupSource::TakenUp => match &self.registry {
+            LookupSource::Registry | LookupSource::Unparked => match &self.registry {
                 Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
                 Registry::Postgres(registry) => {
                     return self.authenticate_cached(registry, tenant, device, key, envelope);
@@ -92,13 +93,13 @@ impl Admission {
         verdict.map(|()| identity)
     }
 
-    /// Whether others of its device wait in front of a message. Where nothing is asked over a network
-    /// nothing waits but what another registry had parked, and that is not followed.
+    /// True if others of its device wait before a message. Only PostgreSQL makes messages wait; those
+    /// that an earlier run with another registry had parked are not waited for.
     fn must_follow(&self, key: u64) -> bool {
-        matches!(self.registry, Registry::Postgres(_)) && self.waiting.holds(key)
+        matches!(self.registry, Registry::Postgres(_)) && self.pending.contains(key)
     }
 
-    /// Where the registry is asked over a network: by what is known of it, or not yet.
+    /// Authenticates from the cache alone, where the registry is asked over a network.
     fn authenticate_cached(
         &self,
         registry: &postgres::PostgresRegistry,
@@ -125,7 +126,7 @@ impl Admission {
         Err(AuthFailure::Wait)
     }
 
-    /// Makes of a registry row what is kept of a device.
+    /// The cache entry of a registry row.
     pub(super) fn cache_row(
         &self,
         tenant: &str,

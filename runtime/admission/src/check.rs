@@ -1,4 +1,4 @@
-//! One message, judged: the checks in their order, and what comes of it.
+//! The checks of one message, in the order that users script against.
 
 use crate::admission::Admission;
 use crate::outcome::{
@@ -7,92 +7,104 @@ use crate::outcome::{
 use crate::registry::RegistryRow;
 use crate::settings::Snapshot;
 use tidegate_core::detail::Detail;
-use tidegate_core::message::Via;
+use tidegate_core::message::{Received, Via};
 use tidegate_core::reason::Reason;
 use tidegate_core::token_bucket::Rate;
 
 impl Admission {
-    /// What would become of a message. No rate limit, nothing is counted. `row` stands in for the
-    /// registry's answer; without it a device that would have to be asked about is refused as
+    /// Checks a message for `explain`, without rate limits and counters. `row` is used in place of the
+    /// registry's answer; without it a device that is not in the cache is refused as
     /// `RegistryUnavailable`.
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn judge(
+    pub fn check(
         &self,
-        question: MessageView<'_>,
+        message: MessageView<'_>,
         row: Option<Option<RegistryRow>>,
     ) -> Result<Sender, CheckError> {
-        let ask = row.map_or(LookupSource::Registry, LookupSource::Row);
-        self.check_at(&self.snapshot(), question, ask, RateLimitMode::Off).map_err(|stop| match stop {
-            NotAdmitted::Refused(refusal) => refusal,
-            NotAdmitted::Cold(places) => CheckError {
+        let source = row.map_or(LookupSource::Registry, LookupSource::Row);
+        let checked = self.check_view(&self.snapshot(), message, source, RateLimitMode::Off);
+        checked.map_err(|error| match error {
+            NotAdmitted::Refused(error) => error,
+            NotAdmitted::Cold(fields) => CheckError {
                 reason: Reason::RegistryUnavailable,
                 detail: "the registry was not asked".into(),
                 is_proven: false,
-                places: Some(places),
+                fields: Some(fields),
             },
         })
     }
 
+    /// Checks a message of the stream; `limit` limits the time.
     pub(super) fn check_at(
         &self,
         settings: &Snapshot,
-        question: MessageView<'_>,
-        ask: LookupSource<'_>,
+        message: &Received,
+        source: LookupSource<'_>,
         limit: RateLimitMode,
     ) -> Result<Sender, NotAdmitted> {
-        let refuse_as = |is_proven, reason, detail: String, places| {
-            let detail = Detail::redacted(&detail, question.payload);
-            Err(NotAdmitted::Refused(CheckError { reason, detail, is_proven, places }))
+        self.check_view(settings, MessageView::new(message), source, limit)
+    }
+
+    fn check_view(
+        &self,
+        settings: &Snapshot,
+        message: MessageView<'_>,
+        source: LookupSource<'_>,
+        limit: RateLimitMode,
+    ) -> Result<Sender, NotAdmitted> {
+        let refuse_as = |is_proven, reason, detail: String, fields| {
+            let detail = Detail::redacted(&detail, message.payload);
+            Err(NotAdmitted::Refused(CheckError { reason, detail, is_proven, fields }))
         };
-        let refuse = |reason, detail, places| refuse_as(question.via == Via::Proven, reason, detail, places);
-        let places = self.settings.template.read(question.topic);
-        let holds =
-            settings.limits_for(places.as_ref().ok().map(|places| &question.topic[places.tenant.clone()]));
-        if question.payload_bytes as i64 > holds.payload_bytes_max {
-            let (bytes, most) = (question.payload_bytes, holds.payload_bytes_max);
+        let refuse = |reason, detail, fields| refuse_as(message.via == Via::Proven, reason, detail, fields);
+        let fields = self.settings.template.read(message.topic);
+        let limits =
+            settings.limits_for(fields.as_ref().ok().map(|fields| &message.topic[fields.tenant.clone()]));
+        if message.payload_bytes as i64 > limits.payload_bytes_max {
+            let (bytes, most) = (message.payload_bytes, limits.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");
-            return refuse(Reason::PayloadTooLarge, detail, places.ok());
+            return refuse(Reason::PayloadTooLarge, detail, fields.ok());
         }
-        let places = match places {
-            Ok(places) => places,
+        let fields = match fields {
+            Ok(fields) => fields,
             Err(error) => return refuse(Reason::BadTopicFormat, error.to_string(), None),
         };
-        let tenant = &question.topic[places.tenant.clone()];
-        let device = &question.topic[places.device.clone()];
+        let tenant = &message.topic[fields.tenant.clone()];
+        let device = &message.topic[fields.device.clone()];
         let key = self.device_key(tenant, device);
-        if let (RateLimitMode::Take(now_s), Some(rate)) = (limit, holds.rate)
-            && !self.buckets.take(key, rate, now_s)
+        if let (RateLimitMode::Take(now_s), Some(rate)) = (limit, limits.rate)
+            && !self.device_rates.take(key, rate, now_s)
         {
-            return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
+            return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
         }
-        match self.authenticate(&question, &places, tenant, device, key, ask) {
-            Ok((known, device)) => {
-                // Only what passes takes from the tenant's bucket: nobody can silence it from outside.
+        match self.authenticate(&message, &fields, tenant, device, key, source) {
+            Ok((known_tenant, device)) => {
+                // Only a message that passes takes from the tenant's bucket: no stranger can silence it.
                 if let (RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s), Some(rate)) =
-                    (limit, holds.tenant_rate)
-                    && !self.tenant_buckets.take(self.tenant_key(tenant), rate, now_s)
+                    (limit, limits.tenant_rate)
+                    && !self.tenant_rates.take(self.tenant_key(tenant), rate, now_s)
                 {
-                    if let Some(rate) = holds.rate {
-                        self.buckets.give_back(key, rate, now_s);
+                    if let Some(rate) = limits.rate {
+                        self.device_rates.release(key, rate, now_s);
                     }
                     let detail = format!("all devices of the tenant together: {}", rate_detail(rate));
-                    return refuse(Reason::RateLimited, detail, Some(places));
+                    return refuse(Reason::RateLimited, detail, Some(fields));
                 }
-                Ok(Sender { tenant: known, device, places })
+                Ok(Sender { tenant: known_tenant, device, fields })
             }
-            Err(AuthFailure::Wait) => Err(NotAdmitted::Cold(places)),
+            Err(AuthFailure::Wait) => Err(NotAdmitted::Cold(fields)),
             Err(AuthFailure::Refuse(reason, detail, is_proven)) => {
-                // Only what passes takes from the device's bucket; what is refused takes from a
-                // second one, so that nobody can silence a device under its name.
+                // A refused message takes from a second bucket, so that nobody can silence a device
+                // under its name.
                 if let (RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s), Some(rate)) =
-                    (limit, holds.rate)
-                    && !self.buckets.refuse(key, rate, now_s)
+                    (limit, limits.rate)
+                    && !self.device_rates.refuse(key, rate, now_s)
                 {
-                    return refuse(Reason::RateLimited, rate_detail(rate), Some(places));
+                    return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
                 }
-                refuse_as(is_proven || question.via == Via::Proven, reason, detail, Some(places))
+                refuse_as(is_proven || message.via == Via::Proven, reason, detail, Some(fields))
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Whether a device that connects is who it says: by the same registry and the same cache as messages.
+//! Authentication of devices that connect, by the same registry and the same cache as messages.
 //!
-//! The token is always asked for here: `registry.require_token` is about the envelope. What a stranger
-//! is told is the same for a device that is not there and for a wrong token.
+//! The token is always required here: `registry.require_token` is about the envelope. A stranger gets
+//! the same answer for a device that does not exist and for a wrong token.
 
 use sha2::{Digest, Sha256};
 
@@ -16,10 +16,10 @@ use tidegate_core::reason::Reason;
 const UNKNOWN: AuthError = AuthError::Credentials("UNREGISTERED_DEVICE");
 
 impl Admission {
-    /// Whether a device is who it says and may come in. Waits for a registry that must be asked.
+    /// Authenticates a device that connects. Waits for a registry that must be asked.
     ///
     /// # Errors
-    /// It is not, it may not, or nobody can say.
+    /// The proof is wrong, the device may not connect, or the registry cannot be asked.
     pub async fn authenticate_connect(&self, claim: Claim) -> Result<(), AuthError> {
         let Identity { tenant, device } = &claim.identity;
         let (tenant, device) = (tenant.as_str(), device.as_str());
@@ -55,9 +55,9 @@ impl Admission {
         {
             return check(&known, &claim.proof);
         }
-        let waits = self.callers.call(key, &claim.identity);
-        let waits = waits.ok_or(AuthError::Unavailable("too many devices wait for the registry"))?;
-        match waits.await {
+        let lookup = self.connects.enqueue(key, &claim.identity);
+        let lookup = lookup.ok_or(AuthError::Unavailable("too many devices wait for the registry"))?;
+        match lookup.await {
             Ok(Some(Some(known))) => check(&known, &claim.proof),
             Ok(Some(None)) => Err(UNKNOWN),
             Ok(None) | Err(_) => {
@@ -65,10 +65,8 @@ impl Admission {
             }
         }
     }
-}
 
-impl Admission {
-    /// Turns away a message of a device that has proved who it is, and counts it as that device's,
+    /// Refuses a message of a device that has proved its identity. It counts as that device's,
     /// whatever its topic names.
     pub fn refuse_of(
         &self,
@@ -90,20 +88,20 @@ impl Admission {
             detail,
             guest: None,
             site: None,
-            // A replay is nobody's proof for that topic.
+            // A replay proves nothing for that topic.
             via: Some(Via::Listener),
             is_proven: true,
             account: tenant.account.clone(),
             token: message.token,
         };
         if let Registry::Postgres(registry) = &self.registry {
-            registry.rejects.note(&refused, None);
+            registry.refusals.record(&refused, None);
         }
         refused
     }
 }
 
-/// The token first: only who has it learns how the device stands.
+/// Checks the token first: only its owner learns the device's status.
 fn check(known: &CachedDevice, proof: &Proof) -> Result<(), AuthError> {
     match proof {
         Proof::Token(_) if known.token == TokenHash::NotSet => {

@@ -1,53 +1,25 @@
-//! Who vouches for a device, and whether what it brings is right.
+//! The credentials of a device, and the checks of a message against its row.
 
 use sha2::{Digest, Sha256};
 
-use crate::admission::Admission;
 use crate::auth_cache::CachedDevice;
 use crate::envelope::{Envelope, EnvelopeValue};
 use crate::registry::TokenHash;
 use tidegate_core::detail::Quoted;
-use tidegate_core::message::Via;
 use tidegate_core::reason::Reason;
 
-/// Who vouches for a device.
+/// The party that vouches for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
     /// `site_id` and `provision_token` in the JSON payload.
     Envelope,
-    /// Whoever could publish there was allowed to.
+    /// The broker: it lets only those publish that may.
     Broker,
-    /// The device proved who it is when it connected to the listener.
+    /// The listener: the device proved its identity when it connected.
     Listener,
 }
 
-impl Admission {
-    pub(super) fn credentials_of(&self, message_type: &str, via: Via) -> CredentialSource {
-        let set = self.credentials_set(message_type);
-        match (set, via) {
-            // A device that connects straight to us has shown no broker anything, and what a broker
-            // brings has proved nothing to us.
-            (CredentialSource::Broker, Via::Broker) | (CredentialSource::Listener, Via::Proven) => set,
-            _ => CredentialSource::Envelope,
-        }
-    }
-
-    fn credentials_set(&self, message_type: &str) -> CredentialSource {
-        self.settings.credentials_of_type.get(message_type).copied().unwrap_or(self.settings.credentials)
-    }
-
-    /// The way by which a message of this topic comes in where its type's credentials are of use: what
-    /// is asked of it there is what the operator meant.
-    pub fn usual_via(&self, topic: &str) -> Via {
-        let places = self.settings.template.matches(topic);
-        match places.map(|places| self.credentials_set(&topic[places.message_type])) {
-            Some(CredentialSource::Listener) => Via::Proven,
-            _ => Via::Broker,
-        }
-    }
-}
-
-/// Whether a message brings the device's own token, or its sender had proved who it is before.
+/// True if a message brings the device's own token, or needs no envelope.
 pub(super) fn has_proved(known: &CachedDevice, envelope: Option<&Envelope<'_>>) -> bool {
     match envelope.map(|envelope| &envelope.provision_token) {
         None => true,
@@ -56,7 +28,7 @@ pub(super) fn has_proved(known: &CachedDevice, envelope: Option<&Envelope<'_>>) 
     }
 }
 
-/// The checks that need the registry's row, in their order.
+/// Runs the checks that need the registry's row, in their order.
 pub(super) fn check_device(
     known: &CachedDevice,
     envelope: Option<&Envelope<'_>>,

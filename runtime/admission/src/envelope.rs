@@ -1,5 +1,5 @@
-//! The credentials in a JSON payload, read before any guest runs: a borrowed parse that looks at
-//! three keys, skips the rest, and checks the whole text strictly (RFC 8259).
+//! The credentials in a JSON payload, read before any guest runs. The parser borrows, reads three
+//! keys, skips the rest, and checks the whole text strictly (RFC 8259).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ pub enum EnvelopeValue<'a> {
     Text(Cow<'a, str>),
 }
 
-/// What the host reads of a payload.
+/// The three values that the host reads of a payload.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Envelope<'a> {
     pub site_id: EnvelopeValue<'a>,
@@ -23,12 +23,12 @@ pub struct Envelope<'a> {
     pub provision_token: EnvelopeValue<'a>,
 }
 
-/// Why a payload is no envelope.
+/// The reason that a payload is no envelope.
 #[derive(Debug)]
 pub enum EnvelopeError {
     Json(Error),
     NotAnObject(Kind),
-    /// The key, and what its value is.
+    /// The key, and the kind of its value.
     Type(&'static str, &'static str),
 }
 
@@ -55,7 +55,7 @@ impl From<Error> for EnvelopeError {
     }
 }
 
-/// A value as it was found; judged only once the last of its key is known.
+/// A value as it was read; checked when the last of its key is known.
 enum RawValue<'a> {
     Value(EnvelopeValue<'a>),
     Wrong(&'static str),
@@ -70,7 +70,7 @@ impl<'a> Envelope<'a> {
         let mut reader = Reader::new(payload);
         let kind = reader.peek()?;
         if kind != Kind::Object {
-            // What is no JSON at all is said to be so first.
+            // A payload that is no JSON at all is refused as that.
             reader.end()?;
             return Err(EnvelopeError::NotAnObject(kind));
         }
@@ -87,14 +87,14 @@ impl<'a> Envelope<'a> {
             }
         }
         reader.end()?;
-        let judge = |key, raw| match raw {
+        let checked = |key, raw| match raw {
             RawValue::Value(value) => Ok(value),
             RawValue::Wrong(kind) => Err(EnvelopeError::Type(key, kind)),
         };
         Ok(Self {
-            tenant_id: judge("tenant_id", tenant_id)?,
-            site_id: judge("site_id", site_id)?,
-            provision_token: judge("provision_token", provision_token)?,
+            tenant_id: checked("tenant_id", tenant_id)?,
+            site_id: checked("site_id", site_id)?,
+            provision_token: checked("provision_token", provision_token)?,
         })
     }
 }

@@ -1,28 +1,28 @@
-//! Which messages are let in: size, topic, rate, and who sent them.
+//! Admission: the checks of size, topic and rate, and the authentication of devices.
 //!
 //! The checks come in the order that users script against, and the first that fails names the
-//! reason. One function judges (`Admission::judge`), for the stream and for `explain` alike.
+//! reason. One function checks a message (`check.rs`), for the stream and for `explain` alike.
 
-mod settings;
+mod admission;
 mod check;
+mod outcome;
+mod settings;
+pub mod rate_limits;
 mod authenticate;
 mod credentials;
 pub mod envelope;
 pub mod auth_cache;
-pub mod rate_limits;
 pub mod registry;
-pub mod unpark;
+mod lookup_request;
 pub mod pending_messages;
-pub mod pending_connects;
+pub mod unpark;
 pub mod connect;
+pub mod pending_connects;
 pub mod registry_tasks;
+mod backoff;
+pub mod limits;
 #[cfg(test)]
 mod tests;
-pub(crate) mod admission;
-pub(crate) mod outcome;
-mod retry;
-pub mod limits;
-pub(crate) mod lookup_request;
 
 pub use crate::admission::Admission;
 pub use crate::admission::ReadmittedMessage;

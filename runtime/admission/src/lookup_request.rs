@@ -1,6 +1,8 @@
+//! A request to look up one device.
+
 use tidegate_core::ids::{DeviceId, TenantId};
 
-/// A device in the hands of the resolver.
+/// A device that a look-up task has taken; `key` is that of its queue.
 #[derive(Clone, Debug)]
 pub struct LookupRequest {
     pub key: u64,

@@ -1,3 +1,5 @@
+//! The outcome of the checks of one message: its sender, or the check that failed.
+
 use std::sync::Arc;
 
 use crate::auth_cache::CachedDevice;
@@ -10,23 +12,24 @@ use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
 use tidegate_core::topic::TopicFields;
 
-/// Whom a message's device is looked up with.
+/// The source of a device's row.
 #[derive(Clone, Debug)]
 pub(super) enum LookupSource<'a> {
-    /// The cache, then the registry.
+    /// The cache, then the registry. The message waits behind others of its device.
     Registry,
-    /// The same, of a message that was parked: it stands in front of those that wait.
-    TakenUp,
-    /// A row that stands in for the registry's answer.
+    /// The cache, then the registry, for a message that was parked: it stands before those that wait.
+    Unparked,
+    /// A row given in place of the registry's answer; None: there is no such device.
     Row(Option<RegistryRow>),
-    /// What the registry has answered.
+    /// The device as the registry has just answered.
     Device(&'a CachedDevice),
 }
 
-/// Why a device was not found good.
+/// The reason that a device was not authenticated.
 pub(super) enum AuthFailure {
-    /// The last says whether the sender has proved who it is.
+    /// The last is true if the sender has proved its identity.
     Refuse(Reason, String, bool),
+    /// The registry must be asked first.
     Wait,
 }
 
@@ -36,47 +39,47 @@ impl From<(Reason, String)> for AuthFailure {
     }
 }
 
-/// What is judged of a message.
+/// The part of a message that the checks read. `explain` builds one by hand.
 #[derive(Clone, Copy, Debug)]
 pub struct MessageView<'a> {
     pub topic: &'a str,
     pub payload: &'a [u8],
-    /// The size on the wire, which may be more than is at hand.
+    /// The size on the wire; `payload` may be shorter.
     pub payload_bytes: usize,
     pub via: Via,
 }
 
-/// A message that passed: who sent it.
+/// The tenant and the device of a message that passed.
 #[derive(Debug)]
 pub struct Sender {
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
-    pub places: TopicFields,
+    pub fields: TopicFields,
 }
 
-/// A message that did not pass.
+/// The check that failed, as the refusal tells it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CheckError {
     pub reason: Reason,
     pub detail: Detail,
-    /// Whether its sender has proved who it is.
+    /// True if the sender has proved its identity.
     pub is_proven: bool,
-    /// Where in the topic tenant and device stand, where it is readable.
-    pub places: Option<TopicFields>,
+    /// The places of tenant and device in the topic; None if the topic cannot be read.
+    pub fields: Option<TopicFields>,
 }
 
-/// What the rate limit is to do with a message.
+/// The use of the rate limit for a message.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RateLimitMode {
-    /// Nothing.
+    /// No limit, no token.
     Off,
-    /// Take a token, at this time.
+    /// Takes a token, at this time in seconds since the start.
     Take(f64),
-    /// A token was taken when the message came.
+    /// A token was taken when the message came; the time is now, in seconds since the start.
     Taken(f64),
 }
 
-/// Why a message goes no further now.
+/// The reason that a message is not admitted now.
 #[derive(Debug)]
 pub(crate) enum NotAdmitted {
     Refused(CheckError),
@@ -84,47 +87,55 @@ pub(crate) enum NotAdmitted {
     Cold(TopicFields),
 }
 
-pub(super) fn question(message: &Received) -> MessageView<'_> {
-    MessageView {
-        topic: &message.topic,
-        payload: &message.payload,
-        payload_bytes: message.payload_bytes,
-        via: message.via,
+impl<'a> MessageView<'a> {
+    pub(crate) fn new(message: &'a Received) -> Self {
+        Self {
+            topic: &message.topic,
+            payload: &message.payload,
+            payload_bytes: message.payload_bytes,
+            via: message.via,
+        }
     }
 }
 
-pub(super) fn admit(message: Received, judged: Sender) -> Admitted {
-    Admitted {
-        message_type: judged.places.message_type,
-        topic: message.topic,
-        payload: message.payload,
-        received_ns: message.received_ns,
-        tenant: judged.tenant,
-        device: judged.device,
-        token: message.token,
+impl Sender {
+    /// The message of this sender, admitted.
+    pub(crate) fn admit(self, message: Received) -> Admitted {
+        Admitted {
+            message_type: self.fields.message_type,
+            topic: message.topic,
+            payload: message.payload,
+            received_ns: message.received_ns,
+            tenant: self.tenant,
+            device: self.device,
+            token: message.token,
+        }
     }
 }
 
-pub(super) fn refuse(message: Received, refusal: CheckError, account: Arc<Account>) -> RefusedMessage {
-    let part = |range: &std::ops::Range<usize>| &message.topic[range.clone()];
-    let (tenant, device) = match &refusal.places {
-        Some(places) => (Some(part(&places.tenant).into()), Some(part(&places.device).into())),
-        None => (None, None),
-    };
-    RefusedMessage {
-        tenant,
-        device,
-        topic: message.topic,
-        payload: message.payload,
-        payload_bytes: message.payload_bytes,
-        received_ns: message.received_ns,
-        reason: refusal.reason,
-        detail: refusal.detail,
-        is_proven: refusal.is_proven,
-        guest: None,
-        site: None,
-        via: Some(message.via),
-        account,
-        token: message.token,
+impl CheckError {
+    /// The message that failed this check, refused; `account` is the one that it was counted in.
+    pub(crate) fn refuse(self, message: Received, account: Arc<Account>) -> RefusedMessage {
+        let part = |range: &std::ops::Range<usize>| &message.topic[range.clone()];
+        let (tenant, device) = match &self.fields {
+            Some(fields) => (Some(part(&fields.tenant).into()), Some(part(&fields.device).into())),
+            None => (None, None),
+        };
+        RefusedMessage {
+            tenant,
+            device,
+            topic: message.topic,
+            payload: message.payload,
+            payload_bytes: message.payload_bytes,
+            received_ns: message.received_ns,
+            reason: self.reason,
+            detail: self.detail,
+            is_proven: self.is_proven,
+            guest: None,
+            site: None,
+            via: Some(message.via),
+            account,
+            token: message.token,
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! Devices that connect and wait for the registry: each is asked about once, however many connections
-//! come under its name, and many at once.
+//! Devices that connect and wait for the registry. Each is looked up once, however many connections
+//! come under its name, and many are looked up together.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,14 +11,14 @@ use crate::limits::CONNECTS_WAITING_MAX;
 use crate::lookup_request::LookupRequest;
 use tidegate_core::identity::Identity;
 
-/// What the registry said: the device, or that there is none. None: it could not be asked.
+/// The registry's answer: the device, or that there is none. None: it could not be asked.
 pub type ConnectLookup = Option<Option<CachedDevice>>;
 
 #[derive(Debug)]
 struct PendingConnect {
     identity: Identity,
     waiting: Vec<oneshot::Sender<ConnectLookup>>,
-    /// The device changed since it was last asked about.
+    /// True if the device changed since it was last taken.
     changed: bool,
 }
 
@@ -29,38 +29,38 @@ struct ConnectQueue {
     waiting: usize,
 }
 
-/// The connections that wait.
+/// The connections that wait for the registry.
 #[derive(Debug, Default)]
 pub struct PendingConnects {
     queue: Mutex<ConnectQueue>,
-    asked_for: Notify,
+    queued_device: Notify,
 }
 
 impl PendingConnects {
-    /// Lets a connection wait; None where too many do.
-    pub fn call(&self, key: u64, identity: &Identity) -> Option<oneshot::Receiver<ConnectLookup>> {
+    /// Queues a connection; None if too many wait, or another device has this key.
+    pub fn enqueue(&self, key: u64, identity: &Identity) -> Option<oneshot::Receiver<ConnectLookup>> {
         let mut queue = self.queue.lock();
         let ConnectQueue { devices, queued, waiting } = &mut *queue;
         if *waiting >= CONNECTS_WAITING_MAX {
             return None;
         }
-        let caller = devices.entry(key).or_insert_with(|| {
+        let connect = devices.entry(key).or_insert_with(|| {
             queued.push_back(key);
             PendingConnect { identity: identity.clone(), waiting: Vec::new(), changed: false }
         });
-        // Two devices with one key: the second must not be judged by the row of the first.
-        if caller.identity != *identity {
+        // Two devices with one key: the second must not be checked by the row of the first.
+        if connect.identity != *identity {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
-        caller.waiting.push(sender);
+        connect.waiting.push(sender);
         *waiting += 1;
         drop(queue);
-        self.asked_for.notify_one();
+        self.queued_device.notify_one();
         Some(receiver)
     }
 
-    /// Takes devices to ask about, at most so many; waits until there is one.
+    /// Takes at most `most` devices to look up; waits until there is one.
     pub async fn next(&self, most: usize) -> Vec<LookupRequest> {
         loop {
             {
@@ -70,9 +70,9 @@ impl PendingConnects {
                 let taken: Vec<LookupRequest> = queued
                     .drain(..count)
                     .filter_map(|key| {
-                        let caller = devices.get_mut(&key)?;
-                        caller.changed = false;
-                        let Identity { tenant, device } = caller.identity.clone();
+                        let connect = devices.get_mut(&key)?;
+                        connect.changed = false;
+                        let Identity { tenant, device } = connect.identity.clone();
                         Some(LookupRequest { key, tenant, device })
                     })
                     .collect();
@@ -80,52 +80,52 @@ impl PendingConnects {
                     return taken;
                 }
             }
-            self.asked_for.notified().await;
+            self.queued_device.notified().await;
         }
     }
 
     /// Answers all connections that wait for this device.
     pub fn answer(&self, key: u64, answer: ConnectLookup) {
         let mut queue = self.queue.lock();
-        let Some(caller) = queue.devices.remove(&key) else { return };
-        queue.waiting -= caller.waiting.len();
+        let Some(connect) = queue.devices.remove(&key) else { return };
+        queue.waiting -= connect.waiting.len();
         drop(queue);
-        // Who has gone meanwhile hears nothing.
-        caller.waiting.into_iter().for_each(|waits| drop(waits.send(answer.clone())));
+        // A connection that has ended meanwhile gets no answer.
+        connect.waiting.into_iter().for_each(|waits| drop(waits.send(answer.clone())));
     }
 
-    /// Whether the device changed since it was last asked about.
+    /// True if the device changed since it was last taken.
     pub fn has_changed(&self, key: u64) -> bool {
-        self.queue.lock().devices.get(&key).is_some_and(|caller| caller.changed)
+        self.queue.lock().devices.get(&key).is_some_and(|connect| connect.changed)
     }
 
-    /// Puts a device back into the queue, unless all who asked about it have gone.
+    /// Puts a device back into the queue, unless all its connections have ended.
     pub fn requeue(&self, key: u64) {
         let mut queue = self.queue.lock();
         let ConnectQueue { devices, queued, waiting } = &mut *queue;
-        let Some(caller) = devices.get_mut(&key) else { return };
-        let before = caller.waiting.len();
-        caller.waiting.retain(|waits| !waits.is_closed());
-        *waiting -= before - caller.waiting.len();
-        if caller.waiting.is_empty() {
+        let Some(connect) = devices.get_mut(&key) else { return };
+        let before = connect.waiting.len();
+        connect.waiting.retain(|waits| !waits.is_closed());
+        *waiting -= before - connect.waiting.len();
+        if connect.waiting.is_empty() {
             devices.remove(&key);
             return;
         }
         queued.push_back(key);
         drop(queue);
-        self.asked_for.notify_one();
+        self.queued_device.notify_one();
     }
 
-    /// A device has changed: an answer that is under way may be from before.
+    /// Marks a device as changed: an answer that is on its way may be older.
     pub fn mark_changed(&self, key: u64) {
-        if let Some(caller) = self.queue.lock().devices.get_mut(&key) {
-            caller.changed = true;
+        if let Some(connect) = self.queue.lock().devices.get_mut(&key) {
+            connect.changed = true;
         }
     }
 
-    /// Every device may have changed.
-    pub fn note_all_changed(&self) {
-        self.queue.lock().devices.values_mut().for_each(|caller| caller.changed = true);
+    /// Marks every device as changed.
+    pub fn mark_all_changed(&self) {
+        self.queue.lock().devices.values_mut().for_each(|connect| connect.changed = true);
     }
 }
 
@@ -140,32 +140,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_device_is_asked_about_once_and_all_who_wait_are_answered() {
-        let callers = PendingConnects::default();
-        let first = callers.call(1, &identity("d")).unwrap();
-        let asking = callers.next(10).await;
-        assert_eq!((asking.len(), asking[0].key), (1, 1));
-        // One that comes while it is asked about gets the same answer.
-        let second = callers.call(1, &identity("d")).unwrap();
-        assert!(callers.call(1, &identity("e")).is_none(), "another device of the same key");
-        callers.answer(1, Some(None));
+        let connects = PendingConnects::default();
+        let first = connects.enqueue(1, &identity("d")).unwrap();
+        let requests = connects.next(10).await;
+        assert_eq!((requests.len(), requests[0].key), (1, 1));
+        // A connection that comes during the look-up gets the same answer.
+        let second = connects.enqueue(1, &identity("d")).unwrap();
+        assert!(connects.enqueue(1, &identity("e")).is_none(), "another device of the same key");
+        connects.answer(1, Some(None));
         assert!(matches!((first.await, second.await), (Ok(Some(None)), Ok(Some(None)))));
-        assert_eq!(callers.queue.lock().waiting, 0);
+        assert_eq!(connects.queue.lock().waiting, 0);
     }
 
     #[tokio::test]
     async fn what_changed_while_it_was_asked_about_is_asked_about_again() {
-        let callers = PendingConnects::default();
-        let waits = callers.call(1, &identity("d")).unwrap();
-        callers.mark_changed(1);
-        callers.next(10).await;
-        assert!(!callers.has_changed(1), "what changed before it was asked is no matter");
-        callers.note_all_changed();
-        assert!(callers.has_changed(1));
-        callers.requeue(1);
-        assert_eq!(callers.next(10).await.len(), 1);
+        let connects = PendingConnects::default();
+        let waits = connects.enqueue(1, &identity("d")).unwrap();
+        connects.mark_changed(1);
+        connects.next(10).await;
+        assert!(!connects.has_changed(1), "what changed before it was asked is no matter");
+        connects.mark_all_changed();
+        assert!(connects.has_changed(1));
+        connects.requeue(1);
+        assert_eq!(connects.next(10).await.len(), 1);
         drop(waits);
-        callers.requeue(1);
-        assert!(callers.queue.lock().devices.is_empty(), "asked about for nobody");
-        assert_eq!(callers.queue.lock().waiting, 0);
+        connects.requeue(1);
+        assert!(connects.queue.lock().devices.is_empty(), "asked about for nobody");
+        assert_eq!(connects.queue.lock().waiting, 0);
     }
 }

@@ -1,12 +1,13 @@
-//! Messages that wait for the registry, by device: each device is asked about once however many of
-//! its messages wait, and they go on in the order in which they came.
+//! Messages that wait for the registry, by device. Each device is asked about once, however many of
+//! its messages wait; they are submitted in the order in which they came.
 //!
-//! A device stays here until the last of its messages was handed on: until then its later messages
-//! queue behind. What waits for long is parked: it is durable then, and not here. While messages of a
-//! device are parked, its later ones are parked behind them, or wait here where there is no room.
+//! A device stays here until the last of its messages was submitted: until then its later messages
+//! queue behind. A message that waits for long is parked: then it is durable, and not here. While
+//! messages of a device are parked, its later ones are parked behind them, or wait here if there is no
+//! room.
 //!
-//! There is no ceiling here: each message holds a token of the window, and sources stop when that is
-//! full.
+//! There is no ceiling here: each message has its place in the receive window, and sources stop when
+//! that is full.
 
 mod overdue;
 #[cfg(test)]
@@ -30,22 +31,21 @@ use tidegate_core::parked::Parking;
 #[derive(Debug)]
 pub struct PendingMessage {
     pub message: Received,
-    /// Where it was counted as received.
+    /// The account that counted it as received.
     pub account: Arc<Account>,
-    /// It was parked before, and still is unless it is settled: no rate limit is its business any
-    /// more.
+    /// True if it was parked before. It stays parked until it is settled, and no rate limit applies.
     pub was_parked: bool,
     pub since: Instant,
 }
 
-/// Where a device stands.
+/// The state of a device's look-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LookupState {
-    /// In the queue of those to be asked about.
+    /// It is in the queue of devices to look up.
     Queued,
-    /// In the hands of the resolver.
+    /// A look-up task has taken it.
     Asked,
-    /// All that is here of it waits behind what is parked.
+    /// All its messages here wait behind parked ones.
     Behind,
 }
 
@@ -54,20 +54,20 @@ struct PendingDevice {
     tenant: TenantId,
     device: DeviceId,
     messages: VecDeque<PendingMessage>,
-    /// What came after messages that are parked, and found no room there.
+    /// Messages that came after parked ones, and found no room to be parked.
     behind: VecDeque<PendingMessage>,
-    place: LookupState,
-    /// The device changed since it was last asked about.
+    state: LookupState,
+    /// True if the device changed since it was last taken.
     changed: bool,
 }
 
 impl PendingDevice {
-    fn new(tenant: TenantId, device: DeviceId, place: LookupState) -> Self {
+    fn new(tenant: TenantId, device: DeviceId, state: LookupState) -> Self {
         let (messages, behind) = (VecDeque::new(), VecDeque::new());
-        Self { tenant, device, messages, behind, place, changed: false }
+        Self { tenant, device, messages, behind, state, changed: false }
     }
 
-    fn is_of(&self, tenant: &str, device: &str) -> bool {
+    fn matches(&self, tenant: &str, device: &str) -> bool {
         self.tenant.as_str() == tenant && self.device.as_str() == device
     }
 }
@@ -76,12 +76,12 @@ impl PendingDevice {
 struct PendingQueues {
     devices: HashMap<u64, PendingDevice, foldhash::fast::RandomState>,
     queued: VecDeque<u64>,
-    /// Messages a device that are parked, or were taken up and are not handed on.
+    /// Messages of each device that are parked, or unparked and not submitted yet.
     parked: HashMap<u64, u32, foldhash::fast::RandomState>,
 }
 
 impl PendingQueues {
-    /// One message less of a device is parked. True: it is to be asked about now.
+    /// Counts one parked message of a device less. True if the device is queued by that.
     fn unpark(&mut self, key: u64) -> bool {
         let Some(count) = self.parked.get_mut(&key) else { return false };
         *count -= 1;
@@ -89,24 +89,24 @@ impl PendingQueues {
             return false;
         }
         self.parked.remove(&key);
-        let Some(pending) = self.devices.get_mut(&key) else { return false };
-        pending.messages.append(&mut pending.behind);
-        if pending.place != LookupState::Behind {
+        let Some(queue) = self.devices.get_mut(&key) else { return false };
+        queue.messages.append(&mut queue.behind);
+        if queue.state != LookupState::Behind {
             return false;
         }
-        pending.place = LookupState::Queued;
+        queue.state = LookupState::Queued;
         self.queued.push_back(key);
         true
     }
 }
 
-/// What became of a message that was to wait.
+/// The fate of a message that was to wait.
 #[derive(Debug)]
 pub enum Enqueued {
     Waits,
-    /// Its device's messages are parked, and so is it.
+    /// It was parked, for messages of its device are.
     Parked,
-    /// There is no room: whoever sent it must send it again.
+    /// There was no room: its sender must send it again.
     NoRoom(Box<PendingMessage>),
 }
 
@@ -114,110 +114,110 @@ pub enum Enqueued {
 #[derive(Debug)]
 pub struct PendingMessages {
     queues: Mutex<PendingQueues>,
-    /// Devices in `queues`, parked or not; the data path looks here first.
+    /// Devices in `queues`, parked or not; the data path reads this before it locks.
     devices: AtomicUsize,
-    asked_for: Notify,
+    queued: Notify,
     parking: Arc<dyn Parking>,
 }
 
 impl PendingMessages {
     pub fn new(parking: Arc<dyn Parking>) -> Self {
         let (queues, devices) = (Mutex::default(), AtomicUsize::new(0));
-        Self { queues, devices, asked_for: Notify::new(), parking }
+        Self { queues, devices, queued: Notify::new(), parking }
     }
 
-    /// Notes how many devices there are now.
+    /// Publishes the number of devices.
     fn count(&self, queues: &PendingQueues) {
         self.devices.store(queues.devices.len() + queues.parked.len(), Ordering::Release);
     }
 
-    /// Whether messages of this device wait, so that its later ones must queue behind.
-    pub fn holds(&self, key: u64) -> bool {
+    /// True if messages of this device wait or are parked: later ones must queue behind.
+    pub fn contains(&self, key: u64) -> bool {
         self.devices.load(Ordering::Acquire) > 0 && {
             let queues = self.queues.lock();
             queues.devices.contains_key(&key) || queues.parked.contains_key(&key)
         }
     }
 
-    /// Whether there are messages that wait for an answer.
+    /// True if messages wait for a look-up.
     pub fn has_unparked(&self) -> bool {
         self.devices.load(Ordering::Acquire) > 0
-            && self.queues.lock().devices.values().any(|pending| pending.place != LookupState::Behind)
+            && self.queues.lock().devices.values().any(|queue| queue.state != LookupState::Behind)
     }
 
-    /// Lets a message wait.
-    pub fn add(&self, key: u64, tenant: &str, device: &str, mut held: PendingMessage) -> Enqueued {
+    /// Queues a message, or parks it behind others of its device.
+    pub fn add(&self, key: u64, tenant: &str, device: &str, mut pending: PendingMessage) -> Enqueued {
         let mut queues = self.queues.lock();
         let follows = queues.parked.contains_key(&key);
-        if follows && queues.devices.get(&key).is_none_or(|pending| pending.behind.is_empty()) {
-            match self.park(&mut queues, key, &TenantId::new(tenant), held) {
+        if follows && queues.devices.get(&key).is_none_or(|queue| queue.behind.is_empty()) {
+            match self.park(&mut queues, key, &TenantId::new(tenant), pending) {
                 Ok(()) => return Enqueued::Parked,
-                Err(back) => held = *back,
+                Err(back) => pending = *back,
             }
         }
-        if follows && !held.message.token.is_redelivered() {
-            return Enqueued::NoRoom(Box::new(held));
+        if follows && !pending.message.token.is_redelivered() {
+            return Enqueued::NoRoom(Box::new(pending));
         }
         let PendingQueues { devices, queued, .. } = &mut *queues;
-        let place = if follows { LookupState::Behind } else { LookupState::Queued };
-        let pending = devices.entry(key).or_insert_with(|| {
-            if place == LookupState::Queued {
+        let state = if follows { LookupState::Behind } else { LookupState::Queued };
+        let queue = devices.entry(key).or_insert_with(|| {
+            if state == LookupState::Queued {
                 queued.push_back(key);
             }
-            PendingDevice::new(TenantId::new(tenant), DeviceId::new(device), place)
+            PendingDevice::new(TenantId::new(tenant), DeviceId::new(device), state)
         });
-        // Two devices with one key: the second must not be judged by the row of the first.
-        if !pending.is_of(tenant, device) {
-            return Enqueued::NoRoom(Box::new(held));
+        // Two devices with one key: the second must not be checked by the row of the first.
+        if !queue.matches(tenant, device) {
+            return Enqueued::NoRoom(Box::new(pending));
         }
-        if follows { &mut pending.behind } else { &mut pending.messages }.push_back(held);
+        if follows { &mut queue.behind } else { &mut queue.messages }.push_back(pending);
         let wake = !queued.is_empty();
         self.count(&queues);
         drop(queues);
         if wake {
-            self.asked_for.notify_one();
+            self.queued.notify_one();
         }
         Enqueued::Waits
     }
 
-    /// A message that was parked waits for the registry again, behind those of its device that do;
-    /// with `first`, also where there are none.
+    /// Queues a message that was parked, behind others of its device; with `first`, also if there are
+    /// no others.
     ///
     /// # Errors
-    /// The message, where there are none, or those of another device are in its way.
+    /// The message, if there are no others, or if another device has this key.
     pub fn join(
         &self,
         key: u64,
         tenant: &str,
         device: &str,
-        held: PendingMessage,
+        pending: PendingMessage,
         first: bool,
     ) -> Result<(), Box<PendingMessage>> {
         let mut queues = self.queues.lock();
         let PendingQueues { devices, queued, .. } = &mut *queues;
-        let waits = devices.get(&key).is_some_and(|pending| pending.place != LookupState::Behind);
+        let waits = devices.get(&key).is_some_and(|queue| queue.state != LookupState::Behind);
         if !waits && !first {
-            return Err(Box::new(held));
+            return Err(Box::new(pending));
         }
-        let pending = devices.entry(key).or_insert_with(|| {
+        let queue = devices.entry(key).or_insert_with(|| {
             PendingDevice::new(TenantId::new(tenant), DeviceId::new(device), LookupState::Behind)
         });
-        if !pending.is_of(tenant, device) {
-            return Err(Box::new(held));
+        if !queue.matches(tenant, device) {
+            return Err(Box::new(pending));
         }
-        pending.messages.push_back(held);
-        if pending.place == LookupState::Behind {
-            pending.place = LookupState::Queued;
+        queue.messages.push_back(pending);
+        if queue.state == LookupState::Behind {
+            queue.state = LookupState::Queued;
             queued.push_back(key);
         }
         queues.unpark(key);
         self.count(&queues);
         drop(queues);
-        self.asked_for.notify_one();
+        self.queued.notify_one();
         Ok(())
     }
 
-    /// Messages that were parked are on their way, one of each of these devices.
+    /// Counts parked messages as submitted, one for each of these keys.
     pub fn finished(&self, devices: &[u64]) {
         let mut queues = self.queues.lock();
         let mut wake = false;
@@ -225,22 +225,22 @@ impl PendingMessages {
         self.count(&queues);
         drop(queues);
         if wake {
-            self.asked_for.notify_one();
+            self.queued.notify_one();
         }
     }
 
-    /// Takes devices to ask about, at most so many; waits until there is one.
+    /// Takes at most `most` devices to look up; waits until there is one.
     pub async fn next(&self, most: usize) -> Vec<LookupRequest> {
         loop {
             let taken = self.take(most);
             if !taken.is_empty() {
                 return taken;
             }
-            self.asked_for.notified().await;
+            self.queued.notified().await;
         }
     }
 
-    /// Takes devices to ask about, if there are any.
+    /// Takes at most `most` devices to look up, without waiting.
     pub fn take(&self, most: usize) -> Vec<LookupRequest> {
         let mut queues = self.queues.lock();
         let PendingQueues { devices, queued, .. } = &mut *queues;
@@ -248,80 +248,73 @@ impl PendingMessages {
         while taken.len() < most
             && let Some(key) = queued.pop_front()
         {
-            if let Some(pending) =
-                devices.get_mut(&key).filter(|pending| pending.place == LookupState::Queued)
-            {
-                pending.place = LookupState::Asked;
-                pending.changed = false;
-                taken.push(LookupRequest {
-                    key,
-                    tenant: pending.tenant.clone(),
-                    device: pending.device.clone(),
-                });
+            if let Some(queue) = devices.get_mut(&key).filter(|queue| queue.state == LookupState::Queued) {
+                queue.state = LookupState::Asked;
+                queue.changed = false;
+                taken.push(LookupRequest { key, tenant: queue.tenant.clone(), device: queue.device.clone() });
             }
         }
         if !queued.is_empty() {
-            self.asked_for.notify_one();
+            self.queued.notify_one();
         }
         taken
     }
 
-    /// Takes messages of a device in the resolver's hands, at most so many.
+    /// Takes at most `most` messages of a device that a look-up task has.
     pub fn messages(&self, key: u64, most: usize) -> Vec<PendingMessage> {
         let mut queues = self.queues.lock();
-        let Some(pending) = queues.devices.get_mut(&key) else { return Vec::new() };
-        let count = pending.messages.len().min(most);
-        pending.messages.drain(..count).collect()
+        let Some(queue) = queues.devices.get_mut(&key) else { return Vec::new() };
+        let count = queue.messages.len().min(most);
+        queue.messages.drain(..count).collect()
     }
 
-    /// Whether the device changed since it was last asked about.
+    /// True if the device changed since it was last taken.
     pub fn has_changed(&self, key: u64) -> bool {
-        self.queues.lock().devices.get(&key).is_some_and(|pending| pending.changed)
+        self.queues.lock().devices.get(&key).is_some_and(|queue| queue.changed)
     }
 
-    /// Lets a device go whose messages were all handed on. False: more have come since.
+    /// Removes a device whose messages were all submitted. False if more have come since.
     pub fn finish(&self, key: u64) -> bool {
         let mut queues = self.queues.lock();
-        let Some(pending) =
-            queues.devices.get_mut(&key).filter(|pending| pending.place == LookupState::Asked)
+        let Some(queue) = queues.devices.get_mut(&key).filter(|queue| queue.state == LookupState::Asked)
         else {
             return true;
         };
-        if !pending.messages.is_empty() {
+        if !queue.messages.is_empty() {
             return false;
         }
-        pending.place = LookupState::Behind;
-        if pending.behind.is_empty() {
+        queue.state = LookupState::Behind;
+        if queue.behind.is_empty() {
             queues.devices.remove(&key);
         }
         self.count(&queues);
         true
     }
 
-    /// Puts a device back into the queue: it must be asked about again.
+    /// Puts a device back into the queue.
     pub fn requeue(&self, key: u64) {
         if self.finish(key) {
             return;
         }
         let mut queues = self.queues.lock();
         let PendingQueues { devices, queued, .. } = &mut *queues;
-        if let Some(pending) = devices.get_mut(&key).filter(|pending| pending.place == LookupState::Asked) {
-            pending.place = LookupState::Queued;
+        if let Some(queue) = devices.get_mut(&key).filter(|queue| queue.state == LookupState::Asked) {
+            queue.state = LookupState::Queued;
             queued.push_back(key);
             drop(queues);
-            self.asked_for.notify_one();
+            self.queued.notify_one();
         }
     }
 
-    /// A device has changed: an answer that is under way may be from before.
+    /// Marks a device as changed: an answer that is on its way may be older.
     pub fn mark_changed(&self, key: u64) {
-        if let Some(pending) = self.queues.lock().devices.get_mut(&key) {
-            pending.changed = true;
+        if let Some(queue) = self.queues.lock().devices.get_mut(&key) {
+            queue.changed = true;
         }
     }
 
-    /// Every device may have changed.
-    pub fn note_all_changed(&self) {
-        self.queues.lock().devices.values_mut().for_each(|pending| pending.changed = true);
+    /// Marks every device as changed.
+    pub fn mark_all_changed(&self) {
+        self.queues.lock().devices.values_mut().for_each(|queue| queue.changed = true);
     }
 }

@@ -1,4 +1,4 @@
-//! The token buckets of all devices, or of all tenants: bounded, and idle ones go.
+//! The token buckets of all devices, or of all tenants. Their number is bounded; idle ones are dropped.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,39 +10,38 @@ use tidegate_core::token_bucket::{Rate, TokenBucket};
 
 #[derive(Debug)]
 struct DeviceBuckets {
-    /// Of messages that pass every check.
+    /// The bucket of messages that pass every check.
     passed: TokenBucket,
-    /// Of messages that are refused.
+    /// The bucket of messages that are refused.
     refused: TokenBucket,
-    /// The absence of ours that this device was last granted a backlog for.
-    granted: u64,
-    /// What held when it was used last.
+    /// The number of the last grant that this device has received.
+    grant: u64,
+    /// The rate at its last use.
     rate: Rate,
 }
 
-/// An absence that backlogs were granted for.
+/// The last time offline for which backlogs are granted.
 #[derive(Clone, Copy, Debug, Default)]
 struct BacklogGrant {
     seconds: f64,
     ended_s: f64,
 }
 
-/// The buckets, by a hash of tenant and device, or of the tenant: two that share one by chance share a
-/// rate.
+/// The buckets, by a hash of tenant and device, or of the tenant. Two with the same hash share a rate.
 #[derive(Debug, Default)]
 pub struct DeviceRateLimits {
     devices: DashMap<u64, DeviceBuckets, foldhash::fast::RandomState>,
-    absences: AtomicU64,
-    absence: Mutex<BacklogGrant>,
+    grants: AtomicU64,
+    last_grant: Mutex<BacklogGrant>,
     swept_at_s: Mutex<f64>,
 }
 
 impl DeviceRateLimits {
     fn with<T>(&self, key: u64, rate: Rate, now_s: f64, act: impl FnOnce(&mut DeviceBuckets) -> T) -> T {
-        let absences = self.absences.load(Ordering::Acquire);
+        let grants = self.grants.load(Ordering::Acquire);
         if let Some(mut known) = self.devices.get_mut(&key) {
-            if known.granted != absences {
-                self.grant(&mut known, rate, absences, now_s);
+            if known.grant != grants {
+                self.grant(&mut known, rate, grants, now_s);
             }
             known.rate = rate;
             return act(&mut known);
@@ -51,30 +50,30 @@ impl DeviceRateLimits {
         let mut fresh = DeviceBuckets {
             passed: TokenBucket::full(rate, now_s),
             refused: TokenBucket::full(rate, now_s),
-            granted: 0,
+            grant: 0,
             rate,
         };
-        if absences != 0 {
-            self.grant(&mut fresh, rate, absences, now_s);
+        if grants != 0 {
+            self.grant(&mut fresh, rate, grants, now_s);
         }
         act(&mut self.devices.entry(key).or_insert(fresh))
     }
 
-    fn grant(&self, known: &mut DeviceBuckets, rate: Rate, absences: u64, now_s: f64) {
-        known.granted = absences;
-        let absence = *self.absence.lock();
-        if now_s - absence.ended_s <= absence.seconds + BACKLOG_GRANT_S {
-            known.passed.grant_backlog(absence.seconds * rate.per_s);
+    fn grant(&self, known: &mut DeviceBuckets, rate: Rate, grants: u64, now_s: f64) {
+        known.grant = grants;
+        let grant = *self.last_grant.lock();
+        if now_s - grant.ended_s <= grant.seconds + BACKLOG_GRANT_S {
+            known.passed.grant_backlog(grant.seconds * rate.per_s);
         }
     }
 
-    /// Takes a token for a message that will probably pass.
+    /// Takes a token for a message that will probably pass. False if there is none.
     pub fn take(&self, key: u64, rate: Rate, now_s: f64) -> bool {
         self.with(key, rate, now_s, |known| known.passed.take(rate, now_s))
     }
 
-    /// The message did not pass: its token goes back, and one is taken from the bucket of refused
-    /// messages. False when that one is empty.
+    /// Releases the token of a message that did not pass, and takes one from the bucket of refused
+    /// messages. False if that one is empty.
     pub fn refuse(&self, key: u64, rate: Rate, now_s: f64) -> bool {
         self.with(key, rate, now_s, |known| {
             known.passed.give_back(rate);
@@ -82,19 +81,19 @@ impl DeviceRateLimits {
         })
     }
 
-    /// The message did not count after all, through no fault of its own: its token goes back.
-    pub fn give_back(&self, key: u64, rate: Rate, now_s: f64) {
+    /// Releases the token of a message that another limit has stopped.
+    pub fn release(&self, key: u64, rate: Rate, now_s: f64) {
         self.with(key, rate, now_s, |known| known.passed.give_back(rate));
     }
 
-    /// We were away for so long until now: what was kept for us is no burst.
+    /// Raises each bucket once for a time offline that ends now: the backlog is no burst.
     pub fn grant_backlog(&self, seconds: f64, now_s: f64) {
-        *self.absence.lock() = BacklogGrant { seconds, ended_s: now_s };
-        self.absences.fetch_add(1, Ordering::AcqRel);
+        *self.last_grant.lock() = BacklogGrant { seconds, ended_s: now_s };
+        self.grants.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Drops buckets that are full again: forgetting them changes nothing. When strangers have
-    /// filled the table with ones that are not, they all go: a bucket is worth less than the memory.
+    /// Drops buckets that are full again, which changes nothing. If strangers have filled the table
+    /// with others, all are dropped: a bucket is worth less than the memory.
     fn sweep(&self, now_s: f64) {
         if self.devices.len() < BUCKETS_MAX {
             return;

@@ -1,4 +1,4 @@
-//! Which devices there are, and what is known of them.
+//! The registry of devices: a file, PostgreSQL, or every device of named tenants.
 
 pub mod csv;
 pub mod file;
@@ -18,14 +18,14 @@ pub use crate::registry::row::token_hash;
 #[derive(Debug)]
 pub enum Registry {
     File(FileRegistry),
-    /// Any device of these tenants.
+    /// Every device of these tenants.
     Open(Vec<String>),
-    /// Asked by tasks of its own: `resolver`.
+    /// PostgreSQL, asked by `registry_tasks` alone.
     Postgres(Arc<PostgresRegistry>),
 }
 
 impl Registry {
-    /// What is known of a device where it can be said at once; None: there is no such device.
+    /// The row of a device in a file; None: there is no such device. Never asks PostgreSQL.
     pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
         match self {
             Self::File(file) => file.lookup(tenant, device),

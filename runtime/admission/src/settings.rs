@@ -1,24 +1,24 @@
-//! What admission is told by the operator, and what of it may change while the gateway runs.
+//! Admission's settings: the operator's, and the limits that may change while the gateway runs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use crate::admission::Admission;
 use crate::credentials::CredentialSource;
 use crate::registry::postgres::app_settings::AppSettings;
+use tidegate_core::message::Via;
 use tidegate_core::tenant::policy::TenantPolicies;
 use tidegate_core::token_bucket::Rate;
 use tidegate_core::topic::TopicTemplate;
 
-/// What admission is told by the operator.
+/// The operator's settings.
 #[derive(Clone, Debug)]
 pub struct AdmissionSettings {
     pub template: TopicTemplate,
     pub payload_bytes_max: usize,
-    /// What sources keep whole: a settings table can raise the ceiling no further.
+    /// The largest payload that sources keep whole: the table app_settings can raise the limit no
+    /// further.
     pub payload_bytes_kept: usize,
-    /// None: no limit.
+    /// Messages of one device; None: no limit.
     pub rate: Option<Rate>,
     pub credentials: CredentialSource,
     /// Message types with credentials of their own.
@@ -28,14 +28,68 @@ pub struct AdmissionSettings {
     pub cache_entries_max: usize,
 }
 
-/// What may change while the gateway runs.
+impl AdmissionSettings {
+    /// The credentials that a message must bring.
+    pub(crate) fn credentials_of(&self, message_type: &str, via: Via) -> CredentialSource {
+        let configured = self.configured_credentials(message_type);
+        match (configured, via) {
+            // A device that connects straight to the listener has shown no broker anything, and a
+            // broker's messages have proved nothing to the listener.
+            (CredentialSource::Broker, Via::Broker) | (CredentialSource::Listener, Via::Proven) => configured,
+            _ => CredentialSource::Envelope,
+        }
+    }
+
+    /// The way of a message for which the credentials of its type are of use.
+    pub(crate) fn usual_via(&self, topic: &str) -> Via {
+        let fields = self.template.matches(topic);
+        match fields.map(|fields| self.configured_credentials(&topic[fields.message_type])) {
+            Some(CredentialSource::Listener) => Via::Proven,
+            _ => Via::Broker,
+        }
+    }
+
+    fn configured_credentials(&self, message_type: &str) -> CredentialSource {
+        self.credentials_of_type.get(message_type).copied().unwrap_or(self.credentials)
+    }
+}
+
+/// The limits that may change while the gateway runs.
 #[derive(Debug)]
 pub(crate) struct LiveLimits {
     pub(super) payload_bytes_max: i64,
     pub(super) rate: Option<Rate>,
 }
 
-/// What holds for all tenants at one moment: read once a group of messages.
+impl LiveLimits {
+    pub(crate) fn new(configured: &AdmissionSettings) -> Self {
+        Self { payload_bytes_max: configured.payload_bytes_max as i64, rate: configured.rate }
+    }
+
+    /// Applies the table app_settings; a key that is not there is as configured. Logs a change.
+    pub(crate) fn apply(&mut self, configured: &AdmissionSettings, table: &AppSettings) {
+        let kept = configured.payload_bytes_kept as i64;
+        let wanted = table.payload_bytes_max.unwrap_or(configured.payload_bytes_max as i64);
+        let rate = match (table.rate_per_s, table.burst) {
+            (None, None) => configured.rate,
+            (per_s, burst) => Some(Rate {
+                per_s: per_s.or(configured.rate.map(|rate| rate.per_s)).unwrap_or(5.0),
+                burst: burst.or(configured.rate.map(|rate| rate.burst)).unwrap_or(20.0),
+            }),
+        };
+        let payload_bytes_max = wanted.min(kept);
+        let old = std::mem::replace(self, Self { payload_bytes_max, rate });
+        // Debug text and not equality: a rate may be NaN.
+        if format!("{old:?}") != format!("{self:?}") {
+            tracing::info!(payload_bytes_max, ?rate, "settings were changed by the registry's table");
+            if wanted > kept {
+                tracing::warn!(wanted, kept, "MAX_PAYLOAD_BYTES is over what is kept of a payload");
+            }
+        }
+    }
+}
+
+/// The limits of all tenants at one moment: read once a group of messages.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     payload_bytes_max: i64,
@@ -44,7 +98,11 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// `tenant`: by its name, for a device's rate holds before the device is known.
+    pub(super) fn new(live: &LiveLimits, policies: Arc<TenantPolicies>) -> Self {
+        Self { payload_bytes_max: live.payload_bytes_max, rate: live.rate, policies }
+    }
+
+    /// The limits of one message; `tenant` is a name, for a rate holds before the device is known.
     pub(super) fn limits_for(&self, tenant: Option<&str>) -> EffectiveLimits {
         let (rate, tenant_rate) = match tenant.map(|tenant| self.policies.terms_of(tenant)) {
             Some(terms) => (terms.device_rate.over(self.rate), terms.tenant_rate),
@@ -54,53 +112,12 @@ impl Snapshot {
     }
 }
 
-/// What holds for one message.
+/// The limits of one message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EffectiveLimits {
     pub(super) payload_bytes_max: i64,
-    /// Of its device, and of all devices of its tenant together.
+    /// The rate of its device.
     pub(super) rate: Option<Rate>,
+    /// The rate of all devices of its tenant together.
     pub(super) tenant_rate: Option<Rate>,
-}
-
-impl Admission {
-    /// Turns the knobs of a settings table; what it does not name is as configured.
-    pub fn apply_app_settings(&self, knobs: &AppSettings) {
-        let configured = &self.settings;
-        let kept = configured.payload_bytes_kept as i64;
-        let wanted = knobs.payload_bytes_max.unwrap_or(configured.payload_bytes_max as i64);
-        let rate = match (knobs.rate_per_s, knobs.burst) {
-            (None, None) => configured.rate,
-            (per_s, burst) => Some(Rate {
-                per_s: per_s.or(configured.rate.map(|rate| rate.per_s)).unwrap_or(5.0),
-                burst: burst.or(configured.rate.map(|rate| rate.burst)).unwrap_or(20.0),
-            }),
-        };
-        let payload_bytes_max = wanted.min(kept);
-        let was = {
-            let mut live = self.live.write();
-            let payload_bytes_max = std::mem::replace(&mut live.payload_bytes_max, payload_bytes_max);
-            (payload_bytes_max, std::mem::replace(&mut live.rate, rate))
-        };
-        // Debug text and not equality: a rate may be NaN.
-        if format!("{was:?}") != format!("{:?}", (payload_bytes_max, rate)) {
-            tracing::info!(payload_bytes_max, ?rate, "settings were changed by the registry's table");
-            if wanted > kept {
-                tracing::warn!(wanted, kept, "MAX_PAYLOAD_BYTES is over what is kept of a payload");
-            }
-        }
-    }
-
-    /// What holds now. Devices are asked about anew where their tenants missed a change of settings.
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let missed = self.tenants.missed();
-        if self.tenants_missed.load(Ordering::Relaxed) != missed
-            && self.tenants_missed.swap(missed, Ordering::AcqRel) != missed
-        {
-            self.cache.clear();
-        }
-        let policies = self.tenants.policies();
-        let live = self.live.read();
-        Snapshot { payload_bytes_max: live.payload_bytes_max, rate: live.rate, policies }
-    }
 }

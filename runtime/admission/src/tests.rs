@@ -1,4 +1,4 @@
-//! The recorded verdicts and cache sequences, and what admission counts.
+//! The recorded verdicts and cache sequences, and the counts of admission.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -67,11 +67,11 @@ fn row(json: &Json) -> Option<RegistryRow> {
 
 #[test]
 fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted() {
-    let mut judged = 0;
+    let mut checked = 0;
     for case in CASES.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()) {
         let expected = &case["expect"];
-        // Settings of the PostgreSQL registry's table are not admission's to read; `needs` marks
-        // what a single message cannot show; without `expect` any one verdict is right.
+        // Cases of the table app_settings are left out, and those that a single message cannot show
+        // (`needs`) or that expect no one verdict.
         let plain_settings = case["settings"]
             .as_object()
             .is_none_or(|settings| settings.keys().all(|key| key == "REQUIRE_TOKEN"));
@@ -89,31 +89,31 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
                     .unwrap()
             }
         };
-        let question = MessageView {
+        let message = MessageView {
             topic: case["topic"].as_str().unwrap(),
             payload: &payload,
             payload_bytes: payload.len(),
             via: Via::Broker,
         };
-        // The row is that of one device; to a topic that names another it is nobody's.
-        let is_named = settings().template.matches(question.topic).is_some_and(|places| {
-            question.topic[places.tenant] == case["device"]["tenant_id"]
-                && question.topic[places.device] == case["device"]["device_id"]
+        // The row is of one device: for a topic that names another there is no row.
+        let is_named = settings().template.matches(message.topic).is_some_and(|fields| {
+            message.topic[fields.tenant] == case["device"]["tenant_id"]
+                && message.topic[fields.device] == case["device"]["device_id"]
         });
         let row = row(&case["device"]).filter(|_| is_named);
-        let verdict = admission.judge(question, Some(row));
+        let verdict = admission.check(message, Some(row));
         let reason = expected["reason"].as_str().and_then(Reason::from_code);
         let of_admission = reason.filter(|reason| reason.stage() == tidegate_core::reason::Stage::Admission);
         match (&verdict, of_admission) {
             (Err(refusal), _) if Some(refusal.reason) == reason => {}
             (Ok(_), None) => {}
-            // A later stage, or any reason, may be what the case means.
+            // The case may mean a later stage, or any reason.
             (Err(_), None) if expected["outcome"] == "quarantined" && reason.is_none() => {}
             _ => panic!("{case}\n{verdict:?}"),
         }
-        judged += 1;
+        checked += 1;
     }
-    assert!(judged > 550, "only {judged} cases were judged");
+    assert!(checked > 550, "only {checked} cases were checked");
 }
 
 #[test]
@@ -124,10 +124,10 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
             continue;
         }
         let cache = AuthCache::new(case["ttl_s"].as_f64().unwrap(), case["max"].as_u64().unwrap() as usize);
-        let gate = admission(settings(), "");
+        let admission = admission(settings(), "");
         for (step, asked) in case["steps"].as_array().unwrap().iter().enumerate() {
             let device = asked["device"].as_str().unwrap();
-            let (now_s, key) = (asked["at_s"].as_f64().unwrap(), gate.device_key("acme", device));
+            let (now_s, key) = (asked["at_s"].as_f64().unwrap(), admission.device_key("acme", device));
             let hit = cache.get(key, "acme", device, now_s).map(|hit| hit.clone());
             assert_eq!(
                 u64::from(hit.is_none()),
@@ -137,13 +137,13 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
             );
             let known = hit.or_else(|| {
                 let mut row = row(&asked["registry"])?;
-                // The token itself is not recorded, only its hash: the first step's is the right one.
+                // Only the hash of a token is recorded: the first step's token is the right one.
                 let right = asked["registry"]["provision_token_hash"]
                     == case["steps"][0]["registry"]["provision_token_hash"]
                     || case["steps"][0]["registry"].is_null();
                 row.token =
                     TokenHash::parse(Some(&registry::token_hash(if right { "tok" } else { "other" })));
-                let known = gate.cache_row("acme", device, row, true);
+                let known = admission.cache_row("acme", device, row, true);
                 cache.insert(key, known.clone(), now_s);
                 Some(known)
             });
@@ -170,30 +170,30 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
     assert!(sequences >= 8, "only {sequences}");
 }
 
-fn received(connection: &Arc<AckTracker>, topic: &str, payload: &str, via: Via) -> Received {
+fn received(tracker: &Arc<AckTracker>, topic: &str, payload: &str, via: Via) -> Received {
     Received {
         topic: topic.into(),
         payload_bytes: payload.len(),
         payload: payload.to_owned().into(),
         received_ns: 0,
         via,
-        token: connection.receive(1, payload.len()),
+        token: tracker.receive(1, payload.len()),
     }
 }
 
 #[test]
 fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message() {
     let hash = registry::token_hash("tok");
-    let gate = admission(settings(), &format!("acme,d1,lab,ACTIVE,{hash}\n"));
-    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
+    let admission = admission(settings(), &format!("acme,d1,lab,ACTIVE,{hash}\n"));
+    let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
     let good = r#"{"site_id":"lab","provision_token":"tok"}"#;
     let messages = vec![
-        received(&connection, "tenant/acme/device/d1/telemetry", good, Via::Broker),
-        received(&connection, "tenant/acme/device/d2/telemetry", good, Via::Broker),
-        received(&connection, "tenant/ghost/device/d1/telemetry", good, Via::Broker),
-        received(&connection, "nonsense", good, Via::Broker),
+        received(&tracker, "tenant/acme/device/d1/telemetry", good, Via::Broker),
+        received(&tracker, "tenant/acme/device/d2/telemetry", good, Via::Broker),
+        received(&tracker, "tenant/ghost/device/d1/telemetry", good, Via::Broker),
+        received(&tracker, "nonsense", good, Via::Broker),
     ];
-    let (admitted, refused) = gate.admit(messages);
+    let (admitted, refused) = admission.admit(messages);
     assert_eq!(admitted.len(), 1);
     assert_eq!(admitted[0].message_type(), "telemetry");
     assert_eq!(admitted[0].device.identity_tags.as_deref(), Ok(&b",device_id=d1,site_id=lab"[..]));
@@ -201,7 +201,7 @@ fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message(
     assert_eq!(reasons, [Reason::UnregisteredDevice, Reason::UnregisteredDevice, Reason::BadTopicFormat]);
     assert_eq!(refused[0].payload, good);
     let received = |tenant: &str| {
-        let accounts = gate.books.accounts();
+        let accounts = admission.books.accounts();
         accounts
             .iter()
             .find(|account| account.tenant().as_str() == tenant)
@@ -216,29 +216,30 @@ fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message(
 #[test]
 fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
     let types = HashMap::from([("lp".to_owned(), CredentialSource::Broker)]);
-    let gate =
+    let admission =
         admission(AdmissionSettings { credentials_of_type: types, ..settings() }, "acme,d1,lab,ACTIVE,\n");
-    let question = |via, topic| MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
-    assert!(gate.judge(question(Via::Broker, "tenant/acme/device/d1/lp"), None).is_ok());
-    let refusal = gate.judge(question(Via::Listener, "tenant/acme/device/d1/lp"), None).unwrap_err();
+    let message = |via, topic| MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
+    assert!(admission.check(message(Via::Broker, "tenant/acme/device/d1/lp"), None).is_ok());
+    let refusal = admission.check(message(Via::Listener, "tenant/acme/device/d1/lp"), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::BadPayload);
-    let refusal = gate.judge(question(Via::Broker, "tenant/acme/device/d1/telemetry"), None).unwrap_err();
+    let refusal = admission.check(message(Via::Broker, "tenant/acme/device/d1/telemetry"), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::BadPayload);
 }
 
 #[test]
 fn a_word_holds_only_for_the_way_by_which_it_was_given() {
     for (word, way) in [(CredentialSource::Broker, Via::Broker), (CredentialSource::Listener, Via::Proven)] {
-        let gate = admission(AdmissionSettings { credentials: word, ..settings() }, "acme,d1,lab,ACTIVE,\n");
+        let admission =
+            admission(AdmissionSettings { credentials: word, ..settings() }, "acme,d1,lab,ACTIVE,\n");
         let topic = "tenant/acme/device/d1/lp";
-        assert_eq!(gate.usual_via(topic), way);
+        assert_eq!(admission.usual_via(topic), way);
         for via in [Via::Broker, Via::Listener, Via::Proven] {
-            let question = MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
-            assert_eq!(gate.judge(question, None).is_ok(), via == way, "{word:?} by {via:?}");
+            let message = MessageView { topic, payload: b"m f=1", payload_bytes: 5, via };
+            assert_eq!(admission.check(message, None).is_ok(), via == way, "{word:?} by {via:?}");
         }
         let stranger =
             MessageView { topic: "tenant/acme/device/d2/lp", payload: b"", payload_bytes: 0, via: way };
-        assert_eq!(gate.judge(stranger, None).unwrap_err().reason, Reason::UnregisteredDevice);
+        assert_eq!(admission.check(stranger, None).unwrap_err().reason, Reason::UnregisteredDevice);
     }
 }
 
@@ -250,43 +251,44 @@ async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
     use tidegate_core::identity::Proof;
     let token = registry::token_hash("right");
     let rows = format!("acme,d1,lab,ACTIVE,{token}\nacme,gone,lab,REVOKED,{token}\nacme,new,lab,ACTIVE,\n");
-    // At CONNECT the token is asked for whatever the envelope must bring.
-    let gate = admission(AdmissionSettings { require_token: false, ..settings() }, &rows);
-    let vouch = |device: &str, proof: Proof| {
+    // At CONNECT the token is required even if the envelope needs none.
+    let admission = admission(AdmissionSettings { require_token: false, ..settings() }, &rows);
+    let connect = |device: &str, proof: Proof| {
         let identity = Identity { tenant: "acme".into(), device: device.into() };
-        gate.authenticate_connect(Claim { identity, proof })
+        admission.authenticate_connect(Claim { identity, proof })
     };
     let right = || Proof::Token(Box::from(&b"right"[..]));
     for _ in 0..2 {
-        assert_eq!(vouch("d1", right()).await, Ok(()));
-        assert_eq!(vouch("d1", Proof::Certificate).await, Ok(()));
+        assert_eq!(connect("d1", right()).await, Ok(()));
+        assert_eq!(connect("d1", Proof::Certificate).await, Ok(()));
         for (device, token) in
             [("d1", "wrong"), ("d1", ""), ("gone", "wrong"), ("new", ""), ("nobody", "right")]
         {
-            let answer = vouch(device, Proof::Token(token.as_bytes().into())).await;
+            let answer = connect(device, Proof::Token(token.as_bytes().into())).await;
             assert!(matches!(answer, Err(AuthError::Credentials(_))), "{device} {token}: {answer:?}");
         }
-        assert!(matches!(vouch("gone", right()).await, Err(AuthError::NotAuthorized(_))));
-        assert!(matches!(vouch("gone", Proof::Certificate).await, Err(AuthError::NotAuthorized(_))));
-        assert!(matches!(vouch("nobody", Proof::Certificate).await, Err(AuthError::Credentials(_))));
+        assert!(matches!(connect("gone", right()).await, Err(AuthError::NotAuthorized(_))));
+        assert!(matches!(connect("gone", Proof::Certificate).await, Err(AuthError::NotAuthorized(_))));
+        assert!(matches!(connect("nobody", Proof::Certificate).await, Err(AuthError::Credentials(_))));
     }
 }
 
 #[test]
 fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
     let registry = Registry::Open(vec!["acme".into()]);
-    let gate = Admission::new(settings(), registry, tenants());
-    let question = |topic, payload: &'static str| MessageView {
+    let admission = Admission::new(settings(), registry, tenants());
+    let message = |topic, payload: &'static str| MessageView {
         topic,
         payload: payload.as_bytes(),
         payload_bytes: payload.len(),
         via: Via::Listener,
     };
-    let judged =
-        gate.judge(question("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
-    assert_eq!(judged.device.site, "s");
-    let refusal =
-        gate.judge(question("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap_err();
+    let sender =
+        admission.check(message("tenant/acme/device/new/telemetry", r#"{"site_id":"s"}"#), None).unwrap();
+    assert_eq!(sender.device.site, "s");
+    let refusal = admission
+        .check(message("tenant/globex/device/new/telemetry", r#"{"site_id":"s"}"#), None)
+        .unwrap_err();
     assert_eq!(refusal.reason, Reason::UnregisteredDevice);
 }
 
@@ -294,11 +296,12 @@ fn an_open_registry_lets_in_any_device_of_its_tenants_and_no_other() {
 fn the_rate_holds_for_what_passes_and_for_what_does_not() {
     let hash = registry::token_hash("tok");
     let rate = Some(Rate { per_s: 0.001, burst: 2.0 });
-    let gate = admission(AdmissionSettings { rate, ..settings() }, &format!("acme,d1,lab,ACTIVE,{hash}\n"));
-    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
+    let admission =
+        admission(AdmissionSettings { rate, ..settings() }, &format!("acme,d1,lab,ACTIVE,{hash}\n"));
+    let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
     let send = |payload: &str| {
         let topic = "tenant/acme/device/d1/telemetry";
-        let (_, refused) = gate.admit(vec![received(&connection, topic, payload, Via::Broker)]);
+        let (_, refused) = admission.admit(vec![received(&tracker, topic, payload, Via::Broker)]);
         refused.first().map(|refused| refused.reason)
     };
     let (good, bad) =
@@ -319,10 +322,10 @@ fn the_rate_holds_for_what_passes_and_for_what_does_not() {
 
 #[test]
 fn what_had_passed_is_admitted_again_without_a_question() {
-    // The registry knows nobody, and no token is left to take.
+    // The registry is empty, and the buckets are too.
     let rate = Some(tidegate_core::token_bucket::Rate { per_s: 0.000_001, burst: 1.0 });
     let admission = admission(AdmissionSettings { rate, ..settings() }, "");
-    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 10_000)));
+    let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 10_000)));
     let passed = |topic: &str| ReadmittedMessage {
         topic: topic.into(),
         payload: Bytes::from_static(b"no envelope"),
@@ -330,7 +333,7 @@ fn what_had_passed_is_admitted_again_without_a_question() {
         tenant: "acme".into(),
         device: "d1".into(),
         site: "lab 1".into(),
-        token: connection.receive(1, 10),
+        token: tracker.receive(1, 10),
     };
     for _ in 0..5 {
         let admitted = admission.readmit(passed("tenant/acme/device/d1/notes")).unwrap();
@@ -338,7 +341,7 @@ fn what_had_passed_is_admitted_again_without_a_question() {
         assert_eq!(admitted.device.identity_tags.as_deref().unwrap(), br",device_id=d1,site_id=lab\ 1");
         assert_eq!(admitted.tenant.database().unwrap().as_str(), "telemetry_acme");
     }
-    // The template was changed since: it stays known as one that had passed.
+    // The template was changed since: the refusal still counts as one of an admitted message.
     let refused = admission.readmit(passed("elsewhere/d1")).unwrap_err();
     assert_eq!((refused.reason, refused.was_admitted()), (Reason::BadTopicFormat, true));
 }
@@ -349,14 +352,14 @@ fn what_admission_refused_is_judged_anew_by_the_way_it_came() {
     let credentials_of_type = HashMap::from([("lp".to_owned(), CredentialSource::Broker)]);
     let rows = "acme,d1,lab-1,ACTIVE,\n";
     let admission = admission(AdmissionSettings { rate, credentials_of_type, ..settings() }, rows);
-    let connection = AckTracker::new(Arc::new(ReceiveWindow::new(100, 10_000)));
+    let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 10_000)));
     let received = |via| Received {
         topic: "tenant/acme/device/d1/lp".into(),
         payload: Bytes::from_static(b"m f=1"),
         payload_bytes: 5,
         received_ns: 7,
         via,
-        token: connection.receive(1, 10),
+        token: tracker.receive(1, 10),
     };
     for _ in 0..5 {
         assert!(admission.readmit_refused(received(Via::Broker)).is_ok());

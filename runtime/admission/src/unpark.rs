@@ -1,19 +1,19 @@
-//! Where messages stay that the registry could not be asked about in time: not refused, durable and
-//! acknowledged, and taken up again by themselves. What does it is no part of admission.
+//! The return of parked messages. A message is parked if the registry could not be asked in time: it is
+//! durable and acknowledged, not refused. The spool stores it; a task of the gateway brings it back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::admission::Admission;
-use crate::outcome::{LookupSource, NotAdmitted, RateLimitMode, admit, question};
+use crate::outcome::{LookupSource, NotAdmitted, RateLimitMode};
 use crate::pending_messages::PendingMessage;
 use crate::registry::Registry;
 use tidegate_core::books::Account;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::{Admitted, Received, RefusedMessage};
 
-/// A parked message as it comes back, and the account that it is parked in.
+/// A parked message that returns, and the account that counts it as parked.
 #[derive(Debug)]
 pub struct UnparkRequest {
     pub tenant: TenantId,
@@ -21,24 +21,25 @@ pub struct UnparkRequest {
     pub account: Arc<Account>,
 }
 
-/// Messages that were parked and go on now, in order. The others wait for the registry.
+/// The returned messages that were checked, in order. The others wait for the registry.
 #[derive(Debug, Default)]
 pub struct UnparkResult {
     pub admitted: Vec<Admitted>,
     pub refused: Vec<RefusedMessage>,
-    /// Their devices, each as often as it has messages here. To be told by `handed_on`.
+    /// The keys of their devices, one for each message here; for `finished`.
     devices: Vec<u64>,
 }
 
 impl Admission {
-    /// An earlier run has left a parked message of this topic: later ones of its device queue behind.
-    pub fn note_parked(&self, topic: &str) {
+    /// Counts a message of this topic that an earlier run has parked: later ones of its device queue
+    /// behind it.
+    pub fn record_parked(&self, topic: &str) {
         if let Some((tenant, device)) = self.device_of(topic) {
-            self.waiting.note_parked(self.device_key(tenant, device));
+            self.pending.record_parked(self.device_key(tenant, device));
         }
     }
 
-    /// Whether what is parked can be admitted now.
+    /// True if parked messages can be checked now.
     pub fn can_unpark(&self) -> bool {
         match &self.registry {
             Registry::Postgres(registry) => !registry.is_down(),
@@ -46,72 +47,68 @@ impl Admission {
         }
     }
 
-    /// Judges messages that were parked, as many of `returning` as go on together. They take no token of
-    /// the rate limit.
-    pub fn take_up(&self, returning: &mut VecDeque<UnparkRequest>) -> UnparkResult {
-        let mut taken = UnparkResult::default();
-        while let Some(UnparkRequest { tenant, message, account }) = returning.pop_front() {
+    /// Checks returned messages, as many of `requests` as are submitted together. They take no rate
+    /// token.
+    pub fn unpark(&self, requests: &mut VecDeque<UnparkRequest>) -> UnparkResult {
+        let mut result = UnparkResult::default();
+        while let Some(UnparkRequest { tenant, message, account }) = requests.pop_front() {
             account.unpark(1);
             let topic = message.topic.clone();
-            let of = self.device_of(&topic).map(|(tenant, device)| {
+            let device_key = self.device_of(&topic).map(|(tenant, device)| {
                 let key = self.device_key(tenant, device);
                 (key, tenant, device)
             });
-            let mut held = PendingMessage { message, account, was_parked: true, since: Instant::now() };
-            if let Some((key, tenant, device)) = of {
-                // Others of its device wait for an answer.
-                match self.waiting.join(key, tenant, device, held, false) {
+            let mut pending = PendingMessage { message, account, was_parked: true, since: Instant::now() };
+            if let Some((key, tenant, device)) = device_key {
+                // Others of its device may wait for a look-up: then it waits behind them.
+                match self.pending.join(key, tenant, device, pending, false) {
                     Ok(()) => continue,
-                    Err(back) => held = *back,
+                    Err(back) => pending = *back,
                 }
             }
-            let judged = self.check_at(
-                &self.snapshot(),
-                question(&held.message),
-                LookupSource::TakenUp,
-                RateLimitMode::Off,
-            );
-            if let (Err(NotAdmitted::Cold(_)), Some((key, name, device))) = (&judged, of) {
-                let follows = taken.devices.contains(&key);
+            let source = LookupSource::Unparked;
+            let checked = self.check_at(&self.snapshot(), &pending.message, source, RateLimitMode::Off);
+            if let (Err(NotAdmitted::Cold(_)), Some((key, name, device))) = (&checked, device_key) {
+                let follows = result.devices.contains(&key);
                 if !follows {
-                    match self.waiting.join(key, name, device, held, true) {
+                    match self.pending.join(key, name, device, pending, true) {
                         Ok(()) => continue,
-                        Err(back) => held = *back,
+                        Err(back) => pending = *back,
                     }
                 }
-                let PendingMessage { message, account, .. } = held;
+                let PendingMessage { message, account, .. } = pending;
                 account.park(1);
                 if follows {
-                    // Those in front of it are handed on first.
-                    returning.push_front(UnparkRequest { tenant, message, account });
+                    // Those before it are submitted first.
+                    requests.push_front(UnparkRequest { tenant, message, account });
                     break;
                 }
                 continue;
             }
-            let own = self.account_of(&topic, &judged);
-            let PendingMessage { message, account, .. } = held;
+            let own = self.account_of(&topic, &checked);
+            let PendingMessage { message, account, .. } = pending;
             if !Arc::ptr_eq(&own, &account) {
                 own.receive(1);
                 account.withdraw(1);
             }
-            match judged {
-                Ok(judged) => taken.admitted.push(admit(message, judged)),
-                Err(NotAdmitted::Refused(refusal)) => taken.refused.push(self.refuse(message, refusal, own)),
+            match checked {
+                Ok(sender) => result.admitted.push(sender.admit(message)),
+                Err(NotAdmitted::Refused(error)) => result.refused.push(self.refuse(message, error, own)),
                 Err(NotAdmitted::Cold(_)) => unreachable!("it names a device"),
             }
-            taken.devices.extend(of.map(|(key, ..)| key));
+            result.devices.extend(device_key.map(|(key, ..)| key));
         }
-        taken
+        result
     }
 
-    /// What was taken up is on its way: later messages of its devices need not queue behind it.
+    /// Counts returned messages as submitted: later messages of their devices need not queue behind.
     pub fn finished(&self, devices: &[u64]) {
-        self.waiting.finished(devices);
+        self.pending.finished(devices);
     }
 }
 
 impl UnparkResult {
-    /// The messages, and their devices for `handed_on`.
+    /// The messages, and the keys of their devices for `finished`.
     pub fn into_parts(self) -> (Vec<Admitted>, Vec<RefusedMessage>, Vec<u64>) {
         (self.admitted, self.refused, self.devices)
     }

@@ -132,13 +132,13 @@ impl DryRun {
             payload_bytes: question.payload.len(),
             via: self.admission.usual_via(&question.topic),
         };
-        let mut judged = self.admission.judge(asked, row);
+        let mut judged = self.admission.check(asked, row);
         if let (Err(refusal), Some(inquiry)) = (&mut judged, &mut self.inquiry)
             && refusal.reason == Reason::RegistryUnavailable
             && let Some((tenant, device)) = self.admission.device_of(&question.topic)
         {
             match inquiry.look_up(tenant, device) {
-                Ok(row) => judged = self.admission.judge(asked, Some(row)),
+                Ok(row) => judged = self.admission.check(asked, Some(row)),
                 Err(error) => refusal.detail = error.to_string().into(),
             }
         }
@@ -163,7 +163,7 @@ impl DryRun {
         let database = judged.tenant.database().ok().map(|database| database.to_string());
         let (tenant, device) = (judged.tenant.id.to_string(), judged.device.id.to_string());
         let message = Admitted {
-            message_type: judged.places.message_type,
+            message_type: judged.fields.message_type,
             topic: question.topic,
             payload: question.payload,
             received_ns: question.received_ns,

@@ -52,7 +52,7 @@ impl Ingress {
 }
 
 impl AdmittedSink for Ingress {
-    async fn go_on(&self, admitted: Vec<Admitted>, refused: Vec<RefusedMessage>) {
+    async fn submit(&self, admitted: Vec<Admitted>, refused: Vec<RefusedMessage>) {
         if !refused.is_empty() {
             self.outlet.refused(refused);
         }
@@ -72,7 +72,7 @@ impl MessageSink for Ingress {
             message.token.enter(&self.outlet.activity);
         }
         let (admitted, refused) = self.admission.admit(messages);
-        self.go_on(admitted, refused).await;
+        self.submit(admitted, refused).await;
     }
 
     fn discard(&self, message: Received, reason: Reason) {

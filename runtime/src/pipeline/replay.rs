@@ -205,7 +205,7 @@ impl ReplayRun {
             }
         }
         admitted.iter_mut().for_each(|message: &mut Admitted| message.token.enter(&gate.outlet.activity));
-        gate.go_on(admitted, refused).await;
+        gate.submit(admitted, refused).await;
         Ok(())
     }
 

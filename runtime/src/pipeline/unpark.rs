@@ -100,10 +100,10 @@ impl Unparker {
 
     async fn hand_on(&self, mut returning: VecDeque<UnparkRequest>) {
         while !returning.is_empty() {
-            let (mut admitted, refused, devices) = self.gate.admission.take_up(&mut returning).into_parts();
+            let (mut admitted, refused, devices) = self.gate.admission.unpark(&mut returning).into_parts();
             let activity = &self.gate.outlet.activity;
             admitted.iter_mut().for_each(|message| message.token.enter(activity));
-            self.gate.go_on(admitted, refused).await;
+            self.gate.submit(admitted, refused).await;
             self.gate.admission.finished(&devices);
         }
     }

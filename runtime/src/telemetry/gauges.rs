@@ -149,7 +149,7 @@ impl Gauges for Handles {
         if let Registry::Postgres(registry) = self.admission.registry() {
             queries = registry.queries();
             provisioned = registry.provisioned();
-            dropped = registry.rejects.dropped();
+            dropped = registry.refusals.dropped();
         }
         let answers = self.answers.as_ref().map(|answers| {
             [("sent", &answers.sent), ("dropped", &answers.dropped)].map(|(outcome, count)| {

@@ -1,4 +1,4 @@
-//! Admission: what a known device costs, and a registry in PostgreSQL that does not know all of
+//! Admission: the cost of a known device, and a registry in PostgreSQL that does not know all of
 //! them: a cache that is too small, and a cold start.
 
 use std::process::Command;
@@ -49,7 +49,7 @@ fn rate(paths: &Paths, postgres: &Postgres, cache_entries: usize) -> Result<(f64
     Ok((MESSAGES as f64 / took.as_secs_f64(), lookups))
 }
 
-/// What the gateway says of its look-ups.
+/// The gateway's counts of look-ups.
 struct Lookups {
     hits: f64,
     misses: f64,
@@ -81,11 +81,11 @@ impl Lookups {
     }
 }
 
-/// Ten thousand devices that nobody has heard of, all at once.
+/// Ten thousand devices that are not in the cache, all at once.
 struct ColdStart {
     took: Duration,
     queries: f64,
-    /// Messages a second right after, and how long after the start each of them was over.
+    /// Messages a second of each interval after the start, with the end of the interval.
     after: Vec<(Duration, f64)>,
 }
 
@@ -109,14 +109,14 @@ fn cold_start(paths: &Paths, postgres: &Postgres) -> Result<ColdStart> {
 }
 
 impl ColdStart {
-    /// The speed when all is known for long: the median of the last eight.
+    /// The speed with all devices in the cache: the median of the last eight.
     fn full_speed(&self) -> f64 {
         let mut last: Vec<f64> = self.after[4..].iter().map(|(_, rate)| *rate).collect();
         last.sort_by(f64::total_cmp);
         last[4]
     }
 
-    /// When it was reached first, but for a tenth that any two such runs differ by.
+    /// The end of the first interval with 90 % of the full speed; two such runs differ by a tenth.
     fn reached(&self) -> Option<Duration> {
         let reached = self.after.iter().find(|(_, rate)| *rate >= 0.9 * self.full_speed());
         reached.map(|(since, _)| *since)

@@ -1,4 +1,4 @@
-//! What it costs to contain decoders, and what a bad one costs the others.
+//! The cost of the sandbox, and the cost of a bad decoder to the others.
 
 use std::collections::HashMap;
 use std::fs;
@@ -72,7 +72,7 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     }))
 }
 
-/// What limits cost a call, by the messages in it.
+/// The cost of limits to a call, by the messages in it.
 fn limits(paths: &Paths) -> Result<()> {
     let component = fs::read(paths.guests.join("pulse.wasm"))?;
     let guests = decode::guests(paths)?;
@@ -199,7 +199,7 @@ fn variant(component: &[u8], name: &str) -> Vec<u8> {
     bytes
 }
 
-/// How much later the first message after a swap is than any other.
+/// The delay of the first message after a swap, compared with the others.
 fn swap(paths: &Paths) -> Result<()> {
     let guests = decode::guests(paths)?;
     let component = fs::read(paths.guests.join("pulse.wasm"))?;
@@ -288,7 +288,7 @@ fn routes(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// The rate that the gateway takes at most, with this load: the median of five turns, because a machine
+/// The highest rate of the gateway with this load: the median of five turns, because a machine
 /// that others use is free for a moment and then is not.
 fn maximum(paths: &Paths, plan: &Plan, name: &str) -> Result<f64> {
     let sink = Sink::start(Duration::ZERO)?;
@@ -392,7 +392,7 @@ fn swaps(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// How many messages made no line, and of how many the lines differ.
+/// The number of messages without a line, and of those whose lines differ.
 fn audit(bodies: &[Vec<u8>], messages: usize) -> Result<(usize, usize)> {
     let mut seen: HashMap<(&str, &str), &str> = HashMap::new();
     let mut different = 0;
@@ -490,7 +490,7 @@ fn burner(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Sends what burns, at a steady rate, until it is told to end; gives how many were answered.
+/// Sends messages that burn CPU, at a steady rate, until the flag is set; gives the number of answers.
 fn attack(
     plan: &Plan,
     address: &str,

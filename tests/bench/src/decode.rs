@@ -36,8 +36,8 @@ pub const BATCH: usize = 64;
 const ROUNDS: usize = 15;
 pub const MESSAGES_A_ROUND: usize = 64_000;
 
-/// Nanoseconds of this thread's CPU a message: the least of the rounds, because what disturbs a
-/// round only ever adds.
+/// Nanoseconds of this thread's CPU a message: the least of the rounds, because a disturbance of a
+/// round only adds time.
 pub fn least(mut round: impl FnMut()) -> f64 {
     let mut best = Duration::MAX;
     for _ in 0..ROUNDS {
@@ -52,7 +52,7 @@ pub fn payloads() -> Vec<String> {
     (0..BATCH).map(|seq| load::payload(seq, "tok-dev-00001")).collect()
 }
 
-/// What a message costs, each in nanoseconds.
+/// The costs of a message, in nanoseconds.
 pub struct Figures {
     native: f64,
     streaming: f64,
@@ -167,7 +167,7 @@ pub fn instance_of(guests: &GuestStore, tenant: &str, message_type: &str) -> Res
     }
 }
 
-/// Takes what a decoder gives and settles it.
+/// Settles each message that a decoder gives.
 pub struct Sink;
 
 impl DecodeSink for Sink {

@@ -1,4 +1,4 @@
-//! What durability costs, and how a backlog drains: syncs, a database that answers late, dead
+//! The cost of durability, and the drain of a backlog: syncs, a database that answers late, dead
 //! neighbours, many small tenants, recovery.
 
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ fn dead(paths: &Paths) -> Result<()> {
         let gateway = start(paths, &[&well, &lost], &sink, NO_CEILING)?;
         if turn % 2 == 1 {
             Load::prepare(&lost, &gateway.listener)?.run()?;
-            // So that they are known to be dead, and go on being tried.
+            // So that they are known to be dead, and are still tried.
             std::thread::sleep(Duration::from_secs(2));
         }
         let load = Load::prepare(&well, &gateway.listener)?;
@@ -186,7 +186,7 @@ fn trickle_turn(paths: &Paths) -> Result<Turn> {
 }
 
 /// A thousand tenants of one message a second each, against a bare client that sends their POSTs at
-/// the same rate. In turns: what else the machine does disturbs both.
+/// the same rate. In turns, so that other load of the machine disturbs both.
 fn trickle(paths: &Paths) -> Result<()> {
     let mut turns = (0..3).map(|_| trickle_turn(paths)).collect::<Result<Vec<Turn>>>()?;
     let ratio = |turn: &Turn| turn.own.cpu.as_secs_f64() / turn.bare.as_secs_f64();
@@ -254,7 +254,7 @@ fn bare_posts(url: &str, posts: u64, bytes: usize, per_second: f64) -> Result<Du
     thread.join().map_err(|_| anyhow::anyhow!("the bare client panicked"))?
 }
 
-/// A kill with 256 MiB in the spool, and how long it takes to be ready again.
+/// A kill with 256 MiB in the spool, and the time until it is ready again.
 fn recovery(paths: &Paths) -> Result<()> {
     let plan = plan("dead", 10, 1_200_000);
     let sink = Sink::with(Manner { dead: Some("telemetry_dead"), ..Manner::default() })?;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::load::Plan;
 
-/// What the gateway has used since it started.
+/// The resources that the gateway has used since it started.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     pub cpu: Duration,
@@ -50,7 +50,7 @@ pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Where the gateway's messages come from.
+/// The source of the gateway's messages.
 pub enum From<'a> {
     Listener,
     Broker(&'a str),
@@ -97,7 +97,7 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Kills it and starts it again; gives how long that took until it was ready.
+    /// Kills it and starts it again; gives the time until it was ready.
     pub fn kill_and_restart(&mut self, binary: &Path) -> Result<Duration> {
         self.child.kill()?;
         self.child.wait()?;
@@ -144,7 +144,7 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// What the process has used, from /proc (proc_pid_stat(5), schedstat).
+    /// The resources that the process has used, from /proc (proc_pid_stat(5), schedstat).
     pub fn usage(&self) -> Result<Usage> {
         let pid = self.child.id();
         let mut usage = Usage::default();

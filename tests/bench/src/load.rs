@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use tidegate_simulator::{Device, packet};
 
-/// Who sends what.
+/// The senders and their messages.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What the names of its tenants begin with.
+    /// The prefix of its tenants' names.
     pub name: &'static str,
     pub tenants: usize,
     pub devices: usize,
@@ -47,7 +47,7 @@ pub fn payload(seq: usize, token: &str) -> String {
 /// One connection's PUBLISH packets, made before the clock starts.
 struct Script {
     bytes: Vec<u8>,
-    /// Where each packet ends.
+    /// The end of each packet.
     ends: Vec<usize>,
 }
 
@@ -105,10 +105,10 @@ fn send(stream: &mut TcpStream, script: &Script, window: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a paced load saw.
+/// The measurements of a paced load.
 #[derive(Clone, Debug, Default)]
 pub struct Paced {
-    /// From when each message was due to its acknowledgement.
+    /// The time of each message from its due time to its acknowledgement.
     pub latencies: Vec<Duration>,
     pub took: Duration,
 }
@@ -121,7 +121,7 @@ impl Paced {
     }
 }
 
-/// Sends each message when it is due, however slow the answers: what waits counts as latency.
+/// Sends each message when it is due, however slow the answers: waiting counts as latency.
 fn send_paced(stream: &mut TcpStream, script: &Script, per_second: f64) -> Result<Paced> {
     let total = script.ends.len();
     let began = Instant::now();

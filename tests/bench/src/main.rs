@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-/// Where the things under test are.
+/// The paths of the things under test.
 pub struct Paths {
     pub binary: PathBuf,
     pub guests: PathBuf,

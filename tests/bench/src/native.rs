@@ -1,4 +1,4 @@
-//! The pulse decoder's job done natively with serde_json, as a yardstick: a streaming visitor that
+//! The pulse decoder's work done natively with serde_json, for comparison: a streaming visitor that
 //! never builds the metrics, and the usual `Value`.
 
 use std::fmt::Write;

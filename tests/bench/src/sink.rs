@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// How the sink treats writes.
+/// The sink's behaviour for writes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
     pub delay: Duration,
-    /// Databases that begin so are dead.
+    /// The prefix of the names of dead databases.
     pub dead: Option<&'static str>,
-    /// Every other dead one never answers.
+    /// True if every other dead database never answers.
     pub hang: bool,
-    /// Whether bodies are kept, to be looked at.
+    /// True to store bodies for the bench.
     pub keeps: bool,
 }
 
-/// What the sink has taken.
+/// The counts of the sink.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub posts: AtomicU64,
@@ -59,7 +59,7 @@ impl Sink {
         Ok(Self { url, counts })
     }
 
-    /// What was written since it was last cleared.
+    /// The bodies that were written since the last clear.
     pub fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
         self.counts.kept.lock().expect("nobody panics with it")
     }

@@ -21,7 +21,7 @@ pub mod packet {
         packet
     }
 
-    /// As `publish`, behind what is in `packet` already.
+    /// Does as `publish`, and appends to `packet`.
     pub fn publish_into(packet: &mut Vec<u8>, topic: &str, payload: &[u8], packet_id: Option<u16>) {
         let id_bytes = if packet_id.is_some() { 2 } else { 0 };
         packet.push(if packet_id.is_some() { 0x32 } else { 0x30 });
@@ -111,7 +111,7 @@ impl Device {
     /// Waits for the next PUBACK; gives its packet id.
     ///
     /// # Errors
-    /// The connection is gone, or something else came.
+    /// The connection is gone, or another packet came.
     pub fn puback(&mut self) -> io::Result<u16> {
         let mut puback = [0; 4];
         self.stream.read_exact(&mut puback)?;
@@ -164,7 +164,7 @@ impl Device {
         Ok(acknowledged)
     }
 
-    /// Says goodbye.
+    /// Sends DISCONNECT.
     ///
     /// # Errors
     /// The connection is gone already.

@@ -30,7 +30,7 @@ use tidegate::ingest::{log, state};
         value.map_or(0, u64::from_le_bytes)
     }
 
-    /// Which fault each limit gives.
+    /// The fault that each limit gives.
     fn faults(index: u32) -> String {
         let name = |fault: Result<(), Fault>| match fault {
             Ok(()) => "none",

@@ -133,7 +133,7 @@ pub struct Sending {
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
-/// How long a device pauses between two messages.
+/// The pause of a device between two messages.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts every device.

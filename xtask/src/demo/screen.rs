@@ -1,4 +1,4 @@
-//! What the demo shows: the gateway's own books, asked for over HTTP as any operator could.
+//! The demo's output: the gateway's own books, read over HTTP as any operator could.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ fn get_json(address: &str, path: &str) -> Result<Value> {
     serde_json::from_str(&body).with_context(|| format!("GET {path} gave no JSON: {body}"))
 }
 
-/// What the gateway says of itself at one moment.
+/// The gateway's state at one moment.
 pub struct Snapshot {
     taken: Instant,
     pub books: Value,

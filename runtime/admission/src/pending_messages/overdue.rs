@@ -1,4 +1,4 @@
-//! What is parked of what waits: what has waited for too long, and what comes behind that.
+//! The parking of messages that have waited too long, and of those behind them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,21 +8,21 @@ use crate::pending_messages::{LookupState, PendingMessage, PendingMessages, Pend
 use tidegate_core::ids::TenantId;
 
 impl PendingMessages {
-    /// Parks a message. One that was parked before goes back to where it lies.
+    /// Parks a message. One that was parked before is left where it is stored.
     ///
     /// # Errors
-    /// There is no room for it.
+    /// The message, if there is no room.
     pub(super) fn park(
         &self,
         queues: &mut PendingQueues,
         key: u64,
         tenant: &TenantId,
-        held: PendingMessage,
+        pending: PendingMessage,
     ) -> Result<(), Box<PendingMessage>> {
-        let PendingMessage { message, account, was_parked, since } = held;
+        let PendingMessage { message, account, was_parked, since } = pending;
         let has_room = queues.parked.contains_key(&key) || queues.parked.len() < limits::PARKED_DEVICES_MAX;
         if was_parked {
-            // Counted first: it may be taken up the moment that it lies there.
+            // Counted first: it may be unparked as soon as its guard is dropped.
             account.park(1);
             drop(message);
         } else if !has_room {
@@ -35,63 +35,64 @@ impl PendingMessages {
         Ok(())
     }
 
-    /// An earlier run has left a parked message of this device.
-    pub fn note_parked(&self, key: u64) {
+    /// Counts a message of this device that an earlier run has parked.
+    pub fn record_parked(&self, key: u64) {
         let mut queues = self.queues.lock();
         *queues.parked.entry(key).or_default() += 1;
         self.count(&queues);
     }
 
-    /// Parks the messages of devices that have waited for longer than `patience`. What there is no
-    /// room for waits on; of it, what nobody would send again is given back. Also gives how many were
-    /// parked.
+    /// Parks the messages of devices that have waited for `patience` or longer. A message without room
+    /// waits on if its sender sends it again or it was parked before. Gives the number of parked
+    /// messages, and the others without room.
     pub fn park_overdue(&self, patience: Duration, now: Instant) -> (u64, Vec<PendingMessage>) {
         let mut queues = self.queues.lock();
         let (mut parked, mut left) = (0, Vec::new());
-        let overdue = queues.devices.iter().filter(|(_, pending)| {
-            let waited = pending.messages.front().map(|first| now.saturating_duration_since(first.since));
-            !pending.behind.is_empty() || waited.is_some_and(|waited| waited >= patience)
+        let overdue = queues.devices.iter().filter(|(_, queue)| {
+            let waited = queue.messages.front().map(|first| now.saturating_duration_since(first.since));
+            !queue.behind.is_empty() || waited.is_some_and(|waited| waited >= patience)
         });
         let overdue: Vec<u64> = overdue.map(|(key, _)| *key).collect();
         for key in overdue {
-            let Some(mut pending) = queues.devices.remove(&key) else { continue };
-            let waited = pending.messages.front().map(|first| now.saturating_duration_since(first.since));
+            let Some(mut queue) = queues.devices.remove(&key) else { continue };
+            let waited = queue.messages.front().map(|first| now.saturating_duration_since(first.since));
             if waited.is_some_and(|waited| waited >= patience) {
-                let waiting = std::mem::take(&mut pending.messages);
-                let (done, messages) = self.park_all(&mut queues, key, &pending.tenant, waiting);
+                let waiting = std::mem::take(&mut queue.messages);
+                let (done, messages) = self.park_all(&mut queues, key, &queue.tenant, waiting);
                 parked += done;
-                for held in messages {
-                    match held.was_parked || held.message.token.is_redelivered() {
-                        true => pending.messages.push_back(held),
-                        false => left.push(held),
+                for pending in messages {
+                    match pending.was_parked || pending.message.token.is_redelivered() {
+                        true => queue.messages.push_back(pending),
+                        false => left.push(pending),
                     }
                 }
                 if queues.parked.contains_key(&key) {
-                    // What is parked goes before them.
-                    pending.messages.append(&mut pending.behind);
-                    std::mem::swap(&mut pending.messages, &mut pending.behind);
+                    // Parked messages come before them.
+                    queue.messages.append(&mut queue.behind);
+                    std::mem::swap(&mut queue.messages, &mut queue.behind);
                 }
             }
-            if pending.messages.is_empty() {
-                let behind = std::mem::take(&mut pending.behind);
-                let (done, behind) = self.park_all(&mut queues, key, &pending.tenant, behind);
+            if queue.messages.is_empty() {
+                let behind = std::mem::take(&mut queue.behind);
+                let (done, behind) = self.park_all(&mut queues, key, &queue.tenant, behind);
                 parked += done;
-                pending.behind = behind;
-                if pending.place == LookupState::Queued {
-                    pending.place = LookupState::Behind;
+                queue.behind = behind;
+                if queue.state == LookupState::Queued {
+                    queue.state = LookupState::Behind;
                 }
             }
-            let rest = !pending.messages.is_empty() || !pending.behind.is_empty();
-            if rest || pending.place == LookupState::Asked {
-                queues.devices.insert(key, pending);
+            let rest = !queue.messages.is_empty() || !queue.behind.is_empty();
+            if rest || queue.state == LookupState::Asked {
+                queues.devices.insert(key, queue);
             }
         }
         self.count(&queues);
         (parked, left)
     }
 
-    /// Parks messages of a device from the first on, as far as there is room. What comes again anyway,
-    /// because its connection has ended, is given up. Gives how many were parked, and the others.
+    /// Parks messages of a device from the first on, until there is no room. A message whose
+    /// connection has ended is given up: it is sent again. Gives the number of parked messages, and
+    /// the others.
     fn park_all(
         &self,
         queues: &mut PendingQueues,
@@ -99,19 +100,19 @@ impl PendingMessages {
         tenant: &TenantId,
         mut messages: VecDeque<PendingMessage>,
     ) -> (u64, VecDeque<PendingMessage>) {
-        messages.retain(|held| {
-            let orphan = held.message.token.is_abandoned();
-            if orphan {
-                held.account.abandon(1);
+        messages.retain(|pending| {
+            let abandoned = pending.message.token.is_abandoned();
+            if abandoned {
+                pending.account.abandon(1);
             }
-            !orphan
+            !abandoned
         });
         let mut parked = 0;
-        while let Some(held) = messages.pop_front() {
-            match self.park(queues, key, tenant, held) {
+        while let Some(pending) = messages.pop_front() {
+            match self.park(queues, key, tenant, pending) {
                 Ok(()) => parked += 1,
-                Err(held) => {
-                    messages.push_front(*held);
+                Err(pending) => {
+                    messages.push_front(*pending);
                     break;
                 }
             }

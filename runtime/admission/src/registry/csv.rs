@@ -1,10 +1,10 @@
-//! CSV as RFC 4180 has it, with one thing that the usual readers lose: an empty cell is NULL, and
-//! `""` is the empty text, as PostgreSQL writes them.
+//! CSV (RFC 4180), with one difference that the usual readers lose: an empty cell is NULL, and `""` is
+//! the empty text, as PostgreSQL writes them.
 
 /// A cell: None is NULL.
 pub type CsvCell = Option<String>;
 
-/// What is wrong, and where.
+/// An error in the text, and its line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CsvError {
     #[error("line {line}: a quote without an end")]
@@ -15,7 +15,7 @@ pub enum CsvError {
     StrayQuote { line: usize },
 }
 
-/// Reads records one by one, each with the line that it begins on.
+/// Reads records one by one, each with the number of its first line.
 #[derive(Debug)]
 pub struct CsvRecords<'a> {
     rest: &'a str,
@@ -27,7 +27,7 @@ impl<'a> CsvRecords<'a> {
         Self { rest: text.strip_prefix('\u{feff}').unwrap_or(text), line: 1 }
     }
 
-    /// One cell, and whether its record goes on behind it.
+    /// Reads one cell; true if another one follows in this record.
     fn cell(&mut self) -> Result<(CsvCell, bool), CsvError> {
         let line = self.line;
         if let Some(quoted) = self.rest.strip_prefix('"') {
@@ -59,7 +59,7 @@ impl<'a> CsvRecords<'a> {
         Ok((cell, self.separator()?))
     }
 
-    /// Passes over what ends a cell; true when another one follows in this record.
+    /// Skips the end of a cell; true if another one follows in this record.
     fn separator(&mut self) -> Result<bool, CsvError> {
         if let Some(rest) = self.rest.strip_prefix(',') {
             self.rest = rest;
@@ -82,7 +82,7 @@ impl Iterator for CsvRecords<'_> {
     type Item = Result<(usize, Vec<CsvCell>), CsvError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // Blank lines, as at the end of a file, are no records.
+        // A blank line, as at the end of a file, is no record.
         loop {
             let blank = self.rest.strip_prefix("\r\n").or_else(|| self.rest.strip_prefix('\n'));
             match blank {

@@ -1,7 +1,6 @@
 //! The registry in a CSV file: `tenant_id,device_id,site_id,status,provision_token_hash`.
 //!
-//! It is read again when it changes. A file that is not good leaves the devices as they were, and
-//! says why.
+//! It is read again when it changes. A file with an error leaves the devices as they were.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,7 +20,7 @@ use crate::registry::row::{RegistryRow, TokenHash};
 /// The columns, in their order.
 pub const HEADER: [&str; 5] = ["tenant_id", "device_id", "site_id", "status", "provision_token_hash"];
 
-/// Why a registry file cannot be used.
+/// The reason that a registry file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     #[error("cannot {doing} the registry {}: {error}", path.display())]
@@ -38,7 +37,7 @@ pub enum RegistryError {
     Twice { path: PathBuf, line: usize, first: usize, tenant: String, device: String },
 }
 
-/// One line of the file, whole.
+/// One line of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRecord {
     pub tenant_id: String,
@@ -48,7 +47,7 @@ pub struct DeviceRecord {
     pub provision_token_hash: Option<String>,
 }
 
-/// What is kept of a line, small: there may be a million.
+/// A device in memory, small: there may be a million.
 #[derive(Debug)]
 struct StoredDevice {
     site: Arc<str>,
@@ -56,7 +55,7 @@ struct StoredDevice {
     token: TokenHash,
 }
 
-/// What tells one state of the file from another.
+/// A state of the file: a change of the file changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct FileStamp {
     inode: u64,
@@ -65,14 +64,14 @@ struct FileStamp {
 }
 
 impl FileStamp {
-    fn of(path: &Path) -> std::io::Result<Self> {
+    fn read(path: &Path) -> std::io::Result<Self> {
         let metadata = fs::metadata(path)?;
         let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         Ok(Self { inode: metadata.ino(), bytes: metadata.len(), modified_ns })
     }
 }
 
-/// The registry as it was last read well.
+/// The registry in a file, as it was last read without error.
 #[derive(Debug)]
 pub struct FileRegistry {
     path: PathBuf,
@@ -96,9 +95,9 @@ impl FileRegistry {
     /// Reads the file.
     ///
     /// # Errors
-    /// It is not there, or a line of it is not good.
+    /// The file is missing, or a line of it is not valid.
     pub fn open(path: &Path) -> Result<Self, RegistryError> {
-        let stamp = FileStamp::of(path).map_err(io("read", path))?;
+        let stamp = FileStamp::read(path).map_err(io("read", path))?;
         let devices = index(path, read(path)?)?;
         Ok(Self {
             path: path.to_owned(),
@@ -111,10 +110,10 @@ impl FileRegistry {
     /// Reads the file again if it has changed. True when it had.
     ///
     /// # Errors
-    /// It is not good any more; the devices stay as they were, and it is tried again when it
-    /// changes.
+    /// The file is not valid any more. The devices stay as they were, and the file is read again when
+    /// it changes.
     pub fn reload_if_changed(&self) -> Result<bool, RegistryError> {
-        let now = FileStamp::of(&self.path).map_err(io("read", &self.path))?;
+        let now = FileStamp::read(&self.path).map_err(io("read", &self.path))?;
         let mut stamp = self.stamp.lock();
         if *stamp == now {
             return Ok(false);
@@ -130,7 +129,7 @@ impl FileRegistry {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Devices in it.
+    /// The number of devices.
     pub fn count(&self) -> usize {
         self.devices.read().count
     }
@@ -151,10 +150,10 @@ fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Regist
     move |error| RegistryError::Io { doing, path, error }
 }
 
-/// Every line of a registry file.
+/// The lines of a registry file, with their numbers.
 ///
 /// # Errors
-/// The file cannot be read, or a line of it is not good.
+/// The file cannot be read, or a line of it is not valid.
 pub fn read(path: &Path) -> Result<Vec<(usize, DeviceRecord)>, RegistryError> {
     let text = fs::read_to_string(path).map_err(io("read", path))?;
     let mut records = CsvRecords::new(&text);
@@ -212,10 +211,10 @@ fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<DeviceTable
     Ok(devices)
 }
 
-/// Holds the file for one change: whoever else changes it waits. Released when dropped.
+/// Locks the file for one change; others that change it wait. Released when dropped.
 ///
 /// # Errors
-/// The lock's file cannot be made.
+/// The lock file cannot be created.
 pub fn lock(path: &Path) -> Result<fs::File, RegistryError> {
     let beside = path.with_extension("csv.lock");
     let file = fs::OpenOptions::new()
@@ -232,10 +231,10 @@ pub fn lock(path: &Path) -> Result<fs::File, RegistryError> {
     Ok(file)
 }
 
-/// Writes the file anew, whole or not at all.
+/// Replaces the file, whole or not at all.
 ///
 /// # Errors
-/// It cannot be written; the old one is still there.
+/// The file cannot be written; the old one stays.
 pub fn write(path: &Path, devices: &[DeviceRecord]) -> Result<(), RegistryError> {
     let mut text = String::new();
     csv::write(&HEADER.map(Some), &mut text);

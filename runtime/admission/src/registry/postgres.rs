@@ -1,11 +1,10 @@
 //! The registry in PostgreSQL, in the tables of the Python service.
 //!
-//! - Look-ups are asked in batches by tasks of their own (`admission/resolver.rs`); nothing on the
-//!   data path waits for the database.
-//! - It is `down` from a look-up that failed to the next that does not. Nothing else depends on the
-//!   other tables: what is wrong with them is said, and the gateway goes on.
-//! - Changes are told by NOTIFY; whenever that connection was lost, nothing that is cached is
-//!   believed before it was asked about anew.
+//! - Tasks of its own look up devices in batches (`registry_tasks`); nothing on the data path waits for
+//!   the database.
+//! - It is `down` from a failed look-up to the next that succeeds. A fault of the other tables is
+//!   reported, and the gateway works on.
+//! - NOTIFY brings changes. When that connection was lost, the whole cache is stale.
 
 pub mod connection;
 pub mod schema;
@@ -24,17 +23,17 @@ use crate::registry::postgres::connection::{PgError, PgServer};
 use crate::registry::postgres::refusals::RefusalLog;
 use crate::registry::postgres::tenant_rows::TenantRowsObserver;
 
-/// What the operator says of it.
+/// The operator's settings.
 #[derive(Clone, Debug)]
 pub struct PgSettings {
     pub settings_poll: Duration,
     pub auto_provision: bool,
     pub counters: bool,
-    /// How old what was known may be and still serve while the registry is down.
+    /// Seconds that an entry of the cache may be used while the registry is down.
     pub stale_max_s: f64,
 }
 
-/// What can be wrong, each by itself.
+/// A task of the registry; each has a fault of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegistryTask {
     LookUp,
@@ -43,15 +42,15 @@ pub enum RegistryTask {
     Rejects,
 }
 
-/// The registry.
+/// The registry's server, its state, and the refusals for its tables.
 #[derive(Debug)]
 pub struct PostgresRegistry {
     pub server: PgServer,
     pub settings: PgSettings,
-    pub rejects: RefusalLog,
-    /// Who is told what the table of tenants says.
-    pub tenants: TenantRowsObserver,
-    /// Why a task cannot do its work, in the order of `RegistryTask`.
+    pub refusals: RefusalLog,
+    /// The observer of the table tenants.
+    pub tenant_rows: TenantRowsObserver,
+    /// The fault of each task, in the order of `RegistryTask`.
     faults: Mutex<[Option<String>; 4]>,
     down: AtomicBool,
     down_since: Mutex<Instant>,
@@ -64,12 +63,12 @@ impl PostgresRegistry {
     pub fn new(server: PgServer, settings: PgSettings) -> Self {
         let unasked = format!("no connection to the registry's database {} yet", server.at());
         Self {
-            rejects: RefusalLog::new(settings.counters),
-            tenants: TenantRowsObserver::default(),
+            refusals: RefusalLog::new(settings.counters),
+            tenant_rows: TenantRowsObserver::default(),
             server,
             settings,
             faults: Mutex::new([Some(unasked), None, None, None]),
-            // Until the first answer.
+            // Down until the first answer.
             down: AtomicBool::new(true),
             down_since: Mutex::new(Instant::now()),
             tells_changes: AtomicBool::new(false),
@@ -78,27 +77,27 @@ impl PostgresRegistry {
         }
     }
 
-    /// Whether devices cannot be looked up now.
+    /// True if devices cannot be looked up now.
     pub fn is_down(&self) -> bool {
         self.down.load(Ordering::Acquire)
     }
 
-    /// For how long devices could not be looked up; zero where they can.
+    /// The time since the registry went down; zero if it is up.
     pub fn down_for(&self) -> Duration {
         if self.is_down() { self.down_since.lock().elapsed() } else { Duration::ZERO }
     }
 
-    /// Whether changes of devices are told to us.
+    /// True if the registry notifies of changed devices.
     pub fn tells_changes(&self) -> bool {
         self.tells_changes.load(Ordering::Acquire)
     }
 
-    pub fn note_telling(&self, tells: bool) {
+    pub fn set_tells_changes(&self, tells: bool) {
         self.tells_changes.store(tells, Ordering::Release);
     }
 
-    /// A task did its work.
-    pub fn note_good(&self, task: RegistryTask) {
+    /// Records that a task did its work.
+    pub fn record_success(&self, task: RegistryTask) {
         let was = self.faults.lock()[task as usize].take();
         if let Some(was) = was {
             tracing::info!(?task, was, "the registry's database is well again");
@@ -108,8 +107,8 @@ impl PostgresRegistry {
         }
     }
 
-    /// A task could not do its work. What is new is logged.
-    pub fn note_fault(&self, task: RegistryTask, error: &PgError) {
+    /// Records the fault of a task. A new one is logged.
+    pub fn record_fault(&self, task: RegistryTask, error: &PgError) {
         let text = error.to_string();
         if task == RegistryTask::LookUp && !self.is_down() {
             *self.down_since.lock() = Instant::now();
@@ -122,16 +121,16 @@ impl PostgresRegistry {
         }
     }
 
-    /// What is wrong in words for the log, without being worth a fault of `/readyz`.
-    pub fn note_wish(&self, task: RegistryTask, wish: &str) {
+    /// Records advice for the operator, logged as a warning.
+    pub fn record_advice(&self, task: RegistryTask, advice: &str) {
         let mut faults = self.faults.lock();
-        if faults[task as usize].as_deref() != Some(wish) {
-            tracing::warn!(?task, "{wish}");
-            faults[task as usize] = Some(wish.to_owned());
+        if faults[task as usize].as_deref() != Some(advice) {
+            tracing::warn!(?task, "{advice}");
+            faults[task as usize] = Some(advice.to_owned());
         }
     }
 
-    /// Whether devices can be looked up, and all that is wrong.
+    /// True if devices can be looked up; and all faults.
     pub fn health(&self) -> (bool, Option<String>) {
         let faults = self.faults.lock();
         let mut all: Vec<&str> = faults.iter().flatten().map(String::as_str).collect();
@@ -140,20 +139,20 @@ impl PostgresRegistry {
         (usable, (!all.is_empty()).then(|| all.join("; ")))
     }
 
-    pub fn note_query(&self) {
+    pub fn record_query(&self) {
         self.queries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Look-ups asked since the start, however many devices each was about.
+    /// Look-up queries since the start, each of one or more devices.
     pub fn queries(&self) -> u64 {
         self.queries.load(Ordering::Relaxed)
     }
 
-    pub fn note_provisioned(&self, devices: u64) {
+    pub fn record_provisioned(&self, devices: u64) {
         self.provisioned.fetch_add(devices, Ordering::Relaxed);
     }
 
-    /// Devices that were added because they sent something.
+    /// Devices that were added because they sent a message.
     pub fn provisioned(&self) -> u64 {
         self.provisioned.load(Ordering::Relaxed)
     }

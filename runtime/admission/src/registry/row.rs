@@ -1,12 +1,14 @@
+//! The row of a device, and the hash of its token.
+
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What the registry knows of a device's token.
+/// The hash of a device's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenHash {
     /// NULL: no token was ever set.
     NotSet,
-    /// Something that no token hashes to, the empty text say.
+    /// A text that is no hash, the empty one for example: no token matches.
     Unmatchable,
     Sha256([u8; 32]),
 }
@@ -33,7 +35,7 @@ impl TokenHash {
         Self::Sha256(hash)
     }
 
-    /// Whether a token of this hash is the right one; takes the same time whatever it is.
+    /// True if a token of this hash is the right one; the time does not depend on the hash.
     pub fn matches(&self, hash: &[u8; 32]) -> bool {
         match self {
             Self::Sha256(wanted) => wanted.ct_eq(hash).into(),
@@ -47,7 +49,7 @@ pub fn token_hash(token: &str) -> String {
     Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the registry says of a device.
+/// The row of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryRow {
     pub site_id: String,

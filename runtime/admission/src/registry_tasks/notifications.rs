@@ -1,63 +1,68 @@
+//! The task that listens for changes of devices.
+
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, sleep};
 
 use crate::admission::Admission;
-use crate::limits::{PROBE, RETRY_MIN};
+use crate::backoff::Backoff;
+use crate::limits::PROBE;
 use crate::registry::postgres::connection::PgError;
 use crate::registry::postgres::{PostgresRegistry, RegistryTask, schema};
-use crate::retry::longer;
 
-/// Hears of changed devices. Whatever was missed while nobody listened is made good by believing
-/// nothing that was cached before.
+/// Listens for changed devices, for ever. After each pause in listening the whole cache is stale, for
+/// changes may have been missed.
 pub(crate) async fn listen(admission: Arc<Admission>, registry: Arc<PostgresRegistry>) {
-    let mut pause = RETRY_MIN;
+    let mut backoff = Backoff::new();
     loop {
-        let mut heard_once = false;
-        let Err(error) = listen_once(&admission, &registry, &mut heard_once).await;
-        registry.note_fault(RegistryTask::Listen, &error);
-        registry.note_telling(false);
+        let mut has_listened = false;
+        let Err(error) = listen_once(&admission, &registry, &mut has_listened).await;
+        registry.record_fault(RegistryTask::Listen, &error);
+        registry.set_tells_changes(false);
         admission.cache.expire_all();
-        pause = if heard_once { RETRY_MIN } else { longer(pause) };
-        sleep(pause).await;
+        if has_listened {
+            backoff.reset();
+        }
+        sleep(backoff.next()).await;
     }
 }
 
+/// Listens on one connection until it ends; `has_listened` is set once it does.
 pub(crate) async fn listen_once(
     admission: &Admission,
     registry: &PostgresRegistry,
-    heard_once: &mut bool,
+    has_listened: &mut bool,
 ) -> Result<std::convert::Infallible, PgError> {
     let server = &registry.server;
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let client = server.connect_hearing(Some(tell)).await?;
+    let (sender, mut notifications) = mpsc::unbounded_channel();
+    let client = server.connect_listening(Some(sender)).await?;
     let listen = format!("LISTEN {}", schema::CHANNEL);
     server.within("LISTEN", client.batch_execute(&listen)).await?;
     let tells = schema::tells_changes(server, &client).await?;
     admission.cache.expire_all();
-    registry.note_telling(tells);
-    registry.note_good(RegistryTask::Listen);
+    registry.set_tells_changes(tells);
+    registry.record_success(RegistryTask::Listen);
     if !tells {
-        registry.note_wish(
+        registry.record_advice(
             RegistryTask::Listen,
             "device_registry has no trigger that tells of changes, so they are seen after \
              registry.cache_ttl_s: run `tidegate registry init`",
         );
     }
-    *heard_once = true;
+    *has_listened = true;
     let mut ping = tokio::time::interval(PROBE);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            note = told.recv() => match note {
-                Some(note) => forget(admission, &note),
+            payload = notifications.recv() => match payload {
+                Some(payload) => forget(admission, &payload),
                 None => {
                     let why = "the connection that hears of changes has ended".into();
                     return Err(PgError::Connect { at: server.at(), why });
                 }
             },
-            // A peer that is gone without a word is noticed by its silence.
+            // A server that is gone without a FIN is found by this query.
             _ = ping.tick() => {
                 let tells = schema::tells_changes(server, &client).await?;
                 if tells != registry.tells_changes() {
@@ -68,17 +73,18 @@ pub(crate) async fn listen_once(
     }
 }
 
-pub(crate) fn forget(admission: &Admission, note: &str) {
-    match note.split_once('/') {
+/// Forgets the device that a notification names, or all devices.
+fn forget(admission: &Admission, payload: &str) {
+    match payload.split_once('/') {
         Some((tenant, device)) => {
             let key = admission.device_key(tenant, device);
-            admission.waiting.mark_changed(key);
-            admission.callers.mark_changed(key);
+            admission.pending.mark_changed(key);
+            admission.connects.mark_changed(key);
             admission.cache.forget(key);
         }
         None => {
-            admission.waiting.note_all_changed();
-            admission.callers.note_all_changed();
+            admission.pending.mark_all_changed();
+            admission.connects.mark_all_changed();
             admission.cache.clear();
         }
     }

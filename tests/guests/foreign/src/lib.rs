@@ -1,4 +1,4 @@
-//! Imports what Tidegate does not offer.
+//! Imports an interface that Tidegate does not offer.
 
 #[cfg(target_arch = "wasm32")]
 mod component {

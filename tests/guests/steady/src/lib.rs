@@ -1,4 +1,4 @@
-//! Makes a line of every message: its `seq`, and nothing else that the payload holds.
+//! Makes a line of every message: its `seq`, and nothing else of the payload.
 
 use tidegate_guest::json::Reader;
 use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};

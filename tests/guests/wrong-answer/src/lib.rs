@@ -15,7 +15,7 @@ mod component {
         }
 
         fn decode(batch: Batch) -> Decoded {
-            // Payloads are envelopes; what to do stands behind "do":" in the one that is wrong.
+            // Payloads are envelopes; the wrong one names the fault behind "do":".
             let text = String::from_utf8_lossy(&batch.payloads).into_owned();
             let mut wishes = text.split("\"do\":\"").skip(1).filter_map(|rest| rest.split('"').next());
             let attack = wishes.find(|wish| *wish != "ok").unwrap_or("");

@@ -1,4 +1,4 @@
-//! The table app_settings: knobs that are turned while the gateway runs.
+//! The table app_settings: settings that may change while the gateway runs.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::registry::postgres::connection::{PgError, PgServer};
 
-/// What the table says. None: there is no such row, and the configuration holds.
+/// The table's values. None: there is no such row, and the configuration applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AppSettings {
     /// `MODE = DEV`; otherwise it is PROD.
@@ -20,23 +20,23 @@ pub struct AppSettings {
 }
 
 impl AppSettings {
-    /// Reads rows as the Python service did: a value that is no number is its default.
+    /// Reads rows as the Python service did: a value that is no number counts as its default.
     pub fn of_rows<'a>(rows: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut knobs = Self::default();
+        let mut settings = Self::default();
         for (key, value) in rows {
             match key {
-                "MODE" => knobs.dev = value.to_uppercase() == "DEV",
-                "STORE_REJECTS" => knobs.store_rejects = value == "1",
-                "MAX_PAYLOAD_BYTES" => knobs.payload_bytes_max = Some(python_int(value).unwrap_or(8192)),
-                "RATE_LIMIT_RPS" => knobs.rate_per_s = Some(python_float(value).unwrap_or(5.0)),
-                "RATE_LIMIT_BURST" => knobs.burst = Some(python_float(value).unwrap_or(20.0)),
+                "MODE" => settings.dev = value.to_uppercase() == "DEV",
+                "STORE_REJECTS" => settings.store_rejects = value == "1",
+                "MAX_PAYLOAD_BYTES" => settings.payload_bytes_max = Some(python_int(value).unwrap_or(8192)),
+                "RATE_LIMIT_RPS" => settings.rate_per_s = Some(python_float(value).unwrap_or(5.0)),
+                "RATE_LIMIT_BURST" => settings.burst = Some(python_float(value).unwrap_or(20.0)),
                 _ => {}
             }
         }
-        knobs
+        settings
     }
 
-    /// Whether refused messages are stored in quarantine_events.
+    /// True if refused messages are stored in quarantine_events.
     pub fn stores_events(&self) -> bool {
         self.dev && self.store_rejects
     }
@@ -45,7 +45,7 @@ impl AppSettings {
 /// Reads the table.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn read(server: &PgServer, client: &Client) -> Result<AppSettings, PgError> {
     let all = "SELECT key::text, value::text FROM app_settings WHERE key IS NOT NULL AND value IS NOT NULL";
     let rows = server.within("reading app_settings", client.query(all, &[])).await?;
@@ -56,7 +56,7 @@ pub async fn read(server: &PgServer, client: &Client) -> Result<AppSettings, PgE
     Ok(AppSettings::of_rows(rows.into_iter()))
 }
 
-/// Whether the value of a key that is a number is one.
+/// True if a value is a number, or its key needs none.
 fn is_readable(key: &str, value: &str) -> bool {
     match key {
         "MAX_PAYLOAD_BYTES" => python_int(value).is_some(),
@@ -65,7 +65,7 @@ fn is_readable(key: &str, value: &str) -> bool {
     }
 }
 
-/// The table is read every few seconds: what is known to be wrong with it is not said again.
+/// Logs wrong values, each once: the table is read every few seconds.
 fn warn_once_a_value(key: &str, value: &str) {
     static SAID: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
     let before = SAID.lock().insert(key.to_owned(), value.to_owned());
@@ -88,7 +88,7 @@ fn without_underscores(text: &str) -> Option<String> {
     Some(text.replace('_', ""))
 }
 
-/// Python's `int()` of a text; what is over 64 bits is the most that they hold.
+/// Python's `int()` of a text; a number outside 64 bits becomes the nearest inside.
 fn python_int(text: &str) -> Option<i64> {
     let text = without_underscores(text)?;
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);

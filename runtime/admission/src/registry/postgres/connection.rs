@@ -1,4 +1,4 @@
-//! Connections to the database server, and its faults in words that name what is wrong.
+//! Connections to the database server, and its faults with advice for the operator.
 
 use std::error::Error as _;
 use std::fmt::Write;
@@ -20,18 +20,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::limits::REGISTRY_CONNECT_TIMEOUT_S;
 
-/// The proof that a server of PostgreSQL must give of itself.
+/// The proof that the server must give of its identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsTrust {
-    /// None: encrypted if at all (`prefer`, `require`), as libpq means it.
+    /// No proof: encrypted or not (`prefer`, `require`), as in libpq.
     Anybody,
     /// A certificate that the authority vouches for (`verify-ca`, or `require` with `sslrootcert`).
     Authority,
-    /// A certificate for the very host that was asked for (`verify-full`).
+    /// A certificate for the host in the URL (`verify-full`).
     Host,
 }
 
-/// Why the registry in the database cannot be asked.
+/// The reason that the database cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PgError {
     #[error("sslrootcert {}: {error}", path.display())]
@@ -47,9 +47,9 @@ pub enum PgError {
 }
 
 impl PgError {
-    /// Whether a value of ours was at fault, and not the database: text that its encoding cannot hold, a
-    /// number out of range (class 22), a row that a constraint forbids (23), or one that is over a limit
-    /// of the program, as a key too long for an index (54).
+    /// True if a value is at fault, and not the database: text that its encoding cannot hold, a number
+    /// out of range (class 22), a row that a constraint forbids (23), or one over a limit of the
+    /// program, such as a key too long for an index (54).
     pub fn is_about_a_value(&self) -> bool {
         match self {
             Self::Query { state: Some(state), .. } => {
@@ -59,12 +59,13 @@ impl PgError {
         }
     }
 
-    pub fn of_query(doing: &'static str, error: &tokio_postgres::Error) -> Self {
+    /// The fault of a query; `doing` names it.
+    pub fn query(doing: &'static str, error: &tokio_postgres::Error) -> Self {
         Self::Query { doing, why: words(error), state: error.code().cloned() }
     }
 }
 
-/// What the server said, and what to do about it.
+/// The server's error, with advice for the operator.
 fn words(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
         let mut text = error.to_string();
@@ -114,6 +115,8 @@ impl std::fmt::Debug for PgServer {
 }
 
 impl PgServer {
+    /// Prepares TLS; connects to nothing yet.
+    ///
     /// # Errors
     /// The authority's file cannot be read.
     pub fn new(
@@ -133,7 +136,7 @@ impl PgServer {
         Ok(Self { config, tls: MakeRustlsConnect::new(tls), query_timeout })
     }
 
-    /// Where it is: host, port and database.
+    /// Host, port and database.
     pub fn at(&self) -> String {
         use tokio_postgres::config::Host;
         let host = match self.config.get_hosts().first() {
@@ -145,17 +148,23 @@ impl PgServer {
         format!("{host}:{port}/{}", self.config.get_dbname().unwrap_or_default())
     }
 
-    /// # Errors
-    /// It cannot be reached, or lets us not in.
-    pub async fn connect(&self) -> Result<Client, PgError> {
-        self.connect_hearing(None).await
-    }
-
-    /// Connects; notifications go to `heard`, which is closed when the connection ends.
+    /// Connects without notifications.
     ///
     /// # Errors
-    /// It cannot be reached, or lets us not in.
-    pub async fn connect_hearing(&self, heard: Option<UnboundedSender<String>>) -> Result<Client, PgError> {
+    /// The server cannot be reached, or refuses the login.
+    pub async fn connect(&self) -> Result<Client, PgError> {
+        self.connect_listening(None).await
+    }
+
+    /// Connects. The payloads of notifications go to `notifications`, which is closed when the
+    /// connection ends.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses the login.
+    pub async fn connect_listening(
+        &self,
+        notifications: Option<UnboundedSender<String>>,
+    ) -> Result<Client, PgError> {
         let fault = |why: String| PgError::Connect { at: self.at(), why };
         let wait = Duration::from_secs(REGISTRY_CONNECT_TIMEOUT_S);
         let (client, mut connection) = tokio::time::timeout(wait, self.config.connect(self.tls.clone()))
@@ -164,23 +173,25 @@ impl PgServer {
             .map_err(|error| fault(words(&error)))?;
         tokio::spawn(async move {
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let (AsyncMessage::Notification(note), Some(heard)) = (message, &heard) {
-                    let _ = heard.send(note.payload().to_owned());
+                if let (AsyncMessage::Notification(notification), Some(notifications)) =
+                    (message, &notifications)
+                {
+                    let _ = notifications.send(notification.payload().to_owned());
                 }
             }
         });
-        // A query that waits for a lock is told from one that is slow.
+        // The lock's timeout is shorter, so that a locked table and a slow query give different errors.
         let ms = self.query_timeout.as_millis();
         let set = format!("SET statement_timeout = {ms}; SET lock_timeout = {}", (ms * 4 / 5).max(1));
         self.within("SET", client.batch_execute(&set)).await?;
         Ok(client)
     }
 
-    /// Waits for an answer, but not for ever: the server ends its own queries, and a server that is
-    /// silent is given up a little later.
+    /// Waits for an answer. The server ends its own queries; a silent server is given up half a
+    /// timeout later.
     ///
     /// # Errors
-    /// What the server said, or that it said nothing.
+    /// The server's error, or its silence.
     pub async fn within<T>(
         &self,
         doing: &'static str,
@@ -189,13 +200,13 @@ impl PgServer {
         let wait = self.query_timeout + self.query_timeout / 2;
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(PgError::of_query(doing, &error)),
+            Ok(Err(error)) => Err(PgError::query(doing, &error)),
             Err(_) => Err(PgError::Silent { doing, ms: wait.as_millis() }),
         }
     }
 }
 
-/// Believes certificates as `sslmode` asks.
+/// Verifies certificates as `sslmode` asks.
 #[derive(Debug)]
 struct PgCertVerifier {
     provider: Arc<CryptoProvider>,
@@ -246,7 +257,7 @@ impl ServerCertVerifier for PgCertVerifier {
         let checked =
             authority.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match checked {
-            // The chain was found good before the name is compared.
+            // The chain was verified before the name is compared.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if self.trust == TlsTrust::Authority => Ok(ServerCertVerified::assertion()),

@@ -1,4 +1,4 @@
-//! The table device_registry: asked in batches by the gateway, kept by hand with `tidegate device`.
+//! The table device_registry: read in batches by the gateway, changed by `tidegate device`.
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
@@ -20,29 +20,31 @@ const LOOKUP: &str = "SELECT k.place, d.site_id::text, d.status::text, d.provisi
     JOIN device_registry AS d ON d.tenant_id = k.tenant AND d.device_id = k.device";
 
 impl DeviceQueries {
+    /// Connects, and prepares the statement.
+    ///
     /// # Errors
-    /// The server cannot be reached, or the table is not as it is expected.
+    /// The server cannot be reached, or the table has another form.
     pub async fn open(server: &PgServer) -> Result<Self, PgError> {
         let client = server.connect().await?;
         let statement = server.within("reading device_registry", client.prepare(LOOKUP)).await?;
         Ok(Self { client, statement })
     }
 
-    /// What the registry has of these devices, in their order.
+    /// The rows of these devices, in their order; None: there is no such device.
     ///
     /// # Errors
-    /// What the database said.
+    /// The database's error.
     pub async fn look_up(
         &self,
         server: &PgServer,
         devices: &[(TenantId, DeviceId)],
     ) -> Result<Vec<Option<RegistryRow>>, PgError> {
-        match self.ask(server, devices).await {
-            // One name that the database's encoding cannot hold must not cost the others.
+        match self.query(server, devices).await {
+            // A name that the database's encoding cannot hold must not spoil the others.
             Err(error) if error.is_about_a_value() && devices.len() > 1 => {
                 let mut rows = Vec::with_capacity(devices.len());
                 for device in devices {
-                    rows.extend(match self.ask(server, std::slice::from_ref(device)).await {
+                    rows.extend(match self.query(server, std::slice::from_ref(device)).await {
                         Err(error) if error.is_about_a_value() => vec![None],
                         answer => answer?,
                     });
@@ -54,12 +56,12 @@ impl DeviceQueries {
         }
     }
 
-    async fn ask(
+    async fn query(
         &self,
         server: &PgServer,
         devices: &[(TenantId, DeviceId)],
     ) -> Result<Vec<Option<RegistryRow>>, PgError> {
-        // Text of PostgreSQL holds no U+0000: a name with one stands for a device that cannot be.
+        // PostgreSQL's text holds no U+0000: a device with one in its name cannot exist.
         let text = |name: &str| if name.contains('\0') { None } else { Some(name.to_owned()) };
         let tenants: Vec<Option<String>> = devices.iter().map(|(tenant, _)| text(tenant.as_str())).collect();
         let names: Vec<Option<String>> = devices.iter().map(|(_, device)| text(device.as_str())).collect();
@@ -68,34 +70,34 @@ impl DeviceQueries {
         let mut rows: Vec<Option<RegistryRow>> = devices.iter().map(|_| None).collect();
         for found in server.within("reading device_registry", answer).await? {
             let place: i64 = found.get(0);
-            // NULL where the schema allows none: no site, a status that is not ACTIVE.
+            // NULL where the schema allows none means no site, or a status that is not ACTIVE.
             let text = |column| found.get::<_, Option<String>>(column).unwrap_or_default();
             let token: Option<String> = found.get(3);
             let row =
                 RegistryRow { site_id: text(1), status: text(2), token: TokenHash::parse(token.as_deref()) };
-            if let Some(slot) = rows.get_mut((place - 1) as usize) {
-                *slot = Some(row);
+            if let Some(place) = rows.get_mut((place - 1) as usize) {
+                *place = Some(row);
             }
         }
         Ok(rows)
     }
 
-    /// Whether the connection has ended.
+    /// True if the connection has ended.
     pub fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// Adds devices that nobody knew, with their sites and without a token; gives how many. Another
-    /// gateway may have been faster.
+    /// Adds unknown devices, with their sites and without a token; gives the number of those added.
+    /// Another gateway may have been faster.
     ///
     /// # Errors
-    /// What the database said.
+    /// The database's error.
     pub async fn provision(
         &self,
         server: &PgServer,
         devices: &[(TenantId, DeviceId, String)],
     ) -> Result<u64, PgError> {
-        // In one order, so that two gateways never wait for each other in a circle.
+        // Sorted, so that two gateways never deadlock.
         let mut devices: Vec<_> = devices
             .iter()
             .map(|(tenant, device, site)| (tenant.as_str(), device.as_str(), site.as_str()))
@@ -131,10 +133,10 @@ impl DeviceQueries {
     }
 }
 
-/// All devices, of one tenant where one is named.
+/// All devices, or those of one tenant.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn list(server: &PgServer, tenant: Option<&str>) -> Result<Vec<DeviceRecord>, PgError> {
     let client = server.connect().await?;
     let all = "SELECT tenant_id::text, device_id::text, site_id::text, status::text, provision_token_hash::text \
@@ -158,7 +160,7 @@ pub async fn list(server: &PgServer, tenant: Option<&str>) -> Result<Vec<DeviceR
 /// Adds a device or changes it.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn put(server: &PgServer, record: &DeviceRecord) -> Result<(), PgError> {
     let client = server.connect().await?;
     let upsert = "INSERT INTO device_registry (tenant_id, device_id, site_id, status, provision_token_hash) \
@@ -174,16 +176,16 @@ pub async fn put(server: &PgServer, record: &DeviceRecord) -> Result<(), PgError
 /// Revokes a device. False: there is none.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn revoke(server: &PgServer, tenant: &str, device: &str) -> Result<bool, PgError> {
     let update = "UPDATE device_registry SET status = 'REVOKED' WHERE tenant_id = $1 AND device_id = $2";
     change(server, update, tenant, device).await
 }
 
-/// Takes a device out. False: there is none.
+/// Removes a device. False: there is none.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn remove(server: &PgServer, tenant: &str, device: &str) -> Result<bool, PgError> {
     let delete = "DELETE FROM device_registry WHERE tenant_id = $1 AND device_id = $2";
     change(server, delete, tenant, device).await

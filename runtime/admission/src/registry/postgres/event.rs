@@ -1,4 +1,4 @@
-//! A refused message as the Python service stored it: the row of quarantine_events.
+//! The row of quarantine_events for a refused message, as the Python service wrote it.
 
 use jiff::Timestamp;
 use serde_json::Value as Json;
@@ -7,7 +7,7 @@ use tidegate_json::{Kind, Reader};
 use tidegate_core::message::RefusedMessage;
 use tidegate_core::reason::Reason;
 
-/// One row, its values as PostgreSQL reads them from text.
+/// A row, its values as PostgreSQL reads them from text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuarantineEvent {
     pub event_ts: Option<String>,
@@ -21,8 +21,8 @@ pub struct QuarantineEvent {
 }
 
 impl QuarantineEvent {
-    /// `msg_type` where the topic names one.
-    pub fn of(refused: &RefusedMessage, msg_type: Option<&str>) -> Self {
+    /// The row of a refused message; `msg_type` is the topic's, if it names one.
+    pub fn new(refused: &RefusedMessage, msg_type: Option<&str>) -> Self {
         let received = iso_format(refused.received_ns);
         let read = PayloadView::read(&refused.payload);
         let (event_ts, site_id, payload) = match read {
@@ -46,7 +46,7 @@ impl QuarantineEvent {
                 (Some(received), None, payload.to_string())
             }
         };
-        // The Python service knew nothing of a message whose topic it could not read.
+        // The Python service stored no names if it could not read the topic.
         let named = |name: Option<String>| {
             name.filter(|_| refused.reason != Reason::BadTopicFormat).map(|name| plain(&name))
         };
@@ -67,12 +67,12 @@ impl QuarantineEvent {
     }
 }
 
-/// Text that PostgreSQL can hold: it knows no U+0000.
+/// The text with each U+0000 replaced: PostgreSQL's text holds none.
 pub fn plain(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// As Python's `isoformat` in UTC: six digits of the second, or none if they are zero.
+/// Python's `isoformat` in UTC: six digits of the second, or none if they are zero.
 fn iso_format(ns: i64) -> String {
     let us = ns.div_euclid(1_000);
     let time = Timestamp::from_microsecond(us).expect("64-bit nanoseconds are in range");

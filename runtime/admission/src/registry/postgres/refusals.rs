@@ -1,5 +1,5 @@
-//! Refusals for the database: counters and rows as the Python service wrote them, in batches, off
-//! the data path. What there is no room for is dropped and counted; quarantine has it all the same.
+//! Refusals for the database: counters and rows as the Python service wrote them, in batches, off the
+//! data path. Rows without room are dropped and counted; quarantine has the messages all the same.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use crate::registry::postgres::event::{QuarantineEvent, plain};
 use tidegate_core::message::RefusedMessage;
 use tidegate_core::reason::Reason;
 
-/// The minute since the epoch, tenant and reason.
+/// The key of a counter: the minute since the epoch, tenant and reason.
 type RefusalCounter = (i64, String, &'static str);
 
 #[derive(Debug, Default)]
@@ -27,20 +27,20 @@ struct QueuedRefusals {
     event_bytes: usize,
 }
 
-/// What waits to be written.
+/// The refusals that wait to be written.
 #[derive(Debug)]
 pub struct RefusalLog {
     counters: bool,
     events: AtomicBool,
-    waiting: Mutex<QueuedRefusals>,
-    /// One writes at a time, so that a stop waits for what is on its way.
+    queued: Mutex<QueuedRefusals>,
+    /// One write at a time, so that a stop waits for the one that is on its way.
     writing: tokio::sync::Mutex<()>,
     dropped: AtomicU64,
-    /// What the database said of the last row that it could not hold.
+    /// The database's error for the last row that it could not hold.
     refused: Mutex<Option<String>>,
 }
 
-/// The reasons that the Python service knew.
+/// True for the reasons that the Python service had.
 fn is_counted(reason: Reason) -> bool {
     matches!(
         reason,
@@ -67,31 +67,31 @@ impl RefusalLog {
         Self {
             counters,
             events: AtomicBool::new(false),
-            waiting: Mutex::default(),
+            queued: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             dropped: AtomicU64::new(0),
             refused: Mutex::default(),
         }
     }
 
-    /// Whether refused messages are stored whole from now on.
+    /// Sets if refused messages are stored as rows from now on.
     pub fn store_events(&self, store: bool) {
         self.events.store(store, Ordering::Relaxed);
     }
 
-    /// Rows that were dropped: no room, or the database would not take them.
+    /// Rows that were dropped: no room, or the database could not hold them.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Notes a refusal. Does no I/O and never waits.
-    pub fn note(&self, refused: &RefusedMessage, msg_type: Option<&str>) {
+    /// Queues a refusal. Does no I/O and never waits.
+    pub fn record(&self, refused: &RefusedMessage, msg_type: Option<&str>) {
         if !is_counted(refused.reason) {
             return;
         }
         let tenant = match (&refused.tenant, refused.reason) {
             (Some(tenant), _) => tenant.as_str(),
-            // A payload is weighed before its topic is read.
+            // The size of a payload is checked before its topic is read.
             (None, Reason::PayloadTooLarge) => "unknown",
             (None, _) => "",
         };
@@ -99,12 +99,12 @@ impl RefusalLog {
             self.count((this_minute(), plain(tenant), refused.reason.code()), 1);
         }
         if self.events.load(Ordering::Relaxed) {
-            self.keep(QuarantineEvent::of(refused, msg_type));
+            self.store(QuarantineEvent::new(refused, msg_type));
         }
     }
 
     fn count(&self, counter: RefusalCounter, times: i64) {
-        let counters = &mut self.waiting.lock().counters;
+        let counters = &mut self.queued.lock().counters;
         if counters.len() < COUNTERS_WAITING_MAX || counters.contains_key(&counter) {
             *counters.entry(counter).or_default() += times;
         } else {
@@ -112,47 +112,46 @@ impl RefusalLog {
         }
     }
 
-    fn keep(&self, event: QuarantineEvent) {
-        let mut waiting = self.waiting.lock();
+    fn store(&self, event: QuarantineEvent) {
+        let mut queued = self.queued.lock();
         let bytes = event.bytes();
-        if waiting.events.len() >= EVENTS_WAITING_MAX || waiting.event_bytes + bytes > EVENT_BYTES_WAITING_MAX
-        {
+        if queued.events.len() >= EVENTS_WAITING_MAX || queued.event_bytes + bytes > EVENT_BYTES_WAITING_MAX {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        waiting.event_bytes += bytes;
-        waiting.events.push(event);
+        queued.event_bytes += bytes;
+        queued.events.push(event);
     }
 
     pub fn is_empty(&self) -> bool {
-        let waiting = self.waiting.lock();
-        waiting.counters.is_empty() && waiting.events.is_empty()
+        let queued = self.queued.lock();
+        queued.counters.is_empty() && queued.events.is_empty()
     }
 
-    /// Whether something is being written now.
+    /// True during a write.
     pub fn is_writing(&self) -> bool {
         self.writing.try_lock().is_err()
     }
 
-    /// Writes what waits. What could not be written waits on, as far as there is room.
+    /// Writes the queue. Rows that could not be written are queued again, as far as there is room.
     ///
     /// # Errors
-    /// What the database said.
+    /// The database's error.
     pub async fn write(&self, server: &PgServer, client: &Client) -> Result<(), PgError> {
         let _one = self.writing.lock().await;
-        let QueuedRefusals { counters, mut events, .. } = std::mem::take(&mut *self.waiting.lock());
+        let QueuedRefusals { counters, mut events, .. } = std::mem::take(&mut *self.queued.lock());
         let mut counters: Vec<(RefusalCounter, i64)> = counters.into_iter().collect();
-        // Two gateways that write the same rows take their locks in the same order.
+        // Sorted, so that two gateways that write the same rows never deadlock.
         counters.sort();
         if let Err((left, error)) = self.write_rows(server, client, Rows::Counters(&counters)).await {
             for (counter, times) in counters.drain(left..) {
                 self.count(counter, times);
             }
-            events.into_iter().for_each(|event| self.keep(event));
+            events.into_iter().for_each(|event| self.store(event));
             return Err(error);
         }
         if let Err((left, error)) = self.write_rows(server, client, Rows::Events(&events)).await {
-            events.drain(left..).for_each(|event| self.keep(event));
+            events.drain(left..).for_each(|event| self.store(event));
             return Err(error);
         }
         Ok(())
@@ -162,14 +161,14 @@ impl RefusalLog {
     /// others are written.
     ///
     /// # Errors
-    /// The database failed for another reason: the first row that is not written, and what it said.
+    /// Another error of the database, with the number of the first row that is not written.
     async fn write_rows(
         &self,
         server: &PgServer,
         client: &Client,
         rows: Rows<'_>,
     ) -> Result<(), (usize, PgError)> {
-        let mut bisection = Bisection::of(rows.len());
+        let mut bisection = Bisection::new(rows.len());
         while let Some(part) = bisection.next() {
             match rows.write(part.clone(), server, client).await {
                 Ok(()) => {}
@@ -185,7 +184,7 @@ impl RefusalLog {
         Ok(())
     }
 
-    /// The database's words about the last row that it could not hold, once.
+    /// Takes the database's error for the last row that it could not hold.
     pub fn take_refused(&self) -> Option<String> {
         self.refused.lock().take()
     }
@@ -214,16 +213,16 @@ impl Rows<'_> {
     }
 }
 
-/// The parts of a batch that are still to be written, in their order: first the whole, then halves of what
-/// was refused.
+/// The parts of a batch that are still to be written, in order: first the whole, then the halves of a
+/// refused part.
 #[derive(Debug)]
 struct Bisection {
-    /// The next part is the last.
+    /// The last one is the next part.
     parts: Vec<Range<usize>>,
 }
 
 impl Bisection {
-    fn of(rows: usize) -> Self {
+    fn new(rows: usize) -> Self {
         Self { parts: (rows > 0).then_some(0..rows).into_iter().collect() }
     }
 
@@ -231,7 +230,7 @@ impl Bisection {
         self.parts.pop()
     }
 
-    /// Has the halves of a part come next. True: it is a single row, which is at fault.
+    /// Puts the halves of a refused part next. True if it is a single row, which is at fault.
     fn refuse(&mut self, part: Range<usize>) -> bool {
         let middle = part.start + part.len() / 2;
         if part.len() > 1 {
@@ -250,7 +249,7 @@ async fn write_counters(
     if counters.is_empty() {
         return Ok(());
     }
-    // The minute is the database's where it is still the same; a past one is as it was noted.
+    // The current minute is taken from the database's clock; a past one is as recorded.
     let now = this_minute();
     let minutes: Vec<Option<f64>> =
         counters.iter().map(|((minute, ..), _)| (*minute != now).then_some(*minute as f64 * 60.0)).collect();
@@ -296,7 +295,7 @@ async fn write_events(server: &PgServer, client: &Client, events: &[QuarantineEv
     Ok(())
 }
 
-/// How long a stop waits for the last of them.
+/// The longest wait of a stop for the last write.
 pub const LAST_WRITE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -308,7 +307,7 @@ mod tests {
         /// Whatever rows are bad, each good one is written once, in order, and each bad one is found.
         #[test]
         fn bisection_leaves_out_the_bad_rows_alone(bad in proptest::collection::vec(any::<bool>(), 0..70)) {
-            let mut bisection = Bisection::of(bad.len());
+            let mut bisection = Bisection::new(bad.len());
             let (mut written, mut found, mut writes) = (Vec::new(), Vec::new(), 0);
             while let Some(part) = bisection.next() {
                 writes += 1;

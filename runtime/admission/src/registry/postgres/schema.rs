@@ -1,15 +1,16 @@
-//! The tables of the service that Tidegate succeeds, one for tenants' settings, and the trigger that tells of changes.
+//! The tables of the service that Tidegate succeeds, one for tenants' settings, and the triggers that
+//! notify of changes.
 
 use tokio_postgres::Client;
 
 use crate::registry::postgres::connection::{PgError, PgServer};
 
-/// The channel on which changes of devices are told: `tenant/device`, or nothing for "all of them".
+/// The channel of notifications; the payload is `tenant/device`, or empty for all devices.
 pub const CHANNEL: &str = "tidegate_device";
 
-/// Everything is made if it is not there and left alone if it is; the functions are made anew.
-/// Rows are told of one by one up to a thousand a statement, beyond that all at once: a fleet that
-/// is loaded must not fill the server's queue of notifications.
+/// Creates everything that is missing and leaves the rest; the functions are replaced. A statement
+/// notifies of up to a thousand rows one by one, beyond that of all devices at once: a bulk load must
+/// not fill the server's queue of notifications.
 const INIT: &str = r#"
 CREATE TABLE IF NOT EXISTS app_settings (
     key text PRIMARY KEY, value text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now());
@@ -77,20 +78,23 @@ CREATE TRIGGER tidegate_device_truncate AFTER TRUNCATE ON device_registry
     FOR EACH STATEMENT EXECUTE FUNCTION tidegate_tell_all();
 "#;
 
-/// A number that only this work takes: two that initialise at once come one after the other.
+/// An advisory lock of this work alone: of two that run at once, one waits.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7449354026713571)";
 
-/// Makes tables, settings and triggers, in one transaction. Safe to run again.
+/// Creates tables, settings and triggers, in one transaction. Safe to run again.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn init(server: &PgServer) -> Result<(), PgError> {
     let client = server.connect().await?;
     let all = format!("BEGIN; SET LOCAL client_min_messages = warning; {LOCK}; {INIT} COMMIT;");
     server.within("registry init", client.batch_execute(&all)).await
 }
 
-/// Whether the registry tells of its changes.
+/// True if the triggers are there.
+///
+/// # Errors
+/// The database's error.
 pub async fn tells_changes(server: &PgServer, client: &Client) -> Result<bool, PgError> {
     let triggers = "SELECT count(*) >= 4 FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' \
                     AND tgrelid = to_regclass('device_registry') AND tgname LIKE 'tidegate\\_device\\_%'";

@@ -1,5 +1,5 @@
-//! The table tenants: settings of single tenants. It is not one of the Python service's, so it may not
-//! be there, or another's of that name may be: then there are no settings.
+//! The table tenants: settings of single tenants. The Python service has no such table: it may be
+//! missing, or a table of another program. Then there are no settings.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,13 +10,13 @@ use tokio_postgres::Client;
 use crate::limits::TENANT_ROWS_MAX;
 use crate::registry::postgres::connection::{PgError, PgServer};
 
-/// A tenant, and its settings as JSON.
+/// A tenant and its settings as JSON.
 pub type TenantRow = (String, String);
 
-/// Who is told of the rows, each time that they were read.
+/// The observer of the rows: it gets them each time that they were read.
 #[derive(Default)]
 pub struct TenantRowsObserver {
-    told: OnceLock<Box<dyn Fn(Vec<TenantRow>) + Send + Sync>>,
+    observer: OnceLock<Box<dyn Fn(Vec<TenantRow>) + Send + Sync>>,
     was_asked: AtomicBool,
 }
 
@@ -27,20 +27,21 @@ impl fmt::Debug for TenantRowsObserver {
 }
 
 impl TenantRowsObserver {
-    /// From now on this is told; once.
-    pub fn to(&self, told: impl Fn(Vec<TenantRow>) + Send + Sync + 'static) {
-        let _ = self.told.set(Box::new(told));
+    /// Sets the observer; only the first is set.
+    pub fn set(&self, observer: impl Fn(Vec<TenantRow>) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
     }
 
-    /// Whether the table was asked before; it counts as asked from now on.
-    pub fn note_asked(&self) -> bool {
+    /// True if the table was asked before; marks it as asked.
+    pub fn mark_asked(&self) -> bool {
         self.was_asked.swap(true, Ordering::AcqRel)
     }
 
-    pub fn tell(&self, rows: Vec<TenantRow>) {
-        self.note_asked();
-        if let Some(told) = self.told.get() {
-            told(rows);
+    /// Passes rows to the observer.
+    pub fn notify(&self, rows: Vec<TenantRow>) {
+        self.mark_asked();
+        if let Some(observer) = self.observer.get() {
+            observer(rows);
         }
     }
 }
@@ -48,10 +49,10 @@ impl TenantRowsObserver {
 const IS_OURS: &str = "SELECT count(*) = 2 FROM pg_attribute WHERE attrelid = to_regclass('tenants') \
                        AND attname IN ('tenant_id', 'settings') AND NOT attisdropped";
 
-/// Reads the table; nothing where there is none of this form.
+/// Reads the table; gives no rows if there is none of this form.
 ///
 /// # Errors
-/// What the database said.
+/// The database's error.
 pub async fn read(server: &PgServer, client: &Client) -> Result<Vec<TenantRow>, PgError> {
     let ours = server.within("looking for the table tenants", client.query_one(IS_OURS, &[])).await?;
     if !ours.get::<_, bool>(0) {
