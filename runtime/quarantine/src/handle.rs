@@ -76,7 +76,7 @@ impl Quarantine {
         for refused in refused {
             self.count(refused.reason, 1);
             let words = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
-            refused.token.tell(refused.reason, words);
+            refused.token.notify_refused(refused.reason, words);
             // What was replayed is kept already, and must not be lost by being tried again.
             if !refused.was_admitted()
                 && refused.token.replay().is_none()

@@ -349,14 +349,13 @@ impl<I: MessageSink> Broker<I> {
         });
         let reception = PublishReceiver {
             intake: self.intake.clone(),
-            connection: AckTracker::open(
-                self.window.clone(),
-                match self.settings.answer_topic {
+            connection: AckTracker::builder(self.window.clone())
+                .refusal_channel(match self.settings.answer_topic {
                     Some(_) => RefusalChannel::Topic,
                     None => RefusalChannel::Nothing,
-                },
-                Some(self.mqtt_session(session_present)),
-            ),
+                })
+                .session(Some(self.mqtt_session(session_present)))
+                .build(),
             via: Via::Broker,
             drops_retained: !self.settings.accepts_retained,
             redelivered: self.counters.redelivered.clone(),

@@ -348,7 +348,7 @@ impl ReplayRun {
     async fn wait_for_room(&self) {
         let mut stopping = self.shared.stopping.clone();
         tokio::select! {
-            () = self.shared.window.room() => {}
+            () = self.shared.window.until_not_full() => {}
             _ = stopping.wait_for(|stop| stop.is_some()) => {}
         }
     }

@@ -73,7 +73,7 @@ impl Unparker {
     async fn ready_to_unpark(&self, told: &mut bool) {
         loop {
             self.spool.parked().await;
-            self.window.room().await;
+            self.window.until_not_full().await;
             if self.gate.admission.can_unpark() {
                 return;
             }

@@ -84,9 +84,9 @@ impl Sender {
 struct Told(Arc<AtomicUsize>);
 
 impl UnparkGuard for Told {
-    fn done(&self) {}
+    fn commit(&self) {}
 
-    fn back(&self) {
+    fn abort(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -65,7 +65,11 @@ pub async fn serve<I: MessageSink>(
     let tells =
         if greeted.peer_limits.is_some() { RefusalChannel::Acknowledgement } else { RefusalChannel::Nothing };
     let session = greeted.session.as_ref().map(|(_, session)| session.clone());
-    let connection = AckTracker::of_device(shared.window.clone(), tells, session);
+    let connection = AckTracker::builder(shared.window.clone())
+        .refusal_channel(tells)
+        .session(session)
+        .from_device()
+        .build();
     // Also where a panic ends this task: what is unsettled is to come again.
     let _ended = Ended(connection.clone());
     let link = ConnectionWriter::speaking(connection.clone(), greeted.peer_limits);
@@ -218,7 +222,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                 input.packet_began = None;
             }
             let crowded = || {
-                let (held, stalled) = (connection.held(), connection.is_stalled());
+                let (held, stalled) = (connection.deferred(), connection.is_stalled());
                 connection.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
                     || self.link.waiting_bytes() >= limits::CONTROL_PACKET_BYTES_MAX
                     // What waits for its own tenant's share may not take the room of the others.
@@ -234,7 +238,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                         () = self.taken_over.notified() => return Err(input.woken()),
                         _ = stopped(stop) => return Ok(()),
                         end = &mut gone => return Err(end),
-                        () = window.room() => {}
+                        () = window.until_not_full() => {}
                     }
                     tokio::select! {
                         biased;
@@ -275,7 +279,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
         loop {
             look.tick().await;
             // Others fill the window: what this one has sent is still to be taken.
-            if self.reception.connection.held() == 0 {
+            if self.reception.connection.deferred() == 0 {
                 heard = Instant::now();
                 continue;
             }
