@@ -18,7 +18,7 @@ use tidegate_core::books::{Account, Books, Outcome};
 use tidegate_core::device::make_device;
 use tidegate_core::device_hash::{DeviceHash, DeviceHasher};
 use tidegate_core::message::{Admitted, Received, RefusedMessage};
-use tidegate_core::parked::{NoParkingStore, Parking};
+use tidegate_core::parked::{NoParkingStore, ParkingStore};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
 use tidegate_core::tenant::table::Tenants;
@@ -96,7 +96,7 @@ impl Admission {
     }
 
     /// Has messages parked that wait for the registry for too long.
-    pub fn with_parking(self, parking: Arc<dyn Parking>) -> Self {
+    pub fn with_parking(self, parking: Arc<dyn ParkingStore>) -> Self {
         Self { waiting: PendingMessages::new(parking), ..self }
     }
 
@@ -206,17 +206,19 @@ impl Admission {
         let tenant = self.known_tenant(&message.tenant);
         tenant.account.receive(1);
         let affinity = self.device_hash(&message.tenant, &message.device);
-        let admitted = Admitted {
-            message_type: 0..0,
-            topic: message.topic,
-            payload: message.payload,
-            received_ns: message.received_ns,
+        let mut admitted = Admitted::from_quarantine(
+            message.topic,
+            message.payload,
+            message.received_ns,
             tenant,
-            device: Arc::new(make_device(&message.device, &message.site, affinity)),
-            token: message.token,
-        };
+            Arc::new(make_device(&message.device, &message.site, affinity)),
+            message.token,
+        );
         match self.settings.template.read(&admitted.topic) {
-            Ok(places) => Ok(Admitted { message_type: places.message_type, ..admitted }),
+            Ok(places) => {
+                admitted.message_type = places.message_type;
+                Ok(admitted)
+            }
             Err(error) => Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None))),
         }
     }
@@ -224,7 +226,7 @@ impl Admission {
     /// A tenant that had passed admission.
     pub fn known_tenant(&self, name: &str) -> Arc<Tenant> {
         let tenant = self.tenants.get(name);
-        tenant.account.note_admitted();
+        tenant.account.mark_admitted();
         tenant
     }
 
@@ -232,7 +234,7 @@ impl Admission {
     pub(crate) fn account_of(&self, topic: &str, judged: &Result<Sender, NotAdmitted>) -> Arc<Account> {
         match judged {
             Ok(judged) => {
-                judged.tenant.account.note_admitted();
+                judged.tenant.account.mark_admitted();
                 judged.tenant.account.clone()
             }
             Err(

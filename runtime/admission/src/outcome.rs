@@ -94,15 +94,7 @@ pub(super) fn question(message: &Received) -> MessageView<'_> {
 }
 
 pub(super) fn admit(message: Received, judged: Sender) -> Admitted {
-    Admitted {
-        message_type: judged.places.message_type,
-        topic: message.topic,
-        payload: message.payload,
-        received_ns: message.received_ns,
-        tenant: judged.tenant,
-        device: judged.device,
-        token: message.token,
-    }
+    Admitted::new(message, judged.places.message_type, judged.tenant, judged.device)
 }
 
 pub(super) fn refuse(message: Received, refusal: CheckError, account: Arc<Account>) -> RefusedMessage {
@@ -111,20 +103,9 @@ pub(super) fn refuse(message: Received, refusal: CheckError, account: Arc<Accoun
         Some(places) => (Some(part(&places.tenant).into()), Some(part(&places.device).into())),
         None => (None, None),
     };
-    RefusedMessage {
+    RefusedMessage::new(message, refusal.reason, refusal.detail, account).with_sender(
         tenant,
         device,
-        topic: message.topic,
-        payload: message.payload,
-        payload_bytes: message.payload_bytes,
-        received_ns: message.received_ns,
-        reason: refusal.reason,
-        detail: refusal.detail,
-        is_proven: refusal.is_proven,
-        guest: None,
-        site: None,
-        via: Some(message.via),
-        account,
-        token: message.token,
-    }
+        refusal.is_proven,
+    )
 }

@@ -77,14 +77,14 @@ impl DeviceRateLimits {
     /// messages. False when that one is empty.
     pub fn refuse(&self, key: u64, rate: Rate, now_s: f64) -> bool {
         self.with(key, rate, now_s, |known| {
-            known.passed.give_back(rate);
+            known.passed.release(rate);
             known.refused.take(rate, now_s)
         })
     }
 
     /// The message did not count after all, through no fault of its own: its token goes back.
     pub fn give_back(&self, key: u64, rate: Rate, now_s: f64) {
-        self.with(key, rate, now_s, |known| known.passed.give_back(rate));
+        self.with(key, rate, now_s, |known| known.passed.release(rate));
     }
 
     /// We were away for so long until now: what was kept for us is no burst.

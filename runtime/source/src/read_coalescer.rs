@@ -45,7 +45,7 @@ impl ReadCoalescer {
         let now = Instant::now();
         let since = self.last.replace(now).map_or(Duration::MAX, |last| now - last);
         // A pause is no trickle.
-        self.pacing.took(messages, since.min(Duration::from_secs(1)));
+        self.pacing.record_group(messages, since.min(Duration::from_secs(1)));
     }
 
     /// Waits before the next read, if it should be waited for.

@@ -157,7 +157,7 @@ impl Shared {
             item = HeldLines::new(item.batch);
         }
         let tenant = item.batch.tenant.id.clone();
-        let (messages, keeps) = (item.batch.message_count(), item.batch.kept.is_some());
+        let (messages, keeps) = (item.batch.message_count(), item.batch.state_delta.is_some());
         if messages == 0 && item.draft.is_empty() {
             return;
         }
@@ -289,7 +289,7 @@ impl Shared {
         for tenant in tenants {
             let mut behind_another = false;
             for mut item in room.held.take(&tenant) {
-                let keeps = item.batch.kept.is_some();
+                let keeps = item.batch.state_delta.is_some();
                 let ended = item.tokens().all(|token| token.is_abandoned());
                 if keeps && !item.draft.is_empty() {
                     if ended

@@ -223,7 +223,7 @@ impl Spool {
             let taken_up = open.map(|(message, parked)| {
                 let release =
                     Box::new(ParkedClaim { shared: Arc::downgrade(shared), id: wanted.id, message });
-                UnparkedMessage { tenant: TenantId::new(&header.tenant), message: parked, release }
+                UnparkedMessage { tenant: TenantId::new(&header.tenant), message: parked, guard: release }
             });
             Ok(taken_up.collect())
         };

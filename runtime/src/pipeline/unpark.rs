@@ -82,10 +82,10 @@ impl Unparker {
         }
     }
 
-    fn unpark_request(&self, UnparkedMessage { tenant, message, release }: UnparkedMessage) -> UnparkRequest {
+    fn unpark_request(&self, UnparkedMessage { tenant, message, guard }: UnparkedMessage) -> UnparkRequest {
         let bytes = message.topic.len() + message.payload.len();
         let replay = message.replay.map(|(of, replays)| Arc::new(ReplayedEntry::new(of, replays)));
-        let token = AckToken::parked(&self.window, release, replay, bytes);
+        let token = AckToken::parked(&self.window, guard, replay, bytes);
         let account = self.books.of_known(tenant.as_str());
         let message = Received {
             topic: message.topic,

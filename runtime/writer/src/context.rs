@@ -14,7 +14,7 @@ use crate::flush_timer::FlushTimer;
 use crate::output::Output;
 use crate::pending_lines::RefusedLinesSink;
 use crate::stats::{WriteObserver, WriterStats};
-use tidegate_core::durable::Store;
+use tidegate_core::durable::DurableLines;
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::tenant::table::Tenants;
 
@@ -22,7 +22,7 @@ use tidegate_core::tenant::table::Tenants;
 pub struct WriterParts {
     /// Where its tasks run.
     pub runtime: tokio::runtime::Handle,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn DurableLines>,
     pub refused_lines: RefusedLinesSink,
     pub observer: Arc<dyn WriteObserver>,
     /// Tenants, with the outputs that their lines go to.
@@ -38,7 +38,7 @@ pub(crate) struct WriterContext {
     pub(crate) requests_max: u32,
     pub(crate) waits: BackoffLimits,
     pub(crate) runtime: tokio::runtime::Handle,
-    pub(crate) store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn DurableLines>,
     pub(crate) refused_lines: RefusedLinesSink,
     pub(crate) observer: Arc<dyn WriteObserver>,
     pub(crate) stats: WriterStats,

@@ -296,7 +296,7 @@ impl CheckedGroup {
         match admission.check_at(&admission.snapshot(), question(&message), ask, limit) {
             Ok(judged) => {
                 let own = &judged.tenant.account;
-                own.note_admitted();
+                own.mark_admitted();
                 if !Arc::ptr_eq(own, &account) {
                     // It was received as a stranger's.
                     own.receive(1);

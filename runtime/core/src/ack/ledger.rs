@@ -56,7 +56,7 @@ impl AckLedger {
     /// Settles a message. False if that has no effect: the connection has ended.
     ///
     /// # Panics
-    /// When a token is settled twice or was never given out: both would acknowledge a message that
+    /// If a token is settled twice or was never given out: both would acknowledge a message that
     /// nobody has made durable.
     #[inline]
     pub fn settle(&mut self, index: LedgerIndex) -> bool {
@@ -160,7 +160,7 @@ mod tests {
         let mut left = Vec::new();
         ledger.take_ready_with(|id, notice| left.push((id, notice)));
         assert_eq!(left, [(1, None), (2, Some(notice.clone())), (3, None)]);
-        // What left, or is gone with its connection, is told nothing any more.
+        // A message that left, or whose connection ended, gets no notice any more.
         ledger.attach_notice(tokens[1], notice.clone());
         let last = ledger.receive(4);
         ledger.end();

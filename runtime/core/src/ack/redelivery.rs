@@ -106,7 +106,7 @@ impl RedeliveryFilter {
         self.has_unacknowledged.store(!inner.unacknowledged.is_empty(), Ordering::Release);
     }
 
-    /// True if no message of it can come again.
+    /// True if none of its messages can be sent again.
     pub fn is_over(&self) -> bool {
         !self.has_unacknowledged.load(Ordering::Acquire)
     }

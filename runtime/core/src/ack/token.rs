@@ -481,7 +481,7 @@ mod tests {
         }
         assert_eq!((window.messages(), window.bytes(), connection.deferred()), (0, 0, 3));
         assert!(connection.is_stalled());
-        // It goes on, it is settled where it waits, it is let go.
+        // One resumes, one is settled while deferred, one is dropped.
         let (mut first, second) = (tokens.remove(0), tokens.remove(0));
         first.resume();
         assert_eq!((window.messages(), window.bytes(), connection.deferred()), (1, 100, 2));

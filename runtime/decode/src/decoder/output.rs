@@ -15,24 +15,24 @@ pub(super) struct BatchOutput {
 
 impl BatchOutput {
     pub(super) fn new(work: &RouteContext, bytes: usize) -> Self {
-        let checked = CheckedBatch {
-            database: work.database.clone(),
-            tenant: work.tenant.clone(),
-            guest: work.route.version.guest.tag.clone(),
-            lines: Vec::with_capacity(bytes),
-            messages: Vec::new(),
-            kept: None,
-        };
+        let checked = CheckedBatch::empty(
+            work.database.clone(),
+            work.tenant.clone(),
+            work.route.version.guest.tag.clone(),
+            bytes,
+        );
         Self { checked, empty: Vec::new(), refused: Vec::new() }
     }
 
     /// The changes that a route which keeps state leaves beside its lines.
     pub(super) fn kept(&mut self, work: &RouteContext) -> &mut StateDelta {
-        self.checked.kept.get_or_insert_with(|| Box::new(StateDelta::new((&*work.message_type).into())))
+        self.checked
+            .state_delta
+            .get_or_insert_with(|| Box::new(StateDelta::new((&*work.message_type).into())))
     }
 
     pub(super) fn send(self, work: &RouteContext, sink: &dyn DecodeSink) {
-        if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
+        if !self.checked.messages.is_empty() || self.checked.state_delta.is_some() {
             sink.lines(vec![self.checked]);
         }
         if !self.empty.is_empty() {

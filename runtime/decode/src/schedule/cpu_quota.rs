@@ -166,10 +166,10 @@ mod tests {
         shares.arrived(3);
         // Two threads, two tenants: a second each.
         assert!(shares.is_over_at(0, &heavy) && !shares.is_over_at(0, &light));
-        of_heavy.set_rules(rules(Some(0.9)));
+        of_heavy.set_settings(rules(Some(0.9)));
         assert!(!shares.is_over_at(0, &heavy), "its own share is larger");
-        of_heavy.set_rules(rules(Some(0.5)));
-        of_light.set_rules(rules(Some(0.0001)));
+        of_heavy.set_settings(rules(Some(0.5)));
+        of_light.set_settings(rules(Some(0.0001)));
         assert!(shares.is_over_at(0, &heavy) && shares.is_over_at(0, &light));
         shares.taken(3);
         assert!(!shares.is_over_at(0, &heavy));
@@ -201,7 +201,7 @@ mod tests {
         shares.record_at(0, &older, Duration::from_millis(1));
         assert!(shares.pressure_at(0, &newest) > before);
         let newer = tenant("many");
-        newer.set_rules(rules(Some(0.95)));
+        newer.set_settings(rules(Some(0.95)));
         assert!(!shares.is_over_at(0, &shares.of(&newer)));
         assert!(Arc::ptr_eq(&shares.of(&newer), &shares.of(&newer)));
     }
