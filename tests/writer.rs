@@ -164,14 +164,13 @@ impl Gateway {
                 });
             }
             self.spool.append(
-                vec![CheckedBatch {
-                    database: database.as_str().into(),
-                    tenant: of_tenant.clone(),
-                    guest: "g@1.0.0#000000000000".into(),
+                vec![CheckedBatch::new(
+                    database.as_str().into(),
+                    of_tenant.clone(),
+                    "g@1.0.0#000000000000".into(),
                     lines,
-                    messages: checked,
-                    kept: None,
-                }],
+                    checked,
+                )],
                 false,
             );
         }

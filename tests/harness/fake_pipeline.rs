@@ -165,7 +165,7 @@ impl MessageSink for FakePipeline {
     fn refuse(&self, message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         self.refused.lock().push((sender.to_string(), message.topic.clone()));
         self.account.receive(1);
-        message.token.tell(reason, &detail);
+        message.token.notify_refused(reason, &detail);
         message.token.settle(Outcome::Quarantined, &self.account);
     }
 

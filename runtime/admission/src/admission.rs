@@ -21,7 +21,7 @@ use tidegate_core::books::{Account, Books, Outcome};
 use tidegate_core::device::make_device;
 use tidegate_core::device_hash::{DeviceHash, DeviceHasher};
 use tidegate_core::message::{Admitted, Received, RefusedMessage, Via};
-use tidegate_core::parked::{NoParkingStore, Parking};
+use tidegate_core::parked::{NoParkingStore, ParkingStore};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
 use tidegate_core::tenant::table::Tenants;
@@ -99,7 +99,7 @@ impl Admission {
     }
 
     /// Sets the store for messages that wait too long for the registry.
-    pub fn with_parking(self, parking: Arc<dyn Parking>) -> Self {
+    pub fn with_parking(self, parking: Arc<dyn ParkingStore>) -> Self {
         Self { pending: PendingMessages::new(parking), ..self }
     }
 
@@ -207,17 +207,19 @@ impl Admission {
         let tenant = self.known_tenant(&message.tenant);
         tenant.account.receive(1);
         let affinity = self.device_hash(&message.tenant, &message.device);
-        let admitted = Admitted {
-            message_type: 0..0,
-            topic: message.topic,
-            payload: message.payload,
-            received_ns: message.received_ns,
+        let mut admitted = Admitted::from_quarantine(
+            message.topic,
+            message.payload,
+            message.received_ns,
             tenant,
-            device: Arc::new(make_device(&message.device, &message.site, affinity)),
-            token: message.token,
-        };
+            Arc::new(make_device(&message.device, &message.site, affinity)),
+            message.token,
+        );
         match self.settings.template.read(&admitted.topic) {
-            Ok(fields) => Ok(Admitted { message_type: fields.message_type, ..admitted }),
+            Ok(fields) => {
+                admitted.message_type = fields.message_type;
+                Ok(admitted)
+            }
             Err(error) => Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None))),
         }
     }
@@ -225,7 +227,7 @@ impl Admission {
     /// The tenant of a message that was admitted before.
     pub fn known_tenant(&self, name: &str) -> Arc<Tenant> {
         let tenant = self.tenants.get(name);
-        tenant.account.note_admitted();
+        tenant.account.mark_admitted();
         tenant
     }
 
@@ -233,7 +235,7 @@ impl Admission {
     pub(crate) fn account_of(&self, topic: &str, checked: &Result<Sender, NotAdmitted>) -> Arc<Account> {
         match checked {
             Ok(sender) => {
-                sender.tenant.account.note_admitted();
+                sender.tenant.account.mark_admitted();
                 sender.tenant.account.clone()
             }
             Err(

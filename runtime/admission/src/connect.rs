@@ -77,23 +77,13 @@ impl Admission {
     ) -> RefusedMessage {
         let tenant = self.known_tenant(sender.tenant.as_str());
         tenant.account.receive(1);
-        let refused = RefusedMessage {
-            tenant: Some(sender.tenant.clone()),
-            device: Some(sender.device.clone()),
-            topic: message.topic,
-            payload: message.payload,
-            payload_bytes: message.payload_bytes,
-            received_ns: message.received_ns,
-            reason,
-            detail,
-            guest: None,
-            site: None,
-            // A replay proves nothing for that topic.
-            via: Some(Via::Listener),
-            is_proven: true,
-            account: tenant.account.clone(),
-            token: message.token,
-        };
+        // A replay proves nothing for that topic.
+        let message = Received { via: Via::Listener, ..message };
+        let refused = RefusedMessage::new(message, reason, detail, tenant.account.clone()).with_sender(
+            Some(sender.tenant.clone()),
+            Some(sender.device.clone()),
+            true,
+        );
         if let Registry::Postgres(registry) = &self.registry {
             registry.refusals.record(&refused, None);
         }

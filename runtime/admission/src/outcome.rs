@@ -101,15 +101,7 @@ impl<'a> MessageView<'a> {
 impl Sender {
     /// The message of this sender, admitted.
     pub(crate) fn admit(self, message: Received) -> Admitted {
-        Admitted {
-            message_type: self.fields.message_type,
-            topic: message.topic,
-            payload: message.payload,
-            received_ns: message.received_ns,
-            tenant: self.tenant,
-            device: self.device,
-            token: message.token,
-        }
+        Admitted::new(message, self.fields.message_type, self.tenant, self.device)
     }
 }
 
@@ -121,21 +113,10 @@ impl CheckError {
             Some(fields) => (Some(part(&fields.tenant).into()), Some(part(&fields.device).into())),
             None => (None, None),
         };
-        RefusedMessage {
+        RefusedMessage::new(message, self.reason, self.detail, account).with_sender(
             tenant,
             device,
-            topic: message.topic,
-            payload: message.payload,
-            payload_bytes: message.payload_bytes,
-            received_ns: message.received_ns,
-            reason: self.reason,
-            detail: self.detail,
-            is_proven: self.is_proven,
-            guest: None,
-            site: None,
-            via: Some(message.via),
-            account,
-            token: message.token,
-        }
+            self.is_proven,
+        )
     }
 }

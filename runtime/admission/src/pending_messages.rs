@@ -25,7 +25,7 @@ use crate::lookup_request::LookupRequest;
 use tidegate_core::books::Account;
 use tidegate_core::ids::{DeviceId, TenantId};
 use tidegate_core::message::Received;
-use tidegate_core::parked::Parking;
+use tidegate_core::parked::ParkingStore;
 
 /// A message that waits.
 #[derive(Debug)]
@@ -117,11 +117,11 @@ pub struct PendingMessages {
     /// Devices in `queues`, parked or not; the data path reads this before it locks.
     devices: AtomicUsize,
     queued: Notify,
-    parking: Arc<dyn Parking>,
+    parking: Arc<dyn ParkingStore>,
 }
 
 impl PendingMessages {
-    pub fn new(parking: Arc<dyn Parking>) -> Self {
+    pub fn new(parking: Arc<dyn ParkingStore>) -> Self {
         let (queues, devices) = (Mutex::default(), AtomicUsize::new(0));
         Self { queues, devices, queued: Notify::new(), parking }
     }

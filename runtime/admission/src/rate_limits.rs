@@ -76,14 +76,14 @@ impl DeviceRateLimits {
     /// messages. False if that one is empty.
     pub fn refuse(&self, key: u64, rate: Rate, now_s: f64) -> bool {
         self.with(key, rate, now_s, |known| {
-            known.passed.give_back(rate);
+            known.passed.release(rate);
             known.refused.take(rate, now_s)
         })
     }
 
     /// Releases the token of a message that another limit has stopped.
     pub fn release(&self, key: u64, rate: Rate, now_s: f64) {
-        self.with(key, rate, now_s, |known| known.passed.give_back(rate));
+        self.with(key, rate, now_s, |known| known.passed.release(rate));
     }
 
     /// Raises each bucket once for a time offline that ends now: the backlog is no burst.

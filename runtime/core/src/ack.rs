@@ -1,9 +1,9 @@
-//! TODO
+//! From a PUBLISH to its PUBACK: one token for each message, settled once its outcome is durable.
 
 pub mod token;
-pub mod redelivery;
 pub mod origin;
-pub mod ledger;
-pub mod in_flight;
-pub mod window;
 pub mod tracker;
+pub mod ledger;
+pub mod redelivery;
+pub mod window;
+pub mod in_flight;

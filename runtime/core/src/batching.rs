@@ -1,40 +1,40 @@
-//! How long a group waits for more before it is handled. Pure: time is passed in.
+//! The batching delay: the time that a group waits for more messages. Pure: time is passed in.
 //!
-//! A read, a wake-up or a sync costs the CPU some ten microseconds whatever it carries, so a steady
-//! trickle is gathered for a few milliseconds. Where nothing else is coming nothing is waited for:
-//! an idle gateway adds no latency, and neither does one whose sources wait for its answer. Whether
-//! more is coming is told by what came of late, and by whether the last wait brought anything, up
-//! to its end: what waits for an answer sends all that it may at once, and then nothing.
+//! A read, a wake-up or a sync costs some ten microseconds of CPU whatever it carries, so a steady
+//! trickle is gathered for a few milliseconds. There is no delay if nothing else will come: an idle
+//! gateway adds no latency, nor does one whose sources wait for its acknowledgement. The forecast uses
+//! recent arrivals and the yield of the last wait up to its end: a sender that waits for an
+//! acknowledgement sends all that it may at once, and then nothing.
 
 use std::time::Duration;
 
-/// A group of so many pays for what it costs.
+/// Messages of a group that is worth its cost.
 pub const LARGE_GROUP: usize = 64;
 
-/// After a wait that brought nothing this many groups are not waited for, and twice as many after
-/// the next one.
+/// Groups without a delay after a wait in vain; twice as many after the next one.
 const SKIP_MIN: u32 = 8;
 
 const SKIP_MAX: u32 = 4_096;
 
-/// With more a second than this, groups are large without a wait, or soon will be.
+/// Messages a second above which groups are large without a delay, or soon will be.
 const RATE_MAX: f64 = 6_400.0;
 
-/// Over so long the rate of arrivals is told.
+/// The time over which the rate of arrivals is measured.
 const WINDOW: Duration = Duration::from_millis(20);
 
+/// The delay of one stream of groups; its owner reports every group and every wait.
 #[derive(Debug)]
 pub struct BatchDelay {
-    /// From the beginning of one group to that of the next, while a trickle is gathered.
+    /// The time between the beginnings of two groups while a trickle is gathered.
     interval: Duration,
     skip: u32,
     penalty: u32,
-    /// What a wait must bring to have been worth it.
+    /// Messages that make a wait worth it.
     expected: f64,
-    /// What came in the window that runs, and for how long it does.
+    /// Messages in the present window, and the age of the window.
     arrived: usize,
     window: Duration,
-    /// What came a second in the window before.
+    /// Messages a second in the window before.
     rate: f64,
 }
 
@@ -51,8 +51,8 @@ impl BatchDelay {
         }
     }
 
-    /// A group of so many was taken, `since` after the one before.
-    pub fn took(&mut self, group: usize, since: Duration) {
+    /// Records a group, taken `since` after the one before.
+    pub fn record_group(&mut self, group: usize, since: Duration) {
         self.arrived += group;
         self.window += since;
         if self.window >= WINDOW {
@@ -61,8 +61,7 @@ impl BatchDelay {
         }
     }
 
-    /// How long to wait for more than the `waiting` that are there, `since` after the last group
-    /// was taken.
+    /// The time to wait for more than the `waiting` messages, `since` after the last group was taken.
     pub fn wait(&mut self, since: Duration, waiting: usize) -> Duration {
         let wait = self.interval.saturating_sub(since);
         if wait.is_zero() || waiting >= LARGE_GROUP {
@@ -83,18 +82,18 @@ impl BatchDelay {
         wait
     }
 
-    /// Whether so little comes that a wait may pay for the `waiting`.
+    /// True if so few messages arrive that a wait may pay for the `waiting` ones.
     pub fn is_trickle(&self, waiting: usize) -> bool {
         waiting < LARGE_GROUP && self.rate <= RATE_MAX
     }
 
-    /// Into how many parts a wait can be divided so that something comes in each, if it goes on as
-    /// it did; 1: too little comes to tell.
+    /// The number of parts of a wait that would each bring something at the present rate; 1 if the rate is
+    /// too low to tell.
     pub fn parts(&self) -> u32 {
         (self.expected / 2.0).clamp(1.0, 4.0) as u32
     }
 
-    /// So many came during a wait.
+    /// Records the messages of a wait.
     pub fn record_wait(&mut self, arrived: usize) {
         if (arrived as f64) < self.expected.min(8.0) {
             self.record_stall();
@@ -103,7 +102,7 @@ impl BatchDelay {
         }
     }
 
-    /// Nothing came any more at the end of a wait.
+    /// Records that nothing came any more at the end of a wait.
     pub fn record_stall(&mut self) {
         self.skip = self.penalty;
         self.penalty = (self.penalty * 2).min(SKIP_MAX);
@@ -119,15 +118,15 @@ mod tests {
 
     /// Groups with `gap` between them, each of `batches`; waits bring `brought`. Gives the waits.
     fn waits(gap: Duration, batches: usize, brought: usize) -> usize {
-        let mut pacing = BatchDelay::new(5 * MS);
+        let mut delay = BatchDelay::new(5 * MS);
         let mut waits = 0;
         for _ in 0..10_000 {
-            let wait = pacing.wait(gap, batches);
+            let wait = delay.wait(gap, batches);
             if !wait.is_zero() {
                 waits += 1;
-                pacing.record_wait(brought);
+                delay.record_wait(brought);
             }
-            pacing.took(batches, gap + wait);
+            delay.record_group(batches, gap + wait);
         }
         waits
     }
@@ -141,16 +140,16 @@ mod tests {
 
     #[test]
     fn a_steady_trickle_is_gathered() {
-        let mut pacing = BatchDelay::new(5 * MS);
+        let mut delay = BatchDelay::new(5 * MS);
         let mut waits = 0;
         for _ in 0..1000 {
-            let wait = pacing.wait(MS, 1);
+            let wait = delay.wait(MS, 1);
             let brought = wait.as_millis() as usize;
             if !wait.is_zero() {
                 waits += 1;
-                pacing.record_wait(brought);
+                delay.record_wait(brought);
             }
-            pacing.took(1 + brought, MS + wait);
+            delay.record_group(1 + brought, MS + wait);
         }
         assert!(waits > 970, "{waits}");
     }

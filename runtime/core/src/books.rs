@@ -25,7 +25,7 @@ pub enum Outcome {
     Quarantined,
     /// It was dropped on purpose.
     Dropped,
-    /// Not ended: it is parked, durable, and will be taken up again.
+    /// Not ended: it is parked, durable, and will be unparked.
     Parked,
 }
 
@@ -52,9 +52,9 @@ pub struct MessageBooks {
     pub empty: u64,
     pub quarantined: u64,
     pub dropped: u64,
-    /// Its connection ended before it was settled; it comes again and is received again.
+    /// Its connection ended before it was settled; it is sent and received again.
     pub abandoned: u64,
-    /// Durable in the spool, and ours to take up again. What an earlier run had parked is received
+    /// Durable in the spool, to be unparked. A message that an earlier run parked is received
     /// again at the start.
     pub parked: u64,
     pub in_flight: u64,
@@ -95,15 +95,15 @@ impl LineBooks {
     }
 }
 
-/// What quarantine holds of one tenant.
+/// Entries of one tenant in quarantine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QuarantineBooks {
     pub entries: u64,
-    /// Left it because of its bounds.
+    /// Removed at the bounds of quarantine.
     pub expired: u64,
-    /// Left it because they were taken up again.
+    /// Removed because their replay was settled.
     pub replayed: u64,
-    /// Left it because the operator removed them.
+    /// Removed by the operator.
     pub removed: u64,
 }
 
@@ -126,7 +126,7 @@ impl TenantBooks {
 pub struct Account {
     tenant: TenantId,
     books: Mutex<TenantBooks>,
-    /// Whether a message of this tenant was ever admitted: only then does it get a label of its own.
+    /// A message of this tenant was admitted. Only such a tenant gets a metric label of its own.
     admitted: AtomicBool,
 }
 
@@ -147,21 +147,21 @@ impl Account {
         self.admitted.load(Ordering::Relaxed)
     }
 
-    /// A message of this tenant was admitted.
-    pub fn note_admitted(&self) {
+    /// Marks that a message of this tenant was admitted.
+    pub fn mark_admitted(&self) {
         if !self.was_admitted() {
             self.admitted.store(true, Ordering::Relaxed);
         }
     }
 
-    /// `messages` came in and are in flight.
+    /// Counts `messages` as received and in flight.
     pub fn receive(&self, messages: u64) {
         let mut books = self.books.lock();
         books.messages.received += messages;
         books.messages.in_flight += messages;
     }
 
-    /// `messages` that were in flight ended so.
+    /// Ends `messages` in flight with an outcome.
     pub fn settle(&self, outcome: Outcome, messages: u64) {
         let books = &mut self.books.lock().messages;
         books.in_flight -= messages;
@@ -174,77 +174,77 @@ impl Account {
         }
     }
 
-    /// The connection of `messages` in flight ended before they were settled.
+    /// Ends `messages` in flight whose connection ended before they were settled.
     pub fn abandon(&self, messages: u64) {
         let books = &mut self.books.lock().messages;
         books.in_flight -= messages;
         books.abandoned += messages;
     }
 
-    /// `messages` that an earlier run had parked, as they were found on disk.
+    /// Counts `messages` on disk that an earlier run parked.
     pub fn restore_parked(&self, messages: u64) {
         let books = &mut self.books.lock().messages;
         books.received += messages;
         books.parked += messages;
     }
 
-    /// `messages` in flight are parked: ours to take up again.
+    /// Moves `messages` from in flight to parked.
     pub fn park(&self, messages: u64) {
         let books = &mut self.books.lock().messages;
         books.in_flight -= messages;
         books.parked += messages;
     }
 
-    /// `messages` that were parked are in flight again.
+    /// Moves `messages` from parked to in flight.
     pub fn unpark(&self, messages: u64) {
         let books = &mut self.books.lock().messages;
         books.parked -= messages;
         books.in_flight += messages;
     }
 
-    /// `messages` in flight turned out to be another account's; they are received there.
+    /// Removes `messages` in flight that belong to another account; they are received there.
     pub fn withdraw(&self, messages: u64) {
         let books = &mut self.books.lock().messages;
         books.received -= messages;
         books.in_flight -= messages;
     }
 
-    /// `lines` were made durable.
+    /// Counts `lines` as durable.
     pub fn spool_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
         books.spooled += lines;
         books.pending += lines;
     }
 
-    /// The database accepted `lines`.
+    /// Counts `lines` that the database accepted.
     pub fn write_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
         books.pending -= lines;
         books.written += lines;
     }
 
-    /// The database refused `lines` for good; they are in quarantine.
+    /// Counts `lines` that the database refused for good; they are in quarantine.
     pub fn refuse_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
         books.pending -= lines;
         books.refused += lines;
     }
 
-    /// `lines` that were durable cannot be read any more.
+    /// Counts durable `lines` that cannot be read any more.
     pub fn damage_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
         books.pending -= lines;
         books.damaged += lines;
     }
 
-    /// The lines of an earlier run, as they were found on disk.
+    /// Restores the lines of an earlier run from the disk.
     pub fn restore_lines(&self, lines: LineBooks) {
         self.books.lock().lines = lines;
-        // Only what was admitted has lines.
-        self.note_admitted();
+        // Only an admitted message has lines.
+        self.mark_admitted();
     }
 
-    /// `lines` were dropped on purpose.
+    /// Counts `lines` that were dropped on purpose.
     pub fn drop_lines(&self, lines: u64) {
         let books = &mut self.books.lock().lines;
         books.pending -= lines;
@@ -255,14 +255,14 @@ impl Account {
         self.books.lock().quarantine.entries += added;
     }
 
-    /// `entries` left quarantine because of its bounds.
+    /// Removes `entries` at the bounds of quarantine.
     pub fn expire_entries(&self, entries: u64) {
         let books = &mut self.books.lock().quarantine;
         books.entries = books.entries.saturating_sub(entries);
         books.expired += entries;
     }
 
-    /// `entries` left quarantine because their replay is settled.
+    /// Removes `entries` whose replay is settled.
     pub fn replay_entries(&self, entries: u64) {
         let books = &mut self.books.lock().quarantine;
         books.entries = books.entries.saturating_sub(entries);
@@ -277,10 +277,10 @@ impl Account {
     }
 }
 
-/// Where messages without a readable tenant are counted.
+/// The account of messages without a readable tenant.
 pub const NO_TENANT: &str = "_none";
 
-/// Where tenants beyond the ceilings are counted together.
+/// The account of all tenants beyond the bound on accounts.
 pub const OTHER_TENANTS: &str = "_other";
 
 /// The accounts of all tenants. Strangers may name tenants that do not exist; they get accounts of

@@ -1,4 +1,4 @@
-//! What decoders keep between messages: small values, of a tenant's message type and partition. Pure.
+//! State of decoders between messages: small values for each tenant, message type and partition. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::ack::token::AckToken;
 use crate::books::Outcome;
 use crate::ids::TenantId;
 
-/// Whose values: a tenant's, for one message type.
+/// The owner of values: a tenant with one message type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StateScope {
     pub tenant: TenantId,
@@ -22,15 +22,15 @@ pub struct StateWrite {
     pub value: Option<Box<[u8]>>,
 }
 
-/// What a batch of a route that keeps state leaves beside its lines. All of it becomes durable with
-/// them, or none.
+/// The changes of state by a batch, for a route that keeps state. They become durable together with its
+/// lines, or not at all.
 #[derive(Debug)]
 pub struct StateDelta {
     pub message_type: Arc<str>,
     /// In the order in which they are to be applied.
     pub writes: Vec<StateWrite>,
-    /// Messages without lines, settled once the writes are durable, and with them all that was handed
-    /// on before of their tenant.
+    /// Messages without lines. They are settled once the writes are durable, together with all earlier
+    /// batches of their tenant.
     pub messages: Vec<(AckToken, Outcome)>,
 }
 
@@ -40,8 +40,8 @@ impl StateDelta {
     }
 }
 
-/// Bytes that a value counts as beside itself and its key, and a partition beside its name: what the
-/// tables around them take.
+/// Overhead of the tables around values: bytes of a value beside itself and its key, and of a partition
+/// beside its name.
 const VALUE_OVERHEAD_BYTES: u64 = 64;
 
 const PARTITION_OVERHEAD_BYTES: u64 = 128;
@@ -79,7 +79,7 @@ impl RouteValues {
         self.partitions.iter()
     }
 
-    /// What it counts as.
+    /// The bytes that it counts as against the bounds.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -88,7 +88,7 @@ impl RouteValues {
         self.partitions.is_empty()
     }
 
-    /// Applies a write. A partition that holds nothing is none.
+    /// Applies a write; an empty partition is removed.
     pub fn apply(&mut self, write: StateWrite) {
         let StateWrite { partition, key, value } = write;
         let Some(value) = value else {
@@ -120,7 +120,7 @@ impl RouteValues {
     }
 }
 
-/// All values. Cheap to clone: what is not changed is shared.
+/// All values. Cheap to clone: unchanged scopes are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateSnapshot {
     routes: BTreeMap<StateScope, Arc<RouteValues>>,
@@ -147,7 +147,7 @@ impl StateSnapshot {
         }
     }
 
-    /// What it counts as.
+    /// The bytes that it counts as against the bounds.
     pub fn bytes(&self) -> u64 {
         self.routes.values().map(|values| values.bytes()).sum()
     }

@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::limits::{QUOTED_BYTES_MAX, REFUSAL_DETAIL_BYTES_MAX};
 use crate::redact::{FRAGMENT_BYTES_MAX, redact_detail};
 
-/// Stands where a text was cut.
+/// Marks the place where a text was cut.
 const CUT: char = '…';
 
-/// The text that a refusal carries, for the person who owns the device: at most
+/// The text of a refusal, for the owner of the device: at most
 /// `REFUSAL_DETAIL_BYTES_MAX` bytes, without credentials, without characters that steer a terminal.
 ///
 /// The text is cut before anything else is done with it, so its cost has a bound however long it was.
@@ -116,7 +116,7 @@ fn bounded(mut text: String, bytes: usize) -> String {
     text
 }
 
-/// A stranger's text as `{:?}` quotes it; only its first `QUOTED_BYTES_MAX` bytes are looked at.
+/// A stranger's text as `{:?}` quotes it; only its first `QUOTED_BYTES_MAX` bytes are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'a>(pub &'a str);
 
@@ -128,7 +128,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// Whether a character moves a terminal's cursor, ends a line, or reorders the text around it.
+/// True if a character moves a terminal's cursor, ends a line, or reorders the text around it.
 pub fn is_unsafe_to_show(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -138,8 +138,7 @@ pub fn is_unsafe_to_show(c: char) -> bool {
         )
 }
 
-/// A text for a terminal: what would steer it, or show the text in another order, is written as Rust
-/// escapes it.
+/// A text for a terminal: characters that steer it, or reorder the text, are escaped as in Rust.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

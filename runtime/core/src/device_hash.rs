@@ -1,8 +1,8 @@
-//! The hash by which devices are parted over decode threads and over the requests of the writer.
+//! The device hash: it spreads devices over decode threads and over the requests of the writer.
 //!
 //! It stands in the frames of the spool, so it must be the same after a restart: its seed is kept in the
-//! data folder. Frames that were hashed with another seed are told by their seed's tag; what has the same
-//! hash in them need not be of one device, and what is of one device need not have the same hash.
+//! data folder. Frames that were hashed with another seed are known by their seed's tag: there the same hash
+//! need not mean the same device, nor the same device the same hash.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -14,7 +14,7 @@ use foldhash::fast::SeedableRandomState;
 pub struct DeviceHash(u64);
 
 impl DeviceHash {
-    /// A key for maps that hold devices.
+    /// A key for maps of devices.
     pub fn key(self) -> u64 {
         self.0
     }
@@ -30,15 +30,15 @@ impl DeviceHash {
     }
 }
 
-/// Hashes devices with one seed. Nobody who does not know it can name devices that share a hash.
+/// Hashes devices with one seed. Without the seed nobody can name devices that share a hash.
 #[derive(Clone)]
 pub struct DeviceHasher {
     state: SeedableRandomState,
     tag: SeedTag,
 }
 
-/// Tells the seeds of frames apart: 1 to 31, and 0 for seeds that were never kept. Two seeds may have the
-/// same one, but there is a second seed only where somebody has deleted the first.
+/// A mark of the seed of a frame: 1 to 31, and 0 for seeds that were never stored. Two seeds may have the
+/// same tag, but a second seed exists only if somebody deleted the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SeedTag(u8);
 

@@ -1,5 +1,5 @@
-//! Lines that are durable: the last state of a message before the database. Only the spool makes
-//! one, and it does so only once the lines are synced.
+//! Durable lines: the last state of a message before the database. Only the spool makes them, once the
+//! lines are synced.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -10,25 +10,26 @@ use crate::books::Account;
 use crate::ids::{DatabaseName, GuestTag, TenantId};
 use crate::synced::Synced;
 
-/// Messages in one batch, and so in one frame of the spool: one bit each.
+/// A set of messages of one batch, and so of one frame of the spool: one bit each.
 pub type MessageSet = u64;
 
-/// The set of a run of messages.
+/// The set of consecutive messages.
+#[inline]
 pub fn message_set(messages: Range<usize>) -> MessageSet {
     let upto = |end: usize| if end >= 64 { u64::MAX } else { (1 << end) - 1 };
     upto(messages.end) & !upto(messages.start)
 }
 
-/// Told what became of the messages of one `Durable`; in any order, from any thread.
+/// Takes the outcomes of the messages of one `Durable`; in any order, from any thread.
 pub trait Receipt: Send + Sync {
     /// The database accepted `lines`.
     fn lines_written(&self, lines: u64);
     /// `lines` were refused, and are durable in quarantine.
     fn lines_refused(&self, lines: u64);
-    /// Every line of these messages was told of: they are done with. Once a message.
+    /// Every line of these messages has an outcome. Called once for each message.
     fn settled(&self, messages: Range<usize>);
-    /// These messages are not written now; they wait where they are durable and are fetched again. Gives
-    /// how often lines of their stream have been given back by now: see `StreamPosition::returns`.
+    /// These messages are not written now; they stay in the spool and are fetched again. Gives the number
+    /// of returns in their stream so far: see `StreamPosition::returns`.
     fn returned(&self, messages: Range<usize>) -> u32;
 }
 
@@ -37,29 +38,29 @@ pub trait Receipt: Send + Sync {
 pub struct DurableMessage {
     pub topic: String,
     pub received_ns: i64,
-    /// Where its lines end in `Durable::lines`.
+    /// End of its lines in `Durable::lines`.
     pub lines_end: u32,
     /// At least 1.
     pub line_count: u32,
-    /// `DeviceHash::folded`: what has the same is written in order.
+    /// `DeviceHash::folded`: messages with the same value are written in order.
     pub affinity: u32,
 }
 
-/// The place of a frame among all that the spool ever held of its tenant and database.
+/// The position of a frame among all frames of its tenant and database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamPosition {
     /// Names tenant and database for as long as the process lives.
     pub stream: u32,
     /// Ascending in the order in which lines are to be written.
     pub number: u64,
-    /// How often lines of its stream had been given back when it was chosen to be handed out. What was
-    /// chosen before the last of them stands behind what was given back, and must not be written first.
+    /// Returns in its stream when the frame was chosen for delivery. A frame chosen before the last return
+    /// stands behind the returned lines, and must not be written first.
     pub returns: u32,
-    /// Nothing of its stream waited behind it when it was chosen.
+    /// No frame of its stream waited behind it when it was chosen.
     pub is_last: bool,
 }
 
-/// Lines of one frame, and what is known of them.
+/// Lines of one frame, with their origin.
 #[derive(Debug)]
 pub struct FrameLines {
     pub database: DatabaseName,
@@ -69,10 +70,10 @@ pub struct FrameLines {
     /// Complete lines, each ended by a newline.
     pub lines: Vec<u8>,
     pub messages: Vec<DurableMessage>,
-    /// Those of the messages that are to be written; the others were, before.
+    /// The messages that are to be written; the others are written already.
     pub wanted: MessageSet,
-    /// All its times are later than those of any line that waits in front of it: it may be written
-    /// before them without changing which value is the last of its point.
+    /// All its times are later than those of any waiting line in front of it: it may be written first
+    /// without changing the last value of any point.
     pub overtakes: bool,
     pub arrived: Instant,
 }
@@ -84,21 +85,21 @@ pub struct Durable {
     receipt: Box<dyn Receipt>,
 }
 
-/// Takes lines that are durable, to write them.
-pub trait Delivery: Send + Sync {
+/// Takes durable lines in order to write them; the writer.
+pub trait Handoff: Send + Sync {
     /// Lines that became durable just now.
     fn deliver(&self, durable: Durable);
     /// Lines of this database wait to be fetched.
     fn waits(&self, database: &DatabaseName);
 }
 
-/// Holds durable lines that nobody has in hand.
-pub trait Store: Send + Sync {
+/// Gives durable lines that no writer has; the spool.
+pub trait DurableLines: Send + Sync {
     /// The next lines of a database, up to `bytes_max`; true: there are more. May read from a disk.
     fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool);
 }
 
-/// What is known of the lines can be read, and cannot be changed.
+/// The frame is readable and immutable.
 impl Deref for Durable {
     type Target = FrameLines;
 
@@ -130,7 +131,7 @@ impl Durable {
         self.wanted & (1 << message) != 0
     }
 
-    /// Where the lines of `message` begin.
+    /// Start of the lines of `message`.
     pub fn lines_begin(&self, message: usize) -> usize {
         message.checked_sub(1).map_or(0, |before| self.messages[before].lines_end as usize)
     }

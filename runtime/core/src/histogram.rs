@@ -11,7 +11,7 @@ pub const BOUNDS_S: [f64; 14] =
 /// Durations, counted by bucket.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// One a bound, and the last for what is over all of them.
+    /// One for each bound, and the last for values above all of them.
     buckets: [AtomicU64; BOUNDS_S.len() + 1],
     sum_us: AtomicU64,
 }

@@ -1,4 +1,4 @@
-//! Who a device is: the tenant and the device that a user name or a certificate names.
+//! The identity of a device: the tenant and the device in a user name or a certificate.
 //!
 //! `{tenant}/{device}` is read with the text between the two standing in the name exactly once: a name
 //! that could be read in two ways names nobody.
@@ -19,7 +19,7 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// What a device brings to prove who it is when it connects.
+/// The proof of identity that a device brings when it connects.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Proof {
     /// The token that it was provisioned with.
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Proof {
     }
 }
 
-/// Who a device says it is, and what it brings to prove it.
+/// The identity that a device claims, with its proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub identity: Identity,
@@ -49,13 +49,13 @@ pub struct Claim {
 pub enum AuthError {
     /// There is no such device, or the token is not its own: which of both is for the log alone.
     Credentials(&'static str),
-    /// It is who it says, and may not come in.
+    /// The identity is proven, but the device may not connect.
     NotAuthorized(&'static str),
-    /// Nobody can be asked now: it should come again.
+    /// The registry cannot be reached now: the device should connect again.
     Unavailable(&'static str),
 }
 
-/// What is wrong with a template of names.
+/// The fault of a template of names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameTemplateError {
     #[error("{{tenant}} and {{device}} once each, such as {{tenant}}/{{device}}")]
@@ -64,7 +64,7 @@ pub enum NameTemplateError {
     Between,
 }
 
-/// How a name says who a device is: `{tenant}`, `{device}` and text around them.
+/// The form of a name: `{tenant}`, `{device}` and text around them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTemplate {
     before: String,
@@ -99,7 +99,7 @@ impl NameTemplate {
         })
     }
 
-    /// Who is named; None where the name is not of this form, or could be read in two ways.
+    /// The identity in a name; `None` if the name has another form, or could be read in two ways.
     pub fn read(&self, name: &str) -> Option<Identity> {
         let inner = name.strip_prefix(self.before.as_str())?.strip_suffix(self.after.as_str())?;
         let (first, second) = inner.split_once(self.between.as_str())?;

@@ -14,6 +14,7 @@ macro_rules! name_type {
                 Self(Arc::from(name))
             }
 
+            #[inline]
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -38,6 +39,7 @@ macro_rules! name_type {
         }
 
         impl std::borrow::Borrow<str> for $name {
+            #[inline]
             fn borrow(&self) -> &str {
                 &self.0
             }
@@ -79,11 +81,13 @@ impl DatabaseName {
         Self { name: self.name.clone(), output_of: tenant.cloned() }
     }
 
+    #[inline]
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
     /// The tenant whose own output it is at.
+    #[inline]
     pub fn output_of(&self) -> Option<&TenantId> {
         self.output_of.as_ref()
     }

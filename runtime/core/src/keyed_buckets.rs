@@ -1,14 +1,14 @@
-//! Token buckets by key, in a bounded table: what is full again is forgotten first. Pure: the time is
-//! passed in.
+//! Token buckets by key, in a bounded table that forgets full buckets first. Pure: time is passed in.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::token_bucket::{Rate, TokenBucket};
 
-/// Seconds between two looks for buckets that are full again.
+/// Seconds between two sweeps of full buckets.
 const SWEEP_S: f64 = 1.0;
 
+/// A bounded table of token buckets with one rate.
 #[derive(Debug)]
 pub struct KeyedTokenBuckets<K> {
     rate: Rate,
@@ -31,10 +31,10 @@ impl<K: Hash + Eq> KeyedTokenBuckets<K> {
         self.buckets.entry(key).or_insert_with(|| TokenBucket::full(rate, now_s)).take(rate, now_s)
     }
 
-    /// Gives a token back that was taken for what did not count.
-    pub fn give_back(&mut self, key: &K) {
+    /// Returns a token that was taken for an event which did not count.
+    pub fn release(&mut self, key: &K) {
         if let Some(bucket) = self.buckets.get_mut(key) {
-            bucket.give_back(self.rate);
+            bucket.release(self.rate);
         }
     }
 
@@ -46,7 +46,7 @@ impl<K: Hash + Eq> KeyedTokenBuckets<K> {
         self.buckets.is_empty()
     }
 
-    /// Makes room: what is full goes, then what is half full; where that is not enough, everything.
+    /// Makes room: removes full buckets, then half-full ones, and everything if that is not enough.
     fn sweep(&mut self, now_s: f64) {
         let rate = self.rate;
         if now_s - self.swept_s >= SWEEP_S {
@@ -75,7 +75,7 @@ mod tests {
         let mut buckets = KeyedTokenBuckets::new(RATE, 10);
         assert!(buckets.take("a", 0.0) && buckets.take("a", 0.0));
         assert!(!buckets.take("a", 0.0) && buckets.take("b", 0.0));
-        buckets.give_back(&"a");
+        buckets.release(&"a");
         assert!(buckets.take("a", 0.0) && !buckets.take("a", 0.5) && buckets.take("a", 1.0));
     }
 

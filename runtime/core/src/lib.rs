@@ -1,29 +1,30 @@
-//! The nouns, without I/O: what a message is, what may become of it, and how it is counted.
+//! The nouns of the gateway: messages and their states, acknowledgements, tenants, line protocol, and the
+//! accounts. No network and no storage of messages.
 
-pub mod ids;
-pub mod device_hash;
-pub mod reason;
-pub mod redact;
-pub mod detail;
 pub mod message;
-pub mod receive_clock;
-pub mod synced;
-pub mod durable;
-pub mod refused_lines;
-pub mod decoder_state;
-pub mod parked;
-pub mod topic;
+pub mod ack;
+pub mod books;
+pub mod tenant;
+pub mod ids;
+pub mod device;
 pub mod identity;
+pub mod topic;
+pub mod line_protocol;
+pub mod durable;
+pub mod synced;
+pub mod parked;
+pub mod decoder_state;
+pub mod route_key;
+pub mod reason;
+pub mod detail;
+pub mod redact;
+pub mod refused_lines;
 pub mod refused_topic;
+pub mod receive_clock;
+pub mod device_hash;
+pub mod batching;
 pub mod token_bucket;
 pub mod keyed_buckets;
-pub mod tenant;
-pub mod batching;
-pub mod route_key;
-pub mod line_protocol;
-pub mod books;
 pub mod histogram;
 pub mod worker;
 pub mod limits;
-pub mod device;
-pub mod ack;

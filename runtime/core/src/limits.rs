@@ -1,10 +1,10 @@
-//! Every ceiling that is not configuration, each with the reason for its number.
+//! Bounds that two parts share, each with the reason for its number.
 
 /// Tenants that were named in a topic but never admitted get accounts of their own up to here:
 /// anybody who may publish can invent names, and an account is about 300 bytes.
 pub const STRANGER_ACCOUNTS_MAX: usize = 1_000;
 
-/// Lines of one message: what a guest may make of one payload. A day of minute values is 1,440, but
+/// Lines of one message: the most that a guest may make of one payload. A day of minute values is 1,440, but
 /// such a payload is rare, and one message must not fill a batch ten times over.
 pub const LINES_A_MESSAGE_MAX: u32 = 1_000;
 
@@ -27,10 +27,10 @@ pub const CLOCK_SET_AFTER_NS: i64 = 1_767_225_600_000_000_000;
 /// Bytes of one line: databases take a request of 10 MiB, and 500 columns of 2 KiB fit.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes of a measurement, a key or a tag value: what InfluxDB 3 takes.
+/// Bytes of a measurement, a key or a tag value: the limit of InfluxDB 3.
 pub const NAME_BYTES_MAX: usize = 65_536;
 
-/// Bytes of a string value: what InfluxDB 3 takes.
+/// Bytes of a string value: the limit of InfluxDB 3.
 pub const STRING_BYTES_MAX: usize = 65_536;
 
 /// Tenants kept ready. More are served, each made anew a message.
@@ -47,7 +47,7 @@ pub const QUOTED_BYTES_MAX: usize = 256;
 /// ten times a UUID. Names are keys of caches, accounts, metrics and rows.
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 
-/// Bytes of measurement and tags together: what InfluxDB 1 and 2 take as a series.
+/// Bytes of measurement and tags together: the limit of a series in InfluxDB 1 and 2.
 pub const SERIES_BYTES_MAX: usize = 65_535;
 
 /// Bytes of a refusal's detail that travel with a PUBACK of MQTT 5: a sentence. So much waits for each

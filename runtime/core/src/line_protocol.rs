@@ -1,25 +1,24 @@
-//! The line check: what a guest returned is parsed strictly, each line alone, before it may stand
-//! beside others.
+//! The line check: a strict parse of each line of a guest, alone, before it stands beside others.
 //!
 //! One bad line can swallow its neighbours inside a database (an open quote, a backslash at the end
-//! of a line), and one with a tag key twice can make an InfluxDB 3 unusable; so what leaves here is
-//! what InfluxDB 1, 2 and 3 read as exactly the lines that we count. The host splices the identity
-//! tags in behind the measurement and appends the message's time where the guest gave none, a
+//! of a line), and one with a tag key twice can make an InfluxDB 3 unusable. So InfluxDB 1, 2 and 3 read
+//! the output of this check as exactly the lines that we count. The host splices the identity
+//! tags in behind the measurement and appends the message's time if the guest gave none, a
 //! nanosecond more for each further line of a series; the guest's own bytes are forwarded otherwise as
 //! they are.
 //!
 //! Format: InfluxDB line protocol. Deliberately absent: values are checked, never rewritten.
 
+pub mod fault;
 pub mod names;
 pub mod keys;
 pub mod values;
+pub mod series_times;
 pub mod identity;
 pub mod rules;
-pub mod series_times;
 pub mod split;
 #[cfg(test)]
 mod tests;
-pub mod fault;
 
 use crate::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, SERIES_BYTES_MAX};
 use crate::line_protocol::fault::Parsed;
@@ -38,7 +37,7 @@ pub use crate::line_protocol::rules::NameSet;
 pub use crate::line_protocol::rules::TenantTag;
 pub use crate::line_protocol::split::split_checked;
 
-/// What every line of a message is given.
+/// The parts that every line of a message gets.
 #[derive(Clone, Copy, Debug)]
 pub struct LineContext<'a> {
     /// `,device_id=…[,site_id=…]`, escaped.
@@ -60,10 +59,11 @@ pub struct LineChecker {
 
 impl LineChecker {
     /// Checks the lines of one message and appends them to `out`, complete, each ended by a
-    /// newline. Gives how many there were.
+    /// newline. Gives their number.
     ///
     /// # Errors
     /// The first fault; `out` is then as it was before.
+    #[inline]
     pub fn check(
         &mut self,
         text: &[u8],
@@ -74,10 +74,11 @@ impl LineChecker {
         self.run(text, stamp, out, &mut None).inspect_err(|_| out.truncate(before))
     }
 
-    /// As `check`, but a bad line is left out and its fault noted, and the rest is kept.
+    /// The same as `check`, but leaves out bad lines, records their faults, and keeps the rest.
     ///
     /// # Errors
-    /// What concerns the message whole: it is not UTF-8, or has too many lines.
+    /// A fault of the whole message: it is not UTF-8, or has too many lines.
+    #[inline]
     pub fn check_keeping_rest(
         &mut self,
         text: &[u8],
@@ -154,7 +155,7 @@ impl LineChecker {
         Ok(count)
     }
 
-    /// Checks the line that starts at `start`, appends it, and gives where the next one starts.
+    /// Checks and appends the line at `start`; gives the start of the next one.
     fn line(
         &mut self,
         text: &[u8],
@@ -211,11 +212,11 @@ impl LineChecker {
             },
         }
         out.push(b'\n');
-        // Behind the newline that ended this line.
+        // The next line begins behind the newline.
         Ok(line_end + 1)
     }
 
-    /// The tags; gives where they end and where the first field starts.
+    /// Checks the tags; gives their end and the start of the first field.
     fn tags(&mut self, text: &[u8], mut at: usize, dialect: Dialect) -> Parsed<(usize, usize)> {
         while text.get(at) == Some(&b',') {
             let key = names::tag_key(text, at + 1)?;
@@ -233,7 +234,7 @@ impl LineChecker {
         }
     }
 
-    /// The fields; gives where the last one ends, which is where the timestamp is looked for.
+    /// Checks the fields; gives the end of the last one, where the timestamp may follow.
     fn fields(&mut self, text: &[u8], mut at: usize, allowed: Option<&NameSet>) -> Parsed<(usize, usize)> {
         loop {
             let key = names::field_key(text, at)?;

@@ -1,6 +1,7 @@
-//! The states of a message on its way: `Received -> Admitted -> Checked`. Each state is a type,
-//! and holds the token that must be settled at the end.
+//! The states of a message: `Received -> Admitted -> Checked -> Durable`. Each is a type that only its
+//! named constructors make, and has the token that must be settled at the end.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,19 +15,19 @@ use crate::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use crate::reason::Reason;
 use crate::tenant::Tenant;
 
-/// How a message came in; who vouches for its sender depends on it.
+/// The way of a message into the gateway. The proof of its sender depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// By a broker, which has its own authentication.
+    /// A broker, which has its own authentication.
     Broker,
-    /// From a device that connected to our listener and has proved nothing.
+    /// A device that connected to our listener and has proved nothing.
     Listener,
-    /// From a device that proved who it is when it connected to our listener, on a topic of its own.
+    /// A device that proved its identity when it connected to our listener, on a topic of its own.
     Proven,
 }
 
 impl Via {
-    /// The name that quarantine knows it by.
+    /// Its name in the entries of quarantine.
     pub fn name(self) -> &'static str {
         match self {
             Via::Broker => "broker",
@@ -41,8 +42,8 @@ impl Via {
 pub struct Received {
     pub topic: String,
     pub payload: Bytes,
-    /// When it was received, in nanoseconds since the Unix epoch. A source gives the time of the read;
-    /// the message enters the flow with a stamp of `ReceiveClock`.
+    /// Time of receipt in nanoseconds since the Unix epoch. A source gives the time of the read; ingress
+    /// replaces it by a stamp of `ReceiveClock`.
     pub received_ns: i64,
     pub via: Via,
     pub token: AckToken,
@@ -53,10 +54,11 @@ pub struct Received {
 
 /// A message that passed every check of admission.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Admitted {
     pub topic: String,
-    /// Where in `topic` the message type stands.
-    pub message_type: std::ops::Range<usize>,
+    /// The place of the message type in `topic`.
+    pub message_type: Range<usize>,
     pub payload: Bytes,
     pub received_ns: i64,
     pub tenant: Arc<Tenant>,
@@ -65,6 +67,49 @@ pub struct Admitted {
 }
 
 impl Admitted {
+    /// A message whose sender passed every check. `message_type` is its place in the topic.
+    pub fn new(
+        message: Received,
+        message_type: Range<usize>,
+        tenant: Arc<Tenant>,
+        device: Arc<Device>,
+    ) -> Self {
+        Self {
+            topic: message.topic,
+            message_type,
+            payload: message.payload,
+            received_ns: message.received_ns,
+            tenant,
+            device,
+            token: message.token,
+        }
+    }
+
+    /// A message of quarantine that passed admission before. Its message type is empty until the topic is
+    /// matched again.
+    pub fn from_quarantine(
+        topic: String,
+        payload: Bytes,
+        received_ns: i64,
+        tenant: Arc<Tenant>,
+        device: Arc<Device>,
+        token: AckToken,
+    ) -> Self {
+        Self { topic, message_type: 0..0, payload, received_ns, tenant, device, token }
+    }
+
+    /// A message of a trial or a dry run: nothing learns its outcome.
+    pub fn for_trial(
+        topic: String,
+        message_type: Range<usize>,
+        payload: Bytes,
+        received_ns: i64,
+        tenant: Arc<Tenant>,
+        device: Arc<Device>,
+    ) -> Self {
+        Self { topic, message_type, payload, received_ns, tenant, device, token: AckToken::trial() }
+    }
+
     pub fn message_type(&self) -> &str {
         &self.topic[self.message_type.clone()]
     }
@@ -72,6 +117,7 @@ impl Admitted {
 
 /// A message that ends in quarantine.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RefusedMessage {
     pub topic: String,
     pub payload: Bytes,
@@ -79,45 +125,75 @@ pub struct RefusedMessage {
     pub payload_bytes: usize,
     pub received_ns: i64,
     pub reason: Reason,
-    /// For the person who owns the device: what was wrong, where, and what would be right.
+    /// The fault, its place and its remedy, for the owner of the device.
     pub detail: Detail,
     pub guest: Option<GuestTag>,
-    /// The tenant and device that the topic names, where it names them.
+    /// The tenant that the topic names; with a device, or neither is known.
     pub tenant: Option<TenantId>,
     pub device: Option<DeviceId>,
-    /// The site of the device: known of what passed admission, and of nothing else.
+    /// The site of the device: known only after admission.
     pub site: Option<String>,
-    /// How it came in; `None` where admission no longer matters.
+    /// The way into the gateway; `None` after admission.
     pub via: Option<Via>,
-    /// Whether the sender has proved who it is: by its token, when it connected, or by what a broker lets
-    /// it do.
+    /// True if the sender proved its identity: by its token, when it connected, or by a broker's
+    /// permissions.
     pub is_proven: bool,
     pub account: Arc<Account>,
     pub token: AckToken,
 }
 
 impl RefusedMessage {
-    /// Whether the message had passed admission. Its reason alone does not say so: a tenant that no
-    /// database can be named after may be turned away before anybody is authenticated.
+    /// A message that did not pass admission, of a sender that is neither named nor proven.
+    pub fn new(message: Received, reason: Reason, detail: Detail, account: Arc<Account>) -> Self {
+        Self {
+            topic: message.topic,
+            payload: message.payload,
+            payload_bytes: message.payload_bytes,
+            received_ns: message.received_ns,
+            reason,
+            detail,
+            guest: None,
+            tenant: None,
+            device: None,
+            site: None,
+            via: Some(message.via),
+            is_proven: false,
+            account,
+            token: message.token,
+        }
+    }
+
+    /// Names the sender. `is_proven`: it proved its identity.
+    pub fn with_sender(self, tenant: Option<TenantId>, device: Option<DeviceId>, is_proven: bool) -> Self {
+        Self { tenant, device, is_proven, ..self }
+    }
+
+    /// Replaces reason and detail by those of a guest.
+    pub fn with_verdict(self, reason: Reason, detail: Detail, guest: GuestTag) -> Self {
+        Self { reason, detail, guest: Some(guest), ..self }
+    }
+
+    /// True if the message had passed admission. Its reason alone does not show that: a tenant whose name gives no
+    /// database name may be refused before authentication.
     pub fn was_admitted(&self) -> bool {
         self.site.is_some()
     }
 
-    /// Whether the sender may be told the reason in words: they tell a stranger nothing about which
-    /// devices and sites there are.
+    /// True if the sender may read the reason: it tells a stranger nothing about existing devices and
+    /// sites.
     pub fn may_be_told(&self) -> bool {
         !self.reason.reveals_identity() && (self.is_proven || !self.reason.shows_a_device())
     }
 }
 
 impl Admitted {
-    /// Turns away a message after admission. No credential of its payload is left in `detail`.
+    /// Refuses a message after admission. Credentials of its payload are redacted in `detail`.
     pub fn refused(self, reason: Reason, detail: impl AsRef<str>, guest: Option<GuestTag>) -> RefusedMessage {
         let detail = Detail::redacted(detail.as_ref(), &self.payload);
         self.refused_with(reason, detail, guest)
     }
 
-    /// Turns away a message after admission, with a text that was made for it.
+    /// Refuses a message after admission, with a detail that is redacted already.
     pub fn refused_with(self, reason: Reason, detail: Detail, guest: Option<GuestTag>) -> RefusedMessage {
         RefusedMessage {
             topic: self.topic,
@@ -138,15 +214,15 @@ impl Admitted {
     }
 }
 
-/// One message of a `CheckedBatch`: where its lines are and what is needed to speak of it later.
+/// One message of a `CheckedBatch`: the end of its lines, and what its receipt and quarantine need.
 #[derive(Debug)]
 pub struct CheckedMessage {
     pub topic: String,
     pub received_ns: i64,
-    /// Where this message's lines end in `CheckedBatch::lines`.
+    /// End of this message's lines in `CheckedBatch::lines`.
     pub lines_end: u32,
     pub line_count: u32,
-    /// `DeviceHash::folded`: what has the same is written in order.
+    /// `DeviceHash::folded`: messages with the same value are written in order.
     pub affinity: u32,
     pub token: AckToken,
 }
@@ -154,32 +230,62 @@ pub struct CheckedMessage {
 /// Messages of one tenant, decoded by one guest in one call, whose every line has passed the line
 /// check and carries identity and time.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CheckedBatch {
     pub database: DatabaseName,
     pub tenant: Arc<Tenant>,
     pub guest: GuestTag,
-    /// Complete lines, each ended by a newline. Empty only where something is `kept`.
+    /// Complete lines, each ended by a newline. Empty only with a change of state in `state_delta`.
     pub lines: Vec<u8>,
     /// In the order of their lines; each has at least one.
     pub messages: Vec<CheckedMessage>,
-    /// Of a route that keeps state: what goes to the disk with the lines.
-    pub kept: Option<Box<StateDelta>>,
+    /// Changes of decoder state, made durable with the lines; for a route that keeps state.
+    pub state_delta: Option<Box<StateDelta>>,
 }
 
 impl CheckedBatch {
+    /// A batch without lines, with room for `bytes` of them.
+    pub fn empty(database: DatabaseName, tenant: Arc<Tenant>, guest: GuestTag, bytes: usize) -> Self {
+        Self::new(database, tenant, guest, Vec::with_capacity(bytes), Vec::new())
+    }
+
+    /// Messages with lines that have passed the line check.
+    pub fn new(
+        database: DatabaseName,
+        tenant: Arc<Tenant>,
+        guest: GuestTag,
+        lines: Vec<u8>,
+        messages: Vec<CheckedMessage>,
+    ) -> Self {
+        Self { database, tenant, guest, lines, messages, state_delta: None }
+    }
+
+    /// One line of an entry of quarantine: it passed the line check before, and the database refused it.
+    pub fn from_quarantine(
+        database: DatabaseName,
+        tenant: Arc<Tenant>,
+        guest: GuestTag,
+        line: Vec<u8>,
+        message: CheckedMessage,
+    ) -> Self {
+        Self::new(database, tenant, guest, line, vec![message])
+    }
+
     /// The tokens of all its messages.
     pub fn tokens_mut(&mut self) -> impl Iterator<Item = &mut AckToken> {
-        let kept = self.kept.iter_mut().flat_map(|kept| kept.messages.iter_mut().map(|(token, _)| token));
-        self.messages.iter_mut().map(|message| &mut message.token).chain(kept)
+        let delta =
+            self.state_delta.iter_mut().flat_map(|delta| delta.messages.iter_mut().map(|(token, _)| token));
+        self.messages.iter_mut().map(|message| &mut message.token).chain(delta)
     }
 
-    /// Messages, those without lines among them.
+    /// Messages with and without lines.
     pub fn message_count(&self) -> u64 {
-        let kept = self.kept.as_ref().map_or(0, |kept| kept.messages.len());
-        (self.messages.len() + kept) as u64
+        let delta = self.state_delta.as_ref().map_or(0, |delta| delta.messages.len());
+        (self.messages.len() + delta) as u64
     }
 
-    /// Takes out messages, with their lines. Of those without lines it gives what they came to.
+    /// Takes out messages with their lines: first the tokens of messages with lines, then those without, each
+    /// with its outcome.
     pub fn take_out(
         &mut self,
         leaves: impl Fn(&AckToken) -> bool,
@@ -203,18 +309,18 @@ impl CheckedBatch {
             }
             self.lines = lines;
         }
-        let Some(kept) = &mut self.kept else { return (out, Vec::new()) };
-        let messages = std::mem::take(&mut kept.messages);
+        let Some(delta) = &mut self.state_delta else { return (out, Vec::new()) };
+        let messages = std::mem::take(&mut delta.messages);
         let (gone, stay) = messages.into_iter().partition(|(token, _)| leaves(token));
-        kept.messages = stay;
+        delta.messages = stay;
         (out, gone)
     }
 
-    /// Settles all its messages, as what they came to.
+    /// Settles each of its messages with its outcome.
     pub fn settle(self) {
         let account = &self.tenant.account;
         settle_all(self.messages.into_iter().map(|message| message.token), Outcome::Lines, account);
-        for (token, outcome) in self.kept.into_iter().flat_map(|kept| kept.messages) {
+        for (token, outcome) in self.state_delta.into_iter().flat_map(|delta| delta.messages) {
             token.settle(outcome, account);
         }
     }

@@ -1,5 +1,5 @@
-//! A message that is parked: durable in the spool as it came, acknowledged, and ours to take up again
-//! when what held it up is gone.
+//! Parked messages: durable in the spool as they were received, acknowledged, and unparked once the
+//! registry or the tenant's share allows it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,42 +11,42 @@ use crate::books::Account;
 use crate::ids::TenantId;
 use crate::message::{Received, Via};
 
-/// No room for any message: they wait unacknowledged.
+/// A store without room for any message: messages wait unacknowledged.
 #[derive(Debug)]
 pub struct NoParkingStore;
 
-impl Parking for NoParkingStore {
+impl ParkingStore for NoParkingStore {
     fn park(&self, _: &TenantId, _: &Arc<Account>, message: Received) -> Result<(), Box<Received>> {
         Err(Box::new(message))
     }
 }
 
-/// Makes messages durable as they came.
-pub trait Parking: Send + Sync + fmt::Debug {
-    /// Takes a message; its token is settled as parked once it is durable.
+/// Makes messages durable as they were received.
+pub trait ParkingStore: Send + Sync + fmt::Debug {
+    /// Parks a message; its token is settled as parked once it is durable.
     ///
     /// # Errors
-    /// The message, where there is no room for it.
+    /// The message, if there is no room for it.
     fn park(&self, tenant: &TenantId, account: &Arc<Account>, message: Received)
     -> Result<(), Box<Received>>;
 }
 
-/// What is kept of a message that is parked.
+/// The stored parts of a parked message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedMessage {
     pub topic: String,
     pub payload: Bytes,
     /// The size on the wire, which may be more.
     pub payload_bytes: usize,
-    /// When it was received, in nanoseconds since the Unix epoch.
+    /// Time of receipt in nanoseconds since the Unix epoch.
     pub received_ns: i64,
     pub via: Via,
-    /// The entry of quarantine that it came from, and how many times it was replayed.
+    /// The entry of quarantine that it comes from, and its number of replays.
     pub replay: Option<(String, u32)>,
 }
 
 impl ParkedMessage {
-    /// What is to be kept of a message.
+    /// Copies the parts of a message that are stored.
     pub fn of(message: &Received) -> Self {
         Self {
             topic: message.topic.clone(),
@@ -59,11 +59,11 @@ impl ParkedMessage {
     }
 }
 
-/// A parked message on its way back into the flow.
+/// A parked message on its way back into the pipeline.
 #[derive(Debug)]
 pub struct UnparkedMessage {
-    /// Whose it is parked as.
+    /// The tenant that it is parked under.
     pub tenant: TenantId,
     pub message: ParkedMessage,
-    pub release: Box<dyn UnparkGuard>,
+    pub guard: Box<dyn UnparkGuard>,
 }

@@ -1,11 +1,11 @@
-//! Why a message did not become lines: the codes that users script against.
+//! The reasons for a message without lines: codes that users script against.
 
 use std::fmt;
 
-/// Where in the flow a message was turned away; it decides how much of it quarantine keeps.
+/// The stage that refused a message; it decides how much of the message quarantine keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Before anybody was authenticated: whoever can publish can cause it.
+    /// Before authentication: anybody who can publish can cause it.
     Admission,
     /// After admission: the tenant's own device sent it.
     Decode,
@@ -45,7 +45,7 @@ macro_rules! reasons {
 reasons! {
     PayloadTooLarge = "PAYLOAD_TOO_LARGE", Admission;
     BadTopicFormat = "BAD_TOPIC_FORMAT", Admission;
-    /// A device that proved who it is when it connected named another one in the topic.
+    /// A device with a proven identity named another one in the topic.
     NotOwnTopic = "NOT_OWN_TOPIC", Admission;
     RateLimited = "RATE_LIMITED", Admission;
     BadPayload = "BAD_PAYLOAD", Admission;
@@ -75,12 +75,12 @@ reasons! {
     Overload = "OVERLOAD", Dropped;
     Retained = "RETAINED", Dropped;
     SpoolFull = "SPOOL_FULL", Dropped;
-    /// It came on the topic that only we answer on.
+    /// Received on the topic of our own refusal messages.
     AnswerTopic = "ANSWER_TOPIC", Dropped;
 }
 
 impl Reason {
-    /// Whether a stranger who guesses at devices and tokens would learn something by being told.
+    /// True if the reason would help a stranger to guess devices or tokens.
     pub fn reveals_identity(self) -> bool {
         matches!(
             self,
@@ -88,8 +88,8 @@ impl Reason {
         )
     }
 
-    /// Whether the reason shows that there is a device of this name, or at which site it is: only a sender
-    /// that has proved who it is may be told.
+    /// True if the reason shows that a device of this name exists, or its site. Only a sender with a proven
+    /// identity may learn it.
     pub fn shows_a_device(self) -> bool {
         matches!(self, Reason::DeviceRevoked | Reason::SiteMismatch)
     }

@@ -1,17 +1,17 @@
-//! The gateway's clock for messages: it never gives one time twice, so that readings without a time
-//! of their own never fall on the same point of a database.
+//! The receive clock: it never gives one time twice, so that readings without a time of their own never
+//! fall on the same point of a database.
 //!
 //! - Stamps grow strictly over all connections and threads, `RECEIVE_STAMP_GAP_NS` from one message
 //!   to the next: the lines of one message lie in that gap. While more than a million messages a
 //!   second come, stamps run ahead of the wall clock; else they are the wall clock.
-//! - A step back of the wall clock is not followed: stamps go on from the last one until the wall
+//! - A step back of the wall clock is not followed: stamps continue from the last one until the wall
 //!   clock has caught up. A step of more than `RECEIVE_CLOCK_AHEAD_MAX_NS` is followed, unless the new
 //!   time shows that the clock was never set: a clock that had stood in a wrong year must not leave
 //!   its mark on the data for years.
-//! - A restart goes on above every stamp given before. The mark in `mark_file` is above all of them:
+//! - A restart continues above every stamp given before. The mark in `mark_file` is above all of them:
 //!   it is moved `RECEIVE_MARK_LEAD_NS` ahead before a stamp passes it, and set to the last stamp at a
 //!   stop. A killed process loses none of that. After a power cut the mark may be as old as one sync of
-//!   a disk: a message of that moment was not acknowledged, and comes again. After a crash the first
+//!   a disk: a message of that moment was not acknowledged, and is sent again. After a crash the first
 //!   stamps may be ahead of the wall clock by the lead.
 //!
 //! Deliberately absent: a time for each device apart, which would cost a look-up a message.
@@ -51,7 +51,7 @@ pub struct ReceiveClock {
 }
 
 impl ReceiveClock {
-    /// Goes on from the mark in `path`, or begins one there.
+    /// Continues from the mark in `path`, or makes the file.
     ///
     /// # Errors
     /// The file cannot be read or written.
@@ -115,8 +115,8 @@ impl ReceiveClock {
         self.mark.store(wanted, Ordering::Release);
     }
 
-    /// Sets the mark to what was given in truth, so that the next start needs no lead. To be called
-    /// when no more messages come.
+    /// Sets the mark to the last stamp given, so that the next start needs no lead. To be called after the
+    /// last message.
     pub fn close(&self) {
         let mut file = self.file.lock();
         let next = self.next.load(Ordering::Relaxed);

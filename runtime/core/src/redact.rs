@@ -1,4 +1,4 @@
-//! Credentials in payloads and in what is said of them, masked before anybody sees them.
+//! Redaction of credentials in payloads and in texts about them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,13 +7,13 @@ const SECRET_KEYS: [&str; 1] = ["provision_token"];
 
 const MASK: &str = "***";
 
-/// What is shorter stands in a text by chance, and is masked behind its key alone.
+/// Shorter secrets occur in a text by chance, and are masked behind their key only.
 const SECRET_BYTES_MIN: usize = 4;
 
-/// A cut secret is known by so much of its beginning.
+/// Bytes of its beginning that identify a cut secret.
 const BEGINNING_BYTES_MIN: usize = 6;
 
-/// A part from its midst is known by so much: more than a device's usual name, which tokens may hold.
+/// Bytes that identify a part from its midst: more than a device's usual name, which tokens may contain.
 const PART_BYTES_MIN: usize = 12;
 
 /// A part of a longer secret is known by so much, however long the secret is.
@@ -22,7 +22,7 @@ const PART_BYTES_MAX: usize = 64;
 /// Bytes of a secret that may stay at the end of a text which was cut before it was masked.
 pub const FRAGMENT_BYTES_MAX: usize = BEGINNING_BYTES_MIN - 1;
 
-/// Masks the values of credentials in what is, or was meant to be, JSON. Works on broken and cut
+/// Masks the values of credentials in JSON, correct or not. Works on broken and cut
 /// text too, and rather masks too much than too little.
 pub fn redact_payload(payload: &str) -> Cow<'_, str> {
     let values = secret_values(payload);
@@ -42,7 +42,7 @@ pub fn redact_payload(payload: &str) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// Where the values of credentials stand, their quotes included.
+/// The values of credentials, quotes included.
 fn secret_values(payload: &str) -> Vec<Range<usize>> {
     let bytes = payload.as_bytes();
     let mut values = Vec::new();
@@ -81,7 +81,7 @@ fn secret_values(payload: &str) -> Vec<Range<usize>> {
 ///
 /// Both are read once: the cost is linear in their bytes, however many credentials there are.
 pub fn redact_detail(payload: &[u8], detail: String) -> String {
-    let detail = mask_named(detail);
+    let detail = redact_named(detail);
     let payload = String::from_utf8_lossy(payload);
     let mut parts: Option<Parts> = None;
     for value in secret_values(&payload) {
@@ -132,7 +132,7 @@ fn debugged(text: &str) -> impl Iterator<Item = u8> {
 }
 
 /// The parts of a text: a suffix automaton over its bytes. It is built in one pass over the text, and
-/// finds what the text holds of a secret in one pass over the secret (Blumer et al., 1985).
+/// finds the parts of a secret in the text in one pass over the secret (Blumer et al., 1985).
 #[derive(Debug)]
 struct Parts {
     /// The first is the empty part.
@@ -150,7 +150,7 @@ struct State {
     link: usize,
     /// Sorted by byte.
     next: Vec<(u8, usize)>,
-    /// Bytes of the longest that a secret holds; 0: none does.
+    /// Bytes of the longest that occurs in a secret; 0: none does.
     hidden: usize,
     /// Parts of so many bytes that end with the hidden one are hidden as well.
     hidden_from: usize,
@@ -222,7 +222,7 @@ impl Parts {
         apart
     }
 
-    /// Marks what the text holds of a secret of `bytes` bytes: whole, its beginning, or a long part.
+    /// Marks the parts of a secret of `bytes` bytes in the text: whole, its beginning, or a long part.
     fn hide(&mut self, bytes: usize, secret: impl Iterator<Item = u8>) {
         let beginning = bytes.min(BEGINNING_BYTES_MIN);
         let part = (bytes / 2).clamp(PART_BYTES_MIN, PART_BYTES_MAX).min(bytes);
@@ -249,7 +249,7 @@ impl Parts {
         }
     }
 
-    /// Which bytes of the text are marked.
+    /// The marked bytes of the text.
     fn hidden(mut self) -> Vec<bool> {
         let mut order: Vec<usize> = (1..self.states.len()).collect();
         order.sort_unstable_by_key(|&state| self.states[state].bytes);
@@ -283,9 +283,9 @@ fn count_steps(_steps: usize) {
     steps::TAKEN.with(|taken| taken.set(taken.get() + _steps));
 }
 
-/// Masks what stands behind the key of a credential: in JSON, in JSON that was escaped, however
+/// Masks the text behind the key of a credential: in JSON, in JSON that was escaped, however
 /// often, and in line protocol.
-fn mask_named(text: String) -> String {
+fn redact_named(text: String) -> String {
     let lower = text.to_ascii_lowercase();
     let bytes = text.as_bytes();
     let mut masked = String::new();
@@ -331,8 +331,8 @@ fn mask_named(text: String) -> String {
     masked
 }
 
-/// Where a quoted value ends whose quote has `escapes` backslashes before it: at a quote that has no
-/// more, or at the end of a text that was cut.
+/// The end of a quoted value whose quote has `escapes` backslashes before it: a quote with no more of
+/// them, or the end of a text that was cut.
 fn quoted_end(bytes: &[u8], from: usize, escapes: usize) -> usize {
     for quote in memchr::memchr_iter(b'"', &bytes[from..]).map(|n| from + n) {
         let before = bytes[from..quote].iter().rev().take_while(|&&byte| byte == b'\\').count();
@@ -491,7 +491,7 @@ mod tests {
         }
     }
 
-    /// What the automaton marks, said plainly.
+    /// The same marks by a naive search.
     fn hidden_plainly(text: &[u8], secrets: &[Vec<u8>]) -> Vec<bool> {
         let mut hidden = vec![false; text.len()];
         for secret in secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {

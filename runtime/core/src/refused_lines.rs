@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::books::Account;
 use crate::ids::{DatabaseName, GuestTag, TenantId};
 
-/// One line and what the database said to it.
+/// One line with the database's response to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedLine {
     /// The line as it was sent, without its newline.
@@ -24,7 +24,7 @@ pub struct RefusedLines {
     pub account: Arc<Account>,
     /// At least one.
     pub lines: Vec<RefusedLine>,
-    /// To be called once the lines are durable in quarantine. Dropped uncalled, the message stays
+    /// Called once the lines are durable in quarantine. If it is dropped uncalled, the message stays
     /// unacknowledged and comes again.
     pub on_durable: Box<dyn FnOnce() + Send>,
 }

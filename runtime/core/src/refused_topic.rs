@@ -1,13 +1,13 @@
-//! The topic at the broker on which a device's owner is told why a message was refused:
+//! The topic at the broker that tells a device's owner the reason of a refusal:
 //! `tenant/{tenant}/device/{device}/refused`.
 //!
-//! What we publish there must not come back to us as a message. Either our subscription cannot match
-//! it, or it is a message type of its own in the topic template; then what comes on it is dropped
-//! before it is looked at.
+//! Our own messages there must not come back to us. Either our subscription cannot match the topic, or
+//! it is a message type of its own in the topic template; a message on it is then dropped before any
+//! check.
 
 use crate::topic::TopicTemplate;
 
-/// What is wrong with such a topic.
+/// The fault of such a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefusedTopicError {
     #[error("{{tenant}} and {{device}} as whole levels, once each, and nothing else in braces")]
@@ -34,7 +34,7 @@ enum RefusedTopicLevel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedTopic {
     levels: Vec<RefusedTopicLevel>,
-    /// Where it is a message type of the topic template, that type.
+    /// Its message type, if it matches the topic template.
     own_type: Option<String>,
 }
 
@@ -43,7 +43,7 @@ impl RefusedTopic {
     /// device by whoever subscribes as `template` says.
     ///
     /// # Errors
-    /// It is no such topic, or the answers would come back.
+    /// The topic has another form, or its messages would come back to us.
     pub fn parse(text: &str, template: &TopicTemplate) -> Result<Self, RefusedTopicError> {
         if text.is_empty() || text.len() > 32_767 || text.contains('\0') || text.starts_with('$') {
             return Err(RefusedTopicError::Length);
@@ -71,7 +71,7 @@ impl RefusedTopic {
         }
         let sample = topic.topic("{tenant}", "{device}");
         // A type of its own: tenant and device stand where the template has them, and so this and only
-        // this type of every device is the answers'.
+        // this type is for refusals, of every device.
         let own_type = template.matches(&sample).and_then(|places| {
             let in_place = &sample[places.tenant] == "{tenant}" && &sample[places.device] == "{device}";
             let own = &sample[places.message_type];
@@ -104,12 +104,12 @@ impl RefusedTopic {
         levels.join("/")
     }
 
-    /// The message type that only answers have, where our subscription brings them.
+    /// The message type of refusals alone, if our subscription matches them.
     pub fn own_type(&self) -> Option<&str> {
         self.own_type.as_deref()
     }
 
-    /// Whether this is a topic that we answer on.
+    /// True for a topic that we publish refusals on.
     pub fn is_answer(&self, topic: &str) -> bool {
         let mut levels = topic.split('/');
         self.levels.iter().all(|level| match (level, levels.next()) {
@@ -119,7 +119,7 @@ impl RefusedTopic {
         }) && levels.next().is_none()
     }
 
-    /// Whether a filter (MQTT 3.1.1 section 4.7) matches the topic of any device.
+    /// True if a filter (MQTT 3.1.1 section 4.7) matches the topic of any device.
     fn could_match(&self, filter: &str) -> bool {
         let mut levels = self.levels.iter();
         for wanted in filter.split('/') {

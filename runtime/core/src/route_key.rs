@@ -1,15 +1,15 @@
 //! File names in the routing folder, made of names that come from topics.
 //!
-//! No topic can reach `_default`, `_any`, another folder or a hidden file: what is not a letter, a
-//! digit, `-`, `_` or `.` is percent-encoded, and a leading `_` or `.` too.
+//! No topic can reach `_default`, `_any`, another folder or a hidden file: every byte but letters,
+//! digits, `-`, `_` and `.` is percent-encoded, and a leading `_` or `.` too.
 
 /// Folder and file stem of a route, both as they are named on disk.
 pub type RouteKey = (String, String);
 
-/// The folder of routes that hold for every tenant.
+/// The folder of routes for every tenant.
 pub const DEFAULT: &str = "_default";
 
-/// The stem of a route that holds for every message type.
+/// The stem of a route for every message type.
 pub const ANY: &str = "_any";
 
 /// The file or folder name that stands for a tenant or a message type.
@@ -26,7 +26,7 @@ pub fn file_name(name: &str) -> String {
     encoded
 }
 
-/// Whether a name is one that `file_name` makes.
+/// True for a name that `file_name` can produce.
 pub fn is_file_name(name: &str) -> bool {
     let mut decoded = Vec::with_capacity(name.len());
     let mut bytes = name.bytes();
@@ -39,7 +39,7 @@ pub fn is_file_name(name: &str) -> bool {
         let [Some(high), Some(low)] = digits else { return false };
         decoded.push((high * 16 + low) as u8);
     }
-    // Linux takes names of 255 bytes, and something is put behind.
+    // Linux takes names of 255 bytes, suffixes included.
     let fits = (1..=200).contains(&name.len());
     fits && String::from_utf8(decoded).is_ok_and(|decoded| file_name(&decoded) == name)
 }

@@ -1,6 +1,6 @@
 //! Proof that bytes are on the disk.
 
-/// What stands behind this was synced, or was read back from the disk, or is not to be synced at all.
+/// Proof that bytes were synced, were read back from the disk, or need no sync by configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Synced(());
 
@@ -13,12 +13,12 @@ impl Synced {
         sync().map(|()| Self(()))
     }
 
-    /// By bytes that were read from the disk, where their checksum holds.
+    /// Proof by bytes that were read back from the disk, if their checksum holds.
     pub fn by_checksum(body: &[u8], crc: u32) -> Option<Self> {
         (crc32c::crc32c(body) == crc).then_some(Self(()))
     }
 
-    /// By a setting that wants no sync: a power cut may lose it.
+    /// Proof by a setting without syncs: a power cut may lose the bytes.
     pub fn by_setting_never() -> Self {
         Self(())
     }

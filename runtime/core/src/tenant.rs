@@ -1,11 +1,11 @@
-//! Tenants: the settings that hold for each, and the table that has each of them once.
+//! Tenants: the settings of each, and the table that has each of them once.
 
-pub mod database;
+pub mod table;
+pub mod settings;
 pub mod policy;
 pub mod collisions;
-pub mod settings;
+pub mod database;
 pub mod rates;
-pub mod table;
 
 use std::sync::Arc;
 
@@ -15,38 +15,39 @@ use crate::books::Account;
 use crate::ids::{DatabaseName, TenantId};
 use crate::tenant::settings::TenantSettings;
 
-/// A tenant as the pipeline knows it. It stays the same while its rules change.
+/// A tenant as the pipeline knows it. It stays the same while its settings change.
 #[derive(Debug)]
 pub struct Tenant {
     pub id: TenantId,
     pub account: Arc<Account>,
-    rules: RwLock<Arc<TenantSettings>>,
+    settings: RwLock<Arc<TenantSettings>>,
 }
 
 impl Tenant {
-    pub fn new(id: TenantId, account: Arc<Account>, rules: TenantSettings) -> Self {
-        Self { id, account, rules: RwLock::new(Arc::new(rules)) }
+    pub fn new(id: TenantId, account: Arc<Account>, settings: TenantSettings) -> Self {
+        Self { id, account, settings: RwLock::new(Arc::new(settings)) }
     }
 
-    /// What holds for it now.
-    pub fn rules(&self) -> Arc<TenantSettings> {
-        self.rules.read().clone()
+    /// Its present settings; to be read once for each group of messages.
+    #[inline]
+    pub fn settings(&self) -> Arc<TenantSettings> {
+        self.settings.read().clone()
     }
 
-    /// Where its lines go now; `Err` says what is wrong with a name that the output could never take.
+    /// The present database of its lines; `Err` gives the fault of a name that the output never accepts.
     pub fn database(&self) -> Result<DatabaseName, String> {
-        self.rules.read().database.clone()
+        self.settings.read().database.clone()
     }
 
-    /// Its part of the decode threads' CPU time; `None`: an even one.
+    /// Its share of the decode threads' CPU time; `None`: an even one.
     pub fn cpu_share(&self) -> Option<f64> {
-        self.rules.read().cpu_share
+        self.settings.read().cpu_share
     }
 
-    /// From now on these hold.
-    pub fn set_rules(&self, rules: TenantSettings) {
-        if **self.rules.read() != rules {
-            *self.rules.write() = Arc::new(rules);
+    /// Replaces its settings.
+    pub fn set_settings(&self, settings: TenantSettings) {
+        if **self.settings.read() != settings {
+            *self.settings.write() = Arc::new(settings);
         }
     }
 }

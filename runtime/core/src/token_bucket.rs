@@ -1,11 +1,11 @@
 //! A token bucket. Pure: the time is passed in, in seconds of a monotonic clock.
 
-/// How fast messages may come.
+/// The permitted rate of messages.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// Tokens a second.
     pub per_s: f64,
-    /// The most tokens that a bucket holds. Below 1 nothing ever passes.
+    /// The greatest number of tokens in a bucket. Below 1 nothing ever passes.
     pub burst: f64,
 }
 
@@ -13,17 +13,19 @@ pub struct Rate {
 #[derive(Clone, Copy, Debug)]
 pub struct TokenBucket {
     tokens: f64,
-    /// Granted once for an absence of ours; used when there are no tokens, never refilled.
+    /// Granted once after an absence of the gateway; used when there are no tokens, never refilled.
     backlog: f64,
     last_s: f64,
 }
 
 impl TokenBucket {
     /// A full bucket.
+    #[inline]
     pub fn full(rate: Rate, now_s: f64) -> Self {
         Self { tokens: rate.burst, backlog: 0.0, last_s: now_s }
     }
 
+    #[inline]
     fn refill(&mut self, rate: Rate, now_s: f64) {
         // A clock that stands still or goes back adds nothing and takes nothing.
         let elapsed = (now_s - self.last_s).max(0.0);
@@ -32,6 +34,7 @@ impl TokenBucket {
     }
 
     /// Takes a token, if there is one.
+    #[inline]
     pub fn take(&mut self, rate: Rate, now_s: f64) -> bool {
         self.refill(rate, now_s);
         if self.tokens >= 1.0 {
@@ -45,17 +48,19 @@ impl TokenBucket {
         false
     }
 
-    /// Gives a token back that was taken for a message which then did not count.
-    pub fn give_back(&mut self, rate: Rate) {
+    /// Returns a token that was taken for a message which then did not count.
+    #[inline]
+    pub fn release(&mut self, rate: Rate) {
         self.tokens = (self.tokens + 1.0).min(rate.burst);
     }
 
-    /// Grants what would have come in while we were away: a backlog is not a burst.
+    /// Grants the messages that queued up during an absence of the gateway: a backlog is not a burst.
     pub fn grant_backlog(&mut self, messages: f64) {
         self.backlog = messages;
     }
 
-    /// Whether it is as good as new: forgetting it changes nothing.
+    /// True if it equals a new bucket: forgetting it changes nothing.
+    #[inline]
     pub fn is_full(&self, rate: Rate, now_s: f64) -> bool {
         self.tokens + (now_s - self.last_s).max(0.0) * rate.per_s >= rate.burst
     }

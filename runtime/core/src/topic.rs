@@ -1,15 +1,15 @@
-//! The topic template: which level of a topic names the tenant, the device, the message type.
+//! The topic template: the levels of a topic that name tenant, device and message type.
 //!
 //! `tenant/{tenant}/device/{device}/{type}` is subscribed to as `tenant/+/device/+/+`. Levels are
-//! taken as they are: an empty level is an empty value, and what stands behind the template's last
-//! level is ignored, as the Python service did.
+//! taken as they are: an empty level is an empty value. Levels behind the template's last one are
+//! ignored, as the Python service did.
 
 use std::ops::Range;
 
 use crate::detail::Quoted;
 use crate::limits::TOPIC_NAME_BYTES_MAX;
 
-/// Where in a topic the three values stand, as byte ranges.
+/// The three values of a topic, as byte ranges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicFields {
     pub tenant: Range<usize>,
@@ -23,7 +23,7 @@ enum TopicLevel {
     Tenant,
     Device,
     Type,
-    /// `+`: any value, not looked at.
+    /// `+`: any value, ignored.
     Any,
 }
 
@@ -32,11 +32,11 @@ enum TopicLevel {
 pub struct TopicTemplate {
     text: String,
     levels: Vec<TopicLevel>,
-    /// Whether it ends in `/#`.
+    /// True if it ends in `/#`.
     open: bool,
 }
 
-/// What is wrong with a template or a filter.
+/// The fault of a template or a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TopicTemplateError {
     #[error(
@@ -127,7 +127,7 @@ impl TopicTemplate {
         levels.join("/") + if self.open { "/#" } else { "" }
     }
 
-    /// Where a topic names its tenant, device and type. None where `read` refuses it.
+    /// The tenant, device and type of a topic. `None` if `read` refuses it.
     pub fn matches(&self, topic: &str) -> Option<TopicFields> {
         let places = self.find(topic)?;
         let names = [&places.tenant, &places.device, &places.message_type];
@@ -135,7 +135,7 @@ impl TopicTemplate {
         good.then_some(places)
     }
 
-    /// Where a topic names its tenant, device and type.
+    /// The tenant, device and type of a topic.
     ///
     /// # Errors
     /// The topic is not of this form, a name is longer than `TOPIC_NAME_BYTES_MAX`, or there is a control
@@ -182,7 +182,7 @@ impl TopicTemplate {
     }
 }
 
-/// Whether a text has a control character (U+0000 to U+001F, U+007F to U+009F).
+/// True if a text has a control character (U+0000 to U+001F, U+007F to U+009F).
 fn has_control(text: &str) -> bool {
     // Without a branch for each byte; U+0080 to U+00BF begin with 0xC2.
     let suspect =
@@ -190,7 +190,7 @@ fn has_control(text: &str) -> bool {
     suspect && text.contains(char::is_control)
 }
 
-/// Whether a text can be the name of a tenant or a device in a topic.
+/// True if a text can be the name of a tenant or a device in a topic.
 pub fn is_topic_name(name: &str) -> bool {
     name.len() <= TOPIC_NAME_BYTES_MAX && !has_control(name)
 }

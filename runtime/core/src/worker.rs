@@ -1,9 +1,9 @@
-//! Threads and tasks that the gateway cannot do without.
+//! Threads and tasks whose panic ends the process.
 //!
 //! - A thread of ours is started by `start` and by nothing else: it has a name, and its priority.
 //! - A panic in one ends the process with `EXIT_CODE`. A gateway that lives on without its committer
 //!   or a decode thread acknowledges nothing and looks well. The spool makes the end safe: what was
-//!   acknowledged is durable, and the rest comes again.
+//!   acknowledged is durable, and the rest is sent again.
 
 use std::any::Any;
 use std::future::Future;
@@ -23,7 +23,7 @@ const NICE: i32 = 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     Normal,
-    /// It takes what the others leave.
+    /// It runs on CPU time that no other thread wants.
     Low,
 }
 
@@ -84,7 +84,7 @@ mod tests {
     /// Runs the test of that name again, alone and in a process of its own.
     fn in_child(test: &str) -> Output {
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("domain::worker::tests::{test}"), "--nocapture"])
+            .args(["--exact", &format!("worker::tests::{test}"), "--nocapture"])
             .env(IN_CHILD, "1")
             .output()
             .unwrap()

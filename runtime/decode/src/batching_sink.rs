@@ -110,18 +110,17 @@ mod tests {
             affinity: 0,
             token: connection.receive(id as u16 + 1, 1),
         };
-        CheckedBatch {
-            database: "db".into(),
-            tenant: Arc::new(Tenant::new(
+        CheckedBatch::new(
+            "db".into(),
+            Arc::new(Tenant::new(
                 tenant.into(),
                 Arc::new(Account::new(tenant.into())),
                 TenantSettings::plain(Ok("db".into())),
             )),
-            guest: "g".into(),
-            kept: None,
-            lines: b"m f=1\n".to_vec(),
-            messages: (0..messages).map(message).collect(),
-        }
+            "g".into(),
+            b"m f=1\n".to_vec(),
+            (0..messages).map(message).collect(),
+        )
     }
 
     #[test]

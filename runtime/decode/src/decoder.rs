@@ -106,7 +106,7 @@ impl Decoder {
     fn decode_group(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
         let tenant = messages[0].tenant.clone();
         let message_type: Box<str> = messages[0].message_type().into();
-        let rules = tenant.rules();
+        let rules = tenant.settings();
         let database = match &rules.database {
             Ok(database) => database.clone(),
             Err(fault) => return sink.refused(refuse_all(messages, Reason::BadDatabaseName, fault, None)),

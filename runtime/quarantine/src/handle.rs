@@ -78,7 +78,7 @@ impl Quarantine {
         for refused in refused {
             self.count(refused.reason, 1);
             let detail = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
-            refused.token.tell(refused.reason, detail);
+            refused.token.notify_refused(refused.reason, detail);
             // A replayed message is in the store already, and must not be lost by a replay.
             if !refused.was_admitted()
                 && refused.token.replay().is_none()

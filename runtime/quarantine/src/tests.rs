@@ -18,7 +18,7 @@ use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::books::{Account, Books, Outcome};
 use tidegate_core::ids::{DatabaseName, GuestTag};
-use tidegate_core::message::{RefusedMessage, Via};
+use tidegate_core::message::{Received, RefusedMessage, Via};
 use tidegate_core::reason::{Reason, Stage};
 use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
 
@@ -56,22 +56,22 @@ impl Rig {
         account.receive(1);
         let id = self.packet_id.get();
         self.packet_id.set(id.wrapping_add(1).max(1));
-        RefusedMessage {
+        let message = Received {
             topic: format!("tenant/{tenant}/device/d1/telemetry"),
             payload: Bytes::copy_from_slice(payload),
             payload_bytes: payload.len(),
             received_ns: 1_700_000_000_123_456_789,
-            reason,
-            detail: "what was wrong".into(),
-            guest: Some("pulse@1.0.0#0123456789ab".into()),
-            tenant: Some(tenant.into()),
-            device: Some("d1".into()),
-            site: (reason.stage() != Stage::Admission).then(|| "lab-1".into()),
-            via: Some(Via::Listener),
-            is_proven: true,
+            via: Via::Listener,
             token: self.connection.receive(id, payload.len()),
-            account,
-        }
+        };
+        let mut refused = RefusedMessage::new(message, reason, "what was wrong".into(), account).with_sender(
+            Some(tenant.into()),
+            Some("d1".into()),
+            true,
+        );
+        refused.guest = Some("pulse@1.0.0#0123456789ab".into());
+        refused.site = (reason.stage() != Stage::Admission).then(|| "lab-1".into());
+        refused
     }
 
     fn account(&self, tenant: &str) -> Arc<Account> {
@@ -514,8 +514,11 @@ fn what_an_earlier_version_kept_can_still_be_read() {
 fn a_stranger_who_names_a_tenant_without_a_database_stays_among_strangers() {
     let rig = Rig::new();
     let quarantine = rig.open(1 << 20, 7);
-    let stranger =
-        |payload| RefusedMessage { site: None, ..rig.refused("a b", Reason::BadDatabaseName, payload) };
+    let stranger = |payload| {
+        let mut refused = rig.refused("a b", Reason::BadDatabaseName, payload);
+        refused.site = None;
+        refused
+    };
     quarantine.store_many((0..500).map(|_| stranger(&[b'x'; 2000])).collect());
     assert!(quarantine.flush(soon()));
     let entries = all(&quarantine, Filter::default());

@@ -74,15 +74,14 @@ impl TrialRun {
     fn decode(&mut self, message: &RecentMessage) -> TrialOutput {
         let tenant = of_trial(&message.tenant);
         tenant.account.receive(1);
-        let message = Admitted {
-            topic: message.topic.clone(),
-            message_type: message.message_type.clone(),
-            payload: message.payload.clone(),
-            received_ns: message.received_ns,
+        let message = Admitted::for_trial(
+            message.topic.clone(),
+            message.message_type.clone(),
+            message.payload.clone(),
+            message.received_ns,
             tenant,
-            device: message.device.clone(),
-            token: AckToken::trial(),
-        };
+            message.device.clone(),
+        );
         let sink = TrialSink(RefCell::new(TrialOutput::Nothing));
         self.decoder.decode(vec![message], &sink);
         sink.0.into_inner()
@@ -92,7 +91,7 @@ impl TrialRun {
 /// The tenant with books that nobody reads.
 fn of_trial(tenant: &Tenant) -> Arc<Tenant> {
     let account = Arc::new(Account::new(TenantId::new(tenant.id.as_str())));
-    Arc::new(Tenant::new(tenant.id.clone(), account, (*tenant.rules()).clone()))
+    Arc::new(Tenant::new(tenant.id.clone(), account, (*tenant.settings()).clone()))
 }
 
 /// Takes the messages of a trial.

@@ -332,14 +332,13 @@ impl<I: MessageSink> Broker<I> {
         });
         let receiver = PublishReceiver {
             sink: self.sink.clone(),
-            tracker: AckTracker::open(
-                self.window.clone(),
-                match self.settings.answer_topic {
+            tracker: AckTracker::builder(self.window.clone())
+                .refusal_channel(match self.settings.answer_topic {
                     Some(_) => RefusalChannel::Topic,
                     None => RefusalChannel::Nothing,
-                },
-                Some(self.mqtt_session(session_present)),
-            ),
+                })
+                .session(Some(self.mqtt_session(session_present)))
+                .build(),
             via: Via::Broker,
             drops_retained: !self.settings.accepts_retained,
             redelivered: self.counters.redelivered.clone(),

@@ -53,7 +53,7 @@ impl ReadCoalescer {
         let now = Instant::now();
         let since = self.last.replace(now).map_or(Duration::MAX, |last| now - last);
         // A pause is no trickle.
-        self.batch_delay.took(messages, since.min(Duration::from_secs(1)));
+        self.batch_delay.record_group(messages, since.min(Duration::from_secs(1)));
     }
 
     /// Waits before the next read, if a wait is worth it.

@@ -147,8 +147,8 @@ impl Shared {
     fn hold(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
         let mut item = item;
         let account = item.batch.tenant.account.clone();
-        if item.tokens().any(|token| !token.waits_for_room()) {
-            let (dropped, without_lines) = item.batch.take_out(|token| !token.waits_for_room());
+        if item.tokens().any(|token| !token.can_be_deferred()) {
+            let (dropped, without_lines) = item.batch.take_out(|token| !token.can_be_deferred());
             if !dropped.is_empty() {
                 shed.dropped.push((account.clone(), dropped));
             }
@@ -157,7 +157,7 @@ impl Shared {
             item = HeldLines::new(item.batch);
         }
         let tenant = item.batch.tenant.id.clone();
-        let (messages, keeps) = (item.batch.message_count(), item.batch.kept.is_some());
+        let (messages, keeps) = (item.batch.message_count(), item.batch.state_delta.is_some());
         if messages == 0 && item.draft.is_empty() {
             return;
         }
@@ -171,8 +171,8 @@ impl Shared {
             }
         }
         match room.held.room(&tenant, messages, item.memory_bytes()) {
-            DeferredRoom::Free => item.tokens().for_each(|token| token.hold(false)),
-            DeferredRoom::Stalled => item.tokens().for_each(|token| token.hold(true)),
+            DeferredRoom::Free => item.tokens().for_each(|token| token.defer(false)),
+            DeferredRoom::Stalled => item.tokens().for_each(|token| token.defer(true)),
             // The next messages build on it, so it is not let go: what is in front of it goes on though
             // the share is full, as long as the disk is not. Then it stays in its window.
             DeferredRoom::Full if keeps => {
@@ -181,7 +181,7 @@ impl Shared {
                 return;
             }
             DeferredRoom::Full => {
-                let (gone, _) = item.batch.take_out(AckToken::is_of_a_device);
+                let (gone, _) = item.batch.take_out(AckToken::is_from_device);
                 if !gone.is_empty() {
                     shed.abandoned.push((account, gone));
                     item = HeldLines::new(item.batch);
@@ -289,7 +289,7 @@ impl Shared {
         for tenant in tenants {
             let mut behind_another = false;
             for mut item in room.held.take(&tenant) {
-                let keeps = item.batch.kept.is_some();
+                let keeps = item.batch.state_delta.is_some();
                 let ended = item.tokens().all(|token| token.is_abandoned());
                 if keeps && !item.draft.is_empty() {
                     if ended

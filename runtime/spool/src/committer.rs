@@ -20,13 +20,13 @@ use tidegate_core::ack::token::SettleBatch;
 use tidegate_core::batching;
 use tidegate_core::batching::BatchDelay;
 use tidegate_core::books::Outcome;
-use tidegate_core::durable::{Delivery, Durable, DurableMessage, FrameLines, StreamPosition, message_set};
+use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Handoff, StreamPosition, message_set};
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::message::CheckedBatch;
 use tidegate_core::synced::Synced;
 
 /// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
-pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Delivery) {
+pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
     let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
     let mut marked = Instant::now();
     let mut pacing = BatchDelay::new(Duration::from_millis(limits::SPOOL_BATCH_WAIT_MS));
@@ -48,7 +48,7 @@ pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Delivery) {
         let made = !group.is_empty();
         if made {
             let messages = group.iter().map(QueueItem::messages).sum();
-            pacing.took(messages, synced.elapsed());
+            pacing.record_group(messages, synced.elapsed());
             synced = Instant::now();
         }
         if made && !commit(shared, &mut log, delivery, group) {
@@ -154,12 +154,7 @@ fn clear_fault(shared: &Shared) {
 }
 
 /// Tries until the group is durable. False when the spool was closed meanwhile.
-fn commit(
-    shared: &Arc<Shared>,
-    log: &mut SegmentLog,
-    delivery: &dyn Delivery,
-    group: Vec<QueueItem>,
-) -> bool {
+fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, delivery: &dyn Handoff, group: Vec<QueueItem>) -> bool {
     let streams: Vec<u32> = {
         let mut index = shared.index.lock();
         group.iter().map(|item| item.stream(&mut index)).collect()
@@ -240,7 +235,7 @@ fn publish_parked(shared: &Arc<Shared>, batch: ParkedBatch, id: FrameId, settlin
 /// A batch is durable: its messages are settled and its lines go on their way.
 fn publish_durable(
     shared: &Arc<Shared>,
-    delivery: &dyn Delivery,
+    delivery: &dyn Handoff,
     batch: CheckedBatch,
     database: DatabaseName,
     (id, standing, synced): (FrameId, HandoffState, &Synced),
@@ -267,7 +262,7 @@ fn publish_durable(
         })
         .collect();
     settling.settle_all(tokens, Outcome::Lines, &account);
-    for (token, outcome) in batch.kept.into_iter().flat_map(|kept| kept.messages) {
+    for (token, outcome) in batch.state_delta.into_iter().flat_map(|kept| kept.messages) {
         settling.settle_all([token], outcome, &account);
     }
     match standing {

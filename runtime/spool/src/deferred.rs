@@ -156,18 +156,17 @@ mod tests {
             affinity: 0,
             token: AckToken::trial(),
         };
-        let batch = CheckedBatch {
-            database: "db".into(),
-            tenant: Arc::new(Tenant::new(
+        let batch = CheckedBatch::new(
+            "db".into(),
+            Arc::new(Tenant::new(
                 tenant.into(),
                 Arc::new(Account::new(tenant.into())),
                 TenantSettings::plain(Ok("db".into())),
             )),
-            guest: "g".into(),
-            kept: None,
-            lines: b"m f=1 1\n".repeat(messages as usize),
-            messages: (0..messages).map(message).collect(),
-        };
+            "g".into(),
+            b"m f=1 1\n".repeat(messages as usize),
+            (0..messages).map(message).collect(),
+        );
         HeldLines { draft: FrameDraft::of(&batch), batch }
     }
 

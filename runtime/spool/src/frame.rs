@@ -174,7 +174,7 @@ impl FrameDraft {
     /// With more messages than a set of them can tell apart.
     pub fn of(batch: &CheckedBatch) -> Self {
         assert!(batch.messages.len() <= 64, "a batch has at most 64 messages");
-        let state = batch.kept.as_ref().map(|kept| state_log::section(kept)).unwrap_or_default();
+        let state = batch.state_delta.as_ref().map(|kept| state_log::section(kept)).unwrap_or_default();
         let mut table = Vec::with_capacity(64 + batch.messages.len() * 80);
         // The body of a frame of state is nothing but that.
         if !batch.messages.is_empty() {

@@ -22,10 +22,10 @@ use crate::shared::Shared;
 use crate::{Lines, committer, compaction, parked, recovery};
 use tidegate_core::books::{Account, Books};
 use tidegate_core::decoder_state::StateSnapshot;
-use tidegate_core::durable::{Delivery, Store};
+use tidegate_core::durable::{DurableLines, Handoff};
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::{CheckedBatch, Received};
-use tidegate_core::parked::Parking;
+use tidegate_core::parked::ParkingStore;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_core::worker;
 use tidegate_core::worker::Priority;
@@ -63,7 +63,7 @@ impl OpenedSpool {
     }
 
     /// What lies there, to be fetched from now on.
-    pub fn lines(&self) -> Arc<dyn Store> {
+    pub fn lines(&self) -> Arc<dyn DurableLines> {
         Arc::new(Lines(self.shared.clone()))
     }
 
@@ -71,7 +71,7 @@ impl OpenedSpool {
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn start(self, delivery: Arc<dyn Delivery>) -> std::io::Result<Spool> {
+    pub fn start(self, delivery: Arc<dyn Handoff>) -> std::io::Result<Spool> {
         let Self { shared, log, .. } = self;
         for database in shared.index.lock().waiting() {
             delivery.waits(&database);
@@ -247,7 +247,7 @@ impl Spool {
 }
 
 /// Messages stay here that the registry cannot be asked about in time.
-impl Parking for Spool {
+impl ParkingStore for Spool {
     fn park(
         &self,
         tenant: &TenantId,

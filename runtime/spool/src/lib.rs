@@ -51,7 +51,7 @@ use std::sync::Arc;
 
 use crate::reader::{FetchReader, durable};
 use crate::shared::Shared;
-use tidegate_core::durable::{Durable, Store};
+use tidegate_core::durable::{Durable, DurableLines};
 use tidegate_core::ids::DatabaseName;
 
 pub use crate::error::SpoolError;
@@ -67,7 +67,7 @@ pub use tidegate_core::tenant::settings::WhenFull;
 /// The lines that lie in a spool. It keeps none of its threads.
 struct Lines(Arc<Shared>);
 
-impl Store for Lines {
+impl DurableLines for Lines {
     fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
         let Self(shared) = self;
         let hot = shared.settings.hot();

@@ -223,7 +223,7 @@ impl Spool {
             let taken_up = open.map(|(message, parked)| {
                 let release =
                     Box::new(ParkedClaim { shared: Arc::downgrade(shared), id: wanted.id, message });
-                UnparkedMessage { tenant: TenantId::new(&header.tenant), message: parked, release }
+                UnparkedMessage { tenant: TenantId::new(&header.tenant), message: parked, guard: release }
             });
             Ok(taken_up.collect())
         };
@@ -260,7 +260,7 @@ impl ParkedClaim {
 }
 
 impl UnparkGuard for ParkedClaim {
-    fn done(&self) {
+    fn commit(&self) {
         let Some(shared) = self.shared.upgrade() else { return };
         let (gone, tenant) = {
             let mut index = shared.index.lock();
@@ -271,7 +271,7 @@ impl UnparkGuard for ParkedClaim {
         }
     }
 
-    fn back(&self) {
+    fn abort(&self) {
         let Some(shared) = self.shared.upgrade() else { return };
         shared.index.lock().give_back(self.id, self.set());
         shared.parked.notify_one();

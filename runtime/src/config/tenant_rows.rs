@@ -66,7 +66,7 @@ pub fn merge_rows(
     }
     let mut ground = others(file)?;
     let names: BTreeSet<&String> = file.tenants.keys().chain(in_force.keys()).collect();
-    ground.expect(names.iter().copied());
+    ground.reserve(names.iter().copied());
     for name in names {
         let settings = match in_force.get(name) {
             Some(row) => one(file, name, row),
@@ -89,7 +89,7 @@ pub fn merge_rows(
             let placed = match &settings {
                 Some(settings) => place(file, &mut ground, &name, settings),
                 None => {
-                    let vacated = ground.vacate(&name);
+                    let vacated = ground.remove(&name);
                     vacated.map_err(|fault| {
                         named(fault, |_| {
                             format!("tenants.{name}.database` without a row in the table `tenants")

@@ -140,7 +140,7 @@ pub fn tenancy(config: &Config) -> TenantPolicies {
 /// The first key that is not good, or the two tenants.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
     let mut ground = others(config)?;
-    ground.expect(config.tenants.keys());
+    ground.reserve(config.tenants.keys());
     for (name, own) in &config.tenants {
         check_one(config, name, own)?;
         place(config, &mut ground, name, own)?;

@@ -162,15 +162,14 @@ impl DryRun {
         };
         let database = judged.tenant.database().ok().map(|database| database.to_string());
         let (tenant, device) = (judged.tenant.id.to_string(), judged.device.id.to_string());
-        let message = Admitted {
-            message_type: judged.fields.message_type,
-            topic: question.topic,
-            payload: question.payload,
-            received_ns: question.received_ns,
-            tenant: judged.tenant,
-            device: judged.device,
-            token: AckToken::trial(),
-        };
+        let message = Admitted::for_trial(
+            question.topic,
+            judged.fields.message_type,
+            question.payload,
+            question.received_ns,
+            judged.tenant,
+            judged.device,
+        );
         let guest = self
             .host
             .table()

@@ -236,14 +236,13 @@ impl ReplayRun {
                 affinity: affinity.folded(),
                 token,
             };
-            return Ok(ReplayStep::Lines(CheckedBatch {
-                database: DatabaseName::new(database),
+            return Ok(ReplayStep::Lines(CheckedBatch::from_quarantine(
+                DatabaseName::new(database),
                 tenant,
-                guest: GuestTag::new(entry.guest.as_deref().unwrap_or_default()),
-                lines: line.into_bytes(),
-                messages: vec![message],
-                kept: None,
-            }));
+                GuestTag::new(entry.guest.as_deref().unwrap_or_default()),
+                line.into_bytes(),
+                message,
+            )));
         }
         if entry.truncated {
             return Err("only the beginning of its payload was kept".into());
@@ -348,7 +347,7 @@ impl ReplayRun {
     async fn wait_for_room(&self) {
         let mut stopping = self.shared.stopping.clone();
         tokio::select! {
-            () = self.shared.window.room() => {}
+            () = self.shared.window.until_not_full() => {}
             _ = stopping.wait_for(|stop| stop.is_some()) => {}
         }
     }

@@ -73,7 +73,7 @@ impl Unparker {
     async fn ready_to_unpark(&self, told: &mut bool) {
         loop {
             self.spool.parked().await;
-            self.window.room().await;
+            self.window.until_not_full().await;
             if self.gate.admission.can_unpark() {
                 return;
             }
@@ -82,10 +82,10 @@ impl Unparker {
         }
     }
 
-    fn unpark_request(&self, UnparkedMessage { tenant, message, release }: UnparkedMessage) -> UnparkRequest {
+    fn unpark_request(&self, UnparkedMessage { tenant, message, guard }: UnparkedMessage) -> UnparkRequest {
         let bytes = message.topic.len() + message.payload.len();
         let replay = message.replay.map(|(of, replays)| Arc::new(ReplayedEntry::new(of, replays)));
-        let token = AckToken::parked(&self.window, release, replay, bytes);
+        let token = AckToken::parked(&self.window, guard, replay, bytes);
         let account = self.books.of_known(tenant.as_str());
         let message = Received {
             topic: message.topic,

@@ -15,7 +15,7 @@ use crate::output::{Output, Outputs};
 use crate::pending_lines::RefusedLinesSink;
 use crate::stats::{WriteObserver, WriterStats};
 use crate::thread::IdleDelay;
-use tidegate_core::durable::Store;
+use tidegate_core::durable::DurableLines;
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::tenant::table::Tenants;
 
@@ -25,7 +25,7 @@ pub struct WriterParts {
     pub runtime: tokio::runtime::Handle,
     /// The one that the runtime's thread was started with.
     pub idle_delay: Arc<IdleDelay>,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn DurableLines>,
     pub refused_lines: RefusedLinesSink,
     pub observer: Arc<dyn WriteObserver>,
     /// Tenants, with the outputs that their lines go to.
@@ -41,7 +41,7 @@ pub struct WriterContext {
     pub requests_max: u32,
     pub waits: BackoffLimits,
     pub runtime: tokio::runtime::Handle,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn DurableLines>,
     pub refused_lines: RefusedLinesSink,
     pub observer: Arc<dyn WriteObserver>,
     pub stats: WriterStats,

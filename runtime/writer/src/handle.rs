@@ -19,7 +19,7 @@ use crate::pending_lines::PendingLines;
 use crate::settings::{HttpSettings, OutputSettings, WriterSettings};
 use crate::stats::{DatabaseStatus, UndrainedDatabases, WriterStats};
 use crate::{backlog, limits};
-use tidegate_core::durable::{Delivery, Durable};
+use tidegate_core::durable::{Durable, Handoff};
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::tenant::settings::OutputId;
 
@@ -68,7 +68,7 @@ impl Writer {
 }
 
 /// Never blocks on I/O; from any thread.
-impl Delivery for Writer {
+impl Handoff for Writer {
     fn deliver(&self, durable: Durable) {
         let database = self.database(&durable.database);
         database.push(&self.context, PendingLines::new(durable));

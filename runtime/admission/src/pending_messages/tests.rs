@@ -14,7 +14,7 @@ use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::books::Account;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::{Received, Via};
-use tidegate_core::parked::Parking;
+use tidegate_core::parked::ParkingStore;
 
 /// A store with room for `messages_max` messages.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Room {
     }
 }
 
-impl Parking for Room {
+impl ParkingStore for Room {
     fn park(&self, _: &TenantId, account: &Arc<Account>, message: Received) -> Result<(), Box<Received>> {
         let mut parked = self.parked.lock();
         if parked.len() == self.messages_max {
@@ -84,9 +84,9 @@ impl Sender {
 struct FakeGuard(Arc<AtomicUsize>);
 
 impl UnparkGuard for FakeGuard {
-    fn done(&self) {}
+    fn commit(&self) {}
 
-    fn back(&self) {
+    fn abort(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -304,7 +304,7 @@ impl CheckedGroup {
         match admission.check_at(&admission.snapshot(), &message, source, limit) {
             Ok(sender) => {
                 let own = &sender.tenant.account;
-                own.note_admitted();
+                own.mark_admitted();
                 if !Arc::ptr_eq(own, &account) {
                     // It was counted as a stranger's.
                     own.receive(1);

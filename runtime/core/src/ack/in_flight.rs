@@ -1,26 +1,25 @@
-//! Messages on their way between a source and the queue of the spool, so that a stop knows when there
-//! are none.
+//! Messages between a source and the queue of the spool: a stop waits until there are none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Counts the messages that were received and have neither reached the queue of the spool or of
-/// quarantine nor ended. A message that waits for the registry is not among them.
+/// A count of received messages that have not ended and are in no queue of the spool or of
+/// quarantine. A message that waits for the registry is not counted.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    undecoded: AtomicU64,
+    messages: AtomicU64,
 }
 
 impl InFlight {
     /// Counts one message until the guard is dropped.
     pub fn enter(self: &Arc<Self>) -> InFlightGuard {
-        self.undecoded.fetch_add(1, Ordering::AcqRel);
+        self.messages.fetch_add(1, Ordering::AcqRel);
         InFlightGuard(self.clone())
     }
 
     /// Messages between a source and the spool.
     pub fn count(&self) -> u64 {
-        self.undecoded.load(Ordering::Acquire)
+        self.messages.load(Ordering::Acquire)
     }
 }
 
@@ -30,6 +29,6 @@ pub struct InFlightGuard(Arc<InFlight>);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.undecoded.fetch_sub(1, Ordering::AcqRel);
+        self.0.messages.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -1,27 +1,27 @@
-//! The ledger of one connection: which PUBLISHes came, which are settled, which PUBACKs may leave.
+//! The ledger of one connection: its PUBLISHes, and the PUBACKs that may leave.
 //!
 //! A pure state machine, one a connection generation. PUBACKs leave in the order of the PUBLISHes
 //! [MQTT-4.6.0-2], so `ready` gives only the longest settled prefix. When the connection ends the
-//! ledger ends with it: what is settled later settles into nothing, because the broker will send
-//! those messages again and the same packet id will mean another message.
+//! ledger ends with it: later settlements have no effect, because the broker will send those messages
+//! again and the same packet id will mean another message.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::detail::Detail;
 use crate::reason::Reason;
 
-/// Stands in for the packet id of a message that wants no PUBACK (QoS 0).
+/// The packet id of a message that wants no PUBACK (QoS 0).
 pub const NO_PACKET_ID: u16 = 0;
 
-/// A place in one ledger. Never reused within a ledger.
+/// A position in one ledger. Never reused within a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LedgerIndex(pub u64);
 
-/// Why a message was refused, for its sender.
+/// The reason of a refusal, for the message's sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusalNotice {
     pub reason: Reason,
-    /// Empty: there are no words for its sender.
+    /// Empty: there is no text for the sender.
     pub detail: Detail,
 }
 
@@ -29,8 +29,8 @@ pub struct RefusalNotice {
 struct LedgerEntry {
     packet_id: u16,
     settled: bool,
-    /// There is something to tell in `AckLedger::told`.
-    told: bool,
+    /// `AckLedger::notices` has a notice for it.
+    has_notice: bool,
 }
 
 /// The PUBLISHes of one connection that have no PUBACK yet, oldest first.
@@ -39,70 +39,73 @@ pub struct AckLedger {
     entries: VecDeque<LedgerEntry>,
     /// The index of `entries[0]`.
     first: u64,
-    /// What is to be told with PUBACKs; empty where the protocol has no words for it.
-    told: HashMap<u64, RefusalNotice>,
+    /// Notices that leave with PUBACKs; empty where the protocol carries none.
+    notices: HashMap<u64, RefusalNotice>,
     ended: bool,
 }
 
 impl AckLedger {
-    /// Notes a QoS 1 PUBLISH as it comes from the wire.
+    /// Records a QoS 1 PUBLISH in the order of the wire.
+    #[inline]
     pub fn receive(&mut self, packet_id: u16) -> LedgerIndex {
         let index = LedgerIndex(self.first + self.entries.len() as u64);
-        self.entries.push_back(LedgerEntry { packet_id, settled: false, told: false });
+        self.entries.push_back(LedgerEntry { packet_id, settled: false, has_notice: false });
         index
     }
 
-    /// Notes that the outcome of a message is settled. False when it counts for nothing: the
-    /// connection has ended.
+    /// Settles a message. False if that has no effect: the connection has ended.
     ///
     /// # Panics
-    /// When a token is settled twice or was never given out: both would acknowledge a message that
+    /// If a token is settled twice or was never given out: both would acknowledge a message that
     /// nobody has made durable.
+    #[inline]
     pub fn settle(&mut self, index: LedgerIndex) -> bool {
         if self.ended {
             return false;
         }
-        let place = index.0.checked_sub(self.first).expect("a token that left the ledger was settled");
-        let entry = &mut self.entries[place as usize];
+        let position = index.0.checked_sub(self.first).expect("a token that left the ledger was settled");
+        let entry = &mut self.entries[position as usize];
         assert!(!entry.settled, "a token was settled twice");
         entry.settled = true;
         true
     }
 
-    /// Notes why a message that is not settled yet was refused: its PUBACK is to say so.
-    pub fn tell(&mut self, index: LedgerIndex, told: RefusalNotice) {
+    /// Attaches the reason of a refusal to the PUBACK of an unsettled message.
+    pub fn attach_notice(&mut self, index: LedgerIndex, notice: RefusalNotice) {
         if self.ended {
             return;
         }
-        let place = index.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
-            entry.told = true;
-            self.told.insert(index.0, told);
+        let position = index.0.checked_sub(self.first).and_then(|position| usize::try_from(position).ok());
+        if let Some(entry) = position.and_then(|position| self.entries.get_mut(position)) {
+            entry.has_notice = true;
+            self.notices.insert(index.0, notice);
         }
     }
 
     /// Takes the packet ids whose PUBACKs may leave now, in order, into `packet_ids`.
+    #[inline]
     pub fn take_ready(&mut self, packet_ids: &mut Vec<u16>) {
         self.take_ready_with(|packet_id, _| packet_ids.push(packet_id));
     }
 
-    /// Takes the PUBACKs that may leave now, in order, each with what it is to tell.
+    /// Takes the PUBACKs that may leave now, in order, each with its notice.
+    #[inline]
     pub fn take_ready_with(&mut self, mut each: impl FnMut(u16, Option<RefusalNotice>)) {
         while self.entries.front().is_some_and(|entry| entry.settled) {
             let entry = self.entries.pop_front().expect("just seen");
-            let told = if entry.told { self.told.remove(&self.first) } else { None };
+            let notice = if entry.has_notice { self.notices.remove(&self.first) } else { None };
             self.first += 1;
-            each(entry.packet_id, told);
+            each(entry.packet_id, notice);
         }
     }
 
-    /// The connection is gone: nothing of it will be acknowledged any more. Gives how many
-    /// messages were unsettled.
+    /// Ends the ledger with its connection: no message is acknowledged any more. Gives how many were
+    /// unsettled.
     pub fn end(&mut self) -> usize {
         self.ended = true;
         let unsettled = self.entries.iter().filter(|entry| !entry.settled).count();
         self.entries.clear();
-        self.told.clear();
+        self.notices.clear();
         unsettled
     }
 
@@ -111,11 +114,13 @@ impl AckLedger {
         self.entries.iter().map(|entry| entry.packet_id)
     }
 
+    #[inline]
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// PUBLISHes without a PUBACK, settled or not.
+    #[inline]
     pub fn outstanding(&self) -> usize {
         self.entries.len()
     }
@@ -149,18 +154,18 @@ mod tests {
     fn what_is_to_be_told_leaves_with_its_own_puback_and_with_no_other() {
         let mut ledger = AckLedger::default();
         let tokens: Vec<_> = (1..=3).map(|id| ledger.receive(id)).collect();
-        let told = RefusalNotice { reason: Reason::BadPayload, detail: "no JSON".into() };
-        ledger.tell(tokens[1], told.clone());
+        let notice = RefusalNotice { reason: Reason::BadPayload, detail: "no JSON".into() };
+        ledger.attach_notice(tokens[1], notice.clone());
         tokens.iter().rev().for_each(|&token| assert!(ledger.settle(token)));
         let mut left = Vec::new();
-        ledger.take_ready_with(|id, told| left.push((id, told)));
-        assert_eq!(left, [(1, None), (2, Some(told.clone())), (3, None)]);
-        // What left, or is gone with its connection, is told nothing any more.
-        ledger.tell(tokens[1], told.clone());
+        ledger.take_ready_with(|id, notice| left.push((id, notice)));
+        assert_eq!(left, [(1, None), (2, Some(notice.clone())), (3, None)]);
+        // A message that left, or whose connection ended, gets no notice any more.
+        ledger.attach_notice(tokens[1], notice.clone());
         let last = ledger.receive(4);
         ledger.end();
-        ledger.tell(last, told);
-        assert!(ledger.told.is_empty());
+        ledger.attach_notice(last, notice);
+        assert!(ledger.notices.is_empty());
     }
 
     #[test]

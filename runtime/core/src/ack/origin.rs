@@ -1,29 +1,51 @@
-//! A message that came out of quarantine: which entry it was, and how it ended this time.
+//! The origin of a message: an MQTT connection, quarantine, the parked messages of the spool, or a trial.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
 
+use crate::ack::ledger::LedgerIndex;
+use crate::ack::tracker::AckTracker;
+use crate::ack::window::ReceiveWindow;
 use crate::books::Outcome;
 
-/// Told what became of a message that was taken up; it goes along with its token.
-pub trait UnparkGuard: Send + Sync + fmt::Debug {
-    /// Its outcome is durable elsewhere: it is not needed here any more.
-    fn done(&self);
-    /// Nothing became of it: it waits where it is durable, and is taken up again.
-    fn back(&self);
+/// The source of a message, with everything that learns its outcome.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Mqtt {
+        tracker: Arc<AckTracker>,
+        /// `None`: QoS 0.
+        index: Option<LedgerIndex>,
+        packet_id: u16,
+        /// It was sent again, and its session may know it.
+        may_be_duplicate: bool,
+    },
+    /// An entry of quarantine.
+    Replay { window: Arc<ReceiveWindow>, entry: Arc<ReplayedEntry> },
+    /// A parked message; the spool keeps it until it is settled.
+    Parked { window: Arc<ReceiveWindow>, guard: Box<dyn UnparkGuard>, replay: Option<Arc<ReplayedEntry>> },
+    /// A trial or a dry run: it takes no room, and nothing learns its outcome.
+    Trial,
 }
 
-/// Goes along with the token of a replayed message.
+/// The spool's claim on a message that was unparked; it belongs to the message's token.
+pub trait UnparkGuard: Send + Sync + fmt::Debug {
+    /// Removes the parked message: its outcome is durable elsewhere.
+    fn commit(&self);
+    /// Leaves the message parked; it is unparked again later.
+    fn abort(&self);
+}
+
+/// The entry of quarantine that a replayed message comes from; shared by its token and its replay.
 #[derive(Debug)]
 pub struct ReplayedEntry {
-    /// The entry in quarantine that the message comes from.
+    /// The id of the entry.
     pub of: String,
-    /// How many times it was replayed, this time included.
+    /// Replays of the entry, this one included.
     pub replays: u32,
     outcome: OnceLock<Outcome>,
-    /// Wakes the replay that waits for its outcome; `None`: nobody does.
+    /// Wakes the replay that waits for the outcome; `None`: none waits.
     settled: Option<Arc<Notify>>,
 }
 
@@ -32,17 +54,17 @@ impl ReplayedEntry {
         Self { of, replays, outcome: OnceLock::new(), settled: None }
     }
 
-    /// The same, with the waker of the replay that waits for its outcome.
+    /// Adds the waker of the replay that waits for the outcome.
     pub fn waking(self, settled: Arc<Notify>) -> Self {
         Self { settled: Some(settled), ..self }
     }
 
-    /// How the message ended; `None` while it is on its way.
+    /// The outcome of the message; `None` while it is on its way.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome.get().copied()
     }
 
-    /// Told when its token is settled.
+    /// Records the outcome; called when the token is settled.
     pub(super) fn settle(&self, outcome: Outcome) {
         // A token is settled once.
         let _ = self.outcome.set(outcome);

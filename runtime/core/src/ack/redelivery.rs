@@ -1,19 +1,19 @@
-//! One MQTT session over its connections: which messages come again that were decoded before.
+//! The redelivery filter of one MQTT session: it recognises messages that were decoded on an earlier
+//! connection.
 //!
-//! Only for routes that keep state: decoded again, a message would be counted twice. It is passed over
-//! only where nothing speaks against it, all of this: the same session, the same packet id, DUP set,
-//! the same digest, no PUBACK of it written to a socket, and no later PUBLISH with that id. Whatever is
-//! in doubt is decoded again: what is forgotten here, or is lost with the process, may be counted twice
-//! and is never lost.
+//! Only for routes that keep state: decoded again, a message would be counted twice. A message is skipped
+//! only if all of this holds: the same session, the same packet id, DUP set, the same digest, no PUBACK
+//! of it written to a socket, and no later PUBLISH with that id. In doubt a message is decoded again. A
+//! record that is forgotten, or lost with the process, may lead to a double count and never to a loss.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::ack::tracker::AckTracker;
+use crate::ack::ledger::AckLedger;
 use crate::books::Outcome;
 
 /// A message that was decoded and has no PUBACK.
@@ -28,20 +28,21 @@ struct FilterState {
     /// Ids whose last PUBLISH has no PUBACK and whose connection has ended.
     unacknowledged: HashSet<u16, foldhash::fast::RandomState>,
     decoded: HashMap<u16, DecodedRecord, foldhash::fast::RandomState>,
-    /// The connection that is the session's now.
-    connection: Weak<AckTracker>,
+    /// The ledger of the session's present connection.
+    ledger: Weak<Mutex<AckLedger>>,
 }
 
-/// What is known of one session.
+/// The unacknowledged messages of one session, over its connections.
 #[derive(Debug)]
 pub struct RedeliveryFilter {
     inner: Mutex<FilterState>,
     ids_max: usize,
-    /// Seeded at random: nobody can make two messages that are taken for one.
+    /// Seeded at random, so that nobody can make two messages with one digest.
     hasher: foldhash::quality::RandomState,
-    /// Something is in `unacknowledged`, in `decoded`: the other sessions take no lock.
-    awaits: AtomicBool,
-    holds: AtomicBool,
+    /// `unacknowledged` is not empty. Sessions without any take no lock.
+    has_unacknowledged: AtomicBool,
+    /// `decoded` is not empty.
+    has_decoded: AtomicBool,
 }
 
 impl RedeliveryFilter {
@@ -51,64 +52,73 @@ impl RedeliveryFilter {
             inner: Mutex::default(),
             ids_max,
             hasher: foldhash::quality::RandomState::default(),
-            awaits: AtomicBool::new(false),
-            holds: AtomicBool::new(false),
+            has_unacknowledged: AtomicBool::new(false),
+            has_decoded: AtomicBool::new(false),
         }
     }
 
-    /// A connection goes on with it; the one before it, if it is still there, ends.
-    pub(super) fn begin(&self, connection: Weak<AckTracker>) {
-        let before = std::mem::replace(&mut self.inner.lock().connection, connection);
+    /// Resumes the session on the connection of `ledger`; the connection before it ends.
+    pub(super) fn begin(&self, ledger: &Arc<Mutex<AckLedger>>) {
+        let before = std::mem::replace(&mut self.inner.lock().ledger, Arc::downgrade(ledger));
         if let Some(before) = before.upgrade() {
-            before.end();
+            self.end(&before);
         }
     }
 
-    /// A PUBLISH has come. True: it may be one that came before.
+    /// Records a PUBLISH. True: it may be one that was received before.
     pub(super) fn receive(&self, packet_id: u16, dup: bool) -> bool {
-        if !self.awaits.load(Ordering::Acquire) {
+        if !self.has_unacknowledged.load(Ordering::Acquire) {
             return false;
         }
         let mut inner = self.inner.lock();
         let awaited = inner.unacknowledged.remove(&packet_id);
-        self.awaits.store(!inner.unacknowledged.is_empty(), Ordering::Release);
+        self.has_unacknowledged.store(!inner.unacknowledged.is_empty(), Ordering::Release);
         awaited && dup
     }
 
-    /// PUBACKs are about to be written.
+    /// Forgets messages whose PUBACKs are about to be written.
     pub(super) fn acknowledge(&self, packet_ids: &[u16]) {
-        if packet_ids.is_empty() || !self.holds.load(Ordering::Acquire) {
+        if packet_ids.is_empty() || !self.has_decoded.load(Ordering::Acquire) {
             return;
         }
         let mut inner = self.inner.lock();
         for packet_id in packet_ids {
             inner.decoded.remove(packet_id);
         }
-        self.holds.store(!inner.decoded.is_empty(), Ordering::Release);
+        self.has_decoded.store(!inner.decoded.is_empty(), Ordering::Release);
     }
 
-    /// A connection has ended that never wrote PUBACKs of these.
-    pub(super) fn end(&self, packet_ids: impl Iterator<Item = u16>) {
+    /// Ends the ledger of a connection and remembers its messages without a PUBACK. Gives how many were
+    /// unsettled.
+    pub(super) fn end(&self, ledger: &Mutex<AckLedger>) -> usize {
+        let mut ledger = ledger.lock();
+        if !ledger.has_ended() {
+            self.await_again(ledger.unacknowledged());
+        }
+        ledger.end()
+    }
+
+    fn await_again(&self, packet_ids: impl Iterator<Item = u16>) {
         let mut inner = self.inner.lock();
-        // Those of earlier connections that did not come since are still to come.
+        // Ids of earlier connections that were not received since are still awaited.
         let room = self.ids_max.saturating_sub(inner.unacknowledged.len());
         inner.unacknowledged.extend(packet_ids.take(room));
-        self.awaits.store(!inner.unacknowledged.is_empty(), Ordering::Release);
+        self.has_unacknowledged.store(!inner.unacknowledged.is_empty(), Ordering::Release);
     }
 
-    /// Nothing can come again that is known here.
+    /// True if none of its messages can be sent again.
     pub fn is_over(&self) -> bool {
-        !self.awaits.load(Ordering::Acquire)
+        !self.has_unacknowledged.load(Ordering::Acquire)
     }
 
     pub(super) fn record_decoded(&self, packet_id: u16, topic: &str, payload: &[u8], outcome: Outcome) {
         let decoded = DecodedRecord { digest: self.digest(topic, payload), outcome };
         let mut inner = self.inner.lock();
         inner.decoded.insert(packet_id, decoded);
-        self.holds.store(true, Ordering::Release);
+        self.has_decoded.store(true, Ordering::Release);
     }
 
-    /// How a message ended that came before with the same id, topic and payload.
+    /// The outcome of an earlier message with the same id, topic and payload.
     pub(super) fn decoded(&self, packet_id: u16, topic: &str, payload: &[u8]) -> Option<Outcome> {
         let known = *self.inner.lock().decoded.get(&packet_id)?;
         (known.digest == self.digest(topic, payload)).then_some(known.outcome)
@@ -142,14 +152,15 @@ mod tests {
         fn new() -> Self {
             let window = Arc::new(ReceiveWindow::new(100, 10_000));
             let session = Arc::new(RedeliveryFilter::new(10));
-            let connection = AckTracker::of_session(window.clone(), Some(session.clone()));
+            let connection = AckTracker::builder(window.clone()).session(Some(session.clone())).build();
             Self { session, window, connection }
         }
 
         /// The connection is lost, and another made.
         fn reconnect(&mut self) {
             self.connection.end();
-            self.connection = AckTracker::of_session(self.window.clone(), Some(self.session.clone()));
+            self.connection =
+                AckTracker::builder(self.window.clone()).session(Some(self.session.clone())).build();
         }
 
         fn decode(&self, packet_id: u16, dup: bool, payload: &[u8]) -> (AckToken, Option<Outcome>) {
@@ -246,7 +257,7 @@ mod tests {
         let mut rig = Rig::new();
         let _first = rig.decode(7, false, b"x");
         let lingering = rig.connection.clone();
-        rig.connection = AckTracker::of_session(rig.window.clone(), Some(rig.session.clone()));
+        rig.connection = AckTracker::builder(rig.window.clone()).session(Some(rig.session.clone())).build();
         assert!(lingering.has_ended());
         assert_eq!(rig.decode(7, true, b"x").1, Some(Outcome::Lines));
         // What it says of its end later changes nothing.

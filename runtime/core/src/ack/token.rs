@@ -1,11 +1,10 @@
-//! A message's claim on its source: held from receipt until the outcome is durable.
+//! The acknowledgement token of a message, held from receipt until the outcome is durable.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::ack::in_flight::{InFlight, InFlightGuard};
-use crate::ack::ledger::{LedgerIndex, RefusalNotice};
-use crate::ack::origin::{ReplayedEntry, UnparkGuard};
+use crate::ack::ledger::{LedgerIndex, NO_PACKET_ID, RefusalNotice};
+use crate::ack::origin::{Origin, ReplayedEntry, UnparkGuard};
 use crate::ack::tracker::{AckTracker, RefusalChannel};
 use crate::ack::window::ReceiveWindow;
 use crate::books::{Account, Outcome};
@@ -13,37 +12,18 @@ use crate::detail::Detail;
 use crate::limits::REFUSAL_NOTICE_BYTES_MAX;
 use crate::reason::Reason;
 
-/// Where a message came from, with what has to be told of its outcome.
-#[derive(Debug)]
-pub enum Origin {
-    Mqtt {
-        connection: Arc<AckTracker>,
-        /// `None`: QoS 0.
-        index: Option<LedgerIndex>,
-        packet_id: u16,
-        /// It came again, and its session may know it.
-        may_be_known: bool,
-    },
-    /// Out of quarantine.
-    Replay { window: Arc<ReceiveWindow>, entry: Arc<ReplayedEntry> },
-    /// Out of the spool, which keeps it until it is settled.
-    Parked { window: Arc<ReceiveWindow>, release: Box<dyn UnparkGuard>, replay: Option<Arc<ReplayedEntry>> },
-    /// Of a trial or a dry run: nobody is told, and it takes no room.
-    Trial,
-}
-
-/// How far a token is.
+/// The life of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// It takes room in its window.
+    /// Charged to its window.
     Open,
-    /// It waits for room in the spool, and takes none in its window.
+    /// Waits for its tenant's share of the spool, outside of its window.
     Deferred,
     Settled,
 }
 
-/// One message's claim on an outcome. It must be settled; one that is dropped unsettled is never
-/// acknowledged: its connection ends, so that a forgotten message is sent again rather than lost.
+/// One message's claim on an outcome. It must be settled. A token that is dropped unsettled is never
+/// acknowledged and ends its connection, so that the message is sent again rather than lost.
 #[derive(Debug)]
 #[must_use]
 pub struct AckToken {
@@ -54,64 +34,96 @@ pub struct AckToken {
     stage: Stage,
 }
 
+impl AckTracker {
+    /// Records a QoS 1 PUBLISH of `bytes` and gives its token.
+    pub fn receive(self: &Arc<Self>, packet_id: u16, bytes: usize) -> AckToken {
+        self.receive_publish(packet_id, false, bytes)
+    }
+
+    /// The same as `receive`, for a PUBLISH that may have been sent before (DUP).
+    pub fn receive_publish(self: &Arc<Self>, packet_id: u16, dup: bool, bytes: usize) -> AckToken {
+        let may_be_duplicate = self.session.as_ref().is_some_and(|session| session.receive(packet_id, dup));
+        let index = Some(self.ledger.lock().receive(packet_id));
+        let origin = Origin::Mqtt { tracker: self.clone(), index, packet_id, may_be_duplicate };
+        AckToken::new(origin, bytes, self.read_at_us())
+    }
+
+    /// Records a QoS 0 PUBLISH: it takes room in the window and is never acknowledged.
+    pub fn receive_unacknowledged(self: &Arc<Self>, bytes: usize) -> AckToken {
+        let origin = Origin::Mqtt {
+            tracker: self.clone(),
+            index: None,
+            packet_id: NO_PACKET_ID,
+            may_be_duplicate: false,
+        };
+        AckToken::new(origin, bytes, self.read_at_us())
+    }
+}
+
 impl AckToken {
-    pub(crate) fn new(origin: Origin, bytes: usize, received_us: u64) -> Self {
+    #[inline]
+    fn new(origin: Origin, bytes: usize, received_us: u64) -> Self {
         let bytes = bytes.min(u32::MAX as usize) as u32;
         let token = Self { origin, in_flight: None, received_us, bytes, stage: Stage::Open };
         if let Some(window) = token.window() {
-            window.take(u64::from(bytes));
+            window.charge(u64::from(bytes));
         }
         token
     }
 
-    /// That of a message out of quarantine.
+    /// The token of a message out of quarantine.
     pub fn replayed(window: &Arc<ReceiveWindow>, entry: Arc<ReplayedEntry>, bytes: usize) -> Self {
         let now_us = window.now_us();
         Self::new(Origin::Replay { window: window.clone(), entry }, bytes, now_us)
     }
 
-    /// That of a message that was parked.
+    /// The token of a message that is unparked; `replay` if it was parked during a replay.
     pub fn parked(
         window: &Arc<ReceiveWindow>,
-        release: Box<dyn UnparkGuard>,
+        guard: Box<dyn UnparkGuard>,
         replay: Option<Arc<ReplayedEntry>>,
         bytes: usize,
     ) -> Self {
         let now_us = window.now_us();
-        Self::new(Origin::Parked { window: window.clone(), release, replay }, bytes, now_us)
+        Self::new(Origin::Parked { window: window.clone(), guard, replay }, bytes, now_us)
     }
 
-    /// That of a message that nobody sent.
+    /// The token of a trial's or a dry run's message.
     pub fn trial() -> Self {
         Self::new(Origin::Trial, 0, 0)
     }
 
+    #[inline]
     fn window(&self) -> Option<&Arc<ReceiveWindow>> {
         match &self.origin {
-            Origin::Mqtt { connection, .. } => Some(&connection.window),
+            Origin::Mqtt { tracker, .. } => Some(&tracker.window),
             Origin::Replay { window, .. } | Origin::Parked { window, .. } => Some(window),
             Origin::Trial => None,
         }
     }
 
+    #[inline]
     fn mqtt(&self) -> Option<(&Arc<AckTracker>, Option<LedgerIndex>)> {
         match &self.origin {
-            Origin::Mqtt { connection, index, .. } => Some((connection, *index)),
+            Origin::Mqtt { tracker, index, .. } => Some((tracker, *index)),
             _ => None,
         }
     }
 
-    /// Counts the message in `activity` until it is settled, dropped, or taken out.
-    pub fn enter(&mut self, activity: &Arc<InFlight>) {
-        self.in_flight = Some(activity.enter());
+    /// Counts the message in `in_flight` until it is settled, dropped, or the guard is taken.
+    #[inline]
+    pub fn enter(&mut self, in_flight: &Arc<InFlight>) {
+        self.in_flight = Some(in_flight.enter());
     }
 
-    /// Takes out what counts the message as on its way.
+    /// Takes the guard that counts the message as in flight.
+    #[inline]
     pub fn take_in_flight(&mut self) -> Option<InFlightGuard> {
         self.in_flight.take()
     }
 
-    /// What the message comes from, where it came out of quarantine.
+    /// The entry of quarantine that the message comes from.
+    #[inline]
     pub fn replay(&self) -> Option<&ReplayedEntry> {
         match &self.origin {
             Origin::Replay { entry, .. } => Some(entry),
@@ -125,95 +137,98 @@ impl AckToken {
         settle_all(std::iter::once(self), outcome, account);
     }
 
-    /// The message waits for room that others of its tenant take. It leaves the window, so that it
-    /// stands in nobody's way; whoever defers it bounds what waits. `stalled`: its tenant has no room
-    /// for more that waits, and its source should not read on.
-    pub fn hold(&mut self, stalled: bool) {
+    /// Takes the message out of the window while it waits for its tenant's share of the spool, so that it
+    /// delays no other tenant. The caller bounds the deferred messages. `stalled`: the tenant has no room
+    /// for more of them, and the source should stop reading.
+    pub fn defer(&mut self, stalled: bool) {
         if self.stage != Stage::Open {
             return;
         }
         self.stage = Stage::Deferred;
         if let Some(window) = self.window() {
-            window.give_back(1, u64::from(self.bytes));
+            window.release(1, u64::from(self.bytes));
         }
-        if let Some((connection, _)) = self.mqtt() {
-            connection.held.fetch_add(1, Ordering::AcqRel);
-            connection.stalled.fetch_or(stalled, Ordering::AcqRel);
+        if let Some((tracker, _)) = self.mqtt() {
+            tracker.defer(stalled);
         }
     }
 
-    /// The message goes on, in its window again.
+    /// Returns a deferred message to its window.
     pub fn resume(&mut self) {
         if self.stage != Stage::Deferred {
             return;
         }
         self.stage = Stage::Open;
         if let Some(window) = self.window() {
-            window.take(u64::from(self.bytes));
+            window.charge(u64::from(self.bytes));
         }
-        if let Some((connection, _)) = self.mqtt() {
-            connection.resume();
+        if let Some((tracker, _)) = self.mqtt() {
+            tracker.resume();
         }
     }
 
-    /// Ends its stay, and gives what it took in its window: messages and bytes.
+    /// Marks the token as settled, and gives its charge to the window: messages and bytes.
+    #[inline]
     fn close(&mut self) -> (u64, u64) {
         let before = std::mem::replace(&mut self.stage, Stage::Settled);
         if before == Stage::Deferred
-            && let Some((connection, _)) = self.mqtt()
+            && let Some((tracker, _)) = self.mqtt()
         {
-            connection.resume();
+            tracker.resume();
         }
         if before == Stage::Open { (1, u64::from(self.bytes)) } else { (0, 0) }
     }
 
-    /// The message is refused, and its sender is to be told why where it can be; to be called before
-    /// it is settled.
-    pub fn tell(&self, reason: Reason, detail: &Detail) {
-        let Some((connection, Some(index))) = self.mqtt() else { return };
-        if connection.tells != RefusalChannel::Acknowledgement {
+    /// Attaches the reason of a refusal to the PUBACK, if the protocol carries one. To be called before
+    /// the token is settled.
+    pub fn notify_refused(&self, reason: Reason, detail: &Detail) {
+        let Some((tracker, Some(index))) = self.mqtt() else { return };
+        if tracker.refusal_channel() != RefusalChannel::Acknowledgement {
             return;
         }
         let detail = detail.shortened(REFUSAL_NOTICE_BYTES_MAX);
-        connection.ledger.lock().tell(index, RefusalNotice { reason, detail });
+        tracker.ledger.lock().attach_notice(index, RefusalNotice { reason, detail });
     }
 
-    /// How its sender can be told of a refusal.
-    pub fn tells(&self) -> RefusalChannel {
-        self.mqtt().map_or(RefusalChannel::Nothing, |(connection, _)| connection.tells)
+    /// The way in which its sender can learn of a refusal.
+    pub fn refusal_channel(&self) -> RefusalChannel {
+        self.mqtt().map_or(RefusalChannel::Nothing, |(tracker, _)| tracker.refusal_channel())
     }
 
-    /// The message was decoded by a guest that keeps state: if it comes again unacknowledged, it is
-    /// known.
+    /// Records that a guest with state decoded the message, so that its session recognises it if it
+    /// is sent again.
     pub fn record_decoded(&self, topic: &str, payload: &[u8], outcome: Outcome) {
-        let Origin::Mqtt { connection, index: Some(_), packet_id, .. } = &self.origin else { return };
-        if let Some(session) = &connection.session {
+        let Origin::Mqtt { tracker, index: Some(_), packet_id, .. } = &self.origin else { return };
+        if let Some(session) = &tracker.session {
             session.record_decoded(*packet_id, topic, payload, outcome);
         }
     }
 
-    /// How the message ended before, where it comes again and there is no doubt that it is the same.
+    /// The outcome of the message when it was received before, if it is the same beyond doubt.
     pub fn earlier_outcome(&self, topic: &str, payload: &[u8]) -> Option<Outcome> {
         match &self.origin {
-            Origin::Mqtt { connection, packet_id, may_be_known: true, .. } => {
-                connection.session.as_ref()?.decoded(*packet_id, topic, payload)
+            Origin::Mqtt { tracker, packet_id, may_be_duplicate: true, .. } => {
+                tracker.session.as_ref()?.decoded(*packet_id, topic, payload)
             }
             _ => None,
         }
     }
 
-    /// Whether its session may know it.
+    /// True if its session may have received it before.
+    #[inline]
     pub fn may_be_duplicate(&self) -> bool {
-        matches!(self.origin, Origin::Mqtt { may_be_known: true, .. })
+        matches!(self.origin, Origin::Mqtt { may_be_duplicate: true, .. })
     }
 
-    /// Whether it stands for an entry of quarantine that is taken up again.
+    /// True for a replayed entry of quarantine.
+    #[inline]
     pub fn is_replay(&self) -> bool {
         self.replay().is_some()
     }
 
-    /// Whether it is still there if it is not settled: its sender sends it again (QoS 1), or it lies
+    /// True if the message survives without being settled: its sender sends it again (QoS 1), or it lies
     /// in quarantine.
+    #[inline]
     pub fn is_redelivered(&self) -> bool {
         match &self.origin {
             Origin::Mqtt { index, .. } => index.is_some(),
@@ -222,20 +237,24 @@ impl AckToken {
         }
     }
 
-    /// Whether it waits for room in the spool. One at QoS 0 does not: nobody could hold back its
-    /// sender by it.
-    pub fn waits_for_room(&self) -> bool {
+    /// True if it may wait for its tenant's share of the spool. A QoS 0 message may not: no unacknowledged
+    /// message would slow its sender down.
+    #[inline]
+    pub fn can_be_deferred(&self) -> bool {
         !matches!(self.origin, Origin::Mqtt { index: None, .. })
     }
 
-    /// Whether its connection may be ended to have it sent again, without harm to other devices.
-    pub fn is_of_a_device(&self) -> bool {
-        self.mqtt().is_some_and(|(connection, index)| index.is_some() && connection.is_of_a_device)
+    /// True for a QoS 1 message of a device that connected to us: its connection may be ended to have it
+    /// sent again, without harm to other devices.
+    #[inline]
+    pub fn is_from_device(&self) -> bool {
+        self.mqtt().is_some_and(|(tracker, index)| index.is_some() && tracker.is_from_device())
     }
 
-    /// Whether the connection of a QoS 1 message has ended: it comes again whatever becomes of it.
+    /// True if the connection of a QoS 1 message has ended: it is sent again whatever its outcome.
+    #[inline]
     pub fn is_abandoned(&self) -> bool {
-        self.mqtt().is_some_and(|(connection, index)| index.is_some() && connection.has_ended())
+        self.mqtt().is_some_and(|(tracker, index)| index.is_some() && tracker.has_ended())
     }
 }
 
@@ -248,38 +267,38 @@ impl Drop for AckToken {
         if messages > 0
             && let Some(window) = self.window()
         {
-            window.give_back(messages, bytes);
+            window.release(messages, bytes);
         }
         match &self.origin {
-            Origin::Mqtt { connection, index: Some(_), .. } => connection.lose(),
-            Origin::Parked { release, .. } => release.back(),
+            Origin::Mqtt { tracker, index: Some(_), .. } => tracker.record_lost(),
+            Origin::Parked { guard, .. } => guard.abort(),
             Origin::Mqtt { .. } | Origin::Replay { .. } | Origin::Trial => {}
         }
     }
 }
 
-/// Settles many messages of one account with one outcome; tokens of one connection that stand
-/// beside each other take its lock once.
+/// Settles many messages of one account with one outcome. Neighbouring tokens of one connection take its
+/// lock once.
 pub fn settle_all(tokens: impl IntoIterator<Item = AckToken>, outcome: Outcome, account: &Account) {
     SettleBatch::default().settle_all(tokens, outcome, account);
 }
 
-/// Connections of which messages were settled together. Each is woken once, when all of them are:
-/// PUBACKs of one group leave in one write.
+/// Connections with newly settled messages. Each is woken once, when the batch is dropped: the PUBACKs of
+/// one group leave in one write.
 #[derive(Debug, Default)]
 pub struct SettleBatch(Vec<Arc<AckTracker>>);
 
 impl SettleBatch {
-    /// As the function of that name, but for the waking.
+    /// The same as the function `settle_all`, without waking the connections.
     pub fn settle_all(
         &mut self,
         tokens: impl IntoIterator<Item = AckToken>,
         outcome: Outcome,
         account: &Account,
     ) {
-        settle(tokens, outcome, account, |connection| {
-            if self.0.last().is_none_or(|last| !Arc::ptr_eq(last, &connection)) {
-                self.0.push(connection);
+        settle(tokens, outcome, account, |tracker| {
+            if self.0.last().is_none_or(|last| !Arc::ptr_eq(last, &tracker)) {
+                self.0.push(tracker);
             }
         });
     }
@@ -287,10 +306,10 @@ impl SettleBatch {
 
 impl Drop for SettleBatch {
     fn drop(&mut self) {
-        self.0.sort_unstable_by_key(|connection| Arc::as_ptr(connection) as usize);
+        self.0.sort_unstable_by_key(|tracker| Arc::as_ptr(tracker) as usize);
         self.0.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        for connection in &self.0 {
-            connection.settled.notify_one();
+        for tracker in &self.0 {
+            tracker.settled.notify_one();
         }
     }
 }
@@ -299,19 +318,19 @@ fn settle(
     tokens: impl IntoIterator<Item = AckToken>,
     outcome: Outcome,
     account: &Account,
-    mut settled_of: impl FnMut(Arc<AckTracker>),
+    mut on_settled: impl FnMut(Arc<AckTracker>),
 ) {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(first) = tokens.next() {
-        let Origin::Mqtt { connection, .. } = &first.origin else {
+        let Origin::Mqtt { tracker, .. } = &first.origin else {
             settle_alone(first, outcome, account);
             continue;
         };
-        let (connection, received_us) = (connection.clone(), first.received_us);
+        let (tracker, received_us) = (tracker.clone(), first.received_us);
         let (mut all, mut messages, mut bytes) = (0, 0, 0);
         {
             let (mut settled, mut abandoned) = (0, 0);
-            let mut ledger = connection.ledger.lock();
+            let mut ledger = tracker.ledger.lock();
             let mut next = Some(first);
             while let Some(mut token) = next {
                 let taken = token.close();
@@ -320,42 +339,41 @@ fn settle(
                     Origin::Mqtt { index: Some(index), .. } if !ledger.settle(index) => abandoned += 1,
                     _ => settled += 1,
                 }
-                next =
-                    tokens.next_if(|token| token.mqtt().is_some_and(|(of, _)| Arc::ptr_eq(of, &connection)));
+                next = tokens.next_if(|token| token.mqtt().is_some_and(|(of, _)| Arc::ptr_eq(of, &tracker)));
             }
-            // In the books before its PUBACK can leave.
+            // Booked before its PUBACK can leave.
             if settled > 0 {
                 account.settle(outcome, settled);
             }
             if abandoned > 0 {
                 account.abandon(abandoned);
                 if outcome == Outcome::Parked {
-                    // It comes again, and is taken up all the same.
+                    // It is sent again, and unparked all the same.
                     account.restore_parked(abandoned);
                 }
             }
         }
-        connection.window.give_back(messages, bytes);
-        connection.window.observe_latency(received_us, all);
-        settled_of(connection);
+        tracker.window.release(messages, bytes);
+        tracker.window.observe_latency(received_us, all);
+        on_settled(tracker);
     }
 }
 
-/// Settles a message that no connection waits for.
+/// Settles a message without a connection.
 fn settle_alone(mut token: AckToken, outcome: Outcome, account: &Account) {
     let (messages, bytes) = token.close();
     account.settle(outcome, 1);
     if let Some(window) = token.window() {
-        window.give_back(messages, bytes);
+        window.release(messages, bytes);
         window.observe_latency(token.received_us, 1);
     }
     match &token.origin {
         Origin::Replay { entry, .. } => entry.settle(outcome),
-        Origin::Parked { release, replay, .. } => {
+        Origin::Parked { guard, replay, .. } => {
             if let Some(replay) = replay {
                 replay.settle(outcome);
             }
-            release.done();
+            guard.commit();
         }
         Origin::Mqtt { .. } | Origin::Trial => {}
     }
@@ -409,11 +427,11 @@ mod tests {
     struct Told(Arc<Mutex<Vec<&'static str>>>);
 
     impl UnparkGuard for Told {
-        fn done(&self) {
+        fn commit(&self) {
             self.0.lock().push("done");
         }
 
-        fn back(&self) {
+        fn abort(&self) {
             self.0.lock().push("back");
         }
     }
@@ -458,18 +476,18 @@ mod tests {
         account.receive(3);
         let mut tokens: Vec<_> = (1..=3).map(|id| connection.receive(id, 100)).collect();
         for token in &mut tokens {
-            token.hold(true);
-            token.hold(true);
+            token.defer(true);
+            token.defer(true);
         }
-        assert_eq!((window.messages(), window.bytes(), connection.held()), (0, 0, 3));
+        assert_eq!((window.messages(), window.bytes(), connection.deferred()), (0, 0, 3));
         assert!(connection.is_stalled());
-        // It goes on, it is settled where it waits, it is let go.
+        // One resumes, one is settled while deferred, one is dropped.
         let (mut first, second) = (tokens.remove(0), tokens.remove(0));
         first.resume();
-        assert_eq!((window.messages(), window.bytes(), connection.held()), (1, 100, 2));
+        assert_eq!((window.messages(), window.bytes(), connection.deferred()), (1, 100, 2));
         second.settle(Outcome::Dropped, &account);
         drop(tokens);
-        assert_eq!((window.messages(), connection.held(), connection.is_stalled()), (1, 0, false));
+        assert_eq!((window.messages(), connection.deferred(), connection.is_stalled()), (1, 0, false));
         first.settle(Outcome::Lines, &account);
         assert_eq!((window.messages(), window.bytes()), (0, 0));
     }
@@ -542,7 +560,7 @@ mod tests {
         assert!(window.is_full());
         let waiting = tokio::spawn({
             let window = window.clone();
-            async move { window.room().await }
+            async move { window.until_not_full().await }
         });
         tokio::task::yield_now().await;
         token.settle(Outcome::Empty, &account);

@@ -1,3 +1,5 @@
+//! The receive window: a bound on what the whole gateway has received and not settled.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -5,19 +7,19 @@ use tokio::sync::Notify;
 
 use crate::histogram::Histogram;
 
-/// How many messages and bytes the whole gateway holds unsettled; sources stop reading at the
-/// ceilings and go on when there is room again.
+/// Unsettled messages and bytes of the whole gateway. Sources stop reading at its bounds and resume
+/// below them.
 #[derive(Debug)]
 pub struct ReceiveWindow {
     messages: AtomicU64,
     bytes: AtomicU64,
     messages_max: u64,
     bytes_max: u64,
-    room: Notify,
+    not_full: Notify,
     opened: Instant,
-    /// The gateway stops: what is let go unsettled now ends no connection.
-    pub(crate) stopping: AtomicBool,
-    /// From receipt to settlement; in a group that is settled together, that of its oldest message.
+    /// The gateway stops: a token that is dropped unsettled ends no connection.
+    pub(super) stopping: AtomicBool,
+    /// Time from receipt to settlement. A group that is settled together counts with its oldest message.
     pub ack_latency: Histogram,
 }
 
@@ -28,7 +30,7 @@ impl ReceiveWindow {
             bytes: AtomicU64::new(0),
             messages_max,
             bytes_max,
-            room: Notify::new(),
+            not_full: Notify::new(),
             opened: Instant::now(),
             stopping: AtomicBool::new(false),
             ack_latency: Histogram::default(),
@@ -36,11 +38,13 @@ impl ReceiveWindow {
     }
 
     /// Messages received and not yet settled.
+    #[inline]
     pub fn messages(&self) -> u64 {
         self.messages.load(Ordering::Acquire)
     }
 
     /// Payload and topic bytes received and not yet settled.
+    #[inline]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
@@ -49,19 +53,21 @@ impl ReceiveWindow {
         self.messages_max
     }
 
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.messages() >= self.messages_max || self.bytes() >= self.bytes_max
     }
 
-    /// Whether so much is unsettled that sources are about to stop.
+    /// True from half of a bound on: sources will stop soon.
+    #[inline]
     pub fn is_half_full(&self) -> bool {
         self.messages() * 2 >= self.messages_max || self.bytes() * 2 >= self.bytes_max
     }
 
     /// Waits until the window is no longer full.
-    pub async fn room(&self) {
+    pub async fn until_not_full(&self) {
         loop {
-            let notified = self.room.notified();
+            let notified = self.not_full.notified();
             if !self.is_full() {
                 return;
             }
@@ -69,32 +75,37 @@ impl ReceiveWindow {
         }
     }
 
-    /// The gateway stops. From now on a message that is let go unsettled ends no connection: those in
-    /// front of it still get their PUBACKs.
+    /// Marks that the gateway stops. A token that is dropped unsettled ends no connection any more, so
+    /// the messages in front of it still get their PUBACKs.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    pub(crate) fn now_us(&self) -> u64 {
+    #[inline]
+    pub(super) fn now_us(&self) -> u64 {
         self.opened.elapsed().as_micros() as u64
     }
 
-    pub(crate) fn observe_latency(&self, received_us: u64, messages: u64) {
-        let waited = Duration::from_micros(self.now_us().saturating_sub(received_us));
-        self.ack_latency.observe(waited, messages);
+    #[inline]
+    pub(super) fn observe_latency(&self, received_us: u64, messages: u64) {
+        let latency = Duration::from_micros(self.now_us().saturating_sub(received_us));
+        self.ack_latency.observe(latency, messages);
     }
 
-    pub(crate) fn take(&self, bytes: u64) {
+    /// Charges one message of `bytes`.
+    #[inline]
+    pub(super) fn charge(&self, bytes: u64) {
         self.messages.fetch_add(1, Ordering::AcqRel);
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 
-    pub(crate) fn give_back(&self, messages: u64, bytes: u64) {
+    #[inline]
+    pub(super) fn release(&self, messages: u64, bytes: u64) {
         let was_full = self.is_full();
         self.messages.fetch_sub(messages, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         if was_full && !self.is_full() {
-            self.room.notify_waiters();
+            self.not_full.notify_waiters();
         }
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 
 use crate::reason::Reason;
 
-/// What the database that the lines go to can take.
+/// The line protocol of the database that gets the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     V3,

@@ -14,9 +14,9 @@ const PAIRWISE_MAX: usize = 24;
 
 #[derive(Clone, Debug)]
 struct LineKey {
-    /// Of the unescaped name; equal names have equal signatures.
+    /// Signature of the unescaped name; equal names have equal signatures.
     signature: u64,
-    /// Where the unescaped name stands: in the text, or in `unescaped`.
+    /// The unescaped name, in the text or in `unescaped`.
     place: Range<usize>,
     was_escaped: bool,
 }

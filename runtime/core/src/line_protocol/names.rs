@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::limits::NAME_BYTES_MAX;
 use crate::line_protocol::fault::{Dialect, LineFaultKind, Parsed};
 
-/// Whether a name of so many bytes may stand in a line.
+/// Checks the length of a name.
 pub(crate) fn name_length(start: usize, end: usize) -> Parsed<()> {
     if end - start > NAME_BYTES_MAX { Err((LineFaultKind::NameTooLong, start)) } else { Ok(()) }
 }
@@ -18,10 +18,10 @@ const EQUALS: u8 = 4;
 
 const BACKSLASH: u8 = 8;
 
-/// Newline, tab or NUL: what no name may hold.
+/// Newline, tab or NUL: forbidden in a name.
 const NEVER: u8 = 16;
 
-/// What each byte means in a name.
+/// The meaning of each byte in a name.
 static CLASS: [u8; 256] = {
     let mut class = [0; 256];
     class[b',' as usize] = COMMA;
@@ -43,8 +43,9 @@ struct ScannedName {
     equals: bool,
 }
 
-/// Runs over a name that starts at `start` and ends at an unescaped byte of the classes `ends`.
-/// A backslash before one of `escapable`, or before another backslash, takes that byte along.
+/// Scans a name from `start` to an unescaped byte of the classes `ends`. A backslash escapes a byte of
+/// `escapable` and another backslash.
+#[inline]
 fn scan(text: &[u8], start: usize, ends: u8, escapable: u8) -> Parsed<ScannedName> {
     let (mut at, mut backslash, mut equals) = (start, false, false);
     while let Some(&byte) = text.get(at) {
@@ -90,7 +91,7 @@ fn scan(text: &[u8], start: usize, ends: u8, escapable: u8) -> Parsed<ScannedNam
     Ok(ScannedName { end: at, backslash, equals })
 }
 
-/// Where the measurement ends: at a comma, at a space, or at the end of the line.
+/// The end of the measurement: a comma, a space, or the end of the line.
 pub fn measurement(text: &[u8], start: usize) -> Parsed<usize> {
     let name = scan(text, start, COMMA | SPACE, COMMA | SPACE)?;
     if name.end == start {
@@ -117,7 +118,7 @@ pub fn tag_key(text: &[u8], start: usize) -> Parsed<Range<usize>> {
     Ok(start..name.end)
 }
 
-/// Where the tag value that starts at `start` ends: at a comma, a space, or the end of the line.
+/// The end of the tag value at `start`: a comma, a space, or the end of the line.
 pub fn tag_value(text: &[u8], start: usize, dialect: Dialect) -> Parsed<usize> {
     let name = scan(text, start, COMMA | SPACE, COMMA | SPACE | EQUALS)?;
     if name.end == start {

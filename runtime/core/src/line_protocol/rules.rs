@@ -1,5 +1,5 @@
-//! What a tenant's lines are given and held to beyond their form: a prefix of its tables, a tag that
-//! names it, the tables and fields that it may write, and how far a time may be from its receipt.
+//! A tenant's rules for its lines beyond their form: a prefix of its tables, a tag with its name, the
+//! tables and fields that it may write, and the greatest distance of a time from its receipt.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -61,7 +61,7 @@ impl NameSet {
 }
 
 impl LineRules {
-    /// Whether they ask for nothing.
+    /// True if there is no rule.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -83,7 +83,7 @@ impl LineRules {
         Ok(self.fields_of.get(&*name).or(self.fields.as_ref()))
     }
 
-    /// Whether a time that was parsed before is near enough to its receipt.
+    /// True if a time, parsed before, is near enough to its receipt.
     pub(super) fn has_time(&self, time: &[u8], received_ns: i64) -> bool {
         if self.past_max_ns.is_none() && self.future_max_ns.is_none() {
             return true;
@@ -94,7 +94,7 @@ impl LineRules {
             && self.future_max_ns.is_none_or(|most| ahead <= i128::from(most))
     }
 
-    /// What the rule says that a line broke at a byte; empty for other faults.
+    /// The rule that a line broke at a byte, in words; empty for other faults.
     pub(super) fn explain(&self, kind: LineFaultKind, text: &[u8], at: usize, received_ns: i64) -> String {
         match kind {
             LineFaultKind::TableNotAllowed => {
@@ -129,7 +129,7 @@ impl LineRules {
 }
 
 impl NameSet {
-    /// Whether a field key may stand in a line.
+    /// True for a permitted field key.
     pub(super) fn permits_key(&self, key: &[u8]) -> bool {
         self.has(&key_name(key))
     }

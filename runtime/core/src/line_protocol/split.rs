@@ -1,4 +1,4 @@
-//! Where checked lines end: a newline inside a quoted value is part of its line.
+//! Splits checked lines: a newline inside a quoted value is part of its line.
 
 /// The lines of a text whose every line was checked, each ended by a newline; without it.
 pub fn split_checked(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -14,7 +14,7 @@ pub fn split_checked(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Where the first line ends. A quote opens a value only directly behind an unescaped `=` in the
+/// The end of the first line. A quote opens a value only directly behind an unescaped `=` in the
 /// fields; everywhere else it stands for itself.
 pub fn line_end(text: &[u8]) -> usize {
     let (mut at, mut in_fields) = (0, false);
@@ -31,7 +31,7 @@ pub fn line_end(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Where the string value ends whose content begins at `at`: at its closing quote.
+/// The closing quote of the string value whose content begins at `at`.
 fn string_end(text: &[u8], mut at: usize) -> usize {
     while let Some(&byte) = text.get(at) {
         match byte {

@@ -109,8 +109,8 @@ fn string(text: &[u8], start: usize) -> Parsed<usize> {
     Ok(at + 1)
 }
 
-/// What stands behind the fields: a timestamp or none, then spaces, a carriage return, and the end
-/// of the line. Gives the timestamp and where the line ends.
+/// Scans the rest of a line behind its fields: an optional timestamp, spaces, a carriage return. Gives the
+/// timestamp and the end of the line.
 pub fn timestamp(text: &[u8], start: usize, dialect: Dialect) -> Parsed<(Option<Range<usize>>, usize)> {
     let first = start + text[start..].iter().take_while(|&&byte| byte == b' ').count();
     let mut time = None;

@@ -28,7 +28,7 @@ pub(super) struct MarkFile {
 }
 
 impl MarkFile {
-    /// Opens or makes the file; gives the mark that it holds, if it holds one.
+    /// Opens or makes the file; gives its mark, if there is one.
     pub(super) fn open(path: &Path) -> Result<(Self, Option<i64>), MarkFileError> {
         Self::try_open(path).map_err(|error| MarkFileError { path: path.to_owned(), error })
     }
@@ -48,7 +48,7 @@ impl MarkFile {
         let syncing = file.clone();
         std::thread::Builder::new().name("receive-clock".into()).spawn(move || {
             while written.recv().is_ok() {
-                // What fails here fails at the stop again, where it is logged.
+                // A failure occurs again at the stop, and is logged there.
                 let _ = syncing.sync_data();
             }
         })?;
@@ -62,7 +62,7 @@ impl MarkFile {
         Ok(())
     }
 
-    /// Waits until what was written is on the disk.
+    /// Syncs the last write to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }

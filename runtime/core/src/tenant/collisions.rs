@@ -1,12 +1,12 @@
-//! Whether tenants can be told apart where their lines end in one database.
+//! The check that tenants with lines in one database can be told apart.
 //!
 //! Two tenants of one database are told apart by one tag, the same for both, that carries the tenant:
 //! neither can write it, for it is the host's. Or by prefixes of their tables of which neither begins
 //! with the other: with `a` and `ab`, the table `abc` could be either's. A tag that only one of them
 //! has tells nothing, for the other's decoder may write that tag itself.
 //!
-//! Who is not named has the terms of all others, so a database that one of those would have counts
-//! as taken, whether there is such a tenant today or not: it may come tomorrow.
+//! An unnamed tenant has the default policy. A database that such a tenant would have counts as taken
+//! even before the tenant exists: it may come tomorrow.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -14,7 +14,7 @@ use std::fmt;
 use crate::tenant::database::TENANT;
 use crate::tenant::policy::TenantPolicy;
 
-/// Two tenants that nothing tells apart.
+/// Two tenants that cannot be told apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collision {
     pub one: String,
@@ -38,7 +38,7 @@ impl fmt::Display for Collision {
     }
 }
 
-/// Why terms cannot hold.
+/// The fault of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlacementError {
     Collision(Box<Collision>),
@@ -50,7 +50,7 @@ pub enum PlacementError {
     },
 }
 
-/// Where one tenant's lines end, and how they are known there.
+/// The place of one tenant's lines, and their mark there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Placement {
     server: String,
@@ -66,11 +66,11 @@ impl Placement {
     }
 }
 
-/// All tenants that are named, by where their lines end.
+/// The named tenants, by the place of their lines.
 #[derive(Clone, Debug)]
 pub struct Placements {
     others: TenantPolicy,
-    /// Server and database, and who is there.
+    /// Server and database, and the tenants there.
     databases: HashMap<(String, String), BTreeMap<String, Placement>>,
     /// `None`: still to be placed.
     named: HashMap<String, Option<(String, String)>>,
@@ -78,7 +78,7 @@ pub struct Placements {
 
 impl Placements {
     /// # Errors
-    /// The terms of all others do not tell those apart.
+    /// The default policy does not tell its tenants apart.
     pub fn new(others: TenantPolicy) -> Result<Self, PlacementError> {
         let value = |key, value: &str, why: &str| {
             Err(PlacementError::Value { key, value: value.to_owned(), why: why.to_owned() })
@@ -111,33 +111,33 @@ impl Placements {
         Ok(Self { others, databases: HashMap::new(), named: HashMap::new() })
     }
 
-    /// These tenants will be placed by their own terms: none of them has the terms of all others.
-    pub fn expect<'a>(&mut self, tenants: impl IntoIterator<Item = &'a String>) {
+    /// Names tenants that will be placed by their own policies, so that none counts with the default one.
+    pub fn reserve<'a>(&mut self, tenants: impl IntoIterator<Item = &'a String>) {
         for tenant in tenants {
             self.named.entry(tenant.clone()).or_default();
         }
     }
 
-    /// Places a tenant by its own terms, instead of where it was; where that cannot be, nothing changes.
+    /// Places a tenant by its own policy, in place of its earlier one. After an error nothing has changed.
     ///
     /// # Errors
-    /// What is wrong with its terms, or from whom it could not be told apart.
+    /// The fault of its policy, or the tenant that it could not be told apart from.
     pub fn place(&mut self, tenant: &str, terms: &TenantPolicy) -> Result<(), PlacementError> {
         let place = self.place_of(tenant, terms, false)?;
         self.collides(tenant, &place)?;
-        self.take_out(tenant);
+        self.unplace(tenant);
         let at = (place.server.clone(), place.database.clone());
         self.named.insert(tenant.to_owned(), Some(at.clone()));
         self.databases.entry(at).or_default().insert(tenant.to_owned(), place);
         Ok(())
     }
 
-    /// A tenant is not named any more: it is placed as all others are.
+    /// Removes a tenant from the named ones: the default policy places it.
     ///
     /// # Errors
-    /// From whom it could not be told apart; then it stays where it was.
-    pub fn vacate(&mut self, tenant: &str) -> Result<(), PlacementError> {
-        // What the others' terms make of it may be nothing that could be written; then nothing collides.
+    /// The tenant that it could not be told apart from; it then stays in its place.
+    pub fn remove(&mut self, tenant: &str) -> Result<(), PlacementError> {
+        // The default policy may give a database that cannot be written; then nothing collides.
         if let Ok(place) = self.place_of(tenant, &self.others, true) {
             let at = (place.server.clone(), place.database.clone());
             for (other, theirs) in self.databases.get(&at).into_iter().flatten() {
@@ -146,11 +146,11 @@ impl Placements {
                 }
             }
         }
-        self.take_out(tenant);
+        self.unplace(tenant);
         Ok(())
     }
 
-    fn take_out(&mut self, tenant: &str) {
+    fn unplace(&mut self, tenant: &str) {
         if let Some(Some(at)) = self.named.remove(tenant)
             && let Some(there) = self.databases.get_mut(&at)
         {
@@ -196,7 +196,7 @@ impl Placements {
         }
     }
 
-    /// A tenant that is not named, and that would end in this place without being told apart.
+    /// An unnamed tenant that would have this place and could not be told apart.
     fn unnamed_at(&self, tenant: &str, place: &Placement) -> Option<String> {
         let others = &self.others;
         if others.server.trim_end_matches('/') != place.server {
@@ -258,7 +258,7 @@ mod tests {
         TenantPolicy { table_prefix: table_prefix.into(), tenant_tag: tenant_tag.into(), ..plain }
     }
 
-    /// Places one after the other; who could not be told apart, or nothing.
+    /// Places tenants one after the other; gives the first collision.
     fn placed(others: &TenantPolicy, tenants: &[(&str, TenantPolicy)]) -> Option<(String, String, String)> {
         let mut ground = Placements::new(others.clone()).unwrap();
         for (tenant, terms) in tenants {
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(placed(&others, &[("a", terms("telemetry_b", "", ""))]), names("a", "b", "telemetry_b"));
         assert_eq!(placed(&others, &[("a", terms("telemetry_a", "", ""))]), None);
         let mut ground = Placements::new(others.clone()).unwrap();
-        ground.expect([&"a".to_owned(), &"b".to_owned()]);
+        ground.reserve([&"a".to_owned(), &"b".to_owned()]);
         ground.place("a", &terms("telemetry_b", "", "")).unwrap();
         assert!(ground.place("b", &others).is_err());
         ground.place("b", &terms("elsewhere", "", "")).unwrap();
@@ -348,10 +348,10 @@ mod tests {
         let mut ground = Placements::new(terms("telemetry_{tenant}", "", "")).unwrap();
         ground.place("b", &terms("elsewhere", "", "")).unwrap();
         ground.place("a", &terms("telemetry_b", "", "")).unwrap();
-        assert!(ground.vacate("b").is_err());
+        assert!(ground.remove("b").is_err());
         assert!(ground.place("c", &terms("elsewhere", "", "")).is_err(), "b is still there");
         ground.place("a", &terms("telemetry_a", "", "")).unwrap();
-        ground.vacate("b").unwrap();
+        ground.remove("b").unwrap();
         ground.place("c", &terms("elsewhere", "", "")).unwrap();
     }
 }

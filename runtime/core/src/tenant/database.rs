@@ -1,8 +1,8 @@
-//! The database that a tenant's lines go to, and whether the output could ever take its name.
+//! The database of a tenant's lines, and the check that the output accepts its name.
 
 use crate::ids::DatabaseName;
 
-/// What names the output takes.
+/// The database names that an output accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameRule {
     /// InfluxDB 3: ASCII letters, digits, `_` and `-`, a letter or digit first, 1 to 511 bytes.
@@ -30,7 +30,7 @@ impl NameRule {
         }
     }
 
-    /// What a name must be.
+    /// The form of an acceptable name, for an error text.
     pub fn expected(self) -> &'static str {
         match self {
             NameRule::InfluxDb3 => {
@@ -42,7 +42,7 @@ impl NameRule {
     }
 }
 
-/// What stands for the tenant's name in a template.
+/// The placeholder of the tenant's name in a template.
 pub const TENANT: &str = "{tenant}";
 
 /// The name of a database, perhaps with `{tenant}` in it.
@@ -68,7 +68,7 @@ impl DatabaseTemplate {
     /// The database of a tenant.
     ///
     /// # Errors
-    /// What is wrong with the name, where the output could never take it.
+    /// The fault of a name that the output would never accept.
     pub fn name_of(&self, tenant: &str) -> Result<DatabaseName, String> {
         let name = self.template.replace(TENANT, tenant);
         if self.rule.takes(&name) {
@@ -78,7 +78,7 @@ impl DatabaseTemplate {
         Err(format!("invalid database name {name:?}: expected {expected}"))
     }
 
-    /// Whether all tenants have the same one.
+    /// True if all tenants have the same one.
     pub fn is_shared(&self) -> bool {
         !self.template.contains(TENANT)
     }

@@ -1,8 +1,8 @@
-//! What holds for each tenant: where its lines go, what they are given, and what they are held to.
+//! Policies of tenants: the database of their lines, the parts added to the lines, and the limits on them.
 //!
-//! Terms are what the operator says, of one tenant by name or of all others; `{tenant}` stands in
-//! them for the name. Rules are what becomes of them for one tenant. That no two tenants end in one
-//! database with nothing to tell them apart is seen to by `apart`.
+//! A policy is the operator's word, for one tenant by name or for all others; `{tenant}` stands in it for
+//! the name. Settings are the policy applied to one tenant. That no two tenants end in one
+//! database without a difference is checked by `collisions`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,7 @@ use crate::tenant::rates::DeviceRate;
 use crate::tenant::settings::{OutputId, SpoolShare, TenantSettings};
 use crate::token_bucket::Rate;
 
-/// What the operator says of one tenant, or of all that are not named.
+/// The operator's policy for one tenant, or for all unnamed ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TenantPolicy {
     pub database: DatabaseTemplate,
@@ -35,7 +35,7 @@ pub struct TenantPolicy {
     /// The server that they go to.
     pub server: String,
     pub device_rate: DeviceRate,
-    /// Of all its devices together.
+    /// The rate of all its devices together.
     pub tenant_rate: Option<Rate>,
     pub spool: SpoolShare,
     /// The part of the decode threads' CPU time, above 0 to 1; `None`: an even one.
@@ -109,7 +109,7 @@ impl TenantPolicy {
         }
     }
 
-    /// `of_others`: they hold for tenants that nobody has named.
+    /// `of_others`: the policy of unnamed tenants.
     fn rules(&self, tenant: &str, of_others: bool) -> TenantSettings {
         let database = self.database.name_of(tenant);
         let (database, lines) = match self.line_rules(tenant, of_others) {
@@ -157,8 +157,8 @@ impl TenantPolicy {
         if template.is_empty() {
             return Ok(String::new());
         }
-        // Where only the prefix tells tenants apart that nobody has named, it must say by itself
-        // which tenant it is of: what ends the name may not stand in it.
+        // If only the prefix tells unnamed tenants apart, it must name its tenant by itself: the text
+        // that ends the name may not occur in the name.
         if of_others
             && self.database.is_shared()
             && self.tenant_tag.is_empty()
@@ -178,7 +178,7 @@ impl TenantPolicy {
     }
 }
 
-/// Whether tables may begin so in every database, without any escape.
+/// True if table names may begin so in every database, without any escape.
 fn is_table_prefix(prefix: &str) -> bool {
     prefix.len() <= TABLE_PREFIX_BYTES_MAX
         && prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte))
@@ -191,7 +191,7 @@ pub fn expected_table_prefix() -> String {
     )
 }
 
-/// Whether a tag may be named so.
+/// True for a possible key of the tenant tag.
 pub fn is_tenant_tag(key: &str) -> bool {
     key.len() <= TENANT_TAG_BYTES_MAX
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
@@ -240,7 +240,7 @@ mod tests {
         for tenant in ["a_b", "_", "a_", "a b", "ä", "", "a\nb"] {
             assert!(tenancy.rules_of(tenant).database.is_err(), "{tenant:?}");
         }
-        // Where something else tells them apart, the prefix need not.
+        // With another difference between them, the prefix need not differ.
         assert!(TenantPolicies::new(terms("shared", "{tenant}_", "tenant")).rules_of("a_b").database.is_ok());
         assert!(TenantPolicies::new(terms("db_{tenant}", "{tenant}_", "")).rules_of("a_b").database.is_ok());
         // "ab" ends in the middle of what ends the name.

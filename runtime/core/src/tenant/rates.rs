@@ -2,7 +2,7 @@
 
 use crate::token_bucket::Rate;
 
-/// The rate of each device of a tenant, where it differs from the common one.
+/// The rate of each device of a tenant, if it differs from the common one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DeviceRate {
     /// Messages a second; 0: no limit.
@@ -13,7 +13,7 @@ pub struct DeviceRate {
 }
 
 impl DeviceRate {
-    /// The rate that holds for a device. `common`: the one of all tenants, which may change at any time.
+    /// The rate of a device. `common`: the rate of all tenants, which may change at any time.
     pub fn over(&self, common: Option<Rate>) -> Option<Rate> {
         match (self.per_s, self.burst) {
             (None, None) => common,
@@ -25,7 +25,7 @@ impl DeviceRate {
     }
 }
 
-/// A rate; 0 messages a second stand for no limit.
+/// A rate; `None`, no limit, for 0 messages a second.
 pub fn limit(per_s: f64, burst: f64) -> Option<Rate> {
     (per_s > 0.0).then_some(Rate { per_s, burst })
 }

@@ -1,4 +1,4 @@
-//! The parts of a tenant's settings that only one part of the gateway works with.
+//! The settings of one tenant, as the parts of the gateway read them for each group of messages.
 
 use crate::ids::DatabaseName;
 use crate::line_protocol::rules::LineRules;
@@ -8,12 +8,12 @@ use crate::token_bucket::Rate;
 /// The settings of one tenant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TenantSettings {
-    /// Where they go; `Err` says why none of this tenant can be written.
+    /// The database of its lines; `Err` gives the reason why none can be written.
     pub database: Result<DatabaseName, String>,
-    /// `None`: nothing but what holds for everybody.
+    /// `None`: no rules beyond those of every tenant.
     pub lines: Option<LineRules>,
     pub device_rate: DeviceRate,
-    /// Of all its devices together; `None`: no limit.
+    /// The rate of all its devices together; `None`: no limit.
     pub tenant_rate: Option<Rate>,
     pub spool: SpoolShare,
     /// The part of the decode threads' CPU time, above 0 to 1; `None`: an even one.

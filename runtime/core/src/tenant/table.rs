@@ -2,10 +2,10 @@
 //!
 //! - Each tenant is there once: all parts of the gateway that work with it have the same `Arc`.
 //! - Policies are applied to all of them at once. A part reads the settings when it begins a group of
-//!   messages, so a change needs no part to be told. The one exception is a tenant's output: lines that
+//!   messages, so no part needs a notice of a change. The one exception is a tenant's output: lines that
 //!   wait for the old one have to be moved.
-//! - The spool knows tenants by names on the disk, and admission those that nobody has authenticated
-//!   yet. Both ask by name, which makes no tenant.
+//! - The spool knows tenants by names on the disk, and admission those without an authenticated
+//!   device yet. Both look up by name, which makes no tenant.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Tenants {
         &self.books
     }
 
-    /// The policies that hold now.
+    /// The present policies.
     pub fn policies(&self) -> Arc<TenantPolicies> {
         self.policies.read().clone()
     }
@@ -59,7 +59,7 @@ impl Tenants {
         }
         let id = TenantId::new(name);
         let account = self.books.of_known(name);
-        // Held until it is in the table: `apply` finds it there, or it has the new settings.
+        // Locked until it is in the table: `apply` finds it there, or it has the new settings.
         let policies = self.policies.read();
         let make = || Arc::new(Tenant::new(id.clone(), account, policies.rules_of(name)));
         match self.tenants.len() < TENANTS_MAX {
@@ -103,13 +103,13 @@ impl Tenants {
         self.missed.load(Ordering::Acquire)
     }
 
-    /// Has these policies hold from now on, for tenants that are known too. Gives those whose output has
+    /// Applies policies, also to tenants that are known. Gives those whose output has
     /// changed: lines of theirs that wait are to be moved. Calls must not overlap.
     pub fn apply(&self, policies: TenantPolicies) -> Vec<TenantId> {
         let after = Arc::new(policies);
         let before = std::mem::replace(&mut *self.policies.write(), after.clone());
         for tenant in &self.tenants {
-            tenant.set_rules(after.rules_of(tenant.key().as_str()));
+            tenant.set_settings(after.rules_of(tenant.key().as_str()));
         }
         if self.tenants.len() >= TENANTS_MAX {
             self.missed.fetch_add(1, Ordering::AcqRel);
@@ -182,7 +182,7 @@ mod tests {
         let moved = tenants.apply(policies(own.clone(), Some(1)));
         assert_eq!(moved, [TenantId::new("initech")]);
         assert_eq!((acme.database().unwrap().as_str(), acme.cpu_share()), ("own", Some(0.5)));
-        assert_eq!((acme.rules().spool, tenants.spool_share(&acme.id)), (share, share));
+        assert_eq!((acme.settings().spool, tenants.spool_share(&acme.id)), (share, share));
         assert_eq!(globex.database().unwrap().as_str(), "telemetry_globex");
         assert_eq!(tenants.output(&"initech".into()), Some(OutputId::new(1)));
 

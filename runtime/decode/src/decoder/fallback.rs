@@ -35,12 +35,8 @@ impl DecodeSink for FallbackSink<'_> {
     fn refused(&self, messages: Vec<RefusedMessage>) {
         self.failed.set(true);
         let (reason, detail, tag) = self.verdict;
-        let messages = messages.into_iter().map(|message| RefusedMessage {
-            reason,
-            detail: detail.clone(),
-            guest: Some(tag.clone()),
-            ..message
-        });
+        let messages =
+            messages.into_iter().map(|message| message.with_verdict(reason, detail.clone(), tag.clone()));
         self.sink.refused(messages.collect());
     }
 }

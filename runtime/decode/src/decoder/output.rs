@@ -15,24 +15,24 @@ pub(super) struct BatchOutput {
 
 impl BatchOutput {
     pub(super) fn new(context: &RouteContext, bytes: usize) -> Self {
-        let checked = CheckedBatch {
-            database: context.database.clone(),
-            tenant: context.tenant.clone(),
-            guest: context.route.version.guest.tag.clone(),
-            lines: Vec::with_capacity(bytes),
-            messages: Vec::new(),
-            kept: None,
-        };
+        let checked = CheckedBatch::empty(
+            context.database.clone(),
+            context.tenant.clone(),
+            context.route.version.guest.tag.clone(),
+            bytes,
+        );
         Self { checked, empty: Vec::new(), refused: Vec::new() }
     }
 
     /// The changes that a route which keeps state leaves beside its lines.
     pub(super) fn state_delta(&mut self, context: &RouteContext) -> &mut StateDelta {
-        self.checked.kept.get_or_insert_with(|| Box::new(StateDelta::new((&*context.message_type).into())))
+        self.checked
+            .state_delta
+            .get_or_insert_with(|| Box::new(StateDelta::new((&*context.message_type).into())))
     }
 
     pub(super) fn send(self, context: &RouteContext, sink: &dyn DecodeSink) {
-        if !self.checked.messages.is_empty() || self.checked.kept.is_some() {
+        if !self.checked.messages.is_empty() || self.checked.state_delta.is_some() {
             sink.lines(vec![self.checked]);
         }
         if !self.empty.is_empty() {

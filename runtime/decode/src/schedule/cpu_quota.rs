@@ -165,10 +165,10 @@ mod tests {
         quotas.arrived(3);
         // Two threads, two tenants: a second each.
         assert!(quotas.is_over_at(0, &heavy) && !quotas.is_over_at(0, &light));
-        of_heavy.set_rules(rules(Some(0.9)));
+        of_heavy.set_settings(rules(Some(0.9)));
         assert!(!quotas.is_over_at(0, &heavy), "its own share is larger");
-        of_heavy.set_rules(rules(Some(0.5)));
-        of_light.set_rules(rules(Some(0.0001)));
+        of_heavy.set_settings(rules(Some(0.5)));
+        of_light.set_settings(rules(Some(0.0001)));
         assert!(quotas.is_over_at(0, &heavy) && quotas.is_over_at(0, &light));
         quotas.taken(3);
         assert!(!quotas.is_over_at(0, &heavy));
@@ -200,7 +200,7 @@ mod tests {
         quotas.record_at(0, &older, Duration::from_millis(1));
         assert!(quotas.pressure_at(0, &newest) > before);
         let newer = tenant("many");
-        newer.set_rules(rules(Some(0.95)));
+        newer.set_settings(rules(Some(0.95)));
         assert!(!quotas.is_over_at(0, &quotas.usage(&newer)));
         assert!(Arc::ptr_eq(&quotas.usage(&newer), &quotas.usage(&newer)));
     }

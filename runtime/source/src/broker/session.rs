@@ -378,7 +378,7 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                     biased;
                     () = connection_writer.closed() => return Ok(SessionEnd::Closed),
                     _ = stopped(stop) => return Ok(SessionEnd::Stopped),
-                    room = timeout(blocked_max, window.room()) => {
+                    room = timeout(blocked_max, window.until_not_full()) => {
                         if room.is_err() {
                             return Ok(SessionEnd::Blocked);
                         }

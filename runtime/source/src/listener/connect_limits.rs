@@ -112,7 +112,7 @@ impl ConnectLimits {
                 return None;
             }
             if !failures.by_address.take(network, now_s) {
-                failures.by_name.give_back(&key);
+                failures.by_name.release(&key);
                 return None;
             }
         }
@@ -157,8 +157,8 @@ impl AuthAttempt<'_> {
     pub fn succeeded(self) {
         if let Some(failures) = &self.connect_limits.failures {
             let mut failures = failures.lock();
-            failures.by_name.give_back(&self.key);
-            failures.by_address.give_back(&self.key.0);
+            failures.by_name.release(&self.key);
+            failures.by_address.release(&self.key.0);
         }
     }
 }

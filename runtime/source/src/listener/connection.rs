@@ -68,7 +68,11 @@ pub async fn serve<I: MessageSink>(
         RefusalChannel::Nothing
     };
     let session = established.session.as_ref().map(|(_, session)| session.clone());
-    let tracker = AckTracker::of_device(context.window.clone(), refusals, session);
+    let tracker = AckTracker::builder(context.window.clone())
+        .refusal_channel(refusals)
+        .session(session)
+        .from_device()
+        .build();
     // A panic that ends this task ends the tracker, too: unsettled messages are to come again.
     let _ended = Ended(tracker.clone());
     let connection_writer = ConnectionWriter::with_peer_limits(tracker.clone(), established.peer_limits);
@@ -221,7 +225,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                 frames_in.packet_began = None;
             }
             let crowded = || {
-                let (held, stalled) = (tracker.held(), tracker.is_stalled());
+                let (held, stalled) = (tracker.deferred(), tracker.is_stalled());
                 tracker.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
                     || self.connection_writer.waiting_bytes() >= limits::CONTROL_PACKET_BYTES_MAX
                     // Messages that wait for their own tenant's share may not take the room of the others.
@@ -237,7 +241,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                         () = self.taken_over.notified() => return Err(frames_in.woken()),
                         _ = stopped(stop) => return Ok(()),
                         end = &mut gone => return Err(end),
-                        () = window.room() => {}
+                        () = window.until_not_full() => {}
                     }
                     tokio::select! {
                         biased;
@@ -278,7 +282,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
         loop {
             poll.tick().await;
             // Others fill the window: the messages of this one are still to be taken.
-            if self.receiver.tracker.held() == 0 {
+            if self.receiver.tracker.deferred() == 0 {
                 heard = Instant::now();
                 continue;
             }

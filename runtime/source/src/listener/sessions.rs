@@ -61,13 +61,13 @@ mod tests {
         let sessions = DeviceSessions::default();
         let window = Arc::new(ReceiveWindow::new(10, 1_000));
         let session = sessions.resume("pump").unwrap();
-        let connection = AckTracker::of_session(window.clone(), Some(session.clone()));
+        let connection = AckTracker::builder(window.clone()).session(Some(session.clone())).build();
         connection.end();
         sessions.suspend("pump", &session);
         assert!(!Arc::ptr_eq(&session, &sessions.resume("pump").unwrap()), "nothing could come again");
 
         let session = sessions.resume("pump").unwrap();
-        let connection = AckTracker::of_session(window, Some(session.clone()));
+        let connection = AckTracker::builder(window).session(Some(session.clone())).build();
         let _slot = connection.receive(7, 10);
         connection.end();
         sessions.suspend("pump", &session);

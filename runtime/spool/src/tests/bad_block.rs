@@ -14,7 +14,7 @@ use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::books::Books;
 use tidegate_core::device_hash::SeedTag;
-use tidegate_core::durable::{Delivery, Durable, Store};
+use tidegate_core::durable::{Durable, DurableLines, Handoff};
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::message::{CheckedBatch, CheckedMessage};
 use tidegate_core::tenant::Tenant;
@@ -100,7 +100,7 @@ impl Disk for BadBlock {
 /// Wants lines only when they are fetched.
 struct Fetched;
 
-impl Delivery for Fetched {
+impl Handoff for Fetched {
     fn deliver(&self, durable: Durable) {
         let _ = durable.receipt().returned(0..durable.messages.len());
     }
@@ -119,7 +119,7 @@ fn settings() -> SpoolSettings {
     }
 }
 
-fn start(dir: &Path) -> (Spool, Arc<dyn Store>, Arc<BadBlock>, Arc<Books>) {
+fn start(dir: &Path) -> (Spool, Arc<dyn DurableLines>, Arc<BadBlock>, Arc<Books>) {
     let (disk, books) = (
         Arc::new(BadBlock { folder: SegmentDir::create(dir).unwrap(), bad: Mutex::default() }),
         Arc::default(),
@@ -142,14 +142,7 @@ fn batch(books: &Books, connection: &Arc<AckTracker>, number: u16) -> CheckedBat
         token: connection.receive(number, 1),
     };
     let tenant = Tenant::new("acme".into(), account, TenantSettings::plain(Ok("db".into())));
-    CheckedBatch {
-        database: "db".into(),
-        tenant: Arc::new(tenant),
-        guest: "g@1#0".into(),
-        kept: None,
-        lines,
-        messages: vec![message],
-    }
+    CheckedBatch::new("db".into(), Arc::new(tenant), "g@1#0".into(), lines, vec![message])
 }
 
 #[test]
