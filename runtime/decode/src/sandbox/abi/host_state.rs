@@ -185,7 +185,7 @@ impl HostState {
         let message = message(&self.messages, index)?;
         let kept = self.kept.as_deref_mut();
         // There is one for every guest that imports the interface.
-        let kept = kept.ok_or_else(|| wasmtime::Error::msg("this guest keeps no state"))?;
+        let kept = kept.ok_or_else(|| wasmtime::Error::msg("this decoder has no state"))?;
         Ok((kept, message))
     }
 }
