@@ -62,9 +62,17 @@ fn imports(module: &str) -> Vec<(PathBuf, String)> {
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         for (start, _) in text.match_indices("crate::") {
-            let name: String =
-                text[start + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            found.push((file.clone(), name));
+            let path = &text[start + "crate::".len()..];
+            let name_at =
+                |path: &str| path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            match path.strip_prefix('{') {
+                Some(list) => {
+                    let list = list.split_once("};").unwrap().0;
+                    assert!(!list.contains('{'), "{}: braces in braces after `crate::`", file.display());
+                    found.extend(list.split(',').map(|path| (file.clone(), name_at(path.trim()))));
+                }
+                None => found.push((file.clone(), name_at(path))),
+            }
         }
     }
     found
