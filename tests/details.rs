@@ -132,7 +132,12 @@ fn no_verb_writes_what_steers_a_terminal() {
     let name = "d\u{1b}[31m\u{7}\u{202e}";
     scene.device("acme\u{9b}", name, "lab\u{2028}");
     let payload = "{\"site_id\":\"\\u001b]0;x\",\"provision_token\":\"tok\"}";
-    scene.configure("[output]\nkind = \"file\"\n[tenants.\"t\\u001b\\u202e\"]\n");
+    let tenant = "[output]\nkind = \"file\"\n[tenants.\"t\\u001b\\u202e\"]\n";
+    scene.configure(tenant);
+    let (status, _, errors) = scene.verb(&["validate"], "");
+    assert_eq!(status.code(), Some(2), "{errors}");
+    assert!(errors.contains("invalid database name") && is_printable(&errors), "{errors:?}");
+    scene.configure(&format!("{tenant}database = \"own\"\n"));
     for arguments in [
         &["device", "list"][..],
         &["explain", "--topic", &topic("acme", name, "telemetry"), "--payload", payload],
