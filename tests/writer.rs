@@ -1,7 +1,6 @@
 //! Spool and writer against real databases, and against the ways in which they fail.
 
 use std::collections::BTreeSet;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
