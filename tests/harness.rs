@@ -16,8 +16,9 @@ pub mod victoria;
 pub mod compile_bombs;
 pub mod malformed_guests;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,18 +31,39 @@ pub async fn eventually(what: &str, seconds: u64, mut done: impl FnMut() -> bool
     }
 }
 
-/// A free port that this process gives only once. It is below the ports that
+/// A free port from this process's own part of the ports. It is below the ports that
 /// Linux gives to outgoing connections, so that none of them takes it before its listener does.
 pub fn free_port() -> u16 {
-    const FIRST: u32 = 16_000;
-    const COUNT: u32 = 16_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let at = NEXT.fetch_add(1, Ordering::Relaxed) + std::process::id() * 97;
-        let port = (FIRST + at % COUNT) as u16;
+        let at = NEXT.fetch_add(1, Ordering::Relaxed) % PART_PORTS;
+        let port = PORT_PART.first + at as u16;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
+    }
+}
+
+const PARTS: u16 = 8;
+const PART_PORTS: u32 = 2_000;
+static PORT_PART: LazyLock<PortPart> = LazyLock::new(PortPart::take);
+
+/// A part of the ports that no other run of tests on this machine uses.
+struct PortPart {
+    first: u16,
+    /// Its UDP port stands for the part until this process ends.
+    _claim: UdpSocket,
+}
+
+impl PortPart {
+    fn take() -> Self {
+        for part in 0..PARTS {
+            let first = 16_000 + part * PART_PORTS as u16;
+            if let Ok(claim) = UdpSocket::bind(("127.0.0.1", first)) {
+                return Self { first, _claim: claim };
+            }
+        }
+        panic!("{PARTS} runs of tests have all ports of theirs");
     }
 }
 

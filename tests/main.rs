@@ -25,6 +25,7 @@ mod guest_verb;
 mod writer;
 mod quarantine;
 mod refusals;
+mod details;
 mod deploy;
 mod system;
 mod durability;

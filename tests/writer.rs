@@ -232,7 +232,9 @@ async fn lines_reach_the_engine_behind_version_3_each_once() {
     assert!(seen[0].query.contains("precision=ns") && seen[0].query.contains("no_sync=false"));
     assert_eq!(gateway.writer.stats().lines_written(), 3700);
     assert_eq!(gateway.spool.lines_pending(), 0);
-    assert_eq!(gateway.writer.stats().flushes(), seen.len() as u64);
+    // A request that failed was sent again with the same bytes.
+    let bodies: BTreeSet<_> = seen.iter().map(|seen| (&seen.database, &seen.body)).collect();
+    assert_eq!(gateway.writer.stats().flushes(), bodies.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -195,8 +195,16 @@ impl GatewayDir {
     fn start_by(&self, mut command: Command) -> Gateway<'_> {
         let log = fs::OpenOptions::new().append(true).create(true).open(self.path("tidegate.log")).unwrap();
         let child = command.current_dir(self.folder.path()).stderr(log).spawn().unwrap();
-        let gateway = Gateway { child, scene: self };
-        gateway.wait("alive", |gateway| gateway.get("/healthz").0 == 200);
+        let mut gateway = Gateway { child, scene: self };
+        // It answers only after its guests are compiled, which takes long on a busy machine.
+        let deadline = Instant::now() + Duration::from_secs(90);
+        while gateway.get("/healthz").0 != 200 {
+            if let Some(status) = gateway.child.try_wait().unwrap() {
+                panic!("ended at its start: {status}\n{}", self.log());
+            }
+            assert!(Instant::now() < deadline, "does not answer\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
         gateway
     }
 

@@ -6,7 +6,7 @@ use crate::sandbox::interface::OFFERED;
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     #[error(
-        "it is a core module, not a component: make one of it with wasm-tools component new, or cargo xtask guests"
+        "it is a core module, not a component: make a component with tidegate guest wrap"
     )]
     CoreModule,
     #[error("it is no WebAssembly component")]

@@ -7,11 +7,11 @@ use tidegate_decode::SandboxError;
 pub enum RolloutError {
     #[error("cannot read it: {0}")]
     Unreadable(#[from] std::io::Error),
-    #[error("it has {bytes} bytes; at most {most} are taken")]
+    #[error("it has {bytes} bytes; at most {most} are allowed")]
     TooLarge { bytes: u64, most: u64 },
     /// It would be taken where the operator grants more.
     #[error(
-        "it has {bytes} bytes; at most {most} are taken of a normal guest. One that brings an engine of its own, as for JavaScript, needs class = \"large\", which the operator grants in the gateway's configuration: {grant}"
+        "it has {bytes} bytes; at most {most} are allowed. A decoder that contains an engine, such as JavaScript, needs class = \"large\". The operator grants it in the gateway's configuration: {grant}"
     )]
     NeedsLarge { bytes: u64, most: u64, grant: String },
     #[error(transparent)]
@@ -22,20 +22,20 @@ pub enum RolloutError {
     CompileLimit(CompileLimit),
     #[error("it refuses this route: {0}")]
     Configure(String),
-    #[error("it fails before its first message: {0}")]
+    #[error("it fails at its start: {0}")]
     Start(String),
     #[error("{0}")]
     RouteFile(String),
-    #[error("its link leads out of the guests folder")]
+    #[error("it is a link to a place outside of the guests folder")]
     Outside,
     #[error("it fails its cases: {0}")]
     Cases(String),
-    #[error("the shadow run: {0}")]
+    #[error("the run on recent messages: {0}")]
     Shadow(String),
     /// It was refused or rolled back before.
     #[error("{0} (it is not tried again until its file changes)")]
     Known(String),
-    #[error("there is no such guest")]
+    #[error("there is no such decoder")]
     NotThere,
     #[error("there is no version to go back to")]
     NoPrevious,
@@ -75,8 +75,8 @@ pub enum CompileLimit {
     Memory(u64),
     #[error("{} MiB of machine code", .0 >> 20)]
     Output(u64),
-    #[error("{0} s by the clock")]
+    #[error("{0} s of real time")]
     Wall(u64),
-    #[error("the compiler's stack: its nesting is too deep")]
+    #[error("the compiler's stack: the component is nested too deep")]
     Stack,
 }

@@ -95,7 +95,7 @@ pub fn parse(text: &str, settings: &DecodeSettings, route_key: &RouteKey) -> Res
             toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
             _ => {
                 return Err(format!(
-                    "the route's TOML file: options.{key} must be a text, a number or a boolean"
+                    "the route's TOML file: options.{key}: expected a text, a number or a boolean"
                 ));
             }
         };
@@ -134,7 +134,7 @@ fn take(key: &str, asked: Option<u64>, most: u64, value: &mut u64) -> Result<(),
 fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
     match asked {
         Some(asked) if asked == 0 || asked > *limit => Err(format!(
-            "the route's TOML file: {key} = {asked}: expected 1 to {limit}, a route may only lower the gateway's limit"
+            "the route's TOML file: {key} = {asked}: expected 1 to {limit}; a route can only lower the gateway's limit"
         )),
         Some(asked) => {
             *limit = asked;

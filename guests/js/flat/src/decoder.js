@@ -1,4 +1,5 @@
-// Any JSON object to the fields of one line, as the decoder `json` makes them.
+// Any JSON object to the fields of one line, as the decoder `json` makes them with
+// `integers = "float"`: JSON.parse gives the nearest float, so that lost digits cannot be refused.
 
 import { Refusal, decodeBatch, readOptions } from "./tidegate.js";
 

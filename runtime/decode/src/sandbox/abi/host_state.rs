@@ -185,7 +185,7 @@ impl HostState {
         let message = message(&self.messages, index)?;
         let state_call = self.state_call.as_deref_mut();
         // There is one for every guest that imports the interface.
-        let state_call = state_call.ok_or_else(|| wasmtime::Error::msg("this guest keeps no state"))?;
+        let state_call = state_call.ok_or_else(|| wasmtime::Error::msg("this decoder has no state"))?;
         Ok((state_call, message))
     }
 }
