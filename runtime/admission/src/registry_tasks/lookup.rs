@@ -24,8 +24,11 @@ use tidegate_core::reason::Reason;
 /// Where messages go on that had waited.
 pub trait AdmittedSink: Send + Sync + 'static {
     /// Takes judged messages, in their order. It may wait for room.
-    fn go_on(&self, admitted: Vec<Admitted>, refused: Vec<RefusedMessage>)
-    -> impl Future<Output = ()> + Send;
+    fn submit(
+        &self,
+        admitted: Vec<Admitted>,
+        refused: Vec<RefusedMessage>,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 pub(crate) struct LookupTask<O> {
@@ -189,7 +192,7 @@ impl<O: AdmittedSink> LookupTask<O> {
             admission.cache.record_stale(messages.len() as u64);
             messages.into_iter().for_each(|held| judged.add(admission, held, Some(&known)));
         }
-        judged.go_on(&*self.onward).await;
+        judged.submit(&*self.onward).await;
     }
 
     /// Keeps what the registry answered, and lets the messages go on that waited for it.
@@ -223,7 +226,7 @@ impl<O: AdmittedSink> LookupTask<O> {
                     }
                 }
             }
-            judged.go_on(&*self.onward).await;
+            judged.submit(&*self.onward).await;
             self.provision(desk, &unknown).await;
             open.retain(|(asking, known)| {
                 let outdated = waiting.has_changed(asking.key) || admission.cache.is_outdated(asked);
@@ -320,9 +323,9 @@ impl CheckedGroup {
         })
     }
 
-    async fn go_on(self, onward: &impl AdmittedSink) {
+    async fn submit(self, onward: &impl AdmittedSink) {
         if !self.admitted.is_empty() || !self.refused.is_empty() {
-            onward.go_on(self.admitted, self.refused).await;
+            onward.submit(self.admitted, self.refused).await;
         }
     }
 }
