@@ -39,9 +39,10 @@ pub const ADMIN_HEADER_TIMEOUT_S: u64 = 30;
 /// Seconds for the body of a request that names entries: it is at most `ADMIN_BODY_BYTES_MAX`.
 pub const ADMIN_BODY_TIMEOUT_S: u64 = 30;
 
-/// Threads that read files and wait for locks for the admin side: a listing of quarantine keeps one busy
-/// for some milliseconds, and what is beyond waits in turn. They are no threads of the stream.
-pub const ADMIN_BLOCKING_THREADS_MAX: usize = 4;
+/// Threads that read files and wait for locks for the admin side. A listing of quarantine keeps one busy for
+/// some milliseconds, a rollback that compiles for seconds; requests beyond wait in turn. The runtime of the
+/// stream has others.
+pub const ADMIN_BLOCKING_THREADS_MAX: usize = 8;
 
 /// Partitions that one answer shows: more is for whoever names one.
 pub const STATE_LISTED_MAX: usize = 1_000;
