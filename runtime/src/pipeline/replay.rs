@@ -1,10 +1,10 @@
 //! Replays of quarantine entries through the gateway as it is today.
 //!
-//! - A replay takes what matched when it was asked for, and never what it makes itself: a message
-//!   that is refused again becomes a new entry, and waits for the next replay.
-//! - What had passed admission keeps that, with its identity of then; what admission refused is
+//! - A replay takes the entries that matched at its start. A message that is refused again becomes a new
+//!   entry, and waits for the next replay.
+//! - A message that had passed admission keeps its identity of then. One that admission refused is
 //!   admitted anew. Neither takes a rate token. Topic and time stay.
-//! - An entry is taken out once its message is settled. A gateway that dies in between has it still.
+//! - An entry leaves quarantine once its message is settled. A gateway that dies in between still has it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
