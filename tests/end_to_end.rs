@@ -1,5 +1,7 @@
 //! A message from a device's socket to a line in a file or a database, through the built program.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use tidegate_simulator::Device;
@@ -62,6 +64,42 @@ fn a_refused_message_is_in_quarantine_before_it_is_acknowledged() {
     // A power cut: every acknowledged message is still there.
     let gateway = scene.start();
     assert_eq!(gateway.json("/api/v1/quarantine")["reasons"]["NO_GUEST"], 1);
+}
+
+#[test]
+fn stalled_clients_of_the_admin_side_delay_neither_readiness_nor_pubacks() {
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    scene.configure("[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n");
+    let gateway = scene.start();
+    let stall = |_| {
+        let mut stream = TcpStream::connect(&scene.admin).unwrap();
+        stream.write_all(b"GET /api/v1/quarantine HTTP/1.1\r\nHost: ri").unwrap();
+        stream
+    };
+    let stalled: Vec<TcpStream> = (0..200).map(stall).collect();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    for seq in 0..50 {
+        let asked = Instant::now();
+        assert_eq!(gateway.get("/readyz").0, 200);
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        let sent = Instant::now();
+        device.publish(&topic("acme", "dev-1", "telemetry"), envelope("dev-1", seq).as_bytes()).unwrap();
+        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+    }
+    assert_eq!(gateway.get("/metrics").0, 200);
+    gateway.wait_written("acme", 50);
+    // Scrapes and listings have threads of their own.
+    let threads: Vec<String> = std::fs::read_dir(format!("/proc/{}/task", gateway.pid()))
+        .unwrap()
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap())
+        .collect();
+    assert!(threads.iter().any(|name| name.trim() == "admin"), "{threads:?}");
+    // Nor do they delay a stop.
+    let asked = Instant::now();
+    assert_eq!(gateway.stop().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    drop(stalled);
 }
 
 #[test]

@@ -51,7 +51,7 @@ enum Verb {
     Top(top::Arguments),
 }
 
-/// Where the configuration is.
+/// The place of the configuration.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgument {
     /// The configuration file [default: tidegate.toml, if it exists]
@@ -65,13 +65,13 @@ impl ConfigArgument {
     }
 }
 
-/// What a verb came to.
+/// The result of a verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Exit 0.
-    Good,
-    /// Exit 1: the thing asked about is not good; it has been said on stdout or stderr.
-    NotGood,
+    Success,
+    /// Exit 1: the thing asked about has faults; they are on stdout or stderr.
+    Failure,
 }
 
 /// Runs the verb that the process was called with.
@@ -97,8 +97,8 @@ pub fn main() -> ExitCode {
         Verb::Top(arguments) => top::top(&arguments),
     };
     match done {
-        Ok(Exit::Good) => ExitCode::SUCCESS,
-        Ok(Exit::NotGood) => ExitCode::from(1),
+        Ok(Exit::Success) => ExitCode::SUCCESS,
+        Ok(Exit::Failure) => ExitCode::from(1),
         Err(error) => {
             eprintln!("tidegate: {}", printable_lines(&format!("{error:#}")));
             let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
@@ -107,14 +107,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Has the process end quietly when nobody reads its output any more, as `| head` does. Not for the
-/// gateway: a connection that is closed must not end it.
+/// Ends the process quietly when nobody reads its output any more, as `| head` does. Not for the
+/// gateway: a closed connection must not end it.
 fn reset_sigpipe() {
     // SAFETY: no other thread runs yet, and SIG_DFL is no handler of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// An argument that is not good in itself: exit 2.
+/// An invalid argument: exit 2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadUsage(pub String);

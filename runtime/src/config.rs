@@ -1,22 +1,22 @@
-//! The configuration: what may be set, where each value came from, and whether it makes sense.
+//! The configuration: keys, the sources of their values, checks, and the settings of each part.
 //!
 //! Rank, highest first: `TIDEGATE_` variables, the TOML file, the variables of the Python service
 //! that Tidegate succeeds, defaults. Everything is checked before a socket opens.
 
 pub mod sections;
 pub mod words;
-pub mod postgres_url;
+pub(crate) mod source;
 pub mod layers;
+pub(crate) mod error;
+pub mod checks;
+pub mod postgres_url;
+pub(crate) mod effective;
 pub mod tenants;
 pub mod tenant_rows;
-pub mod checks;
-pub mod report;
-pub mod settings;
-pub(crate) mod error;
-pub(crate) mod effective;
-pub(crate) mod source;
 pub(crate) mod tenant_config;
 pub(crate) mod differences;
+pub mod report;
+pub mod settings;
 
 use std::path::Path;
 

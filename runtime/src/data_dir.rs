@@ -1,4 +1,4 @@
-//! The data folder, and who may write in it.
+//! The data folder: its lock, and the seed of the hash of devices.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
@@ -29,8 +29,8 @@ pub struct SeedError {
     error: io::Error,
 }
 
-/// The seed of the hash of devices, made where there is none yet. Nobody else may read it: who knows it can
-/// name devices that get in each other's way.
+/// The seed of the hash of devices, made where there is none yet. Only its owner may read it: with it,
+/// names of devices could be chosen that get in each other's way.
 ///
 /// # Errors
 /// It is there and cannot be read, or cannot be made.

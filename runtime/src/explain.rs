@@ -1,7 +1,9 @@
-//! TODO
+//! One message through the same code as in the stream, with nothing sent and nothing counted.
 
+pub(crate) mod verdict;
 pub mod dry_run;
+pub(crate) mod registry_lookup;
+pub(crate) mod single_guest_dir;
 pub mod cases;
 pub mod stopped_gateway;
-pub(crate) mod verdict;
-pub(crate) mod registry_lookup;
+pub(crate) mod guest_store;

@@ -1,13 +1,15 @@
+//! Ceilings of the control plane, each with its reason.
+
 use crate::core::token_bucket::Rate;
 
 /// Tenants with a label of their own in the metrics: a label is a time series in the operator's
 /// monitoring for ever, so what is beyond is counted together.
 pub const METRIC_TENANTS_MAX: usize = 1_000;
 
-/// Entries that one replay takes at most: with their places it holds 5 MB, and what is left is told.
+/// Entries of one replay: their locations take 5 MB. The report counts the entries that are left.
 pub const REPLAY_ENTRIES_MAX: usize = 100_000;
 
-/// Entries that a replay reads and hands on at once.
+/// Entries that a replay reads and submits at once.
 pub const REPLAY_CHUNK_ENTRIES: usize = 256;
 
 /// Replayed messages on their way at once: enough that a database which answers once a second takes
@@ -26,6 +28,22 @@ pub const QUARANTINE_LISTED_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a request that names entries: a filter is a few names.
 pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Connections to the admin address at once: monitoring and operators need a handful, and a few hundred
+/// stalled clients must not keep them out. Each costs some 20 KB; what is beyond waits in the kernel.
+pub const ADMIN_CONNECTIONS_MAX: usize = 512;
+
+/// Seconds for the head of a request, and for an idle connection: twice the usual interval of a scrape,
+/// so that monitoring keeps its connection, and a client that sends half a head goes.
+pub const ADMIN_HEADER_TIMEOUT_S: u64 = 30;
+
+/// Seconds for the body of a request that names entries: it is at most `ADMIN_BODY_BYTES_MAX`.
+pub const ADMIN_BODY_TIMEOUT_S: u64 = 30;
+
+/// Threads that read files and wait for locks for the admin side. A listing of quarantine keeps one busy for
+/// some milliseconds, a rollback that compiles for seconds; requests beyond wait in turn. The runtime of the
+/// stream has others.
+pub const ADMIN_BLOCKING_THREADS_MAX: usize = 8;
+
 /// Partitions that one answer shows: more is for whoever names one.
 pub const STATE_LISTED_MAX: usize = 1_000;
 
@@ -41,15 +59,15 @@ pub const CACHE_ENTRIES_UNBOUNDED: usize = 1_000_000;
 /// Refusals that `/api/v1/quarantine` shows, newest first.
 pub const LATEST_REFUSALS_SHOWN: usize = 20;
 
-/// Messages that were parked and are on their way again, and their bytes: little beside the window
-/// that the sources need. They are read back so many bytes at once.
+/// Unparked messages on their way, and their bytes: little beside the window that the sources need. They
+/// are read back so many bytes at once.
 pub const UNPARKED_MESSAGES_MAX: u64 = 4_096;
 
 pub const UNPARKED_BYTES_MAX: u64 = 16 << 20;
 
 pub const UNPARK_READ_BYTES: u64 = 256 << 10;
 
-/// How often it is looked whether what is parked can be taken up, in milliseconds.
+/// The interval of attempts to unpark, in milliseconds.
 pub const UNPARK_POLL_MS: u64 = 100;
 
 /// Payload bytes that sources keep whole where a settings table may raise the ceiling while we run.
@@ -64,7 +82,7 @@ pub const REFUSALS_A_DEVICE_RATE: Rate = Rate { per_s: 0.1, burst: 5.0 };
 
 pub const REFUSALS_RATE: Rate = Rate { per_s: 50.0, burst: 200.0 };
 
-/// Devices that those rates are kept for.
+/// Devices with such a rate of their own; the least recent one goes first.
 pub const REFUSAL_DEVICES_MAX: usize = 10_000;
 
 /// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.

@@ -1,8 +1,7 @@
-//! TODO
+//! The joints of the stream, where two parts meet: each part knows core and no other part.
 
 pub(crate) mod ingress;
+pub(crate) mod egress;
 pub(crate) mod unpark;
 pub(crate) mod replay;
 pub(crate) mod refusal_publisher;
-pub(crate) mod desk;
-pub(crate) mod egress;

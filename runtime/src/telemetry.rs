@@ -1,8 +1,9 @@
-//! What the gateway says of itself: logs, metrics, the statistics line, health.
+//! The gateway seen from outside: its handles, metrics, health, the statistics line, logs.
 
-pub(crate) mod write_metrics;
-pub mod logs;
-pub mod metrics;
-pub mod stats;
-pub mod health;
 pub(crate) mod gauges;
+pub(crate) mod sample;
+pub mod metrics;
+pub(crate) mod write_metrics;
+pub mod health;
+pub mod stats;
+pub mod logs;

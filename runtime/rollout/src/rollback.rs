@@ -27,20 +27,33 @@ impl GuestStore {
     /// # Errors
     /// There is none to go back to.
     pub fn roll_back(&self, route_key: &RouteKey, who: &str) -> Result<RollbackResult, RolloutError> {
-        let mut entries = self.entries.lock();
-        let known = entries.get_mut(route_key).ok_or(RolloutError::NotThere)?;
-        let target = known.record.previous().cloned().ok_or(RolloutError::NoPrevious)?;
-        let copy = self.history.as_ref().and_then(|history| history.copy(route_key, &target));
-        let (component, rules) = copy.ok_or(RolloutError::NoPrevious)?;
-        let (guest, rules) = self.make(route_key, &component, &target.digest, rules.as_deref())?;
-        let activity =
-            known.serving.as_ref().map(|serving| serving.version.activity.clone()).unwrap_or_default();
-        let from = known.record.serving.clone().unwrap_or_default();
-        let back = RouteVersion::new(guest, rules, target.version.clone(), activity);
-        let (tag, digest) = (back.guest.tag.to_string(), back.guest.digest.clone());
-        self.go_back(route_key, known, back, "rolled back by hand".into(), who);
-        self.swap_table(&entries);
-        Ok(RollbackResult { guest: tag, digest, from })
+        loop {
+            let target = self.previous_version(route_key)?;
+            let copy = self.history.as_ref().and_then(|history| history.copy(route_key, &target));
+            let (component, rules) = copy.ok_or(RolloutError::NoPrevious)?;
+            // Without the lock: compiling takes seconds, and listings and scrapes would wait for it.
+            let (guest, rules) = self.make(route_key, &component, &target.digest, rules.as_deref())?;
+            let mut entries = self.entries.lock();
+            let known = entries.get_mut(route_key).ok_or(RolloutError::NotThere)?;
+            if known.record.previous().is_none_or(|previous| previous.version != target.version) {
+                // Another change came first.
+                continue;
+            }
+            let activity =
+                known.serving.as_ref().map(|serving| serving.version.activity.clone()).unwrap_or_default();
+            let from = known.record.serving.clone().unwrap_or_default();
+            let back = RouteVersion::new(guest, rules, target.version.clone(), activity);
+            let (tag, digest) = (back.guest.tag.to_string(), back.guest.digest.clone());
+            self.go_back(route_key, known, back, "rolled back by hand".into(), who);
+            self.swap_table(&entries);
+            return Ok(RollbackResult { guest: tag, digest, from });
+        }
+    }
+
+    fn previous_version(&self, route_key: &RouteKey) -> Result<VersionRecord, RolloutError> {
+        let entries = self.entries.lock();
+        let known = entries.get(route_key).ok_or(RolloutError::NotThere)?;
+        known.record.previous().cloned().ok_or(RolloutError::NoPrevious)
     }
 
     /// Rolls back after a failed probation; true if the table has to change.

@@ -1,24 +1,26 @@
-use std::fmt;
+//! The parts that the admin side's handlers call, and the operator's token.
 
-use serde_json::Value;
+use std::sync::Arc;
 
-use crate::admin::quarantine::Desk;
-use crate::telemetry::health::Readiness;
+use crate::telemetry::gauges::Handles;
+use crate::telemetry::metrics::Metrics;
 
-/// What the admin side may show, answered by the pipeline.
-pub trait View: Desk + Send + Sync + fmt::Debug + 'static {
-    fn readiness(&self) -> Readiness;
-    fn metrics(&self) -> String;
-    fn books(&self) -> Value;
-    fn guests(&self) -> Value;
-    fn spool(&self) -> Value;
-    /// Reasons and counts; with `payloads`, the latest entries with their payloads, secrets masked.
-    fn quarantine(&self, payloads: bool) -> Value;
-}
-
+/// Shared by all handlers but those of guests.
 #[derive(Debug)]
-pub(crate) struct AdminContext<V> {
-    pub(crate) view: V,
+pub struct AdminContext {
+    pub(crate) handles: Arc<Handles>,
+    pub(crate) metrics: Metrics,
     /// The operator's token; empty: loopback only, and nothing that holds a payload.
     pub(crate) token: String,
+}
+
+impl AdminContext {
+    pub fn new(handles: Arc<Handles>, token: String) -> Self {
+        Self { metrics: Metrics::new(handles.clone()), handles, token }
+    }
+
+    /// True if a token is set: whoever has passed the check of it may see payloads.
+    pub(crate) fn shows_payloads(&self) -> bool {
+        !self.token.is_empty()
+    }
 }

@@ -1,8 +1,10 @@
+//! The state that decoders keep between messages, as JSON.
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use crate::admin::respond::{ApiError, ApiResult, place};
+use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::core::decoder_state::{StateSnapshot, Values};
 use crate::core::route_key::{ANY, DEFAULT, file_name};
 use crate::limits::STATE_LISTED_MAX;
@@ -13,7 +15,7 @@ use crate::limits::STATE_LISTED_MAX;
 /// # Errors
 /// They are no names, or name what belongs to all tenants or types; or there is no such partition.
 pub fn show(image: &StateSnapshot, tenant: &str, message_type: &str, partition: Option<&str>) -> ApiResult {
-    place(tenant, message_type)?;
+    route_key(tenant, message_type)?;
     if tenant == DEFAULT || message_type == ANY {
         let message = format!(
             "state is kept for a tenant and a message type, whichever guest decodes it: name both instead of \
@@ -59,4 +61,32 @@ pub(crate) fn shown(values: &Values) -> Vec<Value> {
         shown
     };
     values.iter().map(|(key, value)| shown(key, value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::decoder_state::{StateScope, StateWrite};
+
+    #[test]
+    fn state_is_shown_by_the_names_of_folder_and_file() {
+        let mut image = StateSnapshot::default();
+        let scope = StateScope { tenant: "acme".into(), message_type: "_meter".into() };
+        let write = |partition: &str, key: &str, value: &[u8]| StateWrite {
+            partition: partition.into(),
+            key: key.into(),
+            value: Some(value.into()),
+        };
+        image.apply(&scope, [write("d2", "n", &7u64.to_le_bytes()), write("d1", "t", b"text")]);
+        let all = show(&image, "acme", "%5Fmeter", None).unwrap();
+        assert_eq!(all["partitions"][0]["partition"], "d1");
+        assert_eq!(all["partitions"][0]["values"][0]["text"], "text");
+        assert_eq!(all["partitions"][1]["values"][0]["u64"], 7);
+        let one = show(&image, "acme", "%5Fmeter", Some("d2")).unwrap();
+        assert_eq!(one["partitions"].as_array().unwrap().len(), 1);
+        assert_eq!(show(&image, "acme", "other", None).unwrap()["partitions"], json!([]));
+        assert_eq!(show(&image, "acme", "%5Fmeter", Some("d3")).unwrap_err().status, 404);
+        assert_eq!(show(&image, "_default", "x", None).unwrap_err().status, 400);
+        assert_eq!(show(&image, "..", "x", None).unwrap_err().status, 400);
+    }
 }

@@ -2,7 +2,6 @@
 //! them, a tenant's own for its folder.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,15 +9,15 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::admin::decoder_state;
-use crate::admin::respond::{ApiError, ApiResult, error, json_answer, place};
+use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
 use crate::core::route_key::RouteKey;
 use crate::core::token_bucket::TokenBucket;
@@ -26,35 +25,10 @@ use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::{GuestStore, RolloutError};
 use crate::spool::Spool;
 
-/// What may be done with guests, by the names of their folder and file; answered by the pipeline.
-pub trait GuestControl: Send + Sync + fmt::Debug + 'static {
-    fn list(&self, tenant: &str) -> ApiResult;
-    fn history(&self, tenant: &str, message_type: &str) -> ApiResult;
-    fn log(&self, tenant: &str, message_type: &str) -> ApiResult;
-    /// The largest component that may be put there.
-    fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64;
-    /// What is kept for a tenant's message type, of all its partitions or of one.
-    fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> ApiResult;
-    fn put(
-        &self,
-        tenant: &str,
-        message_type: &str,
-        component: Vec<u8>,
-        who: &str,
-    ) -> impl Future<Output = ApiResult> + Send;
-    fn roll_back(
-        &self,
-        tenant: &str,
-        message_type: &str,
-        who: &str,
-    ) -> impl Future<Output = ApiResult> + Send;
-    fn remove(&self, tenant: &str, message_type: &str, who: &str) -> impl Future<Output = ApiResult> + Send;
-}
-
-/// What the calls need.
+/// The calls, with the tokens that they need.
 #[derive(Debug)]
-pub struct GuestRoutes<C> {
-    control: C,
+pub struct GuestRoutes {
+    api: GuestApi,
     tokens: TenantTokens,
     /// Components that are being received: each may be as large as a component.
     receiving: Semaphore,
@@ -66,11 +40,11 @@ const RECEIVING_MAX: usize = 4;
 /// How long a component may take to come in.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
-impl<C: GuestControl> GuestRoutes<C> {
+impl GuestRoutes {
     /// `operator` is the operator's token; empty: nothing may be changed but with a tenant's.
-    pub fn new(control: C, operator: String, tenants: Option<PathBuf>) -> Arc<Self> {
+    pub fn new(api: GuestApi, operator: String, tenants: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Self {
-            control,
+            api,
             tokens: TenantTokens::new(operator, tenants),
             receiving: Semaphore::new(RECEIVING_MAX),
         })
@@ -79,16 +53,16 @@ impl<C: GuestControl> GuestRoutes<C> {
     /// The calls, to stand beside others.
     pub fn router<S: Clone + Send + Sync + 'static>(self: Arc<Self>) -> Router<S> {
         Router::new()
-            .route("/api/v1/guests/{tenant}", get(list::<C>))
-            .route("/api/v1/guests/{tenant}/{type}", put(put_guest::<C>).delete(remove::<C>))
-            .route("/api/v1/guests/{tenant}/{type}/history", get(history::<C>))
-            .route("/api/v1/guests/{tenant}/{type}/log", get(log::<C>))
-            .route("/api/v1/guests/{tenant}/{type}/state", get(state::<C>))
-            .route("/api/v1/guests/{tenant}/{type}/rollback", post(roll_back::<C>))
+            .route("/api/v1/guests/{tenant}", get(list))
+            .route("/api/v1/guests/{tenant}/{type}", put(put_guest).delete(remove))
+            .route("/api/v1/guests/{tenant}/{type}/history", get(history))
+            .route("/api/v1/guests/{tenant}/{type}/log", get(log))
+            .route("/api/v1/guests/{tenant}/{type}/state", get(state))
+            .route("/api/v1/guests/{tenant}/{type}/rollback", post(roll_back))
             .with_state(self)
     }
 
-    /// Who calls, if it may do this in a tenant's folder.
+    /// The caller, if it may do this in a tenant's folder. Reads the tenants' tokens about once a second.
     fn caller(&self, headers: &HeaderMap, tenant: &str, needs_token: bool) -> Result<Caller, ApiError> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.strip_prefix("Bearer "));
@@ -98,57 +72,50 @@ impl<C: GuestControl> GuestRoutes<C> {
 
 type GuestPath = Path<(String, String)>;
 
-type Shared<C> = State<Arc<GuestRoutes<C>>>;
+type Guests = State<Arc<GuestRoutes>>;
 
-fn answer(answer: ApiResult) -> Response {
-    match answer {
-        Ok(value) => json_answer(value),
-        Err(refusal) => {
-            let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            error(status, refusal.code, refusal.message)
-        }
-    }
+async fn list(State(guests): Guests, Path(tenant): Path<String>, headers: HeaderMap) -> Response {
+    answer_blocking(move || {
+        guests.caller(&headers, &tenant, false)?;
+        guests.api.list(&tenant)
+    })
+    .await
 }
 
-async fn list<C: GuestControl>(
-    State(guests): Shared<C>,
-    Path(tenant): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    answer(guests.caller(&headers, &tenant, false).and_then(|_| guests.control.list(&tenant)))
-}
-
-async fn history<C: GuestControl>(
-    State(guests): Shared<C>,
+async fn history(
+    State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,
 ) -> Response {
-    let caller = guests.caller(&headers, &tenant, false);
-    answer(caller.and_then(|_| guests.control.history(&tenant, &message_type)))
+    answer_blocking(move || {
+        guests.caller(&headers, &tenant, false)?;
+        guests.api.history(&tenant, &message_type)
+    })
+    .await
 }
 
-/// A guest may log what it was given: like a payload, that is for those with a token.
-async fn log<C: GuestControl>(
-    State(guests): Shared<C>,
-    Path((tenant, message_type)): GuestPath,
-    headers: HeaderMap,
-) -> Response {
-    let caller = guests.caller(&headers, &tenant, true);
-    answer(caller.and_then(|_| guests.control.log(&tenant, &message_type)))
+/// A guest may log its payloads: only for those with a token.
+async fn log(State(guests): Guests, Path((tenant, message_type)): GuestPath, headers: HeaderMap) -> Response {
+    answer_blocking(move || {
+        guests.caller(&headers, &tenant, true)?;
+        guests.api.log(&tenant, &message_type)
+    })
+    .await
 }
 
-/// What devices sent, in other words: for those with a token.
-async fn state<C: GuestControl>(
-    State(guests): Shared<C>,
+/// State is made of what devices sent: only for those with a token.
+async fn state(
+    State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let caller = guests.caller(&headers, &tenant, true);
-    answer(caller.and_then(|_| {
+    answer_blocking(move || {
+        guests.caller(&headers, &tenant, true)?;
         let partition = partition(uri.query().unwrap_or_default())?;
-        guests.control.state(&tenant, &message_type, partition.as_deref())
-    }))
+        guests.api.state(&tenant, &message_type, partition.as_deref())
+    })
+    .await
 }
 
 /// The partition that a query names.
@@ -166,26 +133,35 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
     }
 }
 
-async fn put_guest<C: GuestControl>(
-    State(guests): Shared<C>,
+async fn put_guest(
+    State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    // Who it is comes first: nothing of a stranger's is read.
-    let caller = match guests.caller(&headers, &tenant, true) {
-        Ok(caller) => caller,
-        Err(refusal) => return answer(Err(refusal)),
-    };
-    let most = guests.control.component_bytes_max(&tenant, &message_type);
-    let component = match guests.receive(body, most as usize).await {
-        Ok(component) => component,
-        Err(refusal) => return answer(Err(refusal)),
-    };
-    answer(guests.control.put(&tenant, &message_type, component.into(), &caller.to_string()).await)
+    answer(guests.put(tenant, message_type, headers, body).await)
 }
 
-impl<C> GuestRoutes<C> {
+impl GuestRoutes {
+    async fn put(
+        self: Arc<Self>,
+        tenant: String,
+        message_type: String,
+        headers: HeaderMap,
+        body: Body,
+    ) -> ApiResult {
+        // The token comes first: no byte of a stranger's body is read.
+        let caller = self.clone().changer(headers, tenant.clone()).await?;
+        let most = self.api.component_bytes_max(&tenant, &message_type);
+        let component = self.receive(body, most as usize).await?;
+        self.api.put(&tenant, &message_type, component.into(), &caller.to_string()).await
+    }
+
+    /// The caller of a change. Reads tokens on a blocking thread.
+    async fn changer(self: Arc<Self>, headers: HeaderMap, tenant: String) -> Result<Caller, ApiError> {
+        blocking(move || self.caller(&headers, &tenant, true)).await?
+    }
+
     async fn receive(&self, body: Body, most: usize) -> Result<Bytes, ApiError> {
         let Ok(_place) = self.receiving.try_acquire() else {
             let message = format!("{RECEIVING_MAX} uploads run already; try again");
@@ -207,29 +183,29 @@ impl<C> GuestRoutes<C> {
     }
 }
 
-async fn roll_back<C: GuestControl>(
-    State(guests): Shared<C>,
+async fn roll_back(
+    State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,
 ) -> Response {
-    match guests.caller(&headers, &tenant, true) {
-        Ok(caller) => answer(guests.control.roll_back(&tenant, &message_type, &caller.to_string()).await),
-        Err(refusal) => answer(Err(refusal)),
+    match guests.clone().changer(headers, tenant.clone()).await {
+        Ok(caller) => answer(guests.api.roll_back(&tenant, &message_type, &caller.to_string()).await),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn remove<C: GuestControl>(
-    State(guests): Shared<C>,
+async fn remove(
+    State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,
 ) -> Response {
-    match guests.caller(&headers, &tenant, true) {
-        Ok(caller) => answer(guests.control.remove(&tenant, &message_type, &caller.to_string()).await),
-        Err(refusal) => answer(Err(refusal)),
+    match guests.clone().changer(headers, tenant.clone()).await {
+        Ok(_) => answer(guests.api.remove(&tenant, &message_type).await),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
-/// What the admin side may do with guests.
+/// Calls on guests by the names of their folder and file.
 pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
@@ -240,7 +216,7 @@ pub struct GuestApi {
 
 impl std::fmt::Debug for GuestApi {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
+        f.debug_struct("GuestApi").finish_non_exhaustive()
     }
 }
 
@@ -249,22 +225,22 @@ impl GuestApi {
         Self { guests, spool, began: Instant::now(), buckets: Mutex::default() }
     }
 
-    /// The place of a change, if its tenant has not made too many.
-    fn place_to_change(&self, tenant: &str, message_type: &str) -> Result<RouteKey, ApiError> {
-        let place = place(tenant, message_type)?;
+    /// The route of a change, if its tenant has not made too many.
+    fn key_to_change(&self, tenant: &str, message_type: &str) -> Result<RouteKey, ApiError> {
+        let key = route_key(tenant, message_type)?;
         let now_s = self.began.elapsed().as_secs_f64();
         let mut buckets = self.buckets.lock();
         let bucket =
             buckets.entry(tenant.to_owned()).or_insert_with(|| TokenBucket::full(GUEST_CHANGES_RATE, now_s));
         if bucket.take(GUEST_CHANGES_RATE, now_s) {
-            return Ok(place);
+            return Ok(key);
         }
         let message = format!("at most {} changes a second", GUEST_CHANGES_RATE.per_s);
         Err(ApiError { status: 429, code: "RATE_LIMITED", message })
     }
 }
 
-/// What a fault means to the caller.
+/// The answer to a fault of a change.
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
@@ -276,43 +252,45 @@ pub fn refusal(error: &RolloutError) -> ApiError {
     ApiError { status, code, message: error.to_string() }
 }
 
-pub(crate) fn value(of: &impl serde::Serialize) -> Value {
+fn value(of: &impl serde::Serialize) -> Value {
     serde_json::to_value(of).expect("it is JSON")
 }
 
-impl GuestControl for GuestApi {
+impl GuestApi {
     fn list(&self, tenant: &str) -> ApiResult {
         let guests = self.guests.list().into_iter().filter(|guest| guest.tenant == tenant);
         Ok(json!({"guests": guests.map(|guest| value(&guest)).collect::<Vec<_>>()}))
     }
 
     fn history(&self, tenant: &str, message_type: &str) -> ApiResult {
-        let versions = self.guests.history(&place(tenant, message_type)?);
+        let versions = self.guests.history(&route_key(tenant, message_type)?);
         let versions = versions.ok_or_else(|| refusal(&RolloutError::NotThere))?;
         Ok(json!({"tenant": tenant, "type": message_type, "versions": versions}))
     }
 
     fn log(&self, tenant: &str, message_type: &str) -> ApiResult {
-        let log = self.guests.log(&place(tenant, message_type)?);
+        let log = self.guests.log(&route_key(tenant, message_type)?);
         let (lines, dropped) = log.ok_or_else(|| refusal(&RolloutError::NotThere))?;
         Ok(json!({"tenant": tenant, "type": message_type, "lines": lines, "dropped": dropped}))
     }
 
+    /// The largest component that may be put there.
     fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64 {
         self.guests.component_bytes_max(&(tenant.to_owned(), message_type.to_owned()))
     }
 
+    /// State of a tenant's message type, of all its partitions or of one.
     fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> ApiResult {
         decoder_state::show(&self.spool.state(), tenant, message_type, partition)
     }
 
     async fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>, who: &str) -> ApiResult {
-        let place = self.place_to_change(tenant, message_type)?;
+        let key = self.key_to_change(tenant, message_type)?;
         let (answer, judged) = tokio::sync::oneshot::channel();
         let answer = Box::new(move |judged| {
             let _ = answer.send(judged);
         });
-        if !self.guests.put(place, component, who.to_owned(), answer) {
+        if !self.guests.put(key, component, who.to_owned(), answer) {
             let message = "too many components wait for their checks; try again".to_owned();
             return Err(ApiError { status: 503, code: "BUSY", message });
         }
@@ -333,24 +311,24 @@ impl GuestControl for GuestApi {
     }
 
     async fn roll_back(&self, tenant: &str, message_type: &str, who: &str) -> ApiResult {
-        let place = self.place_to_change(tenant, message_type)?;
+        let key = self.key_to_change(tenant, message_type)?;
         let (guests, who) = (self.guests.clone(), who.to_owned());
-        let back = off_the_task(move || guests.roll_back(&place, &who)).await?;
+        let back = off_the_task(move || guests.roll_back(&key, &who)).await?;
         Ok(
             json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
         )
     }
 
-    async fn remove(&self, tenant: &str, message_type: &str, _who: &str) -> ApiResult {
-        let place = self.place_to_change(tenant, message_type)?;
+    async fn remove(&self, tenant: &str, message_type: &str) -> ApiResult {
+        let key = self.key_to_change(tenant, message_type)?;
         let guests = self.guests.clone();
-        off_the_task(move || guests.remove(&place)).await?;
+        off_the_task(move || guests.remove(&key)).await?;
         Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
     }
 }
 
-/// Runs what waits for a disk where no task waits behind it.
-pub(crate) async fn off_the_task<T: Send + 'static>(
+/// Runs a change that waits for a disk on a blocking thread.
+async fn off_the_task<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RolloutError> + Send + 'static,
 ) -> Result<T, ApiError> {
     match tokio::task::spawn_blocking(work).await {

@@ -1,56 +1,198 @@
 //! Quarantine over HTTP: listing, showing, removing, replaying.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::admin::context::{AdminContext, View};
-use crate::admin::respond::{error, json_answer};
+use crate::admin::context::AdminContext;
+use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, error};
+use crate::limits::{
+    ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT_S, LATEST_REFUSALS_SHOWN, QUARANTINE_LISTED_BYTES_MAX,
+    QUARANTINE_LISTED_MAX, REPLAY_ENTRIES_MAX,
+};
+use crate::pipeline::replay::ReplayError;
+use crate::quarantine::{Entry, Filter, Quarantine, QuarantineError, RemovalReason};
+use crate::telemetry::gauges::Handles;
 
-/// The quarantine store as the admin side reaches it. All but `replay` may block the thread.
-pub trait Desk: Send + Sync + fmt::Debug + 'static {
-    /// The latest entries that match, newest last, secrets masked.
-    fn entries(&self, query: &QuarantineQuery, payloads: bool) -> Result<Value, ApiError>;
-    /// One entry, secrets masked.
-    fn entry(&self, id: &str, payloads: bool) -> Result<Value, ApiError>;
-    /// Removes what matches.
-    fn remove(&self, query: &QuarantineQuery) -> Result<Value, ApiError>;
-    /// Takes up again what matches, and waits until all of it is settled.
-    fn replay(&self, query: &QuarantineQuery) -> impl Future<Output = Result<Value, ApiError>> + Send;
-    /// Bytes of a request's body at most.
-    fn body_bytes_max(&self) -> usize;
+/// Entries that a listing gives where no limit is named.
+const LISTED_BY_DEFAULT: usize = 100;
+
+/// The routes; the operator's token is asked for by the router that they are merged into.
+pub(super) fn routes(context: &Arc<AdminContext>) -> Router<Arc<AdminContext>> {
+    let changes = Router::new()
+        .route("/api/v1/quarantine/replay", post(replay))
+        .route("/api/v1/quarantine/entries", axum::routing::delete(remove))
+        .route_layer(middleware::from_fn_with_state(context.clone(), needs_token));
+    Router::new()
+        .route("/api/v1/quarantine", get(summary))
+        .route("/api/v1/quarantine/entries", get(entries))
+        .route("/api/v1/quarantine/entries/{id}", get(entry))
+        .merge(changes)
 }
 
-/// Which entries a request is about.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct QuarantineQuery {
-    /// Filters by name; what they mean is the desk's to say.
-    pub filters: Vec<(String, String)>,
-    /// Every entry is meant, where no filter is given.
-    pub all: bool,
-    pub limit: Option<usize>,
-}
+type Context = State<Arc<AdminContext>>;
 
-/// Why a request was not done.
-#[derive(Debug)]
-pub struct ApiError {
-    pub status: StatusCode,
-    pub code: &'static str,
-    pub message: String,
-}
-
-impl ApiError {
-    pub fn bad_filter(message: String) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code: "BAD_FILTER", message }
+/// A change needs a token to be set; that it was shown is checked before.
+async fn needs_token(State(context): Context, request: Request, next: Next) -> Response {
+    if context.token.is_empty() {
+        let message = "this changes something, so it needs the operator's token: write one into a file, name it in \
+                       admin.token_file, start the gateway again, and send it as Authorization: Bearer …";
+        return error(StatusCode::FORBIDDEN, "TOKEN_NEEDED", message.into());
     }
+    next.run(request).await
+}
+
+async fn summary(State(context): Context) -> Response {
+    answer_blocking(move || Ok(summarise(&context.handles.quarantine, context.shows_payloads()))).await
+}
+
+async fn entries(State(context): Context, request: Request) -> Response {
+    let query = QuarantineQuery::of_url(request.uri().query().unwrap_or_default());
+    answer_blocking(move || list(&context.handles.quarantine, &query?, context.shows_payloads())).await
+}
+
+async fn entry(State(context): Context, Path(id): Path<String>) -> Response {
+    answer_blocking(move || find(&context.handles.quarantine, &id, context.shows_payloads())).await
+}
+
+async fn remove(State(context): Context, request: Request) -> Response {
+    let query =
+        QuarantineQuery::of_url(request.uri().query().unwrap_or_default()).and_then(QuarantineQuery::chosen);
+    answer_blocking(move || remove_matching(&context.handles.quarantine, &query?)).await
+}
+
+async fn replay(State(context): Context, body: Body) -> Response {
+    let timeout = Duration::from_secs(ADMIN_BODY_TIMEOUT_S);
+    let body = match tokio::time::timeout(timeout, to_bytes(body, ADMIN_BODY_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let message = format!("the body is longer than {ADMIN_BODY_BYTES_MAX} bytes, or incomplete");
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message);
+        }
+        Err(_) => {
+            let message = format!("the body took longer than {timeout:?}");
+            return error(StatusCode::REQUEST_TIMEOUT, "TOO_SLOW", message);
+        }
+    };
+    match QuarantineQuery::of_json(&body).and_then(QuarantineQuery::chosen) {
+        Ok(query) => answer(replay_matching(&context.handles, &query).await),
+        Err(fault) => fault.into_response(),
+    }
+}
+
+/// Reasons and counts; with `payloads`, the latest entries with their payloads, secrets masked.
+fn summarise(quarantine: &Quarantine, payloads: bool) -> Value {
+    let (mut reasons, mut tenants) = (BTreeMap::new(), BTreeMap::new());
+    for count in quarantine.counts() {
+        *reasons.entry(count.reason).or_insert(0) += count.entries;
+        *tenants.entry(count.tenant).or_insert(0) += count.entries;
+    }
+    let since_start: BTreeMap<&str, u64> =
+        quarantine.refused_since_start().into_iter().map(|(reason, count)| (reason.code(), count)).collect();
+    json!({
+        "bytes": quarantine.bytes(),
+        "reasons": reasons,
+        "tenants": tenants,
+        "refused_since_start": since_start,
+        "latest": latest(quarantine, payloads),
+    })
+}
+
+/// The last refusals, newest first; payloads only where they may be shown, secrets masked.
+fn latest(quarantine: &Quarantine, payloads: bool) -> Vec<Value> {
+    let dir = quarantine.dir();
+    let latest = Quarantine::latest(dir, Filter::default(), LATEST_REFUSALS_SHOWN);
+    let found = latest.and_then(|(places, _)| Quarantine::find(dir, &places)).unwrap_or_else(|error| {
+        tracing::error!(%error, "quarantine cannot be read");
+        Vec::new()
+    });
+    let mut entries: Vec<_> = found.into_iter().map(|(_, entry)| entry).collect();
+    entries.sort_by(|a, b| b.time.cmp(&a.time));
+    entries.into_iter().map(|entry| show(entry, payloads)).collect()
+}
+
+/// The latest entries that match, newest last, secrets masked.
+fn list(quarantine: &Quarantine, query: &QuarantineQuery, payloads: bool) -> ApiResult {
+    let dir = quarantine.dir();
+    let limit = limit(query, LISTED_BY_DEFAULT, QUARANTINE_LISTED_MAX)?;
+    let (places, mut more) = Quarantine::latest(dir, filter(query)?, limit).map_err(unreadable)?;
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    for (done, place) in places.iter().rev().enumerate() {
+        // One at a time: only what is shown is held.
+        for (_, entry) in Quarantine::find(dir, &[*place]).map_err(unreadable)? {
+            let entry = show(entry, payloads);
+            bytes += entry.to_string().len();
+            shown.push(entry);
+        }
+        if bytes >= QUARANTINE_LISTED_BYTES_MAX {
+            more += (places.len() - done - 1) as u64;
+            break;
+        }
+    }
+    shown.reverse();
+    Ok(json!({"entries": shown, "more": more}))
+}
+
+/// One entry, secrets masked.
+fn find(quarantine: &Quarantine, id: &str, payloads: bool) -> ApiResult {
+    let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
+    match quarantine.entries(filter).next().transpose().map_err(unreadable)? {
+        Some(entry) => Ok(show(entry, payloads)),
+        None => Err(no_such_entry(id)),
+    }
+}
+
+/// Removes all that matches.
+fn remove_matching(quarantine: &Quarantine, query: &QuarantineQuery) -> ApiResult {
+    let limit = limit(query, REPLAY_ENTRIES_MAX, REPLAY_ENTRIES_MAX)?;
+    let filter = filter(query)?;
+    let (places, left) = quarantine.matching(filter.clone(), limit).map_err(unreadable)?;
+    if let (Some(id), true) = (&filter.id, places.is_empty()) {
+        return Err(no_such_entry(id));
+    }
+    let removed = quarantine.take_out(&places, RemovalReason::Removed).map_err(unreadable)?.len();
+    tracing::info!(removed, filters = ?query.filters, "the operator removed entries of quarantine");
+    Ok(json!({"removed": removed, "left": left}))
+}
+
+/// Replays all that matches, and waits until it is settled.
+async fn replay_matching(handles: &Handles, query: &QuarantineQuery) -> ApiResult {
+    let limit = limit(query, REPLAY_ENTRIES_MAX, REPLAY_ENTRIES_MAX)?;
+    let filter = filter(query)?;
+    if let Some(id) = &filter.id {
+        let (quarantine, filter) = (handles.quarantine.clone(), filter.clone());
+        let found = blocking(move || quarantine.matching(filter, 1)).await?.map_err(unreadable)?;
+        if found.0.is_empty() {
+            return Err(no_such_entry(id));
+        }
+    }
+    match handles.replays.run(filter, limit).await {
+        Ok(report) => Ok(serde_json::to_value(report).expect("a report is JSON")),
+        Err(error @ ReplayError::Running) => {
+            Err(ApiError { status: 409, code: "REPLAY_RUNNING", message: error.to_string() })
+        }
+        Err(ReplayError::Quarantine(error)) => Err(unreadable(error)),
+        Err(error @ ReplayError::Ended(_)) => Err(ApiError::our_fault(error.to_string())),
+    }
+}
+
+/// The entries that a request is about.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct QuarantineQuery {
+    /// Filters by name, as `Filter::set` reads them.
+    filters: Vec<(String, String)>,
+    /// Every entry is meant, where no filter is given.
+    all: bool,
+    limit: Option<usize>,
 }
 
 impl QuarantineQuery {
@@ -103,16 +245,12 @@ impl QuarantineQuery {
         Ok(query)
     }
 
-    /// Nobody changes everything by forgetting to say what.
+    /// Refuses a change without a filter, unless all entries are meant.
     fn chosen(self) -> Result<Self, ApiError> {
         if self.filters.is_empty() && !self.all {
             let message = "no filter: name what is meant by id, tenant, device, type, reason, guest, since or until; \
                  or all = true";
-            return Err(ApiError {
-                status: StatusCode::BAD_REQUEST,
-                code: "FILTER_NEEDED",
-                message: message.into(),
-            });
+            return Err(ApiError { status: 400, code: "FILTER_NEEDED", message: message.into() });
         }
         Ok(self)
     }
@@ -124,75 +262,43 @@ fn decode(text: &str) -> Result<String, ApiError> {
     decoded.map(Into::into).map_err(|_| ApiError::bad_filter(format!("{text:?} is not UTF-8")))
 }
 
-/// The routes; the operator's token is asked for by the router that they are merged into.
-pub(super) fn routes<V: View>(shared: &Arc<AdminContext<V>>) -> Router<Arc<AdminContext<V>>> {
-    let changes = Router::new()
-        .route("/api/v1/quarantine/replay", post(replay::<V>))
-        .route("/api/v1/quarantine/entries", axum::routing::delete(remove::<V>))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), needs_token::<V>));
-    Router::new()
-        .route("/api/v1/quarantine/entries", get(entries::<V>))
-        .route("/api/v1/quarantine/entries/{id}", get(entry::<V>))
-        .merge(changes)
-}
-
-/// What changes something needs a token to be set; that it was shown is checked before.
-async fn needs_token<V: View>(
-    State(shared): State<Arc<AdminContext<V>>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if shared.token.is_empty() {
-        let message = "this changes something, so it needs the operator's token: write one into a file, name it in \
-                       admin.token_file, start the gateway again, and send it as Authorization: Bearer …";
-        return error(StatusCode::FORBIDDEN, "TOKEN_NEEDED", message.into());
+fn filter(query: &QuarantineQuery) -> Result<Filter, ApiError> {
+    let mut filter = Filter::default();
+    for (key, value) in &query.filters {
+        filter.set(key, value).map_err(|error| ApiError::bad_filter(error.to_string()))?;
     }
-    next.run(request).await
+    Ok(filter)
 }
 
-async fn entries<V: View>(State(shared): State<Arc<AdminContext<V>>>, request: Request) -> Response {
-    let query = QuarantineQuery::of_url(request.uri().query().unwrap_or_default());
-    blocking(shared, move |shared| shared.view.entries(&query?, !shared.token.is_empty())).await
-}
-
-async fn entry<V: View>(State(shared): State<Arc<AdminContext<V>>>, Path(id): Path<String>) -> Response {
-    blocking(shared, move |shared| shared.view.entry(&id, !shared.token.is_empty())).await
-}
-
-async fn remove<V: View>(State(shared): State<Arc<AdminContext<V>>>, request: Request) -> Response {
-    let query =
-        QuarantineQuery::of_url(request.uri().query().unwrap_or_default()).and_then(QuarantineQuery::chosen);
-    blocking(shared, move |shared| shared.view.remove(&query?)).await
-}
-
-async fn replay<V: View>(State(shared): State<Arc<AdminContext<V>>>, body: Body) -> Response {
-    let most = shared.view.body_bytes_max();
-    let Ok(body) = to_bytes(body, most).await else {
-        let message = format!("the body is longer than {most} bytes, or incomplete");
-        return error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message);
-    };
-    match QuarantineQuery::of_json(&body).and_then(QuarantineQuery::chosen) {
-        Ok(query) => answer(shared.view.replay(&query).await),
-        Err(fault) => answer(Err(fault)),
+fn limit(query: &QuarantineQuery, default: usize, most: usize) -> Result<usize, ApiError> {
+    match query.limit {
+        Some(limit) if limit > most => {
+            Err(ApiError::bad_filter(format!("limit = {limit}: expected 1 to {most}")))
+        }
+        limit => Ok(limit.unwrap_or(default)),
     }
 }
 
-async fn blocking<V: View>(
-    shared: Arc<AdminContext<V>>,
-    work: impl FnOnce(&AdminContext<V>) -> Result<Value, ApiError> + Send + 'static,
-) -> Response {
-    let done = tokio::task::spawn_blocking(move || work(&shared)).await;
-    answer(done.unwrap_or_else(|ended| {
-        let message = format!("the request ended by a fault of the gateway: {ended}");
-        Err(ApiError { status: StatusCode::INTERNAL_SERVER_ERROR, code: "OUR_FAULT", message })
-    }))
+/// The one entry that was named is not there, or other filters beside its name do not take it.
+fn no_such_entry(id: &str) -> ApiError {
+    let message = format!("there is no entry {id:?} in quarantine");
+    ApiError { status: 404, code: "NO_SUCH_ENTRY", message }
 }
 
-fn answer(result: Result<Value, ApiError>) -> Response {
-    match result {
-        Ok(value) => json_answer(value),
-        Err(fault) => error(fault.status, fault.code, fault.message),
+fn unreadable(error: QuarantineError) -> ApiError {
+    tracing::error!(%error, "quarantine cannot be used");
+    ApiError { status: 500, code: "QUARANTINE_UNUSABLE", message: error.to_string() }
+}
+
+/// An entry as it may be shown: secrets masked, and what devices sent only where it may be.
+fn show(entry: Entry, payloads: bool) -> Value {
+    let mut entry = entry.masked();
+    if !payloads {
+        entry.payload = None;
+        entry.payload_base64 = None;
+        entry.line = None;
     }
+    serde_json::to_value(entry).expect("an entry is JSON")
 }
 
 #[cfg(test)]

@@ -1,42 +1,14 @@
-//! What the gateway shows of itself: the admin side's view and the metrics' source.
+//! The gateway's state as JSON: readiness, books, guests, spool.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::admin::context::View;
 use crate::core::books::TenantBooks;
-use crate::limits::LATEST_REFUSALS_SHOWN;
-use crate::pipeline::desk::show;
-use crate::pipeline::replay::Replays;
-use crate::quarantine::{Filter, Quarantine};
 use crate::spool::limits::SHOWN_WAITING_TENANTS;
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
-use crate::telemetry::metrics::Metrics;
 use crate::writer::DatabaseStatus;
-
-/// The admin side's view.
-#[derive(Debug)]
-pub struct AdminContext {
-    parts: Arc<Handles>,
-    metrics: Metrics,
-}
-
-impl AdminContext {
-    pub fn new(parts: Arc<Handles>) -> Self {
-        Self { metrics: Metrics::new(parts.clone()), parts }
-    }
-
-    pub(crate) fn store(&self) -> &Quarantine {
-        &self.parts.quarantine
-    }
-
-    pub(crate) fn replays(&self) -> &Replays {
-        &self.parts.replays
-    }
-}
 
 /// Tenants in words whose messages wait for room: the others are served, so the spool is ready.
 fn spool_room(waiting: &BTreeMap<String, u64>) -> PartHealth {
@@ -56,98 +28,69 @@ fn spool_room(waiting: &BTreeMap<String, u64>) -> PartHealth {
     }
 }
 
-impl View for AdminContext {
-    fn readiness(&self) -> Readiness {
-        let source = self.parts.sources.iter().try_for_each(SourceHealth::check);
-        let spool = match self.parts.spool.fault() {
-            Some(fault) => PartHealth::not_ready(&fault),
-            None if !self.parts.quarantine.is_usable() => {
-                PartHealth::not_ready("quarantine cannot be written; see the log for the file")
-            }
-            None => spool_room(&self.parts.spool.waiting_messages()),
-        };
-        let registry = self.parts.admission.registry();
-        let registry = registry_health(registry, self.parts.registry_fault.lock().as_ref());
-        Readiness::of(source.into(), registry, spool)
-    }
-
-    fn metrics(&self) -> String {
-        self.metrics.text()
-    }
-
-    fn books(&self) -> Value {
-        let books: BTreeMap<String, TenantBooks> = self
-            .parts
-            .books
-            .accounts()
-            .iter()
-            .map(|account| (account.tenant().to_string(), account.snapshot()))
-            .collect();
-        json!({"balanced": books.values().all(TenantBooks::balanced), "tenants": books})
-    }
-
-    fn guests(&self) -> Value {
-        json!({"guests": self.parts.guests.list()})
-    }
-
-    fn spool(&self) -> Value {
-        let status = self.parts.spool.status();
-        // Two of one name at two outputs are two.
-        let written: BTreeMap<(String, Option<String>), DatabaseStatus> = self
-            .parts
-            .writer
-            .databases()
-            .into_iter()
-            .map(|status| ((status.database.clone(), status.output_of.clone()), status))
-            .collect();
-        let mut databases: Vec<Value> = Vec::new();
-        let mut idle: BTreeMap<&(String, Option<String>), &DatabaseStatus> = written.iter().collect();
-        for backlog in &status.backlogs {
-            let of = (backlog.database.clone(), backlog.output_of.clone());
-            idle.remove(&of);
-            databases.push(database_json(
-                &backlog.database,
-                json!({
-                    "tenant": backlog.tenant,
-                    "lines": backlog.lines,
-                    "bytes": backlog.bytes,
-                    "oldest_age_ms": backlog.oldest_age_s * 1000,
-                }),
-                written.get(&of),
-            ));
+pub(crate) fn readiness(handles: &Handles) -> Readiness {
+    let source = handles.sources.iter().try_for_each(SourceHealth::check);
+    let spool = match handles.spool.fault() {
+        Some(fault) => PartHealth::not_ready(&fault),
+        None if !handles.quarantine.is_usable() => {
+            PartHealth::not_ready("quarantine cannot be written; see the log for the file")
         }
-        for ((name, _), status) in idle {
-            let nothing = json!({"lines": 0, "bytes": 0, "oldest_age_ms": 0});
-            databases.push(database_json(name, nothing, Some(status)));
-        }
-        databases.sort_by(|a, b| a["database"].as_str().cmp(&b["database"].as_str()));
-        let mut all = serde_json::to_value(&status).expect("a status is JSON");
-        all["messages_unsettled"] = self.parts.window.messages().into();
-        all["bytes_unsettled"] = self.parts.window.bytes().into();
-        all["databases"] = databases.into();
-        all
-    }
+        None => spool_room(&handles.spool.waiting_messages()),
+    };
+    let registry = handles.admission.registry();
+    let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
+    Readiness::of(source.into(), registry, spool)
+}
 
-    fn quarantine(&self, payloads: bool) -> Value {
-        let quarantine = &self.parts.quarantine;
-        let (mut reasons, mut tenants) = (BTreeMap::new(), BTreeMap::new());
-        for count in quarantine.counts() {
-            *reasons.entry(count.reason).or_insert(0) += count.entries;
-            *tenants.entry(count.tenant).or_insert(0) += count.entries;
-        }
-        let since_start: BTreeMap<&str, u64> = quarantine
-            .refused_since_start()
-            .into_iter()
-            .map(|(reason, count)| (reason.code(), count))
-            .collect();
-        json!({
-            "bytes": quarantine.bytes(),
-            "reasons": reasons,
-            "tenants": tenants,
-            "refused_since_start": since_start,
-            "latest": self.latest(payloads),
-        })
+pub(crate) fn books(handles: &Handles) -> Value {
+    let books: BTreeMap<String, TenantBooks> = handles
+        .books
+        .accounts()
+        .iter()
+        .map(|account| (account.tenant().to_string(), account.snapshot()))
+        .collect();
+    json!({"balanced": books.values().all(TenantBooks::balanced), "tenants": books})
+}
+
+pub(crate) fn guests(handles: &Handles) -> Value {
+    json!({"guests": handles.guests.list()})
+}
+
+pub(crate) fn spool(handles: &Handles) -> Value {
+    let status = handles.spool.status();
+    // Two of one name at two outputs are two.
+    let written: BTreeMap<(String, Option<String>), DatabaseStatus> = handles
+        .writer
+        .databases()
+        .into_iter()
+        .map(|status| ((status.database.clone(), status.output_of.clone()), status))
+        .collect();
+    let mut databases: Vec<Value> = Vec::new();
+    let mut idle: BTreeMap<&(String, Option<String>), &DatabaseStatus> = written.iter().collect();
+    for backlog in &status.backlogs {
+        let of = (backlog.database.clone(), backlog.output_of.clone());
+        idle.remove(&of);
+        databases.push(database_json(
+            &backlog.database,
+            json!({
+                "tenant": backlog.tenant,
+                "lines": backlog.lines,
+                "bytes": backlog.bytes,
+                "oldest_age_ms": backlog.oldest_age_s * 1000,
+            }),
+            written.get(&of),
+        ));
     }
+    for ((name, _), status) in idle {
+        let nothing = json!({"lines": 0, "bytes": 0, "oldest_age_ms": 0});
+        databases.push(database_json(name, nothing, Some(status)));
+    }
+    databases.sort_by(|a, b| a["database"].as_str().cmp(&b["database"].as_str()));
+    let mut all = serde_json::to_value(&status).expect("a status is JSON");
+    all["messages_unsettled"] = handles.window.messages().into();
+    all["bytes_unsettled"] = handles.window.bytes().into();
+    all["databases"] = databases.into();
+    all
 }
 
 /// One database's backlog, and how it is being written.
@@ -159,19 +102,4 @@ fn database_json(name: &str, backlog: Value, status: Option<&DatabaseStatus>) ->
         }
     }
     all
-}
-
-impl AdminContext {
-    /// The last refusals, newest first; payloads only where they may be shown, secrets masked.
-    fn latest(&self, payloads: bool) -> Vec<Value> {
-        let dir = self.parts.quarantine.dir();
-        let latest = Quarantine::latest(dir, Filter::default(), LATEST_REFUSALS_SHOWN);
-        let found = latest.and_then(|(places, _)| Quarantine::find(dir, &places)).unwrap_or_else(|error| {
-            tracing::error!(%error, "quarantine cannot be read");
-            Vec::new()
-        });
-        let mut entries: Vec<_> = found.into_iter().map(|(_, entry)| entry).collect();
-        entries.sort_by(|a, b| b.time.cmp(&a.time));
-        entries.into_iter().map(|entry| show(entry, payloads)).collect()
-    }
 }

@@ -1,4 +1,4 @@
-//! Whose token is it? The operator's is for everything, a tenant's for its own guests.
+//! The owners of tokens: the operator's is for everything, a tenant's for its own guests.
 //!
 //! Tenants' tokens lie in a folder, a file a tenant, named as its folder of guests. They are read
 //! when they are needed, so that one is changed by changing its file.
@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::admin::respond::ApiError;
 
-/// Who calls.
+/// The caller, by the token that it brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     Operator,
@@ -36,10 +36,10 @@ impl fmt::Display for Caller {
 
 type TokenDigest = [u8; 32];
 
-/// When tokens were read, and whose they are.
+/// Tenants and their tokens, with the time of reading them.
 type CachedTokens = (Instant, Vec<(String, TokenDigest)>);
 
-/// The tokens that there are.
+/// The operator's token, and those of the tenants' folder.
 pub struct TenantTokens {
     operator: String,
     folder: Option<PathBuf>,
@@ -53,7 +53,7 @@ impl fmt::Debug for TenantTokens {
     }
 }
 
-/// How long what was read is believed: a flood of calls is no flood of file accesses.
+/// The time for which tokens that were read hold: a flood of calls is no flood of file accesses.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 
 /// Tenants with a token of their own.
@@ -67,7 +67,7 @@ impl TenantTokens {
         Self { operator, folder, read: Mutex::default() }
     }
 
-    /// Who brings this token, if it may do this in a tenant's folder.
+    /// The owner of this token, if it may act in a tenant's folder.
     ///
     /// # Errors
     /// 401: no token, or one that nobody has; 403: one of another tenant, or there is none at all

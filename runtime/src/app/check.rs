@@ -1,11 +1,12 @@
+//! Checks of `validate` that need more than the configuration: registry, files, outputs, guests.
+
 use crate::config::checks::files;
 use crate::config::settings::registry::registry;
 use crate::config::{Config, settings};
 use crate::explain::stopped_gateway;
 use crate::rollout::RolloutEvent;
 
-/// What `validate` checks beyond the configuration: registry, guests. Opens no socket, changes
-/// nothing.
+/// Checks for `validate` beyond the configuration: registry, guests. Opens no socket, changes nothing.
 ///
 /// # Errors
 /// The sandbox cannot be set up.

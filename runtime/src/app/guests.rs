@@ -1,17 +1,15 @@
-//! Guests: opened for the gateway and for verbs, and what is said of their changes.
+//! Guests: opened for the gateway and for verbs, and the log of their changes.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigError, CurrentConfig, settings};
+use crate::config::{ConfigError, CurrentConfig, settings};
 use crate::core::decoder_state::StateSnapshot;
-use crate::decode::{DecodeHost, StateStore};
+use crate::decode::StateStore;
 use crate::explain::cases::DryRunCases;
-use crate::explain::stopped_gateway::refused;
-use crate::rollout::{GuestStore, Persistence, RolloutEvent};
+use crate::explain::guest_store::{open_store, refused};
+use crate::rollout::{GuestStore, RolloutEvent};
 
-/// The gateway's guests, with what it keeps of them and what they keep, and the thread that judges new
-/// ones.
+/// The gateway's guests with their history and state, and the threads that evaluate new ones.
 ///
 /// # Errors
 /// The folder cannot be read, or the host gives no sandbox.
@@ -24,7 +22,7 @@ pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestS
     Ok(guests)
 }
 
-/// As `open`, without the thread: for a verb while no gateway runs.
+/// As `open`, without threads: for a verb while no gateway runs.
 ///
 /// # Errors
 /// As `open`.
@@ -46,18 +44,7 @@ fn open_with(
     open_store(config, state, persistence)
 }
 
-pub(crate) fn open_store(
-    config: &Config,
-    state: Arc<StateStore>,
-    persistence: Persistence,
-) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
-    let host =
-        DecodeHost::new(settings::decode(config), state).map_err(|error| refused(config, error.into()))?;
-    GuestStore::open(Path::new(&config.guests.dir), persistence, Arc::new(host))
-        .map_err(|error| refused(config, error))
-}
-
-/// Says what has changed to the operator.
+/// Logs changes of guests.
 pub fn log_changes(changes: &[RolloutEvent]) {
     for change in changes {
         match change {

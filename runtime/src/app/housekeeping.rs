@@ -1,3 +1,5 @@
+//! Work beside the stream: changed files, the statistics line, the watchdog, reading settings again.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,19 +18,19 @@ pub(crate) fn watchdog() -> tokio::time::Interval {
     tokio::time::interval(every.max(Duration::from_millis(100)))
 }
 
-/// How often the registry's file and the guests folder are looked at.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The interval of checks of the registry's file, the certificate and the guests folder.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Follows what changes beside us, and logs the statistics line.
-pub(crate) async fn follow(parts: Arc<Handles>, stats_interval_s: u64) {
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Checks files for changes and logs the statistics line, until it is aborted.
+pub(crate) async fn housekeeping(handles: Arc<Handles>, stats_interval_s: u64) {
+    let mut files = tokio::time::interval(CHECK_INTERVAL);
+    files.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stats = tokio::time::interval(Duration::from_secs(stats_interval_s.max(1)));
     stats.tick().await;
     loop {
         tokio::select! {
-            _ = look.tick() => check_files(&parts).await,
-            _ = stats.tick(), if stats_interval_s > 0 => parts.statistics().log(),
+            _ = files.tick() => check_files(&handles).await,
+            _ = stats.tick(), if stats_interval_s > 0 => handles.statistics().log(),
         }
     }
 }
@@ -40,32 +42,32 @@ pub(crate) async fn reload(tenants: &Arc<TenantUpdater>, load: &Arc<LoadConfig>)
     }
 }
 
-pub(crate) async fn check_files(parts: &Arc<Handles>) {
-    let parts = parts.clone();
-    // Reading and compiling are no work for a task that others wait behind.
-    let looked = tokio::task::spawn_blocking(move || {
-        if let Some(door) = &parts.door {
-            door.refresh_certificate();
+pub(crate) async fn check_files(handles: &Arc<Handles>) {
+    let handles = handles.clone();
+    // Reading blocks, and the threads of the stream must not.
+    let checked = tokio::task::spawn_blocking(move || {
+        if let Some(listener) = &handles.listener {
+            listener.refresh_certificate();
         }
-        if let Registry::File(file) = parts.admission.registry() {
+        if let Registry::File(file) = handles.admission.registry() {
             let fault = match file.reload_if_changed() {
                 Ok(true) => {
                     tracing::info!(devices = file.count(), "the registry was read again");
                     None
                 }
-                Ok(false) => return parts.guests.refresh(),
+                Ok(false) => return handles.guests.refresh(),
                 Err(error) => {
                     tracing::error!(%error, "the registry stays as it was");
                     Some(error.to_string())
                 }
             };
-            *parts.registry_fault.lock() = fault;
-            parts.admission.follow_registry();
+            *handles.registry_fault.lock() = fault;
+            handles.admission.follow_registry();
         }
-        parts.guests.refresh()
+        handles.guests.refresh()
     })
     .await;
-    match looked {
+    match checked {
         Ok(Ok(changes)) => guests::log_changes(&changes),
         Ok(Err(error)) => tracing::error!(%error, "the guests folder cannot be read; what served goes on"),
         Err(error) => tracing::error!(%error, "looking for changes failed"),

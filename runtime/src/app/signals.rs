@@ -1,8 +1,8 @@
-//! Signals, and what the service manager is told.
+//! Signals, and messages to the service manager.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalRequest {
     /// SIGTERM or SIGINT: settle, flush, end.
@@ -42,7 +42,7 @@ impl Signals {
     }
 }
 
-/// Tells the service manager something (sd_notify(3)); nothing happens where there is none.
+/// Sends states to the service manager (sd_notify(3)); without one nothing happens.
 pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager could not be told");

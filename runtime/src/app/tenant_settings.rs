@@ -1,7 +1,7 @@
 //! Tenants' own settings, from the configuration and the registry's table, and how a change of either
 //! reaches the parts while they run.
 //!
-//! A change is applied as a whole or not at all. What the table said last is kept in the data folder:
+//! A change is applied as a whole or not at all. The last rows of the table are kept in the data folder:
 //! a start while the registry's database is away must not write a tenant's lines where those of all
 //! others go.
 
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::admission::registry::Registry;
 use crate::config::differences::differences;
 use crate::config::tenant_config::{TenantConfig, with_rows};
 use crate::config::{Config, ConfigError, EffectiveConfig, settings, tenant_rows, tenants};
@@ -29,42 +30,55 @@ enum ApplyError {
 
 /// Tenants' settings while the gateway runs.
 pub struct TenantUpdater {
-    plan: Mutex<TenantConfig>,
+    tenant_config: Mutex<TenantConfig>,
     table: Arc<table::Tenants>,
     spool: Spool,
     writer: Writer,
 }
 
 impl TenantUpdater {
-    pub fn new(plan: TenantConfig, table: Arc<table::Tenants>, spool: Spool, writer: Writer) -> Arc<Self> {
-        Arc::new(Self { plan: Mutex::new(plan), table, spool, writer })
+    pub fn new(
+        tenant_config: TenantConfig,
+        table: Arc<table::Tenants>,
+        spool: Spool,
+        writer: Writer,
+    ) -> Arc<Self> {
+        Arc::new(Self { tenant_config: Mutex::new(tenant_config), table, spool, writer })
     }
 
-    /// The registry's table says this now.
+    /// Applies the registry's table of tenants each time that it is read.
+    pub fn observe(self: &Arc<Self>, registry: &Registry) {
+        if let Registry::Postgres(registry) = registry {
+            let tenants = self.clone();
+            registry.tenants.to(move |table| tenants.apply_registry_rows(table));
+        }
+    }
+
+    /// Applies the rows of the registry's table.
     pub fn apply_registry_rows(&self, table: Vec<(String, String)>) {
-        let mut plan = self.plan.lock();
-        let was_rows = plan.rows.clone();
-        if !plan.take_up(table) {
+        let mut tenant_config = self.tenant_config.lock();
+        let was_rows = tenant_config.rows.clone();
+        if !tenant_config.update(table) {
             return;
         }
-        match self.apply(&plan.current.get()) {
+        match self.apply(&tenant_config.current.get()) {
             Ok(()) => {
                 tracing::info!(
-                    rows = plan.rows.len(),
+                    rows = tenant_config.rows.len(),
                     "settings of tenants were changed by the registry's table"
                 );
-                plan.keep();
+                tenant_config.persist();
             }
             Err(fault) => {
                 tracing::error!(%fault, "the registry's settings of tenants could not be applied; what held goes on");
-                plan.current.set(with_rows(&plan.file, &was_rows));
+                tenant_config.current.set(with_rows(&tenant_config.file, &was_rows));
                 // Tried again when the table has changed, or on SIGHUP.
-                plan.rows = was_rows;
+                tenant_config.rows = was_rows;
             }
         }
     }
 
-    /// The configuration was read again: what has changed of `[tenants]` holds from now on.
+    /// Applies `[tenants]` of a configuration that was read again; other changes need a restart.
     pub fn reload(&self, loaded: Result<EffectiveConfig, ConfigError>) {
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -73,15 +87,15 @@ impl TenantUpdater {
                 return;
             }
         };
-        let mut plan = self.plan.lock();
-        let elsewhere = differences(&plan.file, &loaded.config);
+        let mut tenant_config = self.tenant_config.lock();
+        let elsewhere = differences(&tenant_config.file, &loaded.config);
         if !elsewhere.is_empty() {
             let keys = elsewhere.join(", ");
             tracing::warn!(keys, "changed in the configuration, and needs a restart");
         }
-        let file = Config { tenants: loaded.config.tenants, ..plan.file.clone() };
-        let taken =
-            tenants::check(&file).and_then(|()| tenant_rows::merge_rows(&file, &plan.rows, &plan.table));
+        let file = Config { tenants: loaded.config.tenants, ..tenant_config.file.clone() };
+        let taken = tenants::check(&file)
+            .and_then(|()| tenant_rows::merge_rows(&file, &tenant_config.rows, &tenant_config.table));
         let (rows, faults) = match taken {
             Ok(taken) => taken,
             Err(fault) => {
@@ -90,7 +104,7 @@ impl TenantUpdater {
             }
         };
         let config = with_rows(&file, &rows);
-        let before = plan.current.get();
+        let before = tenant_config.current.get();
         if let Err(fault) = self.apply(&config) {
             tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
             if let Err(fault) = self.apply(&before) {
@@ -102,11 +116,11 @@ impl TenantUpdater {
             tracing::error!(%fault, "a tenant's settings in the registry's table are not good; what held goes on");
         }
         tracing::info!(tenants = config.tenants.len(), "settings of tenants were read again");
-        plan.current.set(config);
-        (plan.file, plan.rows) = (file, rows);
+        tenant_config.current.set(config);
+        (tenant_config.file, tenant_config.rows) = (file, rows);
     }
 
-    /// Has the settings of this configuration hold. What can fail comes first.
+    /// Applies the settings of this configuration. Steps that can fail come first.
     fn apply(&self, config: &Config) -> Result<(), ApplyError> {
         let outputs = settings::own_outputs(config)?;
         let changed = apply(config, &outputs, &self.table, &self.writer)?;
@@ -116,8 +130,7 @@ impl TenantUpdater {
     }
 }
 
-/// Opens the outputs that tenants have of their own, and has the tenants' settings hold. Gives those whose
-/// output has changed.
+/// Opens tenants' own outputs and applies tenants' settings. Gives the tenants whose output has changed.
 ///
 /// # Errors
 /// An output cannot be opened; then nothing has changed.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::config;
 use crate::config::Config;
 
-/// Nobody answers: it does not run, or not here.
+/// No gateway answers at the admin address.
 #[derive(Debug, thiserror::Error)]
 #[error("no gateway answers at admin.listen = {0:?}; is it running?")]
 pub struct Unreachable(String);

@@ -47,10 +47,10 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         print_table(&books);
     }
-    Ok(if balanced { Exit::Good } else { Exit::NotGood })
+    Ok(if balanced { Exit::Success } else { Exit::Failure })
 }
 
-/// What the spool of a stopped gateway says.
+/// The books of a stopped gateway, from its spool.
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
     let (_, books) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
     eprintln!("the gateway does not run; these are the counts of lines and parked messages in its spool");

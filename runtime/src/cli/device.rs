@@ -111,7 +111,7 @@ fn in_database(config: &Config, action: &Action) -> anyhow::Result<Exit> {
     let server = server(config)?;
     let changed = |known, tenant: &str, device: &str| {
         if known {
-            return Ok(Exit::Good);
+            return Ok(Exit::Success);
         }
         bail!("there is no device {device:?} of tenant {tenant:?} in {}", server.at());
     };
@@ -123,7 +123,7 @@ fn in_database(config: &Config, action: &Action) -> anyhow::Result<Exit> {
             let record = read_device(tenant, device, site)?;
             wait_for(devices::put(&server, &record))?;
             say_put(&record);
-            Ok(Exit::Good)
+            Ok(Exit::Success)
         }
         Action::Revoke { tenant, device } => {
             changed(wait_for(devices::revoke(&server, tenant, device))?, tenant, device)
@@ -145,7 +145,7 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
             })
             .collect();
         println!("{:#}", serde_json::Value::from(shown));
-        return Ok(Exit::Good);
+        return Ok(Exit::Success);
     }
     println!("{:<24}{:<24}{:<24}{:<10}token", "tenant", "device", "site", "status");
     for device in devices {
@@ -158,7 +158,7 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
             printable(&device.status)
         );
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 /// A device as it is put, its token from stdin.
@@ -205,7 +205,7 @@ fn put(path: &Path, record: &DeviceRecord) -> anyhow::Result<Exit> {
     }
     file::write(path, &devices)?;
     say_put(record);
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 fn change(
@@ -222,5 +222,5 @@ fn change(
     };
     act(&mut devices, place);
     file::write(path, &devices)?;
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }

@@ -68,7 +68,7 @@ pub fn explain(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         print_steps(&topic, &verdict);
     }
-    Ok(if verdict.is_refusal() { Exit::NotGood } else { Exit::Good })
+    Ok(if verdict.is_refusal() { Exit::Failure } else { Exit::Success })
 }
 
 fn now_ns() -> i64 {
@@ -93,7 +93,7 @@ fn print_steps(topic: &str, verdict: &ExplainVerdict) {
     }
 }
 
-/// What a line of `--jsonl` is to be.
+/// The form of a line of `--jsonl`.
 const EXPECTED: &str = "one JSON object with topic, payload or payload_base64, and if wanted id, received_at (RFC 3339) \
     and registry_row (null, or an object with site_id and status)";
 
@@ -111,7 +111,7 @@ struct QuestionLine {
     registry_row: Option<Option<RowOverride>>,
 }
 
-/// What a line that cannot be read may still name.
+/// The name of a line that cannot be read otherwise.
 #[derive(Debug, Deserialize)]
 struct Named {
     #[serde(default)]
@@ -143,7 +143,7 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Exit> {
     let mut output = std::io::BufWriter::new(std::io::stdout().lock());
     let mut input = std::io::stdin().lock();
     let mut line = Vec::new();
-    let mut done = Exit::Good;
+    let mut done = Exit::Success;
     let mut bad_lines = 0;
     for number in 1.. {
         line.clear();
@@ -167,7 +167,7 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Exit> {
         };
         let verdict = dry_run.judge(question);
         if verdict.is_refusal() {
-            done = Exit::NotGood;
+            done = Exit::Failure;
         }
         writeln!(output, "{}", verdict.record(id))?;
     }

@@ -165,7 +165,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
                 println!("{:#}", json!({"error": refusal.code, "message": refusal.message}));
             }
             eprintln!("{}: {}", printable(refusal.code), printable_lines(&refusal.message));
-            return Ok(Exit::NotGood);
+            return Ok(Exit::Failure);
         }
     };
     if arguments.json {
@@ -173,7 +173,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         show(&arguments.action, &answer);
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 /// The name of a folder or file: as it is where it is one, else encoded.

@@ -201,7 +201,7 @@ fn list(
         if json {
             println!("[]");
         }
-        return Ok(Exit::Good);
+        return Ok(Exit::Success);
     }
     if groups {
         return list_reasons(Quarantine::read(folder, wanted), json);
@@ -237,7 +237,7 @@ fn list(
     if more > 0 {
         eprintln!("{more} older entries match too; use --limit to see more");
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 /// A reason's entries, and the newest of them.
@@ -282,7 +282,7 @@ fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Resu
             })
             .collect();
         println!("{:#}", Value::Array(groups));
-        return Ok(Exit::Good);
+        return Ok(Exit::Success);
     }
     println!("{:<34}{:>9}  {:<21}{:<21}newest", "reason", "entries", "first", "last");
     for (reason, group) in groups {
@@ -290,7 +290,7 @@ fn list_reasons(entries: crate::quarantine::Entries, json: bool) -> anyhow::Resu
         println!("{reason:<34}{:>9}  {first:<21}{last:<21}{}", group.entries, group.newest.id);
         println!("    {}: {}", printable(&group.newest.topic), printable(&group.newest.detail));
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 /// A line of the table; the last column takes what it needs.
@@ -315,14 +315,14 @@ fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Exit> 
     if raw {
         let bytes = entry.payload_bytes_kept().or_else(|| entry.line.clone().map(String::into_bytes));
         output.write_all(&bytes.context("its payload cannot be read")?)?;
-        return Ok(Exit::Good);
+        return Ok(Exit::Success);
     }
     let Value::Object(members) = serde_json::to_value(entry.masked())? else {
         unreachable!("an entry is an object")
     };
     if json {
         writeln!(output, "{:#}", Value::Object(members))?;
-        return Ok(Exit::Good);
+        return Ok(Exit::Success);
     }
     for (key, value) in members {
         let text = match value {
@@ -331,7 +331,7 @@ fn show(folder: &Path, id: &str, raw: bool, json: bool) -> anyhow::Result<Exit> 
         };
         writeln!(output, "{key:<14} {text}")?;
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 fn replay(config: &Config, chosen: &SelectedEntries, json: bool) -> anyhow::Result<Exit> {
@@ -370,7 +370,7 @@ fn replay(config: &Config, chosen: &SelectedEntries, json: bool) -> anyhow::Resu
         eprintln!("the gateway was stopped; the entries that were not replayed are still there");
     }
     let good = number("quarantined_again") == 0 && number("skipped_count") == 0 && report["stopped"] != true;
-    Ok(if good { Exit::Good } else { Exit::NotGood })
+    Ok(if good { Exit::Success } else { Exit::Failure })
 }
 
 fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) -> anyhow::Result<Exit> {
@@ -419,7 +419,7 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
     if answer["left"].as_u64().is_some_and(|left| left > 0) {
         eprintln!("{} more entries match; run the command again", answer["left"]);
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 /// Asks the running gateway to change something.

@@ -33,7 +33,7 @@ pub fn registry(arguments: &Arguments) -> anyhow::Result<Exit> {
             let server = server(&config)?;
             wait_for(schema::init(&server))?;
             println!("{} has the tables, the settings and the trigger", server.at());
-            Ok(Exit::Good)
+            Ok(Exit::Success)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::app;
+use crate::app::App;
 use crate::cli::{ConfigArgument, Exit};
 use crate::config::words::LogFormat;
 use crate::telemetry::logs;
@@ -32,8 +32,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let config = arguments.config.clone();
-    runtime.block_on(app::run(&effective.config, Arc::new(move || config.load())))?;
-    Ok(Exit::Good)
+    runtime.block_on(async {
+        App::build(&effective.config, Arc::new(move || config.load())).await?.run().await
+    })?;
+    Ok(Exit::Success)
 }
 
 /// Lets this process have as many open files as it is allowed: each connection is one, and the usual

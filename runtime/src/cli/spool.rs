@@ -34,7 +34,7 @@ pub fn spool(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         print!("{}", table(&spool));
     }
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {

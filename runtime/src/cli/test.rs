@@ -57,10 +57,10 @@ pub fn test(arguments: &Arguments) -> anyhow::Result<Exit> {
     if !arguments.json {
         println!("{passed} passed, {failed} failed");
     }
-    Ok(if failed == 0 { Exit::Good } else { Exit::NotGood })
+    Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
 }
 
-/// What `validate` says of the cases in the guests folder: those that fail.
+/// The failing cases of the guests folder, for `validate`.
 ///
 /// # Errors
 /// A case file cannot be read, or a line of it is no case.

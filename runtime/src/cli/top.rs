@@ -25,7 +25,7 @@ pub struct Arguments {
     json: bool,
 }
 
-/// What is counted in each view, and what it is called there.
+/// Section and key of the books, and the heading, of each column.
 const COLUMNS: [(&str, &str, &str); 7] = [
     ("messages", "received", "received/s"),
     ("messages", "quarantined", "refused/s"),
@@ -59,7 +59,7 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
                 })
                 .collect();
             println!("{:#}", json!({"tenants": tenants, "spool": backlog, "balanced": books["balanced"]}));
-            return Ok(Exit::Good);
+            return Ok(Exit::Success);
         }
         let mut text = table(&before, &now, at.elapsed());
         text += "\n";
@@ -69,7 +69,7 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
         let mut out = std::io::stdout().lock();
         if !live {
             out.write_all(text.as_bytes())?;
-            return Ok(Exit::Good);
+            return Ok(Exit::Success);
         }
         // Home, the view with each line's rest cleared, then what is below.
         write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;

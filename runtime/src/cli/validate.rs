@@ -31,7 +31,7 @@ pub struct Arguments {
 pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
     if arguments.explain {
         print!("{}", report::reference_page());
-        return Ok(Exit::Good);
+        return Ok(Exit::Success);
     }
     let mut effective = arguments.config.load()?;
     let mut findings = Vec::new();
@@ -68,5 +68,5 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
             eprintln!("not good: {}", printable_lines(finding));
         }
     }
-    Ok(if findings.is_empty() { Exit::Good } else { Exit::NotGood })
+    Ok(if findings.is_empty() { Exit::Success } else { Exit::Failure })
 }

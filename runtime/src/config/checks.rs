@@ -1,4 +1,4 @@
-//! Whether a configuration makes sense, key by key and together.
+//! Checks of a configuration, key by key and together. None of them opens a socket.
 
 pub(crate) mod listener;
 pub(crate) mod files;

@@ -1,3 +1,5 @@
+//! Differences of two configurations that need a restart.
+
 use toml::{Table, Value};
 
 use crate::config::sections::Config;

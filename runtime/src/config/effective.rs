@@ -1,3 +1,5 @@
+//! A configuration after all checks, and the one in force.
+
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -10,7 +12,7 @@ use crate::config::source::ValueSources;
 pub struct EffectiveConfig {
     pub config: Config,
     pub sources: ValueSources,
-    /// What is accepted but should be known: variables without effect, doubtful values.
+    /// Remarks on accepted settings: variables without effect, doubtful values.
     pub notes: Vec<String>,
 }
 

@@ -1,6 +1,8 @@
+//! The errors of a configuration.
+
 use std::path::PathBuf;
 
-/// What is wrong with a configuration: the key, the value it has, and what would be right.
+/// A fault of a configuration: the key, its value, and the allowed values.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {}: {error}", path.display())]

@@ -205,7 +205,7 @@ fn set_by_variable(
     Ok(())
 }
 
-/// Whether the value that a variable has just set is one that its key can hold.
+/// Checks that a key can hold the value that a variable has just set.
 fn fits(table: &Table, variable: &str, value: &str) -> Result<(), ConfigError> {
     let Err(error) = Value::Table(table.clone()).try_into::<Config>() else { return Ok(()) };
     let message = error.message().trim_end();

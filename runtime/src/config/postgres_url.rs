@@ -1,4 +1,4 @@
-//! `registry.url`: what libpq calls a connection URI, with the same meaning of `sslmode`.
+//! `registry.url`: a connection URI as libpq reads it, with the same meaning of `sslmode`.
 
 pub(crate) use crate::admission::registry::postgres::connection::TlsTrust;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub struct PostgresUrl {
 /// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`.
 ///
 /// # Errors
-/// What is wrong with it; never a part of it that could be the password.
+/// The URI is malformed. The text never holds a part of it that could be the password.
 pub fn parse(url: &str) -> Result<PostgresUrl, String> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
         return Err("it does not begin with postgres://".into());

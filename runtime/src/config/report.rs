@@ -51,7 +51,7 @@ fn write_tenants(text: &mut String, effective: &EffectiveConfig) {
     }
 }
 
-/// What holds for a tenant that is named: keys, values with secrets hidden, and their sources.
+/// A named tenant's settings: keys, values with secrets hidden, and their sources.
 pub fn tenant_values(effective: &EffectiveConfig, name: &str) -> Vec<(String, Value, String)> {
     let config = Table::try_from(&effective.config).expect("a configuration is a table");
     let own = effective.config.tenants.get(name).cloned().unwrap_or_default();

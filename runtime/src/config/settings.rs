@@ -1,4 +1,4 @@
-//! What the configuration means to each part.
+//! The settings of each part, made of the configuration.
 
 pub(crate) mod registry;
 
@@ -127,7 +127,7 @@ pub fn quarantine(config: &Config) -> QuarantineSettings {
     settings
 }
 
-/// What sources keep whole of a payload: with a settings table, as much as that may come to allow.
+/// Payload bytes that sources keep: with a settings table, as many as it may come to allow.
 fn payload_bytes_kept(config: &Config) -> usize {
     let configured = config.admission.payload_bytes_max;
     match config.registry.kind.get() {
@@ -212,7 +212,7 @@ fn shared_cache(config: &Config) -> Option<PathBuf> {
     (metadata.uid() == unsafe { libc::geteuid() }).then_some(cache)
 }
 
-/// Where the gateway keeps what serves.
+/// The folder of serving guests, their history and their compiled components.
 pub fn guests_data(config: &Config) -> PathBuf {
     Path::new(&config.data_dir).join("guests")
 }
@@ -285,7 +285,7 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
     })
 }
 
-/// Where refusals are answered.
+/// The topic of answers to refused messages; None: nobody wants them.
 pub fn answer_topic(config: &Config) -> Option<RefusedTopic> {
     let topic = &config.mqtt.refused_topic;
     let parse = || RefusedTopic::parse(topic, &template(config)).expect("checked with the configuration");

@@ -1,9 +1,11 @@
+//! The origins of values: default, variable, file, table.
+
 use std::collections::BTreeMap;
 
 /// The process environment, as a map so that tests can make their own.
 pub type Environment = BTreeMap<String, String>;
 
-/// Where a value came from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueSource {
     Default,

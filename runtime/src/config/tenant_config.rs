@@ -1,3 +1,5 @@
+//! The configuration with the rows of the registry's table laid over it.
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,17 +11,17 @@ use crate::config::tenant_rows;
 use crate::config::tenant_rows::TenantRows;
 use crate::config::words::RegistryKind;
 
-/// Where the rows of the table are kept.
-pub(crate) const KEPT: &str = "tenants.json";
+/// The file in the data folder that keeps the rows of the table.
+pub(crate) const ROWS_FILE: &str = "tenants.json";
 
-/// What holds, before there are parts to be told of it.
+/// The configuration with the registry's rows of tenants; the last rows are kept for the next start.
 pub struct TenantConfig {
     /// As loaded.
     pub(crate) file: Config,
-    /// What the table said last, and what of it holds.
+    /// The table's last rows. Those of them that are in force are `rows`.
     pub(crate) table: Vec<(String, String)>,
     pub(crate) rows: TenantRows,
-    kept: Option<PathBuf>,
+    rows_file: Option<PathBuf>,
     /// With the rows laid over.
     pub(crate) current: CurrentConfig,
 }
@@ -27,30 +29,30 @@ pub struct TenantConfig {
 impl TenantConfig {
     /// The settings of this configuration, with the rows that were kept, where its registry has a table.
     pub fn new(config: &Config) -> Self {
-        let kept = Path::new(&config.data_dir).join(KEPT);
-        let mut plan = Self {
+        let rows_file = Path::new(&config.data_dir).join(ROWS_FILE);
+        let mut tenant_config = Self {
             file: config.clone(),
             table: Vec::new(),
             rows: TenantRows::new(),
-            kept: None,
+            rows_file: None,
             current: CurrentConfig::new(config.clone()),
         };
         if config.registry.kind.is(RegistryKind::Postgres) {
-            match fs::read(&kept) {
+            match fs::read(&rows_file) {
                 Ok(text) => match serde_json::from_slice(&text) {
-                    Ok(table) => _ = plan.take_up(table),
+                    Ok(table) => _ = tenant_config.update(table),
                     Err(error) => {
-                        tracing::error!(%error, file = %kept.display(), "kept settings of tenants cannot be read")
+                        tracing::error!(%error, file = %rows_file.display(), "kept settings of tenants cannot be read")
                     }
                 },
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::error!(%error, file = %kept.display(), "kept settings of tenants cannot be read")
+                    tracing::error!(%error, file = %rows_file.display(), "kept settings of tenants cannot be read")
                 }
             }
-            plan.kept = Some(kept);
+            tenant_config.rows_file = Some(rows_file);
         }
-        plan
+        tenant_config
     }
 
     /// The configuration with everything laid over it.
@@ -58,13 +60,14 @@ impl TenantConfig {
         &self.current
     }
 
-    /// Which rows of the table hold.
+    /// The rows of the table that are in force.
     pub fn rows(&self) -> &TenantRows {
         &self.rows
     }
 
-    /// What the table says now. True: that is new, and what of it is good holds. What is not is logged.
-    pub fn take_up(&mut self, table: Vec<(String, String)>) -> bool {
+    /// Applies the rows that the table has now. True if they are new and fit the file. Rows with a fault
+    /// are logged and have no effect.
+    pub fn update(&mut self, table: Vec<(String, String)>) -> bool {
         if table == self.table {
             return false;
         }
@@ -86,10 +89,10 @@ impl TenantConfig {
     }
 
     /// Keeps what the table says for the next start.
-    pub fn keep(&self) {
-        let Some(kept) = &self.kept else { return };
-        if let Err(error) = write(kept, &self.table) {
-            tracing::error!(%error, file = %kept.display(), "settings of tenants could not be kept for the next start");
+    pub fn persist(&self) {
+        let Some(rows_file) = &self.rows_file else { return };
+        if let Err(error) = write(rows_file, &self.table) {
+            tracing::error!(%error, file = %rows_file.display(), "settings of tenants could not be kept for the next start");
         }
     }
 }
@@ -98,7 +101,7 @@ pub(crate) fn with_rows(file: &Config, rows: &TenantRows) -> Config {
     Config { tenants: tenant_rows::merged(file, rows), ..file.clone() }
 }
 
-/// Secrets may be in it.
+/// Replaces the file, readable for its owner alone: secrets may be in it.
 pub(crate) fn write(path: &Path, table: &[(String, String)]) -> std::io::Result<()> {
     let fresh = path.with_extension("json.new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;

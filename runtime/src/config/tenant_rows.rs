@@ -37,11 +37,11 @@ fn one(file: &Config, name: &str, row: &Tenant) -> Tenant {
     file.tenants.get(name).map_or_else(|| row.clone(), |own| own.under(row))
 }
 
-/// Takes up the rows of the table (tenant, settings as JSON) where `in_force` held before. Gives those
-/// that hold now, and what is wrong with the others.
+/// Merges the rows of the table (tenant, settings as JSON) into those in force. Gives the rows in force
+/// afterwards, and the faults of the others.
 ///
 /// # Errors
-/// What is in force does not go together with this file.
+/// The rows in force do not fit this file.
 pub fn merge_rows(
     file: &Config,
     in_force: &TenantRows,

@@ -55,7 +55,7 @@ impl Tenant {
         Value::Table(both).try_into().expect("it is made of settings")
     }
 
-    /// Whether it has an output of its own: another server, or other credentials.
+    /// True if it has an output of its own: another server, or other credentials.
     pub fn has_own_output(&self) -> bool {
         [
             &self.output_url,
@@ -82,7 +82,7 @@ impl Tenant {
     }
 }
 
-/// What names the output of this configuration takes.
+/// The rule for names of databases at the output of this configuration.
 pub fn name_rule(config: &Config) -> NameRule {
     match config.output.kind.get() {
         OutputKind::InfluxDb3 => NameRule::InfluxDb3,
@@ -91,7 +91,7 @@ pub fn name_rule(config: &Config) -> NameRule {
     }
 }
 
-/// What holds for one tenant; `None`: for all that are not named.
+/// The policy of one tenant; `None`: of all that are not named.
 pub fn terms(config: &Config, own: Option<&Tenant>) -> TenantPolicy {
     let none = Tenant::default();
     let (own, output, admission) = (own.unwrap_or(&none), &config.output, &config.admission);
@@ -159,7 +159,7 @@ pub fn others(config: &Config) -> Result<Placements, ConfigError> {
 /// Places one tenant.
 ///
 /// # Errors
-/// The key that is not good, or the tenant from whom it could not be told apart.
+/// The key with a bad value, or the tenant that it could not be distinguished from.
 pub fn place(config: &Config, ground: &mut Placements, name: &str, own: &Tenant) -> Result<(), ConfigError> {
     let terms = terms(config, Some(own));
     ground.place(name, &terms).map_err(|fault| match fault {

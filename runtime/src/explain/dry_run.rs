@@ -1,6 +1,6 @@
-//! One message through the same admission, guest and line check as in the flow, with nothing sent
-//! and nothing counted: what `explain` and `test` ask. Of what guests keep between messages they work on
-//! a copy: `explain` on one of what the disk has, `test` on nothing, both from message to message.
+//! One message through the same admission, guest and line check as in the stream, with nothing sent and
+//! nothing counted, for `explain` and `test`. State is a copy: `explain` begins with that of the disk,
+//! `test` with none, and both keep it from message to message.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
 use crate::core::reason::Reason;
 use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
 use crate::explain::registry_lookup::RegistryLookup;
+use crate::explain::single_guest_dir::SingleGuestDir;
 use crate::explain::stopped_gateway;
 use crate::explain::verdict::{ExplainOutcome, ExplainRequest, ExplainVerdict, RowOverride};
 use crate::rollout::GuestStore;
@@ -30,10 +31,10 @@ pub struct DryRun {
     admission: Admission,
     decoder: Decoder,
     host: Arc<DecodeHost>,
-    /// Of a registry in PostgreSQL: what asks it.
-    inquiry: Option<RegistryLookup>,
-    /// Of a single guest under test: its folder, which is gone with this.
-    _folder: Option<tempfile_guard::Folder>,
+    /// The client of a registry in PostgreSQL.
+    lookup: Option<RegistryLookup>,
+    /// The folder of a single guest under test, deleted with this.
+    _folder: Option<SingleGuestDir>,
 }
 
 impl DryRun {
@@ -50,26 +51,26 @@ impl DryRun {
                 Registry::Open(Vec::new())
             }
         };
-        let mut inquiry = match &registry {
+        let mut lookup = match &registry {
             Registry::Postgres(registry) => Some(RegistryLookup::new(registry.clone())?),
             Registry::File(_) | Registry::Open(_) => None,
         };
-        let mut plan = TenantConfig::new(config);
-        let mut knobs = None;
-        if let Some(inquiry) = &mut inquiry {
-            match inquiry.settings() {
+        let mut tenant_config = TenantConfig::new(config);
+        let mut app_settings = None;
+        if let Some(lookup) = &mut lookup {
+            match lookup.settings() {
                 Ok((found, rows)) => {
-                    knobs = Some(found);
-                    plan.take_up(rows);
+                    app_settings = Some(found);
+                    tenant_config.update(rows);
                 }
                 Err(error) => eprintln!("note: {error}; the settings known here are used"),
             }
         }
-        let config = &*plan.current().get();
+        let config = &*tenant_config.current().get();
         let tenants = settings::tenants(config, &Arc::default());
         let admission = Admission::new(settings::admission(config), registry, tenants);
-        if let Some(knobs) = knobs {
-            admission.apply_app_settings(&knobs);
+        if let Some(app_settings) = app_settings {
+            admission.apply_app_settings(&app_settings);
         }
         let guests = stopped_gateway::open_read_only(config)?;
         if guests.any_keeps_state() {
@@ -79,7 +80,7 @@ impl DryRun {
                 Err(error) => eprintln!("note: {error}; decoders begin without state"),
             }
         }
-        Ok(Self { inquiry, ..Self::of(admission, guests.host().clone(), None) })
+        Ok(Self { lookup, ..Self::of(admission, guests.host().clone(), None) })
     }
 
     /// As one guest of the routing folder would decode, whatever its devices' credentials.
@@ -88,7 +89,7 @@ impl DryRun {
     /// The guest may not serve.
     pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
         let admission = without_credentials(config);
-        let folder = tempfile_guard::Folder::with_route(guest, Path::new(&config.guests.dir))?;
+        let folder = SingleGuestDir::with_route(guest, Path::new(&config.guests.dir))?;
         let decode = DecodeSettings { threads: 1, ..settings::decode(config) };
         let host = Arc::new(DecodeHost::new(decode, Arc::default())?);
         let persistence = settings::without_persistence(config);
@@ -107,11 +108,11 @@ impl DryRun {
         Self::of(without_credentials(config), host, None)
     }
 
-    fn of(admission: Admission, host: Arc<DecodeHost>, folder: Option<tempfile_guard::Folder>) -> Self {
-        Self { admission, decoder: Decoder::new(host.clone()), host, inquiry: None, _folder: folder }
+    fn of(admission: Admission, host: Arc<DecodeHost>, folder: Option<SingleGuestDir>) -> Self {
+        Self { admission, decoder: Decoder::new(host.clone()), host, lookup: None, _folder: folder }
     }
 
-    /// What would become of this message.
+    /// The verdict on a message, as the stream would give it.
     pub fn judge(&mut self, question: ExplainRequest) -> ExplainVerdict {
         let row = question.registry_row.map(|row| {
             // A row is that of one device; to a topic that names another it is nobody's.
@@ -133,11 +134,11 @@ impl DryRun {
             via: self.admission.usual_via(&question.topic),
         };
         let mut judged = self.admission.check(asked, row);
-        if let (Err(refusal), Some(inquiry)) = (&mut judged, &mut self.inquiry)
+        if let (Err(refusal), Some(lookup)) = (&mut judged, &mut self.lookup)
             && refusal.reason == Reason::RegistryUnavailable
             && let Some((tenant, device)) = self.admission.device_of(&question.topic)
         {
-            match inquiry.look_up(tenant, device) {
+            match lookup.look_up(tenant, device) {
                 Ok(row) => judged = self.admission.check(asked, Some(row)),
                 Err(error) => refusal.detail = error.to_string().into(),
             }
@@ -206,7 +207,7 @@ fn without_credentials(config: &Config) -> Admission {
     Admission::new(settings, Registry::Open(Vec::new()), tenants)
 }
 
-/// Where a dry run's messages end.
+/// The end of a dry run's messages: keeps lines or refusal for the verdict.
 #[derive(Default)]
 struct CapturingSink(Mutex<CapturedOutput>);
 
@@ -233,56 +234,6 @@ impl DecodeSink for CapturingSink {
         for message in messages {
             self.0.lock().refused = Some((message.reason, message.detail.into()));
             message.token.settle(Outcome::Quarantined, &message.account);
-        }
-    }
-}
-
-mod tempfile_guard {
-    //! A routing folder of its own for one guest, gone with its last owner.
-
-    use anyhow::Context;
-    use std::path::{Path, PathBuf};
-    use std::sync::Arc;
-
-    #[derive(Clone, Debug)]
-    pub struct Folder(Arc<Owned>);
-
-    #[derive(Debug)]
-    struct Owned(PathBuf);
-
-    impl Folder {
-        /// A folder whose only route is this guest: in the guests folder, at the place that its own
-        /// folder and name give; elsewhere, for every tenant.
-        pub fn with_route(guest: &Path, guests: &Path) -> anyhow::Result<Self> {
-            let shown = guest.display();
-            let guest = std::fs::canonicalize(guest).with_context(|| format!("no such decoder: {shown}"))?;
-            let stem = guest.file_name().context("a guest has a name")?;
-            let parent = guest.parent().context("a guest lies in a folder")?;
-            let in_place =
-                std::fs::canonicalize(guests).is_ok_and(|guests| parent.parent() == Some(&*guests));
-            let tenant = parent.file_name().filter(|_| in_place).unwrap_or("_default".as_ref());
-            let unique = format!("tidegate-test-{}-{:?}", std::process::id(), std::thread::current().id());
-            let root = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
-            let owned = Owned(root.clone());
-            let place = root.join(tenant);
-            let _ = std::fs::remove_dir_all(&root);
-            std::fs::create_dir_all(&place)?;
-            std::fs::copy(&guest, place.join(stem))?;
-            let toml = guest.with_extension("toml");
-            if toml.exists() {
-                std::fs::copy(&toml, place.join(stem).with_extension("toml"))?;
-            }
-            Ok(Self(Arc::new(owned)))
-        }
-
-        pub fn path(&self) -> &Path {
-            &self.0.0
-        }
-    }
-
-    impl Drop for Owned {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Look-ups in a PostgreSQL registry for a verb; changes nothing there.
+
 use std::sync::Arc;
 
 use crate::admission::registry::RegistryRow;
@@ -6,36 +8,36 @@ use crate::admission::registry::postgres::devices::DeviceQueries;
 use crate::admission::registry::postgres::tenant_rows::TenantRow;
 use crate::admission::registry::postgres::{PostgresRegistry, app_settings, tenant_rows};
 
-/// Asks a registry in PostgreSQL, and changes nothing there.
+/// Asks the registry from a thread without a runtime.
 pub(crate) struct RegistryLookup {
     registry: Arc<PostgresRegistry>,
     runtime: tokio::runtime::Runtime,
-    desk: Option<DeviceQueries>,
+    queries: Option<DeviceQueries>,
 }
 
 impl RegistryLookup {
     pub(crate) fn new(registry: Arc<PostgresRegistry>) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { registry, runtime, desk: None })
+        Ok(Self { registry, runtime, queries: None })
     }
 
     pub(crate) fn settings(&self) -> Result<(app_settings::AppSettings, Vec<TenantRow>), PgError> {
         self.runtime.block_on(async {
             let client = self.registry.server.connect().await?;
-            let knobs = app_settings::read(&self.registry.server, &client).await?;
-            Ok((knobs, tenant_rows::read(&self.registry.server, &client).await?))
+            let settings = app_settings::read(&self.registry.server, &client).await?;
+            Ok((settings, tenant_rows::read(&self.registry.server, &client).await?))
         })
     }
 
     pub(crate) fn look_up(&mut self, tenant: &str, device: &str) -> Result<Option<RegistryRow>, PgError> {
         let server = &self.registry.server;
         self.runtime.block_on(async {
-            let desk = match self.desk.take().filter(|desk| !desk.is_closed()) {
-                Some(desk) => desk,
+            let queries = match self.queries.take().filter(|queries| !queries.is_closed()) {
+                Some(queries) => queries,
                 None => DeviceQueries::open(server).await?,
             };
-            let mut rows = desk.look_up(server, &[(tenant.into(), device.into())]).await?;
-            self.desk = Some(desk);
+            let mut rows = queries.look_up(server, &[(tenant.into(), device.into())]).await?;
+            self.queries = Some(queries);
             Ok(rows.pop().flatten())
         })
     }

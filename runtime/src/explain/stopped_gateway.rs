@@ -1,16 +1,16 @@
-//! What decoders keep, as it is shown to people: `tidegate guest state`.
+//! Guests and their state, read from the files of a gateway that may be stopped. Changes nothing.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::app::guests::open_store;
 use crate::config::{Config, ConfigError, settings};
 use crate::core::decoder_state::StateSnapshot;
-use crate::rollout::{GuestStore, RolloutError, RolloutEvent};
+use crate::explain::guest_store::open_store;
+use crate::rollout::{GuestStore, RolloutEvent};
 use crate::spool::{Spool, SpoolError};
 
-/// The guests that a gateway would serve: what is refused or rolled back is not what lies in the
-/// folder. Changes nothing.
+/// The guests that a gateway would serve: not always those of the folder, as a version may have been
+/// refused or rolled back. Changes nothing.
 ///
 /// # Errors
 /// As `open`.
@@ -20,7 +20,7 @@ pub fn open_read_only(config: &Config) -> Result<GuestStore, ConfigError> {
     open_store(config, Arc::default(), persistence).map(|(guests, _)| guests)
 }
 
-/// What lies in the folder, and whether it may serve. Changes nothing.
+/// The guests of the folder, each checked as if it were new. Changes nothing.
 ///
 /// # Errors
 /// As `open`.
@@ -28,14 +28,10 @@ pub fn check(config: &Config) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigE
     open_store(config, Arc::default(), settings::without_persistence(config))
 }
 
-pub(crate) fn refused(config: &Config, error: RolloutError) -> ConfigError {
-    ConfigError::value("guests.dir", &config.guests.dir, format!("a guests folder: {error}"))
-}
-
-/// How often a spool is read whose gateway may be running: segments may go while it is read.
+/// Attempts to read a spool: its gateway may be running, and delete segments meanwhile.
 const TRIES: u32 = 5;
 
-/// What decoders keep, from the files; its gateway may be running.
+/// The state of decoders, from the files of the spool; its gateway may be running.
 ///
 /// # Errors
 /// They cannot be read.
@@ -52,34 +48,4 @@ pub fn state_on_disk(config: &Config) -> Result<StateSnapshot, SpoolError> {
         read = Spool::read_state(&dir);
     }
     read
-}
-
-#[cfg(test)]
-mod tests {
-
-    use crate::admin::decoder_state::show;
-    use crate::core::decoder_state::{StateScope, StateSnapshot, StateWrite};
-    use serde_json::json;
-
-    #[test]
-    fn state_is_shown_by_the_names_of_folder_and_file() {
-        let mut image = StateSnapshot::default();
-        let scope = StateScope { tenant: "acme".into(), message_type: "_meter".into() };
-        let write = |partition: &str, key: &str, value: &[u8]| StateWrite {
-            partition: partition.into(),
-            key: key.into(),
-            value: Some(value.into()),
-        };
-        image.apply(&scope, [write("d2", "n", &7u64.to_le_bytes()), write("d1", "t", b"text")]);
-        let all = show(&image, "acme", "%5Fmeter", None).unwrap();
-        assert_eq!(all["partitions"][0]["partition"], "d1");
-        assert_eq!(all["partitions"][0]["values"][0]["text"], "text");
-        assert_eq!(all["partitions"][1]["values"][0]["u64"], 7);
-        let one = show(&image, "acme", "%5Fmeter", Some("d2")).unwrap();
-        assert_eq!(one["partitions"].as_array().unwrap().len(), 1);
-        assert_eq!(show(&image, "acme", "other", None).unwrap()["partitions"], json!([]));
-        assert_eq!(show(&image, "acme", "%5Fmeter", Some("d3")).unwrap_err().status, 404);
-        assert_eq!(show(&image, "_default", "x", None).unwrap_err().status, 400);
-        assert_eq!(show(&image, "..", "x", None).unwrap_err().status, 400);
-    }
 }

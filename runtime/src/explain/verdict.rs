@@ -1,3 +1,5 @@
+//! The question and the verdict of `explain` and `test`.
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -34,7 +36,7 @@ pub enum ExplainOutcome {
     Lines,
     Empty,
     Quarantined,
-    /// The registry could not be asked: kept, and taken up again.
+    /// The registry could not be asked: it would wait in the spool.
     Parked,
 }
 
@@ -49,7 +51,7 @@ impl ExplainOutcome {
     }
 }
 
-/// What would become of a message.
+/// The verdict on a message.
 #[derive(Clone, Debug)]
 pub struct ExplainVerdict {
     pub outcome: ExplainOutcome,

@@ -1,3 +1,5 @@
+//! The joint from the decode threads to spool and quarantine.
+
 use std::sync::Arc;
 
 use crate::core::ack::in_flight::{InFlight, InFlightGuard};
@@ -8,16 +10,16 @@ use crate::decode::DecodeSink;
 use crate::quarantine::Quarantine;
 use crate::spool::Spool;
 
-/// Where messages leave the flow: to the spool, to quarantine, or to nowhere, on purpose.
+/// The exit of the stream: to the spool, to quarantine, or to nowhere for a message without lines.
 pub struct Egress {
     spool: Spool,
     quarantine: Quarantine,
-    pub(super) activity: Arc<InFlight>,
+    pub(super) in_flight: Arc<InFlight>,
 }
 
 impl Egress {
-    pub fn new(spool: Spool, quarantine: Quarantine, activity: Arc<InFlight>) -> Self {
-        Self { spool, quarantine, activity }
+    pub fn new(spool: Spool, quarantine: Quarantine, in_flight: Arc<InFlight>) -> Self {
+        Self { spool, quarantine, in_flight }
     }
 }
 
@@ -25,8 +27,8 @@ impl DecodeSink for Egress {
     fn lines(&self, mut batches: Vec<CheckedBatch>) {
         let messages = batches.iter_mut().flat_map(CheckedBatch::tokens_mut);
         let on_their_way: Vec<InFlightGuard> = messages.filter_map(AckToken::take_in_flight).collect();
-        let more_comes = self.activity.count() > on_their_way.len() as u64;
-        self.spool.append(batches, more_comes);
+        let more_follows = self.in_flight.count() > on_their_way.len() as u64;
+        self.spool.append(batches, more_follows);
         // Not before they are in the queue: a stop waits for both, one after the other.
         drop(on_their_way);
     }

@@ -1,5 +1,4 @@
-//! The joints of the flow: from a source through admission to the decode threads, and from those to
-//! spool and quarantine.
+//! The joint from the sources through admission to the decode threads.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,12 +18,12 @@ use crate::decode::{DecodePool, DecodeSink};
 use crate::pipeline::egress::Egress;
 use crate::source::sink::MessageSink;
 
-/// Where messages enter the flow.
+/// The entry of the stream, for sources and for messages that come back.
 pub struct Ingress {
     pub(super) admission: Arc<Admission>,
     /// Taken when the gateway stops.
     pool: Mutex<Option<Arc<DecodePool>>>,
-    pub(super) outlet: Arc<Egress>,
+    pub(super) egress: Arc<Egress>,
     books: Arc<Books>,
     /// Gives the messages of all sources their time.
     clock: Arc<ReceiveClock>,
@@ -34,16 +33,16 @@ impl Ingress {
     pub fn new(
         admission: Arc<Admission>,
         pool: DecodePool,
-        outlet: Arc<Egress>,
+        egress: Arc<Egress>,
         books: Arc<Books>,
         clock: Arc<ReceiveClock>,
     ) -> Self {
-        Self { admission, pool: Mutex::new(Some(Arc::new(pool))), outlet, books, clock }
+        Self { admission, pool: Mutex::new(Some(Arc::new(pool))), egress, books, clock }
     }
 
     /// Waits until nothing is between sources and spool, or the deadline.
     pub async fn drain(&self, deadline: Instant) {
-        let busy = || self.outlet.activity.count() > 0 || self.admission.awaits_answers();
+        let busy = || self.egress.in_flight.count() > 0 || self.admission.awaits_answers();
         while busy() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -54,7 +53,7 @@ impl Ingress {
 impl AdmittedSink for Ingress {
     async fn submit(&self, admitted: Vec<Admitted>, refused: Vec<RefusedMessage>) {
         if !refused.is_empty() {
-            self.outlet.refused(refused);
+            self.egress.refused(refused);
         }
         let pool = self.pool.lock().clone();
         // Where it is stopped they are dropped unsettled, and come again.
@@ -69,7 +68,7 @@ impl MessageSink for Ingress {
         let first_ns = self.clock.reserve(messages.len());
         for (stamp_ns, message) in (first_ns..).step_by(RECEIVE_STAMP_GAP_NS as usize).zip(&mut messages) {
             message.received_ns = stamp_ns;
-            message.token.enter(&self.outlet.activity);
+            message.token.enter(&self.egress.in_flight);
         }
         let (admitted, refused) = self.admission.admit(messages);
         self.submit(admitted, refused).await;
@@ -87,7 +86,7 @@ impl MessageSink for Ingress {
 
     fn refuse(&self, mut message: Received, sender: &Identity, reason: Reason, detail: Detail) {
         message.received_ns = self.clock.reserve(1);
-        self.outlet.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
+        self.egress.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
     }
 
     async fn authenticate(&self, claim: Claim) -> Result<(), AuthError> {

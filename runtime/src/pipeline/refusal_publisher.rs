@@ -26,7 +26,7 @@ struct PublishRates {
     all: TokenBucket,
 }
 
-/// Makes answers, and hands them to the broker's session.
+/// Makes answers and queues them for the broker's session.
 #[derive(Debug)]
 pub struct RefusalPublisher {
     topic: RefusedTopic,

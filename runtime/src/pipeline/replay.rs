@@ -1,10 +1,10 @@
-//! What lies in quarantine, taken up again through the gateway as it is today.
+//! Replays of quarantine entries through the gateway as it is today.
 //!
-//! - A replay takes what matched when it was asked for, and never what it makes itself: a message
-//!   that is refused again becomes a new entry, and waits for the next replay.
-//! - What had passed admission keeps that, with its identity of then; what admission refused is
+//! - A replay takes the entries that matched at its start. A message that is refused again becomes a new
+//!   entry, and waits for the next replay.
+//! - A message that had passed admission keeps its identity of then. One that admission refused is
 //!   admitted anew. Neither takes a rate token. Topic and time stay.
-//! - An entry is taken out once its message is settled. A gateway that dies in between has it still.
+//! - An entry leaves quarantine once its message is settled. A gateway that dies in between still has it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use crate::limits::{REPLAY_CHUNK_ENTRIES, REPLAY_SKIPPED_SHOWN, REPLAY_UNSETTLED
 use crate::pipeline::ingress::Ingress;
 use crate::quarantine::{Entry, EntryLocation, Filter, Quarantine, QuarantineError, RemovalReason};
 
-/// How often it is looked whether a message was dropped on its way, as a stop does.
+/// The interval of checks for messages that were dropped on their way, as a stop does.
 const LOST_LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What a replay came to.
+/// The result of a replay.
 #[derive(Debug, Default, Serialize)]
 pub struct ReplayReport {
     /// Messages, and lines that the database had refused, whose replay is settled.
     pub replayed: u64,
-    /// Of these, those whose lines are where they were to go.
+    /// Those of them whose lines are durable in the spool.
     pub lines: u64,
     /// Those of which the guest made no line.
     pub empty: u64,
     /// Those that lie in quarantine again.
     pub quarantined_again: u64,
-    /// Those that are parked: they go on by themselves once the registry is back.
+    /// Those that are parked until the registry is back.
     pub parked: u64,
     pub dropped: u64,
     /// Entries that cannot be replayed, and stay.
@@ -80,7 +80,7 @@ pub enum ReplayError {
 pub struct Replays(Arc<Shared>);
 
 struct Shared {
-    gate: Arc<Ingress>,
+    ingress: Arc<Ingress>,
     quarantine: Quarantine,
     window: Arc<ReceiveWindow>,
     stopping: watch::Receiver<Option<tokio::time::Instant>>,
@@ -89,15 +89,15 @@ struct Shared {
 
 impl Replays {
     pub fn new(
-        gate: Arc<Ingress>,
+        ingress: Arc<Ingress>,
         quarantine: Quarantine,
         window: Arc<ReceiveWindow>,
         stopping: watch::Receiver<Option<tokio::time::Instant>>,
     ) -> Self {
-        Self(Arc::new(Shared { gate, quarantine, window, stopping, running: AtomicBool::new(false) }))
+        Self(Arc::new(Shared { ingress, quarantine, window, stopping, running: AtomicBool::new(false) }))
     }
 
-    /// Replays what matches now, oldest message first, at most `max`. It goes on when nobody waits
+    /// Replays what matches now, oldest message first, at most `max`. It continues when nobody waits
     /// for its report any more.
     ///
     /// # Errors
@@ -130,24 +130,24 @@ async fn run(shared: &Arc<Shared>, filter: Filter, max: usize) -> Result<ReplayR
     tracing::info!(?filter, "replaying from quarantine");
     let quarantine = shared.quarantine.clone();
     let (places, left) = tokio::task::spawn_blocking(move || quarantine.matching(filter, max)).await??;
-    let mut under_way = ReplayRun {
+    let mut replay_run = ReplayRun {
         shared: shared.clone(),
         settled: Arc::default(),
         waiting: VecDeque::new(),
         report: ReplayReport { left, ..ReplayReport::default() },
     };
     for chunk in places.chunks(REPLAY_CHUNK_ENTRIES) {
-        under_way.wait_until_waiting(REPLAY_UNSETTLED_MAX - REPLAY_CHUNK_ENTRIES).await?;
-        under_way.wait_for_room().await;
-        under_way.report.stopped |= shared.is_stopping();
-        if under_way.report.stopped {
+        replay_run.wait_until_waiting(REPLAY_UNSETTLED_MAX - REPLAY_CHUNK_ENTRIES).await?;
+        replay_run.wait_for_room().await;
+        replay_run.report.stopped |= shared.is_stopping();
+        if replay_run.report.stopped {
             break;
         }
-        under_way.take_up(chunk).await?;
-        under_way.take_out_settled().await?;
+        replay_run.submit(chunk).await?;
+        replay_run.take_out_settled().await?;
     }
-    under_way.wait_until_waiting(0).await?;
-    let report = under_way.report;
+    replay_run.wait_until_waiting(0).await?;
+    let report = replay_run.report;
     tracing::info!(
         replayed = report.replayed,
         lines = report.lines,
@@ -170,29 +170,29 @@ impl Shared {
 /// A replay between its first entry and its last.
 struct ReplayRun {
     shared: Arc<Shared>,
-    /// Told whenever one of its messages is settled.
+    /// Notified whenever one of its messages is settled.
     settled: Arc<Notify>,
     /// Entries whose messages are on their way, in the order of their tokens.
     waiting: VecDeque<(EntryLocation, Arc<ReplayedEntry>)>,
     report: ReplayReport,
 }
 
-/// One entry, ready to go on.
+/// One entry, ready to be submitted.
 enum ReplayStep {
     Admitted(Box<Admitted>),
     Refused(Box<RefusedMessage>),
-    /// It goes on by itself once the registry has answered.
+    /// Admission submits it once the registry has answered.
     Waits,
     Lines(CheckedBatch),
 }
 
 impl ReplayRun {
-    /// Hands on the messages of some entries.
-    async fn take_up(&mut self, places: &[EntryLocation]) -> Result<(), ReplayError> {
+    /// Submits the messages of some entries.
+    async fn submit(&mut self, places: &[EntryLocation]) -> Result<(), ReplayError> {
         let (dir, wanted) = (self.shared.quarantine.dir().to_owned(), places.to_vec());
         let found = tokio::task::spawn_blocking(move || Quarantine::find(&dir, &wanted)).await??;
         self.report.gone += (places.len() - found.len()) as u64;
-        let gate = self.shared.gate.clone();
+        let ingress = self.shared.ingress.clone();
         let (mut admitted, mut refused) = (Vec::new(), Vec::new());
         for (place, entry) in found {
             let id = entry.id.clone();
@@ -201,17 +201,17 @@ impl ReplayRun {
                 Ok(ReplayStep::Admitted(message)) => admitted.push(*message),
                 Ok(ReplayStep::Refused(message)) => refused.push(*message),
                 Ok(ReplayStep::Waits) => {}
-                Ok(ReplayStep::Lines(batch)) => gate.outlet.lines(vec![batch]),
+                Ok(ReplayStep::Lines(batch)) => ingress.egress.lines(vec![batch]),
             }
         }
-        admitted.iter_mut().for_each(|message: &mut Admitted| message.token.enter(&gate.outlet.activity));
-        gate.submit(admitted, refused).await;
+        admitted.iter_mut().for_each(|message: &mut Admitted| message.token.enter(&ingress.egress.in_flight));
+        ingress.submit(admitted, refused).await;
         Ok(())
     }
 
     /// Makes of an entry what it was, or says why it cannot be replayed. Only what can has a token.
     fn step(&mut self, place: EntryLocation, entry: Entry) -> Result<ReplayStep, String> {
-        let admission = self.shared.gate.admission.clone();
+        let admission = self.shared.ingress.admission.clone();
         let received_ns = entry
             .received_at
             .parse::<jiff::Timestamp>()
@@ -335,7 +335,7 @@ impl ReplayRun {
         Ok(())
     }
 
-    /// Whether the token of the first message is gone without an outcome.
+    /// True if the token of the first message is gone without an outcome.
     fn is_first_lost(&self) -> bool {
         // The token holds the other handle, and tells its outcome before it lets go.
         self.waiting

@@ -1,9 +1,9 @@
 //! The joint between admission and spool for messages that are parked: where they go, and how they
 //! come back once they can be admitted.
 //!
-//! - They are read back in pieces, so many on their way at once, and handed on in order.
-//! - A message leaves the spool once its outcome is durable. What is on its way when the gateway dies
-//!   is taken up again at the next start.
+//! - They are read back in pieces, so many on their way at once, and submitted in order.
+//! - A message leaves the spool once its outcome is durable. One on its way when the gateway dies is
+//!   unparked again at the next start.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,23 +25,28 @@ use crate::limits;
 use crate::pipeline::ingress::Ingress;
 use crate::spool::Spool;
 
-/// When a stop was asked for, and its deadline.
+/// The deadline of a stop, once one was asked for.
 type Stopping = watch::Receiver<Option<tokio::time::Instant>>;
 
 const LOOK_EVERY: Duration = Duration::from_millis(limits::UNPARK_POLL_MS);
 
-/// Takes up what is parked whenever it can be admitted, until the gateway stops.
-pub fn start(spool: &Spool, gate: &Arc<Ingress>, books: &Arc<Books>, stopping: Stopping) -> JoinHandle<()> {
+/// Submits parked messages whenever they can be admitted, until the gateway stops.
+pub fn start(
+    spool: &Spool,
+    ingress: &Arc<Ingress>,
+    books: &Arc<Books>,
+    stopping: Stopping,
+) -> JoinHandle<()> {
     let window = Arc::new(ReceiveWindow::new(limits::UNPARKED_MESSAGES_MAX, limits::UNPARKED_BYTES_MAX));
-    let upward = Unparker { spool: spool.clone(), gate: gate.clone(), books: books.clone(), window };
-    tokio::spawn(worker::vital("parked", upward.run(stopping)))
+    let unparker = Unparker { spool: spool.clone(), ingress: ingress.clone(), books: books.clone(), window };
+    tokio::spawn(worker::vital("parked", unparker.run(stopping)))
 }
 
 struct Unparker {
     spool: Spool,
-    gate: Arc<Ingress>,
+    ingress: Arc<Ingress>,
     books: Arc<Books>,
-    /// What is on its way of what was parked takes no room of what comes in.
+    /// Its own: unparked messages on their way take no room of incoming ones.
     window: Arc<ReceiveWindow>,
 }
 
@@ -64,8 +69,8 @@ impl Unparker {
             if !std::mem::replace(&mut told, true) {
                 tracing::info!("what was parked goes on");
             }
-            // Never given up half way: what was counted as on its way gets there.
-            self.hand_on(taken.into_iter().map(|taken| self.unpark_request(taken)).collect()).await;
+            // Never cut short: a message that was counted as on its way gets there.
+            self.submit(taken.into_iter().map(|taken| self.unpark_request(taken)).collect()).await;
         }
     }
 
@@ -74,7 +79,7 @@ impl Unparker {
         loop {
             self.spool.parked().await;
             self.window.until_not_full().await;
-            if self.gate.admission.can_unpark() {
+            if self.ingress.admission.can_unpark() {
                 return;
             }
             *told = false;
@@ -98,13 +103,14 @@ impl Unparker {
         UnparkRequest { tenant, message, account }
     }
 
-    async fn hand_on(&self, mut returning: VecDeque<UnparkRequest>) {
+    async fn submit(&self, mut returning: VecDeque<UnparkRequest>) {
         while !returning.is_empty() {
-            let (mut admitted, refused, devices) = self.gate.admission.unpark(&mut returning).into_parts();
-            let activity = &self.gate.outlet.activity;
-            admitted.iter_mut().for_each(|message| message.token.enter(activity));
-            self.gate.submit(admitted, refused).await;
-            self.gate.admission.finished(&devices);
+            let (mut admitted, refused, devices) =
+                self.ingress.admission.unpark(&mut returning).into_parts();
+            let in_flight = &self.ingress.egress.in_flight;
+            admitted.iter_mut().for_each(|message| message.token.enter(in_flight));
+            self.ingress.submit(admitted, refused).await;
+            self.ingress.admission.finished(&devices);
         }
     }
 }

@@ -1,3 +1,5 @@
+//! The handles of all parts, and the counters and gauges that they give at a scrape.
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +10,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::core::ack::window::ReceiveWindow;
-use crate::core::books::{Account, Books};
+use crate::core::books::Books;
 use crate::core::histogram::HistogramSnapshot;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
@@ -17,12 +19,12 @@ use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
 use crate::source::listener::{CertificateReloader, CloseReason, ListenerCounters};
 use crate::spool::Spool;
-use crate::telemetry::metrics::{Gauges, Sample};
+use crate::telemetry::sample::Sample;
 use crate::telemetry::stats::Statistics;
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::Writer;
 
-/// One source and whether messages can come in by it.
+/// The readiness of one source.
 pub struct SourceHealth {
     name: &'static str,
     status: watch::Receiver<SourceStatus>,
@@ -44,14 +46,14 @@ impl SourceHealth {
     }
 }
 
-/// The listener, as far as it is looked at.
+/// The handles of the listener.
 pub struct ListenerHandles {
     pub counters: Arc<ListenerCounters>,
     pub tls: Option<Arc<CertificateReloader>>,
 }
 
 impl ListenerHandles {
-    /// Takes a new certificate into service, if there is one.
+    /// Loads the certificate again if its files have changed.
     pub fn refresh_certificate(&self) {
         match self.tls.as_ref().map(|tls| tls.refresh()) {
             Some(Ok(true)) => tracing::info!("the listener's certificate was read again"),
@@ -60,7 +62,7 @@ impl ListenerHandles {
         }
     }
 
-    /// Connections that ended, by why.
+    /// Closed connections by reason.
     fn ended(&self) -> Vec<Sample> {
         let sample = |&ending: &CloseReason| {
             let labels = vec![("reason", ending.name().to_owned())];
@@ -70,7 +72,7 @@ impl ListenerHandles {
     }
 }
 
-/// The parts that are looked at.
+/// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
     pub window: Arc<ReceiveWindow>,
@@ -83,17 +85,17 @@ pub struct Handles {
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
-    /// The listener, where there is one.
-    pub door: Option<ListenerHandles>,
-    /// Answers on the refused topic, where they are wanted.
-    pub answers: Option<Arc<RefusalPublisher>>,
-    /// Why the registry was not read well the last time.
+    /// None without a listener.
+    pub listener: Option<ListenerHandles>,
+    /// None where no answers on the refused topic are wanted.
+    pub refusal_publisher: Option<Arc<RefusalPublisher>>,
+    /// The fault of the last reading of a file registry.
     pub registry_fault: Mutex<Option<String>>,
 }
 
 impl fmt::Debug for Handles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parts").finish_non_exhaustive()
+        f.debug_struct("Handles").finish_non_exhaustive()
     }
 }
 
@@ -115,12 +117,11 @@ impl Handles {
     }
 }
 
-impl Gauges for Handles {
-    fn accounts(&self) -> Vec<Arc<Account>> {
-        self.books.accounts()
-    }
+/// Name, without `_total` for a counter, then help and samples.
+pub(crate) type Family = (&'static str, &'static str, Vec<Sample>);
 
-    fn counters(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
+impl Handles {
+    pub(crate) fn counters(&self) -> Vec<Family> {
         let cache = self.admission.cache();
         let lookups = [
             ("hit", cache.hits()),
@@ -151,24 +152,25 @@ impl Gauges for Handles {
             provisioned = registry.provisioned();
             dropped = registry.refusals.dropped();
         }
-        let answers = self.answers.as_ref().map(|answers| {
-            [("sent", &answers.sent), ("dropped", &answers.dropped)].map(|(outcome, count)| {
+        let answers = self.refusal_publisher.as_ref().map(|publisher| {
+            [("sent", &publisher.sent), ("dropped", &publisher.dropped)].map(|(outcome, count)| {
                 let count = count.load(Ordering::Relaxed) as f64;
                 Sample::new(vec![("outcome", outcome.to_owned())], count)
             })
         });
         let answers = answers.map(Vec::from).unwrap_or_default();
-        let foreign = |door: &ListenerHandles| door.counters.foreign_publishes.load(Ordering::Relaxed) as f64;
+        let foreign =
+            |listener: &ListenerHandles| listener.counters.foreign_publishes.load(Ordering::Relaxed) as f64;
         vec![
             (
                 "tidegate_listener_connections_ended",
                 "Connections of devices that ended or were refused, by reason",
-                self.door.as_ref().map(ListenerHandles::ended).unwrap_or_default(),
+                self.listener.as_ref().map(ListenerHandles::ended).unwrap_or_default(),
             ),
             (
                 "tidegate_listener_foreign_publishes",
                 "PUBLISHes to a topic of another device",
-                self.door.as_ref().map(|door| Sample::bare(foreign(door))).unwrap_or_default(),
+                self.listener.as_ref().map(|listener| Sample::bare(foreign(listener))).unwrap_or_default(),
             ),
             ("tidegate_refusal_answers", "Answers on mqtt.refused_topic, sent or dropped", answers),
             (
@@ -222,13 +224,17 @@ impl Gauges for Handles {
         ]
     }
 
-    fn gauges(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)> {
-        let connections = |door: &ListenerHandles| door.counters.connections.load(Ordering::Relaxed) as f64;
+    pub(crate) fn gauges(&self) -> Vec<Family> {
+        let connections =
+            |listener: &ListenerHandles| listener.counters.connections.load(Ordering::Relaxed) as f64;
         vec![
             (
                 "tidegate_listener_connections",
                 "Open connections of devices",
-                self.door.as_ref().map(|door| Sample::bare(connections(door))).unwrap_or_default(),
+                self.listener
+                    .as_ref()
+                    .map(|listener| Sample::bare(connections(listener)))
+                    .unwrap_or_default(),
             ),
             (
                 "tidegate_auth_cache_entries",
@@ -258,7 +264,7 @@ impl Gauges for Handles {
         ]
     }
 
-    fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {
+    pub(crate) fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {
         vec![
             (
                 "tidegate_write_duration_seconds",

@@ -1,10 +1,10 @@
-//! Whether the gateway can do its work now, part by part.
+//! Readiness of the gateway, part by part.
 
 use serde::Serialize;
 
 use crate::admission::registry::Registry;
 
-/// Health in the words of `/readyz`.
+/// The registry's part of `/readyz`. `fault`: a file registry could not be read again.
 pub(crate) fn registry_health(registry: &Registry, fault: Option<&String>) -> PartHealth {
     if let Registry::Postgres(registry) = registry {
         let (ready, why) = registry.health();
@@ -17,7 +17,7 @@ pub(crate) fn registry_health(registry: &Registry, fault: Option<&String>) -> Pa
     }
 }
 
-/// One part and why it is not usable, if it is not.
+/// The readiness of one part; `why` may also explain a part that is ready.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartHealth {
     pub ready: bool,
@@ -44,13 +44,13 @@ impl From<Result<(), String>> for PartHealth {
     }
 }
 
-/// What `/readyz` answers.
+/// The answer of `/readyz`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Readiness {
     pub ready: bool,
     pub source: PartHealth,
     pub registry: PartHealth,
-    /// What makes acknowledged messages durable: in this version the quarantine store.
+    /// Spool and quarantine: a message is acknowledged once one of them has it.
     pub spool: PartHealth,
 }
 

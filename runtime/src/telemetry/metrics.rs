@@ -1,5 +1,5 @@
-//! The metrics, in the OpenMetrics text format. Values are read where they are kept (the books,
-//! the writer, the decode threads) at the moment of a scrape: nothing is counted twice.
+//! The metrics, in the OpenMetrics text format. A scrape reads values from the parts themselves (the books,
+//! the writer, the decode threads), so nothing is counted twice.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,43 +12,16 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::core::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
-use crate::core::histogram::HistogramSnapshot;
 use crate::limits::METRIC_TENANTS_MAX;
-
-/// One time series of a family that is not a tenant's books.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    pub labels: Vec<(&'static str, String)>,
-    pub value: f64,
-}
-
-impl Sample {
-    pub fn new(labels: Vec<(&'static str, String)>, value: f64) -> Self {
-        Self { labels, value }
-    }
-
-    pub fn bare(value: f64) -> Vec<Self> {
-        vec![Self { labels: Vec::new(), value }]
-    }
-}
-
-/// What a scrape reads, gathered by the pipeline, which knows all parts.
-pub trait Gauges: Send + Sync + fmt::Debug + 'static {
-    fn accounts(&self) -> Vec<Arc<Account>>;
-    /// (name without `_total`, help, samples).
-    fn counters(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)>;
-    /// (name, help, samples).
-    fn gauges(&self) -> Vec<(&'static str, &'static str, Vec<Sample>)>;
-    /// (name, help, histogram).
-    fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)>;
-}
+use crate::telemetry::gauges::Handles;
+use crate::telemetry::sample::Sample;
 
 /// A metric of every tenant: name, help, and where it stands in the books.
 type TenantMetric = (&'static str, &'static str, fn(&TenantBooks) -> u64);
 
 /// Encodes everything at a scrape.
 #[derive(Debug)]
-struct Collector<G>(Arc<G>);
+struct Collector(Arc<Handles>);
 
 /// The label of a tenant: its own once it was admitted, while there are not too many.
 fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
@@ -82,9 +55,9 @@ fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
     labels
 }
 
-impl<G: Gauges> prometheus_client::collector::Collector for Collector<G> {
+impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let books = by_label(self.0.accounts());
+        let books = by_label(self.0.books.accounts());
         let tenant_counters: [TenantMetric; 4] = [
             ("tidegate_messages_received", "Messages received", |b| b.messages.received),
             ("tidegate_lines_spooled", "Lines stored in the spool", |b| b.lines.spooled),
@@ -210,9 +183,9 @@ pub struct Metrics(Registry);
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
-    pub fn new<G: Gauges>(gauges: Arc<G>) -> Self {
+    pub fn new(handles: Arc<Handles>) -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Collector(gauges)));
+        registry.register_collector(Box::new(Collector(handles)));
         Self(registry)
     }
 

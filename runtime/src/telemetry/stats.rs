@@ -1,6 +1,6 @@
 //! The statistics line, under the names of the Python service's `[stats]` line.
 
-/// What the line says.
+/// The figures of the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Messages received.

@@ -1,4 +1,4 @@
-//! What each POST came to, counted for the metrics: for each tenant whose lines it carried.
+//! Outcomes of POSTs for the metrics, counted for each tenant whose lines they carried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::core::books::OTHER_TENANTS;
 use crate::core::histogram::Histogram;
 use crate::core::ids::TenantId;
 use crate::limits::METRIC_TENANTS_MAX;
-use crate::telemetry::metrics::Sample;
+use crate::telemetry::sample::Sample;
 use crate::writer::WriteObserver;
 
 /// POSTs by tenant and outcome, and how long they took.

@@ -16,7 +16,7 @@ const CASES: &str = include_str!("template/cases.jsonl.txt");
 
 const README: &str = include_str!("template/README.md.txt");
 
-/// What a core module begins with, and a component.
+/// The first bytes of a core module, and of a component.
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -65,7 +65,7 @@ pub fn new(name: &str, dir: Option<&Path>, sdk: Option<&Path>) -> anyhow::Result
         fs::write(folder.join(file), fill(template, &sdk))?;
     }
     println!("{} contains a working decoder; its README.md says how to build and serve it", folder.display());
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 fn capitalised(part: &str) -> String {
@@ -86,7 +86,7 @@ pub fn wrap(module: &Path, output: Option<&Path>) -> anyhow::Result<Exit> {
     let component = wrapped(bytes).with_context(|| module.display().to_string())?;
     fs::write(&output, &component).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{} {} bytes", output.display(), component.len());
-    Ok(Exit::Good)
+    Ok(Exit::Success)
 }
 
 /// A component, of a component or of a core module.

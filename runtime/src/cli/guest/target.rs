@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::admin::decoder_state;
 use crate::admin::guests::refusal;
-use crate::admin::respond::{ApiError, ApiResult, place};
+use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::app::guests;
 use crate::config::checks::server_url;
 use crate::config::{Config, CurrentConfig, settings};
@@ -22,7 +22,7 @@ use crate::rollout::history::RouteHistory;
 use crate::rollout::{GuestStore, RolloutError};
 use crate::{config, data_dir};
 
-/// Where guests are asked for and put.
+/// The gateway that a verb is about.
 pub enum GuestTarget<'a> {
     Running {
         base: String,
@@ -38,7 +38,7 @@ pub enum GuestTarget<'a> {
 /// Longer than a component may take to be judged, others before it.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What a part of a URL's path may be written as.
+/// Characters that are percent-encoded in a part of a URL's path.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 impl<'a> GuestTarget<'a> {
@@ -85,7 +85,7 @@ impl<'a> GuestTarget<'a> {
         let Self::Stopped { config, .. } = self else {
             return self.call(Method::GET, &path(tenant, message_type, "/history"), Vec::new());
         };
-        let place = match place(tenant, message_type) {
+        let place = match route_key(tenant, message_type) {
             Ok(place) => place,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -194,7 +194,7 @@ fn stopped(
     message_type: &str,
     act: impl FnOnce(&GuestStore, &RouteKey) -> Result<Value, RolloutError>,
 ) -> anyhow::Result<ApiResult> {
-    let place = match place(tenant, message_type) {
+    let place = match route_key(tenant, message_type) {
         Ok(place) => place,
         Err(refusal) => return Ok(Err(refusal)),
     };

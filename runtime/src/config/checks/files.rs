@@ -1,4 +1,4 @@
-//! Whether the files that the configuration names hold what they should, before a socket opens.
+//! Checks of the files that the configuration names, before a socket opens.
 
 use crate::config;
 use crate::config::error::ConfigError;
@@ -6,7 +6,7 @@ use crate::config::sections::Config;
 use crate::config::settings;
 use crate::source::listener::{CertificateReloader, TlsFileError};
 
-/// What is wrong with the files of secrets and certificates, and the folder of tokens.
+/// Faults of the files of secrets and certificates, and of the folder of tokens.
 pub fn faults(config: &Config) -> Vec<ConfigError> {
     let mut faults = Vec::new();
     for (key, value, file) in [

@@ -6,7 +6,7 @@ use crate::config::sections::Config;
 use crate::config::words::{ClientCertificates, ConnectCredentials, Credentials, RegistryKind};
 use crate::core::identity::NameTemplate;
 
-/// What a device must prove at CONNECT.
+/// The proof that a device gives at CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectProof {
     None,
@@ -14,7 +14,7 @@ pub enum ConnectProof {
     Required,
 }
 
-/// What `listen.credentials` comes to.
+/// The meaning of `listen.credentials`, with `auto` resolved.
 pub fn connect_credentials(config: &Config) -> ConnectProof {
     match config.listen.credentials.get() {
         ConnectCredentials::None => ConnectProof::None,

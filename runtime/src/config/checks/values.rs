@@ -1,3 +1,5 @@
+//! Checks of single values: words, numbers, addresses, URLs.
+
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::config::error::ConfigError;
@@ -29,7 +31,7 @@ pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     }
 }
 
-/// Whether this is a server's base URL.
+/// Checks that this is a server's base URL.
 ///
 /// # Errors
 /// It is not; names the key.

@@ -1,3 +1,5 @@
+//! The registry of the configuration.
+
 use std::path::Path;
 use std::sync::Arc;
 

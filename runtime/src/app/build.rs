@@ -1,0 +1,279 @@
+//! Makes the parts and joins them, from the one that a message meets last to the one that it meets first.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin;
+use crate::admin::context::AdminContext;
+use crate::admin::guests::{GuestApi, GuestRoutes};
+use crate::admin::server::AdminServer;
+use crate::admission::registry::Registry;
+use crate::admission::{Admission, registry_tasks};
+use crate::app::housekeeping::{LoadConfig, housekeeping};
+use crate::app::signals::Signals;
+use crate::app::tenant_settings::{self, TenantUpdater};
+use crate::app::{App, guests};
+use crate::config::checks::files;
+use crate::config::settings::registry::registry;
+use crate::config::tenant_config::TenantConfig;
+use crate::config::words::SpoolSync;
+use crate::config::{self, Config, settings};
+use crate::core::ack::in_flight::InFlight;
+use crate::core::ack::window::ReceiveWindow;
+use crate::core::books::Books;
+use crate::core::device_hash::{DeviceHasher, SeedTag};
+use crate::core::receive_clock::ReceiveClock;
+use crate::core::tenant::table::Tenants;
+use crate::core::worker;
+use crate::data_dir;
+use crate::decode::DecodePool;
+use crate::pipeline::egress::Egress;
+use crate::pipeline::ingress::Ingress;
+use crate::pipeline::refusal_publisher::RefusalPublisher;
+use crate::pipeline::replay::Replays;
+use crate::pipeline::unpark;
+use crate::quarantine::Quarantine;
+use crate::source::broker::{Broker, OutgoingPublish};
+use crate::source::listener::Listener;
+use crate::spool::{OpenedSpool, Spool};
+use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
+use crate::telemetry::write_metrics::WriteMetrics;
+use crate::writer::thread::WriterThread;
+use crate::writer::{Writer, WriterParts};
+
+impl App {
+    /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
+    ///
+    /// # Errors
+    /// The data folder is taken, a file or folder is not good, an address is taken.
+    pub async fn build(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<Self> {
+        if let Some(fault) = files::faults(config).into_iter().next() {
+            return Err(fault.into());
+        }
+        let signals = Signals::new()?;
+        let data_dir = Path::new(&config.data_dir);
+        let lock = data_dir::lock(data_dir)?;
+
+        // Tenants' settings come first: they say where lines go.
+        let registry = registry(config)?;
+        let tenant_config = tenant_config(config, &registry).await;
+        let current = tenant_config.current().clone();
+        let config = &*current.get();
+        let outputs = settings::own_outputs(config)?;
+        let devices = DeviceHasher::new(data_dir::device_seed(data_dir)?);
+        let books = Arc::new(Books::default());
+        let tenants = settings::tenants(config, &books);
+        let limits = &config.admission;
+        let window = ReceiveWindow::new(limits.unsettled_messages_max, limits.unsettled_bytes_max);
+        let window = Arc::new(window);
+        let in_flight = Arc::new(InFlight::default());
+
+        // Where messages end.
+        let (publisher, outgoing) = refusal_publisher(config).unzip();
+        let quarantine = open_quarantine(config, &books, publisher.as_ref())?;
+        let opened = open_spool(config, devices.tag(), &books).await?;
+        let writes = Arc::new(WriteMetrics::default());
+        let idle_delay = Arc::<IdleDelay>::default();
+        let writer_thread = WriterThread::start(idle_delay.clone()).context("the writer's thread cannot start")?;
+        let writer = start_writer(config, &writer_thread, idle_delay, &opened, &quarantine, &writes, &tenants)?;
+        tenant_settings::apply(config, &outputs, &tenants, &writer)?;
+        let opened = opened.with_tenants(&tenants);
+        let state = opened.state();
+        let spool = opened.start(Arc::new(writer.clone()))?;
+
+        // The stream, from the decoders to its entry.
+        let guests = guests::open(&current, &state)?;
+        let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
+        let pool = DecodePool::start(guests.host(), &egress)?;
+        let admission = Admission::new(settings::admission(config), registry, tenants.clone())
+            .with_devices(devices)
+            .with_activity(in_flight)
+            .with_parking(Arc::new(spool.clone()));
+        let admission = Arc::new(admission);
+        let tenants = TenantUpdater::new(tenant_config, tenants, spool.clone(), writer.clone());
+        tenants.observe(admission.registry());
+        queue_behind_parked(&spool, &admission).await?;
+        let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);
+        let ingress = Ingress::new(admission.clone(), pool, egress, books.clone(), clock.clone());
+        let ingress = Arc::new(ingress);
+        registry_tasks::first_settings(&admission).await;
+        let registry_tasks = registry_tasks::start(&admission, &ingress);
+
+        // Where messages come from.
+        let (stop, stopping) = watch::channel(None);
+        let unparker = unpark::start(&spool, &ingress, &books, stopping.clone());
+        let replays = Replays::new(ingress.clone(), quarantine.clone(), window.clone(), stopping.clone());
+        let sources = Sources::start(config, &window, &ingress, outgoing, stopping)?;
+
+        let handles = Arc::new(Handles {
+            books,
+            window,
+            admission,
+            guests,
+            spool,
+            writer,
+            writes,
+            quarantine,
+            replays,
+            sources: sources.health,
+            redelivered: sources.redelivered,
+            listener: sources.listener,
+            refusal_publisher: publisher,
+            registry_fault: parking_lot::Mutex::new(None),
+        });
+        let admin = start_admin(config, &handles).await?;
+        let stats_interval_s = config.log.stats_interval_s;
+        let housekeeping = worker::vital("follow", housekeeping(handles.clone(), stats_interval_s));
+        Ok(Self {
+            housekeeping: tokio::spawn(housekeeping),
+            admin,
+            handles,
+            sources: sources.tasks,
+            unparker,
+            stop,
+            registry_tasks,
+            ingress,
+            clock,
+            tenants,
+            writer_thread,
+            load,
+            shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
+            lock,
+            signals,
+        })
+    }
+}
+
+/// The configuration with the registry's table of tenants, as far as it can be read now.
+async fn tenant_config(config: &Config, registry: &Registry) -> TenantConfig {
+    let mut tenant_config = TenantConfig::new(config);
+    if let Some(table) = registry_tasks::first_tenants(registry).await
+        && tenant_config.update(table)
+    {
+        tenant_config.persist();
+    }
+    tenant_config
+}
+
+type WithOutgoing = (Arc<RefusalPublisher>, tokio::sync::mpsc::Receiver<OutgoingPublish>);
+
+/// None without a broker, and where nobody wants answers.
+fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
+    let topic = settings::answer_topic(config).filter(|_| !config.mqtt.url.is_empty())?;
+    let (publisher, outgoing) = RefusalPublisher::new(topic);
+    Some((Arc::new(publisher), outgoing))
+}
+
+fn open_quarantine(
+    config: &Config,
+    books: &Arc<Books>,
+    publisher: Option<&Arc<RefusalPublisher>>,
+) -> anyhow::Result<Quarantine> {
+    let dir = Path::new(&config.data_dir).join("quarantine");
+    let quarantine = Quarantine::open(&dir, settings::quarantine(config), books)?;
+    if let Some(publisher) = publisher {
+        quarantine.tell(publisher.clone());
+    }
+    Ok(quarantine)
+}
+
+async fn open_spool(config: &Config, hash_tag: SeedTag, books: &Arc<Books>) -> anyhow::Result<OpenedSpool> {
+    let dir = Path::new(&config.data_dir).join("spool");
+    let (settings, books) = (settings::spool(config, hash_tag), books.clone());
+    let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, settings, &books)).await??;
+    if config.spool.sync.is(SpoolSync::Never) {
+        tracing::warn!(
+            "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
+        );
+    }
+    Ok(opened)
+}
+
+fn start_writer(
+    config: &Config,
+    thread: &WriterThread,
+    idle_delay: Arc<IdleDelay>,
+    opened: &OpenedSpool,
+    quarantine: &Quarantine,
+    writes: &Arc<WriteMetrics>,
+    tenants: &Arc<Tenants>,
+) -> anyhow::Result<Writer> {
+    let quarantine = quarantine.clone();
+    let parts = WriterParts {
+        runtime: thread.runtime.clone(),
+        idle_delay,
+        store: opened.lines(),
+        refused_lines: Arc::new(move |lines| quarantine.store_lines(lines)),
+        observer: writes.clone(),
+        tenants: tenants.clone(),
+    };
+    Ok(Writer::start(settings::writer(config)?, parts)?)
+}
+
+/// Has new messages of a device wait behind those of it that are parked.
+async fn queue_behind_parked(spool: &Spool, admission: &Arc<Admission>) -> anyhow::Result<()> {
+    let (spool, admission) = (spool.clone(), admission.clone());
+    let noted = move || spool.parked_topics(|topic| admission.note_parked(topic));
+    Ok(tokio::task::spawn_blocking(noted).await?)
+}
+
+/// The listener and the broker session, as far as they are configured.
+struct Sources {
+    tasks: JoinSet<()>,
+    health: Vec<SourceHealth>,
+    redelivered: Vec<Arc<std::sync::atomic::AtomicU64>>,
+    listener: Option<ListenerHandles>,
+}
+
+impl Sources {
+    fn start(
+        config: &Config,
+        window: &Arc<ReceiveWindow>,
+        ingress: &Arc<Ingress>,
+        outgoing: Option<tokio::sync::mpsc::Receiver<OutgoingPublish>>,
+        stopping: watch::Receiver<Option<tokio::time::Instant>>,
+    ) -> anyhow::Result<Self> {
+        let mut sources =
+            Self { tasks: JoinSet::new(), health: Vec::new(), redelivered: Vec::new(), listener: None };
+        if !config.listen.address.is_empty() {
+            let listener = Listener::bind(settings::listener(config)?, window.clone(), ingress.clone())?;
+            sources.health.push(SourceHealth::new("listener", listener.status()));
+            sources.redelivered.push(listener.counters().redelivered.clone());
+            sources.listener = Some(ListenerHandles { counters: listener.counters(), tls: listener.tls() });
+            sources.tasks.spawn(worker::vital("listener", listener.run(stopping.clone())));
+        }
+        if !config.mqtt.url.is_empty() {
+            let mut broker = Broker::new(settings::broker(config)?, window.clone(), ingress.clone())?;
+            if let Some(outgoing) = outgoing {
+                broker = broker.publishing(outgoing);
+            }
+            sources.health.push(SourceHealth::new("broker", broker.status()));
+            sources.redelivered.push(broker.counters().redelivered.clone());
+            sources.tasks.spawn(worker::vital("broker", broker.run(stopping)));
+        }
+        Ok(sources)
+    }
+}
+
+/// None where no address is configured.
+async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<Option<AdminServer>> {
+    if config.admin.listen.is_empty() {
+        return Ok(None);
+    }
+    let token = config::secret("admin.token", "", &config.admin.token_file)?;
+    let (listener, address) = admin::bind(&config.admin.listen)
+        .await
+        .with_context(|| format!("admin.listen = {:?} cannot be listened on", config.admin.listen))?;
+    tracing::info!(%address, "admin listens");
+    let tenant_tokens =
+        Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
+    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone());
+    let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
+    let router = admin::router(AdminContext::new(handles.clone(), token), guests);
+    Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))
+}

@@ -1,0 +1,70 @@
+//! Stopping, upstream first: reading ends, messages settle, settled ones are acknowledged, and
+//! connections close last. All of it is done by one deadline.
+
+use std::time::Instant;
+
+use sd_notify::NotifyState;
+use tokio::task::JoinSet;
+
+use crate::admission::registry_tasks;
+use crate::app::{App, signals};
+
+impl App {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+        let handles = self.handles.clone();
+        tracing::info!(deadline_s = self.shutdown_deadline.as_secs(), "stopping");
+        signals::notify(&[NotifyState::Stopping]);
+        let deadline = Instant::now() + self.shutdown_deadline;
+
+        // No more is read.
+        handles.window.stop();
+        self.stop.send_replace(Some(deadline.into()));
+        let _ = tokio::time::timeout_at(deadline.into(), &mut self.unparker).await;
+
+        // All that was read is decoded, and durable in the spool or in quarantine.
+        self.ingress.drain(deadline).await;
+        let (spool, quarantine) = (handles.spool.clone(), handles.quarantine.clone());
+        let flush = move || spool.flush(deadline) & quarantine.flush(deadline);
+        let flushed = tokio::task::spawn_blocking(flush).await?;
+        handles.replays.ended(deadline).await;
+
+        // Sources acknowledge it and close, while lines are written.
+        let (left, ()) =
+            tokio::join!(handles.writer.drain(deadline), sources_end(&mut self.sources, deadline));
+
+        // Marks of written lines are stored, so that they are not written again.
+        let (spool, clock) = (handles.spool.clone(), self.clock.clone());
+        tokio::task::spawn_blocking(move || {
+            spool.close();
+            clock.close();
+        })
+        .await?;
+
+        self.housekeeping.abort();
+        registry_tasks::finish(&handles.admission).await;
+        drop(std::mem::take(&mut self.registry_tasks));
+
+        if !flushed {
+            tracing::warn!("stopped with unsettled messages; they are not acknowledged and come again");
+        }
+        if !left.databases.is_empty() {
+            tracing::info!(
+                lines = handles.spool.lines_pending(),
+                databases = left.databases.len(),
+                "stopped with a backlog; it stays in the spool and is written after the next start"
+            );
+        }
+        handles.statistics().log();
+        drop(self.admin.take());
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn sources_end(sources: &mut JoinSet<()>, deadline: Instant) {
+    let ended =
+        tokio::time::timeout_at(deadline.into(), async { while sources.join_next().await.is_some() {} });
+    if ended.await.is_err() {
+        tracing::warn!("a source did not end in time");
+    }
+}
