@@ -19,7 +19,7 @@ const CRATES: [(&str, &[&str]); 8] = [
 
 /// Modules of the control plane, with those of its modules that each may use.
 const MODULES: [(&str, &[&str]); 3] = [
-    ("config", &[]),
+    ("config", &["limits"]),
     ("telemetry", &["limits", "pipeline"]),
     ("admin", &["limits", "pipeline", "telemetry"]),
 ];
