@@ -23,7 +23,7 @@ use crate::app::tenant_settings::TenantUpdater;
 use crate::core::receive_clock::ReceiveClock;
 use crate::pipeline::ingress::Ingress;
 use crate::telemetry::gauges::Handles;
-use crate::writer::thread::{IdleDelay, WriterThread};
+use crate::writer::thread::WriterThread;
 
 pub use crate::app::check::check;
 pub use crate::app::housekeeping::LoadConfig;

@@ -43,7 +43,7 @@ use crate::source::listener::Listener;
 use crate::spool::{OpenedSpool, Spool};
 use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
 use crate::telemetry::write_metrics::WriteMetrics;
-use crate::writer::thread::WriterThread;
+use crate::writer::thread::{IdleDelay, WriterThread};
 use crate::writer::{Writer, WriterParts};
 
 impl App {
@@ -92,7 +92,7 @@ impl App {
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
             .with_devices(devices)
-            .with_activity(in_flight)
+            .with_in_flight(in_flight)
             .with_parking(Arc::new(spool.clone()));
         let admission = Arc::new(admission);
         let tenants = TenantUpdater::new(tenant_config, tenants, spool.clone(), writer.clone());
@@ -177,7 +177,7 @@ fn open_quarantine(
     let dir = Path::new(&config.data_dir).join("quarantine");
     let quarantine = Quarantine::open(&dir, settings::quarantine(config), books)?;
     if let Some(publisher) = publisher {
-        quarantine.tell(publisher.clone());
+        quarantine.set_observer(publisher.clone());
     }
     Ok(quarantine)
 }
@@ -218,7 +218,7 @@ fn start_writer(
 /// Has new messages of a device wait behind those of it that are parked.
 async fn queue_behind_parked(spool: &Spool, admission: &Arc<Admission>) -> anyhow::Result<()> {
     let (spool, admission) = (spool.clone(), admission.clone());
-    let noted = move || spool.parked_topics(|topic| admission.note_parked(topic));
+    let noted = move || spool.parked_topics(|topic| admission.record_parked(topic));
     Ok(tokio::task::spawn_blocking(noted).await?)
 }
 

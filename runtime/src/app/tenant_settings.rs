@@ -50,7 +50,7 @@ impl TenantUpdater {
     pub fn observe(self: &Arc<Self>, registry: &Registry) {
         if let Registry::Postgres(registry) = registry {
             let tenants = self.clone();
-            registry.tenants.to(move |table| tenants.apply_registry_rows(table));
+            registry.tenant_rows.set(move |table| tenants.apply_registry_rows(table));
         }
     }
 
