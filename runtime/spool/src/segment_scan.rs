@@ -57,6 +57,9 @@ pub struct SegmentScan {
     pub bad_bodies: Vec<(FrameLocation, FrameHeader)>,
     /// In the order of the log.
     pub marks: Vec<ReleaseMarks>,
+    /// The other segments in force when this one was begun, as the marks at its beginning list them.
+    /// `None`: those marks cannot be read.
+    pub others: Option<Vec<u64>>,
     /// Changes of the state: where their frame begins, whose they are, and where they lie. In the order
     /// of the log.
     pub states: Vec<(FrameLocation, String, Range<usize>)>,
@@ -97,7 +100,13 @@ pub fn scan(segment: u64, bytes: &[u8]) -> SegmentScan {
                     });
                     scan.bad_bodies.push((place, header));
                 }
-                (FrameKind::Marks, true) => scan.marks.extend(ReleaseMarks::read(body)),
+                (FrameKind::Marks, true) => {
+                    let marks = ReleaseMarks::read(body);
+                    if place.offset == SEGMENT_HEADER_BYTES as u64 {
+                        scan.others = marks.as_ref().map(|marks| marks.segments.clone());
+                    }
+                    scan.marks.extend(marks);
+                }
                 // Later marks say the same and more; of the state the changes are lost.
                 (FrameKind::Marks | FrameKind::State, false) => {
                     scan.gaps.push(DamagedRange {

@@ -1,6 +1,7 @@
 //! The marks: what is written down of the index, and how it is made again from that.
 
 use crate::index::Index;
+use crate::index::segment::Kept;
 use crate::range_set::RangeSet;
 use crate::release_marks::{LineTotals, ReleaseMarks, StreamMark};
 use tidegate_core::ids::{DatabaseName, TenantId};
@@ -22,7 +23,10 @@ impl Index {
             }
         }
         if all {
-            marks.segments = self.segments.keys().copied().collect();
+            // One that was missing is left out of every list from then on: each later start sees by that
+            // that it was.
+            let listed = self.segments.iter().filter(|(_, of)| of.kept != Some(Kept::Returned));
+            marks.segments = listed.map(|(&segment, _)| segment).collect();
         }
         marks.has_lost_streams = self.has_lost_streams;
         marks

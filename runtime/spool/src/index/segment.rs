@@ -47,10 +47,11 @@ impl Index {
         self.segments.contains_key(&segment)
     }
 
-    /// From now on a segment is not removed.
+    /// From now on a segment is not removed. That it was missing once is remembered before all else: later
+    /// starts must know it too.
     pub fn keep_segment(&mut self, segment: u64, kept: Kept) {
         if let Some(of) = self.segments.get_mut(&segment) {
-            of.kept.get_or_insert(kept);
+            of.kept = of.kept.filter(|before| *before == Kept::Returned).or(Some(kept));
         }
     }
 
