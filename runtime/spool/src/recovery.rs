@@ -1,5 +1,5 @@
-//! What is on disk after whatever happened: every segment is scanned, what is good is taken, what
-//! is damaged is named by file and offset, and the accounts say how many lines that cost.
+//! Recovery of the index from the disk after whatever happened. Every segment is scanned, good frames are
+//! taken, damage is named by file and offset, and the accounts say how many lines it cost.
 //!
 //! # Numbers
 //!
@@ -47,7 +47,7 @@ use tidegate_core::device_hash::SeedTag;
 use tidegate_core::durable::MessageSet;
 use tidegate_core::ids::TenantId;
 
-/// What recovery found.
+/// The findings of a recovery.
 #[derive(Debug, Default)]
 pub struct RecoveryReport {
     pub next_segment: u64,
@@ -79,7 +79,7 @@ pub struct RecoveryReport {
 /// many frames.
 const NUMBERS_OF_A_RUN: u32 = 32;
 
-/// Whether two frames of one number are one, which was copied.
+/// True if two frames of one number are one, which was copied.
 fn is_copy(one: &FrameHeader, other: &FrameHeader) -> bool {
     let content = |header: &FrameHeader| {
         (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
@@ -105,8 +105,8 @@ fn take_twins(frames: &mut Vec<(FrameLocation, FrameHeader)>) -> Vec<(FrameLocat
     twins
 }
 
-/// The state as it was last written down. What is damaged is as if it were not there: the changes behind
-/// it are all that is left.
+/// The state as it was last written down. A damaged one counts as missing: the changes behind it are all
+/// that is left.
 fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
     let folder = || disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
     let read = disk.read_state();
@@ -133,7 +133,7 @@ impl RecoveredStream {
     /// Nothing of it is here, and nothing is lost either.
     fn is_empty(&self) -> bool {
         let all_released = self.mark.as_ref().is_none_or(|mark| {
-            let mut open = RangeSet::of(mark.base..mark.next_seq);
+            let mut open = RangeSet::from(mark.base..mark.next_seq);
             mark.holes.iter().for_each(|hole| open.remove_range(hole.clone()));
             open.is_empty() && mark.lost.is_empty()
         });
@@ -208,7 +208,7 @@ pub fn recover(
             cut.map_err(|error| SpoolError { doing: "cut the end of", path: path.clone(), error })?;
             len = gap.offset;
         }
-        index.note_segment(segment, len);
+        index.record_segment(segment, len);
         if damaged_here {
             index.keep_segment(segment, Kept::Damaged);
             recovered.newest_damaged |= is_last;
@@ -223,7 +223,7 @@ pub fn recover(
             has_lost_streams |= marks.has_lost_streams;
         }
         if let Some(others) = scan.others {
-            // What is older than a list and not on it was missing when that was written.
+            // An older segment that is not on the list was missing when that was written.
             let earlier = segments[..number].iter();
             was_missing.extend(earlier.filter(|earlier| others.binary_search(earlier).is_err()));
             (listed, listed_by) = (others, segment);
@@ -324,7 +324,7 @@ pub fn recover(
                 recovered.parked += u64::from(header.messages);
             }
         }
-        // What is known as lost was counted when it was found out.
+        // Known losses were counted when they were found.
         let newly = found.unreadable.iter().filter(|(seq, _)| !is_released(**seq) && !lost.contains(**seq));
         let lost: u64 = newly.map(|(_, messages)| u64::from(*messages)).sum();
         if lost > 0 {

@@ -1,3 +1,5 @@
+//! A segment read from its bytes: its header, frames, marks, and damage.
+
 use std::ops::Range;
 
 use crate::frame;
@@ -48,7 +50,7 @@ pub struct DamagedRange {
     pub torn: bool,
 }
 
-/// What a segment holds.
+/// The contents of a segment.
 #[derive(Debug, Default)]
 pub struct SegmentScan {
     /// Frames of lines and of parked messages whose header and body are good.
@@ -129,8 +131,8 @@ pub fn scan(segment: u64, bytes: &[u8]) -> SegmentScan {
     scan
 }
 
-/// Whether the end of a segment is the beginning of a frame whose rest was never written. Where
-/// that is in doubt it is damage: better a false alarm than a silent loss.
+/// True if the end of a segment is the beginning of a frame whose rest was never written. In doubt it is
+/// damage: better a false alarm than a silent loss.
 pub(crate) fn is_torn(salt: u32, rest: &[u8]) -> bool {
     match FrameHeader::read(salt, rest) {
         Some(header) => header.frame_len() > rest.len(),

@@ -11,7 +11,7 @@ use crate::limits::LATEST_REFUSALS_SHOWN;
 use crate::pipeline::desk::show;
 use crate::pipeline::replay::Replays;
 use crate::quarantine::{Filter, Quarantine};
-use crate::spool::limits::SHOWN_WAITING_TENANTS;
+use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
 use crate::telemetry::metrics::Metrics;
@@ -38,22 +38,29 @@ impl AdminContext {
     }
 }
 
-/// Tenants in words whose messages wait for room: the others are served, so the spool is ready.
-fn spool_room(waiting: &BTreeMap<String, u64>) -> PartHealth {
-    if waiting.is_empty() {
-        return PartHealth::ready();
+/// A spool that takes messages is ready. In words: the files that cannot be read back, and the tenants whose
+/// messages wait for room.
+fn spool_health(unreadable: &[String], waiting: &BTreeMap<String, u64>) -> PartHealth {
+    let mut why = Vec::new();
+    if !unreadable.is_empty() {
+        let more = match unreadable.len().saturating_sub(SHOWN_UNREADABLE_FILES) {
+            0 => String::new(),
+            more => format!(" and {more} more files"),
+        };
+        let named = unreadable.iter().take(SHOWN_UNREADABLE_FILES).cloned().collect::<Vec<_>>().join(", ");
+        why.push(format!("the disk does not give back lines of the spool, which wait: {named}{more}"));
     }
-    let named = waiting.iter().take(SHOWN_WAITING_TENANTS);
-    let named: Vec<String> =
-        named.map(|(tenant, messages)| format!("{tenant} ({messages} messages)")).collect();
-    let more = match waiting.len().saturating_sub(SHOWN_WAITING_TENANTS) {
-        0 => String::new(),
-        more => format!(" and {more} more tenants"),
-    };
-    PartHealth {
-        ready: true,
-        why: Some(format!("wait for room in their share of the spool: {}{more}", named.join(", "))),
+    if !waiting.is_empty() {
+        let named = waiting.iter().take(SHOWN_WAITING_TENANTS);
+        let named: Vec<String> =
+            named.map(|(tenant, messages)| format!("{tenant} ({messages} messages)")).collect();
+        let more = match waiting.len().saturating_sub(SHOWN_WAITING_TENANTS) {
+            0 => String::new(),
+            more => format!(" and {more} more tenants"),
+        };
+        why.push(format!("wait for room in their share of the spool: {}{more}", named.join(", ")));
     }
+    PartHealth { ready: true, why: (!why.is_empty()).then(|| why.join("; ")) }
 }
 
 impl View for AdminContext {
@@ -64,7 +71,7 @@ impl View for AdminContext {
             None if !self.parts.quarantine.is_usable() => {
                 PartHealth::not_ready("quarantine cannot be written; see the log for the file")
             }
-            None => spool_room(&self.parts.spool.waiting_messages()),
+            None => spool_health(&self.parts.spool.unreadable(), &self.parts.spool.waiting_messages()),
         };
         let registry = self.parts.admission.registry();
         let registry = registry_health(registry, self.parts.registry_fault.lock().as_ref());

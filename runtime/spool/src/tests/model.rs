@@ -24,7 +24,7 @@ use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::message::Via;
 use tidegate_core::parked::ParkedMessage;
 
-/// What the disk does next, once.
+/// A fault of the disk, once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     /// A write ends after so many bytes, with ENOSPC.
@@ -325,7 +325,7 @@ fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
     prop_oneof![1 => careless, 4 => calm]
 }
 
-/// What tells a frame from the others: its lines, or the parked messages.
+/// The content by which a frame is told from others: its lines, or the parked messages.
 fn content(draft: &FrameDraft, lines: &[u8]) -> Vec<u8> {
     if draft.header.kind == FrameKind::Parked { draft.table.clone() } else { lines.to_vec() }
 }
@@ -350,9 +350,9 @@ const KEEPS_STATE: u8 = 3;
 /// A value of the state as the model knows it.
 #[derive(Clone, Debug, Default)]
 struct Value {
-    /// What was acknowledged last.
+    /// The value that was acknowledged last.
     acknowledged: Option<Box<[u8]>>,
-    /// What was tried since and failed: a crash may leave any of it behind, with its lines.
+    /// Values that were tried since and failed: a crash may leave any of them behind, with its lines.
     tried: Vec<Option<Box<[u8]>>>,
 }
 
@@ -398,7 +398,7 @@ impl Rig {
         }
     }
 
-    /// What a batch changes in the state of its tenant: some keys, one of them perhaps removed.
+    /// The changes of a batch in the state of its tenant: some keys, one of them perhaps removed.
     fn kept(&mut self, tenant: u8) -> StateDelta {
         let mut kept = StateDelta::new("meter".into());
         for _ in 0..if tenant < KEEPS_STATE { 0 } else { 1 + self.number % 3 } {
@@ -410,7 +410,7 @@ impl Rig {
         kept
     }
 
-    /// Of parked messages the body stands in the table, and there are no lines.
+    /// A frame's draft. For parked messages the body stands in the table, and there are no lines.
     fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (FrameDraft, Vec<u8>, Vec<StateWrite>) {
         if lines_each == 0 && messages > 0 {
             let mut draft = parked::draft(&TenantId::new(&format!("t{tenant}")));
