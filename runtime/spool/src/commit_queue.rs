@@ -14,16 +14,20 @@ use tidegate_core::books::Account;
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::message::{CheckedBatch, Received};
 
-/// A frame that waits for the disk.
-pub struct QueueItem {
-    pub load: AppendBody,
-    pub draft: FrameDraft,
-}
-
-/// The messages that a frame is made of.
-pub enum AppendBody {
-    Lines(CheckedBatch),
-    Parked(ParkedBatch),
+/// The work of the committer's thread.
+#[derive(Default)]
+pub struct CommitQueue {
+    pub items: std::collections::VecDeque<QueueItem>,
+    /// Frames to stand elsewhere.
+    pub copies: Vec<FrameCopy>,
+    /// The thread has items in hand.
+    pub busy: bool,
+    /// The reason why the thread waits with items in hand.
+    pub(crate) gathering: WaitReason,
+    /// Whoever appended last knows of more.
+    pub(crate) more_comes: bool,
+    pub(crate) last_push: Option<Instant>,
+    pub closed: bool,
 }
 
 impl CommitQueue {
@@ -51,6 +55,30 @@ impl CommitQueue {
         }
         messages
     }
+}
+
+/// The reason why a group is not made durable yet. Meanwhile the thread need not be woken for a few
+/// items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WaitReason {
+    #[default]
+    Nothing,
+    /// Messages that will come if they come as before.
+    Likely,
+    /// Messages that are known to be on their way: the thread is woken once they are here.
+    Known,
+}
+
+/// A frame that waits for the disk.
+pub struct QueueItem {
+    pub load: AppendBody,
+    pub draft: FrameDraft,
+}
+
+/// The messages that a frame is made of.
+pub enum AppendBody {
+    Lines(CheckedBatch),
+    Parked(ParkedBatch),
 }
 
 impl QueueItem {
@@ -112,34 +140,6 @@ impl From<HeldLines> for QueueItem {
     fn from(HeldLines { batch, draft }: HeldLines) -> Self {
         QueueItem { load: AppendBody::Lines(batch), draft }
     }
-}
-
-/// The work of the committer's thread.
-#[derive(Default)]
-pub struct CommitQueue {
-    pub items: std::collections::VecDeque<QueueItem>,
-    /// Frames to stand elsewhere.
-    pub copies: Vec<FrameCopy>,
-    /// The thread has items in hand.
-    pub busy: bool,
-    /// The reason why the thread waits with items in hand.
-    pub(crate) gathering: WaitReason,
-    /// Whoever appended last knows of more.
-    pub(crate) more_comes: bool,
-    pub(crate) last_push: Option<Instant>,
-    pub closed: bool,
-}
-
-/// The reason why a group is not made durable yet. Meanwhile the thread need not be woken for a few
-/// items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum WaitReason {
-    #[default]
-    Nothing,
-    /// Messages that will come if they come as before.
-    Likely,
-    /// Messages that are known to be on their way: the thread is woken once they are here.
-    Known,
 }
 
 /// Messages of one tenant on their way to be parked.
