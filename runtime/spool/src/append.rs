@@ -1,107 +1,31 @@
 //! Room for what comes in: who has it, who waits for it, and who loses its oldest lines for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use tracing::warn;
 
-use crate::commit_queue::{AppendBody, QueueItem};
-use crate::deferred::{DeferredBatches, DeferredRoom};
-use crate::frame::FrameDraft;
-use crate::limits;
-use crate::quota::{QuotaCheck, Quotas};
+use crate::commit_queue::{HeldLines, QueueItem};
+use crate::deferred::DeferredRoom;
+use crate::quota::QuotaCheck;
+use crate::quota_state::QuotaState;
 use crate::shared::Shared;
 use tidegate_core::ack::token::{AckToken, settle_all};
 use tidegate_core::books::{Account, Outcome};
 use tidegate_core::ids::TenantId;
-use tidegate_core::message::CheckedBatch;
 use tidegate_core::reason::Reason;
-use tidegate_core::tenant::settings::{SpoolShare, WhenFull};
-use tidegate_core::tenant::table::Tenants;
-
-pub struct QuotaState {
-    pub shares: Quotas,
-    /// What is parked, which is in `shares` too.
-    pub parked: Quotas,
-    /// Tenants with their shares; `None`: all have the common one.
-    pub tenants: Option<Arc<Tenants>>,
-    /// Batches of tenants whose share is full.
-    pub held: DeferredBatches,
-    /// Tenants of which it was logged that they wait or lose lines.
-    pub told: HashMap<TenantId, Instant>,
-}
-
-/// A batch that waits for room, or for the disk.
-pub struct HeldLines {
-    pub batch: CheckedBatch,
-    pub draft: FrameDraft,
-}
-
-impl HeldLines {
-    fn new(batch: CheckedBatch) -> Self {
-        Self { draft: FrameDraft::of(&batch), batch }
-    }
-
-    fn bytes(&self) -> u64 {
-        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
-    }
-
-    /// What it counts as while it waits.
-    pub fn memory_bytes(&self) -> u64 {
-        // The table holds the topics, which the messages hold too.
-        let bytes = self.batch.lines.len() + 2 * self.draft.table.len() + 2 * self.draft.state.len();
-        bytes as u64 + self.batch.message_count() * limits::DEFERRED_OVERHEAD_BYTES
-    }
-
-    fn tokens(&mut self) -> impl Iterator<Item = &mut AckToken> {
-        self.batch.tokens_mut()
-    }
-}
-
-impl From<HeldLines> for QueueItem {
-    fn from(HeldLines { batch, draft }: HeldLines) -> Self {
-        QueueItem { load: AppendBody::Lines(batch), draft }
-    }
-}
-
-impl QuotaState {
-    /// What differs for a tenant; for most nothing does.
-    fn own_share(&self, tenant: &TenantId) -> SpoolShare {
-        self.tenants.as_ref().map_or_else(SpoolShare::default, |tenants| tenants.spool_share(tenant))
-    }
-
-    pub fn room(&self, tenant: &TenantId, bytes: u64) -> QuotaCheck {
-        self.shares.room(tenant, bytes, self.own_share(tenant).bytes_max)
-    }
-
-    /// Whether it may be logged that the tenant's share is full: once a minute.
-    fn may_tell(&mut self, tenant: &TenantId) -> bool {
-        let now = Instant::now();
-        if self.told.get(tenant).is_some_and(|told| now.duration_since(*told) <= Duration::from_secs(60)) {
-            return false;
-        }
-        self.told.insert(tenant.clone(), now);
-        true
-    }
-
-    /// Of what may be parked.
-    pub fn room_to_park(&self, tenant: &TenantId, bytes: u64) -> QuotaCheck {
-        let own_bytes_max = self.own_share(tenant).bytes_max;
-        self.parked.room(tenant, bytes, own_bytes_max.map(|most| most / limits::PARKED_TENANT_SHARE))
-    }
-}
+use tidegate_core::tenant::settings::WhenFull;
 
 /// Messages for which there is no room, to be ended once no lock is held.
 #[derive(Default)]
 pub struct Shed {
     /// At QoS 0: gone.
     dropped: Vec<(Arc<Account>, Vec<AckToken>)>,
-    /// Of devices that send them again.
+    /// Messages that their devices send again.
     abandoned: Vec<(Arc<Account>, Vec<AckToken>)>,
-    /// Of an ended connection, or without lines: what they came to.
+    /// Messages of an ended connection, or without lines, with their outcome.
     ended: Vec<(Arc<Account>, AckToken, Outcome)>,
 }
 
@@ -130,21 +54,21 @@ impl Shared {
         if !room.held.contains(tenant) {
             let full = room.room(tenant, bytes);
             let drops = full != QuotaCheck::Free && self.when_full(room, tenant) == WhenFull::DropOldest;
-            if full == QuotaCheck::Free || drops && self.make_room(room, tenant, full) {
+            if full == QuotaCheck::Free || drops && self.drop_oldest(room, tenant, full) {
                 room.shares.take(tenant, bytes);
                 taken.push(item.into());
                 return;
             }
-            if !drops && room.may_tell(tenant) {
-                warn!(%tenant, share_bytes = room.shares.of(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)),
+            if !drops && room.may_log(tenant) {
+                warn!(%tenant, share_bytes = room.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)),
                       "the tenant's share of the spool is full: its messages wait unacknowledged, those at QoS 0 are dropped");
             }
         }
-        self.hold(room, item, taken, shed);
+        self.defer(room, item, taken, shed);
     }
 
     /// Has an item wait, but for its messages at QoS 0: nobody could be held back by those.
-    fn hold(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
+    fn defer(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
         let mut item = item;
         let account = item.batch.tenant.account.clone();
         if item.tokens().any(|token| !token.can_be_deferred()) {
@@ -214,7 +138,7 @@ impl Shared {
 
     /// Drops the oldest lines of whoever is over its share. False: there is nothing to drop, the
     /// writer has all of it.
-    pub fn make_room(&self, room: &mut QuotaState, tenant: &TenantId, full: QuotaCheck) -> bool {
+    pub fn drop_oldest(&self, room: &mut QuotaState, tenant: &TenantId, full: QuotaCheck) -> bool {
         let (victim, bytes) = match full {
             QuotaCheck::Free => return true,
             QuotaCheck::TenantFull(bytes) => (tenant.clone(), bytes),
@@ -226,10 +150,10 @@ impl Shared {
         };
         let gone = self.index.lock().drop_oldest(&victim, bytes);
         if gone.lines > 0 {
-            room.shares.give_back(&victim, gone.bytes);
+            room.shares.release(&victim, gone.bytes);
             self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
             self.books.of_known(victim.as_str()).drop_lines(gone.lines);
-            if room.may_tell(&victim) {
+            if room.may_log(&victim) {
                 warn!(tenant = %victim, lines = gone.lines, reason = "SPOOL_FULL",
                       "the tenant's share of the spool is full: its oldest lines are dropped, as spool.when_full says");
             }
@@ -241,12 +165,12 @@ impl Shared {
     /// A frame is released: its bytes are free, and what waited for them goes on.
     pub fn freed(&self, tenant: &TenantId, bytes: u64) {
         let mut room = self.room.lock();
-        room.shares.give_back(tenant, bytes);
-        self.go_on(room);
+        room.shares.release(tenant, bytes);
+        self.release_deferred(room);
     }
 
-    /// What waits for room and has it now goes on.
-    pub fn go_on(&self, mut room: MutexGuard<'_, QuotaState>) {
+    /// Admits the deferred batches for which there is room now.
+    pub fn release_deferred(&self, mut room: MutexGuard<'_, QuotaState>) {
         if room.held.is_empty() {
             return;
         }
@@ -257,7 +181,7 @@ impl Shared {
                 let full = room.room(&tenant, bytes);
                 let drops =
                     full != QuotaCheck::Free && self.when_full(&room, &tenant) == WhenFull::DropOldest;
-                if full != QuotaCheck::Free && !(drops && self.make_room(&mut room, &tenant, full)) {
+                if full != QuotaCheck::Free && !(drops && self.drop_oldest(&mut room, &tenant, full)) {
                     break;
                 }
                 room.shares.take(&tenant, bytes);

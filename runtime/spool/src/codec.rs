@@ -1,3 +1,5 @@
+//! Texts and numbers as bytes, little endian.
+
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
     // Topics are no longer on the wire (MQTT 3.1.1 section 1.5.3); the rest is much shorter.
     let text = &text[..text.floor_char_boundary(usize::from(u16::MAX))];

@@ -1,25 +1,33 @@
+//! The queue between the callers and the committer's thread.
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::frame::FrameDraft;
 use crate::ids::NO_DATABASE;
 use crate::index::Index;
+use crate::limits;
 use crate::log::FrameCopy;
+use tidegate_core::ack::token::AckToken;
 use tidegate_core::batching;
 use tidegate_core::books::Account;
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::message::{CheckedBatch, Received};
 
-/// What waits for the disk.
-pub struct QueueItem {
-    pub load: AppendBody,
-    pub draft: FrameDraft,
-}
-
-/// What a frame is made of.
-pub enum AppendBody {
-    Lines(CheckedBatch),
-    Parked(ParkedBatch),
+/// The work of the committer's thread.
+#[derive(Default)]
+pub struct CommitQueue {
+    pub items: std::collections::VecDeque<QueueItem>,
+    /// Frames to stand elsewhere.
+    pub copies: Vec<FrameCopy>,
+    /// The thread has items in hand.
+    pub busy: bool,
+    /// The reason why the thread waits with items in hand.
+    pub(crate) gathering: WaitReason,
+    /// Whoever appended last knows of more.
+    pub(crate) more_comes: bool,
+    pub(crate) last_push: Option<Instant>,
+    pub closed: bool,
 }
 
 impl CommitQueue {
@@ -47,6 +55,30 @@ impl CommitQueue {
         }
         messages
     }
+}
+
+/// The reason why a group is not made durable yet. Meanwhile the thread need not be woken for a few
+/// items.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum WaitReason {
+    #[default]
+    Nothing,
+    /// Messages that will come if they come as before.
+    Likely,
+    /// Messages that are known to be on their way: the thread is woken once they are here.
+    Known,
+}
+
+/// A frame that waits for the disk.
+pub struct QueueItem {
+    pub load: AppendBody,
+    pub draft: FrameDraft,
+}
+
+/// The messages that a frame is made of.
+pub enum AppendBody {
+    Lines(CheckedBatch),
+    Parked(ParkedBatch),
 }
 
 impl QueueItem {
@@ -77,32 +109,37 @@ impl QueueItem {
     }
 }
 
-/// What the thread is to do.
-#[derive(Default)]
-pub struct CommitQueue {
-    pub items: std::collections::VecDeque<QueueItem>,
-    /// Frames to stand elsewhere.
-    pub copies: Vec<FrameCopy>,
-    /// The thread has items in hand.
-    pub busy: bool,
-    /// What the thread waits for with items in hand.
-    pub(crate) gathering: WaitReason,
-    /// Whoever appended last knows of more.
-    pub(crate) more_comes: bool,
-    pub(crate) last_push: Option<Instant>,
-    pub closed: bool,
+/// A batch that waits for room, or for the disk.
+pub struct HeldLines {
+    pub batch: CheckedBatch,
+    pub draft: FrameDraft,
 }
 
-/// What is waited for before a group is made durable. Meanwhile the thread need not be woken for a
-/// few items.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum WaitReason {
-    #[default]
-    Nothing,
-    /// What will come if it goes on as it did.
-    Likely,
-    /// What is known to be on its way: the thread is woken when that is here.
-    Known,
+impl HeldLines {
+    pub fn new(batch: CheckedBatch) -> Self {
+        Self { draft: FrameDraft::new(&batch), batch }
+    }
+
+    pub fn bytes(&self) -> u64 {
+        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
+    }
+
+    /// The bytes that it counts as while it waits.
+    pub fn memory_bytes(&self) -> u64 {
+        // The table holds the topics, which the messages hold too.
+        let bytes = self.batch.lines.len() + 2 * self.draft.table.len() + 2 * self.draft.state.len();
+        bytes as u64 + self.batch.message_count() * limits::DEFERRED_OVERHEAD_BYTES
+    }
+
+    pub fn tokens(&mut self) -> impl Iterator<Item = &mut AckToken> {
+        self.batch.tokens_mut()
+    }
+}
+
+impl From<HeldLines> for QueueItem {
+    fn from(HeldLines { batch, draft }: HeldLines) -> Self {
+        QueueItem { load: AppendBody::Lines(batch), draft }
+    }
 }
 
 /// Messages of one tenant on their way to be parked.

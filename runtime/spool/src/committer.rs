@@ -66,8 +66,8 @@ pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
         if marked.elapsed() >= every || (closed && !made) {
             marked = Instant::now();
             run_housekeeping(shared, &mut log);
-            let untold = shared.index.lock().take_unannounced();
-            untold.iter().for_each(|database| delivery.waits(database));
+            let unannounced = shared.index.lock().take_unannounced();
+            unannounced.iter().for_each(|database| delivery.waits(database));
         }
         if closed && !made {
             return;
@@ -136,7 +136,7 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
     }
     shared.drop_abandoned();
     // Tenants' shares may have grown meanwhile.
-    shared.go_on(shared.room.lock());
+    shared.release_deferred(shared.room.lock());
 }
 
 fn set_fault(shared: &Shared, error: &SpoolError) {
@@ -174,7 +174,7 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, delivery: &dyn Handoff, gr
             Ok(appended) => break appended,
             Err(error) => set_fault(shared, &error),
         }
-        // What is released meanwhile may be what makes room.
+        // A release meanwhile may make room.
         if let Err(error) = log.remove_empty(&shared.index) {
             tracing::debug!(%error, "no room was made");
         }

@@ -1,3 +1,5 @@
+//! Copying of live frames out of sparse segments, and checkpoints of the state, so that segments can go.
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -118,7 +120,7 @@ pub fn checkpoint(disk: &dyn Disk, index: &Mutex<Index>) -> Result<(), SpoolErro
     Ok(())
 }
 
-/// Whether the state should be written down: as much can go then as has to be written, or disk is short.
+/// True if the state should be written down: as much can go then as has to be written, or disk is short.
 pub fn wants_checkpoint(index: &Index, current: Option<u64>, bytes_max: u64) -> bool {
     let pinned = index.pinned_bytes(current);
     let short = index.disk_bytes() > bytes_max / 4 * 3;

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::append::HeldLines;
+use crate::commit_queue::HeldLines;
 use crate::limits;
 use tidegate_core::ids::TenantId;
 
@@ -16,7 +16,7 @@ use tidegate_core::ids::TenantId;
 pub struct DeferredLimits {
     pub tenant_messages_max: u64,
     pub tenant_bytes_max: u64,
-    /// Of all tenants together; beyond it each has an even share.
+    /// Bytes of all tenants together; beyond it each has an even share.
     pub bytes_max: u64,
 }
 
@@ -39,7 +39,7 @@ pub enum DeferredRoom {
     Full,
 }
 
-/// What waits of one tenant.
+/// The deferred batches of one tenant.
 #[derive(Default)]
 struct Waiting {
     batches: VecDeque<HeldLines>,
@@ -47,7 +47,7 @@ struct Waiting {
     bytes: u64,
 }
 
-/// What waits of all tenants.
+/// The deferred batches of all tenants.
 #[derive(Default)]
 pub struct DeferredBatches {
     limits: DeferredLimits,
@@ -60,7 +60,7 @@ impl DeferredBatches {
         self.tenants.is_empty()
     }
 
-    /// Whether something of this tenant waits.
+    /// True if a batch of this tenant waits.
     pub fn contains(&self, tenant: &TenantId) -> bool {
         !self.tenants.is_empty() && self.tenants.contains_key(tenant)
     }
@@ -74,7 +74,7 @@ impl DeferredBatches {
         self.tenants.iter().map(|(tenant, waiting)| (tenant, waiting.messages))
     }
 
-    /// Whether so much more of a tenant may wait.
+    /// The room for so much more of a tenant.
     pub fn room(&self, tenant: &TenantId, messages: u64, bytes: u64) -> DeferredRoom {
         let waiting = self.tenants.get(tenant);
         let own_messages = waiting.map_or(0, |waiting| waiting.messages) + messages;
@@ -137,8 +137,7 @@ impl DeferredBatches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::append::HeldLines;
-    use crate::frame::FrameDraft;
+    use crate::commit_queue::HeldLines;
     use std::sync::Arc;
     use tidegate_core::ack::token::AckToken;
     use tidegate_core::books::Account;
@@ -167,7 +166,7 @@ mod tests {
             b"m f=1 1\n".repeat(messages as usize),
             (0..messages).map(message).collect(),
         );
-        HeldLines { draft: FrameDraft::of(&batch), batch }
+        HeldLines::new(batch)
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub trait Disk: Send + Sync {
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
     fn truncate(&self, segment: u64, len: u64) -> io::Result<()>;
     fn remove(&self, segment: u64) -> io::Result<()>;
-    /// Frees what a segment takes that is done with, on a disk that has no room to note that. What is
-    /// left says that it was, and how many `lines` it held.
+    /// Frees a segment that is done with, on a disk that has no room for a mark. The file that stays says so,
+    /// and how many `lines` it held.
     fn retire(&self, segment: u64, lines: u64) -> io::Result<()>;
     /// Lines of all segments that were retired and are not forgotten.
     fn retired_lines(&self) -> io::Result<u64>;
@@ -112,7 +112,7 @@ impl SegmentDir {
         Ok(())
     }
 
-    /// What is left of retired segments, `{number:016}-{lines}.done`, and their lines.
+    /// The files that stand for retired segments, `{number:016}-{lines}.done`, and their lines.
     fn retired(&self) -> io::Result<Vec<(PathBuf, u64)>> {
         let mut all = Vec::new();
         for file in std::fs::read_dir(&self.dir)? {

@@ -1,3 +1,5 @@
+//! The error of the spool, with advice for the operator.
+
 use std::io;
 use std::path::PathBuf;
 

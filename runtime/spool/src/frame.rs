@@ -36,7 +36,7 @@ pub const MAGIC: [u8; 4] = [0xFF, b'T', b'G', 0xFE];
 /// Bytes of a header without the names.
 pub const HEADER_BYTES: usize = 64;
 
-/// What a frame holds.
+/// The kind of a frame's contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
     Lines,
@@ -53,10 +53,10 @@ pub const HAS_STATE: u8 = 1;
 /// A copy: the changes of the state stand, or stood, where it was copied from.
 pub const IS_COPY: u8 = 2;
 
-/// Where in the flags the tag of the seed stands.
+/// The place of the seed's tag in the flags.
 const SEED_SHIFT: u32 = 3;
 
-/// What a header says.
+/// The header of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     pub kind: FrameKind,
@@ -172,7 +172,7 @@ pub struct FrameDraft {
 impl FrameDraft {
     /// # Panics
     /// With more messages than a set of them can tell apart.
-    pub fn of(batch: &CheckedBatch) -> Self {
+    pub fn new(batch: &CheckedBatch) -> Self {
         assert!(batch.messages.len() <= 64, "a batch has at most 64 messages");
         let state = batch.state_delta.as_ref().map(|kept| state_log::section(kept)).unwrap_or_default();
         let mut table = Vec::with_capacity(64 + batch.messages.len() * 80);
@@ -210,7 +210,7 @@ impl FrameDraft {
         Self { header, table, state }
     }
 
-    /// Whether anything of it goes to the disk.
+    /// True if nothing of it goes to the disk.
     pub fn is_empty(&self) -> bool {
         self.header.body_len == 0
     }
@@ -232,12 +232,12 @@ fn times_of(lines: &[u8]) -> (i64, i64) {
     if first > last { (i64::MIN, i64::MAX) } else { (first, last) }
 }
 
-/// What the body of a frame of lines holds.
+/// The body of a frame of lines.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FrameBody {
     pub guest: String,
     pub messages: Vec<DurableMessage>,
-    /// Where in the body the lines are.
+    /// The place of the lines in the body.
     pub lines: Range<usize>,
 }
 

@@ -1,3 +1,5 @@
+//! The spool as its users hold it, and its threads.
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
@@ -9,17 +11,19 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tracing::error;
 
-use crate::append::{HeldLines, QuotaState, Shed};
+use crate::append::Shed;
+use crate::commit_queue::HeldLines;
 use crate::deferred::DeferredBatches;
 use crate::disk::{Disk, SegmentDir};
 use crate::error::SpoolError;
-use crate::frame::FrameDraft;
 use crate::log::SegmentLog;
 use crate::quota::{QuotaLimits, Quotas};
+use crate::quota_state::QuotaState;
+use crate::reader::Lines;
 use crate::recovery::RecoveryReport;
 use crate::settings::{MemoryLimits, SpoolSettings};
 use crate::shared::Shared;
-use crate::{Lines, committer, compaction, parked, recovery};
+use crate::{committer, compaction, limits, recovery};
 use tidegate_core::books::{Account, Books};
 use tidegate_core::decoder_state::StateSnapshot;
 use tidegate_core::durable::{DurableLines, Handoff};
@@ -57,12 +61,12 @@ impl OpenedSpool {
         self
     }
 
-    /// What decoders keep.
+    /// The decoders' state.
     pub fn state(&self) -> StateSnapshot {
         self.shared.index.lock().state.image().clone()
     }
 
-    /// What lies there, to be fetched from now on.
+    /// The lines that lie there, to be fetched from now on.
     pub fn lines(&self) -> Arc<dyn DurableLines> {
         Arc::new(Lines(self.shared.clone()))
     }
@@ -131,7 +135,7 @@ impl Spool {
         for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
             shares.take(tenant, bytes);
         }
-        let mut parked = Quotas::new(parked::share_limits(&settings));
+        let mut parked = Quotas::new(parked_limits(&settings));
         for (tenant, bytes) in index.parked_bytes().filter(|(_, bytes)| *bytes > 0) {
             parked.take(tenant, bytes);
         }
@@ -146,7 +150,7 @@ impl Spool {
                 parked,
                 tenants: None,
                 held: DeferredBatches::default(),
-                told: HashMap::new(),
+                logged: HashMap::new(),
             }),
             queue: Mutex::default(),
             more: Condvar::new(),
@@ -173,10 +177,9 @@ impl Spool {
     }
 
     /// Takes batches; their messages are settled once they are durable. Does no I/O; from any thread.
-    /// `more_follows`: another batch is just being decoded, and will be here in a moment.
+    /// `more_comes`: another batch is just being decoded, and will be here in a moment.
     pub fn append(&self, batches: Vec<CheckedBatch>, more_comes: bool) {
-        let items: Vec<HeldLines> =
-            batches.into_iter().map(|batch| HeldLines { draft: FrameDraft::of(&batch), batch }).collect();
+        let items: Vec<HeldLines> = batches.into_iter().map(HeldLines::new).collect();
         let (mut taken, mut shed) = (Vec::with_capacity(items.len()), Shed::default());
         let mut room = self.shared.room.lock();
         for item in items {
@@ -189,15 +192,15 @@ impl Spool {
         shed.finish();
     }
 
-    /// Moves what waits here of these tenants, whose outputs have changed, to where it belongs now; the
-    /// writer is told within a second.
+    /// Moves the waiting frames of tenants whose outputs have changed to the new outputs; the writer is
+    /// notified within a second.
     pub fn move_to_outputs(&self, changed: &[TenantId]) {
         if !changed.is_empty() {
             self.shared.index.lock().move_to_outputs();
         }
     }
 
-    /// Whether anything can be acknowledged: why not.
+    /// The reason why nothing can be acknowledged; `None`: it can.
     pub fn fault(&self) -> Option<String> {
         self.shared.fault.lock().clone()
     }
@@ -240,9 +243,17 @@ impl Spool {
         self.threads.close();
     }
 
-    /// What decoders keep, as it is durable.
+    /// The decoders' state, as it is durable.
     pub fn state(&self) -> StateSnapshot {
         self.shared.index.lock().state.image().clone()
+    }
+}
+
+/// How much may be parked: a part of what may be spooled, so that lines go on.
+fn parked_limits(settings: &SpoolSettings) -> QuotaLimits {
+    QuotaLimits {
+        bytes_max: settings.bytes_max / limits::PARKED_SPOOL_SHARE,
+        tenant_bytes_max: settings.tenant_bytes_max / limits::PARKED_TENANT_SHARE,
     }
 }
 

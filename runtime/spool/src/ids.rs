@@ -1,3 +1,5 @@
+//! Names of frames and their places.
+
 /// Names a frame for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FrameId {
@@ -5,7 +7,7 @@ pub struct FrameId {
     pub seq: u64,
 }
 
-/// Where a frame lies.
+/// The place of a frame on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FrameLocation {
     pub segment: u64,

@@ -1,14 +1,16 @@
-//! What the spool holds, in memory: which frames are open, where they lie, which of them the writer
-//! has, and what may be forgotten. Pure.
+//! The contents of the spool, in memory: the open frames, their places, those that the writer has, and
+//! what may be forgotten. Pure.
 //!
-//! The frames are in the streams of `stream`. What is asked of them by database is in `database`, by
-//! segment in `segment`, of parked messages in `parked`; what is written down of them is in `marks`.
+//! The frames are in the streams of `stream`. `fetch` hands them out by database, `segments` counts them by
+//! segment, `parked` knows the parked ones, `marks` writes the index down and restores it.
 
 mod stream;
 pub(crate) mod database;
+mod fetch;
 pub(crate) mod segment;
-mod marks;
+mod segments;
 mod parked;
+mod marks;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -33,7 +35,7 @@ pub use crate::index::segment::Kept;
 #[derive(Debug, Default)]
 struct TenantIndex {
     totals: LineTotals,
-    /// Of frames that are not released.
+    /// Bytes of frames that are not released.
     bytes: u64,
     lines: u64,
     changed: bool,
@@ -46,7 +48,7 @@ pub struct Released {
     pub lines: u64,
 }
 
-/// Where a new frame stands with the writer.
+/// The way by which a new frame gets to the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandoffState {
     /// The writer gets it at once.
@@ -78,8 +80,8 @@ pub struct Index {
     by_name: HashMap<(TenantId, DatabaseName), u32>,
     /// Names the tenants with outputs of their own; `None`: there are none.
     pub table: Option<Arc<Tenants>>,
-    /// Databases of which something waits that nobody was told of.
-    untold: HashSet<DatabaseName>,
+    /// Databases with waiting frames that were not announced to the writer.
+    unannounced: HashSet<DatabaseName>,
     tenants: HashMap<TenantId, TenantIndex>,
     databases: HashMap<DatabaseName, DatabaseIndex>,
     segments: BTreeMap<u64, SegmentUsage>,
@@ -87,7 +89,7 @@ pub struct Index {
     disk_bytes: u64,
     hot_bytes: u64,
     lines: u64,
-    /// What decoders keep.
+    /// The decoders' state.
     pub state: StateLog,
     /// No frame of an earlier run has a number from here on.
     first_seq: u64,
@@ -143,7 +145,7 @@ impl Index {
         stream
     }
 
-    /// Whose frames a stream holds.
+    /// The tenant and the database of a stream.
     pub fn names(&self, stream: u32) -> (&TenantId, &DatabaseName) {
         let stream = &self.streams[stream as usize];
         (&stream.tenant, &stream.database)
@@ -203,7 +205,7 @@ impl Index {
         let len = u64::from(place.len);
         // What overtakes has room of its own: the backlog has filled the other.
         let least = limits.database_bytes_min;
-        // Parked messages are given back once they are told of.
+        // Parked messages are given back once they are announced.
         let parked = header.kind == FrameKind::Parked;
         // Who shares a database leaves room in the writer's hands to the others.
         let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
@@ -322,7 +324,7 @@ impl Index {
         stream.cursor = stream.cursor.min(id.seq);
         stream.waiting_last_ns = stream.seen_last_ns;
         if stream.moved {
-            self.untold.insert(stream.database.clone());
+            self.unannounced.insert(stream.database.clone());
         }
         if was_hot && !hot {
             self.evict_from_memory(id.stream, len);
@@ -330,7 +332,7 @@ impl Index {
         returns
     }
 
-    /// Where a frame lies now; `None` once it is released.
+    /// The place of a frame now; `None` once it is released.
     pub fn place(&self, id: FrameId) -> Option<FrameLocation> {
         self.streams[id.stream as usize].frame(id.seq).map(FrameEntry::place)
     }

@@ -1,4 +1,4 @@
-//! What lies in the spool of a stopped gateway, read without touching it.
+//! The spool of a stopped gateway, read without touching it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tidegate_core::decoder_state::StateSnapshot;
 use tidegate_core::device_hash::SeedTag;
 
 impl Spool {
-    /// What decoders keep in the spool of a stopped gateway.
+    /// The decoders' state in the spool of a stopped gateway.
     ///
     /// # Errors
     /// It cannot be read.
@@ -25,11 +25,11 @@ impl Spool {
         Ok(index.state.image().clone())
     }
 
-    /// What lies in the spool of a stopped gateway.
+    /// Reads the spool of a stopped gateway.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn look(dir: &Path) -> Result<(SpoolStatus, Books), SpoolError> {
+    pub fn open_read_only(dir: &Path) -> Result<(SpoolStatus, Books), SpoolError> {
         let disk = ReadOnlyDisk(SegmentDir::existing(dir));
         let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;

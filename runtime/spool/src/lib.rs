@@ -4,56 +4,50 @@
 //! - Appends of all sessions share one sync; the next one starts when the last one ends.
 //! - A frame is the unit of sync, of release and of loss. Frames of each tenant and database are
 //!   released on their own: a dead database neither blocks nor pins the others.
-//! - Recent lines are handed on from memory. Beyond `memory_bytes_max`, or where a database is
+//! - Recent lines go to the writer from memory. Beyond `memory_bytes_max`, or where a database is
 //!   behind, they are read back when their turn comes.
 //! - Shares: a tenant that has filled its own waits (`block`) or loses its oldest lines, counted
 //!   (`drop_oldest`).
-//! - What decoders keep goes to the disk in the frame of the lines that it led to, and is read back from
-//!   there (`state`).
+//! - The decoders' state goes to the disk in the frame of the lines that it led to, and is read back from
+//!   there (`state_log`).
 //!
-//! The format is in `frame` and `marks`, the decisions in `index` and `shares`, the write side in
-//! `log`, what happens after a crash in `recovery`; all of them know nothing of threads. With threads:
-//! who waits for room in `room`, the thread that writes in `committer`, what is read back in `reader`,
-//! what becomes of it in `receipt`. What is told of it is in `status`, and of a stopped gateway's in
-//! `look`.
+//! The format is in `frame` and `release_marks`, the decisions in `index` and `quota`, the write side in
+//! `log`, the start after a crash in `recovery`; all of them know nothing of threads. With threads:
+//! admission to the disk in `append`, the thread that writes in `committer`, reading back in `reader`, the
+//! writer's reports in `receipt`. The status is in `status`, and that of a stopped gateway in `inspect`.
 
+pub(crate) mod settings;
+pub mod limits;
+pub(crate) mod ids;
+pub(crate) mod handle;
+mod append;
+mod quota;
+mod quota_state;
+mod deferred;
+pub(crate) mod commit_queue;
+mod committer;
+mod log;
 mod frame;
+mod disk;
+mod index;
 mod range_set;
 mod release_marks;
-mod index;
 mod state_log;
-mod quota;
-mod parked;
-mod disk;
+pub(crate) mod compaction;
+pub(crate) mod segment_scan;
 mod recovery;
-mod log;
-mod deferred;
-mod append;
-mod receipt;
 mod reader;
-mod committer;
+mod receipt;
+mod parked;
 mod status;
 mod inspect;
-pub mod limits;
-pub(crate) mod settings;
 pub(crate) mod shared;
-pub(crate) mod handle;
-pub(crate) mod commit_queue;
-pub(crate) mod compaction;
 pub(crate) mod codec;
-pub(crate) mod ids;
 pub(crate) mod error;
-pub(crate) mod segment_scan;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
-use crate::reader::{FetchReader, durable};
-use crate::shared::Shared;
-use tidegate_core::durable::{Durable, DurableLines};
-use tidegate_core::ids::DatabaseName;
-
+use tidegate_core::durable::DurableLines;
 pub use crate::error::SpoolError;
 pub use crate::handle::OpenedSpool;
 pub use crate::handle::Spool;
@@ -63,19 +57,3 @@ pub use crate::settings::SpoolSettings;
 pub use crate::status::BacklogStatus;
 pub use crate::status::SpoolStatus;
 pub use tidegate_core::tenant::settings::WhenFull;
-
-/// The lines that lie in a spool. It keeps none of its threads.
-struct Lines(Arc<Shared>);
-
-impl DurableLines for Lines {
-    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
-        let Self(shared) = self;
-        let hot = shared.settings.hot();
-        let (wanted, more) = shared.index_between_groups().fetch(database, bytes_max as u64, &hot);
-        let mut reader = FetchReader::new(shared);
-        let (durables, all) = reader.read_all(wanted, |wanted, header, body, synced| {
-            durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])
-        });
-        (durables, more || !all)
-    }
-}

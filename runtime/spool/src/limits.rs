@@ -1,3 +1,5 @@
+//! The ceilings of the spool, each with the reason for its number.
+
 /// The largest segment of the spool in bytes: small enough that a database that is dead holds back
 /// little beside its own, large enough that a segment a second is a lot.
 pub const SPOOL_SEGMENT_BYTES_MAX: u64 = 16 << 20;
@@ -41,9 +43,9 @@ pub const SPOOL_MEMORY_DATABASE_BYTES_MIN: u64 = 256 << 10;
 /// Bytes that are read at once when lines are fetched from the disk.
 pub const SPOOL_READ_BYTES: usize = 256 << 10;
 
-/// For how long the spool tries to read back from a segment while the disk answers with I/O errors, in
-/// seconds, before what it does not give counts as damaged: longer than a controller takes to come back.
-pub const SPOOL_READ_PATIENCE_S: u64 = 30;
+/// How often the log names a segment that the disk does not give, in seconds: it is asked for as long as it
+/// takes.
+pub const SPOOL_READ_WARNING_INTERVAL_S: u64 = 60;
 
 /// Messages of a tenant that may wait for room in the spool, each unacknowledged: two for each device
 /// of ten thousand. From half of it on its devices are not read any more.
@@ -61,7 +63,10 @@ pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
 /// Tenants that `/readyz` names which wait for room: as many as a line of a terminal shows.
 pub const SHOWN_WAITING_TENANTS: usize = 8;
 
-/// Of each tenant's share of the spool, and of the whole of it, one part in this many may be parked
+/// Files that `/readyz` names which the disk does not give back: as many as a line of a terminal shows.
+pub const SHOWN_UNREADABLE_FILES: usize = 3;
+
+/// One part in this many of each tenant's share, and of the whole spool, may be parked
 /// messages: anybody who may publish can cause them while the registry is away, and the lines of known
 /// devices go on.
 pub const PARKED_TENANT_SHARE: u64 = 2;
@@ -75,7 +80,7 @@ pub const PARKED_STRANGERS_MAX: usize = 1_000;
 /// Bytes of messages in one frame of parked ones, but for a single larger one: it is read back whole.
 pub const PARKED_FRAME_BYTES: usize = 64 << 10;
 
-/// Of what waits for the disk, so many frames are looked at for one that a parked message may join.
+/// The frames waiting for the disk that are looked at for one that a parked message may join.
 pub const PARKED_FRAMES_LOOKED_AT: usize = 32;
 
 /// Bytes of lines that one tenant may have in the writer's hands of a database that it shares with

@@ -38,7 +38,7 @@ pub struct FrameCopy {
     pub body: Vec<u8>,
 }
 
-/// What became of one `Append`.
+/// The result of one `Append`.
 #[derive(Clone, Copy, Debug)]
 pub enum Appended {
     Lines(FrameId, HandoffState, Synced),
@@ -142,7 +142,7 @@ impl SegmentLog {
             return Err(SpoolError { doing: "write to", path, error });
         }
         let len = self.buffer.len() as u64;
-        index.lock().note_segment(segment, len);
+        index.lock().record_segment(segment, len);
         self.current = Some(CurrentSegment { segment, salt, tail, len, unsynced: false });
         self.forget_retired();
         Ok(())
@@ -200,7 +200,7 @@ impl SegmentLog {
         match written {
             Ok(written) => {
                 current.len += self.buffer.len() as u64;
-                index.lock().note_segment(current.segment, current.len);
+                index.lock().record_segment(current.segment, current.len);
                 Ok(written)
             }
             Err((doing, error)) => {

@@ -19,8 +19,7 @@ use crate::handle::Spool;
 use crate::ids::{FrameId, NO_DATABASE};
 use crate::index::database::FetchRequest;
 use crate::limits;
-use crate::quota::{QuotaCheck, QuotaLimits};
-use crate::settings::SpoolSettings;
+use crate::quota::QuotaCheck;
 use crate::shared::Shared;
 use tidegate_core::ack::origin::UnparkGuard;
 use tidegate_core::books::Account;
@@ -111,14 +110,6 @@ pub fn add(draft: &mut FrameDraft, message: &ParkedMessage) {
     header.body_crc = crc32c::crc32c_append(header.body_crc, &table[before..]);
 }
 
-/// How much may be parked: a part of what may be spooled, so that lines go on.
-pub fn share_limits(settings: &SpoolSettings) -> QuotaLimits {
-    QuotaLimits {
-        bytes_max: settings.bytes_max / limits::PARKED_SPOOL_SHARE,
-        tenant_bytes_max: settings.tenant_bytes_max / limits::PARKED_TENANT_SHARE,
-    }
-}
-
 impl CommitQueue {
     /// Takes a message, into a frame that waits where there is one with room.
     fn park(&mut self, tenant: &TenantId, account: &Arc<Account>, message: Received) -> u64 {
@@ -171,7 +162,7 @@ impl Spool {
             && match room.room(tenant, most) {
                 QuotaCheck::Free => true,
                 full if shared.when_full(&room, tenant) == WhenFull::DropOldest => {
-                    shared.make_room(&mut room, tenant, full)
+                    shared.drop_oldest(&mut room, tenant, full)
                 }
                 _ => false,
             };
@@ -197,7 +188,7 @@ impl Spool {
         self.shared.index.lock().parked_bytes().map(|(_, bytes)| bytes).sum()
     }
 
-    /// Waits until something that is parked can be taken up.
+    /// Waits until a parked message can be unparked.
     pub async fn parked(&self) {
         loop {
             let notified = self.shared.parked.notified();
@@ -208,26 +199,26 @@ impl Spool {
         }
     }
 
-    /// Takes up what is parked, in order, about `bytes_max` at once. Tenants whose lines wait for room
-    /// are left out: what is taken up would only wait with them. Reads from the disk.
-    pub fn take_up(&self, bytes_max: u64) -> Vec<UnparkedMessage> {
+    /// Unparks messages, in order, about `bytes_max` at once. Tenants whose lines wait for room are left
+    /// out: their messages would only wait with them. Reads from the disk.
+    pub fn unpark(&self, bytes_max: u64) -> Vec<UnparkedMessage> {
         let shared = &self.shared;
         let blocked: HashSet<TenantId> = shared.room.lock().held.tenants().cloned().collect();
         let hot = shared.settings.hot();
         let of = DatabaseName::new(NO_DATABASE);
         let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
-        let taken_up = |wanted: &FetchRequest, header: &FrameHeader, body: &[u8], _: &Synced| {
+        let unparked = |wanted: &FetchRequest, header: &FrameHeader, body: &[u8], _: &Synced| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
             let open = open.filter(|(place, _)| wanted.messages & (1 << place) != 0);
-            let taken_up = open.map(|(message, parked)| {
+            let unparked = open.map(|(message, parked)| {
                 let release =
                     Box::new(ParkedClaim { shared: Arc::downgrade(shared), id: wanted.id, message });
                 UnparkedMessage { tenant: TenantId::new(&header.tenant), message: parked, guard: release }
             });
-            Ok(taken_up.collect())
+            Ok(unparked.collect())
         };
-        crate::reader::FetchReader::new(shared).read_all(wanted, taken_up).0
+        crate::reader::FetchReader::new(shared).read_all(wanted, unparked).0
     }
 
     /// The topics of all that is parked, in order; for a start. Reads from the disk.
@@ -245,7 +236,7 @@ impl Spool {
     }
 }
 
-/// What keeps a message that was taken up until its outcome is durable.
+/// Keeps a message that was unparked until its outcome is durable.
 #[derive(Debug)]
 struct ParkedClaim {
     shared: Weak<Shared>,
@@ -281,11 +272,11 @@ impl UnparkGuard for ParkedClaim {
 impl Shared {
     /// A frame of parked messages is released.
     pub fn freed_parked(&self, tenant: &TenantId, bytes: u64) {
-        self.room.lock().parked.give_back(tenant, bytes);
+        self.room.lock().parked.release(tenant, bytes);
         self.freed(tenant, bytes);
     }
 
-    /// Of a frame that cannot be read: messages that were parked in it are lost.
+    /// Counts messages as dropped whose frame cannot be read.
     pub fn lose_parked(&self, tenant: &TenantId, messages: u32) {
         let account = self.books.of_known(tenant.as_str());
         account.unpark(u64::from(messages));
@@ -293,7 +284,7 @@ impl Shared {
     }
 }
 
-/// What is parked of one tenant.
+/// The parked messages of one tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ParkedStatus {
     pub messages: u64,

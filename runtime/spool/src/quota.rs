@@ -1,4 +1,4 @@
-//! Who may take how much of the disk. Pure.
+//! Each tenant's share of the disk. Pure.
 //!
 //! - A tenant has `tenant_bytes_max`. One that has nothing may take one batch, however large.
 //! - From three quarters of `bytes_max` on, only tenants below their even share go on; at seven
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tidegate_core::ids::TenantId;
 
-/// What becomes of the next batch of a tenant.
+/// The room for a tenant's next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaCheck {
     Free,
@@ -37,7 +37,7 @@ impl Quotas {
         Self { limits, tenants: HashMap::default(), total: 0 }
     }
 
-    pub fn of(&self, tenant: &TenantId) -> u64 {
+    pub fn used(&self, tenant: &TenantId) -> u64 {
         self.tenants.get(tenant).copied().unwrap_or(0)
     }
 
@@ -45,7 +45,7 @@ impl Quotas {
     pub fn room(&self, tenant: &TenantId, bytes: u64, own_bytes_max: Option<u64>) -> QuotaCheck {
         let QuotaLimits { bytes_max, tenant_bytes_max } = self.limits;
         let tenant_bytes_max = own_bytes_max.unwrap_or(tenant_bytes_max);
-        let before = self.of(tenant);
+        let before = self.used(tenant);
         let own = before + bytes;
         // One batch fits an empty share, however large it is: it would never get room otherwise.
         if own > tenant_bytes_max && before > 0 {
@@ -71,7 +71,7 @@ impl Quotas {
         }
     }
 
-    pub fn give_back(&mut self, tenant: &TenantId, bytes: u64) {
+    pub fn release(&mut self, tenant: &TenantId, bytes: u64) {
         self.total = self.total.saturating_sub(bytes);
         if let Some(share) = self.tenants.get_mut(tenant) {
             *share = share.saturating_sub(bytes);
@@ -100,7 +100,7 @@ mod tests {
         shares.take(&large, 500);
         assert_eq!(shares.room(&large, 10, None), QuotaCheck::TenantFull(10));
         assert_eq!(shares.room(&small, 10, None), QuotaCheck::Free);
-        shares.give_back(&large, 100);
+        shares.release(&large, 100);
         shares.take(&small, 190);
         let middle = TenantId::new("middle");
         shares.take(&middle, 10);
@@ -116,7 +116,7 @@ mod tests {
             QuotaCheck::TenantFull(60),
             "a smaller share of its own"
         );
-        shares.give_back(&large, 400);
+        shares.release(&large, 400);
         assert_eq!(shares.room(&large, 100, None), QuotaCheck::Free);
     }
 
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(shares.room(&acme, 900, None), QuotaCheck::Free);
         shares.take(&acme, 900);
         assert_eq!(shares.room(&acme, 1, None), QuotaCheck::TenantFull(401));
-        shares.give_back(&acme, 900);
+        shares.release(&acme, 900);
         assert_eq!(shares.room(&acme, 900, None), QuotaCheck::Free);
         assert_eq!(shares.room(&acme, 7_001, None), QuotaCheck::DiskFull(1), "what the files may take holds");
     }

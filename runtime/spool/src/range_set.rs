@@ -18,11 +18,13 @@ impl FromIterator<Range<u64>> for RangeSet {
     }
 }
 
-impl RangeSet {
-    pub fn of(range: Range<u64>) -> Self {
+impl From<Range<u64>> for RangeSet {
+    fn from(range: Range<u64>) -> Self {
         std::iter::once(range).collect()
     }
+}
 
+impl RangeSet {
     pub fn insert(&mut self, number: u64) {
         self.insert_range(number..number + 1);
     }

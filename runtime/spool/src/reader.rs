@@ -13,9 +13,9 @@ use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
 use crate::index::database::FetchRequest;
 use crate::receipt::receipt;
-use crate::shared::{Shared, now_s};
+use crate::shared::{Shared, UnreadFrame, now_s};
 use crate::{limits, segment_scan};
-use tidegate_core::durable::{Durable, FrameLines, StreamPosition};
+use tidegate_core::durable::{Durable, FrameLines, Store, StreamPosition};
 use tidegate_core::ids::{DatabaseName, GuestTag, TenantId};
 use tidegate_core::synced::Synced;
 
@@ -57,7 +57,7 @@ impl<'a> FetchReader<'a> {
         (read, true)
     }
 
-    /// Reads one frame. `None`: it is released, or damaged, which is told.
+    /// Reads one frame. `None`: it is released, or damaged, which is logged.
     fn read<T>(
         &mut self,
         wanted: &FetchRequest,
@@ -68,7 +68,10 @@ impl<'a> FetchReader<'a> {
         loop {
             let why = match self.try_read(place, &|header, body, synced| of(wanted, header, body, synced)) {
                 Ok(read) => {
-                    shared.unread.lock().remove(&place.segment);
+                    let mut unread = shared.unread.lock();
+                    if unread.get(&place.segment).is_some_and(|unread| unread.id == wanted.id) {
+                        unread.remove(&place.segment);
+                    }
                     return Ok(Some(read));
                 }
                 Err(why) => why,
@@ -83,7 +86,7 @@ impl<'a> FetchReader<'a> {
                 None => return Ok(None),
             }
             if let FetchError::Disk(error) = &why
-                && shared.is_to_be_read_again(place, error)
+                && shared.is_to_be_read_again(wanted.id, place, error)
             {
                 return Err(DiskNotReady);
             }
@@ -132,7 +135,7 @@ impl<'a> FetchReader<'a> {
             self.bytes.resize(stretch, 0);
             let read = self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes);
             if read.is_err() && stretch > len {
-                // What is wrong further on is no matter of this frame.
+                // An error further on is no matter of this frame.
                 self.bytes.resize(len, 0);
                 self.shared.disk.read_at(place.segment, place.offset, &mut self.bytes)?;
             } else {
@@ -169,7 +172,7 @@ impl From<String> for FetchError {
     }
 }
 
-/// What a frame of lines holds.
+/// The lines and messages of a frame.
 pub fn durable(
     shared: &Arc<Shared>,
     database: &DatabaseName,
@@ -205,6 +208,22 @@ pub fn durable(
     Ok(Durable::new(position, frame, receipt, synced))
 }
 
+/// The lines that lie in a spool. It keeps none of its threads.
+pub struct Lines(pub Arc<Shared>);
+
+impl Store for Lines {
+    fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
+        let Self(shared) = self;
+        let hot = shared.settings.hot();
+        let (wanted, more) = shared.index_between_groups().fetch(database, bytes_max as u64, &hot);
+        let mut reader = FetchReader::new(shared);
+        let (durables, all) = reader.read_all(wanted, |wanted, header, body, synced| {
+            durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])
+        });
+        (durables, more || !all)
+    }
+}
+
 impl Shared {
     /// The index at a moment at which the writer has all that it is to have.
     pub fn index_between_groups(&self) -> MutexGuard<'_, Index> {
@@ -215,24 +234,40 @@ impl Shared {
         index
     }
 
-    /// Whether a frame that the disk did not give may still be there: a process that has no file
-    /// descriptor left, or a disk that is away for a moment, costs no line.
-    fn is_to_be_read_again(&self, place: FrameLocation, error: &std::io::Error) -> bool {
+    /// True if a frame that the disk did not give may still be there. Neither a process without file
+    /// descriptors nor a disk that fails costs a line, for however long: only a file that is gone or too
+    /// short is not asked again.
+    fn is_to_be_read_again(&self, id: FrameId, place: FrameLocation, error: &std::io::Error) -> bool {
         if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) {
             return false;
         }
         let now = Instant::now();
         let mut unread = self.unread.lock();
-        let since = unread.entry(place.segment).or_insert_with(|| {
+        let logged = unread.get(&place.segment).map(|unread| unread.logged);
+        let is_due = logged.is_none_or(|logged| {
+            now.duration_since(logged) >= Duration::from_secs(limits::SPOOL_READ_WARNING_INTERVAL_S)
+        });
+        if is_due {
             warn!(file = %self.disk.path(place.segment).display(), offset = place.offset, %error,
                   "the spool cannot be read back here; it is tried again");
-            now
-        });
-        if error.raw_os_error() != Some(libc::EIO) {
-            // No fault of the disk's: it is not lost by waiting.
-            *since = now;
         }
-        now.duration_since(*since) < Duration::from_secs(limits::SPOOL_READ_PATIENCE_S)
+        let logged = logged.filter(|_| !is_due).unwrap_or(now);
+        unread.insert(place.segment, UnreadFrame { id, place, error: error.to_string(), logged });
+        true
+    }
+
+    /// The segments that cannot be read back, in words: the file, and the disk's error.
+    pub fn unreadable(&self) -> Vec<String> {
+        let index = self.index.lock();
+        let mut unread = self.unread.lock();
+        // Some may have been dropped, or copied elsewhere.
+        unread.retain(|_, unread| index.place(unread.id) == Some(unread.place));
+        let mut all: Vec<_> = unread.values().collect();
+        all.sort_by_key(|unread| unread.place);
+        let words = |unread: &&UnreadFrame| {
+            format!("{}: {}", self.disk.path(unread.place.segment).display(), unread.error)
+        };
+        all.iter().map(words).collect()
     }
 
     /// A frame cannot be read: says so, and counts it.

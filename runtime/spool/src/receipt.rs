@@ -1,4 +1,4 @@
-//! What the writer tells of the lines of a frame.
+//! The writer's report on the lines of a frame.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,27 +14,27 @@ pub struct FrameReceipt {
     shared: Arc<Shared>,
     id: FrameId,
     account: Arc<Account>,
-    /// Lines that were told of since messages were settled last.
-    told: AtomicU32,
+    /// Lines that were reported since messages were settled last.
+    reported: AtomicU32,
 }
 
 impl Receipt for FrameReceipt {
     fn lines_written(&self, lines: u64) {
-        self.told.fetch_add(lines as u32, Ordering::Relaxed);
+        self.reported.fetch_add(lines as u32, Ordering::Relaxed);
         self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
         self.account.write_lines(lines);
     }
 
     fn lines_refused(&self, lines: u64) {
-        self.told.fetch_add(lines as u32, Ordering::Relaxed);
+        self.reported.fetch_add(lines as u32, Ordering::Relaxed);
         self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
         self.account.refuse_lines(lines);
         self.shared.index.lock().refuse(self.id, lines as u32);
     }
 
     fn settled(&self, messages: Range<usize>) {
-        let told = self.told.swap(0, Ordering::Relaxed);
-        let gone = self.shared.index.lock().settle(self.id, message_set(messages), told);
+        let lines = self.reported.swap(0, Ordering::Relaxed);
+        let gone = self.shared.index.lock().settle(self.id, message_set(messages), lines);
         if let Some(gone) = gone {
             self.shared.freed(self.account.tenant(), gone.bytes);
         }
@@ -47,5 +47,5 @@ impl Receipt for FrameReceipt {
 
 pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Box<FrameReceipt> {
     let (shared, account) = (shared.clone(), account.clone());
-    Box::new(FrameReceipt { shared, id, account, told: AtomicU32::new(0) })
+    Box::new(FrameReceipt { shared, id, account, reported: AtomicU32::new(0) })
 }

@@ -1,7 +1,32 @@
-//! What is on disk after whatever happened: every segment is scanned, what is good is taken, what
-//! is damaged is named by file and offset, and the accounts say how many lines that cost.
+//! Recovery of the index from the disk after whatever happened. Every segment is scanned, good frames are
+//! taken, damage is named by file and offset, and the accounts say how many lines it cost.
+//!
+//! # Numbers
+//!
+//! A frame's number is used once in its stream, whichever segments are missing at a start and there again
+//! at a later one. Otherwise a mark that releases the one frame would release the other.
+//!
+//! - All numbers in segments up to `n` are below `(n + 1) << 32`. A run whose first segment is `n` gives a
+//!   stream numbers from `n << 32` on, or the ones behind those it knows, and a segment holds fewer than
+//!   2^32 frames.
+//! - The first segment of a run is behind all that ever held a frame: behind those that are there and
+//!   behind the newest that was ever noted. So `n << 32` is a number that no stream has reached.
+//! - A run names every stream that it knows in the marks that each of its segments begins with, and a
+//!   stream that it does not know begins at `n << 32`. So where a stream is named in the newest segment, its
+//!   numbers there are the highest that it ever had, if that segment is whole.
+//! - A stream that the newest segment does not name was unknown to the run that wrote it. It is there
+//!   again from older segments, and others that held more of it may still be missing. It goes on from
+//!   `n << 32` of this run; so do all streams where the newest segment is missing or damaged.
+//! - The numbers that are passed over count as lost, not as released. Where a frame comes back that has one
+//!   of them, it is in force again.
+//!
+//! # Segments that come back
+//!
+//! The marks that a segment begins with list the others in force. One that is older than such a list, and
+//! not on it, was missing then. It is put on no later list either, so that every later start knows; and it
+//! is renamed in the end, not removed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -22,7 +47,7 @@ use tidegate_core::device_hash::SeedTag;
 use tidegate_core::durable::MessageSet;
 use tidegate_core::ids::TenantId;
 
-/// What recovery found.
+/// The findings of a recovery.
 #[derive(Debug, Default)]
 pub struct RecoveryReport {
     pub next_segment: u64,
@@ -54,7 +79,7 @@ pub struct RecoveryReport {
 /// many frames.
 const NUMBERS_OF_A_RUN: u32 = 32;
 
-/// Whether two frames of one number are one, which was copied.
+/// True if two frames of one number are one, which was copied.
 fn is_copy(one: &FrameHeader, other: &FrameHeader) -> bool {
     let content = |header: &FrameHeader| {
         (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
@@ -80,8 +105,8 @@ fn take_twins(frames: &mut Vec<(FrameLocation, FrameHeader)>) -> Vec<(FrameLocat
     twins
 }
 
-/// The state as it was last written down. What is damaged is as if it were not there: the changes behind
-/// it are all that is left.
+/// The state as it was last written down. A damaged one counts as missing: the changes behind it are all
+/// that is left.
 fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
     let folder = || disk.path(0).parent().map(std::path::Path::to_owned).unwrap_or_default();
     let read = disk.read_state();
@@ -95,18 +120,20 @@ fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
 }
 
 #[derive(Default)]
-struct RecoveredFrame {
+struct RecoveredStream {
     mark: Option<StreamMark>,
     frames: Vec<(FrameLocation, FrameHeader)>,
     /// Sequence numbers of frames of parked messages that cannot be read, and their messages.
     unreadable: BTreeMap<u64, u16>,
+    /// The newest segment that names it.
+    named_in: u64,
 }
 
-impl RecoveredFrame {
+impl RecoveredStream {
     /// Nothing of it is here, and nothing is lost either.
     fn is_empty(&self) -> bool {
         let all_released = self.mark.as_ref().is_none_or(|mark| {
-            let mut open = RangeSet::of(mark.base..mark.next_seq);
+            let mut open = RangeSet::from(mark.base..mark.next_seq);
             mark.holes.iter().for_each(|hole| open.remove_range(hole.clone()));
             open.is_empty() && mark.lost.is_empty()
         });
@@ -136,11 +163,11 @@ pub fn recover(
         newest_missing: newest.is_some_and(|newest| segments.binary_search(&newest).is_err()),
         ..RecoveryReport::default()
     };
-    let mut streams: HashMap<(String, String), RecoveredFrame> = HashMap::new();
+    let mut streams: HashMap<(String, String), RecoveredStream> = HashMap::new();
     let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
     let mut spooled: HashMap<String, u64> = HashMap::new();
-    let mut listed = Vec::new();
-    let mut listed_by = 0;
+    let (mut listed, mut listed_by) = (Vec::new(), 0);
+    let mut was_missing = BTreeSet::new();
     let mut has_lost_streams = false;
     let mut told = Instant::now();
     for (number, &segment) in segments.iter().enumerate() {
@@ -153,8 +180,11 @@ pub fn recover(
         }
         let is_last = number + 1 == segments.len();
         let scan = scan(segment, &bytes);
+        // It was noted as the newest once its marks were durable.
+        let is_noted = newest == Some(segment);
+        recovered.newest_damaged |= is_noted && scan.others.is_none();
         if scan.is_foreign {
-            move_aside(disk, segment, &bytes, is_last);
+            move_aside(disk, segment, &bytes, is_last && !is_noted);
             if bytes.len() > SEGMENT_HEADER_BYTES {
                 recovered.newest_damaged |= is_last;
                 let gap = DamagedRange { offset: 0, bytes: bytes.len() as u64, torn: false };
@@ -178,7 +208,7 @@ pub fn recover(
             cut.map_err(|error| SpoolError { doing: "cut the end of", path: path.clone(), error })?;
             len = gap.offset;
         }
-        index.note_segment(segment, len);
+        index.record_segment(segment, len);
         if damaged_here {
             index.keep_segment(segment, Kept::Damaged);
             recovered.newest_damaged |= is_last;
@@ -186,13 +216,17 @@ pub fn recover(
         for marks in scan.marks {
             for mark in marks.streams {
                 let key = (mark.tenant.clone(), mark.database.clone());
-                streams.entry(key).or_default().mark = Some(mark);
+                let found = streams.entry(key).or_default();
+                (found.mark, found.named_in) = (Some(mark), segment);
             }
             totals.extend(marks.tenants);
             has_lost_streams |= marks.has_lost_streams;
-            if !marks.segments.is_empty() {
-                (listed, listed_by) = (marks.segments, segment);
-            }
+        }
+        if let Some(others) = scan.others {
+            // An older segment that is not on the list was missing when that was written.
+            let earlier = segments[..number].iter();
+            was_missing.extend(earlier.filter(|earlier| others.binary_search(earlier).is_err()));
+            (listed, listed_by) = (others, segment);
         }
         for (place, tenant, state) in scan.states {
             // Its checksum was good: it is of another version, or there is a fault of ours.
@@ -208,20 +242,18 @@ pub fn recover(
         }
         for (place, header) in scan.frames {
             let key = (header.tenant.clone(), header.database.clone());
-            streams.entry(key).or_default().frames.push((place, header));
+            let found = streams.entry(key).or_default();
+            found.frames.push((place, header));
+            found.named_in = segment;
         }
         for (_, header) in scan.bad_bodies.into_iter().filter(|(_, header)| header.kind == FrameKind::Parked)
         {
             let found = streams.entry((header.tenant, header.database)).or_default();
             found.unreadable.insert(header.seq, header.messages);
+            found.named_in = segment;
         }
     }
-    // What is older than the newest list and not on it was missing when that was written.
-    recovered.returned = segments
-        .iter()
-        .copied()
-        .filter(|segment| *segment < listed_by && !listed.contains(segment) && index.has_segment(*segment))
-        .collect();
+    recovered.returned = was_missing.into_iter().filter(|segment| index.has_segment(*segment)).collect();
     recovered.returned.iter().for_each(|segment| index.keep_segment(*segment, Kept::Returned));
     listed.extend(newest);
     recovered.missing =
@@ -233,7 +265,6 @@ pub fn recover(
     if has_lost_streams || end_is_lost {
         index.lose_streams();
     }
-    let first_new = if end_is_lost { first_new } else { 0 };
     let mut returned_lines: HashMap<TenantId, u64> = HashMap::new();
     let mut twin_lines: HashMap<TenantId, u64> = HashMap::new();
     for (tenant, totals) in &totals {
@@ -293,13 +324,14 @@ pub fn recover(
                 recovered.parked += u64::from(header.messages);
             }
         }
-        // What is known as lost was counted when it was found out.
+        // Known losses were counted when they were found.
         let newly = found.unreadable.iter().filter(|(seq, _)| !is_released(**seq) && !lost.contains(**seq));
         let lost: u64 = newly.map(|(_, messages)| u64::from(*messages)).sum();
         if lost > 0 {
             recovered.parked_lost.insert(TenantId::new(&mark.tenant), lost);
         }
-        index.restore_next_seq(stream, mark.next_seq, first_new);
+        let is_known_whole = found.named_in >= listed_by && !end_is_lost;
+        index.restore_next_seq(stream, mark.next_seq, if is_known_whole { 0 } else { first_new });
     }
     let retired = disk.retired_lines().unwrap_or(0);
     balance(&mut index, &spooled, (&returned_lines, &twin_lines), retired, &mut recovered);

@@ -43,7 +43,8 @@ impl LineTotals {
 pub struct ReleaseMarks {
     pub streams: Vec<StreamMark>,
     pub tenants: Vec<(String, LineTotals)>,
-    /// In the marks that a segment begins with: the other segments in force.
+    /// In the marks that a segment begins with: the other segments in force, without those that were
+    /// missing once.
     pub segments: Vec<u64>,
     /// Frames may be lost of streams that are named nowhere: in a stream that begins, all numbers below
     /// its first one are.

@@ -1,3 +1,5 @@
+//! A segment read from its bytes: its header, frames, marks, and damage.
+
 use std::ops::Range;
 
 use crate::frame;
@@ -48,7 +50,7 @@ pub struct DamagedRange {
     pub torn: bool,
 }
 
-/// What a segment holds.
+/// The contents of a segment.
 #[derive(Debug, Default)]
 pub struct SegmentScan {
     /// Frames of lines and of parked messages whose header and body are good.
@@ -57,6 +59,9 @@ pub struct SegmentScan {
     pub bad_bodies: Vec<(FrameLocation, FrameHeader)>,
     /// In the order of the log.
     pub marks: Vec<ReleaseMarks>,
+    /// The other segments in force when this one was begun, as the marks at its beginning list them.
+    /// `None`: those marks cannot be read.
+    pub others: Option<Vec<u64>>,
     /// Changes of the state: where their frame begins, whose they are, and where they lie. In the order
     /// of the log.
     pub states: Vec<(FrameLocation, String, Range<usize>)>,
@@ -97,7 +102,13 @@ pub fn scan(segment: u64, bytes: &[u8]) -> SegmentScan {
                     });
                     scan.bad_bodies.push((place, header));
                 }
-                (FrameKind::Marks, true) => scan.marks.extend(ReleaseMarks::read(body)),
+                (FrameKind::Marks, true) => {
+                    let marks = ReleaseMarks::read(body);
+                    if place.offset == SEGMENT_HEADER_BYTES as u64 {
+                        scan.others = marks.as_ref().map(|marks| marks.segments.clone());
+                    }
+                    scan.marks.extend(marks);
+                }
                 // Later marks say the same and more; of the state the changes are lost.
                 (FrameKind::Marks | FrameKind::State, false) => {
                     scan.gaps.push(DamagedRange {
@@ -120,8 +131,8 @@ pub fn scan(segment: u64, bytes: &[u8]) -> SegmentScan {
     scan
 }
 
-/// Whether the end of a segment is the beginning of a frame whose rest was never written. Where
-/// that is in doubt it is damage: better a false alarm than a silent loss.
+/// True if the end of a segment is the beginning of a frame whose rest was never written. In doubt it is
+/// damage: better a false alarm than a silent loss.
 pub(crate) fn is_torn(salt: u32, rest: &[u8]) -> bool {
     match FrameHeader::read(salt, rest) {
         Some(header) => header.frame_len() > rest.len(),

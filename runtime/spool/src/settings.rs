@@ -1,3 +1,5 @@
+//! The settings of the spool.
+
 use crate::limits;
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::tenant::settings::WhenFull;

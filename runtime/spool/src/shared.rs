@@ -1,3 +1,5 @@
+//! The state that the spool's threads and callers share.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -6,10 +8,11 @@ use std::time::{Instant, SystemTime};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use crate::append::QuotaState;
 use crate::commit_queue::CommitQueue;
 use crate::disk::Disk;
+use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
+use crate::quota_state::QuotaState;
 use crate::settings::SpoolSettings;
 use tidegate_core::books::Books;
 
@@ -27,8 +30,8 @@ pub(crate) struct Shared {
     pub(crate) copied: Condvar,
     /// Told when something that is parked can be taken up.
     pub(crate) parked: Notify,
-    /// Segments of which the disk did not give something, and since when.
-    pub(crate) unread: Mutex<HashMap<u64, Instant>>,
+    /// The frame of each segment that the disk did not give.
+    pub(crate) unread: Mutex<HashMap<u64, UnreadFrame>>,
     /// Why nothing can be written; `None`: it can.
     pub(crate) fault: Mutex<Option<String>>,
     pub(crate) lines_pending: AtomicU64,
@@ -38,6 +41,17 @@ pub(crate) struct Shared {
     pub(crate) current: AtomicU64,
 }
 
+/// A frame that the disk did not give, and is asked for again.
+pub(crate) struct UnreadFrame {
+    pub(crate) id: FrameId,
+    pub(crate) place: FrameLocation,
+    /// The disk's last error.
+    pub(crate) error: String,
+    /// The time of the last warning in the log.
+    pub(crate) logged: Instant,
+}
+
+/// Seconds since the epoch.
 pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

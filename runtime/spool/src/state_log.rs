@@ -1,4 +1,4 @@
-//! What decoders keep, as the disk has it: the frames' changes, and checkpoints of the whole. Pure.
+//! The decoders' state as the disk has it: the frames' changes, and checkpoints of the whole. Pure.
 //!
 //! - A change states the whole of its value, so changes may be applied twice, as long as they are
 //!   applied in the order of the log. That is the order of their places, since segments are numbered in
@@ -25,7 +25,7 @@ use tidegate_core::ids::TenantId;
 
 const MAGIC: &[u8; 8] = b"TGSTATE1";
 
-/// Where a frame begins: of two, the later one was written later.
+/// The beginning of a frame: of two, the later one was written later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition {
     pub segment: u64,
@@ -96,7 +96,7 @@ pub struct StateLog {
 }
 
 impl StateLog {
-    /// What a checkpoint holds.
+    /// Reads a checkpoint.
     ///
     /// # Errors
     /// It is damaged.
@@ -151,12 +151,12 @@ impl StateLog {
         (self.covered != LogPosition::default()).then_some(self.covered.segment)
     }
 
-    /// Whether a segment must stay: it holds changes that no checkpoint covers.
+    /// True if a segment must stay: it holds changes that no checkpoint covers.
     pub fn pins(&self, segment: u64) -> bool {
         self.uncovered.contains_key(&segment)
     }
 
-    /// What a checkpoint made now would hold.
+    /// The contents of a checkpoint that is made now.
     pub fn snapshot(&self) -> CheckpointSnapshot {
         CheckpointSnapshot { image: self.image.clone(), covers: self.at }
     }

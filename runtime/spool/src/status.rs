@@ -1,4 +1,4 @@
-//! The spool at one moment, as it is told.
+//! The status of the spool, for the admin interface.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::shared::now_s;
 pub struct SpoolStatus {
     /// On disk.
     pub bytes: u64,
-    /// Of frames that are still needed.
+    /// Bytes of frames that are still needed.
     pub live_bytes: u64,
-    /// Of frames that are in memory too.
+    /// Bytes of frames that are in memory too.
     pub memory_bytes: u64,
     pub segments: u64,
     pub lines: u64,
@@ -48,6 +48,12 @@ impl Spool {
     pub fn waiting_messages(&self) -> BTreeMap<String, u64> {
         let room = self.shared.room.lock();
         room.held.messages().map(|(tenant, messages)| (tenant.to_string(), messages)).collect()
+    }
+
+    /// The files that the disk does not give back, each with its error. Their lines wait, and no others of
+    /// the same database overtake them.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.shared.unreadable()
     }
 
     pub fn status(&self) -> SpoolStatus {

@@ -1,6 +1,4 @@
-//! TODO
+//! Tests of the spool as a whole: against a model, and on a disk with a bad block.
 
-#[cfg(test)]
 mod model;
-#[cfg(test)]
 mod bad_block;

@@ -5,27 +5,34 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::core::books::TenantBooks;
-use crate::spool::limits::SHOWN_WAITING_TENANTS;
+use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
 use crate::writer::DatabaseStatus;
 
-/// Tenants in words whose messages wait for room: the others are served, so the spool is ready.
-fn spool_room(waiting: &BTreeMap<String, u64>) -> PartHealth {
-    if waiting.is_empty() {
-        return PartHealth::ready();
+/// A spool that takes messages is ready. In words: the files that cannot be read back, and the tenants whose
+/// messages wait for room.
+fn spool_health(unreadable: &[String], waiting: &BTreeMap<String, u64>) -> PartHealth {
+    let mut why = Vec::new();
+    if !unreadable.is_empty() {
+        let more = match unreadable.len().saturating_sub(SHOWN_UNREADABLE_FILES) {
+            0 => String::new(),
+            more => format!(" and {more} more files"),
+        };
+        let named = unreadable.iter().take(SHOWN_UNREADABLE_FILES).cloned().collect::<Vec<_>>().join(", ");
+        why.push(format!("the disk does not give back lines of the spool, which wait: {named}{more}"));
     }
-    let named = waiting.iter().take(SHOWN_WAITING_TENANTS);
-    let named: Vec<String> =
-        named.map(|(tenant, messages)| format!("{tenant} ({messages} messages)")).collect();
-    let more = match waiting.len().saturating_sub(SHOWN_WAITING_TENANTS) {
-        0 => String::new(),
-        more => format!(" and {more} more tenants"),
-    };
-    PartHealth {
-        ready: true,
-        why: Some(format!("wait for room in their share of the spool: {}{more}", named.join(", "))),
+    if !waiting.is_empty() {
+        let named = waiting.iter().take(SHOWN_WAITING_TENANTS);
+        let named: Vec<String> =
+            named.map(|(tenant, messages)| format!("{tenant} ({messages} messages)")).collect();
+        let more = match waiting.len().saturating_sub(SHOWN_WAITING_TENANTS) {
+            0 => String::new(),
+            more => format!(" and {more} more tenants"),
+        };
+        why.push(format!("wait for room in their share of the spool: {}{more}", named.join(", ")));
     }
+    PartHealth { ready: true, why: (!why.is_empty()).then(|| why.join("; ")) }
 }
 
 pub(crate) fn readiness(handles: &Handles) -> Readiness {
@@ -35,7 +42,7 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
         None if !handles.quarantine.is_usable() => {
             PartHealth::not_ready("quarantine cannot be written; see the log for the file")
         }
-        None => spool_room(&handles.spool.waiting_messages()),
+        None => spool_health(&handles.spool.unreadable(), &handles.spool.waiting_messages()),
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());

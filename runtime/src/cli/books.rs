@@ -52,7 +52,7 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Exit> {
 
 /// The books of a stopped gateway, from its spool.
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
-    let (_, books) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
+    let (_, books) = Spool::open_read_only(&Path::new(&config.data_dir).join("spool"))?;
     eprintln!("the gateway does not run; these are the counts of lines and parked messages in its spool");
     let accounts = books.accounts();
     let balanced = accounts.iter().all(|account| account.snapshot().balanced());

@@ -38,7 +38,7 @@ pub fn spool(arguments: &Arguments) -> anyhow::Result<Exit> {
 }
 
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
-    let (status, _) = Spool::look(&Path::new(&config.data_dir).join("spool"))?;
+    let (status, _) = Spool::open_read_only(&Path::new(&config.data_dir).join("spool"))?;
     eprintln!("the gateway does not run; this is the content of its spool");
     let databases: Vec<Value> = status
         .backlogs

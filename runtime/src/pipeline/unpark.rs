@@ -59,7 +59,7 @@ impl Unparker {
                 () = self.ready_to_unpark(&mut told) => {}
             }
             let spool = self.spool.clone();
-            let taken = tokio::task::spawn_blocking(move || spool.take_up(limits::UNPARK_READ_BYTES));
+            let taken = tokio::task::spawn_blocking(move || spool.unpark(limits::UNPARK_READ_BYTES));
             let taken = taken.await.expect("reading the spool does not panic");
             if taken.is_empty() {
                 // It waits for room that others of its tenant take.

@@ -1,26 +1,18 @@
-//! The databases: what waits of each, whose turn it is to be fetched, and at which output it is.
-//!
-//! Where a tenant has an output of its own, its databases are told apart from those of the same name at
-//! the common one, in what the writer is told and asks for; on the disk there are names alone.
+//! The index of one database, and a frame that is fetched of it.
 
-use std::collections::HashSet;
-
-use crate::ids::{FrameId, FrameLocation, NO_DATABASE};
-use crate::index::Index;
-use crate::settings::MemoryLimits;
+use crate::ids::{FrameId, FrameLocation};
 use tidegate_core::durable::MessageSet;
-use tidegate_core::ids::{DatabaseName, TenantId};
 
 #[derive(Debug, Default)]
 pub struct DatabaseIndex {
     pub streams: Vec<u32>,
     /// Bytes of frames that the writer has.
     pub hot_bytes: u64,
-    /// Whose turn it is to be fetched from.
-    turn: usize,
+    /// The turn among the streams; taken modulo their number.
+    pub turn: usize,
 }
 
-/// What the writer is to be given.
+/// A frame that the writer is to be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchRequest {
     pub id: FrameId,
@@ -31,119 +23,4 @@ pub struct FetchRequest {
     /// As in `StreamPosition`.
     pub returns: u32,
     pub is_last: bool,
-}
-
-impl Index {
-    /// A tenant's database where the tenant's output is now.
-    pub fn at_output(&self, tenant: &TenantId, database: &DatabaseName) -> DatabaseName {
-        // What is parked goes to no output.
-        let has_own = database.as_str() != NO_DATABASE
-            && self.table.as_ref().is_some_and(|table| table.output(tenant).is_some());
-        database.at_output_of(has_own.then_some(tenant))
-    }
-
-    /// Moves streams to where their tenants' outputs are now.
-    pub fn move_to_outputs(&mut self) {
-        for number in 0..self.streams.len() {
-            let (tenant, database) = (&self.streams[number].tenant, &self.streams[number].database);
-            let there = self.at_output(tenant, database);
-            if there == *database {
-                continue;
-            }
-            let hot_bytes = self.streams[number].hot_bytes;
-            if let Some(from) = self.databases.get_mut(database) {
-                from.streams.retain(|stream| *stream != number as u32);
-                from.hot_bytes -= hot_bytes;
-            }
-            let to = self.databases.entry(there.clone()).or_default();
-            to.streams.push(number as u32);
-            to.hot_bytes += hot_bytes;
-            let stream = &mut self.streams[number];
-            stream.database = there;
-            stream.moved = true;
-            if stream.waits() {
-                self.untold.insert(stream.database.clone());
-            }
-        }
-    }
-
-    /// Databases of which something waits that nobody was told of.
-    pub fn take_unannounced(&mut self) -> HashSet<DatabaseName> {
-        std::mem::take(&mut self.untold)
-    }
-
-    /// Chooses what the writer gets next of a database, up to `bytes_max` and what may be hot, and
-    /// notes that it has it. Tenants that share the database take turns. True: more waits.
-    pub fn fetch(
-        &mut self,
-        database: &DatabaseName,
-        bytes_max: u64,
-        limits: &MemoryLimits,
-    ) -> (Vec<FetchRequest>, bool) {
-        self.fetch_of(database, bytes_max, limits, |_| true)
-    }
-
-    /// As `fetch`, of some of the tenants.
-    pub fn fetch_of(
-        &mut self,
-        database: &DatabaseName,
-        bytes_max: u64,
-        limits: &MemoryLimits,
-        of_tenant: impl Fn(&TenantId) -> bool,
-    ) -> (Vec<FetchRequest>, bool) {
-        let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
-        let mut wanted = Vec::new();
-        let mut bytes = 0;
-        let mut idle = 0;
-        while idle < of.streams.len() && bytes < bytes_max {
-            let number = of.streams[of.turn % of.streams.len()];
-            let stream = &mut self.streams[number as usize];
-            stream.skip();
-            if !stream.waits() || stream.is_cursor_barred() || !of_tenant(&stream.tenant) {
-                of.turn += 1;
-                idle += 1;
-                continue;
-            }
-            idle = 0;
-            let seq = stream.cursor;
-            let frame = stream.frame_mut(seq).expect("the cursor stands at an open frame");
-            let len = u64::from(frame.len);
-            let mut queued_now = 0;
-            let room = of.hot_bytes < limits.database_bytes_min
-                || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
-            if !room {
-                return (wanted, true);
-            }
-            if frame.queued == 0 {
-                of.hot_bytes += len;
-                self.hot_bytes += len;
-                queued_now = len;
-            }
-            let messages = frame.open & !frame.queued;
-            frame.queued = frame.open;
-            let place = frame.place();
-            let (lines, received_s) = (frame.lines, frame.received_s);
-            stream.hot_bytes += queued_now;
-            bytes += len;
-            stream.skip();
-            let (returns, is_last) = (stream.returns, !stream.waits());
-            let id = FrameId { stream: number, seq };
-            wanted.push(FetchRequest { id, place, messages, lines, received_s, returns, is_last });
-            if of.streams.len() > 1 && bytes % (64 << 10) < len {
-                of.turn += 1;
-            }
-        }
-        let more = of.streams.iter().any(|&stream| self.streams[stream as usize].waits());
-        (wanted, more)
-    }
-
-    /// Databases of which something waits to be fetched.
-    pub fn waiting(&self) -> Vec<DatabaseName> {
-        let waiting = self
-            .databases
-            .iter()
-            .filter(|(name, _)| name.as_str() != NO_DATABASE)
-            .filter(|(_, of)| of.streams.iter().any(|&stream| self.streams[stream as usize].waits()));
-        waiting.map(|(name, _)| name.clone()).collect()
-    }
 }

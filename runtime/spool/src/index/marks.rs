@@ -1,6 +1,7 @@
-//! The marks: what is written down of the index, and how it is made again from that.
+//! The marks: the part of the index that is written down, and the index made again from it.
 
 use crate::index::Index;
+use crate::index::segment::Kept;
 use crate::range_set::RangeSet;
 use crate::release_marks::{LineTotals, ReleaseMarks, StreamMark};
 use tidegate_core::ids::{DatabaseName, TenantId};
@@ -22,7 +23,10 @@ impl Index {
             }
         }
         if all {
-            marks.segments = self.segments.keys().copied().collect();
+            // One that was missing is left out of every list from then on: each later start sees by that
+            // that it was.
+            let listed = self.segments.iter().filter(|(_, of)| of.kept != Some(Kept::Returned));
+            marks.segments = listed.map(|(&segment, _)| segment).collect();
         }
         marks.has_lost_streams = self.has_lost_streams;
         marks
@@ -43,19 +47,19 @@ impl Index {
         }
     }
 
-    /// After recovery: a stream of which `open` frames, ascending, are to be inserted. What is neither
-    /// released nor among them is lost.
+    /// After recovery: a stream of which `open` frames, ascending, are to be inserted. The
+    /// others that are not released are lost.
     pub fn restore_stream(&mut self, mark: &StreamMark, open: &[u64]) -> u32 {
         let stream = self.stream(&TenantId::new(&mark.tenant), &DatabaseName::new(&mark.database));
         let state = &mut self.streams[stream as usize];
         debug_assert!(state.frames.is_empty());
-        let mut lost = RangeSet::of(mark.base..mark.next_seq);
+        let mut lost = RangeSet::from(mark.base..mark.next_seq);
         mark.holes.iter().for_each(|hole| lost.remove_range(hole.clone()));
         mark.lost.iter().for_each(|range| lost.insert_range(range.clone()));
         open.iter().for_each(|&seq| lost.remove(seq));
         state.base = open.first().copied().unwrap_or(mark.next_seq);
         state.cursor = state.base;
-        let mut holes = RangeSet::of(state.base..mark.next_seq);
+        let mut holes = RangeSet::from(state.base..mark.next_seq);
         lost.iter().for_each(|range| holes.remove_range(range));
         open.iter().for_each(|&seq| holes.remove(seq));
         state.changed |= !lost.is_empty() || !mark.lost.is_empty();

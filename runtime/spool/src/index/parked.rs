@@ -1,4 +1,4 @@
-//! What is parked, among all that the spool holds.
+//! Parked messages, among all that the spool holds.
 
 use crate::ids::{FrameId, NO_DATABASE};
 use crate::index::Index;
@@ -14,12 +14,12 @@ impl Index {
         of.iter().map(|&stream| (stream, &self.streams[stream as usize]))
     }
 
-    /// Whether something that is parked can be taken up.
+    /// True if a parked message can be unparked.
     pub fn has_parked(&self) -> bool {
         self.parked_streams().any(|(_, stream)| stream.waits())
     }
 
-    /// What is parked of each tenant.
+    /// The parked messages of each tenant.
     pub fn parked(&self) -> Vec<(TenantId, ParkedStatus)> {
         let parked = self.parked_streams().filter(|(_, stream)| stream.bytes > 0).map(|(_, stream)| {
             let messages = stream.frames.iter().map(|frame| u64::from(frame.open.count_ones())).sum();
@@ -52,13 +52,14 @@ impl Index {
         self.parked_streams().flat_map(of_stream).collect()
     }
 
-    /// Whether messages of a tenant may be parked that nobody has vouched for.
+    /// True if messages may be parked of a tenant that is not authenticated.
     pub fn accepts_unauthenticated(&self, tenant: &TenantId) -> bool {
         let key = (tenant.clone(), DatabaseName::new(NO_DATABASE));
         self.by_name.contains_key(&key) || self.parked_streams().count() < limits::PARKED_STRANGERS_MAX
     }
 
-    /// Of a frame that cannot be read: its messages that nobody has in hand, where they are parked.
+    /// The parked messages of a frame that nobody has in hand, for one that cannot be read. `None`: it has
+    /// none parked.
     pub fn unread_parked(&self, id: FrameId) -> Option<u32> {
         let stream = &self.streams[id.stream as usize];
         let frame = stream.frame(id.seq).filter(|_| stream.is_parked())?;

@@ -26,12 +26,12 @@ pub struct FrameEntry {
     pub messages: u8,
     /// Messages that are not settled; empty: released.
     pub open: MessageSet,
-    /// Of those, the ones that the writer has.
+    /// The open messages that the writer has.
     pub queued: MessageSet,
 }
 
 impl FrameEntry {
-    /// What stands for a released frame.
+    /// Stands for a released frame.
     pub const GONE: FrameEntry = FrameEntry {
         segment: 0,
         offset: 0,
@@ -74,8 +74,8 @@ pub struct Stream {
     pub lost: RangeSet,
     /// From here on the writer has nothing, but for what overtakes.
     pub cursor: u64,
-    /// In frames below this number devices are hashed with another seed than now. Whether a later line is
-    /// of the same device cannot be seen, so those that are behind wait until all of these are written.
+    /// In frames below this number devices are hashed with another seed than now. Nobody can see
+    /// if a later line is of the same device, so the frames behind wait until all of these are written.
     pub other_seed_end: u64,
     /// Frames that went to the writer before others in front of them, ascending; some may be done with.
     pub overtaking: VecDeque<u64>,
@@ -191,8 +191,8 @@ impl Stream {
         }
     }
 
-    /// Whether the writer has frames that overtook others. What comes behind those, and does not overtake
-    /// itself, waits until they are written: it may correct them, and they are written beside the rest.
+    /// True if the writer has frames that overtook others. A frame behind those that does not overtake
+    /// waits until they are written: it may correct them, and they are written beside the rest.
     pub fn is_overtaken(&mut self) -> bool {
         while let Some(&first) = self.overtaking.front()
             && self.frame(first).is_none_or(|frame| frame.queued == 0)
@@ -202,13 +202,13 @@ impl Stream {
         !self.overtaking.is_empty()
     }
 
-    /// Whether the frame at the cursor must wait for others to be written.
+    /// True if the frame at the cursor must wait for others to be written.
     pub fn is_cursor_barred(&mut self) -> bool {
         self.is_barred(self.cursor)
             || (self.is_overtaken() && self.overtaking.front().is_some_and(|&first| first <= self.cursor))
     }
 
-    /// Whether a frame must wait, although it is the next one, for others to be written.
+    /// True if a frame must wait for others to be written, although it is the next one.
     pub fn is_barred(&self, seq: u64) -> bool {
         self.base < self.other_seed_end && seq >= self.other_seed_end
     }
@@ -217,7 +217,7 @@ impl Stream {
         self.cursor < self.next_seq()
     }
 
-    /// Whether it holds parked messages.
+    /// True if it holds parked messages.
     pub fn is_parked(&self) -> bool {
         self.database.as_str() == NO_DATABASE
     }

@@ -24,13 +24,15 @@ use tidegate_core::tenant::settings::{TenantSettings, WhenFull};
 struct BadBlock {
     folder: SegmentDir,
     bad: Mutex<Option<(u64, u64)>>,
+    /// The error of each read there.
+    error: i32,
 }
 
 impl Disk for BadBlock {
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()> {
         match *self.bad.lock() {
             Some((of, at)) if of == segment && (offset..offset + into.len() as u64).contains(&at) => {
-                Err(io::Error::from_raw_os_error(libc::ENOMEM))
+                Err(io::Error::from_raw_os_error(self.error))
             }
             _ => self.folder.read_at(segment, offset, into),
         }
@@ -119,11 +121,9 @@ fn settings() -> SpoolSettings {
     }
 }
 
-fn start(dir: &Path) -> (Spool, Arc<dyn DurableLines>, Arc<BadBlock>, Arc<Books>) {
-    let (disk, books) = (
-        Arc::new(BadBlock { folder: SegmentDir::create(dir).unwrap(), bad: Mutex::default() }),
-        Arc::default(),
-    );
+fn start(dir: &Path, error: i32) -> (Spool, Arc<dyn DurableLines>, Arc<BadBlock>, Arc<Books>) {
+    let folder = SegmentDir::create(dir).unwrap();
+    let (disk, books) = (Arc::new(BadBlock { folder, bad: Mutex::default(), error }), Arc::default());
     let opened = Spool::open_on(disk.clone(), settings(), &books).unwrap();
     let lines_of = opened.lines();
     (opened.start(Arc::new(Fetched)).unwrap(), lines_of, disk, books)
@@ -147,8 +147,17 @@ fn batch(books: &Books, connection: &Arc<AckTracker>, number: u16) -> CheckedBat
 
 #[test]
 fn a_place_that_the_disk_does_not_give_costs_nothing_in_front_of_it_and_is_asked_for_again() {
+    ask_again_after(libc::ENOMEM);
+}
+
+#[test]
+fn io_errors_cost_nothing_for_however_long_they_last() {
+    ask_again_after(libc::EIO);
+}
+
+fn ask_again_after(error: i32) {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, lines_of, disk, books) = start(dir.path());
+    let (spool, lines_of, disk, books) = start(dir.path(), error);
     let connection = AckTracker::new(Arc::new(ReceiveWindow::new(1_000, 1_000_000)));
     (1..=20).for_each(|number| spool.append(vec![batch(&books, &connection, number)], false));
     assert!(spool.flush(Instant::now() + Duration::from_secs(30)));
@@ -170,10 +179,22 @@ fn a_place_that_the_disk_does_not_give_costs_nothing_in_front_of_it_and_is_asked
     assert!(more);
     let (none, more) = lines_of.fetch(&database, usize::MAX);
     assert!(none.is_empty() && more, "what stands behind does not overtake it");
+    let failed = Instant::now();
+    // Past the interval: only the log is told once more.
+    let long_ago = failed.checked_sub(Duration::from_secs(90)).expect("the machine runs for longer");
+    spool.shared.unread.lock().get_mut(&place.segment).unwrap().logged = long_ago;
+    for _ in 0..3 {
+        let (none, more) = lines_of.fetch(&database, usize::MAX);
+        assert!(none.is_empty() && more);
+    }
+    assert!(spool.shared.unread.lock()[&place.segment].logged >= failed);
+    let unreadable = spool.unreadable();
+    assert!(unreadable.len() == 1 && unreadable[0].contains(".seg: "), "{unreadable:?}");
     assert_eq!(books.of_known("acme").snapshot().lines.damaged, 0);
     *disk.bad.lock() = None;
     let (rest, more) = lines_of.fetch(&database, usize::MAX);
     assert_eq!(lines(&rest), expected(11..=20));
     assert!(!more);
+    assert!(spool.unreadable().is_empty());
     assert_eq!(spool.lines_pending(), 20);
 }

@@ -24,7 +24,7 @@ use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::message::Via;
 use tidegate_core::parked::ParkedMessage;
 
-/// What the disk does next, once.
+/// A fault of the disk, once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     /// A write ends after so many bytes, with ENOSPC.
@@ -58,6 +58,8 @@ struct State {
     made: Option<u64>,
     newest: Option<u64>,
     checkpoint: Option<Vec<u8>>,
+    /// Segments that were missing at one start and there at a later one. They are never removed.
+    returned: BTreeSet<u64>,
     /// One that failed.
     half_checkpoint: Option<Vec<u8>>,
     faults: Vec<Fault>,
@@ -168,6 +170,7 @@ impl Disk for Memory {
 
     fn remove(&self, segment: u64) -> io::Result<()> {
         let mut state = self.0.lock();
+        assert!(!state.returned.contains(&segment), "what was missing once is never removed");
         let file = state.files.remove(&segment).ok_or_else(missing)?;
         state.ghosts.insert(segment, file);
         Ok(())
@@ -175,6 +178,7 @@ impl Disk for Memory {
 
     fn retire(&self, segment: u64, lines: u64) -> io::Result<()> {
         let mut state = self.0.lock();
+        assert!(!state.returned.contains(&segment), "what was missing once is never removed");
         let file = state.files.remove(&segment).ok_or_else(missing)?;
         state.retired.insert(segment, (lines, Some(file)));
         Ok(())
@@ -281,6 +285,8 @@ enum Step {
     Crash(u64),
     /// A segment is taken away while the gateway does not run.
     Lose(usize),
+    /// One that was taken away is there again.
+    ReturnOne(usize),
     /// All that were taken away are there again.
     Return,
 }
@@ -309,7 +315,8 @@ fn step() -> impl Strategy<Value = Step> {
 fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
     let careless = prop_oneof![
         3 => any::<usize>().prop_map(Step::Lose),
-        2 => Just(Step::Return),
+        2 => any::<usize>().prop_map(Step::ReturnOne),
+        1 => Just(Step::Return),
     ];
     let calm = step().prop_map(|step| match step {
         Step::Fail(_) => Step::Mark,
@@ -318,7 +325,7 @@ fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
     prop_oneof![1 => careless, 4 => calm]
 }
 
-/// What tells a frame from the others: its lines, or the parked messages.
+/// The content by which a frame is told from others: its lines, or the parked messages.
 fn content(draft: &FrameDraft, lines: &[u8]) -> Vec<u8> {
     if draft.header.kind == FrameKind::Parked { draft.table.clone() } else { lines.to_vec() }
 }
@@ -343,9 +350,9 @@ const KEEPS_STATE: u8 = 3;
 /// A value of the state as the model knows it.
 #[derive(Clone, Debug, Default)]
 struct Value {
-    /// What was acknowledged last.
+    /// The value that was acknowledged last.
     acknowledged: Option<Box<[u8]>>,
-    /// What was tried since and failed: a crash may leave any of it behind, with its lines.
+    /// Values that were tried since and failed: a crash may leave any of them behind, with its lines.
     tried: Vec<Option<Box<[u8]>>>,
 }
 
@@ -361,9 +368,11 @@ struct Rig {
     number: u64,
     /// By tenant and key.
     values: BTreeMap<(String, Box<str>), Value>,
-    /// Segments that were taken away, and the open frames that were in them.
+    /// Segments that were taken away, and the open frames that were in them, with the segment of each.
     away: BTreeMap<u64, File>,
-    lost: BTreeMap<Key, Known>,
+    lost: BTreeMap<Key, (u64, Known)>,
+    /// Numbers of all frames that were ever acknowledged.
+    used: BTreeSet<Key>,
     /// Frames that were released. They may be in force again where the marks that say so are away, and
     /// released again when those are back.
     released: BTreeSet<Key>,
@@ -383,12 +392,13 @@ impl Rig {
             values: BTreeMap::new(),
             away: BTreeMap::new(),
             lost: BTreeMap::new(),
+            used: BTreeSet::new(),
             released: BTreeSet::new(),
             careless: false,
         }
     }
 
-    /// What a batch changes in the state of its tenant: some keys, one of them perhaps removed.
+    /// The changes of a batch in the state of its tenant: some keys, one of them perhaps removed.
     fn kept(&mut self, tenant: u8) -> StateDelta {
         let mut kept = StateDelta::new("meter".into());
         for _ in 0..if tenant < KEEPS_STATE { 0 } else { 1 + self.number % 3 } {
@@ -400,7 +410,7 @@ impl Rig {
         kept
     }
 
-    /// Of parked messages the body stands in the table, and there are no lines.
+    /// A frame's draft. For parked messages the body stands in the table, and there are no lines.
     fn draft(&mut self, tenant: u8, messages: u8, lines_each: u8) -> (FrameDraft, Vec<u8>, Vec<StateWrite>) {
         if lines_each == 0 && messages > 0 {
             let mut draft = parked::draft(&TenantId::new(&format!("t{tenant}")));
@@ -502,6 +512,8 @@ impl Rig {
             // its number may come again.
             assert!(before.is_none_or(|before| !before.open), "a number names one frame");
             assert!(!self.lost.contains_key(&key), "a number is used once, though its frame is away");
+            let is_new = self.used.insert(key);
+            assert!(is_new || !self.careless, "a number is used once, whatever was away meanwhile");
         }
     }
 
@@ -593,15 +605,25 @@ impl Rig {
                 self.recover();
             }
             Step::Lose(choice) => self.lose(*choice),
-            Step::Return => {
-                self.disk.crash(|_| 0);
-                self.disk.0.lock().files.append(&mut self.away);
-                self.known.append(&mut self.lost);
-                self.recover();
+            Step::ReturnOne(choice) => {
+                let chosen = self.away.keys().nth(choice % self.away.len().max(1)).copied();
+                self.put_back(|segment| Some(segment) == chosen);
             }
+            Step::Return => self.put_back(|_| true),
         }
         self.check_books();
         self.check_state();
+    }
+
+    /// Puts segments back that were taken away.
+    fn put_back(&mut self, is_chosen: impl Fn(u64) -> bool) {
+        self.disk.crash(|_| 0);
+        let files = self.away.extract_if(.., |segment, _| is_chosen(*segment));
+        self.disk.0.lock().files.extend(files);
+        for (key, (_, known)) in self.lost.extract_if(.., |_, (segment, _)| is_chosen(*segment)) {
+            self.known.entry(key).or_insert(known);
+        }
+        self.recover();
     }
 
     fn lose(&mut self, choice: usize) {
@@ -615,13 +637,9 @@ impl Rig {
         // The state is no matter of these steps: what is missing of it is lost.
         self.values.clear();
         for (key, ..) in &was_open {
-            self.lost.extend(self.known.remove(key).map(|known| (key.clone(), known)));
+            self.lost.extend(self.known.remove(key).map(|known| (key.clone(), (segment, known))));
         }
         self.recover();
-        // Of some there was another copy.
-        for key in self.known.keys() {
-            self.lost.remove(key);
-        }
     }
 
     /// A value of the state as the spool has it.
@@ -685,6 +703,14 @@ impl Rig {
             }
         }
         self.known = now;
+        // Of some there was another copy.
+        self.lost.retain(|key, _| !self.known.contains_key(key));
+        let returned = &mut self.disk.0.lock().returned;
+        if recovered.newest_missing {
+            // What it said of others is missing with it.
+            returned.clear();
+        }
+        returned.extend(&recovered.returned);
         recovered
     }
 
@@ -713,8 +739,14 @@ impl Rig {
     }
 }
 
+/// `PROPTEST_CASES` can ask for more cases.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(1500), ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Whatever happens in whatever order: what was acknowledged is there until it is released,
     /// nothing else is, no line counts as damaged, and the books balance.
