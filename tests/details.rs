@@ -121,7 +121,7 @@ fn only_the_right_token_is_told_how_a_device_stands() {
     assert!(entries(&scene).iter().all(|entry| !entry["detail"].as_str().unwrap().is_empty()));
 }
 
-/// Whether nothing in a text moves the cursor or reorders it.
+/// True if nothing in a text moves the cursor or reorders it.
 fn is_printable(text: &str) -> bool {
     !text.chars().any(|c| c.is_control() && c != '\n' || ('\u{2028}'..='\u{202e}').contains(&c))
 }

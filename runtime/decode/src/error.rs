@@ -5,9 +5,7 @@ use crate::sandbox::interface::OFFERED;
 /// A component cannot be loaded, or the sandbox cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    #[error(
-        "it is a core module, not a component: make a component with tidegate guest wrap"
-    )]
+    #[error("it is a core module, not a component: make a component with tidegate guest wrap")]
     CoreModule,
     #[error("it is no WebAssembly component")]
     NotWasm,

@@ -47,7 +47,6 @@ pub(crate) mod error;
 #[cfg(test)]
 mod tests;
 
-use tidegate_core::durable::DurableLines;
 pub use crate::error::SpoolError;
 pub use crate::handle::OpenedSpool;
 pub use crate::handle::Spool;

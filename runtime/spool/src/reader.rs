@@ -15,7 +15,7 @@ use crate::index::database::FetchRequest;
 use crate::receipt::receipt;
 use crate::shared::{Shared, UnreadFrame, now_s};
 use crate::{limits, segment_scan};
-use tidegate_core::durable::{Durable, FrameLines, Store, StreamPosition};
+use tidegate_core::durable::{Durable, DurableLines, FrameLines, StreamPosition};
 use tidegate_core::ids::{DatabaseName, GuestTag, TenantId};
 use tidegate_core::synced::Synced;
 
@@ -211,7 +211,7 @@ pub fn durable(
 /// The lines that lie in a spool. It keeps none of its threads.
 pub struct Lines(pub Arc<Shared>);
 
-impl Store for Lines {
+impl DurableLines for Lines {
     fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
         let Self(shared) = self;
         let hot = shared.settings.hot();

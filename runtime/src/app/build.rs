@@ -79,8 +79,10 @@ impl App {
         let opened = open_spool(config, devices.tag(), &books).await?;
         let writes = Arc::new(WriteMetrics::default());
         let idle_delay = Arc::<IdleDelay>::default();
-        let writer_thread = WriterThread::start(idle_delay.clone()).context("the writer's thread cannot start")?;
-        let writer = start_writer(config, &writer_thread, idle_delay, &opened, &quarantine, &writes, &tenants)?;
+        let writer_thread =
+            WriterThread::start(idle_delay.clone()).context("the writer's thread cannot start")?;
+        let writer =
+            start_writer(config, &writer_thread, idle_delay, &opened, &quarantine, &writes, &tenants)?;
         tenant_settings::apply(config, &outputs, &tenants, &writer)?;
         let opened = opened.with_tenants(&tenants);
         let state = opened.state();

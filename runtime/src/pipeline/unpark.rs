@@ -105,8 +105,7 @@ impl Unparker {
 
     async fn submit(&self, mut returning: VecDeque<UnparkRequest>) {
         while !returning.is_empty() {
-            let (mut admitted, refused, devices) =
-                self.ingress.admission.unpark(&mut returning).into_parts();
+            let (mut admitted, refused, devices) = self.ingress.admission.unpark(&mut returning).into_parts();
             let in_flight = &self.ingress.egress.in_flight;
             admitted.iter_mut().for_each(|message| message.token.enter(in_flight));
             self.ingress.submit(admitted, refused).await;
