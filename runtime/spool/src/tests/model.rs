@@ -851,7 +851,7 @@ fn a_segment_stays_until_a_checkpoint_covers_what_it_changed() {
 #[test]
 fn what_failed_once_does_not_fail_again() {
     let batch = |tenant, messages, lines| (tenant, messages, lines);
-    let cases: [Vec<Step>; 5] = [
+    let cases: [Vec<Step>; 6] = [
         // The disk fills up between a release and its mark.
         vec![
             Step::Append(vec![batch(0, 2, 2), batch(0, 4, 1), batch(1, 1, 2), batch(2, 1, 3)]),
@@ -926,6 +926,31 @@ fn what_failed_once_does_not_fail_again() {
             Step::Refuse(0),
             Step::Settle(0, u64::MAX),
             Step::Crash(1),
+        ],
+        // A damaged segment is done with, and no mark that says so can be written.
+        vec![
+            Step::Append(vec![batch(0, 3, 1)]),
+            Step::Mark,
+            Step::Fail(Fault::Write(0)),
+            Step::Append(vec![batch(2, 4, 0)]),
+            Step::Fail(Fault::Write(0)),
+            Step::Append(vec![batch(1, 1, 0)]),
+            Step::Append(vec![batch(0, 1, 0), batch(0, 1, 1)]),
+            Step::Crash(7_628_596_419_942),
+            Step::TakeUp(0),
+            Step::Append(vec![batch(3, 1, 1)]),
+            Step::Append(vec![batch(0, 1, 0)]),
+            Step::Append(vec![batch(0, 1, 0), batch(0, 1, 0)]),
+            Step::Append(vec![batch(1, 1, 1), batch(2, 1, 1)]),
+            Step::Append(vec![batch(3, 2, 1), batch(0, 2, 3)]),
+            Step::Compact,
+            Step::Append(vec![batch(0, 3, 2)]),
+            Step::Mark,
+            Step::DropOldest(0, 1),
+            Step::Fail(Fault::Write(0)),
+            Step::Fail(Fault::Write(0)),
+            Step::RemoveEmpty,
+            Step::Crash(0),
         ],
     ];
     for steps in cases {
