@@ -670,6 +670,7 @@ impl Rig {
         let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, recovered) = recovery::recover(&self.disk, &nothing_hot, SeedTag::default()).unwrap();
         self.index = Mutex::new(index);
+        let wrote = self.log.current().is_some();
         self.log = SegmentLog::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
         self.recover_state();
         let open: BTreeMap<Key, FrameLocation> =
@@ -706,8 +707,9 @@ impl Rig {
         // Of some there was another copy.
         self.lost.retain(|key, _| !self.known.contains_key(key));
         let returned = &mut self.disk.0.lock().returned;
-        if recovered.newest_missing {
-            // What it said of others is missing with it.
+        if recovered.newest_missing || self.careless && !wrote {
+            // The newest is missing with what it said of others, or the last run noted nothing of them and
+            // the segment that did may be away.
             returned.clear();
         }
         returned.extend(&recovered.returned);
