@@ -340,6 +340,10 @@ impl SegmentLog {
                 let index = index.lock();
                 (index.segment_lines(segment), index.segment_kept(segment))
             };
+            // Renaming it makes no room, and its frames would count as damaged until marks release them.
+            if unmarked && kept.is_some() {
+                continue;
+            }
             // On a full disk retiring is how there is room for marks again.
             let removed = match kept {
                 Some(kept) => self.disk.move_aside(segment, kept.extension()),

@@ -670,6 +670,7 @@ impl Rig {
         let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, recovered) = recovery::recover(&self.disk, &nothing_hot, SeedTag::default()).unwrap();
         self.index = Mutex::new(index);
+        let wrote = self.log.current().is_some();
         self.log = SegmentLog::new(Arc::new(self.disk.clone()), 2000, true, HOT, recovered.next_segment);
         self.recover_state();
         let open: BTreeMap<Key, FrameLocation> =
@@ -706,8 +707,9 @@ impl Rig {
         // Of some there was another copy.
         self.lost.retain(|key, _| !self.known.contains_key(key));
         let returned = &mut self.disk.0.lock().returned;
-        if recovered.newest_missing {
-            // What it said of others is missing with it.
+        if recovered.newest_missing || self.careless && !wrote {
+            // The newest is missing with what it said of others, or the last run noted nothing of them and
+            // the segment that did may be away.
             returned.clear();
         }
         returned.extend(&recovered.returned);
@@ -851,7 +853,7 @@ fn a_segment_stays_until_a_checkpoint_covers_what_it_changed() {
 #[test]
 fn what_failed_once_does_not_fail_again() {
     let batch = |tenant, messages, lines| (tenant, messages, lines);
-    let cases: [Vec<Step>; 5] = [
+    let cases: [Vec<Step>; 6] = [
         // The disk fills up between a release and its mark.
         vec![
             Step::Append(vec![batch(0, 2, 2), batch(0, 4, 1), batch(1, 1, 2), batch(2, 1, 3)]),
@@ -926,6 +928,31 @@ fn what_failed_once_does_not_fail_again() {
             Step::Refuse(0),
             Step::Settle(0, u64::MAX),
             Step::Crash(1),
+        ],
+        // A damaged segment is done with, and no mark that says so can be written.
+        vec![
+            Step::Append(vec![batch(0, 3, 1)]),
+            Step::Mark,
+            Step::Fail(Fault::Write(0)),
+            Step::Append(vec![batch(2, 4, 0)]),
+            Step::Fail(Fault::Write(0)),
+            Step::Append(vec![batch(1, 1, 0)]),
+            Step::Append(vec![batch(0, 1, 0), batch(0, 1, 1)]),
+            Step::Crash(7_628_596_419_942),
+            Step::TakeUp(0),
+            Step::Append(vec![batch(3, 1, 1)]),
+            Step::Append(vec![batch(0, 1, 0)]),
+            Step::Append(vec![batch(0, 1, 0), batch(0, 1, 0)]),
+            Step::Append(vec![batch(1, 1, 1), batch(2, 1, 1)]),
+            Step::Append(vec![batch(3, 2, 1), batch(0, 2, 3)]),
+            Step::Compact,
+            Step::Append(vec![batch(0, 3, 2)]),
+            Step::Mark,
+            Step::DropOldest(0, 1),
+            Step::Fail(Fault::Write(0)),
+            Step::Fail(Fault::Write(0)),
+            Step::RemoveEmpty,
+            Step::Crash(0),
         ],
     ];
     for steps in cases {
