@@ -21,6 +21,11 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Says which step begins, and how long it takes where nothing is built yet.
+pub fn step(number: u32, of: u32, what: &str) {
+    println!("[{number}/{of}] {what}");
+}
+
 /// The `cargo` that runs this process.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

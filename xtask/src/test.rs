@@ -10,10 +10,17 @@ use crate::{guests, js, packages, process};
 /// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
 /// whose names contain it.
 pub fn test(filter: &[String]) -> Result<()> {
+    process::step(1, 4, "installing the servers that are missing");
     packages::ensure(packages::TEST_SERVERS)?;
+    process::step(2, 4, "building the decoders, those in JavaScript too");
     guests::build_all()?;
     guests::build_test_guests()?;
     js::build_all()?;
+    process::step(
+        3,
+        4,
+        "building and running the tests of the host (the first time: some 12 minutes on two cores)",
+    );
 
     let mut host = process::cargo();
     host.args(["test", "--workspace", "--exclude", "xtask"]);
@@ -21,6 +28,7 @@ pub fn test(filter: &[String]) -> Result<()> {
     host.args(["--"]).args(filter);
     process::run(&mut host)?;
 
+    process::step(4, 4, "running the tests of the decoders");
     let mut guest_tests: Command = process::cargo();
     guest_tests.current_dir(process::root().join("guests")).args(["test", "--workspace"]);
     guest_tests.args(["--"]).args(filter);
