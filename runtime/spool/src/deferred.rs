@@ -41,7 +41,7 @@ pub enum DeferredRoom {
 
 /// The deferred batches of one tenant.
 #[derive(Default)]
-struct Waiting {
+struct TenantQueue {
     batches: VecDeque<HeldLines>,
     messages: u64,
     bytes: u64,
@@ -51,7 +51,7 @@ struct Waiting {
 #[derive(Default)]
 pub struct DeferredBatches {
     limits: DeferredLimits,
-    tenants: HashMap<TenantId, Waiting>,
+    tenants: HashMap<TenantId, TenantQueue>,
     bytes: u64,
 }
 

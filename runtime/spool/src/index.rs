@@ -30,7 +30,7 @@ use tidegate_core::durable::{MessageSet, message_set};
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::tenant::table::Tenants;
 
-pub use crate::index::segment::Kept;
+pub use crate::index::segment::RetainReason;
 
 #[derive(Debug, Default)]
 struct TenantIndex {
@@ -59,7 +59,7 @@ pub enum HandoffState {
 
 /// Why a frame is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Release {
+enum ReleaseReason {
     Done,
     Lost,
 }
@@ -255,7 +255,7 @@ impl Index {
             *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
             return None;
         }
-        Some(self.release(id, Release::Done, |totals, lines, refused, _| {
+        Some(self.release(id, ReleaseReason::Done, |totals, lines, refused, _| {
             let refused = refused.min(lines);
             totals.refused += u64::from(refused);
             totals.written += u64::from(lines - refused);
@@ -273,7 +273,7 @@ impl Index {
     fn release(
         &mut self,
         id: FrameId,
-        release: Release,
+        release: ReleaseReason,
         count: impl FnOnce(&mut LineTotals, u32, u32, u32),
     ) -> Released {
         let stream = &mut self.streams[id.stream as usize];
@@ -284,8 +284,8 @@ impl Index {
         stream.lines -= u64::from(frame.lines);
         stream.bytes -= u64::from(frame.len);
         match release {
-            Release::Done => stream.holes.insert(id.seq),
-            Release::Lost => stream.lost.insert(id.seq),
+            ReleaseReason::Done => stream.holes.insert(id.seq),
+            ReleaseReason::Lost => stream.lost.insert(id.seq),
         }
         stream.cut();
         stream.changed = true;
@@ -301,8 +301,8 @@ impl Index {
         self.live_bytes -= u64::from(frame.len);
         self.lines -= u64::from(frame.lines);
         let lines = match release {
-            Release::Done => frame.lines,
-            Release::Lost => frame.lines - settled,
+            ReleaseReason::Done => frame.lines,
+            ReleaseReason::Lost => frame.lines - settled,
         };
         Released { bytes: u64::from(frame.len), lines: u64::from(lines) }
     }
@@ -343,8 +343,8 @@ impl Index {
     pub fn damage(&mut self, id: FrameId) -> Option<Released> {
         let frame = self.streams[id.stream as usize].frame_mut(id.seq).filter(|frame| frame.queued == 0)?;
         let segment = u64::from(frame.segment);
-        self.keep_segment(segment, Kept::Damaged);
-        Some(self.release(id, Release::Lost, |totals, lines, refused, settled| {
+        self.keep_segment(segment, RetainReason::Damaged);
+        Some(self.release(id, ReleaseReason::Lost, |totals, lines, refused, settled| {
             let refused = refused.min(settled);
             totals.refused += u64::from(refused);
             totals.written += u64::from(settled - refused);
@@ -367,8 +367,8 @@ impl Index {
                 Some((frame.received_s, FrameId { stream: number, seq }))
             });
             let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
-            let dropped =
-                self.release(id, Release::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
+            let dropped = self
+                .release(id, ReleaseReason::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
             gone.bytes += dropped.bytes;
             gone.lines += dropped.lines;
         }

@@ -36,7 +36,7 @@ use crate::error::SpoolError;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::ids::{FrameId, FrameLocation, NO_DATABASE};
 use crate::index::Index;
-use crate::index::segment::Kept;
+use crate::index::segment::RetainReason;
 use crate::range_set::RangeSet;
 use crate::release_marks::{LineTotals, StreamMark};
 use crate::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, scan};
@@ -210,7 +210,7 @@ pub fn recover(
         }
         index.record_segment(segment, len);
         if damaged_here {
-            index.keep_segment(segment, Kept::Damaged);
+            index.keep_segment(segment, RetainReason::Damaged);
             recovered.newest_damaged |= is_last;
         }
         for marks in scan.marks {
@@ -254,7 +254,7 @@ pub fn recover(
         }
     }
     recovered.returned = was_missing.into_iter().filter(|segment| index.has_segment(*segment)).collect();
-    recovered.returned.iter().for_each(|segment| index.keep_segment(*segment, Kept::Returned));
+    recovered.returned.iter().for_each(|segment| index.keep_segment(*segment, RetainReason::Returned));
     listed.extend(newest);
     recovered.missing =
         listed.into_iter().filter(|segment| segments.binary_search(segment).is_err()).collect();
@@ -384,7 +384,7 @@ fn move_aside(disk: &dyn Disk, segment: u64, bytes: &[u8], is_last: bool) {
         let _ = disk.remove(segment);
         return;
     }
-    match disk.move_aside(segment, Kept::Damaged.extension()) {
+    match disk.move_aside(segment, RetainReason::Damaged.extension()) {
         Ok(()) => {
             warn!(file = %path.display(), "not a segment of the spool, or its header is damaged; renamed to .damaged")
         }

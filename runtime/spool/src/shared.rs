@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) more: Condvar,
     /// Wakes the tidying thread.
     pub(crate) copied: Condvar,
-    /// Told when something that is parked can be taken up.
+    /// Notified when a parked message can be unparked.
     pub(crate) parked: Notify,
     /// The frame of each segment that the disk did not give.
     pub(crate) unread: Mutex<HashMap<u64, UnreadFrame>>,

@@ -113,7 +113,7 @@ struct QuestionLine {
 
 /// The name of a line that cannot be read otherwise.
 #[derive(Debug, Deserialize)]
-struct Named {
+struct RequestId {
     #[serde(default)]
     id: Value,
 }
@@ -157,7 +157,7 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Exit> {
             Ok(read) => read,
             Err(error) => {
                 // Its place in the order is kept, and the others get their verdicts.
-                let id = serde_json::from_slice::<Named>(&line).map_or(Value::Null, |named| named.id);
+                let id = serde_json::from_slice::<RequestId>(&line).map_or(Value::Null, |named| named.id);
                 let error = format!("{error:#}; expected {EXPECTED}");
                 writeln!(output, "{}", json!({"id": id, "error": error}))?;
                 eprintln!("tidegate: stdin line {number}: {error}");

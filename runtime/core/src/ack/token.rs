@@ -424,9 +424,9 @@ mod tests {
     }
 
     #[derive(Debug)]
-    struct Told(Arc<Mutex<Vec<&'static str>>>);
+    struct RecordingGuard(Arc<Mutex<Vec<&'static str>>>);
 
-    impl UnparkGuard for Told {
+    impl UnparkGuard for RecordingGuard {
         fn commit(&self) {
             self.0.lock().push("done");
         }
@@ -442,7 +442,7 @@ mod tests {
         let account = Account::new("acme".into());
         account.receive(2);
         let told = Arc::new(Mutex::new(Vec::new()));
-        let token = || AckToken::parked(&window, Box::new(Told(told.clone())), None, 10);
+        let token = || AckToken::parked(&window, Box::new(RecordingGuard(told.clone())), None, 10);
         let (settled, forgotten) = (token(), token());
         settled.settle(Outcome::Empty, &account);
         assert_eq!(*told.lock(), ["done"]);

@@ -1,7 +1,7 @@
 //! The marks: the part of the index that is written down, and the index made again from it.
 
 use crate::index::Index;
-use crate::index::segment::Kept;
+use crate::index::segment::RetainReason;
 use crate::range_set::RangeSet;
 use crate::release_marks::{LineTotals, ReleaseMarks, StreamMark};
 use tidegate_core::ids::{DatabaseName, TenantId};
@@ -25,7 +25,7 @@ impl Index {
         if all {
             // One that was missing is left out of every list from then on: each later start sees by that
             // that it was.
-            let listed = self.segments.iter().filter(|(_, of)| of.kept != Some(Kept::Returned));
+            let listed = self.segments.iter().filter(|(_, of)| of.kept != Some(RetainReason::Returned));
             marks.segments = listed.map(|(&segment, _)| segment).collect();
         }
         marks.has_lost_streams = self.has_lost_streams;

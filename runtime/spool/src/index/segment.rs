@@ -9,20 +9,20 @@ pub struct SegmentUsage {
     /// Lines of all frames that it ever held.
     pub lines: u64,
     /// It is never removed, but renamed once it holds nothing any more.
-    pub kept: Option<Kept>,
+    pub kept: Option<RetainReason>,
 }
 
-/// Why a segment is not removed.
+/// The reason for which a segment is renamed at its end, and not removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum RetainReason {
     /// Something in it cannot be read.
     Damaged,
     /// It was missing once, and what was noted meanwhile may be wrong.
     Returned,
 }
 
-impl Kept {
-    /// How the name of the file ends from then on.
+impl RetainReason {
+    /// The extension of the renamed file.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Damaged => "damaged",

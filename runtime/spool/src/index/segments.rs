@@ -2,7 +2,7 @@
 
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
-use crate::index::segment::{Kept, SegmentUsage};
+use crate::index::segment::{RetainReason, SegmentUsage};
 use tidegate_core::ids::{DatabaseName, TenantId};
 
 impl Index {
@@ -19,14 +19,14 @@ impl Index {
 
     /// From now on a segment is not removed. That it was missing once is remembered before all else: later
     /// starts must know it too.
-    pub fn keep_segment(&mut self, segment: u64, kept: Kept) {
+    pub fn keep_segment(&mut self, segment: u64, kept: RetainReason) {
         if let Some(of) = self.segments.get_mut(&segment) {
-            of.kept = of.kept.filter(|before| *before == Kept::Returned).or(Some(kept));
+            of.kept = of.kept.filter(|before| *before == RetainReason::Returned).or(Some(kept));
         }
     }
 
     /// Why a segment is not removed, if it is not.
-    pub fn segment_kept(&self, segment: u64) -> Option<Kept> {
+    pub fn segment_kept(&self, segment: u64) -> Option<RetainReason> {
         self.segments.get(&segment)?.kept
     }
 
