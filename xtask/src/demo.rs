@@ -26,12 +26,12 @@ pub fn demo(arguments: &[String]) -> Result<()> {
         [flag, value] if flag == "--for" => Some(process::parse_duration(value)?),
         _ => bail!("usage: cargo xtask demo [--for 10s]"),
     };
-    process::step(1, 3, "building the decoders (the first time: half a minute)");
+    process::step(1, 3, "building the decoders (the first time: a minute)");
     let built = guests::build_all()?;
     process::step(
         2,
         3,
-        "building the gateway (the first time: some 8 minutes on two cores; cargo counts the crates)",
+        "building the gateway (the first time: 6 to 9 minutes on two cores; cargo counts the crates)",
     );
     let mut build = process::cargo();
     process::run(build.args(["build", "-p", "tidegate", "--bin", "tidegate"]))?;
