@@ -45,7 +45,7 @@ pub enum Fault {
 
 /// One request as it was received.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct RecordedRequest {
     pub database: String,
     pub lines: usize,
     pub body: Bytes,
@@ -68,7 +68,7 @@ struct State {
     schema: Mutex<BTreeMap<String, BTreeMap<String, Table>>>,
     faults: Mutex<VecDeque<Fault>>,
     database_faults: Mutex<BTreeMap<String, Fault>>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Mutex<Vec<RecordedRequest>>,
     /// The delay of every answer.
     latency: Mutex<Duration>,
     client: reqwest::Client,
@@ -144,7 +144,7 @@ impl FakeInfluxdb3 {
     }
 
     /// Requests whose body was read, whatever their answer.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<RecordedRequest> {
         self.state.seen.lock().clone()
     }
 }
@@ -241,7 +241,14 @@ async fn serve(state: Arc<State>, request: Request<Incoming>) -> Reply {
     }
     let lines = body.split(|&byte| byte == b'\n').count();
     let at = std::time::Instant::now();
-    let seen = Seen { database: database.clone(), lines, body: body.clone(), gzip, query: query_text, at };
+    let seen = RecordedRequest {
+        database: database.clone(),
+        lines,
+        body: body.clone(),
+        gzip,
+        query: query_text,
+        at,
+    };
     state.seen.lock().push(seen);
     match fault {
         Some(Fault::Status { status, retry_after, body }) => {

@@ -23,7 +23,7 @@ pub enum SettleMode {
 
 /// A message as it was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct SinkMessage {
     pub topic: String,
     pub payload: Vec<u8>,
     pub payload_bytes: usize,
@@ -34,7 +34,7 @@ pub struct FakePipeline {
     pub settling: Mutex<SettleMode>,
     /// The wait before each group is taken.
     pub delay: Mutex<Duration>,
-    taken: Mutex<Vec<Taken>>,
+    taken: Mutex<Vec<SinkMessage>>,
     dropped: Mutex<Vec<Reason>>,
     resumed: Mutex<Vec<Duration>>,
     refused: Mutex<Vec<(String, String)>>,
@@ -100,7 +100,7 @@ impl FakePipeline {
         held.into_iter().for_each(|token| token.settle(Outcome::Lines, &self.account));
     }
 
-    pub fn taken(&self) -> Vec<Taken> {
+    pub fn taken(&self) -> Vec<SinkMessage> {
         self.taken.lock().clone()
     }
 
@@ -141,7 +141,7 @@ impl MessageSink for FakePipeline {
         assert!(!messages.is_empty());
         self.account.receive(messages.len() as u64);
         for message in messages {
-            self.taken.lock().push(Taken {
+            self.taken.lock().push(SinkMessage {
                 topic: message.topic,
                 payload: message.payload.to_vec(),
                 payload_bytes: message.payload_bytes,

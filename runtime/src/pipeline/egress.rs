@@ -37,8 +37,7 @@ impl DecodeSink for Egress {
         settle_all(messages, Outcome::Empty, account);
     }
 
-    fn refused(&self, messages: Vec<RefusedMessage>) {
-        let mut messages = messages;
+    fn refused(&self, mut messages: Vec<RefusedMessage>) {
         let messages_in = messages.iter_mut().filter_map(|message| message.token.take_in_flight());
         let on_their_way: Vec<InFlightGuard> = messages_in.collect();
         self.quarantine.store_many(messages);

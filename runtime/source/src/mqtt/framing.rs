@@ -318,20 +318,20 @@ mod tests {
 
     /// A packet when its borrow has ended.
     #[derive(Debug, PartialEq, Eq)]
-    enum Seen {
+    enum OwnedFrame {
         Publish { topic: Vec<u8>, payload: Vec<u8>, payload_bytes: usize, packet_id: u16 },
         Other(String),
     }
 
-    fn seen(packet: &Frame<'_>) -> Seen {
+    fn seen(packet: &Frame<'_>) -> OwnedFrame {
         match packet {
-            Frame::Publish(publish) => Seen::Publish {
+            Frame::Publish(publish) => OwnedFrame::Publish {
                 topic: publish.topic.to_vec(),
                 payload: publish.payload.to_vec(),
                 payload_bytes: publish.payload_bytes,
                 packet_id: publish.packet_id,
             },
-            other => Seen::Other(format!("{other:?}")),
+            other => OwnedFrame::Other(format!("{other:?}")),
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
     }
 
     /// Feeds `bytes` in pieces of the given lengths, over and over.
-    fn feed(framer: &mut Framer, bytes: &[u8], pieces: &[usize]) -> Result<Vec<Seen>, PacketError> {
+    fn feed(framer: &mut Framer, bytes: &[u8], pieces: &[usize]) -> Result<Vec<OwnedFrame>, PacketError> {
         let mut packets = Vec::new();
         let mut rest = bytes;
         for &piece in pieces.iter().cycle() {
@@ -373,13 +373,13 @@ mod tests {
             assert_eq!(
                 packets,
                 [
-                    Seen::Publish {
+                    OwnedFrame::Publish {
                         topic: b"big".into(),
                         payload: big[..limits::OVERSIZE_PAYLOAD_KEPT_BYTES].into(),
                         payload_bytes: 19_000,
                         packet_id: 1,
                     },
-                    Seen::Publish {
+                    OwnedFrame::Publish {
                         topic: b"small".into(),
                         payload: b"good".into(),
                         payload_bytes: 4,
@@ -418,7 +418,7 @@ mod tests {
         for payload in [1999, 2000, 2001] {
             let bytes = publish(&topic, 1, &vec![1; payload]);
             let packets = feed(&mut framer, &bytes, &[4096]).unwrap();
-            let Seen::Publish { payload: kept, payload_bytes, .. } = &packets[0] else {
+            let OwnedFrame::Publish { payload: kept, payload_bytes, .. } = &packets[0] else {
                 panic!("no PUBLISH")
             };
             assert_eq!(*payload_bytes, payload);
@@ -479,7 +479,7 @@ mod tests {
             prop_assert_eq!(packets.len(), 2 * messages.len());
             for (n, (topic, length)) in messages.iter().enumerate() {
                 let kept = if *length > 2000 { (*length).min(limits::OVERSIZE_PAYLOAD_KEPT_BYTES) } else { *length };
-                prop_assert_eq!(&packets[2 * n], &Seen::Publish {
+                prop_assert_eq!(&packets[2 * n], &OwnedFrame::Publish {
                     topic: topic.clone().into_bytes(),
                     payload: vec![n as u8; kept],
                     payload_bytes: *length,
