@@ -86,7 +86,7 @@ impl Compiler {
     pub fn new(settings: CompilerSettings, engine: &Engine) -> Result<Self, RolloutError> {
         let cache = match &settings.cache {
             Some(cache) => cache.clone(),
-            None => temporary_folder()?,
+            None => temporary_folder().map_err(disk)?,
         };
         private_folder(&cache)?;
         let mut hasher = DefaultHasher::new();
@@ -135,10 +135,10 @@ impl Compiler {
         let unique = format!("{}-{number}", std::process::id());
         let input = StagedFile(self.cache.join(format!(".in-{unique}")));
         let output = StagedFile(self.cache.join(format!(".out-{unique}")));
-        let mut file = private_file(&input.0)?;
-        file.write_all(bytes)?;
+        let mut file = private_file(&input.0).map_err(disk)?;
+        file.write_all(bytes).map_err(disk)?;
         drop(file);
-        drop(private_file(&output.0)?);
+        drop(private_file(&output.0).map_err(disk)?);
         let limits = self.settings.limits;
         let child = Command::new(&self.settings.program)
             .arg("compile-guest")
@@ -150,20 +150,20 @@ impl Compiler {
             // The gigabyte of addresses that the allocator keeps for later would be room beyond the
             // limit.
             .env("MIMALLOC_ARENA_RESERVE", "0")
-            .stdin(fs::File::open(&input.0)?)
+            .stdin(fs::File::open(&input.0).map_err(disk)?)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| RolloutError::Host(format!("the compiler cannot be started: {error}")))?;
-        let (status, said) = wait(child, Duration::from_secs(limits.wall_s))?;
+        let (status, said) = wait(child, Duration::from_secs(limits.wall_s))
+            .map_err(|error| RolloutError::Host(format!("the compiler's end is unknown: {error}")))?;
         match status {
             None => return Err(RolloutError::CompileLimit(CompileLimit::Wall(limits.wall_s))),
             Some(status) if status.success() => {}
             Some(status) => return Err(blame(status, &said, limits)),
         }
-        fs::File::open(&output.0)?.sync_all()?;
-        fs::rename(&output.0, into)?;
-        Ok(())
+        let keep = || fs::File::open(&output.0)?.sync_all().and_then(|()| fs::rename(&output.0, into));
+        keep().map_err(disk)
     }
 
     /// Removes the files that were unused for longest, until the rest fits. Guests that serve are mapped, and
@@ -232,6 +232,11 @@ impl Drop for Compiler {
     }
 }
 
+/// A fault of the disk that keeps machine code.
+fn disk(error: std::io::Error) -> RolloutError {
+    RolloutError::Host(format!("the folder for compiled decoders cannot be used: {error}"))
+}
+
 /// A new folder of ours among the system's temporary ones.
 fn temporary_folder() -> std::io::Result<PathBuf> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -263,8 +268,8 @@ fn private_file(path: &Path) -> std::io::Result<fs::File> {
 
 /// Makes a folder that only this user can enter, or checks that it is one.
 fn private_folder(folder: &Path) -> Result<(), RolloutError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let metadata = fs::symlink_metadata(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(disk)?;
+    let metadata = fs::symlink_metadata(folder).map_err(disk)?;
     // SAFETY: geteuid(2) cannot fail.
     let own = metadata.uid() == unsafe { libc::geteuid() };
     if !metadata.is_dir() || !own || metadata.permissions().mode() & 0o022 != 0 {
@@ -277,7 +282,7 @@ fn private_folder(folder: &Path) -> Result<(), RolloutError> {
 }
 
 /// Waits for a child, at most so long; gives its end (None: it took too long) and its output.
-fn wait(mut child: Child, most: Duration) -> Result<(Option<ExitStatus>, String), RolloutError> {
+fn wait(mut child: Child, most: Duration) -> std::io::Result<(Option<ExitStatus>, String)> {
     let deadline = Instant::now() + most;
     let mut pause = Duration::from_millis(1);
     let status = loop {

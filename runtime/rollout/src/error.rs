@@ -6,7 +6,7 @@ use tidegate_decode::SandboxError;
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
     #[error("cannot read it: {0}")]
-    Unreadable(#[from] std::io::Error),
+    Unreadable(std::io::Error),
     #[error("it has {bytes} bytes; at most {most} are allowed")]
     TooLarge { bytes: u64, most: u64 },
     /// It would be taken where the operator grants more.
@@ -26,7 +26,7 @@ pub enum RolloutError {
     Start(String),
     #[error("{0}")]
     RouteFile(String),
-    #[error("it is a link to a place outside of the guests folder")]
+    #[error("it is a link to a place outside of its tenant's folder")]
     Outside,
     #[error("it fails its cases: {0}")]
     Cases(String),

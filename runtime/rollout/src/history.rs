@@ -13,10 +13,11 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -186,7 +187,7 @@ impl RouteHistory {
                     .iter()
                     .any(|known| known.digest == stem && known.outcome != VersionOutcome::Refused),
                 Some("toml") => record.find(stem).is_some(),
-                _ => true,
+                _ => !is_left_behind(&entry),
             };
             if !named {
                 let _ = fs::remove_file(path);
@@ -239,27 +240,23 @@ impl RouteHistory {
     }
 }
 
-/// Writes a file whole: beside it, synced, renamed, and the rename synced.
-///
-/// # Errors
-/// The disk's.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace_with(path, bytes, true)
+/// True for a file that a power cut left before it was renamed, also by earlier versions.
+fn is_left_behind(entry: &fs::DirEntry) -> bool {
+    let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed());
+    entry.file_name().to_string_lossy().starts_with('.')
+        && matches!(age, Ok(Ok(age)) if age > Duration::from_secs(60))
 }
 
+/// Writes a file whole, in a folder of the gateway alone: beside it, synced, renamed, and the rename synced.
 fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
     let folder = path.parent().ok_or_else(|| std::io::Error::other("a file lies in a folder"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = folder.join(format!(".{name}.new"));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.write_all(bytes)?;
-    if !sync {
-        return fs::rename(&staged, path);
+    let mut staged = tempfile::NamedTempFile::with_prefix_in(".new-", folder)?;
+    staged.write_all(bytes)?;
+    if sync {
+        staged.as_file().sync_all()?;
     }
-    file.sync_all()?;
-    fs::rename(&staged, path)?;
-    fs::File::open(folder)?.sync_all()
+    staged.persist(path).map_err(|error| error.error)?;
+    if sync { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod digest;
+pub mod tenant_folder;
 pub mod folder;
 pub mod route_file;
 pub mod compile;

@@ -1,12 +1,10 @@
 //! Components that are put in place, or taken away, from outside.
 
-use std::fs;
-
 use crate::error::RolloutError;
-use crate::folder::{Candidate, CandidateStamps};
-use crate::history;
+use crate::folder::{Candidate, CandidateStamps, component_name};
 use crate::queue::PutResult;
 use crate::store::GuestStore;
+use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::RouteKey;
 
 impl GuestStore {
@@ -26,18 +24,13 @@ impl GuestStore {
         if bytes > most {
             return Err(self.too_large(route_key, bytes, most));
         }
-        let folder = self.folder.join(&route_key.0);
+        let (tenant, stem) = route_key;
         let path = self.path_of(route_key);
-        let candidate = Candidate::beside(&self.folder, &path, component)?;
+        let folder = TenantFolder::make(&self.folder, tenant)?;
+        let candidate = Candidate::beside(&folder, stem, component)?;
         let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
         let lay = || -> Result<CandidateStamps, RolloutError> {
-            fs::create_dir_all(&folder)?;
-            if !fs::canonicalize(&folder)?.starts_with(fs::canonicalize(&self.folder)?) {
-                return Err(RolloutError::Outside);
-            }
-            history::replace(&path, &candidate.component).map_err(|error| {
-                RolloutError::Host(format!("the guests folder cannot be written to: {error}"))
-            })?;
+            folder.replace(&component_name(stem), &candidate.component, self.staging.as_deref())?;
             Ok(CandidateStamps::read(&path))
         };
         if let Some(before) = &before
@@ -71,11 +64,9 @@ impl GuestStore {
     /// There is none, or the folder cannot be written to.
     pub fn remove(&self, route_key: &RouteKey) -> Result<(), RolloutError> {
         let mut entries = self.entries.lock();
-        let path = self.path_of(route_key);
-        if !entries.contains_key(route_key) && !path.exists() {
-            return Err(RolloutError::NotThere);
-        }
-        fs::remove_file(&path)?;
+        TenantFolder::open(&self.folder, &route_key.0)
+            .map_err(|error| if entries.contains_key(route_key) { error } else { RolloutError::NotThere })?
+            .remove(&component_name(&route_key.1))?;
         self.retire(&mut entries, route_key);
         self.swap_table(&entries);
         Ok(())

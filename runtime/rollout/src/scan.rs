@@ -22,7 +22,7 @@ impl GuestStore {
     /// At start: restores the version that served, then evaluates the file in the folder.
     pub(super) fn load_at_start(&self, route_key: &RouteKey, path: &Path) {
         let record = self.record(route_key);
-        let candidate = self.read_candidate(route_key, path);
+        let candidate = self.read_candidate(route_key);
         let candidate_version = candidate.as_ref().ok().map(Candidate::version);
         let restore = |version: &str| {
             let known = record.find(version)?;
@@ -69,7 +69,7 @@ impl GuestStore {
     /// # Errors
     /// The folder cannot be read; all versions serve on.
     pub fn refresh(&self) -> Result<Vec<RolloutEvent>, RolloutError> {
-        let (files, unreadable) = folder::files(&self.folder)?;
+        let (files, unreadable) = folder::files(&self.folder).map_err(RolloutError::Unreadable)?;
         let mut entries = self.entries.lock();
         // The content of a folder that cannot be read is unknown, so none of its files counts as removed.
         let is_gone =
@@ -125,7 +125,7 @@ impl GuestStore {
             return;
         };
         let stamps = CandidateStamps::read(&path);
-        let candidate = self.read_candidate(route_key, &path);
+        let candidate = self.read_candidate(route_key);
         if CandidateStamps::read(&path) != stamps {
             // It changed while it was read: the next scan sees another file.
             if let Some(known) = self.entries.lock().get_mut(route_key) {
@@ -162,8 +162,8 @@ impl GuestStore {
         }
     }
 
-    fn read_candidate(&self, route_key: &RouteKey, path: &Path) -> Result<Candidate, RolloutError> {
-        Candidate::read(&self.folder, path, self.component_bytes_max(route_key)).map_err(
+    fn read_candidate(&self, route_key: &RouteKey) -> Result<Candidate, RolloutError> {
+        Candidate::read(&self.folder, route_key, self.component_bytes_max(route_key)).map_err(
             |error| match error {
                 RolloutError::TooLarge { bytes, most } => self.too_large(route_key, bytes, most),
                 error => error,

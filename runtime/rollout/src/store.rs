@@ -96,6 +96,8 @@ pub struct GuestStore {
     /// Serves the routing tables that this store publishes.
     pub(super) host: Arc<DecodeHost>,
     pub(super) compilers: Compilers,
+    /// A folder of the gateway alone, in which files are staged.
+    pub(super) staging: Option<PathBuf>,
     pub(super) history: Option<RouteHistory>,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
@@ -126,6 +128,7 @@ impl GuestStore {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
+            staging: data.clone().filter(|_| !read_only),
             history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
             cases,
             loaded: Mutex::default(),
@@ -136,7 +139,7 @@ impl GuestStore {
             large_queue: EvaluationQueue::new(LARGE_PUTS_WAITING_MAX),
         };
         let load = || -> Result<(), RolloutError> {
-            for (route_key, path) in folder::files(folder)?.0 {
+            for (route_key, path) in folder::files(folder).map_err(RolloutError::Unreadable)?.0 {
                 store.load_at_start(&route_key, &path);
             }
             Ok(())
