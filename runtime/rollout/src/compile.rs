@@ -4,6 +4,7 @@
 //!   function more than a minute. So the same binary is started once more (`compile-guest`), under
 //!   RLIMIT_CPU, RLIMIT_AS, RLIMIT_FSIZE and a wall clock, at the lowest priority. What is over a
 //!   limit ends that child and nothing else.
+//! - The child can open no file, no socket and no other program (`confine`).
 //! - `{digest}-{key}.cwasm` lies in a folder that only we can write to; the key says which engine,
 //!   configuration and version of ours made it. Only such files are loaded: machine code that
 //!   somebody else made would run with our rights.
@@ -16,15 +17,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+use crate::confine::confine_this_thread;
 use crate::error::{CompileLimit, RolloutError};
 use crate::limits::{
     COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_OUTPUT_BYTES_MAX,
-    COMPILE_WALL_S,
+    COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
 };
 use tidegate_decode::sandbox::engine;
 use tidegate_decode::sandbox::engine::{Component, Engine};
@@ -75,8 +77,8 @@ pub struct Compiler {
     cache: PathBuf,
     /// A key of the engine, its configuration, and our version.
     key: String,
-    /// One child at a time: guests of one class that are tried never take more than one core together.
-    turn: Mutex<()>,
+    /// Two children at a time, one of them of a small component: such a one waits for no other.
+    turns: [Mutex<()>; 2],
     made: AtomicU64,
 }
 
@@ -93,7 +95,7 @@ impl Compiler {
         engine::hash_compatibility(engine, &mut hasher);
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
         let key = format!("{:016x}", hasher.finish());
-        Ok(Self { settings, cache, key, turn: Mutex::default(), made: AtomicU64::new(0) })
+        Ok(Self { settings, cache, key, turns: Default::default(), made: AtomicU64::new(0) })
     }
 
     /// The machine code of a component whose SHA-256 is `digest`: from the cache, or compiled now.
@@ -105,13 +107,22 @@ impl Compiler {
         if let Some(component) = self.cached(engine, &cached) {
             return Ok(component);
         }
-        let _turn = self.turn.lock();
+        let _turn = self.turn(bytes.len() as u64);
         if let Some(component) = self.cached(engine, &cached) {
             return Ok(component);
         }
         self.compile(bytes, &cached)?;
         self.evict(&cached);
         load(engine, &cached).map_err(RolloutError::Compile)
+    }
+
+    /// A turn to compile. Small components take either of the two, others the second.
+    fn turn(&self, bytes: u64) -> MutexGuard<'_, ()> {
+        let [first, second] = &self.turns;
+        if bytes > SMALL_COMPONENT_BYTES_MAX {
+            return second.lock();
+        }
+        first.try_lock().or_else(|| second.try_lock()).unwrap_or_else(|| first.lock())
     }
 
     /// The number of components that were compiled since the start.
@@ -157,6 +168,7 @@ impl Compiler {
             .map_err(|error| RolloutError::Host(format!("the compiler cannot be started: {error}")))?;
         let (status, said) = wait(child, Duration::from_secs(limits.wall_s))
             .map_err(|error| RolloutError::Host(format!("the compiler's end is unknown: {error}")))?;
+        let said = log_confinement(&said);
         match status {
             None => return Err(RolloutError::CompileLimit(CompileLimit::Wall(limits.wall_s))),
             Some(status) if status.success() => {}
@@ -239,12 +251,7 @@ fn disk(error: std::io::Error) -> RolloutError {
 
 /// A new folder of ours among the system's temporary ones.
 fn temporary_folder() -> std::io::Result<PathBuf> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("tidegate-{}-{since}-{number}", std::process::id()));
-    fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    Ok(folder)
+    Ok(tempfile::Builder::new().prefix("tidegate-").tempdir()?.keep())
 }
 
 fn load(engine: &Engine, path: &Path) -> Result<Component, String> {
@@ -330,6 +337,23 @@ fn blame(status: ExitStatus, said: &str, limits: CompileLimits) -> RolloutError 
     RolloutError::CompileLimit(limit)
 }
 
+/// The beginning of a line in which the child says by what it is not confined.
+const UNCONFINED: &str = "not confined by ";
+
+/// Logs once by what compilers are not confined here; gives the rest of what a child said.
+fn log_confinement(said: &str) -> String {
+    static LOGGED: AtomicBool = AtomicBool::new(false);
+    let (missing, rest): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with(UNCONFINED));
+    if !missing.is_empty() && !LOGGED.swap(true, Ordering::Relaxed) {
+        let missing: Vec<_> = missing.iter().filter_map(|line| line.strip_prefix(UNCONFINED)).collect();
+        tracing::warn!(
+            missing = missing.join("; "),
+            "decoders are compiled with limits of CPU time and memory, and without the confinement that this machine does not have"
+        );
+    }
+    rest.join("\n")
+}
+
 /// The child's side: compiles the component on stdin into a file, under limits.
 ///
 /// # Errors
@@ -338,8 +362,11 @@ pub fn compile_here(limits: CompileLimits, into: &Path) -> Result<(), String> {
     limit_this_process(limits).map_err(|error| format!("the limits cannot be set: {error}"))?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    let code = engine::precompile(&bytes)?;
     let mut file = fs::OpenOptions::new().write(true).open(into).map_err(|error| error.to_string())?;
+    for missing in confine_this_thread() {
+        eprintln!("{UNCONFINED}{missing}");
+    }
+    let code = engine::precompile(&bytes)?;
     file.write_all(&code).map_err(|error| error.to_string())
 }
 

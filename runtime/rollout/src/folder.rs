@@ -38,6 +38,10 @@ impl FileStamp {
 pub struct CandidateStamps([FileStamp; 3]);
 
 impl CandidateStamps {
+    pub fn component_bytes(&self) -> u64 {
+        self.0[0].bytes
+    }
+
     pub fn read(component: &Path) -> Self {
         Self([
             FileStamp::read(component),
@@ -121,6 +125,11 @@ impl Candidate {
         let folder = TenantFolder::open(guests, tenant)?;
         let component = folder.read(&component_name(stem), bytes_max)?;
         Self::beside(&folder, stem, component)
+    }
+
+    /// A component for a place where nothing lies.
+    pub fn alone(component: Vec<u8>) -> Self {
+        Self { digest: digest(&component), component, rules: None, cases: None }
     }
 
     /// A component that came another way, with the files that lie at its place.

@@ -19,17 +19,13 @@ use rustix::io::Errno;
 
 use crate::error::RolloutError;
 
-const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Neither a pipe is waited for, nor a link followed.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-const NEW_FILE: OFlags = OFlags::WRONLY
-    .union(OFlags::CREATE)
-    .union(OFlags::EXCL)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const NEW_FILE: OFlags =
+    OFlags::WRONLY.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A tenant's folder, open.
 #[derive(Debug)]
@@ -162,7 +158,8 @@ impl TenantFolder {
 
     /// The bytes of a file or link, itself; None where there is none.
     pub fn bytes_of(&self, name: &str) -> Option<u64> {
-        let file = openat(&self.folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+        let file =
+            openat(&self.folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let found = fstat(file.ok()?).ok()?;
         u64::try_from(found.st_size).ok()
     }
@@ -225,8 +222,7 @@ mod tests {
     fn a_tenants_folder_that_is_a_link_is_neither_read_nor_written() {
         let guests = guests();
         symlink("globex", guests.path().join("hooli")).unwrap();
-        for opened in
-            [TenantFolder::open(guests.path(), "hooli"), TenantFolder::make(guests.path(), "hooli")]
+        for opened in [TenantFolder::open(guests.path(), "hooli"), TenantFolder::make(guests.path(), "hooli")]
         {
             assert!(matches!(opened, Err(RolloutError::Outside)));
         }

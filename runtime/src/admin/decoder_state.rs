@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::core::decoder_state::{StateSnapshot, Values};
 use crate::core::route_key::{ANY, DEFAULT, file_name};
-use crate::limits::STATE_LISTED_MAX;
+use crate::limits::{STATE_LISTED_BYTES_MAX, STATE_LISTED_MAX};
 
 /// The state of a tenant's message type, by the names of folder and file; of one partition, if it is
 /// named.
@@ -37,14 +37,23 @@ pub fn show(image: &StateSnapshot, tenant: &str, message_type: &str, partition: 
         }
     }
     partitions.sort_unstable_by_key(|(name, _)| *name);
-    let more = partitions.len().saturating_sub(STATE_LISTED_MAX);
-    let shown: Vec<Value> = partitions
+    let mut bytes_shown = 0;
+    let mut is_shown = |values: &Values| {
+        // One that is asked for alone is shown, whatever it has.
+        let fits = bytes_shown == 0 || bytes_shown < STATE_LISTED_BYTES_MAX;
+        bytes_shown += values.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        fits
+    };
+    let all = partitions.len();
+    let listed: Vec<Value> = partitions
         .into_iter()
         .take(STATE_LISTED_MAX)
+        .take_while(|(_, values)| is_shown(values))
         .map(|(name, values)| json!({"partition": &**name, "values": shown(values)}))
         .collect();
+    let more = all - listed.len();
     let bytes = values.map_or(0, |values| values.bytes());
-    Ok(json!({"tenant": tenant, "type": message_type, "bytes": bytes, "partitions": shown, "more": more}))
+    Ok(json!({"tenant": tenant, "type": message_type, "bytes": bytes, "partitions": listed, "more": more}))
 }
 
 /// Each value as base64, and, where it is one, as text, and as the number that the SDK makes 8 bytes of.

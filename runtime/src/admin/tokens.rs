@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::admin::respond::ApiError;
+use crate::rollout::PutAuthor;
 
 /// The caller, by the token that it brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,16 @@ pub enum Caller {
     Tenant(String),
     /// Without a token, from the loopback, where none is asked for.
     Anybody,
+}
+
+impl Caller {
+    /// The author of a change. Only callers with a token change anything.
+    pub fn author(self) -> PutAuthor {
+        match self {
+            Self::Operator | Self::Anybody => PutAuthor::Operator,
+            Self::Tenant(tenant) => PutAuthor::Tenant(tenant),
+        }
+    }
 }
 
 impl fmt::Display for Caller {

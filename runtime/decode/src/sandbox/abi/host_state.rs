@@ -168,6 +168,10 @@ impl HostState {
             return;
         }
         self.log_calls += 1;
+        let activity = &self.activity;
+        if level == GuestLogLevel::Debug && activity.ignored.read(text, &activity.stats) {
+            return;
+        }
         if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
             self.log_dropped += 1;
             return;
