@@ -340,6 +340,47 @@ fn after_a_rollback_the_list_says_what_serves_and_that_the_file_is_set_aside() {
     assert!(listed.contains("serving") && listed.contains("is set aside"), "{listed}");
 }
 
+/// The component with so many empty core instances more.
+fn with_core_instances(component: &[u8], instances: u8) -> Vec<u8> {
+    let mut depth = 0;
+    let mut modules = 0;
+    for part in wasmparser::Parser::new(0).parse_all(component) {
+        match part.unwrap() {
+            wasmparser::Payload::ModuleSection { .. } if depth == 0 => (modules, depth) = (modules + 1, 1),
+            wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. } => {
+                depth += 1;
+            }
+            wasmparser::Payload::End(_) if depth > 0 => depth -= 1,
+            _ => {}
+        }
+    }
+    let mut bytes = component.to_vec();
+    // A core module section with an empty module, and a section with the instances of it.
+    bytes.extend([1, 8]);
+    bytes.extend(b"\0asm\x01\0\0\0");
+    let each = [0, modules, 0].repeat(usize::from(instances));
+    let length = each.len() + 1;
+    bytes.extend([2, (length % 128) as u8 | 0x80, (length / 128) as u8, instances]);
+    bytes.extend(each);
+    bytes
+}
+
+#[test]
+fn too_many_core_instances_are_named_with_the_limit() {
+    let scene = scene_with("[guests.large]\nroutes = [\"acme/steps\"]\n");
+    let gateway = scene.start();
+    let steady = component("steady");
+    let (status, answer) = put(&gateway, ROUTE, OPERATOR, &with_core_instances(&steady, 65));
+    let message = answer["message"].as_str().unwrap();
+    assert_eq!(status, 422, "{answer}");
+    assert!(message.contains("GUEST_MEMORY") && message.contains("the class large allows 64"), "{message}");
+    let (status, answer) = put(&gateway, ROUTE, OPERATOR, &with_core_instances(&steady, 50));
+    assert_eq!(status, 200, "{answer}");
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    device.publish(TOPIC, payload(1).as_bytes()).unwrap();
+    assert_eq!(scene.lines("telemetry_acme").len(), 1);
+}
+
 #[test]
 fn a_guests_folder_that_cannot_be_written_to_is_named_as_such() {
     let scene = scene();

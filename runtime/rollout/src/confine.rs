@@ -92,11 +92,12 @@ mod tests {
     fn a_confined_compiler_reaches_no_file_no_network_and_no_program() {
         let tried = std::thread::spawn(|| {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
             let missing = confine_this_thread();
             let tries = [
                 ("file", File::open("/proc/self/environ").is_ok()),
                 ("new file", File::create("/tmp/no-such-file-of-tidegate").is_ok()),
-                ("tcp", std::net::TcpStream::connect(listener.local_addr().unwrap()).is_ok()),
+                ("tcp", std::net::TcpStream::connect(address).is_ok()),
                 ("udp", UdpSocket::bind("127.0.0.1:0").is_ok()),
                 ("program", Command::new("/bin/true").status().is_ok()),
             ];

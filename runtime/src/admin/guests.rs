@@ -146,7 +146,9 @@ impl PutQuery {
         let mut parsed = Self::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
-                Some(("cases_bytes", bytes)) if bytes.parse().is_ok_and(|bytes: u64| bytes <= CASES_BYTES_MAX) => {
+                Some(("cases_bytes", bytes))
+                    if bytes.parse().is_ok_and(|bytes: u64| bytes <= CASES_BYTES_MAX) =>
+                {
                     parsed.cases_bytes = bytes.parse().unwrap_or_default();
                 }
                 Some(("expect_same", "true")) => parsed.expect_same = true,
