@@ -3,7 +3,7 @@
 use crate::folder::CandidateStamps;
 use crate::route_file;
 use crate::store::{FileEntry, GuestStore};
-use crate::tenant_quota::TenantLimits;
+use crate::tenant_limits::TenantLimits;
 use tidegate_core::route_key::RouteKey;
 use tidegate_decode::DecodeSettings;
 use tidegate_decode::route::table::Route;

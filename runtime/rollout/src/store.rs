@@ -15,7 +15,7 @@ use crate::history::{RouteHistory, RouteRecord};
 use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 use crate::penalties::Penalties;
 use crate::queue::EvaluationQueue;
-use crate::tenant_quota::TenantLimits;
+use crate::tenant_limits::TenantLimits;
 use tidegate_core::route_key::RouteKey;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;

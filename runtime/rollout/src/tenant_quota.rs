@@ -1,4 +1,4 @@
-//! The room that a tenant may take with its own token: decoders, and bytes on disk.
+//! The room that a tenant takes: decoders, and bytes on disk.
 
 use std::fs;
 use std::path::Path;
@@ -6,21 +6,8 @@ use std::path::Path;
 use crate::error::RolloutError;
 use crate::limits::GONE_HISTORIES_KEPT;
 use crate::store::GuestStore;
+use crate::tenant_limits::TenantLimits;
 use tidegate_core::route_key::RouteKey;
-
-/// The limits of one tenant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantLimits {
-    /// Files in its folder that are decoders.
-    pub decoders_max: usize,
-    /// Bytes of its folder, and of the versions that are kept to go back to.
-    pub bytes_max: u64,
-}
-
-impl TenantLimits {
-    /// For verbs that put nothing by a tenant's token.
-    pub const NONE: Self = Self { decoders_max: usize::MAX, bytes_max: u64::MAX };
-}
 
 impl GuestStore {
     /// Applies other limits from now on.

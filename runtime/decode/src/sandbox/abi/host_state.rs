@@ -169,7 +169,9 @@ impl HostState {
         }
         self.log_calls += 1;
         let activity = &self.activity;
-        if level == GuestLogLevel::Debug && activity.ignored.read(text, &activity.stats) {
+        if level == GuestLogLevel::Debug
+            && activity.ignored.read(text, |kind, values| activity.stats.record_ignored(kind, values))
+        {
             return;
         }
         if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
