@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::comparison::Comparison;
 use crate::limits::TRIAL_S_MAX;
-use tidegate_core::ack::token::{AckToken, settle_all};
+use tidegate_core::ack::settle::settle_all;
+use tidegate_core::ack::token::AckToken;
 use tidegate_core::books::{Account, Outcome};
 use tidegate_core::ids::TenantId;
 use tidegate_core::line_protocol::split_checked;
