@@ -35,6 +35,9 @@ impl GuestStore {
             Err(RolloutError::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {
                 Candidate::alone(component)
             }
+            Err(RolloutError::Unreadable(error)) => {
+                return Err(RolloutError::Host(format!("the guests folder cannot be read: {error}")));
+            }
             Err(error) => return Err(error),
         };
         let brings_cases = cases.is_some();

@@ -303,7 +303,10 @@ impl GuestApi {
 
     /// State of a tenant's message type, of all its partitions or of one.
     fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> ApiResult {
-        decoder_state::show(&self.spool.state(), tenant, message_type, partition)
+        decoder_state::show(tenant, message_type, partition, || {
+            let excerpt = |state: &_| decoder_state::excerpt(state, tenant, message_type, partition);
+            self.spool.read_durable_state(excerpt)
+        })
     }
 
     async fn put(&self, put: PutRequest) -> ApiResult {

@@ -94,7 +94,11 @@ fn js_file(file: &str, template: &str, name: &str) -> String {
                 "const { component,",
                 "console.error(\"makes the component, in about 20 s\");\nconst { component,",
             ),
-        "src/tidegate.js" | "wit/decoder.wit" | ".gitignore" => template.to_owned(),
+        // The tools import all that the world names, and a decoder that imports state pays for it.
+        "wit/decoder.wit" => {
+            template.replace("    import state;", "    // Values between messages: import state;")
+        }
+        "src/tidegate.js" | ".gitignore" => template.to_owned(),
         _ => template.replace("{name}", name),
     }
 }
@@ -203,7 +207,7 @@ mod tests {
         );
         assert!(folder.join("hot-boiler.cases.jsonl").exists());
         let wit = fs::read_to_string(folder.join("wit/decoder.wit")).unwrap();
-        assert!(wit.contains("tidegate:ingest@1.0.0"));
+        assert!(wit.contains("tidegate:ingest@1.0.0") && !wit.contains("    import state;"));
     }
 
     #[test]

@@ -118,12 +118,12 @@ impl<'a> GuestTarget<'a> {
                 let what = format!("/state{}", query.unwrap_or_default());
                 self.call(Method::GET, &path(tenant, message_type, &what), Vec::new())
             }
-            Self::Stopped { config, .. } => Ok(decoder_state::show(
-                &stopped_gateway::state_on_disk(config)?,
-                tenant,
-                message_type,
-                partition,
-            )),
+            Self::Stopped { config, .. } => {
+                let state = stopped_gateway::state_on_disk(config)?;
+                Ok(decoder_state::show(tenant, message_type, partition, || {
+                    decoder_state::excerpt(&state, tenant, message_type, partition)
+                }))
+            }
         }
     }
 
