@@ -23,7 +23,7 @@ use crate::core::route_key::RouteKey;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::limits::CASES_BYTES_MAX;
-use crate::rollout::{GuestStore, PutRequest, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutRequest, RolloutError};
 use crate::spool::Spool;
 
 /// The calls, with the tokens that they need.
@@ -190,7 +190,7 @@ impl GuestRoutes {
     ) -> ApiResult {
         // The token, the rate and the place come first: until then no byte of the body is read.
         let author = self.clone().changer(headers, tenant.clone()).await?.author();
-        let route_key = self.api.key_to_change(&tenant, &message_type)?;
+        let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
         self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
         let query = PutQuery::parse(uri.query().unwrap_or_default())?;
         let place = self.uploads.take(&author)?;
@@ -213,7 +213,7 @@ async fn roll_back(
     headers: HeaderMap,
 ) -> Response {
     match guests.clone().changer(headers, tenant.clone()).await {
-        Ok(caller) => answer(guests.api.roll_back(&tenant, &message_type, &caller.to_string()).await),
+        Ok(caller) => answer(guests.api.roll_back(&tenant, &message_type, &caller.author()).await),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -224,7 +224,7 @@ async fn remove(
     headers: HeaderMap,
 ) -> Response {
     match guests.clone().changer(headers, tenant.clone()).await {
-        Ok(_) => answer(guests.api.remove(&tenant, &message_type).await),
+        Ok(caller) => answer(guests.api.remove(&tenant, &message_type, &caller.author()).await),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -234,8 +234,8 @@ pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
     began: Instant,
-    /// Changes, by the tenant's folder; only of those who brought a token.
-    buckets: Mutex<HashMap<String, TokenBucket>>,
+    /// Changes, by who makes them and the tenant's folder; only of those who brought a token.
+    buckets: Mutex<HashMap<(PutAuthor, String), TokenBucket>>,
 }
 
 impl std::fmt::Debug for GuestApi {
@@ -250,12 +250,18 @@ impl GuestApi {
     }
 
     /// The route of a change, if its tenant has not made too many.
-    fn key_to_change(&self, tenant: &str, message_type: &str) -> Result<RouteKey, ApiError> {
+    fn key_to_change(
+        &self,
+        author: &PutAuthor,
+        tenant: &str,
+        message_type: &str,
+    ) -> Result<RouteKey, ApiError> {
         let key = route_key(tenant, message_type)?;
         let now_s = self.began.elapsed().as_secs_f64();
         let mut buckets = self.buckets.lock();
-        let bucket =
-            buckets.entry(tenant.to_owned()).or_insert_with(|| TokenBucket::full(GUEST_CHANGES_RATE, now_s));
+        let bucket = buckets
+            .entry((author.clone(), tenant.to_owned()))
+            .or_insert_with(|| TokenBucket::full(GUEST_CHANGES_RATE, now_s));
         if bucket.take(GUEST_CHANGES_RATE, now_s) {
             return Ok(key);
         }
@@ -335,17 +341,17 @@ impl GuestApi {
         }
     }
 
-    async fn roll_back(&self, tenant: &str, message_type: &str, who: &str) -> ApiResult {
-        let key = self.key_to_change(tenant, message_type)?;
-        let (guests, who) = (self.guests.clone(), who.to_owned());
+    async fn roll_back(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let key = self.key_to_change(author, tenant, message_type)?;
+        let (guests, who) = (self.guests.clone(), author.to_string());
         let back = off_the_task(move || guests.roll_back(&key, &who)).await?;
         Ok(
             json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
         )
     }
 
-    async fn remove(&self, tenant: &str, message_type: &str) -> ApiResult {
-        let key = self.key_to_change(tenant, message_type)?;
+    async fn remove(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let key = self.key_to_change(author, tenant, message_type)?;
         let guests = self.guests.clone();
         off_the_task(move || guests.remove(&key)).await?;
         Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))

@@ -35,16 +35,6 @@ impl Caller {
     }
 }
 
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Operator => f.write_str("operator"),
-            Self::Tenant(tenant) => write!(f, "tenant {tenant}"),
-            Self::Anybody => f.write_str("anybody"),
-        }
-    }
-}
-
 type TokenDigest = [u8; 32];
 
 /// Tenants and their tokens, with the time of reading them.

@@ -160,7 +160,10 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     let gateway = GuestTarget::find(&config, arguments.gateway.as_deref(), arguments.token_file.as_deref())?;
     let answer = match &arguments.action {
-        Action::List { tenant } => gateway.list(tenant.as_deref().map(named).as_deref()),
+        Action::List { tenant } => {
+            let _progress = Progress::start("the decoders are compiled and listed");
+            gateway.list(tenant.as_deref().map(named).as_deref())
+        }
         Action::Put { tenant, message_type, component, cases, expect_same } => {
             let shown = component.display().to_string();
             let component = scaffold::component(read(component)?)?;

@@ -108,8 +108,10 @@ fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-            let path = entry?.path();
-            if path.is_dir() || path.to_string_lossy().ends_with(CASES_SUFFIX) {
+            let entry = entry?;
+            let path = entry.path();
+            // A link to a folder may lead back, and without end.
+            if entry.file_type()?.is_dir() || path.to_string_lossy().ends_with(CASES_SUFFIX) {
                 collect(&path, files)?;
             }
         }
