@@ -21,6 +21,7 @@ mod state;
 mod wit_compat;
 mod data_compat;
 mod rollout;
+mod rollout_limits;
 mod guest_verb;
 mod writer;
 mod quarantine;

@@ -39,6 +39,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("hyper", &["tidegate", "writer"]),
     ("hyper-util", &["tidegate", "writer"]),
     ("reqwest", &["tidegate", "writer"]),
+    ("landlock", &["rollout"]),
+    ("seccompiler", &["rollout"]),
     ("toml", &["rollout", "tidegate"]),
     ("axum", &["tidegate"]),
     ("clap", &["tidegate"]),

@@ -5,6 +5,7 @@ pub mod context;
 pub(crate) mod respond;
 pub(crate) mod status;
 pub mod quarantine;
+pub mod uploads;
 pub mod guests;
 pub(crate) mod decoder_state;
 pub mod tokens;

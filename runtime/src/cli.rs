@@ -16,6 +16,7 @@ pub mod compile_guest;
 pub mod spool;
 pub mod top;
 mod admin_client;
+pub(crate) mod progress;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ pub mod tenants;
 pub mod tenant_rows;
 pub(crate) mod tenant_config;
 pub(crate) mod differences;
+pub(crate) mod live_keys;
 pub mod report;
 pub mod settings;
 

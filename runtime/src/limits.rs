@@ -1,5 +1,7 @@
 //! Ceilings of the control plane, each with its reason.
 
+use std::time::Duration;
+
 use crate::core::token_bucket::Rate;
 
 /// Tenants with a label of their own in the metrics: a label is a time series in the operator's
@@ -44,8 +46,26 @@ pub const ADMIN_BODY_TIMEOUT_S: u64 = 30;
 /// stream has others.
 pub const ADMIN_BLOCKING_THREADS_MAX: usize = 8;
 
-/// Partitions that one answer shows: more is for whoever names one.
+/// Partitions that one answer shows, and the bytes of their values: more is for whoever names one.
 pub const STATE_LISTED_MAX: usize = 1_000;
+
+pub const STATE_LISTED_BYTES_MAX: usize = 2 << 20;
+
+/// Uploads of components at once: of one tenant, of all tenants, and of the operator. Each may be as large as a
+/// component; a tenant that stalls keeps no other out.
+pub const UPLOADS_A_TENANT_MAX: usize = 2;
+
+pub const UPLOADS_OF_TENANTS_MAX: usize = 32;
+
+pub const UPLOADS_OF_OPERATOR_MAX: usize = 4;
+
+/// Bytes a second that an upload must bring after its first seconds, and the time in which it must end: a slow
+/// mobile link does it, a stalled one goes.
+pub const UPLOAD_BYTES_A_SECOND_MIN: u64 = 16 << 10;
+
+pub const UPLOAD_GRACE: Duration = Duration::from_secs(5);
+
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const CASES_MAX: usize = 1_000;
 

@@ -97,7 +97,14 @@ impl App {
             .with_in_flight(in_flight)
             .with_parking(Arc::new(spool.clone()));
         let admission = Arc::new(admission);
-        let tenants = TenantUpdater::new(tenant_config, tenants, spool.clone(), writer.clone());
+        let tenants = TenantUpdater::new(
+            tenant_config,
+            tenants,
+            spool.clone(),
+            writer.clone(),
+            admission.clone(),
+            guests.clone(),
+        );
         tenants.observe(admission.registry());
         queue_behind_parked(&spool, &admission).await?;
         let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{ConfigError, CurrentConfig, settings};
 use crate::core::decoder_state::StateSnapshot;
-use crate::decode::StateStore;
+use crate::decode::{SandboxError, StateStore};
 use crate::explain::cases::DryRunCases;
 use crate::explain::guest_store::{open_store, refused};
 use crate::rollout::{GuestStore, RolloutEvent};
@@ -18,7 +18,7 @@ pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestS
     let (guests, events) = open_with(current, StateStore::from_snapshot(state))?;
     log_changes(&events);
     let guests = Arc::new(guests);
-    guests.start_workers().map_err(|error| refused(config, error.into()))?;
+    guests.start_workers().map_err(|error| refused(config, SandboxError::Thread(error).into()))?;
     Ok(guests)
 }
 

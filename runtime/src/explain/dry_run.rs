@@ -159,6 +159,7 @@ impl DryRun {
                     database: None,
                     guest: None,
                     lines: Vec::new(),
+                    ignored: Vec::new(),
                 };
             }
         };
@@ -172,15 +173,13 @@ impl DryRun {
             judged.tenant,
             judged.device,
         );
-        let guest = self
-            .host
-            .table()
-            .route(message.tenant.id.as_str(), message.message_type())
-            .map(|route| route.version.guest.tag.to_string());
+        let route = self.host.table().route(message.tenant.id.as_str(), message.message_type());
+        let guest = route.as_ref().map(|route| route.version.guest.tag.to_string());
         message.tenant.account.receive(1);
         let seen = CapturingSink::default();
         self.decoder.decode(vec![message], &seen);
         let seen = seen.0.into_inner();
+        let ignored = route.map(|route| route.version.activity.ignored.take()).unwrap_or_default();
         ExplainVerdict {
             outcome: match (&seen.refused, seen.lines.is_empty()) {
                 (Some(_), _) => ExplainOutcome::Quarantined,
@@ -195,6 +194,7 @@ impl DryRun {
             database,
             guest,
             lines: seen.lines,
+            ignored,
         }
     }
 }

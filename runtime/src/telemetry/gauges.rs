@@ -132,7 +132,7 @@ impl Handles {
         .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
         let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         let (syncs, spooled_messages) = self.spool.syncs();
-        let (mut cpu, mut failures) = (Vec::new(), Vec::new());
+        let (mut cpu, mut failures, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for guest in self.guests.list() {
             let labels = vec![("tenant", guest.tenant.clone()), ("type", guest.message_type.clone())];
             cpu.push(Sample::new(labels.clone(), guest.cpu_seconds));
@@ -140,6 +140,11 @@ impl Handles {
                 let mut labels = labels.clone();
                 labels.push(("kind", kind.to_owned()));
                 failures.push(Sample::new(labels, count as f64));
+            }
+            for (kind, count) in guest.ignored {
+                let mut labels = labels.clone();
+                labels.push(("kind", kind.to_owned()));
+                ignored.push(Sample::new(labels, count as f64));
             }
         }
         let swaps = self.guests.swaps().into_iter().map(|(tenant, message_type, outcome, count)| {
@@ -220,6 +225,7 @@ impl Handles {
                 "Messages that decoders did not decode, by kind of failure",
                 failures,
             ),
+            ("tidegate_guest_ignored", "Values that decoders left out and reported, by kind", ignored),
             ("tidegate_auth_cache_lookups", "Look-ups in the cache of devices, by result", lookups.to_vec()),
         ]
     }
