@@ -26,6 +26,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         tracing::warn!("{note}");
     }
     raise_open_files();
+    forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))
         .thread_name("io")
@@ -36,6 +37,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         App::build(&effective.config, Arc::new(move || config.load())).await?.run().await
     })?;
     Ok(Exit::Success)
+}
+
+/// A core dump would hold tokens and payloads. Other processes of the same user cannot read our memory either.
+fn forbid_core_dumps() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take values of ours.
+    let forbidden = unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &none) == 0 && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    };
+    if !forbidden {
+        tracing::warn!(error = %std::io::Error::last_os_error(), "a core dump of this process would hold secrets");
+    }
 }
 
 /// Lets this process have as many open files as it is allowed: each connection is one, and the usual
