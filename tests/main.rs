@@ -22,6 +22,7 @@ mod wit_compat;
 mod data_compat;
 mod rollout;
 mod guest_verb;
+mod init;
 mod writer;
 mod quarantine;
 mod refusals;

@@ -3,6 +3,7 @@
 //! Exit 0: done. 1: the thing asked about is not good. 2: bad usage or bad configuration. Results
 //! go to stdout, everything else to stderr.
 
+pub mod init;
 pub mod run;
 pub mod validate;
 pub mod explain;
@@ -36,6 +37,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::Arguments),
     Run(run::Arguments),
     Validate(validate::Arguments),
     Explain(explain::Arguments),
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
         reset_sigpipe();
     }
     let done = match arguments.verb {
+        Verb::Init(arguments) => init::init(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Validate(arguments) => validate::validate(&arguments),
         Verb::Explain(arguments) => explain::explain(&arguments),

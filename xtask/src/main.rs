@@ -4,6 +4,7 @@ mod process;
 mod packages;
 mod guests;
 mod js;
+mod embed;
 mod test;
 mod demo;
 mod bench;
@@ -19,6 +20,7 @@ cargo xtask VERB
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript
+  embed               build the decoder that `tidegate init` writes, and put it into the source
   ci                  what CI runs: formatting, lints, every test; no test is skipped";
 
 fn main() -> Result<()> {
@@ -31,6 +33,7 @@ fn main() -> Result<()> {
         "ci" => test::ci(),
         "bench" => bench::bench(rest),
         "guests" => guests::main(rest),
+        "embed" => embed::embed(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
