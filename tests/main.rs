@@ -23,6 +23,7 @@ mod data_compat;
 mod rollout;
 mod guest_verb;
 mod init;
+mod audit;
 mod writer;
 mod quarantine;
 mod refusals;

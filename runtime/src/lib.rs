@@ -13,6 +13,7 @@ pub use tidegate_source as source;
 pub use tidegate_spool as spool;
 pub use tidegate_writer as writer;
 pub mod admin;
+pub mod audit;
 pub mod explain;
 pub mod telemetry;
 pub mod config;

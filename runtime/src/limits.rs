@@ -87,3 +87,6 @@ pub const REFUSAL_DEVICES_MAX: usize = 10_000;
 
 /// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.
 pub const TENANT_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the audit log's file, and as much of the older one: some 80,000 changes.
+pub const AUDIT_FILE_BYTES_MAX: u64 = 16 << 20;

@@ -14,11 +14,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::admin::decoder_state;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
+use crate::audit::{AuditEvent, AuditLog};
 use crate::core::route_key::RouteKey;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
@@ -200,7 +202,7 @@ async fn remove(
     headers: HeaderMap,
 ) -> Response {
     match guests.clone().changer(headers, tenant.clone()).await {
-        Ok(_) => answer(guests.api.remove(&tenant, &message_type).await),
+        Ok(caller) => answer(guests.api.remove(&tenant, &message_type, &caller.to_string()).await),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -209,6 +211,7 @@ async fn remove(
 pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
+    audit: AuditLog,
     began: Instant,
     /// Changes, by the tenant's folder; only of those who brought a token.
     buckets: Mutex<HashMap<String, TokenBucket>>,
@@ -221,8 +224,8 @@ impl std::fmt::Debug for GuestApi {
 }
 
 impl GuestApi {
-    pub fn new(guests: Arc<GuestStore>, spool: Spool) -> Self {
-        Self { guests, spool, began: Instant::now(), buckets: Mutex::default() }
+    pub fn new(guests: Arc<GuestStore>, spool: Spool, audit: AuditLog) -> Self {
+        Self { guests, spool, audit, began: Instant::now(), buckets: Mutex::default() }
     }
 
     /// The route of a change, if its tenant has not made too many.
@@ -238,6 +241,11 @@ impl GuestApi {
         let message = format!("at most {} changes a second", GUEST_CHANGES_RATE.per_s);
         Err(ApiError { status: 429, code: "RATE_LIMITED", message })
     }
+}
+
+/// The SHA-256 of a component, as hexadecimal digits.
+fn component_digest(component: &[u8]) -> String {
+    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The answer to a fault of a change.
@@ -284,7 +292,33 @@ impl GuestApi {
         decoder_state::show(&self.spool.state(), tenant, message_type, partition)
     }
 
+    /// Notes a change in the audit log, refused ones too.
+    fn audited(
+        &self,
+        who: &str,
+        action: &'static str,
+        object: &str,
+        digest: Option<&str>,
+        result: ApiResult,
+    ) -> ApiResult {
+        let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
+        self.audit.record(&AuditEvent { who, action, object, digest, outcome });
+        result
+    }
+
     async fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>, who: &str) -> ApiResult {
+        let digest = component_digest(&component);
+        let result = self.put_component(tenant, message_type, component, who).await;
+        self.audited(who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
+    }
+
+    async fn put_component(
+        &self,
+        tenant: &str,
+        message_type: &str,
+        component: Vec<u8>,
+        who: &str,
+    ) -> ApiResult {
         let key = self.key_to_change(tenant, message_type)?;
         let (answer, judged) = tokio::sync::oneshot::channel();
         let answer = Box::new(move |judged| {
@@ -311,6 +345,12 @@ impl GuestApi {
     }
 
     async fn roll_back(&self, tenant: &str, message_type: &str, who: &str) -> ApiResult {
+        let result = self.roll_back_version(tenant, message_type, who).await;
+        let digest = result.as_ref().ok().and_then(|back| back["digest"].as_str()).map(str::to_owned);
+        self.audited(who, "guest rollback", &format!("{tenant}/{message_type}"), digest.as_deref(), result)
+    }
+
+    async fn roll_back_version(&self, tenant: &str, message_type: &str, who: &str) -> ApiResult {
         let key = self.key_to_change(tenant, message_type)?;
         let (guests, who) = (self.guests.clone(), who.to_owned());
         let back = off_the_task(move || guests.roll_back(&key, &who)).await?;
@@ -319,7 +359,12 @@ impl GuestApi {
         )
     }
 
-    async fn remove(&self, tenant: &str, message_type: &str) -> ApiResult {
+    async fn remove(&self, tenant: &str, message_type: &str, who: &str) -> ApiResult {
+        let result = self.remove_file(tenant, message_type).await;
+        self.audited(who, "guest rm", &format!("{tenant}/{message_type}"), None, result)
+    }
+
+    async fn remove_file(&self, tenant: &str, message_type: &str) -> ApiResult {
         let key = self.key_to_change(tenant, message_type)?;
         let guests = self.guests.clone();
         off_the_task(move || guests.remove(&key)).await?;

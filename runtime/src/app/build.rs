@@ -18,6 +18,7 @@ use crate::app::housekeeping::{LoadConfig, housekeeping};
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::{self, TenantUpdater};
 use crate::app::{App, guests};
+use crate::audit::AuditLog;
 use crate::config::checks::files;
 use crate::config::settings::registry::registry;
 use crate::config::tenant_config::TenantConfig;
@@ -121,6 +122,7 @@ impl App {
             writer,
             writes,
             quarantine,
+            audit: AuditLog::new(data_dir),
             replays,
             sources: sources.health,
             redelivered: sources.redelivered,
@@ -274,7 +276,7 @@ async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<
     tracing::info!(%address, "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone());
+    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.audit.clone());
     let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
     let router = admin::router(AdminContext::new(handles.clone(), token), guests);
     Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))

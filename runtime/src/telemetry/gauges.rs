@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
+use crate::audit::AuditLog;
 use crate::core::ack::window::ReceiveWindow;
 use crate::core::books::Books;
 use crate::core::histogram::HistogramSnapshot;
@@ -82,6 +83,7 @@ pub struct Handles {
     pub writer: Writer,
     pub writes: Arc<WriteMetrics>,
     pub quarantine: Quarantine,
+    pub audit: AuditLog,
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
