@@ -6,6 +6,7 @@
 pub mod init;
 pub mod run;
 pub mod validate;
+pub mod doctor;
 pub mod explain;
 pub mod test;
 pub mod device;
@@ -18,7 +19,7 @@ pub mod spool;
 pub mod top;
 mod admin_client;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,7 @@ enum Verb {
     Init(init::Arguments),
     Run(run::Arguments),
     Validate(validate::Arguments),
+    Doctor(doctor::Arguments),
     Explain(explain::Arguments),
     Test(test::Arguments),
     Device(device::Arguments),
@@ -62,6 +64,11 @@ pub struct ConfigArgument {
 }
 
 impl ConfigArgument {
+    /// The file, if one is named.
+    fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     fn load(&self) -> Result<EffectiveConfig, ConfigError> {
         config::load(self.config.as_deref(), &std::env::vars().collect())
     }
@@ -88,6 +95,7 @@ pub fn main() -> ExitCode {
         Verb::Init(arguments) => init::init(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Validate(arguments) => validate::validate(&arguments),
+        Verb::Doctor(arguments) => doctor::doctor(&arguments),
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),

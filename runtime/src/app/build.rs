@@ -42,7 +42,7 @@ use crate::quarantine::Quarantine;
 use crate::source::broker::{Broker, OutgoingPublish};
 use crate::source::listener::Listener;
 use crate::spool::{OpenedSpool, Spool};
-use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
+use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
 use crate::writer::{Writer, WriterParts};
@@ -123,6 +123,10 @@ impl App {
             writes,
             quarantine,
             audit: AuditLog::new(data_dir),
+            spool_ceilings: SpoolCeilings {
+                bytes_max: config.spool.bytes_max,
+                tenant_bytes_max: config.spool.tenant_bytes_max,
+            },
             replays,
             sources: sources.health,
             redelivered: sources.redelivered,

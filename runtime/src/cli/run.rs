@@ -1,11 +1,13 @@
 //! `tidegate run`: the gateway.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::App;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::DEFAULT_FILE;
 use crate::config::words::LogFormat;
-use crate::telemetry::logs;
+use crate::telemetry::{logs, start_event};
 
 /// Run the gateway
 ///
@@ -22,6 +24,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let effective = arguments.config.load()?;
     logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json));
+    let default = Path::new(DEFAULT_FILE);
+    let file = arguments.config.file().or_else(|| default.exists().then_some(default));
+    start_event::log(&effective.config, file);
     for note in &effective.notes {
         tracing::warn!("{note}");
     }
