@@ -35,4 +35,5 @@ mod system;
 mod durability;
 mod tenants;
 mod torture;
+mod dependencies;
 mod structure;
