@@ -17,6 +17,7 @@ use crate::config::{Config, settings};
 use crate::core::ack::settle::settle_all;
 use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
+use crate::core::detail::printable_lines;
 use crate::core::line_protocol::split_checked;
 use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
 use crate::core::reason::Reason;
@@ -26,6 +27,11 @@ use crate::explain::single_guest_dir::SingleGuestDir;
 use crate::explain::stopped_gateway;
 use crate::explain::verdict::{ExplainOutcome, ExplainRequest, ExplainVerdict, RowOverride};
 use crate::rollout::GuestStore;
+
+/// Prints a remark; its text may name devices of a registry.
+fn note(text: &str) {
+    eprintln!("note: {}", printable_lines(text));
+}
 
 /// Admission and a decoder of its own.
 pub struct DryRun {
@@ -48,7 +54,7 @@ impl DryRun {
         let registry = match registry::registry(config) {
             Ok(registry) => registry,
             Err(error) => {
-                eprintln!("note: {error:#}; no device is registered");
+                note(&format!("{error:#}; no device is registered"));
                 Registry::Open(Vec::new())
             }
         };
@@ -64,7 +70,7 @@ impl DryRun {
                     app_settings = Some(found);
                     tenant_config.update(rows);
                 }
-                Err(error) => eprintln!("note: {error}; the settings known here are used"),
+                Err(error) => note(&format!("{error}; the settings known here are used")),
             }
         }
         let config = &*tenant_config.current().get();
@@ -78,7 +84,7 @@ impl DryRun {
             // A copy: what is asked about changes nothing of it.
             match stopped_gateway::state_on_disk(config) {
                 Ok(state) => guests.host().state().fill(&state),
-                Err(error) => eprintln!("note: {error}; decoders begin without state"),
+                Err(error) => note(&format!("{error}; decoders begin without state")),
             }
         }
         Ok(Self { lookup, ..Self::of(admission, guests.host().clone(), None) })
