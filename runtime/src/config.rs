@@ -15,6 +15,8 @@ pub mod tenants;
 pub mod tenant_rows;
 pub(crate) mod tenant_config;
 pub(crate) mod differences;
+pub mod machine;
+pub mod budget_plan;
 pub mod report;
 pub mod settings;
 

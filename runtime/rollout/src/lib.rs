@@ -15,6 +15,7 @@ pub mod route_file;
 pub mod compile;
 pub mod history;
 pub mod queue;
+mod disk_use;
 pub mod store;
 mod scan;
 mod evaluate;

@@ -62,6 +62,7 @@ impl GuestStore {
         let put = PutResult { guest: guest.tag.to_string(), digest: guest.digest.clone(), state: "serving" };
         let stamps = lay()?;
         self.activate(route_key, stamps, &candidate, guest, rules, who);
+        self.disk_use.measure(&route_key.0);
         Ok(put)
     }
 
@@ -78,6 +79,8 @@ impl GuestStore {
         fs::remove_file(&path)?;
         self.retire(&mut entries, route_key);
         self.swap_table(&entries);
+        drop(entries);
+        self.disk_use.measure(&route_key.0);
         Ok(())
     }
 }

@@ -99,6 +99,7 @@ impl GuestStore {
             self.swap_table(&entries);
         }
         drop(entries);
+        self.disk_use.measure_all();
         Ok(self.take_events())
     }
 

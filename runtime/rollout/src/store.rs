@@ -8,6 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::compile::{CompileLimits, CompilerSettings, Compilers};
+use crate::disk_use::DiskUse;
 use crate::error::RolloutError;
 use crate::folder;
 use crate::folder::CandidateStamps;
@@ -15,6 +16,7 @@ use crate::history::{RouteHistory, RouteRecord};
 use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 use crate::queue::EvaluationQueue;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::table::Tenants;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
@@ -37,12 +39,14 @@ pub struct Persistence {
     /// True for a verb beside a gateway, which reads and changes nothing.
     pub read_only: bool,
     pub cases: Option<Arc<dyn CaseRunner>>,
+    /// The tenants whose disk budgets are charged; `None`: none are.
+    pub tenants: Option<Arc<Tenants>>,
 }
 
 impl Persistence {
     /// Compiles, and keeps nothing.
     pub fn none(compiler: CompilerSettings, large_compile_limits: Option<CompileLimits>) -> Self {
-        Self { compiler, large_compile_limits, data: None, read_only: true, cases: None }
+        Self { compiler, large_compile_limits, data: None, read_only: true, cases: None, tenants: None }
     }
 }
 
@@ -97,6 +101,7 @@ pub struct GuestStore {
     pub(super) host: Arc<DecodeHost>,
     pub(super) compilers: Compilers,
     pub(super) history: Option<RouteHistory>,
+    pub(super) disk_use: DiskUse,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
     pub(super) loaded: Mutex<HashMap<String, Weak<Guest>>>,
@@ -121,12 +126,15 @@ impl GuestStore {
         persistence: Persistence,
         host: Arc<DecodeHost>,
     ) -> Result<(Self, Vec<RolloutEvent>), RolloutError> {
-        let Persistence { compiler, large_compile_limits, data, read_only, cases } = persistence;
+        let Persistence { compiler, large_compile_limits, data, read_only, cases, tenants } = persistence;
+        let routes = data.map(|data| data.join("routes"));
+        let folders = std::iter::once(folder.to_owned()).chain(routes.clone()).collect();
         let store = Self {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
-            history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
+            history: routes.map(|routes| RouteHistory::new(routes, read_only)),
+            disk_use: DiskUse::new(tenants, folders, compiler.cache.clone()),
             cases,
             loaded: Mutex::default(),
             entries: Mutex::default(),
@@ -145,6 +153,7 @@ impl GuestStore {
             Some(history) => history.sync_once(load)?,
             None => load()?,
         }
+        store.disk_use.measure_all();
         store.swap_table(&store.entries.lock());
         let events = store.take_events();
         Ok((store, events))

@@ -3,10 +3,16 @@
 //! - A tenant has `tenant_bytes_max`. One that has nothing may take one batch, however large.
 //! - From three quarters of `bytes_max` on, only tenants below their even share go on; at seven
 //!   eighths nobody does. The last eighth is for copying: it keeps the files within `bytes_max`.
+//! - A tenant's bytes are charged to its disk budget, in steps, so that few batches touch that.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::limits::{BACKLOG_ROOM_BYTES, QUOTA_CHARGE_BYTES};
 use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::budget::Charge;
+use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::table::Tenants;
 
 /// The room for a tenant's next batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +34,74 @@ pub struct QuotaLimits {
 #[derive(Debug)]
 pub struct Quotas {
     limits: QuotaLimits,
-    tenants: HashMap<TenantId, u64, foldhash::fast::RandomState>,
+    tenants: HashMap<TenantId, TenantUse, foldhash::fast::RandomState>,
     total: u64,
+    /// The tenants whose budgets are charged, and the kind; `None`: none are.
+    budgets: Option<(Arc<Tenants>, BudgetKind)>,
+}
+
+/// The bytes of one tenant.
+#[derive(Debug, Default)]
+struct TenantUse {
+    bytes: u64,
+    /// Bytes that another quota charges.
+    charged_elsewhere: u64,
+    charge: Option<Charge>,
+    /// Memory of the index, in the tenant's memory budget.
+    backlog: Option<Charge>,
+    /// That budget has no room for more of it.
+    backlog_is_full: bool,
+}
+
+impl TenantUse {
+    /// True if the tenant's budgets have room, beyond what is charged ahead.
+    fn fits_budgets(&self, bytes: u64) -> bool {
+        let Some(charge) = &self.charge else { return true };
+        let ahead = charge.bytes().saturating_sub(self.bytes.saturating_sub(self.charged_elsewhere));
+        !self.backlog_is_full && (bytes <= ahead || charge.budget().has_room(charge.kind(), bytes - ahead))
+    }
+
+    /// Has the charge follow the bytes, in steps.
+    fn adjust_charge(&mut self) {
+        let Some(charge) = &mut self.charge else { return };
+        let bytes = self.bytes.saturating_sub(self.charged_elsewhere);
+        if bytes > charge.bytes() || bytes + 2 * QUOTA_CHARGE_BYTES <= charge.bytes() {
+            charge.resize(bytes.next_multiple_of(QUOTA_CHARGE_BYTES));
+        }
+    }
 }
 
 impl Quotas {
     pub fn new(limits: QuotaLimits) -> Self {
-        Self { limits, tenants: HashMap::default(), total: 0 }
+        Self { limits, tenants: HashMap::default(), total: 0, budgets: None }
+    }
+
+    /// Charges the tenants' disk budgets from now on, with the bytes that are there too.
+    pub fn charge_to(&mut self, tenants: &Arc<Tenants>, kind: BudgetKind) {
+        for (tenant, own) in &mut self.tenants {
+            own.charge = Some(tenants.budgets_of(tenant.as_str()).disk.empty(kind));
+            own.adjust_charge();
+        }
+        self.budgets = Some((tenants.clone(), kind));
     }
 
     pub fn used(&self, tenant: &TenantId) -> u64 {
-        self.tenants.get(tenant).copied().unwrap_or(0)
+        self.tenants.get(tenant).map_or(0, |own| own.bytes)
     }
 
     /// `own_bytes_max`: the tenant has a share of its own.
     pub fn room(&self, tenant: &TenantId, bytes: u64, own_bytes_max: Option<u64>) -> QuotaCheck {
         let QuotaLimits { bytes_max, tenant_bytes_max } = self.limits;
         let tenant_bytes_max = own_bytes_max.unwrap_or(tenant_bytes_max);
-        let before = self.used(tenant);
+        let there = self.tenants.get(tenant);
+        let before = there.map_or(0, |own| own.bytes);
         let own = before + bytes;
         // One batch fits an empty share, however large it is: it would never get room otherwise.
         if own > tenant_bytes_max && before > 0 {
             return QuotaCheck::TenantFull(own - tenant_bytes_max);
+        }
+        if before > 0 && there.is_some_and(|own| !own.fits_budgets(bytes)) {
+            return QuotaCheck::TenantFull(bytes);
         }
         let all = self.total + bytes;
         let (wide, narrow) = (bytes_max / 4 * 3, bytes_max / 8 * 7);
@@ -63,19 +115,61 @@ impl Quotas {
         }
     }
 
-    pub fn take(&mut self, tenant: &TenantId, bytes: u64) {
-        self.total += bytes;
-        match self.tenants.get_mut(tenant) {
-            Some(share) => *share += bytes,
-            None => drop(self.tenants.insert(tenant.clone(), bytes)),
+    /// Charges the memory of the index, bytes a tenant, to the tenants' memory budgets.
+    pub fn charge_backlogs(&mut self, bytes: &HashMap<TenantId, u64>) {
+        let Some((tenants, _)) = &self.budgets else { return };
+        for (tenant, own) in &mut self.tenants {
+            let empty = || tenants.budgets_of(tenant.as_str()).memory.empty(BudgetKind::Backlog);
+            let backlog = own.backlog.get_or_insert_with(empty);
+            backlog.resize(bytes.get(tenant).copied().unwrap_or(0));
+            own.backlog_is_full = !backlog.budget().has_room(BudgetKind::Backlog, BACKLOG_ROOM_BYTES);
         }
     }
 
+    pub fn take(&mut self, tenant: &TenantId, bytes: u64) {
+        self.take_with(tenant, bytes, false);
+    }
+
+    /// The same for bytes that another quota charges to the tenant's budget.
+    pub fn take_charged(&mut self, tenant: &TenantId, bytes: u64) {
+        self.take_with(tenant, bytes, true);
+    }
+
+    fn take_with(&mut self, tenant: &TenantId, bytes: u64, elsewhere: bool) {
+        self.total += bytes;
+        let own = match self.tenants.get_mut(tenant) {
+            Some(own) => own,
+            None => {
+                let empty = |(tenants, kind): &(Arc<Tenants>, BudgetKind)| {
+                    tenants.budgets_of(tenant.as_str()).disk.empty(*kind)
+                };
+                let charge = self.budgets.as_ref().map(empty);
+                self.tenants.entry(tenant.clone()).or_insert(TenantUse { charge, ..TenantUse::default() })
+            }
+        };
+        own.bytes += bytes;
+        own.charged_elsewhere += if elsewhere { bytes } else { 0 };
+        own.adjust_charge();
+    }
+
     pub fn release(&mut self, tenant: &TenantId, bytes: u64) {
+        self.release_with(tenant, bytes, false);
+    }
+
+    /// The same for bytes of `take_charged`.
+    pub fn release_charged(&mut self, tenant: &TenantId, bytes: u64) {
+        self.release_with(tenant, bytes, true);
+    }
+
+    fn release_with(&mut self, tenant: &TenantId, bytes: u64, elsewhere: bool) {
         self.total = self.total.saturating_sub(bytes);
-        if let Some(share) = self.tenants.get_mut(tenant) {
-            *share = share.saturating_sub(bytes);
-            if *share == 0 {
+        if let Some(own) = self.tenants.get_mut(tenant) {
+            own.bytes = own.bytes.saturating_sub(bytes);
+            if elsewhere {
+                own.charged_elsewhere = own.charged_elsewhere.saturating_sub(bytes);
+            }
+            own.adjust_charge();
+            if own.bytes == 0 {
                 self.tenants.remove(tenant);
             }
         }
@@ -84,7 +178,7 @@ impl Quotas {
     /// The tenant that holds most, of those that are asked for.
     pub fn largest(&self, of: impl Fn(&TenantId) -> bool) -> Option<TenantId> {
         let candidates = self.tenants.iter().filter(|(tenant, _)| of(tenant));
-        candidates.max_by_key(|(_, bytes)| **bytes).map(|(tenant, _)| tenant.clone())
+        candidates.max_by_key(|(_, own)| own.bytes).map(|(tenant, _)| tenant.clone())
     }
 }
 
@@ -92,6 +186,9 @@ impl Quotas {
 mod tests {
     use super::*;
     use tidegate_core::ids::TenantId;
+    use tidegate_core::tenant::budgets::BudgetLimits;
+    use tidegate_core::tenant::database::{DatabaseTemplate, NameRule};
+    use tidegate_core::tenant::policy::{TenantPolicies, TenantPolicy};
 
     #[test]
     fn a_full_tenant_stops_itself_and_a_full_disk_the_large_ones_first() {
@@ -118,6 +215,42 @@ mod tests {
         );
         shares.release(&large, 400);
         assert_eq!(shares.room(&large, 100, None), QuotaCheck::Free);
+    }
+
+    #[test]
+    fn bytes_are_charged_to_the_tenants_budget_and_its_bound_holds() {
+        let policy = TenantPolicy::plain(DatabaseTemplate::new("x_{tenant}", NameRule::Folder));
+        let limits =
+            BudgetLimits { tenant_disk_bytes_max: 4 * QUOTA_CHARGE_BYTES, ..BudgetLimits::UNLIMITED };
+        let tenants = Tenants::new(TenantPolicies::new(policy), Arc::default()).with_budgets(limits);
+        let tenants = Arc::new(tenants);
+        let mut shares = Quotas::new(QuotaLimits { bytes_max: 1 << 40, tenant_bytes_max: 1 << 40 });
+        let acme = TenantId::new("acme");
+        shares.take(&acme, 10);
+        shares.charge_to(&tenants, BudgetKind::Spool);
+        let disk = tenants.budgets_of("acme").disk;
+        assert_eq!(disk.used_by(BudgetKind::Spool), QUOTA_CHARGE_BYTES);
+        shares.take(&acme, 3 * QUOTA_CHARGE_BYTES);
+        assert_eq!(disk.used(), 4 * QUOTA_CHARGE_BYTES);
+        assert_eq!(shares.room(&acme, QUOTA_CHARGE_BYTES - 10, None), QuotaCheck::Free);
+        assert_eq!(shares.room(&acme, QUOTA_CHARGE_BYTES, None), QuotaCheck::TenantFull(QUOTA_CHARGE_BYTES));
+        assert_eq!(shares.room(&TenantId::new("globex"), QUOTA_CHARGE_BYTES, None), QuotaCheck::Free);
+        // The index takes memory too.
+        let memory = tenants.budgets_of("acme").memory;
+        shares.charge_backlogs(&[(acme.clone(), 5_000)].into());
+        assert_eq!(memory.used_by(BudgetKind::Backlog), 5_000);
+        memory.set_max(5_000);
+        shares.charge_backlogs(&[(acme.clone(), 5_000)].into());
+        assert_eq!(shares.room(&acme, 1, None), QuotaCheck::TenantFull(1));
+        shares.charge_backlogs(&HashMap::new());
+        assert_eq!(memory.used(), 0);
+        // Parked bytes are charged by their own quota.
+        shares.take_charged(&acme, 5);
+        shares.release(&acme, 3 * QUOTA_CHARGE_BYTES);
+        assert_eq!(disk.used(), QUOTA_CHARGE_BYTES);
+        shares.release_charged(&acme, 5);
+        shares.release(&acme, 10);
+        assert_eq!((disk.used(), shares.used(&acme)), (0, 0));
     }
 
     #[test]

@@ -246,6 +246,7 @@ pub fn refusal(error: &RolloutError) -> ApiError {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
         RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
         RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
+        RolloutError::OverBudget(_) => (507, "OVER_BUDGET"),
         error if error.is_ours() => (500, "NOT_DONE"),
         _ => (422, "MAY_NOT_SERVE"),
     };

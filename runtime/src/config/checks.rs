@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     guests(config)?;
     output(config)?;
     rest(config)?;
+    crate::config::budget_plan::check(config)?;
     crate::config::tenants::check_common(config)?;
     crate::config::tenants::check(config)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::decoder::route_context::RouteContext;
 use crate::host::DecodeHost;
+use crate::limits::CACHED_ROUTES_MAX;
 use crate::route::table::Route;
 use crate::route::version::RouteVersion;
 use crate::sandbox::class::GuestClass;
@@ -14,8 +15,9 @@ use crate::sandbox::instance::{CallFault, Instance};
 use crate::schedule::slow_lane::SlowRoute;
 use tidegate_core::ids::TenantId;
 use tidegate_core::reason::Reason;
+use tidegate_core::tenant::budget_kind::BudgetKind;
 
-/// The routes of one tenant, by message type.
+/// The routes of one tenant, by message type. Only types that a decoder serves are here.
 type RouteCaches = HashMap<Box<str>, RouteCache, foldhash::fast::RandomState>;
 
 /// A route of one tenant as this thread knows it.
@@ -86,6 +88,8 @@ pub(super) struct InstanceUnavailable(pub(super) Reason, pub(super) String);
 pub(super) struct InstanceCache {
     host: Arc<DecodeHost>,
     caches: HashMap<TenantId, RouteCaches, foldhash::fast::RandomState>,
+    /// Entries of `caches`.
+    entries: usize,
     counts: InstanceCounts,
     calls: u64,
     start_cpu: Duration,
@@ -93,7 +97,7 @@ pub(super) struct InstanceCache {
 
 impl InstanceCache {
     pub(super) fn new(host: Arc<DecodeHost>, counts: InstanceCounts) -> Self {
-        Self { host, caches: HashMap::default(), counts, calls: 0, start_cpu: Duration::ZERO }
+        Self { host, caches: HashMap::default(), entries: 0, counts, calls: 0, start_cpu: Duration::ZERO }
     }
 
     /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
@@ -124,14 +128,12 @@ impl InstanceCache {
     /// The route of a tenant's message type by the table that holds now.
     pub(super) fn route(&mut self, tenant: &TenantId, message_type: &str) -> Option<Route> {
         let generation = self.host.generation();
-        let types = match self.caches.get_mut(tenant) {
-            Some(types) => types,
-            None => self.caches.entry(tenant.clone()).or_default(),
-        };
-        let cache = match types.get_mut(message_type) {
-            Some(cache) => cache,
-            None => types.entry(message_type.into()).or_default(),
-        };
+        let is_known = self.caches.get(tenant).is_some_and(|types| types.contains_key(message_type));
+        if !is_known {
+            self.add(tenant, message_type, generation)?;
+        }
+        let types = self.caches.get_mut(tenant)?;
+        let cache = types.get_mut(message_type)?;
         if cache.generation != generation {
             let route = self.host.table().route(tenant.as_str(), message_type);
             let same = match (&route, &cache.route) {
@@ -142,6 +144,14 @@ impl InstanceCache {
             cache.route = route;
             cache.generation = generation;
             cache.drop_others(&mut self.counts);
+            if cache.route.is_none() {
+                types.remove(message_type);
+                self.entries -= 1;
+                if types.is_empty() {
+                    self.caches.remove(tenant);
+                }
+                return None;
+            }
         }
         // The table follows within a moment; until then the failed version decodes nothing more.
         if let Some(previous) = cache.route.as_ref().and_then(Route::rolled_back_to) {
@@ -153,6 +163,37 @@ impl InstanceCache {
         self.calls += 1;
         cache.last_used = self.calls;
         cache.route.clone()
+    }
+
+    /// Remembers a route that this thread did not know. `None`: there is none, and nothing is remembered.
+    fn add(&mut self, tenant: &TenantId, message_type: &str, generation: u64) -> Option<()> {
+        let route = self.host.table().route(tenant.as_str(), message_type)?;
+        if self.entries >= CACHED_ROUTES_MAX {
+            self.forget_routes();
+        }
+        let cache = RouteCache { generation, route: Some(route), ..RouteCache::default() };
+        self.caches.entry(tenant.clone()).or_default().insert(message_type.into(), cache);
+        self.entries += 1;
+        Some(())
+    }
+
+    /// Forgets the routes that were not used for longest, up to a half of all. Those with an instance, or
+    /// with messages in the slow lane, stay.
+    fn forget_routes(&mut self) {
+        let mut used: Vec<u64> =
+            self.caches.values().flat_map(|types| types.values()).map(|cache| cache.last_used).collect();
+        let middle = used.len() / 2;
+        let (_, &mut newest_gone, _) = used.select_nth_unstable(middle);
+        self.caches.retain(|_, types| {
+            types.retain(|_, cache| {
+                cache.last_used > newest_gone
+                    || cache.instances.iter().any(Option::is_some)
+                    // The lane has one, this the other, and each message that waits one more.
+                    || cache.slow.as_ref().is_some_and(|slow| Arc::strong_count(slow) > 2)
+            });
+            !types.is_empty()
+        });
+        self.entries = self.caches.values().map(HashMap::len).sum();
     }
 
     /// The instance that this thread has of a route, or a new one.
@@ -172,10 +213,15 @@ impl InstanceCache {
         }
         let class = context.route.version.rules.class;
         while self.counts.is_full(class) && self.evict(class) {}
+        let started_bytes = context.route.version.guest.started_bytes();
+        while !context.tenant.memory.has_room(BudgetKind::Instances, started_bytes) && self.evict_own(context)
+        {
+        }
         let tenant = context.tenant.id.as_str();
         loop {
             let began = thread_cpu();
-            let started = self.host.start(&context.route.version, tenant, &context.message_type);
+            let owner = (tenant, &context.tenant.memory);
+            let started = self.host.start(&context.route.version, owner, &context.message_type);
             if counted {
                 self.start_cpu += thread_cpu().saturating_sub(began);
             }
@@ -200,7 +246,13 @@ impl InstanceCache {
         }
     }
 
-    pub(super) fn keep(&mut self, context: &RouteContext, instance: Instance) {
+    /// Keeps an instance for the next batch, if there is room in its tenant's budget.
+    pub(super) fn keep(&mut self, context: &RouteContext, mut instance: Instance) {
+        while !instance.settle_memory() {
+            if !self.evict_own(context) {
+                return;
+            }
+        }
         let cache =
             self.caches.get_mut(&context.tenant.id).and_then(|types| types.get_mut(&context.message_type));
         if let Some(cache) = cache
@@ -209,6 +261,16 @@ impl InstanceCache {
             *slot = Some((context.route.version.clone(), instance));
             *self.counts.count(context.route.version.rules.class) += 1;
         }
+    }
+
+    /// Drops the instances of this thread and a tenant that were idle for longest. False when there are
+    /// none.
+    fn evict_own(&mut self, context: &RouteContext) -> bool {
+        let Some(types) = self.caches.get_mut(&context.tenant.id) else { return false };
+        let idle = types.values_mut().filter(|cache| cache.instances.iter().any(Option::is_some));
+        let Some(oldest) = idle.min_by_key(|cache| cache.last_used) else { return false };
+        oldest.instances.iter_mut().for_each(|slot| self.counts.drop(slot));
+        true
     }
 
     /// Drops the instances of this thread and a class that were idle for longest. False when there
