@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::{Append, Appended, SegmentLog};
 use crate::receipt::receipt;
 use crate::shared::Shared;
-use tidegate_core::ack::token::SettleBatch;
+use tidegate_core::ack::settle::SettleBatch;
 use tidegate_core::batching;
 use tidegate_core::batching::BatchDelay;
 use tidegate_core::books::Outcome;
