@@ -30,5 +30,6 @@ mod deploy;
 mod system;
 mod durability;
 mod tenants;
+mod budget;
 mod torture;
 mod structure;

@@ -12,6 +12,7 @@ use crate::limits::{BACKLOG_ROOM_BYTES, QUOTA_CHARGE_BYTES};
 use tidegate_core::ids::TenantId;
 use tidegate_core::tenant::budget::Charge;
 use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_core::tenant::table::Tenants;
 
 /// The room for a tenant's next batch.
@@ -35,6 +36,8 @@ pub struct QuotaLimits {
 pub struct Quotas {
     limits: QuotaLimits,
     tenants: HashMap<TenantId, TenantUse, foldhash::fast::RandomState>,
+    /// Tenants that have bytes; entries without any stay for a moment, with their charges.
+    holders: u64,
     total: u64,
     /// The tenants whose budgets are charged, and the kind; `None`: none are.
     budgets: Option<(Arc<Tenants>, BudgetKind)>,
@@ -51,13 +54,29 @@ struct TenantUse {
     backlog: Option<Charge>,
     /// That budget has no room for more of it.
     backlog_is_full: bool,
+    /// It has had no bytes since the last look.
+    is_idle: bool,
 }
 
 impl TenantUse {
+    /// Bytes of the charge that no bytes have yet.
+    fn ahead(&self, charge: &Charge) -> u64 {
+        charge.bytes().saturating_sub(self.bytes.saturating_sub(self.charged_elsewhere))
+    }
+
+    /// The budget that has no room, if one has none.
+    fn over_budget(&self, bytes: u64) -> Option<OverBudget> {
+        let places = |backlog: &Charge| backlog.budget().check(BudgetKind::Backlog, BACKLOG_ROOM_BYTES).err();
+        let charge = self.charge.as_ref()?;
+        let more = bytes.saturating_sub(self.ahead(charge));
+        let disk = charge.budget().check(charge.kind(), more).err().filter(|_| more > 0);
+        disk.or_else(|| self.backlog.as_ref().and_then(places))
+    }
+
     /// True if the tenant's budgets have room, beyond what is charged ahead.
     fn fits_budgets(&self, bytes: u64) -> bool {
         let Some(charge) = &self.charge else { return true };
-        let ahead = charge.bytes().saturating_sub(self.bytes.saturating_sub(self.charged_elsewhere));
+        let ahead = self.ahead(charge);
         !self.backlog_is_full && (bytes <= ahead || charge.budget().has_room(charge.kind(), bytes - ahead))
     }
 
@@ -73,7 +92,7 @@ impl TenantUse {
 
 impl Quotas {
     pub fn new(limits: QuotaLimits) -> Self {
-        Self { limits, tenants: HashMap::default(), total: 0, budgets: None }
+        Self { limits, tenants: HashMap::default(), holders: 0, total: 0, budgets: None }
     }
 
     /// Charges the tenants' disk budgets from now on, with the bytes that are there too.
@@ -105,7 +124,7 @@ impl Quotas {
         }
         let all = self.total + bytes;
         let (wide, narrow) = (bytes_max / 4 * 3, bytes_max / 8 * 7);
-        let even = wide / (self.tenants.len() as u64).max(1);
+        let even = wide / self.holders.max(1);
         if all > narrow {
             QuotaCheck::DiskFull(all - narrow)
         } else if all > wide && own > even {
@@ -115,15 +134,22 @@ impl Quotas {
         }
     }
 
-    /// Charges the memory of the index, bytes a tenant, to the tenants' memory budgets.
+    /// Charges the memory of the index, bytes a tenant, to the tenants' memory budgets. Forgets tenants that
+    /// have had nothing since the last call.
     pub fn charge_backlogs(&mut self, bytes: &HashMap<TenantId, u64>) {
         let Some((tenants, _)) = &self.budgets else { return };
-        for (tenant, own) in &mut self.tenants {
+        self.tenants.retain(|_, own| own.bytes > 0 || !std::mem::replace(&mut own.is_idle, true));
+        for (tenant, own) in self.tenants.iter_mut().filter(|(_, own)| own.bytes > 0) {
             let empty = || tenants.budgets_of(tenant.as_str()).memory.empty(BudgetKind::Backlog);
             let backlog = own.backlog.get_or_insert_with(empty);
             backlog.resize(bytes.get(tenant).copied().unwrap_or(0));
             own.backlog_is_full = !backlog.budget().has_room(BudgetKind::Backlog, BACKLOG_ROOM_BYTES);
         }
+    }
+
+    /// The budget of a tenant that has no room for so many bytes; `None`: they have room.
+    pub fn over_budget(&self, tenant: &TenantId, bytes: u64) -> Option<OverBudget> {
+        self.tenants.get(tenant)?.over_budget(bytes)
     }
 
     pub fn take(&mut self, tenant: &TenantId, bytes: u64) {
@@ -147,7 +173,9 @@ impl Quotas {
                 self.tenants.entry(tenant.clone()).or_insert(TenantUse { charge, ..TenantUse::default() })
             }
         };
+        self.holders += u64::from(own.bytes == 0 && bytes > 0);
         own.bytes += bytes;
+        own.is_idle = false;
         own.charged_elsewhere += if elsewhere { bytes } else { 0 };
         own.adjust_charge();
     }
@@ -164,12 +192,15 @@ impl Quotas {
     fn release_with(&mut self, tenant: &TenantId, bytes: u64, elsewhere: bool) {
         self.total = self.total.saturating_sub(bytes);
         if let Some(own) = self.tenants.get_mut(tenant) {
+            let before = own.bytes;
             own.bytes = own.bytes.saturating_sub(bytes);
+            self.holders -= u64::from(before > 0 && own.bytes == 0);
             if elsewhere {
                 own.charged_elsewhere = own.charged_elsewhere.saturating_sub(bytes);
             }
             own.adjust_charge();
-            if own.bytes == 0 {
+            // Without budgets nobody looks for idle entries.
+            if own.bytes == 0 && self.budgets.is_none() {
                 self.tenants.remove(tenant);
             }
         }
@@ -177,7 +208,7 @@ impl Quotas {
 
     /// The tenant that holds most, of those that are asked for.
     pub fn largest(&self, of: impl Fn(&TenantId) -> bool) -> Option<TenantId> {
-        let candidates = self.tenants.iter().filter(|(tenant, _)| of(tenant));
+        let candidates = self.tenants.iter().filter(|(tenant, own)| own.bytes > 0 && of(tenant));
         candidates.max_by_key(|(_, own)| own.bytes).map(|(tenant, _)| tenant.clone())
     }
 }
@@ -234,6 +265,8 @@ mod tests {
         assert_eq!(disk.used(), 4 * QUOTA_CHARGE_BYTES);
         assert_eq!(shares.room(&acme, QUOTA_CHARGE_BYTES - 10, None), QuotaCheck::Free);
         assert_eq!(shares.room(&acme, QUOTA_CHARGE_BYTES, None), QuotaCheck::TenantFull(QUOTA_CHARGE_BYTES));
+        let over = shares.over_budget(&acme, QUOTA_CHARGE_BYTES).unwrap().to_string();
+        assert!(over.contains("budget.tenant_disk_bytes_max"), "{over}");
         assert_eq!(shares.room(&TenantId::new("globex"), QUOTA_CHARGE_BYTES, None), QuotaCheck::Free);
         // The index takes memory too.
         let memory = tenants.budgets_of("acme").memory;
@@ -250,7 +283,11 @@ mod tests {
         assert_eq!(disk.used(), QUOTA_CHARGE_BYTES);
         shares.release_charged(&acme, 5);
         shares.release(&acme, 10);
-        assert_eq!((disk.used(), shares.used(&acme)), (0, 0));
+        // A step stays charged for a moment: the next batch needs it again.
+        shares.charge_backlogs(&HashMap::new());
+        assert_eq!((disk.used(), shares.used(&acme), shares.holders), (QUOTA_CHARGE_BYTES, 0, 0));
+        shares.charge_backlogs(&HashMap::new());
+        assert_eq!((disk.used(), shares.tenants.len()), (0, 0));
     }
 
     #[test]

@@ -164,7 +164,7 @@ mod tests {
     fn budgets_are_shown_in_mebibytes_of_which_the_least_is_one() {
         let books = json!({"tenants": {"a": {"messages": {"received": 5}}, "b": {}}});
         let budgets = json!({
-            "gateway": {"memory": {"used": 3 << 20, "max": 1 << 30}, "disk": {"used": 1, "max": 1 << 31}},
+            "gateway": {"memory": {"used": 3 << 20, "max": 1 << 30}, "disk": {"used": 1, "max": 1_u64 << 31}},
             "tenants": {"a": {"memory": {"used": 1}, "disk": {"used": 5 << 20}}},
         });
         let counts = counts(&books, &budgets);

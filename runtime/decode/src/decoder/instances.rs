@@ -35,6 +35,18 @@ struct RouteCache {
 }
 
 impl RouteCache {
+    /// Takes the route of a new table.
+    fn follow(&mut self, route: Option<Route>, generation: u64, counts: &mut InstanceCounts) {
+        let same = match (&route, &self.route) {
+            (Some(new), Some(old)) => Arc::ptr_eq(&new.version, &old.version),
+            _ => false,
+        };
+        self.was_started &= same;
+        self.route = route;
+        self.generation = generation;
+        self.drop_others(counts);
+    }
+
     /// Drops the instances of versions that do not serve any more.
     fn drop_others(&mut self, counts: &mut InstanceCounts) {
         let fallback = self.route.as_ref().and_then(Route::fallback);
@@ -128,22 +140,16 @@ impl InstanceCache {
     /// The route of a tenant's message type by the table that holds now.
     pub(super) fn route(&mut self, tenant: &TenantId, message_type: &str) -> Option<Route> {
         let generation = self.host.generation();
-        let is_known = self.caches.get(tenant).is_some_and(|types| types.contains_key(message_type));
-        if !is_known {
-            self.add(tenant, message_type, generation)?;
-        }
-        let types = self.caches.get_mut(tenant)?;
-        let cache = types.get_mut(message_type)?;
+        self.calls += 1;
+        let Some(types) = self.caches.get_mut(tenant) else {
+            return self.add(tenant, message_type, generation);
+        };
+        let Some(cache) = types.get_mut(message_type) else {
+            return self.add(tenant, message_type, generation);
+        };
         if cache.generation != generation {
             let route = self.host.table().route(tenant.as_str(), message_type);
-            let same = match (&route, &cache.route) {
-                (Some(new), Some(old)) => Arc::ptr_eq(&new.version, &old.version),
-                _ => false,
-            };
-            cache.was_started &= same;
-            cache.route = route;
-            cache.generation = generation;
-            cache.drop_others(&mut self.counts);
+            cache.follow(route, generation, &mut self.counts);
             if cache.route.is_none() {
                 types.remove(message_type);
                 self.entries -= 1;
@@ -160,21 +166,24 @@ impl InstanceCache {
         if cache.instances[1].is_some() {
             cache.drop_others(&mut self.counts);
         }
-        self.calls += 1;
         cache.last_used = self.calls;
         cache.route.clone()
     }
 
     /// Remembers a route that this thread did not know. `None`: there is none, and nothing is remembered.
-    fn add(&mut self, tenant: &TenantId, message_type: &str, generation: u64) -> Option<()> {
-        let route = self.host.table().route(tenant.as_str(), message_type)?;
+    fn add(&mut self, tenant: &TenantId, message_type: &str, generation: u64) -> Option<Route> {
+        let mut route = self.host.table().route(tenant.as_str(), message_type)?;
+        if let Some(previous) = route.rolled_back_to() {
+            route = Route::new(previous);
+        }
         if self.entries >= CACHED_ROUTES_MAX {
             self.forget_routes();
         }
-        let cache = RouteCache { generation, route: Some(route), ..RouteCache::default() };
+        let (known, last_used) = (Some(route.clone()), self.calls);
+        let cache = RouteCache { generation, route: known, last_used, ..RouteCache::default() };
         self.caches.entry(tenant.clone()).or_default().insert(message_type.into(), cache);
         self.entries += 1;
-        Some(())
+        Some(route)
     }
 
     /// Forgets the routes that were not used for longest, up to a half of all. Those with an instance, or
@@ -290,5 +299,56 @@ impl InstanceCache {
             self.counts.drop(slot);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::DecodeSettings;
+    use tidegate_core::line_protocol::Dialect;
+
+    fn cache() -> InstanceCache {
+        let settings = DecodeSettings {
+            threads: 1,
+            deadline_ms: 1,
+            memory_bytes_max: 1 << 16,
+            component_bytes_max: 1,
+            dialect: Dialect::V3,
+            large: None,
+        };
+        let host = DecodeHost::new(settings, Arc::default()).unwrap();
+        let counts = InstanceCounts { normal: 0, normal_max: 1, large: 0, large_max: 0 };
+        InstanceCache::new(Arc::new(host), counts)
+    }
+
+    #[test]
+    fn types_without_a_decoder_are_not_remembered() {
+        let mut cache = cache();
+        for number in 0..1_000 {
+            assert!(cache.route(&"acme".into(), &format!("type-{number}")).is_none());
+        }
+        assert!(cache.caches.is_empty() && cache.caches.capacity() == 0);
+        // One that had a decoder is forgotten with it.
+        let known = RouteCache::default();
+        cache.caches.entry("acme".into()).or_default().insert("gone".into(), known);
+        cache.entries = 1;
+        assert!(cache.route(&"acme".into(), "gone").is_none());
+        assert!(cache.caches.is_empty() && cache.entries == 0);
+    }
+
+    #[test]
+    fn the_routes_that_were_not_used_for_longest_are_forgotten_first() {
+        let mut cache = cache();
+        for number in 0..1_000_u64 {
+            let known = RouteCache { last_used: number, ..RouteCache::default() };
+            let tenant = TenantId::new(if number % 2 == 0 { "acme" } else { "globex" });
+            cache.caches.entry(tenant).or_default().insert(number.to_string().into(), known);
+            cache.entries += 1;
+        }
+        cache.forget_routes();
+        let left: Vec<u64> =
+            cache.caches.values().flat_map(HashMap::values).map(|known| known.last_used).collect();
+        assert_eq!((left.len(), cache.entries, left.iter().min()), (499, 499, Some(&501)));
     }
 }

@@ -280,6 +280,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
     use tidegate_core::ids::TenantId;
+    use tidegate_core::tenant::budget_kind::Resource;
 
     fn memory() -> Arc<PacketMemory> {
         PacketMemory::with_bytes_max(Arc::default(), 100)
@@ -342,6 +343,26 @@ mod tests {
         drop((leases, near, nearer));
         assert_eq!(held(&memory), 0);
         assert!(memory.pool.lock().tenants.is_empty());
+    }
+
+    #[test]
+    fn a_tenants_packets_are_charged_to_its_budget_and_end_there() {
+        let memory = memory();
+        let tenant = Budget::gateway(Resource::Memory, 1_000).of_tenant("acme".into(), 100);
+        let acme = TenantId::new("acme");
+        let mut lease = lease(&memory, 1, "10.0.0.1");
+        lease.set_tenant(&acme, Some(&tenant));
+        lease.resize(20).unwrap();
+        assert_eq!(tenant.used_by(BudgetKind::Connections), 20);
+        // A quarter of the budget is for packets.
+        let refusal = CloseInfo::from(lease.resize(26).unwrap_err());
+        assert_eq!(refusal.reason, CloseReason::Buffers);
+        assert!(refusal.detail.contains("budget.tenant_memory_bytes_max"), "{}", refusal.detail);
+        assert_eq!((tenant.used(), lease.bytes()), (20, 20));
+        lease.resize(5).unwrap();
+        assert_eq!(tenant.used(), 5);
+        drop(lease);
+        assert_eq!((tenant.used(), held(&memory)), (0, 0));
     }
 
     #[test]
