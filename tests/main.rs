@@ -35,6 +35,7 @@ mod deploy;
 mod system;
 mod durability;
 mod tenants;
+mod budget;
 mod torture;
 mod dependencies;
 mod structure;

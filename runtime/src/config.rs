@@ -17,6 +17,8 @@ pub mod tenant_rows;
 pub(crate) mod tenant_config;
 pub(crate) mod differences;
 pub(crate) mod live_keys;
+pub mod machine;
+pub mod budget_plan;
 pub mod report;
 pub mod settings;
 

@@ -132,3 +132,24 @@ pub const BROKER_LOOK_MS: u64 = 3_000;
 
 /// Bytes of the audit log's file, and as much of the older one: some 80,000 changes.
 pub const AUDIT_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Resident memory of the gateway without a message: the program, its threads' stacks, compiled decoders,
+/// the metrics, and what the allocator keeps.
+pub const BUDGET_BASE_BYTES: u64 = 64 << 20;
+
+/// A device in the authentication cache: two names, a site and a hash in a table that is half full.
+pub const CACHE_ENTRY_BYTES: u64 = 256;
+
+/// An unsettled message beside its topic and payload: its token, its places in queues, and the allocator's
+/// rounding.
+pub const UNSETTLED_MESSAGE_BYTES: u64 = 384;
+
+/// Bytes of lines that the writer has in hand, over all databases: an eighth of the gateway's memory
+/// within these bounds. Four requests of 8 MiB are the least that keeps a database busy, and 64 such
+/// databases the most that this program is for.
+pub const WRITER_BYTES_MIN: u64 = 32 << 20;
+
+pub const WRITER_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes on disk that are left for decoders, their copies and histories, beside spool and quarantine.
+pub const COMPILED_DISK_BYTES: u64 = 256 << 20;

@@ -287,6 +287,7 @@ pub fn refusal(error: &RolloutError) -> ApiError {
         RolloutError::Quota(_) => (422, "QUOTA"),
         RolloutError::Different(_) => (422, "DIFFERENT"),
         RolloutError::Paused { .. } => (429, "PAUSED"),
+        RolloutError::OverBudget(_) => (507, "OVER_BUDGET"),
         error if error.is_ours() => (500, "NOT_DONE"),
         _ => (422, "MAY_NOT_SERVE"),
     };

@@ -383,7 +383,7 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
         },
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
-                let settings = settings::quarantine(config);
+                let settings = settings::quarantine(config, None);
                 let quarantine = Quarantine::open(folder, settings, &Books::default())?;
                 let (places, left) =
                     quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;

@@ -31,6 +31,7 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     guests(config)?;
     output(config)?;
     rest(config, notes)?;
+    crate::config::budget_plan::check(config)?;
     crate::config::tenants::check_common(config)?;
     crate::config::tenants::check(config)
 }

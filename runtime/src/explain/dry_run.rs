@@ -21,6 +21,7 @@ use crate::core::detail::printable_lines;
 use crate::core::line_protocol::split_checked;
 use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
 use crate::core::reason::Reason;
+use crate::core::tenant::budgets::BudgetLimits;
 use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
 use crate::explain::registry_lookup::RegistryLookup;
 use crate::explain::single_guest_dir::SingleGuestDir;
@@ -74,7 +75,7 @@ impl DryRun {
             }
         }
         let config = &*tenant_config.current().get();
-        let tenants = settings::tenants(config, &Arc::default());
+        let tenants = settings::tenants(config, &Arc::default(), BudgetLimits::UNLIMITED);
         let admission = Admission::new(settings::admission(config), registry, tenants);
         if let Some(app_settings) = app_settings {
             admission.apply_app_settings(&app_settings);
@@ -210,7 +211,7 @@ fn without_credentials(config: &Config) -> Admission {
     let mut settings = settings::admission(config);
     settings.credentials = CredentialSource::Broker;
     settings.credentials_of_type.clear();
-    let tenants = settings::tenants(config, &Arc::default());
+    let tenants = settings::tenants(config, &Arc::default(), BudgetLimits::UNLIMITED);
     Admission::new(settings, Registry::Open(Vec::new()), tenants)
 }
 

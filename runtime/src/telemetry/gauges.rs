@@ -10,9 +10,11 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::audit::AuditLog;
+use crate::config::budget_plan::BudgetPlan;
 use crate::core::ack::window::ReceiveWindow;
 use crate::core::books::Books;
 use crate::core::histogram::HistogramSnapshot;
+use crate::core::tenant::table::Tenants;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::quarantine::Quarantine;
@@ -90,6 +92,8 @@ impl ListenerHandles {
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
+    pub tenants: Arc<Tenants>,
+    pub budget_plan: BudgetPlan,
     pub window: Arc<ReceiveWindow>,
     pub admission: Arc<Admission>,
     pub guests: Arc<GuestStore>,
