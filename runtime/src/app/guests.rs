@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::config::{ConfigError, CurrentConfig, settings};
-use crate::decode::{SandboxError, StateStore};
 use crate::core::tenant::table::Tenants;
 use crate::decode::sandbox::memory::SandboxMemory;
+use crate::decode::{SandboxError, StateStore};
 use crate::explain::cases::DryRunCases;
 use crate::explain::guest_store::{open_store, refused};
 use crate::rollout::{GuestStore, RolloutEvent};

@@ -150,13 +150,15 @@ impl<'a> GuestTarget<'a> {
                 let body = [cases.unwrap_or_default().into_bytes(), component].concat();
                 self.call(Method::PUT, &format!("{}{query}", path(tenant, message_type, "")), body)
             }
-            Self::Stopped { config, .. } => stopped(config, "guest put", tenant, message_type, |guests, place| {
-                let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
-                let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
-                Ok(
-                    json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
-                )
-            }),
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest put", tenant, message_type, |guests, place| {
+                    let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
+                    let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
+                    Ok(
+                        json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
+                    )
+                })
+            }
         }
     }
 
