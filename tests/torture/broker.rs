@@ -16,12 +16,14 @@ impl Event for Kill {
     }
 
     fn apply(&mut self, world: &mut World<'_>) {
+        world.broken.insert("source");
         world.broker.kill();
         world.expect_unready("source");
     }
 
     fn undo(&mut self, world: &mut World<'_>) {
         world.broker.restart();
+        world.broken.remove("source");
         world.expect_ready();
     }
 }

@@ -18,6 +18,7 @@ impl Event for Fail {
 
     fn apply(&mut self, world: &mut World<'_>) {
         world.watch.disturb();
+        world.broken.insert("spool");
         world.faults.set(self.0);
         // A message that fails to be kept shows it; devices send all the time.
         if self.0 == "fdatasync EIO" || self.0.starts_with("write") {
@@ -27,6 +28,7 @@ impl Event for Fail {
 
     fn undo(&mut self, world: &mut World<'_>) {
         world.faults.set("");
+        world.broken.remove("spool");
         world.expect_ready();
         world.watch.calm();
     }

@@ -1,5 +1,6 @@
 //! The gateway of a run and everything around it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,6 +52,8 @@ pub struct World<'a> {
     pub front: FakeInfluxdb3,
     pub victoria: Victoria,
     pub victoria_front: FakeInfluxdb3,
+    /// Parts of `/readyz` that an event keeps from being ready.
+    pub broken: BTreeSet<&'static str>,
     /// Devices that are revoked.
     pub revoked: Vec<String>,
 }
@@ -88,6 +91,7 @@ impl<'a> World<'a> {
             front,
             victoria,
             victoria_front,
+            broken: BTreeSet::new(),
             revoked: Vec::new(),
         }
     }
@@ -188,18 +192,24 @@ impl<'a> World<'a> {
     /// # Panics
     /// It does not end well.
     pub fn stop(&mut self) {
+        self.faults.set("");
         let begin = Instant::now();
         let status = self.take().stop();
         assert_eq!(status.code(), Some(0), "the gateway stopped with {status}");
         self.watch.record(&format!("stopped in {:?}", begin.elapsed()));
     }
 
-    /// Waits until the gateway is ready.
+    /// Waits until every part is ready that no event keeps from it.
     ///
     /// # Panics
     /// It is not within a minute.
     pub fn expect_ready(&self) {
-        self.gateway().wait_for(READY_PATIENCE, "ready", |gateway| gateway.get("/readyz").0 == 200);
+        self.gateway().wait_for(READY_PATIENCE, "ready", |gateway| {
+            let (status, body) = gateway.get("/readyz");
+            let answer: Value = serde_json::from_str(&body).unwrap_or_default();
+            let is_ready = |part: &&str| self.broken.contains(*part) || answer[*part]["ready"] == true;
+            ["source", "registry", "spool"].iter().all(is_ready) && (status == 200 || !self.broken.is_empty())
+        });
     }
 
     /// Waits until `/readyz` answers 503 and says that this part is not ready.

@@ -17,7 +17,10 @@ cargo xtask VERB
 
   demo [--for 10s]    run a gateway with simulated devices and show what happens
   test [FILTER…]      install what is missing, build the decoders, run every test
-  torture [--for 10m] kill the gateway, fail its disk and its database, and check that nothing is lost
+  torture [--for 10m] [--seed N] [--nice]
+                      kills, failing disks, brokers and databases, lost segments, strangers, hostile decoders,
+                      clocks that step, by a plan from a seed; checks that nothing acknowledged is lost.
+                      --nice: every core is busy beside it
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: all tests, with real servers.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{guests, js, packages, process, supply};
 
@@ -36,21 +36,46 @@ pub fn test(filter: &[String]) -> Result<()> {
     js::test()
 }
 
-/// `cargo xtask torture --for 10m`: kills, failing disks and failing databases, for that long.
+const TORTURE_USAGE: &str = "usage: cargo xtask torture [--for 10m] [--seed N] [--nice]";
+
+/// `cargo xtask torture --for 10m`: everything that can happen to a gateway, for that long. `--seed` repeats
+/// the plan of a run, and `--nice` keeps every core busy beside it.
 ///
 /// # Errors
 /// Something that was acknowledged is lost, or the books do not balance.
 pub fn torture(arguments: &[String]) -> Result<()> {
-    let length = match arguments {
-        [] => Duration::from_secs(60),
-        [flag, value] if flag == "--for" => process::parse_duration(value)?,
-        _ => bail!("usage: cargo xtask torture [--for 10m]"),
-    };
+    let (mut length, mut seed, mut is_nice) = (Duration::from_secs(60), None, false);
+    let mut rest = arguments.iter();
+    while let Some(flag) = rest.next() {
+        match (flag.as_str(), rest.as_slice().first()) {
+            ("--nice", _) => is_nice = true,
+            ("--for", Some(value)) => length = process::parse_duration(value)?,
+            ("--seed", Some(value)) => seed = Some(value.parse().context("--seed: expected a number")?),
+            _ => bail!(TORTURE_USAGE),
+        }
+        if flag != "--nice" {
+            rest.next();
+        }
+    }
+    let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs());
+    let seed: u64 = seed.unwrap_or_else(now);
     packages::ensure(packages::TEST_SERVERS)?;
     guests::build_all()?;
+    guests::build_test_guests()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut burners = Vec::new();
+    for _ in 0..if is_nice { cores } else { 0 } {
+        burners.push(Command::new("nice").args(["-n", "19", "sh", "-c", "while :; do :; done"]).spawn()?);
+    }
     let mut test = process::cargo();
     test.args(["test", "--package", "tidegate", "--test", "integration", "torture::", "--", "--nocapture"]);
-    process::run(test.env("RIG_TORTURE_S", length.as_secs().to_string()))
+    test.env("RIG_TORTURE_S", length.as_secs().to_string()).env("RIG_TORTURE_SEED", seed.to_string());
+    let result = process::run(&mut test);
+    for mut burner in burners {
+        let _ = burner.kill();
+        let _ = burner.wait();
+    }
+    result
 }
 
 /// `cargo xtask ci`: formatting, lints, dependencies, and the tests; a skipped test fails.
