@@ -82,7 +82,7 @@ fn play(world: &mut World<'_>, plan: Vec<Planned>, length: Duration) {
             let mut planned = current.remove(at);
             world.watch.record(&format!("end of {}", planned.event.name()));
             planned.event.undo(world);
-        } else if now < length && waiting.peek().is_some_and(|planned| planned.begin <= now) {
+        } else if now < length && waiting.peek().is_some_and(|next| is_due(next, now, &current)) {
             let mut planned = waiting.next().unwrap();
             // A late plan does not make its events shorter.
             planned.end += now - planned.begin;
@@ -93,6 +93,10 @@ fn play(world: &mut World<'_>, plan: Vec<Planned>, length: Duration) {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn is_due(next: &Planned, now: Duration, current: &[Planned]) -> bool {
+    next.begin <= now && current.iter().all(|planned| planned.kind != next.kind)
 }
 
 #[test]

@@ -31,6 +31,8 @@ impl Random {
 
 /// An event from `begin` to `end` of the run.
 pub struct Planned {
+    /// One of a kind begins after the one before has ended.
+    pub kind: usize,
     pub begin: Duration,
     pub end: Duration,
     pub event: Box<dyn Event>,
@@ -38,8 +40,7 @@ pub struct Planned {
 
 type Maker = fn(&mut Random) -> Box<dyn Event>;
 
-/// The kinds of event. The weight says how many of a hundred and some are of a kind; no two of one kind
-/// are under way at once.
+/// The kinds of event. The weights say how often each comes.
 const KINDS: [(u64, Maker); 15] = [
     (14, process::kill),
     (6, process::stop),
@@ -65,7 +66,6 @@ const EVENT_MS_MAX: u64 = 4_000;
 pub fn make(seed: u64, length: Duration) -> Vec<Planned> {
     let mut random = Random::new(seed);
     let mut first: Vec<usize> = (0..KINDS.len()).collect();
-    let mut free_from = [0; KINDS.len()];
     let (mut at, mut plan) = (1_000, Vec::new());
     let length_ms = length.as_millis() as u64;
     while at < length_ms {
@@ -75,12 +75,10 @@ pub fn make(seed: u64, length: Duration) -> Vec<Planned> {
             first.swap_remove(random.below(first.len() as u64) as usize)
         };
         let lasts = 200 + random.below(EVENT_MS_MAX - 200);
-        let begin = at.max(free_from[kind]);
-        let end = (begin + lasts).min(length_ms.max(begin + 200));
-        free_from[kind] = end;
         plan.push(Planned {
-            begin: Duration::from_millis(begin),
-            end: Duration::from_millis(end),
+            kind,
+            begin: Duration::from_millis(at),
+            end: Duration::from_millis(at + lasts),
             event: KINDS[kind].1(&mut random),
         });
         at += 300 + random.below(2_500);

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::event::Event;
 use super::plan::Random;
-use super::world::World;
+use super::world::{DATABASES, World};
+use crate::harness::fake_influxdb3::Fault;
 
 struct Lose {
     /// Chooses the segment.
@@ -23,8 +25,13 @@ impl Event for Lose {
     }
 
     fn apply(&mut self, world: &mut World<'_>) {
+        // Its lines shall not be written before: databases are away for a moment.
+        let away = Fault::Status { status: 503, retry_after: None, body: "away" };
+        DATABASES.iter().for_each(|database| world.front.fail_database(database, Some(away.clone())));
+        std::thread::sleep(Duration::from_millis(500 + self.choice % 1_000));
         world.watch.disturb();
         world.stop();
+        DATABASES.iter().for_each(|database| world.front.fail_database(database, None));
         // Lines that come back late must not meet newer ones of their point.
         world.watch.generation.fetch_add(1, Ordering::SeqCst);
         let segments = world.segments();
