@@ -135,6 +135,7 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
     world.expect_ready();
     checks::assert_all_written(world.gateway());
     checks::assert_all_stored(&world);
+    checks::assert_nothing_given_up(world.gateway());
     watch.check();
     println!("{}", watch.time_line());
     drop(report);

@@ -81,8 +81,8 @@ fn send(watch: &Watch, stop: &AtomicBool, share: Share) -> std::io::Result<()> {
             (topic("hostile", "attacker", "refused"), format!("{head}{text}}}"))
         }
         Share::Rate => {
-            let head = r#"{"site_id":"lab-1","provision_token":"tok-rated""#;
-            (topic("rated", "rated", "telemetry"), format!("{head},\"metrics\":{{}}}}"))
+            let head = r#"{"site_id":"lab-1","provision_token":"tok-rate-filler""#;
+            (topic("rated", "rate-filler", "telemetry"), format!("{head},\"metrics\":{{}}}}"))
         }
     };
     let mut id = 0_u16;

@@ -128,7 +128,9 @@ impl<'a> World<'a> {
     pub fn write_registry(&self) {
         let mut text = String::from("tenant_id,device_id,site_id,status,provision_token_hash\n");
         let counting = self.devices.iter().map(|device| (device.tenant, device.name.as_str()));
-        for (tenant, device) in counting.chain([("hostile", "attacker"), ("backlog", "filler")]) {
+        for (tenant, device) in
+            counting.chain([("hostile", "attacker"), ("backlog", "filler"), ("rated", "rate-filler")])
+        {
             let hash = tidegate::admission::registry::token_hash(&self.watch.token(device));
             let status = if self.revoked.iter().any(|name| name == device) { "REVOKED" } else { "ACTIVE" };
             text += &format!("{tenant},{device},lab-1,{status},{hash}\n");
