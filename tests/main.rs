@@ -23,6 +23,7 @@ mod data_compat;
 mod rollout;
 mod guest_verb;
 mod writer;
+mod output;
 mod quarantine;
 mod refusals;
 mod details;

@@ -5,6 +5,7 @@ pub mod context;
 pub(crate) mod respond;
 pub(crate) mod status;
 pub mod quarantine;
+pub(crate) mod spool;
 pub mod guests;
 pub(crate) mod decoder_state;
 pub mod tokens;
@@ -46,6 +47,7 @@ pub fn router(context: AdminContext, guests: Arc<GuestRoutes>) -> Router {
         .route("/api/v1/guests", get(guests_list))
         .route("/api/v1/spool", get(spool))
         .merge(quarantine::routes(&context))
+        .merge(spool::routes(&context))
         .route_layer(middleware::from_fn_with_state(context.clone(), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

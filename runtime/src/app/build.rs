@@ -146,7 +146,7 @@ impl App {
             load,
             shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
             lock,
-            signals,
+            signals: Some(signals),
         })
     }
 }
