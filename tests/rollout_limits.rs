@@ -278,7 +278,7 @@ fn cases_come_with_a_component_and_are_kept_only_with_it() {
     assert!(errors.contains("it fails its cases") && errors.contains("\"one\" in line 1"), "{errors}");
     let kept = scene.path("guests/acme/steps.cases.jsonl");
     assert!(!kept.exists());
-    let right = case(r#"{"lines":["strict,device_id=dev-1,site_id=lab-1 seq=1i 1767225600000000000"]}"#);
+    let right = case(r#"{"lines":["strict,device_id=dev-1,site_id=lab-1 seq=1i 1700000000000000001"]}"#);
     fs::write(scene.path("right.jsonl"), &right).unwrap();
     let (status, out, errors) = verb("right.jsonl");
     assert_eq!(status.code(), Some(0), "{out}{errors}");
@@ -338,6 +338,35 @@ fn after_a_rollback_the_list_says_what_serves_and_that_the_file_is_set_aside() {
     // Also after a restart, and without one.
     let listed = out(&["guest", "list", "--tenant", "acme"]);
     assert!(listed.contains("serving") && listed.contains("is set aside"), "{listed}");
+}
+
+#[test]
+fn a_topic_makes_no_partition_of_state_beyond_a_kibibyte() {
+    let mut scene = scene();
+    let long = "x".repeat(250);
+    scene.device("acme", &long, "lab-1");
+    scene.guest("acme", "meter", "counter");
+    // Four times the device: 1,000 bytes of the long name, and one more time too many.
+    fs::write(scene.path("guests/acme/meter.toml"), "[state]\npartition = \"{device}{4}{4}{4}{4}\"\n")
+        .unwrap();
+    fs::write(
+        scene.path("guests/acme/many.toml"),
+        format!("[state]\npartition = \"{}\"\n", "{device}".repeat(17)),
+    )
+    .unwrap();
+    fs::copy(built_guest("counter"), scene.path("guests/acme/many.wasm")).unwrap();
+    let gateway = scene.start();
+    for name in [&*long, "dev-1"] {
+        let mut device = Device::connect(&scene.listener, name).unwrap();
+        let payload = format!(r#"{{"site_id":"lab-1","provision_token":"tok-{name}","count":5}}"#);
+        device.publish(&format!("tenant/acme/device/{name}/meter"), payload.as_bytes()).unwrap();
+    }
+    assert_eq!(scene.lines("telemetry_acme").len(), 1);
+    let (_, quarantine) = gateway.get_with_token("/api/v1/quarantine", Some(OPERATOR));
+    let expected = "state.partition makes a name of 1250 bytes from this topic; at most 1024 are allowed";
+    assert!(quarantine.contains("BAD_TOPIC_FORMAT") && quarantine.contains(expected), "{quarantine}");
+    let many = list(&gateway, "acme").into_iter().find(|guest| guest["type"] == "many").unwrap();
+    assert!(many["error"].as_str().unwrap().contains("17 parts; at most 16 are allowed"), "{many}");
 }
 
 /// The component with so many empty core instances more.
