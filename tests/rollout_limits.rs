@@ -175,6 +175,46 @@ fn a_tenants_token_puts_so_many_decoders_and_bytes_and_the_operator_may_change_t
     assert_eq!(put(&gateway, &path("second"), "of-acme", &component("strict")).1["error"], "QUOTA");
 }
 
+#[test]
+fn limits_of_decoders_and_message_types_are_read_again() {
+    let scene = scene_with("[guests]\ndeadline_ms = 10\n");
+    scene.guest("acme", "steps", "strict");
+    scene.guest("acme", "own", "strict");
+    fs::write(scene.path("guests/acme/own.toml"), "deadline_ms = 7\n").unwrap();
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    let mut loops = |seq: u64| {
+        let payload = payload(seq).replace('}', r#","extra":"loop"}"#);
+        for message_type in ["steps", "own"] {
+            let topic = format!("tenant/acme/device/dev-1/{message_type}");
+            device.publish(&topic, payload.as_bytes()).unwrap();
+        }
+        gateway.get_with_token("/api/v1/quarantine", Some(OPERATOR)).1
+    };
+    let quarantine = loops(1);
+    assert!(quarantine.contains("more than 10ms") && quarantine.contains("more than 7ms"), "{quarantine}");
+    let file = scene.path("tidegate.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("deadline_ms = 10", "deadline_ms = 23");
+    let text = text.replace("[guests]", "[admission.types.steps]\ncredentials = \"broker\"\n[guests]");
+    fs::write(&file, text).unwrap();
+    // SAFETY: kill(2) of a child that has not been waited for.
+    unsafe { libc::kill(gateway.pid() as i32, libc::SIGHUP) };
+    gateway.wait("read again", |_| scene.log().contains("settings of tenants were read again"));
+    assert!(!scene.log().contains("needs a restart"), "{}", scene.log());
+    let quarantine = loops(2);
+    assert!(
+        quarantine.contains("more than 23ms") && quarantine.matches("more than 7ms").count() == 2,
+        "{quarantine}"
+    );
+    // All else is named.
+    let text = fs::read_to_string(&file).unwrap().replace("[guests]", "[guests]\nthreads = 1");
+    fs::write(&file, text).unwrap();
+    // SAFETY: as above.
+    unsafe { libc::kill(gateway.pid() as i32, libc::SIGHUP) };
+    gateway.wait("named", |_| scene.log().contains("guests.threads"));
+}
+
 /// Begins an upload of a component, and sends nothing of it.
 fn stalled(scene: &GatewayDir, token: &str) -> TcpStream {
     let mut stream = TcpStream::connect(&scene.admin).unwrap();

@@ -135,7 +135,7 @@ impl Candidate {
     /// A component that came another way, with the files that lie at its place.
     ///
     /// # Errors
-    /// As `read`.
+    /// The errors of `read`.
     pub fn beside(folder: &TenantFolder, stem: &str, component: Vec<u8>) -> Result<Self, RolloutError> {
         let digest = digest(&component);
         let rules = text(folder, &format!("{stem}.toml"), ROUTE_FILE_BYTES_MAX)?;

@@ -16,7 +16,7 @@ impl GuestStore {
     /// cases and trial run take.
     ///
     /// # Errors
-    /// Why it may not serve; then nothing has changed but the history.
+    /// The reason why it may not serve; then nothing has changed but the history.
     pub fn put_now(&self, put: PutRequest) -> Result<PutResult, RolloutError> {
         let PutRequest { route_key, component, cases, author, expect_same } = put;
         let route_key = &route_key;
