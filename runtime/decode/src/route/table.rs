@@ -37,7 +37,7 @@ impl Route {
 #[derive(Debug, Default)]
 pub struct RoutingTable {
     routes: HashMap<RouteKey, Route>,
-    /// Why files do not serve at whose places nothing serves.
+    /// The reasons for which files do not serve, by places where nothing serves.
     idle: HashMap<RouteKey, String>,
 }
 
