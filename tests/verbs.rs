@@ -320,7 +320,7 @@ fn a_revoked_device_comes_back_with_its_token_and_an_empty_stdin_takes_none_away
     };
     let put = ["put", "acme", "dev-9", "--site", "lab-1"];
     assert_eq!(device(&put, "tok-secret\n").0, Some(0));
-    let file = || fs::read_to_string(scene.path("devices.csv")).unwrap();
+    let file = || std::fs::read_to_string(scene.path("devices.csv")).unwrap();
     let before = file();
     for empty in ["", "\n"] {
         let (code, said) = device(&put, empty);
