@@ -46,6 +46,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("clap", &["tidegate"]),
     ("prometheus-client", &["tidegate"]),
     ("mimalloc", &["tidegate"]),
+    ("ring", &["tidegate"]),
     ("sd-notify", &["tidegate"]),
     ("anyhow", &["tidegate"]),
 ];

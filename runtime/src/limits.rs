@@ -107,3 +107,49 @@ pub const REFUSAL_DEVICES_MAX: usize = 10_000;
 
 /// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.
 pub const TENANT_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+/// Open files beside the connections of devices: segments, quarantine, databases, the broker, HTTP.
+pub const OPEN_FILES_BESIDE_CONNECTIONS: u64 = 256;
+
+/// A clock before 2026 is not set: this program is younger.
+pub const CLOCK_SET_AFTER_S: u64 = 1_767_225_600;
+
+/// Syncs that `tidegate doctor` measures: enough for a p99 by its worst one, over in a second on most disks.
+pub const DOCTOR_FSYNCS: usize = 50;
+
+/// An fsync that is slow: with it, one connection that waits for each PUBACK sends 20 messages a second.
+pub const SLOW_FSYNC_MS: u64 = 50;
+
+/// The part of a ceiling of the spool, in percent, from which it is near.
+pub const SPOOL_NEAR_PERCENT: u64 = 80;
+
+/// Days before the end of a certificate from which it is near: time for somebody who reads mail once a week.
+pub const CERTIFICATE_NEAR_DAYS: u64 = 14;
+
+/// The time for which `tidegate doctor` looks at a broker, in milliseconds: it shows its figures at once, and
+/// a client that loses its session comes back within some seconds.
+pub const BROKER_LOOK_MS: u64 = 3_000;
+
+/// Bytes of the audit log's file, and as much of the older one: some 80,000 changes.
+pub const AUDIT_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Resident memory of the gateway without a message: the program, its threads' stacks, compiled decoders,
+/// the metrics, and what the allocator keeps.
+pub const BUDGET_BASE_BYTES: u64 = 64 << 20;
+
+/// A device in the authentication cache: two names, a site and a hash in a table that is half full.
+pub const CACHE_ENTRY_BYTES: u64 = 256;
+
+/// An unsettled message beside its topic and payload: its token, its places in queues, and the allocator's
+/// rounding.
+pub const UNSETTLED_MESSAGE_BYTES: u64 = 384;
+
+/// Bytes of lines that the writer has in hand, over all databases: an eighth of the gateway's memory
+/// within these bounds. Four requests of 8 MiB are the least that keeps a database busy, and 64 such
+/// databases the most that this program is for.
+pub const WRITER_BYTES_MIN: u64 = 32 << 20;
+
+pub const WRITER_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes on disk that are left for decoders, their copies and histories, beside spool and quarantine.
+pub const COMPILED_DISK_BYTES: u64 = 256 << 20;

@@ -41,12 +41,29 @@ pub const LARGE_CORE_INSTANCES_MAX: usize = 64;
 pub const LARGE_STACK_BYTES: usize = 1 << 20;
 
 /// Bytes of memory that an instance keeps resident when its slot is used again: clearing them is
-/// cheaper than faulting them in.
-pub const INSTANCE_KEPT_BYTES: usize = 1 << 20;
+/// cheaper than faulting them in. A decoder touches some 40 KiB, and every slot that was ever used keeps
+/// so much for good.
+pub const INSTANCE_KEPT_BYTES: usize = 128 << 10;
+
+/// Bytes of an instance beside its linear memory and tables: its store, and the host's tables.
+pub const INSTANCE_OVERHEAD_BYTES: u64 = 32 << 10;
+
+/// Bytes of one element of a table.
+pub const TABLE_ELEMENT_BYTES: u64 = 16;
+
+/// The longest wait of a call for memory that other calls have, in milliseconds: several of the longest calls.
+pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
+
+/// Routes that one thread remembers, by tenant and message type. Devices choose the types. An entry is
+/// some 400 bytes.
+pub const CACHED_ROUTES_MAX: usize = 8_192;
 
 /// Instances at once, of all threads. Each takes a few memory mappings, and Linux gives a process
 /// 65,530.
 pub const INSTANCES_MAX: usize = 4_000;
+
+/// Threads that call decoders, for each one that is configured: a decode thread, and one of the slow lane.
+pub const INSTANCE_CALLS_PER_THREAD: usize = 2;
 
 /// Bytes of lines of one message.
 pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
@@ -113,6 +130,12 @@ pub const STATE_TENANT_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of the state of all tenants. From three quarters on only tenants below their even share may
 /// grow.
 pub const STATE_BYTES_MAX: u64 = 128 << 20;
+
+/// Copies of each value in memory: as decoders see it, and as the disk has it.
+pub const STATE_COPIES: u64 = 2;
+
+/// Bytes in memory of a message type with values, beside its name.
+pub const STATE_SCOPE_BYTES: u64 = 256;
 
 /// Failures are judged as if so many messages had come at least: two stray ones among the first
 /// are no verdict.

@@ -11,7 +11,7 @@ use crate::limits::{DIFFERENCE_LINE_CHARACTERS_MAX, DIFFERENCE_LINES_MAX};
 pub struct Comparison {
     /// Messages that both have decoded or refused.
     pub compared: u64,
-    /// Messages whose lines differ.
+    /// Messages with other lines than before.
     pub different: u64,
     /// The first of those: its topic, and the lines of both.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! Faults of a rollout.
 
 use crate::comparison::Comparison;
+use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_decode::SandboxError;
 
 /// The reason that a component cannot serve, for the person who shipped it.
@@ -50,15 +51,19 @@ pub enum RolloutError {
     /// The caller asked for no difference.
     #[error("{0}")]
     Different(Comparison),
+    /// It is tried again: its tenant may come to have room.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// Ours, not the guest's.
     #[error("{0}")]
     Host(String),
 }
 
 impl RolloutError {
-    /// True if the gateway is at fault, and not the guest: it may be tried again.
+    /// True if the guest is not at fault: it may be tried again.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Host(_) | Self::Unreadable(_)) || self.is_of_a_busy_machine()
+        matches!(self, Self::Host(_) | Self::Unreadable(_) | Self::OverBudget(_))
+            || self.is_of_a_busy_machine()
     }
 
     /// True if the compiler had too little of the machine: within its CPU time, it came to no end by the

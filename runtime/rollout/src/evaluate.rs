@@ -9,6 +9,8 @@ use crate::route_file;
 use crate::store::GuestStore;
 use crate::trial_run::trial_run;
 use tidegate_core::route_key::{ANY, RouteKey};
+use tidegate_core::tenant::budget::Budget;
+use tidegate_core::tenant::budget_kind::Resource;
 use tidegate_decode::route::rules::RouteRules;
 use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::version::RouteVersion;
@@ -32,6 +34,7 @@ impl GuestStore {
         candidate: &Candidate,
         before: Option<&RouteVersion>,
     ) -> Result<Evaluated, RolloutError> {
+        self.disk_use.check(&route_key.0, candidate.component.len() as u64)?;
         let (guest, rules) =
             self.make(route_key, &candidate.component, &candidate.digest, candidate.rules.as_deref())?;
         let activity = RouteActivity::of_trial();
@@ -84,7 +87,7 @@ impl GuestStore {
     /// Starts a guest once as it would be started to serve. A guest for any type is started only:
     /// nobody can say what types it will be asked for.
     fn start_once(&self, version: &RouteVersion, (tenant, stem): &RouteKey) -> Result<(), RolloutError> {
-        match self.host.start(version, tenant, stem) {
+        match self.host.start(version, (tenant, &Budget::unlimited(Resource::Memory)), stem) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) if stem == ANY => Ok(()),
             Ok(Err(refusal)) => Err(RolloutError::Configure(refusal)),

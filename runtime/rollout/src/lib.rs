@@ -21,6 +21,7 @@ mod tenant_limits;
 pub mod put_request;
 pub mod queue;
 mod penalties;
+mod disk_use;
 pub mod store;
 mod scan;
 mod evaluate;

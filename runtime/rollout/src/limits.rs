@@ -26,6 +26,9 @@ pub const LARGE_COMPILE_OUTPUT_BYTES_MAX: u64 = 256 << 20;
 /// Components of the class large that wait to be evaluated: each may have tens of megabytes.
 pub const LARGE_PUTS_WAITING_MAX: usize = 4;
 
+/// Seconds between two looks at the bytes of all decoders on disk: a thousand tenants are 10 ms of work.
+pub const DISK_USE_INTERVAL_S: u64 = 10;
+
 /// Versions a route that are remembered, with copies to go back to.
 pub const GUEST_VERSIONS_KEPT: usize = 5;
 

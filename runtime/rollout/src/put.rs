@@ -80,6 +80,7 @@ impl GuestStore {
         };
         let (tag, digest) = (guest.tag.to_string(), guest.digest.clone());
         self.activate(route_key, stamps, &candidate, guest, rules, &author.to_string());
+        self.disk_use.measure(&route_key.0);
         Ok(PutResult { guest: tag, digest, state: "serving", comparison })
     }
 
@@ -110,6 +111,8 @@ impl GuestStore {
             .remove(&component_name(&route_key.1))?;
         self.retire(&mut entries, route_key);
         self.swap_table(&entries);
+        drop(entries);
+        self.disk_use.measure(&route_key.0);
         Ok(())
     }
 }

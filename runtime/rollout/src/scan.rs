@@ -101,6 +101,7 @@ impl GuestStore {
             self.swap_table(&entries);
         }
         drop(entries);
+        self.disk_use.measure_all();
         Ok(self.take_events())
     }
 

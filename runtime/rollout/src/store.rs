@@ -8,6 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::compile::{CompileLimits, CompilerSettings, Compilers};
+use crate::disk_use::DiskUse;
 use crate::error::RolloutError;
 use crate::folder;
 use crate::folder::CandidateStamps;
@@ -17,6 +18,7 @@ use crate::penalties::Penalties;
 use crate::queue::EvaluationQueue;
 use crate::tenant_limits::TenantLimits;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::table::Tenants;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
@@ -43,6 +45,8 @@ pub struct Persistence {
     pub read_only: bool,
     pub cases: Option<Arc<dyn CaseRunner>>,
     pub tenant_limits: TenantLimits,
+    /// The tenants whose disk budgets are charged; `None`: none are.
+    pub tenants: Option<Arc<Tenants>>,
 }
 
 impl Persistence {
@@ -55,6 +59,7 @@ impl Persistence {
             read_only: true,
             cases: None,
             tenant_limits: TenantLimits::NONE,
+            tenants: None,
         }
     }
 }
@@ -116,6 +121,7 @@ pub struct GuestStore {
     /// A folder of the gateway alone, in which files are staged.
     pub(super) staging: Option<PathBuf>,
     pub(super) history: Option<RouteHistory>,
+    pub(super) disk_use: DiskUse,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
     pub(super) loaded: Mutex<HashMap<String, Weak<Guest>>>,
@@ -142,14 +148,17 @@ impl GuestStore {
         persistence: Persistence,
         host: Arc<DecodeHost>,
     ) -> Result<(Self, Vec<RolloutEvent>), RolloutError> {
-        let Persistence { compiler, large_compile_limits, data, read_only, cases, tenant_limits } =
+        let Persistence { compiler, large_compile_limits, data, read_only, cases, tenant_limits, tenants } =
             persistence;
+        let routes = data.as_ref().map(|data| data.join("routes"));
+        let folders = std::iter::once(folder.to_owned()).chain(routes.clone()).collect();
         let store = Self {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
-            staging: data.clone().filter(|_| !read_only),
-            history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
+            staging: data.filter(|_| !read_only),
+            history: routes.map(|routes| RouteHistory::new(routes, read_only)),
+            disk_use: DiskUse::new(tenants, folders, compiler.cache.clone()),
             cases,
             loaded: Mutex::default(),
             entries: Mutex::default(),
@@ -170,6 +179,7 @@ impl GuestStore {
             Some(history) => history.sync_once(load)?,
             None => load()?,
         }
+        store.disk_use.measure_all();
         store.swap_table(&store.entries.lock());
         let events = store.take_events();
         Ok((store, events))

@@ -135,6 +135,8 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
         Err(error) => set_fault(shared, &error),
     }
     shared.drop_abandoned();
+    let backlogs = shared.index.lock().shrink_places();
+    shared.room.lock().shares.charge_backlogs(&backlogs);
     // Tenants' shares may have grown meanwhile.
     shared.release_deferred(shared.room.lock());
 }

@@ -14,11 +14,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
 use crate::admin::uploads::Uploads;
 use crate::admin::{decoder_state, uploads};
+use crate::audit::{AuditEvent, AuditLog};
 use crate::core::route_key::RouteKey;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
@@ -233,6 +235,7 @@ async fn remove(
 pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
+    audit: AuditLog,
     began: Instant,
     /// Changes, by who makes them and the tenant's folder; only of those who brought a token.
     buckets: Mutex<HashMap<(PutAuthor, String), TokenBucket>>,
@@ -245,8 +248,8 @@ impl std::fmt::Debug for GuestApi {
 }
 
 impl GuestApi {
-    pub fn new(guests: Arc<GuestStore>, spool: Spool) -> Self {
-        Self { guests, spool, began: Instant::now(), buckets: Mutex::default() }
+    pub fn new(guests: Arc<GuestStore>, spool: Spool, audit: AuditLog) -> Self {
+        Self { guests, spool, audit, began: Instant::now(), buckets: Mutex::default() }
     }
 
     /// The route of a change, if its tenant has not made too many.
@@ -270,6 +273,11 @@ impl GuestApi {
     }
 }
 
+/// The SHA-256 of a component, as hexadecimal digits.
+fn component_digest(component: &[u8]) -> String {
+    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The answer to a fault of a change.
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
@@ -279,6 +287,7 @@ pub fn refusal(error: &RolloutError) -> ApiError {
         RolloutError::Quota(_) => (422, "QUOTA"),
         RolloutError::Different(_) => (422, "DIFFERENT"),
         RolloutError::Paused { .. } => (429, "PAUSED"),
+        RolloutError::OverBudget(_) => (507, "OVER_BUDGET"),
         error if error.is_ours() => (500, "NOT_DONE"),
         _ => (422, "MAY_NOT_SERVE"),
     };
@@ -315,7 +324,28 @@ impl GuestApi {
         })
     }
 
+    /// Notes a change in the audit log, refused ones too.
+    fn audited(
+        &self,
+        who: &str,
+        action: &'static str,
+        object: &str,
+        digest: Option<&str>,
+        result: ApiResult,
+    ) -> ApiResult {
+        let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
+        self.audit.record(&AuditEvent { who, action, object, digest, outcome });
+        result
+    }
+
     async fn put(&self, put: PutRequest) -> ApiResult {
+        let (tenant, message_type) = put.route_key.clone();
+        let (who, digest) = (put.author.to_string(), component_digest(&put.component));
+        let result = self.put_component(put).await;
+        self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
+    }
+
+    async fn put_component(&self, put: PutRequest) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
         let (answer, judged) = tokio::sync::oneshot::channel();
         let answer = Box::new(move |judged| {
@@ -342,6 +372,13 @@ impl GuestApi {
     }
 
     async fn roll_back(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let result = self.roll_back_version(tenant, message_type, author).await;
+        let digest = result.as_ref().ok().and_then(|back| back["digest"].as_str()).map(str::to_owned);
+        let (who, object) = (author.to_string(), format!("{tenant}/{message_type}"));
+        self.audited(&who, "guest rollback", &object, digest.as_deref(), result)
+    }
+
+    async fn roll_back_version(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
         let key = self.key_to_change(author, tenant, message_type)?;
         let (guests, who) = (self.guests.clone(), author.to_string());
         let back = off_the_task(move || guests.roll_back(&key, &who)).await?;
@@ -351,6 +388,12 @@ impl GuestApi {
     }
 
     async fn remove(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let result = self.remove_file(tenant, message_type, author).await;
+        let (who, object) = (author.to_string(), format!("{tenant}/{message_type}"));
+        self.audited(&who, "guest rm", &object, None, result)
+    }
+
+    async fn remove_file(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
         let key = self.key_to_change(author, tenant, message_type)?;
         let guests = self.guests.clone();
         off_the_task(move || guests.remove(&key)).await?;

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use crate::admission::registry::file::DeviceRecord;
 use crate::admission::registry::postgres::devices;
 use crate::admission::registry::{file, token_hash};
+use crate::audit::{AuditEvent, AuditLog, own_user};
 use crate::cli::registry::{server, wait_for};
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::words::RegistryKind;
@@ -85,9 +86,26 @@ enum Action {
 
 pub fn device(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
+    let done = act(&config, &arguments.action)?;
+    let change = match &arguments.action {
+        Action::List { .. } => None,
+        Action::Put { tenant, device, .. } => Some(("device put", tenant, device)),
+        Action::Activate { tenant, device } => Some(("device activate", tenant, device)),
+        Action::Revoke { tenant, device } => Some(("device revoke", tenant, device)),
+        Action::Rm { tenant, device } => Some(("device rm", tenant, device)),
+    };
+    if let Some((action, tenant, device)) = change {
+        let (who, object) = (own_user(), format!("{tenant}/{device}"));
+        let event = AuditEvent { who: &who, action, object: &object, digest: None, outcome: "done" };
+        AuditLog::new(Path::new(&config.data_dir)).record(&event);
+    }
+    Ok(done)
+}
+
+fn act(config: &Config, action: &Action) -> anyhow::Result<Exit> {
     match config.registry.kind.get() {
         RegistryKind::File => {}
-        RegistryKind::Postgres => return in_database(&config, &arguments.action),
+        RegistryKind::Postgres => return in_database(config, action),
         RegistryKind::Open => {
             return Err(BadUsage(
                 "registry.kind = \"open\" has no list of devices: expected file or postgres".into(),
@@ -96,7 +114,7 @@ pub fn device(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     }
     let path = PathBuf::from(&config.registry.file);
-    match &arguments.action {
+    match action {
         Action::List { tenant, json } => {
             let of_tenant =
                 |device: &DeviceRecord| tenant.as_ref().is_none_or(|tenant| device.tenant_id == *tenant);

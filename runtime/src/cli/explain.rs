@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
-use crate::core::detail::printable;
+use crate::core::detail::{printable, printable_lines};
 use crate::explain::cases::{payload, received_ns};
 use crate::explain::dry_run::DryRun;
 use crate::explain::verdict::{ExplainRequest, ExplainVerdict, RowOverride};
@@ -166,7 +166,7 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Exit> {
                 let id = serde_json::from_slice::<RequestId>(&line).map_or(Value::Null, |named| named.id);
                 let error = format!("{error:#}; expected {EXPECTED}");
                 writeln!(output, "{}", json!({"id": id, "error": error}))?;
-                eprintln!("tidegate: stdin line {number}: {error}");
+                eprintln!("tidegate: stdin line {number}: {}", printable_lines(&error));
                 bad_lines += 1;
                 continue;
             }

@@ -4,7 +4,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::core::worker::{self, Priority};
+use crate::core::worker;
+use crate::core::worker::Priority;
 
 /// The time after which a step says that it goes on, and the interval after that.
 const FIRST: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ impl Progress {
             }
         };
         // Without a thread the step is done in silence.
-        let thread = worker::start("progress", Priority::Low, report).ok();
+        let thread = worker::start("progress", Priority::Normal, report).ok();
         Self { done: Some(done), thread }
     }
 }

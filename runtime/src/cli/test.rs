@@ -143,7 +143,7 @@ fn report(json: bool, ran: &Ran) {
             serde_json::json!({"case": name, "place": place, "passed": difference.is_none(), "difference": difference})
         );
     } else if let Some(difference) = difference {
-        println!("FAILED {} ({place})\n{}", printable(name), printable_lines(difference));
+        println!("FAILED {} ({})\n{}", printable(name), printable(place), printable_lines(difference));
     } else {
         println!("ok     {}", printable(name));
     }

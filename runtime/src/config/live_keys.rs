@@ -30,7 +30,7 @@ pub(crate) fn with_live_keys(was: &Config, is: &Config) -> Config {
     config
 }
 
-/// The keys of the class large, whose sandbox is made at the start or not at all.
+/// The sandbox of the class large is made at the start or not at all.
 fn large(was: &GuestsLarge, is: &GuestsLarge) -> GuestsLarge {
     if was.routes.is_empty() || is.routes.is_empty() {
         return was.clone();

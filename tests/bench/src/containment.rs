@@ -12,10 +12,14 @@ use anyhow::{Context, Result, ensure};
 use tidegate::core::ack::tracker::AckTracker;
 use tidegate::core::ack::window::ReceiveWindow;
 use tidegate::core::message::Admitted;
+use tidegate::core::tenant::budget::Budget;
+use tidegate::core::tenant::budget_kind::Resource;
 use tidegate::decode::route::stats::RouteActivity;
 use tidegate::decode::sandbox::abi;
-use tidegate::decode::sandbox::abi::{Batch, ExportsPre, HostState};
+use tidegate::decode::sandbox::abi::{Batch, ExportsPre, HostState, StoreLimiter};
 use tidegate::decode::sandbox::cpu_clock::thread_cpu;
+use tidegate::decode::sandbox::instance_memory::InstanceMemory;
+use tidegate::decode::sandbox::memory::SandboxMemory;
 use tidegate::decode::{Decoder, GuestClass};
 use tidegate::rollout::{PutAuthor, PutRequest};
 use wasmtime::component::{Component, Linker};
@@ -61,7 +65,10 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
     let (activity, log_rates) = (Arc::new(RouteActivity::default()), Arc::default());
-    let state = HostState::new(route, "acme".into(), activity, log_rates, GuestClass::Normal, 1 << 32, None);
+    let budget = Budget::unlimited(Resource::Memory);
+    let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
+    let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);
+    let state = HostState::new(route, "acme".into(), activity, log_rates, limiter, None);
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;
@@ -305,12 +312,12 @@ fn maximum(paths: &Paths, plan: &Plan, name: &str) -> Result<f64> {
     Ok(median(rates))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn p99_ms(paced: &Paced) -> f64 {
+pub fn p99_ms(paced: &Paced) -> f64 {
     paced.percentile(0.99).as_secs_f64() * 1e3
 }
 

@@ -37,7 +37,7 @@ impl Route {
 #[derive(Debug, Default)]
 pub struct RoutingTable {
     routes: HashMap<RouteKey, Route>,
-    /// The reasons for which files do not serve, by places where nothing serves.
+    /// The reasons why files do not serve, for places at which nothing serves.
     idle: HashMap<RouteKey, String>,
 }
 

@@ -14,6 +14,7 @@ use crate::admin::decoder_state;
 use crate::admin::guests::refusal;
 use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::app::guests;
+use crate::audit::{AuditEvent, AuditLog, own_user};
 use crate::config::checks::server_url;
 use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
@@ -149,13 +150,15 @@ impl<'a> GuestTarget<'a> {
                 let body = [cases.unwrap_or_default().into_bytes(), component].concat();
                 self.call(Method::PUT, &format!("{}{query}", path(tenant, message_type, "")), body)
             }
-            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
-                let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
-                let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
-                Ok(
-                    json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
-                )
-            }),
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest put", tenant, message_type, |guests, place| {
+                    let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
+                    let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
+                    Ok(
+                        json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
+                    )
+                })
+            }
         }
     }
 
@@ -164,22 +167,26 @@ impl<'a> GuestTarget<'a> {
             Self::Running { .. } => {
                 self.call(Method::POST, &path(tenant, message_type, "/rollback"), Vec::new())
             }
-            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
-                let back = guests.roll_back(place, "operator")?;
-                Ok(
-                    json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
-                )
-            }),
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest rollback", tenant, message_type, |guests, place| {
+                    let back = guests.roll_back(place, "operator")?;
+                    Ok(
+                        json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
+                    )
+                })
+            }
         }
     }
 
     pub fn remove(&self, tenant: &str, message_type: &str) -> anyhow::Result<ApiResult> {
         match self {
             Self::Running { .. } => self.call(Method::DELETE, &path(tenant, message_type, ""), Vec::new()),
-            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
-                guests.remove(place)?;
-                Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
-            }),
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest rm", tenant, message_type, |guests, place| {
+                    guests.remove(place)?;
+                    Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
+                })
+            }
         }
     }
 
@@ -210,6 +217,7 @@ impl<'a> GuestTarget<'a> {
 /// Does something to the guests of a gateway that does not run.
 fn stopped(
     config: &Config,
+    action: &'static str,
     tenant: &str,
     message_type: &str,
     act: impl FnOnce(&GuestStore, &RouteKey) -> Result<Value, RolloutError>,
@@ -225,7 +233,12 @@ fn stopped(
     }
     let _lock = if data_dir.exists() { None } else { data_dir::try_lock(data_dir)? };
     let (guests, _) = guests::open_kept(&CurrentConfig::new(config.clone()))?;
-    Ok(act(&guests, &place).map_err(|error| refusal(&error)))
+    let result = act(&guests, &place).map_err(|error| refusal(&error));
+    let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
+    let digest = result.as_ref().ok().and_then(|answer| answer["digest"].as_str());
+    let (who, object) = (own_user(), format!("{tenant}/{message_type}"));
+    AuditLog::new(data_dir).record(&AuditEvent { who: &who, action, object: &object, digest, outcome });
+    Ok(result)
 }
 
 fn path(tenant: &str, message_type: &str, what: &str) -> String {
