@@ -167,7 +167,7 @@ impl PutQuery {
     }
 
     /// Parts a body into the cases and the component.
-    fn split(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
+    fn part_body(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
         if self.cases_bytes == 0 {
             return Ok((None, body));
         }
@@ -199,7 +199,7 @@ impl GuestRoutes {
         let most = self.api.guests.component_bytes_max(&route_key) as usize + query.cases_bytes;
         let body = uploads::receive(body, most).await?;
         drop(place);
-        let (cases, component) = query.split(body)?;
+        let (cases, component) = query.part_body(body)?;
         self.api.put(PutRequest { route_key, component, cases, author, expect_same: query.expect_same }).await
     }
 
@@ -419,11 +419,11 @@ mod tests {
     fn a_body_is_cases_and_a_component_as_the_query_says() {
         let query = PutQuery::parse("cases_bytes=3&expect_same=true").unwrap();
         assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true });
-        assert_eq!(query.split(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
-        assert_eq!(query.split(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
-        assert_eq!(query.split(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
+        assert_eq!(query.part_body(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
+        assert_eq!(query.part_body(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
+        assert_eq!(query.part_body(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
         let alone = PutQuery::parse("").unwrap();
-        assert_eq!(alone.split(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
+        assert_eq!(alone.part_body(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
         for bad in ["cases_bytes=x", "cases_bytes=99999999999", "expect_same=1", "other=1", "cases_bytes"] {
             assert_eq!(PutQuery::parse(bad).unwrap_err().status, 400, "{bad}");
         }
