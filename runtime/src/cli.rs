@@ -1,6 +1,6 @@
 //! The command line: one file a verb.
 //!
-//! Exit 0: done. 1: the thing asked about is not good. 2: bad usage or bad configuration. Results
+//! Exit 0: done. 1: the check found a fault. 2: bad usage or bad configuration. Results
 //! go to stdout, everything else to stderr.
 
 pub mod init;
@@ -18,6 +18,7 @@ pub mod compile_guest;
 pub mod spool;
 pub mod top;
 mod admin_client;
+pub(crate) mod progress;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

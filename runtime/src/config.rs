@@ -16,6 +16,9 @@ pub mod tenants;
 pub mod tenant_rows;
 pub(crate) mod tenant_config;
 pub(crate) mod differences;
+pub(crate) mod live_keys;
+pub mod machine;
+pub mod budget_plan;
 pub mod report;
 pub mod settings;
 
@@ -36,7 +39,7 @@ pub const DEFAULT_FILE: &str = "tidegate.toml";
 /// read if it is there.
 ///
 /// # Errors
-/// `ConfigError` names the first key or variable that is not good.
+/// `ConfigError` names the first invalid key or variable.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<EffectiveConfig, ConfigError> {
     let default = Path::new(DEFAULT_FILE);
     let file = file.or_else(|| default.exists().then_some(default));

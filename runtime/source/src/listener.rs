@@ -173,6 +173,16 @@ impl<I: MessageSink> Listener<I> {
                 return;
             }
         };
+        let charge = match self.context.settings.charge_connection() {
+            Ok(charge) => charge,
+            Err(over) => {
+                if let Some(withheld) = connections.record_close(CloseReason::Buffers) {
+                    let reason = CloseReason::Buffers.name();
+                    warn!(%peer, reason, detail = %over, withheld, "connection refused");
+                }
+                return;
+            }
+        };
         // A device is not refused for the failure of either.
         let _ = stream.set_nodelay(true);
         let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(TCP_KEEP_ALIVE_S));
@@ -188,7 +198,7 @@ impl<I: MessageSink> Listener<I> {
                     debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
                 }
             }
-            drop(permit);
+            drop((permit, charge));
         });
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
 use crate::explain::cases::{payload, received_ns};
@@ -41,7 +42,9 @@ pub struct Arguments {
 
 pub fn explain(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
+    let progress = Progress::start("the decoders are compiled and started");
     let mut dry_run = DryRun::new(&config)?;
+    drop(progress);
     if arguments.jsonl {
         return explain_lines(&mut dry_run);
     }
@@ -90,6 +93,9 @@ fn print_steps(topic: &str, verdict: &ExplainVerdict) {
     }
     for line in &verdict.lines {
         step("line", line);
+    }
+    for value in &verdict.ignored {
+        step("ignored", value);
     }
 }
 

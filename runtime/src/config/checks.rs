@@ -22,7 +22,7 @@ pub use crate::config::checks::values::server_url;
 /// Checks every value.
 ///
 /// # Errors
-/// The first key that is not good, its value, and what is allowed.
+/// The first invalid key, its value, and what is allowed.
 pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     sources(config)?;
     listener::check(config, notes)?;
@@ -31,6 +31,7 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     guests(config)?;
     output(config)?;
     rest(config, notes)?;
+    crate::config::budget_plan::check(config)?;
     crate::config::tenants::check_common(config)?;
     crate::config::tenants::check(config)
 }
@@ -186,6 +187,8 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     within("guests.deadline_ms", guests.deadline_ms, 1, 1_000)?;
     within("guests.memory_bytes_max", guests.memory_bytes_max, 65_536, 67_108_864)?;
     within("guests.component_bytes_max", guests.component_bytes_max, 1_024, 104_857_600)?;
+    within("guests.tenant_decoders_max", guests.tenant_decoders_max as u64, 1, 100_000)?;
+    within("guests.tenant_disk_bytes_max", guests.tenant_disk_bytes_max, 1_048_576, u64::MAX)?;
     let large = &guests.large;
     for route in &large.routes {
         let is_place = route.split_once('/').is_some_and(|(tenant, stem)| {

@@ -59,7 +59,7 @@ fn mode(path: &Path) -> Option<u32> {
     fs::metadata(path).ok().map(|metadata| metadata.permissions().mode())
 }
 
-/// None where only the owner can read it. A group may: services share secrets so.
+/// The finding on one file; `None` if only its owner, or a group, can read it: services share secrets so.
 fn judge(what: &str, path: &Path, mode: u32) -> Option<Finding> {
     let shown = path.display();
     let advice = format!("chmod o-rwx,g-w '{shown}'");

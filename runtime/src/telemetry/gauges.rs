@@ -10,9 +10,11 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::audit::AuditLog;
+use crate::config::budget_plan::BudgetPlan;
 use crate::core::ack::window::ReceiveWindow;
 use crate::core::books::Books;
 use crate::core::histogram::HistogramSnapshot;
+use crate::core::tenant::table::Tenants;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::quarantine::Quarantine;
@@ -90,6 +92,8 @@ impl ListenerHandles {
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
+    pub tenants: Arc<Tenants>,
+    pub budget_plan: BudgetPlan,
     pub window: Arc<ReceiveWindow>,
     pub admission: Arc<Admission>,
     pub guests: Arc<GuestStore>,
@@ -102,9 +106,9 @@ pub struct Handles {
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
-    /// None without a listener.
+    /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
-    /// None where no answers on the refused topic are wanted.
+    /// The publisher of refusals; `None` if no answers on the refused topic are wanted.
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
     /// The fault of the last reading of a file registry.
     pub registry_fault: Mutex<Option<String>>,
@@ -149,7 +153,7 @@ impl Handles {
         .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
         let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         let (syncs, spooled_messages) = self.spool.syncs();
-        let (mut cpu, mut failures) = (Vec::new(), Vec::new());
+        let (mut cpu, mut failures, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for guest in self.guests.list() {
             let labels = vec![("tenant", guest.tenant.clone()), ("type", guest.message_type.clone())];
             cpu.push(Sample::new(labels.clone(), guest.cpu_seconds));
@@ -157,6 +161,11 @@ impl Handles {
                 let mut labels = labels.clone();
                 labels.push(("kind", kind.to_owned()));
                 failures.push(Sample::new(labels, count as f64));
+            }
+            for (kind, count) in guest.ignored {
+                let mut labels = labels.clone();
+                labels.push(("kind", kind.to_owned()));
+                ignored.push(Sample::new(labels, count as f64));
             }
         }
         let swaps = self.guests.swaps().into_iter().map(|(tenant, message_type, outcome, count)| {
@@ -237,6 +246,7 @@ impl Handles {
                 "Messages that decoders did not decode, by kind of failure",
                 failures,
             ),
+            ("tidegate_guest_ignored", "Values that decoders left out and reported, by kind", ignored),
             ("tidegate_auth_cache_lookups", "Look-ups in the cache of devices, by result", lookups.to_vec()),
         ]
     }

@@ -16,7 +16,7 @@ pub struct Crate {
     pub version: String,
     /// An SPDX expression.
     pub licence: Option<String>,
-    /// None for a crate of the repository.
+    /// The registry that it comes from; `None` for a crate of the repository.
     pub source: Option<String>,
     /// SHA-256 of its archive.
     pub checksum: Option<String>,

@@ -20,7 +20,7 @@ use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
 use crate::explain::stopped_gateway;
 use crate::rollout::history::RouteHistory;
-use crate::rollout::{GuestStore, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutRequest, RolloutError};
 use crate::{config, data_dir};
 
 /// The gateway that a verb is about.
@@ -119,21 +119,41 @@ impl<'a> GuestTarget<'a> {
                 let what = format!("/state{}", query.unwrap_or_default());
                 self.call(Method::GET, &path(tenant, message_type, &what), Vec::new())
             }
-            Self::Stopped { config, .. } => Ok(decoder_state::show(
-                &stopped_gateway::state_on_disk(config)?,
-                tenant,
-                message_type,
-                partition,
-            )),
+            Self::Stopped { config, .. } => {
+                let state = stopped_gateway::state_on_disk(config)?;
+                Ok(decoder_state::show(tenant, message_type, partition, || {
+                    decoder_state::excerpt(&state, tenant, message_type, partition)
+                }))
+            }
         }
     }
 
-    pub fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>) -> anyhow::Result<ApiResult> {
+    /// Puts a component, with cases in place of those beside it.
+    pub fn put(
+        &self,
+        tenant: &str,
+        message_type: &str,
+        component: Vec<u8>,
+        cases: Option<String>,
+        expect_same: bool,
+    ) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => self.call(Method::PUT, &path(tenant, message_type, ""), component),
+            Self::Running { .. } => {
+                let mut query = Vec::new();
+                if let Some(cases) = &cases {
+                    query.push(format!("cases_bytes={}", cases.len()));
+                }
+                if expect_same {
+                    query.push("expect_same=true".into());
+                }
+                let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+                let body = [cases.unwrap_or_default().into_bytes(), component].concat();
+                self.call(Method::PUT, &format!("{}{query}", path(tenant, message_type, "")), body)
+            }
             Self::Stopped { config, .. } => {
                 stopped(config, "guest put", tenant, message_type, |guests, place| {
-                    let put = guests.put_now(place, component, "operator")?;
+                    let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
+                    let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
                     Ok(
                         json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
                     )
