@@ -19,7 +19,10 @@ use tokio::sync::Semaphore;
 use crate::admin::decoder_state;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
-use crate::core::route_key::RouteKey;
+use crate::core::route_key::{RouteKey, name_of};
+use crate::core::tenant::budget::Charge;
+use crate::core::tenant::budget_kind::BudgetKind;
+use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::{GuestStore, RolloutError};
@@ -151,10 +154,13 @@ impl GuestRoutes {
         body: Body,
     ) -> ApiResult {
         // The token comes first: no byte of a stranger's body is read.
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let announced: Option<u64> = length.and_then(|length| length.parse().ok());
         let caller = self.clone().changer(headers, tenant.clone()).await?;
         let most = self.api.component_bytes_max(&tenant, &message_type);
+        let charge = self.api.charge_upload(&tenant, announced.unwrap_or(most).min(most))?;
         let component = self.receive(body, most as usize).await?;
-        self.api.put(&tenant, &message_type, component.into(), &caller.to_string()).await
+        self.api.put(&tenant, &message_type, component.into(), &caller.to_string(), charge).await
     }
 
     /// The caller of a change. Reads tokens on a blocking thread.
@@ -209,6 +215,7 @@ async fn remove(
 pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
+    tenants: Arc<Tenants>,
     began: Instant,
     /// Changes, by the tenant's folder; only of those who brought a token.
     buckets: Mutex<HashMap<String, TokenBucket>>,
@@ -221,8 +228,8 @@ impl std::fmt::Debug for GuestApi {
 }
 
 impl GuestApi {
-    pub fn new(guests: Arc<GuestStore>, spool: Spool) -> Self {
-        Self { guests, spool, began: Instant::now(), buckets: Mutex::default() }
+    pub fn new(guests: Arc<GuestStore>, spool: Spool, tenants: Arc<Tenants>) -> Self {
+        Self { guests, spool, tenants, began: Instant::now(), buckets: Mutex::default() }
     }
 
     /// The route of a change, if its tenant has not made too many.
@@ -285,10 +292,28 @@ impl GuestApi {
         decoder_state::show(&self.spool.state(), tenant, message_type, partition)
     }
 
-    async fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>, who: &str) -> ApiResult {
+    /// Charges a component to the memory of its tenant, until it is judged.
+    fn charge_upload(&self, folder: &str, bytes: u64) -> Result<Charge, ApiError> {
+        let budgets = match name_of(folder) {
+            Some(tenant) => self.tenants.budgets_of(&tenant),
+            None => self.tenants.budgets().gateway().clone(),
+        };
+        let charge = budgets.memory.try_charge(BudgetKind::Uploads, bytes);
+        charge.map_err(|over| refusal(&RolloutError::OverBudget(over)))
+    }
+
+    async fn put(
+        &self,
+        tenant: &str,
+        message_type: &str,
+        component: Vec<u8>,
+        who: &str,
+        charge: Charge,
+    ) -> ApiResult {
         let key = self.key_to_change(tenant, message_type)?;
         let (answer, judged) = tokio::sync::oneshot::channel();
         let answer = Box::new(move |judged| {
+            drop(charge);
             let _ = answer.send(judged);
         });
         if !self.guests.put(key, component, who.to_owned(), answer) {

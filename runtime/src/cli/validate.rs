@@ -3,6 +3,7 @@
 use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::budget_plan::BudgetPlan;
 use crate::config::report;
 use crate::core::detail::printable_lines;
 
@@ -48,6 +49,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         findings.extend(faults.iter().map(ToString::to_string));
         crate::config::tenant_rows::lay_over(&mut effective, &rows);
     }
+    effective.notes.extend(BudgetPlan::measure(&effective.config).notes);
     findings.extend(app::check(&effective.config)?);
     if findings.is_empty() {
         findings.extend(crate::cli::test::failing_cases(&effective.config)?);
