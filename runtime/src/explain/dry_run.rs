@@ -40,7 +40,7 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// As the gateway of this configuration would judge.
+    /// The judgement of a gateway with this configuration.
     ///
     /// # Errors
     /// The registry or the guests folder cannot be read.
@@ -85,7 +85,7 @@ impl DryRun {
         Ok(Self { lookup, ..Self::of(admission, guests.host().clone(), None) })
     }
 
-    /// As one guest of the routing folder would decode, whatever its devices' credentials.
+    /// The lines of one guest of the routing folder, whatever its devices' credentials.
     ///
     /// # Errors
     /// The guest may not serve.
@@ -105,7 +105,7 @@ impl DryRun {
         Ok(Self::of(admission, host, Some(folder)))
     }
 
-    /// As the guests of this host would decode, whatever their devices' credentials.
+    /// The lines of the guests of this host, whatever their devices' credentials.
     pub fn of_host(config: &Config, host: Arc<DecodeHost>) -> Self {
         Self::of(without_credentials(config), host, None)
     }

@@ -89,9 +89,9 @@ pub struct Handles {
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
-    /// None without a listener.
+    /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
-    /// None where no answers on the refused topic are wanted.
+    /// The publisher of refusals; `None` if no answers on the refused topic are wanted.
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
     /// The fault of the last reading of a file registry.
     pub registry_fault: Mutex<Option<String>>,

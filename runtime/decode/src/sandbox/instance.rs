@@ -25,7 +25,7 @@ use tidegate_core::reason::Reason;
 use tidegate_core::tenant::budget::Budget;
 use tidegate_core::tenant::over_budget::OverBudget;
 
-/// Why a call gave nothing.
+/// The reason why a call gave nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallFault {
     /// The guest's fault: the reason and a detail, for the person who shipped it.

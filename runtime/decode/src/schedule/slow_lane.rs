@@ -128,7 +128,7 @@ type SlowRoutes = HashMap<Box<str>, Arc<SlowRoute>>;
 /// The lane: the queues of its threads, and the routes that it knows.
 pub struct SlowLane {
     pub queues: Vec<Arc<LaneQueue>>,
-    /// So many of them take messages for guests of the class large.
+    /// The number of them that take messages for guests of the class large.
     large: usize,
     pub quotas: Arc<CpuQuotas>,
     /// Decode threads that send to it.
