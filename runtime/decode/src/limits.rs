@@ -50,7 +50,7 @@ pub const INSTANCE_OVERHEAD_BYTES: u64 = 32 << 10;
 /// Bytes of one element of a table.
 pub const TABLE_ELEMENT_BYTES: u64 = 16;
 
-/// How long a call waits for memory that other calls have, in milliseconds: several of the longest calls.
+/// The longest wait of a call for memory that other calls have, in milliseconds: ten of the longest calls.
 pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
 
 /// Routes that one thread remembers, by tenant and message type. Devices choose the types. An entry is
