@@ -131,6 +131,15 @@ pub const RECENT_MESSAGES: usize = 64;
 
 pub const RECENT_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of a remembered message beside its topic and payload.
+pub const RECENT_OVERHEAD_BYTES: usize = 160;
+
+/// The step in which remembered messages are charged to their tenant: some dozen messages.
+pub const RECENT_CHARGE_BYTES: usize = 8 << 10;
+
+/// Bytes of a kept text of a decoder beside the text.
+pub const GUEST_LOG_OVERHEAD_BYTES: u64 = 128;
+
 /// Messages of a route that are remembered: all of a quiet one, of a busy one so few that the
 /// copies cost a ten-thousandth of a core.
 pub const RECENT_RATE: Rate = Rate { per_s: 640.0, burst: RECENT_MESSAGES as f64 };

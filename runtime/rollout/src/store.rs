@@ -16,7 +16,9 @@ use crate::history::{RouteHistory, RouteRecord};
 use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 use crate::queue::EvaluationQueue;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::budgets::BudgetPair;
 use tidegate_core::tenant::table::Tenants;
+use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
@@ -194,6 +196,12 @@ impl GuestStore {
 
     pub(super) fn path_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
         self.folder.join(tenant).join(format!("{stem}.wasm"))
+    }
+
+    /// The activity of a new route, charged to the tenant of its folder.
+    pub(super) fn new_activity(&self, (tenant, _): &RouteKey) -> Arc<RouteActivity> {
+        let budgets = self.disk_use.budgets(tenant).unwrap_or_else(BudgetPair::unlimited);
+        RouteActivity::new(&budgets.memory)
     }
 
     pub(super) fn take_events(&self) -> Vec<RolloutEvent> {

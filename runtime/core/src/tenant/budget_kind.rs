@@ -30,6 +30,7 @@ impl Resource {
                 BudgetKind::Deferred,
                 BudgetKind::Connections,
                 BudgetKind::Backlog,
+                BudgetKind::Routes,
                 BudgetKind::Uploads,
             ],
             Self::Disk => {
@@ -60,6 +61,8 @@ pub enum BudgetKind {
     Connections,
     /// Places of frames in the spool, a small part of the frames.
     Backlog,
+    /// Copies of messages, and texts of decoders, that are kept for each route.
+    Routes,
     /// Decoders that are put and not judged yet.
     Uploads,
     /// Lines in the spool.
@@ -73,7 +76,7 @@ pub enum BudgetKind {
 }
 
 /// The number of kinds.
-pub const KINDS: usize = 11;
+pub const KINDS: usize = 12;
 
 impl BudgetKind {
     /// The name that operators see.
@@ -85,6 +88,7 @@ impl BudgetKind {
             Self::Deferred => "deferred",
             Self::Connections => "connections",
             Self::Backlog => "backlog",
+            Self::Routes => "routes",
             Self::Uploads => "uploads",
             Self::Spool => "spool",
             Self::Parked => "parked",

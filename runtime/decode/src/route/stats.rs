@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use crate::route::guest_log::GuestLog;
 use crate::route::recent_messages::RecentMessages;
 use tidegate_core::reason::Reason;
+use tidegate_core::tenant::budget::Budget;
+use tidegate_core::tenant::budget_kind::Resource;
 
 /// The counts of a route since the start.
 #[derive(Debug, Default)]
@@ -53,7 +55,7 @@ impl RouteStats {
 }
 
 /// The parts that all versions of a route share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RouteActivity {
     pub stats: RouteStats,
     /// The last messages, for trying out the next version.
@@ -62,8 +64,15 @@ pub struct RouteActivity {
 }
 
 impl RouteActivity {
+    /// An activity that is charged to the route's tenant.
+    pub fn new(memory: &Budget) -> Arc<Self> {
+        let recent = Mutex::new(RecentMessages::new(memory));
+        Arc::new(Self { stats: RouteStats::default(), recent, log: GuestLog::new(memory) })
+    }
+
     /// The activity of a trial, which logs nothing.
     pub fn of_trial() -> Arc<Self> {
-        Arc::new(Self { log: GuestLog::silent(), ..Self::default() })
+        let recent = Mutex::new(RecentMessages::new(&Budget::unlimited(Resource::Memory)));
+        Arc::new(Self { stats: RouteStats::default(), recent, log: GuestLog::silent() })
     }
 }
