@@ -6,6 +6,7 @@ pub(crate) mod respond;
 pub(crate) mod status;
 pub(crate) mod tenants;
 pub mod quarantine;
+pub mod uploads;
 pub mod guests;
 pub(crate) mod decoder_state;
 pub mod tokens;

@@ -8,3 +8,4 @@ pub(crate) mod write_metrics;
 pub mod health;
 pub mod stats;
 pub mod logs;
+pub(crate) mod start_event;

@@ -1,5 +1,6 @@
 //! The checks' shared state, and the entrance of messages: new, refused before, or admitted before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::auth_cache::AuthCache;
+use crate::credentials::CredentialSource;
 use crate::limits::PENDING_OVERHEAD_BYTES;
 use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender};
 use crate::pending_connects::PendingConnects;
@@ -333,12 +335,17 @@ impl Admission {
 
     /// The way of a message for which the credentials of its type are of use: `explain` assumes it.
     pub fn usual_via(&self, topic: &str) -> Via {
-        self.settings.usual_via(topic)
+        self.live.read().credentials.usual_via(&self.settings.template, topic)
     }
 
     /// Applies the table app_settings; a key that is not there is as configured.
     pub fn apply_app_settings(&self, table: &AppSettings) {
         self.live.write().apply(&self.settings, table);
+    }
+
+    /// Applies other message types with credentials of their own, from the next group of messages on.
+    pub fn set_credentials_of_types(&self, of_type: HashMap<String, CredentialSource>) {
+        self.live.write().set_credentials_of_types(of_type);
     }
 
     /// The limits of this moment. Clears the cache if a tenant missed a change of its settings.

@@ -12,14 +12,14 @@ use crate::sandbox::class::GuestClass;
 use crate::sandbox::instance::{CallFault, Instance};
 use crate::sandbox::memory::SandboxMemory;
 use crate::sandbox::sandboxes::{Sandbox, Sandboxes};
-use crate::settings::DecodeSettings;
+use crate::settings::{DecodeSettings, LargeClassSettings};
 use crate::state::StateStore;
 use tidegate_core::route_key::RouteKey;
 use tidegate_core::tenant::budget::Budget;
 
 /// Settings, sandboxes, routing table and decoder state.
 pub struct DecodeHost {
-    settings: DecodeSettings,
+    settings: RwLock<Arc<DecodeSettings>>,
     sandboxes: Sandboxes,
     state: Arc<StateStore>,
     table: RwLock<Arc<RoutingTable>>,
@@ -46,6 +46,7 @@ impl DecodeHost {
         memory: &Arc<SandboxMemory>,
     ) -> Result<Self, SandboxError> {
         let sandboxes = Sandboxes::new(&settings, memory)?;
+        let settings = RwLock::new(Arc::new(settings));
         let (table, generation) = (RwLock::default(), AtomicU64::new(1));
         Ok(Self { settings, sandboxes, state, table, generation })
     }
@@ -60,7 +61,7 @@ impl DecodeHost {
     ) -> Self {
         let table = std::iter::once((route_key.clone(), Route::new(version))).collect();
         Self {
-            settings: DecodeSettings { threads: 1, ..self.settings.clone() },
+            settings: RwLock::new(Arc::new(DecodeSettings { threads: 1, ..(*self.settings()).clone() })),
             sandboxes: self.sandboxes.clone(),
             state,
             table: RwLock::new(Arc::new(table)),
@@ -97,8 +98,25 @@ impl DecodeHost {
         &self.state
     }
 
-    pub fn settings(&self) -> &DecodeSettings {
-        &self.settings
+    /// The settings of this moment.
+    pub fn settings(&self) -> Arc<DecodeSettings> {
+        self.settings.read().clone()
+    }
+
+    /// Applies the limits of other settings; the number of threads and of instances stays. False: they are
+    /// the same.
+    pub fn apply_settings(&self, settings: DecodeSettings) -> bool {
+        let mut current = self.settings.write();
+        let mut next = DecodeSettings { threads: current.threads, dialect: current.dialect, ..settings };
+        next.large = match (&current.large, next.large) {
+            (Some(current), Some(next)) => {
+                Some(LargeClassSettings { instances_max: current.instances_max, ..next })
+            }
+            (current, _) => current.clone(),
+        };
+        let is_new = next != **current;
+        *current = Arc::new(next);
+        is_new
     }
 
     pub fn generation(&self) -> u64 {

@@ -28,12 +28,13 @@ pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
 pub const LARGE_TABLE_ELEMENTS_MAX: usize = 100_000;
 
 /// Memories, tables and core instances of one guest of the class large, where no pool counts them: a
-/// component as tools make them has one memory, two or three tables and four instances.
+/// component as tools make them has one memory and two or three tables; a JavaScript engine has four
+/// instances, a Python interpreter with its libraries more than 32.
 pub const LARGE_MEMORIES_MAX: usize = 1;
 
 pub const LARGE_TABLES_MAX: usize = 8;
 
-pub const LARGE_CORE_INSTANCES_MAX: usize = 32;
+pub const LARGE_CORE_INSTANCES_MAX: usize = 64;
 
 /// Stack of a guest of the class large in bytes: an interpreter recurses where its script does. Half of
 /// a thread's, so that the host's own frames have room behind it.
@@ -83,6 +84,14 @@ pub const GUEST_LOG_CALLS_MAX: u32 = 16;
 /// Bytes of one log text of a guest.
 pub const GUEST_LOG_BYTES_MAX: usize = 1_024;
 
+/// Values that one batch may report as left out: 64 messages of 4,096 values. A guest that says more counts so many.
+pub const IGNORED_A_BATCH_MAX: u64 = 262_144;
+
+/// Names of such values that are kept for `explain`, and bytes of each.
+pub const IGNORED_NAMES_MAX: usize = 8;
+
+pub const IGNORED_NAME_BYTES_MAX: usize = 128;
+
 /// Texts a second of a route's guests that reach the operator's log, and at once: enough to follow
 /// a fault, too little to hide others in.
 pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
@@ -100,6 +109,13 @@ pub const GUEST_LOG_KEPT: usize = 100;
 pub const STATE_KEY_BYTES_MAX: usize = 64;
 
 pub const STATE_VALUE_BYTES_MAX: usize = 1_024;
+
+/// Parts of a partition's template: a device, its type, and some levels of the topic with text between them.
+pub const PARTITION_PARTS_MAX: usize = 16;
+
+/// Bytes of a partition's name: it is kept with each value, in memory and on disk, and a device chooses the
+/// topic that it is made of.
+pub const PARTITION_BYTES_MAX: usize = 1_024;
 
 /// Keys of one partition: one for each counter of a large meter.
 pub const STATE_KEYS_MAX: usize = 32;

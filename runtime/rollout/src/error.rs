@@ -1,5 +1,6 @@
 //! Faults of a rollout.
 
+use crate::comparison::Comparison;
 use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_decode::SandboxError;
 
@@ -7,7 +8,7 @@ use tidegate_decode::SandboxError;
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
     #[error("cannot read it: {0}")]
-    Unreadable(#[from] std::io::Error),
+    Unreadable(std::io::Error),
     #[error("it has {bytes} bytes; at most {most} are allowed")]
     TooLarge { bytes: u64, most: u64 },
     /// It would be taken where the operator grants more.
@@ -27,7 +28,7 @@ pub enum RolloutError {
     Start(String),
     #[error("{0}")]
     RouteFile(String),
-    #[error("it is a link to a place outside of the guests folder")]
+    #[error("it is a link to a place outside of its tenant's folder")]
     Outside,
     #[error("it fails its cases: {0}")]
     Cases(String),
@@ -40,6 +41,14 @@ pub enum RolloutError {
     NotThere,
     #[error("there is no version to go back to")]
     NoPrevious,
+    /// A tenant's token has used the room that its tenant has.
+    #[error("{0}")]
+    Quota(String),
+    #[error("components of {tenant} took too long to compile; the next is taken in {seconds} s")]
+    Paused { tenant: String, seconds: u64 },
+    /// The caller asked for no difference.
+    #[error("{0}")]
+    Different(Comparison),
     /// It is tried again: its tenant may come to have room.
     #[error(transparent)]
     OverBudget(#[from] OverBudget),
@@ -65,7 +74,7 @@ impl RolloutError {
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Cases(_) => "refused_cases",
-            Self::Shadow(_) => "refused_shadow",
+            Self::Shadow(_) | Self::Different(_) => "refused_shadow",
             _ => "refused",
         }
     }

@@ -27,6 +27,7 @@ mod connect_limits;
 mod counters;
 mod close;
 mod client_certificate;
+mod certificate_expiry;
 mod tls;
 mod socket;
 
@@ -52,6 +53,7 @@ use crate::status::{SourceStatus, StopSignal, stopped};
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::identity::Identity;
 
+pub use crate::listener::certificate_expiry::first_expiry;
 pub use crate::listener::close::CloseReason;
 pub use crate::listener::connect_limits::ConnectLimitSettings;
 pub use crate::listener::context::CredentialPolicy;

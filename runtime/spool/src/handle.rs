@@ -248,9 +248,10 @@ impl Spool {
         self.threads.close();
     }
 
-    /// The decoders' state, as it is durable.
-    pub fn state(&self) -> StateSnapshot {
-        self.shared.index.lock().state.image().clone()
+    /// Reads the decoders' state, as it is durable. Nothing is committed meanwhile, so `read` takes a part of
+    /// bounded size.
+    pub fn read_durable_state<T>(&self, read: impl FnOnce(&StateSnapshot) -> T) -> T {
+        read(self.shared.index.lock().state.image())
     }
 }
 

@@ -18,6 +18,7 @@ use crate::app::housekeeping::{LoadConfig, housekeeping};
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::{self, TenantUpdater};
 use crate::app::{App, guests};
+use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
 use crate::config::settings::registry::registry;
@@ -44,7 +45,7 @@ use crate::quarantine::Quarantine;
 use crate::source::broker::{Broker, OutgoingPublish};
 use crate::source::listener::Listener;
 use crate::spool::{OpenedSpool, Spool};
-use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
+use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
 use crate::writer::{Writer, WriterParts};
@@ -103,7 +104,14 @@ impl App {
             .with_in_flight(in_flight)
             .with_parking(Arc::new(spool.clone()));
         let admission = Arc::new(admission);
-        let updater = TenantUpdater::new(tenant_config, tenants.clone(), spool.clone(), writer.clone());
+        let updater = TenantUpdater::new(
+            tenant_config,
+            tenants.clone(),
+            spool.clone(),
+            writer.clone(),
+            admission.clone(),
+            guests.clone(),
+        );
         updater.observe(admission.registry());
         queue_behind_parked(&spool, &admission).await?;
         let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);
@@ -129,6 +137,11 @@ impl App {
             writer,
             writes,
             quarantine,
+            audit: AuditLog::new(data_dir),
+            spool_ceilings: SpoolCeilings {
+                bytes_max: config.spool.bytes_max,
+                tenant_bytes_max: config.spool.tenant_bytes_max,
+            },
             replays,
             sources: sources.health,
             redelivered: sources.redelivered,
@@ -303,7 +316,12 @@ async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<
     tracing::info!(%address, "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.tenants.clone());
+    let api = GuestApi::new(
+        handles.guests.clone(),
+        handles.spool.clone(),
+        handles.tenants.clone(),
+        handles.audit.clone(),
+    );
     let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
     let router = admin::router(AdminContext::new(handles.clone(), token), guests);
     Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::config::{ConfigError, CurrentConfig, settings};
 use crate::core::tenant::table::Tenants;
-use crate::decode::StateStore;
 use crate::decode::sandbox::memory::SandboxMemory;
+use crate::decode::{SandboxError, StateStore};
 use crate::explain::cases::DryRunCases;
 use crate::explain::guest_store::{open_store, refused};
 use crate::rollout::{GuestStore, RolloutEvent};
@@ -25,7 +25,7 @@ pub fn open(
     let (guests, events) = open_with(current, state, memory, Some(tenants.clone()))?;
     log_changes(&events);
     let guests = Arc::new(guests);
-    guests.start_workers().map_err(|error| refused(config, error.into()))?;
+    guests.start_workers().map_err(|error| refused(config, SandboxError::Thread(error).into()))?;
     Ok(guests)
 }
 

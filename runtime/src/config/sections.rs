@@ -250,6 +250,11 @@ section! {
         memory_bytes_max: u64 = 16_777_216,
         /// The largest component in bytes, 1,024 to 104,857,600.
         component_bytes_max: u64 = 10_485_760,
+        /// Decoders that a tenant may have in its folder when it puts one with its own token, 1 to 100,000.
+        tenant_decoders_max: usize = 100,
+        /// Bytes on disk of a tenant's decoders and their earlier versions when it puts one with its own
+        /// token, at least 1,048,576.
+        tenant_disk_bytes_max: u64 = 536_870_912,
         /// Higher limits for single routes: `[guests.large]`.
         large: GuestsLarge = GuestsLarge::default(),
     }

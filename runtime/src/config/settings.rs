@@ -31,7 +31,7 @@ use crate::core::token_bucket::Rate;
 use crate::core::topic::TopicTemplate;
 use crate::decode::{DecodeSettings, LargeClassSettings};
 use crate::quarantine::QuarantineSettings;
-use crate::rollout::{CompileLimits, CompilerSettings, Persistence};
+use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
 use crate::source::broker::{BrokerSettings, Protocol};
 use crate::source::listener::{
     ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsSettings,
@@ -193,6 +193,12 @@ fn large(large: &GuestsLarge) -> Option<LargeClassSettings> {
     })
 }
 
+/// The room that tenants may take with their own tokens.
+pub fn tenant_limits(config: &Config) -> TenantLimits {
+    let guests = &config.guests;
+    TenantLimits { decoders_max: guests.tenant_decoders_max, bytes_max: guests.tenant_disk_bytes_max }
+}
+
 /// A store of guests that compiles as the gateway does, and keeps nothing.
 pub fn without_persistence(config: &Config) -> Persistence {
     let large = &config.guests.large;
@@ -204,7 +210,8 @@ pub fn without_persistence(config: &Config) -> Persistence {
         // As of the others: three times its CPU time, and never less than theirs.
         wall_s: (3 * cpu_s).max(crate::rollout::limits::COMPILE_WALL_S),
     });
-    Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits)
+    let persistence = Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits);
+    Persistence { tenant_limits: tenant_limits(config), ..persistence }
 }
 
 /// The gateway's folder of compiled guests, where it is there and ours. A verb makes none: what it

@@ -9,8 +9,10 @@ use crate::config::budget_plan::tenant_bytes;
 use crate::config::checks::server_url;
 use crate::config::checks::values::within;
 use crate::config::error::ConfigError;
+use crate::config::redaction::is_secret;
 use crate::config::sections::{Config, Tenant};
 use crate::config::words::{OutputKind, Word};
+use crate::core::redacted_url::RedactedUrl;
 use crate::core::tenant::budgets::BudgetShare;
 use crate::core::tenant::collisions::{PlacementError, Placements};
 use crate::core::tenant::database::{DatabaseTemplate, NameRule};
@@ -268,7 +270,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
         let url = own.output_url.clone().unwrap_or_default();
         return Err(ConfigError::value(
             &at("output_url"),
-            url,
+            RedactedUrl(&url),
             "no value, because output.kind = \"file\" has no address and no credentials",
         ));
     }
@@ -328,7 +330,11 @@ pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(settings)
         .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object: {error}")))?;
     for (key, value) in &all {
-        let shown = if CREDENTIALS.contains(&&**key) { "(hidden)".to_owned() } else { value.to_string() };
+        let shown = if CREDENTIALS.contains(&&**key) || is_secret(key) {
+            "(hidden)".to_owned()
+        } else {
+            value.to_string()
+        };
         let bad = |expected: String| ConfigError::Value { key: at(key), value: shown.clone(), expected };
         if key.ends_with("_file") {
             // Whoever can write the table must not choose which file of this machine is read.

@@ -17,6 +17,7 @@ use crate::config::{Config, settings};
 use crate::core::ack::settle::settle_all;
 use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
+use crate::core::detail::printable_lines;
 use crate::core::line_protocol::split_checked;
 use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
 use crate::core::reason::Reason;
@@ -27,6 +28,11 @@ use crate::explain::single_guest_dir::SingleGuestDir;
 use crate::explain::stopped_gateway;
 use crate::explain::verdict::{ExplainOutcome, ExplainRequest, ExplainVerdict, RowOverride};
 use crate::rollout::GuestStore;
+
+/// Prints a remark; its text may name devices of a registry.
+fn note(text: &str) {
+    eprintln!("note: {}", printable_lines(text));
+}
 
 /// Admission and a decoder of its own.
 pub struct DryRun {
@@ -49,7 +55,7 @@ impl DryRun {
         let registry = match registry::registry(config) {
             Ok(registry) => registry,
             Err(error) => {
-                eprintln!("note: {error:#}; no device is registered");
+                note(&format!("{error:#}; no device is registered"));
                 Registry::Open(Vec::new())
             }
         };
@@ -65,7 +71,7 @@ impl DryRun {
                     app_settings = Some(found);
                     tenant_config.update(rows);
                 }
-                Err(error) => eprintln!("note: {error}; the settings known here are used"),
+                Err(error) => note(&format!("{error}; the settings known here are used")),
             }
         }
         let config = &*tenant_config.current().get();
@@ -79,7 +85,7 @@ impl DryRun {
             // A copy: what is asked about changes nothing of it.
             match stopped_gateway::state_on_disk(config) {
                 Ok(state) => guests.host().state().fill(&state),
-                Err(error) => eprintln!("note: {error}; decoders begin without state"),
+                Err(error) => note(&format!("{error}; decoders begin without state")),
             }
         }
         Ok(Self { lookup, ..Self::of(admission, guests.host().clone(), None) })
@@ -160,6 +166,7 @@ impl DryRun {
                     database: None,
                     guest: None,
                     lines: Vec::new(),
+                    ignored: Vec::new(),
                 };
             }
         };
@@ -173,15 +180,13 @@ impl DryRun {
             judged.tenant,
             judged.device,
         );
-        let guest = self
-            .host
-            .table()
-            .route(message.tenant.id.as_str(), message.message_type())
-            .map(|route| route.version.guest.tag.to_string());
+        let route = self.host.table().route(message.tenant.id.as_str(), message.message_type());
+        let guest = route.as_ref().map(|route| route.version.guest.tag.to_string());
         message.tenant.account.receive(1);
         let seen = CapturingSink::default();
         self.decoder.decode(vec![message], &seen);
         let seen = seen.0.into_inner();
+        let ignored = route.map(|route| route.version.activity.ignored.take()).unwrap_or_default();
         ExplainVerdict {
             outcome: match (&seen.refused, seen.lines.is_empty()) {
                 (Some(_), _) => ExplainOutcome::Quarantined,
@@ -196,6 +201,7 @@ impl DryRun {
             database,
             guest,
             lines: seen.lines,
+            ignored,
         }
     }
 }

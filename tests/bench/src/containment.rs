@@ -21,6 +21,7 @@ use tidegate::decode::sandbox::cpu_clock::thread_cpu;
 use tidegate::decode::sandbox::instance_memory::InstanceMemory;
 use tidegate::decode::sandbox::memory::SandboxMemory;
 use tidegate::decode::{Decoder, GuestClass};
+use tidegate::rollout::{PutAuthor, PutRequest};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
 
@@ -227,7 +228,8 @@ fn swap(paths: &Paths) -> Result<()> {
         for _ in 0..200 {
             usual.push(one());
         }
-        guests.put_now(&place, variant(&component, &format!("v{round}")), "bench")?;
+        let put = variant(&component, &format!("v{round}"));
+        guests.put_now(PutRequest::new(place.clone(), put, PutAuthor::Operator))?;
         first.push(one());
     }
     let median = |of: &mut Vec<(Duration, Duration)>, cpu: bool| {

@@ -7,7 +7,8 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, INSTANCE_OVERHEAD_BYTES,
-    OUTPUT_BYTES_A_MESSAGE_MAX, OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
+    LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX, LARGE_TABLES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX,
+    OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::route::version::RouteVersion;
 use crate::sandbox::abi::host_state::{HostState, StoreLimiter};
@@ -210,6 +211,18 @@ fn classify(store: &Store<HostState>, error: &wasmtime::Error, budget: Duration)
             })
         });
         return CallFault::Guest(Reason::GuestTrap, format!("{trap}{}", place.unwrap_or_default()));
+    }
+    let text = error.to_string();
+    let counts = [
+        ("instance count", "core instances", LARGE_CORE_INSTANCES_MAX),
+        ("memory count", "memories", LARGE_MEMORIES_MAX),
+        ("table count", "tables", LARGE_TABLES_MAX),
+    ];
+    for (said, what, most) in counts {
+        if text.contains(said) && text.contains("too high") {
+            let detail = format!("it has too many {what}: the class large allows {most}");
+            return CallFault::Guest(Reason::GuestMemory, detail);
+        }
     }
     // A text of the runtime may hold one of the guest's, of any length.
     let text = String::from(Detail::new(&format!("{error:#}")));

@@ -182,6 +182,12 @@ impl HostState {
             return;
         }
         self.log_calls += 1;
+        let activity = &self.activity;
+        if level == GuestLogLevel::Debug
+            && activity.ignored.read(text, |kind, values| activity.stats.record_ignored(kind, values))
+        {
+            return;
+        }
         if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
             self.log_dropped += 1;
             return;
