@@ -84,13 +84,16 @@ pub struct RouteActivity {
 impl RouteActivity {
     /// An activity that is charged to the route's tenant.
     pub fn new(memory: &Budget) -> Arc<Self> {
-        let recent = Mutex::new(RecentMessages::new(memory));
-        Arc::new(Self { stats: RouteStats::default(), recent, log: GuestLog::new(memory) })
+        Self::with_log(memory, GuestLog::new(memory))
     }
 
     /// The activity of a trial, which logs nothing.
     pub fn of_trial() -> Arc<Self> {
-        let recent = Mutex::new(RecentMessages::new(&Budget::unlimited(Resource::Memory)));
-        Arc::new(Self { stats: RouteStats::default(), recent, log: GuestLog::silent() })
+        Self::with_log(&Budget::unlimited(Resource::Memory), GuestLog::silent())
+    }
+
+    fn with_log(memory: &Budget, log: GuestLog) -> Arc<Self> {
+        let (stats, recent) = (RouteStats::default(), Mutex::new(RecentMessages::new(memory)));
+        Arc::new(Self { stats, recent, log, ignored: IgnoredNames::default() })
     }
 }
