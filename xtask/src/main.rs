@@ -5,6 +5,7 @@ mod packages;
 mod guests;
 mod js;
 mod test;
+mod fuzz;
 mod demo;
 mod bench;
 
@@ -16,6 +17,8 @@ cargo xtask VERB
   demo [--for 10s]    run a gateway with simulated devices and show what happens
   test [FILTER…]      install what is missing, build the decoders, run every test
   torture [--for 10m] kill the gateway, fail its disk and its database, and check that nothing is lost
+  fuzz [TARGET…] [--seconds N]
+                      search for bytes that break a promise of a reader (tests/fuzz)
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript
@@ -23,10 +26,14 @@ cargo xtask VERB
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(compiled) = fuzz::rustc(&arguments) {
+        return compiled;
+    }
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb given\n\n{USAGE}") };
     match verb.as_str() {
         "demo" => demo::demo(rest),
         "test" => test::test(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "torture" => test::torture(rest),
         "ci" => test::ci(),
         "bench" => bench::bench(rest),
