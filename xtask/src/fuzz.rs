@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process;
+use crate::packages::Needed;
+use crate::{packages, process};
 use run::{Outcome, TargetRun};
 
 pub use build::rustc;
@@ -19,10 +20,10 @@ const SECONDS: u64 = 60;
 /// Targets that run at the same time.
 const AT_ONCE: usize = 2;
 
-/// The program that must be there to build libFuzzer.
-const COMPILER: &str = "c++";
+/// The program that builds libFuzzer.
+const COMPILER: &[Needed] = &[Needed { program: "c++", package: "g++" }];
 
-/// Names a file of inputs which libFuzzer found in earlier runs, and where it puts those that crash.
+/// A folder of one target: inputs that earlier runs found, those that crash, or logs.
 fn folder(kind: &str, target: &str) -> PathBuf {
     process::root().join("target/fuzz").join(kind).join(target)
 }
@@ -47,9 +48,7 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
             name => names.push(name.to_owned()),
         }
     }
-    if process::find(COMPILER).is_none() {
-        bail!("there is no C++ compiler ({COMPILER}), and libFuzzer is C++. On Debian: apt-get install g++");
-    }
+    packages::ensure(COMPILER)?;
     search(&names, Duration::from_secs(seconds))
 }
 
@@ -72,12 +71,10 @@ fn search(names: &[String], duration: Duration) -> Result<()> {
             let Outcome { name, report, crash } = run.finish()?;
             println!("{name:<14} {report}");
             if let Some(input) = crash {
-                println!("               crash: {}", input.display());
-                println!("               again: cargo xtask fuzz {name} --seconds 1, or keep it for good:");
-                println!(
-                    "               cp {} tests/fuzz/regressions/{name}/ && cargo test -p tidegate-fuzz",
-                    input.display()
-                );
+                let (input, fuzzer) = (input.display(), fuzzer.display());
+                println!("    crash:  {input}");
+                println!("    replay: TIDEGATE_FUZZ_TARGET={name} {fuzzer} {input}");
+                println!("    keep:   install -D -m 644 -t tests/fuzz/regressions/{name} {input}");
                 crashed.push(name);
             }
         }

@@ -22,7 +22,7 @@ cargo xtask VERB
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript
-  ci                  what CI runs: formatting, lints, every test; no test is skipped";
+  ci                  what CI runs: formatting, lints, every test, a minute of each fuzz target";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

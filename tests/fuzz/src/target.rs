@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", bytes_max: 2048, run: targets::config::run },
     Target { name: "registry_csv", bytes_max: 1024, run: targets::registry_csv::run },
     Target { name: "quarantine", bytes_max: 4096, run: targets::quarantine::run },
+    Target { name: "spool", bytes_max: 8192, run: targets::spool::run },
 ];
 
 /// The target of a name.

@@ -9,3 +9,4 @@ pub mod route_file;
 pub mod config;
 pub mod registry_csv;
 pub mod quarantine;
+pub mod spool;

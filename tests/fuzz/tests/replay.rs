@@ -80,6 +80,11 @@ fn quarantine_files() {
 }
 
 #[test]
+fn spool_folders() {
+    replay("spool");
+}
+
+#[test]
 fn every_folder_of_inputs_belongs_to_a_target_and_is_small() {
     for kind in ["corpus", "regressions"] {
         for entry in fs::read_dir(folder(kind)).into_iter().flatten() {
