@@ -141,3 +141,9 @@ pub const FAILED_CONNECTS_ADDRESS_FACTOR: u32 = 20;
 /// Tenants that the listener counts by name: each is one that the registry knows, and goes with its
 /// last connection.
 pub const CONNECT_TENANTS_MAX: usize = 100_000;
+
+/// Bytes of memory of a connection that sends nothing: its task and its places in tables.
+pub const CONNECTION_BYTES: u64 = 8 << 10;
+
+/// The same with TLS, whose session keeps buffers and keys.
+pub const TLS_CONNECTION_BYTES: u64 = 48 << 10;
