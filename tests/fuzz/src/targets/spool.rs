@@ -40,7 +40,7 @@ fn settings() -> SpoolSettings {
         bytes_max: 256 << 10,
         tenant_bytes_max: 256 << 10,
         when_full: WhenFull::Block,
-        memory_bytes_max: 64 << 10,
+        memory_bytes_max: 16 << 20,
         sync: false,
         device_seed: SeedTag::default(),
     }
@@ -92,18 +92,17 @@ fn recover(folder: &Path, bytes: usize, with_threads: bool) -> Recovered {
     if with_threads {
         let spool = opened.start(Arc::new(Fetched)).expect("threads start");
         spool.parked_topics(|_| ());
+        // Those that are held are not given again.
+        let mut held = Vec::new();
         loop {
             let unparked = spool.unpark(1 << 20);
             if unparked.is_empty() {
                 break;
             }
-            for message in unparked {
-                let parked = &message.message;
-                recovered.parked.insert((parked.topic.clone(), parked.payload.to_vec()));
-                // It is not settled: it stays where it is.
-                std::mem::forget(message);
-            }
+            held.extend(unparked);
         }
+        let parts = held.iter().map(|held| (held.message.topic.clone(), held.message.payload.to_vec()));
+        recovered.parked.extend(parts);
         spool.close();
     }
     recovered
@@ -161,7 +160,7 @@ fn under_blows(choices: &mut Choices<'_>, folder: &Path) -> (usize, HashSet<Stri
             5 => {
                 let part = content[at..end].to_vec();
                 let to = usize::from(choices.u16()) % (content.len() + 1);
-                content.splice(to..to, part);
+                drop(content.splice(to..to, part));
             }
             6 => content.clear(),
             _ => {
