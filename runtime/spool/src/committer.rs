@@ -136,7 +136,12 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
     }
     shared.drop_abandoned();
     let backlogs = shared.index.lock().shrink_places();
-    shared.room.lock().shares.charge_backlogs(&backlogs);
+    {
+        let mut room = shared.room.lock();
+        room.shares.charge_backlogs(&backlogs);
+        room.shares.forget_idle();
+        room.parked.forget_idle();
+    }
     // Tenants' shares may have grown meanwhile.
     shared.release_deferred(shared.room.lock());
 }

@@ -21,7 +21,6 @@ use crate::app::{App, guests};
 use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
-use crate::config::machine::Machine;
 use crate::config::settings::registry::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::words::SpoolSync;
@@ -184,8 +183,7 @@ impl App {
 
 /// The bytes of memory and disk that this machine has for each purpose.
 fn budget_plan(config: &Config) -> BudgetPlan {
-    let data_dir = Path::new(&config.data_dir);
-    let plan = BudgetPlan::new(config, &Machine::measure(data_dir), data_dir::bytes(data_dir));
+    let plan = BudgetPlan::measure(config);
     let BudgetLimits { memory_bytes_max, tenant_memory_bytes_max, disk_bytes_max, tenant_disk_bytes_max } =
         plan.limits;
     tracing::info!(
@@ -327,7 +325,12 @@ async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<
     tracing::info!(%address, "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.audit.clone());
+    let api = GuestApi::new(
+        handles.guests.clone(),
+        handles.spool.clone(),
+        handles.tenants.clone(),
+        handles.audit.clone(),
+    );
     let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
     let router = admin::router(AdminContext::new(handles.clone(), token), guests);
     Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))
