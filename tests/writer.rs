@@ -459,6 +459,7 @@ async fn lines_at_a_ceiling_keep_no_memory_and_stop_no_others() {
     let gateway = Gateway::start(v3(&front.url()));
     let columns: Vec<String> = (0..500).map(|n| format!("f{n}=1")).collect();
     gateway.send_lines("acme", &[vec![format!("wide {} {T0}", columns.join(","))]]);
+    gateway.settled("acme").await;
     let text = "x".repeat(200);
     let line = |n: u64| match n % 100 {
         0 => format!("wide,device_id=d{} g{n}=1 {}", n % 7, T0 + n),

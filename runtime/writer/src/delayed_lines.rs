@@ -36,7 +36,7 @@ pub struct Suspicion {
     pub is_last_try: bool,
 }
 
-/// The reason why a line waits.
+/// The reason of a line to wait.
 #[derive(Clone, Debug)]
 pub enum DelayReason {
     Limited,

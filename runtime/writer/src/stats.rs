@@ -90,7 +90,7 @@ pub struct DatabaseStatus {
     pub output_of: Option<String>,
     /// Lines that the writer holds; others wait in the spool.
     pub lines_in_hand: u64,
-    /// Lines that wait apart: they meet a ceiling of the server, or were refused once.
+    /// Lines of them that wait apart: they meet a ceiling of the server, or were refused once.
     pub lines_delayed: u64,
     pub state: DatabaseHealth,
     /// Seconds since its writes fail.

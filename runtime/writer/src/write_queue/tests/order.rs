@@ -21,7 +21,7 @@ use tidegate_core::synced::Synced;
 struct ModelFrame {
     /// Lines that are not settled, as places of the frame.
     open: Vec<usize>,
-    /// Frames that the writer has.
+    /// The open lines that the writer has.
     queued: Vec<usize>,
     /// The device and the time of each line; its value is its rank among all lines.
     lines: Vec<(u32, i64, u64)>,
