@@ -63,7 +63,7 @@ fn check_topic(template: &str, topic: &str) {
 
 pub fn run(input: &[u8]) {
     let mut choices = Choices::new(input);
-    if choices.u8() % 2 == 0 {
+    if choices.u8().is_multiple_of(2) {
         return check_payload(choices.rest);
     }
     let (template, topic) = (choices.part(), choices.rest);
