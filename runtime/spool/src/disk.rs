@@ -66,10 +66,6 @@ const NEWEST: &str = "newest";
 
 const STAGED: &str = "newest.staged";
 
-/// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
-/// ours, and what is counted on from it would not be found again.
-const SEGMENT_MAX: u64 = u32::MAX as u64 / 2;
-
 /// Holds the checkpoint of the state.
 const STATE: &str = "state";
 
@@ -150,7 +146,7 @@ impl Disk for SegmentDir {
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
             let number =
                 digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
-            all.extend(number.filter(|number| *number <= SEGMENT_MAX));
+            all.extend(number.filter(|number| *number <= limits::SPOOL_SEGMENT_NUMBER_MAX));
         }
         all.sort_unstable();
         Ok(all)
@@ -158,7 +154,9 @@ impl Disk for SegmentDir {
 
     fn newest(&self) -> io::Result<Option<u64>> {
         match std::fs::read_to_string(self.dir.join(NEWEST)) {
-            Ok(text) => Ok(text.trim().parse().ok().filter(|number| *number <= SEGMENT_MAX)),
+            Ok(text) => {
+                Ok(text.trim().parse().ok().filter(|number| *number <= limits::SPOOL_SEGMENT_NUMBER_MAX))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

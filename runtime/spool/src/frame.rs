@@ -26,7 +26,7 @@
 use std::ops::Range;
 
 use crate::codec::{ByteReader, put_text};
-use crate::state_log;
+use crate::{limits, state_log};
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::durable::DurableMessage;
 use tidegate_core::message::CheckedBatch;
@@ -145,8 +145,8 @@ impl FrameHeader {
             messages,
             body_len: reader.u32()?,
             body_crc: reader.u32()?,
-            seq: reader.u64()?,
-            spooled: reader.u64()?,
+            seq: reader.u64_to(limits::SPOOL_FRAME_NUMBER_MAX)?,
+            spooled: reader.u64_to(limits::SPOOL_LINES_MAX)?,
             first_ns: reader.u64()? as i64,
             last_ns: reader.u64()? as i64,
             received_s: reader.u32()?,

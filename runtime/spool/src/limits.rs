@@ -92,3 +92,14 @@ pub const PARKED_FRAMES_LOOKED_AT: usize = 32;
 /// Bytes of lines that one tenant may have in the writer's hands of a database that it shares with
 /// others, so that a line of another waits behind seconds of it and not behind all that fits the memory.
 pub const SPOOL_MEMORY_SHARED_BYTES_MAX: u64 = 8 << 20;
+
+/// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
+/// ours, and what is counted on from it would not be found again.
+pub const SPOOL_SEGMENT_NUMBER_MAX: u64 = u32::MAX as u64 / 2;
+
+/// No frame comes to a higher number: each segment has 2^32 of them. What is counted on from it fits 64 bits.
+pub const SPOOL_FRAME_NUMBER_MAX: u64 = (SPOOL_SEGMENT_NUMBER_MAX + 1) << 32;
+
+/// No tenant comes to more lines: a million a second for thirty thousand years. A sum of several such
+/// counts fits 64 bits.
+pub const SPOOL_LINES_MAX: u64 = 1 << 60;

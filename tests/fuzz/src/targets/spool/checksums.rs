@@ -26,10 +26,7 @@ pub fn segment_header(segment: u64, salt: u32) -> Vec<u8> {
 pub fn put_right(segment: &mut [u8], salt: u32) {
     let mut at = SEGMENT_HEADER_BYTES;
     while at < segment.len() {
-        at += match frame(&mut segment[at..], salt) {
-            Some(length) => length,
-            None => 1,
-        };
+        at += frame(&mut segment[at..], salt).unwrap_or(1);
     }
 }
 
