@@ -1,211 +1,137 @@
 //! Everything at once, for as long as `RIG_TORTURE_S` says (`cargo xtask torture --for 10m`): kills,
-//! stops, a failing disk, a database that fails in every way it can, while messages come by broker and
-//! listener. In the end all that was acknowledged is in the database, and the books balance.
+//! stops, a failing disk, lost segments, clocks that step, databases and brokers that fail in every way they
+//! can, strangers, hostile decoders, and tenants above their shares, while devices count. In the end all that
+//! was acknowledged is in the databases, and the books balanced all the time.
+//!
+//! `RIG_TORTURE_SEED` repeats a plan. What threads do between its events differs from run to run.
 
+mod plan;
+mod event;
+mod watch;
+mod client;
+mod devices;
+mod world;
+mod process;
+mod segments;
+mod disk;
+mod broker;
+mod database;
+mod clock;
+mod registry;
+mod certificate;
+mod strangers;
+mod decoders;
+mod shares;
+mod checks;
+
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tidegate_simulator::Device;
+use self::checks::Figures;
+use self::plan::Planned;
+use self::watch::Watch;
+use self::world::World;
+use crate::harness::gateway::GatewayDir;
 
-use crate::durability::message;
-use crate::end_to_end::topic;
-use crate::harness::fake_influxdb3::{FakeInfluxdb3, Fault};
-use crate::harness::faults::Faults;
-use crate::harness::gateway::{Gateway, GatewayDir};
-use crate::harness::influxdb::Influxdb;
-use crate::harness::mosquitto::Mosquitto;
-use crate::harness::mqtt_client::MqttClient;
+/// The length of a run that is not told one.
+const SECONDS: u64 = 40;
 
-const DEVICES: u64 = 10;
+/// The seed of a run that is not told one.
+const SEED: u64 = 1;
 
-struct Random(u64);
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("invalid value for `{name}`: {text} (expected a number)")))
+}
 
-impl Random {
-    fn below(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % below
+/// Says at a failure what a person needs to find its cause, and keeps the gateway's folder.
+struct Report<'a> {
+    seed: u64,
+    watch: Arc<Watch>,
+    scene: &'a GatewayDir,
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        self.watch.stop.store(true, Ordering::SeqCst);
+        if !std::thread::panicking() {
+            return;
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let kept = root.join(format!("target/torture/{}", self.seed));
+        let _ = std::fs::remove_dir_all(&kept);
+        let _ = std::fs::create_dir_all(&kept);
+        let copied = Command::new("cp").arg("-r").arg(self.scene.path(".")).arg(&kept).status();
+        println!("seed {}; the gateway's folder is in {} ({copied:?})", self.seed, kept.display());
+        println!("{}", self.watch.time_line());
     }
 }
 
-fn database_faults() -> Vec<Fault> {
-    let status = |status| Fault::Status { status, retry_after: None, body: "out of order" };
-    vec![
-        status(500),
-        status(503),
-        status(401),
-        status(403),
-        status(404),
-        status(200),
-        Fault::Status { status: 429, retry_after: Some("1"), body: "slow down" },
-        Fault::Drop,
-        Fault::ApplyThenDrop,
-        Fault::BreakAnswer,
-        Fault::Hang,
-        Fault::SlowRead,
-        Fault::CloseUpload,
-    ]
-}
-
-/// Sends by the broker, which stores messages that the gateway has not acknowledged.
-fn publish_by_broker(port: u16, stop: &AtomicBool, published: &AtomicU64) {
-    let mut publisher = MqttClient::to_broker(port, "publisher");
-    let mut from = 0;
-    while !stop.load(Ordering::Relaxed) {
-        publisher.publish_all((from..from + 200).map(|seq| {
-            let device = format!("dev-{}", seq % DEVICES);
-            (topic("acme", &device, "telemetry"), message(&device, seq))
-        }));
-        from += 200;
-        published.store(from, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Sends straight to the gateway, and reconnects whenever it is gone, until all is acknowledged.
-fn publish_to_listener(address: &str, stop: &AtomicBool, published: &AtomicU64) {
-    let mut from = 0;
-    let mut device: Option<Device> = None;
-    while !stop.load(Ordering::Relaxed) || published.load(Ordering::Relaxed) < from {
-        let Some(connected) = &mut device else {
+/// Applies and undoes events at their times.
+fn play(world: &mut World<'_>, plan: Vec<Planned>, length: Duration) {
+    let begin = Instant::now();
+    let mut waiting = plan.into_iter().peekable();
+    let mut current: Vec<Planned> = Vec::new();
+    while begin.elapsed() < length && waiting.peek().is_some() || !current.is_empty() {
+        world.watch.check();
+        let now = begin.elapsed();
+        if let Some(at) = current.iter().position(|planned| planned.end <= now) {
+            let mut planned = current.remove(at);
+            world.watch.record(&format!("end of {}", planned.event.name()));
+            planned.event.undo(world);
+        } else if now < length && waiting.peek().is_some_and(|planned| planned.begin <= now) {
+            let mut planned = waiting.next().unwrap();
+            // A late plan does not make its events shorter.
+            planned.end += now - planned.begin;
+            world.watch.record(&planned.event.name());
+            planned.event.apply(world);
+            current.push(planned);
+        } else {
             std::thread::sleep(Duration::from_millis(20));
-            device = Device::connect(address, "of-globex").ok();
-            continue;
-        };
-        let topic = topic("globex", "of-globex", "telemetry");
-        let payloads: Vec<_> = (from..from + 50).map(|seq| message("of-globex", seq)).collect();
-        let messages = payloads.iter().map(|payload| (topic.as_str(), payload.as_slice()));
-        match connected.publish_all(messages, 50) {
-            Ok(_) => {
-                from += 50;
-                published.store(from, Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(_) => device = None,
         }
     }
 }
 
-fn start<'a>(scene: &'a GatewayDir, faults: &Faults) -> Gateway<'a> {
-    faults.set("");
-    scene.start_with(faults)
-}
+#[test]
+fn whatever_happens_nothing_acknowledged_is_lost() {
+    let length = Duration::from_secs(setting("RIG_TORTURE_S").unwrap_or(SECONDS));
+    let seed = setting("RIG_TORTURE_SEED").unwrap_or(SEED);
+    println!("seed {seed}, {length:?}");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let scene = GatewayDir::new();
+    let watch = Arc::new(Watch::new(&scene.listener, &scene.admin));
+    let report = Report { seed, watch: watch.clone(), scene: &scene };
+    let mut world = runtime.block_on(World::new(&scene, watch.clone(), runtime.handle().clone()));
+    world.devices = devices::fleet(world.broker.port);
+    world.write_registry();
+    world.start();
+    world.expect_ready();
+    let new = Figures::of(world.gateway().pid()).unwrap();
+    let sampling = checks::start(&watch);
+    let counting = devices::start(&world.devices, &watch);
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whatever_happens_nothing_acknowledged_is_lost() {
-    let seconds = std::env::var("RIG_TORTURE_S").ok().and_then(|text| text.parse().ok()).unwrap_or(15);
-    let mut influxdb = Influxdb::start().await;
-    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
-    let broker = Mosquitto::start_in_memory();
-    let mut scene = GatewayDir::new();
-    for device in 0..DEVICES {
-        scene.device("acme", &format!("dev-{device}"), "lab-1");
-    }
-    scene.device("globex", "of-globex", "lab-1");
-    scene.configure_both(
-        &broker.url(),
-        &format!(
-            "[output]\nkind = \"influxdb3\"\nurl = \"{}\"\nflush_interval_ms = 100\nrequest_timeout_ms = 1000\n\
-             [admission]\nrate_per_s = 0\n[spool]\nbytes_max = 67108864\nmemory_bytes_max = 1048576\n",
-            front.url()
-        ),
-    );
-    let faults = Faults::on(&scene);
-    let mut gateway = start(&scene, &faults);
-    let stop = Arc::new(AtomicBool::new(false));
-    let published = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
-    let publishing = [
-        std::thread::spawn({
-            let (port, stop, published) = (broker.port, stop.clone(), published[0].clone());
-            move || publish_by_broker(port, &stop, &published)
-        }),
-        std::thread::spawn({
-            let (address, stop, published) = (scene.listener.clone(), stop.clone(), published[1].clone());
-            move || publish_to_listener(&address, &stop, &published)
-        }),
-    ];
-    let seed =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1;
-    println!("seed {seed}");
-    let mut random = Random(seed);
-    let began = Instant::now();
-    let mut done: std::collections::BTreeMap<&str, u64> = Default::default();
-    while began.elapsed() < Duration::from_secs(seconds) {
-        std::thread::sleep(Duration::from_millis(200 + random.below(600)));
-        let what = match random.below(8) {
-            0 | 1 => {
-                gateway.kill();
-                gateway = start(&scene, &faults);
-                "kills"
-            }
-            2 => {
-                assert_eq!(gateway.stop().code(), Some(0));
-                gateway = start(&scene, &faults);
-                "stops"
-            }
-            3 | 4 => {
-                faults.set(
-                    ["fdatasync EIO", "write ENOSPC", "write EROFS", "fdatasync SLOW"]
-                        [random.below(4) as usize],
-                );
-                std::thread::sleep(Duration::from_millis(random.below(700)));
-                if random.below(2) == 0 {
-                    gateway.kill();
-                    gateway = start(&scene, &faults);
-                }
-                faults.set("");
-                "faults of the disk"
-            }
-            5 => {
-                influxdb.kill();
-                std::thread::sleep(Duration::from_millis(random.below(500)));
-                influxdb.restart().await;
-                "kills of the database"
-            }
-            _ => {
-                let database = ["telemetry_acme", "telemetry_globex"][random.below(2) as usize];
-                let all = database_faults();
-                front.fail_database(database, Some(all[random.below(all.len() as u64) as usize].clone()));
-                std::thread::sleep(Duration::from_millis(random.below(900)));
-                front.fail_database(database, None);
-                "faults of a database"
-            }
-        };
-        *done.entry(what).or_default() += 1;
-        let (status, books) = gateway.get("/api/v1/books");
-        assert!(status == 200 && books.contains("\"balanced\":true"), "{books}");
-    }
-    stop.store(true, Ordering::Relaxed);
-    for thread in publishing {
+    play(&mut world, plan::make(seed, length), length);
+
+    watch.record("all events are over");
+    world.expect_ready();
+    watch.ending.store(true, Ordering::SeqCst);
+    for thread in counting {
         thread.join().unwrap();
     }
-    // A database that was out of order may be asked again a minute later.
-    gateway.kill();
-    let gateway = start(&scene, &faults);
-    let [acme, globex] = published.map(|published| published.load(Ordering::Relaxed));
-    let deadline = Instant::now() + Duration::from_secs(120);
-    let mut there = (0, 0);
-    while there != (acme, globex) && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        there = (
-            influxdb.count("telemetry_acme", "telemetry", "seq").await,
-            influxdb.count("telemetry_globex", "telemetry", "seq").await,
-        );
-    }
-    println!("{done:?} in {:?}", began.elapsed());
-    println!(
-        "lost: {} of {acme} by the broker, {} of {globex} by the listener",
-        acme - there.0,
-        globex - there.1
-    );
-    assert_eq!(there, (acme, globex), "{}", gateway.get("/api/v1/spool").1);
-    gateway.wait("idle", |gateway| gateway.book("acme", "lines", "pending") == 0);
-    gateway.assert_balanced();
-    for tenant in ["acme", "globex"] {
-        for key in ["damaged", "dropped", "refused"] {
-            assert_eq!(gateway.book(tenant, "lines", key), 0, "{tenant} {key}");
-        }
-    }
+    watch.check();
+    watch.stop.store(true, Ordering::SeqCst);
+    sampling.join().unwrap();
+    checks::assert_no_growth(world.gateway().pid(), new);
+    // A database that was out of order may be asked again a minute later: a new process asks at once.
+    world.stop();
+    world.start();
+    world.expect_ready();
+    checks::assert_all_written(world.gateway());
+    checks::assert_all_stored(&world);
+    watch.check();
+    println!("{}", watch.time_line());
+    drop(report);
 }

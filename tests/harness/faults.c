@@ -1,6 +1,7 @@
 /* Makes the disk of one folder fail on request: preloaded into the program under test, it looks
    into the file named by RIG_FAULTS at each call and fails those on files below
-   RIG_FAULTS_DIR that are named there: "CALL ERROR" a line. */
+   RIG_FAULTS_DIR that are named there: "CALL ERROR" a line. The wall clock is ahead by the
+   nanoseconds in the file named by RIG_CLOCK, which can be changed at any time. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -9,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 static int below(int fd) {
@@ -83,4 +86,29 @@ int fallocate64(int fd, int mode, off64_t offset, off64_t length) {
 
 int fallocate(int fd, int mode, off_t offset, off_t length) {
     return fallocate64(fd, mode, offset, length);
+}
+
+static int (*real_clock)(clockid_t, struct timespec *);
+static volatile long long *ahead;
+
+__attribute__((constructor)) static void open_clock(void) {
+    const char *file = getenv("RIG_CLOCK");
+    int fd = file ? open(file, O_RDONLY) : -1;
+    real_clock = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    if (fd < 0) return;
+    void *map = mmap(NULL, sizeof *ahead, PROT_READ, MAP_SHARED, fd, 0);
+    if (map != MAP_FAILED) ahead = map;
+    close(fd);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int result = real_clock ? real_clock(clock, time) : (int)syscall(SYS_clock_gettime, clock, time);
+    if (result == 0 && clock == CLOCK_REALTIME && ahead) {
+        long long step = *ahead;
+        time->tv_sec += step / 1000000000;
+        time->tv_nsec += step % 1000000000;
+        if (time->tv_nsec < 0) { time->tv_nsec += 1000000000; time->tv_sec -= 1; }
+        if (time->tv_nsec >= 1000000000) { time->tv_nsec -= 1000000000; time->tv_sec += 1; }
+    }
+    return result;
 }

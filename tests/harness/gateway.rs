@@ -239,6 +239,11 @@ impl GatewayDir {
     }
 }
 
+/// Status and body of a GET of an admin side, wherever its gateway is; status 0 if nobody answers.
+pub fn get(admin: &str, path: &str) -> (u16, String) {
+    ask(admin, "GET", path, None, &[])
+}
+
 /// One request to an admin side; status 0 if nobody answers.
 fn ask(admin: &str, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, String) {
     let Ok(mut stream) = TcpStream::connect(admin) else { return (0, String::new()) };

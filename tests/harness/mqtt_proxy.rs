@@ -9,11 +9,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
+/// The bytes of a payload that are kept, from its end.
+pub const PAYLOAD_END_BYTES: usize = 16;
+
 /// The packets of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Packet ids of PUBLISHes at QoS 1, with their DUP flags.
     pub published: Vec<(u16, bool)>,
+    /// The ends of their payloads, so many bytes as a test reads.
+    pub ends: Vec<[u8; PAYLOAD_END_BYTES]>,
     /// Packet ids of PUBACKs, in order.
     pub acknowledged: Vec<u16>,
     pub pings: usize,
@@ -124,6 +129,10 @@ fn note(record: &mut Record, first: u8, body: &[u8]) {
         3 if first & 6 == 2 => {
             let topic = usize::from(number(0));
             record.published.push((number(2 + topic), first & 8 != 0));
+            let mut end = [0; PAYLOAD_END_BYTES];
+            let bytes = body.len().min(PAYLOAD_END_BYTES);
+            end[PAYLOAD_END_BYTES - bytes..].copy_from_slice(&body[body.len() - bytes..]);
+            record.ends.push(end);
         }
         4 => record.acknowledged.push(number(0)),
         12 => record.pings += 1,

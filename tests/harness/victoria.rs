@@ -33,13 +33,23 @@ impl Victoria {
 
     /// Samples stored of the series that `selector` names.
     pub async fn count(&self, selector: &str) -> usize {
+        self.samples(selector).await.len()
+    }
+
+    /// Time in milliseconds and value of each sample of the series that `selector` names.
+    pub async fn samples(&self, selector: &str) -> Vec<(i64, f64)> {
         client().get(format!("{}/internal/force_flush", self.url())).send().await.unwrap();
         let query = query(&[("match[]", selector)]);
         let answer = client().get(format!("{}/api/v1/export?{query}", self.url())).send().await.unwrap();
         let text = answer.text().await.unwrap();
-        let samples = |line| {
-            serde_json::from_str::<serde_json::Value>(line).unwrap()["values"].as_array().unwrap().len()
+        let series = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let samples = |series: serde_json::Value| {
+            let (times, values) = (series["timestamps"].clone(), series["values"].clone());
+            let times =
+                times.as_array().unwrap().iter().map(|time| time.as_i64().unwrap()).collect::<Vec<_>>();
+            let values = values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap());
+            times.into_iter().zip(values.collect::<Vec<_>>())
         };
-        text.lines().map(samples).sum()
+        series.flat_map(samples).collect()
     }
 }
