@@ -13,7 +13,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::digest;
 use crate::limits::GUEST_VERSIONS_KEPT;
+use tidegate_core::atomic_file::{STAGING, StagedFile};
 use tidegate_core::route_key::RouteKey;
 
 /// The outcome of a version.
@@ -113,6 +114,7 @@ impl RouteRecord {
 #[derive(Clone, Debug)]
 pub struct RouteHistory {
     folder: PathBuf,
+    staging: PathBuf,
     /// True for a verb beside a gateway, which reads and changes nothing.
     read_only: bool,
     /// True while each file is synced when it is written.
@@ -120,8 +122,10 @@ pub struct RouteHistory {
 }
 
 impl RouteHistory {
-    pub fn new(folder: PathBuf, read_only: bool) -> Self {
-        Self { folder, read_only, syncs: Arc::new(AtomicBool::new(true)) }
+    /// The history in a data folder.
+    pub fn new(data_dir: &Path, read_only: bool) -> Self {
+        let (folder, staging) = (data_dir.join("routes"), data_dir.join(STAGING));
+        Self { folder, staging, read_only, syncs: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Syncs the writes of `write_much` once, at its end: a thousand routes are new at a first start. A
@@ -143,7 +147,17 @@ impl RouteHistory {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        replace_with(path, bytes, self.syncs.load(Ordering::Relaxed))
+        let mut staged = StagedFile::create(&self.staging)?;
+        staged.write_all(bytes)?;
+        match self.syncs.load(Ordering::Relaxed) {
+            true => staged.install(path),
+            false => staged.install_unsynced(path),
+        }
+    }
+
+    /// The folder in which files are staged.
+    pub fn staging(&self) -> &Path {
+        &self.staging
     }
 
     fn folder_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
@@ -239,29 +253,6 @@ impl RouteHistory {
     }
 }
 
-/// Writes a file whole: beside it, synced, renamed, and the rename synced.
-///
-/// # Errors
-/// The disk's.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace_with(path, bytes, true)
-}
-
-fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
-    let folder = path.parent().ok_or_else(|| std::io::Error::other("a file lies in a folder"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = folder.join(format!(".{name}.new"));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.write_all(bytes)?;
-    if !sync {
-        return fs::rename(&staged, path);
-    }
-    file.sync_all()?;
-    fs::rename(&staged, path)?;
-    fs::File::open(folder)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,7 +314,7 @@ mod tests {
     #[test]
     fn copies_that_no_version_names_are_removed_and_a_damaged_one_is_not_given() {
         let folder = tempfile::TempDir::new().unwrap();
-        let history = RouteHistory::new(folder.path().to_owned(), false);
+        let history = RouteHistory::new(folder.path(), false);
         let route_key = ("acme".to_owned(), "boiler".to_owned());
         let (a, b) = (version("a", VersionOutcome::Served), version("b", VersionOutcome::Serves));
         let mut record = RouteRecord::default();
@@ -345,7 +336,7 @@ mod tests {
         record.versions.retain(|version| version.version == "b");
         history.write(&route_key, &record).unwrap();
         assert_eq!(history.copy(&route_key, &a), None);
-        let copy = folder.path().join("acme/boiler").join(format!("{}.wasm", b.digest));
+        let copy = folder.path().join("routes/acme/boiler").join(format!("{}.wasm", b.digest));
         fs::write(copy, b"B").unwrap();
         assert_eq!(history.copy(&route_key, &b), None);
     }

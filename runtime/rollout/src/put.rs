@@ -4,9 +4,9 @@ use std::fs;
 
 use crate::error::RolloutError;
 use crate::folder::{Candidate, CandidateStamps};
-use crate::history;
 use crate::queue::PutResult;
 use crate::store::GuestStore;
+use tidegate_core::atomic_file;
 use tidegate_core::route_key::RouteKey;
 
 impl GuestStore {
@@ -35,7 +35,8 @@ impl GuestStore {
             if !fs::canonicalize(&folder)?.starts_with(fs::canonicalize(&self.folder)?) {
                 return Err(RolloutError::Outside);
             }
-            history::replace(&path, &candidate.component).map_err(|error| {
+            let staging = self.history.as_ref().map_or(&*self.folder, |history| history.staging());
+            atomic_file::replace(staging, &path, &candidate.component).map_err(|error| {
                 RolloutError::Host(format!("the guests folder cannot be written to: {error}"))
             })?;
             Ok(CandidateStamps::read(&path))

@@ -126,7 +126,7 @@ impl GuestStore {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
-            history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
+            history: data.map(|data| RouteHistory::new(&data, read_only)),
             cases,
             loaded: Mutex::default(),
             entries: Mutex::default(),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidegate_core::atomic_file::{self, StagedFile};
 
 use crate::limits;
 
@@ -64,8 +65,6 @@ pub trait SegmentWriter: Send {
 /// Holds the number of the newest segment, so that its loss is noticed.
 const NEWEST: &str = "newest";
 
-const STAGED: &str = "newest.staged";
-
 /// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
 /// ours, and what is counted on from it would not be found again.
 const SEGMENT_MAX: u64 = u32::MAX as u64 / 2;
@@ -76,6 +75,8 @@ const STATE: &str = "state";
 /// Segments as files `{number:016}.seg`.
 pub struct SegmentDir {
     dir: PathBuf,
+    /// The number of the newest segment, with its room on the disk, until it is recorded.
+    staged: Mutex<Option<StagedFile>>,
     /// The segment that was last read from.
     open: Mutex<Option<(u64, Arc<File>)>>,
 }
@@ -85,20 +86,25 @@ impl SegmentDir {
     /// The folder cannot be made.
     pub fn create(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        atomic_file::remove_staged(dir);
+        // As earlier versions named them.
+        for leftover in ["newest.staged", "state.staged"] {
+            let _ = std::fs::remove_file(dir.join(leftover));
+        }
         Ok(Self::existing(dir))
     }
 
     /// A folder that is only read.
     pub fn existing(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), open: Mutex::default() }
+        Self { dir: dir.to_owned(), staged: Mutex::default(), open: Mutex::default() }
     }
 
     /// Makes ready to note that a segment is there, and keeps room for it.
-    fn install(&self, segment: u64, file: &File, reserve: u64, staged: &Path) -> io::Result<()> {
+    fn install(&self, segment: u64, file: &File, reserve: u64) -> io::Result<()> {
         // First, while there is room for it.
-        let mut newest = writable().create(true).truncate(true).open(staged)?;
+        let mut newest = StagedFile::create(&self.dir)?;
         newest.write_all(segment.to_string().as_bytes())?;
-        newest.sync_data()?;
+        newest.sync()?;
         // The marks that let old segments go must find room on a full disk; where there is not room
         // for all, then at least for them. A file system that cannot reserve answers writes as they
         // come.
@@ -109,6 +115,7 @@ impl SegmentDir {
         {
             return Err(error);
         }
+        *self.staged.lock() = Some(newest);
         Ok(())
     }
 
@@ -165,19 +172,17 @@ impl Disk for SegmentDir {
     }
 
     fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn SegmentWriter>> {
-        let staged = self.dir.join(STAGED);
         let file = writable().append(true).create_new(true).open(self.path(segment))?;
-        let made = self.install(segment, &file, reserve, &staged);
+        let made = self.install(segment, &file, reserve);
         // What stays reserved for a segment that is not written to would fill the disk for good.
-        made.inspect_err(|_| {
-            let _ = self.remove(segment);
-            let _ = std::fs::remove_file(&staged);
-        })?;
+        made.inspect_err(|_| drop(self.remove(segment)))?;
         Ok(Box::new(file))
     }
 
     fn record_newest(&self) -> io::Result<()> {
-        std::fs::rename(self.dir.join(STAGED), self.dir.join(NEWEST))
+        let staged = self.staged.lock().take().ok_or(io::ErrorKind::NotFound)?;
+        // Synced already, and the caller syncs the folder.
+        staged.install_unsynced(&self.dir.join(NEWEST))
     }
 
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {
@@ -244,16 +249,7 @@ impl Disk for SegmentDir {
     }
 
     fn replace_state(&self, checkpoint: &[u8]) -> io::Result<()> {
-        let staged = self.dir.join("state.staged");
-        let write = || -> io::Result<()> {
-            let mut file = writable().create(true).truncate(true).open(&staged)?;
-            file.write_all(checkpoint)?;
-            file.sync_all()
-        };
-        // Half of one only takes room.
-        write().inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
-        std::fs::rename(staged, self.dir.join(STATE))?;
-        self.sync_dir()
+        atomic_file::replace(&self.dir, &self.dir.join(STATE), checkpoint)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
