@@ -22,6 +22,7 @@ pub mod redact;
 pub mod refused_lines;
 pub mod refused_topic;
 pub mod receive_clock;
+pub mod age_clock;
 pub mod device_hash;
 pub mod atomic_file;
 pub mod file_stamp;

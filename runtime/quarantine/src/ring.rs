@@ -21,7 +21,7 @@ use crate::limits;
 use crate::reader::locate;
 use crate::segment::{
     AccountKey, EntryHead, EntryId, EntryLocation, QuarantineSegment, SegmentLines, Series, Tally, blank,
-    segment_name, segments_of,
+    segment_name, segments_of, was_set,
 };
 use crate::settings::QuarantineSettings;
 use tidegate_core::books::{Account, Books, NO_TENANT, OTHER_TENANTS};
@@ -74,11 +74,12 @@ impl Ring {
         let mut ring =
             Self { dir: dir.to_owned(), settings, segments: Vec::new(), active: HashMap::new(), next_seq: 1 };
         let mut carried = HashSet::new();
+        let now = SystemTime::UNIX_EPOCH + ring.settings.age_clock.now();
         // The newest first: of an entry that stands twice, the later copy stays.
         for (series, seq, path) in
             segments_of(dir).map_err(QuarantineError::failed_to("read", dir))?.into_iter().rev()
         {
-            let segment = scan(series, seq, path.clone(), &mut carried, books)
+            let segment = scan(series, seq, path.clone(), now, &mut carried, books)
                 .map_err(QuarantineError::failed_to("read", &path))?;
             for held in segment.held.values() {
                 held.account.quarantine_entries(held.entries);
@@ -87,7 +88,7 @@ impl Ring {
             ring.segments.push(segment);
         }
         ring.segments.reverse();
-        ring.expire(SystemTime::now());
+        ring.expire(now);
         Ok(ring)
     }
 
@@ -401,10 +402,13 @@ fn scan(
     series: Series,
     seq: u64,
     path: PathBuf,
+    now: SystemTime,
     carried: &mut HashSet<EntryId>,
     books: &Books,
 ) -> std::io::Result<QuarantineSegment> {
+    // By the wall clock: it only counts for entries that say nothing of their age.
     let written = std::fs::metadata(&path)?.modified()?;
+    let written = if was_set(written) { written.min(now) } else { now };
     let mut segment = QuarantineSegment::new(series, seq, path.clone(), written);
     let (mut twice, mut here) = (Vec::new(), Vec::new());
     let shown = path.display();

@@ -116,8 +116,14 @@ pub struct HeldLines {
 }
 
 impl HeldLines {
-    pub fn new(batch: CheckedBatch) -> Self {
-        Self { draft: FrameDraft::new(&batch), batch }
+    /// `kept_s`: the second of the age clock.
+    pub fn new(batch: CheckedBatch, kept_s: u32) -> Self {
+        Self { draft: FrameDraft::new(&batch, kept_s), batch }
+    }
+
+    /// The rest of a batch of which messages were taken out; as old as the whole was.
+    pub fn rest(self) -> Self {
+        Self::new(self.batch, self.draft.header.kept_s)
     }
 
     pub fn bytes(&self) -> u64 {

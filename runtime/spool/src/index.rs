@@ -185,7 +185,7 @@ impl Index {
             offset: place.offset as u32,
             len: place.len,
             lines: header.lines,
-            received_s: header.received_s,
+            kept_s: header.kept_s,
             messages: header.messages as u8,
             open,
             queued: 0,
@@ -364,9 +364,9 @@ impl Index {
             let oldest = streams.iter().filter_map(|&number| {
                 let stream = &self.streams[number as usize];
                 let (seq, frame) = stream.first_untouched()?;
-                Some((frame.received_s, FrameId { stream: number, seq }))
+                Some((frame.kept_s, FrameId { stream: number, seq }))
             });
-            let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
+            let Some((_, id)) = oldest.min_by_key(|(kept_s, _)| *kept_s) else { break };
             let dropped = self
                 .release(id, ReleaseReason::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
             gone.bytes += dropped.bytes;
@@ -406,7 +406,7 @@ impl Index {
             let backlog = BacklogSummary {
                 lines: stream.lines,
                 bytes: stream.bytes,
-                oldest_s: oldest.map(|frame| frame.received_s),
+                oldest_s: oldest.map(|frame| frame.kept_s),
             };
             (stream.tenant.clone(), stream.database.clone(), backlog)
         });

@@ -9,6 +9,7 @@ use crate::handle::Spool;
 use crate::settings::MemoryLimits;
 use crate::status::{SpoolStatus, backlogs, parked_of};
 use crate::{disk, recovery};
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::books::Books;
 use tidegate_core::decoder_state::StateSnapshot;
 use tidegate_core::device_hash::SeedTag;
@@ -25,11 +26,11 @@ impl Spool {
         Ok(index.state.image().clone())
     }
 
-    /// Reads the spool of a stopped gateway.
+    /// Reads the spool of a stopped gateway. `clock`: that of its data folder.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn open_read_only(dir: &Path) -> Result<(SpoolStatus, Books), SpoolError> {
+    pub fn open_read_only(dir: &Path, clock: &AgeClock) -> Result<(SpoolStatus, Books), SpoolError> {
         let disk = ReadOnlyDisk(SegmentDir::existing(dir));
         let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;
@@ -42,9 +43,9 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: BTreeMap::new(),
-            parked: parked_of(&index),
+            parked: parked_of(&index, clock.now()),
             fault: None,
-            backlogs: backlogs(&index),
+            backlogs: backlogs(&index, clock.now()),
         };
         Ok((status, books))
     }

@@ -82,7 +82,7 @@ const NUMBERS_OF_A_RUN: u32 = 32;
 /// True if two frames of one number are one, which was copied.
 fn is_copy(one: &FrameHeader, other: &FrameHeader) -> bool {
     let content = |header: &FrameHeader| {
-        (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
+        (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.kept_s)
     };
     content(one) == content(other)
 }
@@ -443,7 +443,7 @@ pub fn restore_books(index: &Index, books: &Books) {
             books.of_known(tenant.as_str()).restore_lines(lines);
         }
     }
-    for (tenant, parked) in index.parked() {
+    for (tenant, parked) in index.parked(Duration::ZERO) {
         books.of_known(tenant.as_str()).restore_parked(parked.messages);
     }
 }

@@ -1,6 +1,9 @@
 //! The settings of the spool.
 
+use std::sync::Arc;
+
 use crate::limits;
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::tenant::settings::WhenFull;
 
@@ -17,6 +20,8 @@ pub struct SpoolSettings {
     pub sync: bool,
     /// The seed with which devices are hashed.
     pub device_seed: SeedTag,
+    /// By it the age of what is kept is counted.
+    pub age_clock: Arc<AgeClock>,
 }
 
 impl SpoolSettings {

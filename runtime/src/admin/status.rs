@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::app::wall_clock;
 use crate::core::books::TenantBooks;
+use crate::core::receive_clock::wall_ns;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
@@ -46,7 +48,7 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
-    Readiness::of(source.into(), registry, spool)
+    Readiness::of(source.into(), registry, spool, wall_clock::unset(wall_ns()))
 }
 
 pub(crate) fn books(handles: &Handles) -> Value {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admission::registry::Registry;
 use crate::app::guests;
 use crate::app::tenant_settings::TenantUpdater;
+use crate::app::wall_clock::WallClockWatch;
 use crate::config::{ConfigError, EffectiveConfig};
 use crate::telemetry::gauges::Handles;
 
@@ -27,9 +28,12 @@ pub(crate) async fn housekeeping(handles: Arc<Handles>, stats_interval_s: u64) {
     files.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stats = tokio::time::interval(Duration::from_secs(stats_interval_s.max(1)));
     stats.tick().await;
+    let mut clocks = tokio::time::interval(Duration::from_secs(1));
+    let mut wall_clock = WallClockWatch::new(&handles.age_clock);
     loop {
         tokio::select! {
             _ = files.tick() => check_files(&handles).await,
+            _ = clocks.tick() => wall_clock.check(&handles.age_clock).await,
             _ = stats.tick(), if stats_interval_s > 0 => handles.statistics().log(),
         }
     }

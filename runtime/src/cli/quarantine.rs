@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::{Config, ConfigError, settings};
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::detail::printable;
 use crate::data_dir::LockError;
@@ -382,8 +384,9 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
         },
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
-                let settings = settings::quarantine(config);
-                let quarantine = Quarantine::open(folder, settings, &Books::default())?;
+                let clock = AgeClock::open(Path::new(&config.data_dir));
+                let settings = settings::quarantine(config, Arc::new(clock));
+                let quarantine = Quarantine::open(folder, settings, None, &Books::default())?;
                 let (places, left) =
                     quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;
                 if let (Some(id), true) = (&filter.id, places.is_empty()) {

@@ -19,6 +19,7 @@ use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLarge};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{postgres_url, words};
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::device_hash::SeedTag;
 use crate::core::identity::NameTemplate;
@@ -120,10 +121,11 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
     Ok(outputs)
 }
 
-pub fn quarantine(config: &Config) -> QuarantineSettings {
+pub fn quarantine(config: &Config, age_clock: Arc<AgeClock>) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
     settings.template = Some(template(config));
+    settings.age_clock = age_clock;
     settings
 }
 
@@ -333,7 +335,7 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
     })
 }
 
-pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
+pub fn spool(config: &Config, device_seed: SeedTag, age_clock: Arc<AgeClock>) -> SpoolSettings {
     let spool = &config.spool;
     SpoolSettings {
         bytes_max: spool.bytes_max,
@@ -342,5 +344,6 @@ pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
         memory_bytes_max: spool.memory_bytes_max,
         sync: spool.sync.is(SpoolSync::Always),
         device_seed,
+        age_clock,
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::core::ack::window::ReceiveWindow;
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::histogram::HistogramSnapshot;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
@@ -75,6 +76,7 @@ impl ListenerHandles {
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
+    pub age_clock: Arc<AgeClock>,
     pub window: Arc<ReceiveWindow>,
     pub admission: Arc<Admission>,
     pub guests: Arc<GuestStore>,

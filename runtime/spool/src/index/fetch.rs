@@ -100,13 +100,13 @@ impl Index {
             let messages = frame.open & !frame.queued;
             frame.queued = frame.open;
             let place = frame.place();
-            let (lines, received_s) = (frame.lines, frame.received_s);
+            let (lines, kept_s) = (frame.lines, frame.kept_s);
             stream.hot_bytes += queued_now;
             bytes += len;
             stream.skip();
             let (returns, is_last) = (stream.returns, !stream.waits());
             let id = FrameId { stream: number, seq };
-            wanted.push(FetchRequest { id, place, messages, lines, received_s, returns, is_last });
+            wanted.push(FetchRequest { id, place, messages, lines, kept_s, returns, is_last });
             if of.streams.len() > 1 && bytes % (64 << 10) < len {
                 of.turn += 1;
             }

@@ -118,13 +118,14 @@ fn settings() -> SpoolSettings {
         memory_bytes_max: 64 << 20,
         sync: false,
         device_seed: SeedTag::default(),
+        age_clock: Arc::default(),
     }
 }
 
 fn start(dir: &Path, error: i32) -> (Spool, Arc<dyn DurableLines>, Arc<BadBlock>, Arc<Books>) {
     let folder = SegmentDir::create(dir).unwrap();
     let (disk, books) = (Arc::new(BadBlock { folder, bad: Mutex::default(), error }), Arc::default());
-    let opened = Spool::open_on(disk.clone(), settings(), &books).unwrap();
+    let opened = Spool::open_on(disk.clone(), settings(), None, &books).unwrap();
     let lines_of = opened.lines();
     (opened.start(Arc::new(Fetched)).unwrap(), lines_of, disk, books)
 }

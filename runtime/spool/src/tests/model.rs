@@ -425,7 +425,7 @@ impl Rig {
                     via: Via::Broker,
                     replay: None,
                 };
-                parked::add(&mut draft, &message);
+                parked::add(&mut draft, &message, 1);
             }
             return (draft, Vec::new(), Vec::new());
         }
@@ -461,7 +461,7 @@ impl Rig {
             spooled: 0,
             first_ns: self.number as i64,
             last_ns: self.number as i64,
-            received_s: 1,
+            kept_s: 1,
             lines: u32::from(messages) * u32::from(lines_each),
             tenant: format!("t{tenant}"),
             database: format!("d{tenant}"),
