@@ -29,6 +29,7 @@ mod details;
 mod deploy;
 mod system;
 mod durability;
+mod catch_up;
 mod tenants;
 mod torture;
 mod structure;

@@ -89,6 +89,8 @@ pub struct Index {
     disk_bytes: u64,
     hot_bytes: u64,
     lines: u64,
+    /// Bytes of all frames that were ever released, for the marks of them.
+    released_bytes: u64,
     /// The decoders' state.
     pub state: StateLog,
     /// No frame of an earlier run has a number from here on.
@@ -299,6 +301,7 @@ impl Index {
         segment.live_bytes -= u64::from(frame.len);
         segment.live_frames -= 1;
         self.live_bytes -= u64::from(frame.len);
+        self.released_bytes += u64::from(frame.len);
         self.lines -= u64::from(frame.lines);
         let lines = match release {
             ReleaseReason::Done => frame.lines,
@@ -383,6 +386,11 @@ impl Index {
     /// Bytes of a tenant's open frames.
     pub fn tenant_bytes(&self) -> impl Iterator<Item = (&TenantId, u64)> {
         self.tenants.iter().map(|(name, tenant)| (name, tenant.bytes))
+    }
+
+    /// Bytes of all frames that were released since the start.
+    pub fn released_bytes(&self) -> u64 {
+        self.released_bytes
     }
 
     pub fn live_bytes(&self) -> u64 {

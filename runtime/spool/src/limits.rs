@@ -33,6 +33,16 @@ pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
 /// written again after a crash.
 pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
 
+/// How often, and for how many seconds, the spool notes it after a start: a gateway that is killed again
+/// and again while it catches up gets further each time, however soon that is.
+pub const SPOOL_MARK_OFTEN_MS: u64 = 100;
+
+pub const SPOOL_MARK_OFTEN_S: u64 = 10;
+
+/// Bytes of written frames from which on the marks of them are synced: some large requests. Less is written
+/// again after a power cut.
+pub const SPOOL_MARK_SYNC_BYTES: u64 = 4 << 20;
+
 /// The wait before a failed write of the spool is tried again, in milliseconds.
 pub const SPOOL_RETRY_MS: u64 = 500;
 

@@ -75,6 +75,8 @@ pub struct SegmentLog {
     buffer: Vec<u8>,
     /// Segments were freed without a mark that says so.
     has_retired: bool,
+    /// Bytes of released frames at the last sync of marks.
+    marked_bytes: u64,
     pub stats: LogStats,
 }
 
@@ -96,6 +98,7 @@ impl SegmentLog {
             next_segment,
             buffer: Vec::new(),
             has_retired: true,
+            marked_bytes: 0,
             stats: LogStats::default(),
         }
     }
@@ -309,6 +312,21 @@ impl SegmentLog {
         self.buffer.clear();
         marks.put(self.current.as_ref().expect("just seen").salt, &mut self.buffer);
         self.write(index, |_| Ok(())).inspect_err(|_| index.lock().unmark(&marks))
+    }
+
+    /// As `mark`. Where much was released since the last sync, the marks are synced: what is written while
+    /// nothing comes in is not written again after a power cut.
+    ///
+    /// # Errors
+    /// As `mark`.
+    pub fn mark_durably(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
+        self.mark(index)?;
+        let released = index.lock().released_bytes();
+        if released - self.marked_bytes >= limits::SPOOL_MARK_SYNC_BYTES {
+            self.sync_current()?;
+            self.marked_bytes = released;
+        }
+        Ok(())
     }
 
     /// Removes the segments that hold nothing any more. First the marks that say so are synced:
