@@ -30,6 +30,7 @@ mod deploy;
 mod system;
 mod durability;
 mod catch_up;
+mod disk_reserve;
 mod tenants;
 mod torture;
 mod structure;

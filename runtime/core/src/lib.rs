@@ -26,6 +26,7 @@ pub mod age_clock;
 pub mod device_hash;
 pub mod atomic_file;
 pub mod file_stamp;
+pub mod disk_reserve;
 pub mod batching;
 pub mod token_bucket;
 pub mod keyed_buckets;

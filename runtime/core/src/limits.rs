@@ -35,6 +35,13 @@ pub const DOWNTIME_COUNTED_MAX_S: u64 = 86_400;
 /// Bytes of one line: databases take a request of 10 MiB, and 500 columns of 2 KiB fit.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of lines of one message, as its guest gives them.
+pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
+
+/// Bytes of lines of one message with what the gateway adds to each: 256 bytes of identity and time for as
+/// many lines as there may be. A name of 255 bytes in a message of 36 kB made 70 MB otherwise.
+pub const CHECKED_BYTES_A_MESSAGE_MAX: usize = OUTPUT_BYTES_A_MESSAGE_MAX + (256 << 10);
+
 /// Bytes of a measurement, a key or a tag value: the limit of InfluxDB 3.
 pub const NAME_BYTES_MAX: usize = 65_536;
 

@@ -47,9 +47,6 @@ pub const INSTANCE_KEPT_BYTES: usize = 1 << 20;
 /// 65,530.
 pub const INSTANCES_MAX: usize = 4_000;
 
-/// Bytes of lines of one message.
-pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
-
 /// Bytes of an answer beside the lines: an outcome, a refusal's code and detail.
 pub const OUTPUT_OVERHEAD_BYTES_A_MESSAGE: usize = 4 << 10;
 

@@ -62,6 +62,8 @@ pub struct Ring {
     segments: Vec<QuarantineSegment>,
     active: HashMap<Series, ActiveSegment>,
     next_seq: u64,
+    /// The bytes of each series when the disk became low; `None`: it is not.
+    low_bytes: Option<BTreeMap<Series, u64>>,
 }
 
 impl Ring {
@@ -71,8 +73,14 @@ impl Ring {
             .mode(0o700)
             .create(dir)
             .map_err(QuarantineError::failed_to("create", dir))?;
-        let mut ring =
-            Self { dir: dir.to_owned(), settings, segments: Vec::new(), active: HashMap::new(), next_seq: 1 };
+        let mut ring = Self {
+            dir: dir.to_owned(),
+            settings,
+            segments: Vec::new(),
+            active: HashMap::new(),
+            next_seq: 1,
+            low_bytes: None,
+        };
         let mut carried = HashSet::new();
         let now = SystemTime::UNIX_EPOCH + ring.settings.age_clock.now();
         // The newest first: of an entry that stands twice, the later copy stays.
@@ -94,9 +102,27 @@ impl Ring {
 
     fn bytes_max(&self, series: Series) -> u64 {
         let strangers = self.settings.bytes_max / limits::STRANGER_SHARE;
-        match series {
+        let configured = match series {
             Series::Strangers => strangers,
             Series::Known => self.settings.bytes_max - strangers,
+        };
+        match &self.low_bytes {
+            // The oldest entries make room for new ones.
+            Some(low) => low[&series].max(limits::QUARANTINE_LOW_DISK_BYTES).min(configured),
+            None => configured,
+        }
+    }
+
+    /// Notes if the disk is low, and how much the ring has by then.
+    fn follow_disk(&mut self) {
+        match (self.settings.disk_reserve.is_low(), &self.low_bytes) {
+            (true, None) => {
+                let bytes = |series| self.in_series(series).map(|segment| segment.bytes).sum();
+                self.low_bytes =
+                    Some(Series::ALL.into_iter().map(|series| (series, bytes(series))).collect());
+            }
+            (false, Some(_)) => self.low_bytes = None,
+            _ => {}
         }
     }
 
@@ -108,6 +134,7 @@ impl Ring {
     /// The location of the next entries of a series. It begins a new segment if the last is full, a day
     /// old, or failed.
     pub fn next_location(&mut self, series: Series, now: SystemTime) -> Result<EntryId, QuarantineError> {
+        self.follow_disk();
         if let Some(active) = self.active.get(&series) {
             let segment = self.segments.iter().find(|segment| segment.seq == active.seq);
             let old =

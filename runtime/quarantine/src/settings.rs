@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_core::age_clock::AgeClock;
+use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::topic::TopicTemplate;
 
 /// The bounds of the ring, and the reading of topics.
@@ -17,10 +18,19 @@ pub struct QuarantineSettings {
     pub template: Option<TopicTemplate>,
     /// Entries expire by it.
     pub age_clock: Arc<AgeClock>,
+    /// While the disk is low, the ring does not grow.
+    pub disk_reserve: Arc<DiskReserve>,
 }
 
 impl QuarantineSettings {
     pub fn new(bytes_max: u64, days_max: u32) -> Self {
-        Self { bytes_max, days_max, retry: Duration::from_secs(1), template: None, age_clock: Arc::default() }
+        Self {
+            bytes_max,
+            days_max,
+            retry: Duration::from_secs(1),
+            template: None,
+            age_clock: Arc::default(),
+            disk_reserve: Arc::default(),
+        }
     }
 }

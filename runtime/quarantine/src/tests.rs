@@ -18,6 +18,7 @@ use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::age_clock::AgeClock;
 use tidegate_core::books::{Account, Books, Outcome};
+use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::ids::{DatabaseName, GuestTag};
 use tidegate_core::message::{Received, RefusedMessage, Via};
 use tidegate_core::reason::{Reason, Stage};
@@ -564,4 +565,26 @@ fn an_entry_of_an_earlier_version_with_a_clock_that_was_not_set_does_not_expire_
     drop(first);
     make_older(&rig.path().join("0000000000000001.jsonl"), 365 * 40, |_| true);
     assert_eq!(all(&rig.open(1 << 20, 7), Filter::default()).len(), 1);
+}
+
+#[test]
+fn while_the_disk_is_low_new_entries_take_the_room_of_the_oldest() {
+    let rig = Rig::new();
+    let payload = [b'x'; 100_000];
+    let store = |quarantine: &Quarantine, count: usize| {
+        (0..count).for_each(|_| quarantine.store(rig.refused("acme", Reason::GuestRefused, &payload)));
+        assert!(quarantine.flush(soon()));
+    };
+    let first = rig.open(32 << 20, 7);
+    store(&first, 20);
+    let bytes = first.bytes();
+    drop(first);
+    let settings = QuarantineSettings {
+        disk_reserve: Arc::new(DiskReserve::new(rig.dir.path(), u64::MAX)),
+        ..QuarantineSettings::new(32 << 20, 7)
+    };
+    let low = Quarantine::open(&rig.path(), settings, None, &rig.books).unwrap();
+    store(&low, 60);
+    assert!(low.bytes() < bytes + (4 << 20), "{} bytes where there were {bytes}", low.bytes());
+    assert!(!all(&low, Filter::default()).is_empty());
 }

@@ -1,5 +1,6 @@
 //! Faults of a rollout.
 
+use tidegate_core::disk_reserve::DiskLow;
 use tidegate_decode::SandboxError;
 
 /// The reason that a component cannot serve, for the person who shipped it.
@@ -39,6 +40,8 @@ pub enum RolloutError {
     NotThere,
     #[error("there is no version to go back to")]
     NoPrevious,
+    #[error(transparent)]
+    DiskLow(#[from] DiskLow),
     /// Ours, not the guest's.
     #[error("{0}")]
     Host(String),

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::digest;
 use crate::limits::GUEST_VERSIONS_KEPT;
-use tidegate_core::atomic_file::{STAGING, StagedFile};
+use tidegate_core::atomic_file::{STAGING, StagedFile, remove_staged};
 use tidegate_core::route_key::RouteKey;
 
 /// The outcome of a version.
@@ -125,6 +125,9 @@ impl RouteHistory {
     /// The history in a data folder.
     pub fn new(data_dir: &Path, read_only: bool) -> Self {
         let (folder, staging) = (data_dir.join("routes"), data_dir.join(STAGING));
+        if !read_only {
+            remove_staged(&staging);
+        }
         Self { folder, staging, read_only, syncs: Arc::new(AtomicBool::new(true)) }
     }
 

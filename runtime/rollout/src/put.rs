@@ -26,6 +26,8 @@ impl GuestStore {
         if bytes > most {
             return Err(self.too_large(route_key, bytes, most));
         }
+        self.disk_reserve.refresh();
+        self.disk_reserve.check()?;
         let folder = self.folder.join(&route_key.0);
         let path = self.path_of(route_key);
         let candidate = Candidate::beside(&self.folder, &path, component)?;

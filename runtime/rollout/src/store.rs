@@ -14,6 +14,7 @@ use crate::folder::CandidateStamps;
 use crate::history::{RouteHistory, RouteRecord};
 use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 use crate::queue::EvaluationQueue;
+use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::route_key::RouteKey;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
@@ -37,12 +38,21 @@ pub struct Persistence {
     /// True for a verb beside a gateway, which reads and changes nothing.
     pub read_only: bool,
     pub cases: Option<Arc<dyn CaseRunner>>,
+    /// While the disk is low, no new version is kept or put in place.
+    pub disk_reserve: Arc<DiskReserve>,
 }
 
 impl Persistence {
     /// Compiles, and keeps nothing.
     pub fn none(compiler: CompilerSettings, large_compile_limits: Option<CompileLimits>) -> Self {
-        Self { compiler, large_compile_limits, data: None, read_only: true, cases: None }
+        Self {
+            compiler,
+            large_compile_limits,
+            data: None,
+            read_only: true,
+            cases: None,
+            disk_reserve: Arc::default(),
+        }
     }
 }
 
@@ -96,6 +106,7 @@ pub struct GuestStore {
     /// Serves the routing tables that this store publishes.
     pub(super) host: Arc<DecodeHost>,
     pub(super) compilers: Compilers,
+    pub(super) disk_reserve: Arc<DiskReserve>,
     pub(super) history: Option<RouteHistory>,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
@@ -121,13 +132,15 @@ impl GuestStore {
         persistence: Persistence,
         host: Arc<DecodeHost>,
     ) -> Result<(Self, Vec<RolloutEvent>), RolloutError> {
-        let Persistence { compiler, large_compile_limits, data, read_only, cases } = persistence;
+        let Persistence { compiler, large_compile_limits, data, read_only, cases, disk_reserve } =
+            persistence;
         let store = Self {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
             history: data.map(|data| RouteHistory::new(&data, read_only)),
             cases,
+            disk_reserve,
             loaded: Mutex::default(),
             entries: Mutex::default(),
             swaps: Mutex::default(),

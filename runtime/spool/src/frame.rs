@@ -197,7 +197,9 @@ impl FrameDraft {
             kind: if batch.messages.is_empty() { FrameKind::State } else { FrameKind::Lines },
             flags: if state.is_empty() { 0 } else { HAS_STATE },
             messages: batch.messages.len() as u16,
-            body_len: (table.len() + batch.lines.len() + state.len()) as u32,
+            // 64 messages have some 80 MiB of lines at most, and their state less.
+            body_len: u32::try_from(table.len() + batch.lines.len() + state.len())
+                .expect("a batch is bounded"),
             body_crc: if state.is_empty() { body_crc } else { crc32c::crc32c_append(body_crc, &state) },
             seq: 0,
             spooled: 0,

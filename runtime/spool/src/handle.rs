@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::append::Shed;
-use crate::commit_queue::HeldLines;
+use crate::commit_queue::{HeldLines, charge_lines};
 use crate::deferred::DeferredBatches;
 use crate::disk::{Disk, SegmentDir};
 use crate::error::SpoolError;
@@ -179,7 +179,8 @@ impl Spool {
 
     /// Takes batches; their messages are settled once they are durable. Does no I/O; from any thread.
     /// `more_comes`: another batch is just being decoded, and will be here in a moment.
-    pub fn append(&self, batches: Vec<CheckedBatch>, more_comes: bool) {
+    pub fn append(&self, mut batches: Vec<CheckedBatch>, more_comes: bool) {
+        batches.iter_mut().for_each(charge_lines);
         let kept_s = self.shared.settings.age_clock.now_s();
         let items: Vec<HeldLines> = batches.into_iter().map(|batch| HeldLines::new(batch, kept_s)).collect();
         let (mut taken, mut shed) = (Vec::with_capacity(items.len()), Shed::default());

@@ -203,18 +203,17 @@ impl Index {
         tenant.bytes += u64::from(place.len);
         tenant.lines += u64::from(header.lines);
         tenant.changed = true;
+        let least = limits.least(self.databases.len());
         let database = self.databases.get_mut(&stream.database).expect("made with its stream");
         let len = u64::from(place.len);
-        // What overtakes has room of its own: the backlog has filled the other.
-        let least = limits.database_bytes_min;
         // Parked messages are given back once they are announced.
         let parked = header.kind == FrameKind::Parked;
         // Who shares a database leaves room in the writer's hands to the others.
         let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
+        // What overtakes has room of its own: the backlog has filled the other.
+        let most = limits.database_bytes_max() + if overtakes { limits.database_bytes_min } else { 0 };
         let room = database.hot_bytes < least
-            || (self.hot_bytes + len <= limits.bytes_max
-                && database.hot_bytes + len <= limits.database_bytes_max())
-            || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
+            || (self.hot_bytes + len <= limits.bytes_max && database.hot_bytes + len <= most);
         let next = !waited && !stream.is_barred(seq) && !is_overtaken;
         let standing = if parked || (room && fair && (next || overtakes)) {
             database.hot_bytes += len;

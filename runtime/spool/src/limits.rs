@@ -70,6 +70,10 @@ pub const DEFERRED_BYTES_MAX: u64 = 64 << 20;
 /// Bytes that a message that waits for room counts as beside its lines and its topic.
 pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
 
+/// Bytes of lines from which on a batch is charged for them too, beside its payloads: 64 messages of a
+/// kilobyte. A small payload can make a megabyte of lines.
+pub const LARGE_BATCH_BYTES: usize = 64 << 10;
+
 /// Tenants that `/readyz` names which wait for room: as many as a line of a terminal shows.
 pub const SHOWN_WAITING_TENANTS: usize = 8;
 

@@ -3,3 +3,4 @@
 mod model;
 mod bad_block;
 mod age;
+mod memory;

@@ -244,6 +244,7 @@ impl GuestApi {
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
+        RolloutError::DiskLow(_) => (507, "DISK_LOW"),
         RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
         RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
         error if error.is_ours() => (500, "NOT_DONE"),

@@ -44,7 +44,14 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
         None if !handles.quarantine.is_usable() => {
             PartHealth::not_ready("quarantine cannot be written; see the log for the file")
         }
-        None => spool_health(&handles.spool.unreadable(), &handles.spool.waiting_messages()),
+        None => {
+            let mut health = spool_health(&handles.spool.unreadable(), &handles.spool.waiting_messages());
+            if let Err(low) = handles.disk_reserve.check() {
+                let others = health.why.map(|why| format!("; {why}")).unwrap_or_default();
+                health.why = Some(format!("{low}{others}"));
+            }
+            health
+        }
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());

@@ -28,6 +28,7 @@ use crate::core::ack::window::ReceiveWindow;
 use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::device_hash::DeviceHasher;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::receive_clock::ReceiveClock;
 use crate::core::tenant::table::Tenants;
 use crate::core::worker;
@@ -70,6 +71,7 @@ impl App {
         let books = Arc::new(Books::default());
         let age_clock = Arc::new(AgeClock::open(data_dir));
         age_clock.persist();
+        let disk_reserve = Arc::new(DiskReserve::new(data_dir, config.spool.reserve_bytes));
         let tenants = settings::tenants(config, &books);
         let limits = &config.admission;
         let window = ReceiveWindow::new(limits.unsettled_messages_max, limits.unsettled_bytes_max);
@@ -78,7 +80,7 @@ impl App {
 
         // Where messages end.
         let (publisher, outgoing) = refusal_publisher(config).unzip();
-        let quarantine = open_quarantine(config, &age_clock, &books, publisher.as_ref())?;
+        let quarantine = open_quarantine(config, (&age_clock, &disk_reserve), &books, publisher.as_ref())?;
         let settings = settings::spool(config, devices.tag(), age_clock.clone());
         let opened = open_spool(config, settings, &tenants, &books).await?;
         let writes = Arc::new(WriteMetrics::default());
@@ -92,7 +94,7 @@ impl App {
         let spool = opened.start(Arc::new(writer.clone()))?;
 
         // The stream, from the decoders to its entry.
-        let guests = guests::open(&current, &state)?;
+        let guests = guests::open(&current, &state, &disk_reserve)?;
         let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
@@ -118,6 +120,7 @@ impl App {
         let handles = Arc::new(Handles {
             books,
             age_clock,
+            disk_reserve,
             window,
             admission,
             guests,
@@ -177,13 +180,18 @@ fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
 
 fn open_quarantine(
     config: &Config,
-    age_clock: &Arc<AgeClock>,
+    (age_clock, disk_reserve): (&Arc<AgeClock>, &Arc<DiskReserve>),
     books: &Arc<Books>,
     publisher: Option<&Arc<RefusalPublisher>>,
 ) -> anyhow::Result<Quarantine> {
     let dir = Path::new(&config.data_dir).join("quarantine");
     let observer = publisher.map(|publisher| publisher.clone() as Arc<dyn StoredObserver>);
-    Ok(Quarantine::open(&dir, settings::quarantine(config, age_clock.clone()), observer, books)?)
+    Ok(Quarantine::open(
+        &dir,
+        settings::quarantine(config, age_clock.clone(), disk_reserve.clone()),
+        observer,
+        books,
+    )?)
 }
 
 async fn open_spool(

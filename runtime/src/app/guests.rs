@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{ConfigError, CurrentConfig, settings};
 use crate::core::decoder_state::StateSnapshot;
+use crate::core::disk_reserve::DiskReserve;
 use crate::decode::StateStore;
 use crate::explain::cases::DryRunCases;
 use crate::explain::guest_store::{open_store, refused};
@@ -13,9 +14,13 @@ use crate::rollout::{GuestStore, RolloutEvent};
 ///
 /// # Errors
 /// The folder cannot be read, or the host gives no sandbox.
-pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestStore>, ConfigError> {
+pub fn open(
+    current: &CurrentConfig,
+    state: &StateSnapshot,
+    disk_reserve: &Arc<DiskReserve>,
+) -> Result<Arc<GuestStore>, ConfigError> {
     let config = &*current.get();
-    let (guests, events) = open_with(current, StateStore::from_snapshot(state))?;
+    let (guests, events) = open_with(current, StateStore::from_snapshot(state), disk_reserve.clone())?;
     log_changes(&events);
     let guests = Arc::new(guests);
     guests.start_workers().map_err(|error| refused(config, error.into()))?;
@@ -27,12 +32,13 @@ pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestS
 /// # Errors
 /// As `open`.
 pub fn open_kept(current: &CurrentConfig) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
-    open_with(current, Arc::default())
+    open_with(current, Arc::default(), Arc::default())
 }
 
 fn open_with(
     current: &CurrentConfig,
     state: Arc<StateStore>,
+    disk_reserve: Arc<DiskReserve>,
 ) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
     let config = &*current.get();
     let data = settings::guests_data(config);
@@ -40,6 +46,7 @@ fn open_with(
     persistence.compiler.cache = Some(data.join("cache"));
     persistence.data = Some(data);
     persistence.read_only = false;
+    persistence.disk_reserve = disk_reserve;
     persistence.cases = Some(Arc::new(DryRunCases(current.clone())));
     open_store(config, state, persistence)
 }

@@ -385,7 +385,7 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
                 let clock = AgeClock::open(Path::new(&config.data_dir));
-                let settings = settings::quarantine(config, Arc::new(clock));
+                let settings = settings::quarantine(config, Arc::new(clock), Arc::default());
                 let quarantine = Quarantine::open(folder, settings, None, &Books::default())?;
                 let (places, left) =
                     quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;

@@ -22,6 +22,7 @@ use crate::config::{postgres_url, words};
 use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::device_hash::SeedTag;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::identity::NameTemplate;
 use crate::core::ids::TenantId;
 use crate::core::line_protocol::Dialect;
@@ -121,11 +122,15 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
     Ok(outputs)
 }
 
-pub fn quarantine(config: &Config, age_clock: Arc<AgeClock>) -> QuarantineSettings {
+pub fn quarantine(
+    config: &Config,
+    age_clock: Arc<AgeClock>,
+    disk_reserve: Arc<DiskReserve>,
+) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
     settings.template = Some(template(config));
-    settings.age_clock = age_clock;
+    (settings.age_clock, settings.disk_reserve) = (age_clock, disk_reserve);
     settings
 }
 

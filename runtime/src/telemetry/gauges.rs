@@ -12,6 +12,7 @@ use crate::admission::registry::Registry;
 use crate::core::ack::window::ReceiveWindow;
 use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::histogram::HistogramSnapshot;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
@@ -77,6 +78,7 @@ impl ListenerHandles {
 pub struct Handles {
     pub books: Arc<Books>,
     pub age_clock: Arc<AgeClock>,
+    pub disk_reserve: Arc<DiskReserve>,
     pub window: Arc<ReceiveWindow>,
     pub admission: Arc<Admission>,
     pub guests: Arc<GuestStore>,

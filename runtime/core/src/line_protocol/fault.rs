@@ -46,6 +46,8 @@ pub enum LineFaultKind {
     SeriesTooLong,
     LineTooLong,
     TooManyLines,
+    /// Of all lines of the message, with what the gateway adds.
+    TooManyBytes,
 }
 
 impl LineFaultKind {
@@ -88,6 +90,9 @@ impl LineFaultKind {
             }
             Self::LineTooLong => "a line longer than 1,048,576 bytes",
             Self::TooManyLines => "more than 1,000 lines of one message",
+            Self::TooManyBytes => {
+                "more than 1,310,720 bytes of lines of one message, with the identity and the time that the gateway adds to each"
+            }
         }
     }
 
@@ -95,6 +100,7 @@ impl LineFaultKind {
     pub fn reason(self) -> Reason {
         match self {
             Self::Identity | Self::TenantTag => Reason::IdentityInLine,
+            Self::TooManyBytes => Reason::GuestOutput,
             _ => Reason::BadLine,
         }
     }

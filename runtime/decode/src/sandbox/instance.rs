@@ -6,7 +6,7 @@ use std::time::Duration;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::limits::{
-    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
+    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS,
     OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::route::version::RouteVersion;
@@ -19,6 +19,7 @@ use crate::sandbox::sandboxes::Sandbox;
 use crate::state::{StateCall, StateStore};
 use tidegate_core::detail::{Detail, truncate};
 use tidegate_core::ids::TenantId;
+use tidegate_core::limits::OUTPUT_BYTES_A_MESSAGE_MAX;
 use tidegate_core::limits::QUOTED_BYTES_MAX;
 use tidegate_core::reason::Reason;
 

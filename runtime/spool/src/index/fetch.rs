@@ -69,6 +69,7 @@ impl Index {
         limits: &MemoryLimits,
         of_tenant: impl Fn(&TenantId) -> bool,
     ) -> (Vec<FetchRequest>, bool) {
+        let least = limits.least(self.databases.len());
         let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
         let mut wanted = Vec::new();
         let mut bytes = 0;
@@ -87,8 +88,9 @@ impl Index {
             let frame = stream.frame_mut(seq).expect("the cursor stands at an open frame");
             let len = u64::from(frame.len);
             let mut queued_now = 0;
-            let room = of.hot_bytes < limits.database_bytes_min
-                || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
+            let room = of.hot_bytes < least
+                || (self.hot_bytes + len <= limits.backlog_bytes_max()
+                    && of.hot_bytes + len <= limits.bytes_max / 2);
             if !room {
                 return (wanted, true);
             }
