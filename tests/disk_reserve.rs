@@ -8,11 +8,11 @@ fn below_the_reserve_the_spool_goes_on_and_no_decoder_is_taken() {
     let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.guest("acme", "telemetry", "pulse");
-    scene.set_token("the-operators-token");
     // More than any disk has.
     scene.configure(
         "[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n[spool]\nreserve_bytes = 9000000000000000000\n",
     );
+    scene.set_token("the-operators-token");
     let gateway = scene.start();
     let ready = gateway.json("/readyz");
     let why = ready["spool"]["why"].as_str().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The disk as the spool uses it: numbered segments in one folder. A trait, so that tests can put
 //! a disk in its place that fills up, fails and loses what was never synced.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::io::Write;
@@ -31,12 +32,14 @@ pub trait Disk: Send + Sync {
     /// Fills `into` from `offset` on.
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
     fn truncate(&self, segment: u64, len: u64) -> io::Result<()>;
+    /// Makes durable what a segment holds, as an earlier run left it.
+    fn sync(&self, segment: u64) -> io::Result<()>;
     fn remove(&self, segment: u64) -> io::Result<()>;
     /// Frees a segment that is done with, on a disk that has no room for a mark. The file that stays says so,
-    /// and how many `lines` it held.
-    fn retire(&self, segment: u64, lines: u64) -> io::Result<()>;
+    /// and how many lines of each tenant it held.
+    fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()>;
     /// Lines of all segments that were retired and are not forgotten.
-    fn retired_lines(&self) -> io::Result<u64>;
+    fn retired_lines(&self) -> io::Result<RetiredLines>;
     /// It is noted otherwise by now what was retired.
     fn forget_retired(&self) -> io::Result<()>;
     /// Puts a segment out of the way, for a person to look at; its name ends in `extension` from then on.
@@ -49,6 +52,35 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self) -> io::Result<()>;
     /// The segment's path, to be shown.
     fn path(&self, segment: u64) -> PathBuf;
+}
+
+/// Lines of segments that are done with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetiredLines {
+    pub tenants: BTreeMap<String, u64>,
+    /// Lines without their tenants: earlier versions noted a sum alone.
+    pub unnamed: u64,
+}
+
+impl RetiredLines {
+    /// Takes up to `lines` of a tenant; gives how many those are.
+    pub fn take(&mut self, tenant: &str, lines: u64) -> u64 {
+        let own = self.tenants.get_mut(tenant).map_or(0, |own| {
+            let taken = lines.min(*own);
+            *own -= taken;
+            taken
+        });
+        let unnamed = self.unnamed.min(lines - own);
+        self.unnamed -= unnamed;
+        own + unnamed
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (tenant, lines) in &other.tenants {
+            *self.tenants.entry(tenant.clone()).or_default() += lines;
+        }
+        self.unnamed += other.unnamed;
+    }
 }
 
 /// The end of a segment that is written to.
@@ -119,7 +151,8 @@ impl SegmentDir {
         Ok(())
     }
 
-    /// The files that stand for retired segments, `{number:016}-{lines}.done`, and their lines.
+    /// The files that stand for retired segments, `{number:016}-{lines}.done`, and the sum of their lines.
+    /// Each holds the lines of each tenant, as JSON.
     fn retired(&self) -> io::Result<Vec<(PathBuf, u64)>> {
         let mut all = Vec::new();
         for file in std::fs::read_dir(&self.dir)? {
@@ -208,20 +241,40 @@ impl Disk for SegmentDir {
         file.sync_all()
     }
 
+    fn sync(&self, segment: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.path(segment))?.sync_all()
+    }
+
     fn remove(&self, segment: u64) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
         std::fs::remove_file(self.path(segment))
     }
 
-    fn retire(&self, segment: u64, lines: u64) -> io::Result<()> {
+    fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
-        let done = self.dir.join(format!("{segment:016}-{lines}.done"));
+        let sum = lines.tenants.values().sum::<u64>() + lines.unnamed;
+        let done = self.dir.join(format!("{segment:016}-{sum}.done"));
         std::fs::rename(self.path(segment), &done)?;
-        OpenOptions::new().write(true).open(done)?.set_len(0)
+        let mut file = OpenOptions::new().write(true).open(done)?;
+        file.set_len(0)?;
+        // There is room now. Where there is none all the same, the sum is known.
+        let tenants = serde_json::to_vec(&lines.tenants).expect("names and numbers");
+        if file.write_all(&tenants).and_then(|()| file.sync_data()).is_err() {
+            let _ = file.set_len(0);
+        }
+        Ok(())
     }
 
-    fn retired_lines(&self) -> io::Result<u64> {
-        Ok(self.retired()?.into_iter().map(|(_, lines)| lines).sum())
+    fn retired_lines(&self) -> io::Result<RetiredLines> {
+        let mut all = RetiredLines::default();
+        for (path, sum) in self.retired()? {
+            let tenants = serde_json::from_slice(&std::fs::read(path)?);
+            all.add(&match tenants {
+                Ok(tenants) => RetiredLines { tenants, unnamed: 0 },
+                Err(_) => RetiredLines { unnamed: sum, ..RetiredLines::default() },
+            });
+        }
+        Ok(all)
     }
 
     fn forget_retired(&self) -> io::Result<()> {
@@ -272,5 +325,32 @@ impl SegmentWriter for File {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retired_segments_are_known_by_tenant_and_those_of_earlier_versions_by_their_sum() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SegmentDir::create(folder.path()).unwrap();
+        let lines = |acme, globex| RetiredLines {
+            tenants: [("acme".to_owned(), acme), ("globex".to_owned(), globex)].into(),
+            unnamed: 0,
+        };
+        for (segment, lines) in [(1, lines(3, 4)), (2, lines(10, 0))] {
+            disk.create(segment, 0).unwrap();
+            disk.retire(segment, &lines).unwrap();
+        }
+        std::fs::write(folder.path().join("0000000000000003-5.done"), "").unwrap();
+        let mut retired = disk.retired_lines().unwrap();
+        assert_eq!(retired, RetiredLines { unnamed: 5, ..lines(13, 4) });
+        assert_eq!((retired.take("globex", 3), retired.take("globex", 3)), (3, 3));
+        assert_eq!((retired.take("nobody", 9), retired.take("acme", 20)), (3, 13));
+        assert_eq!(disk.list().unwrap(), []);
+        disk.forget_retired().unwrap();
+        assert_eq!(disk.retired_lines().unwrap(), RetiredLines::default());
     }
 }

@@ -235,7 +235,6 @@ impl Index {
         let segment = self.segments.entry(place.segment).or_default();
         segment.live_bytes += len;
         segment.live_frames += 1;
-        segment.lines += u64::from(header.lines);
         self.live_bytes += len;
         self.lines += u64::from(header.lines);
         standing
@@ -418,6 +417,12 @@ impl Index {
             (stream.tenant.clone(), stream.database.clone(), backlog)
         });
         backlog.collect()
+    }
+
+    /// True if nothing of a frame is settled or with the writer, for checks.
+    #[cfg(test)]
+    pub fn is_untouched(&self, id: FrameId) -> bool {
+        self.streams[id.stream as usize].frame(id.seq).is_some_and(FrameEntry::is_untouched)
     }
 
     /// Every open frame, for checks.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, SegmentDir};
+use crate::disk::{Disk, RetiredLines, SegmentDir};
 use crate::error::SpoolError;
 use crate::handle::Spool;
 use crate::settings::MemoryLimits;
@@ -83,15 +83,19 @@ impl Disk for ReadOnlyDisk {
         Ok(())
     }
 
+    fn sync(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&self, _: u64) -> std::io::Result<()> {
         Ok(())
     }
 
-    fn retire(&self, _: u64, _: u64) -> std::io::Result<()> {
+    fn retire(&self, _: u64, _: &RetiredLines) -> std::io::Result<()> {
         Ok(())
     }
 
-    fn retired_lines(&self) -> std::io::Result<u64> {
+    fn retired_lines(&self) -> std::io::Result<RetiredLines> {
         self.0.retired_lines()
     }
 

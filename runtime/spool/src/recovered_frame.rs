@@ -50,7 +50,7 @@ impl RecoveredFrame {
         (self.seq, self.len, self.content) == (other.seq, other.len, other.content)
     }
 
-    /// What the index needs to know of it. `last_ns`: a time that none of its lines is after.
+    /// A header with the fields that the index reads. `last_ns`: a time that none of its lines is after.
     pub fn header(&self, last_ns: i64) -> FrameHeader {
         FrameHeader {
             kind: self.kind,

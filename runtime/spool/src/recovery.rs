@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, RetiredLines};
 use crate::error::SpoolError;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::ids::{FrameId, FrameLocation, NO_DATABASE};
@@ -176,6 +176,7 @@ pub fn recover(
     let (mut listed, mut listed_by) = (Vec::new(), 0);
     let mut was_missing = BTreeSet::new();
     let mut has_lost_streams = false;
+    let mut ends = Vec::new();
     let mut told = Instant::now();
     for (number, &segment) in segments.iter().enumerate() {
         let path = disk.path(segment);
@@ -185,7 +186,9 @@ pub fn recover(
             told = Instant::now();
             info!(segments = number, of = segments.len(), bytes = recovered.bytes, "reading the spool");
         }
-        let is_last = number + 1 == segments.len();
+        // Nothing was acknowledged in one behind the newest that was noted: that came to nothing, and the
+        // end of the one in front of it is the end.
+        let is_last = number + 1 == segments.len() || newest.is_some_and(|newest| segment >= newest);
         let scan = scan(segment, &bytes);
         // It was noted as the newest once its marks were durable.
         let is_noted = newest == Some(segment);
@@ -198,6 +201,9 @@ pub fn recover(
                 recovered.gaps.push((segment, gap));
             }
             continue;
+        }
+        if is_last {
+            ends.push(segment);
         }
         recovered.bytes += bytes.len() as u64;
         let mut len = bytes.len() as u64;
@@ -259,6 +265,13 @@ pub fn recover(
             let found = streams.entry((header.tenant, header.database)).or_default();
             found.unreadable.insert(header.seq, header.messages);
             found.named_in = segment;
+        }
+    }
+    // What was read need not be durable: its run may have ended between a write and its sync. In front of
+    // later segments its loss would be damage.
+    for last in ends.into_iter().filter(|segment| index.has_segment(*segment)) {
+        if let Err(error) = disk.sync(last) {
+            warn!(%error, file = %disk.path(last).display(), "the newest segment of the spool cannot be synced");
         }
     }
     recovered.returned = was_missing.into_iter().filter(|segment| index.has_segment(*segment)).collect();
@@ -345,7 +358,7 @@ pub fn recover(
         let is_known_whole = found.named_in >= listed_by && !end_is_lost;
         index.restore_next_seq(stream, mark.next_seq, if is_known_whole { 0 } else { first_new });
     }
-    let retired = disk.retired_lines().unwrap_or(0);
+    let retired = disk.retired_lines().unwrap_or_default();
     balance(&mut index, &spooled, (&returned_lines, &twin_lines), retired, &mut recovered);
     Ok((index, recovered))
 }
@@ -356,7 +369,7 @@ fn balance(
     index: &mut Index,
     spooled: &HashMap<String, u64>,
     (returned, twins): (&HashMap<TenantId, u64>, &HashMap<TenantId, u64>),
-    mut retired: u64,
+    mut retired: RetiredLines,
     recovered: &mut RecoveryReport,
 ) {
     let all: Vec<_> =
@@ -373,9 +386,8 @@ fn balance(
         let known = totals.done() + pending;
         if totals.spooled > known {
             let missing = totals.spooled - known;
-            let written = missing.min(retired);
+            let written = retired.take(tenant.as_str(), missing);
             let lost = missing - written;
-            retired -= written;
             totals.written += written;
             totals.damaged += lost;
             if lost > 0 {

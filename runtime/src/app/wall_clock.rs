@@ -70,7 +70,7 @@ fn ahead_ms(wall_ns: i64, age: Duration) -> i128 {
     i128::from(wall_ns) / 1_000_000 - age.as_millis() as i128
 }
 
-/// What is wrong with a wall clock that was never set; `None`: nothing.
+/// The fault of a wall clock that was never set; `None` for one that was.
 pub(crate) fn unset(wall_ns: i64) -> Option<String> {
     let time = jiff::Timestamp::from_nanosecond(i128::from(wall_ns)).ok()?;
     (!is_set(wall_ns)).then(|| {

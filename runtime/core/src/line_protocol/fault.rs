@@ -46,7 +46,7 @@ pub enum LineFaultKind {
     SeriesTooLong,
     LineTooLong,
     TooManyLines,
-    /// Of all lines of the message, with what the gateway adds.
+    /// All lines of the message together, with the identity and time that the gateway adds.
     TooManyBytes,
 }
 

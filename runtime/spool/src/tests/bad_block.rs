@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, SegmentDir, SegmentWriter};
+use crate::disk::{Disk, RetiredLines, SegmentDir, SegmentWriter};
 use crate::handle::Spool;
 use crate::settings::SpoolSettings;
 use tidegate_core::ack::tracker::AckTracker;
@@ -62,15 +62,19 @@ impl Disk for BadBlock {
         self.folder.truncate(segment, len)
     }
 
+    fn sync(&self, segment: u64) -> io::Result<()> {
+        self.folder.sync(segment)
+    }
+
     fn remove(&self, segment: u64) -> io::Result<()> {
         self.folder.remove(segment)
     }
 
-    fn retire(&self, segment: u64, lines: u64) -> io::Result<()> {
+    fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()> {
         self.folder.retire(segment, lines)
     }
 
-    fn retired_lines(&self) -> io::Result<u64> {
+    fn retired_lines(&self) -> io::Result<RetiredLines> {
         self.folder.retired_lines()
     }
 

@@ -1,4 +1,4 @@
-//! What the spool holds in memory: charged as what it is, and bounded.
+//! Memory of the spool: charged as it is, and bounded.
 
 use std::sync::Arc;
 
