@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words that a doc comment never begins with: a noun or a verb stands first.
-const OPENINGS: [&str; 9] = ["What", "Of which", "Of", "Where", "Whether", "Who", "Whom", "Which", "When"];
+const OPENINGS: [&str; 15] = [
+    "What", "Of which", "Of", "Where", "Whether", "Who", "Whom", "Which", "When", "Why", "How", "As", "So",
+    "None", "Those",
+];
 
 /// The parts of the data plane, and the crates of ours that each may depend on.
 const PARTS: [(&str, &[&str]); 8] = [
@@ -36,11 +39,14 @@ const OWNED: &[(&str, &[&str])] = &[
     ("hyper", &["tidegate", "writer"]),
     ("hyper-util", &["tidegate", "writer"]),
     ("reqwest", &["tidegate", "writer"]),
+    ("landlock", &["rollout"]),
+    ("seccompiler", &["rollout"]),
     ("toml", &["rollout", "tidegate"]),
     ("axum", &["tidegate"]),
     ("clap", &["tidegate"]),
     ("prometheus-client", &["tidegate"]),
     ("mimalloc", &["tidegate"]),
+    ("ring", &["tidegate"]),
     ("sd-notify", &["tidegate"]),
     ("anyhow", &["tidegate"]),
 ];
@@ -430,6 +436,26 @@ fn the_compiler_keeps_other_crates_from_making_a_state() {
     }
 }
 
+// ---- threads
+
+/// A thread that another place starts would die of a panic without ending the process.
+#[test]
+fn every_thread_is_started_by_worker() {
+    let mut places = Vec::new();
+    for (_, folder) in crates() {
+        let mut files = Vec::new();
+        rust_files(&folder.join("src"), &mut files);
+        for file in files.iter().filter(|file| !file.ends_with("core/src/worker.rs")) {
+            let text = fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if code.contains("thread::Builder") || code.contains("thread::spawn(") {
+                places.push(shown(file));
+            }
+        }
+    }
+    assert!(places.is_empty(), "threads that no panic of theirs ends the process for: {places:?}");
+}
+
 // ---- the documents
 
 /// Texts between backticks, of lines outside code blocks.
@@ -472,4 +498,20 @@ fn the_map_names_files_and_tests_that_exist() {
         }
     }
     assert!(missing.is_empty(), "named and not there:\n{}", missing.join("\n"));
+}
+
+#[test]
+fn the_delays_in_the_documents_are_those_of_the_program() {
+    use tidegate::core::batching::{ACKNOWLEDGE_DELAY, DECODE_DELAY, SOURCE_DELAY, SPOOL_DELAY};
+    let text = fs::read_to_string(root().join("docs/DURABILITY.md")).unwrap();
+    for (row, delay) in [
+        ("before the next read of a connection", SOURCE_DELAY),
+        ("on a decode thread, for lines of other tenants", DECODE_DELAY),
+        ("before the next fsync", SPOOL_DELAY),
+        ("**sum before the PUBACK**", ACKNOWLEDGE_DELAY),
+    ] {
+        let told = text.lines().find_map(|line| line.strip_prefix(&format!("| {row} | "))).expect(row);
+        let ms = told.trim_start_matches('*').split(' ').next().unwrap();
+        assert_eq!(ms.parse::<u128>().unwrap(), delay.as_millis(), "{row}");
+    }
 }

@@ -54,6 +54,17 @@ pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
     }
 }
 
+/// Bytes of all files in a folder; what cannot be read counts as nothing.
+pub fn bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => bytes(&entry.path()),
+        Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
 /// Takes the data folder for this process alone; released when the file is dropped.
 ///
 /// # Errors
@@ -62,7 +73,7 @@ pub fn lock(data_dir: &Path) -> Result<File, LockError> {
     try_lock(data_dir)?.ok_or_else(|| LockError::Taken { dir: data_dir.to_owned() })
 }
 
-/// As `lock`; `None` where another process holds it.
+/// The same as `lock`; `None` if another process holds it.
 ///
 /// # Errors
 /// It cannot be made or written to.

@@ -1,5 +1,6 @@
 //! The gateway seen from outside: its handles, metrics, health, the statistics line, logs.
 
+pub(crate) mod budgets;
 pub(crate) mod gauges;
 pub(crate) mod sample;
 pub mod metrics;
@@ -7,3 +8,4 @@ pub(crate) mod write_metrics;
 pub mod health;
 pub mod stats;
 pub mod logs;
+pub(crate) mod start_event;

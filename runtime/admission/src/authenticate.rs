@@ -12,7 +12,6 @@ use tidegate_core::detail::Quoted;
 use tidegate_core::device::{Device, make_device};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
-use tidegate_core::topic::TopicFields;
 
 fn check(
     known: &CachedDevice,
@@ -28,14 +27,13 @@ impl Admission {
     pub(super) fn authenticate(
         &self,
         message: &MessageView<'_>,
-        fields: &TopicFields,
+        credentials: CredentialSource,
         tenant: &str,
         device: &str,
         key: u64,
         source: LookupSource<'_>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
-        let message_type = &message.topic[fields.message_type.clone()];
-        let envelope = match self.settings.credentials_of(message_type, message.via) {
+        let envelope = match credentials {
             CredentialSource::Broker | CredentialSource::Listener => None,
             CredentialSource::Envelope => {
                 let envelope = Envelope::read(message.payload).map_err(|fault| {

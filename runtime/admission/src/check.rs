@@ -79,7 +79,9 @@ impl Admission {
         {
             return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
         }
-        match self.authenticate(&message, &fields, tenant, device, key, source) {
+        let message_type = &message.topic[fields.message_type.clone()];
+        let credentials = settings.credentials.credentials_of(message_type, message.via);
+        match self.authenticate(&message, credentials, tenant, device, key, source) {
             Ok((known_tenant, device)) => {
                 // Only a message that passes takes from the tenant's bucket: no stranger can silence it.
                 if let (RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s), Some(rate)) =

@@ -58,7 +58,8 @@ impl Admission {
                 let key = self.device_key(tenant, device);
                 (key, tenant, device)
             });
-            let mut pending = PendingMessage { message, account, was_parked: true, since: Instant::now() };
+            let mut pending =
+                PendingMessage { message, account, was_parked: true, since: Instant::now(), charge: None };
             if let Some((key, tenant, device)) = device_key {
                 // Others of its device may wait for a look-up: then it waits behind them.
                 match self.pending.join(key, tenant, device, pending, false) {

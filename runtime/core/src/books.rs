@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::ids::TenantId;
 use crate::limits;
 
-/// How a message ended.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Its lines are where they were to go.

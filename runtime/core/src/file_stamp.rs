@@ -30,6 +30,11 @@ impl FileStamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
+
+    /// The length of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidegate_core::age_clock::AgeClock;
 use tidegate_core::disk_reserve::DiskReserve;
+use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicTemplate;
 
 /// The bounds of the ring, and the reading of topics.
@@ -20,6 +21,8 @@ pub struct QuarantineSettings {
     pub age_clock: Arc<AgeClock>,
     /// While the disk is low, the ring does not grow.
     pub disk_reserve: Arc<DiskReserve>,
+    /// The tenants whose disk budgets are charged; `None`: none are.
+    pub tenants: Option<Arc<Tenants>>,
 }
 
 impl QuarantineSettings {
@@ -31,6 +34,7 @@ impl QuarantineSettings {
             template: None,
             age_clock: Arc::default(),
             disk_reserve: Arc::default(),
+            tenants: None,
         }
     }
 }

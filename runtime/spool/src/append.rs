@@ -12,7 +12,8 @@ use crate::deferred::DeferredRoom;
 use crate::quota::QuotaCheck;
 use crate::quota_state::QuotaState;
 use crate::shared::Shared;
-use tidegate_core::ack::token::{AckToken, settle_all};
+use tidegate_core::ack::settle::settle_all;
+use tidegate_core::ack::token::AckToken;
 use tidegate_core::books::{Account, Outcome};
 use tidegate_core::ids::TenantId;
 use tidegate_core::reason::Reason;
@@ -60,7 +61,8 @@ impl Shared {
                 return;
             }
             if !drops && room.may_log(tenant) {
-                warn!(%tenant, share_bytes = room.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)),
+                let budget = room.shares.over_budget(tenant, bytes).map(|over| over.to_string());
+                warn!(%tenant, share_bytes = room.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)), budget,
                       "the tenant's share of the spool is full: its messages wait unacknowledged, those at QoS 0 are dropped");
             }
         }

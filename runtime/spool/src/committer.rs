@@ -1,5 +1,5 @@
-//! The thread that makes batches durable: takes all that waits, one write, one sync, then tells
-//! everybody. The next group forms meanwhile, so there is no delay to tune.
+//! The thread that makes batches durable. It takes all that waits, writes it, syncs once, and passes it on.
+//! The next group forms meanwhile. A trickle is gathered for some milliseconds (`tidegate_core::batching`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,9 +16,9 @@ use crate::limits;
 use crate::log::{Append, Appended, SegmentLog};
 use crate::receipt::receipt;
 use crate::shared::Shared;
-use tidegate_core::ack::token::SettleBatch;
+use tidegate_core::ack::settle::SettleBatch;
 use tidegate_core::batching;
-use tidegate_core::batching::BatchDelay;
+use tidegate_core::batching::{BatchDelay, SPOOL_DELAY};
 use tidegate_core::books::Outcome;
 use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Handoff, StreamPosition, message_set};
 use tidegate_core::ids::DatabaseName;
@@ -29,7 +29,7 @@ use tidegate_core::synced::Synced;
 pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
     let started = Instant::now();
     let mut marked = started;
-    let mut pacing = BatchDelay::new(Duration::from_millis(limits::SPOOL_BATCH_WAIT_MS));
+    let mut pacing = BatchDelay::new(SPOOL_DELAY);
     let mut synced = Instant::now();
     loop {
         let every = mark_interval(started.elapsed());
@@ -144,6 +144,8 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
         Err(error) => set_fault(shared, &error),
     }
     shared.drop_abandoned();
+    let backlogs = shared.index.lock().shrink_places();
+    shared.room.lock().shares.charge_backlogs(&backlogs);
     // Tenants' shares may have grown meanwhile.
     shared.release_deferred(shared.room.lock());
 }

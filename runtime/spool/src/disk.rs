@@ -166,7 +166,7 @@ impl SegmentDir {
     }
 }
 
-/// How files of the spool are opened for writing: its owner's alone.
+/// The options by which files of the spool are opened for writing: for the owner alone.
 fn writable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(retired, RetiredLines { unnamed: 5, ..lines(13, 4) });
         assert_eq!((retired.take("globex", 3), retired.take("globex", 3)), (3, 3));
         assert_eq!((retired.take("nobody", 9), retired.take("acme", 20)), (3, 13));
-        assert_eq!(disk.list().unwrap(), []);
+        assert!(disk.list().unwrap().is_empty());
         disk.forget_retired().unwrap();
         assert_eq!(disk.retired_lines().unwrap(), RetiredLines::default());
     }

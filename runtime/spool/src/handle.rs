@@ -133,12 +133,14 @@ impl Spool {
             bytes_max: settings.bytes_max,
             tenant_bytes_max: settings.tenant_bytes_max,
         });
-        for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
-            shares.take(tenant, bytes);
-        }
         let mut parked = Quotas::new(parked_limits(&settings));
         for (tenant, bytes) in index.parked_bytes().filter(|(_, bytes)| *bytes > 0) {
             parked.take(tenant, bytes);
+        }
+        for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
+            let parked = parked.used(tenant);
+            shares.take(tenant, bytes.saturating_sub(parked));
+            shares.take_charged(tenant, parked);
         }
         let lines_pending = index.lines();
         let shared = Shared {
@@ -149,7 +151,7 @@ impl Spool {
             room: Mutex::new(QuotaState {
                 shares,
                 parked,
-                tenants,
+                tenants: tenants.clone(),
                 held: DeferredBatches::default(),
                 logged: HashMap::new(),
             }),
@@ -165,6 +167,9 @@ impl Spool {
             current: AtomicU64::new(0),
             settings,
         };
+        if let Some(tenants) = &tenants {
+            shared.room.lock().charge_budgets(tenants);
+        }
         match log.ensure_current(&shared.index).and_then(|()| log.remove_empty(&shared.index)) {
             Ok(()) => {}
             // What lies here can still be written to the databases, and that makes room.
@@ -246,13 +251,14 @@ impl Spool {
         self.threads.close();
     }
 
-    /// The decoders' state, as it is durable.
-    pub fn state(&self) -> StateSnapshot {
-        self.shared.index.lock().state.image().clone()
+    /// Reads the decoders' state, as it is durable. Nothing is committed meanwhile, so `read` takes a part of
+    /// bounded size.
+    pub fn read_durable_state<T>(&self, read: impl FnOnce(&StateSnapshot) -> T) -> T {
+        read(self.shared.index.lock().state.image())
     }
 }
 
-/// How much may be parked: a part of what may be spooled, so that lines go on.
+/// The share that may be parked: a part of what may be spooled, so that lines go on.
 fn parked_limits(settings: &SpoolSettings) -> QuotaLimits {
     QuotaLimits {
         bytes_max: settings.bytes_max / limits::PARKED_SPOOL_SHARE,

@@ -21,15 +21,11 @@ pub const SPOOL_MARKS_RESERVE_BYTES: u64 = 256 << 10;
 /// Bytes that the spool writes in one group before it syncs: 4 ms at 2 GB/s.
 pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
 
-/// From one sync of the spool to the next while a trickle is gathered, in milliseconds: a sync costs
-/// 200 us of CPU, and 200 of them a second are 4 % of a core.
-pub const SPOOL_BATCH_WAIT_MS: u64 = 5;
-
-/// How long a sync waits at most, in microseconds, for messages of a trickle that are just being
+/// The longest wait of a sync, in microseconds, for messages of a trickle that are just being
 /// decoded: several times what that takes.
 pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
 
-/// How often the spool notes what is released, in milliseconds: so much of what was written is
+/// The time between two marks of what is released, in milliseconds: so much of what was written is
 /// written again after a crash.
 pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
 
@@ -53,7 +49,7 @@ pub const SPOOL_MEMORY_DATABASE_BYTES_MIN: u64 = 256 << 10;
 /// Bytes that are read at once when lines are fetched from the disk.
 pub const SPOOL_READ_BYTES: usize = 256 << 10;
 
-/// How often the log names a segment that the disk does not give, in seconds: it is asked for as long as it
+/// The time between two log lines on a segment that the disk does not give, in seconds: it is asked for as long as it
 /// takes.
 pub const SPOOL_READ_WARNING_INTERVAL_S: u64 = 60;
 
@@ -73,6 +69,16 @@ pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
 /// Bytes of lines from which on a batch is charged for them too, beside its payloads: 64 messages of a
 /// kilobyte. A small payload can make a megabyte of lines.
 pub const LARGE_BATCH_BYTES: usize = 64 << 10;
+
+/// The step in which a tenant's bytes in the spool are charged to its disk budget: some hundred batches.
+pub const QUOTA_CHARGE_BYTES: u64 = 64 << 10;
+
+/// Bytes that a tenant's memory budget must have left before the spool takes another batch: its place
+/// in the index, and those of batches until the next look at how large that is.
+pub const BACKLOG_ROOM_BYTES: u64 = 64 << 10;
+
+/// Places of frames that a stream keeps in memory when they are free: of a second of a busy tenant.
+pub const PLACES_KEPT: usize = 1_024;
 
 /// Tenants that `/readyz` names which wait for room: as many as a line of a terminal shows.
 pub const SHOWN_WAITING_TENANTS: usize = 8;

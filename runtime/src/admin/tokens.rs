@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::admin::respond::ApiError;
+use crate::rollout::PutAuthor;
 
 /// The caller, by the token that it brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +25,12 @@ pub enum Caller {
     Anybody,
 }
 
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Caller {
+    /// The author of a change. Only callers with a token change anything.
+    pub fn author(self) -> PutAuthor {
         match self {
-            Self::Operator => f.write_str("operator"),
-            Self::Tenant(tenant) => write!(f, "tenant {tenant}"),
-            Self::Anybody => f.write_str("anybody"),
+            Self::Operator | Self::Anybody => PutAuthor::Operator,
+            Self::Tenant(tenant) => PutAuthor::Tenant(tenant),
         }
     }
 }

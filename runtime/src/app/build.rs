@@ -18,7 +18,10 @@ use crate::app::housekeeping::{LoadConfig, housekeeping};
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::{self, TenantUpdater};
 use crate::app::{App, guests};
+use crate::audit::AuditLog;
+use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
+use crate::config::machine::Machine;
 use crate::config::settings::registry::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::words::SpoolSync;
@@ -30,10 +33,12 @@ use crate::core::books::Books;
 use crate::core::device_hash::DeviceHasher;
 use crate::core::disk_reserve::DiskReserve;
 use crate::core::receive_clock::ReceiveClock;
+use crate::core::tenant::budgets::BudgetLimits;
 use crate::core::tenant::table::Tenants;
 use crate::core::worker;
 use crate::data_dir;
-use crate::decode::DecodePool;
+use crate::decode::sandbox::memory::SandboxMemory;
+use crate::decode::{DecodePool, StateStore};
 use crate::pipeline::egress::Egress;
 use crate::pipeline::ingress::Ingress;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
@@ -43,7 +48,7 @@ use crate::quarantine::{Quarantine, StoredObserver};
 use crate::source::broker::{Broker, OutgoingPublish};
 use crate::source::listener::Listener;
 use crate::spool::{OpenedSpool, Spool, SpoolSettings};
-use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
+use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
 use crate::writer::{Writer, WriterParts};
@@ -52,7 +57,7 @@ impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
     ///
     /// # Errors
-    /// The data folder is taken, a file or folder is not good, an address is taken.
+    /// The data folder or an address is taken, or a file or folder is invalid.
     pub async fn build(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<Self> {
         if let Some(fault) = files::faults(config).into_iter().next() {
             return Err(fault.into());
@@ -72,7 +77,8 @@ impl App {
         let age_clock = Arc::new(AgeClock::open(data_dir));
         age_clock.persist();
         let disk_reserve = Arc::new(DiskReserve::new(data_dir, config.spool.reserve_bytes));
-        let tenants = settings::tenants(config, &books);
+        let plan = budget_plan(config);
+        let tenants = settings::tenants(config, &books, plan.limits);
         let limits = &config.admission;
         let window = ReceiveWindow::new(limits.unsettled_messages_max, limits.unsettled_bytes_max);
         let window = Arc::new(window);
@@ -80,7 +86,7 @@ impl App {
 
         // Where messages end.
         let (publisher, outgoing) = refusal_publisher(config).unzip();
-        let quarantine = open_quarantine(config, (&age_clock, &disk_reserve), &books, publisher.as_ref())?;
+        let quarantine = open_quarantine(config, (&age_clock, &disk_reserve), &tenants, publisher.as_ref())?;
         let settings = settings::spool(config, devices.tag(), age_clock.clone());
         let opened = open_spool(config, settings, &tenants, &books).await?;
         let writes = Arc::new(WriteMetrics::default());
@@ -94,7 +100,9 @@ impl App {
         let spool = opened.start(Arc::new(writer.clone()))?;
 
         // The stream, from the decoders to its entry.
-        let guests = guests::open(&current, &state, &disk_reserve)?;
+        let memory = SandboxMemory::new(&tenants.budgets().gateway().memory, plan.call_bytes_max);
+        let store = StateStore::from_snapshot(&state, tenants.clone());
+        let guests = guests::open(&current, store, &memory, &tenants, &disk_reserve)?;
         let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
@@ -102,8 +110,15 @@ impl App {
             .with_in_flight(in_flight)
             .with_parking(Arc::new(spool.clone()));
         let admission = Arc::new(admission);
-        let tenants = TenantUpdater::new(tenant_config, tenants, spool.clone(), writer.clone());
-        tenants.observe(admission.registry());
+        let updater = TenantUpdater::new(
+            tenant_config,
+            tenants.clone(),
+            spool.clone(),
+            writer.clone(),
+            admission.clone(),
+            guests.clone(),
+        );
+        updater.observe(admission.registry());
         queue_behind_parked(&spool, &admission).await?;
         let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);
         let ingress = Ingress::new(admission.clone(), pool, egress, books.clone(), clock.clone());
@@ -115,12 +130,14 @@ impl App {
         let (stop, stopping) = watch::channel(None);
         let unparker = unpark::start(&spool, &ingress, &books, stopping.clone());
         let replays = Replays::new(ingress.clone(), quarantine.clone(), window.clone(), stopping.clone());
-        let sources = Sources::start(config, &window, &ingress, outgoing, stopping)?;
+        let sources = Sources::start(config, &tenants, &window, &ingress, outgoing, stopping)?;
 
         let handles = Arc::new(Handles {
             books,
             age_clock,
             disk_reserve,
+            tenants,
+            budget_plan: plan,
             window,
             admission,
             guests,
@@ -128,6 +145,11 @@ impl App {
             writer,
             writes,
             quarantine,
+            audit: AuditLog::new(data_dir),
+            spool_ceilings: SpoolCeilings {
+                bytes_max: config.spool.bytes_max,
+                tenant_bytes_max: config.spool.tenant_bytes_max,
+            },
             replays,
             sources: sources.health,
             redelivered: sources.redelivered,
@@ -148,7 +170,7 @@ impl App {
             registry_tasks,
             ingress,
             clock,
-            tenants,
+            tenants: updater,
             writer_thread,
             load,
             shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
@@ -156,6 +178,26 @@ impl App {
             signals,
         })
     }
+}
+
+/// The bytes of memory and disk that this machine has for each purpose.
+fn budget_plan(config: &Config) -> BudgetPlan {
+    let data_dir = Path::new(&config.data_dir);
+    let plan = BudgetPlan::new(config, &Machine::measure(data_dir), data_dir::bytes(data_dir));
+    let BudgetLimits { memory_bytes_max, tenant_memory_bytes_max, disk_bytes_max, tenant_disk_bytes_max } =
+        plan.limits;
+    tracing::info!(
+        gateway_memory_bytes = plan.memory_bytes_max,
+        memory_bytes = memory_bytes_max,
+        tenant_memory_bytes = tenant_memory_bytes_max,
+        disk_bytes = disk_bytes_max,
+        tenant_disk_bytes = tenant_disk_bytes_max,
+        "budgets of all tenants and of each"
+    );
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
+    plan
 }
 
 /// The configuration with the registry's table of tenants, as far as it can be read now.
@@ -171,7 +213,7 @@ async fn tenant_config(config: &Config, registry: &Registry) -> TenantConfig {
 
 type WithOutgoing = (Arc<RefusalPublisher>, tokio::sync::mpsc::Receiver<OutgoingPublish>);
 
-/// None without a broker, and where nobody wants answers.
+/// The publisher of refusals; `None` without a broker, and if nobody wants answers.
 fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
     let topic = settings::answer_topic(config).filter(|_| !config.mqtt.url.is_empty())?;
     let (publisher, outgoing) = RefusalPublisher::new(topic);
@@ -181,17 +223,13 @@ fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
 fn open_quarantine(
     config: &Config,
     (age_clock, disk_reserve): (&Arc<AgeClock>, &Arc<DiskReserve>),
-    books: &Arc<Books>,
+    tenants: &Arc<Tenants>,
     publisher: Option<&Arc<RefusalPublisher>>,
 ) -> anyhow::Result<Quarantine> {
     let dir = Path::new(&config.data_dir).join("quarantine");
     let observer = publisher.map(|publisher| publisher.clone() as Arc<dyn StoredObserver>);
-    Ok(Quarantine::open(
-        &dir,
-        settings::quarantine(config, age_clock.clone(), disk_reserve.clone()),
-        observer,
-        books,
-    )?)
+    let settings = settings::quarantine(config, age_clock.clone(), disk_reserve.clone(), Some(tenants));
+    Ok(Quarantine::open(&dir, settings, observer, tenants.books())?)
 }
 
 async fn open_spool(
@@ -251,6 +289,7 @@ struct Sources {
 impl Sources {
     fn start(
         config: &Config,
+        tenants: &Arc<Tenants>,
         window: &Arc<ReceiveWindow>,
         ingress: &Arc<Ingress>,
         outgoing: Option<tokio::sync::mpsc::Receiver<OutgoingPublish>>,
@@ -259,7 +298,8 @@ impl Sources {
         let mut sources =
             Self { tasks: JoinSet::new(), health: Vec::new(), redelivered: Vec::new(), listener: None };
         if !config.listen.address.is_empty() {
-            let listener = Listener::bind(settings::listener(config)?, window.clone(), ingress.clone())?;
+            let listener =
+                Listener::bind(settings::listener(config, tenants)?, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
             sources.redelivered.push(listener.counters().redelivered.clone());
             sources.listener = Some(ListenerHandles { counters: listener.counters(), tls: listener.tls() });
@@ -278,7 +318,7 @@ impl Sources {
     }
 }
 
-/// None where no address is configured.
+/// The admin side; `None` if no address is configured.
 async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<Option<AdminServer>> {
     if config.admin.listen.is_empty() {
         return Ok(None);
@@ -290,7 +330,7 @@ async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<
     tracing::info!(%address, "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone());
+    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.audit.clone());
     let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
     let router = admin::router(AdminContext::new(handles.clone(), token), guests);
     Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))

@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::config::differences::differences;
+use crate::config::live_keys::with_live_keys;
 use crate::config::tenant_config::{TenantConfig, with_rows};
 use crate::config::{Config, ConfigError, EffectiveConfig, settings, tenant_rows, tenants};
 use crate::core::ids::TenantId;
 use crate::core::tenant::table;
+use crate::rollout::GuestStore;
 use crate::spool::Spool;
 use crate::writer::{HttpSettings, Writer, WriterError};
 
@@ -34,6 +37,8 @@ pub struct TenantUpdater {
     table: Arc<table::Tenants>,
     spool: Spool,
     writer: Writer,
+    admission: Arc<Admission>,
+    guests: Arc<GuestStore>,
 }
 
 impl TenantUpdater {
@@ -42,8 +47,11 @@ impl TenantUpdater {
         table: Arc<table::Tenants>,
         spool: Spool,
         writer: Writer,
+        admission: Arc<Admission>,
+        guests: Arc<GuestStore>,
     ) -> Arc<Self> {
-        Arc::new(Self { tenant_config: Mutex::new(tenant_config), table, spool, writer })
+        let tenant_config = Mutex::new(tenant_config);
+        Arc::new(Self { tenant_config, table, spool, writer, admission, guests })
     }
 
     /// Applies the registry's table of tenants each time that it is read.
@@ -70,7 +78,7 @@ impl TenantUpdater {
                 tenant_config.persist();
             }
             Err(fault) => {
-                tracing::error!(%fault, "the registry's settings of tenants could not be applied; what held goes on");
+                tracing::error!(%fault, "the settings of tenants in the registry's table could not be applied; the old ones stay");
                 tenant_config.current.set(with_rows(&tenant_config.file, &was_rows));
                 // Tried again when the table has changed, or on SIGHUP.
                 tenant_config.rows = was_rows;
@@ -78,43 +86,47 @@ impl TenantUpdater {
         }
     }
 
-    /// Applies `[tenants]` of a configuration that was read again; other changes need a restart.
+    /// Applies the live keys of a configuration that was read again; other changes need a restart.
     pub fn reload(&self, loaded: Result<EffectiveConfig, ConfigError>) {
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(fault) => {
-                tracing::error!(%fault, "the configuration is not good; what held goes on");
+                tracing::error!(%fault, "the configuration is invalid; the old one stays");
                 return;
             }
         };
         let mut tenant_config = self.tenant_config.lock();
-        let elsewhere = differences(&tenant_config.file, &loaded.config);
+        let file = with_live_keys(&tenant_config.file, &loaded.config);
+        let elsewhere = differences(&file, &loaded.config);
         if !elsewhere.is_empty() {
             let keys = elsewhere.join(", ");
-            tracing::warn!(keys, "changed in the configuration, and needs a restart");
+            tracing::warn!(keys, "these keys have changed in the configuration; they need a restart");
         }
-        let file = Config { tenants: loaded.config.tenants, ..tenant_config.file.clone() };
         let taken = tenants::check(&file)
             .and_then(|()| tenant_rows::merge_rows(&file, &tenant_config.rows, &tenant_config.table));
         let (rows, faults) = match taken {
             Ok(taken) => taken,
             Err(fault) => {
-                tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
+                tracing::error!(%fault, "the configuration of tenants is invalid; the old one stays");
                 return;
             }
         };
         let config = with_rows(&file, &rows);
         let before = tenant_config.current.get();
         if let Err(fault) = self.apply(&config) {
-            tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
+            tracing::error!(%fault, "the configuration of tenants is invalid; the old one stays");
             if let Err(fault) = self.apply(&before) {
-                tracing::error!(%fault, "what held before could not be applied again");
+                tracing::error!(%fault, "the old configuration of tenants could not be applied again");
             }
             return;
         }
         for fault in faults {
-            tracing::error!(%fault, "a tenant's settings in the registry's table are not good; what held goes on");
+            tracing::error!(%fault, "a tenant's settings in the registry's table are invalid; the old ones stay");
         }
+        self.admission.set_credentials_of_types(settings::admission(&config).credentials_of_type);
+        self.guests.apply_settings(settings::decode(&config), settings::tenant_limits(&config));
+        let types = config.admission.types.len();
+        tracing::info!(types, "message types and limits of decoders were read again");
         tracing::info!(tenants = config.tenants.len(), "settings of tenants were read again");
         tenant_config.current.set(config);
         (tenant_config.file, tenant_config.rows) = (file, rows);

@@ -2,6 +2,7 @@
 
 use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
+use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
 use crate::config::report;
 use crate::core::detail::printable_lines;
@@ -48,7 +49,9 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         findings.extend(faults.iter().map(ToString::to_string));
         crate::config::tenant_rows::lay_over(&mut effective, &rows);
     }
+    let progress = Progress::start("the decoders are compiled and checked");
     findings.extend(app::check(&effective.config)?);
+    drop(progress);
     if findings.is_empty() {
         findings.extend(crate::cli::test::failing_cases(&effective.config)?);
     }
@@ -65,7 +68,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
             eprintln!("note: {}", printable_lines(note));
         }
         for finding in &findings {
-            eprintln!("not good: {}", printable_lines(finding));
+            eprintln!("fault: {}", printable_lines(finding));
         }
     }
     Ok(if findings.is_empty() { Exit::Success } else { Exit::Failure })

@@ -6,12 +6,13 @@ use toml::{Table, Value};
 
 use crate::config::effective::EffectiveConfig;
 use crate::config::error::ConfigError;
+use crate::config::redaction;
 use crate::config::sections::{Config, Tenant};
 use crate::config::source::{Environment, ValueSource, ValueSources};
 
 const PREFIX: &str = "TIDEGATE_";
 
-/// How a variable of the Python service is read.
+/// The way in which a variable of the Python service is read.
 enum LegacyVariable {
     /// Text as it stands.
     Text(&'static str),
@@ -63,7 +64,7 @@ pub(super) fn merge(
     if let Some((path, text)) = file {
         let refuse = |error: &toml::de::Error| ConfigError::File {
             path: path.into(),
-            message: error.to_string().trim_end().to_owned(),
+            message: redaction::toml_error(&error.to_string()),
         };
         // Once as the real type, for errors that quote the line; once as a table, to lay over.
         toml::from_str::<Config>(text).map_err(|error| refuse(&error))?;
@@ -126,7 +127,7 @@ fn bad(variable: &str, value: &str, expected: impl Into<String>) -> ConfigError 
     let expected: String = expected.into();
     ConfigError::Variable {
         variable: variable.into(),
-        value: value.into(),
+        value: if redaction::is_secret(variable) { "(hidden)".into() } else { value.into() },
         expected: format!("expected {expected}"),
     }
 }
