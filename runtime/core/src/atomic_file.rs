@@ -102,17 +102,17 @@ impl StagedFile {
         self.install_in(open_folder(folder)?.as_fd(), name)
     }
 
-    /// As `install`, into a folder that the caller opened: nobody can put another one in its place.
+    /// Does the same as `install`, into a folder that the caller opened: nobody can put another one in its place.
     ///
     /// # Errors
-    /// As `install`.
+    /// The errors of `install`.
     pub fn install_in(self, folder: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         self.sync()?;
         self.rename(folder, name)?;
         sync_folder(folder)
     }
 
-    /// As `install`, with nothing synced: the caller syncs the folder, or the file system, once for many.
+    /// Does the same as `install`, with nothing synced: the caller syncs the folder, or the file system, once for many.
     ///
     /// # Errors
     /// The disk's; the old file stays.

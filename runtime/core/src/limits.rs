@@ -24,11 +24,11 @@ pub const RECEIVE_CLOCK_AHEAD_MAX_NS: i64 = 86_400_000_000_000;
 /// before this program was.
 pub const CLOCK_SET_AFTER_NS: i64 = 1_767_225_600_000_000_000;
 
-/// How often the age clock is kept for the next start, in seconds: after another boot of the machine, ages
+/// The interval at which the age clock is kept for the next start, in seconds: after another boot of the machine, ages
 /// are too high by no more.
 pub const AGE_KEPT_INTERVAL_S: u64 = 60;
 
-/// How much of the time between two boots counts for the age of what is kept, in seconds: a day. What was
+/// The part of the time between two boots that counts for the age of what is kept, in seconds: a day. What was
 /// off for longer stays longer, which the bounds in bytes bear; a wrong clock must not make all of it old.
 pub const DOWNTIME_COUNTED_MAX_S: u64 = 86_400;
 

@@ -29,7 +29,7 @@ pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
 /// written again after a crash.
 pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
 
-/// How often, and for how many seconds, the spool notes it after a start: a gateway that is killed again
+/// The interval at which the spool notes it after a start, and for how many seconds: a gateway that is killed again
 /// and again while it catches up gets further each time, however soon that is.
 pub const SPOOL_MARK_OFTEN_MS: u64 = 100;
 

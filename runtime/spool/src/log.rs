@@ -322,11 +322,11 @@ impl SegmentLog {
         self.write(index, |_| Ok(())).inspect_err(|_| index.lock().unmark(&marks))
     }
 
-    /// As `mark`. Where much was released since the last sync, the marks are synced: what is written while
+    /// Does the same as `mark`. Where much was released since the last sync, the marks are synced: what is written while
     /// nothing comes in is not written again after a power cut.
     ///
     /// # Errors
-    /// As `mark`.
+    /// The errors of `mark`.
     pub fn mark_durably(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
         self.mark(index)?;
         let released = index.lock().released_bytes();

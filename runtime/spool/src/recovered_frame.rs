@@ -96,7 +96,7 @@ impl FrameList {
         self.pieces.iter().flatten().map(|frame| frame.seq)
     }
 
-    /// Those that are wanted, in the order of the log. Each piece goes as it is read.
+    /// The wanted frames, in the order of the log. Each piece goes as it is read.
     pub fn into_frames(self, mut is_wanted: impl FnMut(u64) -> bool) -> Vec<RecoveredFrame> {
         let mut frames = Vec::with_capacity(self.pieces.iter().map(Vec::len).sum());
         for piece in self.pieces {

@@ -46,14 +46,14 @@ pub struct MemoryLimits {
 }
 
 impl MemoryLimits {
-    /// So much each of `databases` may hold in any case: together no more than all. One frame is always let in,
+    /// Bytes that each of `databases` may hold in any case: together no more than all. One frame is always let in,
     /// where anything is.
     pub(crate) fn least(&self, databases: usize) -> u64 {
         let even = (self.bytes_max / databases.max(1) as u64).max(1);
         self.database_bytes_min.min(even)
     }
 
-    /// So much all backlogs may hold together: a fourth is left for new lines.
+    /// Bytes that all backlogs may hold together: a fourth is left for new lines.
     pub(crate) fn backlog_bytes_max(&self) -> u64 {
         self.bytes_max / 4 * 3
     }
