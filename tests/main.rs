@@ -35,6 +35,8 @@ mod details;
 mod deploy;
 mod system;
 mod durability;
+mod catch_up;
+mod disk_reserve;
 mod tenants;
 mod budget;
 mod torture;

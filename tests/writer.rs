@@ -97,7 +97,7 @@ impl Gateway {
         let dir = tempfile::tempdir().unwrap();
         let books = Arc::new(Books::default());
         let settings = QuarantineSettings::new(1 << 20, 7);
-        let quarantine = Quarantine::open(&dir.path().join("quarantine"), settings, &books).unwrap();
+        let quarantine = Quarantine::open(&dir.path().join("quarantine"), settings, None, &books).unwrap();
         let window = Arc::new(ReceiveWindow::new(100_000, 64 << 20));
         let spool_settings = SpoolSettings {
             bytes_max: 64 << 20,
@@ -106,8 +106,9 @@ impl Gateway {
             memory_bytes_max: 1 << 20,
             sync: true,
             device_seed: Default::default(),
+            age_clock: Arc::default(),
         };
-        let opened = Spool::open(&dir.path().join("spool"), spool_settings, &books).unwrap();
+        let opened = Spool::open(&dir.path().join("spool"), spool_settings, None, &books).unwrap();
         let settings = WriterSettings {
             output,
             batch_lines,

@@ -4,6 +4,7 @@ mod build;
 mod stop;
 pub mod signals;
 pub(crate) mod housekeeping;
+pub(crate) mod wall_clock;
 pub mod tenant_settings;
 pub mod guests;
 pub(crate) mod check;

@@ -2,11 +2,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::core::atomic_file::{self, STAGING};
 use crate::core::device_hash::random_seed;
 
 /// The data folder cannot be taken.
@@ -46,24 +46,12 @@ pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
             .map_err(fault("read")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let seed = random_seed();
-            make_seed(data_dir, &path, seed).map_err(fault("made"))?;
+            atomic_file::replace(&data_dir.join(STAGING), &path, format!("{seed:016x}\n").as_bytes())
+                .map_err(fault("made"))?;
             Ok(seed)
         }
         Err(error) => Err(fault("read")(error)),
     }
-}
-
-fn make_seed(data_dir: &Path, path: &Path, seed: u64) -> io::Result<()> {
-    let staged = path.with_extension("staged");
-    match std::fs::remove_file(&staged) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
-    file.write_all(format!("{seed:016x}\n").as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&staged, path)?;
-    File::open(data_dir)?.sync_all()
 }
 
 /// Bytes of all files in a folder; what cannot be read counts as nothing.
@@ -105,7 +93,11 @@ pub fn try_lock(data_dir: &Path) -> Result<Option<File>, LockError> {
         .map_err(|error| LockError::Open { dir, error })?;
     // SAFETY: flock(2) on a descriptor that is open.
     let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
-    Ok(taken.then_some(file))
+    if !taken {
+        return Ok(None);
+    }
+    atomic_file::remove_staged(&data_dir.join(STAGING));
+    Ok(Some(file))
 }
 
 #[cfg(test)]
@@ -116,8 +108,6 @@ mod tests {
     #[test]
     fn the_seed_is_made_once_and_only_its_owner_may_read_it() {
         let dir = tempfile::tempdir().unwrap();
-        // A start that was cut short.
-        std::fs::write(dir.path().join("device_seed.staged"), "0").unwrap();
         let seed = device_seed(dir.path()).unwrap();
         assert_eq!(device_seed(dir.path()).unwrap(), seed);
         let path = dir.path().join("device_seed");

@@ -21,7 +21,7 @@ pub mod line_time;
 #[cfg(test)]
 mod tests;
 
-use crate::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, SERIES_BYTES_MAX};
+use crate::limits::{CHECKED_BYTES_A_MESSAGE_MAX, LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, SERIES_BYTES_MAX};
 use crate::line_protocol::fault::Parsed;
 use crate::line_protocol::keys::LineKeys;
 use crate::line_protocol::names::name_length;
@@ -108,7 +108,7 @@ impl LineChecker {
         let mut clock = itoa::Buffer::new();
         let received = clock.format(stamp.received_ns).as_bytes();
         self.times.clear();
-        let (mut at, mut number, mut count) = (0, 0, 0);
+        let (mut at, mut number, mut count, begin) = (0, 0, 0, out.len());
         while at < text.len() {
             number += 1;
             let start = at + text[at..].iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
@@ -136,6 +136,10 @@ impl LineChecker {
                     count += 1;
                     if count > LINES_A_MESSAGE_MAX {
                         let found = (LineFaultKind::TooManyLines, start);
+                        return Err(fault(text, start, number, found, stamp));
+                    }
+                    if out.len() - begin > CHECKED_BYTES_A_MESSAGE_MAX {
+                        let found = (LineFaultKind::TooManyBytes, start);
                         return Err(fault(text, start, number, found, stamp));
                     }
                 }

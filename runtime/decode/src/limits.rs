@@ -65,9 +65,6 @@ pub const INSTANCES_MAX: usize = 4_000;
 /// Threads that call decoders, for each one that is configured: a decode thread, and one of the slow lane.
 pub const INSTANCE_CALLS_PER_THREAD: usize = 2;
 
-/// Bytes of lines of one message.
-pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
-
 /// Bytes of an answer beside the lines: an outcome, a refusal's code and detail.
 pub const OUTPUT_OVERHEAD_BYTES_A_MESSAGE: usize = 4 << 10;
 

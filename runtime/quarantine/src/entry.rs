@@ -22,6 +22,10 @@ pub struct Entry {
     pub id: String,
     /// The time of the refusal (RFC 3339, UTC).
     pub time: String,
+    /// The second of the age clock at which it was refused: entries expire by that, whatever becomes of the
+    /// wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_s: Option<u64>,
     /// The time of receipt of its message (RFC 3339, UTC, nanoseconds).
     pub received_at: String,
     /// A code of the table of reasons.
@@ -153,8 +157,9 @@ impl Entry {
         }
     }
 
-    /// The same with credentials masked, for people to see.
+    /// The same with credentials masked, for people to see, and without what is of use to the ring alone.
     pub fn masked(mut self) -> Self {
+        self.kept_s = None;
         if let Some(payload) = &self.payload {
             self.payload = Some(redact_payload(payload).into_owned());
         }

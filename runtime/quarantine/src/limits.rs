@@ -17,5 +17,9 @@ pub const QUARANTINE_SEGMENT_BYTES_MAX: u64 = 16 << 20;
 /// expires at a time, is a small share.
 pub const QUARANTINE_SEGMENTS_MIN: u64 = 16;
 
+/// Bytes that each ring of quarantine may have in any case while the disk is low: refused messages wait for
+/// their PUBACK until they are stored.
+pub const QUARANTINE_LOW_DISK_BYTES: u64 = 512 << 10;
+
 /// Payload bytes that quarantine writes in one group before it syncs.
 pub const QUARANTINE_GROUP_BYTES: u64 = 4 << 20;

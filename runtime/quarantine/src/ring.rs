@@ -21,7 +21,7 @@ use crate::limits;
 use crate::reader::locate;
 use crate::segment::{
     AccountKey, EntryHead, EntryId, EntryLocation, QuarantineSegment, SegmentLines, Series, Tally, blank,
-    segment_name, segments_of,
+    segment_name, segments_of, was_set,
 };
 use crate::settings::QuarantineSettings;
 use crate::tenant_bytes::TenantBytes;
@@ -66,6 +66,8 @@ pub struct Ring {
     segments: Vec<QuarantineSegment>,
     active: HashMap<Series, ActiveSegment>,
     next_seq: u64,
+    /// The bytes of each series when the disk became low; `None`: it is not.
+    low_bytes: Option<BTreeMap<Series, u64>>,
     /// The bytes of entries, charged to their tenants.
     charges: TenantBytes,
     /// The last warning that a tenant's entries were too many for its budget.
@@ -86,15 +88,17 @@ impl Ring {
             segments: Vec::new(),
             active: HashMap::new(),
             next_seq: 1,
+            low_bytes: None,
             charges,
             over_budget_logged: None,
         };
         let mut carried = HashSet::new();
+        let now = SystemTime::UNIX_EPOCH + ring.settings.age_clock.now();
         // The newest first: of an entry that stands twice, the later copy stays.
         for (series, seq, path) in
             segments_of(dir).map_err(QuarantineError::failed_to("read", dir))?.into_iter().rev()
         {
-            let segment = scan(series, seq, path.clone(), &mut carried, books)
+            let segment = scan(series, seq, path.clone(), now, &mut carried, books)
                 .map_err(QuarantineError::failed_to("read", &path))?;
             for ((_, tenant), held) in &segment.held {
                 held.account.quarantine_entries(held.entries);
@@ -104,15 +108,33 @@ impl Ring {
             ring.segments.push(segment);
         }
         ring.segments.reverse();
-        ring.expire(SystemTime::now());
+        ring.expire(now);
         Ok(ring)
     }
 
     fn bytes_max(&self, series: Series) -> u64 {
         let strangers = self.settings.bytes_max / limits::STRANGER_SHARE;
-        match series {
+        let configured = match series {
             Series::Strangers => strangers,
             Series::Known => self.settings.bytes_max - strangers,
+        };
+        match &self.low_bytes {
+            // The oldest entries make room for new ones.
+            Some(low) => low[&series].max(limits::QUARANTINE_LOW_DISK_BYTES).min(configured),
+            None => configured,
+        }
+    }
+
+    /// Notes if the disk is low, and how much the ring has by then.
+    fn follow_disk(&mut self) {
+        match (self.settings.disk_reserve.is_low(), &self.low_bytes) {
+            (true, None) => {
+                let bytes = |series| self.in_series(series).map(|segment| segment.bytes).sum();
+                self.low_bytes =
+                    Some(Series::ALL.into_iter().map(|series| (series, bytes(series))).collect());
+            }
+            (false, Some(_)) => self.low_bytes = None,
+            _ => {}
         }
     }
 
@@ -124,6 +146,7 @@ impl Ring {
     /// The location of the next entries of a series. It begins a new segment if the last is full, a day
     /// old, or failed.
     pub fn next_location(&mut self, series: Series, now: SystemTime) -> Result<EntryId, QuarantineError> {
+        self.follow_disk();
         if let Some(active) = self.active.get(&series) {
             let segment = self.segments.iter().find(|segment| segment.seq == active.seq);
             let old =
@@ -487,10 +510,13 @@ fn scan(
     series: Series,
     seq: u64,
     path: PathBuf,
+    now: SystemTime,
     carried: &mut HashSet<EntryId>,
     books: &Books,
 ) -> std::io::Result<QuarantineSegment> {
+    // By the wall clock: it only counts for entries that say nothing of their age.
     let written = std::fs::metadata(&path)?.modified()?;
+    let written = if was_set(written) { written.min(now) } else { now };
     let mut segment = QuarantineSegment::new(series, seq, path.clone(), written);
     let (mut twice, mut here) = (Vec::new(), Vec::new());
     let shown = path.display();

@@ -6,12 +6,13 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use serde::Deserialize;
 
 use tidegate_core::books::{Account, NO_TENANT};
+use tidegate_core::limits::CLOCK_SET_AFTER_NS;
 
 /// One of the two rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +97,8 @@ pub struct EntryLocation {
 pub struct EntryHead {
     pub id: String,
     pub time: String,
+    #[serde(default)]
+    kept_s: Option<u64>,
     pub reason: String,
     #[serde(default)]
     tenant: Option<String>,
@@ -114,10 +117,20 @@ impl EntryHead {
         (self.reason.clone(), self.account_name().to_owned())
     }
 
-    /// The time of the refusal; `now` if it cannot be read.
-    pub fn refused_at(&self, now: SystemTime) -> SystemTime {
-        self.time.parse::<jiff::Timestamp>().map_or(now, SystemTime::from)
+    /// The time of the refusal by the age clock. Entries of earlier versions have one of the wall clock;
+    /// `unknown` if that had not been set, or cannot be read.
+    pub fn refused_at(&self, unknown: SystemTime) -> SystemTime {
+        if let Some(kept_s) = self.kept_s {
+            return SystemTime::UNIX_EPOCH + Duration::from_secs(kept_s);
+        }
+        let time = self.time.parse::<jiff::Timestamp>().ok();
+        time.map(SystemTime::from).filter(|time| was_set(*time)).unwrap_or(unknown)
     }
+}
+
+/// True if a time is of a wall clock that had been set.
+pub fn was_set(time: SystemTime) -> bool {
+    time >= SystemTime::UNIX_EPOCH + Duration::from_nanos(CLOCK_SET_AFTER_NS as u64)
 }
 
 /// Reason, and the name of the account.

@@ -32,7 +32,9 @@ impl GuestStore {
         who: &str,
     ) {
         let version = candidate.version();
-        if let Some(history) = &self.history
+        if let Err(low) = self.disk_reserve.check() {
+            tracing::error!(%low, tenant = route_key.0, message_type = route_key.1, "no copy of a guest is kept");
+        } else if let Some(history) = &self.history
             && let Err(error) = history.keep(
                 route_key,
                 &candidate.digest,

@@ -1,6 +1,7 @@
 //! Faults of a rollout.
 
 use crate::comparison::Comparison;
+use tidegate_core::disk_reserve::DiskLow;
 use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_decode::SandboxError;
 
@@ -43,6 +44,8 @@ pub enum RolloutError {
     NotThere,
     #[error("there is no version to go back to")]
     NoPrevious,
+    #[error(transparent)]
+    DiskLow(#[from] DiskLow),
     /// A tenant's token has used the room that its tenant has.
     #[error("{0}")]
     Quota(String),

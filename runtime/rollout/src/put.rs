@@ -26,6 +26,8 @@ impl GuestStore {
         if bytes > most {
             return Err(self.too_large(route_key, bytes, most));
         }
+        self.disk_reserve.refresh();
+        self.disk_reserve.check()?;
         if let PutAuthor::Tenant(_) = author {
             let cases = cases.as_ref().map_or(0, |cases| cases.len() as u64);
             self.check_quota(route_key, bytes + cases)?;

@@ -80,7 +80,7 @@ impl Shared {
             }
             let ended = without_lines.into_iter().map(|(token, outcome)| (account.clone(), token, outcome));
             shed.ended.extend(ended);
-            item = HeldLines::new(item.batch);
+            item = item.rest();
         }
         let tenant = item.batch.tenant.id.clone();
         let (messages, keeps) = (item.batch.message_count(), item.batch.state_delta.is_some());
@@ -110,7 +110,7 @@ impl Shared {
                 let (gone, _) = item.batch.take_out(AckToken::is_from_device);
                 if !gone.is_empty() {
                     shed.abandoned.push((account, gone));
-                    item = HeldLines::new(item.batch);
+                    item = item.rest();
                 }
                 if item.batch.messages.is_empty() {
                     return;
@@ -237,7 +237,7 @@ impl Shared {
                     if item.batch.message_count() == 0 {
                         continue;
                     }
-                    item = HeldLines::new(item.batch);
+                    item = item.rest();
                 }
                 room.held.push(item);
             }

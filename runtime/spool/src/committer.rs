@@ -27,11 +27,12 @@ use tidegate_core::synced::Synced;
 
 /// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
 pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
-    let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
-    let mut marked = Instant::now();
+    let started = Instant::now();
+    let mut marked = started;
     let mut pacing = BatchDelay::new(SPOOL_DELAY);
     let mut synced = Instant::now();
     loop {
+        let every = mark_interval(started.elapsed());
         let (group, copies, closed) = {
             let mut queue = shared.queue.lock();
             queue.busy = false;
@@ -73,6 +74,14 @@ pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
             return;
         }
     }
+}
+
+/// The interval of marks, so long after the start.
+fn mark_interval(since_start: Duration) -> Duration {
+    Duration::from_millis(match since_start.as_secs() < limits::SPOOL_MARK_OFTEN_S {
+        true => limits::SPOOL_MARK_OFTEN_MS,
+        false => limits::SPOOL_MARK_INTERVAL_MS,
+    })
 }
 
 /// Waits for more to come, where that pays.
@@ -125,7 +134,7 @@ fn take_group(queue: &mut CommitQueue) -> Vec<QueueItem> {
 
 /// Marks what is released, and gives room back.
 fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
-    let tended = log.mark(&shared.index).and_then(|()| log.remove_empty(&shared.index));
+    let tended = log.mark_durably(&shared.index).and_then(|()| log.remove_empty(&shared.index));
     match tended {
         Ok(()) if shared.fault.lock().is_some() && log.ensure_current(&shared.index).is_ok() => {
             clear_fault(shared)

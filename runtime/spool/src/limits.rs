@@ -29,6 +29,16 @@ pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
 /// written again after a crash.
 pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
 
+/// The interval at which the spool notes it after a start, and for how many seconds: a gateway that is killed again
+/// and again while it catches up gets further each time, however soon that is.
+pub const SPOOL_MARK_OFTEN_MS: u64 = 100;
+
+pub const SPOOL_MARK_OFTEN_S: u64 = 10;
+
+/// Bytes of written frames from which on the marks of them are synced: some large requests. Less is written
+/// again after a power cut.
+pub const SPOOL_MARK_SYNC_BYTES: u64 = 4 << 20;
+
 /// The wait before a failed write of the spool is tried again, in milliseconds.
 pub const SPOOL_RETRY_MS: u64 = 500;
 
@@ -55,6 +65,10 @@ pub const DEFERRED_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes that a message that waits for room counts as beside its lines and its topic.
 pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
+
+/// Bytes of lines from which on a batch is charged for them too, beside its payloads: 64 messages of a
+/// kilobyte. A small payload can make a megabyte of lines.
+pub const LARGE_BATCH_BYTES: usize = 64 << 10;
 
 /// The step in which a tenant's bytes in the spool are charged to its disk budget: some hundred batches.
 pub const QUOTA_CHARGE_BYTES: u64 = 64 << 10;

@@ -110,7 +110,7 @@ impl ReleaseMarks {
             spooled: 0,
             first_ns: 0,
             last_ns: 0,
-            received_s: 0,
+            kept_s: 0,
             lines: 0,
             tenant: String::new(),
             database: String::new(),

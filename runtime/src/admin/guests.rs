@@ -290,6 +290,7 @@ fn component_digest(component: &[u8]) -> String {
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
+        RolloutError::DiskLow(_) => (507, "DISK_LOW"),
         RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
         RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
         RolloutError::Quota(_) => (422, "QUOTA"),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::app::wall_clock;
 use crate::core::books::TenantBooks;
+use crate::core::receive_clock::wall_ns;
 use crate::limits::SPOOL_NEAR_PERCENT;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::gauges::{Handles, SourceHealth};
@@ -79,17 +81,24 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
         None if !handles.quarantine.is_usable() => {
             PartHealth::not_ready("quarantine cannot be written; see the log for the file")
         }
-        None => spool_health(
-            &handles.spool.unreadable(),
-            &handles.spool.waiting_messages(),
-            handles.spool.disk_bytes(),
-            handles.spool_ceilings.bytes_max,
-        ),
+        None => {
+            let mut health = spool_health(
+                &handles.spool.unreadable(),
+                &handles.spool.waiting_messages(),
+                handles.spool.disk_bytes(),
+                handles.spool_ceilings.bytes_max,
+            );
+            if let Err(low) = handles.disk_reserve.check() {
+                let others = health.why.map(|why| format!("; {why}")).unwrap_or_default();
+                health.why = Some(format!("{low}{others}"));
+            }
+            health
+        }
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
     let output = output_health(&handles.writer.databases(), &handles.writer.servers());
-    Readiness::of(source.into(), registry, spool, output)
+    Readiness::new(source.into(), registry, spool, output, wall_clock::unset(wall_ns()))
 }
 
 pub(crate) fn books(handles: &Handles) -> Value {

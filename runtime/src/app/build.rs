@@ -27,8 +27,10 @@ use crate::config::words::SpoolSync;
 use crate::config::{self, Config, settings};
 use crate::core::ack::in_flight::InFlight;
 use crate::core::ack::window::ReceiveWindow;
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
-use crate::core::device_hash::{DeviceHasher, SeedTag};
+use crate::core::device_hash::DeviceHasher;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::receive_clock::ReceiveClock;
 use crate::core::tenant::budgets::BudgetLimits;
 use crate::core::tenant::table::Tenants;
@@ -41,10 +43,10 @@ use crate::pipeline::ingress::Ingress;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::pipeline::unpark;
-use crate::quarantine::Quarantine;
+use crate::quarantine::{Quarantine, StoredObserver};
 use crate::source::broker::{Broker, OutgoingPublish};
 use crate::source::listener::Listener;
-use crate::spool::{OpenedSpool, Spool};
+use crate::spool::{OpenedSpool, Spool, SpoolSettings};
 use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
@@ -71,6 +73,9 @@ impl App {
         let outputs = settings::own_outputs(config)?;
         let devices = DeviceHasher::new(data_dir::device_seed(data_dir)?);
         let books = Arc::new(Books::default());
+        let age_clock = Arc::new(AgeClock::open(data_dir));
+        age_clock.persist();
+        let disk_reserve = Arc::new(DiskReserve::new(data_dir, config.spool.reserve_bytes));
         let plan = budget_plan(config);
         let tenants = settings::tenants(config, &books, plan.limits);
         let limits = &config.admission;
@@ -80,8 +85,9 @@ impl App {
 
         // Where messages end.
         let (publisher, outgoing) = refusal_publisher(config).unzip();
-        let quarantine = open_quarantine(config, &tenants, publisher.as_ref())?;
-        let opened = open_spool(config, devices.tag(), &books).await?;
+        let quarantine = open_quarantine(config, (&age_clock, &disk_reserve), &tenants, publisher.as_ref())?;
+        let settings = settings::spool(config, devices.tag(), age_clock.clone());
+        let opened = open_spool(config, settings, &tenants, &books).await?;
         let writes = Arc::new(WriteMetrics::default());
         let idle_delay = Arc::<IdleDelay>::default();
         let writer_thread =
@@ -98,14 +104,13 @@ impl App {
             &tenants,
         )?;
         tenant_settings::apply(config, &outputs, &tenants, &writer)?;
-        let opened = opened.with_tenants(&tenants);
         let state = opened.state();
         let spool = opened.start(Arc::new(writer.clone()))?;
 
         // The stream, from the decoders to its entry.
         let memory = SandboxMemory::new(&tenants.budgets().gateway().memory, plan.call_bytes_max);
         let store = StateStore::from_snapshot(&state, tenants.clone());
-        let guests = guests::open(&current, store, &memory, &tenants)?;
+        let guests = guests::open(&current, store, &memory, &tenants, &disk_reserve)?;
         let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
@@ -137,6 +142,8 @@ impl App {
 
         let handles = Arc::new(Handles {
             books,
+            age_clock,
+            disk_reserve,
             tenants,
             budget_plan: plan,
             window,
@@ -222,21 +229,26 @@ fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
 
 fn open_quarantine(
     config: &Config,
+    (age_clock, disk_reserve): (&Arc<AgeClock>, &Arc<DiskReserve>),
     tenants: &Arc<Tenants>,
     publisher: Option<&Arc<RefusalPublisher>>,
 ) -> anyhow::Result<Quarantine> {
     let dir = Path::new(&config.data_dir).join("quarantine");
-    let quarantine = Quarantine::open(&dir, settings::quarantine(config, Some(tenants)), tenants.books())?;
-    if let Some(publisher) = publisher {
-        quarantine.set_observer(publisher.clone());
-    }
-    Ok(quarantine)
+    let observer = publisher.map(|publisher| publisher.clone() as Arc<dyn StoredObserver>);
+    let settings = settings::quarantine(config, age_clock.clone(), disk_reserve.clone(), Some(tenants));
+    Ok(Quarantine::open(&dir, settings, observer, tenants.books())?)
 }
 
-async fn open_spool(config: &Config, hash_tag: SeedTag, books: &Arc<Books>) -> anyhow::Result<OpenedSpool> {
+async fn open_spool(
+    config: &Config,
+    settings: SpoolSettings,
+    tenants: &Arc<Tenants>,
+    books: &Arc<Books>,
+) -> anyhow::Result<OpenedSpool> {
     let dir = Path::new(&config.data_dir).join("spool");
-    let (settings, books) = (settings::spool(config, hash_tag), books.clone());
-    let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, settings, &books)).await??;
+    let (tenants, books) = (tenants.clone(), books.clone());
+    let open = move || Spool::open(&dir, settings, Some(tenants), &books);
+    let opened = tokio::task::spawn_blocking(open).await??;
     if config.spool.sync.is(SpoolSync::Never) {
         tracing::warn!(
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"

@@ -53,10 +53,12 @@ impl App {
             tokio::join!(handles.writer.drain(deadline), sources_end(&mut self.sources, deadline));
 
         // Marks of written lines are stored, so that they are not written again.
-        let (spool, clock) = (handles.spool.clone(), self.clock.clone());
+        let (spool, clock, age_clock) =
+            (handles.spool.clone(), self.clock.clone(), handles.age_clock.clone());
         tokio::task::spawn_blocking(move || {
             spool.close();
             clock.close();
+            age_clock.persist();
         })
         .await?;
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::audit::{AuditEvent, AuditLog, own_user};
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::{Config, ConfigError, settings};
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::detail::printable;
 use crate::data_dir::LockError;
@@ -383,8 +385,9 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
         },
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
-                let settings = settings::quarantine(config, None);
-                let quarantine = Quarantine::open(folder, settings, &Books::default())?;
+                let clock = AgeClock::open(Path::new(&config.data_dir));
+                let settings = settings::quarantine(config, Arc::new(clock), Arc::default(), None);
+                let quarantine = Quarantine::open(folder, settings, None, &Books::default())?;
                 let (places, left) =
                     quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;
                 if let (Some(id), true) = (&filter.id, places.is_empty()) {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::admin_client::Unreachable;
 use crate::cli::{ConfigArgument, Exit, admin_client};
 use crate::config::Config;
+use crate::core::age_clock::AgeClock;
 use crate::core::detail::printable;
 use crate::spool::Spool;
 
@@ -71,7 +72,8 @@ fn retry(config: &Config, database: Option<&str>, json: bool) -> anyhow::Result<
 }
 
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
-    let (status, _) = Spool::open_read_only(&Path::new(&config.data_dir).join("spool"))?;
+    let data_dir = Path::new(&config.data_dir);
+    let (status, _) = Spool::open_read_only(&data_dir.join("spool"), &AgeClock::open(data_dir))?;
     eprintln!("the gateway does not run; this is the content of its spool");
     let databases: Vec<Value> = status
         .backlogs

@@ -285,6 +285,7 @@ fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
         crate::spool::limits::SPOOL_TENANT_BYTES_MIN,
         u64::MAX >> 1,
     )?;
+    within("spool.reserve_bytes", config.spool.reserve_bytes, 0, u64::MAX >> 1)?;
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
     config.log.format.check("log.format")?;

@@ -294,8 +294,12 @@ section! {
         /// The action when a tenant's share is full. `block`: its messages wait without a PUBACK, and
         /// nothing is lost. `drop_oldest`: its oldest lines are dropped and counted.
         when_full: Word<WhenFull> = WhenFull::Block.into(),
-        /// Bytes of recent lines that are also kept in memory.
+        /// Bytes of lines on their way to databases, new ones and those of a backlog. Each database may have
+        /// one batch more.
         memory_bytes_max: u64 = 67_108_864,
+        /// Free bytes on the disk of `data_dir` that only the spool uses. Below it quarantine does not grow, and
+        /// no new decoder is kept. 0: none.
+        reserve_bytes: u64 = 67_108_864,
         /// `always`: a message is acknowledged after fsync. `never`: for benchmarks; a power cut loses
         /// acknowledged messages.
         sync: Word<SpoolSync> = SpoolSync::Always.into(),

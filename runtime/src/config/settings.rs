@@ -19,8 +19,10 @@ use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLarge};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{postgres_url, words};
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::device_hash::SeedTag;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::identity::NameTemplate;
 use crate::core::ids::TenantId;
 use crate::core::line_protocol::Dialect;
@@ -123,10 +125,16 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
 }
 
 /// Quarantine, which charges the disk budgets of `tenants` if there are any.
-pub fn quarantine(config: &Config, tenants: Option<&Arc<Tenants>>) -> QuarantineSettings {
+pub fn quarantine(
+    config: &Config,
+    age_clock: Arc<AgeClock>,
+    disk_reserve: Arc<DiskReserve>,
+    tenants: Option<&Arc<Tenants>>,
+) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
     settings.template = Some(template(config));
+    (settings.age_clock, settings.disk_reserve) = (age_clock, disk_reserve);
     settings.tenants = tenants.cloned();
     settings
 }
@@ -351,7 +359,7 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
     })
 }
 
-pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
+pub fn spool(config: &Config, device_seed: SeedTag, age_clock: Arc<AgeClock>) -> SpoolSettings {
     let spool = &config.spool;
     SpoolSettings {
         bytes_max: spool.bytes_max,
@@ -360,5 +368,6 @@ pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
         memory_bytes_max: spool.memory_bytes_max,
         sync: spool.sync.is(SpoolSync::Always),
         device_seed,
+        age_clock,
     }
 }

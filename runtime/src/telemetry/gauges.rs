@@ -14,6 +14,8 @@ use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::core::ack::window::ReceiveWindow;
 use crate::core::books::{Books, OTHER_TENANTS};
+use crate::core::age_clock::AgeClock;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::histogram::HistogramSnapshot;
 use crate::core::tenant::table::Tenants;
 use crate::limits::METRIC_TENANTS_MAX;
@@ -94,6 +96,8 @@ impl ListenerHandles {
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
+    pub age_clock: Arc<AgeClock>,
+    pub disk_reserve: Arc<DiskReserve>,
     pub tenants: Arc<Tenants>,
     pub budget_plan: BudgetPlan,
     pub window: Arc<ReceiveWindow>,

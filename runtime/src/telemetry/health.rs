@@ -62,11 +62,21 @@ pub struct Readiness {
     pub spool: PartHealth,
     /// The databases. Lines wait in the spool for them, so they never make the gateway unready.
     pub output: PartHealth,
+    /// The wall clock, which is never a reason not to be ready.
+    pub clock: PartHealth,
 }
 
 impl Readiness {
-    pub fn of(source: PartHealth, registry: PartHealth, spool: PartHealth, output: PartHealth) -> Self {
+    /// `clock`: the fault of the wall clock.
+    pub fn new(
+        source: PartHealth,
+        registry: PartHealth,
+        spool: PartHealth,
+        output: PartHealth,
+        clock: Option<String>,
+    ) -> Self {
         let ready = source.ready && registry.ready && spool.ready;
-        Self { ready, source, registry, spool, output }
+        let clock = PartHealth { ready: true, why: clock };
+        Self { ready, source, registry, spool, output, clock }
     }
 }

@@ -46,6 +46,8 @@ pub enum LineFaultKind {
     SeriesTooLong,
     LineTooLong,
     TooManyLines,
+    /// All lines of the message together, with the identity and time that the gateway adds.
+    TooManyBytes,
 }
 
 impl LineFaultKind {
@@ -90,6 +92,9 @@ impl LineFaultKind {
             }
             Self::LineTooLong => "a line longer than 1,048,576 bytes",
             Self::TooManyLines => "more than 1,000 lines of one message",
+            Self::TooManyBytes => {
+                "more than 1,310,720 bytes of lines of one message, with the identity and the time that the gateway adds to each"
+            }
         }
     }
 
@@ -97,6 +102,7 @@ impl LineFaultKind {
     pub fn reason(self) -> Reason {
         match self {
             Self::Identity | Self::TenantTag => Reason::IdentityInLine,
+            Self::TooManyBytes => Reason::GuestOutput,
             _ => Reason::BadLine,
         }
     }

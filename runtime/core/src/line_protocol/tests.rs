@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::limits::LINES_A_MESSAGE_MAX;
+use crate::limits::{CHECKED_BYTES_A_MESSAGE_MAX, LINES_A_MESSAGE_MAX};
 use crate::line_protocol::fault::{Dialect, LineFault, LineFaultKind};
 use crate::line_protocol::{LineChecker, LineContext};
 use crate::reason::Reason;
@@ -194,6 +194,29 @@ fn a_message_of_too_many_lines_is_refused() {
         check((text + "m f=1").as_bytes(), Dialect::V3).unwrap_err().kind,
         LineFaultKind::TooManyLines
     );
+}
+
+#[test]
+fn what_the_gateway_adds_makes_no_message_larger_than_the_limit() {
+    // 6 kB become 60 MB with the longest site, and the check ends long before that.
+    let site = ",site_id=".to_owned() + &"s".repeat(60_000);
+    let stamp =
+        LineContext { identity_tags: site.as_bytes(), received_ns: 1, dialect: Dialect::V3, rules: None };
+    let text = "m f=1\n".repeat(LINES_A_MESSAGE_MAX as usize);
+    for keep_rest in [false, true] {
+        let mut out = Vec::new();
+        let fault = match keep_rest {
+            false => LineChecker::default().check(text.as_bytes(), stamp, &mut out),
+            true => {
+                LineChecker::default().check_keeping_rest(text.as_bytes(), stamp, &mut out, &mut Vec::new())
+            }
+        };
+        let fault = fault.unwrap_err();
+        assert_eq!((fault.kind, fault.kind.reason()), (LineFaultKind::TooManyBytes, Reason::GuestOutput));
+        assert!(fault.to_string().contains("1,310,720 bytes") && out.is_empty());
+        assert!(out.capacity() < 4 * CHECKED_BYTES_A_MESSAGE_MAX, "{} bytes", out.capacity());
+    }
+    assert_eq!(CHECKED_BYTES_A_MESSAGE_MAX, 1_310_720);
 }
 
 proptest! {

@@ -4,13 +4,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tidegate_core::file_stamp::FileStamp;
 use tokio_rustls::TlsAcceptor;
 
 /// The policy for client certificates.
@@ -43,15 +43,12 @@ pub enum TlsFileError {
     Verifier(String),
 }
 
-/// The modification time, length and inode of a file when it was read; None if it was not there.
-type FileStamp = Option<(SystemTime, u64, u64)>;
-
 /// The certificate in service. Shared by all connections.
 #[derive(Debug)]
 pub struct CertificateReloader {
     settings: TlsSettings,
     config: RwLock<Arc<ServerConfig>>,
-    stamps: Mutex<[FileStamp; 3]>,
+    stamps: Mutex<[Option<FileStamp>; 3]>,
 }
 
 impl CertificateReloader {
@@ -87,12 +84,8 @@ impl CertificateReloader {
     }
 }
 
-fn stamps(settings: &TlsSettings) -> [FileStamp; 3] {
-    use std::os::unix::fs::MetadataExt;
-    [&settings.cert_file, &settings.key_file, &settings.client_ca_file].map(|path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-    })
+fn stamps(settings: &TlsSettings) -> [Option<FileStamp>; 3] {
+    [&settings.cert_file, &settings.key_file, &settings.client_ca_file].map(|path| FileStamp::read(path).ok())
 }
 
 fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsFileError> {

@@ -69,6 +69,7 @@ impl Index {
         limits: &MemoryLimits,
         of_tenant: impl Fn(&TenantId) -> bool,
     ) -> (Vec<FetchRequest>, bool) {
+        let least = limits.least(self.databases.len());
         let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
         let mut wanted = Vec::new();
         let mut bytes = 0;
@@ -86,8 +87,9 @@ impl Index {
             let seq = stream.cursor;
             let len = u64::from(stream.frame(seq).expect("the cursor stands at an open frame").len);
             let mut queued_now = 0;
-            let room = of.hot_bytes < limits.database_bytes_min
-                || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
+            let room = of.hot_bytes < least
+                || (self.hot_bytes + len <= limits.backlog_bytes_max()
+                    && of.hot_bytes + len <= limits.bytes_max / 2);
             if !room {
                 return (wanted, true);
             }
@@ -103,13 +105,13 @@ impl Index {
             let messages = frame.open & !frame.queued;
             frame.queued = frame.open;
             let place = frame.place();
-            let (lines, received_s) = (frame.lines, frame.received_s);
+            let (lines, kept_s) = (frame.lines, frame.kept_s);
             stream.hot_bytes += queued_now;
             bytes += len;
             stream.skip();
             let (returns, is_last) = (stream.returns, !stream.waits());
             let id = FrameId { stream: number, seq };
-            wanted.push(FetchRequest { id, place, messages, lines, received_s, returns, is_last });
+            wanted.push(FetchRequest { id, place, messages, lines, kept_s, returns, is_last });
             if of.streams.len() > 1 && bytes % (64 << 10) < len {
                 of.turn += 1;
             }

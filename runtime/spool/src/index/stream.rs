@@ -22,7 +22,7 @@ pub struct FrameEntry {
     pub len: u32,
     pub lines: u32,
     /// Seconds since the epoch.
-    pub received_s: u32,
+    pub kept_s: u32,
     pub messages: u8,
     /// Messages that are not settled; empty: released.
     pub open: MessageSet,
@@ -32,16 +32,8 @@ pub struct FrameEntry {
 
 impl FrameEntry {
     /// Stands for a released frame.
-    pub const GONE: FrameEntry = FrameEntry {
-        segment: 0,
-        offset: 0,
-        len: 0,
-        lines: 0,
-        received_s: 0,
-        messages: 0,
-        open: 0,
-        queued: 0,
-    };
+    pub const GONE: FrameEntry =
+        FrameEntry { segment: 0, offset: 0, len: 0, lines: 0, kept_s: 0, messages: 0, open: 0, queued: 0 };
 
     pub fn place(&self) -> FrameLocation {
         FrameLocation { segment: u64::from(self.segment), offset: u64::from(self.offset), len: self.len }

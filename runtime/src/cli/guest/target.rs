@@ -91,7 +91,7 @@ impl<'a> GuestTarget<'a> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let data = settings::guests_data(config);
-        let versions = RouteHistory::new(data.join("routes"), true).read(&place).versions;
+        let versions = RouteHistory::new(&data, true).read(&place).versions;
         if versions.is_empty() {
             return Ok(Err(refusal(&RolloutError::NotThere)));
         }
