@@ -97,7 +97,6 @@ pub trait SegmentWriter: Send {
 /// Holds the number of the newest segment, so that its loss is noticed.
 const NEWEST: &str = "newest";
 
-
 /// Holds the checkpoint of the state.
 const STATE: &str = "state";
 

@@ -76,7 +76,7 @@ impl Readiness {
         clock: Option<String>,
     ) -> Self {
         let ready = source.ready && registry.ready && spool.ready;
-        let clock = PartHealth { ready: true, why: clock };
+        let clock = clock.map_or_else(PartHealth::ready, PartHealth::degraded);
         Self { ready, source, registry, spool, output, clock }
     }
 }

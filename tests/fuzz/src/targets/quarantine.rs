@@ -43,7 +43,7 @@ pub fn run(input: &[u8]) {
     if opens {
         let books = Books::default();
         let settings = QuarantineSettings::new(64 * 1024, 10_000);
-        let (opened, peak) = peak_bytes_of(|| Quarantine::open(folder.path(), settings, &books));
+        let (opened, peak) = peak_bytes_of(|| Quarantine::open(folder.path(), settings, None, &books));
         let opened = opened.expect("files that can be read are read");
         assert!(peak <= OVERHEAD_BYTES + BYTES_A_BYTE * input.len(), "{peak} bytes for {}", input.len());
         let _ = (opened.counts(), opened.bytes());

@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::books::Books;
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::durable::{Durable, Handoff};
@@ -43,6 +44,7 @@ fn settings() -> SpoolSettings {
         memory_bytes_max: 16 << 20,
         sync: false,
         device_seed: SeedTag::default(),
+        age_clock: Arc::default(),
     }
 }
 
@@ -67,13 +69,13 @@ struct Recovered {
 /// Opens the spool in a folder and reads all of it.
 fn recover(folder: &Path, bytes: usize, with_threads: bool) -> Recovered {
     let most = OVERHEAD_BYTES + BYTES_A_BYTE * bytes;
-    let (looked_at, peak) = peak_bytes_of(|| Spool::open_read_only(folder));
+    let (looked_at, peak) = peak_bytes_of(|| Spool::open_read_only(folder, &AgeClock::default()));
     assert!(peak <= most, "{peak} bytes of memory for {bytes}");
     let (status, _) = looked_at.expect("files that can be read are read");
     Spool::read_state(folder).expect("files that can be read are read");
 
     let books = Arc::new(Books::default());
-    let (opened, peak) = peak_bytes_of(|| Spool::open(folder, settings(), &books));
+    let (opened, peak) = peak_bytes_of(|| Spool::open(folder, settings(), None, &books));
     assert!(peak <= most, "{peak} bytes of memory for {bytes}");
     let opened = opened.expect("files that can be read are read");
     let lines_of = opened.lines();

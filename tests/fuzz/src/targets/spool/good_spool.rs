@@ -53,7 +53,7 @@ impl GoodSpool {
     pub fn write() -> Self {
         let folder = temporary();
         let books = Arc::new(Books::default());
-        let opened = Spool::open(folder.path(), settings(), &books).expect("a new spool opens");
+        let opened = Spool::open(folder.path(), settings(), None, &books).expect("a new spool opens");
         let spool = opened.start(Arc::new(Fetched)).expect("threads start");
         let flush = || assert!(spool.flush(Instant::now() + Duration::from_secs(60)), "the disk is slow");
         let mut written = Vec::new();
