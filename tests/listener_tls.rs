@@ -1,7 +1,7 @@
 //! The listener in TLS: certificates of both sides, and new ones while it runs.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -9,7 +9,7 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate::source::listener::{
-    ClientCertificates, CloseReason, CredentialPolicy, ListenerSettings, TlsSettings,
+    ClientCertificates, CloseReason, CredentialPolicy, ListenerSettings, TlsKeys, TlsSettings,
 };
 
 use crate::harness::fake_pipeline::SettleMode;
@@ -59,7 +59,10 @@ impl Authority {
 }
 
 fn start(folder: &Path, asks: CredentialPolicy, client_certificates: ClientCertificates) -> RunningListener {
+    let crl = folder.join("crl.pem");
     let tls = TlsSettings {
+        keys: TlsKeys::LISTEN,
+        client_crl_file: if crl.exists() { crl } else { PathBuf::new() },
         cert_file: folder.join("cert.pem"),
         key_file: folder.join("key.pem"),
         client_ca_file: folder.join("ca.pem"),

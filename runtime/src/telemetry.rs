@@ -6,4 +6,6 @@ pub mod metrics;
 pub(crate) mod write_metrics;
 pub mod health;
 pub mod stats;
+pub mod expiry;
+mod log_queue;
 pub mod logs;

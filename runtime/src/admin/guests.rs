@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::admin::access::AdminTokens;
 use crate::admin::decoder_state;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
@@ -41,11 +42,11 @@ const RECEIVING_MAX: usize = 4;
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl GuestRoutes {
-    /// `operator` is the operator's token; empty: nothing may be changed but with a tenant's.
-    pub fn new(api: GuestApi, operator: String, tenants: Option<PathBuf>) -> Arc<Self> {
+    /// Without an operator's token nothing may be changed but with a tenant's.
+    pub fn new(api: GuestApi, admin: AdminTokens, tenants: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Self {
             api,
-            tokens: TenantTokens::new(operator, tenants),
+            tokens: TenantTokens::new(admin, tenants),
             receiving: Semaphore::new(RECEIVING_MAX),
         })
     }

@@ -4,21 +4,33 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
 
+use crate::admin::access::Peer;
 use crate::core::worker::{self, Priority};
-use crate::limits::{ADMIN_BLOCKING_THREADS_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_HEADER_TIMEOUT_S};
+use crate::limits::{ADMIN_BLOCKING_THREADS_MAX, ADMIN_FAULT_SAID_EVERY_S, ADMIN_HEADER_TIMEOUT_S};
+use crate::source::listener::CertificateReloader;
 
 /// The pause after an accept that failed: the process has no file left, say.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+
+/// The limits of the admin side, and its certificate.
+#[derive(Clone, Debug)]
+pub struct AdminLimits {
+    pub connections_max: usize,
+    /// None: no TLS.
+    pub tls: Option<Arc<CertificateReloader>>,
+}
 
 /// The thread, until it is stopped or dropped.
 #[derive(Debug)]
@@ -32,7 +44,7 @@ impl AdminServer {
     ///
     /// # Errors
     /// The host gives no thread.
-    pub fn start(listener: std::net::TcpListener, router: Router) -> io::Result<Self> {
+    pub fn start(listener: std::net::TcpListener, router: Router, limits: AdminLimits) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .thread_name("admin-files")
@@ -46,7 +58,7 @@ impl AdminServer {
         let thread = worker::start("admin", Priority::Normal, move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = serve(listener, router) => {}
+                    () = serve(listener, router, limits) => {}
                     // Also when nobody is left who could stop it.
                     _ = stopped => {}
                 }
@@ -69,28 +81,49 @@ impl Drop for AdminServer {
     }
 }
 
-async fn serve(listener: TcpListener, router: Router) {
-    let connections = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+async fn serve(listener: TcpListener, router: Router, limits: AdminLimits) {
+    let connections = Arc::new(Semaphore::new(limits.connections_max));
+    let mut said: Option<Instant> = None;
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) if is_of_client(&error) => continue,
             Err(error) => {
-                tracing::error!(%error, "the admin side cannot accept a connection");
+                if said.is_none_or(|said| said.elapsed() >= Duration::from_secs(ADMIN_FAULT_SAID_EVERY_S)) {
+                    said = Some(Instant::now());
+                    tracing::error!(%error, "the admin side cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
+        let (router, tls) = (router.clone().layer(Extension(Peer(peer))), limits.tls.clone());
         tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(ADMIN_HEADER_TIMEOUT_S));
-            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "a connection to the admin side has ended");
+            match tls {
+                None => serve_connection(stream, router).await,
+                Some(tls) => {
+                    let handshake = tls.acceptor().accept(stream);
+                    match timeout(Duration::from_secs(ADMIN_HEADER_TIMEOUT_S), handshake).await {
+                        Ok(Ok(stream)) => serve_connection(stream, router).await,
+                        Ok(Err(error)) => {
+                            tracing::debug!(%peer, %error, "a TLS handshake with the admin side failed")
+                        }
+                        Err(_) => tracing::debug!(%peer, "a TLS handshake with the admin side took too long"),
+                    }
+                }
             }
             drop(permit);
         });
+    }
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(ADMIN_HEADER_TIMEOUT_S));
+    let service = TowerToHyperService::new(router);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection to the admin side has ended");
     }
 }
 

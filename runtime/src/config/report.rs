@@ -5,6 +5,7 @@ use std::fmt::Write;
 use toml::{Table, Value};
 
 use crate::config::effective::EffectiveConfig;
+use crate::config::error::without_credentials;
 use crate::config::sections::{Config, reference};
 use crate::config::tenants::{CREDENTIALS, DEFAULTS};
 
@@ -77,6 +78,7 @@ pub fn tenant_values(effective: &EffectiveConfig, name: &str) -> Vec<(String, Va
         };
         let secret = matches!(*key, "output_token" | "output_password");
         let value = match value {
+            Value::String(url) if *key == "output_url" => Value::String(without_credentials(&url)),
             Value::String(text) if secret && !text.is_empty() => Value::String("(hidden)".into()),
             value => value,
         };
@@ -96,6 +98,7 @@ fn shown(path: &str, value: &Value) -> String {
     match value {
         Value::String(secret) if SECRETS.contains(&path) && !secret.is_empty() => "\"(hidden)\"".into(),
         Value::String(url) if path == "registry.url" => Value::String(without_password(url)).to_string(),
+        Value::String(url) if is_url(path) => Value::String(without_credentials(url)).to_string(),
         value => value.to_string(),
     }
 }
@@ -118,6 +121,7 @@ pub fn effective_json(effective: &EffectiveConfig) -> serde_json::Value {
                         "(hidden)".into()
                     }
                     Value::String(url) if path == "registry.url" => without_password(url).into(),
+                    Value::String(url) if is_url(path) => without_credentials(url).into(),
                     leaf => serde_json::to_value(leaf).expect("a TOML value is a JSON value"),
                 };
                 serde_json::json!({"value": shown, "source": effective.sources.of(path).to_string()})
@@ -136,6 +140,10 @@ pub fn effective_json(effective: &EffectiveConfig) -> serde_json::Value {
     });
     all["tenants"] = tenants.collect::<serde_json::Map<_, _>>().into();
     all
+}
+
+fn is_url(path: &str) -> bool {
+    matches!(path, "mqtt.url" | "output.url")
 }
 
 /// A URL with the password taken out.
@@ -199,6 +207,10 @@ mod tests {
         assert!(!text.contains("very-secret"));
         assert!(text.contains("variable INFLUXDB_TOKEN"));
         assert!(text.contains("batch_lines = 100"));
+        assert!(!effective_json(&loaded).to_string().contains("very-secret"));
+        let url = [("INFLUXDB_URL".to_string(), "http://u:very-secret@db:8086".to_string())].into();
+        let loaded = load(None, &url).unwrap();
+        assert!(!effective(&loaded).contains("very-secret") && effective(&loaded).contains("@db:8086"));
         assert!(!effective_json(&loaded).to_string().contains("very-secret"));
     }
 

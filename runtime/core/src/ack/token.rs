@@ -137,6 +137,12 @@ impl AckToken {
         settle_all(std::iter::once(self), outcome, account);
     }
 
+    /// Settles this message as dropped, counted by its reason.
+    pub fn drop_for(self, reason: Reason, account: &Account) {
+        account.record_drops(reason, 1);
+        self.settle(Outcome::Dropped, account);
+    }
+
     /// Takes the message out of the window while it waits for its tenant's share of the spool, so that it
     /// delays no other tenant. The caller bounds the deferred messages. `stalled`: the tenant has no room
     /// for more of them, and the source should stop reading.
