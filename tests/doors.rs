@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, KeyPair};
@@ -21,6 +21,16 @@ fn call(scene: &GatewayDir, host: &str, path: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// A process that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -95,7 +105,7 @@ fn the_admin_side_speaks_tls_and_the_verbs_trust_its_certificate_alone() {
     write(pair());
     let log = fs::File::create(scene.path("tidegate.log")).unwrap();
     let folder = scene.path("").to_owned();
-    let mut child = tidegate().arg("run").current_dir(folder).stderr(log).spawn().unwrap();
+    let _running = Running(tidegate().arg("run").current_dir(folder).stderr(log).spawn().unwrap());
     let answers = |words: &str| {
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
@@ -118,8 +128,6 @@ fn the_admin_side_speaks_tls_and_the_verbs_trust_its_certificate_alone() {
     // A new pair is taken without a restart.
     write(pair());
     answers("the new certificate serves");
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 /// A log that nobody reads: the gateway acknowledges, answers and stops all the same.
@@ -128,13 +136,9 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
     let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");
     scene.configure("[output]\nkind = \"file\"\n[admission]\nrate_per_s = 0\n[log]\nlevel = \"trace\"\n");
-    let mut child = tidegate()
-        .arg("run")
-        .current_dir(scene.path(""))
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = tidegate();
+    command.arg("run").current_dir(scene.path("")).stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut running = Running(command.spawn().unwrap());
     let deadline = Instant::now() + Duration::from_secs(90);
     while TcpStream::connect(&scene.admin).is_err() || call(&scene, "localhost", "/readyz").0 != 200 {
         assert!(Instant::now() < deadline, "it does not get ready");
@@ -154,13 +158,10 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
     device.publish("tenant/acme/device/dev-1/telemetry", QoS::AtLeastOnce, false, "x");
     device.puback();
     // SAFETY: kill(2) of a child that has not been waited for.
-    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    unsafe { libc::kill(running.0.id() as i32, libc::SIGTERM) };
     let deadline = Instant::now() + Duration::from_secs(60);
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            panic!("a signal has no effect");
-        }
+    while running.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < deadline, "a signal has no effect");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

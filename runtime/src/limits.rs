@@ -50,6 +50,9 @@ pub const OPEN_FILES_RESERVED_MAX: u64 = 4_096;
 /// locked out, and who guesses gets one try a second.
 pub const ADMIN_FAILURES_RATE: Rate = Rate { per_s: 1.0, burst: 20.0 };
 
+/// One address that is not loopback may have one part in this many of the connections to the admin side.
+pub const ADMIN_ADDRESS_SHARE: usize = 8;
+
 /// Addresses with such a count; full ones go first.
 pub const ADMIN_ADDRESSES_MAX: usize = 10_000;
 

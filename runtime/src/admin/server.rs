@@ -1,7 +1,9 @@
 //! The admin side's thread, with a runtime of its own: scrapes, listings and stalled clients cost the
 //! threads of the stream nothing.
 
+use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -18,7 +21,9 @@ use tokio::time::timeout;
 
 use crate::admin::access::Peer;
 use crate::core::worker::{self, Priority};
-use crate::limits::{ADMIN_BLOCKING_THREADS_MAX, ADMIN_FAULT_SAID_EVERY_S, ADMIN_HEADER_TIMEOUT_S};
+use crate::limits::{
+    ADMIN_ADDRESS_SHARE, ADMIN_BLOCKING_THREADS_MAX, ADMIN_FAULT_SAID_EVERY_S, ADMIN_HEADER_TIMEOUT_S,
+};
 use crate::source::listener::CertificateReloader;
 
 /// The pause after an accept that failed: the process has no file left, say.
@@ -83,6 +88,7 @@ impl Drop for AdminServer {
 
 async fn serve(listener: TcpListener, router: Router, limits: AdminLimits) {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
+    let addresses = Arc::<Mutex<HashMap<IpAddr, usize>>>::default();
     let mut said: Option<Instant> = None;
     loop {
         let Ok(permit) = connections.clone().acquire_owned().await else { return };
@@ -98,6 +104,7 @@ async fn serve(listener: TcpListener, router: Router, limits: AdminLimits) {
                 continue;
             }
         };
+        let Some(share) = AddressShare::take(&addresses, peer.ip(), limits.connections_max) else { continue };
         let (router, tls) = (router.clone().layer(Extension(Peer(peer))), limits.tls.clone());
         tokio::spawn(async move {
             match tls {
@@ -113,8 +120,44 @@ async fn serve(listener: TcpListener, router: Router, limits: AdminLimits) {
                     }
                 }
             }
-            drop(permit);
+            drop((permit, share));
         });
+    }
+}
+
+/// One connection of an address, which may have a part of all: a stranger must not keep operators out.
+/// Loopback may have all of them.
+struct AddressShare {
+    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl AddressShare {
+    fn take(
+        addresses: &Arc<Mutex<HashMap<IpAddr, usize>>>,
+        address: IpAddr,
+        connections_max: usize,
+    ) -> Option<Self> {
+        let address = address.to_canonical();
+        let mut counts = addresses.lock();
+        let count = counts.entry(address).or_default();
+        if !address.is_loopback() && *count >= (connections_max / ADMIN_ADDRESS_SHARE).max(1) {
+            return None;
+        }
+        *count += 1;
+        Some(Self { addresses: addresses.clone(), address })
+    }
+}
+
+impl Drop for AddressShare {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
     }
 }
 
@@ -133,4 +176,22 @@ fn is_of_client(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_part_of_the_connections_and_loopback_all() {
+        let addresses = Arc::default();
+        let take = |address: &str| AddressShare::take(&addresses, address.parse().unwrap(), 80);
+        let of_one: Vec<_> = (0..100).filter_map(|_| take("10.0.0.1")).collect();
+        assert_eq!(of_one.len(), 80 / ADMIN_ADDRESS_SHARE);
+        assert!(take("10.0.0.2").is_some());
+        assert_eq!((0..80).filter_map(|_| take("::ffff:127.0.0.1")).collect::<Vec<_>>().len(), 80);
+        drop(of_one);
+        assert!(take("10.0.0.1").is_some());
+        assert!(addresses.lock().is_empty());
+    }
 }

@@ -248,9 +248,9 @@ impl<I: MessageSink> Handshake<'_, I> {
         let proven =
             context.proven.add(self.permit.connection, &identity, proof, certificate, self.revocation);
         // The registry may have changed before the connection was in the table.
-        if let Err(AuthError::Credentials(why) | AuthError::NotAuthorized(why)) =
-            context.sink.recheck(&identity, &proof).await
-        {
+        let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
+        let again = timeout(asking, context.sink.recheck(&identity, &proof)).await;
+        if let Ok(Err(AuthError::Credentials(why) | AuthError::NotAuthorized(why))) = again {
             let (code4, code5) = (Code4::NotAuthorized, Code5::NotAuthorized);
             return Err(ConnectRefusal::new(CloseReason::NotAuthorized, why, code4, code5));
         }
@@ -397,4 +397,24 @@ fn random_client_id() -> String {
     use std::hash::{BuildHasher, RandomState};
     let half = || RandomState::new().hash_one(0_u8);
     format!("tidegate-{:016x}{:016x}", half(), half())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_and_tls_on_the_plain_port_are_named() {
+        for (bytes, protocol) in [
+            (&b"GET / HTTP/1.1"[..], "HTTP"),
+            (b"POST", "HTTP"),
+            (b"PRI * HTTP/2.0", "HTTP"),
+            (&[0x16, 3, 1, 2, 0], "TLS"),
+        ] {
+            let end = check_first_packet(bytes).unwrap_err();
+            assert!(end.reason == CloseReason::Malformed && end.detail.contains(protocol), "{end:?}");
+        }
+        assert!(check_first_packet(&[0x10, 14, 0, 4]).is_ok());
+        assert!(check_first_packet(b"").is_ok());
+    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::time::timeout;
 
 use crate::limits;
 use crate::listener::close::CloseReason;
@@ -49,10 +50,11 @@ pub(crate) async fn end_revoked<I: MessageSink>(context: Arc<ListenerContext<I>>
         let sink = &context.sink;
         stream::iter(connections)
             .for_each_concurrent(limits::RECHECKS_AT_ONCE, |one| async move {
-                match sink.recheck(&one.identity, &one.proof).await {
+                let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
+                match timeout(asking, sink.recheck(&one.identity, &one.proof)).await {
                     // A registry that cannot be asked has not said anything.
-                    Ok(()) | Err(AuthError::Unavailable(_)) => {}
-                    Err(AuthError::Credentials(why) | AuthError::NotAuthorized(why)) => {
+                    Err(_) | Ok(Ok(()) | Err(AuthError::Unavailable(_))) => {}
+                    Ok(Err(AuthError::Credentials(why) | AuthError::NotAuthorized(why))) => {
                         one.revocation.end(CloseReason::Revoked, why);
                     }
                 }
