@@ -314,7 +314,7 @@ fn a_version_that_fails_on_probation_is_rolled_back_and_stays_out() {
         let (outcome, reason) = last_fate(&gateway);
         assert_eq!(outcome, "rolled_back");
         assert!(reason.contains("on probation"), "{reason}");
-        gateway.wait("logged", |_| scene.log().contains("the version before serves again"));
+        gateway.wait("logged", |_| scene.log().contains("a decoder was rolled back"));
         assert_balanced(&gateway);
 
         // Over a restart, with the file still there.

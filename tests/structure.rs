@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Words that a doc comment never begins with: a noun or a verb stands first.
-const OPENINGS: [&str; 9] = ["What", "Of which", "Of", "Where", "Whether", "Who", "Whom", "Which", "When"];
+const OPENINGS: [&str; 15] = [
+    "What", "Of which", "Of", "Where", "Whether", "Who", "Whom", "Which", "When", "Why", "How", "As", "So",
+    "None", "Those",
+];
 
 /// The parts of the data plane, and the crates of ours that each may depend on.
 const PARTS: [(&str, &[&str]); 8] = [
@@ -428,6 +431,26 @@ fn the_compiler_keeps_other_crates_from_making_a_state() {
         });
         assert!(is_non_exhaustive || has_private, "any crate can make a {state}");
     }
+}
+
+// ---- threads
+
+/// A thread that another place starts would die of a panic without ending the process.
+#[test]
+fn every_thread_is_started_by_worker() {
+    let mut places = Vec::new();
+    for (_, folder) in crates() {
+        let mut files = Vec::new();
+        rust_files(&folder.join("src"), &mut files);
+        for file in files.iter().filter(|file| !file.ends_with("core/src/worker.rs")) {
+            let text = fs::read_to_string(file).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if code.contains("thread::Builder") || code.contains("thread::spawn(") {
+                places.push(shown(file));
+            }
+        }
+    }
+    assert!(places.is_empty(), "threads that no panic of theirs ends the process for: {places:?}");
 }
 
 // ---- the documents

@@ -416,7 +416,7 @@ fn a_reload_under_load_loses_nothing_and_a_bad_one_changes_nothing() {
             ("[tenants.acme]\nbursts = 1\n", "bursts"),
         ] {
             scene.configure(&settings(bad));
-            reload(&scene, &gateway, "what held goes on");
+            reload(&scene, &gateway, "the old one stays");
             assert!(scene.log().contains(key), "{}", scene.log());
         }
         let before = scene.lines("round_3").len();
@@ -500,7 +500,7 @@ async fn the_registrys_table_wins_for_what_it_names_is_followed_and_outlives_its
             run("INSERT INTO tenants (tenant_id, settings) VALUES ('acme', '{\"database\": \"rows\"}')");
             gateway.wait("the row holds", |_| count(changed) > before);
             gateway.wait("lines go there", |_| scene.path("lines/rows").exists());
-            let bad = "settings in the registry's table are not good";
+            let bad = "settings in the registry's table are invalid";
             let before = count(bad);
             run("UPDATE tenants SET settings = '{\"database\": \"of_table\"}' WHERE tenant_id = 'acme'");
             gateway.wait("the bad row was seen", |_| count(bad) > before);

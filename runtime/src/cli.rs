@@ -1,6 +1,6 @@
 //! The command line: one file a verb.
 //!
-//! Exit 0: done. 1: the thing asked about is not good. 2: bad usage or bad configuration. Results
+//! Exit 0: done. 1: the check found a fault. 2: bad usage or bad configuration. Results
 //! go to stdout, everything else to stderr.
 
 pub mod run;

@@ -35,7 +35,7 @@ pub const DEFAULT_FILE: &str = "tidegate.toml";
 /// read if it is there.
 ///
 /// # Errors
-/// `ConfigError` names the first key or variable that is not good.
+/// `ConfigError` names the first invalid key or variable.
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<EffectiveConfig, ConfigError> {
     let default = Path::new(DEFAULT_FILE);
     let file = file.or_else(|| default.exists().then_some(default));

@@ -99,7 +99,7 @@ pub fn lock(data_dir: &Path) -> Result<File, LockError> {
     try_lock(data_dir)?.ok_or_else(|| LockError::Taken { dir: data_dir.to_owned() })
 }
 
-/// As `lock`; `None` where another process holds it.
+/// The same as `lock`; `None` if another process holds it.
 ///
 /// # Errors
 /// It cannot be made or written to.

@@ -279,7 +279,7 @@ impl Gateway<'_> {
         self.request(method, path, token, body.as_bytes())
     }
 
-    /// As `ask`, with any bytes as body.
+    /// The same as `ask`, with any bytes as body.
     pub fn request(&self, method: &str, path: &str, token: Option<&str>, body: &[u8]) -> (u16, String) {
         ask(&self.scene.admin, method, path, token, body)
     }

@@ -1,6 +1,7 @@
 //! From a PUBLISH to its PUBACK: one token for each message, settled once its outcome is durable.
 
 pub mod token;
+pub mod settle;
 pub mod origin;
 pub mod tracker;
 pub mod ledger;

@@ -16,7 +16,7 @@ use crate::ids::TenantId;
 use crate::limits;
 use crate::reason::Reason;
 
-/// How a message ended.
+/// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Its lines are where they were to go.

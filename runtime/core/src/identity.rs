@@ -69,7 +69,7 @@ pub struct Claim {
     pub proof: Proof,
 }
 
-/// Why a device is not let in.
+/// The reason why a device is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthError {
     /// There is no such device, or the token is not its own: which of both is for the log alone.

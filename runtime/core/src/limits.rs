@@ -12,11 +12,11 @@ pub const LINES_A_MESSAGE_MAX: u32 = 1_000;
 /// time of its own in between, and a million messages a second keep step with the clock.
 pub const RECEIVE_STAMP_GAP_NS: i64 = LINES_A_MESSAGE_MAX as i64;
 
-/// How far ahead the mark of the receive clock is moved, in nanoseconds: a busy gateway writes it every
+/// The distance by which the mark of the receive clock is ahead, in nanoseconds: a busy gateway writes it every
 /// two seconds, and after a crash the first stamps are ahead of the clock by no more.
 pub const RECEIVE_MARK_LEAD_NS: i64 = 2_000_000_000;
 
-/// How far stamps may be ahead of the wall clock after it was set back, in nanoseconds: a day, which no
+/// The distance by which stamps may be ahead of the wall clock after it was set back, in nanoseconds: a day, which no
 /// time zone and no drift comes near. Beyond it the clock had been wrong before.
 pub const RECEIVE_CLOCK_AHEAD_MAX_NS: i64 = 86_400_000_000_000;
 

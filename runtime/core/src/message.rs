@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::ack::token::{AckToken, settle_all};
+use crate::ack::settle::settle_all;
+use crate::ack::token::AckToken;
 use crate::books::{Account, Outcome};
 use crate::decoder_state::StateDelta;
 use crate::detail::Detail;

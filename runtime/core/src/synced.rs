@@ -8,7 +8,7 @@ impl Synced {
     /// Runs a sync.
     ///
     /// # Errors
-    /// Those of `sync`: nothing is durable.
+    /// The errors of `sync`: nothing is durable.
     pub fn after<E>(sync: impl FnOnce() -> Result<(), E>) -> Result<Self, E> {
         sync().map(|()| Self(()))
     }

@@ -58,7 +58,7 @@ pub enum TopicTemplateError {
     Filter,
 }
 
-/// Why a topic names nobody.
+/// The reason why a topic names nobody.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
     #[error("the topic is not of the form {0}")]

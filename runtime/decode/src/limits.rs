@@ -108,7 +108,7 @@ pub const RECENT_MESSAGES: usize = 64;
 
 pub const RECENT_BYTES_MAX: usize = 64 << 10;
 
-/// How many messages of a route are remembered: all of a quiet one, of a busy one so few that the
+/// Messages of a route that are remembered: all of a quiet one, of a busy one so few that the
 /// copies cost a ten-thousandth of a core.
 pub const RECENT_RATE: Rate = Rate { per_s: 640.0, burst: RECENT_MESSAGES as f64 };
 

@@ -12,6 +12,7 @@ use crate::decoder::Decoder;
 use crate::error::SandboxError;
 use crate::host::DecodeHost;
 use crate::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
+use crate::sandbox::cpu_clock::thread_cpu;
 use crate::schedule::cpu_quota::CpuQuotas;
 use crate::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
 use crate::sink::DecodeSink;
@@ -142,10 +143,12 @@ fn run_slow(
     lane: &Weak<SlowLane>,
     sink: &impl DecodeSink,
 ) {
-    while let Some(next) = queue.next(quotas, decoder.keeps_large().then_some(RELEASE_WITHIN)) {
+    while let Some(next) = queue.next(decoder.keeps_large().then_some(RELEASE_WITHIN)) {
         let (messages, done): (Vec<_>, Vec<_>) = next.into_iter().map(SlowMessage::split).unzip();
-        if !messages.is_empty() {
+        if let Some(tenant) = messages.first().map(|message: &Admitted| message.tenant.clone()) {
+            let began = thread_cpu();
             decoder.decode(messages, sink);
+            queue.charge(thread_cpu().saturating_sub(began), quotas.share(&tenant));
         }
         decoder.release_idle();
         let Some(lane) = lane.upgrade() else { continue };

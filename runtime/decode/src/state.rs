@@ -201,7 +201,7 @@ impl StateStore {
     }
 }
 
-/// Why a value is not taken.
+/// The reason why a value is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateError {
     BadKey,

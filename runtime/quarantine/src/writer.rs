@@ -13,7 +13,7 @@ use crate::error::QuarantineError;
 use crate::limits;
 use crate::queue::{QuarantineJob, Shared};
 use crate::segment::{EntryId, Series, Tally};
-use tidegate_core::ack::token::settle_all;
+use tidegate_core::ack::settle::settle_all;
 use tidegate_core::books::{Account, Outcome};
 
 /// The interval of the search for entries that are too old while no refusal comes in.

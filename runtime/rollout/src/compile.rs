@@ -201,7 +201,7 @@ impl Compilers {
     /// The class large has limits of its own; None where it is granted to nobody.
     ///
     /// # Errors
-    /// As `Compiler::new`.
+    /// The errors of `Compiler::new`.
     pub fn new(
         host: &DecodeHost,
         settings: &CompilerSettings,

@@ -119,7 +119,7 @@ impl Candidate {
     /// A component that came another way, with the files beside `path`.
     ///
     /// # Errors
-    /// As `read`.
+    /// The errors of `read`.
     pub fn beside(folder: &Path, path: &Path, component: Vec<u8>) -> Result<Self, RolloutError> {
         let digest = digest(&component);
         let rules = text(folder, &path.with_extension("toml"), ROUTE_FILE_BYTES_MAX)?;

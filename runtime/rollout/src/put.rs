@@ -14,7 +14,7 @@ impl GuestStore {
     /// cases and shadow run take.
     ///
     /// # Errors
-    /// Why it may not serve; then nothing has changed but the history.
+    /// The reason why it may not serve; then nothing has changed but the history.
     pub fn put_now(
         &self,
         route_key: &RouteKey,

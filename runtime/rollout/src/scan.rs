@@ -37,7 +37,7 @@ impl GuestStore {
                 Ok((guest, rules)) => Some((guest, rules, version.to_owned())),
                 Err(error) => {
                     let (tenant, message_type) = route_key;
-                    tracing::error!(%error, tenant, message_type, "what served does not load any more");
+                    tracing::error!(%error, tenant, message_type, "the decoder that served does not load any more");
                     None
                 }
             }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::limits::TRIAL_S_MAX;
-use tidegate_core::ack::token::{AckToken, settle_all};
+use tidegate_core::ack::settle::settle_all;
+use tidegate_core::ack::token::AckToken;
 use tidegate_core::books::{Account, Outcome};
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::{Admitted, CheckedBatch, RefusedMessage};

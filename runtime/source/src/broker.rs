@@ -54,7 +54,7 @@ pub use crate::broker::transport::TlsError;
 /// A session that lasted so long was a good one: the next try comes soon again.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// So many sessions in a row that the broker ended early are no accident.
+/// Sessions in a row that the broker ended early: so many are no accident.
 const EARLY_ENDS_MAX: u32 = 3;
 
 /// A setting with which no session can be tried.

@@ -1,5 +1,5 @@
-//! The thread that makes batches durable: takes all that waits, one write, one sync, then tells
-//! everybody. The next group forms meanwhile, so there is no delay to tune.
+//! The thread that makes batches durable. It takes all that waits, writes it, syncs once, and passes it on.
+//! The next group forms meanwhile. A trickle is gathered for some milliseconds (`tidegate_core::batching`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::limits;
 use crate::log::{Append, Appended, SegmentLog};
 use crate::receipt::receipt;
 use crate::shared::Shared;
-use tidegate_core::ack::token::SettleBatch;
+use tidegate_core::ack::settle::SettleBatch;
 use tidegate_core::batching;
 use tidegate_core::batching::BatchDelay;
 use tidegate_core::books::Outcome;

@@ -30,7 +30,7 @@ impl Default for DeferredLimits {
     }
 }
 
-/// How much more of a tenant may wait.
+/// The room for more messages of a tenant that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeferredRoom {
     Free,

@@ -126,7 +126,7 @@ impl SegmentDir {
     }
 }
 
-/// How files of the spool are opened for writing: its owner's alone.
+/// The options by which files of the spool are opened for writing: for the owner alone.
 fn writable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);

@@ -249,7 +249,7 @@ impl Spool {
     }
 }
 
-/// How much may be parked: a part of what may be spooled, so that lines go on.
+/// The share that may be parked: a part of what may be spooled, so that lines go on.
 fn parked_limits(settings: &SpoolSettings) -> QuotaLimits {
     QuotaLimits {
         bytes_max: settings.bytes_max / limits::PARKED_SPOOL_SHARE,

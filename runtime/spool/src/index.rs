@@ -57,7 +57,7 @@ pub enum HandoffState {
     Waits { first: bool },
 }
 
-/// Why a frame is forgotten.
+/// The reason why a frame is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReleaseReason {
     Done,

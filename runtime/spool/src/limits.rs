@@ -25,11 +25,11 @@ pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
 /// 200 us of CPU, and 200 of them a second are 4 % of a core.
 pub const SPOOL_BATCH_WAIT_MS: u64 = 5;
 
-/// How long a sync waits at most, in microseconds, for messages of a trickle that are just being
+/// The longest wait of a sync, in microseconds, for messages of a trickle that are just being
 /// decoded: several times what that takes.
 pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
 
-/// How often the spool notes what is released, in milliseconds: so much of what was written is
+/// The time between two marks of what is released, in milliseconds: so much of what was written is
 /// written again after a crash.
 pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
 
@@ -43,7 +43,7 @@ pub const SPOOL_MEMORY_DATABASE_BYTES_MIN: u64 = 256 << 10;
 /// Bytes that are read at once when lines are fetched from the disk.
 pub const SPOOL_READ_BYTES: usize = 256 << 10;
 
-/// How often the log names a segment that the disk does not give, in seconds: it is asked for as long as it
+/// The time between two log lines on a segment that the disk does not give, in seconds: it is asked for as long as it
 /// takes.
 pub const SPOOL_READ_WARNING_INTERVAL_S: u64 = 60;
 

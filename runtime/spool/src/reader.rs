@@ -151,7 +151,7 @@ impl<'a> FetchReader<'a> {
 /// The disk did not answer; it is asked again.
 struct DiskNotReady;
 
-/// Why a frame was not read.
+/// The reason why a frame was not read.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error(transparent)]

@@ -55,7 +55,7 @@ pub struct DamagedRange {
 pub struct SegmentScan {
     /// Frames of lines and of parked messages whose header and body are good.
     pub frames: Vec<(FrameLocation, FrameHeader)>,
-    /// Those whose header is good and whose body is not.
+    /// Frames with a good header and a bad body.
     pub bad_bodies: Vec<(FrameLocation, FrameHeader)>,
     /// In the order of the log.
     pub marks: Vec<ReleaseMarks>,

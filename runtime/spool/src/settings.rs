@@ -4,7 +4,7 @@ use crate::limits;
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::tenant::settings::WhenFull;
 
-/// How the spool works.
+/// Settings of the spool.
 #[derive(Clone, Debug)]
 pub struct SpoolSettings {
     /// Bytes on disk.
@@ -32,16 +32,16 @@ impl SpoolSettings {
     }
 }
 
-/// How much of the recent lines the writer may hold.
+/// Bytes of recent lines that the writer may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryLimits {
     pub bytes_max: u64,
-    /// So much each database may hold in any case.
+    /// Bytes that each database may hold in any case.
     pub database_bytes_min: u64,
 }
 
 impl MemoryLimits {
-    /// So much one database may hold at most: a fourth is left for the others.
+    /// Bytes that one database may hold at most: a fourth is left for the others.
     pub(crate) fn database_bytes_max(&self) -> u64 {
         self.bytes_max / 4 * 3
     }

@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) parked: Notify,
     /// The frame of each segment that the disk did not give.
     pub(crate) unread: Mutex<HashMap<u64, UnreadFrame>>,
-    /// Why nothing can be written; `None`: it can.
+    /// The reason why nothing can be written; `None` if it can.
     pub(crate) fault: Mutex<Option<String>>,
     pub(crate) lines_pending: AtomicU64,
     pub(crate) messages: AtomicU64,

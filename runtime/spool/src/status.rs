@@ -24,7 +24,7 @@ pub struct SpoolStatus {
     pub waiting_messages: BTreeMap<String, u64>,
     /// Messages a tenant that are parked: acknowledged, and to be admitted once that can be.
     pub parked: BTreeMap<String, ParkedStatus>,
-    /// Why nothing can be written.
+    /// The reason why nothing can be written.
     pub fault: Option<String>,
     #[serde(skip)]
     pub backlogs: Vec<BacklogStatus>,

@@ -38,7 +38,7 @@ pub struct GuestRoutes {
 /// Components received at once.
 const RECEIVING_MAX: usize = 4;
 
-/// How long a component may take to come in.
+/// Longest time in which a component must arrive.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl GuestRoutes {

@@ -59,7 +59,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
         .map_err(|ended| ApiError::our_fault(format!("the request ended by a fault of the gateway: {ended}")))
 }
 
-/// As `blocking`, with the answer to it.
+/// The same as `blocking`, with the answer to it.
 pub(crate) async fn answer_blocking(work: impl FnOnce() -> ApiResult + Send + 'static) -> Response {
     answer(blocking(work).await.flatten())
 }

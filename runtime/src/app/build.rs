@@ -53,7 +53,7 @@ impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
     ///
     /// # Errors
-    /// The data folder is taken, a file or folder is not good, an address is taken.
+    /// The data folder or an address is taken, or a file or folder is invalid.
     pub async fn build(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<Self> {
         if let Some(fault) = files::faults(config).into_iter().next() {
             return Err(fault.into());
@@ -173,7 +173,7 @@ async fn tenant_config(config: &Config, registry: &Registry) -> TenantConfig {
 
 type WithOutgoing = (Arc<RefusalPublisher>, tokio::sync::mpsc::Receiver<OutgoingPublish>);
 
-/// None without a broker, and where nobody wants answers.
+/// The publisher of refusals; `None` without a broker, and if nobody wants answers.
 fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
     let topic = settings::answer_topic(config).filter(|_| !config.mqtt.url.is_empty())?;
     let (publisher, outgoing) = RefusalPublisher::new(topic);
@@ -280,7 +280,7 @@ fn broker_settings(config: &Config) -> anyhow::Result<BrokerSettings> {
     Ok(BrokerSettings { client_id, ..settings::broker(config)? })
 }
 
-/// None where no address is configured.
+/// The admin side; `None` if no address is configured.
 async fn start_admin(
     config: &Config,
     handles: &Arc<Handles>,

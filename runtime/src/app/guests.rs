@@ -22,10 +22,10 @@ pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestS
     Ok(guests)
 }
 
-/// As `open`, without threads: for a verb while no gateway runs.
+/// The same as `open`, without threads: for a verb while no gateway runs.
 ///
 /// # Errors
-/// As `open`.
+/// The errors of `open`.
 pub fn open_kept(current: &CurrentConfig) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
     open_with(current, Arc::default())
 }
@@ -49,19 +49,25 @@ pub fn log_changes(changes: &[RolloutEvent]) {
     for change in changes {
         match change {
             RolloutEvent::Serves { tenant, message_type, guest, replaced: None } => {
-                tracing::info!(tenant, message_type, guest, "a guest serves");
+                tracing::info!(tenant, message_type, guest, "a decoder serves");
             }
             RolloutEvent::Serves { tenant, message_type, guest, replaced: Some(replaced) } => {
-                tracing::info!(tenant, message_type, guest, replaced, "a guest was replaced");
+                tracing::info!(tenant, message_type, guest, replaced, "a decoder was replaced");
             }
             RolloutEvent::Refused { tenant, message_type, why } => {
-                tracing::warn!(tenant, message_type, why, "a guest may not serve; what served goes on");
+                tracing::warn!(tenant, message_type, why, "a decoder was refused; the one that serves stays");
             }
             RolloutEvent::RolledBack { tenant, message_type, guest, why } => {
-                tracing::warn!(tenant, message_type, guest, why, "the version before serves again");
+                tracing::warn!(
+                    tenant,
+                    message_type,
+                    guest,
+                    why,
+                    "a decoder was rolled back; the version before it serves again"
+                );
             }
             RolloutEvent::Gone { tenant, message_type } => {
-                tracing::info!(tenant, message_type, "a guest is gone")
+                tracing::info!(tenant, message_type, "a decoder was removed")
             }
         }
     }

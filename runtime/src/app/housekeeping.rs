@@ -67,7 +67,9 @@ pub(crate) async fn check_files(handles: &Arc<Handles>) {
     .await;
     match checked {
         Ok(Ok(changes)) => guests::log_changes(&changes),
-        Ok(Err(error)) => tracing::error!(%error, "the guests folder cannot be read; what served goes on"),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the guests folder cannot be read; the decoders that serve stay")
+        }
         Err(error) => tracing::error!(%error, "looking for changes failed"),
     }
 }

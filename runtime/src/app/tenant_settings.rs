@@ -70,7 +70,7 @@ impl TenantUpdater {
                 tenant_config.persist();
             }
             Err(fault) => {
-                tracing::error!(%fault, "the registry's settings of tenants could not be applied; what held goes on");
+                tracing::error!(%fault, "the settings of tenants in the registry's table could not be applied; the old ones stay");
                 tenant_config.current.set(with_rows(&tenant_config.file, &was_rows));
                 // Tried again when the table has changed, or on SIGHUP.
                 tenant_config.rows = was_rows;
@@ -83,7 +83,7 @@ impl TenantUpdater {
         let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(fault) => {
-                tracing::error!(%fault, "the configuration is not good; what held goes on");
+                tracing::error!(%fault, "the configuration is invalid; the old one stays");
                 return;
             }
         };
@@ -91,7 +91,7 @@ impl TenantUpdater {
         let elsewhere = differences(&tenant_config.file, &loaded.config);
         if !elsewhere.is_empty() {
             let keys = elsewhere.join(", ");
-            tracing::warn!(keys, "changed in the configuration, and needs a restart");
+            tracing::warn!(keys, "these keys have changed in the configuration; they need a restart");
         }
         let file = Config { tenants: loaded.config.tenants, ..tenant_config.file.clone() };
         let taken = tenants::check(&file)
@@ -99,21 +99,21 @@ impl TenantUpdater {
         let (rows, faults) = match taken {
             Ok(taken) => taken,
             Err(fault) => {
-                tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
+                tracing::error!(%fault, "the configuration of tenants is invalid; the old one stays");
                 return;
             }
         };
         let config = with_rows(&file, &rows);
         let before = tenant_config.current.get();
         if let Err(fault) = self.apply(&config) {
-            tracing::error!(%fault, "the configuration of tenants is not good; what held goes on");
+            tracing::error!(%fault, "the configuration of tenants is invalid; the old one stays");
             if let Err(fault) = self.apply(&before) {
-                tracing::error!(%fault, "what held before could not be applied again");
+                tracing::error!(%fault, "the old configuration of tenants could not be applied again");
             }
             return;
         }
         for fault in faults {
-            tracing::error!(%fault, "a tenant's settings in the registry's table are not good; what held goes on");
+            tracing::error!(%fault, "a tenant's settings in the registry's table are invalid; the old ones stay");
         }
         tracing::info!(tenants = config.tenants.len(), "settings of tenants were read again");
         tenant_config.current.set(config);

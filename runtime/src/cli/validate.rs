@@ -65,7 +65,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
             eprintln!("note: {}", printable_lines(note));
         }
         for finding in &findings {
-            eprintln!("not good: {}", printable_lines(finding));
+            eprintln!("fault: {}", printable_lines(finding));
         }
     }
     Ok(if findings.is_empty() { Exit::Success } else { Exit::Failure })

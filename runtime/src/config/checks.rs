@@ -21,7 +21,7 @@ pub use crate::config::checks::values::server_url;
 /// Checks every value.
 ///
 /// # Errors
-/// The first key that is not good, its value, and what is allowed.
+/// The first invalid key, its value, and what is allowed.
 pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     sources(config)?;
     listener::check(config, notes)?;

@@ -11,7 +11,7 @@ use crate::config::source::{Environment, ValueSource, ValueSources};
 
 const PREFIX: &str = "TIDEGATE_";
 
-/// How a variable of the Python service is read.
+/// The way in which a variable of the Python service is read.
 enum LegacyVariable {
     /// Text as it stands.
     Text(&'static str),

@@ -16,7 +16,7 @@ pub(crate) const ROWS_FILE: &str = "tenants.json";
 
 /// The configuration with the registry's rows of tenants; the last rows are kept for the next start.
 pub struct TenantConfig {
-    /// As loaded.
+    /// The configuration as it was loaded.
     pub(crate) file: Config,
     /// The table's last rows. Those of them that are in force are `rows`.
     pub(crate) table: Vec<(String, String)>,
@@ -74,7 +74,7 @@ impl TenantConfig {
         match tenant_rows::merge_rows(&self.file, &self.rows, &table) {
             Ok((rows, faults)) => {
                 for fault in faults {
-                    tracing::error!(%fault, "a tenant's settings in the registry's table are not good; what held goes on");
+                    tracing::error!(%fault, "a tenant's settings in the registry's table are invalid; the old ones stay");
                 }
                 self.rows = rows;
             }

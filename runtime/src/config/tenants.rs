@@ -137,7 +137,7 @@ pub fn tenancy(config: &Config) -> TenantPolicies {
 /// Checks the values of all tenants, and that no two of them end in one place.
 ///
 /// # Errors
-/// The first key that is not good, or the two tenants.
+/// The first invalid key, or the two tenants.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
     let mut ground = others(config)?;
     ground.reserve(config.tenants.keys());
@@ -210,7 +210,7 @@ pub(super) fn check_common(config: &Config) -> Result<(), ConfigError> {
 /// Checks the values of one tenant by themselves.
 ///
 /// # Errors
-/// The first key that is not good.
+/// The first invalid key.
 pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
     let at = |key: &str| format!("tenants.{name}.{key}");
     if let Some(database) = &own.database
@@ -306,7 +306,7 @@ fn own_names(at: &str, list: &[String]) -> Result<(), ConfigError> {
 /// Reads the settings of one tenant from the registry's table, key by key.
 ///
 /// # Errors
-/// The key that is not good, its value, and what would be.
+/// The invalid key, its value, and what is allowed.
 pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
     let at = |key: &str| format!("tenants.{name}{}{key}", if key.is_empty() { "" } else { "." });
     if settings.len() > crate::limits::TENANT_SETTINGS_BYTES_MAX {

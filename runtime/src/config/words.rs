@@ -20,7 +20,7 @@ pub trait Words: Copy + PartialEq + 'static {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Word<T> {
     Known(T),
-    /// As it was written. No configuration that passed the checks has one.
+    /// The text as it was written. No configuration that passed the checks has one.
     Unknown(Value),
 }
 

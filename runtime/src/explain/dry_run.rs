@@ -14,7 +14,8 @@ use crate::admission::{Admission, CredentialSource};
 use crate::config::settings::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::{Config, settings};
-use crate::core::ack::token::{AckToken, settle_all};
+use crate::core::ack::settle::settle_all;
+use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
 use crate::core::line_protocol::split_checked;
 use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
@@ -38,7 +39,7 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// As the gateway of this configuration would judge.
+    /// The judgement of a gateway with this configuration.
     ///
     /// # Errors
     /// The registry or the guests folder cannot be read.
@@ -83,7 +84,7 @@ impl DryRun {
         Ok(Self { lookup, ..Self::of(admission, guests.host().clone(), None) })
     }
 
-    /// As one guest of the routing folder would decode, whatever its devices' credentials.
+    /// The lines of one guest of the routing folder, whatever its devices' credentials.
     ///
     /// # Errors
     /// The guest may not serve.
@@ -103,7 +104,7 @@ impl DryRun {
         Ok(Self::of(admission, host, Some(folder)))
     }
 
-    /// As the guests of this host would decode, whatever their devices' credentials.
+    /// The lines of the guests of this host, whatever their devices' credentials.
     pub fn of_host(config: &Config, host: Arc<DecodeHost>) -> Self {
         Self::of(without_credentials(config), host, None)
     }

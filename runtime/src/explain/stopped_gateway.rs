@@ -13,7 +13,7 @@ use crate::spool::{Spool, SpoolError};
 /// refused or rolled back. Changes nothing.
 ///
 /// # Errors
-/// As `open`.
+/// The errors of `open`.
 pub fn open_read_only(config: &Config) -> Result<GuestStore, ConfigError> {
     let mut persistence = settings::without_persistence(config);
     persistence.data = Some(settings::guests_data(config));
@@ -23,7 +23,7 @@ pub fn open_read_only(config: &Config) -> Result<GuestStore, ConfigError> {
 /// The guests of the folder, each checked as if it were new. Changes nothing.
 ///
 /// # Errors
-/// As `open`.
+/// The errors of `open`.
 pub fn check(config: &Config) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
     open_store(config, Arc::default(), settings::without_persistence(config))
 }

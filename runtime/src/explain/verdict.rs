@@ -30,7 +30,7 @@ pub struct ExplainRequest {
     pub registry_row: Option<Option<RowOverride>>,
 }
 
-/// How a message would end.
+/// The end that a message would have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExplainOutcome {
     Lines,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::core::ack::in_flight::{InFlight, InFlightGuard};
-use crate::core::ack::token::{AckToken, settle_all};
+use crate::core::ack::settle::settle_all;
+use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
 use crate::core::message::{CheckedBatch, RefusedMessage};
 use crate::decode::DecodeSink;

@@ -36,13 +36,13 @@ const LOST_LOOK_EVERY: Duration = Duration::from_millis(200);
 pub struct ReplayReport {
     /// Messages, and lines that the database had refused, whose replay is settled.
     pub replayed: u64,
-    /// Those of them whose lines are durable in the spool.
+    /// Entries of them whose lines are durable in the spool.
     pub lines: u64,
-    /// Those of which the guest made no line.
+    /// Entries of which the guest made no line.
     pub empty: u64,
-    /// Those that lie in quarantine again.
+    /// Entries that are in quarantine again.
     pub quarantined_again: u64,
-    /// Those that are parked until the registry is back.
+    /// Entries that are parked until the registry is back.
     pub parked: u64,
     pub dropped: u64,
     /// Entries that cannot be replayed, and stay.

@@ -88,12 +88,12 @@ pub struct Handles {
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
-    /// None without a listener.
+    /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
-    /// None without TLS at the admin side.
+    /// The certificate of the admin side; `None` without TLS there.
     pub admin_tls: Option<Arc<CertificateReloader>>,
     pub expiry: ExpiryWatch,
-    /// None where no answers on the refused topic are wanted.
+    /// The publisher of refusals; `None` if no answers on the refused topic are wanted.
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
     /// The fault of the last reading of a file registry.
     pub registry_fault: Mutex<Option<String>>,

@@ -68,7 +68,7 @@ pub const PAUSE_MAX_MS: u64 = 60_000;
 /// year must not stop the gateway until then.
 pub const RETRY_AFTER_MAX_MS: u64 = 300_000;
 
-/// So many single lines refused with the same unspecific words, and none accepted between them,
+/// Single lines that are refused with the same unspecific words, and none accepted between them,
 /// mean that the request is at fault and not the lines.
 pub const SAME_REFUSALS_MAX: u32 = 3;
 

@@ -47,7 +47,7 @@ pub fn pending_lines(
     pending_lines_at(position, false, messages, arrived)
 }
 
-/// As `pending_lines`, with a position in their stream.
+/// The same as `pending_lines`, with a position in their stream.
 pub fn pending_lines_at(
     position: StreamPosition,
     overtakes: bool,

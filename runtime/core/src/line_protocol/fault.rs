@@ -10,7 +10,7 @@ pub enum Dialect {
     V1V2,
 }
 
-/// Why a line is refused.
+/// The reason why a line is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFaultKind {
     NotUtf8,

@@ -1,6 +1,6 @@
 //! The identity tags that the host adds: the device and site of a message, escaped.
 
-/// Why line protocol cannot carry an identity.
+/// The reason why line protocol cannot carry an identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityTagError {
     #[error("{what} {value:?} has the control character {character:?}, which a tag cannot contain")]

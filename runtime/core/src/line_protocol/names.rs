@@ -34,7 +34,7 @@ static CLASS: [u8; 256] = {
     class
 };
 
-/// How a name ended.
+/// The end of a name.
 struct ScannedName {
     end: usize,
     /// It ends in a backslash that escapes nothing.

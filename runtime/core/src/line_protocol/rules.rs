@@ -20,8 +20,9 @@ pub struct LineRules {
     pub fields: Option<NameSet>,
     /// Tables whose fields are not those of `fields`.
     pub fields_of: HashMap<Box<[u8]>, NameSet>,
-    /// How far a time may lie before and after the receipt of its message, in nanoseconds.
+    /// The distance that a line's time may have from the receipt of its message, into the past, in nanoseconds.
     pub past_max_ns: Option<i64>,
+    /// The same into the future.
     pub future_max_ns: Option<i64>,
 }
 
@@ -38,7 +39,7 @@ pub struct TenantTag {
 pub struct NameSet {
     whole: HashSet<Box<[u8]>, foldhash::fast::FixedState>,
     beginnings: Vec<Box<[u8]>>,
-    /// As the operator wrote them.
+    /// The rules as the operator wrote them.
     shown: String,
 }
 

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
+use crate::worker;
+use crate::worker::Priority;
+
 /// The mark cannot be kept.
 #[derive(Debug, thiserror::Error)]
 #[error("the mark of the receive clock cannot be opened: {path:?}: {error}")]
@@ -46,7 +49,7 @@ impl MarkFile {
         // One that waits is enough: a sync takes all that was written before it.
         let (sync, written) = sync_channel(1);
         let syncing = file.clone();
-        std::thread::Builder::new().name("receive-clock".into()).spawn(move || {
+        worker::start("receive-clock", Priority::Normal, move || {
             while written.recv().is_ok() {
                 // A failure occurs again at the stop, and is logged there.
                 let _ = syncing.sync_data();

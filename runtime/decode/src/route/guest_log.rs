@@ -55,7 +55,7 @@ impl Default for GuestLog {
     }
 }
 
-/// How much the guests of each tenant may log, over all its routes.
+/// The log rate of each tenant's guests, over all its routes.
 #[derive(Debug)]
 pub struct TenantLogRates {
     began: Instant,

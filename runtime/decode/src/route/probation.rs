@@ -20,7 +20,7 @@ const FAILED: u8 = 2;
 #[derive(Debug)]
 pub struct Probation {
     rules: ProbationRules,
-    /// None once it has passed: nothing goes back any more.
+    /// The version to go back to; `None` once the probation has passed.
     previous: Mutex<Option<Arc<RouteVersion>>>,
     began: Instant,
     messages: AtomicU64,
@@ -115,7 +115,7 @@ impl Probation {
         self.failures.load(Ordering::Acquire)
     }
 
-    /// Why it failed, in words.
+    /// The reason why it failed, in words.
     pub fn verdict(&self) -> String {
         format!(
             "on probation it failed on {} of {} messages that the version before decodes; at most {} % are allowed: {}",

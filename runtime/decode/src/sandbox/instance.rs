@@ -22,7 +22,7 @@ use tidegate_core::ids::TenantId;
 use tidegate_core::limits::QUOTED_BYTES_MAX;
 use tidegate_core::reason::Reason;
 
-/// Why a call gave nothing.
+/// The reason why a call gave nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallFault {
     /// The guest's fault: the reason and a detail, for the person who shipped it.

@@ -111,16 +111,15 @@ impl CpuQuotas {
         self.waiting.fetch_sub(messages, Ordering::Relaxed);
     }
 
-    /// The time that a tenant has used, as a part of its share: above 1 it is over its share.
-    pub fn pressure(&self, tenant: &TenantCpuUsage) -> f64 {
-        self.pressure_at(self.now_ms(), tenant)
+    /// A tenant's part of all CPU time of guests, from 0 to 1.
+    pub fn share(&self, tenant: &Tenant) -> f64 {
+        let even = || 1.0 / self.active.load(Ordering::Relaxed).max(1) as f64;
+        tenant.cpu_share().unwrap_or_else(even)
     }
 
+    /// The time that a tenant has used, as a part of its share: above 1 it is over its share.
     fn pressure_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> f64 {
-        let share = match tenant.tenant.cpu_share() {
-            Some(share) => share,
-            None => 1.0 / self.active.load(Ordering::Relaxed).max(1) as f64,
-        };
+        let share = self.share(&tenant.tenant);
         let used = tenant.window.lock().used(now_ms);
         let all = Duration::from_millis(CPU_WINDOW_MS).as_secs_f64() * self.threads;
         used.as_secs_f64() / (share * all)

@@ -5,8 +5,8 @@
 //!
 //! - A device's messages stay in order: they come to the lane by their decode thread. As long as some
 //!   of a route wait there, later ones follow them, even if the route is fast again.
-//! - Messages of a tenant that is over its CPU quota come here too (`cpu_quota`), in batches. The tenant
-//!   that has used least of its quota comes first.
+//! - Messages of a tenant that is over its CPU quota come here too (`cpu_quota`), in batches. A turn is charged
+//!   to its tenant in CPU time, by the tenant's share (`fair_queue`).
 //! - Messages that wait are not dropped: they are unsettled. If too many of a route wait, the source of
 //!   more of them waits before it submits them. A device that is connected to the listener waits alone;
 //!   a broker session waits as a whole.
@@ -21,7 +21,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
-use crate::schedule::cpu_quota::{CpuQuotas, TenantCpuUsage};
+use crate::schedule::cpu_quota::CpuQuotas;
 use crate::schedule::fair_queue::FairQueue;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::Admitted;
@@ -39,7 +39,6 @@ pub struct SlowRoute {
     /// a device's messages must stay on one thread.
     is_large: bool,
     room: Notify,
-    cpu: Arc<TenantCpuUsage>,
 }
 
 impl SlowRoute {
@@ -96,15 +95,13 @@ impl LaneQueue {
         self.woken.notify_one();
     }
 
-    /// The next messages, of the tenant that has used least of its CPU quota: one of a slow route, or of
-    /// another route all that wait in a row. Empty when none came within `patience`; None once the lane
-    /// is closed.
-    pub fn next(&self, quotas: &CpuQuotas, patience: Option<Duration>) -> Option<Vec<SlowMessage>> {
+    /// Begins a turn: messages of the tenant that is next, one of a slow route, or of another route all that
+    /// wait in a row. Empty if none came within `patience`; None once the lane is closed.
+    pub fn next(&self, patience: Option<Duration>) -> Option<Vec<SlowMessage>> {
         let mut waiting = self.waiting.lock();
         let mut woken_in_vain = false;
         loop {
-            let used = |slow: &SlowMessage| quotas.pressure(&slow.route.cpu);
-            let next = waiting.queue.next(DECODE_BATCH_MESSAGES_MAX, used, |first, next| {
+            let next = waiting.queue.next(DECODE_BATCH_MESSAGES_MAX, |first, next| {
                 Arc::ptr_eq(&first.route, &next.route) && !first.route.is_slow.load(Ordering::Relaxed)
             });
             if !next.is_empty() || woken_in_vain {
@@ -119,6 +116,11 @@ impl LaneQueue {
             }
         }
     }
+
+    /// Ends the turn, which took so much CPU time of a tenant with this weight.
+    pub fn charge(&self, cpu: Duration, weight: f64) {
+        self.waiting.lock().queue.charge(cpu, weight);
+    }
 }
 
 type SlowRoutes = HashMap<Box<str>, Arc<SlowRoute>>;
@@ -126,7 +128,7 @@ type SlowRoutes = HashMap<Box<str>, Arc<SlowRoute>>;
 /// The lane: the queues of its threads, and the routes that it knows.
 pub struct SlowLane {
     pub queues: Vec<Arc<LaneQueue>>,
-    /// So many of them take messages for guests of the class large.
+    /// The number of them that take messages for guests of the class large.
     large: usize,
     pub quotas: Arc<CpuQuotas>,
     /// Decode threads that send to it.
@@ -167,7 +169,6 @@ impl SlowLane {
                 is_slow: AtomicBool::new(true),
                 is_large,
                 room: Notify::new(),
-                cpu: self.quotas.usage(tenant),
             })
         };
         types.entry(message_type.into()).or_insert_with(new).clone()

@@ -20,7 +20,7 @@ pub struct FetchRequest {
     pub messages: MessageSet,
     pub lines: u32,
     pub received_s: u32,
-    /// As in `StreamPosition`.
+    /// The same as in `StreamPosition`.
     pub returns: u32,
     pub is_last: bool,
 }

@@ -61,7 +61,7 @@ impl Index {
         self.fetch_of(database, bytes_max, limits, |_| true)
     }
 
-    /// As `fetch`, of some of the tenants.
+    /// The same as `fetch`, of some of the tenants.
     pub fn fetch_of(
         &mut self,
         database: &DatabaseName,

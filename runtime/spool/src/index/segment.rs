@@ -1,6 +1,6 @@
 //! The use of a segment: its length, and how much of it is still needed.
 
-/// How much of a segment is still needed.
+/// The part of a segment that is still needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentUsage {
     pub len: u64,

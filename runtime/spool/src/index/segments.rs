@@ -25,7 +25,7 @@ impl Index {
         }
     }
 
-    /// Why a segment is not removed, if it is not.
+    /// The reason why a segment is not removed.
     pub fn segment_kept(&self, segment: u64) -> Option<RetainReason> {
         self.segments.get(&segment)?.kept
     }
@@ -40,7 +40,7 @@ impl Index {
         self.segments.last_key_value().map(|(&segment, of)| (segment, of.len))
     }
 
-    /// How long a segment is; 0 where there is none.
+    /// The length of a segment in bytes; 0 if there is none.
     pub fn segment_len(&self, segment: u64) -> u64 {
         self.segments.get(&segment).map_or(0, |of| of.len)
     }

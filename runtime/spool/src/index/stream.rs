@@ -79,7 +79,7 @@ pub struct Stream {
     pub other_seed_end: u64,
     /// Frames that went to the writer before others in front of them, ascending; some may be done with.
     pub overtaking: VecDeque<u64>,
-    /// How often something was given back.
+    /// The number of times that something was returned.
     pub returns: u32,
     /// A bound of the latest time of what is not written in front of a new frame, but for what overtakes,
     /// and the latest time of all lines so far.

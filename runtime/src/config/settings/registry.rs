@@ -12,7 +12,7 @@ use crate::config::words::RegistryKind;
 /// The registry that the configuration names. Opens no socket.
 ///
 /// # Errors
-/// A file of it is not good.
+/// A file of it is invalid.
 pub fn registry(config: &Config) -> Result<Registry, ConfigError> {
     match config.registry.kind.get() {
         RegistryKind::Open => return Ok(Registry::Open(config.registry.open_tenants.clone())),

@@ -25,7 +25,7 @@ struct Recorded {
     answers: Vec<String>,
 }
 
-/// How a database tells that lines are bad.
+/// The way in which a database tells that lines are bad.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {
     V3Partial,
