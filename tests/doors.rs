@@ -166,7 +166,7 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
     }
 }
 
-/// So many sockets as the process may have files: the spool's are not among them.
+/// More sockets than the process may have files: the spool's are not among them.
 #[test]
 fn strangers_cannot_take_the_files_of_the_spool() {
     let mut scene = GatewayDir::new();

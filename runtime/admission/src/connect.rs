@@ -37,7 +37,7 @@ impl Admission {
     /// Checks a device that connects, or that has connected. Waits for a registry that must be asked.
     ///
     /// # Errors
-    /// As `authenticate_connect`.
+    /// The same as those of `authenticate_connect`.
     pub async fn check_connect(&self, identity: &Identity, proof: &AcceptedProof) -> Result<(), AuthError> {
         let Identity { tenant, device } = identity;
         let (tenant, device) = (tenant.as_str(), device.as_str());
