@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,22 @@ use crate::harness::mqtt_client::MqttClient;
 
 /// One request with a Host of its own: status and body.
 fn call(scene: &GatewayDir, host: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(&scene.admin).unwrap();
+    call_at(&scene.admin, host, path)
+}
+
+/// The same at any address.
+fn call_at(admin: &str, host: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// One request with a token.
+fn call_with(admin: &str, path: &str, token: &str) -> (u16, String) {
+    call_at(admin, &format!("x\r\nAuthorization: Bearer {token}"), path)
 }
 
 /// A process that ends with its test.
@@ -52,6 +62,43 @@ fn a_page_of_a_foreign_site_reads_nothing_from_the_admin_side() {
     assert!(call(&scene, "localhost", "/metrics").1.contains("acme"));
     assert_eq!(call(&scene, "evil.example", "/healthz").0, 200);
     drop(gateway);
+}
+
+/// An address of this machine that is not loopback; `None` on a machine without a network.
+fn outer_address() -> Option<std::net::IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent: the system only chooses the address that it would send from.
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|address| !address.is_loopback())
+}
+
+#[test]
+fn from_another_machine_names_need_a_token_and_guesses_are_few() {
+    let Some(address) = outer_address() else { return };
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let (local, port) = (scene.admin.clone(), scene.admin.rsplit(':').next().unwrap().to_owned());
+    scene.admin = format!("0.0.0.0:{port}");
+    scene.configure("[output]\nkind = \"file\"\n");
+    scene.set_token("operator");
+    scene.admin = local;
+    let _gateway = scene.start();
+    let mut device = MqttClient::connect(scene.listener.parse().unwrap(), "dev-1");
+    device.publish("tenant/acme/device/dev-1/telemetry", QoS::AtLeastOnce, false, "{}");
+    device.puback();
+    let (outer, inner) = (format!("{address}:{port}"), format!("127.0.0.1:{port}"));
+    let (status, ready) = call_at(&outer, "gateway.example", "/readyz");
+    assert!(status == 200 && ready.contains("\"ready\":true") && !ready.contains("why"), "{ready}");
+    let (status, metrics) = call_at(&outer, "gateway.example", "/metrics");
+    assert!(status == 200 && !metrics.contains("acme") && metrics.contains("tidegate_build_info"));
+    let (status, metrics) = call_with(&outer, "/metrics", "operator");
+    assert!(status == 200 && metrics.contains("acme"), "{metrics}");
+    let guesses: Vec<u16> =
+        (0..40).map(|n| call_with(&outer, "/api/v1/books", &format!("guess-{n}")).0).collect();
+    assert!(guesses[0] == 401 && guesses.contains(&429), "{guesses:?}");
+    // This machine itself is never locked out.
+    assert_eq!(call_with(&inner, "/api/v1/books", "guess").0, 401);
+    assert_eq!(call_with(&inner, "/api/v1/books", "operator").0, 200);
 }
 
 #[test]

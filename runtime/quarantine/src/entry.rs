@@ -86,6 +86,8 @@ impl Entry {
     ) -> Self {
         let kept = match Series::of(refused) {
             Series::Known | Series::Unproven => refused.payload.len(),
+            // An entry that is replayed may have been whole.
+            Series::Strangers if refused.token.replay().is_some() => refused.payload.len(),
             Series::Strangers => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
         };
         let truncated = kept < refused.payload_bytes;

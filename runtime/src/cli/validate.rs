@@ -3,6 +3,7 @@
 use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::checks::files;
 use crate::config::report;
 use crate::core::detail::printable_lines;
 
@@ -34,6 +35,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     let mut effective = arguments.config.load()?;
+    effective.notes.extend(files::readable_secrets(&effective.config));
     let mut findings = Vec::new();
     if arguments.registry {
         let server = crate::cli::registry::server(&effective.config)?;
