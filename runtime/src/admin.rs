@@ -21,7 +21,7 @@ use axum::routing::get;
 use axum::{Extension, Router, middleware};
 use tokio::net::TcpListener;
 
-use crate::admin::access::{Access, Peer, Visitor, bearer, names_this_machine};
+use crate::admin::access::{Access, Peer, Visitor, bearer, names_this_machine, network};
 use crate::admin::context::AdminContext;
 use crate::admin::guests::GuestRoutes;
 use crate::admin::respond::{answer_blocking, blocking, error, json_answer};
@@ -99,7 +99,7 @@ async fn spool(State(context): Context) -> Response {
 /// Sets the caller's rights, for all paths. An address whose requests had no right token too often is
 /// refused before its token is looked at.
 async fn admit(State(context): Context, mut request: Request, next: Next) -> Response {
-    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+    let address = request.extensions().get::<Peer>().map(|peer| network(peer.0.ip()));
     let stranger = address.filter(|address| !address.is_loopback());
     if stranger.is_some_and(|address| !context.failures.begin(address)) {
         let message =

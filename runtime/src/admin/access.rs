@@ -1,6 +1,6 @@
 //! The rights of a caller of the admin side: by its token, by its address, and by the host that it names.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use axum::http::{HeaderMap, header};
@@ -39,6 +39,17 @@ impl Visitor {
 /// The address of a caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
+
+/// The network that counts as one caller: an address, or for IPv6 its /64, whose owner has any number of
+/// addresses in it.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64))
+        }
+        other => other,
+    }
+}
 
 /// The operator's token, and the one that only reads; empty: there is none.
 #[derive(Clone, Default)]
@@ -140,6 +151,14 @@ mod tests {
             assert!(failures.begin(other));
             failures.succeeded(other);
         }
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_caller() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert!(of("::1").is_loopback() && of("::ffff:127.0.0.1").is_loopback());
     }
 
     #[test]

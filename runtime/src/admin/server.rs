@@ -19,7 +19,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use crate::admin::access::Peer;
+use crate::admin::access::{Peer, network};
 use crate::core::worker::{self, Priority};
 use crate::limits::{
     ADMIN_ADDRESS_SHARE, ADMIN_BLOCKING_THREADS_MAX, ADMIN_FAULT_SAID_EVERY_S, ADMIN_HEADER_TIMEOUT_S,
@@ -138,7 +138,7 @@ impl AddressShare {
         address: IpAddr,
         connections_max: usize,
     ) -> Option<Self> {
-        let address = address.to_canonical();
+        let address = network(address);
         let mut counts = addresses.lock();
         let count = counts.entry(address).or_default();
         if !address.is_loopback() && *count >= (connections_max / ADMIN_ADDRESS_SHARE).max(1) {
