@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::gateway::{GatewayDir, tidegate};
+use crate::harness::skip;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -88,6 +89,46 @@ fn the_service_manager_is_told_when_the_gateway_is_ready_and_when_it_stops() {
     unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
     assert!(std::iter::repeat_with(next).take(5).any(|said| said.contains("STOPPING=1")));
     assert!(child.wait().unwrap().success());
+}
+
+/// The figure of `systemd-analyze security`: 0 is the safest, and a unit without settings has 9.6.
+#[test]
+fn the_unit_gives_up_all_rights_that_the_gateway_does_not_need() {
+    let unit = repository().join("deploy/systemd/tidegate.service");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    for setting in
+        ["LimitCORE=0", "UMask=0077", "MemoryMax=", "LimitNOFILE=", "SystemCallFilter=@system-service"]
+    {
+        assert!(text.lines().any(|line| line.starts_with(setting)), "{setting}");
+    }
+    let analysed = std::process::Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(&unit)
+        .output();
+    let output = match analysed {
+        Ok(output) => output,
+        Err(error) => {
+            return skip(&format!("systemd-analyze (Debian package systemd) does not start: {error}"));
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Some((_, figure)) = text.split_once("Overall exposure level for tidegate.service: ") else {
+        return skip(&format!(
+            "this systemd-analyze cannot read a unit offline: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    };
+    let figure: f64 = figure.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(figure <= 2.0, "{text}");
+}
+
+#[test]
+fn a_running_gateway_leaves_no_core_dump() {
+    let scene = GatewayDir::new();
+    let gateway = scene.start();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
 }
 
 #[test]

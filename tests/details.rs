@@ -198,3 +198,19 @@ async fn a_row_that_the_database_cannot_store_costs_its_own_count_alone() {
     let counted: Vec<&str> = counted.iter().map(|row| row[0].as_deref().unwrap()).collect();
     assert_eq!(counted, ["a", "c", "d"]);
 }
+
+#[test]
+fn remarks_of_explain_bring_no_control_characters_to_the_terminal() {
+    let scene = GatewayDir::new();
+    let row = "acme,d\u{1b}[2J,lab-1,ACTIVE,\n";
+    let header = "tenant_id,device_id,site_id,status,provision_token_hash\n";
+    std::fs::write(scene.path("devices.csv"), format!("{header}{row}{row}")).unwrap();
+    let arguments = ["explain", "--topic", &topic("acme", "d", "telemetry"), "--payload", "{}"];
+    let (_, _, errors) = scene.verb(&arguments, "");
+    assert!(errors.contains("note: ") && errors.contains("\\u{1b}"), "{errors:?}");
+    assert!(!errors.contains('\u{1b}'), "{errors:?}");
+    let line = r#"{"topic":"t","payload":"","received_at":"\u001b[2J"}"#;
+    let (status, _, errors) = scene.verb(&["explain", "--jsonl"], line);
+    assert_eq!(status.code(), Some(2), "{errors:?}");
+    assert!(errors.contains("stdin line 1") && !errors.contains('\u{1b}'), "{errors:?}");
+}

@@ -34,6 +34,7 @@ mod refusal;
 mod lines;
 pub mod state;
 pub mod log;
+pub mod ignored;
 pub mod float;
 pub mod time;
 #[cfg(not(target_arch = "wasm32"))]

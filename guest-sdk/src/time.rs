@@ -19,6 +19,14 @@ pub enum TimeFault {
 /// # Errors
 /// The text is not a time, or the time is outside 64 bits.
 pub fn parse_iso8601(text: &[u8]) -> Result<i64, TimeFault> {
+    parse_iso8601_at(text, 0)
+}
+
+/// Same as `parse_iso8601`, but a time without a zone is `offset_s` seconds east of UTC.
+///
+/// # Errors
+/// Same as `parse_iso8601`.
+pub fn parse_iso8601_at(text: &[u8], offset_s: i64) -> Result<i64, TimeFault> {
     if let Some(ns) = usual(text) {
         return Ok(ns);
     }
@@ -36,7 +44,7 @@ pub fn parse_iso8601(text: &[u8]) -> Result<i64, TimeFault> {
     if time.seconds == 86_400 && day >= days_of(9_999, 12, 31).unwrap_or(0) {
         return Err(TimeFault::Form);
     }
-    seconds -= time.offset_s;
+    seconds -= time.offset_s.unwrap_or(offset_s);
     seconds.checked_mul(1_000_000_000).and_then(|ns| ns.checked_add(time.ns)).ok_or(TimeFault::Range)
 }
 
@@ -199,8 +207,8 @@ struct Time {
     /// Seconds of the day; 86,400 at 24:00.
     seconds: i64,
     ns: i64,
-    /// East of UTC.
-    offset_s: i64,
+    /// East of UTC; None: the text names no zone.
+    offset_s: Option<i64>,
 }
 
 fn parse_time(text: &[u8]) -> Option<Time> {
@@ -214,7 +222,7 @@ fn parse_time(text: &[u8]) -> Option<Time> {
     let mut part = 0;
     while let (Some(&first), 0..5) = (rest.first(), part) {
         if matches!(first, b'-' | b'+' | b'Z' | b'z') {
-            time.offset_s = zone(rest)?;
+            time.offset_s = Some(zone(rest)?);
             rest = &[];
             break;
         }
@@ -251,6 +259,11 @@ fn parse_time(text: &[u8]) -> Option<Time> {
     }
     time.seconds = hour * 3_600 + minute * 60 + second;
     Some(time)
+}
+
+/// Reads `Z`, `+hh`, `+hhmm` or `+hh:mm`: seconds east of UTC.
+pub fn parse_zone(text: &str) -> Option<i64> {
+    if text.is_ascii() { zone(text.as_bytes()) } else { None }
 }
 
 fn zone(text: &[u8]) -> Option<i64> {
@@ -300,6 +313,19 @@ mod tests {
             ("1969-12-31T23:59:59Z", -1_000_000_000),
         ] {
             assert_eq!(parse_iso8601(text.as_bytes()), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_of_the_caller_is_for_times_that_name_none() {
+        let base = 1_795_424_398_000_000_000;
+        let offset = parse_zone("+02:00").unwrap();
+        assert_eq!(parse_iso8601_at(b"2026-11-23T10:59:58", offset), Ok(base));
+        assert_eq!(parse_iso8601_at(b"2026-11-23T08:59:58Z", offset), Ok(base));
+        assert_eq!(parse_iso8601_at(b"2026-11-23T07:59:58-01", offset), Ok(base));
+        assert_eq!(parse_iso8601_at(b"1970-01-01", offset), Ok(-7_200_000_000_000));
+        for bad in ["", "CET", "+2", "Europe/Berlin", "+25:00", "\u{e9}\u{e9}"] {
+            assert_eq!(parse_zone(bad), None, "{bad}");
         }
     }
 

@@ -2,7 +2,9 @@
 
 use crate::bindings::tidegate::ingest::types::{Outcome, Refusal};
 use crate::decoder::Decoder;
+use crate::ignored;
 use crate::lines::Lines;
+use crate::log;
 use crate::message::Message;
 use crate::route;
 
@@ -40,6 +42,9 @@ pub fn decode<D: Decoder>(decoder: &mut D, batch: Batch) -> Decoded {
                 Outcome::Refused(Refusal { code: refusal.code, detail: refusal.detail })
             }
         });
+    }
+    if let Some(text) = ignored::take() {
+        log::debug(&text);
     }
     Decoded { lines: lines.bytes, outcomes }
 }

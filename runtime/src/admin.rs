@@ -5,7 +5,9 @@ pub mod server;
 pub mod context;
 pub(crate) mod respond;
 pub(crate) mod status;
+pub(crate) mod tenants;
 pub mod quarantine;
+pub mod uploads;
 pub mod guests;
 pub(crate) mod decoder_state;
 pub mod tokens;
@@ -46,6 +48,7 @@ pub fn router(context: AdminContext, guests: Arc<GuestRoutes>) -> Router {
         .route("/api/v1/books", get(books))
         .route("/api/v1/guests", get(guests_list))
         .route("/api/v1/spool", get(spool))
+        .merge(tenants::routes())
         .merge(quarantine::routes(&context))
         .route_layer(middleware::from_fn_with_state(context.clone(), authorise));
     Router::new()

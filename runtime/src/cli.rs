@@ -3,8 +3,10 @@
 //! Exit 0: done. 1: the check found a fault. 2: bad usage or bad configuration. Results
 //! go to stdout, everything else to stderr.
 
+pub mod init;
 pub mod run;
 pub mod validate;
+pub mod doctor;
 pub mod explain;
 pub mod test;
 pub mod device;
@@ -17,8 +19,9 @@ pub mod spool;
 pub mod top;
 mod admin_http;
 mod admin_client;
+pub(crate) mod progress;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -38,8 +41,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::Arguments),
     Run(run::Arguments),
     Validate(validate::Arguments),
+    Doctor(doctor::Arguments),
     Explain(explain::Arguments),
     Test(test::Arguments),
     Device(device::Arguments),
@@ -62,6 +67,11 @@ pub struct ConfigArgument {
 }
 
 impl ConfigArgument {
+    /// The file, if one is named.
+    fn file(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     fn load(&self) -> Result<EffectiveConfig, ConfigError> {
         config::load(self.config.as_deref(), &std::env::vars().collect())
     }
@@ -85,8 +95,10 @@ pub fn main() -> ExitCode {
         reset_sigpipe();
     }
     let done = match arguments.verb {
+        Verb::Init(arguments) => init::init(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Validate(arguments) => validate::validate(&arguments),
+        Verb::Doctor(arguments) => doctor::doctor(&arguments),
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Device(arguments) => device::device(&arguments),

@@ -8,6 +8,7 @@ pub mod words;
 pub(crate) mod source;
 pub mod layers;
 pub(crate) mod error;
+pub(crate) mod redaction;
 pub mod checks;
 pub mod postgres_url;
 pub(crate) mod effective;
@@ -15,6 +16,9 @@ pub mod tenants;
 pub mod tenant_rows;
 pub(crate) mod tenant_config;
 pub(crate) mod differences;
+pub(crate) mod live_keys;
+pub mod machine;
+pub mod budget_plan;
 pub mod report;
 pub mod settings;
 
@@ -67,6 +71,13 @@ pub fn secret(key: &str, value: &str, file: &str) -> Result<String, ConfigError>
         value: format!("{file:?}"),
         expected: format!("expected a file that can be read: {error}"),
     })?;
+    if others_write(file) {
+        return Err(ConfigError::value(
+            &format!("{key}_file"),
+            file,
+            "a file that not every user can write; chmod o-w it",
+        ));
+    }
     if text.trim().is_empty() {
         return Err(ConfigError::value(
             &format!("{key}_file"),
@@ -77,9 +88,29 @@ pub fn secret(key: &str, value: &str, file: &str) -> Result<String, ConfigError>
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
+/// True for a file that every user can write: they could choose the secret. A group may be the owner's alone.
+fn others_write(file: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file)
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o002 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_others_can_choose_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "t").unwrap();
+        for (mode, good) in [(0o600, true), (0o644, true), (0o660, true), (0o602, false), (0o666, false)] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let read = secret("admin.token", "", file.to_str().unwrap());
+            assert_eq!(read.is_ok(), good, "{mode:o}: {read:?}");
+        }
+    }
 
     #[test]
     fn a_secret_is_what_its_file_holds_and_a_file_that_holds_none_is_refused() {

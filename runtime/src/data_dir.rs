@@ -91,6 +91,17 @@ fn make_seed(data_dir: &Path, path: &Path, seed: u64) -> io::Result<()> {
     File::open(data_dir)?.sync_all()
 }
 
+/// Bytes of all files in a folder; what cannot be read counts as nothing.
+pub fn bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => bytes(&entry.path()),
+        Ok(_) => entry.metadata().map_or(0, |metadata| metadata.len()),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}
+
 /// Takes the data folder for this process alone; released when the file is dropped.
 ///
 /// # Errors

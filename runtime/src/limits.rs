@@ -1,5 +1,7 @@
 //! Ceilings of the control plane, each with its reason.
 
+use std::time::Duration;
+
 use crate::core::token_bucket::Rate;
 
 /// Tenants with a label of their own in the metrics: a label is a time series in the operator's
@@ -71,8 +73,26 @@ pub const ADMIN_BODY_TIMEOUT_S: u64 = 30;
 /// stream has others.
 pub const ADMIN_BLOCKING_THREADS_MAX: usize = 8;
 
-/// Partitions that one answer shows: more is for whoever names one.
+/// Partitions that one answer shows, and the bytes of their values: more is for whoever names one.
 pub const STATE_LISTED_MAX: usize = 1_000;
+
+pub const STATE_LISTED_BYTES_MAX: usize = 2 << 20;
+
+/// Uploads of components at once: of one tenant, of all tenants, and of the operator. Each may be as large as a
+/// component; a tenant that stalls keeps no other out.
+pub const UPLOADS_A_TENANT_MAX: usize = 2;
+
+pub const UPLOADS_OF_TENANTS_MAX: usize = 32;
+
+pub const UPLOADS_OF_OPERATOR_MAX: usize = 4;
+
+/// Bytes a second that an upload must bring after its first seconds, and the time in which it must end: a slow
+/// mobile link does it, a stalled one goes.
+pub const UPLOAD_BYTES_A_SECOND_MIN: u64 = 16 << 10;
+
+pub const UPLOAD_GRACE: Duration = Duration::from_secs(5);
+
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const CASES_MAX: usize = 1_000;
 
@@ -114,3 +134,49 @@ pub const REFUSAL_DEVICES_MAX: usize = 10_000;
 
 /// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.
 pub const TENANT_SETTINGS_BYTES_MAX: usize = 64 << 10;
+
+/// Open files beside the connections of devices: segments, quarantine, databases, the broker, HTTP.
+pub const OPEN_FILES_BESIDE_CONNECTIONS: u64 = 256;
+
+/// A clock before 2026 is not set: this program is younger.
+pub const CLOCK_SET_AFTER_S: u64 = 1_767_225_600;
+
+/// Syncs that `tidegate doctor` measures: enough for a p99 by its worst one, over in a second on most disks.
+pub const DOCTOR_FSYNCS: usize = 50;
+
+/// An fsync that is slow: with it, one connection that waits for each PUBACK sends 20 messages a second.
+pub const SLOW_FSYNC_MS: u64 = 50;
+
+/// The part of a ceiling of the spool, in percent, from which it is near.
+pub const SPOOL_NEAR_PERCENT: u64 = 80;
+
+/// Days before the end of a certificate from which it is near: time for somebody who reads mail once a week.
+pub const CERTIFICATE_NEAR_DAYS: u64 = 14;
+
+/// The time for which `tidegate doctor` looks at a broker, in milliseconds: it shows its figures at once, and
+/// a client that loses its session comes back within some seconds.
+pub const BROKER_LOOK_MS: u64 = 3_000;
+
+/// Bytes of the audit log's file, and as much of the older one: some 80,000 changes.
+pub const AUDIT_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Resident memory of the gateway without a message: the program, its threads' stacks, compiled decoders,
+/// the metrics, and what the allocator keeps.
+pub const BUDGET_BASE_BYTES: u64 = 64 << 20;
+
+/// A device in the authentication cache: two names, a site and a hash in a table that is half full.
+pub const CACHE_ENTRY_BYTES: u64 = 256;
+
+/// An unsettled message beside its topic and payload: its token, its places in queues, and the allocator's
+/// rounding.
+pub const UNSETTLED_MESSAGE_BYTES: u64 = 384;
+
+/// Bytes of lines that the writer has in hand, over all databases: an eighth of the gateway's memory
+/// within these bounds. Four requests of 8 MiB are the least that keeps a database busy, and 64 such
+/// databases the most that this program is for.
+pub const WRITER_BYTES_MIN: u64 = 32 << 20;
+
+pub const WRITER_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes on disk that are left for decoders, their copies and histories, beside spool and quarantine.
+pub const COMPILED_DISK_BYTES: u64 = 256 << 20;

@@ -1,5 +1,6 @@
 //! The gateway seen from outside: its handles, metrics, health, the statistics line, logs.
 
+pub(crate) mod budgets;
 pub(crate) mod gauges;
 pub(crate) mod sample;
 pub mod metrics;
@@ -9,3 +10,4 @@ pub mod stats;
 pub mod expiry;
 mod log_queue;
 pub mod logs;
+pub(crate) mod start_event;

@@ -1,8 +1,10 @@
 //! The built `tidegate` in a folder of its own, driven from outside as an operator would.
 
 use std::fs;
+use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -121,6 +123,7 @@ impl GatewayDir {
     /// called after `configure`.
     pub fn set_token(&mut self, token: &str) {
         fs::write(self.path("admin.token"), format!("{token}\n")).unwrap();
+        fs::set_permissions(self.path("admin.token"), Permissions::from_mode(0o600)).unwrap();
         let path = self.path("tidegate.toml");
         let text = fs::read_to_string(&path).unwrap();
         // The file ends in its [admin] section.

@@ -34,6 +34,7 @@ pub fn settings() -> ListenerSettings {
         certificate_name: name(),
         topics: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
         tls: None,
+        tenants: None,
     }
 }
 

@@ -14,7 +14,8 @@ pub struct Mosquitto {
     child: Option<Child>,
 }
 
-fn program() -> PathBuf {
+/// The path of the broker's program.
+pub fn program() -> PathBuf {
     ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"]
         .into_iter()
         .map(PathBuf::from)

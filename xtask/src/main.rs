@@ -4,9 +4,11 @@ mod process;
 mod packages;
 mod guests;
 mod js;
+mod embed;
 mod test;
 mod demo;
 mod bench;
+mod supply;
 
 use anyhow::{Result, bail};
 
@@ -19,7 +21,10 @@ cargo xtask VERB
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript
-  ci                  what CI runs: formatting, lints, every test; no test is skipped";
+  supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can
+  sbom                write the bill of materials to target/sbom (CycloneDX)
+  embed               build the decoder that `tidegate init` writes, and put it into the source
+  ci                  what CI runs: formatting, lints, dependencies, every test; no test is skipped";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,6 +36,9 @@ fn main() -> Result<()> {
         "ci" => test::ci(),
         "bench" => bench::bench(rest),
         "guests" => guests::main(rest),
+        "embed" => embed::embed(),
+        "supply" => supply::check(),
+        "sbom" => supply::sbom(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

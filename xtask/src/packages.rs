@@ -19,6 +19,7 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "influxd", package: "influxdb" },
     Needed { program: "victoria-metrics", package: "victoria-metrics" },
     Needed { program: "postgres", package: "postgresql" },
+    Needed { program: "systemd-analyze", package: "systemd" },
 ];
 
 /// The programs that make components of JavaScript.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{guests, js, packages, process};
+use crate::{guests, js, packages, process, supply};
 
 /// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
 /// whose names contain it.
@@ -53,12 +53,15 @@ pub fn torture(arguments: &[String]) -> Result<()> {
     process::run(test.env("RIG_TORTURE_S", length.as_secs().to_string()))
 }
 
-/// `cargo xtask ci`: formatting, lints, and the tests; a skipped test fails.
+/// `cargo xtask ci`: formatting, lints, dependencies, and the tests; a skipped test fails.
 pub fn ci() -> Result<()> {
     let mut format = process::cargo();
     process::run(format.args(["fmt", "--all", "--check"]))?;
     let mut lint = process::cargo();
     process::run(lint.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    supply::check()?;
+    let mut own = process::cargo();
+    process::run(own.args(["test", "--package", "xtask"]))?;
     // Tests that cannot run here fail instead of printing that they were skipped.
     // SAFETY: this program has one thread at this point.
     unsafe { std::env::set_var("NO_SKIPPED_TESTS", "1") };

@@ -9,6 +9,8 @@
 //! - `tags`: joined keys, separated by commas, that become tags.
 //! - `only`, `ignore`: joined keys or beginnings of them, separated by commas.
 //! - `time_field` with `time_format` (`rfc3339`, `unix_s`, `unix_ms`, `unix_us`, `unix_ns`).
+//! - `time_missing`: `receipt` (the default: a message without the time field has the time of receipt, which
+//!   is reported) or `refuse`. `time_zone`: of times without one, `UTC` (the default) or `+02:00`.
 //! - `integers`: `auto` (the default: floats, since a sensor that sends `21` and then `21.5` must not
 //!   change the field's type, which InfluxDB refuses; refused where a float would lose digits), `float`
 //!   (the nearest one) or `keep`.
@@ -17,7 +19,7 @@ mod options;
 mod walk;
 
 use tidegate_guest::json::Reader;
-use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
+use tidegate_guest::{Decoder, Lines, Message, Refusal, Route, ignored};
 
 use options::{Integers, Options};
 use walk::{Leaf, Walk};
@@ -47,7 +49,7 @@ impl Decoder for Json {
         let mut fields = 0;
         for (key, leaf) in &walk.leaves {
             if options.time_field.as_deref() == Some(key) {
-                time_ns = Some(options.time_format.read(key, leaf)?);
+                time_ns = Some(options.read_time(key, leaf)?);
                 continue;
             }
             if options.tags.iter().any(|tag| tag == key) || !options.takes(key) {
@@ -87,6 +89,13 @@ impl Decoder for Json {
         }
         if fields == 0 {
             return Ok(());
+        }
+        if let (None, Some(field)) = (time_ns, &options.time_field) {
+            if options.time_is_needed {
+                let detail = format!("{field} is missing or null: expected the time of the message");
+                return Err(Refusal::new("BAD_TIME", detail));
+            }
+            ignored::record(field, ignored::Kind::Time);
         }
         match time_ns {
             Some(time_ns) => line.at(time_ns),
@@ -158,6 +167,34 @@ mod tests {
         assert_eq!(time("unix_us", "1780315196370000.5"), "1780315196370000500");
         assert_eq!(time("unix_ns", "1780315196370000001"), "1780315196370000001");
         assert_eq!(time("unix_s", "1780315196"), "1780315196000000000");
+    }
+
+    #[test]
+    fn a_missing_time_is_reported_or_refused() {
+        let time = [("time_field", "at"), ("time_format", "rfc3339")];
+        let _ = ignored::take();
+        for payload in [r#"{"v":1}"#, r#"{"v":1,"at":null}"#] {
+            assert_eq!(decode(&time, payload).unwrap(), "sensor v=1.0\n");
+            assert_eq!(ignored::take().unwrap(), "ignored: time=1\nat (time)");
+            let refusal = decode(&[&time[..], &[("time_missing", "refuse")]].concat(), payload).unwrap_err();
+            assert!(refusal.to_string().starts_with("BAD_TIME: at is missing or null"), "{refusal}");
+        }
+        decode(&time, r#"{"v":1,"at":"2026-11-23T08:59:58Z"}"#).unwrap();
+        assert_eq!(ignored::take(), None);
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_in_the_zone_of_the_route() {
+        let line = |zone: &str, at: &str| {
+            let options = [("time_field", "at"), ("time_zone", zone)];
+            decode(&options, &format!(r#"{{"v":1,"at":"{at}"}}"#))
+        };
+        let expected = "sensor v=1.0 1795424398000000000\n";
+        assert_eq!(line("+02:00", "2026-11-23T10:59:58").unwrap(), expected);
+        assert_eq!(line("+02:00", "2026-11-23T08:59:58Z").unwrap(), expected);
+        assert_eq!(line("UTC", "2026-11-23T08:59:58").unwrap(), expected);
+        assert!(line("Berlin", "2026-11-23T08:59:58").unwrap_err().detail.contains("+02:00"));
+        assert!(decode(&[("time_zone", "UTC")], "{}").unwrap_err().detail.contains("time_field"));
     }
 
     #[test]

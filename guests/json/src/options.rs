@@ -1,6 +1,6 @@
 //! The options of a route.
 
-use tidegate_guest::time::parse_iso8601;
+use tidegate_guest::time::{parse_iso8601_at, parse_zone};
 use tidegate_guest::{Refusal, Route};
 
 use crate::walk::Leaf;
@@ -30,11 +30,25 @@ pub struct Options {
     pub integers: Integers,
     pub time_field: Option<String>,
     pub time_format: TimeFormat,
+    /// True: a message without the time field is refused.
+    pub time_is_needed: bool,
+    /// Seconds east of UTC, for times that name no zone.
+    zone_s: i64,
     only: Vec<String>,
     ignore: Vec<String>,
 }
 
-const KNOWN: [&str; 7] = ["measurement", "tags", "only", "ignore", "time_field", "time_format", "integers"];
+const KNOWN: [&str; 9] = [
+    "measurement",
+    "tags",
+    "only",
+    "ignore",
+    "time_field",
+    "time_format",
+    "time_missing",
+    "time_zone",
+    "integers",
+];
 
 impl Options {
     pub fn read(route: &Route) -> Result<Self, String> {
@@ -59,7 +73,28 @@ impl Options {
                 ));
             }
         };
+        let time_is_needed = match route.option("time_missing") {
+            Some(_) if time_field.is_none() => {
+                return Err("option \"time_missing\" needs \"time_field\"".into());
+            }
+            None | Some("receipt") => false,
+            Some("refuse") => true,
+            Some(other) => {
+                return Err(format!("option \"time_missing\" is {other:?}: expected refuse or receipt"));
+            }
+        };
+        let zone_s = match route.option("time_zone") {
+            Some(_) if time_field.is_none() || time_format != TimeFormat::Rfc3339 => {
+                return Err("option \"time_zone\" needs \"time_field\" with the format rfc3339".into());
+            }
+            None | Some("UTC") => 0,
+            Some(zone) => parse_zone(zone).ok_or_else(|| {
+                format!("option \"time_zone\" is {zone:?}: expected UTC, or an offset such as +02:00")
+            })?,
+        };
         Ok(Self {
+            time_is_needed,
+            zone_s,
             measurement: route.option("measurement").unwrap_or(&route.message_type).to_owned(),
             tags: list("tags"),
             only: list("only"),
@@ -88,21 +123,20 @@ impl Options {
     }
 }
 
-impl TimeFormat {
+impl Options {
     /// The time that a leaf says, in nanoseconds.
-    pub fn read(self, key: &str, leaf: &Leaf<'_>) -> Result<i64, Refusal> {
+    pub fn read_time(&self, key: &str, leaf: &Leaf<'_>) -> Result<i64, Refusal> {
         let bad = |expected: &str| {
             Refusal::new("BAD_TIME", format!("{key} is {}: expected {expected}", leaf.as_text()))
         };
-        match (self, leaf) {
-            (Self::Rfc3339, Leaf::Text(text)) => {
-                parse_iso8601(text.as_bytes()).map_err(|_| bad("a time as 2026-01-31T12:00:00Z"))
-            }
-            (Self::Unix(power), Leaf::Number(number)) => {
+        match (self.time_format, leaf) {
+            (TimeFormat::Rfc3339, Leaf::Text(text)) => parse_iso8601_at(text.as_bytes(), self.zone_s)
+                .map_err(|_| bad("a time as 2026-01-31T12:00:00Z")),
+            (TimeFormat::Unix(power), Leaf::Number(number)) => {
                 number.scaled(power).ok_or_else(|| bad("a time within 64-bit nanoseconds"))
             }
-            (Self::Rfc3339, _) => Err(bad("a text, as 2026-01-31T12:00:00Z")),
-            (Self::Unix(_), _) => Err(bad("a number")),
+            (TimeFormat::Rfc3339, _) => Err(bad("a text, as 2026-01-31T12:00:00Z")),
+            (TimeFormat::Unix(_), _) => Err(bad("a number")),
         }
     }
 }

@@ -9,13 +9,14 @@
 //! - `metrics` (telemetry only): booleans and numbers become fields in their order, `1` an integer,
 //!   `1.0` and `1E2` floats; null, texts, arrays and objects are left out. Missing, null, false, 0,
 //!   `""`, `[]` and `{}` are no metrics; any other value that is no object is refused.
+//! - Left-out metrics and a `ts` that is not used are reported (`tidegate_guest::ignored`).
 //! - Of a key that stands twice, the last value counts, at the first one's place.
 
 mod metrics;
 
 use tidegate_guest::json::{Kind, Reader};
 use tidegate_guest::time::{TimeFault, parse_iso8601};
-use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
+use tidegate_guest::{Decoder, Lines, Message, Refusal, Route, ignored};
 
 /// The decoder of one message type.
 pub struct Pulse {
@@ -83,15 +84,19 @@ impl<'a> Envelope<'a> {
     }
 
     fn time_ns(&self, received_ns: i64) -> Result<i64, Refusal> {
-        let Some(ts) = self.ts else { return Ok(received_ns) };
+        let ignored = || {
+            ignored::record("ts", ignored::Kind::Time);
+            Ok(received_ns)
+        };
+        let Some(ts) = self.ts else { return ignored() };
         let mut reader = Reader::new(ts.as_bytes());
         if reader.peek()? != Kind::String {
-            return Ok(received_ns);
+            return ignored();
         }
         let text = reader.string()?.decode();
         match parse_iso8601(text.as_bytes()) {
             Ok(time_ns) => Ok(time_ns),
-            Err(TimeFault::Form) => Ok(received_ns),
+            Err(TimeFault::Form) => ignored(),
             Err(TimeFault::Range) => Err(Refusal::new(
                 "BAD_TS",
                 format!(

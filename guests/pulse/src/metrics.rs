@@ -2,7 +2,7 @@
 
 use tidegate_guest::json::{Kind, Number, Reader};
 use tidegate_guest::time::parse_iso8601;
-use tidegate_guest::{Line, Lines, Message, Refusal};
+use tidegate_guest::{Line, Lines, Message, Refusal, ignored};
 
 /// Writes the line of a message as devices usually send them: each key once, `seq` before `metrics`,
 /// only numbers and booleans in them, a time that is read. False, and nothing written, when it is
@@ -101,7 +101,7 @@ fn is_falsy(value: &str) -> bool {
 enum Metric<'a> {
     Number(Number<'a>),
     Boolean(bool),
-    LeftOut,
+    LeftOut(ignored::Kind),
 }
 
 /// The same where a key stands twice or a value is left out: gathers first, as a Python dict does,
@@ -117,7 +117,13 @@ fn write_with_care(metrics: &str, seq: i64, time_ns: i64, lines: &mut Lines) -> 
         let metric = match reader.peek()? {
             Kind::Number => Metric::Number(reader.number()?),
             Kind::Bool => Metric::Boolean(reader.bool()?),
-            _ => Metric::LeftOut,
+            kind => Metric::LeftOut(match kind {
+                Kind::String => ignored::Kind::Text,
+                Kind::Array => ignored::Kind::List,
+                Kind::Object => ignored::Kind::Object,
+                Kind::Null => ignored::Kind::Null,
+                Kind::Number | Kind::Bool => ignored::Kind::Other,
+            }),
         };
         match places.get(&name) {
             Some(&place) => {
@@ -138,6 +144,9 @@ fn add<'a>(line: Line<'a>, name: &str, metric: &Metric<'_>) -> Line<'a> {
     match metric {
         Metric::Number(number) => line.number(name, number),
         Metric::Boolean(value) => line.boolean(name, *value),
-        Metric::LeftOut => line,
+        Metric::LeftOut(kind) => {
+            ignored::record(name, *kind);
+            line
+        }
     }
 }

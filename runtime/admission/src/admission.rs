@@ -1,15 +1,17 @@
 //! The checks' shared state, and the entrance of messages: new, refused before, or admitted before.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 
 use crate::auth_cache::AuthCache;
-use crate::limits::REGISTRY_CHANGES_QUEUED_MAX;
+use crate::credentials::CredentialSource;
+use crate::limits::{PENDING_OVERHEAD_BYTES, REGISTRY_CHANGES_QUEUED_MAX};
 use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender};
 use crate::pending_connects::PendingConnects;
 use crate::pending_messages::{Enqueued, PendingMessage, PendingMessages};
@@ -27,6 +29,8 @@ use tidegate_core::message::{Admitted, Received, RefusedMessage, Via};
 use tidegate_core::parked::{NoParkingStore, ParkingStore};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
+use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicFields;
 
@@ -76,7 +80,11 @@ pub struct Admission {
     pub(crate) changes: broadcast::Sender<RegistryChange>,
     /// The count that a message joins again when it has waited.
     pub(crate) in_flight: Option<Arc<InFlight>>,
+    over_budget_logged: Mutex<Option<Instant>>,
 }
+
+/// The least time between two warnings about messages that find no room while they wait.
+const OVER_BUDGET_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Admission {
     pub fn new(settings: AdmissionSettings, registry: Registry, tenants: Arc<Tenants>) -> Self {
@@ -91,6 +99,7 @@ impl Admission {
             connects: PendingConnects::default(),
             changes: broadcast::Sender::new(REGISTRY_CHANGES_QUEUED_MAX),
             in_flight: None,
+            over_budget_logged: Mutex::new(None),
             device_rates: DeviceRateLimits::default(),
             tenant_rates: DeviceRateLimits::default(),
             tenants_missed: AtomicU64::new(tenants.missed()),
@@ -306,12 +315,44 @@ impl Admission {
         let topic = message.topic.clone();
         let (tenant, device) = (&topic[fields.tenant.clone()], &topic[fields.device.clone()]);
         let key = self.device_key(tenant, device);
-        let mut pending =
-            PendingMessage { message, account, was_parked: false, over_rate, since: Instant::now() };
+        let bytes = (topic.len() + message.payload.len()) as u64 + PENDING_OVERHEAD_BYTES;
+        let budget = self.tenants.budgets_of(tenant).memory;
+        let charge = match budget.try_charge(BudgetKind::Pending, bytes) {
+            Ok(charge) => charge,
+            Err(over) => {
+                self.log_over_budget(tenant, &over);
+                // A broker's session waits as a whole: given up, its message would come again at once.
+                let waits = message.token.is_redelivered() && !message.token.is_from_device();
+                if !waits {
+                    let pending = PendingMessage {
+                        message,
+                        account,
+                        was_parked: false,
+                        over_rate,
+                        since: Instant::now(),
+                        charge: None,
+                    };
+                    return self.give_up(pending);
+                }
+                budget.charge(BudgetKind::Pending, bytes)
+            }
+        };
+        let (since, charge) = (Instant::now(), Some(charge));
+        let mut pending = PendingMessage { message, account, was_parked: false, over_rate, since, charge };
         // A message that waits is not in flight: lines behind it must not wait for it.
         drop(pending.message.token.take_in_flight());
         if let Enqueued::NoRoom(pending) = self.pending.add(key, tenant, device, pending) {
             self.give_up(*pending);
+        }
+    }
+
+    /// Logs that a tenant's messages find no room while they wait for the registry; once a minute.
+    fn log_over_budget(&self, tenant: &str, over: &OverBudget) {
+        let now = Instant::now();
+        let mut logged = self.over_budget_logged.lock();
+        if logged.is_none_or(|logged| now.duration_since(logged) >= OVER_BUDGET_LOG_INTERVAL) {
+            *logged = Some(now);
+            tracing::warn!(tenant, %over, "messages wait for the registry: devices must send the rest again");
         }
     }
 
@@ -335,12 +376,17 @@ impl Admission {
 
     /// The way of a message for which the credentials of its type are of use: `explain` assumes it.
     pub fn usual_via(&self, topic: &str) -> Via {
-        self.settings.usual_via(topic)
+        self.live.read().credentials.usual_via(&self.settings.template, topic)
     }
 
     /// Applies the table app_settings; a key that is not there is as configured.
     pub fn apply_app_settings(&self, table: &AppSettings) {
         self.live.write().apply(&self.settings, table);
+    }
+
+    /// Applies other message types with credentials of their own, from the next group of messages on.
+    pub fn set_credentials_of_types(&self, of_type: HashMap<String, CredentialSource>) {
+        self.live.write().set_credentials_of_types(of_type);
     }
 
     /// The limits of this moment. Clears the cache if a tenant missed a change of its settings.

@@ -12,7 +12,6 @@ use tidegate_core::detail::Quoted;
 use tidegate_core::device::{Device, make_device};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
-use tidegate_core::topic::TopicFields;
 
 fn check(
     known: &CachedDevice,
@@ -32,14 +31,13 @@ impl Admission {
     pub(super) fn authenticate(
         &self,
         message: &MessageView<'_>,
-        fields: &TopicFields,
+        credentials: CredentialSource,
         tenant: &str,
         device: &str,
         key: u64,
         source: LookupSource<'_>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
-        let message_type = &message.topic[fields.message_type.clone()];
-        let envelope = match self.settings.credentials_of(message_type, message.via) {
+        let envelope = match credentials {
             CredentialSource::Broker | CredentialSource::Listener => None,
             CredentialSource::Envelope => {
                 let envelope = Envelope::read(message.payload).map_err(|fault| {
@@ -49,7 +47,12 @@ impl Admission {
                         Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
                             (Reason::BadDatabaseName, why)
                         }
-                        _ => (Reason::BadPayload, fault.with_remedy(message_type, message.via)),
+                        _ => {
+                            let fields = self.settings.template.matches(message.topic);
+                            let message_type =
+                                fields.map_or("", |fields| &message.topic[fields.message_type]);
+                            (Reason::BadPayload, fault.with_remedy(message_type, message.via))
+                        }
                     }
                 })?;
                 if let EnvelopeValue::Text(named) = &envelope.tenant_id

@@ -105,7 +105,9 @@ impl Admission {
             (RateLimitMode::Exceeded, rate) => rate,
             _ => None,
         };
-        let checked = self.authenticate(&message, &fields, tenant, device, key, source.clone());
+        let message_type = &message.topic[fields.message_type.clone()];
+        let credentials = settings.credentials.credentials_of(message_type, message.via);
+        let checked = self.authenticate(&message, credentials, tenant, device, key, source.clone());
         let checked = match (checked, over_rate) {
             (Err(AuthFailure::Wait), over_rate) => {
                 return Err(NotAdmitted::Cold { fields, over_rate: over_rate.is_some() });

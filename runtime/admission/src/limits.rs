@@ -103,3 +103,7 @@ pub const CONNECTS_WAITING_MAX: usize = 20_000;
 
 /// Rows of the table tenants that are read: as many as there may be tenants.
 pub const TENANT_ROWS_MAX: i64 = TENANTS_MAX as i64;
+
+/// Bytes of a message that waits for the registry beside its topic and payload: its token, and its places
+/// in queues.
+pub const PENDING_OVERHEAD_BYTES: u64 = 384;

@@ -7,7 +7,7 @@
 //! room.
 //!
 //! There is no ceiling here: each message has its place in the receive window, and sources stop when
-//! that is full.
+//! that is full. It is charged to its tenant's memory budget too.
 
 mod overdue;
 #[cfg(test)]
@@ -26,6 +26,7 @@ use tidegate_core::books::Account;
 use tidegate_core::ids::{DeviceId, TenantId};
 use tidegate_core::message::Received;
 use tidegate_core::parked::ParkingStore;
+use tidegate_core::tenant::budget::Charge;
 
 /// A message that waits.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct PendingMessage {
     /// True if its device was over its rate when it came: it is refused once the registry has answered.
     pub over_rate: bool,
     pub since: Instant,
+    /// Its bytes in its tenant's memory budget; `None`: another bound holds.
+    pub charge: Option<Charge>,
 }
 
 /// The state of a device's look-up.

@@ -39,6 +39,20 @@ pub struct AdmissionSettings {
 }
 
 impl AdmissionSettings {
+    /// True if a message over a rate waits at its source.
+    pub(crate) fn slows(&self, via: Via) -> bool {
+        self.over_rate == OverRate::Slow && via != Via::Broker
+    }
+}
+
+/// The credentials that messages must bring, by their types.
+#[derive(Clone, Debug)]
+pub(crate) struct CredentialRules {
+    of_all: CredentialSource,
+    of_type: HashMap<String, CredentialSource>,
+}
+
+impl CredentialRules {
     /// The credentials that a message must bring.
     pub(crate) fn credentials_of(&self, message_type: &str, via: Via) -> CredentialSource {
         let configured = self.configured_credentials(message_type);
@@ -50,14 +64,9 @@ impl AdmissionSettings {
         }
     }
 
-    /// True if a message over a rate waits at its source.
-    pub(crate) fn slows(&self, via: Via) -> bool {
-        self.over_rate == OverRate::Slow && via != Via::Broker
-    }
-
     /// The way of a message for which the credentials of its type are of use.
-    pub(crate) fn usual_via(&self, topic: &str) -> Via {
-        let fields = self.template.matches(topic);
+    pub(crate) fn usual_via(&self, template: &TopicTemplate, topic: &str) -> Via {
+        let fields = template.matches(topic);
         match fields.map(|fields| self.configured_credentials(&topic[fields.message_type])) {
             Some(CredentialSource::Listener) => Via::Proven,
             _ => Via::Broker,
@@ -65,7 +74,7 @@ impl AdmissionSettings {
     }
 
     fn configured_credentials(&self, message_type: &str) -> CredentialSource {
-        self.credentials_of_type.get(message_type).copied().unwrap_or(self.credentials)
+        self.of_type.get(message_type).copied().unwrap_or(self.of_all)
     }
 }
 
@@ -74,11 +83,25 @@ impl AdmissionSettings {
 pub(crate) struct LiveLimits {
     pub(super) payload_bytes_max: i64,
     pub(super) rate: Option<Rate>,
+    pub(super) credentials: Arc<CredentialRules>,
 }
 
 impl LiveLimits {
     pub(crate) fn new(configured: &AdmissionSettings) -> Self {
-        Self { payload_bytes_max: configured.payload_bytes_max as i64, rate: configured.rate }
+        let credentials = CredentialRules {
+            of_all: configured.credentials,
+            of_type: configured.credentials_of_type.clone(),
+        };
+        Self {
+            payload_bytes_max: configured.payload_bytes_max as i64,
+            rate: configured.rate,
+            credentials: Arc::new(credentials),
+        }
+    }
+
+    /// Applies other message types with credentials of their own.
+    pub(crate) fn set_credentials_of_types(&mut self, of_type: HashMap<String, CredentialSource>) {
+        self.credentials = Arc::new(CredentialRules { of_all: self.credentials.of_all, of_type });
     }
 
     /// Applies the table app_settings; a key that is not there is as configured. Logs a change.
@@ -93,9 +116,10 @@ impl LiveLimits {
             }),
         };
         let payload_bytes_max = wanted.min(kept);
-        let old = std::mem::replace(self, Self { payload_bytes_max, rate });
+        let old = (self.payload_bytes_max, self.rate);
+        (self.payload_bytes_max, self.rate) = (payload_bytes_max, rate);
         // Debug text and not equality: a rate may be NaN.
-        if format!("{old:?}") != format!("{self:?}") {
+        if format!("{old:?}") != format!("{:?}", (payload_bytes_max, rate)) {
             tracing::info!(payload_bytes_max, ?rate, "settings were changed by the registry's table");
             if wanted > kept {
                 tracing::warn!(wanted, kept, "MAX_PAYLOAD_BYTES is over what is kept of a payload");
@@ -109,12 +133,14 @@ impl LiveLimits {
 pub(super) struct Snapshot {
     payload_bytes_max: i64,
     rate: Option<Rate>,
+    pub(super) credentials: Arc<CredentialRules>,
     policies: Arc<TenantPolicies>,
 }
 
 impl Snapshot {
     pub(super) fn new(live: &LiveLimits, policies: Arc<TenantPolicies>) -> Self {
-        Self { payload_bytes_max: live.payload_bytes_max, rate: live.rate, policies }
+        let credentials = live.credentials.clone();
+        Self { payload_bytes_max: live.payload_bytes_max, rate: live.rate, credentials, policies }
     }
 
     /// The limits of one message; `tenant` is a name, for a rate holds before the device is known.

@@ -12,6 +12,7 @@ use crate::credentials::{CredentialSource, check_device};
 use crate::envelope::{Envelope, EnvelopeValue};
 use crate::outcome::MessageView;
 use crate::registry;
+use crate::registry::postgres::app_settings::AppSettings;
 use crate::registry::{Registry, RegistryRow, TokenHash, file};
 use crate::settings::{AdmissionSettings, OverRate};
 use tidegate_core::ack::tracker::AckTracker;
@@ -225,6 +226,24 @@ fn the_brokers_word_never_holds_for_what_came_by_the_listener() {
     assert_eq!(refusal.reason, Reason::BadPayload);
     let refusal = admission.check(message(Via::Broker, "tenant/acme/device/d1/telemetry"), None).unwrap_err();
     assert_eq!(refusal.reason, Reason::BadPayload);
+}
+
+#[test]
+fn types_with_credentials_of_their_own_may_change_while_messages_flow() {
+    let admission = admission(settings(), "acme,d1,lab,ACTIVE,\n");
+    let topic = "tenant/acme/device/d1/lp";
+    let check = || {
+        let message = MessageView { topic, payload: b"m f=1", payload_bytes: 5, via: Via::Broker };
+        admission.check(message, None).map(|_| ()).map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(check(), Err(Reason::BadPayload));
+    admission.set_credentials_of_types(HashMap::from([("lp".to_owned(), CredentialSource::Broker)]));
+    assert_eq!(check(), Ok(()));
+    // The table of an app leaves them as they are.
+    admission.apply_app_settings(&AppSettings::default());
+    assert_eq!(check(), Ok(()));
+    admission.set_credentials_of_types(HashMap::new());
+    assert_eq!(check(), Err(Reason::BadPayload));
 }
 
 #[test]

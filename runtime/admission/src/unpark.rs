@@ -64,6 +64,7 @@ impl Admission {
                 was_parked: true,
                 over_rate: false,
                 since: Instant::now(),
+                charge: None,
             };
             if let Some((key, tenant, device)) = device_key {
                 // Others of its device may wait for a look-up: then it waits behind them.

@@ -56,6 +56,15 @@ pub fn partition_bytes(partition: &str) -> u64 {
     partition.len() as u64 + PARTITION_OVERHEAD_BYTES
 }
 
+/// Bytes of a partition's table in memory beside those that it counts as: it has places for eleven values
+/// at once.
+const PARTITION_TABLE_BYTES: u64 = 352;
+
+/// Bytes in memory by which a new partition is more than its values, beside its name.
+pub fn partition_memory_bytes(partition: &str) -> u64 {
+    partition_bytes(partition) + PARTITION_TABLE_BYTES
+}
+
 /// The values of one partition.
 pub type Values = BTreeMap<Box<str>, Box<[u8]>>;
 
@@ -82,6 +91,11 @@ impl RouteValues {
     /// The bytes that it counts as against the bounds.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The bytes that it takes in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.bytes + self.partitions.len() as u64 * PARTITION_TABLE_BYTES
     }
 
     pub fn is_empty(&self) -> bool {

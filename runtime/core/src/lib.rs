@@ -18,6 +18,7 @@ pub mod route_key;
 pub mod reason;
 pub mod detail;
 pub mod redact;
+pub mod redacted_url;
 pub mod refused_lines;
 pub mod refused_topic;
 pub mod receive_clock;

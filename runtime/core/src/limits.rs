@@ -36,6 +36,9 @@ pub const STRING_BYTES_MAX: usize = 65_536;
 /// Tenants kept ready. More are served, each made anew a message.
 pub const TENANTS_MAX: usize = 100_000;
 
+/// Budgets of tenants that are kept by name before unused ones are forgotten: two budgets are 400 bytes.
+pub const BUDGETS_MIN: usize = 2_000;
+
 /// Bytes of the detail of any refusal: some sentences and an excerpt. Strangers cause details, and each
 /// one is masked, stored and sent.
 pub const REFUSAL_DETAIL_BYTES_MAX: usize = 1_024;

@@ -28,6 +28,11 @@ pub fn file_name(name: &str) -> String {
 
 /// True for a name that `file_name` can produce.
 pub fn is_file_name(name: &str) -> bool {
+    name_of(name).is_some()
+}
+
+/// The tenant or message type that a name of `file_name` stands for.
+pub fn name_of(name: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(name.len());
     let mut bytes = name.bytes();
     while let Some(byte) = bytes.next() {
@@ -36,12 +41,13 @@ pub fn is_file_name(name: &str) -> bool {
             continue;
         }
         let digits = [bytes.next(), bytes.next()].map(|digit| char::from(digit.unwrap_or(b'x')).to_digit(16));
-        let [Some(high), Some(low)] = digits else { return false };
+        let [Some(high), Some(low)] = digits else { return None };
         decoded.push((high * 16 + low) as u8);
     }
     // Linux takes names of 255 bytes, suffixes included.
     let fits = (1..=200).contains(&name.len());
-    fits && String::from_utf8(decoded).is_ok_and(|decoded| file_name(&decoded) == name)
+    let decoded = String::from_utf8(decoded).ok()?;
+    (fits && file_name(&decoded) == name).then_some(decoded)
 }
 
 #[cfg(test)]
@@ -61,7 +67,7 @@ mod tests {
     #[test]
     fn only_names_that_are_made_so_are_file_names() {
         for name in ["acme", "_default", "..", "a/b\0ü", "%"] {
-            assert!(is_file_name(&file_name(name)), "{name}");
+            assert_eq!(name_of(&file_name(name)).as_deref(), Some(name));
         }
         for name in ["", "_default", "..", "a/b", "a%2fb", "%41", "%", "%4", "%zz"] {
             assert!(!is_file_name(name), "{name}");

@@ -6,6 +6,10 @@ pub mod policy;
 pub mod collisions;
 pub mod database;
 pub mod rates;
+pub mod budget_kind;
+pub mod over_budget;
+pub mod budget;
+pub mod budgets;
 
 use std::sync::Arc;
 
@@ -13,6 +17,8 @@ use parking_lot::RwLock;
 
 use crate::books::Account;
 use crate::ids::{DatabaseName, TenantId};
+use crate::tenant::budget::Budget;
+use crate::tenant::budgets::BudgetPair;
 use crate::tenant::settings::TenantSettings;
 
 /// A tenant as the pipeline knows it. It stays the same while its settings change.
@@ -20,12 +26,23 @@ use crate::tenant::settings::TenantSettings;
 pub struct Tenant {
     pub id: TenantId,
     pub account: Arc<Account>,
+    /// Everything of it that is kept in memory.
+    pub memory: Budget,
+    /// Everything of it that is kept on disk.
+    pub disk: Budget,
     settings: RwLock<Arc<TenantSettings>>,
 }
 
 impl Tenant {
+    /// A tenant whose budgets refuse nothing.
     pub fn new(id: TenantId, account: Arc<Account>, settings: TenantSettings) -> Self {
-        Self { id, account, settings: RwLock::new(Arc::new(settings)) }
+        let BudgetPair { memory, disk } = BudgetPair::unlimited();
+        Self { id, account, memory, disk, settings: RwLock::new(Arc::new(settings)) }
+    }
+
+    /// Sets its budgets.
+    pub fn with_budgets(self, BudgetPair { memory, disk }: BudgetPair) -> Self {
+        Self { memory, disk, ..self }
     }
 
     /// Its present settings; to be read once for each group of messages.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decoder::fallback::FallbackSink;
-use crate::decoder::grouping::{group, nameable, refuse_all};
+use crate::decoder::grouping::{group, nameable, refuse_all, with_partition};
 use crate::decoder::instances::{InstanceCache, InstanceCounts, InstanceUnavailable};
 use crate::decoder::lane::LaneHandle;
 use crate::decoder::line_check::{LineCheck, refusal_detail};
@@ -119,9 +119,16 @@ impl Decoder {
             return;
         }
         let Some(route) = self.instances.route(&tenant.id, &message_type) else {
-            let detail = format!("no decoder serves {message_type:?} of {:?}", tenant.id.as_str());
+            let detail = no_guest(&self.host, tenant.id.as_str(), &message_type);
             return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
         };
+        let (messages, unnameable) = with_partition(messages, &route.version);
+        if !unnameable.is_empty() {
+            sink.refused(unnameable);
+        }
+        if messages.is_empty() {
+            return;
+        }
         let fallback = route.fallback();
         let cpu = self.quotas.as_ref().map(|quotas| quotas.usage(&tenant));
         let mut context = RouteContext { tenant, message_type, rules, database, route, fallback, cpu };
@@ -404,5 +411,14 @@ impl Decoder {
                 payload_end: self.batch.payloads.len() as u32,
             });
         }
+    }
+}
+
+/// The detail of a message that no decoder serves; names the file that would, if it might.
+fn no_guest(host: &DecodeHost, tenant: &str, message_type: &str) -> String {
+    let detail = format!("no decoder serves {message_type:?} of {tenant:?}");
+    match host.table().idle_file(tenant, message_type) {
+        Some((file, why)) => format!("{detail}; {file} is there and does not serve: {why}"),
+        None => detail,
     }
 }

@@ -10,14 +10,16 @@ use crate::route::table::{Route, RoutingTable};
 use crate::route::version::RouteVersion;
 use crate::sandbox::class::GuestClass;
 use crate::sandbox::instance::{CallFault, Instance};
+use crate::sandbox::memory::SandboxMemory;
 use crate::sandbox::sandboxes::{Sandbox, Sandboxes};
-use crate::settings::DecodeSettings;
+use crate::settings::{DecodeSettings, LargeClassSettings};
 use crate::state::StateStore;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::budget::Budget;
 
 /// Settings, sandboxes, routing table and decoder state.
 pub struct DecodeHost {
-    settings: DecodeSettings,
+    settings: RwLock<Arc<DecodeSettings>>,
     sandboxes: Sandboxes,
     state: Arc<StateStore>,
     table: RwLock<Arc<RoutingTable>>,
@@ -26,12 +28,25 @@ pub struct DecodeHost {
 }
 
 impl DecodeHost {
-    /// A host without routes.
+    /// A host without routes, whose memory has no bound.
     ///
     /// # Errors
     /// The machine gives no engine or no thread.
     pub fn new(settings: DecodeSettings, state: Arc<StateStore>) -> Result<Self, SandboxError> {
-        let sandboxes = Sandboxes::new(&settings)?;
+        Self::with_memory(settings, state, &SandboxMemory::unlimited())
+    }
+
+    /// A host without routes.
+    ///
+    /// # Errors
+    /// The machine gives no engine or no thread.
+    pub fn with_memory(
+        settings: DecodeSettings,
+        state: Arc<StateStore>,
+        memory: &Arc<SandboxMemory>,
+    ) -> Result<Self, SandboxError> {
+        let sandboxes = Sandboxes::new(&settings, memory)?;
+        let settings = RwLock::new(Arc::new(settings));
         let (table, generation) = (RwLock::default(), AtomicU64::new(1));
         Ok(Self { settings, sandboxes, state, table, generation })
     }
@@ -46,7 +61,7 @@ impl DecodeHost {
     ) -> Self {
         let table = std::iter::once((route_key.clone(), Route::new(version))).collect();
         Self {
-            settings: DecodeSettings { threads: 1, ..self.settings.clone() },
+            settings: RwLock::new(Arc::new(DecodeSettings { threads: 1, ..(*self.settings()).clone() })),
             sandboxes: self.sandboxes.clone(),
             state,
             table: RwLock::new(Arc::new(table)),
@@ -54,14 +69,15 @@ impl DecodeHost {
         }
     }
 
-    /// A new instance of a version's guest for one tenant; the inner error is the guest's refusal.
+    /// A new instance of a version's guest for one tenant, whose budget is charged; the inner error is the
+    /// guest's refusal.
     ///
     /// # Errors
     /// The guest faults while it starts, or no instance is free.
     pub fn start(
         &self,
         version: &RouteVersion,
-        tenant: &str,
+        tenant: (&str, &Budget),
         message_type: &str,
     ) -> Result<Result<Instance, String>, CallFault> {
         Instance::new(self.sandbox(version.rules.class), &self.state, version, tenant, message_type)
@@ -82,8 +98,25 @@ impl DecodeHost {
         &self.state
     }
 
-    pub fn settings(&self) -> &DecodeSettings {
-        &self.settings
+    /// The settings of this moment.
+    pub fn settings(&self) -> Arc<DecodeSettings> {
+        self.settings.read().clone()
+    }
+
+    /// Applies the limits of other settings; the number of threads and of instances stays. False: they are
+    /// the same.
+    pub fn apply_settings(&self, settings: DecodeSettings) -> bool {
+        let mut current = self.settings.write();
+        let mut next = DecodeSettings { threads: current.threads, dialect: current.dialect, ..settings };
+        next.large = match (&current.large, next.large) {
+            (Some(current), Some(next)) => {
+                Some(LargeClassSettings { instances_max: current.instances_max, ..next })
+            }
+            (current, _) => current.clone(),
+        };
+        let is_new = next != **current;
+        *current = Arc::new(next);
+        is_new
     }
 
     pub fn generation(&self) -> u64 {

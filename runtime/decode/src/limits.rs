@@ -28,24 +28,42 @@ pub const GUEST_TABLE_ELEMENTS_MAX: usize = 10_000;
 pub const LARGE_TABLE_ELEMENTS_MAX: usize = 100_000;
 
 /// Memories, tables and core instances of one guest of the class large, where no pool counts them: a
-/// component as tools make them has one memory, two or three tables and four instances.
+/// component as tools make them has one memory and two or three tables; a JavaScript engine has four
+/// instances, a Python interpreter with its libraries more than 32.
 pub const LARGE_MEMORIES_MAX: usize = 1;
 
 pub const LARGE_TABLES_MAX: usize = 8;
 
-pub const LARGE_CORE_INSTANCES_MAX: usize = 32;
+pub const LARGE_CORE_INSTANCES_MAX: usize = 64;
 
 /// Stack of a guest of the class large in bytes: an interpreter recurses where its script does. Half of
 /// a thread's, so that the host's own frames have room behind it.
 pub const LARGE_STACK_BYTES: usize = 1 << 20;
 
 /// Bytes of memory that an instance keeps resident when its slot is used again: clearing them is
-/// cheaper than faulting them in.
-pub const INSTANCE_KEPT_BYTES: usize = 1 << 20;
+/// cheaper than faulting them in. A decoder touches some 40 KiB, and every slot that was ever used keeps
+/// so much for good.
+pub const INSTANCE_KEPT_BYTES: usize = 128 << 10;
+
+/// Bytes of an instance beside its linear memory and tables: its store, and the host's tables.
+pub const INSTANCE_OVERHEAD_BYTES: u64 = 32 << 10;
+
+/// Bytes of one element of a table.
+pub const TABLE_ELEMENT_BYTES: u64 = 16;
+
+/// The longest wait of a call for memory that other calls have, in milliseconds: several of the longest calls.
+pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
+
+/// Routes that one thread remembers, by tenant and message type. Devices choose the types. An entry is
+/// some 400 bytes.
+pub const CACHED_ROUTES_MAX: usize = 8_192;
 
 /// Instances at once, of all threads. Each takes a few memory mappings, and Linux gives a process
 /// 65,530.
 pub const INSTANCES_MAX: usize = 4_000;
+
+/// Threads that call decoders, for each one that is configured: a decode thread, and one of the slow lane.
+pub const INSTANCE_CALLS_PER_THREAD: usize = 2;
 
 /// Bytes of lines of one message.
 pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
@@ -66,6 +84,14 @@ pub const GUEST_LOG_CALLS_MAX: u32 = 16;
 /// Bytes of one log text of a guest.
 pub const GUEST_LOG_BYTES_MAX: usize = 1_024;
 
+/// Values that one batch may report as left out: 64 messages of 4,096 values. A guest that says more counts so many.
+pub const IGNORED_A_BATCH_MAX: u64 = 262_144;
+
+/// Names of such values that are kept for `explain`, and bytes of each.
+pub const IGNORED_NAMES_MAX: usize = 8;
+
+pub const IGNORED_NAME_BYTES_MAX: usize = 128;
+
 /// Texts a second of a route's guests that reach the operator's log, and at once: enough to follow
 /// a fault, too little to hide others in.
 pub const GUEST_LOG_RATE: Rate = Rate { per_s: 10.0, burst: 100.0 };
@@ -84,6 +110,13 @@ pub const STATE_KEY_BYTES_MAX: usize = 64;
 
 pub const STATE_VALUE_BYTES_MAX: usize = 1_024;
 
+/// Parts of a partition's template: a device, its type, and some levels of the topic with text between them.
+pub const PARTITION_PARTS_MAX: usize = 16;
+
+/// Bytes of a partition's name: it is kept with each value, in memory and on disk, and a device chooses the
+/// topic that it is made of.
+pub const PARTITION_BYTES_MAX: usize = 1_024;
+
 /// Keys of one partition: one for each counter of a large meter.
 pub const STATE_KEYS_MAX: usize = 32;
 
@@ -97,6 +130,12 @@ pub const STATE_TENANT_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of the state of all tenants. From three quarters on only tenants below their even share may
 /// grow.
 pub const STATE_BYTES_MAX: u64 = 128 << 20;
+
+/// Copies of each value in memory: as decoders see it, and as the disk has it.
+pub const STATE_COPIES: u64 = 2;
+
+/// Bytes in memory of a message type with values, beside its name.
+pub const STATE_SCOPE_BYTES: u64 = 256;
 
 /// Failures are judged as if so many messages had come at least: two stray ones among the first
 /// are no verdict.

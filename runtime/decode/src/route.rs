@@ -2,6 +2,7 @@
 
 pub mod rules;
 pub mod guest_log;
+pub mod ignored_names;
 pub mod recent_messages;
 pub mod stats;
 pub mod version;

@@ -8,4 +8,6 @@ pub mod interface;
 pub mod abi;
 pub mod guest;
 pub mod sandboxes;
+pub mod memory;
+pub mod instance_memory;
 pub mod instance;

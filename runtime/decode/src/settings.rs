@@ -8,7 +8,7 @@ use tidegate_core::line_protocol::Dialect;
 use tidegate_core::route_key::RouteKey;
 
 /// The bounds of every guest; a route file may only lower it, and only the operator grants more.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DecodeSettings {
     /// OS threads; at least 1.
     pub threads: usize,
@@ -25,7 +25,7 @@ pub struct DecodeSettings {
 }
 
 /// The operator's grants to guests of the class large.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LargeClassSettings {
     /// The places in the guests folder whose guests may be large.
     pub routes: BTreeSet<RouteKey>,

@@ -14,14 +14,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::limits::{
-    STATE_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, STATE_TENANT_BYTES_MAX, STATE_VALUE_BYTES_MAX,
-    STATE_WRITES_A_MESSAGE_MAX,
+    STATE_BYTES_MAX, STATE_COPIES, STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, STATE_SCOPE_BYTES,
+    STATE_TENANT_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_A_MESSAGE_MAX,
 };
 use crate::state::partition::PartitionTemplate;
 use tidegate_core::decoder_state::{
-    RouteValues, StateScope, StateSnapshot, StateWrite, partition_bytes, value_bytes,
+    RouteValues, StateScope, StateSnapshot, StateWrite, partition_bytes, partition_memory_bytes, value_bytes,
 };
 use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::budget::{Budget, Charge};
+use tidegate_core::tenant::budget_kind::{BudgetKind, Resource};
+use tidegate_core::tenant::table::Tenants;
 
 /// Bytes of all, and of how many tenants.
 #[derive(Debug, Default)]
@@ -35,17 +38,23 @@ struct StateUsage {
 struct TenantStateUsage {
     bytes: AtomicU64,
     total: Arc<StateUsage>,
+    /// The bytes in memory, of all copies.
+    memory: Mutex<Charge>,
 }
 
 impl TenantStateUsage {
-    fn new(total: &Arc<StateUsage>) -> Arc<Self> {
+    fn new(total: &Arc<StateUsage>, budget: &Budget) -> Arc<Self> {
         total.tenants.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { bytes: AtomicU64::new(0), total: total.clone() })
+        let memory = Mutex::new(budget.empty(BudgetKind::State));
+        Arc::new(Self { bytes: AtomicU64::new(0), total: total.clone(), memory })
     }
 
     /// True if it may grow by so much. Threads that ask at the same moment may both be let in: each is
     /// over by one batch at most.
-    fn has_room(&self, more: u64) -> bool {
+    fn has_room(&self, more: u64, more_memory: u64) -> bool {
+        if !self.memory.lock().budget().has_room(BudgetKind::State, more_memory) {
+            return false;
+        }
         let own = self.bytes.load(Ordering::Relaxed) + more;
         let all = self.total.bytes.load(Ordering::Relaxed) + more;
         let wide = STATE_BYTES_MAX / 4 * 3;
@@ -53,11 +62,20 @@ impl TenantStateUsage {
         own <= STATE_TENANT_BYTES_MAX && all <= STATE_BYTES_MAX && (all <= wide || own <= even)
     }
 
-    fn record(&self, before: u64, after: u64) {
+    fn record(&self, before: StateSize, after: StateSize) {
+        // Most writes replace a value by one of the same size.
+        if before == after {
+            return;
+        }
         // Wraps around where it shrinks.
-        let grown = after.wrapping_sub(before);
+        let grown = after.bytes.wrapping_sub(before.bytes);
         self.bytes.fetch_add(grown, Ordering::Relaxed);
         self.total.bytes.fetch_add(grown, Ordering::Relaxed);
+        let mut memory = self.memory.lock();
+        match after.memory.checked_sub(before.memory) {
+            Some(more) => memory.grow(more),
+            None => memory.shrink(before.memory - after.memory),
+        }
     }
 }
 
@@ -65,6 +83,13 @@ impl Drop for TenantStateUsage {
     fn drop(&mut self) {
         self.total.tenants.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// The size of a message type's values: the bytes that they count as, and those in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct StateSize {
+    bytes: u64,
+    memory: u64,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +109,16 @@ pub struct RouteStateView {
 }
 
 impl RouteStateView {
+    /// Bytes in memory of a message type that has values, beside the values.
+    fn scope_bytes(&self) -> u64 {
+        STATE_SCOPE_BYTES + self.scope.message_type.len() as u64
+    }
+
+    fn size(&self, values: &RouteValues) -> StateSize {
+        let scope = if values.is_empty() { 0 } else { self.scope_bytes() };
+        StateSize { bytes: values.bytes(), memory: (values.memory_bytes() + scope) * STATE_COPIES }
+    }
+
     /// Passes the values to `use_state`; a copy takes those of `partition` from its base first.
     fn with<T>(&self, partition: &Arc<str>, use_state: impl FnOnce(&mut PartitionState) -> T) -> T {
         let mut partitions = self.partitions.lock();
@@ -105,9 +140,9 @@ impl RouteStateView {
     /// Applies a write, so that the next message sees it.
     pub fn apply(&self, write: StateWrite) {
         self.with(&write.partition.clone(), |partitions| {
-            let before = partitions.values.bytes();
+            let before = self.size(&partitions.values);
             partitions.values.apply(write);
-            self.usage.record(before, partitions.values.bytes());
+            self.usage.record(before, self.size(&partitions.values));
         });
     }
 }
@@ -116,6 +151,8 @@ impl RouteStateView {
 #[derive(Debug, Default)]
 pub struct StateStore {
     base: Option<Arc<StateStore>>,
+    /// The tenants whose budgets are charged; `None`: there are no bounds.
+    tenants: Option<Arc<Tenants>>,
     route_states: Mutex<HashMap<StateScope, Arc<RouteStateView>>>,
     usages: Mutex<HashMap<TenantId, Arc<TenantStateUsage>>>,
     total: Arc<StateUsage>,
@@ -123,9 +160,9 @@ pub struct StateStore {
 }
 
 impl StateStore {
-    /// A store of the values that the disk had.
-    pub fn from_snapshot(snapshot: &StateSnapshot) -> Arc<Self> {
-        let store = Arc::new(Self::default());
+    /// A store of the values that the disk had, charged to their tenants.
+    pub fn from_snapshot(snapshot: &StateSnapshot, tenants: Arc<Tenants>) -> Arc<Self> {
+        let store = Arc::new(Self { tenants: Some(tenants), ..Self::default() });
         store.fill(snapshot);
         store
     }
@@ -134,7 +171,7 @@ impl StateStore {
     pub fn fill(&self, snapshot: &StateSnapshot) {
         for (scope, values) in snapshot.routes() {
             let route_state = self.route_state(&scope.tenant, &scope.message_type);
-            route_state.usage.record(0, values.bytes());
+            route_state.usage.record(StateSize::default(), route_state.size(values));
             route_state.partitions.lock().values = RouteValues::clone(values);
         }
     }
@@ -158,13 +195,21 @@ impl StateStore {
         let usage = {
             let mut usages = self.usages.lock();
             usages.retain(|_, usage| Arc::strong_count(usage) > 1);
-            usages.entry(tenant.clone()).or_insert_with(|| TenantStateUsage::new(&self.total)).clone()
+            let new = || TenantStateUsage::new(&self.total, &self.budget(tenant));
+            usages.entry(tenant.clone()).or_insert_with(new).clone()
         };
         let base = self.base.clone();
         let route_state =
             Arc::new(RouteStateView { scope: scope.clone(), usage, base, partitions: Mutex::default() });
         route_states.insert(scope, route_state.clone());
         route_state
+    }
+
+    fn budget(&self, tenant: &TenantId) -> Budget {
+        match &self.tenants {
+            Some(tenants) => tenants.budgets_of(tenant.as_str()).memory,
+            None => Budget::unlimited(Resource::Memory),
+        }
     }
 
     /// The values that a copy takes of a partition.
@@ -238,8 +283,9 @@ pub struct StateCall {
     /// The number of keys that were set for each message.
     counts: HashMap<u32, usize, foldhash::fast::RandomState>,
     pending: Vec<PendingWrite>,
-    /// Bytes by which the pending writes would grow the route's state.
+    /// Bytes by which the pending writes would grow the route's state, and in memory those beside them.
     grown: i64,
+    tables: u64,
 }
 
 impl StateCall {
@@ -252,6 +298,7 @@ impl StateCall {
             counts: HashMap::default(),
             pending: Vec::new(),
             grown: 0,
+            tables: 0,
         }
     }
 
@@ -261,7 +308,7 @@ impl StateCall {
         self.partitions.clear();
         self.counts.clear();
         self.pending.clear();
-        self.grown = 0;
+        (self.grown, self.tables) = (0, 0);
     }
 
     fn partition(&mut self, message: u32, device: &str, topic: &str) -> usize {
@@ -318,9 +365,9 @@ impl StateCall {
         let there = |partitions: &mut PartitionState| {
             let values = partitions.values.partition(name);
             let len = values.and_then(|values| values.get(&*key)).map(|value| value.len());
-            (len, values.map_or(0, |values| values.len()))
+            (len, values.map_or(0, |values| values.len()), partitions.values.is_empty())
         };
-        let (len_there, keys_there) = self.route_state.with(name, there);
+        let (len_there, keys_there, is_empty) = self.route_state.with(name, there);
         let before = match earlier {
             Some(index) => self.pending[index].write.value.as_ref().map(|value| value.len()),
             None => len_there,
@@ -332,13 +379,21 @@ impl StateCall {
         if is_new && *keys >= STATE_KEYS_MAX {
             return Err(StateError::TooManyKeys);
         }
+        let mut tables = 0;
         if is_new && *keys == 0 {
             grown += partition_bytes(name) as i64;
+            tables = partition_memory_bytes(name) - partition_bytes(name);
+            if is_empty && self.tables == 0 {
+                tables += self.route_state.scope_bytes();
+            }
         }
-        if grown > 0 && !self.route_state.usage.has_room((self.grown + grown).max(0) as u64) {
+        let bytes = (self.grown + grown).max(0) as u64;
+        if grown > 0 && !self.route_state.usage.has_room(bytes, (bytes + self.tables + tables) * STATE_COPIES)
+        {
             return Err(StateError::NoRoom);
         }
         self.grown += grown;
+        self.tables += tables;
         *keys = *keys + usize::from(is_new) - usize::from(value.is_none() && before.is_some());
         let (key, value) = (key.into_boxed_str(), value.map(Vec::into_boxed_slice));
         match again {

@@ -18,6 +18,7 @@ mod settings;
 mod entry;
 mod queue;
 mod writer;
+mod tenant_bytes;
 mod ring;
 mod segment;
 mod reader;

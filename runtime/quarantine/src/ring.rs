@@ -24,7 +24,11 @@ use crate::segment::{
     segment_name, segments_of,
 };
 use crate::settings::QuarantineSettings;
+use crate::tenant_bytes::TenantBytes;
 use tidegate_core::books::{Account, Books, NO_TENANT, OTHER_TENANTS};
+
+/// The least time between two warnings about a tenant's budget.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -62,6 +66,10 @@ pub struct Ring {
     segments: Vec<QuarantineSegment>,
     active: HashMap<Series, ActiveSegment>,
     next_seq: u64,
+    /// The bytes of entries, charged to their tenants.
+    charges: TenantBytes,
+    /// The last warning that a tenant's entries were too many for its budget.
+    over_budget_logged: Option<SystemTime>,
 }
 
 impl Ring {
@@ -71,8 +79,16 @@ impl Ring {
             .mode(0o700)
             .create(dir)
             .map_err(QuarantineError::failed_to("create", dir))?;
-        let mut ring =
-            Self { dir: dir.to_owned(), settings, segments: Vec::new(), active: HashMap::new(), next_seq: 1 };
+        let charges = TenantBytes::new(settings.tenants.clone());
+        let mut ring = Self {
+            dir: dir.to_owned(),
+            settings,
+            segments: Vec::new(),
+            active: HashMap::new(),
+            next_seq: 1,
+            charges,
+            over_budget_logged: None,
+        };
         let mut carried = HashSet::new();
         // The newest first: of an entry that stands twice, the later copy stays.
         for (series, seq, path) in
@@ -80,8 +96,9 @@ impl Ring {
         {
             let segment = scan(series, seq, path.clone(), &mut carried, books)
                 .map_err(QuarantineError::failed_to("read", &path))?;
-            for held in segment.held.values() {
+            for ((_, tenant), held) in &segment.held {
                 held.account.quarantine_entries(held.entries);
+                ring.charges.add(series, tenant, held.bytes);
             }
             ring.next_seq = ring.next_seq.max(seq + 1);
             ring.segments.push(segment);
@@ -146,12 +163,79 @@ impl Ring {
         tallies: &[Tally],
         now: SystemTime,
     ) -> Result<(), QuarantineError> {
+        let new = self.active.get(&series).map_or((0, 0), |active| (active.seq, active.bytes));
         self.write(series, entries, tallies)?;
         for tally in tallies {
             tally.account.quarantine_entries(1);
         }
         self.expire(now);
+        if series == Series::Known {
+            let tenants: HashSet<&str> = tallies.iter().map(|tally| tally.key.1.as_str()).collect();
+            for tenant in tenants {
+                if let Err(error) = self.expire_by_budget(tenant, now, new) {
+                    warn!(%error, tenant, "quarantine of the tenant stays above its budget");
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Removes the oldest entries of a tenant whose budget is full, but for those from `new` on: segment
+    /// and offset.
+    fn expire_by_budget(
+        &mut self,
+        tenant: &str,
+        now: SystemTime,
+        new: (u64, u64),
+    ) -> Result<(), QuarantineError> {
+        let Some((excess, over)) = self.charges.excess(tenant) else { return Ok(()) };
+        let is_quiet =
+            |logged: SystemTime| now.duration_since(logged).is_ok_and(|since| since < LOG_INTERVAL);
+        if !self.over_budget_logged.is_some_and(is_quiet) {
+            self.over_budget_logged = Some(now);
+            warn!(tenant, %over, "the tenant's oldest entries of quarantine expire early");
+        }
+        let with_entries = self.in_series(Series::Known).filter(|segment| segment.has_entries_of(tenant));
+        let segments: Vec<u64> = with_entries.map(|segment| segment.seq).collect();
+        let mut freed = 0;
+        for seq in segments {
+            if freed >= excess {
+                break;
+            }
+            let segment = self.segment_mut(seq).expect("just listed");
+            let path = segment.path.clone();
+            let failed = |error| QuarantineError::failed_to("read", &path)(error);
+            let mut old = Vec::new();
+            let mut lines = SegmentLines::open(&path, 0).map_err(failed)?;
+            while freed < excess
+                && let Some((offset, line)) = lines.next_line().map_err(failed)?
+            {
+                let Ok(head) = serde_json::from_slice::<EntryHead>(line) else { continue };
+                if head.account_name() == tenant && (seq, offset) < new {
+                    freed += line.len() as u64;
+                    old.push((head.key(), offset, line.len() as u64));
+                }
+            }
+            let spans: Vec<_> = old.iter().map(|&(_, offset, bytes)| (offset, bytes)).collect();
+            blank(&path, &spans).map_err(QuarantineError::failed_to("write to", &path))?;
+            self.expire_blanked(seq, old);
+            let is_empty = self.segment(seq).is_some_and(|segment| segment.entries() == 0);
+            if is_empty && self.active.get(&Series::Known).is_none_or(|active| active.seq != seq) {
+                self.remove_segment(seq)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts entries of a segment as expired, which are blanked: key, offset and bytes.
+    fn expire_blanked(&mut self, seq: u64, entries: Vec<(AccountKey, u64, u64)>) {
+        for (key, _, bytes) in entries {
+            let Some(segment) = self.segments.iter_mut().find(|segment| segment.seq == seq) else { return };
+            if let Some(account) = segment.uncount(&key, bytes) {
+                account.expire_entries(1);
+                self.charges.subtract(segment.series, &key.1, bytes);
+            }
+        }
     }
 
     fn write(&mut self, series: Series, entries: &[u8], tallies: &[Tally]) -> Result<(), QuarantineError> {
@@ -173,6 +257,7 @@ impl Ring {
         segment.bytes = active.bytes;
         for tally in tallies {
             segment.count(tally);
+            self.charges.add(series, &tally.key.1, tally.bytes);
         }
         Ok(())
     }
@@ -225,12 +310,8 @@ impl Ring {
         }
         let spans: Vec<_> = old.iter().map(|&(_, offset, bytes)| (offset, bytes)).collect();
         blank(&segment.path, &spans).map_err(QuarantineError::failed_to("write to", &segment.path))?;
-        for (key, _, bytes) in old {
-            if let Some(account) = segment.uncount(&key, bytes) {
-                account.expire_entries(1);
-            }
-        }
         segment.oldest = oldest;
+        self.expire_blanked(seq, old);
         Ok(())
     }
 
@@ -282,9 +363,12 @@ impl Ring {
         };
         self.next_location(series, now)?;
         self.write(series, &carried, &tallies)?;
-        let segment = self.segment_mut(seq).expect("a segment that is listed");
+        let segment = self.segments.iter_mut().find(|segment| segment.seq == seq);
+        let segment = segment.expect("a segment that is listed");
         for tally in &tallies {
-            segment.uncount(&tally.key, tally.bytes);
+            if segment.uncount(&tally.key, tally.bytes).is_some() {
+                self.charges.subtract(series, &tally.key.1, tally.bytes);
+            }
         }
         Ok(())
     }
@@ -304,8 +388,9 @@ impl Ring {
         File::open(&self.dir)
             .and_then(|dir| dir.sync_all())
             .map_err(QuarantineError::failed_to("sync", &self.dir))?;
-        for held in segment.held.values() {
+        for ((_, tenant), held) in &segment.held {
             held.account.expire_entries(held.entries);
+            self.charges.subtract(segment.series, tenant, held.bytes);
         }
         self.active.retain(|_, active| active.seq != seq);
         self.segments.remove(index);
@@ -327,7 +412,7 @@ impl Ring {
         })?;
         let mut out = Vec::new();
         for (seq, entries) in found {
-            let Some(segment) = self.segment_mut(seq) else { continue };
+            let Some(segment) = self.segments.iter_mut().find(|segment| segment.seq == seq) else { continue };
             let spans: Vec<_> = entries.iter().map(|&(_, _, offset, bytes)| (offset, bytes)).collect();
             blank(&segment.path, &spans).map_err(QuarantineError::failed_to("write to", &segment.path))?;
             for (id, key, _, bytes) in entries {
@@ -336,6 +421,7 @@ impl Ring {
                         RemovalReason::Replayed => account.replay_entries(1),
                         RemovalReason::Removed => account.remove_entries(1),
                     }
+                    self.charges.subtract(segment.series, &key.1, bytes);
                 }
                 out.push(id);
             }

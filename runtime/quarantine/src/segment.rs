@@ -202,6 +202,10 @@ impl QuarantineSegment {
         Some(account)
     }
 
+    pub fn has_entries_of(&self, tenant: &str) -> bool {
+        self.held.keys().any(|(_, other)| other == tenant)
+    }
+
     pub fn entries(&self) -> u64 {
         self.held.values().map(|held| held.entries).sum()
     }

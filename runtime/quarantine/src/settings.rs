@@ -1,7 +1,9 @@
 //! The settings of quarantine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicTemplate;
 
 /// The bounds of the ring, and the reading of topics.
@@ -13,10 +15,12 @@ pub struct QuarantineSettings {
     pub retry: Duration,
     /// The form of topics, for the type of entries.
     pub template: Option<TopicTemplate>,
+    /// The tenants whose disk budgets are charged; `None`: none are.
+    pub tenants: Option<Arc<Tenants>>,
 }
 
 impl QuarantineSettings {
     pub fn new(bytes_max: u64, days_max: u32) -> Self {
-        Self { bytes_max, days_max, retry: Duration::from_secs(1), template: None }
+        Self { bytes_max, days_max, retry: Duration::from_secs(1), template: None, tenants: None }
     }
 }

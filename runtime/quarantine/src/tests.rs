@@ -21,6 +21,11 @@ use tidegate_core::ids::{DatabaseName, GuestTag};
 use tidegate_core::message::{Received, RefusedMessage, Via};
 use tidegate_core::reason::{Reason, Stage};
 use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
+use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::budgets::BudgetLimits;
+use tidegate_core::tenant::database::{DatabaseTemplate, NameRule};
+use tidegate_core::tenant::policy::{TenantPolicies, TenantPolicy};
+use tidegate_core::tenant::table::Tenants;
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -175,6 +180,49 @@ fn the_ring_keeps_to_its_bytes_and_counts_what_it_forgets() {
     let books = rig.account("acme").snapshot();
     assert_eq!((books.quarantine.entries, books.quarantine.expired), (entries, 300 - entries));
     assert_eq!(books.messages.quarantined, 300);
+}
+
+#[test]
+fn a_tenant_over_its_budget_loses_its_own_oldest_entries_and_no_other() {
+    let rig = Rig::new();
+    let policy = TenantPolicy::plain(DatabaseTemplate::new("x_{tenant}", NameRule::Folder));
+    // A quarter of the budget is for quarantine.
+    let limits = BudgetLimits { tenant_disk_bytes_max: 80_000, ..BudgetLimits::UNLIMITED };
+    let tenants = Tenants::new(TenantPolicies::new(policy), Arc::default()).with_budgets(limits);
+    let tenants = Arc::new(tenants);
+    let open = |rig: &Rig| {
+        let mut settings = QuarantineSettings::new(1 << 20, 7);
+        settings.tenants = Some(tenants.clone());
+        Quarantine::open(&rig.path(), settings, &rig.books).unwrap()
+    };
+    let quarantine = open(&rig);
+    quarantine.store(rig.refused("beta", Reason::GuestTrap, b"first"));
+    for number in 0..100 {
+        quarantine.store(rig.refused("acme", Reason::GuestRefused, format!("{number:0>1000}").as_bytes()));
+        assert!(quarantine.flush(soon()));
+    }
+    let of = |quarantine: &Quarantine, tenant: &str| {
+        all(quarantine, Filter { tenant: Some(tenant.into()), ..Filter::default() })
+    };
+    let entries = of(&quarantine, "acme");
+    let newest = entries.last().unwrap().payload.clone().unwrap();
+    assert!(newest.ends_with("99") && entries.len() > 10 && entries.len() < 20, "{}", entries.len());
+    assert_eq!(of(&quarantine, "beta").len(), 1);
+    let books = rig.account("acme").snapshot();
+    let (left, expired) = (entries.len() as u64, 100 - entries.len() as u64);
+    assert_eq!((books.quarantine.entries, books.quarantine.expired), (left, expired));
+    let disk = tenants.budgets_of("acme").disk;
+    let used = disk.used_by(BudgetKind::Quarantine);
+    assert!(used <= 20_000 && used > left * 1_000, "{used}");
+    // The same is charged after a restart, and nothing once all is taken out.
+    drop(quarantine);
+    assert_eq!(disk.used(), 0);
+    let rig = Rig { books: Books::default(), ..rig };
+    let quarantine = open(&rig);
+    assert_eq!(disk.used(), used);
+    let (locations, _) = quarantine.matching(Filter::default(), 1_000).unwrap();
+    quarantine.take_out(&locations, RemovalReason::Removed).unwrap();
+    assert_eq!(tenants.budgets().gateway().disk.used(), 0);
 }
 
 #[test]

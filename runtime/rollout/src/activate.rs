@@ -102,13 +102,16 @@ impl GuestStore {
         let why = error.to_string();
         let mut entries = self.entries.lock();
         let mut unseen = None;
+        let lies_there = entries.contains_key(route_key);
         let known = match entries.get_mut(route_key) {
             Some(known) => known,
             None => unseen.insert(FileEntry::new(PathBuf::new(), self.record(route_key))),
         };
         let is_news = stamps.is_none() || known.error.as_ref() != Some(&why);
+        let mut is_idle = false;
         if let Some(stamps) = stamps {
             known.settle(stamps);
+            is_idle = known.serving.is_none() && is_news;
             known.error = Some(why.clone());
         }
         if error.is_ours() {
@@ -117,6 +120,8 @@ impl GuestStore {
             known.again = Some(Instant::now() + pause);
         } else if let Some(candidate) = candidate
             && known.record.serving != Some(candidate.version())
+            // Of what never served and lies nowhere, nothing is kept.
+            && (lies_there || known.record.has_served())
         {
             known.record.add(VersionRecord {
                 version: candidate.version(),
@@ -131,10 +136,17 @@ impl GuestStore {
             });
             self.write(route_key, &known.record);
         }
+        if is_idle {
+            // Messages that it would decode are told the reason.
+            self.swap_table(&entries);
+        }
         // A fault of ours is met again and again; once is enough to say so. Who sees that it is refused
         // finds it counted.
         if is_news || !error.is_ours() {
-            self.count(route_key, error.outcome());
+            match lies_there {
+                true => self.count(route_key, error.outcome()),
+                false => self.count_elsewhere(route_key, error.outcome()),
+            }
             let (tenant, message_type) = route_key.clone();
             self.record_event(RolloutEvent::Refused { tenant, message_type, why });
         }

@@ -4,6 +4,7 @@
 //!   function more than a minute. So the same binary is started once more (`compile-guest`), under
 //!   RLIMIT_CPU, RLIMIT_AS, RLIMIT_FSIZE and a wall clock, at the lowest priority. What is over a
 //!   limit ends that child and nothing else.
+//! - The child can open no file, no socket and no other program (`confine`).
 //! - `{digest}-{key}.cwasm` lies in a folder that only we can write to; the key says which engine,
 //!   configuration and version of ours made it. Only such files are loaded: machine code that
 //!   somebody else made would run with our rights.
@@ -16,15 +17,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+use crate::confine::confine_this_thread;
 use crate::error::{CompileLimit, RolloutError};
 use crate::limits::{
     COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_OUTPUT_BYTES_MAX,
-    COMPILE_WALL_S,
+    COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
 };
 use tidegate_decode::sandbox::engine;
 use tidegate_decode::sandbox::engine::{Component, Engine};
@@ -75,8 +77,8 @@ pub struct Compiler {
     cache: PathBuf,
     /// A key of the engine, its configuration, and our version.
     key: String,
-    /// One child at a time: guests of one class that are tried never take more than one core together.
-    turn: Mutex<()>,
+    /// Two children at a time, one of them of a small component: such a one waits for no other.
+    turns: [Mutex<()>; 2],
     made: AtomicU64,
 }
 
@@ -86,14 +88,14 @@ impl Compiler {
     pub fn new(settings: CompilerSettings, engine: &Engine) -> Result<Self, RolloutError> {
         let cache = match &settings.cache {
             Some(cache) => cache.clone(),
-            None => temporary_folder()?,
+            None => temporary_folder().map_err(disk)?,
         };
         private_folder(&cache)?;
         let mut hasher = DefaultHasher::new();
         engine::hash_compatibility(engine, &mut hasher);
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
         let key = format!("{:016x}", hasher.finish());
-        Ok(Self { settings, cache, key, turn: Mutex::default(), made: AtomicU64::new(0) })
+        Ok(Self { settings, cache, key, turns: Default::default(), made: AtomicU64::new(0) })
     }
 
     /// The machine code of a component whose SHA-256 is `digest`: from the cache, or compiled now.
@@ -105,13 +107,22 @@ impl Compiler {
         if let Some(component) = self.cached(engine, &cached) {
             return Ok(component);
         }
-        let _turn = self.turn.lock();
+        let _turn = self.turn(bytes.len() as u64);
         if let Some(component) = self.cached(engine, &cached) {
             return Ok(component);
         }
         self.compile(bytes, &cached)?;
         self.evict(&cached);
         load(engine, &cached).map_err(RolloutError::Compile)
+    }
+
+    /// A turn to compile. Small components take either of the two, others the second.
+    fn turn(&self, bytes: u64) -> MutexGuard<'_, ()> {
+        let [first, second] = &self.turns;
+        if bytes > SMALL_COMPONENT_BYTES_MAX {
+            return second.lock();
+        }
+        first.try_lock().or_else(|| second.try_lock()).unwrap_or_else(|| first.lock())
     }
 
     /// The number of components that were compiled since the start.
@@ -135,10 +146,10 @@ impl Compiler {
         let unique = format!("{}-{number}", std::process::id());
         let input = StagedFile(self.cache.join(format!(".in-{unique}")));
         let output = StagedFile(self.cache.join(format!(".out-{unique}")));
-        let mut file = private_file(&input.0)?;
-        file.write_all(bytes)?;
+        let mut file = private_file(&input.0).map_err(disk)?;
+        file.write_all(bytes).map_err(disk)?;
         drop(file);
-        drop(private_file(&output.0)?);
+        drop(private_file(&output.0).map_err(disk)?);
         let limits = self.settings.limits;
         let child = Command::new(&self.settings.program)
             .arg("compile-guest")
@@ -150,20 +161,21 @@ impl Compiler {
             // The gigabyte of addresses that the allocator keeps for later would be room beyond the
             // limit.
             .env("MIMALLOC_ARENA_RESERVE", "0")
-            .stdin(fs::File::open(&input.0)?)
+            .stdin(fs::File::open(&input.0).map_err(disk)?)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| RolloutError::Host(format!("the compiler cannot be started: {error}")))?;
-        let (status, said) = wait(child, Duration::from_secs(limits.wall_s))?;
+        let (status, said) = wait(child, Duration::from_secs(limits.wall_s))
+            .map_err(|error| RolloutError::Host(format!("the compiler's end is unknown: {error}")))?;
+        let said = log_confinement(&said);
         match status {
             None => return Err(RolloutError::CompileLimit(CompileLimit::Wall(limits.wall_s))),
             Some(status) if status.success() => {}
             Some(status) => return Err(blame(status, &said, limits)),
         }
-        fs::File::open(&output.0)?.sync_all()?;
-        fs::rename(&output.0, into)?;
-        Ok(())
+        let keep = || fs::File::open(&output.0)?.sync_all().and_then(|()| fs::rename(&output.0, into));
+        keep().map_err(disk)
     }
 
     /// Removes the files that were unused for longest, until the rest fits. Guests that serve are mapped, and
@@ -232,14 +244,14 @@ impl Drop for Compiler {
     }
 }
 
+/// A fault of the disk that keeps machine code.
+fn disk(error: std::io::Error) -> RolloutError {
+    RolloutError::Host(format!("the folder for compiled decoders cannot be used: {error}"))
+}
+
 /// A new folder of ours among the system's temporary ones.
 fn temporary_folder() -> std::io::Result<PathBuf> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("tidegate-{}-{since}-{number}", std::process::id()));
-    fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    Ok(folder)
+    Ok(tempfile::Builder::new().prefix("tidegate-").tempdir()?.keep())
 }
 
 fn load(engine: &Engine, path: &Path) -> Result<Component, String> {
@@ -263,8 +275,8 @@ fn private_file(path: &Path) -> std::io::Result<fs::File> {
 
 /// Makes a folder that only this user can enter, or checks that it is one.
 fn private_folder(folder: &Path) -> Result<(), RolloutError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let metadata = fs::symlink_metadata(folder)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(disk)?;
+    let metadata = fs::symlink_metadata(folder).map_err(disk)?;
     // SAFETY: geteuid(2) cannot fail.
     let own = metadata.uid() == unsafe { libc::geteuid() };
     if !metadata.is_dir() || !own || metadata.permissions().mode() & 0o022 != 0 {
@@ -277,7 +289,7 @@ fn private_folder(folder: &Path) -> Result<(), RolloutError> {
 }
 
 /// Waits for a child, at most so long; gives its end (None: it took too long) and its output.
-fn wait(mut child: Child, most: Duration) -> Result<(Option<ExitStatus>, String), RolloutError> {
+fn wait(mut child: Child, most: Duration) -> std::io::Result<(Option<ExitStatus>, String)> {
     let deadline = Instant::now() + most;
     let mut pause = Duration::from_millis(1);
     let status = loop {
@@ -325,6 +337,23 @@ fn blame(status: ExitStatus, said: &str, limits: CompileLimits) -> RolloutError 
     RolloutError::CompileLimit(limit)
 }
 
+/// The beginning of a line in which the child says by what it is not confined.
+const UNCONFINED: &str = "not confined by ";
+
+/// Logs once by what compilers are not confined here; gives the rest of what a child said.
+fn log_confinement(said: &str) -> String {
+    static LOGGED: AtomicBool = AtomicBool::new(false);
+    let (missing, rest): (Vec<&str>, Vec<&str>) = said.lines().partition(|line| line.starts_with(UNCONFINED));
+    if !missing.is_empty() && !LOGGED.swap(true, Ordering::Relaxed) {
+        let missing: Vec<_> = missing.iter().filter_map(|line| line.strip_prefix(UNCONFINED)).collect();
+        tracing::warn!(
+            missing = missing.join("; "),
+            "decoders are compiled with limits of CPU time and memory, and without the confinement that this machine does not have"
+        );
+    }
+    rest.join("\n")
+}
+
 /// The child's side: compiles the component on stdin into a file, under limits.
 ///
 /// # Errors
@@ -333,8 +362,11 @@ pub fn compile_here(limits: CompileLimits, into: &Path) -> Result<(), String> {
     limit_this_process(limits).map_err(|error| format!("the limits cannot be set: {error}"))?;
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    let code = engine::precompile(&bytes)?;
     let mut file = fs::OpenOptions::new().write(true).open(into).map_err(|error| error.to_string())?;
+    for missing in confine_this_thread() {
+        eprintln!("{UNCONFINED}{missing}");
+    }
+    let code = engine::precompile(&bytes)?;
     file.write_all(&code).map_err(|error| error.to_string())
 }
 

@@ -1,12 +1,14 @@
 //! Faults of a rollout.
 
+use crate::comparison::Comparison;
+use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_decode::SandboxError;
 
 /// The reason that a component cannot serve, for the person who shipped it.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
     #[error("cannot read it: {0}")]
-    Unreadable(#[from] std::io::Error),
+    Unreadable(std::io::Error),
     #[error("it has {bytes} bytes; at most {most} are allowed")]
     TooLarge { bytes: u64, most: u64 },
     /// It would be taken where the operator grants more.
@@ -26,7 +28,7 @@ pub enum RolloutError {
     Start(String),
     #[error("{0}")]
     RouteFile(String),
-    #[error("it is a link to a place outside of the guests folder")]
+    #[error("it is a link to a place outside of its tenant's folder")]
     Outside,
     #[error("it fails its cases: {0}")]
     Cases(String),
@@ -39,15 +41,27 @@ pub enum RolloutError {
     NotThere,
     #[error("there is no version to go back to")]
     NoPrevious,
+    /// A tenant's token has used the room that its tenant has.
+    #[error("{0}")]
+    Quota(String),
+    #[error("components of {tenant} took too long to compile; the next is taken in {seconds} s")]
+    Paused { tenant: String, seconds: u64 },
+    /// The caller asked for no difference.
+    #[error("{0}")]
+    Different(Comparison),
+    /// It is tried again: its tenant may come to have room.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
     /// Ours, not the guest's.
     #[error("{0}")]
     Host(String),
 }
 
 impl RolloutError {
-    /// True if the gateway is at fault, and not the guest: it may be tried again.
+    /// True if the guest is not at fault: it may be tried again.
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Host(_) | Self::Unreadable(_)) || self.is_of_a_busy_machine()
+        matches!(self, Self::Host(_) | Self::Unreadable(_) | Self::OverBudget(_))
+            || self.is_of_a_busy_machine()
     }
 
     /// True if the compiler had too little of the machine: within its CPU time, it came to no end by the
@@ -60,7 +74,7 @@ impl RolloutError {
     pub fn outcome(&self) -> &'static str {
         match self {
             Self::Cases(_) => "refused_cases",
-            Self::Shadow(_) => "refused_shadow",
+            Self::Shadow(_) | Self::Different(_) => "refused_shadow",
             _ => "refused",
         }
     }

@@ -2,17 +2,28 @@
 
 use std::sync::{Arc, Weak};
 
+use crate::comparison::Comparison;
 use crate::error::RolloutError;
 use crate::folder::Candidate;
 use crate::route_file;
 use crate::store::GuestStore;
 use crate::trial_run::trial_run;
 use tidegate_core::route_key::{ANY, RouteKey};
+use tidegate_core::tenant::budget::Budget;
+use tidegate_core::tenant::budget_kind::Resource;
 use tidegate_decode::route::rules::RouteRules;
 use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::version::RouteVersion;
 use tidegate_decode::sandbox::guest::Guest;
 use tidegate_decode::sandbox::instance::CallFault;
+
+/// A candidate that may serve.
+pub(super) struct Evaluated {
+    pub(super) guest: Arc<Guest>,
+    pub(super) rules: RouteRules,
+    /// The trial run beside the version that serves.
+    pub(super) comparison: Option<Comparison>,
+}
 
 impl GuestStore {
     /// Lets a candidate pass that may serve in the place of another: it compiles, starts, passes its cases,
@@ -22,7 +33,8 @@ impl GuestStore {
         route_key: &RouteKey,
         candidate: &Candidate,
         before: Option<&RouteVersion>,
-    ) -> Result<(Arc<Guest>, RouteRules), RolloutError> {
+    ) -> Result<Evaluated, RolloutError> {
+        self.disk_use.check(&route_key.0, candidate.component.len() as u64)?;
         let (guest, rules) =
             self.make(route_key, &candidate.component, &candidate.digest, candidate.rules.as_deref())?;
         let activity = RouteActivity::of_trial();
@@ -33,11 +45,11 @@ impl GuestStore {
             let alone = Arc::new(self.host.single_route(route_key, version.for_trial(), Arc::default()));
             runner.run(alone, cases).map_err(RolloutError::Cases)?;
         }
-        if let Some(before) = before {
+        let comparison = before.map(|before| {
             let messages = before.activity.recent.lock().messages();
-            trial_run(&self.host, route_key, before, &version, messages).map_err(RolloutError::Shadow)?;
-        }
-        Ok((guest, rules))
+            trial_run(&self.host, route_key, before, &version, messages).map_err(RolloutError::Shadow)
+        });
+        Ok(Evaluated { guest, rules, comparison: comparison.transpose()? })
     }
 
     /// Compiles, links and configures a component; the same that serves elsewhere is shared.
@@ -50,9 +62,9 @@ impl GuestStore {
     ) -> Result<(Arc<Guest>, RouteRules), RolloutError> {
         let rules = match rules {
             Some(text) => {
-                route_file::parse(text, self.host.settings(), route_key).map_err(RolloutError::RouteFile)?
+                route_file::parse(text, &self.host.settings(), route_key).map_err(RolloutError::RouteFile)?
             }
-            None => route_file::without_file(self.host.settings(), route_key),
+            None => route_file::without_file(&self.host.settings(), route_key),
         };
         let (bytes, most) = (component.len() as u64, rules.component_bytes_max);
         if bytes > most {
@@ -75,7 +87,7 @@ impl GuestStore {
     /// Starts a guest once as it would be started to serve. A guest for any type is started only:
     /// nobody can say what types it will be asked for.
     fn start_once(&self, version: &RouteVersion, (tenant, stem): &RouteKey) -> Result<(), RolloutError> {
-        match self.host.start(version, tenant, stem) {
+        match self.host.start(version, (tenant, &Budget::unlimited(Resource::Memory)), stem) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) if stem == ANY => Ok(()),
             Ok(Err(refusal)) => Err(RolloutError::Configure(refusal)),

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::digest::digest;
 use crate::error::RolloutError;
 use crate::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
+use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, is_file_name};
 
 /// A mark that tells one state of a file from another.
@@ -38,18 +38,27 @@ impl FileStamp {
 pub struct CandidateStamps([FileStamp; 3]);
 
 impl CandidateStamps {
+    pub fn component_bytes(&self) -> u64 {
+        self.0[0].bytes
+    }
+
     pub fn read(component: &Path) -> Self {
         Self([
             FileStamp::read(component),
             FileStamp::read(&component.with_extension("toml")),
-            FileStamp::read(&cases_of(component)),
+            FileStamp::read(&component.with_extension("cases.jsonl")),
         ])
     }
 }
 
-/// The cases that lie beside a component.
-fn cases_of(component: &Path) -> PathBuf {
-    component.with_extension("cases.jsonl")
+/// The name of the component of a route.
+pub fn component_name(stem: &str) -> String {
+    format!("{stem}.wasm")
+}
+
+/// The name of the cases of a route.
+pub fn cases_name(stem: &str) -> String {
+    format!("{stem}.cases.jsonl")
 }
 
 /// True if somebody may still be writing to this very file. Half of a component is never a whole
@@ -108,22 +117,29 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Reads a component and the files beside it, none larger than it may be, or outside of the folder.
+    /// Reads a component and the files beside it, none larger than it may be, or outside of its tenant's folder.
     ///
     /// # Errors
     /// A file cannot be read, is too large, or a link leads out.
-    pub fn read(folder: &Path, component: &Path, bytes_max: u64) -> Result<Self, RolloutError> {
-        Self::beside(folder, component, read(folder, component, bytes_max)?)
+    pub fn read(guests: &Path, (tenant, stem): &RouteKey, bytes_max: u64) -> Result<Self, RolloutError> {
+        let folder = TenantFolder::open(guests, tenant)?;
+        let component = folder.read(&component_name(stem), bytes_max)?;
+        Self::beside(&folder, stem, component)
     }
 
-    /// A component that came another way, with the files beside `path`.
+    /// A component for a place where nothing lies.
+    pub fn alone(component: Vec<u8>) -> Self {
+        Self { digest: digest(&component), component, rules: None, cases: None }
+    }
+
+    /// A component that came another way, with the files that lie at its place.
     ///
     /// # Errors
     /// The errors of `read`.
-    pub fn beside(folder: &Path, path: &Path, component: Vec<u8>) -> Result<Self, RolloutError> {
+    pub fn beside(folder: &TenantFolder, stem: &str, component: Vec<u8>) -> Result<Self, RolloutError> {
         let digest = digest(&component);
-        let rules = text(folder, &path.with_extension("toml"), ROUTE_FILE_BYTES_MAX)?;
-        let cases = text(folder, &cases_of(path), CASES_BYTES_MAX)?;
+        let rules = text(folder, &format!("{stem}.toml"), ROUTE_FILE_BYTES_MAX)?;
+        let cases = text(folder, &cases_name(stem), CASES_BYTES_MAX)?;
         Ok(Self { component, digest, rules, cases })
     }
 
@@ -145,36 +161,14 @@ pub fn version(component: &str, rules: Option<&str>) -> String {
     }
 }
 
-fn read(folder: &Path, path: &Path, most: u64) -> Result<Vec<u8>, RolloutError> {
-    let real = fs::canonicalize(path)?;
-    if !real.starts_with(fs::canonicalize(folder)?) {
-        return Err(RolloutError::Outside);
-    }
-    // Neither a pipe nor a link that was put there just now.
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("it is not a file").into());
-    }
-    if metadata.len() > most {
-        return Err(RolloutError::TooLarge { bytes: metadata.len(), most });
-    }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    // It may grow while it is read; then it is another file at the next scan.
-    file.take(most).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn text(folder: &Path, path: &Path, most: u64) -> Result<Option<String>, RolloutError> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let bytes = read(folder, path, most).map_err(|error| match error {
-        RolloutError::Outside => RolloutError::Outside,
-        error => RolloutError::RouteFile(format!("{name}: {error}")),
-    })?;
+fn text(folder: &TenantFolder, name: &str, most: u64) -> Result<Option<String>, RolloutError> {
+    let bytes = match folder.read(name, most) {
+        Ok(bytes) => bytes,
+        Err(RolloutError::Unreadable(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        Err(error) => return Err(RolloutError::RouteFile(format!("{name}: {error}"))),
+    };
     let text =
         String::from_utf8(bytes).map_err(|_| RolloutError::RouteFile(format!("{name} is not UTF-8")))?;
     Ok(Some(text))

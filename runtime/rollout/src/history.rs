@@ -13,11 +13,13 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::digest;
@@ -74,8 +76,13 @@ pub struct RouteRecord {
 
 impl RouteRecord {
     /// Adds the outcome of a version, as the newest.
-    pub fn add(&mut self, version: VersionRecord) {
+    pub fn add(&mut self, mut version: VersionRecord) {
         self.versions.retain(|known| known.version != version.version);
+        // One decision may be about two versions; each has its own place in time.
+        while self.versions.iter().any(|known| known.when == version.when) {
+            let Ok(when) = version.when.parse::<Timestamp>() else { break };
+            version.when = (when + SignedDuration::from_nanos(1)).to_string();
+        }
         self.versions.insert(0, version);
         let is_in_use = |record: &Self, version: &str| {
             record.serving.as_deref() == Some(version) || record.probation_over.as_deref() == Some(version)
@@ -85,6 +92,11 @@ impl RouteRecord {
             let Some(oldest) = oldest else { return };
             self.versions.remove(oldest);
         }
+    }
+
+    /// True if any of its versions has served.
+    pub fn has_served(&self) -> bool {
+        self.versions.iter().any(|known| known.outcome != VersionOutcome::Refused)
     }
 
     pub fn find(&self, version: &str) -> Option<&VersionRecord> {
@@ -146,6 +158,30 @@ impl RouteHistory {
         replace_with(path, bytes, self.syncs.load(Ordering::Relaxed))
     }
 
+    /// The folder with the histories of one tenant.
+    pub fn tenant_folder(&self, tenant: &str) -> PathBuf {
+        self.folder.join(tenant)
+    }
+
+    /// Removes the histories of a tenant's routes that are gone, but for the `keep` newest.
+    pub fn forget(&self, tenant: &str, keep: usize, is_gone: impl Fn(&str) -> bool) {
+        if self.read_only {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(self.tenant_folder(tenant)) else { return };
+        let gone = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(&is_gone));
+        let mut gone: Vec<_> = gone
+            .map(|entry| (entry.metadata().and_then(|metadata| metadata.modified()).ok(), entry.path()))
+            .collect();
+        gone.sort();
+        gone.truncate(gone.len().saturating_sub(keep));
+        for (_, folder) in gone {
+            if let Err(error) = fs::remove_dir_all(&folder) {
+                tracing::warn!(%error, folder = %folder.display(), "an old history of a guest cannot be removed");
+            }
+        }
+    }
+
     fn folder_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
         self.folder.join(tenant).join(stem)
     }
@@ -186,13 +222,18 @@ impl RouteHistory {
                     .iter()
                     .any(|known| known.digest == stem && known.outcome != VersionOutcome::Refused),
                 Some("toml") => record.find(stem).is_some(),
-                _ => true,
+                _ => !is_left_behind(&entry),
             };
             if !named {
                 let _ = fs::remove_file(path);
             }
         }
         Ok(())
+    }
+
+    /// The route's file as it was with a version that was kept.
+    pub fn rules(&self, route_key: &RouteKey, version: &str) -> Option<String> {
+        fs::read_to_string(self.folder_of(route_key).join(format!("{version}.toml"))).ok()
     }
 
     /// Keeps a copy of a version.
@@ -239,27 +280,23 @@ impl RouteHistory {
     }
 }
 
-/// Writes a file whole: beside it, synced, renamed, and the rename synced.
-///
-/// # Errors
-/// The disk's.
-pub fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    replace_with(path, bytes, true)
+/// True for a file that a power cut left before it was renamed, also by earlier versions.
+fn is_left_behind(entry: &fs::DirEntry) -> bool {
+    let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed());
+    entry.file_name().to_string_lossy().starts_with('.')
+        && matches!(age, Ok(Ok(age)) if age > Duration::from_secs(60))
 }
 
+/// Writes a file whole, in a folder of the gateway alone: beside it, synced, renamed, and the rename synced.
 fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
     let folder = path.parent().ok_or_else(|| std::io::Error::other("a file lies in a folder"))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let staged = folder.join(format!(".{name}.new"));
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-    file.write_all(bytes)?;
-    if !sync {
-        return fs::rename(&staged, path);
+    let mut staged = tempfile::NamedTempFile::with_prefix_in(".new-", folder)?;
+    staged.write_all(bytes)?;
+    if sync {
+        staged.as_file().sync_all()?;
     }
-    file.sync_all()?;
-    fs::rename(&staged, path)?;
-    fs::File::open(folder)?.sync_all()
+    staged.persist(path).map_err(|error| error.error)?;
+    if sync { fs::File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -291,6 +328,17 @@ mod tests {
         }
         let names: Vec<_> = record.versions.iter().map(|version| version.version.as_str()).collect();
         assert_eq!(names, ["g", "f", "e", "d", "a"]);
+    }
+
+    #[test]
+    fn no_two_versions_have_one_time() {
+        let mut record = RouteRecord::default();
+        for name in ["a", "b", "c"] {
+            record.add(version(name, VersionOutcome::Served));
+        }
+        let times: Vec<_> = record.versions.iter().map(|version| &*version.when).collect();
+        let first = "2026-01-01T00:00:00Z";
+        assert_eq!(times, ["2026-01-01T00:00:00.000000002Z", "2026-01-01T00:00:00.000000001Z", first]);
     }
 
     #[test]

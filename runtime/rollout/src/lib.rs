@@ -8,20 +8,29 @@
 //!   serves if the folder holds nothing better.
 //! - A new version is on probation over the one before it, which comes back by itself.
 
+pub mod comparison;
 pub mod error;
 pub mod digest;
+pub mod tenant_folder;
 pub mod folder;
 pub mod route_file;
+mod confine;
 pub mod compile;
 pub mod history;
+mod tenant_limits;
+pub mod put_request;
 pub mod queue;
+mod penalties;
+mod disk_use;
 pub mod store;
 mod scan;
 mod evaluate;
 mod trial_run;
 mod activate;
 mod rollback;
+mod tenant_quota;
 mod put;
+mod reload;
 mod listing;
 mod worker;
 pub mod limits;
@@ -31,9 +40,10 @@ pub use crate::compile::CompilerSettings;
 pub use crate::error::RolloutError;
 pub use crate::listing::GuestInfo;
 pub use crate::listing::ProbationInfo;
-pub use crate::queue::PutResult;
+pub use crate::put_request::{PutAuthor, PutRequest, PutResult};
 pub use crate::rollback::RollbackResult;
 pub use crate::store::CaseRunner;
 pub use crate::store::GuestStore;
 pub use crate::store::Persistence;
 pub use crate::store::RolloutEvent;
+pub use crate::tenant_limits::TenantLimits;

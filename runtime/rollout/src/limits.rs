@@ -1,5 +1,7 @@
 //! Ceilings of a rollout, each with the reason for its number.
 
+use std::time::Duration;
+
 /// CPU time of compiling one component, in seconds: a decoder of 150 kB takes a tenth of one, a
 /// megabyte of functions three.
 pub const COMPILE_CPU_S: u64 = 10;
@@ -23,6 +25,9 @@ pub const LARGE_COMPILE_OUTPUT_BYTES_MAX: u64 = 256 << 20;
 
 /// Components of the class large that wait to be evaluated: each may have tens of megabytes.
 pub const LARGE_PUTS_WAITING_MAX: usize = 4;
+
+/// Seconds between two looks at the bytes of all decoders on disk: a thousand tenants are 10 ms of work.
+pub const DISK_USE_INTERVAL_S: u64 = 10;
 
 /// Versions a route that are remembered, with copies to go back to.
 pub const GUEST_VERSIONS_KEPT: usize = 5;
@@ -51,7 +56,32 @@ pub const CASES_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of a route's TOML file.
 pub const ROUTE_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Components that wait to be evaluated, in all and of one tenant: each may be as large as a component.
-pub const GUEST_PUTS_WAITING_MAX: usize = 32;
+/// Components that wait to be evaluated, in all and of one tenant or the operator: one that is slow to be judged
+/// keeps no other tenant's out.
+pub const GUEST_PUTS_WAITING_MAX: usize = 128;
 
 pub const GUEST_PUTS_WAITING_A_TENANT_MAX: usize = 4;
+
+/// Bytes of tenants' components that wait, unless they are small: a dozen of the largest.
+pub const GUEST_PUT_BYTES_WAITING_MAX: u64 = 128 << 20;
+
+/// Bytes of a component that is small: it is compiled in less than three seconds, beside a large one of another
+/// tenant.
+pub const SMALL_COMPONENT_BYTES_MAX: u64 = 1 << 20;
+
+/// The pause of a tenant after a component that a limit of the compiler ended: as long as that took. The next
+/// is twice as long, up to an hour.
+pub const PENALTY_FIRST: Duration = Duration::from_secs(10);
+
+pub const PENALTY_MAX: Duration = Duration::from_secs(3_600);
+
+/// The time after which such a component is forgotten.
+pub const PENALTY_FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
+
+/// Histories of a tenant's decoders that are gone: a decoder that was removed by mistake comes back with it.
+pub const GONE_HISTORIES_KEPT: usize = 16;
+
+/// Lines of a message that show how two versions differ, and characters of each: enough to see it.
+pub const DIFFERENCE_LINES_MAX: usize = 4;
+
+pub const DIFFERENCE_LINE_CHARACTERS_MAX: usize = 256;

@@ -22,6 +22,8 @@ pub struct GuestInfo {
     pub file: String,
     /// `serving`; `refused` if the file does not serve (an older version may); `waiting` to be evaluated.
     pub state: &'static str,
+    /// `serving`, `refused` or `waiting`; `set_aside` if the file is a version that was rolled back.
+    pub file_state: &'static str,
     /// The version that serves: `name@version#digest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<String>,
@@ -44,6 +46,8 @@ pub struct GuestInfo {
     pub messages: u64,
     pub cpu_seconds: f64,
     pub failures: BTreeMap<&'static str, u64>,
+    /// Values that the decoder left out and reported, by kind.
+    pub ignored: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -73,6 +77,12 @@ impl GuestStore {
                         (None, Some(_)) => "serving",
                         (None, None) => "waiting",
                     },
+                    file_state: match (&entry.error, serving) {
+                        (Some(_), _) if entry.set_aside => "set_aside",
+                        (Some(_), _) => "refused",
+                        (None, Some(_)) => "serving",
+                        (None, None) => "waiting",
+                    },
                     guest: serving.map(|route| route.guest.tag.to_string()),
                     digest: serving.map(|route| route.guest.digest.clone()),
                     interface: serving.map(|route| route.guest.interface.clone()),
@@ -85,6 +95,7 @@ impl GuestStore {
                     messages: stats.map_or(0, |stats| stats.messages.load(Ordering::Relaxed)),
                     cpu_seconds: stats.map_or(0.0, |stats| stats.cpu().as_secs_f64()),
                     failures: stats.map(|stats| stats.failures().collect()).unwrap_or_default(),
+                    ignored: stats.map(|stats| stats.ignored().collect()).unwrap_or_default(),
                 }
             })
             .collect()

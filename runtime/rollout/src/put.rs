@@ -1,68 +1,103 @@
 //! Components that are put in place, or taken away, from outside.
 
-use std::fs;
+use std::io::ErrorKind;
+use std::time::Instant;
 
 use crate::error::RolloutError;
-use crate::folder::{Candidate, CandidateStamps};
-use crate::history;
-use crate::queue::PutResult;
+use crate::evaluate::Evaluated;
+use crate::folder::{Candidate, CandidateStamps, cases_name, component_name};
+use crate::put_request::{PutAuthor, PutRequest, PutResult};
 use crate::store::GuestStore;
+use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::RouteKey;
 
 impl GuestStore {
     /// Judges a component, lays it into the folder, and lets it serve. Takes as long as compiling,
-    /// cases and shadow run take.
+    /// cases and trial run take.
     ///
     /// # Errors
     /// The reason why it may not serve; then nothing has changed but the history.
-    pub fn put_now(
-        &self,
-        route_key: &RouteKey,
-        component: Vec<u8>,
-        who: &str,
-    ) -> Result<PutResult, RolloutError> {
+    pub fn put_now(&self, put: PutRequest) -> Result<PutResult, RolloutError> {
+        let PutRequest { route_key, component, cases, author, expect_same } = put;
+        let route_key = &route_key;
+        let (tenant, stem) = route_key;
         let bytes = component.len() as u64;
         let most = self.component_bytes_max(route_key);
         if bytes > most {
             return Err(self.too_large(route_key, bytes, most));
         }
-        let folder = self.folder.join(&route_key.0);
-        let path = self.path_of(route_key);
-        let candidate = Candidate::beside(&self.folder, &path, component)?;
-        let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
-        let lay = || -> Result<CandidateStamps, RolloutError> {
-            fs::create_dir_all(&folder)?;
-            if !fs::canonicalize(&folder)?.starts_with(fs::canonicalize(&self.folder)?) {
-                return Err(RolloutError::Outside);
+        if let PutAuthor::Tenant(_) = author {
+            let cases = cases.as_ref().map_or(0, |cases| cases.len() as u64);
+            self.check_quota(route_key, bytes + cases)?;
+        }
+        let mut candidate = match TenantFolder::open(&self.folder, tenant) {
+            Ok(folder) => Candidate::beside(&folder, stem, component)?,
+            Err(RolloutError::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {
+                Candidate::alone(component)
             }
-            history::replace(&path, &candidate.component).map_err(|error| {
-                RolloutError::Host(format!("the guests folder cannot be written to: {error}"))
-            })?;
-            Ok(CandidateStamps::read(&path))
+            Err(RolloutError::Unreadable(error)) => {
+                return Err(RolloutError::Host(format!("the guests folder cannot be read: {error}")));
+            }
+            Err(error) => return Err(error),
         };
-        if let Some(before) = &before
-            && before.version.id == candidate.version()
-        {
-            let stamps = lay()?;
+        let brings_cases = cases.is_some();
+        if brings_cases {
+            candidate.cases = cases;
+        }
+        let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
+        let serves = before.as_ref().is_some_and(|before| before.version.id == candidate.version());
+        let mut evaluated = None;
+        if !serves || brings_cases {
+            let judged = self.evaluate(route_key, &candidate, before.as_ref().map(|before| &*before.version));
+            match judged.and_then(|judged| same_if_expected(judged, expect_same)) {
+                Ok(judged) => evaluated = Some(judged),
+                Err(error) => {
+                    if let (PutAuthor::Tenant(tenant), RolloutError::CompileLimit(_)) = (&author, &error) {
+                        self.penalties.record(tenant, Instant::now());
+                    }
+                    self.refuse(route_key, None, Some(&candidate), &error, &author.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        let folder = TenantFolder::make(&self.folder, tenant)?;
+        let staging = self.staging.as_deref();
+        if let (true, Some(cases)) = (brings_cases, &candidate.cases) {
+            folder.replace(&cases_name(stem), cases.as_bytes(), staging)?;
+        }
+        folder.replace(&component_name(stem), &candidate.component, staging)?;
+        let stamps = CandidateStamps::read(&self.path_of(route_key));
+        if let (true, Some(before)) = (serves, &before) {
             if let Some(known) = self.entries.lock().get_mut(route_key) {
                 known.settle(stamps);
                 known.error = None;
             }
             let (guest, digest) = (before.version.guest.tag.to_string(), before.version.guest.digest.clone());
-            return Ok(PutResult { guest, digest, state: "unchanged" });
+            return Ok(PutResult { guest, digest, state: "unchanged", comparison: None });
         }
-        let (guest, rules) =
-            match self.evaluate(route_key, &candidate, before.as_ref().map(|before| &*before.version)) {
-                Ok(judged) => judged,
-                Err(error) => {
-                    self.refuse(route_key, None, Some(&candidate), &error, who);
-                    return Err(error);
+        let Some(Evaluated { guest, rules, comparison }) = evaluated else {
+            unreachable!("what does not serve was evaluated")
+        };
+        let (tag, digest) = (guest.tag.to_string(), guest.digest.clone());
+        self.activate(route_key, stamps, &candidate, guest, rules, &author.to_string());
+        self.disk_use.measure(&route_key.0);
+        Ok(PutResult { guest: tag, digest, state: "serving", comparison })
+    }
+
+    /// Refuses to take anything from a tenant that has to wait.
+    ///
+    /// # Errors
+    /// It has to wait so long.
+    pub fn check_pause(&self, author: &PutAuthor) -> Result<(), RolloutError> {
+        match author {
+            PutAuthor::Operator => Ok(()),
+            PutAuthor::Tenant(tenant) => match self.penalties.left(tenant, Instant::now()) {
+                None => Ok(()),
+                Some(left) => {
+                    Err(RolloutError::Paused { tenant: tenant.clone(), seconds: left.as_secs() + 1 })
                 }
-            };
-        let put = PutResult { guest: guest.tag.to_string(), digest: guest.digest.clone(), state: "serving" };
-        let stamps = lay()?;
-        self.activate(route_key, stamps, &candidate, guest, rules, who);
-        Ok(put)
+            },
+        }
     }
 
     /// Takes a guest out of the folder; its history stays.
@@ -71,13 +106,21 @@ impl GuestStore {
     /// There is none, or the folder cannot be written to.
     pub fn remove(&self, route_key: &RouteKey) -> Result<(), RolloutError> {
         let mut entries = self.entries.lock();
-        let path = self.path_of(route_key);
-        if !entries.contains_key(route_key) && !path.exists() {
-            return Err(RolloutError::NotThere);
-        }
-        fs::remove_file(&path)?;
+        TenantFolder::open(&self.folder, &route_key.0)
+            .map_err(|error| if entries.contains_key(route_key) { error } else { RolloutError::NotThere })?
+            .remove(&component_name(&route_key.1))?;
         self.retire(&mut entries, route_key);
         self.swap_table(&entries);
+        drop(entries);
+        self.disk_use.measure(&route_key.0);
         Ok(())
+    }
+}
+
+/// Refuses a version that decodes a remembered message differently, where none may.
+fn same_if_expected(judged: Evaluated, expected: bool) -> Result<Evaluated, RolloutError> {
+    match judged.comparison {
+        Some(comparison) if expected && comparison.different > 0 => Err(RolloutError::Different(comparison)),
+        comparison => Ok(Evaluated { comparison, ..judged }),
     }
 }

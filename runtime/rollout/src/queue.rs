@@ -1,67 +1,110 @@
-//! The queue of candidates to be evaluated: tenants take turns, so that a tenant with many candidates
-//! delays no other for long.
+//! The queue of candidates to be evaluated. Tenants take turns, each has one candidate at a time in hand, and a
+//! tenant with many candidates, or large ones, keeps no other from its place.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use serde::Serialize;
 
-use crate::error::RolloutError;
-use crate::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
+use crate::limits::{
+    GUEST_PUT_BYTES_WAITING_MAX, GUEST_PUTS_WAITING_A_TENANT_MAX, SMALL_COMPONENT_BYTES_MAX,
+};
+use crate::put_request::{PutAuthor, PutReply, PutRequest};
 use tidegate_core::route_key::RouteKey;
-
-/// The outcome for a component that was put in place.
-#[derive(Clone, Debug, Serialize)]
-pub struct PutResult {
-    pub guest: String,
-    pub digest: String,
-    /// `serving`, or `unchanged`: it served already.
-    pub state: &'static str,
-}
-
-/// Called with the outcome for a component.
-pub type PutReply = Box<dyn FnOnce(Result<PutResult, RolloutError>) + Send>;
 
 pub enum EvaluationJob {
     /// The file of a route has changed.
-    EvaluateFile(RouteKey),
-    Put {
+    EvaluateFile {
         route_key: RouteKey,
-        component: Vec<u8>,
-        who: String,
+        bytes: u64,
+    },
+    Put {
+        put: PutRequest,
         answer: PutReply,
     },
+}
+
+impl EvaluationJob {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::EvaluateFile { bytes, .. } => *bytes,
+            Self::Put { put, .. } => put.component.len() as u64,
+        }
+    }
+
+    fn is_put_by(&self, author: &PutAuthor) -> bool {
+        matches!(self, Self::Put { put, .. } if put.author == *author)
+    }
+}
+
+/// A job that a worker has in hand, and the folder whose turn it is.
+pub struct Turn {
+    pub tenant: String,
+    pub job: EvaluationJob,
 }
 
 #[derive(Default)]
 struct QueuedJobs {
     /// By tenant's folder.
     jobs: BTreeMap<String, VecDeque<EvaluationJob>>,
+    /// Folders of which a worker has a job in hand.
+    running: BTreeSet<String>,
     /// The tenant whose turn it was last.
     last: String,
+    /// Components of tenants that wait, and their bytes.
     puts: usize,
+    put_bytes: u64,
 }
 
 impl QueuedJobs {
     fn push(&mut self, tenant: &str, job: EvaluationJob) {
+        self.count(&job, true);
         self.jobs.entry(tenant.to_owned()).or_default().push_back(job);
     }
 
-    fn next(&mut self) -> Option<EvaluationJob> {
-        let after = self.jobs.range(self.last.clone()..).map(|(tenant, _)| tenant).find(|t| **t != self.last);
-        let tenant = after.or_else(|| self.jobs.keys().next())?.clone();
+    fn count(&mut self, job: &EvaluationJob, comes: bool) {
+        if let EvaluationJob::Put { put, .. } = job
+            && put.author != PutAuthor::Operator
+        {
+            let bytes = job.bytes();
+            (self.puts, self.put_bytes) = match comes {
+                true => (self.puts + 1, self.put_bytes + bytes),
+                false => (self.puts - 1, self.put_bytes - bytes),
+            };
+        }
+    }
+
+    /// The next job of a tenant that has none in hand and whose next has no more bytes.
+    fn next(&mut self, bytes_max: u64) -> Option<Turn> {
+        let (before, after): (Vec<_>, Vec<_>) =
+            self.jobs.iter().partition(|(tenant, _)| **tenant <= self.last);
+        let is_next = |(tenant, jobs): &&(&String, &VecDeque<EvaluationJob>)| {
+            !self.running.contains(*tenant) && jobs.front().is_some_and(|job| job.bytes() <= bytes_max)
+        };
+        let tenant = after.iter().chain(&before).find(is_next)?.0.clone();
         let jobs = self.jobs.get_mut(&tenant)?;
-        let job = jobs.pop_front();
+        let job = jobs.pop_front()?;
         if jobs.is_empty() {
             self.jobs.remove(&tenant);
         }
-        self.last = tenant;
-        if let Some(EvaluationJob::Put { .. }) = job {
-            self.puts -= 1;
+        self.count(&job, false);
+        self.last.clone_from(&tenant);
+        self.running.insert(tenant.clone());
+        Some(Turn { tenant, job })
+    }
+
+    /// True if there is a place for a component.
+    fn has_place(&self, put: &PutRequest, puts_max: usize) -> bool {
+        let own = self.jobs.values().flatten().filter(|job| job.is_put_by(&put.author)).count();
+        if own >= GUEST_PUTS_WAITING_A_TENANT_MAX {
+            return false;
         }
-        job
+        let bytes = put.component.len() as u64;
+        put.author == PutAuthor::Operator
+            || (self.puts < puts_max
+                && (bytes <= SMALL_COMPONENT_BYTES_MAX
+                    || self.put_bytes + bytes <= GUEST_PUT_BYTES_WAITING_MAX))
     }
 }
 
@@ -79,39 +122,43 @@ impl fmt::Debug for EvaluationQueue {
 }
 
 impl EvaluationQueue {
-    /// One in which so many components may wait.
+    /// One in which so many components of tenants may wait.
     pub fn new(puts_max: usize) -> Self {
         Self { waiting: Mutex::default(), woken: Condvar::new(), puts_max }
     }
 
-    pub fn enqueue_file(&self, route_key: RouteKey) {
-        self.waiting.lock().push(&route_key.0.clone(), EvaluationJob::EvaluateFile(route_key));
-        self.woken.notify_one();
+    pub fn enqueue_file(&self, route_key: RouteKey, bytes: u64) {
+        let tenant = route_key.0.clone();
+        self.waiting.lock().push(&tenant, EvaluationJob::EvaluateFile { route_key, bytes });
+        self.woken.notify_all();
     }
 
     /// Queues a component; false if too many wait.
-    pub fn put(&self, route_key: RouteKey, component: Vec<u8>, who: String, answer: PutReply) -> bool {
+    pub fn put(&self, put: PutRequest, answer: PutReply) -> bool {
         let mut waiting = self.waiting.lock();
-        let own = waiting
-            .jobs
-            .get(&route_key.0)
-            .map_or(0, |jobs| jobs.iter().filter(|job| matches!(job, EvaluationJob::Put { .. })).count());
-        if waiting.puts >= self.puts_max || own >= GUEST_PUTS_WAITING_A_TENANT_MAX {
+        if !waiting.has_place(&put, self.puts_max) {
             return false;
         }
-        waiting.puts += 1;
-        waiting.push(&route_key.0.clone(), EvaluationJob::Put { route_key, component, who, answer });
-        self.woken.notify_one();
+        let tenant = put.route_key.0.clone();
+        waiting.push(&tenant, EvaluationJob::Put { put, answer });
+        self.woken.notify_all();
         true
     }
 
-    /// The next job, if one comes within half a second.
-    pub fn next(&self) -> Option<EvaluationJob> {
+    /// The next job of at most so many bytes, if one comes within half a second. Its worker calls `finish`.
+    pub fn next(&self, bytes_max: u64) -> Option<Turn> {
         let mut waiting = self.waiting.lock();
-        if waiting.jobs.is_empty() {
-            self.woken.wait_for(&mut waiting, Duration::from_millis(500));
+        if let Some(turn) = waiting.next(bytes_max) {
+            return Some(turn);
         }
-        waiting.next()
+        self.woken.wait_for(&mut waiting, Duration::from_millis(500));
+        waiting.next(bytes_max)
+    }
+
+    /// Ends the turn of a tenant.
+    pub fn finish(&self, tenant: &str) {
+        self.waiting.lock().running.remove(tenant);
+        self.woken.notify_all();
     }
 }
 
@@ -120,28 +167,76 @@ mod tests {
     use super::*;
     use crate::limits::GUEST_PUTS_WAITING_A_TENANT_MAX;
 
+    fn place(route: &str) -> RouteKey {
+        let (tenant, stem) = route.split_once('/').unwrap();
+        (tenant.into(), stem.into())
+    }
+
+    fn of_tenant(route: &str, bytes: usize) -> PutRequest {
+        let route_key = place(route);
+        let author = PutAuthor::Tenant(route_key.0.clone());
+        PutRequest::new(route_key, vec![0; bytes], author)
+    }
+
+    fn route(turn: &Turn) -> String {
+        let route_key = match &turn.job {
+            EvaluationJob::EvaluateFile { route_key, .. } => route_key,
+            EvaluationJob::Put { put, .. } => &put.route_key,
+        };
+        format!("{}/{}", route_key.0, route_key.1)
+    }
+
     #[test]
     fn tenants_take_turns() {
-        let mut waiting = QueuedJobs::default();
-        for route_key in ["acme/1", "acme/2", "acme/3", "globex/1", "hooli/1", "globex/2"] {
-            let (tenant, stem) = route_key.split_once('/').unwrap();
-            waiting.push(tenant, EvaluationJob::EvaluateFile((tenant.into(), stem.into())));
+        let queue = EvaluationQueue::new(8);
+        for route in ["acme/1", "acme/2", "acme/3", "globex/1", "hooli/1", "globex/2"] {
+            queue.enqueue_file(place(route), 0);
         }
-        let order: Vec<String> = std::iter::from_fn(|| waiting.next())
-            .map(|job| match job {
-                EvaluationJob::EvaluateFile((tenant, stem)) => format!("{tenant}/{stem}"),
-                EvaluationJob::Put { .. } => unreachable!(),
-            })
-            .collect();
+        let order: Vec<String> = std::iter::from_fn(|| {
+            let turn = queue.waiting.lock().next(u64::MAX)?;
+            queue.finish(&turn.tenant);
+            Some(route(&turn))
+        })
+        .collect();
         assert_eq!(order, ["acme/1", "globex/1", "hooli/1", "acme/2", "globex/2", "acme/3"]);
+    }
+
+    #[test]
+    fn a_small_component_waits_for_no_large_one_of_another_tenant() {
+        let queue = EvaluationQueue::new(8);
+        for (route, bytes) in [("acme/large", 8_500_000), ("acme/small", 3_700), ("globex/large", 8_500_000)]
+        {
+            assert!(queue.put(of_tenant(route, bytes), Box::new(|_| {})));
+        }
+        let next = |bytes_max| queue.waiting.lock().next(bytes_max);
+        let first = next(u64::MAX).unwrap();
+        assert_eq!(route(&first), "acme/large");
+        assert!(
+            next(SMALL_COMPONENT_BYTES_MAX).is_none(),
+            "the rest is large, or of a tenant that has its turn"
+        );
+        assert!(queue.put(of_tenant("hooli/small", 3_700), Box::new(|_| {})));
+        assert_eq!(route(&next(SMALL_COMPONENT_BYTES_MAX).unwrap()), "hooli/small");
+        queue.finish(&first.tenant);
+        assert_eq!(route(&next(SMALL_COMPONENT_BYTES_MAX).unwrap()), "acme/small");
+    }
+
+    #[test]
+    fn the_operator_and_small_components_have_a_place_however_much_waits() {
+        let queue = EvaluationQueue::new(usize::MAX);
+        let large = (GUEST_PUT_BYTES_WAITING_MAX / 2) as usize;
+        assert!(queue.put(of_tenant("acme/1", large), Box::new(|_| {})));
+        assert!(queue.put(of_tenant("globex/1", large), Box::new(|_| {})));
+        assert!(!queue.put(of_tenant("hooli/1", 2 << 20), Box::new(|_| {})));
+        assert!(queue.put(of_tenant("hooli/1", 1 << 20), Box::new(|_| {})));
+        let of_operator = PutRequest::new(place("acme/2"), vec![0; 2 << 20], PutAuthor::Operator);
+        assert!(queue.put(of_operator, Box::new(|_| {})));
     }
 
     #[test]
     fn a_tenant_that_ships_too_much_waits_and_others_do_not() {
         let queue = EvaluationQueue::new(GUEST_PUTS_WAITING_A_TENANT_MAX + 1);
-        let put = |tenant: &str| {
-            queue.put((tenant.into(), "x".into()), Vec::new(), "operator".into(), Box::new(|_| {}))
-        };
+        let put = |tenant: &str| queue.put(of_tenant(&format!("{tenant}/x"), 0), Box::new(|_| {}));
         for _ in 0..GUEST_PUTS_WAITING_A_TENANT_MAX {
             assert!(put("acme"));
         }

@@ -100,6 +100,7 @@ impl GuestStore {
         self.count(route_key, "rolled_back");
         let guest = to.guest.tag.to_string();
         known.error = Some(RolloutError::Known(why.clone()).to_string());
+        known.set_aside = true;
         known.serving = Some(Route::new(to));
         let (tenant, message_type) = route_key.clone();
         self.record_event(RolloutEvent::RolledBack { tenant, message_type, guest, why });

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::comparison::Comparison;
 use crate::error::RolloutError;
+use crate::evaluate::Evaluated;
 use crate::folder;
 use crate::folder::{Candidate, CandidateStamps};
 use crate::history::VersionOutcome;
@@ -22,7 +24,7 @@ impl GuestStore {
     /// At start: restores the version that served, then evaluates the file in the folder.
     pub(super) fn load_at_start(&self, route_key: &RouteKey, path: &Path) {
         let record = self.record(route_key);
-        let candidate = self.read_candidate(route_key, path);
+        let candidate = self.read_candidate(route_key);
         let candidate_version = candidate.as_ref().ok().map(Candidate::version);
         let restore = |version: &str| {
             let known = record.find(version)?;
@@ -69,7 +71,7 @@ impl GuestStore {
     /// # Errors
     /// The folder cannot be read; all versions serve on.
     pub fn refresh(&self) -> Result<Vec<RolloutEvent>, RolloutError> {
-        let (files, unreadable) = folder::files(&self.folder)?;
+        let (files, unreadable) = folder::files(&self.folder).map_err(RolloutError::Unreadable)?;
         let mut entries = self.entries.lock();
         // The content of a folder that cannot be read is unknown, so none of its files counts as removed.
         let is_gone =
@@ -89,7 +91,7 @@ impl GuestStore {
                 continue;
             }
             known.queued = true;
-            self.queue_of(&route_key).enqueue_file(route_key);
+            self.queue_of(&route_key).enqueue_file(route_key, stamps.component_bytes());
         }
         let mut swapped = !gone.is_empty();
         for (route_key, known) in entries.iter_mut() {
@@ -99,6 +101,7 @@ impl GuestStore {
             self.swap_table(&entries);
         }
         drop(entries);
+        self.disk_use.measure_all();
         Ok(self.take_events())
     }
 
@@ -110,6 +113,7 @@ impl GuestStore {
             version.outcome = VersionOutcome::Served;
         }
         known.record.probation_over = None;
+        self.merge_counts(route_key);
         self.write(route_key, &known.record);
         self.record_event(RolloutEvent::Gone {
             tenant: route_key.0.clone(),
@@ -125,7 +129,7 @@ impl GuestStore {
             return;
         };
         let stamps = CandidateStamps::read(&path);
-        let candidate = self.read_candidate(route_key, &path);
+        let candidate = self.read_candidate(route_key);
         if CandidateStamps::read(&path) != stamps {
             // It changed while it was read: the next scan sees another file.
             if let Some(known) = self.entries.lock().get_mut(route_key) {
@@ -138,13 +142,16 @@ impl GuestStore {
             Err(error) => return self.refuse(route_key, Some(stamps), None, &error, "file"),
         };
         let version = candidate.version();
-        if let Some(known) = self.entries.lock().get_mut(route_key) {
+        let mut entries = self.entries.lock();
+        if let Some(known) = entries.get_mut(route_key) {
             let serves = known.serving.as_ref().is_some_and(|serving| serving.version.id == version);
             let refusal = known.record.refusal(&version, candidate.cases_digest().as_deref());
+            let rolled_back = refusal.is_some_and(|refusal| refusal.outcome == VersionOutcome::RolledBack);
             if serves || refusal.is_some() {
                 let error =
                     refusal.map(|refusal| RolloutError::Known(refusal.reason.clone().unwrap_or_default()));
                 known.settle(stamps);
+                known.set_aside = rolled_back;
                 let error = error.map(|error| error.to_string());
                 if let Some(why) = error.clone()
                     && error != known.error
@@ -152,22 +159,40 @@ impl GuestStore {
                     let (tenant, message_type) = route_key.clone();
                     self.record_event(RolloutEvent::Refused { tenant, message_type, why });
                 }
+                let is_idle = known.serving.is_none() && known.error != error;
                 known.error = error;
+                if is_idle {
+                    self.swap_table(&entries);
+                }
                 return;
             }
         }
+        drop(entries);
         match self.evaluate(route_key, &candidate, before.as_ref().map(|before| &*before.version)) {
-            Ok((guest, rules)) => self.activate(route_key, stamps, &candidate, guest, rules, "file"),
+            Ok(evaluated) => {
+                if let Some(Comparison { compared, different: different @ 1.., .. }) = evaluated.comparison {
+                    let (tenant, message_type) = route_key;
+                    tracing::info!(
+                        tenant,
+                        message_type,
+                        compared,
+                        different,
+                        "the new version decodes messages differently"
+                    );
+                }
+                let Evaluated { guest, rules, .. } = evaluated;
+                self.activate(route_key, stamps, &candidate, guest, rules, "file");
+            }
             Err(error) => self.refuse(route_key, Some(stamps), Some(&candidate), &error, "file"),
         }
     }
 
-    fn read_candidate(&self, route_key: &RouteKey, path: &Path) -> Result<Candidate, RolloutError> {
-        Candidate::read(&self.folder, path, self.component_bytes_max(route_key)).map_err(
-            |error| match error {
+    fn read_candidate(&self, route_key: &RouteKey) -> Result<Candidate, RolloutError> {
+        Candidate::read(&self.folder, route_key, self.component_bytes_max(route_key)).map_err(|error| {
+            match error {
                 RolloutError::TooLarge { bytes, most } => self.too_large(route_key, bytes, most),
                 error => error,
-            },
-        )
+            }
+        })
     }
 }

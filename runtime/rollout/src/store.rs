@@ -8,17 +8,24 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::compile::{CompileLimits, CompilerSettings, Compilers};
+use crate::disk_use::DiskUse;
 use crate::error::RolloutError;
 use crate::folder;
 use crate::folder::CandidateStamps;
 use crate::history::{RouteHistory, RouteRecord};
 use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
+use crate::penalties::Penalties;
 use crate::queue::EvaluationQueue;
+use crate::tenant_limits::TenantLimits;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::table::Tenants;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
 use tidegate_decode::{DecodeHost, GuestClass};
+
+/// The type under which candidates are counted that lie nowhere: no file has this name.
+const ELSEWHERE: &str = "_other";
 
 /// Runs a route's cases.
 pub trait CaseRunner: Send + Sync {
@@ -37,12 +44,23 @@ pub struct Persistence {
     /// True for a verb beside a gateway, which reads and changes nothing.
     pub read_only: bool,
     pub cases: Option<Arc<dyn CaseRunner>>,
+    pub tenant_limits: TenantLimits,
+    /// The tenants whose disk budgets are charged; `None`: none are.
+    pub tenants: Option<Arc<Tenants>>,
 }
 
 impl Persistence {
     /// Compiles, and keeps nothing.
     pub fn none(compiler: CompilerSettings, large_compile_limits: Option<CompileLimits>) -> Self {
-        Self { compiler, large_compile_limits, data: None, read_only: true, cases: None }
+        Self {
+            compiler,
+            large_compile_limits,
+            data: None,
+            read_only: true,
+            cases: None,
+            tenant_limits: TenantLimits::NONE,
+            tenants: None,
+        }
     }
 }
 
@@ -53,6 +71,8 @@ pub(super) struct FileEntry {
     pub(super) stamps: CandidateStamps,
     pub(super) serving: Option<Route>,
     pub(super) error: Option<String>,
+    /// True if the file is a version that was rolled back: `error` says so.
+    pub(super) set_aside: bool,
     pub(super) record: RouteRecord,
     /// It waits to be evaluated, or is being evaluated.
     pub(super) queued: bool,
@@ -67,6 +87,7 @@ impl FileEntry {
             stamps: CandidateStamps::default(),
             serving: None,
             error: None,
+            set_aside: false,
             record,
             queued: false,
             again: None,
@@ -78,6 +99,7 @@ impl FileEntry {
         self.stamps = stamps;
         self.queued = false;
         self.again = None;
+        self.set_aside = false;
     }
 }
 
@@ -96,11 +118,16 @@ pub struct GuestStore {
     /// Serves the routing tables that this store publishes.
     pub(super) host: Arc<DecodeHost>,
     pub(super) compilers: Compilers,
+    /// A folder of the gateway alone, in which files are staged.
+    pub(super) staging: Option<PathBuf>,
     pub(super) history: Option<RouteHistory>,
+    pub(super) disk_use: DiskUse,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
     pub(super) loaded: Mutex<HashMap<String, Weak<Guest>>>,
     pub(super) entries: Mutex<BTreeMap<RouteKey, FileEntry>>,
+    pub(super) tenant_limits: Mutex<TenantLimits>,
+    pub(super) penalties: Penalties,
     /// New files, counted by their outcomes.
     pub(super) swaps: Mutex<BTreeMap<(RouteKey, &'static str), u64>>,
     /// Events that nobody has taken yet.
@@ -121,22 +148,29 @@ impl GuestStore {
         persistence: Persistence,
         host: Arc<DecodeHost>,
     ) -> Result<(Self, Vec<RolloutEvent>), RolloutError> {
-        let Persistence { compiler, large_compile_limits, data, read_only, cases } = persistence;
+        let Persistence { compiler, large_compile_limits, data, read_only, cases, tenant_limits, tenants } =
+            persistence;
+        let routes = data.as_ref().map(|data| data.join("routes"));
+        let folders = std::iter::once(folder.to_owned()).chain(routes.clone()).collect();
         let store = Self {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
-            history: data.map(|data| RouteHistory::new(data.join("routes"), read_only)),
+            staging: data.filter(|_| !read_only),
+            history: routes.map(|routes| RouteHistory::new(routes, read_only)),
+            disk_use: DiskUse::new(tenants, folders, compiler.cache.clone()),
             cases,
             loaded: Mutex::default(),
             entries: Mutex::default(),
+            tenant_limits: Mutex::new(tenant_limits),
+            penalties: Penalties::default(),
             swaps: Mutex::default(),
             events: Mutex::default(),
             queue: EvaluationQueue::new(GUEST_PUTS_WAITING_MAX),
             large_queue: EvaluationQueue::new(LARGE_PUTS_WAITING_MAX),
         };
         let load = || -> Result<(), RolloutError> {
-            for (route_key, path) in folder::files(folder)?.0 {
+            for (route_key, path) in folder::files(folder).map_err(RolloutError::Unreadable)?.0 {
                 store.load_at_start(&route_key, &path);
             }
             Ok(())
@@ -145,6 +179,7 @@ impl GuestStore {
             Some(history) => history.sync_once(load)?,
             None => load()?,
         }
+        store.disk_use.measure_all();
         store.swap_table(&store.entries.lock());
         let events = store.take_events();
         Ok((store, events))
@@ -198,11 +233,31 @@ impl GuestStore {
     pub(super) fn swap_table(&self, entries: &BTreeMap<RouteKey, FileEntry>) {
         let routes =
             entries.iter().filter_map(|(route_key, entry)| Some((route_key.clone(), entry.serving.clone()?)));
-        self.host.publish(routes.collect::<RoutingTable>());
+        let idle =
+            entries.iter().filter(|(_, entry)| entry.serving.is_none()).filter_map(|(route_key, entry)| {
+                let why = entry.error.clone()?;
+                Some((route_key.clone(), why))
+            });
+        self.host.publish(routes.collect::<RoutingTable>().with_idle(idle));
     }
 
     pub(super) fn count(&self, route_key: &RouteKey, outcome: &'static str) {
         *self.swaps.lock().entry((route_key.clone(), outcome)).or_default() += 1;
+    }
+
+    /// Counts a candidate for a place where nothing lies: such places have one name together.
+    pub(super) fn count_elsewhere(&self, (tenant, _): &RouteKey, outcome: &'static str) {
+        self.count(&(tenant.clone(), ELSEWHERE.to_owned()), outcome);
+    }
+
+    /// Adds the counts of a place where nothing lies any more to those of all such places.
+    pub(super) fn merge_counts(&self, route_key: &RouteKey) {
+        let mut swaps = self.swaps.lock();
+        let own: Vec<_> = swaps.keys().filter(|(known, _)| known == route_key).cloned().collect();
+        for key in own {
+            let count = swaps.remove(&key).unwrap_or_default();
+            *swaps.entry(((route_key.0.clone(), ELSEWHERE.to_owned()), key.1)).or_default() += count;
+        }
     }
 
     pub(super) fn record(&self, route_key: &RouteKey) -> RouteRecord {

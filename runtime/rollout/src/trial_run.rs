@@ -5,11 +5,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::comparison::Comparison;
 use crate::limits::TRIAL_S_MAX;
 use tidegate_core::ack::settle::settle_all;
 use tidegate_core::ack::token::AckToken;
 use tidegate_core::books::{Account, Outcome};
 use tidegate_core::ids::TenantId;
+use tidegate_core::line_protocol::split_checked;
 use tidegate_core::message::{Admitted, CheckedBatch, RefusedMessage};
 use tidegate_core::reason::Reason;
 use tidegate_core::route_key::RouteKey;
@@ -28,7 +30,8 @@ pub fn trial_run(
     present: &RouteVersion,
     candidate: &RouteVersion,
     messages: Vec<RecentMessage>,
-) -> Result<(), String> {
+) -> Result<Comparison, String> {
+    let mut comparison = Comparison::default();
     let mut present_run = TrialRun::new(host, route_key, present);
     let mut candidate_run = TrialRun::new(host, route_key, candidate);
     let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
@@ -37,9 +40,13 @@ pub fn trial_run(
         if Instant::now() >= ends {
             break;
         }
-        let TrialOutput::Lines = present_run.decode(&message) else { continue };
+        let (before, after) = (present_run.decode(&message), candidate_run.decode(&message));
+        comparison.record(&message.topic, &before.lines(), &after.lines());
+        if !matches!(before, TrialOutput::Lines(_)) {
+            continue;
+        }
         compared += 1;
-        if let TrialOutput::Refused(reason, detail) = candidate_run.decode(&message) {
+        if let TrialOutput::Refused(reason, detail) = after {
             failures += 1;
             first.get_or_insert((reason, detail));
         }
@@ -50,15 +57,26 @@ pub fn trial_run(
             "it fails on {failures} of the last {compared} messages from which {} makes lines; at most {percent} % are allowed: {reason}: {detail}",
             present.guest.tag
         )),
-        _ => Ok(()),
+        _ => Ok(comparison),
     }
 }
 
 /// The output of a version for a message.
 enum TrialOutput {
-    Lines,
+    Lines(Vec<String>),
     Nothing,
     Refused(Reason, String),
+}
+
+impl TrialOutput {
+    /// The lines, or the refusal in their place.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Lines(lines) => lines.clone(),
+            Self::Nothing => Vec::new(),
+            Self::Refused(reason, detail) => vec![format!("{reason}: {detail}")],
+        }
+    }
 }
 
 /// One version with a decoder of its own.
@@ -102,7 +120,9 @@ impl DecodeSink for TrialSink {
     fn lines(&self, batches: Vec<CheckedBatch>) {
         for batch in batches {
             if !batch.messages.is_empty() {
-                self.0.replace(TrialOutput::Lines);
+                let lines =
+                    split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned());
+                self.0.replace(TrialOutput::Lines(lines.collect()));
             }
             batch.settle();
         }

@@ -1,22 +1,25 @@
-//! The thread that evaluates candidates: one at a time, off the data path.
+//! The threads that evaluate candidates, off the data path: one for all, and one for small ones, which wait
+//! for no large one of another tenant.
 
 use std::sync::Arc;
 
-use crate::queue::{EvaluationJob, EvaluationQueue, PutReply};
+use crate::limits::SMALL_COMPONENT_BYTES_MAX;
+use crate::put_request::{PutReply, PutRequest};
+use crate::queue::{EvaluationJob, EvaluationQueue};
 use crate::store::GuestStore;
-use tidegate_core::route_key::RouteKey;
 use tidegate_core::worker;
 use tidegate_core::worker::Priority;
 
 impl GuestStore {
-    /// Starts the threads that evaluate candidates, one a class; they end with the store.
+    /// Starts the threads that evaluate candidates; they end with the store.
     ///
     /// # Errors
     /// The host gives no thread.
     pub fn start_workers(self: &Arc<Self>) -> std::io::Result<()> {
-        self.start_worker("guests", |store| &store.queue)?;
+        self.start_worker("guests", u64::MAX, |store| &store.queue)?;
+        self.start_worker("guests-small", SMALL_COMPONENT_BYTES_MAX, |store| &store.queue)?;
         if self.host.settings().large.is_some() {
-            self.start_worker("guests-large", |store| &store.large_queue)?;
+            self.start_worker("guests-large", u64::MAX, |store| &store.large_queue)?;
         }
         Ok(())
     }
@@ -24,26 +27,26 @@ impl GuestStore {
     fn start_worker(
         self: &Arc<Self>,
         name: &str,
+        bytes_max: u64,
         queue: fn(&Self) -> &EvaluationQueue,
     ) -> std::io::Result<()> {
         let store = Arc::downgrade(self);
         // Trials may burn their whole budget: not at the cost of decode threads.
         worker::start(name, Priority::Low, move || {
             while let Some(store) = store.upgrade() {
-                match queue(&store).next() {
-                    Some(EvaluationJob::EvaluateFile(route_key)) => store.evaluate_file(&route_key),
-                    Some(EvaluationJob::Put { route_key, component, who, answer }) => {
-                        answer(store.put_now(&route_key, component, &who));
-                    }
-                    None => {}
+                let Some(turn) = queue(&store).next(bytes_max) else { continue };
+                match turn.job {
+                    EvaluationJob::EvaluateFile { route_key, .. } => store.evaluate_file(&route_key),
+                    EvaluationJob::Put { put, answer } => answer(store.put_now(put)),
                 }
+                queue(&store).finish(&turn.tenant);
             }
         })?;
         Ok(())
     }
 
     /// Queues a component for its worker; false if too many wait.
-    pub fn put(&self, route_key: RouteKey, component: Vec<u8>, who: String, answer: PutReply) -> bool {
-        self.queue_of(&route_key).put(route_key, component, who, answer)
+    pub fn put(&self, put: PutRequest, answer: PutReply) -> bool {
+        self.queue_of(&put.route_key).put(put, answer)
     }
 }

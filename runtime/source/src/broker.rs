@@ -15,6 +15,7 @@ mod subscription;
 mod session_file;
 mod transport;
 mod backoff;
+mod probe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,8 +43,14 @@ use tidegate_core::ack::tracker::{AckTracker, RefusalChannel};
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::message::Via;
 
+pub use crate::broker::probe::BrokerReport;
+pub use crate::broker::probe::ProbeError;
+pub use crate::broker::probe::ProbeSession;
+pub use crate::broker::probe::probe;
 pub use crate::broker::session::ConnectError;
 pub use crate::broker::session::SessionEnd;
+pub use crate::broker::session_file::SessionRecord;
+pub use crate::broker::session_file::recorded_session;
 pub use crate::broker::settings::BrokerSettings;
 pub use crate::broker::settings::OutgoingPublish;
 pub use crate::broker::settings::Protocol;

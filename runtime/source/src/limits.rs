@@ -6,10 +6,6 @@ pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 
-/// The longest wait between two reads of a socket while a trickle is gathered, in milliseconds. A message
-/// is acknowledged so much later at most, and never later if its sender waits for that.
-pub const SOURCE_BATCH_WAIT_MS: u64 = 20;
-
 /// Messages of one connection that may wait for room in the spool before its socket is not read any
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const DEFERRED_MESSAGES_A_CONNECTION: u64 = 128;
@@ -159,3 +155,9 @@ pub const FAILED_CONNECTS_ADDRESS_FACTOR: u32 = 20;
 /// Tenants that the listener counts by name: each is one that the registry knows, and goes with its
 /// last connection.
 pub const CONNECT_TENANTS_MAX: usize = 100_000;
+
+/// Bytes of memory of a connection that sends nothing: its task and its places in tables.
+pub const CONNECTION_BYTES: u64 = 8 << 10;
+
+/// The same with TLS, whose session keeps buffers and keys.
+pub const TLS_CONNECTION_BYTES: u64 = 48 << 10;

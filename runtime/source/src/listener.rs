@@ -30,6 +30,7 @@ mod connect_limits;
 mod counters;
 mod close;
 mod client_certificate;
+mod certificate_expiry;
 mod tls;
 mod socket;
 
@@ -58,6 +59,7 @@ use crate::status::{SourceStatus, StopSignal, stopped};
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::worker::vital;
 
+pub use crate::listener::certificate_expiry::first_expiry;
 pub use crate::listener::close::CloseReason;
 pub use crate::listener::connect_limits::ConnectLimitSettings;
 pub use crate::listener::context::CredentialPolicy;
@@ -185,6 +187,16 @@ impl<I: MessageSink> Listener<I> {
                 return;
             }
         };
+        let charge = match self.context.settings.charge_connection() {
+            Ok(charge) => charge,
+            Err(over) => {
+                if let Some(withheld) = connections.record_close(CloseReason::Buffers) {
+                    let reason = CloseReason::Buffers.name();
+                    warn!(%peer, reason, detail = %over, withheld, "connection refused");
+                }
+                return;
+            }
+        };
         // A device is not refused for the failure of either.
         let _ = stream.set_nodelay(true);
         let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(TCP_KEEP_ALIVE_S));
@@ -207,7 +219,7 @@ impl<I: MessageSink> Listener<I> {
                     debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
                 }
             }
-            drop(permit);
+            drop((permit, charge));
         });
     }
 }

@@ -62,7 +62,8 @@ impl Shared {
                 return;
             }
             if !drops && room.may_log(tenant) {
-                warn!(%tenant, share_bytes = room.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)),
+                let budget = room.shares.over_budget(tenant, bytes).map(|over| over.to_string());
+                warn!(%tenant, share_bytes = room.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)), budget,
                       "the tenant's share of the spool is full: its messages wait unacknowledged, those at QoS 0 are dropped");
             }
         }

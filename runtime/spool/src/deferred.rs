@@ -10,6 +10,8 @@ use std::collections::{HashMap, VecDeque};
 use crate::commit_queue::HeldLines;
 use crate::limits;
 use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::budget::Charge;
+use tidegate_core::tenant::budget_kind::BudgetKind;
 
 /// The ceilings of what waits.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +47,8 @@ struct TenantQueue {
     batches: VecDeque<HeldLines>,
     messages: u64,
     bytes: u64,
+    /// The same bytes, in the tenant's memory budget.
+    charge: Option<Charge>,
 }
 
 /// The deferred batches of all tenants.
@@ -85,8 +89,13 @@ impl DeferredBatches {
             true => self.limits.tenant_bytes_max.min(self.limits.bytes_max / others),
             false => self.limits.tenant_bytes_max,
         };
+        let over_budget = waiting
+            .and_then(|waiting| waiting.charge.as_ref())
+            .is_some_and(|charge| !charge.budget().has_room(BudgetKind::Deferred, bytes));
         // One batch may wait of whoever has none: it would never get its turn otherwise.
-        if waiting.is_some() && (own_messages > self.limits.tenant_messages_max || own_bytes > bytes_max) {
+        if waiting.is_some()
+            && (own_messages > self.limits.tenant_messages_max || own_bytes > bytes_max || over_budget)
+        {
             DeferredRoom::Full
         } else if own_messages * 2 > self.limits.tenant_messages_max || own_bytes * 2 > bytes_max {
             DeferredRoom::Stalled
@@ -102,6 +111,8 @@ impl DeferredBatches {
             None => self.tenants.entry(tenant.clone()).or_default(),
         };
         let bytes = batch.memory_bytes();
+        let memory = &batch.batch.tenant.memory;
+        waiting.charge.get_or_insert_with(|| memory.empty(BudgetKind::Deferred)).grow(bytes);
         waiting.messages += batch.batch.message_count();
         waiting.bytes += bytes;
         self.bytes += bytes;
@@ -119,6 +130,9 @@ impl DeferredBatches {
         let bytes = batch.memory_bytes();
         waiting.messages -= batch.batch.message_count();
         waiting.bytes -= bytes;
+        if let Some(charge) = &mut waiting.charge {
+            charge.shrink(bytes);
+        }
         self.bytes -= bytes;
         if waiting.batches.is_empty() {
             self.tenants.remove(tenant);

@@ -52,7 +52,10 @@ impl OpenedSpool {
     /// Has tenants' settings hold: their shares, and the outputs that their lines wait for. Without
     /// it all tenants have the common ones. Before anybody is told what waits.
     pub fn with_tenants(self, tenants: &Arc<Tenants>) -> Self {
-        self.shared.room.lock().tenants = Some(tenants.clone());
+        let mut room = self.shared.room.lock();
+        room.tenants = Some(tenants.clone());
+        room.charge_budgets(tenants);
+        drop(room);
         let mut index = self.shared.index.lock();
         index.table = Some(tenants.clone());
         index.move_to_outputs();
@@ -132,12 +135,14 @@ impl Spool {
             bytes_max: settings.bytes_max,
             tenant_bytes_max: settings.tenant_bytes_max,
         });
-        for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
-            shares.take(tenant, bytes);
-        }
         let mut parked = Quotas::new(parked_limits(&settings));
         for (tenant, bytes) in index.parked_bytes().filter(|(_, bytes)| *bytes > 0) {
             parked.take(tenant, bytes);
+        }
+        for (tenant, bytes) in index.tenant_bytes().filter(|(_, bytes)| *bytes > 0) {
+            let parked = parked.used(tenant);
+            shares.take(tenant, bytes.saturating_sub(parked));
+            shares.take_charged(tenant, parked);
         }
         let lines_pending = index.lines();
         let shared = Shared {
@@ -243,9 +248,10 @@ impl Spool {
         self.threads.close();
     }
 
-    /// The decoders' state, as it is durable.
-    pub fn state(&self) -> StateSnapshot {
-        self.shared.index.lock().state.image().clone()
+    /// Reads the decoders' state, as it is durable. Nothing is committed meanwhile, so `read` takes a part of
+    /// bounded size.
+    pub fn read_durable_state<T>(&self, read: impl FnOnce(&StateSnapshot) -> T) -> T {
+        read(self.shared.index.lock().state.image())
     }
 }
 

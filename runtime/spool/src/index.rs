@@ -20,7 +20,7 @@ use crate::ids::{FrameId, FrameLocation};
 use crate::index::database::DatabaseIndex;
 use crate::index::segment::SegmentUsage;
 use crate::index::stream::{FrameEntry, Stream};
-use crate::limits::SPOOL_MEMORY_SHARED_BYTES_MAX;
+use crate::limits::{PLACES_KEPT, SPOOL_MEMORY_SHARED_BYTES_MAX};
 use crate::range_set::RangeSet;
 use crate::release_marks::LineTotals;
 use crate::settings::MemoryLimits;
@@ -383,6 +383,26 @@ impl Index {
     /// Bytes of a tenant's open frames.
     pub fn tenant_bytes(&self) -> impl Iterator<Item = (&TenantId, u64)> {
         self.tenants.iter().map(|(name, tenant)| (name, tenant.bytes))
+    }
+
+    /// Gives memory back that the places of gone frames took. Gives the bytes that the others take, a
+    /// tenant.
+    pub fn shrink_places(&mut self) -> HashMap<TenantId, u64> {
+        let mut bytes: HashMap<TenantId, u64> = HashMap::new();
+        for stream in &mut self.streams {
+            let places = stream.frames.len();
+            if stream.frames.capacity() > PLACES_KEPT && stream.frames.capacity() / 4 > places {
+                stream.frames.shrink_to((places * 2).max(PLACES_KEPT));
+            }
+        }
+        for stream in self.streams.iter().filter(|stream| !stream.frames.is_empty()) {
+            let places = stream.frames.capacity() * size_of::<FrameEntry>();
+            match bytes.get_mut(&stream.tenant) {
+                Some(own) => *own += places as u64,
+                None => drop(bytes.insert(stream.tenant.clone(), places as u64)),
+            }
+        }
+        bytes
     }
 
     pub fn live_bytes(&self) -> u64 {

@@ -21,10 +21,6 @@ pub const SPOOL_MARKS_RESERVE_BYTES: u64 = 256 << 10;
 /// Bytes that the spool writes in one group before it syncs: 4 ms at 2 GB/s.
 pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
 
-/// From one sync of the spool to the next while a trickle is gathered, in milliseconds: a sync costs
-/// 200 us of CPU, and 200 of them a second are 4 % of a core.
-pub const SPOOL_BATCH_WAIT_MS: u64 = 5;
-
 /// The longest wait of a sync, in microseconds, for messages of a trickle that are just being
 /// decoded: several times what that takes.
 pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
@@ -59,6 +55,16 @@ pub const DEFERRED_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes that a message that waits for room counts as beside its lines and its topic.
 pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
+
+/// The step in which a tenant's bytes in the spool are charged to its disk budget: some hundred batches.
+pub const QUOTA_CHARGE_BYTES: u64 = 64 << 10;
+
+/// Bytes that a tenant's memory budget must have left before the spool takes another batch: its place
+/// in the index, and those of batches until the next look at how large that is.
+pub const BACKLOG_ROOM_BYTES: u64 = 64 << 10;
+
+/// Places of frames that a stream keeps in memory when they are free: of a second of a busy tenant.
+pub const PLACES_KEPT: usize = 1_024;
 
 /// Tenants that `/readyz` names which wait for room: as many as a line of a terminal shows.
 pub const SHOWN_WAITING_TENANTS: usize = 8;

@@ -176,7 +176,7 @@ impl Spool {
             account.withdraw(1);
         }
         let taken = shared.queue.lock().park(tenant, &own, message);
-        room.shares.take(tenant, taken);
+        room.shares.take_charged(tenant, taken);
         room.parked.take(tenant, taken);
         drop(room);
         shared.more.notify_one();
@@ -272,8 +272,10 @@ impl UnparkGuard for ParkedClaim {
 impl Shared {
     /// A frame of parked messages is released.
     pub fn freed_parked(&self, tenant: &TenantId, bytes: u64) {
-        self.room.lock().parked.release(tenant, bytes);
-        self.freed(tenant, bytes);
+        let mut room = self.room.lock();
+        room.parked.release(tenant, bytes);
+        room.shares.release_charged(tenant, bytes);
+        self.release_deferred(room);
     }
 
     /// Counts messages as dropped whose frame cannot be read.

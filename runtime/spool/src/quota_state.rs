@@ -8,6 +8,7 @@ use crate::deferred::DeferredBatches;
 use crate::limits;
 use crate::quota::{QuotaCheck, Quotas};
 use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::budget_kind::BudgetKind;
 use tidegate_core::tenant::settings::SpoolShare;
 use tidegate_core::tenant::table::Tenants;
 
@@ -32,6 +33,12 @@ impl QuotaState {
 
     pub fn room(&self, tenant: &TenantId, bytes: u64) -> QuotaCheck {
         self.shares.room(tenant, bytes, self.own_share(tenant).bytes_max)
+    }
+
+    /// Charges all that is there, and comes, to the tenants' budgets.
+    pub fn charge_budgets(&mut self, tenants: &Arc<Tenants>) {
+        self.shares.charge_to(tenants, BudgetKind::Spool);
+        self.parked.charge_to(tenants, BudgetKind::Parked);
     }
 
     /// True if it may be logged that the tenant's share is full: once a minute.

@@ -4,26 +4,29 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use sha2::{Digest, Sha256};
 
 use crate::admin::access::AdminTokens;
-use crate::admin::decoder_state;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
+use crate::admin::uploads::Uploads;
+use crate::admin::{decoder_state, uploads};
+use crate::audit::{AuditEvent, AuditLog};
 use crate::core::route_key::RouteKey;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
-use crate::rollout::{GuestStore, RolloutError};
+use crate::rollout::limits::CASES_BYTES_MAX;
+use crate::rollout::{GuestStore, PutAuthor, PutRequest, RolloutError};
 use crate::spool::Spool;
 
 /// The calls, with the tokens that they need.
@@ -31,24 +34,13 @@ use crate::spool::Spool;
 pub struct GuestRoutes {
     api: GuestApi,
     tokens: TenantTokens,
-    /// Components that are being received: each may be as large as a component.
-    receiving: Semaphore,
+    uploads: Uploads,
 }
-
-/// Components received at once.
-const RECEIVING_MAX: usize = 4;
-
-/// Longest time in which a component must arrive.
-const RECEIVE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl GuestRoutes {
     /// Without an operator's token nothing may be changed but with a tenant's.
     pub fn new(api: GuestApi, admin: AdminTokens, tenants: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self {
-            api,
-            tokens: TenantTokens::new(admin, tenants),
-            receiving: Semaphore::new(RECEIVING_MAX),
-        })
+        Arc::new(Self { api, tokens: TenantTokens::new(admin, tenants), uploads: Uploads::default() })
     }
 
     /// The calls, to stand beside others.
@@ -137,10 +129,57 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
 async fn put_guest(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    answer(guests.put(tenant, message_type, headers, body).await)
+    answer(guests.put(tenant, message_type, uri, headers, body).await)
+}
+
+/// The query of a component that is put.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct PutQuery {
+    /// Bytes at the beginning of the body that are cases, not the component.
+    cases_bytes: usize,
+    expect_same: bool,
+}
+
+impl PutQuery {
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let mut parsed = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("cases_bytes", bytes))
+                    if bytes.parse().is_ok_and(|bytes: u64| bytes <= CASES_BYTES_MAX) =>
+                {
+                    parsed.cases_bytes = bytes.parse().unwrap_or_default();
+                }
+                Some(("expect_same", "true")) => parsed.expect_same = true,
+                Some(("expect_same", "false")) => parsed.expect_same = false,
+                _ => {
+                    let message = format!(
+                        "invalid query {pair:?}: expected cases_bytes=N (at most {CASES_BYTES_MAX}) or expect_same=true"
+                    );
+                    return Err(ApiError { status: 400, code: "BAD_QUERY", message });
+                }
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Parts a body into the cases and the component.
+    fn split(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
+        if self.cases_bytes == 0 {
+            return Ok((None, body));
+        }
+        let bad = |message: &str| ApiError { status: 400, code: "BAD_CASES", message: message.into() };
+        if body.len() < self.cases_bytes {
+            return Err(bad("the body has fewer bytes than cases_bytes"));
+        }
+        let component = body.split_off(self.cases_bytes);
+        let cases = String::from_utf8(body).map_err(|_| bad("the cases are not UTF-8"))?;
+        Ok((Some(cases), component))
+    }
 }
 
 impl GuestRoutes {
@@ -148,39 +187,26 @@ impl GuestRoutes {
         self: Arc<Self>,
         tenant: String,
         message_type: String,
+        uri: Uri,
         headers: HeaderMap,
         body: Body,
     ) -> ApiResult {
-        // The token comes first: no byte of a stranger's body is read.
-        let caller = self.clone().changer(headers, tenant.clone()).await?;
-        let most = self.api.component_bytes_max(&tenant, &message_type);
-        let component = self.receive(body, most as usize).await?;
-        self.api.put(&tenant, &message_type, component.into(), &caller.to_string()).await
+        // The token, the rate and the place come first: until then no byte of the body is read.
+        let author = self.clone().changer(headers, tenant.clone()).await?.author();
+        let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
+        self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
+        let query = PutQuery::parse(uri.query().unwrap_or_default())?;
+        let place = self.uploads.take(&author)?;
+        let most = self.api.guests.component_bytes_max(&route_key) as usize + query.cases_bytes;
+        let body = uploads::receive(body, most).await?;
+        drop(place);
+        let (cases, component) = query.split(body)?;
+        self.api.put(PutRequest { route_key, component, cases, author, expect_same: query.expect_same }).await
     }
 
     /// The caller of a change. Reads tokens on a blocking thread.
     async fn changer(self: Arc<Self>, headers: HeaderMap, tenant: String) -> Result<Caller, ApiError> {
         blocking(move || self.caller(&headers, &tenant, true)).await?
-    }
-
-    async fn receive(&self, body: Body, most: usize) -> Result<Bytes, ApiError> {
-        let Ok(_place) = self.receiving.try_acquire() else {
-            let message = format!("{RECEIVING_MAX} uploads run already; try again");
-            return Err(ApiError { status: 503, code: "BUSY", message });
-        };
-        match tokio::time::timeout(RECEIVE_TIMEOUT, to_bytes(body, most)).await {
-            Ok(Ok(component)) => Ok(component),
-            Ok(Err(_)) => {
-                let message = format!(
-                    "the upload ended early, or the component has more than {most} bytes (for larger ones the operator sets guests.large)"
-                );
-                Err(ApiError { status: 413, code: "TOO_LARGE", message })
-            }
-            Err(_) => {
-                let message = format!("the upload took longer than {RECEIVE_TIMEOUT:?}");
-                Err(ApiError { status: 408, code: "TOO_SLOW", message })
-            }
-        }
     }
 }
 
@@ -190,7 +216,7 @@ async fn roll_back(
     headers: HeaderMap,
 ) -> Response {
     match guests.clone().changer(headers, tenant.clone()).await {
-        Ok(caller) => answer(guests.api.roll_back(&tenant, &message_type, &caller.to_string()).await),
+        Ok(caller) => answer(guests.api.roll_back(&tenant, &message_type, &caller.author()).await),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -201,7 +227,7 @@ async fn remove(
     headers: HeaderMap,
 ) -> Response {
     match guests.clone().changer(headers, tenant.clone()).await {
-        Ok(_) => answer(guests.api.remove(&tenant, &message_type).await),
+        Ok(caller) => answer(guests.api.remove(&tenant, &message_type, &caller.author()).await),
         Err(refusal) => refusal.into_response(),
     }
 }
@@ -210,9 +236,10 @@ async fn remove(
 pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
+    audit: AuditLog,
     began: Instant,
-    /// Changes, by the tenant's folder; only of those who brought a token.
-    buckets: Mutex<HashMap<String, TokenBucket>>,
+    /// Changes, by who makes them and the tenant's folder; only of those who brought a token.
+    buckets: Mutex<HashMap<(PutAuthor, String), TokenBucket>>,
 }
 
 impl std::fmt::Debug for GuestApi {
@@ -222,17 +249,23 @@ impl std::fmt::Debug for GuestApi {
 }
 
 impl GuestApi {
-    pub fn new(guests: Arc<GuestStore>, spool: Spool) -> Self {
-        Self { guests, spool, began: Instant::now(), buckets: Mutex::default() }
+    pub fn new(guests: Arc<GuestStore>, spool: Spool, audit: AuditLog) -> Self {
+        Self { guests, spool, audit, began: Instant::now(), buckets: Mutex::default() }
     }
 
     /// The route of a change, if its tenant has not made too many.
-    fn key_to_change(&self, tenant: &str, message_type: &str) -> Result<RouteKey, ApiError> {
+    fn key_to_change(
+        &self,
+        author: &PutAuthor,
+        tenant: &str,
+        message_type: &str,
+    ) -> Result<RouteKey, ApiError> {
         let key = route_key(tenant, message_type)?;
         let now_s = self.began.elapsed().as_secs_f64();
         let mut buckets = self.buckets.lock();
-        let bucket =
-            buckets.entry(tenant.to_owned()).or_insert_with(|| TokenBucket::full(GUEST_CHANGES_RATE, now_s));
+        let bucket = buckets
+            .entry((author.clone(), tenant.to_owned()))
+            .or_insert_with(|| TokenBucket::full(GUEST_CHANGES_RATE, now_s));
         if bucket.take(GUEST_CHANGES_RATE, now_s) {
             return Ok(key);
         }
@@ -241,12 +274,21 @@ impl GuestApi {
     }
 }
 
+/// The SHA-256 of a component, as hexadecimal digits.
+fn component_digest(component: &[u8]) -> String {
+    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The answer to a fault of a change.
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
         RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
         RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
+        RolloutError::Quota(_) => (422, "QUOTA"),
+        RolloutError::Different(_) => (422, "DIFFERENT"),
+        RolloutError::Paused { .. } => (429, "PAUSED"),
+        RolloutError::OverBudget(_) => (507, "OVER_BUDGET"),
         error if error.is_ours() => (500, "NOT_DONE"),
         _ => (422, "MAY_NOT_SERVE"),
     };
@@ -275,23 +317,42 @@ impl GuestApi {
         Ok(json!({"tenant": tenant, "type": message_type, "lines": lines, "dropped": dropped}))
     }
 
-    /// The largest component that may be put there.
-    fn component_bytes_max(&self, tenant: &str, message_type: &str) -> u64 {
-        self.guests.component_bytes_max(&(tenant.to_owned(), message_type.to_owned()))
-    }
-
     /// State of a tenant's message type, of all its partitions or of one.
     fn state(&self, tenant: &str, message_type: &str, partition: Option<&str>) -> ApiResult {
-        decoder_state::show(&self.spool.state(), tenant, message_type, partition)
+        decoder_state::show(tenant, message_type, partition, || {
+            let excerpt = |state: &_| decoder_state::excerpt(state, tenant, message_type, partition);
+            self.spool.read_durable_state(excerpt)
+        })
     }
 
-    async fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>, who: &str) -> ApiResult {
-        let key = self.key_to_change(tenant, message_type)?;
+    /// Notes a change in the audit log, refused ones too.
+    fn audited(
+        &self,
+        who: &str,
+        action: &'static str,
+        object: &str,
+        digest: Option<&str>,
+        result: ApiResult,
+    ) -> ApiResult {
+        let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
+        self.audit.record(&AuditEvent { who, action, object, digest, outcome });
+        result
+    }
+
+    async fn put(&self, put: PutRequest) -> ApiResult {
+        let (tenant, message_type) = put.route_key.clone();
+        let (who, digest) = (put.author.to_string(), component_digest(&put.component));
+        let result = self.put_component(put).await;
+        self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
+    }
+
+    async fn put_component(&self, put: PutRequest) -> ApiResult {
+        let (tenant, message_type) = put.route_key.clone();
         let (answer, judged) = tokio::sync::oneshot::channel();
         let answer = Box::new(move |judged| {
             let _ = answer.send(judged);
         });
-        if !self.guests.put(key, component, who.to_owned(), answer) {
+        if !self.guests.put(put, answer) {
             let message = "too many components wait for their checks; try again".to_owned();
             return Err(ApiError { status: 503, code: "BUSY", message });
         }
@@ -311,17 +372,30 @@ impl GuestApi {
         }
     }
 
-    async fn roll_back(&self, tenant: &str, message_type: &str, who: &str) -> ApiResult {
-        let key = self.key_to_change(tenant, message_type)?;
-        let (guests, who) = (self.guests.clone(), who.to_owned());
+    async fn roll_back(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let result = self.roll_back_version(tenant, message_type, author).await;
+        let digest = result.as_ref().ok().and_then(|back| back["digest"].as_str()).map(str::to_owned);
+        let (who, object) = (author.to_string(), format!("{tenant}/{message_type}"));
+        self.audited(&who, "guest rollback", &object, digest.as_deref(), result)
+    }
+
+    async fn roll_back_version(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let key = self.key_to_change(author, tenant, message_type)?;
+        let (guests, who) = (self.guests.clone(), author.to_string());
         let back = off_the_task(move || guests.roll_back(&key, &who)).await?;
         Ok(
             json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
         )
     }
 
-    async fn remove(&self, tenant: &str, message_type: &str) -> ApiResult {
-        let key = self.key_to_change(tenant, message_type)?;
+    async fn remove(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let result = self.remove_file(tenant, message_type, author).await;
+        let (who, object) = (author.to_string(), format!("{tenant}/{message_type}"));
+        self.audited(&who, "guest rm", &object, None, result)
+    }
+
+    async fn remove_file(&self, tenant: &str, message_type: &str, author: &PutAuthor) -> ApiResult {
+        let key = self.key_to_change(author, tenant, message_type)?;
         let guests = self.guests.clone();
         off_the_task(move || guests.remove(&key)).await?;
         Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
@@ -335,5 +409,24 @@ async fn off_the_task<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| refusal(&error)),
         Err(error) => Err(ApiError { status: 500, code: "NOT_DONE", message: error.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_cases_and_a_component_as_the_query_says() {
+        let query = PutQuery::parse("cases_bytes=3&expect_same=true").unwrap();
+        assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true });
+        assert_eq!(query.split(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
+        assert_eq!(query.split(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
+        assert_eq!(query.split(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
+        let alone = PutQuery::parse("").unwrap();
+        assert_eq!(alone.split(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
+        for bad in ["cases_bytes=x", "cases_bytes=99999999999", "expect_same=1", "other=1", "cases_bytes"] {
+            assert_eq!(PutQuery::parse(bad).unwrap_err().status, 400, "{bad}");
+        }
     }
 }

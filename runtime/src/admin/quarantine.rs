@@ -1,6 +1,7 @@
 //! Quarantine over HTTP: listing, showing, removing, replaying.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use crate::admin::access::{Access, Visitor};
 use crate::admin::context::AdminContext;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, error};
+use crate::audit::AuditEvent;
 use crate::limits::{
     ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT_S, LATEST_REFUSALS_SHOWN, QUARANTINE_LISTED_BYTES_MAX,
     QUARANTINE_LISTED_MAX, REPLAY_ENTRIES_MAX,
@@ -90,7 +92,12 @@ async fn entry(
 async fn remove(State(context): Context, request: Request) -> Response {
     let query =
         QuarantineQuery::of_url(request.uri().query().unwrap_or_default()).and_then(QuarantineQuery::chosen);
-    answer_blocking(move || remove_matching(&context.handles.quarantine, &query?)).await
+    answer_blocking(move || {
+        let query = query?;
+        let result = remove_matching(&context.handles.quarantine, &query);
+        audit(&context.handles, "quarantine rm", &query, result)
+    })
+    .await
 }
 
 async fn replay(State(context): Context, body: Body) -> Response {
@@ -107,9 +114,20 @@ async fn replay(State(context): Context, body: Body) -> Response {
         }
     };
     match QuarantineQuery::of_json(&body).and_then(QuarantineQuery::chosen) {
-        Ok(query) => answer(replay_matching(&context.handles, &query).await),
+        Ok(query) => {
+            let result = replay_matching(&context.handles, &query).await;
+            answer(audit(&context.handles, "quarantine replay", &query, result))
+        }
         Err(fault) => fault.into_response(),
     }
+}
+
+/// Notes a change in the audit log. Only the operator's token allows one here.
+fn audit(handles: &Handles, action: &'static str, query: &QuarantineQuery, result: ApiResult) -> ApiResult {
+    let object = query.to_string();
+    let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
+    handles.audit.record(&AuditEvent { who: "operator", action, object: &object, digest: None, outcome });
+    result
 }
 
 /// Reasons and counts; with `payloads`, the latest entries with their payloads, secrets masked.
@@ -183,7 +201,6 @@ fn remove_matching(quarantine: &Quarantine, query: &QuarantineQuery) -> ApiResul
         return Err(no_such_entry(id));
     }
     let removed = quarantine.take_out(&places, RemovalReason::Removed).map_err(unreadable)?.len();
-    tracing::info!(removed, filters = ?query.filters, "the operator removed entries of quarantine");
     Ok(json!({"removed": removed, "left": left}))
 }
 
@@ -216,6 +233,14 @@ struct QuarantineQuery {
     /// Every entry is meant, where no filter is given.
     all: bool,
     limit: Option<usize>,
+}
+
+impl fmt::Display for QuarantineQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let filters: Vec<String> = self.filters.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        f.write_str(if filters.is_empty() { "all" } else { "" })?;
+        f.write_str(&filters.join(" "))
+    }
 }
 
 impl QuarantineQuery {

@@ -5,16 +5,25 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::limits::SPOOL_NEAR_PERCENT;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::expiry;
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
 use crate::writer::DatabaseStatus;
 
-/// A spool that takes messages is ready. In words: the files that cannot be read back, and the tenants whose
-/// messages wait for room.
-fn spool_health(unreadable: &[String], waiting: &BTreeMap<String, u64>) -> PartHealth {
+/// A spool that takes messages is ready. In words: the files that cannot be read back, the tenants whose
+/// messages wait for room, and how near its ceiling it is.
+fn spool_health(
+    unreadable: &[String],
+    waiting: &BTreeMap<String, u64>,
+    bytes: u64,
+    bytes_max: u64,
+) -> PartHealth {
     let mut why = Vec::new();
+    if bytes.saturating_mul(100) >= bytes_max.saturating_mul(SPOOL_NEAR_PERCENT) {
+        why.push(format!("the spool has {bytes} of spool.bytes_max = {bytes_max} bytes"));
+    }
     if !unreadable.is_empty() {
         let more = match unreadable.len().saturating_sub(SHOWN_UNREADABLE_FILES) {
             0 => String::new(),
@@ -49,7 +58,12 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
         None if !handles.quarantine.is_usable() => {
             PartHealth::not_ready("quarantine cannot be written; see the log for the file")
         }
-        None => spool_health(&handles.spool.unreadable(), &handles.spool.waiting_messages()),
+        None => spool_health(
+            &handles.spool.unreadable(),
+            &handles.spool.waiting_messages(),
+            handles.spool.disk_bytes(),
+            handles.spool_ceilings.bytes_max,
+        ),
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
@@ -123,4 +137,17 @@ fn database_json(name: &str, backlog: Value, status: Option<&DatabaseStatus>) ->
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spool_near_its_ceiling_says_so_and_is_ready() {
+        let health = |bytes| spool_health(&[], &BTreeMap::new(), bytes, 1_000);
+        assert_eq!(health(799).why, None);
+        let near = health(800);
+        assert!(near.ready && near.why.unwrap().contains("800 of spool.bytes_max = 1000"));
+    }
 }

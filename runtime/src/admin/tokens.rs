@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 
 use crate::admin::access::{Access, AdminTokens};
 use crate::admin::respond::ApiError;
+use crate::rollout::PutAuthor;
 
 /// The caller, by the token that it brings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +28,12 @@ pub enum Caller {
     Anybody,
 }
 
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Caller {
+    /// The author of a change. Only callers with a token change anything.
+    pub fn author(self) -> PutAuthor {
         match self {
-            Self::Operator => f.write_str("operator"),
-            Self::Tenant(tenant) => write!(f, "tenant {tenant}"),
-            Self::Reader => f.write_str("reader"),
-            Self::Anybody => f.write_str("anybody"),
+            Self::Operator | Self::Reader | Self::Anybody => PutAuthor::Operator,
+            Self::Tenant(tenant) => PutAuthor::Tenant(tenant),
         }
     }
 }

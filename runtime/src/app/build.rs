@@ -20,7 +20,10 @@ use crate::app::open_files::OpenFiles;
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::{self, TenantUpdater};
 use crate::app::{App, guests};
+use crate::audit::AuditLog;
+use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
+use crate::config::machine::Machine;
 use crate::config::settings::registry::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::words::SpoolSync;
@@ -30,10 +33,12 @@ use crate::core::ack::window::ReceiveWindow;
 use crate::core::books::Books;
 use crate::core::device_hash::{DeviceHasher, SeedTag};
 use crate::core::receive_clock::ReceiveClock;
+use crate::core::tenant::budgets::BudgetLimits;
 use crate::core::tenant::table::Tenants;
 use crate::core::worker;
 use crate::data_dir;
-use crate::decode::DecodePool;
+use crate::decode::sandbox::memory::SandboxMemory;
+use crate::decode::{DecodePool, StateStore};
 use crate::pipeline::egress::Egress;
 use crate::pipeline::ingress::Ingress;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
@@ -44,7 +49,7 @@ use crate::source::broker::{Broker, BrokerSettings, OutgoingPublish};
 use crate::source::listener::{CertificateReloader, Listener};
 use crate::spool::{OpenedSpool, Spool};
 use crate::telemetry::expiry::ExpiryWatch;
-use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth};
+use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
 use crate::writer::{Writer, WriterParts};
@@ -71,7 +76,8 @@ impl App {
         let outputs = settings::own_outputs(config)?;
         let devices = DeviceHasher::new(data_dir::device_seed(data_dir)?);
         let books = Arc::new(Books::default());
-        let tenants = settings::tenants(config, &books);
+        let plan = budget_plan(config);
+        let tenants = settings::tenants(config, &books, plan.limits);
         let limits = &config.admission;
         let window = ReceiveWindow::new(limits.unsettled_messages_max, limits.unsettled_bytes_max);
         let window = Arc::new(window);
@@ -79,7 +85,7 @@ impl App {
 
         // Where messages end.
         let (publisher, outgoing) = refusal_publisher(config).unzip();
-        let quarantine = open_quarantine(config, &books, publisher.as_ref())?;
+        let quarantine = open_quarantine(config, &tenants, publisher.as_ref())?;
         let opened = open_spool(config, devices.tag(), &books).await?;
         let writes = Arc::new(WriteMetrics::default());
         let idle_delay = Arc::<IdleDelay>::default();
@@ -93,7 +99,9 @@ impl App {
         let spool = opened.start(Arc::new(writer.clone()))?;
 
         // The stream, from the decoders to its entry.
-        let guests = guests::open(&current, &state)?;
+        let memory = SandboxMemory::new(&tenants.budgets().gateway().memory, plan.call_bytes_max);
+        let store = StateStore::from_snapshot(&state, tenants.clone());
+        let guests = guests::open(&current, store, &memory, &tenants)?;
         let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
@@ -101,8 +109,15 @@ impl App {
             .with_in_flight(in_flight)
             .with_parking(Arc::new(spool.clone()));
         let admission = Arc::new(admission);
-        let tenants = TenantUpdater::new(tenant_config, tenants, spool.clone(), writer.clone());
-        tenants.observe(admission.registry());
+        let updater = TenantUpdater::new(
+            tenant_config,
+            tenants.clone(),
+            spool.clone(),
+            writer.clone(),
+            admission.clone(),
+            guests.clone(),
+        );
+        updater.observe(admission.registry());
         queue_behind_parked(&spool, &admission).await?;
         let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);
         let ingress = Ingress::new(admission.clone(), pool, egress, books.clone(), clock.clone());
@@ -114,11 +129,13 @@ impl App {
         let (stop, stopping) = watch::channel(None);
         let unparker = unpark::start(&spool, &ingress, &books, stopping.clone());
         let replays = Replays::new(ingress.clone(), quarantine.clone(), window.clone(), stopping.clone());
-        let sources = Sources::start(config, &open_files, &window, &ingress, outgoing, stopping)?;
+        let sources = Sources::start(config, &open_files, &tenants, &window, &ingress, outgoing, stopping)?;
         let admin_tls = settings::admin_tls(config).map(CertificateReloader::open).transpose()?.map(Arc::new);
 
         let handles = Arc::new(Handles {
             books,
+            tenants,
+            budget_plan: plan,
             window,
             admission,
             guests,
@@ -126,6 +143,11 @@ impl App {
             writer,
             writes,
             quarantine,
+            audit: AuditLog::new(data_dir),
+            spool_ceilings: SpoolCeilings {
+                bytes_max: config.spool.bytes_max,
+                tenant_bytes_max: config.spool.tenant_bytes_max,
+            },
             replays,
             sources: sources.health,
             redelivered: sources.redelivered,
@@ -150,7 +172,7 @@ impl App {
             registry_tasks,
             ingress,
             clock,
-            tenants,
+            tenants: updater,
             writer_thread,
             load,
             shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
@@ -158,6 +180,26 @@ impl App {
             signals,
         })
     }
+}
+
+/// The bytes of memory and disk that this machine has for each purpose.
+fn budget_plan(config: &Config) -> BudgetPlan {
+    let data_dir = Path::new(&config.data_dir);
+    let plan = BudgetPlan::new(config, &Machine::measure(data_dir), data_dir::bytes(data_dir));
+    let BudgetLimits { memory_bytes_max, tenant_memory_bytes_max, disk_bytes_max, tenant_disk_bytes_max } =
+        plan.limits;
+    tracing::info!(
+        gateway_memory_bytes = plan.memory_bytes_max,
+        memory_bytes = memory_bytes_max,
+        tenant_memory_bytes = tenant_memory_bytes_max,
+        disk_bytes = disk_bytes_max,
+        tenant_disk_bytes = tenant_disk_bytes_max,
+        "budgets of all tenants and of each"
+    );
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
+    plan
 }
 
 /// The configuration with the registry's table of tenants, as far as it can be read now.
@@ -182,11 +224,11 @@ fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
 
 fn open_quarantine(
     config: &Config,
-    books: &Arc<Books>,
+    tenants: &Arc<Tenants>,
     publisher: Option<&Arc<RefusalPublisher>>,
 ) -> anyhow::Result<Quarantine> {
     let dir = Path::new(&config.data_dir).join("quarantine");
-    let quarantine = Quarantine::open(&dir, settings::quarantine(config), books)?;
+    let quarantine = Quarantine::open(&dir, settings::quarantine(config, Some(tenants)), tenants.books())?;
     if let Some(publisher) = publisher {
         quarantine.set_observer(publisher.clone());
     }
@@ -245,6 +287,7 @@ impl Sources {
     fn start(
         config: &Config,
         open_files: &OpenFiles,
+        tenants: &Arc<Tenants>,
         window: &Arc<ReceiveWindow>,
         ingress: &Arc<Ingress>,
         outgoing: Option<tokio::sync::mpsc::Receiver<OutgoingPublish>>,
@@ -253,7 +296,7 @@ impl Sources {
         let mut sources =
             Self { tasks: JoinSet::new(), health: Vec::new(), redelivered: Vec::new(), listener: None };
         if !config.listen.address.is_empty() {
-            let mut listen = settings::listener(config)?;
+            let mut listen = settings::listener(config, tenants)?;
             listen.connections_max = open_files.connections(listen.connections_max);
             let listener = Listener::bind(listen, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
@@ -299,7 +342,7 @@ async fn start_admin(
     tracing::info!(%address, tls = limits.tls.is_some(), "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone());
+    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.audit.clone());
     let guests = GuestRoutes::new(api, tokens.clone(), tenant_tokens);
     let router = admin::router(AdminContext::new(handles.clone(), tokens), guests);
     Ok(Some(AdminServer::start(listener, router, limits).context("the admin side's thread cannot start")?))

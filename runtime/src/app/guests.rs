@@ -3,22 +3,29 @@
 use std::sync::Arc;
 
 use crate::config::{ConfigError, CurrentConfig, settings};
-use crate::core::decoder_state::StateSnapshot;
-use crate::decode::StateStore;
+use crate::core::tenant::table::Tenants;
+use crate::decode::sandbox::memory::SandboxMemory;
+use crate::decode::{SandboxError, StateStore};
 use crate::explain::cases::DryRunCases;
 use crate::explain::guest_store::{open_store, refused};
 use crate::rollout::{GuestStore, RolloutEvent};
 
-/// The gateway's guests with their history and state, and the threads that evaluate new ones.
+/// The gateway's guests with their history and state, and the threads that evaluate new ones. Their bytes
+/// on disk are charged to `tenants`.
 ///
 /// # Errors
 /// The folder cannot be read, or the host gives no sandbox.
-pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestStore>, ConfigError> {
+pub fn open(
+    current: &CurrentConfig,
+    state: Arc<StateStore>,
+    memory: &Arc<SandboxMemory>,
+    tenants: &Arc<Tenants>,
+) -> Result<Arc<GuestStore>, ConfigError> {
     let config = &*current.get();
-    let (guests, events) = open_with(current, StateStore::from_snapshot(state))?;
+    let (guests, events) = open_with(current, state, memory, Some(tenants.clone()))?;
     log_changes(&events);
     let guests = Arc::new(guests);
-    guests.start_workers().map_err(|error| refused(config, error.into()))?;
+    guests.start_workers().map_err(|error| refused(config, SandboxError::Thread(error).into()))?;
     Ok(guests)
 }
 
@@ -27,12 +34,14 @@ pub fn open(current: &CurrentConfig, state: &StateSnapshot) -> Result<Arc<GuestS
 /// # Errors
 /// The errors of `open`.
 pub fn open_kept(current: &CurrentConfig) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
-    open_with(current, Arc::default())
+    open_with(current, Arc::default(), &SandboxMemory::unlimited(), None)
 }
 
 fn open_with(
     current: &CurrentConfig,
     state: Arc<StateStore>,
+    memory: &Arc<SandboxMemory>,
+    tenants: Option<Arc<Tenants>>,
 ) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
     let config = &*current.get();
     let data = settings::guests_data(config);
@@ -40,8 +49,9 @@ fn open_with(
     persistence.compiler.cache = Some(data.join("cache"));
     persistence.data = Some(data);
     persistence.read_only = false;
+    persistence.tenants = tenants;
     persistence.cases = Some(Arc::new(DryRunCases(current.clone())));
-    open_store(config, state, persistence)
+    open_store(config, state, memory, persistence)
 }
 
 /// Logs changes of guests.

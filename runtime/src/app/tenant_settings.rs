@@ -10,12 +10,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::admission::Admission;
 use crate::admission::registry::Registry;
 use crate::config::differences::differences;
+use crate::config::live_keys::with_live_keys;
 use crate::config::tenant_config::{TenantConfig, with_rows};
 use crate::config::{Config, ConfigError, EffectiveConfig, settings, tenant_rows, tenants};
 use crate::core::ids::TenantId;
 use crate::core::tenant::table;
+use crate::rollout::GuestStore;
 use crate::spool::Spool;
 use crate::writer::{HttpSettings, Writer, WriterError};
 
@@ -34,6 +37,8 @@ pub struct TenantUpdater {
     table: Arc<table::Tenants>,
     spool: Spool,
     writer: Writer,
+    admission: Arc<Admission>,
+    guests: Arc<GuestStore>,
 }
 
 impl TenantUpdater {
@@ -42,8 +47,11 @@ impl TenantUpdater {
         table: Arc<table::Tenants>,
         spool: Spool,
         writer: Writer,
+        admission: Arc<Admission>,
+        guests: Arc<GuestStore>,
     ) -> Arc<Self> {
-        Arc::new(Self { tenant_config: Mutex::new(tenant_config), table, spool, writer })
+        let tenant_config = Mutex::new(tenant_config);
+        Arc::new(Self { tenant_config, table, spool, writer, admission, guests })
     }
 
     /// Applies the registry's table of tenants each time that it is read.
@@ -78,7 +86,7 @@ impl TenantUpdater {
         }
     }
 
-    /// Applies `[tenants]` of a configuration that was read again; other changes need a restart.
+    /// Applies the live keys of a configuration that was read again; other changes need a restart.
     pub fn reload(&self, loaded: Result<EffectiveConfig, ConfigError>) {
         let loaded = match loaded {
             Ok(loaded) => loaded,
@@ -88,12 +96,12 @@ impl TenantUpdater {
             }
         };
         let mut tenant_config = self.tenant_config.lock();
-        let elsewhere = differences(&tenant_config.file, &loaded.config);
+        let file = with_live_keys(&tenant_config.file, &loaded.config);
+        let elsewhere = differences(&file, &loaded.config);
         if !elsewhere.is_empty() {
             let keys = elsewhere.join(", ");
             tracing::warn!(keys, "these keys have changed in the configuration; they need a restart");
         }
-        let file = Config { tenants: loaded.config.tenants, ..tenant_config.file.clone() };
         let taken = tenants::check(&file)
             .and_then(|()| tenant_rows::merge_rows(&file, &tenant_config.rows, &tenant_config.table));
         let (rows, faults) = match taken {
@@ -115,6 +123,10 @@ impl TenantUpdater {
         for fault in faults {
             tracing::error!(%fault, "a tenant's settings in the registry's table are invalid; the old ones stay");
         }
+        self.admission.set_credentials_of_types(settings::admission(&config).credentials_of_type);
+        self.guests.apply_settings(settings::decode(&config), settings::tenant_limits(&config));
+        let types = config.admission.types.len();
+        tracing::info!(types, "message types and limits of decoders were read again");
         tracing::info!(tenants = config.tenants.len(), "settings of tenants were read again");
         tenant_config.current.set(config);
         (tenant_config.file, tenant_config.rows) = (file, rows);

@@ -10,6 +10,7 @@ use clap::Subcommand;
 use crate::admission::registry::file::DeviceRecord;
 use crate::admission::registry::postgres::devices;
 use crate::admission::registry::{file, token_hash};
+use crate::audit::{AuditEvent, AuditLog, own_user};
 use crate::cli::registry::{server, wait_for};
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::words::RegistryKind;
@@ -17,12 +18,13 @@ use crate::config::{Config, ConfigError};
 use crate::core::detail::printable;
 use crate::core::topic::is_topic_name;
 
-/// Manage the registry of devices: list, put, revoke, rm
+/// Manage the registry of devices: list, put, activate, revoke, rm
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1\n  \
     tidegate device list --tenant acme\n  \
-    tidegate device revoke acme dev-1")]
+    tidegate device revoke acme dev-1\n  \
+    tidegate device activate acme dev-1")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -42,7 +44,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Add or change a device; its token is read from stdin (an empty stdin means no token)
+    /// Add or change a device; its token is read from stdin
     #[command(after_help = "Example:\n  echo tok-dev-1 | tidegate device put acme dev-1 --site lab-1")]
     Put {
         /// The tenant of the device
@@ -52,6 +54,17 @@ enum Action {
         /// The site of the device
         #[arg(long)]
         site: String,
+        /// Give the device no token, and read nothing from stdin
+        #[arg(long)]
+        no_token: bool,
+    },
+    /// Let a revoked device send again, with the token and the site that it had
+    #[command(after_help = "Example:\n  tidegate device activate acme dev-1")]
+    Activate {
+        /// The tenant of the device
+        tenant: String,
+        /// The name of the device, as in its topics
+        device: String,
     },
     /// Refuse the messages of a device from now on
     #[command(after_help = "Example:\n  tidegate device revoke acme dev-1")]
@@ -73,9 +86,26 @@ enum Action {
 
 pub fn device(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
+    let done = act(&config, &arguments.action)?;
+    let change = match &arguments.action {
+        Action::List { .. } => None,
+        Action::Put { tenant, device, .. } => Some(("device put", tenant, device)),
+        Action::Activate { tenant, device } => Some(("device activate", tenant, device)),
+        Action::Revoke { tenant, device } => Some(("device revoke", tenant, device)),
+        Action::Rm { tenant, device } => Some(("device rm", tenant, device)),
+    };
+    if let Some((action, tenant, device)) = change {
+        let (who, object) = (own_user(), format!("{tenant}/{device}"));
+        let event = AuditEvent { who: &who, action, object: &object, digest: None, outcome: "done" };
+        AuditLog::new(Path::new(&config.data_dir)).record(&event);
+    }
+    Ok(done)
+}
+
+fn act(config: &Config, action: &Action) -> anyhow::Result<Exit> {
     match config.registry.kind.get() {
         RegistryKind::File => {}
-        RegistryKind::Postgres => return in_database(&config, &arguments.action),
+        RegistryKind::Postgres => return in_database(config, action),
         RegistryKind::Open => {
             return Err(BadUsage(
                 "registry.kind = \"open\" has no list of devices: expected file or postgres".into(),
@@ -84,13 +114,18 @@ pub fn device(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     }
     let path = PathBuf::from(&config.registry.file);
-    match &arguments.action {
+    match action {
         Action::List { tenant, json } => {
             let of_tenant =
                 |device: &DeviceRecord| tenant.as_ref().is_none_or(|tenant| device.tenant_id == *tenant);
             list(read(&path)?.into_iter().filter(of_tenant), *json)
         }
-        Action::Put { tenant, device, site } => put(&path, &read_device(tenant, device, site)?),
+        Action::Put { tenant, device, site, no_token } => {
+            put(&path, &read_device(tenant, device, site, *no_token)?)
+        }
+        Action::Activate { tenant, device } => change(&path, tenant, device, |devices, place| {
+            devices[place].status = "ACTIVE".into();
+        }),
         Action::Revoke { tenant, device } => change(&path, tenant, device, |devices, place| {
             devices[place].status = "REVOKED".into();
         }),
@@ -119,11 +154,14 @@ fn in_database(config: &Config, action: &Action) -> anyhow::Result<Exit> {
         Action::List { tenant, json } => {
             list(wait_for(devices::list(&server, tenant.as_deref()))?.into_iter(), *json)
         }
-        Action::Put { tenant, device, site } => {
-            let record = read_device(tenant, device, site)?;
+        Action::Put { tenant, device, site, no_token } => {
+            let record = read_device(tenant, device, site, *no_token)?;
             wait_for(devices::put(&server, &record))?;
             say_put(&record);
             Ok(Exit::Success)
+        }
+        Action::Activate { tenant, device } => {
+            changed(wait_for(devices::activate(&server, tenant, device))?, tenant, device)
         }
         Action::Revoke { tenant, device } => {
             changed(wait_for(devices::revoke(&server, tenant, device))?, tenant, device)
@@ -162,7 +200,7 @@ fn list(devices: impl Iterator<Item = DeviceRecord>, json: bool) -> anyhow::Resu
 }
 
 /// A device as it is put, its token from stdin.
-fn read_device(tenant: &str, device: &str, site: &str) -> anyhow::Result<DeviceRecord> {
+fn read_device(tenant: &str, device: &str, site: &str, no_token: bool) -> anyhow::Result<DeviceRecord> {
     for (argument, name) in [("TENANT", tenant), ("DEVICE", device)] {
         if name.is_empty() || name.contains(['/', '+', '#']) || !is_topic_name(name) {
             let allowed = "the name of one topic level: 1 to 255 bytes, without /, + and #, and without \
@@ -171,8 +209,14 @@ fn read_device(tenant: &str, device: &str, site: &str) -> anyhow::Result<DeviceR
         }
     }
     let mut token = String::new();
-    std::io::stdin().read_to_string(&mut token)?;
+    if !no_token {
+        std::io::stdin().read_to_string(&mut token)?;
+    }
     let token = token.trim_end_matches(['\r', '\n']);
+    if token.is_empty() && !no_token {
+        let expected = "expected the device's token; --no-token gives it none";
+        return Err(BadUsage(format!("stdin is empty: {expected}")).into());
+    }
     Ok(DeviceRecord {
         tenant_id: tenant.into(),
         device_id: device.into(),

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
-use crate::core::detail::printable;
+use crate::core::detail::{printable, printable_lines};
 use crate::explain::cases::{payload, received_ns};
 use crate::explain::dry_run::DryRun;
 use crate::explain::verdict::{ExplainRequest, ExplainVerdict, RowOverride};
@@ -41,7 +42,9 @@ pub struct Arguments {
 
 pub fn explain(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
+    let progress = Progress::start("the decoders are compiled and started");
     let mut dry_run = DryRun::new(&config)?;
+    drop(progress);
     if arguments.jsonl {
         return explain_lines(&mut dry_run);
     }
@@ -90,6 +93,9 @@ fn print_steps(topic: &str, verdict: &ExplainVerdict) {
     }
     for line in &verdict.lines {
         step("line", line);
+    }
+    for value in &verdict.ignored {
+        step("ignored", value);
     }
 }
 
@@ -160,7 +166,7 @@ fn explain_lines(dry_run: &mut DryRun) -> anyhow::Result<Exit> {
                 let id = serde_json::from_slice::<RequestId>(&line).map_or(Value::Null, |named| named.id);
                 let error = format!("{error:#}; expected {EXPECTED}");
                 writeln!(output, "{}", json!({"id": id, "error": error}))?;
-                eprintln!("tidegate: stdin line {number}: {error}");
+                eprintln!("tidegate: stdin line {number}: {}", printable_lines(&error));
                 bad_lines += 1;
                 continue;
             }

@@ -11,7 +11,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use crate::cli::guest::scaffold::Language;
 use crate::cli::guest::target::GuestTarget;
+use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
 use crate::core::route_key::{file_name, is_file_name};
@@ -52,7 +54,10 @@ enum Action {
         tenant: Option<String>,
     },
     /// Put a decoder in place; it serves after its checks, and exit 1 says why it may not serve
-    #[command(after_help = "Example:\n  tidegate guest put acme boiler boiler.wasm")]
+    #[command(after_help = "Examples:\n  tidegate guest put acme boiler boiler.wasm\n  \
+        tidegate guest put acme boiler boiler.wasm --cases boiler.cases.jsonl --expect-same\n\n\
+        A running gateway remembers the last messages of each route. The new decoder decodes them too, and the \
+        output says how many lines differ.")]
     Put {
         /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
@@ -61,6 +66,12 @@ enum Action {
         message_type: String,
         /// The component, or a core module made by wit-bindgen or the SDK; `-` means stdin
         component: PathBuf,
+        /// Cases that are put beside it, in place of those that are there; it must pass them
+        #[arg(long, value_name = "FILE")]
+        cases: Option<PathBuf>,
+        /// Refuse it if it decodes a remembered message differently than the decoder that serves
+        #[arg(long)]
+        expect_same: bool,
     },
     /// List the last versions: who put them, when, and their result
     #[command(after_help = "Example:\n  tidegate guest history acme boiler")]
@@ -109,11 +120,14 @@ enum Action {
         /// Only this partition: a device, or as `partition` in the route's TOML file names it
         partition: Option<String>,
     },
-    /// Create a crate with a working decoder, its cases and a README
-    #[command(after_help = "Example:\n  tidegate guest new boiler")]
+    /// Create a folder with a working decoder, its cases and a README
+    #[command(after_help = "Examples:\n  tidegate guest new boiler\n  tidegate guest new boiler --lang js")]
     New {
         /// The name of the decoder
         name: String,
+        /// The language
+        #[arg(long, value_enum, default_value = "rust")]
+        lang: Language,
         /// The new folder [default: NAME]
         #[arg(long)]
         dir: Option<PathBuf>,
@@ -137,20 +151,34 @@ enum Action {
 
 pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
     match &arguments.action {
-        Action::New { name, dir, sdk } => return scaffold::new(name, dir.as_deref(), sdk.as_deref()),
+        Action::New { name, lang, dir, sdk } => {
+            return scaffold::new(name, *lang, dir.as_deref(), sdk.as_deref());
+        }
         Action::Wrap { module, output } => return scaffold::wrap(module, output.as_deref()),
         _ => {}
     }
     let config = arguments.config.load()?.config;
     let gateway = GuestTarget::find(&config, arguments.gateway.as_deref(), arguments.token_file.as_deref())?;
     let answer = match &arguments.action {
-        Action::List { tenant } => gateway.list(tenant.as_deref().map(named).as_deref()),
-        Action::Put { tenant, message_type, component } => {
+        Action::List { tenant } => {
+            let _progress = Progress::start("the decoders are compiled and listed");
+            gateway.list(tenant.as_deref().map(named).as_deref())
+        }
+        Action::Put { tenant, message_type, component, cases, expect_same } => {
+            let shown = component.display().to_string();
             let component = scaffold::component(read(component)?)?;
-            gateway.put(&named(tenant), &named(message_type), component)
+            let cases = cases.as_ref().map(read_cases).transpose()?;
+            let _progress = Progress::start(format!(
+                "{shown} ({} kB) is sent, compiled, started, and run on its cases and on recent messages",
+                component.len().div_ceil(1_000)
+            ));
+            gateway.put(&named(tenant), &named(message_type), component, cases, *expect_same)
         }
         Action::History { tenant, message_type } => gateway.history(&named(tenant), &named(message_type)),
-        Action::Rollback { tenant, message_type } => gateway.roll_back(&named(tenant), &named(message_type)),
+        Action::Rollback { tenant, message_type } => {
+            let _progress = Progress::start("the version before is compiled and started");
+            gateway.roll_back(&named(tenant), &named(message_type))
+        }
         Action::Rm { tenant, message_type } => gateway.remove(&named(tenant), &named(message_type)),
         Action::Log { tenant, message_type } => gateway.log(&named(tenant), &named(message_type)),
         Action::State { tenant, message_type, partition } => {
@@ -192,6 +220,16 @@ fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
         .map_err(|error| BadUsage(format!("{error:#}")).into())
 }
 
+/// The cases of a file, in one piece.
+fn read_cases(path: &PathBuf) -> anyhow::Result<String> {
+    let cases = String::from_utf8(read(path)?);
+    let cases = cases.map_err(|_| BadUsage(format!("--cases {}: expected UTF-8", path.display())))?;
+    if cases.trim().is_empty() {
+        return Err(BadUsage(format!("--cases {}: the file has no case", path.display())).into());
+    }
+    Ok(cases)
+}
+
 fn show(action: &Action, answer: &Value) {
     let text = |value: &Value, key: &str| printable(value[key].as_str().unwrap_or("-"));
     let rows = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
@@ -203,12 +241,16 @@ fn show(action: &Action, answer: &Value) {
                     "{:<20}{:<20}{:<10}{:<40}{:>10}",
                     text(&guest, "tenant"),
                     text(&guest, "type"),
-                    text(&guest, "state"),
+                    if guest["guest"].is_string() { "serving".into() } else { text(&guest, "state") },
                     text(&guest, "guest"),
                     guest["messages"]
                 );
                 if let Some(error) = guest["error"].as_str() {
-                    println!("    {}", printable_lines(error));
+                    let file = match guest["file_state"].as_str() {
+                        Some("set_aside") => "the file in the folder is set aside",
+                        _ => "the file in the folder does not serve",
+                    };
+                    println!("    {file}: {}", printable_lines(error));
                 }
                 if let Some(probation) = guest["probation"].as_object() {
                     let (messages, failures) = (&probation["messages"], &probation["failures"]);
@@ -266,8 +308,26 @@ fn show(action: &Action, answer: &Value) {
         }
         Action::Put { tenant, message_type, .. } | Action::Rollback { tenant, message_type } => {
             println!("{tenant}/{message_type}: {} serves", text(answer, "guest"));
+            show_comparison(&answer["comparison"]);
         }
         Action::New { .. } | Action::Wrap { .. } => {}
+    }
+}
+
+/// The trial run on remembered messages, where there was one.
+fn show_comparison(comparison: &Value) {
+    let (Some(compared), Some(different)) =
+        (comparison["compared"].as_u64(), comparison["different"].as_u64())
+    else {
+        return;
+    };
+    match (compared, different) {
+        (0, _) => println!("no message is remembered to compare it on"),
+        (_, 0) => println!("the last {compared} messages decode to the same lines"),
+        _ => println!("{different} of the last {compared} messages decode differently"),
+    }
+    if let Some(first) = comparison["first"].as_str() {
+        println!("the first: {}", printable_lines(first));
     }
 }
 

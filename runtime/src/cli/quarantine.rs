@@ -12,6 +12,7 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
+use crate::audit::{AuditEvent, AuditLog, own_user};
 use crate::cli::{BadUsage, ConfigArgument, Exit, admin_http};
 use crate::config::{Config, ConfigError, settings};
 use crate::core::books::Books;
@@ -382,7 +383,7 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
         },
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
-                let settings = settings::quarantine(config);
+                let settings = settings::quarantine(config, None);
                 let quarantine = Quarantine::open(folder, settings, &Books::default())?;
                 let (places, left) =
                     quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;
@@ -390,6 +391,16 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
                     bail!("there is no entry {id:?} in {}", folder.display());
                 }
                 let removed = quarantine.take_out(&places, RemovalReason::Removed)?.len();
+                let filters: Vec<String> =
+                    chosen.given().map(|(key, value)| format!("{key}={value}")).collect();
+                let object = if filters.is_empty() { "all".to_owned() } else { filters.join(" ") };
+                AuditLog::new(Path::new(&config.data_dir)).record(&AuditEvent {
+                    who: &own_user(),
+                    action: "quarantine rm",
+                    object: &object,
+                    digest: None,
+                    outcome: "done",
+                });
                 json!({"removed": removed, "left": left})
             }
             Err(LockError::Taken { .. }) => {
@@ -436,7 +447,7 @@ fn ask(config: &Config, method: Method, path: &str, body: Option<Value>) -> anyh
     let token = config::secret("admin.token", "", &config.admin.token_file)?;
     if token.is_empty() {
         let allowed = "a file with the operator's token, for this verb and for the gateway, because every change \
-                       needs the token";
+                       needs the token; for example made by: (umask 077; openssl rand -hex 32 > admin.token)";
         return Err(ConfigError::value("admin.token_file", &config.admin.token_file, allowed).into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,12 +1,14 @@
 //! `tidegate run`: the gateway.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::app::App;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::DEFAULT_FILE;
 use crate::config::checks::files;
 use crate::config::words::LogFormat;
-use crate::telemetry::logs;
+use crate::telemetry::{logs, start_event};
 
 /// Run the gateway
 ///
@@ -23,9 +25,13 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let effective = arguments.config.load()?;
     logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json))?;
+    let default = Path::new(DEFAULT_FILE);
+    let file = arguments.config.file().or_else(|| default.exists().then_some(default));
+    start_event::log(&effective.config, file);
     for note in effective.notes.iter().chain(&files::readable_secrets(&effective.config)) {
         tracing::warn!("{note}");
     }
+    forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))
         .thread_name("io")
@@ -36,4 +42,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         App::build(&effective.config, Arc::new(move || config.load())).await?.run().await
     })?;
     Ok(Exit::Success)
+}
+
+/// A core dump would hold tokens and payloads. Other processes of the same user cannot read our memory either.
+fn forbid_core_dumps() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls take values of ours.
+    let forbidden = unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &none) == 0 && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    };
+    if !forbidden {
+        tracing::warn!(error = %std::io::Error::last_os_error(), "a core dump of this process would hold secrets");
+    }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::Config;
 use crate::core::detail::{printable, printable_lines};
@@ -89,7 +90,10 @@ struct Ran {
 fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
     let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut dry_run = DryRun::of_guest(config, &guest_of(file))?;
+    let guest = guest_of(file);
+    let progress = Progress::start(format!("{} is compiled and started", guest.display()));
+    let mut dry_run = DryRun::of_guest(config, &guest)?;
+    drop(progress);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
@@ -104,8 +108,10 @@ fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
-            let path = entry?.path();
-            if path.is_dir() || path.to_string_lossy().ends_with(CASES_SUFFIX) {
+            let entry = entry?;
+            let path = entry.path();
+            // A link to a folder may lead back, and without end.
+            if entry.file_type()?.is_dir() || path.to_string_lossy().ends_with(CASES_SUFFIX) {
                 collect(&path, files)?;
             }
         }
@@ -137,7 +143,7 @@ fn report(json: bool, ran: &Ran) {
             serde_json::json!({"case": name, "place": place, "passed": difference.is_none(), "difference": difference})
         );
     } else if let Some(difference) = difference {
-        println!("FAILED {} ({place})\n{}", printable(name), printable_lines(difference));
+        println!("FAILED {} ({})\n{}", printable(name), printable(place), printable_lines(difference));
     } else {
         println!("ok     {}", printable(name));
     }

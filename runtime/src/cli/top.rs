@@ -25,8 +25,8 @@ pub struct Arguments {
     json: bool,
 }
 
-/// Section and key of the books, and the heading, of each column.
-const COLUMNS: [(&str, &str, &str); 7] = [
+/// Section and key of the books, or of the budgets, and the heading, of each column.
+const COLUMNS: [(&str, &str, &str); 9] = [
     ("messages", "received", "received/s"),
     ("messages", "quarantined", "refused/s"),
     ("lines", "written", "written/s"),
@@ -34,6 +34,8 @@ const COLUMNS: [(&str, &str, &str); 7] = [
     ("messages", "parked", "parked"),
     ("lines", "pending", "pending"),
     ("quarantine", "entries", "quarantine"),
+    ("memory", "used", "memory MiB"),
+    ("disk", "used", "disk MiB"),
 ];
 
 type Counts = BTreeMap<String, [u64; COLUMNS.len()]>;
@@ -42,13 +44,15 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
     let every = Duration::from_secs(arguments.every);
     let live = !arguments.json && std::io::stdout().is_terminal();
-    let mut before = counts(&admin_client::get(&config, "/api/v1/books")?);
+    let empty = Value::Null;
+    let mut before = counts(&admin_client::get(&config, "/api/v1/books")?, &empty);
     let mut at = Instant::now();
     loop {
         std::thread::sleep(if live { every } else { every.min(Duration::from_secs(1)) });
         let books = admin_client::get(&config, "/api/v1/books")?;
         let backlog = admin_client::get(&config, "/api/v1/spool")?;
-        let now = counts(&books);
+        let budgets = admin_client::get(&config, "/api/v1/tenants")?;
+        let now = counts(&books, &budgets);
         if arguments.json {
             let tenants: Map<String, Value> = shown(&before, &now, at.elapsed())
                 .into_iter()
@@ -58,11 +62,16 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
                     (tenant.clone(), numbers.into())
                 })
                 .collect();
-            println!("{:#}", json!({"tenants": tenants, "spool": backlog, "balanced": books["balanced"]}));
+            let gateway = &budgets["gateway"];
+            println!(
+                "{:#}",
+                json!({"tenants": tenants, "gateway": gateway, "spool": backlog, "balanced": books["balanced"]})
+            );
             return Ok(Exit::Success);
         }
         let mut text = table(&before, &now, at.elapsed());
         text += "\n";
+        text += &budget_line(&budgets["gateway"]);
         text += &spool::table(&backlog);
         text += if books["balanced"] == true { "the books balance\n" } else { "THE BOOKS DO NOT BALANCE\n" };
         (before, at) = (now, Instant::now());
@@ -77,13 +86,32 @@ pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
 }
 
-fn counts(books: &Value) -> Counts {
+fn counts(books: &Value, budgets: &Value) -> Counts {
     let tenants = books["tenants"].as_object().into_iter().flatten();
     tenants
         .map(|(tenant, books)| {
-            (tenant.clone(), COLUMNS.map(|(section, key, _)| books[section][key].as_u64().unwrap_or(0)))
+            let budgets = &budgets["tenants"][tenant];
+            let numbers = COLUMNS.map(|(section, key, _)| match section {
+                "memory" | "disk" => mebibytes(&budgets[section][key]),
+                _ => books[section][key].as_u64().unwrap_or(0),
+            });
+            (tenant.clone(), numbers)
         })
         .collect()
+}
+
+/// Whole mebibytes, rounded up: something is never shown as nothing.
+fn mebibytes(bytes: &Value) -> u64 {
+    bytes.as_u64().unwrap_or(0).div_ceil(1 << 20)
+}
+
+/// The use of the gateway's budgets, in words.
+fn budget_line(gateway: &Value) -> String {
+    let part = |resource: &str| {
+        let budget = &gateway[resource];
+        format!("{resource} {} of {} MiB", mebibytes(&budget["used"]), mebibytes(&budget["max"]))
+    };
+    format!("all tenants: {}, {}\n", part("memory"), part("disk"))
 }
 
 /// Tenants with the most messages first; a column whose name says so is a rate.
@@ -133,13 +161,28 @@ mod tests {
     use std::time::Duration;
 
     #[test]
+    fn budgets_are_shown_in_mebibytes_of_which_the_least_is_one() {
+        let books = json!({"tenants": {"a": {"messages": {"received": 5}}, "b": {}}});
+        let budgets = json!({
+            "gateway": {"memory": {"used": 3 << 20, "max": 1 << 30}, "disk": {"used": 1, "max": 1_u64 << 31}},
+            "tenants": {"a": {"memory": {"used": 1}, "disk": {"used": 5 << 20}}},
+        });
+        let counts = counts(&books, &budgets);
+        assert_eq!((counts["a"][0], &counts["a"][7..], &counts["b"][7..]), (5, &[1, 5][..], &[0, 0][..]));
+        let line = budget_line(&budgets["gateway"]);
+        assert_eq!(line, "all tenants: memory 3 of 1024 MiB, disk 1 of 2048 MiB\n");
+    }
+
+    #[test]
     fn rates_are_a_second_and_the_busiest_come_first() {
-        let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0, 0]), ("b".into(), [0; 7])]);
-        let now =
-            Counts::from([("a".into(), [30, 0, 20, 3, 4, 7, 1]), ("b".into(), [2000, 0, 0, 0, 0, 0, 0])]);
+        let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0, 0, 0, 0]), ("b".into(), [0; 9])]);
+        let now = Counts::from([
+            ("a".into(), [30, 0, 20, 3, 4, 7, 1, 2, 3]),
+            ("b".into(), [2000, 0, 0, 0, 0, 0, 0, 0, 0]),
+        ]);
         let text = table(&before, &now, Duration::from_secs(2));
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0", "0"]);
-        assert_eq!(rows[2], ["a", "10", "0", "5", "3", "4", "7", "1"]);
+        assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0", "0", "0", "0"]);
+        assert_eq!(rows[2], ["a", "10", "0", "5", "3", "4", "7", "1", "2", "3"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
+use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
 use crate::config::checks::files;
 use crate::config::report;
@@ -50,7 +51,9 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         findings.extend(faults.iter().map(ToString::to_string));
         crate::config::tenant_rows::lay_over(&mut effective, &rows);
     }
+    let progress = Progress::start("the decoders are compiled and checked");
     findings.extend(app::check(&effective.config)?);
+    drop(progress);
     if findings.is_empty() {
         findings.extend(crate::cli::test::failing_cases(&effective.config)?);
     }

@@ -8,6 +8,7 @@ use crate::config::checks::values::{address, is_loopback, within};
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, Mqtt};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind};
+use crate::core::redacted_url::RedactedUrl;
 use crate::core::refused_topic::RefusedTopic;
 use crate::core::route_key::is_file_name;
 use crate::core::topic::TopicTemplate;
@@ -29,7 +30,8 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     admission(config)?;
     guests(config)?;
     output(config)?;
-    rest(config)?;
+    rest(config, notes)?;
+    crate::config::budget_plan::check(config)?;
     crate::config::tenants::check_common(config)?;
     crate::config::tenants::check(config)
 }
@@ -59,7 +61,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
         if !well_formed {
             return Err(ConfigError::value(
                 "mqtt.url",
-                &mqtt.url,
+                RedactedUrl(&mqtt.url),
                 "mqtt://host:port or mqtts://host:port; use mqtt.username and mqtt.password_file for credentials",
             ));
         }
@@ -193,6 +195,8 @@ fn guests(config: &Config) -> Result<(), ConfigError> {
     within("guests.deadline_ms", guests.deadline_ms, 1, 1_000)?;
     within("guests.memory_bytes_max", guests.memory_bytes_max, 65_536, 67_108_864)?;
     within("guests.component_bytes_max", guests.component_bytes_max, 1_024, 104_857_600)?;
+    within("guests.tenant_decoders_max", guests.tenant_decoders_max as u64, 1, 100_000)?;
+    within("guests.tenant_disk_bytes_max", guests.tenant_disk_bytes_max, 1_048_576, u64::MAX)?;
     let large = &guests.large;
     for route in &large.routes {
         let is_place = route.split_once('/').is_some_and(|(tenant, stem)| {
@@ -262,7 +266,13 @@ fn log_level(level: &str) -> Result<(), ConfigError> {
     ))
 }
 
-fn rest(config: &Config) -> Result<(), ConfigError> {
+/// True for a file that others than its owner and its group can read.
+fn others_read(file: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}
+
+fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
         return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway can write"));
     }
@@ -288,6 +298,12 @@ fn rest(config: &Config) -> Result<(), ConfigError> {
         };
         let expected = format!("a PEM file, because {other} is set and TLS needs both");
         return Err(ConfigError::value(missing, "", expected));
+    }
+    if others_read(&config.admin.token_file) {
+        notes.push(format!(
+            "admin.token_file = {:?} can be read by every user of this machine; chmod 600 it",
+            config.admin.token_file
+        ));
     }
     if !config.admin.listen.is_empty() {
         let listen = address("admin.listen", &config.admin.listen)?;

@@ -6,6 +6,7 @@ use toml::{Table, Value};
 
 use crate::config::effective::EffectiveConfig;
 use crate::config::error::ConfigError;
+use crate::config::redaction;
 use crate::config::sections::{Config, Tenant};
 use crate::config::source::{Environment, ValueSource, ValueSources};
 
@@ -63,7 +64,11 @@ pub(super) fn merge(
     if let Some((path, text)) = file {
         let refuse = |error: &toml::de::Error| ConfigError::File {
             path: path.into(),
-            message: without_secrets(text, error),
+            message: match error.message().starts_with("unknown field") {
+                // Who mistypes the key of a secret has its value there.
+                true => without_secrets(text, error),
+                false => redaction::toml_error(&error.to_string()),
+            },
         };
         // Once as the real type, for errors that name the line; once as a table, to lay over.
         toml::from_str::<Config>(text).map_err(|error| refuse(&error))?;
@@ -153,7 +158,7 @@ fn bad(variable: &str, value: &str, expected: impl Into<String>) -> ConfigError 
     let expected: String = expected.into();
     ConfigError::Variable {
         variable: variable.into(),
-        value: value.into(),
+        value: if redaction::is_secret(variable) { "(hidden)".into() } else { value.into() },
         expected: format!("expected {expected}"),
     }
 }

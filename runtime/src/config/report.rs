@@ -5,9 +5,12 @@ use std::fmt::Write;
 use toml::{Table, Value};
 
 use crate::config::effective::EffectiveConfig;
-use crate::config::error::without_credentials;
 use crate::config::sections::{Config, reference};
 use crate::config::tenants::{CREDENTIALS, DEFAULTS};
+use crate::core::redacted_url::RedactedUrl;
+
+/// Keys of URLs, which may contain a password.
+const URLS: &[&str] = &["mqtt.url", "registry.url", "output.url"];
 
 /// Keys whose values are never shown.
 const SECRETS: &[&str] = &["mqtt.password", "output.token", "output.password"];
@@ -78,8 +81,8 @@ pub fn tenant_values(effective: &EffectiveConfig, name: &str) -> Vec<(String, Va
         };
         let secret = matches!(*key, "output_token" | "output_password");
         let value = match value {
-            Value::String(url) if *key == "output_url" => Value::String(without_credentials(&url)),
             Value::String(text) if secret && !text.is_empty() => Value::String("(hidden)".into()),
+            Value::String(url) if *key == "output_url" => Value::String(RedactedUrl(&url).to_string()),
             value => value,
         };
         values.push(((*key).to_owned(), value, source));
@@ -97,8 +100,7 @@ pub fn tenant_values(effective: &EffectiveConfig, name: &str) -> Vec<(String, Va
 fn shown(path: &str, value: &Value) -> String {
     match value {
         Value::String(secret) if SECRETS.contains(&path) && !secret.is_empty() => "\"(hidden)\"".into(),
-        Value::String(url) if path == "registry.url" => Value::String(without_password(url)).to_string(),
-        Value::String(url) if is_url(path) => Value::String(without_credentials(url)).to_string(),
+        Value::String(url) if URLS.contains(&path) => Value::String(RedactedUrl(url).to_string()).to_string(),
         value => value.to_string(),
     }
 }
@@ -120,8 +122,7 @@ pub fn effective_json(effective: &EffectiveConfig) -> serde_json::Value {
                     Value::String(secret) if SECRETS.contains(&path) && !secret.is_empty() => {
                         "(hidden)".into()
                     }
-                    Value::String(url) if path == "registry.url" => without_password(url).into(),
-                    Value::String(url) if is_url(path) => without_credentials(url).into(),
+                    Value::String(url) if URLS.contains(&path) => RedactedUrl(url).to_string().into(),
                     leaf => serde_json::to_value(leaf).expect("a TOML value is a JSON value"),
                 };
                 serde_json::json!({"value": shown, "source": effective.sources.of(path).to_string()})
@@ -140,22 +141,6 @@ pub fn effective_json(effective: &EffectiveConfig) -> serde_json::Value {
     });
     all["tenants"] = tenants.collect::<serde_json::Map<_, _>>().into();
     all
-}
-
-fn is_url(path: &str) -> bool {
-    matches!(path, "mqtt.url" | "output.url")
-}
-
-/// A URL with the password taken out.
-fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.into() };
-    match rest.rsplit_once('@') {
-        Some((credentials, host)) => {
-            let user = credentials.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}:(hidden)@{host}")
-        }
-        None => url.into(),
-    }
 }
 
 /// The reference page: every key with its default and its meaning, as a TOML file.
@@ -210,7 +195,7 @@ mod tests {
         assert!(!effective_json(&loaded).to_string().contains("very-secret"));
         let url = [("INFLUXDB_URL".to_string(), "http://u:very-secret@db:8086".to_string())].into();
         let loaded = load(None, &url).unwrap();
-        assert!(!effective(&loaded).contains("very-secret") && effective(&loaded).contains("@db:8086"));
+        assert!(!effective(&loaded).contains("very-secret") && effective(&loaded).contains("db:8086"));
         assert!(!effective_json(&loaded).to_string().contains("very-secret"));
     }
 
@@ -238,6 +223,27 @@ mod tests {
         assert_eq!(c["output_token"]["value"], "(hidden)");
         assert_eq!(c["fields_of.\"t\""]["value"], serde_json::json!(["f"]));
         assert!(!json.to_string().contains("-secret"));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("tidegate.toml");
+        let text = "[output]\nurl = \"http://u:s3cret@common:1\"\n[tenants.a]\noutput_url = \"http://u:s3cret@own:1\"\n";
+        std::fs::write(&file, text).unwrap();
+        let loaded = load(Some(&file), &Environment::default()).unwrap();
+        for shown in [effective(&loaded), effective_json(&loaded).to_string()] {
+            assert!(!shown.contains("s3cret"), "{shown}");
+            assert!(
+                shown.contains("http://u:(hidden)@common:1") && shown.contains("http://u:(hidden)@own:1"),
+                "{shown}"
+            );
+        }
+        for bad in ["http://u:s3cret@h:port", "u:s3cret@h", "http://u:s3cret@"] {
+            std::fs::write(&file, format!("[output]\nurl = \"{bad}\"\n")).unwrap();
+            let error = load(Some(&file), &Environment::default()).unwrap_err().to_string();
+            assert!(error.contains("output.url") && !error.contains("s3cret"), "{error}");
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ section! {
         spool: Spool = Spool::default(),
         output: Output = Output::default(),
         quarantine: Quarantine = Quarantine::default(),
+        budget: Budget = Budget::default(),
         admin: Admin = Admin::default(),
         log: Log = Log::default(),
         shutdown: Shutdown = Shutdown::default(),
@@ -261,6 +262,11 @@ section! {
         memory_bytes_max: u64 = 16_777_216,
         /// The largest component in bytes, 1,024 to 104,857,600.
         component_bytes_max: u64 = 10_485_760,
+        /// Decoders that a tenant may have in its folder when it puts one with its own token, 1 to 100,000.
+        tenant_decoders_max: usize = 100,
+        /// Bytes on disk of a tenant's decoders and their earlier versions when it puts one with its own
+        /// token, at least 1,048,576.
+        tenant_disk_bytes_max: u64 = 536_870_912,
         /// Higher limits for single routes: `[guests.large]`.
         large: GuestsLarge = GuestsLarge::default(),
     }
@@ -370,6 +376,25 @@ section! {
 }
 
 section! {
+    /// Bytes that the gateway and each tenant may keep in memory and on disk (docs/BUDGET.md).
+    Budget {
+        /// Resident memory of the gateway in bytes. The limits of other sections must fit in it, and a
+        /// quarter must be left for tenants. 0: three quarters of the machine's memory, or of the
+        /// container's.
+        memory_bytes_max: u64 = 0,
+        /// Bytes in memory of one tenant, at least 1,048,576: decoders and their state, messages that
+        /// wait, and packets of its connections. 0: half of what all tenants have.
+        tenant_memory_bytes_max: u64 = 0,
+        /// Bytes on disk of all tenants, at least `spool.bytes_max` and `quarantine.bytes_max` together.
+        /// 0: nine tenths of what is free on the disk of `data_dir`.
+        disk_bytes_max: u64 = 0,
+        /// Bytes on disk of one tenant, at least `spool.tenant_bytes_max`: lines in the spool, parked
+        /// messages, quarantine, and decoders with their history. 0: half of what all tenants have.
+        tenant_disk_bytes_max: u64 = 0,
+    }
+}
+
+section! {
     /// The HTTP side for operators.
     Admin {
         /// The address, `address:port`. Empty: none. It must be loopback unless `token_file` is set.
@@ -445,6 +470,10 @@ section! {
         spool_bytes_max: Option<u64> = None,
         /// Same as `spool.when_full`.
         spool_when_full: Option<Word<WhenFull>> = None,
+        /// Same as `budget.tenant_memory_bytes_max`.
+        memory_bytes_max: Option<u64> = None,
+        /// Same as `budget.tenant_disk_bytes_max`.
+        disk_bytes_max: Option<u64> = None,
         /// Same as `guests.cpu_share`.
         cpu_share: Option<f64> = None,
         /// Same as `output.url`: a server of the same kind for this tenant. The common credentials are not
@@ -479,6 +508,7 @@ pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
         ("spool", Spool::KEYS),
         ("output", Output::KEYS),
         ("quarantine", Quarantine::KEYS),
+        ("budget", Budget::KEYS),
         ("admin", Admin::KEYS),
         ("log", Log::KEYS),
         ("shutdown", Shutdown::KEYS),

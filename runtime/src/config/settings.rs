@@ -25,12 +25,13 @@ use crate::core::identity::NameTemplate;
 use crate::core::ids::TenantId;
 use crate::core::line_protocol::Dialect;
 use crate::core::refused_topic::RefusedTopic;
+use crate::core::tenant::budgets::BudgetLimits;
 use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::Rate;
 use crate::core::topic::TopicTemplate;
 use crate::decode::{DecodeSettings, LargeClassSettings};
 use crate::quarantine::QuarantineSettings;
-use crate::rollout::{CompileLimits, CompilerSettings, Persistence};
+use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
 use crate::source::broker::{BrokerSettings, Protocol};
 use crate::source::listener::{
     ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsKeys, TlsSettings,
@@ -80,8 +81,9 @@ pub fn admission(config: &Config) -> AdmissionSettings {
 }
 
 /// The tenants of this configuration, counted in `books`. All of them have the common output.
-pub fn tenants(config: &Config, books: &Arc<Books>) -> Arc<Tenants> {
-    Arc::new(Tenants::new(crate::config::tenants::tenancy(config), books.clone()))
+pub fn tenants(config: &Config, books: &Arc<Books>, limits: BudgetLimits) -> Arc<Tenants> {
+    let tenants = Tenants::new(crate::config::tenants::tenancy(config), books.clone());
+    Arc::new(tenants.with_budgets(limits))
 }
 
 /// The tenants whose lines go to servers of their own, or with credentials of their own.
@@ -124,10 +126,12 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
     Ok(outputs)
 }
 
-pub fn quarantine(config: &Config) -> QuarantineSettings {
+/// Quarantine, which charges the disk budgets of `tenants` if there are any.
+pub fn quarantine(config: &Config, tenants: Option<&Arc<Tenants>>) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
     settings.template = Some(template(config));
+    settings.tenants = tenants.cloned();
     settings
 }
 
@@ -193,6 +197,12 @@ fn large(large: &GuestsLarge) -> Option<LargeClassSettings> {
     })
 }
 
+/// The room that tenants may take with their own tokens.
+pub fn tenant_limits(config: &Config) -> TenantLimits {
+    let guests = &config.guests;
+    TenantLimits { decoders_max: guests.tenant_decoders_max, bytes_max: guests.tenant_disk_bytes_max }
+}
+
 /// A store of guests that compiles as the gateway does, and keeps nothing.
 pub fn without_persistence(config: &Config) -> Persistence {
     let large = &config.guests.large;
@@ -204,7 +214,8 @@ pub fn without_persistence(config: &Config) -> Persistence {
         // As of the others: three times its CPU time, and never less than theirs.
         wall_s: (3 * cpu_s).max(crate::rollout::limits::COMPILE_WALL_S),
     });
-    Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits)
+    let persistence = Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits);
+    Persistence { tenant_limits: tenant_limits(config), ..persistence }
 }
 
 /// The gateway's folder of compiled guests, where it is there and ours. A verb makes none: what it
@@ -251,7 +262,11 @@ pub fn admin_tls(config: &Config) -> Option<TlsSettings> {
     })
 }
 
-pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
+/// The listener, which charges the memory budgets of `tenants`.
+///
+/// # Errors
+/// The address is none.
+pub fn listener(config: &Config, tenants: &Arc<Tenants>) -> anyhow::Result<ListenerSettings> {
     let address =
         config.listen.address.to_socket_addrs()?.next().context("listen.address names no address")?;
     let listen = &config.listen;
@@ -278,6 +293,7 @@ pub fn listener(config: &Config) -> anyhow::Result<ListenerSettings> {
         certificate_name: name(&listen.certificate_name),
         topics: template(config),
         tls: tls(config),
+        tenants: Some(tenants.clone()),
     })
 }
 

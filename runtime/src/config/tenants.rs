@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 
 use toml::{Table, Value};
 
+use crate::config::budget_plan::tenant_bytes;
 use crate::config::checks::server_url;
 use crate::config::checks::values::within;
 use crate::config::error::ConfigError;
+use crate::config::redaction::is_secret;
 use crate::config::sections::{Config, Tenant};
 use crate::config::words::{OutputKind, Word};
+use crate::core::redacted_url::RedactedUrl;
+use crate::core::tenant::budgets::BudgetShare;
 use crate::core::tenant::collisions::{PlacementError, Placements};
 use crate::core::tenant::database::{DatabaseTemplate, NameRule};
 use crate::core::tenant::policy::{TenantPolicies, TenantPolicy, is_tenant_tag};
@@ -32,6 +36,8 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("tenant_burst", "admission.tenant_burst"),
     ("spool_bytes_max", "spool.tenant_bytes_max"),
     ("spool_when_full", "spool.when_full"),
+    ("memory_bytes_max", "budget.tenant_memory_bytes_max"),
+    ("disk_bytes_max", "budget.tenant_disk_bytes_max"),
     ("cpu_share", "guests.cpu_share"),
     ("output_url", "output.url"),
     ("output_token", "output.token"),
@@ -118,6 +124,10 @@ pub fn terms(config: &Config, own: Option<&Tenant>) -> TenantPolicy {
         spool: SpoolShare {
             bytes_max: own.spool_bytes_max,
             when_full: own.spool_when_full.as_ref().map(Word::get),
+        },
+        budget: BudgetShare {
+            memory_bytes_max: own.memory_bytes_max.filter(|bytes| *bytes > 0),
+            disk_bytes_max: own.disk_bytes_max.filter(|bytes| *bytes > 0),
         },
         cpu_share: Some(own.cpu_share.unwrap_or(config.guests.cpu_share)).filter(|share| *share > 0.0),
         // The writer numbers outputs when it opens them.
@@ -246,6 +256,10 @@ pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), Config
     if let Some(when) = &own.spool_when_full {
         when.check(&at("spool_when_full"))?;
     }
+    let all = &config.budget;
+    let (memory, disk) = (own.memory_bytes_max.unwrap_or(0), own.disk_bytes_max.unwrap_or(0));
+    tenant_bytes(&at("memory_bytes_max"), memory, "budget.memory_bytes_max", all.memory_bytes_max)?;
+    tenant_bytes(&at("disk_bytes_max"), disk, "budget.disk_bytes_max", all.disk_bytes_max)?;
     within(&at("cpu_share"), own.cpu_share.unwrap_or(0.0), 0.0, 1.0)?;
     own_output(config, name, own)
 }
@@ -256,7 +270,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
         let url = own.output_url.clone().unwrap_or_default();
         return Err(ConfigError::value(
             &at("output_url"),
-            url,
+            RedactedUrl(&url),
             "no value, because output.kind = \"file\" has no address and no credentials",
         ));
     }
@@ -316,7 +330,11 @@ pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
     let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(settings)
         .map_err(|error| ConfigError::value(&at(""), "settings", format!("a JSON object: {error}")))?;
     for (key, value) in &all {
-        let shown = if CREDENTIALS.contains(&&**key) { "(hidden)".to_owned() } else { value.to_string() };
+        let shown = if CREDENTIALS.contains(&&**key) || is_secret(key) {
+            "(hidden)".to_owned()
+        } else {
+            value.to_string()
+        };
         let bad = |expected: String| ConfigError::Value { key: at(key), value: shown.clone(), expected };
         if key.ends_with("_file") {
             // Whoever can write the table must not choose which file of this machine is read.
@@ -396,6 +414,8 @@ mod tests {
             ("burst = 0", "`tenants.acme.burst`: 0"),
             ("spool_bytes_max = 1", "`tenants.acme.spool_bytes_max`: 1"),
             ("spool_when_full = \"never\"", "`tenants.acme.spool_when_full`: \"never\""),
+            ("memory_bytes_max = 5", "`tenants.acme.memory_bytes_max`: 5"),
+            ("disk_bytes_max = 5", "`tenants.acme.disk_bytes_max`: 5"),
             ("cpu_share = 1.5", "`tenants.acme.cpu_share`: 1.5"),
             ("output_url = \"ftp://x\"", "`tenants.acme.output_url`: \"ftp://x\""),
             ("output_token = \"a\"\noutput_token_file = \"b\"", "tenants.acme.output_token"),

@@ -17,15 +17,22 @@ use crate::config::{Config, settings};
 use crate::core::ack::settle::settle_all;
 use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
+use crate::core::detail::printable_lines;
 use crate::core::line_protocol::split_checked;
 use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
 use crate::core::reason::Reason;
+use crate::core::tenant::budgets::BudgetLimits;
 use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
 use crate::explain::registry_lookup::RegistryLookup;
 use crate::explain::single_guest_dir::SingleGuestDir;
 use crate::explain::stopped_gateway;
 use crate::explain::verdict::{ExplainOutcome, ExplainRequest, ExplainVerdict, RowOverride};
 use crate::rollout::GuestStore;
+
+/// Prints a remark; its text may name devices of a registry.
+fn note(text: &str) {
+    eprintln!("note: {}", printable_lines(text));
+}
 
 /// Admission and a decoder of its own.
 pub struct DryRun {
@@ -48,7 +55,7 @@ impl DryRun {
         let registry = match registry::registry(config) {
             Ok(registry) => registry,
             Err(error) => {
-                eprintln!("note: {error:#}; no device is registered");
+                note(&format!("{error:#}; no device is registered"));
                 Registry::Open(Vec::new())
             }
         };
@@ -64,11 +71,11 @@ impl DryRun {
                     app_settings = Some(found);
                     tenant_config.update(rows);
                 }
-                Err(error) => eprintln!("note: {error}; the settings known here are used"),
+                Err(error) => note(&format!("{error}; the settings known here are used")),
             }
         }
         let config = &*tenant_config.current().get();
-        let tenants = settings::tenants(config, &Arc::default());
+        let tenants = settings::tenants(config, &Arc::default(), BudgetLimits::UNLIMITED);
         let admission = Admission::new(settings::admission(config), registry, tenants);
         if let Some(app_settings) = app_settings {
             admission.apply_app_settings(&app_settings);
@@ -78,7 +85,7 @@ impl DryRun {
             // A copy: what is asked about changes nothing of it.
             match stopped_gateway::state_on_disk(config) {
                 Ok(state) => guests.host().state().fill(&state),
-                Err(error) => eprintln!("note: {error}; decoders begin without state"),
+                Err(error) => note(&format!("{error}; decoders begin without state")),
             }
         }
         Ok(Self { lookup, ..Self::of(admission, guests.host().clone(), None) })
@@ -159,6 +166,7 @@ impl DryRun {
                     database: None,
                     guest: None,
                     lines: Vec::new(),
+                    ignored: Vec::new(),
                 };
             }
         };
@@ -172,15 +180,13 @@ impl DryRun {
             judged.tenant,
             judged.device,
         );
-        let guest = self
-            .host
-            .table()
-            .route(message.tenant.id.as_str(), message.message_type())
-            .map(|route| route.version.guest.tag.to_string());
+        let route = self.host.table().route(message.tenant.id.as_str(), message.message_type());
+        let guest = route.as_ref().map(|route| route.version.guest.tag.to_string());
         message.tenant.account.receive(1);
         let seen = CapturingSink::default();
         self.decoder.decode(vec![message], &seen);
         let seen = seen.0.into_inner();
+        let ignored = route.map(|route| route.version.activity.ignored.take()).unwrap_or_default();
         ExplainVerdict {
             outcome: match (&seen.refused, seen.lines.is_empty()) {
                 (Some(_), _) => ExplainOutcome::Quarantined,
@@ -195,6 +201,7 @@ impl DryRun {
             database,
             guest,
             lines: seen.lines,
+            ignored,
         }
     }
 }
@@ -204,7 +211,7 @@ fn without_credentials(config: &Config) -> Admission {
     let mut settings = settings::admission(config);
     settings.credentials = CredentialSource::Broker;
     settings.credentials_of_type.clear();
-    let tenants = settings::tenants(config, &Arc::default());
+    let tenants = settings::tenants(config, &Arc::default(), BudgetLimits::UNLIMITED);
     Admission::new(settings, Registry::Open(Vec::new()), tenants)
 }
 

@@ -1,16 +1,17 @@
 //! A routing folder for one guest under test.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tempfile::TempDir;
 
 /// The folder; it is deleted with its last owner.
 #[derive(Clone, Debug)]
 pub struct SingleGuestDir(Arc<Owned>);
 
 #[derive(Debug)]
-struct Owned(PathBuf);
+struct Owned(TempDir);
 
 impl SingleGuestDir {
     /// A folder whose only route is this guest: in the guests folder, at the place that its own
@@ -22,27 +23,19 @@ impl SingleGuestDir {
         let parent = guest.parent().context("a guest lies in a folder")?;
         let in_place = std::fs::canonicalize(guests).is_ok_and(|guests| parent.parent() == Some(&*guests));
         let tenant = parent.file_name().filter(|_| in_place).unwrap_or("_default".as_ref());
-        let unique = format!("tidegate-test-{}-{:?}", std::process::id(), std::thread::current().id());
-        let root = std::env::temp_dir().join(unique.replace(['(', ')'], ""));
-        let owned = Owned(root.clone());
-        let place = root.join(tenant);
-        let _ = std::fs::remove_dir_all(&root);
-        std::fs::create_dir_all(&place)?;
+        // A name that nobody can foresee, and mode 0700.
+        let root = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?;
+        let place = root.path().join(tenant);
+        std::fs::create_dir(&place)?;
         std::fs::copy(&guest, place.join(stem))?;
         let toml = guest.with_extension("toml");
         if toml.exists() {
             std::fs::copy(&toml, place.join(stem).with_extension("toml"))?;
         }
-        Ok(Self(Arc::new(owned)))
+        Ok(Self(Arc::new(Owned(root))))
     }
 
     pub fn path(&self) -> &Path {
-        &self.0.0
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.0.path()
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, ConfigError, settings};
 use crate::core::decoder_state::StateSnapshot;
+use crate::decode::sandbox::memory::SandboxMemory;
 use crate::explain::guest_store::open_store;
 use crate::rollout::{GuestStore, RolloutEvent};
 use crate::spool::{Spool, SpoolError};
@@ -17,7 +18,7 @@ use crate::spool::{Spool, SpoolError};
 pub fn open_read_only(config: &Config) -> Result<GuestStore, ConfigError> {
     let mut persistence = settings::without_persistence(config);
     persistence.data = Some(settings::guests_data(config));
-    open_store(config, Arc::default(), persistence).map(|(guests, _)| guests)
+    open_store(config, Arc::default(), &SandboxMemory::unlimited(), persistence).map(|(guests, _)| guests)
 }
 
 /// The guests of the folder, each checked as if it were new. Changes nothing.
@@ -25,7 +26,7 @@ pub fn open_read_only(config: &Config) -> Result<GuestStore, ConfigError> {
 /// # Errors
 /// The errors of `open`.
 pub fn check(config: &Config) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
-    open_store(config, Arc::default(), settings::without_persistence(config))
+    open_store(config, Arc::default(), &SandboxMemory::unlimited(), settings::without_persistence(config))
 }
 
 /// Attempts to read a spool: its gateway may be running, and delete segments meanwhile.

@@ -64,6 +64,8 @@ pub struct ExplainVerdict {
     pub guest: Option<String>,
     /// Complete lines, as they would be posted.
     pub lines: Vec<String>,
+    /// Values that the decoder left out and reported.
+    pub ignored: Vec<String>,
 }
 
 impl ExplainVerdict {
@@ -83,6 +85,7 @@ impl ExplainVerdict {
             "database": self.database,
             "guest": self.guest,
             "lines": self.lines,
+            "ignored": self.ignored,
         })
     }
 }

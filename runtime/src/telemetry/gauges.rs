@@ -10,9 +10,12 @@ use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::admission::registry::Registry;
+use crate::audit::AuditLog;
+use crate::config::budget_plan::BudgetPlan;
 use crate::core::ack::window::ReceiveWindow;
 use crate::core::books::Books;
 use crate::core::histogram::HistogramSnapshot;
+use crate::core::tenant::table::Tenants;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::quarantine::Quarantine;
@@ -38,6 +41,12 @@ impl SourceHealth {
         Self { name, status }
     }
 
+    /// The readiness as a gauge, by the source's name.
+    fn sample(&self) -> Sample {
+        let ready = if self.status.borrow().is_ready() { 1.0 } else { 0.0 };
+        Sample::new(vec![("source", self.name.to_owned())], ready)
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
         let status = self.status.borrow();
         if status.is_ready() {
@@ -47,6 +56,14 @@ impl SourceHealth {
         let why = status.last_error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
         Err(format!("the {} {what}{why}", self.name))
     }
+}
+
+/// The ceilings of the spool on disk, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolCeilings {
+    pub bytes_max: u64,
+    /// The ceiling of a tenant without one of its own.
+    pub tenant_bytes_max: u64,
 }
 
 /// The handles of the listener.
@@ -78,13 +95,17 @@ impl ListenerHandles {
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
+    pub tenants: Arc<Tenants>,
+    pub budget_plan: BudgetPlan,
     pub window: Arc<ReceiveWindow>,
     pub admission: Arc<Admission>,
     pub guests: Arc<GuestStore>,
     pub spool: Spool,
+    pub spool_ceilings: SpoolCeilings,
     pub writer: Writer,
     pub writes: Arc<WriteMetrics>,
     pub quarantine: Quarantine,
+    pub audit: AuditLog,
     pub replays: Replays,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
@@ -163,7 +184,7 @@ impl Handles {
         .map(|(result, count)| Sample::new(vec![("result", result.to_owned())], count as f64));
         let redelivered: u64 = self.redelivered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         let (syncs, spooled_messages) = self.spool.syncs();
-        let (mut cpu, mut failures) = (Vec::new(), Vec::new());
+        let (mut cpu, mut failures, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for guest in self.guests.list() {
             let labels = vec![("tenant", guest.tenant.clone()), ("type", guest.message_type.clone())];
             cpu.push(Sample::new(labels.clone(), guest.cpu_seconds));
@@ -171,6 +192,11 @@ impl Handles {
                 let mut labels = labels.clone();
                 labels.push(("kind", kind.to_owned()));
                 failures.push(Sample::new(labels, count as f64));
+            }
+            for (kind, count) in guest.ignored {
+                let mut labels = labels.clone();
+                labels.push(("kind", kind.to_owned()));
+                ignored.push(Sample::new(labels, count as f64));
             }
         }
         let swaps = self.guests.swaps().into_iter().map(|(tenant, message_type, outcome, count)| {
@@ -256,6 +282,7 @@ impl Handles {
                 "Messages that decoders did not decode, by kind of failure",
                 failures,
             ),
+            ("tidegate_guest_ignored", "Values that decoders left out and reported, by kind", ignored),
             ("tidegate_auth_cache_lookups", "Look-ups in the cache of devices, by result", lookups.to_vec()),
         ]
     }
@@ -286,6 +313,21 @@ impl Handles {
                 "tidegate_spool_bytes",
                 "Bytes of the spool on disk",
                 Sample::bare(self.spool.disk_bytes() as f64),
+            ),
+            (
+                "tidegate_source_ready",
+                "1 if the source can receive messages: the broker session is subscribed, or the listener is open",
+                self.sources.iter().map(SourceHealth::sample).collect(),
+            ),
+            (
+                "tidegate_spool_bytes_max",
+                "The ceiling of the spool on disk in bytes (spool.bytes_max)",
+                Sample::bare(self.spool_ceilings.bytes_max as f64),
+            ),
+            (
+                "tidegate_spool_tenant_bytes_max",
+                "The ceiling of one tenant's backlog in bytes, if it has none of its own (spool.tenant_bytes_max)",
+                Sample::bare(self.spool_ceilings.tenant_bytes_max as f64),
             ),
             (
                 "tidegate_spool_parked_bytes",

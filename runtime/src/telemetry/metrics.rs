@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 use crate::core::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
 use crate::core::reason::Reason;
 use crate::limits::METRIC_TENANTS_MAX;
+use crate::telemetry::budgets;
 use crate::telemetry::gauges::Handles;
 use crate::telemetry::sample::Sample;
 
@@ -141,6 +142,13 @@ impl prometheus_client::collector::Collector for Collector {
                 .collect();
             gauge(&mut encoder, name, help, samples)?;
         }
+        let labels = books.keys().cloned().collect();
+        gauge(
+            &mut encoder,
+            "tidegate_budget_bytes",
+            "Bytes of memory and disk that are kept, by tenant and kind, and the bound of each budget",
+            budgets::samples(self.0.tenants.budgets(), &labels),
+        )?;
         for (name, help, samples) in self.0.counters() {
             counter(&mut encoder, name, help, samples)?;
         }

@@ -23,6 +23,7 @@ use crate::limits;
 use crate::settings::{Gzip, HttpSettings, ServerKind};
 use crate::verdict::{EndpointResponse, retry_after};
 use tidegate_core::ids::DatabaseName;
+use tidegate_core::redacted_url::RedactedUrl;
 
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
@@ -59,7 +60,7 @@ impl Endpoint {
     /// # Errors
     /// The URL or a credential cannot stand in a request.
     pub fn new(settings: &HttpSettings) -> Result<Self, WriterError> {
-        let bad_url = |why: String| WriterError::Url { url: settings.url.clone(), why };
+        let bad_url = |why: String| WriterError::Url { url: RedactedUrl(&settings.url).to_string(), why };
         let url = reqwest::Url::parse(&settings.url).map_err(|error| bad_url(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
             return Err(bad_url("expected http:// or https:// and a host".into()));

@@ -11,11 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tidegate::core::ack::tracker::AckTracker;
 use tidegate::core::ack::window::ReceiveWindow;
+use tidegate::core::tenant::budget::Budget;
+use tidegate::core::tenant::budget_kind::Resource;
 use tidegate::decode::route::stats::RouteActivity;
 use tidegate::decode::sandbox::abi;
-use tidegate::decode::sandbox::abi::{Batch, ExportsPre, HostState};
+use tidegate::decode::sandbox::abi::{Batch, ExportsPre, HostState, StoreLimiter};
 use tidegate::decode::sandbox::cpu_clock::thread_cpu;
+use tidegate::decode::sandbox::instance_memory::InstanceMemory;
+use tidegate::decode::sandbox::memory::SandboxMemory;
 use tidegate::decode::{Decoder, GuestClass};
+use tidegate::rollout::{PutAuthor, PutRequest};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
 
@@ -59,7 +64,10 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
     let (activity, log_rates) = (Arc::new(RouteActivity::default()), Arc::default());
-    let state = HostState::new(route, "acme".into(), activity, log_rates, GuestClass::Normal, 1 << 32, None);
+    let budget = Budget::unlimited(Resource::Memory);
+    let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
+    let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);
+    let state = HostState::new(route, "acme".into(), activity, log_rates, limiter, None);
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;
@@ -219,7 +227,8 @@ fn swap(paths: &Paths) -> Result<()> {
         for _ in 0..200 {
             usual.push(one());
         }
-        guests.put_now(&place, variant(&component, &format!("v{round}")), "bench")?;
+        let put = variant(&component, &format!("v{round}"));
+        guests.put_now(PutRequest::new(place.clone(), put, PutAuthor::Operator))?;
         first.push(one());
     }
     let median = |of: &mut Vec<(Duration, Duration)>, cpu: bool| {
@@ -302,12 +311,12 @@ fn maximum(paths: &Paths, plan: &Plan, name: &str) -> Result<f64> {
     Ok(median(rates))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn p99_ms(paced: &Paced) -> f64 {
+pub fn p99_ms(paced: &Paced) -> f64 {
     paced.percentile(0.99).as_secs_f64() * 1e3
 }
 

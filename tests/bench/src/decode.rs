@@ -18,6 +18,8 @@ use tidegate::core::ack::window::ReceiveWindow;
 use tidegate::core::books::{Account, Books, Outcome};
 use tidegate::core::line_protocol::{Dialect, LineChecker, LineContext};
 use tidegate::core::message::{CheckedBatch, Received, RefusedMessage, Via};
+use tidegate::core::tenant::budget::Budget;
+use tidegate::core::tenant::budget_kind::Resource;
 use tidegate::core::tenant::database::{DatabaseTemplate, NameRule};
 use tidegate::core::tenant::policy::{TenantPolicies, TenantPolicy};
 use tidegate::core::tenant::table::Tenants;
@@ -160,7 +162,7 @@ pub fn instance(guests: &GuestStore) -> Result<Instance> {
 /// A new instance of the guest of a tenant's message type.
 pub fn instance_of(guests: &GuestStore, tenant: &str, message_type: &str) -> Result<Instance> {
     let route = guests.host().table().route(tenant, message_type).context("the route is there")?;
-    match guests.host().start(&route.version, tenant, message_type) {
+    match guests.host().start(&route.version, (tenant, &Budget::unlimited(Resource::Memory)), message_type) {
         Ok(Ok(instance)) => Ok(instance),
         Ok(Err(refusal)) => anyhow::bail!(refusal),
         Err(CallFault::Guest(reason, what)) => anyhow::bail!("{reason}: {what}"),

@@ -5,6 +5,7 @@
 mod admission;
 mod bare;
 mod broker;
+mod budget;
 mod containment;
 mod decode;
 mod durability;
@@ -47,6 +48,7 @@ fn main() -> Result<()> {
             println!("{}", end_to_end.table());
             println!("{}", end_to_end.stages(&decode));
             admission::measure(&paths)?;
+            budget::measure(&paths)?;
             durability::measure(&paths, None)
         }
         "decode" => {
@@ -62,6 +64,7 @@ fn main() -> Result<()> {
         }
         "pairs" => pairs::measure(&paths, arguments),
         "admission" => admission::measure(&paths),
+        "budget" => budget::measure(&paths),
         "durability" => durability::measure(&paths, arguments.next().as_deref()),
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
         "native" => {
@@ -75,7 +78,7 @@ fn main() -> Result<()> {
         }
         other => bail!(
             "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
-             durability [PART], native N or guest N"
+             budget, durability [PART], native N or guest N"
         ),
     }
 }

@@ -10,6 +10,7 @@ use crate::ids::TenantId;
 use crate::limits::{NAME_BYTES_MAX, TABLE_PREFIX_BYTES_MAX, TENANT_TAG_BYTES_MAX};
 use crate::line_protocol::identity::escape_tag_value;
 use crate::line_protocol::rules::{LineRules, NameSet, TenantTag};
+use crate::tenant::budgets::BudgetShare;
 use crate::tenant::database::{DatabaseTemplate, TENANT};
 use crate::tenant::rates::DeviceRate;
 use crate::tenant::settings::{OutputId, SpoolShare, TenantSettings};
@@ -38,6 +39,7 @@ pub struct TenantPolicy {
     /// The rate of all its devices together.
     pub tenant_rate: Option<Rate>,
     pub spool: SpoolShare,
+    pub budget: BudgetShare,
     /// The part of the decode threads' CPU time, above 0 to 1; `None`: an even one.
     pub cpu_share: Option<f64>,
     /// `None`: the common output.
@@ -104,6 +106,7 @@ impl TenantPolicy {
             device_rate: DeviceRate::default(),
             tenant_rate: None,
             spool: SpoolShare::default(),
+            budget: BudgetShare::default(),
             cpu_share: None,
             output: None,
         }

@@ -18,6 +18,7 @@ use crate::books::{Account, Books};
 use crate::ids::TenantId;
 use crate::limits::TENANTS_MAX;
 use crate::tenant::Tenant;
+use crate::tenant::budgets::{BudgetLimits, BudgetPair, Budgets};
 use crate::tenant::policy::TenantPolicies;
 use crate::tenant::settings::{OutputId, SpoolShare};
 
@@ -25,6 +26,7 @@ use crate::tenant::settings::{OutputId, SpoolShare};
 #[derive(Debug)]
 pub struct Tenants {
     books: Arc<Books>,
+    budgets: Budgets,
     policies: RwLock<Arc<TenantPolicies>>,
     tenants: DashMap<TenantId, Arc<Tenant>, foldhash::fast::RandomState>,
     /// Policies that were applied while the table was full.
@@ -32,13 +34,30 @@ pub struct Tenants {
 }
 
 impl Tenants {
+    /// A table of tenants whose budgets refuse nothing.
     pub fn new(policies: TenantPolicies, books: Arc<Books>) -> Self {
         Self {
             books,
+            budgets: Budgets::new(BudgetLimits::UNLIMITED),
             policies: RwLock::new(Arc::new(policies)),
             tenants: DashMap::default(),
             missed: AtomicU64::new(0),
         }
+    }
+
+    /// Sets the budgets of the gateway and of its tenants.
+    pub fn with_budgets(self, limits: BudgetLimits) -> Self {
+        Self { budgets: Budgets::new(limits), ..self }
+    }
+
+    /// The budgets of the gateway, and of all tenants that have some.
+    pub fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
+    /// The budgets of a tenant, whoever names it.
+    pub fn budgets_of(&self, tenant: &str) -> BudgetPair {
+        self.budgets.get(tenant, || self.policies.read().terms_of(tenant).budget)
     }
 
     /// The accounts of these tenants.
@@ -59,9 +78,11 @@ impl Tenants {
         }
         let id = TenantId::new(name);
         let account = self.books.of_known(name);
+        let budgets = self.budgets_of(name);
         // Locked until it is in the table: `apply` finds it there, or it has the new settings.
         let policies = self.policies.read();
-        let make = || Arc::new(Tenant::new(id.clone(), account, policies.rules_of(name)));
+        let make =
+            || Arc::new(Tenant::new(id.clone(), account, policies.rules_of(name)).with_budgets(budgets));
         match self.tenants.len() < TENANTS_MAX {
             true => self.tenants.entry(id.clone()).or_insert_with(make).clone(),
             false => make(),
@@ -108,6 +129,7 @@ impl Tenants {
     pub fn apply(&self, policies: TenantPolicies) -> Vec<TenantId> {
         let after = Arc::new(policies);
         let before = std::mem::replace(&mut *self.policies.write(), after.clone());
+        self.budgets.apply(|name| after.terms_of(name).budget);
         for tenant in &self.tenants {
             tenant.set_settings(after.rules_of(tenant.key().as_str()));
         }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::limits::PARTITION_BYTES_MAX;
+use crate::route::version::RouteVersion;
 use tidegate_core::ids::GuestTag;
 use tidegate_core::message::{Admitted, RefusedMessage};
 use tidegate_core::reason::Reason;
@@ -39,6 +41,30 @@ pub(super) fn nameable(messages: Vec<Admitted>) -> (Vec<Admitted>, Vec<RefusedMe
     let refused = bad.into_iter().map(|message| {
         let detail = message.device.identity_tags.clone().unwrap_err();
         message.refused(Reason::BadLine, detail, None)
+    });
+    (good, refused.collect())
+}
+
+/// Parts from the rest messages whose topics make a partition that is too long.
+pub(super) fn with_partition(
+    messages: Vec<Admitted>,
+    version: &RouteVersion,
+) -> (Vec<Admitted>, Vec<RefusedMessage>) {
+    let template = &version.rules.partition;
+    if !version.guest.imports_state || template.always_fits() {
+        return (messages, Vec::new());
+    }
+    let bytes = |message: &Admitted| {
+        template.bytes(message.device.id.as_str(), message.message_type(), &message.topic)
+    };
+    let (good, bad): (Vec<_>, Vec<_>) =
+        messages.into_iter().partition(|message| bytes(message) <= PARTITION_BYTES_MAX);
+    let refused = bad.into_iter().map(|message| {
+        let detail = format!(
+            "state.partition makes a name of {} bytes from this topic; at most {PARTITION_BYTES_MAX} are allowed",
+            bytes(&message)
+        );
+        message.refused(Reason::BadTopicFormat, detail, Some(version.guest.tag.clone()))
     });
     (good, refused.collect())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::decoder::route_context::RouteContext;
 use crate::host::DecodeHost;
+use crate::limits::CACHED_ROUTES_MAX;
 use crate::route::table::Route;
 use crate::route::version::RouteVersion;
 use crate::sandbox::class::GuestClass;
@@ -14,8 +15,9 @@ use crate::sandbox::instance::{CallFault, Instance};
 use crate::schedule::slow_lane::SlowRoute;
 use tidegate_core::ids::TenantId;
 use tidegate_core::reason::Reason;
+use tidegate_core::tenant::budget_kind::BudgetKind;
 
-/// The routes of one tenant, by message type.
+/// The routes of one tenant, by message type. Only types that a decoder serves are here.
 type RouteCaches = HashMap<Box<str>, RouteCache, foldhash::fast::RandomState>;
 
 /// A route of one tenant as this thread knows it.
@@ -33,6 +35,18 @@ struct RouteCache {
 }
 
 impl RouteCache {
+    /// Takes the route of a new table.
+    fn follow(&mut self, route: Option<Route>, generation: u64, counts: &mut InstanceCounts) {
+        let same = match (&route, &self.route) {
+            (Some(new), Some(old)) => Arc::ptr_eq(&new.version, &old.version),
+            _ => false,
+        };
+        self.was_started &= same;
+        self.route = route;
+        self.generation = generation;
+        self.drop_others(counts);
+    }
+
     /// Drops the instances of versions that do not serve any more.
     fn drop_others(&mut self, counts: &mut InstanceCounts) {
         let fallback = self.route.as_ref().and_then(Route::fallback);
@@ -86,6 +100,8 @@ pub(super) struct InstanceUnavailable(pub(super) Reason, pub(super) String);
 pub(super) struct InstanceCache {
     host: Arc<DecodeHost>,
     caches: HashMap<TenantId, RouteCaches, foldhash::fast::RandomState>,
+    /// Entries of `caches`.
+    entries: usize,
     counts: InstanceCounts,
     calls: u64,
     start_cpu: Duration,
@@ -93,7 +109,7 @@ pub(super) struct InstanceCache {
 
 impl InstanceCache {
     pub(super) fn new(host: Arc<DecodeHost>, counts: InstanceCounts) -> Self {
-        Self { host, caches: HashMap::default(), counts, calls: 0, start_cpu: Duration::ZERO }
+        Self { host, caches: HashMap::default(), entries: 0, counts, calls: 0, start_cpu: Duration::ZERO }
     }
 
     /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
@@ -124,24 +140,24 @@ impl InstanceCache {
     /// The route of a tenant's message type by the table that holds now.
     pub(super) fn route(&mut self, tenant: &TenantId, message_type: &str) -> Option<Route> {
         let generation = self.host.generation();
-        let types = match self.caches.get_mut(tenant) {
-            Some(types) => types,
-            None => self.caches.entry(tenant.clone()).or_default(),
+        self.calls += 1;
+        let Some(types) = self.caches.get_mut(tenant) else {
+            return self.add(tenant, message_type, generation);
         };
-        let cache = match types.get_mut(message_type) {
-            Some(cache) => cache,
-            None => types.entry(message_type.into()).or_default(),
+        let Some(cache) = types.get_mut(message_type) else {
+            return self.add(tenant, message_type, generation);
         };
         if cache.generation != generation {
             let route = self.host.table().route(tenant.as_str(), message_type);
-            let same = match (&route, &cache.route) {
-                (Some(new), Some(old)) => Arc::ptr_eq(&new.version, &old.version),
-                _ => false,
-            };
-            cache.was_started &= same;
-            cache.route = route;
-            cache.generation = generation;
-            cache.drop_others(&mut self.counts);
+            cache.follow(route, generation, &mut self.counts);
+            if cache.route.is_none() {
+                types.remove(message_type);
+                self.entries -= 1;
+                if types.is_empty() {
+                    self.caches.remove(tenant);
+                }
+                return None;
+            }
         }
         // The table follows within a moment; until then the failed version decodes nothing more.
         if let Some(previous) = cache.route.as_ref().and_then(Route::rolled_back_to) {
@@ -150,9 +166,43 @@ impl InstanceCache {
         if cache.instances[1].is_some() {
             cache.drop_others(&mut self.counts);
         }
-        self.calls += 1;
         cache.last_used = self.calls;
         cache.route.clone()
+    }
+
+    /// Remembers a route that this thread did not know. `None`: there is none, and nothing is remembered.
+    fn add(&mut self, tenant: &TenantId, message_type: &str, generation: u64) -> Option<Route> {
+        let mut route = self.host.table().route(tenant.as_str(), message_type)?;
+        if let Some(previous) = route.rolled_back_to() {
+            route = Route::new(previous);
+        }
+        if self.entries >= CACHED_ROUTES_MAX {
+            self.forget_routes();
+        }
+        let (known, last_used) = (Some(route.clone()), self.calls);
+        let cache = RouteCache { generation, route: known, last_used, ..RouteCache::default() };
+        self.caches.entry(tenant.clone()).or_default().insert(message_type.into(), cache);
+        self.entries += 1;
+        Some(route)
+    }
+
+    /// Forgets the routes that were not used for longest, up to a half of all. Those with an instance, or
+    /// with messages in the slow lane, stay.
+    fn forget_routes(&mut self) {
+        let mut used: Vec<u64> =
+            self.caches.values().flat_map(|types| types.values()).map(|cache| cache.last_used).collect();
+        let middle = used.len() / 2;
+        let (_, &mut newest_gone, _) = used.select_nth_unstable(middle);
+        self.caches.retain(|_, types| {
+            types.retain(|_, cache| {
+                cache.last_used > newest_gone
+                    || cache.instances.iter().any(Option::is_some)
+                    // The lane has one, this the other, and each message that waits one more.
+                    || cache.slow.as_ref().is_some_and(|slow| Arc::strong_count(slow) > 2)
+            });
+            !types.is_empty()
+        });
+        self.entries = self.caches.values().map(HashMap::len).sum();
     }
 
     /// The instance that this thread has of a route, or a new one.
@@ -172,10 +222,15 @@ impl InstanceCache {
         }
         let class = context.route.version.rules.class;
         while self.counts.is_full(class) && self.evict(class) {}
+        let started_bytes = context.route.version.guest.started_bytes();
+        while !context.tenant.memory.has_room(BudgetKind::Instances, started_bytes) && self.evict_own(context)
+        {
+        }
         let tenant = context.tenant.id.as_str();
         loop {
             let began = thread_cpu();
-            let started = self.host.start(&context.route.version, tenant, &context.message_type);
+            let owner = (tenant, &context.tenant.memory);
+            let started = self.host.start(&context.route.version, owner, &context.message_type);
             if counted {
                 self.start_cpu += thread_cpu().saturating_sub(began);
             }
@@ -200,7 +255,13 @@ impl InstanceCache {
         }
     }
 
-    pub(super) fn keep(&mut self, context: &RouteContext, instance: Instance) {
+    /// Keeps an instance for the next batch, if there is room in its tenant's budget.
+    pub(super) fn keep(&mut self, context: &RouteContext, mut instance: Instance) {
+        while !instance.settle_memory() {
+            if !self.evict_own(context) {
+                return;
+            }
+        }
         let cache =
             self.caches.get_mut(&context.tenant.id).and_then(|types| types.get_mut(&context.message_type));
         if let Some(cache) = cache
@@ -209,6 +270,16 @@ impl InstanceCache {
             *slot = Some((context.route.version.clone(), instance));
             *self.counts.count(context.route.version.rules.class) += 1;
         }
+    }
+
+    /// Drops the instances of this thread and a tenant that were idle for longest. False when there are
+    /// none.
+    fn evict_own(&mut self, context: &RouteContext) -> bool {
+        let Some(types) = self.caches.get_mut(&context.tenant.id) else { return false };
+        let idle = types.values_mut().filter(|cache| cache.instances.iter().any(Option::is_some));
+        let Some(oldest) = idle.min_by_key(|cache| cache.last_used) else { return false };
+        oldest.instances.iter_mut().for_each(|slot| self.counts.drop(slot));
+        true
     }
 
     /// Drops the instances of this thread and a class that were idle for longest. False when there
@@ -228,5 +299,56 @@ impl InstanceCache {
             self.counts.drop(slot);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::DecodeSettings;
+    use tidegate_core::line_protocol::Dialect;
+
+    fn cache() -> InstanceCache {
+        let settings = DecodeSettings {
+            threads: 1,
+            deadline_ms: 1,
+            memory_bytes_max: 1 << 16,
+            component_bytes_max: 1,
+            dialect: Dialect::V3,
+            large: None,
+        };
+        let host = DecodeHost::new(settings, Arc::default()).unwrap();
+        let counts = InstanceCounts { normal: 0, normal_max: 1, large: 0, large_max: 0 };
+        InstanceCache::new(Arc::new(host), counts)
+    }
+
+    #[test]
+    fn types_without_a_decoder_are_not_remembered() {
+        let mut cache = cache();
+        for number in 0..1_000 {
+            assert!(cache.route(&"acme".into(), &format!("type-{number}")).is_none());
+        }
+        assert!(cache.caches.is_empty() && cache.caches.capacity() == 0);
+        // One that had a decoder is forgotten with it.
+        let known = RouteCache::default();
+        cache.caches.entry("acme".into()).or_default().insert("gone".into(), known);
+        cache.entries = 1;
+        assert!(cache.route(&"acme".into(), "gone").is_none());
+        assert!(cache.caches.is_empty() && cache.entries == 0);
+    }
+
+    #[test]
+    fn the_routes_that_were_not_used_for_longest_are_forgotten_first() {
+        let mut cache = cache();
+        for number in 0..1_000_u64 {
+            let known = RouteCache { last_used: number, ..RouteCache::default() };
+            let tenant = TenantId::new(if number % 2 == 0 { "acme" } else { "globex" });
+            cache.caches.entry(tenant).or_default().insert(number.to_string().into(), known);
+            cache.entries += 1;
+        }
+        cache.forget_routes();
+        let left: Vec<u64> =
+            cache.caches.values().flat_map(HashMap::values).map(|known| known.last_used).collect();
+        assert_eq!((left.len(), cache.entries, left.iter().min()), (499, 499, Some(&501)));
     }
 }

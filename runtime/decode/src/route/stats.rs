@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::route::guest_log::GuestLog;
+use crate::route::ignored_names::IgnoredNames;
 use crate::route::recent_messages::RecentMessages;
 use tidegate_core::reason::Reason;
 
@@ -16,7 +17,11 @@ pub struct RouteStats {
     pub messages: AtomicU64,
     cpu_ns: AtomicU64,
     failures: [AtomicU64; 5],
+    ignored: [AtomicU64; IGNORED.len()],
 }
+
+/// The kinds of values that decoders leave out and report.
+pub const IGNORED: [&str; 6] = ["time", "text", "list", "object", "null", "other"];
 
 /// The kinds of failures that are counted, with the reasons they stand for.
 pub const FAILURES: [(Reason, &str); 5] = [
@@ -42,6 +47,18 @@ impl RouteStats {
         }
     }
 
+    /// Counts values that a guest reports as left out; other kinds count as `other`.
+    pub fn record_ignored(&self, kind: &str, values: u64) {
+        let place = IGNORED.iter().position(|known| *known == kind).unwrap_or(IGNORED.len() - 1);
+        self.ignored[place].fetch_add(values, Ordering::Relaxed);
+    }
+
+    /// (kind, values) of those that were left out.
+    pub fn ignored(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.ignored.iter().map(|count| count.load(Ordering::Relaxed));
+        IGNORED.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+
     pub fn cpu(&self) -> Duration {
         Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
     }
@@ -59,6 +76,7 @@ pub struct RouteActivity {
     /// The last messages, for trying out the next version.
     pub recent: Mutex<RecentMessages>,
     pub log: GuestLog,
+    pub ignored: IgnoredNames,
 }
 
 impl RouteActivity {

@@ -37,28 +37,46 @@ impl Route {
 #[derive(Debug, Default)]
 pub struct RoutingTable {
     routes: HashMap<RouteKey, Route>,
+    /// The reasons why files do not serve, for places at which nothing serves.
+    idle: HashMap<RouteKey, String>,
 }
 
 impl FromIterator<(RouteKey, Route)> for RoutingTable {
     fn from_iter<I: IntoIterator<Item = (RouteKey, Route)>>(routes: I) -> Self {
-        Self { routes: routes.into_iter().collect() }
+        Self { routes: routes.into_iter().collect(), idle: HashMap::new() }
     }
 }
 
 impl RoutingTable {
     /// The route that decodes a message type of a tenant.
     pub fn route(&self, tenant: &str, message_type: &str) -> Option<Route> {
-        let (tenant, message_type) = (file_name(tenant), file_name(message_type));
-        let places = [
-            (tenant.clone(), message_type.clone()),
-            (tenant, ANY.to_owned()),
-            (DEFAULT.to_owned(), message_type),
-            (DEFAULT.to_owned(), ANY.to_owned()),
-        ];
-        // An empty name is no file's.
-        places
-            .iter()
-            .filter(|(folder, stem)| !folder.is_empty() && !stem.is_empty())
-            .find_map(|place| self.routes.get(place).cloned())
+        places(tenant, message_type).iter().find_map(|place| self.routes.get(place).cloned())
     }
+
+    /// Adds the files that do not serve, and the reasons.
+    pub fn with_idle(self, idle: impl IntoIterator<Item = (RouteKey, String)>) -> Self {
+        Self { idle: idle.into_iter().collect(), ..self }
+    }
+
+    /// The first file at the places of a message type that does not serve, and the reason.
+    pub fn idle_file(&self, tenant: &str, message_type: &str) -> Option<(String, &str)> {
+        places(tenant, message_type).iter().find_map(|place| {
+            let (folder, stem) = place;
+            Some((format!("{folder}/{stem}.wasm"), &**self.idle.get(place)?))
+        })
+    }
+}
+
+/// The places at which a message type is looked up, in order.
+fn places(tenant: &str, message_type: &str) -> Vec<RouteKey> {
+    let (tenant, message_type) = (file_name(tenant), file_name(message_type));
+    let mut places = vec![
+        (tenant.clone(), message_type.clone()),
+        (tenant, ANY.to_owned()),
+        (DEFAULT.to_owned(), message_type),
+        (DEFAULT.to_owned(), ANY.to_owned()),
+    ];
+    // An empty name is no file's.
+    places.retain(|(folder, stem)| !folder.is_empty() && !stem.is_empty());
+    places
 }

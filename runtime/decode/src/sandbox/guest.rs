@@ -1,6 +1,7 @@
 //! A guest: a component that was checked, compiled, and linked to the host's functions.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::component::{Component, InstancePre, Linker};
 
@@ -24,6 +25,8 @@ pub struct Guest {
     /// True if it keeps values between messages.
     pub imports_state: bool,
     pub exports: ExportsPre<HostState>,
+    /// Bytes of an instance that has just started; 0 before there was one.
+    started_bytes: AtomicU64,
 }
 
 impl fmt::Debug for Guest {
@@ -73,7 +76,25 @@ impl Guest {
         let exports = ExportsPre::new(link(engine, component).map_err(misfit)?).map_err(misfit)?;
         let (name, version) = own_name(bytes).unwrap_or_else(|| (stem.to_owned(), "0.0.0".to_owned()));
         let tag = GuestTag::new(&format!("{name}@{version}#{}", &digest[..12]));
-        Ok(Self { tag, digest: digest.to_owned(), interface, imports_context, imports_state, exports })
+        Ok(Self {
+            tag,
+            digest: digest.to_owned(),
+            interface,
+            imports_context,
+            imports_state,
+            exports,
+            started_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes the bytes of an instance that has just started.
+    pub fn record_started(&self, bytes: u64) {
+        self.started_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the next instance will take when it has started; 0 if none has started yet.
+    pub fn started_bytes(&self) -> u64 {
+        self.started_bytes.load(Ordering::Relaxed)
     }
 }
 

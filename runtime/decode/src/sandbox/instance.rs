@@ -6,21 +6,25 @@ use std::time::Duration;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::limits::{
-    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, OUTPUT_BYTES_A_MESSAGE_MAX,
+    CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, INSTANCE_OVERHEAD_BYTES,
+    LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX, LARGE_TABLES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX,
     OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::route::version::RouteVersion;
-use crate::sandbox::abi::host_state::HostState;
+use crate::sandbox::abi::host_state::{HostState, StoreLimiter};
 use crate::sandbox::abi::v1_0::bindings::Decoder as Exports;
 use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Decoded, Outcome, Route};
 use crate::sandbox::class::InstanceSlot;
 use crate::sandbox::cpu_clock::{EpochClock, thread_cpu};
+use crate::sandbox::instance_memory::InstanceMemory;
 use crate::sandbox::sandboxes::Sandbox;
 use crate::state::{StateCall, StateStore};
 use tidegate_core::detail::{Detail, truncate};
 use tidegate_core::ids::TenantId;
 use tidegate_core::limits::QUOTED_BYTES_MAX;
 use tidegate_core::reason::Reason;
+use tidegate_core::tenant::budget::Budget;
+use tidegate_core::tenant::over_budget::OverBudget;
 
 /// The reason why a call gave nothing.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Instantiates and configures a guest for one tenant's route.
+    /// Instantiates and configures a guest for one tenant's route. Its memory is charged to `budget`.
     ///
     /// The inner error is the guest's own refusal of this route.
     ///
@@ -52,7 +56,7 @@ impl Instance {
         sandbox: &Sandbox,
         state: &Arc<StateStore>,
         version: &RouteVersion,
-        tenant: &str,
+        (tenant, budget): (&str, &Budget),
         message_type: &str,
     ) -> Result<Result<Self, String>, CallFault> {
         let (guest, rules) = (&version.guest, &version.rules);
@@ -63,6 +67,10 @@ impl Instance {
                 CallFault::Host(format!("all {} instances of the class large are in use", slots.most()))
             })?),
         };
+        let pooled = slot.is_none();
+        let mut memory = InstanceMemory::new(budget, &sandbox.memory, rules.memory_bytes_max, pooled);
+        let over = |error: OverBudget| CallFault::Guest(Reason::GuestMemory, error.to_string());
+        memory.grow(INSTANCE_OVERHEAD_BYTES).map_err(over)?;
         let state_call = guest.imports_state.then(|| {
             let route_state = state.route_state(&tenant.into(), message_type);
             Box::new(StateCall::new(route_state, rules.partition.clone()))
@@ -72,8 +80,7 @@ impl Instance {
             TenantId::new(tenant),
             version.activity.clone(),
             sandbox.log_rates.clone(),
-            rules.class,
-            rules.memory_bytes_max,
+            StoreLimiter::new(rules.class, rules.memory_bytes_max, memory),
             state_call,
         );
         let clock = &sandbox.clock;
@@ -102,6 +109,7 @@ impl Instance {
         match exports.call_configure(&mut store, &route) {
             Ok(Ok(())) => {
                 let (clock, deadline_ms) = (clock.clone(), rules.deadline_ms);
+                guest.record_started(store.data().limiter.memory.bytes());
                 Ok(Ok(Self { store, exports, clock, deadline_ms, _slot: slot }))
             }
             Ok(Err(refusal)) => Ok(Err(Detail::new(&refusal).into())),
@@ -112,6 +120,11 @@ impl Instance {
     /// The host's side of the store; takes the batch before a call.
     pub fn state(&mut self) -> &mut HostState {
         self.store.data_mut()
+    }
+
+    /// True if its memory is charged to its tenant, so that it may be kept.
+    pub fn settle_memory(&mut self) -> bool {
+        self.state().limiter.memory.settle()
     }
 
     /// Decodes a batch; gives the answer, checked to be of the form that the interface says, or the
@@ -195,6 +208,18 @@ fn classify(store: &Store<HostState>, error: &wasmtime::Error, budget: Duration)
             })
         });
         return CallFault::Guest(Reason::GuestTrap, format!("{trap}{}", place.unwrap_or_default()));
+    }
+    let text = error.to_string();
+    let counts = [
+        ("instance count", "core instances", LARGE_CORE_INSTANCES_MAX),
+        ("memory count", "memories", LARGE_MEMORIES_MAX),
+        ("table count", "tables", LARGE_TABLES_MAX),
+    ];
+    for (said, what, most) in counts {
+        if text.contains(said) && text.contains("too high") {
+            let detail = format!("it has too many {what}: the class large allows {most}");
+            return CallFault::Guest(Reason::GuestMemory, detail);
+        }
     }
     // A text of the runtime may hold one of the guest's, of any length.
     let text = String::from(Detail::new(&format!("{error:#}")));

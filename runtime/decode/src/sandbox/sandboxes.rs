@@ -8,6 +8,7 @@ use crate::sandbox::class::{GuestClass, InstanceSlots};
 use crate::sandbox::cpu_clock::EpochClock;
 use crate::sandbox::engine;
 use crate::sandbox::engine::Engine;
+use crate::sandbox::memory::SandboxMemory;
 use crate::settings::DecodeSettings;
 
 /// The sandbox of one class.
@@ -17,6 +18,8 @@ pub struct Sandbox {
     pub clock: Arc<EpochClock>,
     /// None: the engine's pool counts.
     pub slots: Option<Arc<InstanceSlots>>,
+    /// The memory of all classes beside the tenants' budgets.
+    pub memory: Arc<SandboxMemory>,
     /// The rate at which each tenant's guests may log, one for all classes.
     pub log_rates: Arc<TenantLogRates>,
 }
@@ -25,12 +28,14 @@ impl Sandbox {
     fn new(
         engine: Engine,
         slots: Option<usize>,
+        memory: &Arc<SandboxMemory>,
         log_rates: &Arc<TenantLogRates>,
     ) -> Result<Self, SandboxError> {
         Ok(Self {
             clock: EpochClock::start(&engine)?,
             engine,
             slots: slots.map(InstanceSlots::new),
+            memory: memory.clone(),
             log_rates: log_rates.clone(),
         })
     }
@@ -46,15 +51,15 @@ pub struct Sandboxes {
 impl Sandboxes {
     /// # Errors
     /// The host gives no engine or no thread.
-    pub fn new(settings: &DecodeSettings) -> Result<Self, SandboxError> {
+    pub fn new(settings: &DecodeSettings, memory: &Arc<SandboxMemory>) -> Result<Self, SandboxError> {
         let no_engine = |error: wasmtime::Error| SandboxError::Setup(format!("{error:#}"));
         let log_rates = Arc::default();
         let normal = engine::engine(settings).map_err(no_engine)?;
         let large = settings.large.as_ref().map(|large| {
             let engine = engine::large_engine().map_err(no_engine)?;
-            Sandbox::new(engine, Some(large.instances_max), &log_rates)
+            Sandbox::new(engine, Some(large.instances_max), memory, &log_rates)
         });
-        Ok(Self { normal: Sandbox::new(normal, None, &log_rates)?, large: large.transpose()? })
+        Ok(Self { normal: Sandbox::new(normal, None, memory, &log_rates)?, large: large.transpose()? })
     }
 
     /// The sandbox of a class; without a grant of the class large nobody has the large one.

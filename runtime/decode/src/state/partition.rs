@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::limits::{PARTITION_BYTES_MAX, PARTITION_PARTS_MAX};
+use tidegate_core::limits::TOPIC_NAME_BYTES_MAX;
+
 /// The form of a partition's name. Names the device, so that a partition's messages are
 /// those of one device, and follow one another on one thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,22 +71,53 @@ impl PartitionTemplate {
             });
             rest = behind;
         }
+        if parts.len() > PARTITION_PARTS_MAX {
+            let found = parts.len();
+            return Err(PartitionError(format!("{found} parts; at most {PARTITION_PARTS_MAX} are allowed")));
+        }
         if !parts.contains(&PartitionPart::Device) {
             let why = "{device} is missing: only the messages of one device keep their order";
             return Err(PartitionError(why.into()));
         }
-        Ok(Self { parts })
+        let template = Self { parts };
+        let text = template.bytes("", "", "");
+        if text >= PARTITION_BYTES_MAX {
+            return Err(PartitionError(format!(
+                "{text} bytes of text; a partition's name has at most {PARTITION_BYTES_MAX}"
+            )));
+        }
+        Ok(template)
+    }
+
+    /// True if no message's partition can be too long: the names of devices and types are bounded.
+    pub fn always_fits(&self) -> bool {
+        let most = |part: &PartitionPart| match part {
+            PartitionPart::Literal(text) => text.len(),
+            PartitionPart::Device | PartitionPart::Type => TOPIC_NAME_BYTES_MAX,
+            PartitionPart::Level(_) => PARTITION_BYTES_MAX + 1,
+        };
+        self.parts.iter().map(most).sum::<usize>() <= PARTITION_BYTES_MAX
+    }
+
+    /// The length of a message's partition in bytes.
+    pub fn bytes(&self, device: &str, message_type: &str, topic: &str) -> usize {
+        self.parts.iter().map(|part| part.text(device, message_type, topic).len()).sum()
     }
 
     /// The partition of a message. A level that the topic does not have is empty.
     pub fn partition(&self, device: &str, message_type: &str, topic: &str) -> String {
-        let part = |part: &PartitionPart| match part {
-            PartitionPart::Literal(text) => text.clone(),
-            PartitionPart::Device => device.to_owned(),
-            PartitionPart::Type => message_type.to_owned(),
-            PartitionPart::Level(level) => topic.split('/').nth(*level).unwrap_or_default().to_owned(),
-        };
-        self.parts.iter().map(part).collect()
+        self.parts.iter().map(|part| part.text(device, message_type, topic)).collect()
+    }
+}
+
+impl PartitionPart {
+    fn text<'a>(&'a self, device: &'a str, message_type: &'a str, topic: &'a str) -> &'a str {
+        match self {
+            Self::Literal(text) => text,
+            Self::Device => device,
+            Self::Type => message_type,
+            Self::Level(level) => topic.split('/').nth(*level).unwrap_or_default(),
+        }
     }
 }
 
@@ -100,6 +134,20 @@ mod tests {
         assert_eq!(of("{device}/{6}"), "gw-1/7");
         assert_eq!(of("m:{type}:{device}"), "m:meter:gw-1");
         assert_eq!(of("{device}/{9}"), "gw-1/");
+    }
+
+    #[test]
+    fn a_template_is_bounded_and_so_is_what_it_makes() {
+        let refused = |template: &str| PartitionTemplate::parse(template).unwrap_err().to_string();
+        assert!(refused(&"{device}".repeat(17)).contains("17 parts; at most 16"));
+        assert!(refused(&format!("{{device}}{}", "x".repeat(1_024))).contains("1024 bytes of text"));
+        let template = PartitionTemplate::parse(&"{device}{2}".repeat(8)).unwrap();
+        let topic = format!("tenant/{}", "x".repeat(60_000));
+        assert!(!template.always_fits());
+        assert_eq!(template.bytes("d", "t", &topic), 8 * 60_001);
+        assert!(PartitionTemplate::default().always_fits());
+        assert!(PartitionTemplate::parse("{device}/{type}/meter").unwrap().always_fits());
+        assert!(!PartitionTemplate::parse("{device}{type}{device}{type}{device}").unwrap().always_fits());
     }
 
     #[test]

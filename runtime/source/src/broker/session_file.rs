@@ -14,6 +14,8 @@ use std::{fs, io};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::broker::settings::BrokerSettings;
+
 /// The filters of one session at one broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
@@ -22,6 +24,14 @@ pub struct SessionRecord {
     pub filters: Vec<String>,
     /// A SUBACK granted the wanted filter since it was last asked for.
     pub granted: bool,
+}
+
+/// The record of the session of these settings, if a broker granted its subscription. Changes nothing.
+pub fn recorded_session(settings: &BrokerSettings) -> Option<SessionRecord> {
+    let bytes = fs::read(settings.data_dir.join(SessionFile::NAME)).ok()?;
+    let record: SessionRecord = serde_json::from_slice(&bytes).ok()?;
+    let is_ours = record.broker == settings.url.to_string() && record.client_id == settings.client_id;
+    (is_ours && record.granted).then_some(record)
 }
 
 /// The record of one session, and its file.

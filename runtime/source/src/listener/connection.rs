@@ -84,7 +84,8 @@ pub async fn serve<I: MessageSink>(
     let connection_writer = ConnectionWriter::with_peer_limits(tracker.clone(), established.peer_limits);
     let sender = established.sender.as_ref();
     if let Some(sender) = sender {
-        frames_in.lease.set_tenant(&sender.identity.tenant);
+        let tenant = &sender.identity.tenant;
+        frames_in.lease.set_tenant(tenant, context.settings.memory(tenant).as_ref());
     }
     let device = DeviceConnection {
         receiver: PublishReceiver {

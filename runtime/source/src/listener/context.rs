@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::limits::{CONNECTION_BYTES, TLS_CONNECTION_BYTES};
 use crate::listener::connect_limits::ConnectLimitSettings;
 use crate::listener::connection_table::ConnectionTable;
 use crate::listener::proven_connections::ProvenConnections;
@@ -10,6 +11,11 @@ use crate::listener::sessions::DeviceSessions;
 use crate::listener::tls::{CertificateReloader, TlsSettings};
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::identity::NameTemplate;
+use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::budget::{Budget, Charge};
+use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::over_budget::OverBudget;
+use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicTemplate;
 
 /// The credentials that a device must bring when it connects.
@@ -42,6 +48,23 @@ pub struct ListenerSettings {
     pub topics: TopicTemplate,
     /// None: no TLS.
     pub tls: Option<TlsSettings>,
+    /// The tenants whose memory budgets are charged for unfinished packets; `None`: none are.
+    pub tenants: Option<Arc<Tenants>>,
+}
+
+impl ListenerSettings {
+    /// A tenant's memory budget.
+    pub(crate) fn memory(&self, tenant: &TenantId) -> Option<Budget> {
+        Some(self.tenants.as_ref()?.budgets_of(tenant.as_str()).memory)
+    }
+
+    /// Charges a new connection to the gateway's memory budget.
+    pub(crate) fn charge_connection(&self) -> Result<Option<Charge>, OverBudget> {
+        let Some(tenants) = &self.tenants else { return Ok(None) };
+        let bytes = if self.tls.is_some() { TLS_CONNECTION_BYTES } else { CONNECTION_BYTES };
+        let memory = &tenants.budgets().gateway().memory;
+        memory.try_charge(BudgetKind::Connections, bytes).map(Some)
+    }
 }
 
 /// The context that all connections of a listener share.

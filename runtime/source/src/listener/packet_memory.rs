@@ -23,6 +23,9 @@ use crate::limits::{LISTENER_BUFFER_ADDRESS_SHARE, LISTENER_BUFFER_BYTES_MAX, LI
 use crate::listener::close::{CloseInfo, CloseReason};
 use crate::listener::counters::ListenerCounters;
 use tidegate_core::ids::TenantId;
+use tidegate_core::tenant::budget::{Budget, Charge};
+use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::over_budget::OverBudget;
 
 /// The pool of all connections.
 #[derive(Debug)]
@@ -64,12 +67,14 @@ enum Bound {
 }
 
 /// There is no room for a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketMemoryError {
     #[error("unfinished packets of {0} hold as much memory as they may, and this connection holds most")]
     Full(&'static str),
     #[error("unfinished packets need memory, and this connection held most")]
     Evicted,
+    #[error("unfinished packets of this tenant have {0}")]
+    Budget(Box<OverBudget>),
 }
 
 impl From<PacketMemoryError> for CloseInfo {
@@ -95,6 +100,7 @@ impl PacketMemory {
             address,
             tenant: None,
             bytes: 0,
+            charge: None,
             eviction: Arc::new(Eviction { evicted: AtomicBool::new(false), wake }),
         }
     }
@@ -178,6 +184,8 @@ pub struct PacketLease {
     /// The tenant of its device, once that is authenticated.
     tenant: Option<TenantId>,
     bytes: usize,
+    /// The same bytes, in its tenant's memory budget.
+    charge: Option<Charge>,
     eviction: Arc<Eviction>,
 }
 
@@ -186,10 +194,11 @@ impl PacketLease {
         self.bytes
     }
 
-    /// Counts its bytes from now on against its tenant's share, too.
-    pub fn set_tenant(&mut self, tenant: &TenantId) {
+    /// Counts its bytes from now on against its tenant's share and budget, too.
+    pub fn set_tenant(&mut self, tenant: &TenantId, budget: Option<&Budget>) {
         self.release();
         self.tenant = Some(tenant.clone());
+        self.charge = budget.map(|budget| budget.empty(BudgetKind::Connections));
     }
 
     /// True if its memory was given to others: the connection must end.
@@ -229,6 +238,15 @@ impl PacketLease {
                 lease.eviction.wake.notify_one();
             }
         }
+        if let Some(charge) = &mut self.charge {
+            let (before, after) = (charge.bytes(), bytes as u64);
+            match after.checked_sub(before) {
+                Some(more) => {
+                    charge.try_grow(more).map_err(|over| PacketMemoryError::Budget(Box::new(over)))?;
+                }
+                None => charge.shrink(before - after),
+            }
+        }
         pool.remove(self.connection);
         self.bytes = bytes;
         if bytes > 0 {
@@ -244,6 +262,9 @@ impl PacketLease {
         // Bytes that were given to others are not counted as its own any more.
         let _ = self.resize(0);
         self.bytes = 0;
+        if let Some(charge) = &mut self.charge {
+            charge.resize(0);
+        }
     }
 }
 
@@ -259,6 +280,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering;
     use tidegate_core::ids::TenantId;
+    use tidegate_core::tenant::budget_kind::Resource;
 
     fn memory() -> Arc<PacketMemory> {
         PacketMemory::with_bytes_max(Arc::default(), 100)
@@ -309,7 +331,7 @@ mod tests {
         let acme = TenantId::new("acme");
         for (n, address) in ["10.0.0.2", "10.0.0.3", "127.0.0.1"].iter().enumerate() {
             let mut lease = lease(&memory, 10 + n as u64, address);
-            lease.set_tenant(&acme);
+            lease.set_tenant(&acme, None);
             let expected = if n < 2 { Ok(()) } else { Err(PacketMemoryError::Full("this tenant")) };
             assert_eq!(lease.resize(12), expected);
             leases.push(lease);
@@ -321,6 +343,26 @@ mod tests {
         drop((leases, near, nearer));
         assert_eq!(held(&memory), 0);
         assert!(memory.pool.lock().tenants.is_empty());
+    }
+
+    #[test]
+    fn a_tenants_packets_are_charged_to_its_budget_and_end_there() {
+        let memory = memory();
+        let tenant = Budget::gateway(Resource::Memory, 1_000).of_tenant("acme".into(), 100);
+        let acme = TenantId::new("acme");
+        let mut lease = lease(&memory, 1, "10.0.0.1");
+        lease.set_tenant(&acme, Some(&tenant));
+        lease.resize(20).unwrap();
+        assert_eq!(tenant.used_by(BudgetKind::Connections), 20);
+        // A quarter of the budget is for packets.
+        let refusal = CloseInfo::from(lease.resize(26).unwrap_err());
+        assert_eq!(refusal.reason, CloseReason::Buffers);
+        assert!(refusal.detail.contains("budget.tenant_memory_bytes_max"), "{}", refusal.detail);
+        assert_eq!((tenant.used(), lease.bytes()), (20, 20));
+        lease.resize(5).unwrap();
+        assert_eq!(tenant.used(), 5);
+        drop(lease);
+        assert_eq!((tenant.used(), held(&memory)), (0, 0));
     }
 
     #[test]

@@ -424,8 +424,17 @@ pub mod encode {
 
     /// Appends a CONNECT of MQTT 3.1.1.
     pub fn connect(out: &mut Vec<u8>, connect: &Connect<'_>) {
+        connect_v4(out, connect, false);
+    }
+
+    /// Appends a CONNECT of MQTT 3.1.1 whose session ends with the connection.
+    pub fn connect_clean(out: &mut Vec<u8>, connect: &Connect<'_>) {
+        connect_v4(out, connect, true);
+    }
+
+    fn connect_v4(out: &mut Vec<u8>, connect: &Connect<'_>, clean_session: bool) {
         let mut packet = v4::Connect::new(connect.client_id);
-        packet.clean_session = false;
+        packet.clean_session = clean_session;
         packet.keep_alive = connect.keep_alive_s;
         packet.login =
             connect.username.map(|username| v4::Login::new(username, connect.password.unwrap_or_default()));
@@ -454,6 +463,18 @@ pub mod encode {
         }
         let packet =
             v4::Subscribe { pkid: packet_id, ..v4::Subscribe::new(filter, mqttbytes::QoS::AtLeastOnce) };
+        append(out, |bytes| packet.write(bytes));
+    }
+
+    /// Appends a SUBSCRIBE to one filter at QoS 0.
+    pub fn subscribe_unacknowledged(out: &mut Vec<u8>, packet_id: u16, filter: &str, v5: bool) {
+        if v5 {
+            let filter = v5::Filter::new(filter, mqttbytes5::QoS::AtMostOnce);
+            let packet = v5::Subscribe { pkid: packet_id, ..v5::Subscribe::new(filter, None) };
+            return append(out, |bytes| packet.write(bytes));
+        }
+        let packet =
+            v4::Subscribe { pkid: packet_id, ..v4::Subscribe::new(filter, mqttbytes::QoS::AtMostOnce) };
         append(out, |bytes| packet.write(bytes));
     }
 

@@ -14,13 +14,14 @@ use crate::admin::decoder_state;
 use crate::admin::guests::refusal;
 use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::app::guests;
+use crate::audit::{AuditEvent, AuditLog, own_user};
 use crate::cli::admin_http;
 use crate::config::checks::server_url;
 use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
 use crate::explain::stopped_gateway;
 use crate::rollout::history::RouteHistory;
-use crate::rollout::{GuestStore, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutRequest, RolloutError};
 use crate::{config, data_dir};
 
 /// The gateway that a verb is about.
@@ -123,24 +124,46 @@ impl<'a> GuestTarget<'a> {
                 let what = format!("/state{}", query.unwrap_or_default());
                 self.call(Method::GET, &path(tenant, message_type, &what), Vec::new())
             }
-            Self::Stopped { config, .. } => Ok(decoder_state::show(
-                &stopped_gateway::state_on_disk(config)?,
-                tenant,
-                message_type,
-                partition,
-            )),
+            Self::Stopped { config, .. } => {
+                let state = stopped_gateway::state_on_disk(config)?;
+                Ok(decoder_state::show(tenant, message_type, partition, || {
+                    decoder_state::excerpt(&state, tenant, message_type, partition)
+                }))
+            }
         }
     }
 
-    pub fn put(&self, tenant: &str, message_type: &str, component: Vec<u8>) -> anyhow::Result<ApiResult> {
+    /// Puts a component, with cases in place of those beside it.
+    pub fn put(
+        &self,
+        tenant: &str,
+        message_type: &str,
+        component: Vec<u8>,
+        cases: Option<String>,
+        expect_same: bool,
+    ) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => self.call(Method::PUT, &path(tenant, message_type, ""), component),
-            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
-                let put = guests.put_now(place, component, "operator")?;
-                Ok(
-                    json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
-                )
-            }),
+            Self::Running { .. } => {
+                let mut query = Vec::new();
+                if let Some(cases) = &cases {
+                    query.push(format!("cases_bytes={}", cases.len()));
+                }
+                if expect_same {
+                    query.push("expect_same=true".into());
+                }
+                let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+                let body = [cases.unwrap_or_default().into_bytes(), component].concat();
+                self.call(Method::PUT, &format!("{}{query}", path(tenant, message_type, "")), body)
+            }
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest put", tenant, message_type, |guests, place| {
+                    let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
+                    let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
+                    Ok(
+                        json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
+                    )
+                })
+            }
         }
     }
 
@@ -149,22 +172,26 @@ impl<'a> GuestTarget<'a> {
             Self::Running { .. } => {
                 self.call(Method::POST, &path(tenant, message_type, "/rollback"), Vec::new())
             }
-            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
-                let back = guests.roll_back(place, "operator")?;
-                Ok(
-                    json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
-                )
-            }),
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest rollback", tenant, message_type, |guests, place| {
+                    let back = guests.roll_back(place, "operator")?;
+                    Ok(
+                        json!({"tenant": tenant, "type": message_type, "guest": back.guest, "digest": back.digest, "from": back.from}),
+                    )
+                })
+            }
         }
     }
 
     pub fn remove(&self, tenant: &str, message_type: &str) -> anyhow::Result<ApiResult> {
         match self {
             Self::Running { .. } => self.call(Method::DELETE, &path(tenant, message_type, ""), Vec::new()),
-            Self::Stopped { config, .. } => stopped(config, tenant, message_type, |guests, place| {
-                guests.remove(place)?;
-                Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
-            }),
+            Self::Stopped { config, .. } => {
+                stopped(config, "guest rm", tenant, message_type, |guests, place| {
+                    guests.remove(place)?;
+                    Ok(json!({"tenant": tenant, "type": message_type, "state": "gone"}))
+                })
+            }
         }
     }
 
@@ -194,6 +221,7 @@ impl<'a> GuestTarget<'a> {
 /// Does something to the guests of a gateway that does not run.
 fn stopped(
     config: &Config,
+    action: &'static str,
     tenant: &str,
     message_type: &str,
     act: impl FnOnce(&GuestStore, &RouteKey) -> Result<Value, RolloutError>,
@@ -209,7 +237,12 @@ fn stopped(
     }
     let _lock = if data_dir.exists() { None } else { data_dir::try_lock(data_dir)? };
     let (guests, _) = guests::open_kept(&CurrentConfig::new(config.clone()))?;
-    Ok(act(&guests, &place).map_err(|error| refusal(&error)))
+    let result = act(&guests, &place).map_err(|error| refusal(&error));
+    let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
+    let digest = result.as_ref().ok().and_then(|answer| answer["digest"].as_str());
+    let (who, object) = (own_user(), format!("{tenant}/{message_type}"));
+    AuditLog::new(data_dir).record(&AuditEvent { who: &who, action, object: &object, digest, outcome });
+    Ok(result)
 }
 
 fn path(tenant: &str, message_type: &str, what: &str) -> String {

@@ -15,7 +15,6 @@ pub fn readable_secrets(config: &Config) -> Vec<String> {
         ("registry.password_file", &config.registry.password_file),
         ("output.token_file", &config.output.token_file),
         ("output.password_file", &config.output.password_file),
-        ("admin.token_file", &config.admin.token_file),
         ("admin.read_token_file", &config.admin.read_token_file),
         ("admin.key_file", &config.admin.key_file),
         ("listen.tls_key_file", &config.listen.tls_key_file),

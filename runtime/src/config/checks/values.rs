@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use crate::config::error::ConfigError;
+use crate::core::redacted_url::RedactedUrl;
 
 pub(crate) fn within<T: PartialOrd + std::fmt::Debug + std::fmt::Display + Copy>(
     key: &str,
@@ -54,5 +55,5 @@ pub fn server_url(key: &str, url: &str) -> Result<(), ConfigError> {
     if well_formed {
         return Ok(());
     }
-    Err(ConfigError::value(key, url, "http://host:port or https://host:port"))
+    Err(ConfigError::value(key, RedactedUrl(url), "http://host:port or https://host:port"))
 }

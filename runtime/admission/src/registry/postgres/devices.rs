@@ -182,6 +182,15 @@ pub async fn revoke(server: &PgServer, tenant: &str, device: &str) -> Result<boo
     change(server, update, tenant, device).await
 }
 
+/// Makes a device active, with its token and site as they are. False: there is none.
+///
+/// # Errors
+/// The database's error.
+pub async fn activate(server: &PgServer, tenant: &str, device: &str) -> Result<bool, PgError> {
+    let update = "UPDATE device_registry SET status = 'ACTIVE' WHERE tenant_id = $1 AND device_id = $2";
+    change(server, update, tenant, device).await
+}
+
 /// Removes a device. False: there is none.
 ///
 /// # Errors

@@ -7,12 +7,13 @@ use wasmtime::ResourceLimiter;
 
 use crate::limits::{
     GUEST_CONTEXT_CALLS_A_MESSAGE_MAX, GUEST_LOG_CALLS_MAX, LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX,
-    LARGE_TABLES_MAX,
+    LARGE_TABLES_MAX, TABLE_ELEMENT_BYTES,
 };
 use crate::route::guest_log::{GuestLogLevel, TenantLogRates};
 use crate::route::stats::RouteActivity;
 use crate::sandbox::class::GuestClass;
 use crate::sandbox::cpu_clock::thread_cpu;
+use crate::sandbox::instance_memory::InstanceMemory;
 use crate::state::StateCall;
 use tidegate_core::device::Device;
 use tidegate_core::ids::TenantId;
@@ -22,24 +23,26 @@ use tidegate_core::ids::TenantId;
 pub struct StoreLimiter {
     class: GuestClass,
     memory_bytes_max: usize,
+    /// The bytes that are charged.
+    pub memory: InstanceMemory,
     /// The request beyond a limit, in words.
     pub denied: Option<String>,
 }
 
 impl ResourceLimiter for StoreLimiter {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired <= self.memory_bytes_max {
-            return Ok(true);
+            return self.charge(desired.saturating_sub(current) as u64);
         }
         let denied = format!("asked for {desired} bytes of memory; it may have {}", self.memory_bytes_max);
         self.denied = Some(denied.clone());
         Err(wasmtime::Error::msg(denied))
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let most = self.class.table_elements_max();
         if desired <= most {
-            return Ok(true);
+            return self.charge(desired.saturating_sub(current) as u64 * TABLE_ELEMENT_BYTES);
         }
         let denied = format!("asked for {desired} table elements; it may have {most}");
         self.denied = Some(denied.clone());
@@ -62,6 +65,18 @@ impl ResourceLimiter for StoreLimiter {
 }
 
 impl StoreLimiter {
+    /// The limits of an instance that may have `memory_bytes_max` of linear memory.
+    pub fn new(class: GuestClass, memory_bytes_max: u64, memory: InstanceMemory) -> Self {
+        Self { class, memory_bytes_max: memory_bytes_max as usize, memory, denied: None }
+    }
+
+    /// Charges bytes to the tenant.
+    fn charge(&mut self, bytes: u64) -> wasmtime::Result<bool> {
+        let Err(over) = self.memory.grow(bytes) else { return Ok(true) };
+        self.denied = Some(over.to_string());
+        Err(wasmtime::Error::msg(over.to_string()))
+    }
+
     fn count(&self, large: usize) -> usize {
         match self.class {
             GuestClass::Normal => 10_000,
@@ -104,12 +119,11 @@ impl HostState {
         tenant: TenantId,
         activity: Arc<RouteActivity>,
         log_rates: Arc<TenantLogRates>,
-        class: GuestClass,
-        memory_bytes_max: u64,
+        limiter: StoreLimiter,
         state_call: Option<Box<StateCall>>,
     ) -> Self {
         Self {
-            limiter: StoreLimiter { class, memory_bytes_max: memory_bytes_max as usize, denied: None },
+            limiter,
             messages: Vec::new(),
             route,
             tenant,
@@ -168,6 +182,12 @@ impl HostState {
             return;
         }
         self.log_calls += 1;
+        let activity = &self.activity;
+        if level == GuestLogLevel::Debug
+            && activity.ignored.read(text, |kind, values| activity.stats.record_ignored(kind, values))
+        {
+            return;
+        }
         if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
             self.log_dropped += 1;
             return;

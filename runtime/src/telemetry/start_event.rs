@@ -1,0 +1,38 @@
+//! The first event of the log: the version, and all that the gateway listens to, reads and writes to.
+
+use std::path::Path;
+
+use crate::config::Config;
+use crate::config::words::{OutputKind, RegistryKind};
+use crate::core::redacted_url::RedactedUrl;
+
+/// Logs it. Addresses that are not configured are left out, and credentials too.
+pub fn log(config: &Config, file: Option<&Path>) {
+    let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let output = &config.output;
+    let written_to = match output.kind.get() {
+        OutputKind::File => output.path.clone(),
+        _ => RedactedUrl(&output.url).to_string(),
+    };
+    let registry = match config.registry.kind.get() {
+        RegistryKind::File => config.registry.file.clone(),
+        RegistryKind::Postgres => RedactedUrl(&config.registry.url).to_string(),
+        RegistryKind::Open => "open".into(),
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = file.map(|file| file.display().to_string()),
+        data_dir = config.data_dir,
+        broker = set(&config.mqtt.url),
+        topic = set(&config.mqtt.url).map(|_| config.mqtt.topic.clone()),
+        client_id = set(&config.mqtt.url).map(|_| config.mqtt.client_id.clone()),
+        listen = set(&config.listen.address),
+        admin = set(&config.admin.listen),
+        registry,
+        guests = config.guests.dir,
+        output = written_to,
+        output_kind = output.kind.as_str(),
+        database = output.database,
+        "tidegate starts"
+    );
+}
