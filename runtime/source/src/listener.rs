@@ -190,7 +190,7 @@ impl<I: MessageSink> Listener<I> {
         let charge = match self.context.settings.charge_connection() {
             Ok(charge) => charge,
             Err(over) => {
-                if let Some(withheld) = connections.record_close(CloseReason::Buffers) {
+                if let Some(withheld) = connections.record_close(CloseReason::Buffers, false) {
                     let reason = CloseReason::Buffers.name();
                     warn!(%peer, reason, detail = %over, withheld, "connection refused");
                 }
