@@ -2,6 +2,7 @@
 
 mod build;
 mod stop;
+mod open_files;
 pub mod signals;
 pub(crate) mod housekeeping;
 pub(crate) mod wall_clock;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::segment::AccountKey;
+use crate::segment::{AccountKey, Series};
 use tidegate_core::books::NO_TENANT;
 use tidegate_core::message::{RefusedMessage, Via};
 use tidegate_core::reason::Reason;
@@ -88,9 +88,11 @@ impl Entry {
         time: &str,
         template: Option<&TopicTemplate>,
     ) -> Self {
-        let kept = match refused.was_admitted() {
-            true => refused.payload.len(),
-            false => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
+        let kept = match Series::of(refused) {
+            Series::Known | Series::Unproven => refused.payload.len(),
+            // An entry that is replayed may have been whole.
+            Series::Strangers if refused.token.replay().is_some() => refused.payload.len(),
+            Series::Strangers => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
         };
         let truncated = kept < refused.payload_bytes;
         let bytes = &refused.payload[..kept];

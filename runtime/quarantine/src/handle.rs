@@ -13,10 +13,10 @@ use crate::filter::Filter;
 use crate::queue::{QuarantineJob, Shared, StoredObserver};
 use crate::reader::Entries;
 use crate::ring::{ReasonCount, RemovalReason, Ring};
-use crate::segment::{EntryId, EntryLocation};
+use crate::segment::{EntryId, EntryLocation, Series};
 use crate::settings::QuarantineSettings;
 use crate::{reader, writer};
-use tidegate_core::books::{Books, Outcome};
+use tidegate_core::books::Books;
 use tidegate_core::detail::Detail;
 use tidegate_core::message::RefusedMessage;
 use tidegate_core::reason::Reason;
@@ -81,11 +81,11 @@ impl Quarantine {
             let detail = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
             refused.token.notify_refused(refused.reason, detail);
             // A replayed message is in the store already, and must not be lost by a replay.
-            if !refused.was_admitted()
+            if Series::of(&refused) == Series::Strangers
                 && refused.token.replay().is_none()
                 && !self.shared.sampler.lock().keeps(refused.reason, Instant::now())
             {
-                refused.token.settle(Outcome::Quarantined, &refused.account);
+                refused.token.drop_for(refused.reason, &refused.account);
             } else {
                 jobs.push(QuarantineJob::Message(refused));
             }

@@ -1,14 +1,18 @@
 //! The ceilings of quarantine, each with the reason for its number.
 
-/// Entries a second and reason of messages that were refused before authentication: any stranger who may
-/// publish can cause them.
+/// Entries a second and reason of refused messages whose device the registry does not have: any stranger
+/// who may publish can cause them.
 pub const STRANGER_ENTRIES_PER_S: u32 = 10;
 
-/// Bytes that quarantine stores of a payload refused before authentication.
+/// Bytes that quarantine stores of such a payload.
 pub const STRANGER_PAYLOAD_KEPT_BYTES: usize = 1024;
 
-/// The share of quarantine's bytes for messages refused before authentication: one in this many.
+/// The share of quarantine's bytes for such messages: one in this many.
 pub const STRANGER_SHARE: u64 = 10;
+
+/// The same for messages under the name of a device that the registry has, whose sender proved nothing:
+/// who knows a name could send them, and pushes out no message of a device that proved itself.
+pub const UNPROVEN_SHARE: u64 = 10;
 
 /// The largest quarantine segment in bytes: the ring forgets one segment at a time.
 pub const QUARANTINE_SEGMENT_BYTES_MAX: u64 = 16 << 20;

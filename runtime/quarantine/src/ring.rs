@@ -1,6 +1,6 @@
 //! The ring of segments on disk: their entries, and the order in which they expire.
 //!
-//! A tenant has a share of the known ring, without a file of its own: where the oldest segment must
+//! A tenant has a share of each ring but the strangers', without a file of its own: where the oldest segment must
 //! go because of the bytes, the entries of tenants that hold little are copied forward to the newest
 //! one, and only the others expire. Copied entries are synced before their old segment goes; an entry
 //! that a crash leaves twice is blanked at the next start.
@@ -59,7 +59,7 @@ struct ActiveSegment {
     bytes: u64,
 }
 
-/// The segments of both series.
+/// The segments of all series.
 pub struct Ring {
     dir: PathBuf,
     settings: QuarantineSettings,
@@ -114,9 +114,11 @@ impl Ring {
 
     fn bytes_max(&self, series: Series) -> u64 {
         let strangers = self.settings.bytes_max / limits::STRANGER_SHARE;
+        let unproven = self.settings.bytes_max / limits::UNPROVEN_SHARE;
         let configured = match series {
             Series::Strangers => strangers,
-            Series::Known => self.settings.bytes_max - strangers,
+            Series::Unproven => unproven,
+            Series::Known => self.settings.bytes_max - unproven - strangers,
         };
         match &self.low_bytes {
             // The oldest entries make room for new ones.
@@ -346,8 +348,8 @@ impl Ring {
             if bytes <= self.bytes_max(series) || is_active {
                 break;
             }
-            if series == Series::Known {
-                self.copy_forward(oldest, now)?;
+            if series != Series::Strangers {
+                self.copy_forward(series, oldest, now)?;
             }
             self.remove_segment(oldest)?;
         }
@@ -355,14 +357,14 @@ impl Ring {
     }
 
     /// Appends the entries of tenants below their fair share to the newest segment.
-    fn copy_forward(&mut self, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
+    fn copy_forward(&mut self, series: Series, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
         let mut bytes_of = BTreeMap::<&str, u64>::new();
-        for segment in self.in_series(Series::Known) {
+        for segment in self.in_series(series) {
             for ((_, tenant), held) in &segment.held {
                 *bytes_of.entry(tenant).or_default() += held.bytes;
             }
         }
-        let share = self.bytes_max(Series::Known) / (2 * bytes_of.len().max(1) as u64);
+        let share = self.bytes_max(series) / (2 * bytes_of.len().max(1) as u64);
         let segment = self.segment(seq).expect("a segment that is listed");
         let quiet: HashSet<String> = segment
             .held
@@ -382,13 +384,13 @@ impl Ring {
                 return Ok(());
             }
         };
-        self.next_location(Series::Known, now)?;
-        self.write(Series::Known, &carried, &tallies)?;
+        self.next_location(series, now)?;
+        self.write(series, &carried, &tallies)?;
         let segment = self.segments.iter_mut().find(|segment| segment.seq == seq);
         let segment = segment.expect("a segment that is listed");
         for tally in &tallies {
             if segment.uncount(&tally.key, tally.bytes).is_some() {
-                self.charges.subtract(Series::Known, &tally.key.1, tally.bytes);
+                self.charges.subtract(series, &tally.key.1, tally.bytes);
             }
         }
         Ok(())
@@ -557,7 +559,7 @@ fn account_of(books: &Books, series: Series, name: &str) -> Arc<Account> {
         NO_TENANT => books.none().clone(),
         OTHER_TENANTS => books.other().clone(),
         // It was admitted: the registry knew it.
-        name if series == Series::Known => books.of_known(name),
+        name if series != Series::Strangers => books.of_known(name),
         name => books.of_stranger(name),
     }
 }

@@ -258,9 +258,50 @@ fn of_strangers_the_first_ten_a_second_and_reason_are_kept_and_all_are_counted()
     assert!(entries[0].id.starts_with("a-"));
     let other = all(&quarantine, Filter { reason: Some("BAD_PAYLOAD".into()), ..Filter::default() });
     assert!(other[0].payload.as_ref().unwrap().starts_with("éé"));
-    assert_eq!(rig.account("acme").snapshot().messages.quarantined, 501);
+    // Those that are kept nowhere are dropped, and counted by their reason.
+    let (books, kept) = (rig.account("acme").snapshot().messages, entries.len() as u64 + 1);
+    assert_eq!((books.quarantined, books.dropped), (kept, 501 - kept));
+    assert_eq!(rig.account("acme").drops(), [(Reason::TokenInvalid, 501 - kept)].into());
     assert_eq!(quarantine.refused_since_start(), [(Reason::BadPayload, 1), (Reason::TokenInvalid, 500)]);
     assert_eq!(rig.connection.window().messages(), 0);
+}
+
+#[test]
+fn of_known_devices_all_are_kept_whole_and_the_unproven_push_out_no_proven_one() {
+    let rig = Rig::new();
+    let quarantine = rig.open(400_000, 7);
+    let refused = |tenant: &str, is_proven: bool, payload: &[u8]| {
+        let mut refused = rig.refused(tenant, Reason::RateLimited, payload).with_known(true);
+        refused.is_proven = is_proven;
+        refused
+    };
+    quarantine.store_many((0..80).map(|_| refused("acme", true, &[b'p'; 2000])).collect());
+    // Who knows the name of a device fills its tenant's part of a ring of their own.
+    quarantine.store(refused("globex", false, &[b'g'; 2000]));
+    assert!(quarantine.flush(soon()));
+    for _ in 0..20 {
+        quarantine.store_many((0..10).map(|_| refused("acme", false, &[b'u'; 2000])).collect());
+        assert!(quarantine.flush(soon()));
+    }
+    let entries = all(&quarantine, Filter::default());
+    assert!(entries.iter().all(|entry| !entry.truncated));
+    let count = |tenant: &str, letter: &str| {
+        let is = |entry: &&Entry| {
+            entry.tenant.as_deref() == Some(tenant) && entry.payload.as_ref().unwrap().starts_with(letter)
+        };
+        entries.iter().filter(is).count()
+    };
+    assert_eq!((count("acme", "p"), count("globex", "g")), (80, 1));
+    assert!(count("acme", "u") < 200, "the ring has no bound");
+    let books = rig.account("acme").snapshot();
+    assert_eq!((books.messages.quarantined, books.messages.dropped), (280, 0));
+    assert!(books.quarantine.expired > 0);
+    // Read back, each is in its own ring.
+    drop(quarantine);
+    let rig = Rig { books: Books::default(), ..rig };
+    let again = rig.open(400_000, 7);
+    assert_eq!(all(&again, Filter::default()).len(), entries.len());
+    assert!(entries.iter().any(|entry| entry.id.starts_with("u-")));
 }
 
 #[test]

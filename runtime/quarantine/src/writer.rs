@@ -40,8 +40,13 @@ pub fn run(shared: &Shared, retry: Duration) {
             queue.busy = true;
             std::mem::take(&mut queue.jobs)
         };
-        let (strangers, known) = jobs.into_iter().partition::<VecDeque<_>, _>(is_strangers);
-        for (series, mut jobs) in [(Series::Known, known), (Series::Strangers, strangers)] {
+        let mut by_series = Series::ALL.map(|series| (series, VecDeque::new()));
+        for job in jobs {
+            let series = series_of(&job);
+            let (_, jobs) = by_series.iter_mut().find(|(of, _)| *of == series).expect("ALL has every series");
+            jobs.push_back(job);
+        }
+        for (series, mut jobs) in by_series {
             while !jobs.is_empty() {
                 let group = take_group(&mut jobs);
                 if !write_until_durable(shared, series, &group, retry) {
@@ -53,8 +58,11 @@ pub fn run(shared: &Shared, retry: Duration) {
     }
 }
 
-fn is_strangers(job: &QuarantineJob) -> bool {
-    matches!(job, QuarantineJob::Message(refused) if !refused.was_admitted())
+fn series_of(job: &QuarantineJob) -> Series {
+    match job {
+        QuarantineJob::Message(refused) => Series::of(refused),
+        QuarantineJob::Lines(_) => Series::Known,
+    }
 }
 
 fn take_group(jobs: &mut VecDeque<QuarantineJob>) -> Vec<QuarantineJob> {

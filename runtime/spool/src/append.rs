@@ -35,6 +35,7 @@ impl Shed {
         for (account, tokens) in self.dropped {
             tracing::debug!(tenant = %account.tenant(), messages = tokens.len(), reason = %Reason::Overload,
                             "dropped: the tenant's share of the spool is full, and messages at QoS 0 do not wait");
+            account.record_drops(Reason::Overload, tokens.len() as u64);
             settle_all(tokens, Outcome::Dropped, &account);
         }
         for (account, tokens) in self.abandoned {

@@ -283,6 +283,7 @@ impl Shared {
     pub fn lose_parked(&self, tenant: &TenantId, messages: u32) {
         let account = self.books.of_known(tenant.as_str());
         account.unpark(u64::from(messages));
+        account.record_drops(tidegate_core::reason::Reason::RegistryUnavailable, u64::from(messages));
         account.settle(tidegate_core::books::Outcome::Dropped, u64::from(messages));
     }
 }

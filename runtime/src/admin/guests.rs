@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::admin::access::AdminTokens;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
 use crate::admin::uploads::Uploads;
@@ -40,9 +41,9 @@ pub struct GuestRoutes {
 }
 
 impl GuestRoutes {
-    /// `operator` is the operator's token; empty: nothing may be changed but with a tenant's.
-    pub fn new(api: GuestApi, operator: String, tenants: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { api, tokens: TenantTokens::new(operator, tenants), uploads: Uploads::default() })
+    /// Without an operator's token nothing may be changed but with a tenant's.
+    pub fn new(api: GuestApi, admin: AdminTokens, tenants: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { api, tokens: TenantTokens::new(admin, tenants), uploads: Uploads::default() })
     }
 
     /// The calls, to stand beside others.

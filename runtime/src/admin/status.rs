@@ -1,14 +1,15 @@
 //! The gateway's state as JSON: readiness, books, guests, spool.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use crate::app::wall_clock;
-use crate::core::books::TenantBooks;
 use crate::core::receive_clock::wall_ns;
 use crate::limits::SPOOL_NEAR_PERCENT;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
+use crate::telemetry::expiry;
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
 use crate::writer::{DatabaseHealth, DatabaseStatus, ServerInfo};
@@ -75,7 +76,13 @@ fn words_of(database: &DatabaseStatus) -> String {
 }
 
 pub(crate) fn readiness(handles: &Handles) -> Readiness {
-    let source = handles.sources.iter().try_for_each(SourceHealth::check);
+    let mut source = PartHealth::from(handles.sources.iter().try_for_each(SourceHealth::check));
+    if source.ready {
+        let now = SystemTime::now();
+        let expiring: Vec<String> =
+            handles.certificates().into_iter().filter_map(|one| expiry::in_words(one, now)).collect();
+        source.why = (!expiring.is_empty()).then(|| expiring.join("; "));
+    }
     let spool = match handles.spool.fault() {
         Some(fault) => PartHealth::not_ready(&fault),
         None if !handles.quarantine.is_usable() => {
@@ -98,17 +105,24 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
     let output = output_health(&handles.writer.databases(), &handles.writer.servers());
-    Readiness::new(source.into(), registry, spool, output, wall_clock::unset(wall_ns()))
+    Readiness::new(source, registry, spool, output, wall_clock::unset(wall_ns()))
 }
 
 pub(crate) fn books(handles: &Handles) -> Value {
-    let books: BTreeMap<String, TenantBooks> = handles
-        .books
-        .accounts()
+    let accounts = handles.books.accounts();
+    let mut balanced = true;
+    let tenants: serde_json::Map<String, Value> = accounts
         .iter()
-        .map(|account| (account.tenant().to_string(), account.snapshot()))
+        .map(|account| {
+            let books = account.snapshot();
+            balanced &= books.balanced();
+            let mut books = json!(books);
+            let drops = account.drops();
+            books["dropped_by_reason"] = drops.iter().map(|(reason, n)| (reason.code(), *n)).collect();
+            (account.tenant().to_string(), books)
+        })
         .collect();
-    json!({"balanced": books.values().all(TenantBooks::balanced), "tenants": books})
+    json!({"balanced": balanced, "tenants": tenants})
 }
 
 pub(crate) fn guests(handles: &Handles) -> Value {

@@ -9,12 +9,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::admin::access::AdminTokens;
 use crate::admin::context::AdminContext;
 use crate::admin::guests::{GuestApi, GuestRoutes};
-use crate::admin::server::AdminServer;
+use crate::admin::server::{AdminLimits, AdminServer};
 use crate::admission::registry::Registry;
 use crate::admission::{Admission, registry_tasks};
 use crate::app::housekeeping::{LoadConfig, housekeeping};
+use crate::app::open_files::OpenFiles;
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::{self, TenantUpdater};
 use crate::app::{App, guests};
@@ -44,9 +46,10 @@ use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::pipeline::unpark;
 use crate::quarantine::{Quarantine, StoredObserver};
-use crate::source::broker::{Broker, OutgoingPublish};
-use crate::source::listener::Listener;
+use crate::source::broker::{Broker, BrokerSettings, OutgoingPublish};
+use crate::source::listener::{CertificateReloader, Listener};
 use crate::spool::{OpenedSpool, Spool, SpoolSettings};
+use crate::telemetry::expiry::ExpiryWatch;
 use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
@@ -61,6 +64,7 @@ impl App {
         if let Some(fault) = files::faults(config).into_iter().next() {
             return Err(fault.into());
         }
+        let open_files = OpenFiles::raise()?;
         let signals = Signals::new()?;
         let data_dir = Path::new(&config.data_dir);
         let lock = data_dir::lock(data_dir)?;
@@ -138,7 +142,8 @@ impl App {
         let (stop, stopping) = watch::channel(None);
         let unparker = unpark::start(&spool, &ingress, &books, stopping.clone());
         let replays = Replays::new(ingress.clone(), quarantine.clone(), window.clone(), stopping.clone());
-        let sources = Sources::start(config, &tenants, &window, &ingress, outgoing, stopping)?;
+        let sources = Sources::start(config, &open_files, &tenants, &window, &ingress, outgoing, stopping)?;
+        let admin_tls = settings::admin_tls(config).map(CertificateReloader::open).transpose()?.map(Arc::new);
 
         let handles = Arc::new(Handles {
             books,
@@ -162,10 +167,14 @@ impl App {
             sources: sources.health,
             redelivered: sources.redelivered,
             listener: sources.listener,
+            admin_tls: admin_tls.clone(),
+            expiry: ExpiryWatch::default(),
             refusal_publisher: publisher,
             registry_fault: parking_lot::Mutex::new(None),
         });
-        let admin = start_admin(config, &handles).await?;
+        let admin =
+            start_admin(config, &handles, AdminLimits { connections_max: open_files.admin, tls: admin_tls })
+                .await?;
         let stats_interval_s = config.log.stats_interval_s;
         let housekeeping = worker::vital("follow", housekeeping(handles.clone(), stats_interval_s));
         Ok(Self {
@@ -296,6 +305,7 @@ struct Sources {
 impl Sources {
     fn start(
         config: &Config,
+        open_files: &OpenFiles,
         tenants: &Arc<Tenants>,
         window: &Arc<ReceiveWindow>,
         ingress: &Arc<Ingress>,
@@ -305,15 +315,16 @@ impl Sources {
         let mut sources =
             Self { tasks: JoinSet::new(), health: Vec::new(), redelivered: Vec::new(), listener: None };
         if !config.listen.address.is_empty() {
-            let listener =
-                Listener::bind(settings::listener(config, tenants)?, window.clone(), ingress.clone())?;
+            let mut listen = settings::listener(config, tenants)?;
+            listen.connections_max = open_files.connections(listen.connections_max);
+            let listener = Listener::bind(listen, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
             sources.redelivered.push(listener.counters().redelivered.clone());
             sources.listener = Some(ListenerHandles { counters: listener.counters(), tls: listener.tls() });
             sources.tasks.spawn(worker::vital("listener", listener.run(stopping.clone())));
         }
         if !config.mqtt.url.is_empty() {
-            let mut broker = Broker::new(settings::broker(config)?, window.clone(), ingress.clone())?;
+            let mut broker = Broker::new(broker_settings(config)?, window.clone(), ingress.clone())?;
             if let Some(outgoing) = outgoing {
                 broker = broker.publishing(outgoing);
             }
@@ -325,16 +336,29 @@ impl Sources {
     }
 }
 
+/// The settings of the broker session, with the client id of this data folder.
+fn broker_settings(config: &Config) -> anyhow::Result<BrokerSettings> {
+    let client_id = data_dir::client_id(Path::new(&config.data_dir), &config.mqtt.client_id)?;
+    Ok(BrokerSettings { client_id, ..settings::broker(config)? })
+}
+
 /// The admin side; `None` if no address is configured.
-async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<Option<AdminServer>> {
+async fn start_admin(
+    config: &Config,
+    handles: &Arc<Handles>,
+    limits: AdminLimits,
+) -> anyhow::Result<Option<AdminServer>> {
     if config.admin.listen.is_empty() {
         return Ok(None);
     }
-    let token = config::secret("admin.token", "", &config.admin.token_file)?;
+    let tokens = AdminTokens {
+        operator: config::secret("admin.token", "", &config.admin.token_file)?,
+        reader: config::secret("admin.read_token", "", &config.admin.read_token_file)?,
+    };
     let (listener, address) = admin::bind(&config.admin.listen)
         .await
         .with_context(|| format!("admin.listen = {:?} cannot be listened on", config.admin.listen))?;
-    tracing::info!(%address, "admin listens");
+    tracing::info!(%address, tls = limits.tls.is_some(), "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let api = GuestApi::new(
@@ -343,7 +367,7 @@ async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<
         handles.tenants.clone(),
         handles.audit.clone(),
     );
-    let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
-    let router = admin::router(AdminContext::new(handles.clone(), token), guests);
-    Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))
+    let guests = GuestRoutes::new(api, tokens.clone(), tenant_tokens);
+    let router = admin::router(AdminContext::new(handles.clone(), tokens), guests);
+    Ok(Some(AdminServer::start(listener, router, limits).context("the admin side's thread cannot start")?))
 }

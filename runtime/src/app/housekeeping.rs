@@ -65,9 +65,7 @@ pub(crate) async fn check_files(handles: &Arc<Handles>) {
     // Reading blocks, and the threads of the stream must not.
     let checked = tokio::task::spawn_blocking(move || {
         handles.disk_reserve.refresh();
-        if let Some(listener) = &handles.listener {
-            listener.refresh_certificate();
-        }
+        handles.refresh_certificates();
         if let Registry::File(file) = handles.admission.registry() {
             let fault = match file.reload_if_changed() {
                 Ok(true) => {

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::cli::admin_http;
 use crate::config;
 use crate::config::Config;
 
@@ -36,9 +37,8 @@ fn ask(config: &Config, method: Method, path: &str) -> anyhow::Result<Value> {
     let token = config::secret("admin.token", "", &config.admin.token_file)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client =
-            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
-        let mut request = client.request(method, format!("http://{address}{path}"));
+        let client = admin_http::client(config)?.timeout(std::time::Duration::from_secs(10)).build()?;
+        let mut request = client.request(method, format!("{}{path}", admin_http::base(config)));
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }

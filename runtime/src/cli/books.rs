@@ -88,5 +88,10 @@ fn print_table(books: &Value) {
         }
         println!();
     }
+    for (tenant, books) in books["tenants"].as_object().into_iter().flatten() {
+        for (reason, count) in books["dropped_by_reason"].as_object().into_iter().flatten() {
+            println!("{:<20}dropped as {reason}: {count}", printable(tenant));
+        }
+    }
     println!("{}", if books["balanced"] == true { "the books balance" } else { "THE BOOKS DO NOT BALANCE" });
 }

@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::audit::{AuditEvent, AuditLog, own_user};
-use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::cli::{BadUsage, ConfigArgument, Exit, admin_http};
 use crate::config::{Config, ConfigError, settings};
 use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
@@ -457,8 +457,9 @@ fn ask(config: &Config, method: Method, path: &str, body: Option<Value>) -> anyh
     runtime.block_on(async {
         // No limit on the whole: a replay takes as long as its messages need.
         let connect = std::time::Duration::from_secs(10);
-        let client = reqwest::Client::builder().no_proxy().connect_timeout(connect).build()?;
-        let mut request = client.request(method, format!("http://{address}{path}")).bearer_auth(token);
+        let client = admin_http::client(config)?.connect_timeout(connect).build()?;
+        let url = format!("{}{path}", admin_http::base(config));
+        let mut request = client.request(method, url).bearer_auth(token);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }

@@ -5,6 +5,7 @@ use crate::app;
 use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
 use crate::config::budget_plan::BudgetPlan;
+use crate::config::checks::files;
 use crate::config::report;
 use crate::core::detail::printable_lines;
 
@@ -36,6 +37,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     let mut effective = arguments.config.load()?;
+    effective.notes.extend(files::readable_secrets(&effective.config));
     let mut findings = Vec::new();
     if arguments.registry {
         let server = crate::cli::registry::server(&effective.config)?;

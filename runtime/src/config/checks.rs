@@ -149,13 +149,20 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             ));
         }
         RegistryKind::Postgres => {
-            crate::config::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
+            let url = crate::config::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
                 key: "registry.url".into(),
                 value: "(hidden)".into(),
                 expected: format!(
                     "expected postgres://user:password@host:port/database, because registry.kind = \"postgres\": {fault}"
                 ),
             })?;
+            if url.believes_anybody() {
+                notes.push(
+                    "registry.url does not check who the server is: anybody on the way could read and change what the \
+                     registry says; add ?sslmode=verify-full"
+                        .into(),
+                );
+            }
             within("registry.query_timeout_ms", registry.query_timeout_ms, 100, 60_000)?;
             within("registry.settings_poll_s", registry.settings_poll_s, 1, 86_400)?;
             within("registry.stale_max_s", registry.stale_max_s, 0, 31_536_000)?;
@@ -176,6 +183,7 @@ fn admission(config: &Config) -> Result<(), ConfigError> {
         rules.credentials.check(&format!("admission.types.{name}.credentials"))?;
     }
     within("admission.payload_bytes_max", admission.payload_bytes_max, 0, MQTT_PACKET_BYTES_MAX as u64)?;
+    admission.over_rate.check("admission.over_rate")?;
     within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
     within("admission.burst", admission.burst, 1.0, 1e9)?;
     within("admission.unsettled_messages_max", admission.unsettled_messages_max, 100, 10_000_000)?;
@@ -291,6 +299,15 @@ fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     config.log.format.check("log.format")?;
     log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
+    let admin = &config.admin;
+    if admin.cert_file.is_empty() != admin.key_file.is_empty() {
+        let (missing, other) = match admin.cert_file.is_empty() {
+            true => ("admin.cert_file", "admin.key_file"),
+            false => ("admin.key_file", "admin.cert_file"),
+        };
+        let expected = format!("a PEM file, because {other} is set and TLS needs both");
+        return Err(ConfigError::value(missing, "", expected));
+    }
     if others_read(&config.admin.token_file) {
         notes.push(format!(
             "admin.token_file = {:?} can be read by every user of this machine; chmod 600 it",

@@ -13,7 +13,7 @@ use anyhow::Context;
 
 use crate::admission::registry::postgres::connection::PgServer;
 use crate::admission::registry::postgres::{PgSettings, PostgresRegistry};
-use crate::admission::{AdmissionSettings, CredentialSource};
+use crate::admission::{AdmissionSettings, CredentialSource, OverRate};
 use crate::config::checks::listener::{ConnectProof, connect_credentials};
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLarge};
@@ -36,7 +36,7 @@ use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
 use crate::source::broker::{BrokerSettings, Protocol};
 use crate::source::listener::{
-    ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsSettings,
+    ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsKeys, TlsSettings,
 };
 use crate::spool::SpoolSettings;
 use crate::writer::BackoffLimits;
@@ -63,6 +63,10 @@ pub fn admission(config: &Config) -> AdmissionSettings {
         payload_bytes_kept: payload_bytes_kept(config),
         rate: (admission.rate_per_s > 0.0)
             .then_some(Rate { per_s: admission.rate_per_s, burst: admission.burst }),
+        over_rate: match admission.over_rate.get() {
+            words::OverRate::Slow => OverRate::Slow,
+            words::OverRate::Refuse => OverRate::Refuse,
+        },
         credentials: credentials(&admission.credentials),
         credentials_of_type: admission
             .types
@@ -240,6 +244,8 @@ pub fn guests_data(config: &Config) -> PathBuf {
 pub fn tls(config: &Config) -> Option<TlsSettings> {
     let listen = &config.listen;
     (!listen.tls_cert_file.is_empty()).then(|| TlsSettings {
+        keys: TlsKeys::LISTEN,
+        client_crl_file: PathBuf::from(&listen.client_crl_file),
         cert_file: PathBuf::from(&listen.tls_cert_file),
         key_file: PathBuf::from(&listen.tls_key_file),
         client_ca_file: PathBuf::from(&listen.client_ca_file),
@@ -248,6 +254,19 @@ pub fn tls(config: &Config) -> Option<TlsSettings> {
             words::ClientCertificates::Optional => ClientCertificates::Optional,
             words::ClientCertificates::Required => ClientCertificates::Required,
         },
+    })
+}
+
+/// The TLS files of the admin side; None: no TLS.
+pub fn admin_tls(config: &Config) -> Option<TlsSettings> {
+    let admin = &config.admin;
+    (!admin.cert_file.is_empty()).then(|| TlsSettings {
+        keys: TlsKeys::ADMIN,
+        cert_file: PathBuf::from(&admin.cert_file),
+        key_file: PathBuf::from(&admin.key_file),
+        client_ca_file: PathBuf::new(),
+        client_crl_file: PathBuf::new(),
+        client_certificates: ClientCertificates::No,
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
 use crate::source::listener::{CertificateReloader, CloseReason, ListenerCounters};
 use crate::spool::Spool;
+use crate::telemetry::expiry::{Certificate, ExpiryWatch};
+use crate::telemetry::logs;
 use crate::telemetry::sample::Sample;
 use crate::telemetry::stats::Statistics;
 use crate::telemetry::write_metrics::WriteMetrics;
@@ -114,6 +117,9 @@ pub struct Handles {
     pub redelivered: Vec<Arc<AtomicU64>>,
     /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
+    /// The certificate of the admin side; `None` without TLS there.
+    pub admin_tls: Option<Arc<CertificateReloader>>,
+    pub expiry: ExpiryWatch,
     /// The publisher of refusals; `None` if no answers on the refused topic are wanted.
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
     /// The fault of the last reading of a file registry.
@@ -127,6 +133,26 @@ impl fmt::Debug for Handles {
 }
 
 impl Handles {
+    /// The gateway's own certificates.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        let listener = self.listener.as_ref().and_then(|listener| listener.tls.as_ref());
+        let ends = listener.into_iter().chain(&self.admin_tls).map(|tls| tls.not_after());
+        ends.filter_map(|(key, not_after)| Some((key, not_after?))).collect()
+    }
+
+    /// Loads certificates again whose files have changed, and warns of those that expire.
+    pub fn refresh_certificates(&self) {
+        if let Some(listener) = &self.listener {
+            listener.refresh_certificate();
+        }
+        match self.admin_tls.as_ref().map(|tls| tls.refresh()) {
+            Some(Ok(true)) => tracing::info!("the admin side's certificate was read again"),
+            Some(Err(error)) => tracing::error!(%error, "the admin side's certificate stays as it was"),
+            Some(Ok(false)) | None => {}
+        }
+        self.expiry.check(&self.certificates(), SystemTime::now());
+    }
+
     pub fn statistics(&self) -> Statistics {
         let received: u64 =
             self.books.accounts().iter().map(|account| account.snapshot().messages.received).sum();
@@ -142,6 +168,11 @@ impl Handles {
             auth_cache_size: cache.entries() as u64,
         }
     }
+}
+
+fn certificate_sample((key, not_after): Certificate) -> Sample {
+    let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Sample::new(vec![("key", key.to_owned())], seconds as f64)
 }
 
 /// Name, without `_total` for a counter, then help and samples.
@@ -208,6 +239,11 @@ impl Handles {
                 "tidegate_listener_foreign_publishes",
                 "PUBLISHes to a topic of another device",
                 self.listener.as_ref().map(|listener| Sample::bare(foreign(listener))).unwrap_or_default(),
+            ),
+            (
+                "tidegate_log_lines_dropped",
+                "Lines of the log that were dropped, because stderr was not read",
+                Sample::bare(logs::dropped_lines() as f64),
             ),
             ("tidegate_refusal_answers", "Answers on mqtt.refused_topic, sent or dropped", answers),
             (
@@ -278,6 +314,11 @@ impl Handles {
                     .as_ref()
                     .map(|listener| Sample::bare(connections(listener)))
                     .unwrap_or_default(),
+            ),
+            (
+                "tidegate_certificate_expires_timestamp_seconds",
+                "End of the validity of the gateway's certificates, in seconds since 1970, by key",
+                self.certificates().into_iter().map(certificate_sample).collect(),
             ),
             (
                 "tidegate_auth_cache_entries",

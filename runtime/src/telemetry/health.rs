@@ -79,4 +79,18 @@ impl Readiness {
         let clock = clock.map_or_else(PartHealth::ready, PartHealth::degraded);
         Self { ready, source, registry, spool, output, clock }
     }
+
+    /// The same without its words, which name hosts, files and tenants.
+    pub fn without_words(self) -> Self {
+        let short = |part: PartHealth| PartHealth { why: None, ..part };
+        let Self { ready, source, registry, spool, output, clock } = self;
+        Self {
+            ready,
+            source: short(source),
+            registry: short(registry),
+            spool: short(spool),
+            output: short(output),
+            clock: short(clock),
+        }
+    }
 }

@@ -75,6 +75,10 @@ pub const WRITER_IDLE_DELAY_MS: u64 = 5;
 /// minutes.
 pub const ENDPOINT_IDLE_S: u64 = 90;
 
+/// Seconds after which a connection to an endpoint is not used again: a host's name that moves to another
+/// address is followed within some minutes.
+pub const CONNECTION_AGE_MAX_S: u64 = 300;
+
 /// The first and the longest wait before a request is tried again, in milliseconds.
 pub const RETRY_MIN_MS: u64 = 1_000;
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tidegate::core::ack::tracker::AckTracker;
 use tidegate::core::ack::window::ReceiveWindow;
-use tidegate::core::message::Admitted;
 use tidegate::core::tenant::budget::Budget;
 use tidegate::core::tenant::budget_kind::Resource;
 use tidegate::decode::route::stats::RouteActivity;
@@ -218,7 +217,7 @@ fn swap(paths: &Paths) -> Result<()> {
     let gate = decode::admission(paths, 1)?;
     let mut decoder = Decoder::new(guests.host().clone());
     let mut one = || {
-        let (admitted, _): (Vec<Admitted>, _) = gate.admit(decode::received(&connection, &payloads, 0));
+        let admitted = gate.admit(decode::received(&connection, &payloads, 0)).admitted;
         let began = (Instant::now(), thread_cpu());
         decoder.decode(admitted, &decode::Sink);
         (began.0.elapsed(), thread_cpu() - began.1)

@@ -119,6 +119,11 @@ impl FileRegistry {
         self.devices.read().count
     }
 
+    /// True if the device is in the file.
+    pub fn contains(&self, tenant: &str, device: &str) -> bool {
+        self.devices.read().tenants.get(tenant).is_some_and(|devices| devices.contains_key(device))
+    }
+
     pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
         let devices = self.devices.read();
         let stored = devices.tenants.get(tenant)?.get(device)?;

@@ -67,6 +67,8 @@ pub struct ConnectRequest {
     pub reason_strings: bool,
     /// It names an authentication method.
     pub authentication: bool,
+    /// The QoS of its will; 0 without one.
+    pub will_qos: u8,
 }
 
 impl ConnectRequest {
@@ -81,6 +83,7 @@ impl ConnectRequest {
             packet_bytes_max: u32::MAX,
             reason_strings: true,
             authentication: false,
+            will_qos: 0,
         }
     }
 }
@@ -224,6 +227,7 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
             keep_alive_s: connect.keep_alive,
             username,
             password,
+            will_qos,
             ..ConnectRequest::with_level(4)
         });
     }
@@ -241,6 +245,7 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
         keep_alive_s: connect.keep_alive,
         username,
         password,
+        will_qos,
         packet_bytes_max: properties.max_packet_size.unwrap_or(u32::MAX),
         reason_strings: properties.request_problem_info != Some(0),
         authentication: properties.authentication_method.is_some(),
