@@ -28,6 +28,7 @@ mod doctor;
 mod audit;
 mod start;
 mod writer;
+mod output;
 mod quarantine;
 mod refusals;
 mod details;

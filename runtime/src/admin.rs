@@ -6,6 +6,7 @@ pub(crate) mod respond;
 pub(crate) mod status;
 pub(crate) mod tenants;
 pub mod quarantine;
+pub(crate) mod spool;
 pub mod uploads;
 pub mod guests;
 pub(crate) mod decoder_state;
@@ -49,6 +50,7 @@ pub fn router(context: AdminContext, guests: Arc<GuestRoutes>) -> Router {
         .route("/api/v1/spool", get(spool))
         .merge(tenants::routes())
         .merge(quarantine::routes(&context))
+        .merge(spool::routes(&context))
         .route_layer(middleware::from_fn_with_state(context.clone(), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

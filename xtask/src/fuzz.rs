@@ -14,7 +14,7 @@ use run::{Outcome, TargetRun};
 
 pub use build::rustc;
 
-/// How long each target is run where nothing else is said.
+/// The time for which each target is run by default.
 const SECONDS: u64 = 60;
 
 /// Targets that run at the same time.

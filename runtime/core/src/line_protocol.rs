@@ -17,6 +17,7 @@ pub mod series_times;
 pub mod identity;
 pub mod rules;
 pub mod split;
+pub mod line_time;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use crate::line_protocol::fault::LineFaultKind;
 pub use crate::line_protocol::identity::IdentityTagError;
 pub use crate::line_protocol::identity::escape_tag_value;
 pub use crate::line_protocol::identity::identity_tags;
+pub use crate::line_protocol::line_time::line_time;
 pub use crate::line_protocol::rules::LineRules;
 pub use crate::line_protocol::rules::NameSet;
 pub use crate::line_protocol::rules::TenantTag;
@@ -269,7 +271,11 @@ fn fault(
 ) -> LineFault {
     let end = next_line(text, start).min(start + EXCERPT_BYTES).max(start);
     let excerpt = String::from_utf8_lossy(&text[start..end]).trim_end_matches('\n').to_owned();
-    let detail =
-        stamp.rules.map(|rules| rules.explain(kind, text, at, stamp.received_ns)).unwrap_or_default();
+    let detail = match kind {
+        LineFaultKind::BadValue if values::is_not_finite(&text[at..]) => {
+            " (nan and inf are no values of a database: leave the field out)".to_owned()
+        }
+        _ => stamp.rules.map(|rules| rules.explain(kind, text, at, stamp.received_ns)).unwrap_or_default(),
+    };
     LineFault { kind, line, detail, byte: (at.saturating_sub(start) + 1) as u32, excerpt }
 }

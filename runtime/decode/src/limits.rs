@@ -51,7 +51,7 @@ pub const INSTANCE_OVERHEAD_BYTES: u64 = 32 << 10;
 /// Bytes of one element of a table.
 pub const TABLE_ELEMENT_BYTES: u64 = 16;
 
-/// The longest wait of a call for memory that other calls have, in milliseconds: several of the longest calls.
+/// The longest wait of a call for memory that other calls have, in milliseconds: ten of the longest calls.
 pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
 
 /// Routes that one thread remembers, by tenant and message type. Devices choose the types. An entry is
@@ -146,6 +146,15 @@ pub const PROBATION_MESSAGES_MIN: u64 = 40;
 pub const RECENT_MESSAGES: usize = 64;
 
 pub const RECENT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a remembered message beside its topic and payload.
+pub const RECENT_OVERHEAD_BYTES: usize = 160;
+
+/// The step in which remembered messages are charged to their tenant: some dozen messages.
+pub const RECENT_CHARGE_BYTES: usize = 8 << 10;
+
+/// Bytes of a kept text of a decoder beside the text.
+pub const GUEST_LOG_OVERHEAD_BYTES: u64 = 128;
 
 /// Messages of a route that are remembered: all of a quiet one, of a busy one so few that the
 /// copies cost a ten-thousandth of a core.

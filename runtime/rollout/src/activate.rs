@@ -79,7 +79,8 @@ impl GuestStore {
         });
         self.write(route_key, record);
         let replaced = before.as_ref().map(|before| before.version.guest.tag.to_string());
-        let activity = before.as_ref().map(|before| before.version.activity.clone()).unwrap_or_default();
+        let known_activity = before.as_ref().map(|before| before.version.activity.clone());
+        let activity = known_activity.unwrap_or_else(|| self.new_activity(route_key));
         let probation = previous.map(|previous| Arc::new(Probation::new(previous, rules.probation)));
         known.serving =
             Some(Route { version: RouteVersion::new(guest, rules, version, activity), probation });

@@ -28,8 +28,10 @@ pub enum RolloutError {
     Start(String),
     #[error("{0}")]
     RouteFile(String),
-    #[error("it is a link to a place outside of its tenant's folder")]
+    #[error("it is a link to a place outside of the guests folder")]
     Outside,
+    #[error("it is a link to a place outside of its tenant's folder")]
+    OtherTenant,
     #[error("it fails its cases: {0}")]
     Cases(String),
     #[error("the run on recent messages: {0}")]

@@ -53,7 +53,9 @@ impl GuestStore {
                 Ok(judged) => evaluated = Some(judged),
                 Err(error) => {
                     if let (PutAuthor::Tenant(tenant), RolloutError::CompileLimit(_)) = (&author, &error) {
-                        self.penalties.record(tenant, Instant::now());
+                        // Where the clock ended it, the machine may be at fault.
+                        let grows = !error.is_of_a_busy_machine();
+                        self.penalties.record(tenant, grows, Instant::now());
                     }
                     self.refuse(route_key, None, Some(&candidate), &error, &author.to_string());
                     return Err(error);

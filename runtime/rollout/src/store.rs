@@ -18,7 +18,9 @@ use crate::penalties::Penalties;
 use crate::queue::EvaluationQueue;
 use crate::tenant_limits::TenantLimits;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::budgets::BudgetPair;
 use tidegate_core::tenant::table::Tenants;
+use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
@@ -220,6 +222,12 @@ impl GuestStore {
 
     pub(super) fn path_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
         self.folder.join(tenant).join(format!("{stem}.wasm"))
+    }
+
+    /// The activity of a new route, charged to the tenant of its folder.
+    pub(super) fn new_activity(&self, (tenant, _): &RouteKey) -> Arc<RouteActivity> {
+        let budgets = self.disk_use.budgets(tenant).unwrap_or_else(BudgetPair::unlimited);
+        RouteActivity::new(&budgets.memory)
     }
 
     pub(super) fn take_events(&self) -> Vec<RolloutEvent> {

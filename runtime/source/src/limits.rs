@@ -6,10 +6,6 @@ pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 
-/// The longest wait between two reads of a socket while a trickle is gathered, in milliseconds. A message
-/// is acknowledged so much later at most, and never later if its sender waits for that.
-pub const SOURCE_BATCH_WAIT_MS: u64 = 20;
-
 /// Messages of one connection that may wait for room in the spool before its socket is not read any
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const DEFERRED_MESSAGES_A_CONNECTION: u64 = 128;

@@ -18,7 +18,7 @@ use crate::receipt::receipt;
 use crate::shared::Shared;
 use tidegate_core::ack::settle::SettleBatch;
 use tidegate_core::batching;
-use tidegate_core::batching::BatchDelay;
+use tidegate_core::batching::{BatchDelay, SPOOL_DELAY};
 use tidegate_core::books::Outcome;
 use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Handoff, StreamPosition, message_set};
 use tidegate_core::ids::DatabaseName;
@@ -29,7 +29,7 @@ use tidegate_core::synced::Synced;
 pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
     let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
     let mut marked = Instant::now();
-    let mut pacing = BatchDelay::new(Duration::from_millis(limits::SPOOL_BATCH_WAIT_MS));
+    let mut pacing = BatchDelay::new(SPOOL_DELAY);
     let mut synced = Instant::now();
     loop {
         let (group, copies, closed) = {
@@ -136,7 +136,12 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
     }
     shared.drop_abandoned();
     let backlogs = shared.index.lock().shrink_places();
-    shared.room.lock().shares.charge_backlogs(&backlogs);
+    {
+        let mut room = shared.room.lock();
+        room.shares.charge_backlogs(&backlogs);
+        room.shares.forget_idle();
+        room.parked.forget_idle();
+    }
     // Tenants' shares may have grown meanwhile.
     shared.release_deferred(shared.room.lock());
 }

@@ -135,6 +135,7 @@ impl Index {
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
             settled: HashMap::new(),
+            apart: HashMap::new(),
             lines: 0,
             bytes: 0,
             changed: false,
@@ -249,7 +250,7 @@ impl Index {
         frame.queued &= !messages;
         let (open, hot, len) = (frame.open, frame.queued != 0, u64::from(frame.len));
         if was_hot && !hot {
-            self.evict_from_memory(id.stream, len);
+            self.evict_from_memory(id, len);
         }
         if open != 0 {
             *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
@@ -262,11 +263,36 @@ impl Index {
         }))
     }
 
-    fn evict_from_memory(&mut self, stream: u32, len: u64) {
-        self.hot_bytes -= len;
-        self.streams[stream as usize].hot_bytes -= len;
-        let database = self.databases.get_mut(&self.streams[stream as usize].database);
-        database.expect("made with its stream").hot_bytes -= len;
+    /// The writer has nothing of a frame of `len` bytes any more.
+    fn evict_from_memory(&mut self, id: FrameId, len: u64) {
+        let stream = &mut self.streams[id.stream as usize];
+        let in_memory = stream.apart.remove(&id.seq).map_or(len, |(_, bytes)| bytes);
+        self.count_less(id.stream, in_memory);
+    }
+
+    fn count_less(&mut self, stream: u32, bytes: u64) {
+        let stream = &mut self.streams[stream as usize];
+        self.hot_bytes -= bytes;
+        stream.hot_bytes -= bytes;
+        self.databases.get_mut(&stream.database).expect("made with its stream").hot_bytes -= bytes;
+    }
+
+    /// The writer has copied `bytes` of messages out of a frame. It keeps nothing else of it, or nothing
+    /// for long.
+    pub fn set_apart(&mut self, id: FrameId, messages: MessageSet, bytes: u64) {
+        let stream = &mut self.streams[id.stream as usize];
+        let Some(len) = stream.frame(id.seq).filter(|frame| frame.queued != 0).map(|frame| frame.len) else {
+            return;
+        };
+        let len = u64::from(len);
+        let (counted, before) = stream.apart.get(&id.seq).map_or((len, (0, 0)), |&apart| (apart.1, apart));
+        let now = (before.1 + bytes).min(len);
+        stream.apart.insert(id.seq, (before.0 | messages, now));
+        self.count_less(id.stream, counted);
+        self.hot_bytes += now;
+        let stream = &mut self.streams[id.stream as usize];
+        stream.hot_bytes += now;
+        self.databases.get_mut(&stream.database).expect("made with its stream").hot_bytes += now;
     }
 
     /// Forgets a frame whose `open` is emptied by that.
@@ -327,7 +353,7 @@ impl Index {
             self.unannounced.insert(stream.database.clone());
         }
         if was_hot && !hot {
-            self.evict_from_memory(id.stream, len);
+            self.evict_from_memory(id, len);
         }
         returns
     }

@@ -21,10 +21,6 @@ pub const SPOOL_MARKS_RESERVE_BYTES: u64 = 256 << 10;
 /// Bytes that the spool writes in one group before it syncs: 4 ms at 2 GB/s.
 pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
 
-/// From one sync of the spool to the next while a trickle is gathered, in milliseconds: a sync costs
-/// 200 us of CPU, and 200 of them a second are 4 % of a core.
-pub const SPOOL_BATCH_WAIT_MS: u64 = 5;
-
 /// The longest wait of a sync, in microseconds, for messages of a trickle that are just being
 /// decoded: several times what that takes.
 pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;

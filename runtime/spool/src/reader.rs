@@ -222,6 +222,10 @@ impl DurableLines for Lines {
         });
         (durables, more || !all)
     }
+
+    fn lines_waiting(&self, database: &DatabaseName) -> u64 {
+        self.0.index.lock().database_lines(database)
+    }
 }
 
 impl Shared {

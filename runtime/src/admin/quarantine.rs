@@ -44,7 +44,7 @@ pub(super) fn routes(context: &Arc<AdminContext>) -> Router<Arc<AdminContext>> {
 type Context = State<Arc<AdminContext>>;
 
 /// A change needs a token to be set; that it was shown is checked before.
-async fn needs_token(State(context): Context, request: Request, next: Next) -> Response {
+pub(super) async fn needs_token(State(context): Context, request: Request, next: Next) -> Response {
     if context.token.is_empty() {
         let message = "this changes something, so it needs the operator's token: write one into a file, name it in \
                        admin.token_file, start the gateway again, and send it as Authorization: Bearer …";
@@ -281,7 +281,7 @@ impl QuarantineQuery {
     }
 }
 
-fn decode(text: &str) -> Result<String, ApiError> {
+pub(super) fn decode(text: &str) -> Result<String, ApiError> {
     let plain = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&plain).decode_utf8();
     decoded.map(Into::into).map_err(|_| ApiError::bad_filter(format!("{text:?} is not UTF-8")))

@@ -9,7 +9,10 @@ use crate::limits::SPOOL_NEAR_PERCENT;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
-use crate::writer::DatabaseStatus;
+use crate::writer::{DatabaseHealth, DatabaseStatus, ServerInfo};
+
+/// Databases that `/readyz` names.
+const SHOWN_DATABASES: usize = 5;
 
 /// A spool that takes messages is ready. In words: the files that cannot be read back, the tenants whose
 /// messages wait for room, and how near its ceiling it is.
@@ -41,7 +44,32 @@ fn spool_health(
         };
         why.push(format!("wait for room in their share of the spool: {}{more}", named.join(", ")));
     }
-    PartHealth { ready: true, why: (!why.is_empty()).then(|| why.join("; ")) }
+    PartHealth { why: (!why.is_empty()).then(|| why.join("; ")), ..PartHealth::ready() }
+}
+
+/// The databases that do not take their lines, and what does not hold with a server's version.
+fn output_health(databases: &[DatabaseStatus], servers: &[(String, ServerInfo)]) -> PartHealth {
+    let mut troubled: Vec<&DatabaseStatus> =
+        databases.iter().filter(|database| database.state != DatabaseHealth::Well).collect();
+    troubled.sort_by_key(|database| std::cmp::Reverse(database.trouble_s));
+    let mut why: Vec<String> =
+        troubled.iter().take(SHOWN_DATABASES).map(|database| words_of(database)).collect();
+    if let Some(more @ 1..) = troubled.len().checked_sub(SHOWN_DATABASES) {
+        why.push(format!("and {more} more databases"));
+    }
+    for (server, info) in servers {
+        why.extend(
+            info.caveats.iter().map(|caveat| format!("{server} has version {}; {caveat}", info.version)),
+        );
+    }
+    if why.is_empty() { PartHealth::ready() } else { PartHealth::degraded(why.join("; ")) }
+}
+
+fn words_of(database: &DatabaseStatus) -> String {
+    let since = database.trouble_s.map(|s| format!(" for {s} s")).unwrap_or_default();
+    let output =
+        database.output_of.as_ref().map(|tenant| format!(" (output of {tenant})")).unwrap_or_default();
+    format!("{}{output} is {}{since}: {}", database.database, database.state.name(), database.last_answer)
 }
 
 pub(crate) fn readiness(handles: &Handles) -> Readiness {
@@ -60,7 +88,8 @@ pub(crate) fn readiness(handles: &Handles) -> Readiness {
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
-    Readiness::of(source.into(), registry, spool)
+    let output = output_health(&handles.writer.databases(), &handles.writer.servers());
+    Readiness::of(source.into(), registry, spool, output)
 }
 
 pub(crate) fn books(handles: &Handles) -> Value {
@@ -111,6 +140,8 @@ pub(crate) fn spool(handles: &Handles) -> Value {
     all["messages_unsettled"] = handles.window.messages().into();
     all["bytes_unsettled"] = handles.window.bytes().into();
     all["databases"] = databases.into();
+    let server = |(server, info): (String, ServerInfo)| json!({"server": server, "version": info.version, "caveats": info.caveats});
+    all["servers"] = handles.writer.servers().into_iter().map(server).collect();
     all
 }
 

@@ -21,7 +21,6 @@ use crate::app::{App, guests};
 use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
-use crate::config::machine::Machine;
 use crate::config::settings::registry::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::words::SpoolSync;
@@ -49,7 +48,7 @@ use crate::spool::{OpenedSpool, Spool};
 use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
-use crate::writer::{Writer, WriterParts};
+use crate::writer::{Writer, WriterParts, WriterSettings};
 
 impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
@@ -87,8 +86,17 @@ impl App {
         let idle_delay = Arc::<IdleDelay>::default();
         let writer_thread =
             WriterThread::start(idle_delay.clone()).context("the writer's thread cannot start")?;
-        let writer =
-            start_writer(config, &writer_thread, idle_delay, &opened, &quarantine, &writes, &tenants)?;
+        let writer_settings =
+            WriterSettings { memory_bytes_max: plan.writer_bytes_max as usize, ..settings::writer(config)? };
+        let writer = start_writer(
+            writer_settings,
+            &writer_thread,
+            idle_delay,
+            &opened,
+            &quarantine,
+            &writes,
+            &tenants,
+        )?;
         tenant_settings::apply(config, &outputs, &tenants, &writer)?;
         let opened = opened.with_tenants(&tenants);
         let state = opened.state();
@@ -168,15 +176,14 @@ impl App {
             load,
             shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
             lock,
-            signals,
+            signals: Some(signals),
         })
     }
 }
 
 /// The bytes of memory and disk that this machine has for each purpose.
 fn budget_plan(config: &Config) -> BudgetPlan {
-    let data_dir = Path::new(&config.data_dir);
-    let plan = BudgetPlan::new(config, &Machine::measure(data_dir), data_dir::bytes(data_dir));
+    let plan = BudgetPlan::measure(config);
     let BudgetLimits { memory_bytes_max, tenant_memory_bytes_max, disk_bytes_max, tenant_disk_bytes_max } =
         plan.limits;
     tracing::info!(
@@ -239,7 +246,7 @@ async fn open_spool(config: &Config, hash_tag: SeedTag, books: &Arc<Books>) -> a
 }
 
 fn start_writer(
-    config: &Config,
+    settings: WriterSettings,
     thread: &WriterThread,
     idle_delay: Arc<IdleDelay>,
     opened: &OpenedSpool,
@@ -256,7 +263,7 @@ fn start_writer(
         observer: writes.clone(),
         tenants: tenants.clone(),
     };
-    Ok(Writer::start(settings::writer(config)?, parts)?)
+    Ok(Writer::start(settings, parts)?)
 }
 
 /// Has new messages of a device wait behind those of it that are parked.
@@ -318,7 +325,12 @@ async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<
     tracing::info!(%address, "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.audit.clone());
+    let api = GuestApi::new(
+        handles.guests.clone(),
+        handles.spool.clone(),
+        handles.tenants.clone(),
+        handles.audit.clone(),
+    );
     let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
     let router = admin::router(AdminContext::new(handles.clone(), token), guests);
     Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))

@@ -40,6 +40,11 @@ impl Signals {
             _ = self.hang_up.recv() => SignalRequest::Reload,
         }
     }
+
+    /// Waits for the next request to stop.
+    pub async fn next_stop(&mut self) {
+        while self.next().await != SignalRequest::Stop {}
+    }
 }
 
 /// Sends states to the service manager (sd_notify(3)); without one nothing happens.

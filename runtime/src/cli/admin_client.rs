@@ -1,6 +1,7 @@
 //! The running gateway of a configuration, asked over its admin side.
 
 use anyhow::{Context, bail};
+use reqwest::Method;
 use serde_json::Value;
 
 use crate::config;
@@ -16,6 +17,18 @@ pub struct Unreachable(String);
 /// # Errors
 /// It does not run ([`Unreachable`]), or it refuses.
 pub fn get(config: &Config, path: &str) -> anyhow::Result<Value> {
+    ask(config, Method::GET, path)
+}
+
+/// Has the running gateway do something.
+///
+/// # Errors
+/// Same as `get`.
+pub fn post(config: &Config, path: &str) -> anyhow::Result<Value> {
+    ask(config, Method::POST, path)
+}
+
+fn ask(config: &Config, method: Method, path: &str) -> anyhow::Result<Value> {
     let address = &config.admin.listen;
     if address.is_empty() {
         bail!("admin.listen is empty: a running gateway cannot be asked");
@@ -25,7 +38,7 @@ pub fn get(config: &Config, path: &str) -> anyhow::Result<Value> {
     runtime.block_on(async {
         let client =
             reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
-        let mut request = client.get(format!("http://{address}{path}"));
+        let mut request = client.request(method, format!("http://{address}{path}"));
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }

@@ -12,6 +12,7 @@ use crate::telemetry::{logs, start_event};
 /// Run the gateway
 ///
 /// SIGTERM or SIGINT: stops reading, finishes messages and writes within shutdown.deadline_s, exits with 0.
+/// A second one ends it at once; acknowledged lines stay in the spool.
 /// SIGHUP: reads the registry, the guests folder and the configuration again. Changes of [tenants] hold from
 /// then on; other changes of the configuration need a restart.
 #[derive(Debug, clap::Args)]
@@ -38,10 +39,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let config = arguments.config.clone();
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         App::build(&effective.config, Arc::new(move || config.load())).await?.run().await
-    })?;
-    Ok(Exit::Success)
+    });
+    // A stop that a second signal ended leaves work that nobody waits for.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Success)
 }
 
 /// A core dump would hold tokens and payloads. Other processes of the same user cannot read our memory either.

@@ -4,6 +4,7 @@ use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
 use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::budget_plan::BudgetPlan;
 use crate::config::report;
 use crate::core::detail::printable_lines;
 
@@ -49,6 +50,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         findings.extend(faults.iter().map(ToString::to_string));
         crate::config::tenant_rows::lay_over(&mut effective, &rows);
     }
+    effective.notes.extend(BudgetPlan::measure(&effective.config).notes);
     let progress = Progress::start("the decoders are compiled and checked");
     findings.extend(app::check(&effective.config)?);
     drop(progress);

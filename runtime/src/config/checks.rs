@@ -17,6 +17,7 @@ use crate::source::limits::MQTT_PACKET_BYTES_MAX;
 
 pub use crate::config::checks::listener::ConnectProof;
 pub use crate::config::checks::listener::connect_credentials;
+pub use crate::config::checks::values::output_url;
 pub use crate::config::checks::values::server_url;
 
 /// Checks every value.
@@ -219,7 +220,7 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     let output = &config.output;
     let kind = output.kind.check("output.kind")?;
     if kind != OutputKind::File {
-        server_url("output.url", &output.url)?;
+        output_url("output.url", &output.url)?;
     } else if output.path.is_empty() {
         return Err(ConfigError::value("output.path", &output.path, "the folder for the files"));
     }
@@ -228,6 +229,13 @@ fn output(config: &Config) -> Result<(), ConfigError> {
             "output.org",
             &output.org,
             "the organisation, because output.kind = \"influxdb2\"",
+        ));
+    }
+    if output.create_database && kind != OutputKind::InfluxDb1 {
+        return Err(ConfigError::value(
+            "output.create_database",
+            true,
+            "false, because only output.kind = \"influxdb1\" needs it",
         ));
     }
     within("output.batch_lines_max", output.batch_lines_max, 1, 100_000)?;

@@ -323,6 +323,8 @@ section! {
         password: String = String::new(),
         /// A file that contains the password.
         password_file: String = String::new(),
+        /// For InfluxDB 1: a database that is missing is created. The user needs the right to do so.
+        create_database: bool = false,
         /// The database (bucket) of a tenant. It must contain `{tenant}`, unless `tenant_tag` or
         /// `table_prefix` separates the tenants.
         database: String = "telemetry_{tenant}".into(),

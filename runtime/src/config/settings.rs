@@ -330,6 +330,7 @@ fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
             words::Gzip::Never => Gzip::Never,
         },
         request_timeout: Duration::from_millis(output.request_timeout_ms),
+        create_database: output.create_database,
     }))
 }
 
@@ -346,6 +347,7 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
         batch_lines_max: output.batch_lines_max as u32,
         requests_max: output.requests_max as u32,
         waits: BackoffLimits::default(),
+        memory_bytes_max: config.spool.memory_bytes_max as usize,
     })
 }
 

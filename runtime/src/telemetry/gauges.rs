@@ -1,5 +1,6 @@
 //! The handles of all parts, and the counters and gauges that they give at a scrape.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,10 @@ use crate::admission::registry::Registry;
 use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::core::ack::window::ReceiveWindow;
-use crate::core::books::Books;
+use crate::core::books::{Books, OTHER_TENANTS};
 use crate::core::histogram::HistogramSnapshot;
 use crate::core::tenant::table::Tenants;
+use crate::limits::METRIC_TENANTS_MAX;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::quarantine::Quarantine;
@@ -25,7 +27,7 @@ use crate::spool::Spool;
 use crate::telemetry::sample::Sample;
 use crate::telemetry::stats::Statistics;
 use crate::telemetry::write_metrics::WriteMetrics;
-use crate::writer::Writer;
+use crate::writer::{DatabaseHealth, DatabaseStatus, Writer};
 
 /// The readiness of one source.
 pub struct SourceHealth {
@@ -185,6 +187,11 @@ impl Handles {
             })
         });
         let answers = answers.map(Vec::from).unwrap_or_default();
+        let refusals = self.writer.stats().refusals();
+        let refusals = refusals
+            .into_iter()
+            .map(|(outcome, lines)| Sample::new(vec![("outcome", outcome.to_owned())], lines as f64));
+        let refusals = refusals.collect();
         let foreign =
             |listener: &ListenerHandles| listener.counters.foreign_publishes.load(Ordering::Relaxed) as f64;
         vec![
@@ -220,6 +227,11 @@ impl Handles {
                 swaps.collect(),
             ),
             ("tidegate_writes", "POSTs to databases, by outcome", self.writes.samples()),
+            (
+                "tidegate_line_refusals",
+                "Lines that databases refused, by the outcome of the POST that showed it",
+                refusals,
+            ),
             (
                 "tidegate_messages_redelivered",
                 "QoS 1 messages received with DUP set",
@@ -289,6 +301,21 @@ impl Handles {
                 Sample::bare(self.spool_ceilings.tenant_bytes_max as f64),
             ),
             (
+                "tidegate_databases",
+                "Databases by state: well, retrying, or paused until a person acts",
+                self.databases_by_state(),
+            ),
+            (
+                "tidegate_database_state",
+                "State of each database: 0 well, 1 retrying, 2 paused until a person acts",
+                self.database_states(),
+            ),
+            (
+                "tidegate_lines_oldest_age_seconds",
+                "Age of the oldest line in the spool in seconds, by tenant",
+                self.oldest_ages(),
+            ),
+            (
                 "tidegate_spool_parked_bytes",
                 "Bytes of parked messages in the spool",
                 Sample::bare(self.spool.parked_bytes() as f64),
@@ -304,6 +331,38 @@ impl Handles {
                 Sample::bare(self.quarantine.bytes() as f64),
             ),
         ]
+    }
+
+    fn databases_by_state(&self) -> Vec<Sample> {
+        let databases = self.writer.databases();
+        let sample = |state: &DatabaseHealth| {
+            let count = databases.iter().filter(|database| database.state == *state).count();
+            Sample::new(vec![("state", state.name().to_owned())], count as f64)
+        };
+        DatabaseHealth::ALL.iter().map(sample).collect()
+    }
+
+    /// The states of a bounded number of databases, those that are not well first.
+    fn database_states(&self) -> Vec<Sample> {
+        let mut databases = self.writer.databases();
+        databases.sort_by_key(|database| std::cmp::Reverse(database.state as u8));
+        let sample = |database: DatabaseStatus| {
+            let mut labels = vec![("database", database.database)];
+            labels.extend(database.output_of.map(|tenant| ("output_of", tenant)));
+            Sample::new(labels, f64::from(database.state as u8))
+        };
+        databases.into_iter().take(METRIC_TENANTS_MAX).map(sample).collect()
+    }
+
+    fn oldest_ages(&self) -> Vec<Sample> {
+        let mut ages: BTreeMap<String, u64> = BTreeMap::new();
+        for backlog in self.spool.status().backlogs {
+            let known = ages.contains_key(&backlog.tenant) || ages.len() < METRIC_TENANTS_MAX;
+            let label = if known { backlog.tenant } else { OTHER_TENANTS.to_owned() };
+            let age = ages.entry(label).or_default();
+            *age = backlog.oldest_age_s.max(*age);
+        }
+        ages.into_iter().map(|(tenant, age)| Sample::new(vec![("tenant", tenant)], age as f64)).collect()
     }
 
     pub(crate) fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {

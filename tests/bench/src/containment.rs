@@ -64,7 +64,7 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
-    let (activity, log_rates) = (Arc::new(RouteActivity::default()), Arc::default());
+    let (activity, log_rates) = (RouteActivity::of_trial(), Arc::default());
     let budget = Budget::unlimited(Resource::Memory);
     let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
     let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);

@@ -29,7 +29,7 @@ impl<'a> Choices<'a> {
         u64::from(self.u32()) | u64::from(self.u32()) << 32
     }
 
-    /// So many bytes, or those that are left.
+    /// The next bytes, as many as asked for or left.
     pub fn bytes(&mut self, length: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
         self.rest = rest;

@@ -76,7 +76,9 @@ impl LineFaultKind {
             }
             Self::TimestampRange => "a timestamp outside the range of the database",
             Self::DuplicateKey => "a key used twice in the line, as tag or field",
-            Self::TimeKey => "a tag or field named time",
+            Self::TimeKey => {
+                "a tag or field named time: rename it, leave it out, or use it as the time of the line"
+            }
             Self::Identity => "a tag or field named device_id or site_id: the gateway adds them",
             Self::TenantTag => "a tag or field with the name of the tenant tag: the gateway adds it",
             Self::TableNotAllowed => "a table that this tenant may not use",

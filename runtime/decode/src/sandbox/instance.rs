@@ -122,8 +122,11 @@ impl Instance {
         self.store.data_mut()
     }
 
-    /// True if its memory is charged to its tenant, so that it may be kept.
-    pub fn settle_memory(&mut self) -> bool {
+    /// Charges its memory to its tenant, so that it may be kept.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn settle_memory(&mut self) -> Result<(), OverBudget> {
         self.state().limiter.memory.settle()
     }
 

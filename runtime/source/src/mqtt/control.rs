@@ -400,6 +400,8 @@ pub mod encode {
     pub const PINGRESP: [u8; 2] = [kind::PINGRESP << 4, 0];
     /// In both versions, a session that is left on purpose and is to be kept.
     pub const DISCONNECT: [u8; 2] = [kind::DISCONNECT << 4, 0];
+    /// In MQTT 5, a session that ends with the connection: its expiry (property 0x11) becomes 0.
+    pub const DISCONNECT_AND_FORGET: [u8; 9] = [kind::DISCONNECT << 4, 7, 0, 5, 0x11, 0, 0, 0, 0];
 
     /// Appends a packet that rumqttc writes. It fails only over 256 MiB, and no packet here comes near.
     fn append<E: std::fmt::Debug>(out: &mut Vec<u8>, write: impl FnOnce(&mut BytesMut) -> Result<usize, E>) {

@@ -84,19 +84,22 @@ impl Index {
             }
             idle = 0;
             let seq = stream.cursor;
-            let frame = stream.frame_mut(seq).expect("the cursor stands at an open frame");
-            let len = u64::from(frame.len);
+            let len = u64::from(stream.frame(seq).expect("the cursor stands at an open frame").len);
             let mut queued_now = 0;
             let room = of.hot_bytes < limits.database_bytes_min
                 || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
             if !room {
                 return (wanted, true);
             }
-            if frame.queued == 0 {
-                of.hot_bytes += len;
-                self.hot_bytes += len;
-                queued_now = len;
+            let queued = stream.frame(seq).is_some_and(|frame| frame.queued != 0);
+            // Of what it has of the frame it may hold an excerpt only.
+            let counted = if queued { stream.apart.remove(&seq).map(|(_, bytes)| bytes) } else { Some(0) };
+            if let Some(counted) = counted {
+                queued_now = len - counted;
+                of.hot_bytes += queued_now;
+                self.hot_bytes += queued_now;
             }
+            let frame = stream.frame_mut(seq).expect("it was just read");
             let messages = frame.open & !frame.queued;
             frame.queued = frame.open;
             let place = frame.place();
@@ -113,6 +116,12 @@ impl Index {
         }
         let more = of.streams.iter().any(|&stream| self.streams[stream as usize].waits());
         (wanted, more)
+    }
+
+    /// Lines of a database in open frames.
+    pub fn database_lines(&self, database: &DatabaseName) -> u64 {
+        let streams = self.databases.get(database).map(|of| &of.streams[..]).unwrap_or_default();
+        streams.iter().map(|&stream| self.streams[stream as usize].lines).sum()
     }
 
     /// Databases of which something waits to be fetched.

@@ -89,6 +89,8 @@ pub struct Stream {
     pub refused: HashMap<u64, u32>,
     /// Lines of frames that are not released yet whose messages are settled, refused ones among them.
     pub settled: HashMap<u64, u32>,
+    /// Messages that wait apart with the writer, by frame, and their bytes in memory.
+    pub apart: HashMap<u64, (MessageSet, u64)>,
     pub lines: u64,
     pub bytes: u64,
     /// Changed since the last marks.
@@ -191,11 +193,16 @@ impl Stream {
         }
     }
 
+    /// Messages of a frame that wait apart: the writer keeps later lines of their points behind them.
+    fn apart(&self, seq: u64) -> MessageSet {
+        self.apart.get(&seq).map_or(0, |(messages, _)| *messages)
+    }
+
     /// True if the writer has frames that overtook others. A frame behind those that does not overtake
     /// waits until they are written: it may correct them, and they are written beside the rest.
     pub fn is_overtaken(&mut self) -> bool {
         while let Some(&first) = self.overtaking.front()
-            && self.frame(first).is_none_or(|frame| frame.queued == 0)
+            && self.frame(first).is_none_or(|frame| frame.queued & !self.apart(first) == 0)
         {
             self.overtaking.pop_front();
         }

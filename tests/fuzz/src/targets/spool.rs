@@ -57,7 +57,7 @@ impl Handoff for Fetched {
     fn waits(&self, _: &DatabaseName) {}
 }
 
-/// What a spool gives back.
+/// The lines that a spool gives back.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recovered {
     frames: BTreeSet<WrittenFrame>,
