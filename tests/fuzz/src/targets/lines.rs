@@ -1,7 +1,6 @@
 //! Lines of a guest: what the line check accepts, a second parser reads as the same lines.
 //!
-//! Differences that are meant: the second parser refuses a name that ends in an escaped backslash, which
-//! databases read as it is meant.
+//! Names that end in a backslash, which the second parser refuses, are left to the tests of the line check.
 
 use influxdb_line_protocol::{ParsedLine, parse_lines};
 
