@@ -124,7 +124,7 @@ impl Drop for Ended<'_> {
 async fn a_device_with_ninety_nine_types_gets_no_more_memory_than_its_tenant_has() {
     let plant = Plant::new(0).await;
     plant.scene.guest("acme", "_any", "hostile");
-    plant.scene.guest("tiny", "_any", "hostile");
+    plant.scene.guest("tiny", "_any", "steady");
     let gateway = plant.scene.start();
     plant.beside_a_neighbour(&gateway, || {
         let mut device = Device::connect(&plant.scene.listener, "of-acme").unwrap();

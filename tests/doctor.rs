@@ -1,6 +1,7 @@
 //! `tidegate doctor` on real brokers and databases: each check with a case that finds, and one that does not.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
@@ -127,9 +128,14 @@ fn a_broker_that_does_not_answer_and_one_that_does_are_told_apart() {
     scene.configure_broker(&broker.url(), FILES);
     let (level, text) = worst(&scene, "broker", &[]);
     assert!(level == "ok" && text.contains("mosquitto version"), "{text}");
-    // No session was made: the gateway has never run.
-    let (level, text) = worst(&scene, "broker session", &[]);
-    assert!(level == "note" && text.contains("no session yet"), "{text}");
+    // The gateway has never run, and no check leaves a session behind.
+    for protocol in ["5", "3.1.1"] {
+        scene.configure_broker(&broker.url(), &format!("protocol = \"{protocol}\"\n{FILES}"));
+        for _ in 0..2 {
+            let (level, text) = worst(&scene, "broker session", &[]);
+            assert!(level == "note" && text.contains("no session yet"), "{protocol}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -216,4 +222,48 @@ async fn the_version_of_a_real_influxdb_is_told_and_a_wrong_kind_is_found() {
     scene.configure(&output("influxdb1", "http://u:s3cret@127.0.0.1:1"));
     let (level, text) = worst(&scene, "database", &[]);
     assert!(level == "error" && text.contains("does not answer") && !text.contains("s3cret"), "{text}");
+}
+
+/// A server that gives the same answer to each request.
+fn server(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                if stream.read(&mut byte).unwrap_or(0) == 0 {
+                    break;
+                }
+                head.push(byte[0]);
+            }
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn faults_of_a_version_of_influxdb_3_core_and_wrong_credentials_are_found() {
+    let scene = GatewayDir::new();
+    let output = |url: &str| format!("[output]\nkind = \"influxdb3\"\nurl = \"{url}\"\n");
+    for (answer, found) in [
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{\"version\":\"3.10.1\"}",
+            "warning",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nx-influxdb-version: 3.12.0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "ok",
+        ),
+        ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "error"),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", "error"),
+    ] {
+        scene.configure(&output(&server(answer)));
+        let findings = findings(&scene, "database", &[]);
+        assert!(findings.iter().all(|(level, _)| level == found), "{answer}: {findings:?}");
+        assert_eq!(findings.len(), if found == "warning" { 3 } else { 1 }, "{findings:?}");
+    }
 }

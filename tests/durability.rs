@@ -33,19 +33,19 @@ pub fn message(device: &str, seq: u64) -> Vec<u8> {
 }
 
 /// A gateway with the listener, before a fake InfluxDB 3 whose databases can be made to fail.
-struct Plant {
-    influxdb: Influxdb,
-    front: FakeInfluxdb3,
-    scene: GatewayDir,
+pub struct Plant {
+    pub influxdb: Influxdb,
+    pub front: FakeInfluxdb3,
+    pub scene: GatewayDir,
 }
 
 impl Plant {
-    async fn new(more: &str) -> Self {
+    pub async fn new(more: &str) -> Self {
         Self::with("", more).await
     }
 
     /// Starts it with more keys of the output, and more sections.
-    async fn with(output: &str, more: &str) -> Self {
+    pub async fn with(output: &str, more: &str) -> Self {
         let influxdb = Influxdb::start().await;
         let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
         let mut scene = GatewayDir::new();
@@ -59,21 +59,21 @@ impl Plant {
         Self { influxdb, front, scene }
     }
 
-    fn database(&self, tenant: &str, well: bool) {
+    pub fn database(&self, tenant: &str, well: bool) {
         let fault = Fault::Status { status: 503, retry_after: None, body: "away" };
         self.front.fail_database(&format!("telemetry_{tenant}"), (!well).then_some(fault));
     }
 
-    fn device(&self, tenant: &str) -> Device {
+    pub fn device(&self, tenant: &str) -> Device {
         Device::connect(&self.scene.listener, &format!("of-{tenant}")).unwrap()
     }
 
-    async fn stored(&self, tenant: &str) -> BTreeSet<u64> {
+    pub async fn stored(&self, tenant: &str) -> BTreeSet<u64> {
         stored(&self.influxdb, &format!("telemetry_{tenant}")).await
     }
 
     /// The segments of the spool, oldest first.
-    fn segments(&self) -> Vec<PathBuf> {
+    pub fn segments(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.scene.path("data/spool")).unwrap().map(|file| file.unwrap().path());
         let mut segments: Vec<_> =
             files.filter(|path| path.extension().is_some_and(|ending| ending == "seg")).collect();
@@ -89,7 +89,7 @@ async fn stored(influxdb: &Influxdb, database: &str) -> BTreeSet<u64> {
 }
 
 /// Publishes and waits for every PUBACK.
-fn publish(device: &mut Device, tenant: &str, seqs: impl IntoIterator<Item = u64>) {
+pub fn publish(device: &mut Device, tenant: &str, seqs: impl IntoIterator<Item = u64>) {
     let name = format!("of-{tenant}");
     let topic = topic(tenant, &name, "telemetry");
     let payloads: Vec<_> = seqs.into_iter().map(|seq| message(&name, seq)).collect();

@@ -9,8 +9,8 @@ use rumqttc::ConnectReturnCode as Code4;
 use rumqttc::mqttbytes::v4::Login;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnectProperties, ConnectReturnCode as Code5, DisconnectReasonCode, Packet, PubAckReason,
-    PublishProperties,
+    Connect, ConnectProperties, ConnectReturnCode as Code5, DisconnectReasonCode, LastWill, Packet,
+    PubAckReason, PublishProperties,
 };
 use serde_json::json;
 use tidegate::source::listener::{CloseReason, ConnectLimitSettings, CredentialPolicy, ListenerSettings};
@@ -207,6 +207,24 @@ async fn a_device_publishes_to_its_own_topics_only() {
     running.ended(CloseReason::NotOwnTopic, 1, 2).await;
     assert_eq!(running.counters.foreign_publishes.load(Ordering::Relaxed), 4);
     assert_eq!(running.downstream.taken_count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_will_at_qos_2_is_refused_by_its_code_and_others_are_ignored() {
+    let running = start(settings());
+    for (qos, code) in [
+        (QoS::AtMostOnce, Code5::Success),
+        (QoS::AtLeastOnce, Code5::Success),
+        (QoS::ExactlyOnce, Code5::QoSNotSupported),
+    ] {
+        let mut device = Mqtt5Client::open(running.address);
+        let connect = Connect { keep_alive: 60, client_id: "d".into(), clean_start: true, properties: None };
+        let will = LastWill::new("a/b", "gone", qos, false, None);
+        device.send(&Packet::Connect(connect, Some(will), None)).unwrap();
+        let Packet::ConnAck(connack) = device.receive().unwrap() else { panic!("no CONNACK") };
+        assert_eq!(connack.code, code);
+    }
+    running.ended(CloseReason::WillQos, 1, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

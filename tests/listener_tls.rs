@@ -1,15 +1,18 @@
 //! The listener in TLS: certificates of both sides, and new ones while it runs.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, PubAckReason};
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, DisconnectReasonCode, PubAckReason};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate::source::listener::{
-    ClientCertificates, CloseReason, CredentialPolicy, ListenerSettings, TlsSettings,
+    ClientCertificates, CloseReason, CredentialPolicy, ListenerSettings, TlsKeys, TlsSettings,
 };
 
 use crate::harness::fake_pipeline::SettleMode;
@@ -49,6 +52,37 @@ impl Authority {
         (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
 
+    /// A device's certificate with a serial number, and the end of its validity.
+    fn numbered(&self, name: &str, serial: u64, seconds: i64) -> Shown {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.serial_number = Some(SerialNumber::from(serial));
+        let span = std::time::SystemTime::now() + Duration::from_secs(seconds as u64);
+        params.not_after = span.into();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    }
+
+    /// A list that revokes certificates by their numbers, in PEM form.
+    fn revoking(&self, serials: &[u64]) -> String {
+        let revoked = |&serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: date_time_ymd(2124, 1, 1),
+            crl_number: SerialNumber::from(serials.len() as u64 + 1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
     /// Writes a certificate of a server into a folder.
     fn serve_in(&self, folder: &Path) {
         let (certificate, key) = self.server();
@@ -59,7 +93,10 @@ impl Authority {
 }
 
 fn start(folder: &Path, asks: CredentialPolicy, client_certificates: ClientCertificates) -> RunningListener {
+    let crl = folder.join("crl.pem");
     let tls = TlsSettings {
+        keys: TlsKeys::LISTEN,
+        client_crl_file: if crl.exists() { crl } else { PathBuf::new() },
         cert_file: folder.join("cert.pem"),
         key_file: folder.join("key.pem"),
         client_ca_file: folder.join("ca.pem"),
@@ -130,6 +167,36 @@ async fn a_certificate_says_who_a_device_is_and_nothing_else_is_its_own() {
     let strict = start(folder.path(), CredentialPolicy::Always, ClientCertificates::Required);
     let mut without = TlsClient::open_tls(strict.address, &[authority.root()], None);
     assert!(without.greet("x", other, None).is_err(), "let in without a certificate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_ends_its_connection_and_one_that_expires_too() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.serve_in(folder.path());
+    std::fs::write(folder.path().join("crl.pem"), authority.revoking(&[7])).unwrap();
+    let running = start(folder.path(), CredentialPolicy::Always, ClientCertificates::Required);
+    let open = |name: &str, serial: u64, seconds: i64| {
+        let shown = authority.numbered(name, serial, seconds);
+        TlsClient::open_tls(running.address, &[authority.root()], Some(shown))
+    };
+    assert!(open("acme/d1", 7, 3600).greet("d1", None, None).is_err(), "let in though it is revoked");
+    let mut stays = open("acme/d1", 8, 3600).connected("d1", None);
+    let mut gone = open("acme/d2", 9, 3600).connected("d2", None);
+    let mut short = open("acme/d3", 10, 20).connected("d3", None);
+    std::fs::write(folder.path().join("crl.pem"), authority.revoking(&[7, 9])).unwrap();
+    assert!(running.tls.as_ref().unwrap().refresh().unwrap());
+    running.ended(CloseReason::Revoked, 1, 10).await;
+    let not_authorized = DisconnectReasonCode::NotAuthorized;
+    assert_eq!(tokio::task::block_in_place(|| gone.disconnected()).0, not_authorized);
+    running.ended(CloseReason::CertificateExpired, 1, 40).await;
+    assert_eq!(tokio::task::block_in_place(|| short.disconnected()).0, not_authorized);
+    let id = stays.publish(TOPIC, QoS::AtLeastOnce, "still here");
+    assert_eq!(stays.puback().0, id);
+    // A list that cannot be read does not replace the one in service.
+    std::fs::write(folder.path().join("crl.pem"), "no list").unwrap();
+    let error = running.tls.as_ref().unwrap().refresh().unwrap_err().to_string();
+    assert!(error.contains("listen.client_crl_file"), "{error}");
+    assert!(open("acme/d1", 9, 3600).greet("d1", None, None).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

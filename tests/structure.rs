@@ -499,3 +499,19 @@ fn the_map_names_files_and_tests_that_exist() {
     }
     assert!(missing.is_empty(), "named and not there:\n{}", missing.join("\n"));
 }
+
+#[test]
+fn the_delays_in_the_documents_are_those_of_the_program() {
+    use tidegate::core::batching::{ACKNOWLEDGE_DELAY, DECODE_DELAY, SOURCE_DELAY, SPOOL_DELAY};
+    let text = fs::read_to_string(root().join("docs/DURABILITY.md")).unwrap();
+    for (row, delay) in [
+        ("before the next read of a connection", SOURCE_DELAY),
+        ("on a decode thread, for lines of other tenants", DECODE_DELAY),
+        ("before the next fsync", SPOOL_DELAY),
+        ("**sum before the PUBACK**", ACKNOWLEDGE_DELAY),
+    ] {
+        let told = text.lines().find_map(|line| line.strip_prefix(&format!("| {row} | "))).expect(row);
+        let ms = told.trim_start_matches('*').split(' ').next().unwrap();
+        assert_eq!(ms.parse::<u128>().unwrap(), delay.as_millis(), "{row}");
+    }
+}

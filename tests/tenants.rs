@@ -426,7 +426,7 @@ fn a_reload_under_load_loses_nothing_and_a_bad_one_changes_nothing() {
             &(settings("[tenants.acme]\ndatabase = \"last\"\n").replace("= 20", "= 30")
                 + "[spool]\nsync = \"never\"\n"),
         );
-        reload(&scene, &gateway, "needs a restart");
+        reload(&scene, &gateway, "need a restart");
         assert!(scene.log().contains("output.flush_interval_ms, spool.sync"), "{}", scene.log());
         gateway.wait("the rest of it holds", |_| scene.path("lines/last").exists());
         stop.store(true, Ordering::Relaxed);

@@ -310,3 +310,28 @@ fn a_device_is_put_under_no_name_that_a_topic_cannot_have() {
         assert!(errors.contains(named) && errors.contains("one topic level"), "{errors}");
     }
 }
+
+#[test]
+fn a_revoked_device_comes_back_with_its_token_and_an_empty_stdin_takes_none_away() {
+    let scene = GatewayDir::new();
+    let device = |arguments: &[&str], input: &str| {
+        let (status, out, errors) = scene.verb(&[&["device"], arguments].concat(), input);
+        (status.code(), format!("{out}{errors}"))
+    };
+    let put = ["put", "acme", "dev-9", "--site", "lab-1"];
+    assert_eq!(device(&put, "tok-secret\n").0, Some(0));
+    let file = || std::fs::read_to_string(scene.path("devices.csv")).unwrap();
+    let before = file();
+    for empty in ["", "\n"] {
+        let (code, said) = device(&put, empty);
+        assert!(code == Some(2) && said.contains("stdin is empty") && said.contains("--no-token"), "{said}");
+    }
+    assert_eq!(file(), before);
+    assert_eq!(device(&["revoke", "acme", "dev-9"], "").0, Some(0));
+    assert!(file().contains("REVOKED"));
+    assert_eq!(device(&["activate", "acme", "dev-9"], "").0, Some(0));
+    assert_eq!(file(), before, "with its token");
+    assert_eq!(device(&["activate", "acme", "nobody"], "").0, Some(1));
+    assert_eq!(device(&[&put[..], &["--no-token"]].concat(), "").0, Some(0));
+    assert!(device(&["list"], "").1.contains("not set"));
+}

@@ -61,6 +61,7 @@ fn http(kind: ServerKind, url: &str) -> HttpSettings {
         password: String::new(),
         gzip: Gzip::Auto,
         request_timeout: Duration::from_secs(5),
+        create_database: false,
     }
 }
 
@@ -96,7 +97,7 @@ impl Gateway {
         let dir = tempfile::tempdir().unwrap();
         let books = Arc::new(Books::default());
         let settings = QuarantineSettings::new(1 << 20, 7);
-        let quarantine = Quarantine::open(&dir.path().join("quarantine"), settings, &books).unwrap();
+        let quarantine = Quarantine::open(&dir.path().join("quarantine"), settings, None, &books).unwrap();
         let window = Arc::new(ReceiveWindow::new(100_000, 64 << 20));
         let spool_settings = SpoolSettings {
             bytes_max: 64 << 20,
@@ -105,8 +106,9 @@ impl Gateway {
             memory_bytes_max: 1 << 20,
             sync: true,
             device_seed: Default::default(),
+            age_clock: Arc::default(),
         };
-        let opened = Spool::open(&dir.path().join("spool"), spool_settings, &books).unwrap();
+        let opened = Spool::open(&dir.path().join("spool"), spool_settings, None, &books).unwrap();
         let settings = WriterSettings {
             output,
             batch_lines,
@@ -114,6 +116,7 @@ impl Gateway {
             batch_lines_max,
             requests_max: 32,
             waits: waits(),
+            memory_bytes_max: 64 << 20,
         };
         let refused_lines = {
             let quarantine = quarantine.clone();
@@ -447,6 +450,38 @@ async fn lines_that_meet_a_ceiling_of_the_server_wait_while_others_go_on() {
     eventually("the others are written", 20, || written() >= 21).await;
     let books = gateway.account("acme").snapshot();
     assert_eq!((books.lines.written, books.lines.pending, books.messages.in_flight), (21, 1, 0));
+}
+
+/// One line in a hundred meets a ceiling, and as much waits as memory is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_at_a_ceiling_keep_no_memory_and_stop_no_others() {
+    let influxdb = Influxdb::start().await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
+    let gateway = Gateway::start(v3(&front.url()));
+    let columns: Vec<String> = (0..500).map(|n| format!("f{n}=1")).collect();
+    gateway.send_lines("acme", &[vec![format!("wide {} {T0}", columns.join(","))]]);
+    gateway.settled("acme").await;
+    let text = "x".repeat(200);
+    let line = |n: u64| match n % 100 {
+        0 => format!("wide,device_id=d{} g{n}=1 {}", n % 7, T0 + n),
+        _ => format!("m,device_id=d{} v={n},s=\"{text}\" {}", n % 7, T0 + n),
+    };
+    let messages: Vec<_> = (0..20_000).map(|n| vec![line(n)]).collect();
+    gateway.send_lines("acme", &messages);
+    let books = || gateway.account("acme").snapshot();
+    let began = Instant::now();
+    while books().lines.written != 19_801 {
+        let state = || (books().lines, gateway.writer.databases(), gateway.spool.status().memory_bytes);
+        assert!(began.elapsed() < Duration::from_secs(120), "{:?}", state());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!((books().lines.pending, books().lines.refused), (200, 0));
+    let status = gateway.spool.status();
+    assert!(status.memory_bytes < 256 << 10, "{} bytes for 200 short lines", status.memory_bytes);
+    assert_eq!(gateway.writer.databases()[0].lines_delayed, 200);
+    // A stop does not wait for them.
+    let left = gateway.writer.drain(Instant::now() + Duration::from_secs(300)).await;
+    assert_eq!(left.databases, ["telemetry_acme".into()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -196,7 +196,11 @@ impl<'a> Line<'a> {
             return self.fail(format!("an empty {what} key"));
         }
         if matches!(key, "time" | "device_id" | "site_id") {
-            return self.fail(format!("a {what} named {key}: the gateway and the database have that name"));
+            let way_out = match key {
+                "time" => "rename it, leave it out, or use it as the time of the line",
+                _ => "the gateway adds it; rename it or leave it out",
+            };
+            return self.fail(format!("a {what} named {key}: {way_out}"));
         }
         self.lines.bytes.push(separator);
         let start = self.lines.bytes.len();
@@ -241,6 +245,9 @@ impl<'a> Line<'a> {
         let separator = if self.stage == Stage::Tags { b' ' } else { b',' };
         self.stage = Stage::Fields;
         self.key(key, separator, "field");
+        if key.ends_with('\\') {
+            self.fail(format!("the field {key:?} ends in a backslash, which would escape what follows"));
+        }
     }
 
     /// Adds a tag. An empty value is left out, because InfluxDB has no empty tags.
@@ -424,6 +431,17 @@ mod tests {
             text(&lines),
             "m\\,a\\ b=c,t\\ k=v\\,\\=\\\\x f=1.0,i=-3i,u=4u,b=true,s=\"a\\\"b\\\\c\nd\" 7\n"
         );
+    }
+
+    #[test]
+    fn no_name_ends_in_a_backslash() {
+        let mut lines = Lines::default();
+        let fault = lines.line("m").float("temp\\", 1.5).float("b", 2.0).end().unwrap_err();
+        assert!(fault.to_string().contains("ends in a backslash"), "{fault}");
+        assert!(lines.line("m\\").float("b", 2.0).end().is_err());
+        assert!(lines.line("m").tag("k", "v\\").float("b", 2.0).end().is_err());
+        lines.line("m").tag("k", "C:\\x").float("a\\b", 2.0).end().unwrap();
+        assert_eq!(text(&lines), "m,k=C:\\\\x a\\\\b=2.0\n");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 mod build;
 mod stop;
+mod open_files;
 pub mod signals;
 pub(crate) mod housekeeping;
+pub(crate) mod wall_clock;
 pub mod tenant_settings;
 pub mod guests;
 pub(crate) mod check;
@@ -50,11 +52,12 @@ pub struct App {
     /// Held for its lock on the data folder.
     #[expect(dead_code)]
     lock: File,
-    signals: Signals,
+    /// Taken when it runs.
+    signals: Option<Signals>,
 }
 
 impl App {
-    /// Runs until SIGTERM or SIGINT, and then stops within the deadline.
+    /// Runs until SIGTERM or SIGINT, and then stops within the deadline, or at once when another comes.
     ///
     /// # Errors
     /// A task of the stop has panicked.
@@ -62,10 +65,11 @@ impl App {
         signals::notify(&[NotifyState::Ready]);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "tidegate runs");
         let mut watchdog = watchdog();
+        let mut signals = self.signals.take().expect("it was made with them");
         loop {
             tokio::select! {
-                request = self.signals.next() => match request {
-                    SignalRequest::Stop => return self.stop().await,
+                request = signals.next() => match request {
+                    SignalRequest::Stop => return self.stop(signals).await,
                     SignalRequest::Reload => {
                         tracing::info!("reading configuration, registry and guests again");
                         reload(&self.tenants, &self.load).await;

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod compile_guest;
 pub mod spool;
 pub mod top;
+mod admin_http;
 mod admin_client;
 pub(crate) mod progress;
 
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 use crate::config;
 use crate::config::{ConfigError, EffectiveConfig};
 use crate::core::detail::printable_lines;
+use crate::telemetry::logs;
 
 /// Tidegate: receives MQTT messages, decodes them in a WebAssembly sandbox, writes them to InfluxDB.
 #[derive(Debug, Parser)]
@@ -112,7 +114,7 @@ pub fn main() -> ExitCode {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Failure) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("tidegate: {}", printable_lines(&format!("{error:#}")));
+            logs::print(&format!("tidegate: {}", printable_lines(&format!("{error:#}"))));
             let bad_usage = error.chain().any(|cause| cause.is::<ConfigError>() || cause.is::<BadUsage>());
             ExitCode::from(if bad_usage { 2 } else { 1 })
         }

@@ -1,13 +1,15 @@
-//! The data folder: its lock, and the seed of the hash of devices.
+//! The data folder: its lock, the seed of the hash of devices, and its client id.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::config::sections::DEFAULT_CLIENT_ID;
+use crate::core::atomic_file::{self, STAGING};
 use crate::core::device_hash::random_seed;
+use sha2::{Digest, Sha256};
 
 /// The data folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
@@ -46,24 +48,34 @@ pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
             .map_err(fault("read")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let seed = random_seed();
-            make_seed(data_dir, &path, seed).map_err(fault("made"))?;
+            atomic_file::replace(&data_dir.join(STAGING), &path, format!("{seed:016x}\n").as_bytes())
+                .map_err(fault("made"))?;
             Ok(seed)
         }
         Err(error) => Err(fault("read")(error)),
     }
 }
 
-fn make_seed(data_dir: &Path, path: &Path, seed: u64) -> io::Result<()> {
-    let staged = path.with_extension("staged");
-    match std::fs::remove_file(&staged) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// The client id of this data folder: `{random}` in a configured one stands for a text that is the folder's
+/// own and stays the same. A folder whose session has the name that was the default before keeps it.
+///
+/// # Errors
+/// The seed of the folder cannot be read or made.
+pub fn client_id(data_dir: &Path, configured: &str) -> Result<String, SeedError> {
+    const RANDOM: &str = "{random}";
+    const OLD_DEFAULT: &str = "tidegate";
+    if !configured.contains(RANDOM) {
+        return Ok(configured.to_owned());
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
-    file.write_all(format!("{seed:016x}\n").as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&staged, path)?;
-    File::open(data_dir)?.sync_all()
+    let session = std::fs::read(data_dir.join("mqtt-session.json")).unwrap_or_default();
+    let session: serde_json::Value = serde_json::from_slice(&session).unwrap_or_default();
+    if configured == DEFAULT_CLIENT_ID && session["client_id"] == OLD_DEFAULT {
+        return Ok(OLD_DEFAULT.to_owned());
+    }
+    // The seed itself is a secret.
+    let digest = Sha256::digest(format!("client_id {:016x}", device_seed(data_dir)?));
+    let random: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(configured.replace(RANDOM, &random))
 }
 
 /// Bytes of all files in a folder; what cannot be read counts as nothing.
@@ -105,7 +117,11 @@ pub fn try_lock(data_dir: &Path) -> Result<Option<File>, LockError> {
         .map_err(|error| LockError::Open { dir, error })?;
     // SAFETY: flock(2) on a descriptor that is open.
     let taken = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
-    Ok(taken.then_some(file))
+    if !taken {
+        return Ok(None);
+    }
+    atomic_file::remove_staged(&data_dir.join(STAGING));
+    Ok(Some(file))
 }
 
 #[cfg(test)]
@@ -116,8 +132,6 @@ mod tests {
     #[test]
     fn the_seed_is_made_once_and_only_its_owner_may_read_it() {
         let dir = tempfile::tempdir().unwrap();
-        // A start that was cut short.
-        std::fs::write(dir.path().join("device_seed.staged"), "0").unwrap();
         let seed = device_seed(dir.path()).unwrap();
         assert_eq!(device_seed(dir.path()).unwrap(), seed);
         let path = dir.path().join("device_seed");
@@ -125,5 +139,18 @@ mod tests {
         std::fs::write(&path, "no number").unwrap();
         let error = device_seed(dir.path()).unwrap_err().to_string();
         assert!(error.contains("device_seed") && error.contains("delete it"), "{error}");
+    }
+
+    #[test]
+    fn a_client_id_is_the_folder_s_own_and_stays_and_a_given_one_is_taken_as_it_is() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let default = |dir: &tempfile::TempDir| client_id(dir.path(), DEFAULT_CLIENT_ID).unwrap();
+        assert!(default(&dir).starts_with("tidegate-") && default(&dir).len() == 21, "{}", default(&dir));
+        assert_eq!(default(&dir), default(&dir));
+        assert_ne!(default(&dir), default(&other));
+        assert_eq!(client_id(dir.path(), "tidegate").unwrap(), "tidegate");
+        // The session of an earlier version, with what waits in it.
+        std::fs::write(other.path().join("mqtt-session.json"), r#"{"client_id":"tidegate"}"#).unwrap();
+        assert_eq!(default(&other), "tidegate");
     }
 }

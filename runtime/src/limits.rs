@@ -34,6 +34,33 @@ pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 /// stalled clients must not keep them out. Each costs some 20 KB; what is beyond waits in the kernel.
 pub const ADMIN_CONNECTIONS_MAX: usize = 512;
 
+/// Bytes of log lines that wait for a stderr which is not read: some thousand lines. More are dropped and
+/// counted.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1 << 20;
+
+/// Open files below which nothing can work: runtime, spool, quarantine and a few connections.
+pub const OPEN_FILES_MIN: u64 = 80;
+
+/// Open files that no connection of a device or operator can take: a quarter of the limit, at least so
+/// many. The runtime, spool and quarantine have some thirty, and the rest is for databases.
+pub const OPEN_FILES_RESERVED_MIN: u64 = 48;
+
+/// And at most so many: 32 requests to each of 100 slow databases.
+pub const OPEN_FILES_RESERVED_MAX: u64 = 4_096;
+
+/// Requests without a right token of one address that is not loopback: an operator who mistypes is not
+/// locked out, and who guesses gets one try a second.
+pub const ADMIN_FAILURES_RATE: Rate = Rate { per_s: 1.0, burst: 20.0 };
+
+/// One address that is not loopback may have one part in this many of the connections to the admin side.
+pub const ADMIN_ADDRESS_SHARE: usize = 8;
+
+/// Addresses with such a count; full ones go first.
+pub const ADMIN_ADDRESSES_MAX: usize = 10_000;
+
+/// Seconds between two log lines about connections that could not be accepted.
+pub const ADMIN_FAULT_SAID_EVERY_S: u64 = 60;
+
 /// Seconds for the head of a request, and for an idle connection: twice the usual interval of a scrape,
 /// so that monitoring keeps its connection, and a client that sends half a head goes.
 pub const ADMIN_HEADER_TIMEOUT_S: u64 = 30;

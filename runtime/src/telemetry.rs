@@ -7,5 +7,7 @@ pub mod metrics;
 pub(crate) mod write_metrics;
 pub mod health;
 pub mod stats;
+pub mod expiry;
+mod log_queue;
 pub mod logs;
 pub(crate) mod start_event;

@@ -1,5 +1,6 @@
 //! A fake of everything after a source: it takes messages, and settles them when a test says so.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use parking_lot::Mutex;
 use tidegate::core::ack::token::AckToken;
 use tidegate::core::books::{Account, Outcome};
 use tidegate::core::detail::Detail;
-use tidegate::core::identity::{AuthError, Claim, Identity, Proof};
+use tidegate::core::identity::{AcceptedProof, AuthError, Claim, Identity, Proof, RegistryChange};
 use tidegate::core::message::Received;
 use tidegate::core::reason::Reason;
-use tidegate::source::sink::MessageSink;
+use tidegate::source::sink::{Backpressure, MessageSink};
+use tokio::sync::broadcast;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettleMode {
@@ -39,6 +41,8 @@ pub struct FakePipeline {
     resumed: Mutex<Vec<Duration>>,
     refused: Mutex<Vec<(String, String)>>,
     tokens: Mutex<Vec<AckToken>>,
+    revoked: Mutex<HashSet<Identity>>,
+    changes: broadcast::Sender<RegistryChange>,
 }
 
 impl FakePipeline {
@@ -52,6 +56,8 @@ impl FakePipeline {
             resumed: Mutex::default(),
             refused: Mutex::default(),
             tokens: Mutex::default(),
+            revoked: Mutex::default(),
+            changes: broadcast::Sender::new(16),
         });
         if settling == SettleMode::Shuffled {
             let weak = Arc::downgrade(&downstream);
@@ -127,13 +133,20 @@ impl FakePipeline {
         self.refused.lock().clone()
     }
 
+    /// Revokes a device that is connected.
+    pub fn revoke(&self, tenant: &str, device: &str) {
+        let identity = Identity { tenant: tenant.into(), device: device.into() };
+        self.revoked.lock().insert(identity.clone());
+        self.changes.send(RegistryChange::Device(identity)).unwrap();
+    }
+
     pub fn resumed(&self) -> Vec<Duration> {
         self.resumed.lock().clone()
     }
 }
 
 impl MessageSink for FakePipeline {
-    async fn accept(&self, messages: Vec<Received>) {
+    async fn accept(&self, messages: Vec<Received>) -> Option<Backpressure> {
         let delay = *self.delay.lock();
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -154,6 +167,7 @@ impl MessageSink for FakePipeline {
                 tokens.push(message.token);
             }
         }
+        None
     }
 
     fn discard(&self, message: Received, reason: Reason) {
@@ -170,17 +184,30 @@ impl MessageSink for FakePipeline {
     }
 
     /// Knows each device whose token is `tok-{device}`; the registry is away for those of `away`.
-    async fn authenticate(&self, claim: Claim) -> Result<(), AuthError> {
+    async fn authenticate(&self, claim: Claim) -> Result<AcceptedProof, AuthError> {
         let device = claim.identity.device.as_str();
         if claim.identity.tenant.as_str() == "away" {
             return Err(AuthError::Unavailable("it is away"));
         }
         match claim.proof {
-            Proof::Token(token) if *token == *format!("tok-{device}").as_bytes() => Ok(()),
+            Proof::Token(token) if *token == *format!("tok-{device}").as_bytes() => {
+                Ok(AcceptedProof::Token([0; 32]))
+            }
             Proof::Token(_) => Err(AuthError::Credentials("TOKEN_INVALID")),
             Proof::Certificate if device == "revoked" => Err(AuthError::NotAuthorized("revoked")),
-            Proof::Certificate => Ok(()),
+            Proof::Certificate => Ok(AcceptedProof::Certificate),
         }
+    }
+
+    async fn recheck(&self, identity: &Identity, _: &AcceptedProof) -> Result<(), AuthError> {
+        match self.revoked.lock().contains(identity) {
+            true => Err(AuthError::NotAuthorized("revoked")),
+            false => Ok(()),
+        }
+    }
+
+    fn registry_changes(&self) -> broadcast::Receiver<RegistryChange> {
+        self.changes.subscribe()
     }
 
     fn session_resumed(&self, away: Duration) {

@@ -250,7 +250,7 @@ fn ask(admin: &str, method: &str, path: &str, token: Option<&str>, body: &[u8]) 
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: rig\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
     // Who is refused at the head may not have its body read.

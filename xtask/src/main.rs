@@ -6,6 +6,7 @@ mod guests;
 mod js;
 mod embed;
 mod test;
+mod fuzz;
 mod demo;
 mod bench;
 mod supply;
@@ -21,20 +22,26 @@ cargo xtask VERB
                       kills, failing disks, brokers and databases, lost segments, strangers, hostile decoders,
                       clocks that step, by a plan from a seed; checks that nothing acknowledged is lost.
                       --nice: every core is busy beside it
+  fuzz [TARGET…] [--seconds N]
+                      search for bytes that break a promise of a reader (tests/fuzz)
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript
   supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can
   sbom                write the bill of materials to target/sbom (CycloneDX)
   embed               build the decoder that `tidegate init` writes, and put it into the source
-  ci                  what CI runs: formatting, lints, dependencies, every test; no test is skipped";
+  ci                  what CI runs: formatting, lints, dependencies, every test, a minute of each fuzz target";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(compiled) = fuzz::rustc(&arguments) {
+        return compiled;
+    }
     let Some((verb, rest)) = arguments.split_first() else { bail!("no verb given\n\n{USAGE}") };
     match verb.as_str() {
         "demo" => demo::demo(rest),
         "test" => test::test(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "torture" => test::torture(rest),
         "ci" => test::ci(),
         "bench" => bench::bench(rest),

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{guests, js, packages, process, supply};
+use crate::{fuzz, guests, js, packages, process, supply};
 
 /// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
 /// whose names contain it.
@@ -78,7 +78,8 @@ pub fn torture(arguments: &[String]) -> Result<()> {
     result
 }
 
-/// `cargo xtask ci`: formatting, lints, dependencies, and the tests; a skipped test fails.
+/// `cargo xtask ci`: formatting, lints, dependencies, the tests, and a minute of each fuzz target; a
+/// skipped test fails.
 pub fn ci() -> Result<()> {
     let mut format = process::cargo();
     process::run(format.args(["fmt", "--all", "--check"]))?;
@@ -93,5 +94,6 @@ pub fn ci() -> Result<()> {
     if std::env::args().any(|argument| argument == "--skip") {
         bail!("ci skips no test");
     }
-    test(&[])
+    test(&[])?;
+    fuzz::fuzz(&[])
 }

@@ -16,6 +16,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// Something else had to stand here; `found` is `None` at the end of the text.
     Expected { what: &'static str, found: Option<u8> },
+    /// NaN or Infinity, in any spelling, which JSON does not have.
+    NotFinite { what: &'static str, found: u8 },
     /// A character below U+0020 stands in a string as it is.
     ControlCharacter(u8),
     /// A string is not UTF-8.
@@ -32,6 +34,10 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn expected(what: &'static str, bytes: &[u8], at: usize) -> Self {
+        let word = bytes.get(at..at + 3).unwrap_or_default();
+        if word.eq_ignore_ascii_case(b"nan") || word.eq_ignore_ascii_case(b"inf") {
+            return Self { at, kind: ErrorKind::NotFinite { what, found: word[0] } };
+        }
         let found = bytes.get(at).copied();
         Self { at, kind: ErrorKind::Expected { what, found } }
     }
@@ -49,6 +55,11 @@ impl fmt::Display for Error {
                     Some(byte) => write!(f, "byte 0x{byte:02x}"),
                 }
             }
+            ErrorKind::NotFinite { what, found } => write!(
+                f,
+                "expected {what} at byte {at}, found '{}': JSON has no NaN and no Infinity, null stands for them",
+                found as char
+            ),
             ErrorKind::ControlCharacter(byte) => write!(
                 f,
                 "control character 0x{byte:02x} in a string at byte {at}, expected its escape \\u{byte:04x}"

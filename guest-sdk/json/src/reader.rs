@@ -397,6 +397,9 @@ impl<'a> Reader<'a> {
     #[cold]
     fn no_literal(&self, word: &'static str) -> Error {
         let rest = &self.bytes[self.at..];
+        if rest.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"nan")) {
+            return Error::expected("a value", self.bytes, self.at);
+        }
         let same = rest.iter().zip(word.as_bytes()).take_while(|(a, b)| a == b);
         Error::expected(word, self.bytes, self.at + same.count())
     }

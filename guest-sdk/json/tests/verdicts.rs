@@ -203,6 +203,9 @@ fn an_error_says_what_was_expected_and_where() {
     let not_utf8 = verdict(b"[\"abc\xff\"]").unwrap_err();
     assert_eq!(not_utf8.to_string(), "a string is not UTF-8 at byte 5");
     assert!(says("NaN").contains("expected a value at byte 0, found 'N'"));
+    for text in ["NaN", "nan", "Infinity", "-Infinity"] {
+        assert!(says(text).contains("JSON has no NaN"), "{}", says(text));
+    }
 }
 
 #[test]

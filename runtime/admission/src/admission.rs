@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::broadcast;
 
 use crate::auth_cache::AuthCache;
 use crate::credentials::CredentialSource;
-use crate::limits::PENDING_OVERHEAD_BYTES;
+use crate::limits::{PENDING_OVERHEAD_BYTES, REGISTRY_CHANGES_QUEUED_MAX};
 use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender};
 use crate::pending_connects::PendingConnects;
 use crate::pending_messages::{Enqueued, PendingMessage, PendingMessages};
@@ -20,9 +21,10 @@ use crate::registry::postgres::app_settings::AppSettings;
 use crate::settings::{AdmissionSettings, LiveLimits, Snapshot};
 use tidegate_core::ack::in_flight::InFlight;
 use tidegate_core::ack::token::AckToken;
-use tidegate_core::books::{Account, Books, Outcome};
+use tidegate_core::books::{Account, Books};
 use tidegate_core::device::make_device;
 use tidegate_core::device_hash::{DeviceHash, DeviceHasher};
+use tidegate_core::identity::RegistryChange;
 use tidegate_core::message::{Admitted, Received, RefusedMessage, Via};
 use tidegate_core::parked::{NoParkingStore, ParkingStore};
 use tidegate_core::reason::Reason;
@@ -42,6 +44,17 @@ pub struct ReadmittedMessage {
     pub device: String,
     pub site: String,
     pub token: AckToken,
+}
+
+/// The messages of one read that were checked, in order. Some wait for the registry, and are not here.
+#[derive(Debug, Default)]
+pub struct AdmitResult {
+    pub admitted: Vec<Admitted>,
+    pub refused: Vec<RefusedMessage>,
+    /// The first message over a rate and all behind it, not counted yet. They are to come again after
+    /// `wait`.
+    pub over_rate: Vec<Received>,
+    pub wait: Duration,
 }
 
 /// Admission of messages and of devices that connect. All sources share one.
@@ -64,6 +77,7 @@ pub struct Admission {
     pub(crate) pending: PendingMessages,
     /// Devices that connect and wait for the registry.
     pub(crate) connects: PendingConnects,
+    pub(crate) changes: broadcast::Sender<RegistryChange>,
     /// The count that a message joins again when it has waited.
     pub(crate) in_flight: Option<Arc<InFlight>>,
     over_budget_logged: Mutex<Option<Instant>>,
@@ -83,6 +97,7 @@ impl Admission {
             live: RwLock::new(LiveLimits::new(&settings)),
             pending: PendingMessages::new(Arc::new(NoParkingStore)),
             connects: PendingConnects::default(),
+            changes: broadcast::Sender::new(REGISTRY_CHANGES_QUEUED_MAX),
             in_flight: None,
             over_budget_logged: Mutex::new(None),
             device_rates: DeviceRateLimits::default(),
@@ -126,7 +141,14 @@ impl Admission {
         let now = self.registry.generation();
         if self.registry_generation.swap(now, Ordering::AcqRel) != now {
             self.cache.clear();
+            self.publish_change(RegistryChange::All);
         }
+    }
+
+    /// Tells of a change of the registry.
+    pub(crate) fn publish_change(&self, change: RegistryChange) {
+        // Without a listener nobody wants to know.
+        let _ = self.changes.send(change);
     }
 
     /// Raises the buckets after the session was offline for so long: the backlog was sent over all
@@ -153,15 +175,22 @@ impl Admission {
 
     /// Checks the messages of one read of a source, and counts them. A message whose device the
     /// registry must be asked about waits; the look-up task submits it later.
-    pub fn admit(&self, messages: Vec<Received>) -> (Vec<Admitted>, Vec<RefusedMessage>) {
+    pub fn admit(&self, messages: Vec<Received>) -> AdmitResult {
         let limit = RateLimitMode::Take(self.now_s());
         let settings = self.snapshot();
-        let mut admitted = Vec::with_capacity(messages.len());
-        let mut refused = Vec::new();
+        let mut result =
+            AdmitResult { admitted: Vec::with_capacity(messages.len()), ..AdmitResult::default() };
         // Messages of one tenant beside each other are counted together.
         let mut counting: Option<(Arc<Account>, u64)> = None;
-        for message in messages {
+        let mut messages = messages.into_iter();
+        while let Some(message) = messages.next() {
             let checked = self.check_at(&settings, &message, LookupSource::Registry, limit);
+            if let Err(NotAdmitted::OverRate(wait_s)) = checked {
+                result.wait = Duration::from_secs_f64(wait_s);
+                result.over_rate.push(message);
+                result.over_rate.extend(messages);
+                break;
+            }
             let account = self.account_of(&message.topic, &checked);
             match &mut counting {
                 Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
@@ -172,21 +201,24 @@ impl Admission {
                 }
             }
             match checked {
-                Ok(sender) => admitted.push(sender.admit(message)),
-                Err(NotAdmitted::Refused(error)) => refused.push(self.refuse(message, error, account)),
-                Err(NotAdmitted::Cold(fields)) => {
+                Ok(sender) => result.admitted.push(sender.admit(message)),
+                Err(NotAdmitted::Refused(error)) => {
+                    result.refused.push(self.refuse(message, error, account));
+                }
+                Err(NotAdmitted::OverRate(_)) => unreachable!("handled above"),
+                Err(NotAdmitted::Cold { fields, over_rate }) => {
                     // Counted before it waits: the look-up task may submit it at once.
                     if let Some((counted, count)) = counting.take() {
                         counted.receive(count);
                     }
-                    self.enqueue_lookup(message, &fields, account);
+                    self.enqueue_lookup(message, &fields, account, over_rate);
                 }
             }
         }
         if let Some((counted, count)) = counting {
             counted.receive(count);
         }
-        (admitted, refused)
+        result
     }
 
     /// Checks a message that admission had refused, and counts it. It takes no rate token: the
@@ -201,10 +233,11 @@ impl Admission {
         match checked {
             Ok(sender) => Ok(Some(sender.admit(message))),
             Err(NotAdmitted::Refused(error)) => Err(Box::new(self.refuse(message, error, account))),
-            Err(NotAdmitted::Cold(fields)) => {
-                self.enqueue_lookup(message, &fields, account);
+            Err(NotAdmitted::Cold { fields, .. }) => {
+                self.enqueue_lookup(message, &fields, account, false);
                 Ok(None)
             }
+            Err(NotAdmitted::OverRate(_)) => unreachable!("no rate holds for it"),
         }
     }
 
@@ -249,9 +282,10 @@ impl Admission {
                 sender.tenant.account.clone()
             }
             Err(
-                NotAdmitted::Refused(CheckError { fields: Some(fields), .. }) | NotAdmitted::Cold(fields),
+                NotAdmitted::Refused(CheckError { fields: Some(fields), .. })
+                | NotAdmitted::Cold { fields, .. },
             ) => self.books.of_stranger(&topic[fields.tenant.clone()]),
-            Err(NotAdmitted::Refused(_)) => self.books.none().clone(),
+            Err(NotAdmitted::Refused(_) | NotAdmitted::OverRate(_)) => self.books.none().clone(),
         }
     }
 
@@ -271,7 +305,13 @@ impl Admission {
     }
 
     /// Makes a message wait for the registry, or gives it up without room.
-    fn enqueue_lookup(&self, message: Received, fields: &TopicFields, account: Arc<Account>) {
+    fn enqueue_lookup(
+        &self,
+        message: Received,
+        fields: &TopicFields,
+        account: Arc<Account>,
+        over_rate: bool,
+    ) {
         let topic = message.topic.clone();
         let (tenant, device) = (&topic[fields.tenant.clone()], &topic[fields.device.clone()]);
         let key = self.device_key(tenant, device);
@@ -288,6 +328,7 @@ impl Admission {
                         message,
                         account,
                         was_parked: false,
+                        over_rate,
                         since: Instant::now(),
                         charge: None,
                     };
@@ -297,7 +338,7 @@ impl Admission {
             }
         };
         let (since, charge) = (Instant::now(), Some(charge));
-        let mut pending = PendingMessage { message, account, was_parked: false, since, charge };
+        let mut pending = PendingMessage { message, account, was_parked: false, over_rate, since, charge };
         // A message that waits is not in flight: lines behind it must not wait for it.
         drop(pending.message.token.take_in_flight());
         if let Enqueued::NoRoom(pending) = self.pending.add(key, tenant, device, pending) {
@@ -321,7 +362,7 @@ impl Admission {
         if pending.message.token.is_redelivered() {
             pending.account.abandon(1);
         } else {
-            pending.message.token.settle(Outcome::Dropped, &pending.account);
+            pending.message.token.drop_for(Reason::RegistryUnavailable, &pending.account);
         }
     }
 

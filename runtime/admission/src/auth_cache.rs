@@ -196,10 +196,19 @@ impl AuthCache {
 
     /// True if a fresh answer says that there is no such device. Counts it.
     pub fn is_absent(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> bool {
-        let entry = self.absent.get(key, tenant, device);
-        let absent = entry.is_some_and(|entry| self.is_fresh(&entry, now_s));
+        let absent = self.has_absent(key, tenant, device, now_s);
         self.absent_hits.fetch_add(u64::from(absent), Ordering::Relaxed);
         absent
+    }
+
+    /// True if there is an entry of the device, fresh or not. Counts nothing.
+    pub fn knows(&self, key: u64, tenant: &str, device: &str) -> bool {
+        self.known.get(key, tenant, device).is_some()
+    }
+
+    /// The same as `is_absent`, without counting.
+    pub fn has_absent(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> bool {
+        self.absent.get(key, tenant, device).is_some_and(|entry| self.is_fresh(&entry, now_s))
     }
 
     /// The entry of a device, fresh or not, if it is younger than `stale_max_s`: for use while the

@@ -18,8 +18,12 @@ fn check(
     envelope: Option<&Envelope<'_>>,
     require_token: bool,
 ) -> Result<(), AuthFailure> {
-    check_device(known, envelope, require_token)
-        .map_err(|(reason, detail)| AuthFailure::Refuse(reason, detail, has_proved(known, envelope)))
+    check_device(known, envelope, require_token).map_err(|(reason, detail)| AuthFailure::Refuse {
+        reason,
+        detail,
+        is_proven: has_proved(known, envelope),
+        is_known: true,
+    })
 }
 
 impl Admission {
@@ -43,7 +47,12 @@ impl Admission {
                         Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
                             (Reason::BadDatabaseName, why)
                         }
-                        _ => (Reason::BadPayload, fault.to_string()),
+                        _ => {
+                            let fields = self.settings.template.matches(message.topic);
+                            let message_type =
+                                fields.map_or("", |fields| &message.topic[fields.message_type]);
+                            (Reason::BadPayload, fault.with_remedy(message_type, message.via))
+                        }
                     }
                 })?;
                 if let EnvelopeValue::Text(named) = &envelope.tenant_id
@@ -89,6 +98,31 @@ impl Admission {
             self.cache.insert(key, known, self.now_s());
         }
         verdict.map(|()| identity)
+    }
+
+    /// True if the registry has the device, as far as that is known without asking a database. None: it must
+    /// be asked.
+    pub(super) fn is_registered(
+        &self,
+        tenant: &str,
+        device: &str,
+        key: u64,
+        source: &LookupSource<'_>,
+    ) -> Option<bool> {
+        match source {
+            LookupSource::Row(row) => return Some(row.is_some()),
+            LookupSource::Device(_) => return Some(true),
+            LookupSource::Registry | LookupSource::Unparked => {}
+        }
+        match &self.registry {
+            Registry::Open(tenants) => Some(tenants.iter().any(|open| open == tenant)),
+            Registry::File(file) => Some(file.contains(tenant, device)),
+            Registry::Postgres(_) if self.cache.knows(key, tenant, device) => Some(true),
+            Registry::Postgres(registry) => {
+                let is_absent = self.cache.has_absent(key, tenant, device, self.now_s());
+                (is_absent || registry.is_down()).then_some(false)
+            }
+        }
     }
 
     /// True if others of its device wait before a message. Only PostgreSQL makes messages wait; those

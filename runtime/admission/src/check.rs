@@ -1,6 +1,7 @@
 //! The checks of one message, in the order that users script against.
 
 use crate::admission::Admission;
+use crate::limits::RATE_WAIT_MAX_S;
 use crate::outcome::{
     AuthFailure, CheckError, LookupSource, MessageView, NotAdmitted, RateLimitMode, Sender,
 };
@@ -10,6 +11,7 @@ use tidegate_core::detail::Detail;
 use tidegate_core::message::{Received, Via};
 use tidegate_core::reason::Reason;
 use tidegate_core::token_bucket::Rate;
+use tidegate_core::topic::TopicError;
 
 impl Admission {
     /// Checks a message for `explain`, without rate limits and counters. `row` is used in place of the
@@ -27,12 +29,14 @@ impl Admission {
         let checked = self.check_view(&self.snapshot(), message, source, RateLimitMode::Off);
         checked.map_err(|error| match error {
             NotAdmitted::Refused(error) => error,
-            NotAdmitted::Cold(fields) => CheckError {
+            NotAdmitted::Cold { fields, .. } => CheckError {
                 reason: Reason::RegistryUnavailable,
                 detail: "the registry was not asked".into(),
                 is_proven: false,
+                is_known: false,
                 fields: Some(fields),
             },
+            NotAdmitted::OverRate(_) => unreachable!("no rate holds"),
         })
     }
 
@@ -54,59 +58,120 @@ impl Admission {
         source: LookupSource<'_>,
         limit: RateLimitMode,
     ) -> Result<Sender, NotAdmitted> {
-        let refuse_as = |is_proven, reason, detail: String, fields| {
+        let refuse = |reason, detail: String, (is_proven, is_known), fields| {
             let detail = Detail::redacted(&detail, message.payload);
-            Err(NotAdmitted::Refused(CheckError { reason, detail, is_proven, fields }))
+            Err(NotAdmitted::Refused(CheckError { reason, detail, is_proven, is_known, fields }))
         };
-        let refuse = |reason, detail, fields| refuse_as(message.via == Via::Proven, reason, detail, fields);
+        // A device that proved itself to the listener is in the registry.
+        let by_listener = message.via == Via::Proven;
         let fields = self.settings.template.read(message.topic);
-        let limits =
-            settings.limits_for(fields.as_ref().ok().map(|fields| &message.topic[fields.tenant.clone()]));
+        // The listener takes what the subscription would deliver.
+        let fields = match fields {
+            Ok(_) if message.via != Via::Broker && !self.settings.template.delivers(message.topic) => {
+                Err(TopicError::Form(self.settings.template.as_str().to_owned()))
+            }
+            fields => fields,
+        };
+        let names = fields.as_ref().ok().map(|fields| {
+            let (tenant, device) =
+                (&message.topic[fields.tenant.clone()], &message.topic[fields.device.clone()]);
+            (tenant, device, self.device_key(tenant, device))
+        });
+        let limits = settings.limits_for(names.map(|(tenant, ..)| tenant));
         if message.payload_bytes as i64 > limits.payload_bytes_max {
             let (bytes, most) = (message.payload_bytes, limits.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");
-            return refuse(Reason::PayloadTooLarge, detail, fields.ok());
+            let is_known = by_listener
+                || names.is_some_and(|(tenant, device, key)| {
+                    self.is_registered(tenant, device, key, &source) == Some(true)
+                });
+            return refuse(Reason::PayloadTooLarge, detail, (by_listener, is_known), fields.ok());
         }
-        let fields = match fields {
-            Ok(fields) => fields,
-            Err(error) => return refuse(Reason::BadTopicFormat, error.to_string(), None),
+        let (fields, (tenant, device, key)) = match (fields, names) {
+            (Ok(fields), Some(names)) => (fields, names),
+            (Err(error), _) => {
+                return refuse(Reason::BadTopicFormat, error.to_string(), (by_listener, by_listener), None);
+            }
+            (Ok(_), None) => unreachable!("a topic that can be read names a device"),
         };
-        let tenant = &message.topic[fields.tenant.clone()];
-        let device = &message.topic[fields.device.clone()];
-        let key = self.device_key(tenant, device);
-        if let (RateLimitMode::Take(now_s), Some(rate)) = (limit, limits.rate)
-            && !self.device_rates.take(key, rate, now_s)
-        {
-            return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
-        }
+        let over_rate = match (limit, limits.rate) {
+            (RateLimitMode::Take(now_s), Some(rate)) if !self.device_rates.take(key, rate, now_s) => {
+                let wait_s = self.device_rates.wait_s(key, rate, now_s);
+                if self.settings.slows(message.via) && wait_s <= RATE_WAIT_MAX_S {
+                    return Err(NotAdmitted::OverRate(wait_s));
+                }
+                Some(rate)
+            }
+            (RateLimitMode::Exceeded, rate) => rate,
+            _ => None,
+        };
         let message_type = &message.topic[fields.message_type.clone()];
         let credentials = settings.credentials.credentials_of(message_type, message.via);
-        match self.authenticate(&message, credentials, tenant, device, key, source) {
+        let checked = self.authenticate(&message, credentials, tenant, device, key, source.clone());
+        let checked = match (checked, over_rate) {
+            (Err(AuthFailure::Wait), over_rate) => {
+                return Err(NotAdmitted::Cold { fields, over_rate: over_rate.is_some() });
+            }
+            (Ok(_), Some(rate)) => {
+                return refuse(Reason::RateLimited, rate_detail(rate), (true, true), Some(fields));
+            }
+            (Ok((known_tenant, device)), None) => Ok((known_tenant, device)),
+            (Err(AuthFailure::Refuse { reason, detail, is_proven, is_known }), over_rate) => {
+                let is_known = if is_known || by_listener {
+                    true
+                } else {
+                    match self.is_registered(tenant, device, key, &source) {
+                        // The registry says if the message is a device's, and is to be kept.
+                        None if !matches!(limit, RateLimitMode::Off) => {
+                            return Err(NotAdmitted::Cold { fields, over_rate: over_rate.is_some() });
+                        }
+                        answer => answer == Some(true),
+                    }
+                };
+                let sender = (is_proven || by_listener, is_known);
+                if let Some(rate) = over_rate {
+                    return refuse(Reason::RateLimited, rate_detail(rate), sender, Some(fields));
+                }
+                Err((reason, detail, sender))
+            }
+        };
+        match checked {
             Ok((known_tenant, device)) => {
                 // Only a message that passes takes from the tenant's bucket: no stranger can silence it.
-                if let (RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s), Some(rate)) =
-                    (limit, limits.tenant_rate)
-                    && !self.tenant_rates.take(self.tenant_key(tenant), rate, now_s)
-                {
-                    if let Some(rate) = limits.rate {
-                        self.device_rates.release(key, rate, now_s);
+                let Some(rate) = limits.tenant_rate else {
+                    return Ok(Sender { tenant: known_tenant, device, fields });
+                };
+                let (slows, tenant_key) = (self.settings.slows(message.via), self.tenant_key(tenant));
+                match limit {
+                    // It has waited for the registry, and cannot go back to its source.
+                    RateLimitMode::Taken(now_s) if slows => self.tenant_rates.owe(tenant_key, rate, now_s),
+                    RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s)
+                        if !self.tenant_rates.take(tenant_key, rate, now_s) =>
+                    {
+                        if let Some(rate) = limits.rate {
+                            self.device_rates.release(key, rate, now_s);
+                        }
+                        let wait_s = self.tenant_rates.wait_s(tenant_key, rate, now_s);
+                        if slows && wait_s <= RATE_WAIT_MAX_S {
+                            return Err(NotAdmitted::OverRate(wait_s));
+                        }
+                        let detail = format!("all devices of the tenant together: {}", rate_detail(rate));
+                        return refuse(Reason::RateLimited, detail, (true, true), Some(fields));
                     }
-                    let detail = format!("all devices of the tenant together: {}", rate_detail(rate));
-                    return refuse(Reason::RateLimited, detail, Some(fields));
+                    _ => {}
                 }
                 Ok(Sender { tenant: known_tenant, device, fields })
             }
-            Err(AuthFailure::Wait) => Err(NotAdmitted::Cold(fields)),
-            Err(AuthFailure::Refuse(reason, detail, is_proven)) => {
+            Err((reason, detail, sender)) => {
                 // A refused message takes from a second bucket, so that nobody can silence a device
                 // under its name.
                 if let (RateLimitMode::Take(now_s) | RateLimitMode::Taken(now_s), Some(rate)) =
                     (limit, limits.rate)
                     && !self.device_rates.refuse(key, rate, now_s)
                 {
-                    return refuse(Reason::RateLimited, rate_detail(rate), Some(fields));
+                    return refuse(Reason::RateLimited, rate_detail(rate), sender, Some(fields));
                 }
-                refuse_as(is_proven || message.via == Via::Proven, reason, detail, Some(fields))
+                refuse(reason, detail, sender, Some(fields))
             }
         }
     }

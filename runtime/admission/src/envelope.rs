@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use tidegate_core::message::Via;
 use tidegate_json::{Error, Kind, Reader};
 
 /// One of the three values.
@@ -32,13 +33,34 @@ pub enum EnvelopeError {
     Type(&'static str, &'static str),
 }
 
+impl EnvelopeError {
+    /// The fault, with the way out for a message type whose payloads have no envelope.
+    pub fn with_remedy(&self, message_type: &str, via: Via) -> String {
+        if let EnvelopeError::Type(..) = self {
+            return self.to_string();
+        }
+        let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let key = match !message_type.is_empty() && message_type.bytes().all(is_bare) {
+            true => message_type.to_owned(),
+            false => format!("{message_type:?}"),
+        };
+        match via {
+            Via::Broker => format!(
+                "{self}; if payloads of this type have no envelope, the operator can set [admission.types.{key}] \
+                 credentials = \"broker\""
+            ),
+            Via::Listener | Via::Proven => format!(
+                "{self}; if payloads of this type have no envelope, the operator can set [admission.types.{key}] \
+                 credentials = \"listener\", and the device must prove itself at CONNECT"
+            ),
+        }
+    }
+}
+
 impl fmt::Display for EnvelopeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            EnvelopeError::Json(error) => write!(
-                f,
-                "the payload is not JSON: {error} (a payload without an envelope needs credentials in [admission.types.TYPE])"
-            ),
+            EnvelopeError::Json(error) => write!(f, "the payload is not JSON: {error}"),
             EnvelopeError::NotAnObject(kind) => {
                 write!(f, "the payload is {}: expected a JSON object", kind.name())
             }
@@ -151,6 +173,15 @@ mod tests {
     fn the_last_of_a_key_counts() {
         assert_eq!(read(r#"{"site_id":[1],"site_id":"b"}"#).unwrap().0, EnvelopeValue::Text("b".into()));
         assert!(read(r#"{"site_id":"b","site_id":[1]}"#).unwrap_err().contains("site_id is an array"));
+    }
+
+    #[test]
+    fn a_payload_without_an_envelope_is_told_what_the_operator_can_set() {
+        let fault = Envelope::read(b"\x01\x67").unwrap_err();
+        let remedy = fault.with_remedy("lpp", Via::Broker);
+        assert!(remedy.contains("[admission.types.lpp] credentials = \"broker\""), "{remedy}");
+        let remedy = Envelope::read(b"21.5").unwrap_err().with_remedy("a b", Via::Listener);
+        assert!(remedy.contains("[admission.types.\"a b\"] credentials = \"listener\""), "{remedy}");
     }
 
     #[test]

@@ -25,9 +25,11 @@ pub mod limits;
 mod tests;
 
 pub use crate::admission::Admission;
+pub use crate::admission::AdmitResult;
 pub use crate::admission::ReadmittedMessage;
 pub use crate::credentials::CredentialSource;
 pub use crate::outcome::CheckError;
 pub use crate::outcome::MessageView;
 pub use crate::outcome::Sender;
 pub use crate::settings::AdmissionSettings;
+pub use crate::settings::OverRate;

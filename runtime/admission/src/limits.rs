@@ -20,6 +20,14 @@ pub const BUCKETS_MAX: usize = 500_000;
 /// Seconds between two searches of a full table of buckets for idle ones.
 pub const BUCKET_SWEEP_S: f64 = 1.0;
 
+/// Seconds that a message may wait at the listener for its device's rate: a usual keep-alive. With a rate
+/// that is slower still, it is refused.
+pub const RATE_WAIT_MAX_S: f64 = 60.0;
+
+/// Seconds of a rate that a connection over it waits for at once: a fast rate then wakes it some twenty
+/// times a second and not for each message.
+pub const RATE_WAIT_STEP_S: f64 = 0.05;
+
 /// Seconds after a reconnect, beyond the time offline, in which a backlog is granted. By then the
 /// broker has sent its stored messages.
 pub const BACKLOG_GRANT_S: f64 = 60.0;
@@ -61,6 +69,9 @@ pub const NEGATIVE_TTL_S: f64 = 10.0;
 
 /// Seconds that an unknown device stays in the cache if the registry does not notify.
 pub const NEGATIVE_TTL_WITHOUT_NOTIFY_S: f64 = 0.5;
+
+/// Changes of the registry that wait to be applied to open connections. With more, all are checked.
+pub const REGISTRY_CHANGES_QUEUED_MAX: usize = 1_024;
 
 /// The largest part by which an entry's `cache_ttl_s` is shortened, so that devices that came together
 /// are not looked up together.

@@ -27,15 +27,21 @@ pub(super) enum LookupSource<'a> {
 
 /// The reason that a device was not authenticated.
 pub(super) enum AuthFailure {
-    /// The last is true if the sender has proved its identity.
-    Refuse(Reason, String, bool),
+    Refuse {
+        reason: Reason,
+        detail: String,
+        /// True if the sender has proved its identity.
+        is_proven: bool,
+        /// True if the registry has the device.
+        is_known: bool,
+    },
     /// The registry must be asked first.
     Wait,
 }
 
 impl From<(Reason, String)> for AuthFailure {
     fn from((reason, detail): (Reason, String)) -> Self {
-        Self::Refuse(reason, detail, false)
+        Self::Refuse { reason, detail, is_proven: false, is_known: false }
     }
 }
 
@@ -64,6 +70,8 @@ pub struct CheckError {
     pub detail: Detail,
     /// True if the sender has proved its identity.
     pub is_proven: bool,
+    /// True if the registry has the device.
+    pub is_known: bool,
     /// The places of tenant and device in the topic; None if the topic cannot be read.
     pub fields: Option<TopicFields>,
 }
@@ -77,6 +85,8 @@ pub(super) enum RateLimitMode {
     Take(f64),
     /// A token was taken when the message came; the time is now, in seconds since the start.
     Taken(f64),
+    /// The device was over its rate when the message came. It is refused, and the registry says as whose.
+    Exceeded,
 }
 
 /// The reason that a message is not admitted now.
@@ -84,7 +94,13 @@ pub(super) enum RateLimitMode {
 pub(crate) enum NotAdmitted {
     Refused(CheckError),
     /// The registry must be asked first.
-    Cold(TopicFields),
+    Cold {
+        fields: TopicFields,
+        /// The device was over its rate.
+        over_rate: bool,
+    },
+    /// The message is to come again after so many seconds: its device, or its tenant, is over its rate.
+    OverRate(f64),
 }
 
 impl<'a> MessageView<'a> {
@@ -113,10 +129,8 @@ impl CheckError {
             Some(fields) => (Some(part(&fields.tenant).into()), Some(part(&fields.device).into())),
             None => (None, None),
         };
-        RefusedMessage::new(message, self.reason, self.detail, account).with_sender(
-            tenant,
-            device,
-            self.is_proven,
-        )
+        RefusedMessage::new(message, self.reason, self.detail, account)
+            .with_sender(tenant, device, self.is_proven)
+            .with_known(self.is_known)
     }
 }

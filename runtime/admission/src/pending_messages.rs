@@ -36,6 +36,8 @@ pub struct PendingMessage {
     pub account: Arc<Account>,
     /// True if it was parked before. It stays parked until it is settled, and no rate limit applies.
     pub was_parked: bool,
+    /// True if its device was over its rate when it came: it is refused once the registry has answered.
+    pub over_rate: bool,
     pub since: Instant,
     /// Its bytes in its tenant's memory budget; `None`: another bound holds.
     pub charge: Option<Charge>,

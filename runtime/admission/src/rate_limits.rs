@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use crate::limits::{BACKLOG_GRANT_S, BUCKET_SWEEP_S, BUCKETS_MAX};
+use crate::limits::{BACKLOG_GRANT_S, BUCKET_SWEEP_S, BUCKETS_MAX, RATE_WAIT_STEP_S};
 use tidegate_core::token_bucket::{Rate, TokenBucket};
 
 #[derive(Debug)]
@@ -70,6 +70,17 @@ impl DeviceRateLimits {
     /// Takes a token for a message that will probably pass. False if there is none.
     pub fn take(&self, key: u64, rate: Rate, now_s: f64) -> bool {
         self.with(key, rate, now_s, |known| known.passed.take(rate, now_s))
+    }
+
+    /// Takes a token that may not be there.
+    pub fn owe(&self, key: u64, rate: Rate, now_s: f64) {
+        self.with(key, rate, now_s, |known| known.passed.owe(rate, now_s));
+    }
+
+    /// Seconds to wait until a message can take a token; infinite if none ever can.
+    pub fn wait_s(&self, key: u64, rate: Rate, now_s: f64) -> f64 {
+        let tokens = 1.0 + rate.per_s * RATE_WAIT_STEP_S;
+        self.with(key, rate, now_s, |known| known.passed.wait_s(rate, tokens))
     }
 
     /// Releases the token of a message that did not pass, and takes one from the bucket of refused

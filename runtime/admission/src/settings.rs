@@ -10,6 +10,15 @@ use tidegate_core::tenant::policy::TenantPolicies;
 use tidegate_core::token_bucket::Rate;
 use tidegate_core::topic::TopicTemplate;
 
+/// The treatment of a device that sends faster than its rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverRate {
+    /// Its connection is read no faster, where it connects to our listener; behind a broker it is refused.
+    Slow,
+    /// Its messages are refused.
+    Refuse,
+}
+
 /// The operator's settings.
 #[derive(Clone, Debug)]
 pub struct AdmissionSettings {
@@ -20,12 +29,20 @@ pub struct AdmissionSettings {
     pub payload_bytes_kept: usize,
     /// Messages of one device; None: no limit.
     pub rate: Option<Rate>,
+    pub over_rate: OverRate,
     pub credentials: CredentialSource,
     /// Message types with credentials of their own.
     pub credentials_of_type: HashMap<String, CredentialSource>,
     pub require_token: bool,
     pub cache_ttl_s: f64,
     pub cache_entries_max: usize,
+}
+
+impl AdmissionSettings {
+    /// True if a message over a rate waits at its source.
+    pub(crate) fn slows(&self, via: Via) -> bool {
+        self.over_rate == OverRate::Slow && via != Via::Broker
+    }
 }
 
 /// The credentials that messages must bring, by their types.

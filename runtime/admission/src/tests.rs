@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use crate::admission::{Admission, ReadmittedMessage};
+use crate::admission::{Admission, AdmitResult, ReadmittedMessage};
 use crate::auth_cache::AuthCache;
 use crate::credentials::{CredentialSource, check_device};
 use crate::envelope::{Envelope, EnvelopeValue};
@@ -14,7 +14,7 @@ use crate::outcome::MessageView;
 use crate::registry;
 use crate::registry::postgres::app_settings::AppSettings;
 use crate::registry::{Registry, RegistryRow, TokenHash, file};
-use crate::settings::AdmissionSettings;
+use crate::settings::{AdmissionSettings, OverRate};
 use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::books::Books;
@@ -32,6 +32,7 @@ const SEQUENCES: &str = include_str!("../../../tests/cases/pulse-sequences.jsonl
 
 fn settings() -> AdmissionSettings {
     AdmissionSettings {
+        over_rate: OverRate::Slow,
         template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
         payload_bytes_max: 8192,
         payload_bytes_kept: 8192,
@@ -194,7 +195,7 @@ fn each_message_is_counted_with_its_tenant_and_refusals_carry_the_whole_message(
         received(&tracker, "tenant/ghost/device/d1/telemetry", good, Via::Broker),
         received(&tracker, "nonsense", good, Via::Broker),
     ];
-    let (admitted, refused) = admission.admit(messages);
+    let AdmitResult { admitted, refused, .. } = admission.admit(messages);
     assert_eq!(admitted.len(), 1);
     assert_eq!(admitted[0].message_type(), "telemetry");
     assert_eq!(admitted[0].device.identity_tags.as_deref(), Ok(&b",device_id=d1,site_id=lab"[..]));
@@ -264,6 +265,7 @@ fn a_word_holds_only_for_the_way_by_which_it_was_given() {
 
 #[tokio::test]
 async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
+    use tidegate_core::identity::AcceptedProof;
     use tidegate_core::identity::AuthError;
     use tidegate_core::identity::Claim;
     use tidegate_core::identity::Identity;
@@ -278,8 +280,8 @@ async fn a_device_that_connects_must_be_there_and_active_and_have_its_token() {
     };
     let right = || Proof::Token(Box::from(&b"right"[..]));
     for _ in 0..2 {
-        assert_eq!(connect("d1", right()).await, Ok(()));
-        assert_eq!(connect("d1", Proof::Certificate).await, Ok(()));
+        assert!(matches!(connect("d1", right()).await, Ok(AcceptedProof::Token(_))));
+        assert_eq!(connect("d1", Proof::Certificate).await, Ok(AcceptedProof::Certificate));
         for (device, token) in
             [("d1", "wrong"), ("d1", ""), ("gone", "wrong"), ("new", ""), ("nobody", "right")]
         {
@@ -320,7 +322,8 @@ fn the_rate_holds_for_what_passes_and_for_what_does_not() {
     let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
     let send = |payload: &str| {
         let topic = "tenant/acme/device/d1/telemetry";
-        let (_, refused) = admission.admit(vec![received(&tracker, topic, payload, Via::Broker)]);
+        let AdmitResult { refused, .. } =
+            admission.admit(vec![received(&tracker, topic, payload, Via::Broker)]);
         refused.first().map(|refused| refused.reason)
     };
     let (good, bad) =
@@ -386,4 +389,62 @@ fn what_admission_refused_is_judged_anew_by_the_way_it_came() {
         assert_eq!((refused.reason, refused.was_admitted()), (Reason::BadPayload, false));
     }
     assert_eq!(admission.books.of_known("acme").snapshot().messages.received, 10);
+}
+
+#[test]
+fn a_device_over_its_rate_waits_at_the_listener_and_is_refused_behind_a_broker() {
+    let hash = registry::token_hash("tok");
+    let rate = Some(Rate { per_s: 0.1, burst: 2.0 });
+    let admission =
+        admission(AdmissionSettings { rate, ..settings() }, &format!("acme,d1,lab,ACTIVE,{hash}\n"));
+    let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
+    let messages = |via| {
+        let (good, bad) =
+            (r#"{"site_id":"lab","provision_token":"tok"}"#, r#"{"site_id":"lab","provision_token":"x"}"#);
+        [good, good, good, bad]
+            .map(|payload| received(&tracker, "tenant/acme/device/d1/telemetry", payload, via))
+            .into()
+    };
+    let result = admission.admit(messages(Via::Listener));
+    assert_eq!((result.admitted.len(), result.refused.len(), result.over_rate.len()), (2, 0, 2));
+    assert!((1.0..=10.1).contains(&result.wait.as_secs_f64()), "{:?}", result.wait);
+    assert_eq!(admission.books.of_known("acme").snapshot().messages.received, 2, "counted before its time");
+    let result = admission.admit(messages(Via::Broker));
+    assert_eq!((result.admitted.len(), result.refused.len(), result.over_rate.len()), (0, 4, 0));
+    // Each is the device's, but the token of the last is not.
+    let seen: Vec<_> = result.refused.iter().map(|one| (one.reason, one.is_known, one.is_proven)).collect();
+    assert_eq!(seen[..3], [(Reason::RateLimited, true, true); 3]);
+    assert_eq!(seen[3], (Reason::RateLimited, true, false));
+}
+
+#[test]
+fn a_refused_message_says_if_its_device_is_known() {
+    let admission = admission(settings(), "acme,d1,lab,ACTIVE,\n");
+    let tracker = AckTracker::new(Arc::new(ReceiveWindow::new(100, 100_000)));
+    for (device, payload, reason, is_known) in [
+        ("d1", "no JSON", Reason::BadPayload, true),
+        ("d1", "{}", Reason::MissingSiteId, true),
+        ("d1", r#"{"site_id":"lab"}"#, Reason::TokenNotSet, true),
+        ("d9", "no JSON", Reason::BadPayload, false),
+        ("d9", r#"{"site_id":"lab"}"#, Reason::UnregisteredDevice, false),
+    ] {
+        let topic = format!("tenant/acme/device/{device}/telemetry");
+        let refused = admission.admit(vec![received(&tracker, &topic, payload, Via::Broker)]).refused;
+        assert_eq!((refused[0].reason, refused[0].is_known, refused[0].is_proven), (reason, is_known, false));
+    }
+}
+
+#[test]
+fn the_listener_takes_no_topic_that_the_subscription_would_not_deliver() {
+    let admission = admission(settings(), "acme,d1,lab,ACTIVE,\n");
+    let reason = |topic: &str, via| {
+        let view = MessageView { topic, payload: b"{}", payload_bytes: 2, via };
+        admission.check(view, None).unwrap_err().reason
+    };
+    for topic in ["tenant/acme/device/d1/telemetry/", "tenant/acme/device/d1/telemetry/more"] {
+        assert_eq!(reason(topic, Via::Listener), Reason::BadTopicFormat);
+        assert_eq!(reason(topic, Via::Proven), Reason::BadTopicFormat);
+        assert_eq!(reason(topic, Via::Broker), Reason::MissingSiteId);
+    }
+    assert_eq!(reason("tenant/acme/device/d1/telemetry", Via::Listener), Reason::MissingSiteId);
 }

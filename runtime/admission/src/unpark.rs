@@ -58,8 +58,14 @@ impl Admission {
                 let key = self.device_key(tenant, device);
                 (key, tenant, device)
             });
-            let mut pending =
-                PendingMessage { message, account, was_parked: true, since: Instant::now(), charge: None };
+            let mut pending = PendingMessage {
+                message,
+                account,
+                was_parked: true,
+                over_rate: false,
+                since: Instant::now(),
+                charge: None,
+            };
             if let Some((key, tenant, device)) = device_key {
                 // Others of its device may wait for a look-up: then it waits behind them.
                 match self.pending.join(key, tenant, device, pending, false) {
@@ -69,7 +75,7 @@ impl Admission {
             }
             let source = LookupSource::Unparked;
             let checked = self.check_at(&self.snapshot(), &pending.message, source, RateLimitMode::Off);
-            if let (Err(NotAdmitted::Cold(_)), Some((key, name, device))) = (&checked, device_key) {
+            if let (Err(NotAdmitted::Cold { .. }), Some((key, name, device))) = (&checked, device_key) {
                 let follows = result.devices.contains(&key);
                 if !follows {
                     match self.pending.join(key, name, device, pending, true) {
@@ -95,7 +101,8 @@ impl Admission {
             match checked {
                 Ok(sender) => result.admitted.push(sender.admit(message)),
                 Err(NotAdmitted::Refused(error)) => result.refused.push(self.refuse(message, error, own)),
-                Err(NotAdmitted::Cold(_)) => unreachable!("it names a device"),
+                Err(NotAdmitted::Cold { .. }) => unreachable!("it names a device"),
+                Err(NotAdmitted::OverRate(_)) => unreachable!("no rate holds for it"),
             }
             result.devices.extend(device_key.map(|(key, ..)| key));
         }

@@ -4,6 +4,7 @@
 //! - received = lines + empty + quarantined + dropped + abandoned + parked + in flight
 //! - spooled = written + refused + dropped + damaged + pending
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::ids::TenantId;
 use crate::limits;
+use crate::reason::Reason;
 
 /// The outcome of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,13 +128,15 @@ impl TenantBooks {
 pub struct Account {
     tenant: TenantId,
     books: Mutex<TenantBooks>,
+    /// Dropped messages by reason.
+    drops: Mutex<BTreeMap<Reason, u64>>,
     /// A message of this tenant was admitted. Only such a tenant gets a metric label of its own.
     admitted: AtomicBool,
 }
 
 impl Account {
     pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, books: Mutex::default(), admitted: AtomicBool::new(false) }
+        Self { tenant, books: Mutex::default(), drops: Mutex::default(), admitted: AtomicBool::new(false) }
     }
 
     pub fn tenant(&self) -> &TenantId {
@@ -141,6 +145,16 @@ impl Account {
 
     pub fn snapshot(&self) -> TenantBooks {
         *self.books.lock()
+    }
+
+    /// Dropped messages by reason since the start of the process.
+    pub fn drops(&self) -> BTreeMap<Reason, u64> {
+        self.drops.lock().clone()
+    }
+
+    /// Adds to the reasons of dropped messages; `settle` counts the messages themselves.
+    pub fn record_drops(&self, reason: Reason, messages: u64) {
+        *self.drops.lock().entry(reason).or_default() += messages;
     }
 
     pub fn was_admitted(&self) -> bool {

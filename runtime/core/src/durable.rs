@@ -31,6 +31,9 @@ pub trait Receipt: Send + Sync {
     /// These messages are not written now; they stay in the spool and are fetched again. Gives the number
     /// of returns in their stream so far: see `StreamPosition::returns`.
     fn returned(&self, messages: Range<usize>) -> u32;
+    /// The writer has copied so many bytes of these messages out of the frame, and keeps nothing else of
+    /// them. They wait apart, and it keeps later lines of their points behind them.
+    fn set_apart(&self, messages: &[usize], bytes: usize);
 }
 
 /// One message of a `Durable`.
@@ -82,7 +85,33 @@ pub struct FrameLines {
 pub struct Durable {
     position: StreamPosition,
     frame: FrameLines,
-    receipt: Box<dyn Receipt>,
+    receipt: Arc<dyn Receipt>,
+}
+
+/// The receipt of an excerpt: passes the outcomes on under the messages' numbers in the frame.
+struct ExcerptReceipt {
+    frame: Arc<dyn Receipt>,
+    /// The place in the frame of each message.
+    places: Vec<usize>,
+}
+
+impl Receipt for ExcerptReceipt {
+    fn lines_written(&self, lines: u64) {
+        self.frame.lines_written(lines);
+    }
+    fn lines_refused(&self, lines: u64) {
+        self.frame.lines_refused(lines);
+    }
+    fn settled(&self, messages: Range<usize>) {
+        self.places[messages].iter().for_each(|&place| self.frame.settled(place..place + 1));
+    }
+    fn returned(&self, messages: Range<usize>) -> u32 {
+        self.places[messages].iter().fold(0, |_, &place| self.frame.returned(place..place + 1))
+    }
+    fn set_apart(&self, messages: &[usize], bytes: usize) {
+        let places: Vec<usize> = messages.iter().map(|&message| self.places[message]).collect();
+        self.frame.set_apart(&places, bytes);
+    }
 }
 
 /// Takes durable lines in order to write them; the writer.
@@ -97,6 +126,8 @@ pub trait Handoff: Send + Sync {
 pub trait DurableLines: Send + Sync {
     /// The next lines of a database, up to `bytes_max`; true: there are more. May read from a disk.
     fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool);
+    /// Lines of a database that are not written, those that the writer has among them.
+    fn lines_waiting(&self, database: &DatabaseName) -> u64;
 }
 
 /// The frame is readable and immutable.
@@ -110,7 +141,38 @@ impl Deref for Durable {
 
 impl Durable {
     pub fn new(position: StreamPosition, frame: FrameLines, receipt: Box<dyn Receipt>, _: &Synced) -> Self {
-        Self { position, frame, receipt }
+        Self { position, frame, receipt: receipt.into() }
+    }
+
+    /// A copy of some lines, without the rest of the frame. `lines`: the message and the place of each,
+    /// without its newline, ascending.
+    pub fn excerpt(&self, lines: &[(usize, Range<usize>)]) -> Durable {
+        let mut copied = Vec::with_capacity(lines.iter().map(|(_, line)| line.len() + 1).sum());
+        let (mut places, mut messages) = (Vec::new(), Vec::<DurableMessage>::new());
+        for (place, line) in lines {
+            copied.extend_from_slice(&self.lines[line.clone()]);
+            copied.push(b'\n');
+            if places.last() != Some(place) {
+                places.push(*place);
+                messages.push(self.messages[*place].clone());
+            }
+            messages.last_mut().expect("just put").lines_end = copied.len() as u32;
+        }
+        self.receipt.set_apart(&places, copied.len());
+        let wanted = message_set(0..messages.len());
+        let frame = FrameLines {
+            database: self.database.clone(),
+            tenant: self.tenant.clone(),
+            account: self.account.clone(),
+            guest: self.guest.clone(),
+            lines: copied,
+            messages,
+            wanted,
+            overtakes: self.overtakes,
+            arrived: self.arrived,
+        };
+        let receipt = ExcerptReceipt { frame: self.receipt.clone(), places };
+        Durable { position: self.position, frame, receipt: Arc::new(receipt) }
     }
 
     pub fn position(&self) -> StreamPosition {

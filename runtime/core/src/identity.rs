@@ -37,6 +37,31 @@ impl std::fmt::Debug for Proof {
     }
 }
 
+/// The proof by which a device was let in, as it is checked again while its connection lasts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum AcceptedProof {
+    /// The SHA-256 of its token.
+    Token([u8; 32]),
+    Certificate,
+}
+
+impl std::fmt::Debug for AcceptedProof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            AcceptedProof::Token(_) => "Token(hidden)",
+            AcceptedProof::Certificate => "Certificate",
+        })
+    }
+}
+
+/// A change of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistryChange {
+    Device(Identity),
+    /// Any device may have changed.
+    All,
+}
+
 /// The identity that a device claims, with its proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {

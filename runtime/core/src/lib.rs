@@ -1,5 +1,6 @@
 //! The nouns of the gateway: messages and their states, acknowledgements, tenants, line protocol, and the
-//! accounts. No network and no storage of messages.
+//! accounts. No network and no storage of messages. What parts share of files is here: how one is replaced, and how a
+//! change of one is seen.
 
 pub mod message;
 pub mod ack;
@@ -22,7 +23,11 @@ pub mod redacted_url;
 pub mod refused_lines;
 pub mod refused_topic;
 pub mod receive_clock;
+pub mod age_clock;
 pub mod device_hash;
+pub mod atomic_file;
+pub mod file_stamp;
+pub mod disk_reserve;
 pub mod batching;
 pub mod token_bucket;
 pub mod keyed_buckets;

@@ -24,8 +24,23 @@ pub const RECEIVE_CLOCK_AHEAD_MAX_NS: i64 = 86_400_000_000_000;
 /// before this program was.
 pub const CLOCK_SET_AFTER_NS: i64 = 1_767_225_600_000_000_000;
 
+/// The interval at which the age clock is kept for the next start, in seconds: after another boot of the machine, ages
+/// are too high by no more.
+pub const AGE_KEPT_INTERVAL_S: u64 = 60;
+
+/// The part of the time between two boots that counts for the age of what is kept, in seconds: a day. What was
+/// off for longer stays longer, which the bounds in bytes bear; a wrong clock must not make all of it old.
+pub const DOWNTIME_COUNTED_MAX_S: u64 = 86_400;
+
 /// Bytes of one line: databases take a request of 10 MiB, and 500 columns of 2 KiB fit.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of lines of one message, as its guest gives them.
+pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
+
+/// Bytes of lines of one message with what the gateway adds to each: 256 bytes of identity and time for as
+/// many lines as there may be. A name of 255 bytes in a message of 36 kB made 70 MB otherwise.
+pub const CHECKED_BYTES_A_MESSAGE_MAX: usize = OUTPUT_BYTES_A_MESSAGE_MAX + (256 << 10);
 
 /// Bytes of a measurement, a key or a tag value: the limit of InfluxDB 3.
 pub const NAME_BYTES_MAX: usize = 65_536;

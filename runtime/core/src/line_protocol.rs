@@ -17,10 +17,11 @@ pub mod series_times;
 pub mod identity;
 pub mod rules;
 pub mod split;
+pub mod line_time;
 #[cfg(test)]
 mod tests;
 
-use crate::limits::{LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, SERIES_BYTES_MAX};
+use crate::limits::{CHECKED_BYTES_A_MESSAGE_MAX, LINE_BYTES_MAX, LINES_A_MESSAGE_MAX, SERIES_BYTES_MAX};
 use crate::line_protocol::fault::Parsed;
 use crate::line_protocol::keys::LineKeys;
 use crate::line_protocol::names::name_length;
@@ -32,6 +33,7 @@ pub use crate::line_protocol::fault::LineFaultKind;
 pub use crate::line_protocol::identity::IdentityTagError;
 pub use crate::line_protocol::identity::escape_tag_value;
 pub use crate::line_protocol::identity::identity_tags;
+pub use crate::line_protocol::line_time::line_time;
 pub use crate::line_protocol::rules::LineRules;
 pub use crate::line_protocol::rules::NameSet;
 pub use crate::line_protocol::rules::TenantTag;
@@ -106,7 +108,7 @@ impl LineChecker {
         let mut clock = itoa::Buffer::new();
         let received = clock.format(stamp.received_ns).as_bytes();
         self.times.clear();
-        let (mut at, mut number, mut count) = (0, 0, 0);
+        let (mut at, mut number, mut count, begin) = (0, 0, 0, out.len());
         while at < text.len() {
             number += 1;
             let start = at + text[at..].iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
@@ -134,6 +136,10 @@ impl LineChecker {
                     count += 1;
                     if count > LINES_A_MESSAGE_MAX {
                         let found = (LineFaultKind::TooManyLines, start);
+                        return Err(fault(text, start, number, found, stamp));
+                    }
+                    if out.len() - begin > CHECKED_BYTES_A_MESSAGE_MAX {
+                        let found = (LineFaultKind::TooManyBytes, start);
                         return Err(fault(text, start, number, found, stamp));
                     }
                 }
@@ -269,7 +275,11 @@ fn fault(
 ) -> LineFault {
     let end = next_line(text, start).min(start + EXCERPT_BYTES).max(start);
     let excerpt = String::from_utf8_lossy(&text[start..end]).trim_end_matches('\n').to_owned();
-    let detail =
-        stamp.rules.map(|rules| rules.explain(kind, text, at, stamp.received_ns)).unwrap_or_default();
+    let detail = match kind {
+        LineFaultKind::BadValue if values::is_not_finite(&text[at..]) => {
+            " (nan and inf are no values of a database: leave the field out)".to_owned()
+        }
+        _ => stamp.rules.map(|rules| rules.explain(kind, text, at, stamp.received_ns)).unwrap_or_default(),
+    };
     LineFault { kind, line, detail, byte: (at.saturating_sub(start) + 1) as u32, excerpt }
 }

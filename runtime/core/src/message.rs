@@ -139,6 +139,8 @@ pub struct RefusedMessage {
     /// True if the sender proved its identity: by its token, when it connected, or by a broker's
     /// permissions.
     pub is_proven: bool,
+    /// True if the registry has the device that the topic names.
+    pub is_known: bool,
     pub account: Arc<Account>,
     pub token: AckToken,
 }
@@ -159,6 +161,7 @@ impl RefusedMessage {
             site: None,
             via: Some(message.via),
             is_proven: false,
+            is_known: false,
             account,
             token: message.token,
         }
@@ -167,6 +170,11 @@ impl RefusedMessage {
     /// Names the sender. `is_proven`: it proved its identity.
     pub fn with_sender(self, tenant: Option<TenantId>, device: Option<DeviceId>, is_proven: bool) -> Self {
         Self { tenant, device, is_proven, ..self }
+    }
+
+    /// Marks its device as one that the registry has, or does not.
+    pub fn with_known(self, is_known: bool) -> Self {
+        Self { is_known, ..self }
     }
 
     /// Replaces reason and detail by those of a guest.
@@ -209,6 +217,7 @@ impl Admitted {
             site: Some(self.device.site.clone()),
             via: None,
             is_proven: true,
+            is_known: true,
             account: self.tenant.account.clone(),
             token: self.token,
         }

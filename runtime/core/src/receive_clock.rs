@@ -7,7 +7,7 @@
 //! - A step back of the wall clock is not followed: stamps continue from the last one until the wall
 //!   clock has caught up. A step of more than `RECEIVE_CLOCK_AHEAD_MAX_NS` is followed, unless the new
 //!   time shows that the clock was never set: a clock that had stood in a wrong year must not leave
-//!   its mark on the data for years.
+//!   its mark on the data for years. What was given before that year is not given again.
 //! - A restart continues above every stamp given before. The mark in `mark_file` is above all of them:
 //!   it is moved `RECEIVE_MARK_LEAD_NS` ahead before a stamp passes it, and set to the last stamp at a
 //!   stop. A killed process loses none of that. After a power cut the mark may be as old as one sync of
@@ -38,11 +38,19 @@ pub fn wall_ns() -> i64 {
         .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
+/// True if a wall clock that stands so was ever set.
+pub fn is_set(wall_ns: i64) -> bool {
+    wall_ns >= CLOCK_SET_AFTER_NS
+}
+
 /// The receive clock of one gateway.
 #[derive(Debug)]
 pub struct ReceiveClock {
     /// The first time that no message was given yet.
     next: AtomicI64,
+    /// Above every stamp given before the wall clock went forward by more than
+    /// `RECEIVE_CLOCK_AHEAD_MAX_NS`: if it was wrong and is set back, stamps go on from here.
+    before_leap: AtomicI64,
     /// Above every stamp given, as the file has it.
     mark: AtomicI64,
     file: Mutex<MarkFile>,
@@ -60,6 +68,7 @@ impl ReceiveClock {
         let mark = mark.unwrap_or(0);
         Ok(Self {
             next: AtomicI64::new(mark),
+            before_leap: AtomicI64::new(0),
             mark: AtomicI64::new(mark),
             file: Mutex::new(file),
             failing: AtomicBool::new(false),
@@ -76,7 +85,7 @@ impl ReceiveClock {
         let span = RECEIVE_STAMP_GAP_NS.saturating_mul(messages as i64);
         let mut next = self.next.load(Ordering::Relaxed);
         let (first, end) = loop {
-            let first = first_stamp(wall_ns, next);
+            let first = self.first_stamp(wall_ns, next);
             let end = first.saturating_add(span);
             match self.next.compare_exchange_weak(next, end, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => break (first, end),
@@ -88,6 +97,19 @@ impl ReceiveClock {
             self.move_mark(end);
         }
         first
+    }
+
+    /// The first stamp that may be given when `next` was not given yet.
+    fn first_stamp(&self, wall_ns: i64, next: i64) -> i64 {
+        let ahead = next.saturating_sub(wall_ns);
+        if ahead > RECEIVE_CLOCK_AHEAD_MAX_NS && is_set(wall_ns) {
+            // Set back from a wrong year.
+            return wall_ns.max(self.before_leap.load(Ordering::Relaxed));
+        }
+        if ahead < -RECEIVE_CLOCK_AHEAD_MAX_NS {
+            self.before_leap.store(next, Ordering::Relaxed);
+        }
+        wall_ns.max(next)
     }
 
     /// Writes that nothing above `end` and the lead was given.
@@ -125,13 +147,6 @@ impl ReceiveClock {
             tracing::warn!(%error, "the mark of the receive clock cannot be written");
         }
     }
-}
-
-/// The first stamp that may be given when `next` was not given yet.
-fn first_stamp(wall_ns: i64, next: i64) -> i64 {
-    let is_set_back =
-        wall_ns >= CLOCK_SET_AFTER_NS && next.saturating_sub(wall_ns) > RECEIVE_CLOCK_AHEAD_MAX_NS;
-    if is_set_back { wall_ns } else { wall_ns.max(next) }
 }
 
 #[cfg(test)]
@@ -188,6 +203,10 @@ mod tests {
         assert_eq!(clock.reserve_at(far, 1), far);
         assert_eq!(clock.reserve_at(NOON + 9 * SECOND, 1), NOON + 9 * SECOND);
         assert!(clock.mark.load(Ordering::Relaxed) < far, "the mark stayed in the far future");
+        // Nor does it give a time twice, when it is set to one that was before the leap.
+        let far = clock.reserve_at(far, 1);
+        assert!(far > NOON + 9 * SECOND + RECEIVE_CLOCK_AHEAD_MAX_NS);
+        assert_eq!(clock.reserve_at(NOON + 5 * SECOND, 1), NOON + 9 * SECOND + RECEIVE_STAMP_GAP_NS);
     }
 
     #[test]

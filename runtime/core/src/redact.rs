@@ -279,7 +279,7 @@ impl Parts {
 
 #[inline]
 fn count_steps(_steps: usize) {
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     steps::TAKEN.with(|taken| taken.set(taken.get() + _steps));
 }
 
@@ -378,8 +378,8 @@ fn skip_space(bytes: &[u8], from: usize) -> usize {
 }
 
 /// Steps of the maskers on this thread, so that a test can hold their cost to a bound.
-#[cfg(test)]
-mod steps {
+#[cfg(any(test, fuzzing))]
+pub mod steps {
     use std::cell::Cell;
 
     thread_local!(pub static TAKEN: Cell<usize> = const { Cell::new(0) });

@@ -48,6 +48,20 @@ impl TokenBucket {
         false
     }
 
+    /// Takes a token that may not be there: what follows waits for so much longer.
+    #[inline]
+    pub fn owe(&mut self, rate: Rate, now_s: f64) {
+        self.refill(rate, now_s);
+        self.tokens -= 1.0;
+    }
+
+    /// Seconds until the bucket has `tokens`, or as many as it can hold. Infinite for a rate that gives none.
+    pub fn wait_s(&self, rate: Rate, tokens: f64) -> f64 {
+        let missing = tokens.min(rate.burst) - self.tokens;
+        let wait_s = missing.max(0.0) / rate.per_s;
+        if rate.per_s > 0.0 && rate.burst >= 1.0 && wait_s.is_finite() { wait_s } else { f64::INFINITY }
+    }
+
     /// Returns a token that was taken for a message which then did not count.
     #[inline]
     pub fn release(&mut self, rate: Rate) {

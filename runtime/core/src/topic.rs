@@ -127,6 +127,14 @@ impl TopicTemplate {
         levels.join("/") + if self.open { "/#" } else { "" }
     }
 
+    /// True if a topic of this form matches the filter, too. `find` ignores further levels; a subscription
+    /// does not deliver them.
+    pub fn delivers(&self, topic: &str) -> bool {
+        let levels = memchr::memchr_iter(b'/', topic.as_bytes()).count() + 1;
+        let first_is_named = matches!(self.levels.first(), Some(TopicLevel::Literal(_)));
+        (self.open || levels == self.levels.len()) && (first_is_named || !topic.starts_with('$'))
+    }
+
     /// The tenant, device and type of a topic. `None` if `read` refuses it.
     pub fn matches(&self, topic: &str) -> Option<TopicFields> {
         let places = self.find(topic)?;

@@ -3,16 +3,13 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::sink::DecodeSink;
 use tidegate_core::ack::token::AckToken;
-use tidegate_core::batching::LARGE_GROUP;
+use tidegate_core::batching::{DECODE_DELAY, LARGE_GROUP};
 use tidegate_core::books::Account;
 use tidegate_core::message::{CheckedBatch, RefusedMessage};
-
-/// Batches do not wait for longer than this for those of other tenants.
-const WAIT_MAX: Duration = Duration::from_millis(1);
 
 /// Keeps batches until they are many, or the first has waited; sends the rest when it is dropped.
 pub struct BatchingSink<'a> {
@@ -40,7 +37,7 @@ impl DecodeSink for BatchingSink<'_> {
             buffered.messages += batches.iter().map(|batch| batch.messages.len()).sum::<usize>();
             buffered.batches.extend(batches);
             let since = *buffered.since.get_or_insert_with(Instant::now);
-            buffered.messages >= LARGE_GROUP || since.elapsed() >= WAIT_MAX
+            buffered.messages >= LARGE_GROUP || since.elapsed() >= DECODE_DELAY
         };
         if enough {
             self.flush();
@@ -144,7 +141,7 @@ mod tests {
         sink.lines(vec![batch("a", LARGE_GROUP - 1)]);
         sink.lines(vec![batch("b", 1)]);
         assert_eq!(*calls.0.borrow(), [["a", "b"]]);
-        sink.buffered.borrow_mut().since = Instant::now().checked_sub(WAIT_MAX);
+        sink.buffered.borrow_mut().since = Instant::now().checked_sub(DECODE_DELAY);
         sink.lines(vec![batch("c", 1)]);
         assert_eq!(*calls.0.borrow(), [vec!["a", "b"], vec!["c"]]);
     }

@@ -51,7 +51,7 @@ pub const INSTANCE_OVERHEAD_BYTES: u64 = 32 << 10;
 /// Bytes of one element of a table.
 pub const TABLE_ELEMENT_BYTES: u64 = 16;
 
-/// The longest wait of a call for memory that other calls have, in milliseconds: several of the longest calls.
+/// The longest wait of a call for memory that other calls have, in milliseconds: ten of the longest calls.
 pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
 
 /// Routes that one thread remembers, by tenant and message type. Devices choose the types. An entry is
@@ -64,9 +64,6 @@ pub const INSTANCES_MAX: usize = 4_000;
 
 /// Threads that call decoders, for each one that is configured: a decode thread, and one of the slow lane.
 pub const INSTANCE_CALLS_PER_THREAD: usize = 2;
-
-/// Bytes of lines of one message.
-pub const OUTPUT_BYTES_A_MESSAGE_MAX: usize = 1 << 20;
 
 /// Bytes of an answer beside the lines: an outcome, a refusal's code and detail.
 pub const OUTPUT_OVERHEAD_BYTES_A_MESSAGE: usize = 4 << 10;
@@ -146,6 +143,15 @@ pub const PROBATION_MESSAGES_MIN: u64 = 40;
 pub const RECENT_MESSAGES: usize = 64;
 
 pub const RECENT_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a remembered message beside its topic and payload.
+pub const RECENT_OVERHEAD_BYTES: usize = 160;
+
+/// The step in which remembered messages are charged to their tenant: some dozen messages.
+pub const RECENT_CHARGE_BYTES: usize = 8 << 10;
+
+/// Bytes of a kept text of a decoder beside the text.
+pub const GUEST_LOG_OVERHEAD_BYTES: u64 = 128;
 
 /// Messages of a route that are remembered: all of a quiet one, of a busy one so few that the
 /// copies cost a ten-thousandth of a core.

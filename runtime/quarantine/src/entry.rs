@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::segment::AccountKey;
+use crate::segment::{AccountKey, Series};
 use tidegate_core::books::NO_TENANT;
 use tidegate_core::message::{RefusedMessage, Via};
 use tidegate_core::reason::Reason;
@@ -22,6 +22,10 @@ pub struct Entry {
     pub id: String,
     /// The time of the refusal (RFC 3339, UTC).
     pub time: String,
+    /// The second of the age clock at which it was refused: entries expire by that, whatever becomes of the
+    /// wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_s: Option<u64>,
     /// The time of receipt of its message (RFC 3339, UTC, nanoseconds).
     pub received_at: String,
     /// A code of the table of reasons.
@@ -84,9 +88,11 @@ impl Entry {
         time: &str,
         template: Option<&TopicTemplate>,
     ) -> Self {
-        let kept = match refused.was_admitted() {
-            true => refused.payload.len(),
-            false => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
+        let kept = match Series::of(refused) {
+            Series::Known | Series::Unproven => refused.payload.len(),
+            // An entry that is replayed may have been whole.
+            Series::Strangers if refused.token.replay().is_some() => refused.payload.len(),
+            Series::Strangers => refused.payload.len().min(limits::STRANGER_PAYLOAD_KEPT_BYTES),
         };
         let truncated = kept < refused.payload_bytes;
         let bytes = &refused.payload[..kept];
@@ -153,8 +159,9 @@ impl Entry {
         }
     }
 
-    /// The same with credentials masked, for people to see.
+    /// The same with credentials masked, for people to see, and without what is of use to the ring alone.
     pub fn masked(mut self) -> Self {
+        self.kept_s = None;
         if let Some(payload) = &self.payload {
             self.payload = Some(redact_payload(payload).into_owned());
         }

@@ -1,8 +1,8 @@
 //! The handle of quarantine.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -13,10 +13,10 @@ use crate::filter::Filter;
 use crate::queue::{QuarantineJob, Shared, StoredObserver};
 use crate::reader::Entries;
 use crate::ring::{ReasonCount, RemovalReason, Ring};
-use crate::segment::{EntryId, EntryLocation};
+use crate::segment::{EntryId, EntryLocation, Series};
 use crate::settings::QuarantineSettings;
 use crate::{reader, writer};
-use tidegate_core::books::{Books, Outcome};
+use tidegate_core::books::Books;
 use tidegate_core::detail::Detail;
 use tidegate_core::message::RefusedMessage;
 use tidegate_core::reason::Reason;
@@ -34,13 +34,18 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// Opens the store in `dir`, made if it is not there, and starts its thread. The entries there are
-    /// counted into `books`.
+    /// counted into `books`. `observer` sees each message that is stored.
     ///
     /// # Errors
     /// The folder cannot be made or read.
-    pub fn open(dir: &Path, settings: QuarantineSettings, books: &Books) -> Result<Self, QuarantineError> {
+    pub fn open(
+        dir: &Path,
+        settings: QuarantineSettings,
+        observer: Option<Arc<dyn StoredObserver>>,
+        books: &Books,
+    ) -> Result<Self, QuarantineError> {
         let retry = settings.retry;
-        let template = settings.template.clone();
+        let (template, age_clock) = (settings.template.clone(), settings.age_clock.clone());
         let ring = Ring::open(dir, settings, books)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
@@ -51,18 +56,14 @@ impl Quarantine {
             sampler: Mutex::default(),
             refused: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             ring: Mutex::new(ring),
-            observer: OnceLock::new(),
+            observer,
+            age_clock,
         });
         let writing = shared.clone();
         let thread = worker::start("quarantine", Priority::Normal, move || writer::run(&writing, retry))
             .map_err(QuarantineError::failed_to("start the thread of", dir))?;
         let closer = ThreadCloser { shared: shared.clone(), thread: Mutex::new(Some(thread)) };
         Ok(Self { shared, _thread: Arc::new(closer) })
-    }
-
-    /// Sets the observer of messages that are stored from now on; only the first call has an effect.
-    pub fn set_observer(&self, observer: Arc<dyn StoredObserver>) {
-        let _ = self.shared.observer.set(observer);
     }
 
     /// Takes a refused message; its token is settled when its entry is durable. Does no I/O.
@@ -80,11 +81,11 @@ impl Quarantine {
             let detail = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
             refused.token.notify_refused(refused.reason, detail);
             // A replayed message is in the store already, and must not be lost by a replay.
-            if !refused.was_admitted()
+            if Series::of(&refused) == Series::Strangers
                 && refused.token.replay().is_none()
                 && !self.shared.sampler.lock().keeps(refused.reason, Instant::now())
             {
-                refused.token.settle(Outcome::Quarantined, &refused.account);
+                refused.token.drop_for(refused.reason, &refused.account);
             } else {
                 jobs.push(QuarantineJob::Message(refused));
             }

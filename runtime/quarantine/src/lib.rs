@@ -5,10 +5,12 @@
 //!   tenant has a share of it: one that floods it pushes out its own entries.
 //! - An entry that was replayed, or that the operator removed, is overwritten with spaces where it
 //!   stands, and counted as replayed or removed.
-//! - Messages that were refused before authentication have a ring of their own: one tenth of the bytes,
-//!   1 KiB of payload each and ten entries a second and reason. A stranger cannot push out the entries of a
-//!   tenant's own devices. Messages that are not stored are counted all the same.
-//! - On disk: `{seq:016}.jsonl`, and `a-{seq:016}.jsonl` for strangers; one JSON object a line.
+//! - Messages of devices that the registry has are all stored, whole. Those whose sender proved nothing
+//!   have a ring of their own, one tenth of the bytes: they push out no entry of a device that did.
+//! - Messages of devices that it does not have have a third ring: one tenth of the bytes, 1 KiB of payload
+//!   each and ten entries a second and reason. Those beyond are dropped, and counted by reason.
+//! - On disk: `{seq:016}.jsonl`, `u-{seq:016}.jsonl` for unproven and `a-{seq:016}.jsonl` for unknown
+//!   devices; one JSON object a line.
 //!   Credentials in a payload are stored, because a replay needs them, and masked for display.
 
 mod handle;

@@ -1,13 +1,15 @@
 //! The queue between the callers of quarantine and the thread that writes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::ring::Ring;
 use crate::sampler::Sampler;
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::message::RefusedMessage;
 use tidegate_core::refused_lines::RefusedLines;
 use tidegate_core::topic::TopicTemplate;
@@ -45,5 +47,13 @@ pub(crate) struct Shared {
     /// Refusals since the start, stored or not, in the order of `Reason::ALL`.
     pub(crate) refused: Vec<AtomicU64>,
     pub(crate) ring: Mutex<Ring>,
-    pub(crate) observer: OnceLock<Arc<dyn StoredObserver>>,
+    pub(crate) observer: Option<Arc<dyn StoredObserver>>,
+    pub(crate) age_clock: Arc<AgeClock>,
+}
+
+impl Shared {
+    /// The time of the age clock, by which entries expire.
+    pub(crate) fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.age_clock.now()
+    }
 }

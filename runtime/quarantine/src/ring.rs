@@ -1,6 +1,6 @@
 //! The ring of segments on disk: their entries, and the order in which they expire.
 //!
-//! A tenant has a share of the known ring, without a file of its own: where the oldest segment must
+//! A tenant has a share of each ring but the strangers', without a file of its own: where the oldest segment must
 //! go because of the bytes, the entries of tenants that hold little are copied forward to the newest
 //! one, and only the others expire. Copied entries are synced before their old segment goes; an entry
 //! that a crash leaves twice is blanked at the next start.
@@ -21,7 +21,7 @@ use crate::limits;
 use crate::reader::locate;
 use crate::segment::{
     AccountKey, EntryHead, EntryId, EntryLocation, QuarantineSegment, SegmentLines, Series, Tally, blank,
-    segment_name, segments_of,
+    segment_name, segments_of, was_set,
 };
 use crate::settings::QuarantineSettings;
 use crate::tenant_bytes::TenantBytes;
@@ -59,13 +59,15 @@ struct ActiveSegment {
     bytes: u64,
 }
 
-/// The segments of both series.
+/// The segments of all series.
 pub struct Ring {
     dir: PathBuf,
     settings: QuarantineSettings,
     segments: Vec<QuarantineSegment>,
     active: HashMap<Series, ActiveSegment>,
     next_seq: u64,
+    /// The bytes of each series when the disk became low; `None`: it is not.
+    low_bytes: Option<BTreeMap<Series, u64>>,
     /// The bytes of entries, charged to their tenants.
     charges: TenantBytes,
     /// The last warning that a tenant's entries were too many for its budget.
@@ -86,15 +88,17 @@ impl Ring {
             segments: Vec::new(),
             active: HashMap::new(),
             next_seq: 1,
+            low_bytes: None,
             charges,
             over_budget_logged: None,
         };
         let mut carried = HashSet::new();
+        let now = SystemTime::UNIX_EPOCH + ring.settings.age_clock.now();
         // The newest first: of an entry that stands twice, the later copy stays.
         for (series, seq, path) in
             segments_of(dir).map_err(QuarantineError::failed_to("read", dir))?.into_iter().rev()
         {
-            let segment = scan(series, seq, path.clone(), &mut carried, books)
+            let segment = scan(series, seq, path.clone(), now, &mut carried, books)
                 .map_err(QuarantineError::failed_to("read", &path))?;
             for ((_, tenant), held) in &segment.held {
                 held.account.quarantine_entries(held.entries);
@@ -104,15 +108,35 @@ impl Ring {
             ring.segments.push(segment);
         }
         ring.segments.reverse();
-        ring.expire(SystemTime::now());
+        ring.expire(now);
         Ok(ring)
     }
 
     fn bytes_max(&self, series: Series) -> u64 {
         let strangers = self.settings.bytes_max / limits::STRANGER_SHARE;
-        match series {
+        let unproven = self.settings.bytes_max / limits::UNPROVEN_SHARE;
+        let configured = match series {
             Series::Strangers => strangers,
-            Series::Known => self.settings.bytes_max - strangers,
+            Series::Unproven => unproven,
+            Series::Known => self.settings.bytes_max - unproven - strangers,
+        };
+        match &self.low_bytes {
+            // The oldest entries make room for new ones.
+            Some(low) => low[&series].max(limits::QUARANTINE_LOW_DISK_BYTES).min(configured),
+            None => configured,
+        }
+    }
+
+    /// Notes if the disk is low, and how much the ring has by then.
+    fn follow_disk(&mut self) {
+        match (self.settings.disk_reserve.is_low(), &self.low_bytes) {
+            (true, None) => {
+                let bytes = |series| self.in_series(series).map(|segment| segment.bytes).sum();
+                self.low_bytes =
+                    Some(Series::ALL.into_iter().map(|series| (series, bytes(series))).collect());
+            }
+            (false, Some(_)) => self.low_bytes = None,
+            _ => {}
         }
     }
 
@@ -124,6 +148,7 @@ impl Ring {
     /// The location of the next entries of a series. It begins a new segment if the last is full, a day
     /// old, or failed.
     pub fn next_location(&mut self, series: Series, now: SystemTime) -> Result<EntryId, QuarantineError> {
+        self.follow_disk();
         if let Some(active) = self.active.get(&series) {
             let segment = self.segments.iter().find(|segment| segment.seq == active.seq);
             let old =
@@ -323,8 +348,8 @@ impl Ring {
             if bytes <= self.bytes_max(series) || is_active {
                 break;
             }
-            if series == Series::Known {
-                self.copy_forward(oldest, now)?;
+            if series != Series::Strangers {
+                self.copy_forward(series, oldest, now)?;
             }
             self.remove_segment(oldest)?;
         }
@@ -332,14 +357,14 @@ impl Ring {
     }
 
     /// Appends the entries of tenants below their fair share to the newest segment.
-    fn copy_forward(&mut self, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
+    fn copy_forward(&mut self, series: Series, seq: u64, now: SystemTime) -> Result<(), QuarantineError> {
         let mut bytes_of = BTreeMap::<&str, u64>::new();
-        for segment in self.in_series(Series::Known) {
+        for segment in self.in_series(series) {
             for ((_, tenant), held) in &segment.held {
                 *bytes_of.entry(tenant).or_default() += held.bytes;
             }
         }
-        let share = self.bytes_max(Series::Known) / (2 * bytes_of.len().max(1) as u64);
+        let share = self.bytes_max(series) / (2 * bytes_of.len().max(1) as u64);
         let segment = self.segment(seq).expect("a segment that is listed");
         let quiet: HashSet<String> = segment
             .held
@@ -359,13 +384,13 @@ impl Ring {
                 return Ok(());
             }
         };
-        self.next_location(Series::Known, now)?;
-        self.write(Series::Known, &carried, &tallies)?;
+        self.next_location(series, now)?;
+        self.write(series, &carried, &tallies)?;
         let segment = self.segments.iter_mut().find(|segment| segment.seq == seq);
         let segment = segment.expect("a segment that is listed");
         for tally in &tallies {
             if segment.uncount(&tally.key, tally.bytes).is_some() {
-                self.charges.subtract(Series::Known, &tally.key.1, tally.bytes);
+                self.charges.subtract(series, &tally.key.1, tally.bytes);
             }
         }
         Ok(())
@@ -487,10 +512,13 @@ fn scan(
     series: Series,
     seq: u64,
     path: PathBuf,
+    now: SystemTime,
     carried: &mut HashSet<EntryId>,
     books: &Books,
 ) -> std::io::Result<QuarantineSegment> {
+    // By the wall clock: it only counts for entries that say nothing of their age.
     let written = std::fs::metadata(&path)?.modified()?;
+    let written = if was_set(written) { written.min(now) } else { now };
     let mut segment = QuarantineSegment::new(series, seq, path.clone(), written);
     let (mut twice, mut here) = (Vec::new(), Vec::new());
     let shown = path.display();
@@ -531,7 +559,7 @@ fn account_of(books: &Books, series: Series, name: &str) -> Arc<Account> {
         NO_TENANT => books.none().clone(),
         OTHER_TENANTS => books.other().clone(),
         // It was admitted: the registry knew it.
-        name if series == Series::Known => books.of_known(name),
+        name if series != Series::Strangers => books.of_known(name),
         name => books.of_stranger(name),
     }
 }

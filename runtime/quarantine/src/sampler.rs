@@ -1,4 +1,4 @@
-//! The sampler of refusals before authentication.
+//! The sampler of refusals under names that the registry does not have.
 
 use std::time::{Duration, Instant};
 

@@ -6,42 +6,59 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use std::{fmt, io};
 
 use serde::Deserialize;
 
 use tidegate_core::books::{Account, NO_TENANT};
+use tidegate_core::limits::CLOCK_SET_AFTER_NS;
+use tidegate_core::message::RefusedMessage;
 
-/// One of the two rings.
+/// One of the three rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Series {
-    /// Refused after admission.
+    /// Refused after admission, or of a sender that proved to be a device which the registry has.
     Known,
-    /// Refused before anybody was authenticated.
+    /// Refused under the name of a device that the registry has; its sender proved nothing.
+    Unproven,
+    /// All others: anybody who may publish can cause them.
     Strangers,
 }
 
 impl Series {
-    pub const ALL: [Series; 2] = [Series::Known, Series::Strangers];
+    pub const ALL: [Series; 3] = [Series::Known, Series::Unproven, Series::Strangers];
+
+    /// The ring of a refused message.
+    pub fn of(refused: &RefusedMessage) -> Self {
+        match (refused.was_admitted(), refused.is_known, refused.is_proven) {
+            (true, ..) | (_, true, true) => Series::Known,
+            (_, true, false) => Series::Unproven,
+            (_, false, _) => Series::Strangers,
+        }
+    }
 
     fn prefix(self) -> &'static str {
         match self {
             Series::Known => "",
+            Series::Unproven => "u-",
             Series::Strangers => "a-",
         }
     }
 }
 
-/// A segment's name, without its ending: `{seq:016}` or `a-{seq:016}`.
+/// A segment's name, without its ending: `{seq:016}`, `u-{seq:016}` or `a-{seq:016}`.
 pub fn segment_name(series: Series, seq: u64) -> String {
     format!("{}{seq:016}", series.prefix())
 }
 
 fn parse_name(name: &str) -> Option<(Series, u64)> {
-    let (series, digits) = match name.strip_prefix("a-") {
-        Some(digits) => (Series::Strangers, digits),
-        None => (Series::Known, name),
+    let (series, digits) = if let Some(digits) = name.strip_prefix(Series::Strangers.prefix()) {
+        (Series::Strangers, digits)
+    } else if let Some(digits) = name.strip_prefix(Series::Unproven.prefix()) {
+        (Series::Unproven, digits)
+    } else {
+        (Series::Known, name)
     };
     Some((series, digits.parse().ok()?))
 }
@@ -96,6 +113,8 @@ pub struct EntryLocation {
 pub struct EntryHead {
     pub id: String,
     pub time: String,
+    #[serde(default)]
+    kept_s: Option<u64>,
     pub reason: String,
     #[serde(default)]
     tenant: Option<String>,
@@ -114,10 +133,20 @@ impl EntryHead {
         (self.reason.clone(), self.account_name().to_owned())
     }
 
-    /// The time of the refusal; `now` if it cannot be read.
-    pub fn refused_at(&self, now: SystemTime) -> SystemTime {
-        self.time.parse::<jiff::Timestamp>().map_or(now, SystemTime::from)
+    /// The time of the refusal by the age clock. Entries of earlier versions have one of the wall clock;
+    /// `unknown` if that had not been set, or cannot be read.
+    pub fn refused_at(&self, unknown: SystemTime) -> SystemTime {
+        if let Some(kept_s) = self.kept_s {
+            return SystemTime::UNIX_EPOCH + Duration::from_secs(kept_s);
+        }
+        let time = self.time.parse::<jiff::Timestamp>().ok();
+        time.map(SystemTime::from).filter(|time| was_set(*time)).unwrap_or(unknown)
     }
+}
+
+/// True if a time is of a wall clock that had been set.
+pub fn was_set(time: SystemTime) -> bool {
+    time >= SystemTime::UNIX_EPOCH + Duration::from_nanos(CLOCK_SET_AFTER_NS as u64)
 }
 
 /// Reason, and the name of the account.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_core::age_clock::AgeClock;
+use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicTemplate;
 
@@ -15,12 +17,24 @@ pub struct QuarantineSettings {
     pub retry: Duration,
     /// The form of topics, for the type of entries.
     pub template: Option<TopicTemplate>,
+    /// Entries expire by it.
+    pub age_clock: Arc<AgeClock>,
+    /// While the disk is low, the ring does not grow.
+    pub disk_reserve: Arc<DiskReserve>,
     /// The tenants whose disk budgets are charged; `None`: none are.
     pub tenants: Option<Arc<Tenants>>,
 }
 
 impl QuarantineSettings {
     pub fn new(bytes_max: u64, days_max: u32) -> Self {
-        Self { bytes_max, days_max, retry: Duration::from_secs(1), template: None, tenants: None }
+        Self {
+            bytes_max,
+            days_max,
+            retry: Duration::from_secs(1),
+            template: None,
+            age_clock: Arc::default(),
+            disk_reserve: Arc::default(),
+            tenants: None,
+        }
     }
 }

@@ -30,8 +30,8 @@ impl TenantBytes {
     pub fn add(&mut self, series: Series, tenant: &str, bytes: u64) {
         let Some(tenants) = &self.tenants else { return };
         match (series, &mut self.strangers) {
-            (Series::Strangers, Some(charge)) => charge.grow(bytes),
-            (Series::Strangers, None) => {}
+            (Series::Strangers | Series::Unproven, Some(charge)) => charge.grow(bytes),
+            (Series::Strangers | Series::Unproven, None) => {}
             (Series::Known, _) => match self.charges.get_mut(tenant) {
                 Some(charge) => charge.grow(bytes),
                 None => {
@@ -45,7 +45,7 @@ impl TenantBytes {
     /// Counts bytes that are gone.
     pub fn subtract(&mut self, series: Series, tenant: &str, bytes: u64) {
         match series {
-            Series::Strangers => {
+            Series::Strangers | Series::Unproven => {
                 if let Some(charge) = &mut self.strangers {
                     charge.shrink(bytes);
                 }

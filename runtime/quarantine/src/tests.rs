@@ -16,7 +16,9 @@ use crate::settings::QuarantineSettings;
 use tidegate_core::ack::token::AckToken;
 use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::ack::window::ReceiveWindow;
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::books::{Account, Books, Outcome};
+use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::ids::{DatabaseName, GuestTag};
 use tidegate_core::message::{Received, RefusedMessage, Via};
 use tidegate_core::reason::{Reason, Stage};
@@ -53,7 +55,7 @@ impl Rig {
             retry: Duration::from_millis(10),
             ..QuarantineSettings::new(bytes_max, days_max)
         };
-        Quarantine::open(&self.path(), settings, &self.books).unwrap()
+        Quarantine::open(&self.path(), settings, None, &self.books).unwrap()
     }
 
     fn refused(&self, tenant: &str, reason: Reason, payload: &[u8]) -> RefusedMessage {
@@ -193,7 +195,7 @@ fn a_tenant_over_its_budget_loses_its_own_oldest_entries_and_no_other() {
     let open = |rig: &Rig| {
         let mut settings = QuarantineSettings::new(1 << 20, 7);
         settings.tenants = Some(tenants.clone());
-        Quarantine::open(&rig.path(), settings, &rig.books).unwrap()
+        Quarantine::open(&rig.path(), settings, None, &rig.books).unwrap()
     };
     let quarantine = open(&rig);
     quarantine.store(rig.refused("beta", Reason::GuestTrap, b"first"));
@@ -256,9 +258,50 @@ fn of_strangers_the_first_ten_a_second_and_reason_are_kept_and_all_are_counted()
     assert!(entries[0].id.starts_with("a-"));
     let other = all(&quarantine, Filter { reason: Some("BAD_PAYLOAD".into()), ..Filter::default() });
     assert!(other[0].payload.as_ref().unwrap().starts_with("éé"));
-    assert_eq!(rig.account("acme").snapshot().messages.quarantined, 501);
+    // Those that are kept nowhere are dropped, and counted by their reason.
+    let (books, kept) = (rig.account("acme").snapshot().messages, entries.len() as u64 + 1);
+    assert_eq!((books.quarantined, books.dropped), (kept, 501 - kept));
+    assert_eq!(rig.account("acme").drops(), [(Reason::TokenInvalid, 501 - kept)].into());
     assert_eq!(quarantine.refused_since_start(), [(Reason::BadPayload, 1), (Reason::TokenInvalid, 500)]);
     assert_eq!(rig.connection.window().messages(), 0);
+}
+
+#[test]
+fn of_known_devices_all_are_kept_whole_and_the_unproven_push_out_no_proven_one() {
+    let rig = Rig::new();
+    let quarantine = rig.open(400_000, 7);
+    let refused = |tenant: &str, is_proven: bool, payload: &[u8]| {
+        let mut refused = rig.refused(tenant, Reason::RateLimited, payload).with_known(true);
+        refused.is_proven = is_proven;
+        refused
+    };
+    quarantine.store_many((0..80).map(|_| refused("acme", true, &[b'p'; 2000])).collect());
+    // Who knows the name of a device fills its tenant's part of a ring of their own.
+    quarantine.store(refused("globex", false, &[b'g'; 2000]));
+    assert!(quarantine.flush(soon()));
+    for _ in 0..20 {
+        quarantine.store_many((0..10).map(|_| refused("acme", false, &[b'u'; 2000])).collect());
+        assert!(quarantine.flush(soon()));
+    }
+    let entries = all(&quarantine, Filter::default());
+    assert!(entries.iter().all(|entry| !entry.truncated));
+    let count = |tenant: &str, letter: &str| {
+        let is = |entry: &&Entry| {
+            entry.tenant.as_deref() == Some(tenant) && entry.payload.as_ref().unwrap().starts_with(letter)
+        };
+        entries.iter().filter(is).count()
+    };
+    assert_eq!((count("acme", "p"), count("globex", "g")), (80, 1));
+    assert!(count("acme", "u") < 200, "the ring has no bound");
+    let books = rig.account("acme").snapshot();
+    assert_eq!((books.messages.quarantined, books.messages.dropped), (280, 0));
+    assert!(books.quarantine.expired > 0);
+    // Read back, each is in its own ring.
+    drop(quarantine);
+    let rig = Rig { books: Books::default(), ..rig };
+    let again = rig.open(400_000, 7);
+    assert_eq!(all(&again, Filter::default()).len(), entries.len());
+    assert!(entries.iter().any(|entry| entry.id.starts_with("u-")));
 }
 
 #[test]
@@ -345,7 +388,11 @@ fn make_older(path: &Path, days: i64, which: impl Fn(&str) -> bool) {
     let aged = text.lines().map(|line| {
         let begin = line.find("\"time\":\"").filter(|_| which(line)).map(|at| at + 8);
         match begin {
-            Some(at) => format!("{}{time}{}\n", &line[..at], &line[at + time.len()..]),
+            // As earlier versions wrote them, without a time of the age clock.
+            Some(at) => {
+                let behind = line[at + time.len()..].split_once("\"received_at\"").unwrap().1;
+                format!("{}{time}\",\"received_at\"{behind}\n", &line[..at])
+            }
             None => format!("{line}\n"),
         }
     });
@@ -492,7 +539,7 @@ fn entries_are_chosen_by_every_part_of_a_filter() {
     let template =
         tidegate_core::topic::TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap();
     let settings = QuarantineSettings { template: Some(template), ..QuarantineSettings::new(1 << 20, 7) };
-    let quarantine = Quarantine::open(&rig.path(), settings, &rig.books).unwrap();
+    let quarantine = Quarantine::open(&rig.path(), settings, None, &rig.books).unwrap();
     quarantine.store(rig.refused("acme", Reason::GuestRefused, b"1"));
     let mut other = rig.refused("acme", Reason::NoGuest, b"2");
     (other.topic, other.guest) = ("tenant/acme/device/d2/alarm".into(), None);
@@ -572,4 +619,61 @@ fn a_stranger_who_names_a_tenant_without_a_database_stays_among_strangers() {
     let entries = all(&quarantine, Filter::default());
     assert!(entries.len() < 100, "{}", entries.len());
     assert!(entries.iter().all(|entry| entry.truncated && entry.id.starts_with("a-")));
+}
+
+#[test]
+fn entries_expire_by_their_age_and_not_by_a_step_of_the_wall_clock() {
+    let rig = Rig::new();
+    let age_clock = Arc::new(AgeClock::manual(Duration::from_secs(1_800_000_000)));
+    let open = |books: &Books| {
+        let settings =
+            QuarantineSettings { age_clock: age_clock.clone(), ..QuarantineSettings::new(1 << 20, 7) };
+        Quarantine::open(&rig.path(), settings, None, books).unwrap()
+    };
+    let first = open(&rig.books);
+    first.store(rig.refused("acme", Reason::GuestRefused, b"x"));
+    assert!(first.flush(soon()));
+    drop(first);
+    // As a machine without a clock writes it: in 1970. The wall clock of this test is years ahead of that.
+    let path = rig.path().join("0000000000000001.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let time = text.split_once("\"time\":\"").unwrap().1.split_once('"').unwrap().0;
+    std::fs::write(&path, text.replace(time, "1970-01-01T00:00:07Z")).unwrap();
+    age_clock.advance(Duration::from_secs(6 * 86_400));
+    assert_eq!(all(&open(&Books::default()), Filter::default()).len(), 1, "six days old");
+    age_clock.advance(Duration::from_secs(2 * 86_400));
+    assert_eq!(all(&open(&Books::default()), Filter::default()).len(), 0, "eight days old");
+}
+
+#[test]
+fn an_entry_of_an_earlier_version_with_a_clock_that_was_not_set_does_not_expire_at_once() {
+    let rig = Rig::new();
+    let first = rig.open(1 << 20, 7);
+    first.store(rig.refused("acme", Reason::GuestRefused, b"x"));
+    assert!(first.flush(soon()));
+    drop(first);
+    make_older(&rig.path().join("0000000000000001.jsonl"), 365 * 40, |_| true);
+    assert_eq!(all(&rig.open(1 << 20, 7), Filter::default()).len(), 1);
+}
+
+#[test]
+fn while_the_disk_is_low_new_entries_take_the_room_of_the_oldest() {
+    let rig = Rig::new();
+    let payload = [b'x'; 100_000];
+    let store = |quarantine: &Quarantine, count: usize| {
+        (0..count).for_each(|_| quarantine.store(rig.refused("acme", Reason::GuestRefused, &payload)));
+        assert!(quarantine.flush(soon()));
+    };
+    let first = rig.open(32 << 20, 7);
+    store(&first, 20);
+    let bytes = first.bytes();
+    drop(first);
+    let settings = QuarantineSettings {
+        disk_reserve: Arc::new(DiskReserve::new(rig.dir.path(), u64::MAX)),
+        ..QuarantineSettings::new(32 << 20, 7)
+    };
+    let low = Quarantine::open(&rig.path(), settings, None, &rig.books).unwrap();
+    store(&low, 60);
+    assert!(low.bytes() < bytes + (4 << 20), "{} bytes where there were {bytes}", low.bytes());
+    assert!(!all(&low, Filter::default()).is_empty());
 }

@@ -33,14 +33,20 @@ pub fn run(shared: &Shared, retry: Duration) {
                     return;
                 }
                 if shared.more.wait_for(&mut queue, EXPIRY_INTERVAL).timed_out() {
-                    shared.ring.lock().expire(SystemTime::now());
+                    let now = shared.now();
+                    shared.ring.lock().expire(now);
                 }
             }
             queue.busy = true;
             std::mem::take(&mut queue.jobs)
         };
-        let (strangers, known) = jobs.into_iter().partition::<VecDeque<_>, _>(is_strangers);
-        for (series, mut jobs) in [(Series::Known, known), (Series::Strangers, strangers)] {
+        let mut by_series = Series::ALL.map(|series| (series, VecDeque::new()));
+        for job in jobs {
+            let series = series_of(&job);
+            let (_, jobs) = by_series.iter_mut().find(|(of, _)| *of == series).expect("ALL has every series");
+            jobs.push_back(job);
+        }
+        for (series, mut jobs) in by_series {
             while !jobs.is_empty() {
                 let group = take_group(&mut jobs);
                 if !write_until_durable(shared, series, &group, retry) {
@@ -52,8 +58,11 @@ pub fn run(shared: &Shared, retry: Duration) {
     }
 }
 
-fn is_strangers(job: &QuarantineJob) -> bool {
-    matches!(job, QuarantineJob::Message(refused) if !refused.was_admitted())
+fn series_of(job: &QuarantineJob) -> Series {
+    match job {
+        QuarantineJob::Message(refused) => Series::of(refused),
+        QuarantineJob::Lines(_) => Series::Known,
+    }
 }
 
 fn take_group(jobs: &mut VecDeque<QuarantineJob>) -> Vec<QuarantineJob> {
@@ -103,18 +112,20 @@ fn write_until_durable(shared: &Shared, series: Series, group: &[QuarantineJob],
 }
 
 fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(), QuarantineError> {
-    let now = SystemTime::now();
+    let now = shared.now();
+    let kept_s = now.duration_since(SystemTime::UNIX_EPOCH).ok().map(|since| since.as_secs());
     let time = rfc3339(jiff::Timestamp::now().as_nanosecond() as i64);
     let mut ring = shared.ring.lock();
     let first = ring.next_location(series, now)?;
     let mut bytes = Vec::new();
     let mut tallies = Vec::with_capacity(group.len());
     let template = shared.template.as_ref();
-    let observer = shared.observer.get();
+    let observer = shared.observer.as_ref();
     let mut stored = Vec::new();
     let mut put = |account: &Arc<Account>, make: &dyn Fn(String) -> Entry| {
         let offset = bytes.len();
-        let entry = make(EntryId { offset: first.offset + offset as u64, ..first }.to_string());
+        let mut entry = make(EntryId { offset: first.offset + offset as u64, ..first }.to_string());
+        entry.kept_s = kept_s;
         serde_json::to_writer(&mut bytes, &entry).expect("an entry is strings and numbers");
         bytes.push(b'\n');
         tallies.push(Tally {

@@ -32,7 +32,9 @@ impl GuestStore {
         who: &str,
     ) {
         let version = candidate.version();
-        if let Some(history) = &self.history
+        if let Err(low) = self.disk_reserve.check() {
+            tracing::error!(%low, tenant = route_key.0, message_type = route_key.1, "no copy of a guest is kept");
+        } else if let Some(history) = &self.history
             && let Err(error) = history.keep(
                 route_key,
                 &candidate.digest,
@@ -79,7 +81,8 @@ impl GuestStore {
         });
         self.write(route_key, record);
         let replaced = before.as_ref().map(|before| before.version.guest.tag.to_string());
-        let activity = before.as_ref().map(|before| before.version.activity.clone()).unwrap_or_default();
+        let known_activity = before.as_ref().map(|before| before.version.activity.clone());
+        let activity = known_activity.unwrap_or_else(|| self.new_activity(route_key));
         let probation = previous.map(|previous| Arc::new(Probation::new(previous, rules.probation)));
         known.serving =
             Some(Route { version: RouteVersion::new(guest, rules, version, activity), probation });

@@ -13,7 +13,7 @@
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -28,6 +28,7 @@ use crate::limits::{
     COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_OUTPUT_BYTES_MAX,
     COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
 };
+use tidegate_core::atomic_file::StagedFile;
 use tidegate_decode::sandbox::engine;
 use tidegate_decode::sandbox::engine::{Component, Engine};
 use tidegate_decode::{DecodeHost, GuestClass};
@@ -140,28 +141,21 @@ impl Compiler {
 
     fn compile(&self, bytes: &[u8], into: &Path) -> Result<(), RolloutError> {
         self.made.fetch_add(1, Ordering::Relaxed);
-        // Others compile into the same folder.
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let unique = format!("{}-{number}", std::process::id());
-        let input = StagedFile(self.cache.join(format!(".in-{unique}")));
-        let output = StagedFile(self.cache.join(format!(".out-{unique}")));
-        let mut file = private_file(&input.0).map_err(disk)?;
-        file.write_all(bytes).map_err(disk)?;
-        drop(file);
-        drop(private_file(&output.0).map_err(disk)?);
+        let mut input = StagedFile::create(&self.cache).map_err(disk)?;
+        input.write_all(bytes).map_err(disk)?;
+        let output = StagedFile::create(&self.cache).map_err(disk)?;
         let limits = self.settings.limits;
         let child = Command::new(&self.settings.program)
             .arg("compile-guest")
             .args(["--cpu-s", &limits.cpu_s.to_string()])
             .args(["--memory-bytes-max", &limits.memory_bytes_max.to_string()])
             .args(["--output-bytes-max", &limits.output_bytes_max.to_string()])
-            .arg(&output.0)
+            .arg(output.path())
             .env_clear()
             // The gigabyte of addresses that the allocator keeps for later would be room beyond the
             // limit.
             .env("MIMALLOC_ARENA_RESERVE", "0")
-            .stdin(fs::File::open(&input.0).map_err(disk)?)
+            .stdin(fs::File::open(input.path()).map_err(disk)?)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -174,8 +168,7 @@ impl Compiler {
             Some(status) if status.success() => {}
             Some(status) => return Err(blame(status, &said, limits)),
         }
-        let keep = || fs::File::open(&output.0)?.sync_all().and_then(|()| fs::rename(&output.0, into));
-        keep().map_err(disk)
+        output.install(into).map_err(disk)
     }
 
     /// Removes the files that were unused for longest, until the rest fits. Guests that serve are mapped, and
@@ -258,19 +251,6 @@ fn load(engine: &Engine, path: &Path) -> Result<Component, String> {
     // SAFETY: the file is one that `compile` made whole, in a folder that nobody else can write to
     // (`private_folder`), and nothing changes it afterwards.
     unsafe { engine::load(engine, path) }
-}
-
-/// A file that is gone with this.
-struct StagedFile(PathBuf);
-
-impl Drop for StagedFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-fn private_file(path: &Path) -> std::io::Result<fs::File> {
-    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
 /// Makes a folder that only this user can enter, or checks that it is one.

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use crate::limits::DISK_USE_INTERVAL_S;
 use tidegate_core::route_key::{DEFAULT, name_of};
-use tidegate_core::tenant::budget::{Budget, Charge};
+use tidegate_core::tenant::budget::Charge;
 use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::budgets::BudgetPair;
 use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_core::tenant::table::Tenants;
 
@@ -74,17 +75,17 @@ impl DiskUse {
     }
 
     fn charge(&self, measured: &mut Measured, folder: &str, bytes: u64) {
-        let Some(budget) = self.budget(folder) else { return };
+        let Some(budgets) = self.budgets(folder) else { return };
         let charge = measured.charges.entry(folder.to_owned());
-        charge.or_insert_with(|| budget.empty(BudgetKind::Guests)).resize(bytes);
+        charge.or_insert_with(|| budgets.disk.empty(BudgetKind::Guests)).resize(bytes);
     }
 
-    /// The budget that a folder is charged to.
-    fn budget(&self, folder: &str) -> Option<Budget> {
+    /// The budgets that a folder is charged to; `None`: no budget is charged.
+    pub fn budgets(&self, folder: &str) -> Option<BudgetPair> {
         let tenants = self.tenants.as_ref()?;
         match folder {
-            DEFAULT => Some(tenants.budgets().gateway().disk.clone()),
-            folder => Some(tenants.budgets_of(&name_of(folder)?).disk),
+            DEFAULT => Some(tenants.budgets().gateway().clone()),
+            folder => Some(tenants.budgets_of(&name_of(folder)?)),
         }
     }
 
@@ -93,8 +94,10 @@ impl DiskUse {
     /// # Errors
     /// There is none.
     pub fn check(&self, folder: &str, component_bytes: u64) -> Result<(), OverBudget> {
-        match self.budget(folder) {
-            Some(budget) => budget.check(BudgetKind::Guests, component_bytes * self.folders.len() as u64),
+        match self.budgets(folder) {
+            Some(budgets) => {
+                budgets.disk.check(BudgetKind::Guests, component_bytes * self.folders.len() as u64)
+            }
             None => Ok(()),
         }
     }

@@ -1,6 +1,7 @@
 //! Faults of a rollout.
 
 use crate::comparison::Comparison;
+use tidegate_core::disk_reserve::DiskLow;
 use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_decode::SandboxError;
 
@@ -28,8 +29,10 @@ pub enum RolloutError {
     Start(String),
     #[error("{0}")]
     RouteFile(String),
-    #[error("it is a link to a place outside of its tenant's folder")]
+    #[error("it is a link to a place outside of the guests folder")]
     Outside,
+    #[error("it is a link to a place outside of its tenant's folder")]
+    OtherTenant,
     #[error("it fails its cases: {0}")]
     Cases(String),
     #[error("the run on recent messages: {0}")]
@@ -41,6 +44,8 @@ pub enum RolloutError {
     NotThere,
     #[error("there is no version to go back to")]
     NoPrevious,
+    #[error(transparent)]
+    DiskLow(#[from] DiskLow),
     /// A tenant's token has used the room that its tenant has.
     #[error("{0}")]
     Quota(String),

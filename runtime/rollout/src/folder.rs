@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,43 +9,23 @@ use crate::digest::digest;
 use crate::error::RolloutError;
 use crate::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
 use crate::tenant_folder::TenantFolder;
+use tidegate_core::file_stamp::FileStamp;
 use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, is_file_name};
-
-/// A mark that tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct FileStamp {
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl FileStamp {
-    fn read(path: &Path) -> Self {
-        let Ok(metadata) = fs::metadata(path) else { return Self::default() };
-        Self {
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
 
 /// A mark that tells one state of a route's three files from another: component, route file, cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct CandidateStamps([FileStamp; 3]);
+pub struct CandidateStamps([Option<FileStamp>; 3]);
 
 impl CandidateStamps {
     pub fn component_bytes(&self) -> u64 {
-        self.0[0].bytes
+        self.0[0].map_or(0, |stamp| stamp.bytes())
     }
 
     pub fn read(component: &Path) -> Self {
         Self([
-            FileStamp::read(component),
-            FileStamp::read(&component.with_extension("toml")),
-            FileStamp::read(&component.with_extension("cases.jsonl")),
+            FileStamp::read(component).ok(),
+            FileStamp::read(&component.with_extension("toml")).ok(),
+            FileStamp::read(&component.with_extension("cases.jsonl")).ok(),
         ])
     }
 }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::digest;
 use crate::limits::GUEST_VERSIONS_KEPT;
+use tidegate_core::atomic_file::{STAGING, StagedFile, remove_staged};
 use tidegate_core::route_key::RouteKey;
 
 /// The outcome of a version.
@@ -125,6 +126,7 @@ impl RouteRecord {
 #[derive(Clone, Debug)]
 pub struct RouteHistory {
     folder: PathBuf,
+    staging: PathBuf,
     /// True for a verb beside a gateway, which reads and changes nothing.
     read_only: bool,
     /// True while each file is synced when it is written.
@@ -132,8 +134,13 @@ pub struct RouteHistory {
 }
 
 impl RouteHistory {
-    pub fn new(folder: PathBuf, read_only: bool) -> Self {
-        Self { folder, read_only, syncs: Arc::new(AtomicBool::new(true)) }
+    /// The history in a data folder.
+    pub fn new(data_dir: &Path, read_only: bool) -> Self {
+        let (folder, staging) = (data_dir.join("routes"), data_dir.join(STAGING));
+        if !read_only {
+            remove_staged(&staging);
+        }
+        Self { folder, staging, read_only, syncs: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Syncs the writes of `write_much` once, at its end: a thousand routes are new at a first start. A
@@ -155,7 +162,17 @@ impl RouteHistory {
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        replace_with(path, bytes, self.syncs.load(Ordering::Relaxed))
+        let mut staged = StagedFile::create(&self.staging)?;
+        staged.write_all(bytes)?;
+        match self.syncs.load(Ordering::Relaxed) {
+            true => staged.install(path),
+            false => staged.install_unsynced(path),
+        }
+    }
+
+    /// The folder in which files are staged.
+    pub fn staging(&self) -> &Path {
+        &self.staging
     }
 
     /// The folder with the histories of one tenant.
@@ -287,18 +304,6 @@ fn is_left_behind(entry: &fs::DirEntry) -> bool {
         && matches!(age, Ok(Ok(age)) if age > Duration::from_secs(60))
 }
 
-/// Writes a file whole, in a folder of the gateway alone: beside it, synced, renamed, and the rename synced.
-fn replace_with(path: &Path, bytes: &[u8], sync: bool) -> std::io::Result<()> {
-    let folder = path.parent().ok_or_else(|| std::io::Error::other("a file lies in a folder"))?;
-    let mut staged = tempfile::NamedTempFile::with_prefix_in(".new-", folder)?;
-    staged.write_all(bytes)?;
-    if sync {
-        staged.as_file().sync_all()?;
-    }
-    staged.persist(path).map_err(|error| error.error)?;
-    if sync { fs::File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +376,7 @@ mod tests {
     #[test]
     fn copies_that_no_version_names_are_removed_and_a_damaged_one_is_not_given() {
         let folder = tempfile::TempDir::new().unwrap();
-        let history = RouteHistory::new(folder.path().to_owned(), false);
+        let history = RouteHistory::new(folder.path(), false);
         let route_key = ("acme".to_owned(), "boiler".to_owned());
         let (a, b) = (version("a", VersionOutcome::Served), version("b", VersionOutcome::Serves));
         let mut record = RouteRecord::default();
@@ -393,7 +398,7 @@ mod tests {
         record.versions.retain(|version| version.version == "b");
         history.write(&route_key, &record).unwrap();
         assert_eq!(history.copy(&route_key, &a), None);
-        let copy = folder.path().join("acme/boiler").join(format!("{}.wasm", b.digest));
+        let copy = folder.path().join("routes/acme/boiler").join(format!("{}.wasm", b.digest));
         fs::write(copy, b"B").unwrap();
         assert_eq!(history.copy(&route_key, &b), None);
     }

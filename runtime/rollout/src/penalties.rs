@@ -19,11 +19,12 @@ struct Penalty {
 pub struct Penalties(Mutex<HashMap<String, Penalty>>);
 
 impl Penalties {
-    /// Begins the next pause of a tenant.
-    pub fn record(&self, tenant: &str, now: Instant) {
+    /// Begins the next pause of a tenant, longer than the one before if `grows`.
+    pub fn record(&self, tenant: &str, grows: bool, now: Instant) {
         let mut penalties = self.0.lock();
         penalties.retain(|_, penalty| now < penalty.ends + PENALTY_FORGOTTEN_AFTER);
-        let before = penalties.get(tenant).map(|penalty| penalty.pause * 2);
+        let factor = if grows { 2 } else { 1 };
+        let before = penalties.get(tenant).map(|penalty| penalty.pause * factor);
         let pause = before.unwrap_or(PENALTY_FIRST).min(PENALTY_MAX);
         penalties.insert(tenant.to_owned(), Penalty { pause, ends: now + pause });
     }
@@ -46,7 +47,7 @@ mod tests {
         assert_eq!(penalties.left("acme", now), None);
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            penalties.record("acme", now);
+            penalties.record("acme", true, now);
             let pause = penalties.left("acme", now).unwrap();
             pauses.push(pause.as_secs());
             now += pause;
@@ -56,7 +57,9 @@ mod tests {
         assert_eq!(*pauses.last().unwrap(), 3_600);
         assert_eq!(penalties.left("globex", now), None);
         now += PENALTY_FORGOTTEN_AFTER;
-        penalties.record("acme", now);
-        assert_eq!(penalties.left("acme", now), Some(PENALTY_FIRST));
+        for _ in 0..3 {
+            penalties.record("acme", false, now);
+            assert_eq!(penalties.left("acme", now), Some(PENALTY_FIRST));
+        }
     }
 }

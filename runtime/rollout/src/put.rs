@@ -26,6 +26,8 @@ impl GuestStore {
         if bytes > most {
             return Err(self.too_large(route_key, bytes, most));
         }
+        self.disk_reserve.refresh();
+        self.disk_reserve.check()?;
         if let PutAuthor::Tenant(_) = author {
             let cases = cases.as_ref().map_or(0, |cases| cases.len() as u64);
             self.check_quota(route_key, bytes + cases)?;
@@ -53,7 +55,9 @@ impl GuestStore {
                 Ok(judged) => evaluated = Some(judged),
                 Err(error) => {
                     if let (PutAuthor::Tenant(tenant), RolloutError::CompileLimit(_)) = (&author, &error) {
-                        self.penalties.record(tenant, Instant::now());
+                        // Where the clock ended it, the machine may be at fault.
+                        let grows = !error.is_of_a_busy_machine();
+                        self.penalties.record(tenant, grows, Instant::now());
                     }
                     self.refuse(route_key, None, Some(&candidate), &error, &author.to_string());
                     return Err(error);

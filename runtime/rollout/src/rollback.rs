@@ -39,8 +39,8 @@ impl GuestStore {
                 // Another change came first.
                 continue;
             }
-            let activity =
-                known.serving.as_ref().map(|serving| serving.version.activity.clone()).unwrap_or_default();
+            let known_activity = known.serving.as_ref().map(|serving| serving.version.activity.clone());
+            let activity = known_activity.unwrap_or_else(|| self.new_activity(route_key));
             let from = known.record.serving.clone().unwrap_or_default();
             let back = RouteVersion::new(guest, rules, target.version.clone(), activity);
             let (tag, digest) = (back.guest.tag.to_string(), back.guest.digest.clone());

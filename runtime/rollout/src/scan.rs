@@ -15,7 +15,6 @@ use crate::store::{FileEntry, GuestStore, RolloutEvent};
 use tidegate_core::route_key::RouteKey;
 use tidegate_decode::route::probation::Probation;
 use tidegate_decode::route::rules::RouteRules;
-use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::table::Route;
 use tidegate_decode::route::version::RouteVersion;
 use tidegate_decode::sandbox::guest::Guest;
@@ -44,7 +43,7 @@ impl GuestStore {
                 }
             }
         };
-        let activity = Arc::new(RouteActivity::default());
+        let activity = self.new_activity(route_key);
         let version = |(guest, rules, id): (Arc<Guest>, RouteRules, String)| {
             RouteVersion::new(guest, rules, id, activity.clone())
         };

@@ -17,8 +17,11 @@ use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
 use crate::penalties::Penalties;
 use crate::queue::EvaluationQueue;
 use crate::tenant_limits::TenantLimits;
+use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::tenant::budgets::BudgetPair;
 use tidegate_core::tenant::table::Tenants;
+use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::table::{Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
@@ -44,6 +47,8 @@ pub struct Persistence {
     /// True for a verb beside a gateway, which reads and changes nothing.
     pub read_only: bool,
     pub cases: Option<Arc<dyn CaseRunner>>,
+    /// While the disk is low, no new version is kept or put in place.
+    pub disk_reserve: Arc<DiskReserve>,
     pub tenant_limits: TenantLimits,
     /// The tenants whose disk budgets are charged; `None`: none are.
     pub tenants: Option<Arc<Tenants>>,
@@ -58,6 +63,7 @@ impl Persistence {
             data: None,
             read_only: true,
             cases: None,
+            disk_reserve: Arc::default(),
             tenant_limits: TenantLimits::NONE,
             tenants: None,
         }
@@ -118,6 +124,7 @@ pub struct GuestStore {
     /// Serves the routing tables that this store publishes.
     pub(super) host: Arc<DecodeHost>,
     pub(super) compilers: Compilers,
+    pub(super) disk_reserve: Arc<DiskReserve>,
     /// A folder of the gateway alone, in which files are staged.
     pub(super) staging: Option<PathBuf>,
     pub(super) history: Option<RouteHistory>,
@@ -148,18 +155,27 @@ impl GuestStore {
         persistence: Persistence,
         host: Arc<DecodeHost>,
     ) -> Result<(Self, Vec<RolloutEvent>), RolloutError> {
-        let Persistence { compiler, large_compile_limits, data, read_only, cases, tenant_limits, tenants } =
-            persistence;
+        let Persistence {
+            compiler,
+            large_compile_limits,
+            data,
+            read_only,
+            cases,
+            disk_reserve,
+            tenant_limits,
+            tenants,
+        } = persistence;
         let routes = data.as_ref().map(|data| data.join("routes"));
-        let folders = std::iter::once(folder.to_owned()).chain(routes.clone()).collect();
+        let folders = std::iter::once(folder.to_owned()).chain(routes).collect();
         let store = Self {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
+            history: data.as_ref().map(|data| RouteHistory::new(data, read_only)),
             staging: data.filter(|_| !read_only),
-            history: routes.map(|routes| RouteHistory::new(routes, read_only)),
             disk_use: DiskUse::new(tenants, folders, compiler.cache.clone()),
             cases,
+            disk_reserve,
             loaded: Mutex::default(),
             entries: Mutex::default(),
             tenant_limits: Mutex::new(tenant_limits),
@@ -220,6 +236,12 @@ impl GuestStore {
 
     pub(super) fn path_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
         self.folder.join(tenant).join(format!("{stem}.wasm"))
+    }
+
+    /// The activity of a new route, charged to the tenant of its folder.
+    pub(super) fn new_activity(&self, (tenant, _): &RouteKey) -> Arc<RouteActivity> {
+        let budgets = self.disk_use.budgets(tenant).unwrap_or_else(BudgetPair::unlimited);
+        RouteActivity::new(&budgets.memory)
     }
 
     pub(super) fn take_events(&self) -> Vec<RolloutEvent> {

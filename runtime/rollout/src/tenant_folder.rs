@@ -43,7 +43,7 @@ impl TenantFolder {
         match openat(&root, tenant, FOLDER, Mode::empty()) {
             Ok(folder) => Ok(Self { path, folder }),
             Err(_) if fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) => {
-                Err(RolloutError::Outside)
+                Err(RolloutError::OtherTenant)
             }
             Err(error) => Err(RolloutError::Unreadable(error.into())),
         }
@@ -97,7 +97,10 @@ impl TenantFolder {
         let unreadable = RolloutError::Unreadable;
         let end = fs::canonicalize(self.path.join(name)).map_err(unreadable)?;
         let own = fs::canonicalize(&self.path).map_err(unreadable)?;
-        let inside = end.strip_prefix(own).map_err(|_| RolloutError::Outside)?;
+        let inside = end.strip_prefix(&own).map_err(|_| {
+            let is_of_another = own.parent().is_some_and(|guests| end.starts_with(guests));
+            if is_of_another { RolloutError::OtherTenant } else { RolloutError::Outside }
+        })?;
         let mut at = self.folder.try_clone().map_err(unreadable)?;
         let mut parts = inside.components().peekable();
         while let Some(part) = parts.next() {
@@ -214,7 +217,7 @@ mod tests {
         }
         for foreign in ["other.toml", "system.toml", "through.toml"] {
             let error = folder.read(foreign, 1 << 20).unwrap_err();
-            assert!(matches!(error, RolloutError::Outside), "{foreign}: {error}");
+            assert!(matches!(error, RolloutError::Outside | RolloutError::OtherTenant), "{foreign}: {error}");
         }
     }
 
@@ -224,7 +227,7 @@ mod tests {
         symlink("globex", guests.path().join("hooli")).unwrap();
         for opened in [TenantFolder::open(guests.path(), "hooli"), TenantFolder::make(guests.path(), "hooli")]
         {
-            assert!(matches!(opened, Err(RolloutError::Outside)));
+            assert!(matches!(opened, Err(RolloutError::OtherTenant)));
         }
     }
 

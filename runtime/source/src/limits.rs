@@ -6,13 +6,13 @@ pub const OVERSIZE_PAYLOAD_KEPT_BYTES: usize = 1024;
 /// The largest MQTT packet that the protocol can name (MQTT 3.1.1 section 2.2.3).
 pub const MQTT_PACKET_BYTES_MAX: usize = 268_435_455;
 
-/// The longest wait between two reads of a socket while a trickle is gathered, in milliseconds. A message
-/// is acknowledged so much later at most, and never later if its sender waits for that.
-pub const SOURCE_BATCH_WAIT_MS: u64 = 20;
-
 /// Messages of one connection that may wait for room in the spool before its socket is not read any
 /// more: more than clients send ahead, so that a PINGREQ behind them is still read.
 pub const DEFERRED_MESSAGES_A_CONNECTION: u64 = 128;
+
+/// Messages of one connection that wait for its device's rate before its socket is not read any more. For
+/// the same reason.
+pub const RATE_QUEUE_MESSAGES: usize = DEFERRED_MESSAGES_A_CONNECTION as usize;
 
 /// Milliseconds between two checks of a device that is not read because its messages wait for room: it may
 /// have left, or its keep-alive may be over.
@@ -104,6 +104,10 @@ pub const BROKER_RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// Bytes of the name of a group that shares a subscription: as much as a name of a tenant may have.
 pub const SHARE_GROUP_BYTES_MAX: usize = 255;
 
+/// Milliseconds for which no connection is accepted after one that could not be: descriptors are short, and
+/// others must leave first.
+pub const ACCEPT_PAUSE_MS: u64 = 500;
+
 /// Seconds of keep-alive that the broker session asks for: half of it is how long the output may
 /// be blocked before the broker sees us leave, and all of it how long a dead link goes unnoticed.
 pub const BROKER_KEEP_ALIVE_S: u16 = 30;
@@ -129,6 +133,16 @@ pub const USERNAME_BYTES_MAX: usize = 1024;
 
 /// The same for its password.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+/// Milliseconds between two checks of the certificates of open connections.
+pub const REVOCATION_POLL_MS: u64 = 500;
+
+/// Connections that are checked against the registry at once after it has changed: as many as one query of
+/// PostgreSQL asks about.
+pub const RECHECKS_AT_ONCE: usize = 500;
+
+/// Seconds between two log lines about strangers with one reason, and about a fault that lasts.
+pub const STRANGERS_SAID_EVERY_S: u64 = 60;
 
 /// Addresses, or addresses and names, that a limit of the listener remembers: full buckets are forgotten
 /// first. An entry is about 60 bytes.

@@ -21,6 +21,9 @@ mod connection;
 mod handshake;
 mod sessions;
 mod frame_reader;
+mod proven_connections;
+mod revocations;
+mod rate_queue;
 mod packet_memory;
 mod connection_table;
 mod connect_limits;
@@ -34,24 +37,27 @@ mod socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::limits;
+use crate::listener::client_certificate::ClientCertificate;
 use crate::listener::close::CloseInfo;
-use crate::listener::connection_table::{ConnectionPermit, ConnectionTable};
+use crate::listener::connection_table::{ConnectionPermit, ConnectionTable, FaultLog};
 use crate::listener::context::ListenerContext;
+use crate::listener::revocations::end_revoked;
 use crate::listener::sessions::DeviceSessions;
 use crate::listener::socket::DeviceSocket;
 use crate::sink::MessageSink;
 use crate::status::{SourceStatus, StopSignal, stopped};
 use tidegate_core::ack::window::ReceiveWindow;
-use tidegate_core::identity::Identity;
+use tidegate_core::worker::vital;
 
 pub use crate::listener::certificate_expiry::first_expiry;
 pub use crate::listener::close::CloseReason;
@@ -62,6 +68,7 @@ pub use crate::listener::counters::ListenerCounters;
 pub use crate::listener::tls::CertificateReloader;
 pub use crate::listener::tls::ClientCertificates;
 pub use crate::listener::tls::TlsFileError;
+pub use crate::listener::tls::TlsKeys;
 pub use crate::listener::tls::TlsSettings;
 
 /// Connections that wait to be accepted: a site full of devices comes at once after a power cut.
@@ -108,7 +115,9 @@ impl<I: MessageSink> Listener<I> {
         );
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
         let sessions = DeviceSessions::default();
-        let context = Arc::new(ListenerContext { settings, window, sink, connections, tls, sessions });
+        let proven = Arc::default();
+        let context =
+            Arc::new(ListenerContext { settings, window, sink, connections, tls, sessions, proven });
         Ok(Self { socket, address, context, status: watch::Sender::new(status) })
     }
 
@@ -134,6 +143,9 @@ impl<I: MessageSink> Listener<I> {
     /// before the deadline, and closes every connection.
     pub async fn run(self, mut stop: StopSignal) {
         info!(address = %self.address, tls = self.context.tls.is_some(), "listening");
+        let mut revoking = JoinSet::new();
+        revoking.spawn(vital("listener-revocations", end_revoked(self.context.clone())));
+        let mut faults = FaultLog::default();
         let deadline = loop {
             tokio::select! {
                 biased;
@@ -147,9 +159,11 @@ impl<I: MessageSink> Listener<I> {
                         // The peer gave up already, or we are out of descriptors or memory: others
                         // will leave.
                         if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
-                            warn!(%error, "cannot accept a connection");
+                            if let Some(withheld) = faults.record() {
+                                warn!(%error, withheld, "cannot accept a connection: the listener pauses until others leave");
+                            }
                             self.status.send_modify(|status| status.last_error = Some(format!("cannot accept: {error}")));
-                            sleep(Duration::from_millis(100)).await;
+                            sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS)).await;
                         }
                     }
                 },
@@ -167,7 +181,7 @@ impl<I: MessageSink> Listener<I> {
         let permit = match connections.admit(peer.ip()) {
             Ok(permit) => permit,
             Err(reason) => {
-                if let Some(withheld) = connections.record_close(reason) {
+                if let Some(withheld) = connections.record_close(reason, false) {
                     warn!(%peer, reason = reason.name(), withheld, "connection refused");
                 }
                 return;
@@ -176,7 +190,7 @@ impl<I: MessageSink> Listener<I> {
         let charge = match self.context.settings.charge_connection() {
             Ok(charge) => charge,
             Err(over) => {
-                if let Some(withheld) = connections.record_close(CloseReason::Buffers) {
+                if let Some(withheld) = connections.record_close(CloseReason::Buffers, false) {
                     let reason = CloseReason::Buffers.name();
                     warn!(%peer, reason, detail = %over, withheld, "connection refused");
                 }
@@ -192,9 +206,16 @@ impl<I: MessageSink> Listener<I> {
             let began = Instant::now();
             let end = serve(stream, &permit, &context, stop).await;
             let (reason, detail) = (end.reason.name(), end.detail.as_str());
-            match context.connections.record_close(end.reason) {
-                Some(withheld) => warn!(%peer, reason, detail, withheld, "connection closed"),
-                None => {
+            match (context.connections.record_close(end.reason, end.device.is_some()), &end.device) {
+                (Some(withheld), Some((device, client_id))) => {
+                    warn!(%peer, %device, client_id, reason, detail, withheld, "connection closed");
+                }
+                (Some(withheld), None) => warn!(%peer, reason, detail, withheld, "connection closed"),
+                (None, Some((device, client_id))) => {
+                    let lasted_s = began.elapsed().as_secs();
+                    debug!(%peer, %device, client_id, reason, detail, lasted_s, "connection closed");
+                }
+                (None, None) => {
                     debug!(%peer, reason, detail, lasted_s = began.elapsed().as_secs(), "connection closed")
                 }
             }
@@ -222,7 +243,7 @@ async fn serve<I: MessageSink>(
     };
     let stream = match shaken {
         Ok(Ok(stream)) => Box::new(stream),
-        Ok(Err(error)) => return CloseInfo::new(CloseReason::Handshake, error.to_string()),
+        Ok(Err(error)) => return CloseInfo::new(CloseReason::Handshake, handshake_fault(&error)),
         Err(_) => {
             return CloseInfo::new(
                 CloseReason::Handshake,
@@ -231,11 +252,26 @@ async fn serve<I: MessageSink>(
         }
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let certificate: Option<Result<Identity, String>> = shown.map(|certificate| {
-        client_certificate::identity(certificate, &context.settings.certificate_name)
-            .map_err(|why| why.to_string())
-    });
+    let certificate =
+        shown.map(|certificate| ClientCertificate::read(certificate, &context.settings.certificate_name));
+    // A session that is resumed is not verified again.
+    if let Some(certificate) = &certificate
+        && (certificate.not_after <= SystemTime::now() || tls.is_revoked(&certificate.id))
+    {
+        return CloseInfo::new(CloseReason::Handshake, "the client certificate has expired or was revoked");
+    }
     connection::serve(DeviceSocket::Tls(stream), certificate, permit, context, stop).await
+}
+
+/// The fault of a TLS handshake, for the log.
+fn handshake_fault(error: &io::Error) -> String {
+    let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            format!("it does not speak TLS, and this port speaks nothing else: {error}")
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

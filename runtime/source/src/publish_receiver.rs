@@ -77,7 +77,7 @@ impl<I: MessageSink> PublishReceiver<I> {
 mod tests {
     use super::*;
     use crate::mqtt::publish::Publish;
-    use crate::sink::MessageSink;
+    use crate::sink::{Backpressure, MessageSink};
     use parking_lot::Mutex;
     use rumqttc::QoS;
     use std::sync::Arc;
@@ -86,7 +86,7 @@ mod tests {
     use tidegate_core::ack::window::ReceiveWindow;
     use tidegate_core::books::{Account, Outcome};
     use tidegate_core::detail::Detail;
-    use tidegate_core::identity::{AuthError, Claim, Identity};
+    use tidegate_core::identity::{AcceptedProof, AuthError, Claim, Identity, RegistryChange};
     use tidegate_core::message::{Received, Via};
     use tidegate_core::reason::Reason;
 
@@ -95,7 +95,9 @@ mod tests {
     const DENIED: AuthError = AuthError::Credentials("nobody is known here");
 
     impl MessageSink for Drops {
-        async fn accept(&self, _: Vec<Received>) {}
+        async fn accept(&self, _: Vec<Received>) -> Option<Backpressure> {
+            None
+        }
 
         fn discard(&self, message: Received, reason: Reason) {
             self.0.lock().push(reason);
@@ -105,8 +107,16 @@ mod tests {
 
         fn refuse(&self, _: Received, _: &Identity, _: Reason, _: Detail) {}
 
-        async fn authenticate(&self, _: Claim) -> Result<(), AuthError> {
+        async fn authenticate(&self, _: Claim) -> Result<AcceptedProof, AuthError> {
             Err(DENIED)
+        }
+
+        async fn recheck(&self, _: &Identity, _: &AcceptedProof) -> Result<(), AuthError> {
+            Err(DENIED)
+        }
+
+        fn registry_changes(&self) -> tokio::sync::broadcast::Receiver<RegistryChange> {
+            tokio::sync::broadcast::channel(1).1
         }
     }
 

@@ -35,6 +35,7 @@ impl Shed {
         for (account, tokens) in self.dropped {
             tracing::debug!(tenant = %account.tenant(), messages = tokens.len(), reason = %Reason::Overload,
                             "dropped: the tenant's share of the spool is full, and messages at QoS 0 do not wait");
+            account.record_drops(Reason::Overload, tokens.len() as u64);
             settle_all(tokens, Outcome::Dropped, &account);
         }
         for (account, tokens) in self.abandoned {
@@ -80,7 +81,7 @@ impl Shared {
             }
             let ended = without_lines.into_iter().map(|(token, outcome)| (account.clone(), token, outcome));
             shed.ended.extend(ended);
-            item = HeldLines::new(item.batch);
+            item = item.rest();
         }
         let tenant = item.batch.tenant.id.clone();
         let (messages, keeps) = (item.batch.message_count(), item.batch.state_delta.is_some());
@@ -110,7 +111,7 @@ impl Shared {
                 let (gone, _) = item.batch.take_out(AckToken::is_from_device);
                 if !gone.is_empty() {
                     shed.abandoned.push((account, gone));
-                    item = HeldLines::new(item.batch);
+                    item = item.rest();
                 }
                 if item.batch.messages.is_empty() {
                     return;
@@ -237,7 +238,7 @@ impl Shared {
                     if item.batch.message_count() == 0 {
                         continue;
                     }
-                    item = HeldLines::new(item.batch);
+                    item = item.rest();
                 }
                 room.held.push(item);
             }

@@ -33,6 +33,11 @@ impl<'a> ByteReader<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
+    /// A number of at most `most`: a larger one is damage, whatever its checksum.
+    pub fn u64_to(&mut self, most: u64) -> Option<u64> {
+        self.u64().filter(|number| *number <= most)
+    }
+
     pub fn text(&mut self) -> Option<String> {
         let len = self.u16()?;
         Some(std::str::from_utf8(self.take(usize::from(len))?).ok()?.to_owned())

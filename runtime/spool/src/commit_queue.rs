@@ -109,6 +109,21 @@ impl QueueItem {
     }
 }
 
+/// Charges each message of a large batch for its lines. Others take about as much as their payloads, which
+/// are charged already.
+pub fn charge_lines(batch: &mut CheckedBatch) {
+    if batch.lines.capacity() < limits::LARGE_BATCH_BYTES {
+        return;
+    }
+    let spare = batch.lines.capacity() - batch.lines.len();
+    let mut begin = 0;
+    for (place, message) in batch.messages.iter_mut().enumerate() {
+        let own = message.lines_end as usize - begin;
+        begin = message.lines_end as usize;
+        message.token.grow(if place == 0 { own + spare } else { own });
+    }
+}
+
 /// A batch that waits for room, or for the disk.
 pub struct HeldLines {
     pub batch: CheckedBatch,
@@ -116,8 +131,14 @@ pub struct HeldLines {
 }
 
 impl HeldLines {
-    pub fn new(batch: CheckedBatch) -> Self {
-        Self { draft: FrameDraft::new(&batch), batch }
+    /// `kept_s`: the second of the age clock.
+    pub fn new(batch: CheckedBatch, kept_s: u32) -> Self {
+        Self { draft: FrameDraft::new(&batch, kept_s), batch }
+    }
+
+    /// The rest of a batch of which messages were taken out; as old as the whole was.
+    pub fn rest(self) -> Self {
+        Self::new(self.batch, self.draft.header.kept_s)
     }
 
     pub fn bytes(&self) -> u64 {
@@ -127,7 +148,8 @@ impl HeldLines {
     /// The bytes that it counts as while it waits.
     pub fn memory_bytes(&self) -> u64 {
         // The table holds the topics, which the messages hold too.
-        let bytes = self.batch.lines.len() + 2 * self.draft.table.len() + 2 * self.draft.state.len();
+        let (lines, FrameDraft { table, state, .. }) = (&self.batch.lines, &self.draft);
+        let bytes = lines.capacity() + 2 * table.capacity() + 2 * state.capacity();
         bytes as u64 + self.batch.message_count() * limits::DEFERRED_OVERHEAD_BYTES
     }
 

@@ -18,7 +18,7 @@ use crate::receipt::receipt;
 use crate::shared::Shared;
 use tidegate_core::ack::settle::SettleBatch;
 use tidegate_core::batching;
-use tidegate_core::batching::BatchDelay;
+use tidegate_core::batching::{BatchDelay, SPOOL_DELAY};
 use tidegate_core::books::Outcome;
 use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Handoff, StreamPosition, message_set};
 use tidegate_core::ids::DatabaseName;
@@ -27,11 +27,12 @@ use tidegate_core::synced::Synced;
 
 /// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
 pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
-    let every = Duration::from_millis(limits::SPOOL_MARK_INTERVAL_MS);
-    let mut marked = Instant::now();
-    let mut pacing = BatchDelay::new(Duration::from_millis(limits::SPOOL_BATCH_WAIT_MS));
+    let started = Instant::now();
+    let mut marked = started;
+    let mut pacing = BatchDelay::new(SPOOL_DELAY);
     let mut synced = Instant::now();
     loop {
+        let every = mark_interval(started.elapsed());
         let (group, copies, closed) = {
             let mut queue = shared.queue.lock();
             queue.busy = false;
@@ -73,6 +74,14 @@ pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
             return;
         }
     }
+}
+
+/// The interval of marks, so long after the start.
+fn mark_interval(since_start: Duration) -> Duration {
+    Duration::from_millis(match since_start.as_secs() < limits::SPOOL_MARK_OFTEN_S {
+        true => limits::SPOOL_MARK_OFTEN_MS,
+        false => limits::SPOOL_MARK_INTERVAL_MS,
+    })
 }
 
 /// Waits for more to come, where that pays.
@@ -125,7 +134,7 @@ fn take_group(queue: &mut CommitQueue) -> Vec<QueueItem> {
 
 /// Marks what is released, and gives room back.
 fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
-    let tended = log.mark(&shared.index).and_then(|()| log.remove_empty(&shared.index));
+    let tended = log.mark_durably(&shared.index).and_then(|()| log.remove_empty(&shared.index));
     match tended {
         Ok(()) if shared.fault.lock().is_some() && log.ensure_current(&shared.index).is_ok() => {
             clear_fault(shared)
@@ -136,7 +145,12 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
     }
     shared.drop_abandoned();
     let backlogs = shared.index.lock().shrink_places();
-    shared.room.lock().shares.charge_backlogs(&backlogs);
+    {
+        let mut room = shared.room.lock();
+        room.shares.charge_backlogs(&backlogs);
+        room.shares.forget_idle();
+        room.parked.forget_idle();
+    }
     // Tenants' shares may have grown meanwhile.
     shared.release_deferred(shared.room.lock());
 }

@@ -180,7 +180,7 @@ mod tests {
             b"m f=1 1\n".repeat(messages as usize),
             (0..messages).map(message).collect(),
         );
-        HeldLines::new(batch)
+        HeldLines::new(batch, 0)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The disk as the spool uses it: numbered segments in one folder. A trait, so that tests can put
 //! a disk in its place that fills up, fails and loses what was never synced.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::io::Write;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidegate_core::atomic_file::{self, StagedFile};
 
 use crate::limits;
 
@@ -30,12 +32,14 @@ pub trait Disk: Send + Sync {
     /// Fills `into` from `offset` on.
     fn read_at(&self, segment: u64, offset: u64, into: &mut [u8]) -> io::Result<()>;
     fn truncate(&self, segment: u64, len: u64) -> io::Result<()>;
+    /// Makes durable what a segment holds, as an earlier run left it.
+    fn sync(&self, segment: u64) -> io::Result<()>;
     fn remove(&self, segment: u64) -> io::Result<()>;
     /// Frees a segment that is done with, on a disk that has no room for a mark. The file that stays says so,
-    /// and how many `lines` it held.
-    fn retire(&self, segment: u64, lines: u64) -> io::Result<()>;
+    /// and how many lines of each tenant it held.
+    fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()>;
     /// Lines of all segments that were retired and are not forgotten.
-    fn retired_lines(&self) -> io::Result<u64>;
+    fn retired_lines(&self) -> io::Result<RetiredLines>;
     /// It is noted otherwise by now what was retired.
     fn forget_retired(&self) -> io::Result<()>;
     /// Puts a segment out of the way, for a person to look at; its name ends in `extension` from then on.
@@ -48,6 +52,35 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self) -> io::Result<()>;
     /// The segment's path, to be shown.
     fn path(&self, segment: u64) -> PathBuf;
+}
+
+/// Lines of segments that are done with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RetiredLines {
+    pub tenants: BTreeMap<String, u64>,
+    /// Lines without their tenants: earlier versions noted a sum alone.
+    pub unnamed: u64,
+}
+
+impl RetiredLines {
+    /// Takes up to `lines` of a tenant; gives how many those are.
+    pub fn take(&mut self, tenant: &str, lines: u64) -> u64 {
+        let own = self.tenants.get_mut(tenant).map_or(0, |own| {
+            let taken = lines.min(*own);
+            *own -= taken;
+            taken
+        });
+        let unnamed = self.unnamed.min(lines - own);
+        self.unnamed -= unnamed;
+        own + unnamed
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (tenant, lines) in &other.tenants {
+            *self.tenants.entry(tenant.clone()).or_default() += lines;
+        }
+        self.unnamed += other.unnamed;
+    }
 }
 
 /// The end of a segment that is written to.
@@ -64,18 +97,14 @@ pub trait SegmentWriter: Send {
 /// Holds the number of the newest segment, so that its loss is noticed.
 const NEWEST: &str = "newest";
 
-const STAGED: &str = "newest.staged";
-
-/// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
-/// ours, and what is counted on from it would not be found again.
-const SEGMENT_MAX: u64 = u32::MAX as u64 / 2;
-
 /// Holds the checkpoint of the state.
 const STATE: &str = "state";
 
 /// Segments as files `{number:016}.seg`.
 pub struct SegmentDir {
     dir: PathBuf,
+    /// The number of the newest segment, with its room on the disk, until it is recorded.
+    staged: Mutex<Option<StagedFile>>,
     /// The segment that was last read from.
     open: Mutex<Option<(u64, Arc<File>)>>,
 }
@@ -85,20 +114,25 @@ impl SegmentDir {
     /// The folder cannot be made.
     pub fn create(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        atomic_file::remove_staged(dir);
+        // As earlier versions named them.
+        for leftover in ["newest.staged", "state.staged"] {
+            let _ = std::fs::remove_file(dir.join(leftover));
+        }
         Ok(Self::existing(dir))
     }
 
     /// A folder that is only read.
     pub fn existing(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), open: Mutex::default() }
+        Self { dir: dir.to_owned(), staged: Mutex::default(), open: Mutex::default() }
     }
 
     /// Makes ready to note that a segment is there, and keeps room for it.
-    fn install(&self, segment: u64, file: &File, reserve: u64, staged: &Path) -> io::Result<()> {
+    fn install(&self, segment: u64, file: &File, reserve: u64) -> io::Result<()> {
         // First, while there is room for it.
-        let mut newest = writable().create(true).truncate(true).open(staged)?;
+        let mut newest = StagedFile::create(&self.dir)?;
         newest.write_all(segment.to_string().as_bytes())?;
-        newest.sync_data()?;
+        newest.sync()?;
         // The marks that let old segments go must find room on a full disk; where there is not room
         // for all, then at least for them. A file system that cannot reserve answers writes as they
         // come.
@@ -109,10 +143,12 @@ impl SegmentDir {
         {
             return Err(error);
         }
+        *self.staged.lock() = Some(newest);
         Ok(())
     }
 
-    /// The files that stand for retired segments, `{number:016}-{lines}.done`, and their lines.
+    /// The files that stand for retired segments, `{number:016}-{lines}.done`, and the sum of their lines.
+    /// Each holds the lines of each tenant, as JSON.
     fn retired(&self) -> io::Result<Vec<(PathBuf, u64)>> {
         let mut all = Vec::new();
         for file in std::fs::read_dir(&self.dir)? {
@@ -150,7 +186,7 @@ impl Disk for SegmentDir {
             let digits = name.to_str().and_then(|name| name.strip_suffix(".seg"));
             let number =
                 digits.filter(|digits| digits.len() == 16).and_then(|digits| digits.parse::<u64>().ok());
-            all.extend(number.filter(|number| *number <= SEGMENT_MAX));
+            all.extend(number.filter(|number| *number <= limits::SPOOL_SEGMENT_NUMBER_MAX));
         }
         all.sort_unstable();
         Ok(all)
@@ -158,26 +194,26 @@ impl Disk for SegmentDir {
 
     fn newest(&self) -> io::Result<Option<u64>> {
         match std::fs::read_to_string(self.dir.join(NEWEST)) {
-            Ok(text) => Ok(text.trim().parse().ok().filter(|number| *number <= SEGMENT_MAX)),
+            Ok(text) => {
+                Ok(text.trim().parse().ok().filter(|number| *number <= limits::SPOOL_SEGMENT_NUMBER_MAX))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     fn create(&self, segment: u64, reserve: u64) -> io::Result<Box<dyn SegmentWriter>> {
-        let staged = self.dir.join(STAGED);
         let file = writable().append(true).create_new(true).open(self.path(segment))?;
-        let made = self.install(segment, &file, reserve, &staged);
+        let made = self.install(segment, &file, reserve);
         // What stays reserved for a segment that is not written to would fill the disk for good.
-        made.inspect_err(|_| {
-            let _ = self.remove(segment);
-            let _ = std::fs::remove_file(&staged);
-        })?;
+        made.inspect_err(|_| drop(self.remove(segment)))?;
         Ok(Box::new(file))
     }
 
     fn record_newest(&self) -> io::Result<()> {
-        std::fs::rename(self.dir.join(STAGED), self.dir.join(NEWEST))
+        let staged = self.staged.lock().take().ok_or(io::ErrorKind::NotFound)?;
+        // Synced already, and the caller syncs the folder.
+        staged.install_unsynced(&self.dir.join(NEWEST))
     }
 
     fn read_all(&self, segment: u64) -> io::Result<Vec<u8>> {
@@ -203,20 +239,40 @@ impl Disk for SegmentDir {
         file.sync_all()
     }
 
+    fn sync(&self, segment: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(self.path(segment))?.sync_all()
+    }
+
     fn remove(&self, segment: u64) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
         std::fs::remove_file(self.path(segment))
     }
 
-    fn retire(&self, segment: u64, lines: u64) -> io::Result<()> {
+    fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
-        let done = self.dir.join(format!("{segment:016}-{lines}.done"));
+        let sum = lines.tenants.values().sum::<u64>() + lines.unnamed;
+        let done = self.dir.join(format!("{segment:016}-{sum}.done"));
         std::fs::rename(self.path(segment), &done)?;
-        OpenOptions::new().write(true).open(done)?.set_len(0)
+        let mut file = OpenOptions::new().write(true).open(done)?;
+        file.set_len(0)?;
+        // There is room now. Where there is none all the same, the sum is known.
+        let tenants = serde_json::to_vec(&lines.tenants).expect("names and numbers");
+        if file.write_all(&tenants).and_then(|()| file.sync_data()).is_err() {
+            let _ = file.set_len(0);
+        }
+        Ok(())
     }
 
-    fn retired_lines(&self) -> io::Result<u64> {
-        Ok(self.retired()?.into_iter().map(|(_, lines)| lines).sum())
+    fn retired_lines(&self) -> io::Result<RetiredLines> {
+        let mut all = RetiredLines::default();
+        for (path, sum) in self.retired()? {
+            let tenants = serde_json::from_slice(&std::fs::read(path)?);
+            all.add(&match tenants {
+                Ok(tenants) => RetiredLines { tenants, unnamed: 0 },
+                Err(_) => RetiredLines { unnamed: sum, ..RetiredLines::default() },
+            });
+        }
+        Ok(all)
     }
 
     fn forget_retired(&self) -> io::Result<()> {
@@ -244,16 +300,7 @@ impl Disk for SegmentDir {
     }
 
     fn replace_state(&self, checkpoint: &[u8]) -> io::Result<()> {
-        let staged = self.dir.join("state.staged");
-        let write = || -> io::Result<()> {
-            let mut file = writable().create(true).truncate(true).open(&staged)?;
-            file.write_all(checkpoint)?;
-            file.sync_all()
-        };
-        // Half of one only takes room.
-        write().inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
-        std::fs::rename(staged, self.dir.join(STATE))?;
-        self.sync_dir()
+        atomic_file::replace(&self.dir, &self.dir.join(STATE), checkpoint)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -276,5 +323,32 @@ impl SegmentWriter for File {
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retired_segments_are_known_by_tenant_and_those_of_earlier_versions_by_their_sum() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SegmentDir::create(folder.path()).unwrap();
+        let lines = |acme, globex| RetiredLines {
+            tenants: [("acme".to_owned(), acme), ("globex".to_owned(), globex)].into(),
+            unnamed: 0,
+        };
+        for (segment, lines) in [(1, lines(3, 4)), (2, lines(10, 0))] {
+            disk.create(segment, 0).unwrap();
+            disk.retire(segment, &lines).unwrap();
+        }
+        std::fs::write(folder.path().join("0000000000000003-5.done"), "").unwrap();
+        let mut retired = disk.retired_lines().unwrap();
+        assert_eq!(retired, RetiredLines { unnamed: 5, ..lines(13, 4) });
+        assert_eq!((retired.take("globex", 3), retired.take("globex", 3)), (3, 3));
+        assert_eq!((retired.take("nobody", 9), retired.take("acme", 20)), (3, 13));
+        assert!(disk.list().unwrap().is_empty());
+        disk.forget_retired().unwrap();
+        assert_eq!(disk.retired_lines().unwrap(), RetiredLines::default());
     }
 }

@@ -14,7 +14,7 @@
 //! | 24 | 8 | sequence number among the frames of this tenant and database |
 //! | 32 | 8 | lines of this tenant that were ever spooled, those of this frame included |
 //! | 40 | 8 + 8 | the earliest and the latest time of its lines, ns since the epoch |
-//! | 56 | 4 + 4 | second of receipt since the epoch, lines |
+//! | 56 | 4 + 4 | second of the age clock at which it came (earlier versions: of the wall clock), lines |
 //! | 64 | | the tenant's name, the database's name, the body |
 //!
 //! The body of a frame of lines: the guest's tag (its length in 2 bytes), then for each message its
@@ -26,7 +26,7 @@
 use std::ops::Range;
 
 use crate::codec::{ByteReader, put_text};
-use crate::state_log;
+use crate::{limits, state_log};
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::durable::DurableMessage;
 use tidegate_core::message::CheckedBatch;
@@ -68,7 +68,7 @@ pub struct FrameHeader {
     pub spooled: u64,
     pub first_ns: i64,
     pub last_ns: i64,
-    pub received_s: u32,
+    pub kept_s: u32,
     pub lines: u32,
     pub tenant: String,
     pub database: String,
@@ -109,7 +109,7 @@ impl FrameHeader {
         out.extend_from_slice(&self.spooled.to_le_bytes());
         out.extend_from_slice(&self.first_ns.to_le_bytes());
         out.extend_from_slice(&self.last_ns.to_le_bytes());
-        out.extend_from_slice(&self.received_s.to_le_bytes());
+        out.extend_from_slice(&self.kept_s.to_le_bytes());
         out.extend_from_slice(&self.lines.to_le_bytes());
         out.extend_from_slice(self.tenant.as_bytes());
         out.extend_from_slice(self.database.as_bytes());
@@ -145,11 +145,11 @@ impl FrameHeader {
             messages,
             body_len: reader.u32()?,
             body_crc: reader.u32()?,
-            seq: reader.u64()?,
-            spooled: reader.u64()?,
+            seq: reader.u64_to(limits::SPOOL_FRAME_NUMBER_MAX)?,
+            spooled: reader.u64_to(limits::SPOOL_LINES_MAX)?,
             first_ns: reader.u64()? as i64,
             last_ns: reader.u64()? as i64,
-            received_s: reader.u32()?,
+            kept_s: reader.u32()?,
             lines: reader.u32()?,
             tenant: std::str::from_utf8(&names[..tenant_len]).ok()?.to_owned(),
             database: std::str::from_utf8(&names[tenant_len..]).ok()?.to_owned(),
@@ -170,9 +170,11 @@ pub struct FrameDraft {
 }
 
 impl FrameDraft {
+    /// `kept_s`: the second of the age clock.
+    ///
     /// # Panics
     /// With more messages than a set of them can tell apart.
-    pub fn new(batch: &CheckedBatch) -> Self {
+    pub fn new(batch: &CheckedBatch, kept_s: u32) -> Self {
         assert!(batch.messages.len() <= 64, "a batch has at most 64 messages");
         let state = batch.state_delta.as_ref().map(|kept| state_log::section(kept)).unwrap_or_default();
         let mut table = Vec::with_capacity(64 + batch.messages.len() * 80);
@@ -190,19 +192,20 @@ impl FrameDraft {
             begin = message.lines_end;
         }
         let (first_ns, last_ns) = times_of(&batch.lines);
-        let received_ns = batch.messages.first().map_or(0, |message| message.received_ns);
         let body_crc = crc32c::crc32c_append(crc32c::crc32c(&table), &batch.lines);
         let header = FrameHeader {
             kind: if batch.messages.is_empty() { FrameKind::State } else { FrameKind::Lines },
             flags: if state.is_empty() { 0 } else { HAS_STATE },
             messages: batch.messages.len() as u16,
-            body_len: (table.len() + batch.lines.len() + state.len()) as u32,
+            // 64 messages have some 80 MiB of lines at most, and their state less.
+            body_len: u32::try_from(table.len() + batch.lines.len() + state.len())
+                .expect("a batch is bounded"),
             body_crc: if state.is_empty() { body_crc } else { crc32c::crc32c_append(body_crc, &state) },
             seq: 0,
             spooled: 0,
             first_ns,
             last_ns,
-            received_s: (received_ns / 1_000_000_000).clamp(0, i64::from(u32::MAX)) as u32,
+            kept_s,
             lines: batch.line_count() as u32,
             tenant: batch.tenant.id.to_string(),
             database: batch.database.to_string(),
@@ -307,7 +310,7 @@ mod tests {
             spooled: 1 << 40,
             first_ns: -1,
             last_ns: i64::MAX,
-            received_s: 1,
+            kept_s: 1,
             lines: 4,
             tenant: "acme".into(),
             database: "telemetry_acme".into(),

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use crate::append::Shed;
-use crate::commit_queue::HeldLines;
+use crate::commit_queue::{HeldLines, charge_lines};
 use crate::deferred::DeferredBatches;
 use crate::disk::{Disk, SegmentDir};
 use crate::error::SpoolError;
@@ -49,21 +49,6 @@ pub struct OpenedSpool {
 }
 
 impl OpenedSpool {
-    /// Has tenants' settings hold: their shares, and the outputs that their lines wait for. Without
-    /// it all tenants have the common ones. Before anybody is told what waits.
-    pub fn with_tenants(self, tenants: &Arc<Tenants>) -> Self {
-        let mut room = self.shared.room.lock();
-        room.tenants = Some(tenants.clone());
-        room.charge_budgets(tenants);
-        drop(room);
-        let mut index = self.shared.index.lock();
-        index.table = Some(tenants.clone());
-        index.move_to_outputs();
-        index.take_unannounced();
-        drop(index);
-        self
-    }
-
     /// The decoders' state.
     pub fn state(&self) -> StateSnapshot {
         self.shared.index.lock().state.image().clone()
@@ -80,9 +65,14 @@ impl OpenedSpool {
     /// A thread cannot be started.
     pub fn start(self, delivery: Arc<dyn Handoff>) -> std::io::Result<Spool> {
         let Self { shared, log, .. } = self;
-        for database in shared.index.lock().waiting() {
-            delivery.waits(&database);
-        }
+        let waiting = {
+            let mut index = shared.index.lock();
+            // The outputs of tenants are known by now, and all that waits is announced.
+            index.move_to_outputs();
+            index.take_unannounced();
+            index.waiting()
+        };
+        waiting.iter().for_each(|database| delivery.waits(database));
         shared.current.store(log.current().unwrap_or(0), Ordering::Relaxed);
         let committing = shared.clone();
         let committer =
@@ -95,19 +85,26 @@ impl OpenedSpool {
 }
 
 impl Spool {
-    /// Reads the spool in `dir`, made if it is not there, and counts what it holds into `books`.
+    /// Reads the spool in `dir`, made if it is not there, and counts what it holds into `books`. `tenants`
+    /// have shares and outputs of their own; without them all have the common ones.
     ///
     /// # Errors
     /// It cannot be read, or cannot be written to for another reason than a full disk.
-    pub fn open(dir: &Path, settings: SpoolSettings, books: &Arc<Books>) -> Result<OpenedSpool, SpoolError> {
+    pub fn open(
+        dir: &Path,
+        settings: SpoolSettings,
+        tenants: Option<Arc<Tenants>>,
+        books: &Arc<Books>,
+    ) -> Result<OpenedSpool, SpoolError> {
         let folder = SegmentDir::create(dir);
         let folder = folder.map_err(|error| SpoolError { doing: "create", path: dir.to_owned(), error })?;
-        Self::open_on(Arc::new(folder), settings, books)
+        Self::open_on(Arc::new(folder), settings, tenants, books)
     }
 
     pub(crate) fn open_on(
         disk: Arc<dyn Disk>,
         settings: SpoolSettings,
+        tenants: Option<Arc<Tenants>>,
         books: &Arc<Books>,
     ) -> Result<OpenedSpool, SpoolError> {
         let began = Instant::now();
@@ -129,7 +126,8 @@ impl Spool {
         {
             error!(%error, "frames that share a number with others wait for the next start");
         }
-        let index = index.into_inner();
+        let mut index = index.into_inner();
+        index.table = tenants.clone();
         recovery::restore_books(&index, books);
         let mut shares = Quotas::new(QuotaLimits {
             bytes_max: settings.bytes_max,
@@ -153,7 +151,7 @@ impl Spool {
             room: Mutex::new(QuotaState {
                 shares,
                 parked,
-                tenants: None,
+                tenants: tenants.clone(),
                 held: DeferredBatches::default(),
                 logged: HashMap::new(),
             }),
@@ -169,6 +167,9 @@ impl Spool {
             current: AtomicU64::new(0),
             settings,
         };
+        if let Some(tenants) = &tenants {
+            shared.room.lock().charge_budgets(tenants);
+        }
         match log.ensure_current(&shared.index).and_then(|()| log.remove_empty(&shared.index)) {
             Ok(()) => {}
             // What lies here can still be written to the databases, and that makes room.
@@ -183,8 +184,10 @@ impl Spool {
 
     /// Takes batches; their messages are settled once they are durable. Does no I/O; from any thread.
     /// `more_comes`: another batch is just being decoded, and will be here in a moment.
-    pub fn append(&self, batches: Vec<CheckedBatch>, more_comes: bool) {
-        let items: Vec<HeldLines> = batches.into_iter().map(HeldLines::new).collect();
+    pub fn append(&self, mut batches: Vec<CheckedBatch>, more_comes: bool) {
+        batches.iter_mut().for_each(charge_lines);
+        let kept_s = self.shared.settings.age_clock.now_s();
+        let items: Vec<HeldLines> = batches.into_iter().map(|batch| HeldLines::new(batch, kept_s)).collect();
         let (mut taken, mut shed) = (Vec::with_capacity(items.len()), Shed::default());
         let mut room = self.shared.room.lock();
         for item in items {

@@ -89,6 +89,8 @@ pub struct Index {
     disk_bytes: u64,
     hot_bytes: u64,
     lines: u64,
+    /// Bytes of all frames that were ever released, for the marks of them.
+    released_bytes: u64,
     /// The decoders' state.
     pub state: StateLog,
     /// No frame of an earlier run has a number from here on.
@@ -135,6 +137,7 @@ impl Index {
             seen_last_ns: i64::MIN,
             refused: HashMap::new(),
             settled: HashMap::new(),
+            apart: HashMap::new(),
             lines: 0,
             bytes: 0,
             changed: false,
@@ -185,7 +188,7 @@ impl Index {
             offset: place.offset as u32,
             len: place.len,
             lines: header.lines,
-            received_s: header.received_s,
+            kept_s: header.kept_s,
             messages: header.messages as u8,
             open,
             queued: 0,
@@ -201,18 +204,17 @@ impl Index {
         tenant.bytes += u64::from(place.len);
         tenant.lines += u64::from(header.lines);
         tenant.changed = true;
+        let least = limits.least(self.databases.len());
         let database = self.databases.get_mut(&stream.database).expect("made with its stream");
         let len = u64::from(place.len);
-        // What overtakes has room of its own: the backlog has filled the other.
-        let least = limits.database_bytes_min;
         // Parked messages are given back once they are announced.
         let parked = header.kind == FrameKind::Parked;
         // Who shares a database leaves room in the writer's hands to the others.
         let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
+        // What overtakes has room of its own: the backlog has filled the other.
+        let most = limits.database_bytes_max() + if overtakes { limits.database_bytes_min } else { 0 };
         let room = database.hot_bytes < least
-            || (self.hot_bytes + len <= limits.bytes_max
-                && database.hot_bytes + len <= limits.database_bytes_max())
-            || (overtakes && database.hot_bytes + len <= limits.database_bytes_max().max(least) + least);
+            || (self.hot_bytes + len <= limits.bytes_max && database.hot_bytes + len <= most);
         let next = !waited && !stream.is_barred(seq) && !is_overtaken;
         let standing = if parked || (room && fair && (next || overtakes)) {
             database.hot_bytes += len;
@@ -234,7 +236,6 @@ impl Index {
         let segment = self.segments.entry(place.segment).or_default();
         segment.live_bytes += len;
         segment.live_frames += 1;
-        segment.lines += u64::from(header.lines);
         self.live_bytes += len;
         self.lines += u64::from(header.lines);
         standing
@@ -249,7 +250,7 @@ impl Index {
         frame.queued &= !messages;
         let (open, hot, len) = (frame.open, frame.queued != 0, u64::from(frame.len));
         if was_hot && !hot {
-            self.evict_from_memory(id.stream, len);
+            self.evict_from_memory(id, len);
         }
         if open != 0 {
             *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
@@ -262,11 +263,36 @@ impl Index {
         }))
     }
 
-    fn evict_from_memory(&mut self, stream: u32, len: u64) {
-        self.hot_bytes -= len;
-        self.streams[stream as usize].hot_bytes -= len;
-        let database = self.databases.get_mut(&self.streams[stream as usize].database);
-        database.expect("made with its stream").hot_bytes -= len;
+    /// The writer has nothing of a frame of `len` bytes any more.
+    fn evict_from_memory(&mut self, id: FrameId, len: u64) {
+        let stream = &mut self.streams[id.stream as usize];
+        let in_memory = stream.apart.remove(&id.seq).map_or(len, |(_, bytes)| bytes);
+        self.count_less(id.stream, in_memory);
+    }
+
+    fn count_less(&mut self, stream: u32, bytes: u64) {
+        let stream = &mut self.streams[stream as usize];
+        self.hot_bytes -= bytes;
+        stream.hot_bytes -= bytes;
+        self.databases.get_mut(&stream.database).expect("made with its stream").hot_bytes -= bytes;
+    }
+
+    /// The writer has copied `bytes` of messages out of a frame. It keeps nothing else of it, or nothing
+    /// for long.
+    pub fn set_apart(&mut self, id: FrameId, messages: MessageSet, bytes: u64) {
+        let stream = &mut self.streams[id.stream as usize];
+        let Some(len) = stream.frame(id.seq).filter(|frame| frame.queued != 0).map(|frame| frame.len) else {
+            return;
+        };
+        let len = u64::from(len);
+        let (counted, before) = stream.apart.get(&id.seq).map_or((len, (0, 0)), |&apart| (apart.1, apart));
+        let now = (before.1 + bytes).min(len);
+        stream.apart.insert(id.seq, (before.0 | messages, now));
+        self.count_less(id.stream, counted);
+        self.hot_bytes += now;
+        let stream = &mut self.streams[id.stream as usize];
+        stream.hot_bytes += now;
+        self.databases.get_mut(&stream.database).expect("made with its stream").hot_bytes += now;
     }
 
     /// Forgets a frame whose `open` is emptied by that.
@@ -299,6 +325,7 @@ impl Index {
         segment.live_bytes -= u64::from(frame.len);
         segment.live_frames -= 1;
         self.live_bytes -= u64::from(frame.len);
+        self.released_bytes += u64::from(frame.len);
         self.lines -= u64::from(frame.lines);
         let lines = match release {
             ReleaseReason::Done => frame.lines,
@@ -327,7 +354,7 @@ impl Index {
             self.unannounced.insert(stream.database.clone());
         }
         if was_hot && !hot {
-            self.evict_from_memory(id.stream, len);
+            self.evict_from_memory(id, len);
         }
         returns
     }
@@ -364,9 +391,9 @@ impl Index {
             let oldest = streams.iter().filter_map(|&number| {
                 let stream = &self.streams[number as usize];
                 let (seq, frame) = stream.first_untouched()?;
-                Some((frame.received_s, FrameId { stream: number, seq }))
+                Some((frame.kept_s, FrameId { stream: number, seq }))
             });
-            let Some((_, id)) = oldest.min_by_key(|(received_s, _)| *received_s) else { break };
+            let Some((_, id)) = oldest.min_by_key(|(kept_s, _)| *kept_s) else { break };
             let dropped = self
                 .release(id, ReleaseReason::Done, |totals, lines, _, _| totals.dropped += u64::from(lines));
             gone.bytes += dropped.bytes;
@@ -383,6 +410,11 @@ impl Index {
     /// Bytes of a tenant's open frames.
     pub fn tenant_bytes(&self) -> impl Iterator<Item = (&TenantId, u64)> {
         self.tenants.iter().map(|(name, tenant)| (name, tenant.bytes))
+    }
+
+    /// Bytes of all frames that were released since the start.
+    pub fn released_bytes(&self) -> u64 {
+        self.released_bytes
     }
 
     /// Gives memory back that the places of gone frames took. Gives the bytes that the others take, a
@@ -426,11 +458,17 @@ impl Index {
             let backlog = BacklogSummary {
                 lines: stream.lines,
                 bytes: stream.bytes,
-                oldest_s: oldest.map(|frame| frame.received_s),
+                oldest_s: oldest.map(|frame| frame.kept_s),
             };
             (stream.tenant.clone(), stream.database.clone(), backlog)
         });
         backlog.collect()
+    }
+
+    /// True if nothing of a frame is settled or with the writer, for checks.
+    #[cfg(test)]
+    pub fn is_untouched(&self, id: FrameId) -> bool {
+        self.streams[id.stream as usize].frame(id.seq).is_some_and(FrameEntry::is_untouched)
     }
 
     /// Every open frame, for checks.

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, SegmentDir};
+use crate::disk::{Disk, RetiredLines, SegmentDir};
 use crate::error::SpoolError;
 use crate::handle::Spool;
 use crate::settings::MemoryLimits;
 use crate::status::{SpoolStatus, backlogs, parked_of};
 use crate::{disk, recovery};
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::books::Books;
 use tidegate_core::decoder_state::StateSnapshot;
 use tidegate_core::device_hash::SeedTag;
@@ -25,11 +26,11 @@ impl Spool {
         Ok(index.state.image().clone())
     }
 
-    /// Reads the spool of a stopped gateway.
+    /// Reads the spool of a stopped gateway. `clock`: that of its data folder.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn open_read_only(dir: &Path) -> Result<(SpoolStatus, Books), SpoolError> {
+    pub fn open_read_only(dir: &Path, clock: &AgeClock) -> Result<(SpoolStatus, Books), SpoolError> {
         let disk = ReadOnlyDisk(SegmentDir::existing(dir));
         let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;
@@ -42,9 +43,9 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: BTreeMap::new(),
-            parked: parked_of(&index),
+            parked: parked_of(&index, clock.now()),
             fault: None,
-            backlogs: backlogs(&index),
+            backlogs: backlogs(&index, clock.now()),
         };
         Ok((status, books))
     }
@@ -82,15 +83,19 @@ impl Disk for ReadOnlyDisk {
         Ok(())
     }
 
+    fn sync(&self, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+
     fn remove(&self, _: u64) -> std::io::Result<()> {
         Ok(())
     }
 
-    fn retire(&self, _: u64, _: u64) -> std::io::Result<()> {
+    fn retire(&self, _: u64, _: &RetiredLines) -> std::io::Result<()> {
         Ok(())
     }
 
-    fn retired_lines(&self) -> std::io::Result<u64> {
+    fn retired_lines(&self) -> std::io::Result<RetiredLines> {
         self.0.retired_lines()
     }
 

@@ -35,6 +35,7 @@ mod release_marks;
 mod state_log;
 pub(crate) mod compaction;
 pub(crate) mod segment_scan;
+mod recovered_frame;
 mod recovery;
 mod reader;
 mod receipt;

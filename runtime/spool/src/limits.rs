@@ -21,10 +21,6 @@ pub const SPOOL_MARKS_RESERVE_BYTES: u64 = 256 << 10;
 /// Bytes that the spool writes in one group before it syncs: 4 ms at 2 GB/s.
 pub const SPOOL_GROUP_BYTES: u64 = 8 << 20;
 
-/// From one sync of the spool to the next while a trickle is gathered, in milliseconds: a sync costs
-/// 200 us of CPU, and 200 of them a second are 4 % of a core.
-pub const SPOOL_BATCH_WAIT_MS: u64 = 5;
-
 /// The longest wait of a sync, in microseconds, for messages of a trickle that are just being
 /// decoded: several times what that takes.
 pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
@@ -32,6 +28,16 @@ pub const SPOOL_KNOWN_WAIT_US: u64 = 1_000;
 /// The time between two marks of what is released, in milliseconds: so much of what was written is
 /// written again after a crash.
 pub const SPOOL_MARK_INTERVAL_MS: u64 = 1_000;
+
+/// The interval at which the spool notes it after a start, and for how many seconds: a gateway that is killed again
+/// and again while it catches up gets further each time, however soon that is.
+pub const SPOOL_MARK_OFTEN_MS: u64 = 100;
+
+pub const SPOOL_MARK_OFTEN_S: u64 = 10;
+
+/// Bytes of written frames from which on the marks of them are synced: some large requests. Less is written
+/// again after a power cut.
+pub const SPOOL_MARK_SYNC_BYTES: u64 = 4 << 20;
 
 /// The wait before a failed write of the spool is tried again, in milliseconds.
 pub const SPOOL_RETRY_MS: u64 = 500;
@@ -59,6 +65,10 @@ pub const DEFERRED_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes that a message that waits for room counts as beside its lines and its topic.
 pub const DEFERRED_OVERHEAD_BYTES: u64 = 256;
+
+/// Bytes of lines from which on a batch is charged for them too, beside its payloads: 64 messages of a
+/// kilobyte. A small payload can make a megabyte of lines.
+pub const LARGE_BATCH_BYTES: usize = 64 << 10;
 
 /// The step in which a tenant's bytes in the spool are charged to its disk budget: some hundred batches.
 pub const QUOTA_CHARGE_BYTES: u64 = 64 << 10;
@@ -96,3 +106,14 @@ pub const PARKED_FRAMES_LOOKED_AT: usize = 32;
 /// Bytes of lines that one tenant may have in the writer's hands of a database that it shares with
 /// others, so that a line of another waits behind seconds of it and not behind all that fits the memory.
 pub const SPOOL_MEMORY_SHARED_BYTES_MAX: u64 = 8 << 20;
+
+/// No segment of ours comes to a higher number, which is kept in 32 bits; a file that has one is not
+/// ours, and what is counted on from it would not be found again.
+pub const SPOOL_SEGMENT_NUMBER_MAX: u64 = u32::MAX as u64 / 2;
+
+/// No frame comes to a higher number: each segment has 2^32 of them. What is counted on from it fits 64 bits.
+pub const SPOOL_FRAME_NUMBER_MAX: u64 = (SPOOL_SEGMENT_NUMBER_MAX + 1) << 32;
+
+/// No tenant comes to more lines: a million a second for thirty thousand years. A sum of several such
+/// counts fits 64 bits.
+pub const SPOOL_LINES_MAX: u64 = 1 << 60;

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::warn;
 
-use crate::disk::{Disk, SegmentWriter};
+use crate::disk::{Disk, RetiredLines, SegmentWriter};
 use crate::error::SpoolError;
 use crate::frame::{FrameDraft, FrameHeader, FrameKind, IS_COPY};
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::{HandoffState, Index};
 use crate::limits;
+use crate::segment_scan;
 use crate::segment_scan::segment_header;
 use crate::settings::MemoryLimits;
 use tidegate_core::device_hash::SeedTag;
@@ -52,6 +53,8 @@ struct CurrentSegment {
     tail: Box<dyn SegmentWriter>,
     /// Up to here it is known good.
     len: u64,
+    /// Up to here it is durable. Only marks are behind it.
+    synced_len: u64,
     /// Something was written since the last sync.
     unsynced: bool,
 }
@@ -75,6 +78,8 @@ pub struct SegmentLog {
     buffer: Vec<u8>,
     /// Segments were freed without a mark that says so.
     has_retired: bool,
+    /// Bytes of released frames at the last sync of marks.
+    marked_bytes: u64,
     pub stats: LogStats,
 }
 
@@ -96,6 +101,7 @@ impl SegmentLog {
             next_segment,
             buffer: Vec::new(),
             has_retired: true,
+            marked_bytes: 0,
             stats: LogStats::default(),
         }
     }
@@ -120,7 +126,7 @@ impl SegmentLog {
         }
         // The old one is whole before anything stands behind it, and stays until there is another:
         // marks still find room in it.
-        self.sync_current()?;
+        self.sync_current(index)?;
         let segment = self.next_segment;
         let path = self.disk.path(segment);
         // Whatever becomes of it, its number is used up.
@@ -143,7 +149,7 @@ impl SegmentLog {
         }
         let len = self.buffer.len() as u64;
         index.lock().record_segment(segment, len);
-        self.current = Some(CurrentSegment { segment, salt, tail, len, unsynced: false });
+        self.current = Some(CurrentSegment { segment, salt, tail, len, synced_len: len, unsynced: false });
         self.forget_retired();
         Ok(())
     }
@@ -154,7 +160,18 @@ impl SegmentLog {
         self.has_retired &= self.disk.forget_retired().is_err();
     }
 
-    fn sync_current(&mut self) -> Result<(), SpoolError> {
+    /// Gives the current segment up, where it is durable. The marks behind that would read as damage once
+    /// there are later segments; the next one begins with all marks.
+    fn seal(&mut self, index: &Mutex<Index>, doing: &'static str, error: io::Error) -> SpoolError {
+        let mut current = self.current.take().expect("there is a segment to write to");
+        let len = if self.sync { current.synced_len } else { current.len };
+        // As far as that can be done; recovery passes over what stays.
+        let _ = current.tail.truncate(len);
+        index.lock().record_segment(current.segment, len);
+        SpoolError { doing, path: self.disk.path(current.segment), error }
+    }
+
+    fn sync_current(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
         let Some(current) = &mut self.current else { return Ok(()) };
         if !current.unsynced || !self.sync {
             return Ok(());
@@ -163,13 +180,10 @@ impl SegmentLog {
         match current.tail.sync() {
             Ok(()) => {
                 current.unsynced = false;
+                current.synced_len = current.len;
                 Ok(())
             }
-            Err(error) => {
-                let path = self.disk.path(current.segment);
-                self.current = None;
-                Err(SpoolError { doing: "sync", path, error })
-            }
+            Err(error) => Err(self.seal(index, "sync", error)),
         }
     }
 
@@ -200,16 +214,13 @@ impl SegmentLog {
         match written {
             Ok(written) => {
                 current.len += self.buffer.len() as u64;
+                if !current.unsynced {
+                    current.synced_len = current.len;
+                }
                 index.lock().record_segment(current.segment, current.len);
                 Ok(written)
             }
-            Err((doing, error)) => {
-                // As far as that can be done; recovery passes over what stays.
-                let _ = current.tail.truncate(current.len);
-                let path = self.disk.path(current.segment);
-                self.current = None;
-                Err(SpoolError { doing, path, error })
-            }
+            Err((doing, error)) => Err(self.seal(index, doing, error)),
         }
     }
 
@@ -311,6 +322,21 @@ impl SegmentLog {
         self.write(index, |_| Ok(())).inspect_err(|_| index.lock().unmark(&marks))
     }
 
+    /// Does the same as `mark`. Where much was released since the last sync, the marks are synced: what is written while
+    /// nothing comes in is not written again after a power cut.
+    ///
+    /// # Errors
+    /// The errors of `mark`.
+    pub fn mark_durably(&mut self, index: &Mutex<Index>) -> Result<(), SpoolError> {
+        self.mark(index)?;
+        let released = index.lock().released_bytes();
+        if released - self.marked_bytes >= limits::SPOOL_MARK_SYNC_BYTES {
+            self.sync_current(index)?;
+            self.marked_bytes = released;
+        }
+        Ok(())
+    }
+
     /// Removes the segments that hold nothing any more. First the marks that say so are synced:
     /// what is gone must not seem lost.
     ///
@@ -321,7 +347,7 @@ impl SegmentLog {
         if empty.is_empty() {
             return Ok(());
         }
-        let marked = self.mark(index).and_then(|()| self.sync_current());
+        let marked = self.mark(index).and_then(|()| self.sync_current(index));
         if let Err(error) = &marked
             && error.error.raw_os_error() != Some(libc::ENOSPC)
         {
@@ -329,17 +355,14 @@ impl SegmentLog {
         }
         let unmarked = marked.is_err();
         if unmarked && self.current.is_none() {
-            // The newest holds the marks in force: it stays, but for what it had reserved.
-            if let Some((newest, len)) = index.lock().newest_segment() {
-                empty.retain(|&segment| segment != newest);
-                let _ = self.disk.truncate(newest, len);
-            }
+            // The newest that is whole holds the marks in force. It stays, and what is behind it, but for what
+            // it had reserved.
+            let Some((newest, len)) = index.lock().newest_whole_segment() else { return marked };
+            empty.retain(|&segment| segment < newest);
+            let _ = self.disk.truncate(newest, len);
         }
         for segment in empty {
-            let (lines, kept) = {
-                let index = index.lock();
-                (index.segment_lines(segment), index.segment_kept(segment))
-            };
+            let kept = index.lock().segment_kept(segment);
             // Renaming it makes no room, and its frames would count as damaged until marks release them.
             if unmarked && kept.is_some() {
                 continue;
@@ -347,7 +370,9 @@ impl SegmentLog {
             // On a full disk retiring is how there is room for marks again.
             let removed = match kept {
                 Some(kept) => self.disk.move_aside(segment, kept.extension()),
-                None if unmarked => self.disk.retire(segment, lines),
+                None if unmarked => {
+                    lines_of(&*self.disk, segment).and_then(|lines| self.disk.retire(segment, &lines))
+                }
                 None => self.disk.remove(segment),
             };
             match removed {
@@ -367,7 +392,7 @@ impl SegmentLog {
         }
         if unmarked {
             self.mark(index)?;
-            self.sync_current()?;
+            self.sync_current(index)?;
         }
         if self.has_retired {
             self.forget_retired();
@@ -438,13 +463,22 @@ impl SegmentLog {
             }
             written.push((*stream, header.seq));
         }
-        self.sync_current()?;
+        self.sync_current(index)?;
         for (stream, seq) in written {
             index.lock().forget_lost(stream, seq);
         }
         self.mark(index)?;
-        self.sync_current()
+        self.sync_current(index)
     }
+}
+
+/// Lines of all frames that a segment holds.
+fn lines_of(disk: &dyn Disk, segment: u64) -> io::Result<RetiredLines> {
+    let mut lines = RetiredLines::default();
+    for (_, header) in segment_scan::scan(segment, &disk.read_all(segment)?).frames {
+        *lines.tenants.entry(header.tenant).or_default() += u64::from(header.lines);
+    }
+    Ok(lines)
 }
 
 /// A number that nobody outside can know.

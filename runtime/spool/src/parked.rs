@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -89,7 +89,7 @@ pub fn draft(tenant: &TenantId) -> FrameDraft {
         spooled: 0,
         first_ns: i64::MIN,
         last_ns: i64::MIN,
-        received_s: 0,
+        kept_s: 0,
         lines: 0,
         tenant: tenant.to_string(),
         database: NO_DATABASE.into(),
@@ -97,13 +97,13 @@ pub fn draft(tenant: &TenantId) -> FrameDraft {
     FrameDraft { header, table: Vec::new(), state: Vec::new() }
 }
 
-/// One more message for the frame.
-pub fn add(draft: &mut FrameDraft, message: &ParkedMessage) {
+/// One more message for the frame, parked at the second `kept_s` of the age clock.
+pub fn add(draft: &mut FrameDraft, message: &ParkedMessage, kept_s: u32) {
     let before = draft.table.len();
     put(message, &mut draft.table);
     let FrameDraft { header, table, .. } = draft;
     if header.messages == 0 {
-        header.received_s = (message.received_ns / 1_000_000_000).clamp(0, i64::from(u32::MAX)) as u32;
+        header.kept_s = kept_s;
     }
     header.messages += 1;
     header.body_len = table.len() as u32;
@@ -112,7 +112,7 @@ pub fn add(draft: &mut FrameDraft, message: &ParkedMessage) {
 
 impl CommitQueue {
     /// Takes a message, into a frame that waits where there is one with room.
-    fn park(&mut self, tenant: &TenantId, account: &Arc<Account>, message: Received) -> u64 {
+    fn park(&mut self, tenant: &TenantId, account: &Arc<Account>, message: Received, kept_s: u32) -> u64 {
         let kept = ParkedMessage::of(&message);
         let bytes = kept.topic.len() + kept.payload.len();
         let recent = self.items.iter_mut().rev().take(limits::PARKED_FRAMES_LOOKED_AT);
@@ -126,12 +126,12 @@ impl CommitQueue {
         });
         if let Some((draft, batch)) = joined {
             let before = draft.table.len();
-            add(draft, &kept);
+            add(draft, &kept, kept_s);
             batch.messages.push(message);
             return (draft.table.len() - before) as u64;
         }
         let mut draft = draft(tenant);
-        add(&mut draft, &kept);
+        add(&mut draft, &kept, kept_s);
         let taken = draft.header.frame_len() as u64;
         let batch = ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
         self.items.push_back(QueueItem { load: AppendBody::Parked(batch), draft });
@@ -175,7 +175,8 @@ impl Spool {
             own.receive(1);
             account.withdraw(1);
         }
-        let taken = shared.queue.lock().park(tenant, &own, message);
+        let kept_s = shared.settings.age_clock.now_s();
+        let taken = shared.queue.lock().park(tenant, &own, message, kept_s);
         room.shares.take_charged(tenant, taken);
         room.parked.take(tenant, taken);
         drop(room);
@@ -282,6 +283,7 @@ impl Shared {
     pub fn lose_parked(&self, tenant: &TenantId, messages: u32) {
         let account = self.books.of_known(tenant.as_str());
         account.unpark(u64::from(messages));
+        account.record_drops(tidegate_core::reason::Reason::RegistryUnavailable, u64::from(messages));
         account.settle(tidegate_core::books::Outcome::Dropped, u64::from(messages));
     }
 }
@@ -295,8 +297,7 @@ pub struct ParkedStatus {
 }
 
 impl ParkedStatus {
-    pub fn new(messages: u64, bytes: u64, oldest_s: Option<u32>) -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    pub fn new(messages: u64, bytes: u64, oldest_s: Option<u32>, now: Duration) -> Self {
         let age = oldest_s
             .map_or(Duration::ZERO, |oldest_s| now.saturating_sub(Duration::from_secs(u64::from(oldest_s))));
         Self { messages, bytes, oldest_age_ms: age.as_millis() as u64 }
@@ -331,9 +332,9 @@ mod tests {
             message("four", Via::Listener, None),
         ];
         let mut draft = draft(&"acme".into());
-        messages.iter().for_each(|message| add(&mut draft, message));
+        messages.iter().for_each(|message| add(&mut draft, message, 1_700_000_000));
         let FrameDraft { header, table, .. } = draft;
-        assert_eq!((header.messages, header.lines, header.received_s), (4, 0, 1_700_000_000));
+        assert_eq!((header.messages, header.lines, header.kept_s), (4, 0, 1_700_000_000));
         assert_eq!((header.body_len as usize, header.body_crc), (table.len(), crc32c::crc32c(&table)));
         assert_eq!(read(&header, &table).unwrap(), messages);
         for cut in 0..table.len() {

@@ -134,11 +134,14 @@ impl Quotas {
         }
     }
 
-    /// Charges the memory of the index, bytes a tenant, to the tenants' memory budgets. Forgets tenants that
-    /// have had nothing since the last call.
+    /// Forgets tenants that have had nothing since the last call.
+    pub fn forget_idle(&mut self) {
+        self.tenants.retain(|_, own| own.bytes > 0 || !std::mem::replace(&mut own.is_idle, true));
+    }
+
+    /// Charges the memory of the index, bytes a tenant, to the tenants' memory budgets.
     pub fn charge_backlogs(&mut self, bytes: &HashMap<TenantId, u64>) {
         let Some((tenants, _)) = &self.budgets else { return };
-        self.tenants.retain(|_, own| own.bytes > 0 || !std::mem::replace(&mut own.is_idle, true));
         for (tenant, own) in self.tenants.iter_mut().filter(|(_, own)| own.bytes > 0) {
             let empty = || tenants.budgets_of(tenant.as_str()).memory.empty(BudgetKind::Backlog);
             let backlog = own.backlog.get_or_insert_with(empty);
@@ -284,9 +287,9 @@ mod tests {
         shares.release_charged(&acme, 5);
         shares.release(&acme, 10);
         // A step stays charged for a moment: the next batch needs it again.
-        shares.charge_backlogs(&HashMap::new());
+        shares.forget_idle();
         assert_eq!((disk.used(), shares.used(&acme), shares.holders), (QUOTA_CHARGE_BYTES, 0, 0));
-        shares.charge_backlogs(&HashMap::new());
+        shares.forget_idle();
         assert_eq!((disk.used(), shares.tenants.len()), (0, 0));
     }
 

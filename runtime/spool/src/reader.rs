@@ -13,7 +13,7 @@ use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
 use crate::index::database::FetchRequest;
 use crate::receipt::receipt;
-use crate::shared::{Shared, UnreadFrame, now_s};
+use crate::shared::{Shared, UnreadFrame};
 use crate::{limits, segment_scan};
 use tidegate_core::durable::{Durable, DurableLines, FrameLines, StreamPosition};
 use tidegate_core::ids::{DatabaseName, GuestTag, TenantId};
@@ -186,7 +186,7 @@ pub fn durable(
         parts.messages.iter_mut().for_each(|message| message.affinity = 0);
     }
     let account = shared.books.of_known(&header.tenant);
-    let age = Duration::from_secs(now_s().saturating_sub(u64::from(wanted.received_s)));
+    let age = Duration::from_secs(u64::from(shared.settings.age_clock.now_s().saturating_sub(wanted.kept_s)));
     let receipt = receipt(shared, wanted.id, &account);
     let frame = FrameLines {
         database: database.clone(),
@@ -221,6 +221,10 @@ impl DurableLines for Lines {
             durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])
         });
         (durables, more || !all)
+    }
+
+    fn lines_waiting(&self, database: &DatabaseName) -> u64 {
+        self.0.index.lock().database_lines(database)
     }
 }
 

@@ -43,6 +43,11 @@ impl Receipt for FrameReceipt {
     fn returned(&self, messages: Range<usize>) -> u32 {
         self.shared.index.lock().give_back(self.id, message_set(messages))
     }
+
+    fn set_apart(&self, messages: &[usize], bytes: usize) {
+        let messages = messages.iter().fold(0, |set, &message| set | message_set(message..message + 1));
+        self.shared.index.lock().set_apart(self.id, messages, bytes as u64);
+    }
 }
 
 pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Box<FrameReceipt> {

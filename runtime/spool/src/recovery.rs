@@ -31,15 +31,16 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, RetiredLines};
 use crate::error::SpoolError;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::ids::{FrameId, FrameLocation, NO_DATABASE};
 use crate::index::Index;
 use crate::index::segment::RetainReason;
 use crate::range_set::RangeSet;
+use crate::recovered_frame::{FrameList, RecoveredFrame};
 use crate::release_marks::{LineTotals, StreamMark};
-use crate::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, scan};
+use crate::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, read_segment_header, scan};
 use crate::settings::MemoryLimits;
 use crate::state_log::StateLog;
 use tidegate_core::books::{Books, LineBooks};
@@ -79,18 +80,10 @@ pub struct RecoveryReport {
 /// many frames.
 const NUMBERS_OF_A_RUN: u32 = 32;
 
-/// True if two frames of one number are one, which was copied.
-fn is_copy(one: &FrameHeader, other: &FrameHeader) -> bool {
-    let content = |header: &FrameHeader| {
-        (header.seq, header.body_crc, header.body_len, header.first_ns, header.last_ns, header.received_s)
-    };
-    content(one) == content(other)
-}
-
 /// Takes out the frames whose number is not theirs alone, in the order of the log.
-fn take_twins(frames: &mut Vec<(FrameLocation, FrameHeader)>) -> Vec<(FrameLocation, FrameHeader)> {
-    let is_twin = |at: usize, frames: &[(FrameLocation, FrameHeader)]| {
-        let seq = |at: usize| frames.get(at).map(|(_, header)| header.seq);
+fn take_twins(frames: &mut Vec<RecoveredFrame>) -> Vec<RecoveredFrame> {
+    let is_twin = |at: usize, frames: &[RecoveredFrame]| {
+        let seq = |at: usize| frames.get(at).map(|frame| frame.seq);
         seq(at + 1) == seq(at) || (at > 0 && seq(at - 1) == seq(at))
     };
     let twin: Vec<bool> = (0..frames.len()).map(|at| is_twin(at, frames)).collect();
@@ -101,8 +94,20 @@ fn take_twins(frames: &mut Vec<(FrameLocation, FrameHeader)>) -> Vec<(FrameLocat
             twin[at - 1]
         })
         .collect();
-    twins.sort_by_key(|(place, _)| *place);
+    twins.sort_by_key(RecoveredFrame::place);
     twins
+}
+
+/// Reads the header of a frame that was good when its segment was read.
+fn read_header(disk: &dyn Disk, place: FrameLocation) -> Result<FrameHeader, SpoolError> {
+    let fault = |error| SpoolError { doing: "read", path: disk.path(place.segment), error };
+    let mut segment = vec![0; SEGMENT_HEADER_BYTES];
+    disk.read_at(place.segment, 0, &mut segment).map_err(fault)?;
+    let mut frame = vec![0; place.len as usize];
+    disk.read_at(place.segment, place.offset, &mut frame).map_err(fault)?;
+    let header =
+        read_segment_header(place.segment, &segment).and_then(|salt| FrameHeader::read(salt, &frame));
+    header.ok_or_else(|| fault(std::io::ErrorKind::InvalidData.into()))
 }
 
 /// The state as it was last written down. A damaged one counts as missing: the changes behind it are all
@@ -122,7 +127,9 @@ fn checkpoint(disk: &dyn Disk) -> Result<StateLog, SpoolError> {
 #[derive(Default)]
 struct RecoveredStream {
     mark: Option<StreamMark>,
-    frames: Vec<(FrameLocation, FrameHeader)>,
+    frames: FrameList,
+    /// The latest time of any line.
+    last_ns: i64,
     /// Sequence numbers of frames of parked messages that cannot be read, and their messages.
     unreadable: BTreeMap<u64, u16>,
     /// The newest segment that names it.
@@ -169,6 +176,7 @@ pub fn recover(
     let (mut listed, mut listed_by) = (Vec::new(), 0);
     let mut was_missing = BTreeSet::new();
     let mut has_lost_streams = false;
+    let mut ends = Vec::new();
     let mut told = Instant::now();
     for (number, &segment) in segments.iter().enumerate() {
         let path = disk.path(segment);
@@ -178,7 +186,9 @@ pub fn recover(
             told = Instant::now();
             info!(segments = number, of = segments.len(), bytes = recovered.bytes, "reading the spool");
         }
-        let is_last = number + 1 == segments.len();
+        // Nothing was acknowledged in one behind the newest that was noted: that came to nothing, and the
+        // end of the one in front of it is the end.
+        let is_last = number + 1 == segments.len() || newest.is_some_and(|newest| segment >= newest);
         let scan = scan(segment, &bytes);
         // It was noted as the newest once its marks were durable.
         let is_noted = newest == Some(segment);
@@ -191,6 +201,9 @@ pub fn recover(
                 recovered.gaps.push((segment, gap));
             }
             continue;
+        }
+        if is_last {
+            ends.push(segment);
         }
         recovered.bytes += bytes.len() as u64;
         let mut len = bytes.len() as u64;
@@ -243,7 +256,8 @@ pub fn recover(
         for (place, header) in scan.frames {
             let key = (header.tenant.clone(), header.database.clone());
             let found = streams.entry(key).or_default();
-            found.frames.push((place, header));
+            found.frames.push(RecoveredFrame::new(place, &header));
+            found.last_ns = found.last_ns.max(header.last_ns);
             found.named_in = segment;
         }
         for (_, header) in scan.bad_bodies.into_iter().filter(|(_, header)| header.kind == FrameKind::Parked)
@@ -251,6 +265,13 @@ pub fn recover(
             let found = streams.entry((header.tenant, header.database)).or_default();
             found.unreadable.insert(header.seq, header.messages);
             found.named_in = segment;
+        }
+    }
+    // What was read need not be durable: its run may have ended between a write and its sync. In front of
+    // later segments its loss would be damage.
+    for last in ends.into_iter().filter(|segment| index.has_segment(*segment)) {
+        if let Err(error) = disk.sync(last) {
+            warn!(%error, file = %disk.path(last).display(), "the newest segment of the spool cannot be synced");
         }
     }
     recovered.returned = was_missing.into_iter().filter(|segment| index.has_segment(*segment)).collect();
@@ -278,9 +299,11 @@ pub fn recover(
             // speak of the numbers that a new one of that name begins with.
             continue;
         }
-        let numbers =
-            found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
-        let first = numbers.min().unwrap_or(1);
+        let numbers = found.frames.numbers().chain(found.unreadable.keys().copied());
+        let (first, last) = numbers.fold((None, None), |(first, last): (Option<u64>, Option<u64>), seq| {
+            (Some(first.map_or(seq, |first| first.min(seq))), last.max(Some(seq)))
+        });
+        let first = first.unwrap_or(1);
         let mut mark = found.mark.unwrap_or(StreamMark {
             tenant,
             database,
@@ -289,39 +312,41 @@ pub fn recover(
             holes: Vec::new(),
             lost: if something_is_lost { std::iter::once(0..first).collect() } else { Vec::new() },
         });
-        let last = found.frames.iter().map(|(_, header)| header.seq).chain(found.unreadable.keys().copied());
-        mark.next_seq = last.max().map_or(mark.next_seq, |last| mark.next_seq.max(last + 1));
+        mark.next_seq = last.map_or(mark.next_seq, |last| mark.next_seq.max(last + 1));
         let lost = RangeSet::from_iter(mark.lost.iter().cloned());
         let holes = RangeSet::from_iter(mark.holes.iter().cloned());
         let is_released = |seq| !lost.contains(seq) && (seq < mark.base || holes.contains(seq));
         // Of a frame that was being copied both copies may be there.
-        found.frames.sort_by_key(|(place, header)| (header.seq, *place));
-        found.frames.retain(|(_, header)| {
-            found.unreadable.remove(&header.seq);
-            !is_released(header.seq)
+        let mut frames = found.frames.into_frames(|seq| {
+            found.unreadable.remove(&seq);
+            !is_released(seq)
         });
-        found.frames.dedup_by(|(_, later), (_, first)| is_copy(later, first));
-        let twins = take_twins(&mut found.frames);
-        let open: Vec<u64> = found.frames.iter().map(|(_, header)| header.seq).collect();
-        let stream = index.restore_stream(&mark, &open);
-        for (place, header) in twins {
-            let lines = u64::from(header.lines);
+        if !frames.is_sorted_by_key(|frame| (frame.seq, frame.place())) {
+            frames.sort_unstable_by_key(|frame| (frame.seq, frame.place()));
+        }
+        frames.dedup_by(|later, first| later.is_copy_of(first));
+        let twins = take_twins(&mut frames);
+        let stream = index.restore_stream(&mark, frames.iter().map(|frame| frame.seq));
+        for frame in twins {
+            let lines = u64::from(frame.lines);
             *twin_lines.entry(TenantId::new(&mark.tenant)).or_default() += lines;
-            if lost.contains(header.seq) {
+            if lost.contains(frame.seq) {
                 *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += lines;
             }
-            recovered.twins.push((stream, place, header));
+            let header = read_header(disk, frame.place())?;
+            recovered.twins.push((stream, frame.place(), header));
         }
-        for (place, header) in found.frames {
-            if lost.contains(header.seq) {
-                *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += u64::from(header.lines);
+        index.reserve_frames(stream, frames.len());
+        for frame in frames {
+            if lost.contains(frame.seq) {
+                *returned_lines.entry(TenantId::new(&mark.tenant)).or_default() += u64::from(frame.lines);
             }
-            index.insert(stream, &header, place, limits);
+            index.insert(stream, &frame.header(found.last_ns), frame.place(), limits);
             recovered.frames += 1;
-            recovered.lines += u64::from(header.lines);
-            if header.kind == FrameKind::Parked {
-                index.give_back(FrameId { stream, seq: header.seq }, MessageSet::MAX);
-                recovered.parked += u64::from(header.messages);
+            recovered.lines += u64::from(frame.lines);
+            if frame.kind == FrameKind::Parked {
+                index.give_back(FrameId { stream, seq: frame.seq }, MessageSet::MAX);
+                recovered.parked += u64::from(frame.messages);
             }
         }
         // Known losses were counted when they were found.
@@ -333,7 +358,7 @@ pub fn recover(
         let is_known_whole = found.named_in >= listed_by && !end_is_lost;
         index.restore_next_seq(stream, mark.next_seq, if is_known_whole { 0 } else { first_new });
     }
-    let retired = disk.retired_lines().unwrap_or(0);
+    let retired = disk.retired_lines().unwrap_or_default();
     balance(&mut index, &spooled, (&returned_lines, &twin_lines), retired, &mut recovered);
     Ok((index, recovered))
 }
@@ -344,7 +369,7 @@ fn balance(
     index: &mut Index,
     spooled: &HashMap<String, u64>,
     (returned, twins): (&HashMap<TenantId, u64>, &HashMap<TenantId, u64>),
-    mut retired: u64,
+    mut retired: RetiredLines,
     recovered: &mut RecoveryReport,
 ) {
     let all: Vec<_> =
@@ -361,9 +386,8 @@ fn balance(
         let known = totals.done() + pending;
         if totals.spooled > known {
             let missing = totals.spooled - known;
-            let written = missing.min(retired);
+            let written = retired.take(tenant.as_str(), missing);
             let lost = missing - written;
-            retired -= written;
             totals.written += written;
             totals.damaged += lost;
             if lost > 0 {
@@ -443,7 +467,7 @@ pub fn restore_books(index: &Index, books: &Books) {
             books.of_known(tenant.as_str()).restore_lines(lines);
         }
     }
-    for (tenant, parked) in index.parked() {
+    for (tenant, parked) in index.parked(Duration::ZERO) {
         books.of_known(tenant.as_str()).restore_parked(parked.messages);
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use crate::codec::ByteReader;
 use crate::frame::{FrameHeader, FrameKind};
+use crate::limits::{SPOOL_FRAME_NUMBER_MAX, SPOOL_LINES_MAX};
 
 /// The released frames of one stream: all below `base`, and `holes`, but for those that are `lost`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +110,7 @@ impl ReleaseMarks {
             spooled: 0,
             first_ns: 0,
             last_ns: 0,
-            received_s: 0,
+            kept_s: 0,
             lines: 0,
             tenant: String::new(),
             database: String::new(),
@@ -124,10 +125,10 @@ impl ReleaseMarks {
         let mut marks = Self::default();
         for _ in 0..reader.u64()? {
             let (tenant, database) = (reader.text()?, reader.text()?);
-            let (next_seq, base) = (reader.u64()?, reader.u64()?);
+            let (next_seq, base) = (frame_number(&mut reader)?, frame_number(&mut reader)?);
             let mut holes = Vec::new();
             for _ in 0..reader.u64()? {
-                holes.push(reader.u64()?..reader.u64()?);
+                holes.push(frame_number(&mut reader)?..frame_number(&mut reader)?);
             }
             let lost = Vec::new();
             marks.streams.push(StreamMark { tenant, database, next_seq, base, holes, lost });
@@ -135,11 +136,11 @@ impl ReleaseMarks {
         for _ in 0..reader.u64()? {
             let tenant = reader.text()?;
             let totals = LineTotals {
-                spooled: reader.u64()?,
-                written: reader.u64()?,
-                refused: reader.u64()?,
-                dropped: reader.u64()?,
-                damaged: reader.u64()?,
+                spooled: reader.u64_to(SPOOL_LINES_MAX)?,
+                written: reader.u64_to(SPOOL_LINES_MAX)?,
+                refused: reader.u64_to(SPOOL_LINES_MAX)?,
+                dropped: reader.u64_to(SPOOL_LINES_MAX)?,
+                damaged: reader.u64_to(SPOOL_LINES_MAX)?,
             };
             marks.tenants.push((tenant, totals));
         }
@@ -150,7 +151,7 @@ impl ReleaseMarks {
             marks.has_lost_streams = reader.u64()? != 0;
             for stream in &mut marks.streams {
                 for _ in 0..reader.u64()? {
-                    stream.lost.push(reader.u64()?..reader.u64()?);
+                    stream.lost.push(frame_number(&mut reader)?..frame_number(&mut reader)?);
                 }
             }
         }
@@ -158,10 +159,31 @@ impl ReleaseMarks {
     }
 }
 
+/// The number of a frame, or the one behind the last.
+fn frame_number(reader: &mut ByteReader<'_>) -> Option<u64> {
+    reader.u64_to(SPOOL_FRAME_NUMBER_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::frame::HEADER_BYTES;
+
+    #[test]
+    fn numbers_that_nothing_comes_to_are_no_marks() {
+        let mut marks =
+            ReleaseMarks { tenants: vec![("a".into(), LineTotals::default())], ..Default::default() };
+        let mut body = |totals| {
+            marks.tenants[0].1 = totals;
+            let mut out = Vec::new();
+            marks.put(1, &mut out);
+            out.split_off(HEADER_BYTES)
+        };
+        let good = body(LineTotals { written: SPOOL_LINES_MAX, ..LineTotals::default() });
+        assert!(ReleaseMarks::read(&good).is_some());
+        let bad = body(LineTotals { written: u64::MAX, refused: 1, ..LineTotals::default() });
+        assert_eq!(ReleaseMarks::read(&bad), None);
+    }
 
     #[test]
     fn marks_are_read_back_as_they_were_written() {

@@ -109,12 +109,13 @@ pub fn scan(segment: u64, bytes: &[u8]) -> SegmentScan {
                     }
                     scan.marks.extend(marks);
                 }
-                // Later marks say the same and more; of the state the changes are lost.
+                // Later marks say the same and more; of the state the changes are lost. Marks at the end were
+                // not synced.
                 (FrameKind::Marks | FrameKind::State, false) => {
                     scan.gaps.push(DamagedRange {
                         offset: place.offset,
                         bytes: frame.len() as u64,
-                        torn: false,
+                        torn: header.kind == FrameKind::Marks && at == bytes.len(),
                     });
                 }
             }

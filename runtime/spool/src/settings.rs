@@ -1,6 +1,9 @@
 //! The settings of the spool.
 
+use std::sync::Arc;
+
 use crate::limits;
+use tidegate_core::age_clock::AgeClock;
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::tenant::settings::WhenFull;
 
@@ -17,6 +20,8 @@ pub struct SpoolSettings {
     pub sync: bool,
     /// The seed with which devices are hashed.
     pub device_seed: SeedTag,
+    /// By it the age of what is kept is counted.
+    pub age_clock: Arc<AgeClock>,
 }
 
 impl SpoolSettings {
@@ -41,6 +46,18 @@ pub struct MemoryLimits {
 }
 
 impl MemoryLimits {
+    /// Bytes that each of `databases` may hold in any case: together no more than all. One frame is always let in,
+    /// where anything is.
+    pub(crate) fn least(&self, databases: usize) -> u64 {
+        let even = (self.bytes_max / databases.max(1) as u64).max(1);
+        self.database_bytes_min.min(even)
+    }
+
+    /// Bytes that all backlogs may hold together: a fourth is left for new lines.
+    pub(crate) fn backlog_bytes_max(&self) -> u64 {
+        self.bytes_max / 4 * 3
+    }
+
     /// Bytes that one database may hold at most: a fourth is left for the others.
     pub(crate) fn database_bytes_max(&self) -> u64 {
         self.bytes_max / 4 * 3

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
@@ -49,9 +49,4 @@ pub(crate) struct UnreadFrame {
     pub(crate) error: String,
     /// The time of the last warning in the log.
     pub(crate) logged: Instant,
-}
-
-/// Seconds since the epoch.
-pub(crate) fn now_s() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

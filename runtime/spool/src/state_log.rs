@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use crate::codec::{ByteReader, put_text};
 use crate::ids::FrameLocation;
+use crate::limits;
 use tidegate_core::decoder_state::{StateDelta, StateScope, StateSnapshot, StateWrite};
 use tidegate_core::ids::TenantId;
 
@@ -110,7 +111,8 @@ impl StateLog {
 
     fn read_body(body: &[u8]) -> Option<Self> {
         let mut reader = ByteReader(body.strip_prefix(MAGIC)?);
-        let covered = LogPosition { segment: reader.u64()?, offset: reader.u64()? };
+        let segment = reader.u64_to(limits::SPOOL_SEGMENT_NUMBER_MAX)?;
+        let covered = LogPosition { segment, offset: reader.u64()? };
         let mut image = StateSnapshot::default();
         for _ in 0..reader.u32()? {
             let (tenant, message_type) = (TenantId::new(&reader.text()?), reader.text()?.into());

@@ -1,13 +1,13 @@
 //! The status of the spool, for the admin interface.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::handle::Spool;
 use crate::index::Index;
 use crate::parked::ParkedStatus;
-use crate::shared::now_s;
 
 /// The spool at one moment.
 #[derive(Clone, Debug, Serialize)]
@@ -59,6 +59,7 @@ impl Spool {
     pub fn status(&self) -> SpoolStatus {
         let shared = &self.shared;
         let held = self.waiting_messages();
+        let now = shared.settings.age_clock.now();
         let index = shared.index.lock();
         SpoolStatus {
             bytes: index.disk_bytes(),
@@ -67,19 +68,21 @@ impl Spool {
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: held,
-            parked: parked_of(&index),
+            parked: parked_of(&index, now),
             fault: shared.fault.lock().clone(),
-            backlogs: backlogs(&index),
+            backlogs: backlogs(&index, now),
         }
     }
 }
 
-pub fn parked_of(index: &Index) -> BTreeMap<String, ParkedStatus> {
-    index.parked().into_iter().map(|(tenant, parked)| (tenant.to_string(), parked)).collect()
+/// `now`: of the age clock.
+pub fn parked_of(index: &Index, now: Duration) -> BTreeMap<String, ParkedStatus> {
+    index.parked(now).into_iter().map(|(tenant, parked)| (tenant.to_string(), parked)).collect()
 }
 
-pub fn backlogs(index: &Index) -> Vec<BacklogStatus> {
-    let now_s = now_s();
+/// `now`: of the age clock.
+pub fn backlogs(index: &Index, now: Duration) -> Vec<BacklogStatus> {
+    let now_s = now.as_secs();
     let mut all: Vec<_> = index
         .backlogs()
         .into_iter()

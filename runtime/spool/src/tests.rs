@@ -1,4 +1,6 @@
-//! Tests of the spool as a whole: against a model, and on a disk with a bad block.
+//! Tests of the spool as a whole: against a model, on a disk with a bad block, and with a clock that is set.
 
 mod model;
 mod bad_block;
+mod age;
+mod memory;

@@ -1,7 +1,8 @@
-//! The parts that the admin side's handlers call, and the operator's token.
+//! The parts that the admin side's handlers call, and the tokens.
 
 use std::sync::Arc;
 
+use crate::admin::access::{AdminTokens, Failures};
 use crate::telemetry::gauges::Handles;
 use crate::telemetry::metrics::Metrics;
 
@@ -10,17 +11,14 @@ use crate::telemetry::metrics::Metrics;
 pub struct AdminContext {
     pub(crate) handles: Arc<Handles>,
     pub(crate) metrics: Metrics,
-    /// The operator's token; empty: loopback only, and nothing that holds a payload.
-    pub(crate) token: String,
+    /// Without an operator's token: loopback only, and nothing that holds a payload.
+    pub(crate) tokens: AdminTokens,
+    pub(crate) failures: Failures,
 }
 
 impl AdminContext {
-    pub fn new(handles: Arc<Handles>, token: String) -> Self {
-        Self { metrics: Metrics::new(handles.clone()), handles, token }
-    }
-
-    /// True if a token is set: whoever has passed the check of it may see payloads.
-    pub(crate) fn shows_payloads(&self) -> bool {
-        !self.token.is_empty()
+    pub fn new(handles: Arc<Handles>, tokens: AdminTokens) -> Self {
+        let failures = Failures::default();
+        Self { metrics: Metrics::new(handles.clone()), handles, tokens, failures }
     }
 }

@@ -16,12 +16,16 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::admin::access::AdminTokens;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::tokens::{Caller, TenantTokens};
 use crate::admin::uploads::Uploads;
 use crate::admin::{decoder_state, uploads};
 use crate::audit::{AuditEvent, AuditLog};
-use crate::core::route_key::RouteKey;
+use crate::core::route_key::{RouteKey, name_of};
+use crate::core::tenant::budget::Charge;
+use crate::core::tenant::budget_kind::BudgetKind;
+use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::limits::CASES_BYTES_MAX;
@@ -37,9 +41,9 @@ pub struct GuestRoutes {
 }
 
 impl GuestRoutes {
-    /// `operator` is the operator's token; empty: nothing may be changed but with a tenant's.
-    pub fn new(api: GuestApi, operator: String, tenants: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { api, tokens: TenantTokens::new(operator, tenants), uploads: Uploads::default() })
+    /// Without an operator's token nothing may be changed but with a tenant's.
+    pub fn new(api: GuestApi, admin: AdminTokens, tenants: Option<PathBuf>) -> Arc<Self> {
+        Arc::new(Self { api, tokens: TenantTokens::new(admin, tenants), uploads: Uploads::default() })
     }
 
     /// The calls, to stand beside others.
@@ -167,7 +171,7 @@ impl PutQuery {
     }
 
     /// Parts a body into the cases and the component.
-    fn split(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
+    fn part_body(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
         if self.cases_bytes == 0 {
             return Ok((None, body));
         }
@@ -190,6 +194,8 @@ impl GuestRoutes {
         headers: HeaderMap,
         body: Body,
     ) -> ApiResult {
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let announced: Option<usize> = length.and_then(|length| length.parse().ok());
         // The token, the rate and the place come first: until then no byte of the body is read.
         let author = self.clone().changer(headers, tenant.clone()).await?.author();
         let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
@@ -197,10 +203,12 @@ impl GuestRoutes {
         let query = PutQuery::parse(uri.query().unwrap_or_default())?;
         let place = self.uploads.take(&author)?;
         let most = self.api.guests.component_bytes_max(&route_key) as usize + query.cases_bytes;
+        let charge = self.api.charge_upload(&route_key, announced.unwrap_or(most).min(most) as u64)?;
         let body = uploads::receive(body, most).await?;
         drop(place);
-        let (cases, component) = query.split(body)?;
-        self.api.put(PutRequest { route_key, component, cases, author, expect_same: query.expect_same }).await
+        let (cases, component) = query.part_body(body)?;
+        let put = PutRequest { route_key, component, cases, author, expect_same: query.expect_same };
+        self.api.put(put, charge).await
     }
 
     /// The caller of a change. Reads tokens on a blocking thread.
@@ -235,6 +243,7 @@ async fn remove(
 pub struct GuestApi {
     guests: Arc<GuestStore>,
     spool: Spool,
+    tenants: Arc<Tenants>,
     audit: AuditLog,
     began: Instant,
     /// Changes, by who makes them and the tenant's folder; only of those who brought a token.
@@ -248,8 +257,8 @@ impl std::fmt::Debug for GuestApi {
 }
 
 impl GuestApi {
-    pub fn new(guests: Arc<GuestStore>, spool: Spool, audit: AuditLog) -> Self {
-        Self { guests, spool, audit, began: Instant::now(), buckets: Mutex::default() }
+    pub fn new(guests: Arc<GuestStore>, spool: Spool, tenants: Arc<Tenants>, audit: AuditLog) -> Self {
+        Self { guests, spool, tenants, audit, began: Instant::now(), buckets: Mutex::default() }
     }
 
     /// The route of a change, if its tenant has not made too many.
@@ -282,6 +291,7 @@ fn component_digest(component: &[u8]) -> String {
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
+        RolloutError::DiskLow(_) => (507, "DISK_LOW"),
         RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
         RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
         RolloutError::Quota(_) => (422, "QUOTA"),
@@ -324,6 +334,16 @@ impl GuestApi {
         })
     }
 
+    /// Charges a component to the memory of its tenant, until it is judged.
+    fn charge_upload(&self, (folder, _): &RouteKey, bytes: u64) -> Result<Charge, ApiError> {
+        let budgets = match name_of(folder) {
+            Some(tenant) => self.tenants.budgets_of(&tenant),
+            None => self.tenants.budgets().gateway().clone(),
+        };
+        let charge = budgets.memory.try_charge(BudgetKind::Uploads, bytes);
+        charge.map_err(|over| refusal(&RolloutError::OverBudget(over)))
+    }
+
     /// Notes a change in the audit log, refused ones too.
     fn audited(
         &self,
@@ -338,17 +358,18 @@ impl GuestApi {
         result
     }
 
-    async fn put(&self, put: PutRequest) -> ApiResult {
+    async fn put(&self, put: PutRequest, charge: Charge) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
         let (who, digest) = (put.author.to_string(), component_digest(&put.component));
-        let result = self.put_component(put).await;
+        let result = self.put_component(put, charge).await;
         self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
     }
 
-    async fn put_component(&self, put: PutRequest) -> ApiResult {
+    async fn put_component(&self, put: PutRequest, charge: Charge) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
         let (answer, judged) = tokio::sync::oneshot::channel();
         let answer = Box::new(move |judged| {
+            drop(charge);
             let _ = answer.send(judged);
         });
         if !self.guests.put(put, answer) {
@@ -419,11 +440,11 @@ mod tests {
     fn a_body_is_cases_and_a_component_as_the_query_says() {
         let query = PutQuery::parse("cases_bytes=3&expect_same=true").unwrap();
         assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true });
-        assert_eq!(query.split(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
-        assert_eq!(query.split(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
-        assert_eq!(query.split(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
+        assert_eq!(query.part_body(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
+        assert_eq!(query.part_body(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
+        assert_eq!(query.part_body(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
         let alone = PutQuery::parse("").unwrap();
-        assert_eq!(alone.split(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
+        assert_eq!(alone.part_body(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
         for bad in ["cases_bytes=x", "cases_bytes=99999999999", "expect_same=1", "other=1", "cases_bytes"] {
             assert_eq!(PutQuery::parse(bad).unwrap_err().status, 400, "{bad}");
         }

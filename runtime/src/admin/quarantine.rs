@@ -11,9 +11,10 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use serde_json::{Value, json};
 
+use crate::admin::access::{Access, Visitor};
 use crate::admin::context::AdminContext;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, error};
 use crate::audit::AuditEvent;
@@ -44,8 +45,17 @@ pub(super) fn routes(context: &Arc<AdminContext>) -> Router<Arc<AdminContext>> {
 type Context = State<Arc<AdminContext>>;
 
 /// A change needs a token to be set; that it was shown is checked before.
-async fn needs_token(State(context): Context, request: Request, next: Next) -> Response {
-    if context.token.is_empty() {
+pub(super) async fn needs_token(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if visitor.access == Access::Reader {
+        let message = "this token only reads; a change needs the operator's token".to_owned();
+        return error(StatusCode::FORBIDDEN, "FORBIDDEN", message);
+    }
+    if context.tokens.operator.is_empty() {
         let message = "this changes something, so it needs the operator's token: write one into a file, name it in \
                        admin.token_file, start the gateway again, and send it as Authorization: Bearer …";
         return error(StatusCode::FORBIDDEN, "TOKEN_NEEDED", message.into());
@@ -53,17 +63,30 @@ async fn needs_token(State(context): Context, request: Request, next: Next) -> R
     next.run(request).await
 }
 
-async fn summary(State(context): Context) -> Response {
-    answer_blocking(move || Ok(summarise(&context.handles.quarantine, context.shows_payloads()))).await
+async fn summary(State(context): Context, Extension(visitor): Extension<Visitor>) -> Response {
+    answer_blocking(move || Ok(summarise(&context.handles.quarantine, sees_payloads(visitor)))).await
 }
 
-async fn entries(State(context): Context, request: Request) -> Response {
+/// True for the operator alone.
+fn sees_payloads(visitor: Visitor) -> bool {
+    visitor.access == Access::Operator
+}
+
+async fn entries(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Response {
     let query = QuarantineQuery::of_url(request.uri().query().unwrap_or_default());
-    answer_blocking(move || list(&context.handles.quarantine, &query?, context.shows_payloads())).await
+    answer_blocking(move || list(&context.handles.quarantine, &query?, sees_payloads(visitor))).await
 }
 
-async fn entry(State(context): Context, Path(id): Path<String>) -> Response {
-    answer_blocking(move || find(&context.handles.quarantine, &id, context.shows_payloads())).await
+async fn entry(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Response {
+    answer_blocking(move || find(&context.handles.quarantine, &id, sees_payloads(visitor))).await
 }
 
 async fn remove(State(context): Context, request: Request) -> Response {
@@ -281,7 +304,7 @@ impl QuarantineQuery {
     }
 }
 
-fn decode(text: &str) -> Result<String, ApiError> {
+pub(super) fn decode(text: &str) -> Result<String, ApiError> {
     let plain = text.replace('+', " ");
     let decoded = percent_encoding::percent_decode_str(&plain).decode_utf8();
     decoded.map(Into::into).map_err(|_| ApiError::bad_filter(format!("{text:?} is not UTF-8")))

@@ -1,15 +1,21 @@
 //! The gateway's state as JSON: readiness, books, guests, spool.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use crate::core::books::TenantBooks;
+use crate::app::wall_clock;
+use crate::core::receive_clock::wall_ns;
 use crate::limits::SPOOL_NEAR_PERCENT;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
+use crate::telemetry::expiry;
 use crate::telemetry::gauges::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
-use crate::writer::DatabaseStatus;
+use crate::writer::{DatabaseHealth, DatabaseStatus, ServerInfo};
+
+/// Databases that `/readyz` names.
+const SHOWN_DATABASES: usize = 5;
 
 /// A spool that takes messages is ready. In words: the files that cannot be read back, the tenants whose
 /// messages wait for room, and how near its ceiling it is.
@@ -41,36 +47,82 @@ fn spool_health(
         };
         why.push(format!("wait for room in their share of the spool: {}{more}", named.join(", ")));
     }
-    PartHealth { ready: true, why: (!why.is_empty()).then(|| why.join("; ")) }
+    PartHealth { why: (!why.is_empty()).then(|| why.join("; ")), ..PartHealth::ready() }
+}
+
+/// The databases that do not take their lines, and what does not hold with a server's version.
+fn output_health(databases: &[DatabaseStatus], servers: &[(String, ServerInfo)]) -> PartHealth {
+    let mut troubled: Vec<&DatabaseStatus> =
+        databases.iter().filter(|database| database.state != DatabaseHealth::Well).collect();
+    troubled.sort_by_key(|database| std::cmp::Reverse(database.trouble_s));
+    let mut why: Vec<String> =
+        troubled.iter().take(SHOWN_DATABASES).map(|database| words_of(database)).collect();
+    if let Some(more @ 1..) = troubled.len().checked_sub(SHOWN_DATABASES) {
+        why.push(format!("and {more} more databases"));
+    }
+    for (server, info) in servers {
+        why.extend(
+            info.caveats.iter().map(|caveat| format!("{server} has version {}; {caveat}", info.version)),
+        );
+    }
+    if why.is_empty() { PartHealth::ready() } else { PartHealth::degraded(why.join("; ")) }
+}
+
+fn words_of(database: &DatabaseStatus) -> String {
+    let since = database.trouble_s.map(|s| format!(" for {s} s")).unwrap_or_default();
+    let output =
+        database.output_of.as_ref().map(|tenant| format!(" (output of {tenant})")).unwrap_or_default();
+    format!("{}{output} is {}{since}: {}", database.database, database.state.name(), database.last_answer)
 }
 
 pub(crate) fn readiness(handles: &Handles) -> Readiness {
-    let source = handles.sources.iter().try_for_each(SourceHealth::check);
+    let mut source = PartHealth::from(handles.sources.iter().try_for_each(SourceHealth::check));
+    if source.ready {
+        let now = SystemTime::now();
+        let expiring: Vec<String> =
+            handles.certificates().into_iter().filter_map(|one| expiry::in_words(one, now)).collect();
+        source.why = (!expiring.is_empty()).then(|| expiring.join("; "));
+    }
     let spool = match handles.spool.fault() {
         Some(fault) => PartHealth::not_ready(&fault),
         None if !handles.quarantine.is_usable() => {
             PartHealth::not_ready("quarantine cannot be written; see the log for the file")
         }
-        None => spool_health(
-            &handles.spool.unreadable(),
-            &handles.spool.waiting_messages(),
-            handles.spool.disk_bytes(),
-            handles.spool_ceilings.bytes_max,
-        ),
+        None => {
+            let mut health = spool_health(
+                &handles.spool.unreadable(),
+                &handles.spool.waiting_messages(),
+                handles.spool.disk_bytes(),
+                handles.spool_ceilings.bytes_max,
+            );
+            if let Err(low) = handles.disk_reserve.check() {
+                let others = health.why.map(|why| format!("; {why}")).unwrap_or_default();
+                health.why = Some(format!("{low}{others}"));
+            }
+            health
+        }
     };
     let registry = handles.admission.registry();
     let registry = registry_health(registry, handles.registry_fault.lock().as_ref());
-    Readiness::of(source.into(), registry, spool)
+    let output = output_health(&handles.writer.databases(), &handles.writer.servers());
+    Readiness::new(source, registry, spool, output, wall_clock::unset(wall_ns()))
 }
 
 pub(crate) fn books(handles: &Handles) -> Value {
-    let books: BTreeMap<String, TenantBooks> = handles
-        .books
-        .accounts()
+    let accounts = handles.books.accounts();
+    let mut balanced = true;
+    let tenants: serde_json::Map<String, Value> = accounts
         .iter()
-        .map(|account| (account.tenant().to_string(), account.snapshot()))
+        .map(|account| {
+            let books = account.snapshot();
+            balanced &= books.balanced();
+            let mut books = json!(books);
+            let drops = account.drops();
+            books["dropped_by_reason"] = drops.iter().map(|(reason, n)| (reason.code(), *n)).collect();
+            (account.tenant().to_string(), books)
+        })
         .collect();
-    json!({"balanced": books.values().all(TenantBooks::balanced), "tenants": books})
+    json!({"balanced": balanced, "tenants": tenants})
 }
 
 pub(crate) fn guests(handles: &Handles) -> Value {
@@ -111,6 +163,8 @@ pub(crate) fn spool(handles: &Handles) -> Value {
     all["messages_unsettled"] = handles.window.messages().into();
     all["bytes_unsettled"] = handles.window.bytes().into();
     all["databases"] = databases.into();
+    let server = |(server, info): (String, ServerInfo)| json!({"server": server, "version": info.version, "caveats": info.caveats});
+    all["servers"] = handles.writer.servers().into_iter().map(server).collect();
     all
 }
 

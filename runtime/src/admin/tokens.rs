@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::admin::access::{Access, AdminTokens};
 use crate::admin::respond::ApiError;
 use crate::rollout::PutAuthor;
 
@@ -21,6 +22,8 @@ use crate::rollout::PutAuthor;
 pub enum Caller {
     Operator,
     Tenant(String),
+    /// By the token that only reads.
+    Reader,
     /// Without a token, from the loopback, where none is asked for.
     Anybody,
 }
@@ -29,7 +32,7 @@ impl Caller {
     /// The author of a change. Only callers with a token change anything.
     pub fn author(self) -> PutAuthor {
         match self {
-            Self::Operator | Self::Anybody => PutAuthor::Operator,
+            Self::Operator | Self::Reader | Self::Anybody => PutAuthor::Operator,
             Self::Tenant(tenant) => PutAuthor::Tenant(tenant),
         }
     }
@@ -42,7 +45,7 @@ type CachedTokens = (Instant, Vec<(String, TokenDigest)>);
 
 /// The operator's token, and those of the tenants' folder.
 pub struct TenantTokens {
-    operator: String,
+    admin: AdminTokens,
     folder: Option<PathBuf>,
     /// The tenants' tokens as SHA-256, and when they were read.
     read: Mutex<Option<CachedTokens>>,
@@ -64,8 +67,8 @@ const TOKENS_MAX: usize = 10_000;
 const TOKEN_BYTES_MAX: u64 = 4_096;
 
 impl TenantTokens {
-    pub fn new(operator: String, folder: Option<PathBuf>) -> Self {
-        Self { operator, folder, read: Mutex::default() }
+    pub fn new(admin: AdminTokens, folder: Option<PathBuf>) -> Self {
+        Self { admin, folder, read: Mutex::default() }
     }
 
     /// The owner of this token, if it may act in a tenant's folder.
@@ -74,27 +77,33 @@ impl TenantTokens {
     /// 401: no token, or one that nobody has; 403: one of another tenant, or there is none at all
     /// where one is needed.
     pub fn caller(&self, given: Option<&str>, tenant: &str, needs_token: bool) -> Result<Caller, ApiError> {
+        let has_operator = !self.admin.operator.is_empty();
         let Some(given) = given else {
-            if self.operator.is_empty() && !needs_token {
+            if !has_operator && !needs_token {
                 return Ok(Caller::Anybody);
             }
-            if self.operator.is_empty() && self.folder.is_none() {
+            if !has_operator && self.folder.is_none() {
                 let message = "this needs a token: set admin.token_file, or admin.tenant_tokens_dir";
                 return Err(ApiError { status: 403, code: "TOKEN_NEEDED", message: message.into() });
             }
             return Err(unauthorized());
         };
-        let given = hash(given);
-        if !self.operator.is_empty() && bool::from(hash(&self.operator).ct_eq(&given)) {
-            return Ok(Caller::Operator);
+        match self.admin.access(Some(given)) {
+            Access::Operator => return Ok(Caller::Operator),
+            Access::Reader if needs_token => {
+                let message = "this token only reads, and no payloads".to_owned();
+                return Err(ApiError { status: 403, code: "FORBIDDEN", message });
+            }
+            Access::Reader => return Ok(Caller::Reader),
+            Access::Nobody => {}
         }
-        match self.owner(&given) {
+        match self.owner(&hash(given)) {
             Some(owner) if owner == tenant => Ok(Caller::Tenant(owner)),
             Some(_) => {
                 let message = format!("this token is not valid for the decoders of {tenant:?}");
                 Err(ApiError { status: 403, code: "FORBIDDEN", message })
             }
-            None if self.operator.is_empty() && self.folder.is_none() && !needs_token => Ok(Caller::Anybody),
+            None if !has_operator && self.folder.is_none() && !needs_token => Ok(Caller::Anybody),
             None => Err(unauthorized()),
         }
     }
@@ -175,7 +184,8 @@ mod tests {
             fs::write(&path, format!("{token}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
         }
-        (TenantTokens::new(operator.into(), Some(folder.path().to_owned())), folder)
+        let admin = AdminTokens { operator: operator.into(), reader: "rd".into() };
+        (TenantTokens::new(admin, Some(folder.path().to_owned())), folder)
     }
 
     fn status(answer: Result<Caller, ApiError>) -> u16 {
@@ -188,6 +198,8 @@ mod tests {
             tokens("op", &[("acme", "a", 0o600), ("globex", "g", 0o600), ("_default", "d", 0o600)]);
         assert_eq!(tokens.caller(Some("op"), "acme", true), Ok(Caller::Operator));
         assert_eq!(tokens.caller(Some("a"), "acme", true), Ok(Caller::Tenant("acme".into())));
+        assert_eq!(tokens.caller(Some("rd"), "acme", false), Ok(Caller::Reader));
+        assert_eq!(status(tokens.caller(Some("rd"), "acme", true)), 403);
         assert_eq!(status(tokens.caller(Some("a"), "globex", true)), 403);
         assert_eq!(status(tokens.caller(Some("a"), "_default", false)), 403);
         assert_eq!(status(tokens.caller(Some("d"), "_default", true)), 401);
@@ -204,7 +216,7 @@ mod tests {
 
     #[test]
     fn without_any_token_there_is_reading_and_no_changing() {
-        let tokens = TenantTokens::new(String::new(), None);
+        let tokens = TenantTokens::new(AdminTokens::default(), None);
         assert_eq!(tokens.caller(None, "acme", false), Ok(Caller::Anybody));
         let refusal = tokens.caller(None, "acme", true).unwrap_err();
         assert_eq!((refusal.status, refusal.code), (403, "TOKEN_NEEDED"));

@@ -9,27 +9,30 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::admin::access::AdminTokens;
 use crate::admin::context::AdminContext;
 use crate::admin::guests::{GuestApi, GuestRoutes};
-use crate::admin::server::AdminServer;
+use crate::admin::server::{AdminLimits, AdminServer};
 use crate::admission::registry::Registry;
 use crate::admission::{Admission, registry_tasks};
 use crate::app::housekeeping::{LoadConfig, housekeeping};
+use crate::app::open_files::OpenFiles;
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::{self, TenantUpdater};
 use crate::app::{App, guests};
 use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
-use crate::config::machine::Machine;
 use crate::config::settings::registry::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::words::SpoolSync;
 use crate::config::{self, Config, settings};
 use crate::core::ack::in_flight::InFlight;
 use crate::core::ack::window::ReceiveWindow;
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
-use crate::core::device_hash::{DeviceHasher, SeedTag};
+use crate::core::device_hash::DeviceHasher;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::receive_clock::ReceiveClock;
 use crate::core::tenant::budgets::BudgetLimits;
 use crate::core::tenant::table::Tenants;
@@ -42,14 +45,15 @@ use crate::pipeline::ingress::Ingress;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::pipeline::unpark;
-use crate::quarantine::Quarantine;
-use crate::source::broker::{Broker, OutgoingPublish};
-use crate::source::listener::Listener;
-use crate::spool::{OpenedSpool, Spool};
+use crate::quarantine::{Quarantine, StoredObserver};
+use crate::source::broker::{Broker, BrokerSettings, OutgoingPublish};
+use crate::source::listener::{CertificateReloader, Listener};
+use crate::spool::{OpenedSpool, Spool, SpoolSettings};
+use crate::telemetry::expiry::ExpiryWatch;
 use crate::telemetry::gauges::{Handles, ListenerHandles, SourceHealth, SpoolCeilings};
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::thread::{IdleDelay, WriterThread};
-use crate::writer::{Writer, WriterParts};
+use crate::writer::{Writer, WriterParts, WriterSettings};
 
 impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
@@ -60,6 +64,7 @@ impl App {
         if let Some(fault) = files::faults(config).into_iter().next() {
             return Err(fault.into());
         }
+        let open_files = OpenFiles::raise()?;
         let signals = Signals::new()?;
         let data_dir = Path::new(&config.data_dir);
         let lock = data_dir::lock(data_dir)?;
@@ -72,6 +77,9 @@ impl App {
         let outputs = settings::own_outputs(config)?;
         let devices = DeviceHasher::new(data_dir::device_seed(data_dir)?);
         let books = Arc::new(Books::default());
+        let age_clock = Arc::new(AgeClock::open(data_dir));
+        age_clock.persist();
+        let disk_reserve = Arc::new(DiskReserve::new(data_dir, config.spool.reserve_bytes));
         let plan = budget_plan(config);
         let tenants = settings::tenants(config, &books, plan.limits);
         let limits = &config.admission;
@@ -81,23 +89,32 @@ impl App {
 
         // Where messages end.
         let (publisher, outgoing) = refusal_publisher(config).unzip();
-        let quarantine = open_quarantine(config, &tenants, publisher.as_ref())?;
-        let opened = open_spool(config, devices.tag(), &books).await?;
+        let quarantine = open_quarantine(config, (&age_clock, &disk_reserve), &tenants, publisher.as_ref())?;
+        let settings = settings::spool(config, devices.tag(), age_clock.clone());
+        let opened = open_spool(config, settings, &tenants, &books).await?;
         let writes = Arc::new(WriteMetrics::default());
         let idle_delay = Arc::<IdleDelay>::default();
         let writer_thread =
             WriterThread::start(idle_delay.clone()).context("the writer's thread cannot start")?;
-        let writer =
-            start_writer(config, &writer_thread, idle_delay, &opened, &quarantine, &writes, &tenants)?;
+        let writer_settings =
+            WriterSettings { memory_bytes_max: plan.writer_bytes_max as usize, ..settings::writer(config)? };
+        let writer = start_writer(
+            writer_settings,
+            &writer_thread,
+            idle_delay,
+            &opened,
+            &quarantine,
+            &writes,
+            &tenants,
+        )?;
         tenant_settings::apply(config, &outputs, &tenants, &writer)?;
-        let opened = opened.with_tenants(&tenants);
         let state = opened.state();
         let spool = opened.start(Arc::new(writer.clone()))?;
 
         // The stream, from the decoders to its entry.
         let memory = SandboxMemory::new(&tenants.budgets().gateway().memory, plan.call_bytes_max);
         let store = StateStore::from_snapshot(&state, tenants.clone());
-        let guests = guests::open(&current, store, &memory, &tenants)?;
+        let guests = guests::open(&current, store, &memory, &tenants, &disk_reserve)?;
         let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
@@ -125,10 +142,13 @@ impl App {
         let (stop, stopping) = watch::channel(None);
         let unparker = unpark::start(&spool, &ingress, &books, stopping.clone());
         let replays = Replays::new(ingress.clone(), quarantine.clone(), window.clone(), stopping.clone());
-        let sources = Sources::start(config, &tenants, &window, &ingress, outgoing, stopping)?;
+        let sources = Sources::start(config, &open_files, &tenants, &window, &ingress, outgoing, stopping)?;
+        let admin_tls = settings::admin_tls(config).map(CertificateReloader::open).transpose()?.map(Arc::new);
 
         let handles = Arc::new(Handles {
             books,
+            age_clock,
+            disk_reserve,
             tenants,
             budget_plan: plan,
             window,
@@ -147,10 +167,14 @@ impl App {
             sources: sources.health,
             redelivered: sources.redelivered,
             listener: sources.listener,
+            admin_tls: admin_tls.clone(),
+            expiry: ExpiryWatch::default(),
             refusal_publisher: publisher,
             registry_fault: parking_lot::Mutex::new(None),
         });
-        let admin = start_admin(config, &handles).await?;
+        let admin =
+            start_admin(config, &handles, AdminLimits { connections_max: open_files.admin, tls: admin_tls })
+                .await?;
         let stats_interval_s = config.log.stats_interval_s;
         let housekeeping = worker::vital("follow", housekeeping(handles.clone(), stats_interval_s));
         Ok(Self {
@@ -168,15 +192,14 @@ impl App {
             load,
             shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
             lock,
-            signals,
+            signals: Some(signals),
         })
     }
 }
 
 /// The bytes of memory and disk that this machine has for each purpose.
 fn budget_plan(config: &Config) -> BudgetPlan {
-    let data_dir = Path::new(&config.data_dir);
-    let plan = BudgetPlan::new(config, &Machine::measure(data_dir), data_dir::bytes(data_dir));
+    let plan = BudgetPlan::measure(config);
     let BudgetLimits { memory_bytes_max, tenant_memory_bytes_max, disk_bytes_max, tenant_disk_bytes_max } =
         plan.limits;
     tracing::info!(
@@ -215,21 +238,26 @@ fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
 
 fn open_quarantine(
     config: &Config,
+    (age_clock, disk_reserve): (&Arc<AgeClock>, &Arc<DiskReserve>),
     tenants: &Arc<Tenants>,
     publisher: Option<&Arc<RefusalPublisher>>,
 ) -> anyhow::Result<Quarantine> {
     let dir = Path::new(&config.data_dir).join("quarantine");
-    let quarantine = Quarantine::open(&dir, settings::quarantine(config, Some(tenants)), tenants.books())?;
-    if let Some(publisher) = publisher {
-        quarantine.set_observer(publisher.clone());
-    }
-    Ok(quarantine)
+    let observer = publisher.map(|publisher| publisher.clone() as Arc<dyn StoredObserver>);
+    let settings = settings::quarantine(config, age_clock.clone(), disk_reserve.clone(), Some(tenants));
+    Ok(Quarantine::open(&dir, settings, observer, tenants.books())?)
 }
 
-async fn open_spool(config: &Config, hash_tag: SeedTag, books: &Arc<Books>) -> anyhow::Result<OpenedSpool> {
+async fn open_spool(
+    config: &Config,
+    settings: SpoolSettings,
+    tenants: &Arc<Tenants>,
+    books: &Arc<Books>,
+) -> anyhow::Result<OpenedSpool> {
     let dir = Path::new(&config.data_dir).join("spool");
-    let (settings, books) = (settings::spool(config, hash_tag), books.clone());
-    let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, settings, &books)).await??;
+    let (tenants, books) = (tenants.clone(), books.clone());
+    let open = move || Spool::open(&dir, settings, Some(tenants), &books);
+    let opened = tokio::task::spawn_blocking(open).await??;
     if config.spool.sync.is(SpoolSync::Never) {
         tracing::warn!(
             "spool.sync = \"never\": a power cut loses what was acknowledged; this is for benches"
@@ -239,7 +267,7 @@ async fn open_spool(config: &Config, hash_tag: SeedTag, books: &Arc<Books>) -> a
 }
 
 fn start_writer(
-    config: &Config,
+    settings: WriterSettings,
     thread: &WriterThread,
     idle_delay: Arc<IdleDelay>,
     opened: &OpenedSpool,
@@ -256,7 +284,7 @@ fn start_writer(
         observer: writes.clone(),
         tenants: tenants.clone(),
     };
-    Ok(Writer::start(settings::writer(config)?, parts)?)
+    Ok(Writer::start(settings, parts)?)
 }
 
 /// Has new messages of a device wait behind those of it that are parked.
@@ -277,6 +305,7 @@ struct Sources {
 impl Sources {
     fn start(
         config: &Config,
+        open_files: &OpenFiles,
         tenants: &Arc<Tenants>,
         window: &Arc<ReceiveWindow>,
         ingress: &Arc<Ingress>,
@@ -286,15 +315,16 @@ impl Sources {
         let mut sources =
             Self { tasks: JoinSet::new(), health: Vec::new(), redelivered: Vec::new(), listener: None };
         if !config.listen.address.is_empty() {
-            let listener =
-                Listener::bind(settings::listener(config, tenants)?, window.clone(), ingress.clone())?;
+            let mut listen = settings::listener(config, tenants)?;
+            listen.connections_max = open_files.connections(listen.connections_max);
+            let listener = Listener::bind(listen, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
             sources.redelivered.push(listener.counters().redelivered.clone());
             sources.listener = Some(ListenerHandles { counters: listener.counters(), tls: listener.tls() });
             sources.tasks.spawn(worker::vital("listener", listener.run(stopping.clone())));
         }
         if !config.mqtt.url.is_empty() {
-            let mut broker = Broker::new(settings::broker(config)?, window.clone(), ingress.clone())?;
+            let mut broker = Broker::new(broker_settings(config)?, window.clone(), ingress.clone())?;
             if let Some(outgoing) = outgoing {
                 broker = broker.publishing(outgoing);
             }
@@ -306,20 +336,38 @@ impl Sources {
     }
 }
 
+/// The settings of the broker session, with the client id of this data folder.
+fn broker_settings(config: &Config) -> anyhow::Result<BrokerSettings> {
+    let client_id = data_dir::client_id(Path::new(&config.data_dir), &config.mqtt.client_id)?;
+    Ok(BrokerSettings { client_id, ..settings::broker(config)? })
+}
+
 /// The admin side; `None` if no address is configured.
-async fn start_admin(config: &Config, handles: &Arc<Handles>) -> anyhow::Result<Option<AdminServer>> {
+async fn start_admin(
+    config: &Config,
+    handles: &Arc<Handles>,
+    limits: AdminLimits,
+) -> anyhow::Result<Option<AdminServer>> {
     if config.admin.listen.is_empty() {
         return Ok(None);
     }
-    let token = config::secret("admin.token", "", &config.admin.token_file)?;
+    let tokens = AdminTokens {
+        operator: config::secret("admin.token", "", &config.admin.token_file)?,
+        reader: config::secret("admin.read_token", "", &config.admin.read_token_file)?,
+    };
     let (listener, address) = admin::bind(&config.admin.listen)
         .await
         .with_context(|| format!("admin.listen = {:?} cannot be listened on", config.admin.listen))?;
-    tracing::info!(%address, "admin listens");
+    tracing::info!(%address, tls = limits.tls.is_some(), "admin listens");
     let tenant_tokens =
         Some(&config.admin.tenant_tokens_dir).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-    let api = GuestApi::new(handles.guests.clone(), handles.spool.clone(), handles.audit.clone());
-    let guests = GuestRoutes::new(api, token.clone(), tenant_tokens);
-    let router = admin::router(AdminContext::new(handles.clone(), token), guests);
-    Ok(Some(AdminServer::start(listener, router).context("the admin side's thread cannot start")?))
+    let api = GuestApi::new(
+        handles.guests.clone(),
+        handles.spool.clone(),
+        handles.tenants.clone(),
+        handles.audit.clone(),
+    );
+    let guests = GuestRoutes::new(api, tokens.clone(), tenant_tokens);
+    let router = admin::router(AdminContext::new(handles.clone(), tokens), guests);
+    Ok(Some(AdminServer::start(listener, router, limits).context("the admin side's thread cannot start")?))
 }

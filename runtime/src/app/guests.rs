@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{ConfigError, CurrentConfig, settings};
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::tenant::table::Tenants;
 use crate::decode::sandbox::memory::SandboxMemory;
 use crate::decode::{SandboxError, StateStore};
@@ -20,9 +21,10 @@ pub fn open(
     state: Arc<StateStore>,
     memory: &Arc<SandboxMemory>,
     tenants: &Arc<Tenants>,
+    disk_reserve: &Arc<DiskReserve>,
 ) -> Result<Arc<GuestStore>, ConfigError> {
     let config = &*current.get();
-    let (guests, events) = open_with(current, state, memory, Some(tenants.clone()))?;
+    let (guests, events) = open_with(current, state, memory, Some(tenants.clone()), disk_reserve.clone())?;
     log_changes(&events);
     let guests = Arc::new(guests);
     guests.start_workers().map_err(|error| refused(config, SandboxError::Thread(error).into()))?;
@@ -34,7 +36,7 @@ pub fn open(
 /// # Errors
 /// The errors of `open`.
 pub fn open_kept(current: &CurrentConfig) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
-    open_with(current, Arc::default(), &SandboxMemory::unlimited(), None)
+    open_with(current, Arc::default(), &SandboxMemory::unlimited(), None, Arc::default())
 }
 
 fn open_with(
@@ -42,6 +44,7 @@ fn open_with(
     state: Arc<StateStore>,
     memory: &Arc<SandboxMemory>,
     tenants: Option<Arc<Tenants>>,
+    disk_reserve: Arc<DiskReserve>,
 ) -> Result<(GuestStore, Vec<RolloutEvent>), ConfigError> {
     let config = &*current.get();
     let data = settings::guests_data(config);
@@ -49,6 +52,7 @@ fn open_with(
     persistence.compiler.cache = Some(data.join("cache"));
     persistence.data = Some(data);
     persistence.read_only = false;
+    persistence.disk_reserve = disk_reserve;
     persistence.tenants = tenants;
     persistence.cases = Some(Arc::new(DryRunCases(current.clone())));
     open_store(config, state, memory, persistence)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::admission::registry::Registry;
 use crate::app::guests;
 use crate::app::tenant_settings::TenantUpdater;
+use crate::app::wall_clock::WallClockWatch;
 use crate::config::{ConfigError, EffectiveConfig};
 use crate::telemetry::gauges::Handles;
 
@@ -27,12 +28,29 @@ pub(crate) async fn housekeeping(handles: Arc<Handles>, stats_interval_s: u64) {
     files.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stats = tokio::time::interval(Duration::from_secs(stats_interval_s.max(1)));
     stats.tick().await;
+    let mut is_disk_low = false;
+    let mut clocks = tokio::time::interval(Duration::from_secs(1));
+    let mut wall_clock = WallClockWatch::new(&handles.age_clock);
     loop {
         tokio::select! {
-            _ = files.tick() => check_files(&handles).await,
+            _ = files.tick() => {
+                check_files(&handles).await;
+                is_disk_low = log_disk(&handles, is_disk_low);
+            }
+            _ = clocks.tick() => wall_clock.check(&handles.age_clock).await,
             _ = stats.tick(), if stats_interval_s > 0 => handles.statistics().log(),
         }
     }
+}
+
+/// Logs if the disk has come below its reserve, or is above it again; gives if it is below.
+fn log_disk(handles: &Handles, was_low: bool) -> bool {
+    match handles.disk_reserve.check() {
+        Err(low) if !was_low => tracing::error!("{low}"),
+        Ok(()) if was_low => tracing::info!("the disk has more room than spool.reserve_bytes again"),
+        _ => {}
+    }
+    handles.disk_reserve.is_low()
 }
 
 pub(crate) async fn reload(tenants: &Arc<TenantUpdater>, load: &Arc<LoadConfig>) {
@@ -46,9 +64,8 @@ pub(crate) async fn check_files(handles: &Arc<Handles>) {
     let handles = handles.clone();
     // Reading blocks, and the threads of the stream must not.
     let checked = tokio::task::spawn_blocking(move || {
-        if let Some(listener) = &handles.listener {
-            listener.refresh_certificate();
-        }
+        handles.disk_reserve.refresh();
+        handles.refresh_certificates();
         if let Registry::File(file) = handles.admission.registry() {
             let fault = match file.reload_if_changed() {
                 Ok(true) => {

@@ -40,10 +40,19 @@ impl Signals {
             _ = self.hang_up.recv() => SignalRequest::Reload,
         }
     }
+
+    /// Waits for the next request to stop.
+    pub async fn next_stop(&mut self) {
+        while self.next().await != SignalRequest::Stop {}
+    }
 }
 
 /// Sends states to the service manager (sd_notify(3)); without one nothing happens.
 pub fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    // Some service managers set it to nothing, and mean that nobody listens.
+    if std::env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
+        return;
+    }
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager could not be told");
     }

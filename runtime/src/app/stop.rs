@@ -7,10 +7,30 @@ use sd_notify::NotifyState;
 use tokio::task::JoinSet;
 
 use crate::admission::registry_tasks;
+use crate::app::signals::Signals;
 use crate::app::{App, signals};
 
 impl App {
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
+    /// Stops, until another signal ends that at once.
+    pub(super) async fn stop(self, mut signals: Signals) -> anyhow::Result<()> {
+        let handles = self.handles.clone();
+        let mut stopping = Box::pin(self.stop_in_order());
+        tokio::select! {
+            stopped = &mut stopping => return stopped,
+            () = signals.next_stop() => {}
+        }
+        // Nothing is waited for: no part is dropped, and the process ends with the threads that it has.
+        std::mem::forget(stopping);
+        tracing::warn!(
+            lines_in_spool = handles.spool.lines_pending(),
+            messages_unsettled = handles.window.messages(),
+            "stopped at once by a second signal; lines stay in the spool and are written after the next \
+             start, unsettled messages were not acknowledged and come again"
+        );
+        Ok(())
+    }
+
+    async fn stop_in_order(mut self) -> anyhow::Result<()> {
         let handles = self.handles.clone();
         tracing::info!(deadline_s = self.shutdown_deadline.as_secs(), "stopping");
         signals::notify(&[NotifyState::Stopping]);
@@ -33,10 +53,12 @@ impl App {
             tokio::join!(handles.writer.drain(deadline), sources_end(&mut self.sources, deadline));
 
         // Marks of written lines are stored, so that they are not written again.
-        let (spool, clock) = (handles.spool.clone(), self.clock.clone());
+        let (spool, clock, age_clock) =
+            (handles.spool.clone(), self.clock.clone(), handles.age_clock.clone());
         tokio::task::spawn_blocking(move || {
             spool.close();
             clock.close();
+            age_clock.persist();
         })
         .await?;
 

@@ -1,8 +1,10 @@
 //! The running gateway of a configuration, asked over its admin side.
 
 use anyhow::{Context, bail};
+use reqwest::Method;
 use serde_json::Value;
 
+use crate::cli::admin_http;
 use crate::config;
 use crate::config::Config;
 
@@ -16,6 +18,18 @@ pub struct Unreachable(String);
 /// # Errors
 /// It does not run ([`Unreachable`]), or it refuses.
 pub fn get(config: &Config, path: &str) -> anyhow::Result<Value> {
+    ask(config, Method::GET, path)
+}
+
+/// Has the running gateway do something.
+///
+/// # Errors
+/// Same as `get`.
+pub fn post(config: &Config, path: &str) -> anyhow::Result<Value> {
+    ask(config, Method::POST, path)
+}
+
+fn ask(config: &Config, method: Method, path: &str) -> anyhow::Result<Value> {
     let address = &config.admin.listen;
     if address.is_empty() {
         bail!("admin.listen is empty: a running gateway cannot be asked");
@@ -23,9 +37,8 @@ pub fn get(config: &Config, path: &str) -> anyhow::Result<Value> {
     let token = config::secret("admin.token", "", &config.admin.token_file)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client =
-            reqwest::Client::builder().no_proxy().timeout(std::time::Duration::from_secs(10)).build()?;
-        let mut request = client.get(format!("http://{address}{path}"));
+        let client = admin_http::client(config)?.timeout(std::time::Duration::from_secs(10)).build()?;
+        let mut request = client.request(method, format!("{}{path}", admin_http::base(config)));
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::admin_client::Unreachable;
 use crate::cli::{ConfigArgument, Exit, admin_client};
 use crate::config::Config;
+use crate::core::age_clock::AgeClock;
 use crate::core::detail::printable;
 use crate::spool::Spool;
 
@@ -52,7 +53,8 @@ pub fn books(arguments: &Arguments) -> anyhow::Result<Exit> {
 
 /// The books of a stopped gateway, from its spool.
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
-    let (_, books) = Spool::open_read_only(&Path::new(&config.data_dir).join("spool"))?;
+    let data_dir = Path::new(&config.data_dir);
+    let (_, books) = Spool::open_read_only(&data_dir.join("spool"), &AgeClock::open(data_dir))?;
     eprintln!("the gateway does not run; these are the counts of lines and parked messages in its spool");
     let accounts = books.accounts();
     let balanced = accounts.iter().all(|account| account.snapshot().balanced());
@@ -85,6 +87,11 @@ fn print_table(books: &Value) {
             println!();
         }
         println!();
+    }
+    for (tenant, books) in books["tenants"].as_object().into_iter().flatten() {
+        for (reason, count) in books["dropped_by_reason"].as_object().into_iter().flatten() {
+            println!("{:<20}dropped as {reason}: {count}", printable(tenant));
+        }
     }
     println!("{}", if books["balanced"] == true { "the books balance" } else { "THE BOOKS DO NOT BALANCE" });
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -13,8 +14,9 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use crate::audit::{AuditEvent, AuditLog, own_user};
-use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::cli::{BadUsage, ConfigArgument, Exit, admin_http};
 use crate::config::{Config, ConfigError, settings};
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::detail::printable;
 use crate::data_dir::LockError;
@@ -383,8 +385,9 @@ fn remove(config: &Config, folder: &Path, chosen: &SelectedEntries, json: bool) 
         },
         true => match data_dir::lock(Path::new(&config.data_dir)) {
             Ok(_held) => {
-                let settings = settings::quarantine(config, None);
-                let quarantine = Quarantine::open(folder, settings, &Books::default())?;
+                let clock = AgeClock::open(Path::new(&config.data_dir));
+                let settings = settings::quarantine(config, Arc::new(clock), Arc::default(), None);
+                let quarantine = Quarantine::open(folder, settings, None, &Books::default())?;
                 let (places, left) =
                     quarantine.matching(filter.clone(), chosen.limit.unwrap_or(usize::MAX))?;
                 if let (Some(id), true) = (&filter.id, places.is_empty()) {
@@ -454,8 +457,9 @@ fn ask(config: &Config, method: Method, path: &str, body: Option<Value>) -> anyh
     runtime.block_on(async {
         // No limit on the whole: a replay takes as long as its messages need.
         let connect = std::time::Duration::from_secs(10);
-        let client = reqwest::Client::builder().no_proxy().connect_timeout(connect).build()?;
-        let mut request = client.request(method, format!("http://{address}{path}")).bearer_auth(token);
+        let client = admin_http::client(config)?.connect_timeout(connect).build()?;
+        let url = format!("{}{path}", admin_http::base(config));
+        let mut request = client.request(method, url).bearer_auth(token);
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }

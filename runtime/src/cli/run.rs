@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::app::App;
 use crate::cli::{ConfigArgument, Exit};
 use crate::config::DEFAULT_FILE;
+use crate::config::checks::files;
 use crate::config::words::LogFormat;
 use crate::telemetry::{logs, start_event};
 
 /// Run the gateway
 ///
 /// SIGTERM or SIGINT: stops reading, finishes messages and writes within shutdown.deadline_s, exits with 0.
+/// A second one ends it at once; acknowledged lines stay in the spool.
 /// SIGHUP: reads the registry, the guests folder and the configuration again. Changes of [tenants] hold from
 /// then on; other changes of the configuration need a restart.
 #[derive(Debug, clap::Args)]
@@ -23,14 +25,13 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let effective = arguments.config.load()?;
-    logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json));
+    logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json))?;
     let default = Path::new(DEFAULT_FILE);
     let file = arguments.config.file().or_else(|| default.exists().then_some(default));
     start_event::log(&effective.config, file);
-    for note in &effective.notes {
+    for note in effective.notes.iter().chain(&files::readable_secrets(&effective.config)) {
         tracing::warn!("{note}");
     }
-    raise_open_files();
     forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).max(2))
@@ -38,10 +39,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         .enable_all()
         .build()?;
     let config = arguments.config.clone();
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         App::build(&effective.config, Arc::new(move || config.load())).await?.run().await
-    })?;
-    Ok(Exit::Success)
+    });
+    // A stop that a second signal ended leaves work that nobody waits for.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Success)
 }
 
 /// A core dump would hold tokens and payloads. Other processes of the same user cannot read our memory either.
@@ -53,21 +56,5 @@ fn forbid_core_dumps() {
     };
     if !forbidden {
         tracing::warn!(error = %std::io::Error::last_os_error(), "a core dump of this process would hold secrets");
-    }
-}
-
-/// Lets this process have as many open files as it is allowed: each connection is one, and the usual
-/// 1,024 would end a listener long before its own ceiling.
-fn raise_open_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a limit of ours.
-    let raised = unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
-        }
-    };
-    if !raised {
-        tracing::warn!(error = %std::io::Error::last_os_error(), "the limit of open files stays as it was");
     }
 }

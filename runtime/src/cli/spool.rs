@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::cli::admin_client::Unreachable;
 use crate::cli::{ConfigArgument, Exit, admin_client};
 use crate::config::Config;
+use crate::core::age_clock::AgeClock;
 use crate::core::detail::printable;
 use crate::spool::Spool;
 
@@ -14,17 +16,36 @@ use crate::spool::Spool;
 ///
 /// For a stopped gateway it reads the files of the spool.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate spool\n  tidegate spool --json")]
+#[command(
+    after_help = "Example:\n  tidegate spool\n  tidegate spool --json\n  tidegate spool retry telemetry_acme"
+)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Print JSON, the answer of GET /api/v1/spool
-    #[arg(long)]
+    /// Print JSON, the answer of the gateway
+    #[arg(long, global = true)]
     json: bool,
+    #[command(subcommand)]
+    command: Option<SpoolCommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SpoolCommand {
+    /// Try to write now, without waiting for the next try; needs the operator's token
+    ///
+    /// For a database that was created, a token that was renewed, a limit of the server that was raised.
+    #[command(after_help = "Example:\n  tidegate spool retry\n  tidegate spool retry telemetry_acme")]
+    Retry {
+        /// The database [default: all databases]
+        database: Option<String>,
+    },
 }
 
 pub fn spool(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
+    if let Some(SpoolCommand::Retry { database }) = &arguments.command {
+        return retry(&config, database.as_deref(), arguments.json);
+    }
     let spool = match admin_client::get(&config, "/api/v1/spool") {
         Err(error) if error.is::<Unreachable>() => of_stopped(&config).map_err(|why| error.context(why))?,
         spool => spool?,
@@ -37,8 +58,22 @@ pub fn spool(arguments: &Arguments) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
+fn retry(config: &Config, database: Option<&str>, json: bool) -> anyhow::Result<Exit> {
+    let query = database.map(|name| format!("?database={}", utf8_percent_encode(name, NON_ALPHANUMERIC)));
+    let path = format!("/api/v1/spool/retry{}", query.unwrap_or_default());
+    let answer = admin_client::post(config, &path)?;
+    if json {
+        println!("{answer:#}");
+    } else {
+        let databases = answer["databases"].as_u64().unwrap_or(0);
+        println!("{databases} databases are tried now; `tidegate spool` shows their answers");
+    }
+    Ok(Exit::Success)
+}
+
 fn of_stopped(config: &Config) -> anyhow::Result<Value> {
-    let (status, _) = Spool::open_read_only(&Path::new(&config.data_dir).join("spool"))?;
+    let data_dir = Path::new(&config.data_dir);
+    let (status, _) = Spool::open_read_only(&data_dir.join("spool"), &AgeClock::open(data_dir))?;
     eprintln!("the gateway does not run; this is the content of its spool");
     let databases: Vec<Value> = status
         .backlogs
@@ -67,9 +102,13 @@ pub fn table(spool: &Value) -> String {
     );
     for database in spool["databases"].as_array().into_iter().flatten() {
         let answer = printable(database["last_answer"].as_str().unwrap_or_default());
+        let delayed = match number(&database["lines_delayed"]) {
+            0 => String::new(),
+            lines => format!(" ({lines} lines meet a limit of the server, or were refused once, and wait)"),
+        };
         let next_try = database["next_try_ms"].as_u64().map(|ms| format!(" (next try in {})", duration(ms)));
         text += &format!(
-            "{:<32}{:>12}{:>12}{:>12}{:>9}  {answer}{}\n",
+            "{:<32}{:>12}{:>12}{:>12}{:>9}  {answer}{delayed}{}\n",
             printable(database["database"].as_str().unwrap_or_default()),
             number(&database["lines"]),
             bytes(number(&database["bytes"])),

@@ -4,6 +4,8 @@ use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
 use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::budget_plan::BudgetPlan;
+use crate::config::checks::files;
 use crate::config::report;
 use crate::core::detail::printable_lines;
 
@@ -35,6 +37,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     let mut effective = arguments.config.load()?;
+    effective.notes.extend(files::readable_secrets(&effective.config));
     let mut findings = Vec::new();
     if arguments.registry {
         let server = crate::cli::registry::server(&effective.config)?;
@@ -49,6 +52,7 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
         findings.extend(faults.iter().map(ToString::to_string));
         crate::config::tenant_rows::lay_over(&mut effective, &rows);
     }
+    effective.notes.extend(BudgetPlan::measure(&effective.config).notes);
     let progress = Progress::start("the decoders are compiled and checked");
     findings.extend(app::check(&effective.config)?);
     drop(progress);

@@ -1,10 +1,13 @@
 //! The plan of memory and disk: the bytes that single limits of the configuration set aside, and the rest,
 //! which is the budget of the tenants.
 
+use std::path::Path;
+
 use crate::config::error::ConfigError;
 use crate::config::machine::Machine;
 use crate::config::sections::Config;
 use crate::core::tenant::budgets::BudgetLimits;
+use crate::data_dir;
 use crate::decode::limits::INSTANCE_CALLS_PER_THREAD;
 use crate::limits::{
     BUDGET_BASE_BYTES, CACHE_ENTRIES_UNBOUNDED, CACHE_ENTRY_BYTES, COMPILED_DISK_BYTES, UNPARKED_BYTES_MAX,
@@ -37,7 +40,13 @@ pub struct BudgetPlan {
 }
 
 impl BudgetPlan {
-    /// The plan for this machine. `own_disk_bytes`: bytes that the data folder has already.
+    /// The plan for the machine that this runs on. Reads the sizes of the files in the data folder.
+    pub fn measure(config: &Config) -> Self {
+        let data_dir = Path::new(&config.data_dir);
+        Self::new(config, &Machine::measure(data_dir), data_dir::bytes(data_dir))
+    }
+
+    /// The plan for a machine. `own_disk_bytes`: bytes that the data folder has already.
     pub fn new(config: &Config, machine: &Machine, own_disk_bytes: u64) -> Self {
         let budget = &config.budget;
         let mut notes = Vec::new();

@@ -17,6 +17,7 @@ use crate::source::limits::MQTT_PACKET_BYTES_MAX;
 
 pub use crate::config::checks::listener::ConnectProof;
 pub use crate::config::checks::listener::connect_credentials;
+pub use crate::config::checks::values::output_url;
 pub use crate::config::checks::values::server_url;
 
 /// Checks every value.
@@ -148,13 +149,20 @@ fn registry(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError>
             ));
         }
         RegistryKind::Postgres => {
-            crate::config::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
+            let url = crate::config::postgres_url::parse(&registry.url).map_err(|fault| ConfigError::Value {
                 key: "registry.url".into(),
                 value: "(hidden)".into(),
                 expected: format!(
                     "expected postgres://user:password@host:port/database, because registry.kind = \"postgres\": {fault}"
                 ),
             })?;
+            if url.believes_anybody() {
+                notes.push(
+                    "registry.url does not check who the server is: anybody on the way could read and change what the \
+                     registry says; add ?sslmode=verify-full"
+                        .into(),
+                );
+            }
             within("registry.query_timeout_ms", registry.query_timeout_ms, 100, 60_000)?;
             within("registry.settings_poll_s", registry.settings_poll_s, 1, 86_400)?;
             within("registry.stale_max_s", registry.stale_max_s, 0, 31_536_000)?;
@@ -175,6 +183,7 @@ fn admission(config: &Config) -> Result<(), ConfigError> {
         rules.credentials.check(&format!("admission.types.{name}.credentials"))?;
     }
     within("admission.payload_bytes_max", admission.payload_bytes_max, 0, MQTT_PACKET_BYTES_MAX as u64)?;
+    admission.over_rate.check("admission.over_rate")?;
     within("admission.rate_per_s", admission.rate_per_s, 0.0, 1e9)?;
     within("admission.burst", admission.burst, 1.0, 1e9)?;
     within("admission.unsettled_messages_max", admission.unsettled_messages_max, 100, 10_000_000)?;
@@ -219,7 +228,7 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     let output = &config.output;
     let kind = output.kind.check("output.kind")?;
     if kind != OutputKind::File {
-        server_url("output.url", &output.url)?;
+        output_url("output.url", &output.url)?;
     } else if output.path.is_empty() {
         return Err(ConfigError::value("output.path", &output.path, "the folder for the files"));
     }
@@ -228,6 +237,13 @@ fn output(config: &Config) -> Result<(), ConfigError> {
             "output.org",
             &output.org,
             "the organisation, because output.kind = \"influxdb2\"",
+        ));
+    }
+    if output.create_database && kind != OutputKind::InfluxDb1 {
+        return Err(ConfigError::value(
+            "output.create_database",
+            true,
+            "false, because only output.kind = \"influxdb1\" needs it",
         ));
     }
     within("output.batch_lines_max", output.batch_lines_max, 1, 100_000)?;
@@ -277,11 +293,21 @@ fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
         crate::spool::limits::SPOOL_TENANT_BYTES_MIN,
         u64::MAX >> 1,
     )?;
+    within("spool.reserve_bytes", config.spool.reserve_bytes, 0, u64::MAX >> 1)?;
     within("quarantine.bytes_max", config.quarantine.bytes_max, 1_048_576, u64::MAX >> 1)?;
     within("quarantine.days_max", config.quarantine.days_max, 1, 3_650)?;
     config.log.format.check("log.format")?;
     log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
+    let admin = &config.admin;
+    if admin.cert_file.is_empty() != admin.key_file.is_empty() {
+        let (missing, other) = match admin.cert_file.is_empty() {
+            true => ("admin.cert_file", "admin.key_file"),
+            false => ("admin.key_file", "admin.cert_file"),
+        };
+        let expected = format!("a PEM file, because {other} is set and TLS needs both");
+        return Err(ConfigError::value(missing, "", expected));
+    }
     if others_read(&config.admin.token_file) {
         notes.push(format!(
             "admin.token_file = {:?} can be read by every user of this machine; chmod 600 it",

@@ -64,9 +64,13 @@ pub(super) fn merge(
     if let Some((path, text)) = file {
         let refuse = |error: &toml::de::Error| ConfigError::File {
             path: path.into(),
-            message: redaction::toml_error(&error.to_string()),
+            message: match error.message().starts_with("unknown field") {
+                // Who mistypes the key of a secret has its value there.
+                true => without_secrets(text, error),
+                false => redaction::toml_error(&error.to_string()),
+            },
         };
-        // Once as the real type, for errors that quote the line; once as a table, to lay over.
+        // Once as the real type, for errors that name the line; once as a table, to lay over.
         toml::from_str::<Config>(text).map_err(|error| refuse(&error))?;
         let over: Table = toml::from_str(text).map_err(|error| refuse(&error))?;
         lay_over(&mut table, over, "", &mut sources);
@@ -95,13 +99,40 @@ pub(super) fn merge(
         }
     }
 
-    let config: Config =
+    let mut config: Config =
         Value::Table(table).try_into().map_err(|error: toml::de::Error| ConfigError::Value {
             key: "configuration".into(),
             value: String::new(),
             expected: error.message().to_owned(),
         })?;
+    // Who listens for devices need not have a broker.
+    if sources.of("mqtt.url") == ValueSource::Default && !config.listen.address.is_empty() {
+        config.mqtt.url.clear();
+    }
     Ok(EffectiveConfig { config, sources, notes })
+}
+
+/// A fault of the file: the line, its key, and the fault. The value stays out, for it may be a secret.
+fn without_secrets(text: &str, error: &toml::de::Error) -> String {
+    const SECRETS: [&str; 5] = ["pass", "token", "secret", "url", "key"];
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let number = text[..at].matches('\n').count() + 1;
+    let line = text.lines().nth(number - 1).unwrap_or_default();
+    let mut message = error.message().trim_end().to_owned();
+    let lower = line.to_lowercase();
+    // "invalid type: integer `1234`, expected a string" has the value in it.
+    if SECRETS.iter().any(|word| lower.contains(word))
+        && let Some((kind, expected)) = message.rsplit_once(", expected ")
+        && let Some((kind, _)) = kind.split_once(": ")
+        && kind.starts_with("invalid ")
+    {
+        message = format!("{kind}, expected {expected}");
+    }
+    match line.split_once('=') {
+        Some((key, _)) => format!("line {number}, `{}`: {message}", key.trim()),
+        None if line.trim_start().starts_with('[') => format!("line {number}, `{}`: {message}", line.trim()),
+        None => format!("line {number}: {message}"),
+    }
 }
 
 /// Lays `over` on `table`, noting each leaf as the file's.
@@ -150,9 +181,10 @@ fn set_by_variable(
     value: &str,
 ) -> Result<(), ConfigError> {
     let unknown = || {
+        // Who mistypes the name of a secret has its value here.
         bad(
             variable,
-            value,
+            "(hidden)",
             format!(
                 "the name of a key; there is no key {:?}, see tidegate validate --explain",
                 path.join(".")
@@ -321,6 +353,24 @@ mod tests {
                 assert!(error.contains(word), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn an_error_names_key_and_line_and_never_a_secret() {
+        for (file, words) in [
+            ("[mqtt]\npassword = 123456\n", ["line 2", "password"]),
+            ("[mqtt]\npasword = \"123456\"\n", ["line 2", "pasword"]),
+            ("[output]\ntoken = 123456 x\n", ["line 2", "token"]),
+            ("[output]\ntoken = [\"123456\"]\n", ["line 2", "token"]),
+            ("[admin]\noutput_token = \"123456\"\n", ["line 2", "output_token"]),
+            ("[guests]\nthreads = \"many\"\n", ["line 2", "many"]),
+        ] {
+            let error = merged(file, &[]).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+            assert!(!error.contains("123456"), "{error}");
+        }
+        let error = merged("", &[("TIDEGATE_OUTPUT__TOKN", "123456")]).unwrap_err().to_string();
+        assert!(error.contains("TIDEGATE_OUTPUT__TOKN") && !error.contains("123456"), "{error}");
     }
 
     #[test]

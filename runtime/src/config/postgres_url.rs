@@ -14,6 +14,20 @@ pub struct PostgresUrl {
     pub root_cert: Option<PathBuf>,
 }
 
+impl PostgresUrl {
+    /// True if a server on another machine is believed without a check of its certificate.
+    pub fn believes_anybody(&self) -> bool {
+        use tokio_postgres::config::Host;
+        let is_remote = |host: &Host| match host {
+            Host::Tcp(name) => {
+                name != "localhost" && name.parse::<std::net::IpAddr>().map_or(true, |ip| !ip.is_loopback())
+            }
+            Host::Unix(_) => false,
+        };
+        matches!(self.trust, TlsTrust::Anybody) && self.server.get_hosts().iter().any(is_remote)
+    }
+}
+
 /// Reads `postgres://user:password@host:port/database?sslmode=…&sslrootcert=…`.
 ///
 /// # Errors
@@ -78,6 +92,14 @@ mod tests {
         assert_eq!(of("?sslmode=require"), (SslMode::Require, TlsTrust::Anybody));
         assert_eq!(of("?sslmode=require&sslrootcert=/ca.pem"), (SslMode::Require, TlsTrust::Authority));
         assert_eq!(of("?connect_timeout=3&sslmode=verify-full"), (SslMode::Require, TlsTrust::Host));
+    }
+
+    #[test]
+    fn a_server_elsewhere_that_is_not_checked_is_noted() {
+        let of = |url: &str| parse(url).unwrap().believes_anybody();
+        assert!(of("postgres://u:p@db.example/d") && of("postgres://u:p@10.0.0.1/d?sslmode=require"));
+        assert!(!of("postgres://u:p@127.0.0.1/d") && !of("postgres://u:p@localhost/d"));
+        assert!(!of("postgres://u:p@db.example/d?sslmode=verify-full"));
     }
 
     #[test]

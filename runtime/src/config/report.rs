@@ -193,6 +193,10 @@ mod tests {
         assert!(text.contains("variable INFLUXDB_TOKEN"));
         assert!(text.contains("batch_lines = 100"));
         assert!(!effective_json(&loaded).to_string().contains("very-secret"));
+        let url = [("INFLUXDB_URL".to_string(), "http://u:very-secret@db:8086".to_string())].into();
+        let loaded = load(None, &url).unwrap();
+        assert!(!effective(&loaded).contains("very-secret") && effective(&loaded).contains("db:8086"));
+        assert!(!effective_json(&loaded).to_string().contains("very-secret"));
     }
 
     #[test]

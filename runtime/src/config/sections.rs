@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::words::{
-    ClientCertificates, ConnectCredentials, Credentials, Gzip, LogFormat, MqttProtocol, OutputKind,
+    ClientCertificates, ConnectCredentials, Credentials, Gzip, LogFormat, MqttProtocol, OutputKind, OverRate,
     RegistryKind, Retained, SpoolSync, Word,
 };
 use crate::core::tenant::settings::WhenFull;
+
+/// The client id of a gateway that is given none.
+pub const DEFAULT_CLIENT_ID: &str = "tidegate-{random}";
 
 /// One key of the reference page.
 #[derive(Debug)]
@@ -65,7 +68,8 @@ section! {
 section! {
     /// The broker to which the gateway subscribes.
     Mqtt {
-        /// The broker, `mqtt://host:port` or `mqtts://host:port` (TLS). Empty: no broker.
+        /// The broker, `mqtt://host:port` or `mqtts://host:port` (TLS). Empty: no broker. If it is not set
+        /// and `listen.address` is, there is no broker.
         url: String = "mqtt://127.0.0.1:1883".into(),
         /// `5` or `3.1.1`. With `5`, a broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
         protocol: Word<MqttProtocol> = MqttProtocol::V5.into(),
@@ -73,8 +77,8 @@ section! {
         /// makes its subscription from it.
         topic: String = "tenant/{tenant}/device/{device}/{type}".into(),
         /// The client id. The session is persistent, so the id must stay the same. No other client may use
-        /// it.
-        client_id: String = "tidegate".into(),
+        /// it. `{random}` stands for 12 digits that belong to `data_dir`.
+        client_id: String = DEFAULT_CLIENT_ID.into(),
         /// The group of gateways that share one subscription, each message going to one of them
         /// (docs/BROKER.md): a name without `/`, `+`, `#` and spaces; empty: the subscription is not
         /// shared. It needs MQTT 5, and each gateway a client_id of its own.
@@ -148,6 +152,9 @@ section! {
         client_certificates: Word<ClientCertificates> = ClientCertificates::No.into(),
         /// A PEM file with the authorities that sign client certificates. It has no other use.
         client_ca_file: String = String::new(),
+        /// A PEM file with lists of revoked client certificates (CRL). A changed file is read again, and
+        /// connections with a revoked certificate are closed. Empty: none.
+        client_crl_file: String = String::new(),
     }
 }
 
@@ -207,6 +214,11 @@ section! {
         rate_per_s: f64 = 5.0,
         /// Messages that one device can send at once, at least 1, before `rate_per_s` holds.
         burst: f64 = 20.0,
+        /// Treatment of a device at the listener that is over its rate. `slow`: its connection is read no
+        /// faster than its rate, and nothing is refused. `refuse`: its messages are refused as RATE_LIMITED.
+        /// Behind a broker they are always refused. With `slow`, too, messages are refused that would wait
+        /// for more than 60 s.
+        over_rate: Word<OverRate> = OverRate::Slow.into(),
         /// Messages a second of all devices of one tenant together. 0: no limit.
         tenant_rate_per_s: f64 = 0.0,
         /// Messages that all devices of one tenant can send at once, before `tenant_rate_per_s` holds.
@@ -294,8 +306,12 @@ section! {
         /// The action when a tenant's share is full. `block`: its messages wait without a PUBACK, and
         /// nothing is lost. `drop_oldest`: its oldest lines are dropped and counted.
         when_full: Word<WhenFull> = WhenFull::Block.into(),
-        /// Bytes of recent lines that are also kept in memory.
+        /// Bytes of lines on their way to databases, new ones and those of a backlog. Each database may have
+        /// one batch more.
         memory_bytes_max: u64 = 67_108_864,
+        /// Free bytes on the disk of `data_dir` that only the spool uses. Below it quarantine does not grow, and
+        /// no new decoder is kept. 0: none.
+        reserve_bytes: u64 = 67_108_864,
         /// `always`: a message is acknowledged after fsync. `never`: for benchmarks; a power cut loses
         /// acknowledged messages.
         sync: Word<SpoolSync> = SpoolSync::Always.into(),
@@ -323,6 +339,8 @@ section! {
         password: String = String::new(),
         /// A file that contains the password.
         password_file: String = String::new(),
+        /// For InfluxDB 1: a database that is missing is created. The user needs the right to do so.
+        create_database: bool = false,
         /// The database (bucket) of a tenant. It must contain `{tenant}`, unless `tenant_tag` or
         /// `table_prefix` separates the tenants.
         database: String = "telemetry_{tenant}".into(),
@@ -390,6 +408,13 @@ section! {
         /// A file that contains the operator's bearer token. With it, every `/api` call needs the token.
         /// Changes always need it.
         token_file: String = String::new(),
+        /// A file that contains a second bearer token, which reads and changes nothing. It shows no payloads.
+        read_token_file: String = String::new(),
+        /// A PEM file with the certificate and chain of the admin side. With it, `listen` speaks only TLS. A
+        /// changed file is read again. Empty: no TLS.
+        cert_file: String = String::new(),
+        /// A PEM file with the private key of that certificate.
+        key_file: String = String::new(),
         /// A folder with tenants' own tokens, which are valid for their own decoders only. It has one file
         /// for each tenant, with the name of its folder in `guests.dir` and mode 0600. Empty: none.
         tenant_tokens_dir: String = String::new(),

@@ -13,14 +13,16 @@ use anyhow::Context;
 
 use crate::admission::registry::postgres::connection::PgServer;
 use crate::admission::registry::postgres::{PgSettings, PostgresRegistry};
-use crate::admission::{AdmissionSettings, CredentialSource};
+use crate::admission::{AdmissionSettings, CredentialSource, OverRate};
 use crate::config::checks::listener::{ConnectProof, connect_credentials};
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLarge};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{postgres_url, words};
+use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::device_hash::SeedTag;
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::identity::NameTemplate;
 use crate::core::ids::TenantId;
 use crate::core::line_protocol::Dialect;
@@ -34,7 +36,7 @@ use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
 use crate::source::broker::{BrokerSettings, Protocol};
 use crate::source::listener::{
-    ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsSettings,
+    ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsKeys, TlsSettings,
 };
 use crate::spool::SpoolSettings;
 use crate::writer::BackoffLimits;
@@ -61,6 +63,10 @@ pub fn admission(config: &Config) -> AdmissionSettings {
         payload_bytes_kept: payload_bytes_kept(config),
         rate: (admission.rate_per_s > 0.0)
             .then_some(Rate { per_s: admission.rate_per_s, burst: admission.burst }),
+        over_rate: match admission.over_rate.get() {
+            words::OverRate::Slow => OverRate::Slow,
+            words::OverRate::Refuse => OverRate::Refuse,
+        },
         credentials: credentials(&admission.credentials),
         credentials_of_type: admission
             .types
@@ -123,10 +129,16 @@ pub fn own_outputs(config: &Config) -> Result<HashMap<TenantId, HttpSettings>, C
 }
 
 /// Quarantine, which charges the disk budgets of `tenants` if there are any.
-pub fn quarantine(config: &Config, tenants: Option<&Arc<Tenants>>) -> QuarantineSettings {
+pub fn quarantine(
+    config: &Config,
+    age_clock: Arc<AgeClock>,
+    disk_reserve: Arc<DiskReserve>,
+    tenants: Option<&Arc<Tenants>>,
+) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
     settings.template = Some(template(config));
+    (settings.age_clock, settings.disk_reserve) = (age_clock, disk_reserve);
     settings.tenants = tenants.cloned();
     settings
 }
@@ -232,6 +244,8 @@ pub fn guests_data(config: &Config) -> PathBuf {
 pub fn tls(config: &Config) -> Option<TlsSettings> {
     let listen = &config.listen;
     (!listen.tls_cert_file.is_empty()).then(|| TlsSettings {
+        keys: TlsKeys::LISTEN,
+        client_crl_file: PathBuf::from(&listen.client_crl_file),
         cert_file: PathBuf::from(&listen.tls_cert_file),
         key_file: PathBuf::from(&listen.tls_key_file),
         client_ca_file: PathBuf::from(&listen.client_ca_file),
@@ -240,6 +254,19 @@ pub fn tls(config: &Config) -> Option<TlsSettings> {
             words::ClientCertificates::Optional => ClientCertificates::Optional,
             words::ClientCertificates::Required => ClientCertificates::Required,
         },
+    })
+}
+
+/// The TLS files of the admin side; None: no TLS.
+pub fn admin_tls(config: &Config) -> Option<TlsSettings> {
+    let admin = &config.admin;
+    (!admin.cert_file.is_empty()).then(|| TlsSettings {
+        keys: TlsKeys::ADMIN,
+        cert_file: PathBuf::from(&admin.cert_file),
+        key_file: PathBuf::from(&admin.key_file),
+        client_ca_file: PathBuf::new(),
+        client_crl_file: PathBuf::new(),
+        client_certificates: ClientCertificates::No,
     })
 }
 
@@ -330,6 +357,7 @@ fn http(config: &Config) -> Result<Option<HttpSettings>, ConfigError> {
             words::Gzip::Never => Gzip::Never,
         },
         request_timeout: Duration::from_millis(output.request_timeout_ms),
+        create_database: output.create_database,
     }))
 }
 
@@ -346,10 +374,11 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
         batch_lines_max: output.batch_lines_max as u32,
         requests_max: output.requests_max as u32,
         waits: BackoffLimits::default(),
+        memory_bytes_max: config.spool.memory_bytes_max as usize,
     })
 }
 
-pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
+pub fn spool(config: &Config, device_seed: SeedTag, age_clock: Arc<AgeClock>) -> SpoolSettings {
     let spool = &config.spool;
     SpoolSettings {
         bytes_max: spool.bytes_max,
@@ -358,5 +387,6 @@ pub fn spool(config: &Config, device_seed: SeedTag) -> SpoolSettings {
         memory_bytes_max: spool.memory_bytes_max,
         sync: spool.sync.is(SpoolSync::Always),
         device_seed,
+        age_clock,
     }
 }

@@ -1,8 +1,6 @@
 //! The configuration with the rows of the registry's table laid over it.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::effective::CurrentConfig;
@@ -10,6 +8,7 @@ use crate::config::sections::Config;
 use crate::config::tenant_rows;
 use crate::config::tenant_rows::TenantRows;
 use crate::config::words::RegistryKind;
+use crate::core::atomic_file::{self, STAGING};
 
 /// The file in the data folder that keeps the rows of the table.
 pub(crate) const ROWS_FILE: &str = "tenants.json";
@@ -103,9 +102,6 @@ pub(crate) fn with_rows(file: &Config, rows: &TenantRows) -> Config {
 
 /// Replaces the file, readable for its owner alone: secrets may be in it.
 pub(crate) fn write(path: &Path, table: &[(String, String)]) -> std::io::Result<()> {
-    let fresh = path.with_extension("json.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&serde_json::to_vec(table)?)?;
-    file.sync_all()?;
-    fs::rename(fresh, path)
+    let staging = path.with_file_name(STAGING);
+    atomic_file::replace(&staging, path, &serde_json::to_vec(table)?)
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use crate::config::budget_plan::tenant_bytes;
-use crate::config::checks::server_url;
+use crate::config::checks::output_url;
 use crate::config::checks::values::within;
 use crate::config::error::ConfigError;
 use crate::config::redaction::is_secret;
@@ -275,7 +275,7 @@ fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigErr
         ));
     }
     if let Some(url) = &own.output_url {
-        server_url(&at("output_url"), url)?;
+        output_url(&at("output_url"), url)?;
     }
     for (key, value, file) in [
         ("output_token", &own.output_token, &own.output_token_file),

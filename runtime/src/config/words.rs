@@ -147,6 +147,11 @@ words! {
 }
 
 words! {
+    /// `admission.over_rate`
+    OverRate { Slow = "slow", Refuse = "refuse", }
+}
+
+words! {
     /// `spool.sync`
     SpoolSync { Always = "always", Never = "never", }
 }

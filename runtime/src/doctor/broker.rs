@@ -105,7 +105,9 @@ fn judge(report: &BrokerReport, config: &Config) -> Vec<Finding> {
             "Make the two limits agree.",
         ));
     }
-    let retained = number(RETAINED).filter(|&messages| messages > 0);
+    // The figures themselves are retained messages.
+    let retained = number(RETAINED).map(|messages| messages.saturating_sub(report.figures.len() as u64));
+    let retained = retained.filter(|&messages| messages > 0);
     if let (Some(messages), Retained::Drop) = (retained, config.mqtt.retained.get()) {
         findings.push(Finding::new(
             BROKER,

@@ -57,8 +57,6 @@ async fn ask(client: &reqwest::Client, server: &HttpSettings) -> Vec<Finding> {
         }
     };
     let status = answer.status();
-    let header =
-        |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if matches!(status.as_u16(), 401 | 403) {
         let state = format!("{shown} does not accept the credentials ({status}).");
         return vec![Finding::new(
@@ -77,13 +75,29 @@ async fn ask(client: &reqwest::Client, server: &HttpSettings) -> Vec<Finding> {
             "Check output.url: another program may answer there.",
         )];
     }
-    judge(server.kind, &shown, header("x-influxdb-version"), header("x-influxdb-build"))
+    let header = |name: &str| {
+        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let (mut version, build) = (header("x-influxdb-version"), header("x-influxdb-build"));
+    if version.is_empty() {
+        // InfluxDB 3 says it in the body too.
+        let body = answer.bytes().await.unwrap_or_default();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        version = body["version"].as_str().unwrap_or_default().to_owned();
+    }
+    judge(server.kind, &shown, &version, &build)
 }
 
 fn judge(kind: ServerKind, shown: &str, version: &str, build: &str) -> Vec<Finding> {
     let Some(number) = parse(version) else {
         let state = format!("{shown} answers, but does not say its version.");
-        return vec![Finding::new(CHECK, Level::Note, state, "Nothing, if it is not InfluxDB.")];
+        return vec![Finding::new(
+            CHECK,
+            Level::Note,
+            state,
+            "Check output.url if it should be an InfluxDB.",
+        )];
     };
     let expected = match kind {
         ServerKind::InfluxDb3 => 3..=3,

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::core::age_clock::AgeClock;
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::running_gateway::RunningGateway;
 use crate::limits::SPOOL_NEAR_PERCENT;
@@ -25,7 +26,7 @@ pub fn check(config: &Config, gateway: &RunningGateway) -> Vec<Finding> {
     if !folder.exists() {
         return vec![Finding::ok(CHECK, "The spool is empty: the gateway has not run yet.")];
     }
-    match Spool::open_read_only(&folder) {
+    match Spool::open_read_only(&folder, &AgeClock::open(Path::new(&config.data_dir))) {
         Ok((status, _)) => {
             let mut all = json!(status);
             all["databases"] = json!(status.backlogs);

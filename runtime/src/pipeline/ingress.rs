@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
 
-use crate::admission::Admission;
 use crate::admission::registry_tasks::AdmittedSink;
-use crate::core::books::{Books, Outcome};
+use crate::admission::{Admission, AdmitResult};
+use crate::core::books::Books;
 use crate::core::detail::Detail;
-use crate::core::identity::{AuthError, Claim, Identity};
+use crate::core::identity::{AcceptedProof, AuthError, Claim, Identity, RegistryChange};
 use crate::core::limits::RECEIVE_STAMP_GAP_NS;
 use crate::core::message::{Admitted, Received, RefusedMessage};
 use crate::core::reason::Reason;
 use crate::core::receive_clock::ReceiveClock;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::pipeline::egress::Egress;
-use crate::source::sink::MessageSink;
+use crate::source::sink::{Backpressure, MessageSink};
 
 /// The entry of the stream, for sources and for messages that come back.
 pub struct Ingress {
@@ -64,14 +65,17 @@ impl AdmittedSink for Ingress {
 }
 
 impl MessageSink for Ingress {
-    async fn accept(&self, mut messages: Vec<Received>) {
+    async fn accept(&self, mut messages: Vec<Received>) -> Option<Backpressure> {
         let first_ns = self.clock.reserve(messages.len());
         for (stamp_ns, message) in (first_ns..).step_by(RECEIVE_STAMP_GAP_NS as usize).zip(&mut messages) {
             message.received_ns = stamp_ns;
             message.token.enter(&self.egress.in_flight);
         }
-        let (admitted, refused) = self.admission.admit(messages);
+        let AdmitResult { admitted, refused, mut over_rate, wait } = self.admission.admit(messages);
+        // A message that waits at its source is not in flight.
+        over_rate.iter_mut().for_each(|message| drop(message.token.take_in_flight()));
         self.submit(admitted, refused).await;
+        (!over_rate.is_empty()).then_some(Backpressure { messages: over_rate, wait })
     }
 
     fn discard(&self, message: Received, reason: Reason) {
@@ -81,7 +85,7 @@ impl MessageSink for Ingress {
         };
         tracing::debug!(topic = message.topic, %reason, "dropped");
         account.receive(1);
-        message.token.settle(Outcome::Dropped, &account);
+        message.token.drop_for(reason, &account);
     }
 
     fn refuse(&self, mut message: Received, sender: &Identity, reason: Reason, detail: Detail) {
@@ -89,8 +93,16 @@ impl MessageSink for Ingress {
         self.egress.refused(vec![self.admission.refuse_of(message, sender, reason, detail)]);
     }
 
-    async fn authenticate(&self, claim: Claim) -> Result<(), AuthError> {
+    async fn authenticate(&self, claim: Claim) -> Result<AcceptedProof, AuthError> {
         self.admission.authenticate_connect(claim).await
+    }
+
+    async fn recheck(&self, identity: &Identity, proof: &AcceptedProof) -> Result<(), AuthError> {
+        self.admission.check_connect(identity, proof).await
+    }
+
+    fn registry_changes(&self) -> broadcast::Receiver<RegistryChange> {
+        self.admission.registry_changes()
     }
 
     fn session_resumed(&self, away: Duration) {

@@ -1,8 +1,10 @@
 //! The handles of all parts, and the counters and gauges that they give at a scrape.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,9 +14,12 @@ use crate::admission::registry::Registry;
 use crate::audit::AuditLog;
 use crate::config::budget_plan::BudgetPlan;
 use crate::core::ack::window::ReceiveWindow;
-use crate::core::books::Books;
+use crate::core::age_clock::AgeClock;
+use crate::core::books::{Books, OTHER_TENANTS};
+use crate::core::disk_reserve::DiskReserve;
 use crate::core::histogram::HistogramSnapshot;
 use crate::core::tenant::table::Tenants;
+use crate::limits::METRIC_TENANTS_MAX;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::quarantine::Quarantine;
@@ -22,10 +27,12 @@ use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
 use crate::source::listener::{CertificateReloader, CloseReason, ListenerCounters};
 use crate::spool::Spool;
+use crate::telemetry::expiry::{Certificate, ExpiryWatch};
+use crate::telemetry::logs;
 use crate::telemetry::sample::Sample;
 use crate::telemetry::stats::Statistics;
 use crate::telemetry::write_metrics::WriteMetrics;
-use crate::writer::Writer;
+use crate::writer::{DatabaseHealth, DatabaseStatus, Writer};
 
 /// The readiness of one source.
 pub struct SourceHealth {
@@ -92,6 +99,8 @@ impl ListenerHandles {
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
     pub books: Arc<Books>,
+    pub age_clock: Arc<AgeClock>,
+    pub disk_reserve: Arc<DiskReserve>,
     pub tenants: Arc<Tenants>,
     pub budget_plan: BudgetPlan,
     pub window: Arc<ReceiveWindow>,
@@ -108,6 +117,9 @@ pub struct Handles {
     pub redelivered: Vec<Arc<AtomicU64>>,
     /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
+    /// The certificate of the admin side; `None` without TLS there.
+    pub admin_tls: Option<Arc<CertificateReloader>>,
+    pub expiry: ExpiryWatch,
     /// The publisher of refusals; `None` if no answers on the refused topic are wanted.
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
     /// The fault of the last reading of a file registry.
@@ -121,6 +133,26 @@ impl fmt::Debug for Handles {
 }
 
 impl Handles {
+    /// The gateway's own certificates.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        let listener = self.listener.as_ref().and_then(|listener| listener.tls.as_ref());
+        let ends = listener.into_iter().chain(&self.admin_tls).map(|tls| tls.not_after());
+        ends.filter_map(|(key, not_after)| Some((key, not_after?))).collect()
+    }
+
+    /// Loads certificates again whose files have changed, and warns of those that expire.
+    pub fn refresh_certificates(&self) {
+        if let Some(listener) = &self.listener {
+            listener.refresh_certificate();
+        }
+        match self.admin_tls.as_ref().map(|tls| tls.refresh()) {
+            Some(Ok(true)) => tracing::info!("the admin side's certificate was read again"),
+            Some(Err(error)) => tracing::error!(%error, "the admin side's certificate stays as it was"),
+            Some(Ok(false)) | None => {}
+        }
+        self.expiry.check(&self.certificates(), SystemTime::now());
+    }
+
     pub fn statistics(&self) -> Statistics {
         let received: u64 =
             self.books.accounts().iter().map(|account| account.snapshot().messages.received).sum();
@@ -136,6 +168,11 @@ impl Handles {
             auth_cache_size: cache.entries() as u64,
         }
     }
+}
+
+fn certificate_sample((key, not_after): Certificate) -> Sample {
+    let seconds = not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Sample::new(vec![("key", key.to_owned())], seconds as f64)
 }
 
 /// Name, without `_total` for a counter, then help and samples.
@@ -185,6 +222,11 @@ impl Handles {
             })
         });
         let answers = answers.map(Vec::from).unwrap_or_default();
+        let refusals = self.writer.stats().refusals();
+        let refusals = refusals
+            .into_iter()
+            .map(|(outcome, lines)| Sample::new(vec![("outcome", outcome.to_owned())], lines as f64));
+        let refusals = refusals.collect();
         let foreign =
             |listener: &ListenerHandles| listener.counters.foreign_publishes.load(Ordering::Relaxed) as f64;
         vec![
@@ -197,6 +239,11 @@ impl Handles {
                 "tidegate_listener_foreign_publishes",
                 "PUBLISHes to a topic of another device",
                 self.listener.as_ref().map(|listener| Sample::bare(foreign(listener))).unwrap_or_default(),
+            ),
+            (
+                "tidegate_log_lines_dropped",
+                "Lines of the log that were dropped, because stderr was not read",
+                Sample::bare(logs::dropped_lines() as f64),
             ),
             ("tidegate_refusal_answers", "Answers on mqtt.refused_topic, sent or dropped", answers),
             (
@@ -220,6 +267,11 @@ impl Handles {
                 swaps.collect(),
             ),
             ("tidegate_writes", "POSTs to databases, by outcome", self.writes.samples()),
+            (
+                "tidegate_line_refusals",
+                "Lines that databases refused, by the outcome of the POST that showed it",
+                refusals,
+            ),
             (
                 "tidegate_messages_redelivered",
                 "QoS 1 messages received with DUP set",
@@ -264,6 +316,11 @@ impl Handles {
                     .unwrap_or_default(),
             ),
             (
+                "tidegate_certificate_expires_timestamp_seconds",
+                "End of the validity of the gateway's certificates, in seconds since 1970, by key",
+                self.certificates().into_iter().map(certificate_sample).collect(),
+            ),
+            (
                 "tidegate_auth_cache_entries",
                 "Devices in the cache",
                 Sample::bare(self.admission.cache().entries() as f64),
@@ -289,6 +346,21 @@ impl Handles {
                 Sample::bare(self.spool_ceilings.tenant_bytes_max as f64),
             ),
             (
+                "tidegate_databases",
+                "Databases by state: well, retrying, or paused until a person acts",
+                self.databases_by_state(),
+            ),
+            (
+                "tidegate_database_state",
+                "State of each database: 0 well, 1 retrying, 2 paused until a person acts",
+                self.database_states(),
+            ),
+            (
+                "tidegate_lines_oldest_age_seconds",
+                "Age of the oldest line in the spool in seconds, by tenant",
+                self.oldest_ages(),
+            ),
+            (
                 "tidegate_spool_parked_bytes",
                 "Bytes of parked messages in the spool",
                 Sample::bare(self.spool.parked_bytes() as f64),
@@ -304,6 +376,38 @@ impl Handles {
                 Sample::bare(self.quarantine.bytes() as f64),
             ),
         ]
+    }
+
+    fn databases_by_state(&self) -> Vec<Sample> {
+        let databases = self.writer.databases();
+        let sample = |state: &DatabaseHealth| {
+            let count = databases.iter().filter(|database| database.state == *state).count();
+            Sample::new(vec![("state", state.name().to_owned())], count as f64)
+        };
+        DatabaseHealth::ALL.iter().map(sample).collect()
+    }
+
+    /// The states of a bounded number of databases, those that are not well first.
+    fn database_states(&self) -> Vec<Sample> {
+        let mut databases = self.writer.databases();
+        databases.sort_by_key(|database| std::cmp::Reverse(database.state as u8));
+        let sample = |database: DatabaseStatus| {
+            let mut labels = vec![("database", database.database)];
+            labels.extend(database.output_of.map(|tenant| ("output_of", tenant)));
+            Sample::new(labels, f64::from(database.state as u8))
+        };
+        databases.into_iter().take(METRIC_TENANTS_MAX).map(sample).collect()
+    }
+
+    fn oldest_ages(&self) -> Vec<Sample> {
+        let mut ages: BTreeMap<String, u64> = BTreeMap::new();
+        for backlog in self.spool.status().backlogs {
+            let known = ages.contains_key(&backlog.tenant) || ages.len() < METRIC_TENANTS_MAX;
+            let label = if known { backlog.tenant } else { OTHER_TENANTS.to_owned() };
+            let age = ages.entry(label).or_default();
+            *age = backlog.oldest_age_s.max(*age);
+        }
+        ages.into_iter().map(|(tenant, age)| Sample::new(vec![("tenant", tenant)], age as f64)).collect()
     }
 
     pub(crate) fn histograms(&self) -> Vec<(&'static str, &'static str, HistogramSnapshot)> {

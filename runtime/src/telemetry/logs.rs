@@ -3,25 +3,67 @@
 //! A target in the filter matches by its beginning: `tidegate` matches every crate of ours, and
 //! `tidegate_spool` the spool.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::telemetry::log_queue::LogQueue;
+
+/// The time for the last lines at the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+static QUEUE: OnceLock<LogQueue> = OnceLock::new();
 
 /// Parts that were modules of the program and are crates now. Their old targets are rewritten for one
 /// release.
 const MOVED: [&str; 7] = ["source", "admission", "decode", "rollout", "spool", "quarantine", "writer"];
 
-/// Starts logging for the process.
+/// Starts logging for the process. From then on neither a line of the log nor a panic waits for stderr.
+///
+/// # Errors
+/// The host gives no thread.
 ///
 /// # Panics
 /// A second call panics.
-pub fn start(level: &str, json: bool) {
+pub fn start(level: &str, json: bool) -> std::io::Result<()> {
+    let started = LogQueue::stderr()?;
+    let queue = QUEUE.get_or_init(|| started).clone();
+    let panics = queue.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let name = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        panics.push(format!("thread '{name}' {panic}\n").into_bytes());
+    }));
+    // SAFETY: a function of ours, which may be called at any time.
+    unsafe { libc::atexit(flush_at_exit) };
     let registry = tracing_subscriber::registry().with(filter(level));
     if json {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(queue)).init();
     } else {
         let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        registry.with(fmt::layer().with_ansi(ansi).with_writer(std::io::stderr)).init();
+        registry.with(fmt::layer().with_ansi(ansi).with_writer(queue)).init();
     }
+    Ok(())
+}
+
+extern "C" fn flush_at_exit() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES);
+    }
+}
+
+/// Prints a text on stderr, by the way of the log once that has started.
+pub fn print(text: &str) {
+    match QUEUE.get() {
+        Some(queue) => queue.push(format!("{text}\n").into_bytes()),
+        None => eprintln!("{text}"),
+    }
+}
+
+/// Lines of the log that were dropped because stderr was not read.
+pub fn dropped_lines() -> u64 {
+    QUEUE.get().map_or(0, LogQueue::dropped)
 }
 
 fn filter(level: &str) -> EnvFilter {

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::core::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
+use crate::core::reason::Reason;
 use crate::limits::METRIC_TENANTS_MAX;
 use crate::telemetry::budgets;
 use crate::telemetry::gauges::Handles;
@@ -25,11 +26,9 @@ type TenantMetric = (&'static str, &'static str, fn(&TenantBooks) -> u64);
 struct Collector(Arc<Handles>);
 
 /// The label of a tenant: its own once it was admitted, while there are not too many.
-fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
-    let mut labels: BTreeMap<String, TenantBooks> = BTreeMap::new();
+fn labels(accounts: &[Arc<Account>]) -> impl Iterator<Item = (&str, &Arc<Account>)> {
     let mut own = 0;
-    for account in accounts {
-        let books = account.snapshot();
+    accounts.iter().map(move |account| {
         let name = account.tenant().as_str();
         let label = if name == NO_TENANT {
             NO_TENANT
@@ -39,7 +38,15 @@ fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
         } else {
             OTHER_TENANTS
         };
-        let sum = labels.entry(label.to_owned()).or_default();
+        (label, account)
+    })
+}
+
+fn by_label(accounts: &[Arc<Account>]) -> BTreeMap<String, TenantBooks> {
+    let mut sums: BTreeMap<String, TenantBooks> = BTreeMap::new();
+    for (label, account) in labels(accounts) {
+        let books = account.snapshot();
+        let sum = sums.entry(label.to_owned()).or_default();
         sum.messages.received += books.messages.received;
         sum.messages.lines += books.messages.lines;
         sum.messages.empty += books.messages.empty;
@@ -53,12 +60,23 @@ fn by_label(accounts: Vec<Arc<Account>>) -> BTreeMap<String, TenantBooks> {
         sum.lines.refused += books.lines.refused;
         sum.lines.pending += books.lines.pending;
     }
-    labels
+    sums
+}
+
+/// Dropped messages by label of their tenant and by reason.
+fn drops_by_label(accounts: &[Arc<Account>]) -> BTreeMap<(String, Reason), u64> {
+    let mut sums = BTreeMap::new();
+    for (label, account) in labels(accounts) {
+        for (reason, count) in account.drops() {
+            *sums.entry((label.to_owned(), reason)).or_default() += count;
+        }
+    }
+    sums
 }
 
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let books = by_label(self.0.books.accounts());
+        let books = by_label(&self.0.books.accounts());
         let tenant_counters: [TenantMetric; 4] = [
             ("tidegate_messages_received", "Messages received", |b| b.messages.received),
             ("tidegate_lines_spooled", "Lines stored in the spool", |b| b.lines.spooled),
@@ -93,6 +111,17 @@ impl prometheus_client::collector::Collector for Collector {
             }
         }
         counter(&mut encoder, "tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
+        let dropped =
+            drops_by_label(&self.0.books.accounts()).into_iter().map(|((tenant, reason), count)| {
+                let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
+                Sample::new(labels, count as f64)
+            });
+        counter(
+            &mut encoder,
+            "tidegate_messages_dropped",
+            "Acknowledged messages that are kept nowhere, by reason",
+            dropped.collect(),
+        )?;
         let tenant_gauges: [TenantMetric; 3] = [
             (
                 "tidegate_messages_parked",
@@ -195,6 +224,14 @@ impl Metrics {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Collector(handles)));
         Self(registry)
+    }
+
+    /// The metrics that are of no tenant, for callers without a token.
+    pub fn text_without_tenants(&self) -> String {
+        let text = self.text();
+        text.split_inclusive('\n')
+            .filter(|line| line.starts_with('#') || !line.contains("tenant=\""))
+            .collect()
     }
 
     pub fn text(&self) -> String {

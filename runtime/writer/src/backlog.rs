@@ -53,6 +53,13 @@ pub struct BatchPart {
     order: u64,
 }
 
+impl BatchPart {
+    /// One line of a message.
+    pub fn of_line(pending: Arc<PendingLines>, message: usize, bytes: Range<usize>) -> Self {
+        Self { pending, messages: message..message + 1, bytes, lines: 1, whole: false, order: 0 }
+    }
+}
+
 /// The time of the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {

@@ -1,23 +1,31 @@
-//! One batch until all its lines are written or refused: sent whole, and in ranges if the answer does
-//! not name the bad lines. Pure.
+//! One batch until all its lines are written, refused or delayed: sent whole, and in ranges if the answer
+//! does not name the bad lines. Pure.
 //!
-//! Every line ends in exactly one of: written, refused, returned as limited. Re-sending lines
-//! that were written before is harmless, because each carries its own time.
+//! Every line ends in exactly one of: written, refused, delayed. Re-sending lines that were written
+//! before is harmless, because each carries its own time. A line that may be a later value of a delayed
+//! one's point is delayed with it.
 
+mod repeats;
+pub mod bisect;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::backlog::BatchPart;
-use crate::limits;
-use crate::pending_lines::RefusedLinesSink;
+use crate::delayed_lines::{DelayReason, DelayedLine, PointKey, Suspicion, point_key};
+use crate::lines_budget::DatabaseShare;
+use crate::pending_lines::{LinePlace, PendingLines, RefusedLinesSink};
 use crate::verdict::LineRefusal;
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::line_protocol::split_checked;
 use tidegate_core::refused_lines::RefusedLine;
+
+pub use crate::batch::repeats::RepeatedRefusals;
 
 /// Lines that go in one request.
 #[derive(Clone, Debug)]
@@ -32,36 +40,6 @@ struct LinePosition {
     part: usize,
     message: usize,
     bytes: std::ops::Range<usize>,
-}
-
-/// Refusals in a row with the same unspecific words, and nothing accepted between them.
-#[derive(Debug, Default)]
-pub struct RepeatedRefusals {
-    words: String,
-    count: u32,
-}
-
-impl RepeatedRefusals {
-    pub fn clear(&mut self) {
-        self.count = 0;
-    }
-
-    fn same(&self, words: &str) -> u32 {
-        if self.words == without_numbers(words) { self.count } else { 0 }
-    }
-
-    fn add(&mut self, words: &str) {
-        self.count = self.same(words) + 1;
-        self.words = without_numbers(words);
-    }
-}
-
-/// The words by which two refusals are compared: request ids, ports and times differ each time.
-fn without_numbers(words: &str) -> String {
-    let blurred = words
-        .split_whitespace()
-        .map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
-    blurred.collect::<Vec<_>>().join(" ")
 }
 
 /// The progress that one answer made.
@@ -85,7 +63,13 @@ pub struct Batch {
     accepted: bool,
     probed: bool,
     /// Single lines that were refused with words that do not speak of lines.
-    suspects: Vec<LineRefusal>,
+    suspects: Vec<(u32, Suspicion)>,
+    /// Lines that wait apart from now on, for other reasons.
+    delayed: Vec<(u32, DelayReason)>,
+    /// The points of suspects and delayed lines, with the first line of each; -1: it is of another batch.
+    points: HashMap<PointKey, i64>,
+    /// Suspicions of its lines from earlier tries.
+    earlier: HashMap<u32, Suspicion>,
     /// The server reads no compressed body.
     pub plain: bool,
 }
@@ -109,8 +93,26 @@ impl Batch {
             accepted: false,
             probed: false,
             suspects: Vec::new(),
+            delayed: Vec::new(),
+            points: HashMap::new(),
+            earlier: HashMap::new(),
             plain: false,
         }
+    }
+
+    /// A batch of lines that waited apart.
+    ///
+    /// # Panics
+    /// `lines` is empty.
+    pub fn of_delayed(lines: Vec<DelayedLine>) -> Self {
+        let (mut parts, mut earlier) = (Vec::new(), HashMap::new());
+        for (place, line) in lines.into_iter().enumerate() {
+            parts.push(BatchPart::of_line(line.pending, line.message, line.bytes));
+            if let DelayReason::Suspect(suspicion) = line.reason {
+                earlier.insert(place as u32, suspicion);
+            }
+        }
+        Self { earlier, ..Self::new(parts) }
     }
 
     pub fn is_done(&self) -> bool {
@@ -137,16 +139,45 @@ impl Batch {
         whole && self.parts.iter().all(|part| part.whole)
     }
 
+    /// True if something of it was accepted.
+    pub fn is_accepted(&self) -> bool {
+        self.accepted
+    }
+
     /// Lines that are neither written nor refused yet.
     pub fn lines_left(&self) -> u64 {
         let ranges: u64 = self.ranges.iter().map(|range| self.lines_of(range)).sum();
-        ranges + self.suspects.len() as u64
+        ranges + (self.suspects.len() + self.delayed.len()) as u64
+    }
+
+    /// Bytes of its lines.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes.len()).sum()
     }
 
     fn lines_of(&self, range: &BatchRange) -> u64 {
         match range {
             BatchRange::Whole => self.parts.iter().map(|part| u64::from(part.lines)).sum(),
             BatchRange::Lines(lines) => lines.len() as u64,
+        }
+    }
+
+    /// Halves the next range until its body is at most `bytes_max`, or one line.
+    pub fn fit(&mut self, bytes_max: usize) {
+        if self.body.is_some() {
+            return;
+        }
+        loop {
+            let bytes: usize = match self.ranges.front() {
+                None => return,
+                Some(BatchRange::Whole) => self.bytes(),
+                Some(BatchRange::Lines(lines)) => lines.iter().map(|&line| self.line(line).len() + 1).sum(),
+            };
+            if bytes <= bytes_max || self.ranges.front().is_some_and(|range| self.lines_of(range) == 1) {
+                return;
+            }
+            let lines = self.take_range();
+            self.push_halves(lines);
         }
     }
 
@@ -164,9 +195,13 @@ impl Batch {
         let mut bytes;
         match range {
             BatchRange::Whole => {
-                bytes = Vec::with_capacity(self.parts.iter().map(|part| part.bytes.len()).sum());
+                // A line that waited apart brings no newline.
+                bytes = Vec::with_capacity(self.bytes() + self.parts.len());
                 for part in &self.parts {
                     bytes.extend_from_slice(&part.pending.lines[part.bytes.clone()]);
+                    if bytes.last() != Some(&b'\n') {
+                        bytes.push(b'\n');
+                    }
                 }
             }
             BatchRange::Lines(lines) => {
@@ -215,6 +250,53 @@ impl Batch {
         }
     }
 
+    fn point(&self, line: u32) -> PointKey {
+        let at = &self.table[line as usize];
+        point_key(self.parts[at.part].pending.messages[at.message].affinity, self.line(line))
+    }
+
+    /// Delays lines of points that `waits` for others, before anything is sent.
+    pub fn delay_behind(&mut self, waits: impl Fn(&PointKey) -> bool) {
+        let lines = self.take_range();
+        let (behind, rest): (Vec<u32>, Vec<u32>) =
+            lines.into_iter().partition(|&line| waits(&self.point(line)));
+        for &line in &behind {
+            self.points.insert(self.point(line), -1);
+            self.delayed.push((line, DelayReason::Behind));
+        }
+        match behind.is_empty() {
+            true => self.ranges.push_front(BatchRange::Whole),
+            false => self.push_front(rest),
+        }
+    }
+
+    /// Delays one line, and later lines of its point that are still to be sent.
+    fn delay(&mut self, line: u32) {
+        let point = self.point(line);
+        let first = self.points.entry(point).or_insert(i64::from(line));
+        *first = i64::from(line).min(*first);
+        for range in std::mem::take(&mut self.ranges) {
+            let BatchRange::Lines(lines) = range else { unreachable!("a batch in ranges has no whole") };
+            let rest = self.without_behind(lines);
+            if !rest.is_empty() {
+                self.ranges.push_back(BatchRange::Lines(rest));
+            }
+        }
+    }
+
+    /// Lines that stand behind no delayed one; the others are delayed too.
+    fn without_behind(&mut self, lines: Vec<u32>) -> Vec<u32> {
+        if self.points.is_empty() {
+            return lines;
+        }
+        let behind = |batch: &Self, line: u32| {
+            batch.points.get(&batch.point(line)).is_some_and(|&first| i64::from(line) > first)
+        };
+        let (behind, rest): (Vec<u32>, Vec<u32>) = lines.into_iter().partition(|&line| behind(self, line));
+        self.delayed.extend(behind.into_iter().map(|line| (line, DelayReason::Behind)));
+        rest
+    }
+
     /// Records that all lines of the range are written.
     pub fn accept(&mut self, refused_sink: &RefusedSink, repeats: &mut RepeatedRefusals) -> BatchProgress {
         repeats.clear();
@@ -249,14 +331,12 @@ impl Batch {
             self.parts[at.part].pending.record(at.message, 1, None, refused_sink.sink, refused_sink.database);
         }
         progress.written += lines.len() as u64;
-        for suspect in std::mem::take(&mut self.suspects) {
-            self.refuse(suspect, refused_sink, progress);
-        }
     }
 
     fn refuse(&self, fault: LineRefusal, refused_sink: &RefusedSink, progress: &mut BatchProgress) {
         let at = &self.table[fault.line as usize];
-        let refused = RefusedLine { line: self.line(fault.line).to_vec(), answer: fault.words };
+        let answer = with_way_out(fault.words);
+        let refused = RefusedLine { line: self.line(fault.line).to_vec(), answer };
         self.parts[at.part].pending.record(
             at.message,
             0,
@@ -267,15 +347,15 @@ impl Batch {
         progress.refused += 1;
     }
 
-    /// Refuses the `refused` lines of the range, returns the `limited` ones as a batch of their own, and
-    /// records the others as written. Lines count from 0 in the range.
+    /// Refuses the `refused` lines of the range, delays the `limited` ones, and records the others as
+    /// written. Lines count from 0 in the range. Gives the number of limited lines.
     pub fn accept_partly(
         &mut self,
         refused: Vec<LineRefusal>,
         limited: Vec<LineRefusal>,
         refused_sink: &RefusedSink,
         repeats: &mut RepeatedRefusals,
-    ) -> (BatchProgress, Option<Batch>) {
+    ) -> (BatchProgress, u64) {
         repeats.clear();
         let lines = self.take_range();
         let mut progress = BatchProgress::default();
@@ -288,27 +368,18 @@ impl Batch {
                 &mut progress,
             );
         }
-        let mut kept: Vec<u32> = Vec::new();
-        for fault in limited {
+        for fault in &limited {
             written[fault.line as usize] = false;
-            kept.push(lines[fault.line as usize]);
+            let line = lines[fault.line as usize];
+            self.delayed.push((line, DelayReason::Limited));
+            self.delay(line);
         }
-        kept.sort_unstable();
         let rest: Vec<u32> =
             lines.iter().zip(&written).filter(|&(_, &written)| written).map(|(&line, _)| line).collect();
+        // A later value of a limited line's point is written, and is to be once more, after that line.
+        let rest = self.without_behind(rest);
         self.accept_lines(&rest, refused_sink, &mut progress);
-        self.settle_suspects(refused_sink, &mut progress);
-        let limited = (!kept.is_empty()).then(|| Batch {
-            parts: self.parts.clone(),
-            ranges: VecDeque::from([BatchRange::Lines(kept)]),
-            table: self.table.clone(),
-            body: None,
-            accepted: true,
-            probed: true,
-            suspects: Vec::new(),
-            plain: self.plain,
-        });
-        (progress, limited)
+        (progress, limited.len() as u64)
     }
 
     /// Refuses one line of the range, of which nothing was written; the others go again.
@@ -318,7 +389,6 @@ impl Batch {
         let line = lines.remove(fault.line as usize);
         self.refuse(LineRefusal { line, ..fault }, refused_sink, &mut progress);
         self.push_front(lines);
-        self.settle_suspects(refused_sink, &mut progress);
         progress
     }
 
@@ -336,7 +406,6 @@ impl Batch {
             &[line] => self.refuse(LineRefusal { line, words }, refused_sink, &mut progress),
             _ => self.push_halves(lines),
         }
-        self.settle_suspects(refused_sink, &mut progress);
         progress
     }
 
@@ -346,143 +415,77 @@ impl Batch {
         self.push_front(lines);
     }
 
-    /// Searches for the bad lines of the range. `explained`: the words speak of lines.
-    pub fn bisect(
+    /// Takes the delayed lines of a batch that is done, in their order. They are copied out of their
+    /// frames, which can leave memory.
+    pub fn take_delayed(
         &mut self,
-        explained: bool,
-        words: String,
-        answer: &[u8],
-        refused_sink: &RefusedSink,
+        share: &DatabaseShare,
         repeats: &mut RepeatedRefusals,
-    ) -> BatchProgress {
-        let lines = self.take_range();
-        let mut progress = BatchProgress::default();
-        if explained {
-            repeats.clear();
-        }
-        match *lines.as_slice() {
-            [line] if explained || self.accepted => {
-                self.refuse(LineRefusal { line, words }, refused_sink, &mut progress)
+    ) -> Vec<DelayedLine> {
+        let mut lines = std::mem::take(&mut self.delayed);
+        for (line, suspicion) in std::mem::take(&mut self.suspects) {
+            if !self.accepted && suspicion.refusals == 1 {
+                repeats.add(&suspicion.words);
             }
-            [line] => self.suspect(LineRefusal { line, words }, refused_sink, repeats, &mut progress),
-            _ if explained => self.refuse_quoted(lines, answer, refused_sink, &mut progress),
-            // Three lines far apart first: if each of them alone gets these words, it is the
-            // request, and taking all the lines apart would cost two requests a line.
-            [_, _, _, ..] if !self.probed && !self.accepted => {
-                self.probed = true;
-                let probe = self.probes(&lines);
-                self.push_front(lines.into_iter().filter(|line| !probe.contains(line)).collect());
-                for line in probe.into_iter().rev() {
-                    self.push_front(vec![line]);
+            lines.push((line, DelayReason::Suspect(suspicion)));
+        }
+        lines.sort_by_key(|(line, _)| *line);
+        // One copy of each frame.
+        let mut copies: Vec<(Arc<PendingLines>, Vec<LinePlace>)> = Vec::new();
+        for (line, _) in &lines {
+            let at = &self.table[*line as usize];
+            let part = &self.parts[at.part];
+            if part.whole && !part.pending.is_excerpt() {
+                let place = (at.message, at.bytes.clone());
+                match copies.iter_mut().find(|(frame, _)| Arc::ptr_eq(frame, &part.pending)) {
+                    Some((_, places)) => places.push(place),
+                    None => copies.push((part.pending.clone(), vec![place])),
                 }
             }
-            _ => self.push_halves(lines),
         }
-        self.settle_suspects(refused_sink, &mut progress);
-        progress
-    }
-
-    /// Refuses the suspects once the batch has no range left. The request was not at fault, for then the
-    /// batch would have begun again.
-    fn settle_suspects(&mut self, refused_sink: &RefusedSink, progress: &mut BatchProgress) {
-        if self.ranges.is_empty() {
-            for suspect in std::mem::take(&mut self.suspects) {
-                self.refuse(suspect, refused_sink, progress);
-            }
+        let mut excerpts = Vec::new();
+        for (frame, mut places) in copies {
+            places.sort_by_key(|(_, bytes)| bytes.start);
+            excerpts.push((frame.clone(), Arc::new(frame.excerpt(&places, share)), places));
         }
-    }
-
-    /// Three lines that may be written before the others: no other of their devices stands in front of
-    /// them. Far apart, where there are that many devices.
-    fn probes(&self, lines: &[u32]) -> [u32; 3] {
-        let affinity = |line: u32| {
+        let delayed = |(line, reason): (u32, DelayReason)| {
             let at = &self.table[line as usize];
-            self.parts[at.part].pending.messages[at.message].affinity
-        };
-        let mut seen = HashSet::new();
-        let firsts: Vec<u32> = lines.iter().copied().filter(|&line| seen.insert(affinity(line))).collect();
-        match firsts.as_slice() {
-            [first, .., last] if firsts.len() >= 3 => [*first, firsts[firsts.len() / 2], *last],
-            _ => [lines[0], lines[1], lines[2]],
-        }
-    }
-
-    /// InfluxDB 1 and 2 quote the lines that they cannot parse: those are refused and the others go
-    /// again; where none is found in the answer, the halves go.
-    fn refuse_quoted(
-        &mut self,
-        lines: Vec<u32>,
-        answer: &[u8],
-        refused_sink: &RefusedSink,
-        progress: &mut BatchProgress,
-    ) {
-        // The answer is JSON: quotations in it are escaped once more.
-        let text = serde_json::from_slice::<serde_json::Value>(answer)
-            .ok()
-            .and_then(|json| {
-                Some(json.get("error").or_else(|| json.get("message"))?.as_str()?.as_bytes().to_vec())
-            })
-            .unwrap_or_else(|| answer.to_vec());
-        let mut rest = Vec::with_capacity(lines.len());
-        let mut quoted = Vec::new();
-        for line in lines {
-            let words = [b"unable to parse '", self.line(line), b"': "].concat();
-            match memchr::memmem::find(&text, &words) {
-                None => rest.push(line),
-                Some(at) => {
-                    let said = &text[at..];
-                    let end =
-                        memchr::memchr(b'\n', &said[words.len()..]).map_or(said.len(), |n| words.len() + n);
-                    let said = String::from_utf8_lossy(&said[words.len()..end]).into_owned();
-                    quoted.push(LineRefusal { line, words: said });
+            let pending = &self.parts[at.part].pending;
+            let copy = excerpts.iter().find(|(frame, ..)| Arc::ptr_eq(frame, pending));
+            match copy.filter(|_| self.parts[at.part].whole) {
+                Some((_, excerpt, places)) => {
+                    let place = places.partition_point(|(_, bytes)| bytes.start < at.bytes.start);
+                    let start: usize = places[..place].iter().map(|(_, bytes)| bytes.len() + 1).sum();
+                    let mut before = places[..=place].iter().map(|(message, _)| *message).collect::<Vec<_>>();
+                    before.dedup();
+                    let bytes = start..start + at.bytes.len();
+                    DelayedLine { pending: excerpt.clone(), message: before.len() - 1, bytes, reason }
                 }
+                None => DelayedLine {
+                    pending: pending.clone(),
+                    message: at.message,
+                    bytes: at.bytes.clone(),
+                    reason,
+                },
             }
-        }
-        if quoted.is_empty() {
-            return self.push_halves(rest);
-        }
-        for fault in quoted {
-            self.refuse(fault, refused_sink, progress);
-        }
-        self.push_front(rest);
+        };
+        lines.into_iter().map(delayed).collect()
     }
 
-    /// Keeps a line that was refused alone, while nothing shows yet that it is the line's fault.
-    fn suspect(
-        &mut self,
-        fault: LineRefusal,
-        refused_sink: &RefusedSink,
-        repeats: &mut RepeatedRefusals,
-        progress: &mut BatchProgress,
-    ) {
-        let words = fault.words.clone();
-        self.suspects.push(fault);
-        let blurred = without_numbers(&words);
-        let same =
-            self.suspects.iter().filter(|suspect| without_numbers(&suspect.words) == blurred).count() as u32;
-        if same == self.suspects.len() as u32 && same + repeats.same(&words) >= limits::SAME_REFUSALS_MAX {
-            self.start_again();
-            progress.request_at_fault = Some(words);
-        } else if self.ranges.is_empty() {
-            for suspect in std::mem::take(&mut self.suspects) {
-                repeats.add(&suspect.words);
-                self.refuse(suspect, refused_sink, progress);
-            }
+    /// The suspicion of a line that was refused alone at `now`.
+    fn suspicion(&self, line: u32, words: String, server_error: bool, now: Instant) -> Suspicion {
+        match self.earlier.get(&line) {
+            Some(earlier) => Suspicion { words, refusals: earlier.refusals + 1, ..earlier.clone() },
+            None => Suspicion { words, refusals: 1, since: now, server_error, is_last_try: false },
         }
     }
+}
 
-    /// Puts all lines that are left back into one range.
-    fn start_again(&mut self) {
-        let mut lines: Vec<u32> =
-            std::mem::take(&mut self.suspects).into_iter().map(|fault| fault.line).collect();
-        for range in std::mem::take(&mut self.ranges) {
-            match range {
-                BatchRange::Lines(range) => lines.extend(range),
-                BatchRange::Whole => unreachable!("a batch in ranges has no whole"),
-            }
-        }
-        lines.sort_unstable();
-        self.probed = false;
-        self.push_front(lines);
+/// The database's words about a line, with the way out where they speak of a text in a column of numbers.
+fn with_way_out(words: String) -> String {
+    let is_conflict = words.contains("type conflict") || words.contains("invalid column type");
+    if !is_conflict || !words.contains("string") {
+        return words;
     }
+    format!("{words} (a number that is sent as a text? Send a number, or have the decoder make one of it)")
 }

@@ -11,6 +11,7 @@ use crate::backlog::BatchLimits;
 use crate::backoff::BackoffLimits;
 use crate::database_task::DatabaseTask;
 use crate::flush_timer::FlushTimer;
+use crate::lines_budget::LinesBudget;
 use crate::output::{Output, Outputs};
 use crate::pending_lines::RefusedLinesSink;
 use crate::stats::{WriteObserver, WriterStats};
@@ -46,6 +47,8 @@ pub struct WriterContext {
     pub observer: Arc<dyn WriteObserver>,
     pub stats: WriterStats,
     pub databases: DashMap<DatabaseName, Arc<DatabaseTask>, foldhash::fast::RandomState>,
+    /// Bytes in hand of all databases.
+    pub budget: Arc<LinesBudget>,
     pub flush_timer: FlushTimer,
     pub idle_delay: Arc<IdleDelay>,
     pub draining: AtomicBool,

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
 };
 use hyper::{HeaderMap, Uri};
 use hyper_util::client::proxy::matcher::Matcher;
@@ -47,6 +47,10 @@ pub struct Endpoint {
     headers: HeaderMap,
     gzip: bool,
     timeout: Duration,
+    /// The settings' URL without a slash at its end.
+    base: String,
+    local: bool,
+    create_database: bool,
 }
 
 enum HttpTransport {
@@ -118,11 +122,69 @@ impl Endpoint {
             }
             None => (HttpTransport::Reqwest(reqwest_client(timeout, local)?), before),
         };
-        Ok(Self { transport, kind, before, after, headers, gzip, timeout })
+        let (base, create_database) = (base.to_owned(), settings.create_database);
+        Ok(Self { transport, kind, before, after, headers, gzip, timeout, base, local, create_database })
     }
 
     pub fn kind(&self) -> ServerKind {
         self.kind
+    }
+
+    /// The URL without credentials, as it may be shown.
+    pub fn shown_url(&self) -> String {
+        let scheme = self.base.split("://").next().unwrap_or_default();
+        let path = self.base.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
+        format!("{scheme}://{}{path}", self.host())
+    }
+
+    /// The server's name and port.
+    pub fn host(&self) -> &str {
+        let after_scheme = self.base.find("://").map_or(0, |at| at + 3);
+        let end = self.base[after_scheme..].find('/').map_or(self.base.len(), |at| after_scheme + at);
+        self.base[after_scheme..end].rsplit('@').next().unwrap_or_default()
+    }
+
+    /// True if a missing database is to be created.
+    pub fn creates_databases(&self) -> bool {
+        self.create_database && self.kind == ServerKind::InfluxDb1
+    }
+
+    /// The version by `/ping`: a header of InfluxDB 1 and 2, and in the body of InfluxDB 3. `None`: it did
+    /// not answer, or did not say it.
+    pub async fn version(&self) -> Option<String> {
+        let client = reqwest_client(self.timeout, self.local).ok()?;
+        let request = client.get(format!("{}/ping", self.base)).headers(self.headers.clone());
+        let response = request.send().await.ok().filter(|response| response.status().is_success())?;
+        let header = response.headers().get("x-influxdb-version");
+        if let Some(version) = header.and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty()) {
+            return Some(version.to_owned());
+        }
+        let body = response.bytes().await.ok().filter(|body| body.len() < limits::RESPONSE_BYTES_MAX)?;
+        let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
+        Some(json.get("version")?.as_str()?.to_owned())
+    }
+
+    /// Creates a database of InfluxDB 1.
+    ///
+    /// # Errors
+    /// The server's words, or that it did not answer.
+    pub async fn create(&self, database: &DatabaseName) -> Result<(), String> {
+        let name = database.as_str().replace('\\', "\\\\").replace('"', "\\\"");
+        let statement = format!("CREATE DATABASE \"{name}\"");
+        let address = format!("{}/query?q={}", self.base, utf8_percent_encode(&statement, QUERY_VALUE));
+        let client = reqwest_client(self.timeout, self.local).map_err(|error| error.to_string())?;
+        let request = client.post(address).headers(self.headers.clone());
+        let response = request.send().await.map_err(|error| self.no_answer(&error).words)?;
+        let status = response.status();
+        let body = response.text().await.unwrap_or_default();
+        let error = serde_json::from_str::<serde_json::Value>(&body).ok().and_then(|json| {
+            let error = json.get("error").or_else(|| json.pointer("/results/0/error"))?;
+            Some(error.as_str()?.to_owned())
+        });
+        match error {
+            None if status.is_success() => Ok(()),
+            error => Err(format!("{}: {}", status.as_u16(), error.unwrap_or(body))),
+        }
     }
 
     /// Sends lines (each ended by a newline) as one POST and reads the answer.
@@ -162,7 +224,8 @@ impl Endpoint {
         match tokio::time::timeout(self.timeout, client.post(address, headers, body)).await {
             Ok(Ok(reply)) => {
                 let retry_after = retry_after_of(&reply.headers);
-                Ok(EndpointResponse { status: reply.status, retry_after, body: reply.body })
+                let location = location_of(&reply.headers);
+                Ok(EndpointResponse { status: reply.status, retry_after, location, body: reply.body })
             }
             Ok(Err(error)) => {
                 let broken = matches!(error, Http1Error::Broken(_));
@@ -183,7 +246,8 @@ impl Endpoint {
         let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after_of(response.headers());
-        let mut answer = EndpointResponse { status, retry_after, body: Vec::new() };
+        let location = location_of(response.headers());
+        let mut answer = EndpointResponse { status, retry_after, location, body: Vec::new() };
         while answer.body.len() < limits::RESPONSE_BYTES_MAX {
             match response.chunk().await {
                 Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
@@ -242,6 +306,10 @@ fn retry_after_of(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, jiff::Timestamp::now())
 }
 
+fn location_of(headers: &HeaderMap) -> Option<String> {
+    Some(String::from_utf8_lossy(headers.get(LOCATION)?.as_bytes()).into_owned())
+}
+
 fn is_loopback(url: &reqwest::Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
@@ -288,6 +356,7 @@ mod tests {
             password: String::new(),
             gzip: Gzip::Auto,
             request_timeout: Duration::from_secs(1),
+            create_database: false,
         }
     }
 

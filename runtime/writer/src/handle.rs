@@ -14,11 +14,12 @@ use crate::context::{WriterContext, WriterParts};
 use crate::database_task::DatabaseTask;
 use crate::error::WriterError;
 use crate::flush_timer::FlushTimer;
+use crate::lines_budget::LinesBudget;
 use crate::output::Output;
-use crate::pending_lines::PendingLines;
+use crate::server_version::ServerInfo;
 use crate::settings::{HttpSettings, OutputSettings, WriterSettings};
 use crate::stats::{DatabaseStatus, UndrainedDatabases, WriterStats};
-use crate::{backlog, limits};
+use crate::{backlog, limits, server_watch};
 use tidegate_core::durable::{Durable, Handoff};
 use tidegate_core::ids::{DatabaseName, TenantId};
 use tidegate_core::tenant::settings::OutputId;
@@ -57,12 +58,14 @@ impl Writer {
             observer: parts.observer,
             stats: WriterStats::default(),
             databases: DashMap::default(),
+            budget: LinesBudget::new(settings.memory_bytes_max),
             flush_timer: FlushTimer::default(),
             idle_delay: parts.idle_delay,
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             changed: Notify::new(),
         });
+        watch_server(&context, &context.common);
         Ok(Self { context })
     }
 }
@@ -71,7 +74,7 @@ impl Writer {
 impl Handoff for Writer {
     fn deliver(&self, durable: Durable) {
         let database = self.database(&durable.database);
-        database.push(&self.context, PendingLines::new(durable));
+        database.push(&self.context, durable);
     }
 
     fn waits(&self, database: &DatabaseName) {
@@ -85,7 +88,11 @@ impl Writer {
         let known = context.databases.get(name).map(|known| known.clone());
         known.unwrap_or_else(|| {
             let entry = context.databases.entry(name.clone());
-            entry.or_insert_with(|| Arc::new(DatabaseTask::new(name.clone(), context.requests_max))).clone()
+            entry
+                .or_insert_with(|| {
+                    Arc::new(DatabaseTask::new(name.clone(), context.requests_max, context.budget.share()))
+                })
+                .clone()
         })
     }
 
@@ -105,7 +112,13 @@ impl Writer {
         for (tenant, settings) in own {
             ids.insert(tenant.clone(), outputs.open(settings)?);
         }
-        *self.context.outputs.write() = outputs;
+        let opened: Vec<_> = {
+            let mut now = self.context.outputs.write();
+            let opened = outputs.all().filter(|output| !now.has(output)).cloned().collect();
+            *now = outputs;
+            opened
+        };
+        opened.iter().for_each(|output| watch_server(&self.context, output));
         Ok(ids)
     }
 
@@ -136,6 +149,25 @@ impl Writer {
         all
     }
 
+    /// Tries databases of this name, or all, now, whatever their last answer was. Gives their number.
+    pub fn retry(&self, name: Option<&str>) -> usize {
+        let context = &self.context;
+        let mut all = context.all_databases();
+        all.retain(|database| name.is_none_or(|name| database.name().as_str() == name));
+        for database in &all {
+            context.output_of(database.name()).breaker.reset(Instant::now(), false);
+            database.retry(context);
+        }
+        all.len()
+    }
+
+    /// The servers with their versions, as far as they have said them.
+    pub fn servers(&self) -> Vec<(String, ServerInfo)> {
+        let outputs = self.context.outputs.read();
+        let all = std::iter::once(&self.context.common).chain(outputs.all());
+        all.filter_map(|output| Some((output.endpoint()?.host().to_owned(), output.server.info()))).collect()
+    }
+
     /// Writes all that waits, at once, until `deadline`. A database that does not take it gets one
     /// more try and is not waited for. No request begins after that; one that is under way may
     /// still be answered.
@@ -143,6 +175,7 @@ impl Writer {
         let context = &self.context;
         context.draining.store(true, Ordering::Release);
         for database in context.all_databases() {
+            database.give_up_if_paused();
             database.flush_now(context);
         }
         let all_written = async {
@@ -164,5 +197,12 @@ impl Writer {
             }
         }
         left
+    }
+}
+
+/// Has the server of an output asked for its version, now and each hour.
+fn watch_server(context: &WriterContext, output: &Arc<Output>) {
+    if output.endpoint().is_some() {
+        context.runtime.spawn(server_watch::watch(Arc::downgrade(output)));
     }
 }

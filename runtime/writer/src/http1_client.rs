@@ -50,6 +50,8 @@ pub struct Http1Client {
     server: Uri,
     host: HeaderValue,
     idle: Arc<Mutex<IdleConnections>>,
+    /// The age at which a connection is not used again.
+    age_max: Duration,
 }
 
 /// Connections that wait for a request.
@@ -65,6 +67,7 @@ struct IdleConnections {
 struct OpenConnection {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    opened: Instant,
     /// The connection has come to its end, and must not be polled again.
     ended: bool,
 }
@@ -80,7 +83,8 @@ impl Http1Client {
         connector.set_connect_timeout(Some(connect_timeout));
         let authority = server.authority().map_or("", |authority| authority.as_str());
         let host = HeaderValue::from_str(authority.strip_suffix(":80").unwrap_or(authority))?;
-        Ok(Self { connector, server, host, idle: Arc::default() })
+        let age_max = Duration::from_secs(limits::CONNECTION_AGE_MAX_S);
+        Ok(Self { connector, server, host, idle: Arc::default(), age_max })
     }
 
     /// Posts `body` to `address`, a path with its query, and reads the answer. On a connection that
@@ -125,7 +129,7 @@ impl Http1Client {
         let connecting = self.connector.clone().call(self.server.clone());
         let stream = connecting.await.map_err(|error| Http1Error::Connect(error.into()))?;
         let (sender, connection) = handshake(stream).await.map_err(Http1Error::Broken)?;
-        Ok(Box::new(OpenConnection { sender, connection, ended: false }))
+        Ok(Box::new(OpenConnection { sender, connection, opened: Instant::now(), ended: false }))
     }
 
     /// The idle connection that was used last and that the server has not closed.
@@ -138,9 +142,10 @@ impl Http1Client {
         }
     }
 
-    /// Keeps a connection for the next request.
+    /// Keeps a connection for the next request. An old one is closed, so that the host's name is looked up
+    /// again though its old address answers.
     fn keep(&self, open: Box<OpenConnection>) {
-        if open.ended {
+        if open.ended || open.opened.elapsed() > self.age_max {
             return;
         }
         let mut idle = self.idle.lock();
@@ -303,6 +308,17 @@ mod tests {
         assert!(heads.iter().all(|head| *head == heads[0] && head.contains("x-more: 1\r\n")));
         assert!(heads[0].contains("host: 127.0.0.1:"), "{}", heads[0]);
         assert!(client.idle.lock().connections.is_empty(), "it was closed");
+    }
+
+    #[tokio::test]
+    async fn an_old_connection_is_not_used_again() {
+        const NONE: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+        let (client, serving) = server(vec![vec![NONE], vec![NONE]]);
+        let client = Http1Client { age_max: Duration::ZERO, ..client };
+        for _ in 0..2 {
+            assert_eq!(post(&client).await.unwrap().status, 204);
+        }
+        assert_eq!(serving.join().unwrap().len(), 2, "a connection for each");
     }
 
     #[tokio::test]

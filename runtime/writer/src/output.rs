@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use crate::body_limit::BodyLimit;
 use crate::circuit_breaker::CircuitBreaker;
 use crate::endpoint::Endpoint;
 use crate::error::WriterError;
 use crate::file_output::FileOutput;
 use crate::limits;
+use crate::server_version::ServerWatch;
 use crate::settings::{HttpSettings, OutputSettings};
 use tidegate_core::tenant::settings::OutputId;
 
@@ -27,6 +29,8 @@ pub struct Output {
     pub requests: Arc<Semaphore>,
     pub probes: Arc<Semaphore>,
     pub slow: Arc<Semaphore>,
+    pub body_limit: BodyLimit,
+    pub server: ServerWatch,
     settings: OutputSettings,
 }
 
@@ -44,8 +48,18 @@ impl Output {
             requests: Arc::new(Semaphore::new(limits::ENDPOINT_REQUESTS_MAX)),
             probes: Arc::new(Semaphore::new(limits::ENDPOINT_PROBES_MAX)),
             slow: Arc::new(Semaphore::new(limits::ENDPOINT_SLOW_REQUESTS_MAX)),
+            body_limit: BodyLimit::default(),
+            server: ServerWatch::default(),
             settings: settings.clone(),
         })
+    }
+
+    /// The server; `None` where lines go to files.
+    pub fn endpoint(&self) -> Option<&Endpoint> {
+        match &self.transport {
+            OutputTransport::Http(endpoint) => Some(endpoint),
+            OutputTransport::File(_) => None,
+        }
     }
 
     /// True if it was made of these settings.
@@ -81,6 +95,14 @@ impl Outputs {
         let id = OutputId::new(self.opened);
         self.by_id.insert(id, output);
         Ok(id)
+    }
+
+    pub fn has(&self, output: &Arc<Output>) -> bool {
+        self.by_id.values().any(|own| Arc::ptr_eq(own, output))
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Output>> {
+        self.by_id.values()
     }
 
     /// Closes all that are not `in_use`.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use tidegate_core::durable::Durable;
+use crate::limits;
+use crate::lines_budget::{DatabaseShare, LinesCharge};
+use tidegate_core::durable::{Durable, DurableMessage};
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
 
@@ -15,7 +17,13 @@ pub struct PendingLines {
     durable: Durable,
     /// Messages with some lines written or refused, and others not yet.
     progress: Mutex<BTreeMap<usize, MessageProgress>>,
+    is_excerpt: bool,
+    /// Its bytes in the writer's budget.
+    _charge: LinesCharge,
 }
+
+/// A line of a `PendingLines`: its message, and its bytes without the newline.
+pub type LinePlace = (usize, Range<usize>);
 
 #[derive(Debug, Default)]
 struct MessageProgress {
@@ -35,8 +43,37 @@ impl Deref for PendingLines {
 }
 
 impl PendingLines {
-    pub fn new(durable: Durable) -> Self {
-        Self { durable, progress: Mutex::default() }
+    pub fn new(durable: Durable, charge: LinesCharge) -> Self {
+        Self { durable, progress: Mutex::default(), is_excerpt: false, _charge: charge }
+    }
+
+    /// The memory that lines take: they are copied once more into a request's body.
+    pub fn memory_bytes(durable: &Durable) -> usize {
+        let of = |message: &DurableMessage| size_of::<DurableMessage>() + message.topic.len();
+        let messages: usize = durable.messages.iter().map(of).sum();
+        limits::PENDING_OVERHEAD_BYTES + 2 * durable.lines.len() + messages
+    }
+
+    /// Copies lines out, so that the rest need not stay in memory. All other lines of their messages
+    /// have an outcome.
+    pub fn excerpt(&self, lines: &[LinePlace], share: &DatabaseShare) -> Self {
+        let durable = self.durable.excerpt(lines);
+        let mut all = self.progress.lock();
+        let mut places: Vec<usize> = lines.iter().map(|(message, _)| *message).collect();
+        places.dedup();
+        let moved = places.iter().enumerate().filter_map(|(new, old)| Some((new, all.remove(old)?)));
+        let progress = Mutex::new(moved.collect());
+        let charge = share.charge_apart(Self::memory_bytes(&durable));
+        Self { durable, progress, is_excerpt: true, _charge: charge }
+    }
+
+    pub fn is_excerpt(&self) -> bool {
+        self.is_excerpt
+    }
+
+    /// True if no line of a message has an outcome.
+    pub fn is_untouched(&self, message: usize) -> bool {
+        !self.progress.lock().contains_key(&message)
     }
 
     /// Records that all lines of `messages` are written.

@@ -37,6 +37,8 @@ pub struct HttpSettings {
     pub password: String,
     pub gzip: Gzip,
     pub request_timeout: Duration,
+    /// For InfluxDB 1: a database that is missing is created.
+    pub create_database: bool,
 }
 
 /// The destination of lines.
@@ -61,4 +63,6 @@ pub struct WriterSettings {
     /// Requests under way to one database, at least 1.
     pub requests_max: u32,
     pub waits: BackoffLimits,
+    /// Bytes of lines in hand, of all databases together.
+    pub memory_bytes_max: usize,
 }

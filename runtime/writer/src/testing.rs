@@ -6,10 +6,16 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::lines_budget::{DatabaseShare, LinesBudget};
 use crate::pending_lines::PendingLines;
 use tidegate_core::books::Account;
 use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
 use tidegate_core::synced::Synced;
+
+/// A share of a budget that never ends.
+pub fn unlimited() -> DatabaseShare {
+    LinesBudget::new(1 << 40).share()
+}
 
 /// The calls of a `Receipt`.
 #[derive(Debug, Default)]
@@ -36,6 +42,7 @@ impl Receipt for RecordingReceipt {
         self.0.lock().returned.extend(messages);
         0
     }
+    fn set_apart(&self, _: &[usize], _: usize) {}
 }
 
 /// Pending lines of messages, each with an affinity and some lines.
@@ -87,7 +94,7 @@ pub fn pending_lines_at(
         Box::new(RecordingReceipt(recorded.clone())),
         &Synced::by_setting_never(),
     );
-    (Arc::new(PendingLines::new(durable)), recorded)
+    (Arc::new(PendingLines::new(durable, unlimited().charge(0))), recorded)
 }
 
 /// Pending lines of one device: messages of so many lines.

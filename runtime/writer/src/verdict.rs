@@ -23,6 +23,8 @@ pub struct EndpointResponse {
     pub status: u16,
     /// The wait that `Retry-After` asks for.
     pub retry_after: Option<Duration>,
+    /// `Location` of a redirect.
+    pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -93,6 +95,9 @@ pub enum Verdict {
     SendPlain { words: String },
     /// The same bytes again, later.
     Retry { after: Option<Duration>, words: String },
+    /// 500: the server is in trouble, or refuses a line in this manner. The same bytes again, later, and
+    /// smaller bodies after some tries.
+    ServerError { words: String },
     /// Nothing can be written until a person mends it; nothing is dropped.
     Pause { scope: FaultScope, fault: EndpointFault, words: String },
 }
@@ -105,7 +110,7 @@ impl Verdict {
             Verdict::Partial { .. } => "partial",
             Verdict::ResendWithout(_) | Verdict::Bisect { .. } => "refused",
             Verdict::Split { .. } => "too_large",
-            Verdict::SendPlain { .. } | Verdict::Retry { .. } => "retried",
+            Verdict::SendPlain { .. } | Verdict::Retry { .. } | Verdict::ServerError { .. } => "retried",
             Verdict::Pause { .. } => "paused",
         }
     }
@@ -142,6 +147,7 @@ pub fn verdict(kind: ServerKind, answer: &EndpointResponse, lines: u32) -> Verdi
         500 if words().starts_with("retention policy not found") => {
             pause(FaultScope::Database, EndpointFault::NotFound)
         }
+        500 if answer.retry_after.is_none() => Verdict::ServerError { words: status_and_words(answer) },
         408 | 425 | 429 | 500..=599 => {
             Verdict::Retry { after: answer.retry_after, words: status_and_words(answer) }
         }
@@ -245,6 +251,10 @@ fn shown(body: &[u8]) -> String {
 }
 
 fn status_and_words(answer: &EndpointResponse) -> String {
+    if let Some(location) = &answer.location {
+        let location: String = location.chars().take(limits::RESPONSE_SHOWN_CHARS).collect();
+        return format!("{}: a redirect to {location}, which is not followed", answer.status);
+    }
     match shown(&answer.body) {
         words if words.is_empty() => answer.status.to_string(),
         words => format!("{}: {words}", answer.status),

@@ -2,12 +2,16 @@
 //! Pure: time and randomness are passed in.
 //!
 //! Several requests can be under way; no two carry lines of one device. Lines that are later than
-//! all waiting ones go beside the backlog, so that a long backlog does not hide the present.
+//! all waiting ones go beside the backlog, so that a long backlog does not hide the present. Lines that
+//! meet a ceiling of the server, or were refused once, wait apart (`delayed_lines`). The three take turns.
+
+mod answer;
+mod trouble;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +19,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::backlog::{Backlog, BatchLimits, Due, ShardSet};
-use crate::backoff::{Backoff, BackoffLimits};
-use crate::batch::{Batch, BatchProgress, RefusedSink, RepeatedRefusals};
+use crate::backoff::Backoff;
+use crate::batch::{Batch, BatchProgress, RepeatedRefusals};
 use crate::concurrency_limit::ConcurrencyLimit;
+use crate::delayed_lines::{DelayReason, DelayedLines, Suspicion};
 use crate::limits;
+use crate::lines_budget::DatabaseShare;
 use crate::pending_lines::PendingLines;
-use crate::verdict::{EndpointFault, FaultScope, Verdict};
+use crate::verdict::{EndpointFault, FaultScope};
 use tidegate_core::durable::StreamPosition;
 use tidegate_core::ids::TenantId;
 
@@ -63,13 +69,16 @@ pub struct ApplyOutcome {
     pub trouble: Option<Trouble>,
     /// Lines that meet a ceiling of the server and wait apart from the others.
     pub limited: u64,
+    /// A body was too large for the server, or for a proxy in front of it.
+    pub too_large: bool,
 }
 
-/// The one of the two queues that lines came from.
+/// The queue that lines came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum QueueKind {
     Backlog,
     Live,
+    Delayed,
 }
 
 /// A batch that is under way, or waits for its next try.
@@ -82,6 +91,8 @@ struct InflightRequest {
     sent_at: Instant,
     /// Times in a row that the connection broke under a large body.
     broken: u32,
+    /// Answers 500 in a row.
+    server_errors: u32,
 }
 
 pub struct WriteQueue {
@@ -97,8 +108,14 @@ pub struct WriteQueue {
     last: QueueKind,
     inflight: Vec<InflightRequest>,
     next_id: u64,
-    /// Batches that met a ceiling of the server, and the times of their next tries.
-    limited: VecDeque<(Instant, Batch)>,
+    delayed: DelayedLines,
+    /// Bytes in hand of this database.
+    share: DatabaseShare,
+    /// The last request was another try; then new lines have their turn.
+    last_was_retry: bool,
+    /// Answers 500 in a row, whatever the body.
+    server_errors: u32,
+    accepted: Option<Instant>,
     concurrency: ConcurrencyLimit,
     not_before: Option<Instant>,
     /// The time of the last counted failure; requests sent before belong to the same failure.
@@ -111,7 +128,7 @@ pub struct WriteQueue {
 }
 
 impl WriteQueue {
-    pub fn new(requests_max: u32) -> Self {
+    pub fn new(requests_max: u32, share: DatabaseShare) -> Self {
         Self {
             backlog: Backlog::default(),
             live: Backlog::default(),
@@ -121,7 +138,11 @@ impl WriteQueue {
             last: QueueKind::Live,
             inflight: Vec::new(),
             next_id: 0,
-            limited: VecDeque::new(),
+            delayed: DelayedLines::default(),
+            share,
+            last_was_retry: false,
+            server_errors: 0,
+            accepted: None,
             concurrency: ConcurrencyLimit::new(requests_max),
             not_before: None,
             failed: None,
@@ -160,7 +181,7 @@ impl WriteQueue {
     }
 
     /// Returns all wanted messages of it.
-    fn return_all(&mut self, pending: &PendingLines) {
+    pub fn return_all(&mut self, pending: &PendingLines) {
         let mut next = 0;
         while next < pending.messages.len() {
             let first = next;
@@ -223,51 +244,28 @@ impl WriteQueue {
         self.backlog.bytes() + self.live.bytes() + while_fetching
     }
 
-    /// Returns the lines that wait, but no batch that is under way or between two tries.
-    pub fn evict(&mut self) {
-        for part in self.backlog.evict().into_iter().chain(self.live.evict()) {
-            self.return_messages(&part.pending, part.messages);
-        }
-        for pending in std::mem::take(&mut self.while_fetching) {
-            self.return_all(&pending);
-        }
+    /// The times of the next requests. With too many lines that wait apart, no others go.
+    fn due(&self, now: Instant, limits: &BatchLimits, at_once: bool) -> [(QueueKind, Due); 3] {
+        let of = |backlog: &Backlog| match backlog.due(now, limits) {
+            _ if self.is_delayed_full() => Due::Never,
+            Due::At(_) if at_once => Due::Now,
+            due => due,
+        };
+        let delayed = match self.delayed.due() {
+            Some(due) if due <= now => Due::Now,
+            Some(due) => Due::At(due),
+            None => Due::Never,
+        };
+        [
+            (QueueKind::Live, of(&self.live)),
+            (QueueKind::Backlog, of(&self.backlog)),
+            (QueueKind::Delayed, delayed),
+        ]
     }
 
-    /// True if it has lines of one of these tenants.
-    pub fn carries(&self, tenants: &HashSet<TenantId>) -> bool {
-        let limited = self.limited.iter().map(|(_, batch)| batch);
-        let batches = self.inflight.iter().map(|request| &request.batch).chain(limited);
-        let mut parts = batches.flat_map(Batch::parts).chain(self.backlog.parts()).chain(self.live.parts());
-        parts.any(|part| tenants.contains(&part.pending.tenant))
-            || self.while_fetching.iter().any(|pending| tenants.contains(&pending.tenant))
-    }
-
-    /// Returns the lines that wait and batches between two tries; those under way follow when they fail.
-    /// Batches with some lines written and others not stay.
-    pub fn take_back(&mut self) {
-        self.evict();
-        let mut kept = Vec::new();
-        for request in std::mem::take(&mut self.inflight) {
-            if request.under_way || !request.batch.is_untouched() {
-                kept.push(request);
-                continue;
-            }
-            self.queue(request.queue).release(request.shards);
-            for part in request.batch.parts() {
-                self.return_messages(&part.pending, part.messages.clone());
-            }
-        }
-        self.inflight = kept;
-        self.taking_back = self.inflight.iter().any(|request| request.under_way);
-    }
-
-    fn due(&self, now: Instant, limits: &BatchLimits, at_once: bool) -> [(QueueKind, Due); 2] {
-        [(QueueKind::Live, &self.live), (QueueKind::Backlog, &self.backlog)].map(|(queue, backlog)| {
-            match backlog.due(now, limits) {
-                Due::At(_) if at_once => (queue, Due::Now),
-                due => (queue, due),
-            }
-        })
+    /// True if so many lines wait apart that the database must wait for them.
+    pub fn is_delayed_full(&self) -> bool {
+        self.delayed.is_full() || (!self.delayed.is_empty() && self.share.is_apart_full())
     }
 
     pub fn requests(&self) -> usize {
@@ -280,11 +278,8 @@ impl WriteQueue {
 
     /// `at_once`: waits of the backlog and of failed tries count for nothing.
     pub fn next(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Next {
-        if self.inflight.is_empty()
-            && self.backlog.is_empty()
-            && self.live.is_empty()
-            && self.limited.is_empty()
-        {
+        let is_empty = self.backlog.is_empty() && self.live.is_empty();
+        if self.inflight.is_empty() && is_empty && self.delayed.is_empty() {
             return Next::Idle;
         }
         if let Some(not_before) = self.not_before
@@ -294,11 +289,8 @@ impl WriteQueue {
             return Next::Wait(not_before);
         }
         let due = self.due(now, limits, at_once);
-        let limited = self.limited.front().map(|(due, _)| *due);
-        let ready = self.inflight.iter().any(|request| !request.under_way)
-            || limited.is_some_and(|due| now >= due || at_once)
-            || due.iter().any(|(_, due)| *due == Due::Now);
-        if ready {
+        let is_due = due.iter().any(|(_, due)| *due == Due::Now);
+        if is_due || self.inflight.iter().any(|request| !request.under_way) {
             if self.requests() < self.requests_max() as usize {
                 return Next::Ready;
             }
@@ -306,7 +298,7 @@ impl WriteQueue {
             return Next::Busy;
         }
         let times = due.iter().filter_map(|(_, due)| if let Due::At(at) = due { Some(*at) } else { None });
-        times.chain(limited).min().map_or(Next::Busy, Next::Wait)
+        times.min().map_or(Next::Busy, Next::Wait)
     }
 
     /// The next request, if one can be sent now.
@@ -316,39 +308,71 @@ impl WriteQueue {
         limits: &BatchLimits,
         at_once: bool,
     ) -> Option<WriteRequest> {
-        if self.next(now, limits, at_once) != Next::Ready {
-            return None;
-        }
-        self.not_before = None;
-        let place = match self.inflight.iter().position(|request| !request.under_way) {
-            Some(place) => place,
-            None => {
-                self.begin(now, limits, at_once)?;
-                self.inflight.len() - 1
+        loop {
+            if self.next(now, limits, at_once) != Next::Ready {
+                return None;
             }
-        };
-        let request = &mut self.inflight[place];
-        request.under_way = true;
-        request.sent_at = now;
-        let (body, lines) = request.batch.body();
-        let tenants = request.batch.tenants();
-        Some(WriteRequest { id: request.id, tenants, body, lines, plain: request.batch.plain })
+            self.not_before = None;
+            let place = self.next_place(now, limits, at_once)?;
+            let request = &mut self.inflight[place];
+            if request.batch.is_done() {
+                // All its lines stand behind others that wait.
+                let _ = self.finish(place, now, Duration::ZERO, limits.interval);
+                continue;
+            }
+            request.batch.fit(limits.bytes_max);
+            request.under_way = true;
+            request.sent_at = now;
+            let (body, lines) = request.batch.body();
+            let tenants = request.batch.tenants();
+            let plain = request.batch.plain;
+            return Some(WriteRequest { id: request.id, tenants, body, lines, plain });
+        }
+    }
+
+    /// The place of the request that goes next: another try, or new lines. While the only batch that
+    /// failed is tried again, new lines have every second turn: it may be the batch that is at fault.
+    fn next_place(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Option<usize> {
+        let mut retries = self.inflight.iter().enumerate().filter(|(_, request)| !request.under_way);
+        let retry = retries.next().map(|(place, _)| place);
+        let alone = retries.next().is_none();
+        if let Some(retry) = retry {
+            let yields = self.last_was_retry && alone && self.begin(now, limits, at_once).is_some();
+            self.last_was_retry = !yields;
+            return Some(if yields { self.inflight.len() - 1 } else { retry });
+        }
+        self.last_was_retry = false;
+        self.begin(now, limits, at_once)?;
+        Some(self.inflight.len() - 1)
     }
 
     /// Adds a request with the lines that wait longest.
     fn begin(&mut self, now: Instant, limits: &BatchLimits, at_once: bool) -> Option<()> {
-        let (batch, queue, shards) = if self.limited.front().is_some_and(|(due, _)| now >= *due || at_once) {
-            (self.limited.pop_front()?.1, QueueKind::Backlog, 0)
-        } else {
-            let due = self.due(now, limits, at_once);
-            let mut ready = due.iter().filter(|(_, due)| *due == Due::Now).map(|(queue, _)| *queue);
-            // They take turns if both are due.
-            let first = ready.next()?;
-            let queue = ready.next().filter(|_| self.last == first).unwrap_or(first);
-            self.last = queue;
-            let catch_up = std::mem::take(&mut self.catch_up);
-            let (parts, shards) = self.queue(queue).take(now, limits, catch_up);
-            (Batch::new(parts), queue, shards)
+        let due = self.due(now, limits, at_once).map(|(queue, due)| (queue, due == Due::Now));
+        // Those that are due take turns.
+        let last = due.iter().position(|(queue, _)| *queue == self.last).expect("it is one of them");
+        let mut turns = due.iter().cycle().skip(last + 1).take(due.len());
+        let (queue, _) = *turns.find(|(_, ready)| *ready)?;
+        self.last = queue;
+        let (batch, shards) = match queue {
+            QueueKind::Delayed => {
+                let mut lines = self.delayed.take(now, limits.lines_max.max(limits.lines) as usize);
+                for line in &mut lines {
+                    if let DelayReason::Suspect(suspicion) = &mut line.reason {
+                        suspicion.is_last_try = is_last_try(suspicion, self.accepted);
+                    }
+                }
+                (Batch::of_delayed(lines), 0)
+            }
+            QueueKind::Backlog | QueueKind::Live => {
+                let catch_up = std::mem::take(&mut self.catch_up);
+                let (parts, shards) = self.queue(queue).take(now, limits, catch_up);
+                let mut batch = Batch::new(parts);
+                if self.delayed.holds_any() {
+                    batch.delay_behind(|point| self.delayed.holds(point));
+                }
+                (batch, shards)
+            }
         };
         self.next_id += 1;
         let id = self.next_id;
@@ -360,142 +384,17 @@ impl WriteQueue {
             under_way: false,
             sent_at: now,
             broken: 0,
+            server_errors: 0,
         });
         Some(())
     }
 
     fn queue(&mut self, queue: QueueKind) -> &mut Backlog {
         match queue {
-            QueueKind::Backlog => &mut self.backlog,
             QueueKind::Live => &mut self.live,
+            QueueKind::Backlog => &mut self.backlog,
+            QueueKind::Delayed => unreachable!("delayed lines have no shards"),
         }
-    }
-
-    /// Applies the answer to a request.
-    ///
-    /// # Panics
-    /// It was not sent.
-    #[allow(clippy::too_many_arguments, reason = "a pure function of all that an answer depends on")]
-    pub fn apply(
-        &mut self,
-        id: u64,
-        now: Instant,
-        verdict: Verdict,
-        answer: &[u8],
-        refused_sink: &RefusedSink,
-        waits: &BackoffLimits,
-        random: u32,
-    ) -> ApplyOutcome {
-        let place =
-            self.inflight.iter().position(|other| other.id == id).expect("an answer belongs to a request");
-        let request = &mut self.inflight[place];
-        request.under_way = false;
-        request.broken = 0;
-        let (batch, sent_at) = (&mut request.batch, request.sent_at);
-        let mut applied = ApplyOutcome::default();
-        let mut retry = None;
-        match verdict {
-            Verdict::Accepted => applied.progress = batch.accept(refused_sink, &mut self.repeats),
-            Verdict::Partial { refused, limited } => {
-                let (progress, limited) =
-                    batch.accept_partly(refused, limited, refused_sink, &mut self.repeats);
-                applied.progress = progress;
-                if let Some(limited) = limited {
-                    applied.limited = limited.lines_left();
-                    self.limited.push_back((now + waits.pause(random), limited));
-                }
-            }
-            Verdict::ResendWithout(fault) => applied.progress = batch.resend_without(fault, refused_sink),
-            Verdict::Bisect { explained, words } => {
-                applied.progress = batch.bisect(explained, words, answer, refused_sink, &mut self.repeats);
-            }
-            Verdict::Split { words } => applied.progress = batch.split(words, refused_sink),
-            Verdict::SendPlain { words } if batch.plain => {
-                applied.progress = batch.bisect(false, words, answer, refused_sink, &mut self.repeats);
-            }
-            Verdict::SendPlain { .. } => batch.plain = true,
-            Verdict::Retry { after, words } => {
-                let wait = self.fail_once(now, sent_at, waits, after, random);
-                retry = Some(Trouble::Retry { words, wait });
-            }
-            Verdict::Pause { scope, fault, words } => {
-                self.fail_once(now, sent_at, waits, None, random);
-                retry = Some(Trouble::Pause { scope, fault, words, wait: waits.pause(random) });
-            }
-        }
-        if let Some(words) = applied.progress.request_at_fault.take() {
-            let (scope, fault) = (FaultScope::Database, EndpointFault::BadRequest);
-            retry = Some(Trouble::Pause { scope, fault, words, wait: waits.pause(random) });
-        }
-        match &retry {
-            Some(Trouble::Retry { wait, .. } | Trouble::Pause { wait, .. }) => {
-                let until = now + *wait;
-                self.not_before = Some(self.not_before.map_or(until, |other| other.max(until)));
-                self.catch_up = true;
-            }
-            None => {
-                self.backoff.succeed();
-                self.concurrency.succeed(now, sent_at);
-            }
-        }
-        if self.inflight[place].batch.is_done() {
-            let done = self.inflight.remove(place);
-            self.queue(done.queue).release(done.shards);
-        }
-        applied.trouble = retry;
-        applied
-    }
-
-    /// Returns batches that have just failed, if `take_back` waits for them. True if it does.
-    pub fn take_back_failed(&mut self) -> bool {
-        let taking_back = self.taking_back;
-        if taking_back {
-            self.take_back();
-        }
-        taking_back
-    }
-
-    /// Counts a failure; requests that were under way together fail together.
-    fn fail_once(
-        &mut self,
-        now: Instant,
-        sent_at: Instant,
-        waits: &BackoffLimits,
-        asked: Option<Duration>,
-        random: u32,
-    ) -> Duration {
-        if self.failed.is_some_and(|failed| sent_at <= failed) && self.backoff.failures() > 0 {
-            return self.backoff.again(waits, asked);
-        }
-        self.failed = Some(now);
-        self.concurrency.fail();
-        self.backoff.fail(waits, asked, random)
-    }
-
-    /// Applies that no answer came. `broken`: the connection ended while the body was sent.
-    #[allow(clippy::too_many_arguments, reason = "as apply")]
-    pub fn fail(
-        &mut self,
-        id: u64,
-        now: Instant,
-        broken: bool,
-        words: String,
-        refused_sink: &RefusedSink,
-        waits: &BackoffLimits,
-        random: u32,
-    ) -> ApplyOutcome {
-        let of = self.inflight.iter_mut().find(|other| other.id == id).expect("it was sent");
-        let large = of.batch.body().0.len() > limits::SUSPECT_BODY_BYTES;
-        let count = if broken && large { of.broken + 1 } else { 0 };
-        let verdict = match count {
-            2.. => Verdict::Split { words },
-            _ => Verdict::Retry { after: None, words },
-        };
-        let applied = self.apply(id, now, verdict, &[], refused_sink, waits, random);
-        if let Some(of) = self.inflight.iter_mut().find(|other| other.id == id) {
-            of.broken = if count < 2 { count } else { 0 };
-        }
-        applied
     }
 
     /// Delays the next try, without counting a failure.
@@ -527,15 +426,40 @@ impl WriteQueue {
 
     /// Lines that wait or are under way.
     pub fn lines_left(&self) -> u64 {
-        let batches = self
-            .inflight
-            .iter()
-            .map(|request| &request.batch)
-            .chain(self.limited.iter().map(|(_, batch)| batch));
+        self.lines_besides_delayed() + self.lines_delayed()
+    }
+
+    /// The same, without the lines that wait apart.
+    pub fn lines_besides_delayed(&self) -> u64 {
         let while_fetching: u64 = self.while_fetching.iter().map(|pending| pending.line_count()).sum();
         self.backlog.lines()
             + self.live.lines()
             + while_fetching
-            + batches.map(Batch::lines_left).sum::<u64>()
+            + self.inflight_lines(|queue| queue != QueueKind::Delayed)
+    }
+
+    /// Lines that wait apart, because they meet a ceiling of the server or were refused once.
+    pub fn lines_delayed(&self) -> u64 {
+        self.delayed.count() + self.inflight_lines(|queue| queue == QueueKind::Delayed)
+    }
+
+    fn inflight_lines(&self, of: impl Fn(QueueKind) -> bool) -> u64 {
+        self.inflight
+            .iter()
+            .filter(|request| of(request.queue))
+            .map(|request| request.batch.lines_left())
+            .sum()
+    }
+}
+
+/// True if the next refusal of a line is believed.
+fn is_last_try(suspicion: &Suspicion, accepted: Option<Instant>) -> bool {
+    match suspicion.server_error {
+        // A server that takes nothing says nothing about a line.
+        true => {
+            suspicion.refusals + 1 >= limits::SERVER_ERRORS_BELIEVED
+                && accepted.is_some_and(|at| at > suspicion.since)
+        }
+        false => suspicion.refusals + 1 >= limits::REFUSALS_BELIEVED,
     }
 }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tidegate::core::ack::tracker::AckTracker;
 use tidegate::core::ack::window::ReceiveWindow;
-use tidegate::core::message::Admitted;
 use tidegate::core::tenant::budget::Budget;
 use tidegate::core::tenant::budget_kind::Resource;
 use tidegate::decode::route::stats::RouteActivity;
@@ -64,7 +63,7 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
     let route = "acme/telemetry".to_owned();
-    let (activity, log_rates) = (Arc::new(RouteActivity::default()), Arc::default());
+    let (activity, log_rates) = (RouteActivity::of_trial(), Arc::default());
     let budget = Budget::unlimited(Resource::Memory);
     let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
     let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);
@@ -218,7 +217,7 @@ fn swap(paths: &Paths) -> Result<()> {
     let gate = decode::admission(paths, 1)?;
     let mut decoder = Decoder::new(guests.host().clone());
     let mut one = || {
-        let (admitted, _): (Vec<Admitted>, _) = gate.admit(decode::received(&connection, &payloads, 0));
+        let admitted = gate.admit(decode::received(&connection, &payloads, 0)).admitted;
         let began = (Instant::now(), thread_cpu());
         decoder.decode(admitted, &decode::Sink);
         (began.0.elapsed(), thread_cpu() - began.1)

@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pulse::Pulse;
 use tidegate::admission::registry::{FileRegistry, Registry, token_hash};
-use tidegate::admission::{Admission, AdmissionSettings, CredentialSource};
+use tidegate::admission::{Admission, AdmissionSettings, AdmitResult, CredentialSource, OverRate};
 use tidegate::core::ack::settle::settle_all;
 use tidegate::core::ack::token::AckToken;
 use tidegate::core::ack::tracker::AckTracker;
 use tidegate::core::ack::window::ReceiveWindow;
 use tidegate::core::books::{Account, Books, Outcome};
 use tidegate::core::line_protocol::{Dialect, LineChecker, LineContext};
-use tidegate::core::message::{Admitted, CheckedBatch, Received, RefusedMessage, Via};
+use tidegate::core::message::{CheckedBatch, Received, RefusedMessage, Via};
 use tidegate::core::tenant::budget::Budget;
 use tidegate::core::tenant::budget_kind::Resource;
 use tidegate::core::tenant::database::{DatabaseTemplate, NameRule};
@@ -202,6 +202,7 @@ pub fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
         template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?,
         payload_bytes_max: 1 << 18,
         payload_bytes_kept: 1 << 18,
+        over_rate: OverRate::Refuse,
         rate: Some(tidegate::core::token_bucket::Rate { per_s: 1e9, burst: 1e9 }),
         credentials: CredentialSource::Envelope,
         credentials_of_type: std::collections::HashMap::new(),
@@ -275,7 +276,7 @@ pub fn measure(paths: &Paths) -> Result<Figures> {
         for _ in 0..MESSAGES_A_ROUND / BATCH {
             let messages = received(&connection, &payloads, 0);
             let began = thread_cpu();
-            let (admitted, refused): (Vec<Admitted>, _) = gate.admit(messages);
+            let AdmitResult { admitted, refused, .. } = gate.admit(messages);
             let between = thread_cpu();
             assert!(refused.is_empty(), "{refused:?}");
             decoder.decode(admitted, &Sink);
@@ -312,7 +313,7 @@ pub fn measure_hits(paths: &Paths, devices: usize) -> Result<f64> {
             let first = (round + batch) * BATCH % (devices / BATCH * BATCH);
             let messages = received(&connection, &payloads, first);
             let began = thread_cpu();
-            let (admitted, refused): (Vec<Admitted>, _) = gate.admit(messages);
+            let AdmitResult { admitted, refused, .. } = gate.admit(messages);
             took += thread_cpu() - began;
             assert!(refused.is_empty(), "{refused:?}");
             drop(admitted);

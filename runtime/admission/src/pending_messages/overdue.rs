@@ -19,16 +19,19 @@ impl PendingMessages {
         tenant: &TenantId,
         pending: PendingMessage,
     ) -> Result<(), Box<PendingMessage>> {
-        let PendingMessage { message, account, was_parked, since, charge } = pending;
+        let PendingMessage { message, account, was_parked, over_rate, since, charge } = pending;
         let has_room = queues.parked.contains_key(&key) || queues.parked.len() < limits::PARKED_DEVICES_MAX;
         if was_parked {
             // Counted first: it may be unparked as soon as its guard is dropped.
             account.park(1);
             drop(message);
         } else if !has_room {
-            return Err(Box::new(PendingMessage { message, account, was_parked, since, charge }));
+            let back = PendingMessage { message, account, was_parked, over_rate, since, charge };
+            return Err(Box::new(back));
         } else if let Err(message) = self.parking.park(tenant, &account, message) {
-            return Err(Box::new(PendingMessage { message: *message, account, was_parked, since, charge }));
+            let message = *message;
+            let back = PendingMessage { message, account, was_parked, over_rate, since, charge };
+            return Err(Box::new(back));
         }
         *queues.parked.entry(key).or_default() += 1;
         self.count(queues);

@@ -67,7 +67,14 @@ impl Sender {
             via: Via::Broker,
             token: self.tracker.receive(1, text.len()),
         };
-        PendingMessage { message, account: self.account.clone(), was_parked: false, since, charge: None }
+        PendingMessage {
+            message,
+            account: self.account.clone(),
+            was_parked: false,
+            over_rate: false,
+            since,
+            charge: None,
+        }
     }
 
     /// A message that was parked and is unparked.

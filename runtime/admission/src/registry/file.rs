@@ -4,14 +4,15 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use tidegate_core::atomic_file;
+use tidegate_core::file_stamp::FileStamp;
 
 use crate::registry::csv;
 use crate::registry::csv::{CsvCell, CsvError, CsvRecords};
@@ -53,22 +54,6 @@ struct StoredDevice {
     site: Arc<str>,
     status: Arc<str>,
     token: TokenHash,
-}
-
-/// A state of the file: a change of the file changes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-struct FileStamp {
-    inode: u64,
-    bytes: u64,
-    modified_ns: i128,
-}
-
-impl FileStamp {
-    fn read(path: &Path) -> std::io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        let modified_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        Ok(Self { inode: metadata.ino(), bytes: metadata.len(), modified_ns })
-    }
 }
 
 /// The registry in a file, as it was last read without error.
@@ -132,6 +117,11 @@ impl FileRegistry {
     /// The number of devices.
     pub fn count(&self) -> usize {
         self.devices.read().count
+    }
+
+    /// True if the device is in the file.
+    pub fn contains(&self, tenant: &str, device: &str) -> bool {
+        self.devices.read().tenants.get(tenant).is_some_and(|devices| devices.contains_key(device))
     }
 
     pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
@@ -251,17 +241,11 @@ pub fn write(path: &Path, devices: &[DeviceRecord]) -> Result<(), RegistryError>
     // A link is followed, so that it stays one.
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (link, path) = (path, real.as_path());
-    let staged = path.with_extension("csv.new");
-    let write = || -> std::io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&staged, path)?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()
-    };
-    write().map_err(io("write", link))
+    // The folder of the file is the one that a verb may surely write to. The lock is held, so no other
+    // verb has a file staged there.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    atomic_file::remove_staged(folder);
+    atomic_file::replace(folder, path, text.as_bytes()).map_err(io("write", link))
 }
 
 #[cfg(test)]

@@ -291,12 +291,14 @@ pub(crate) struct CheckedGroup {
 impl CheckedGroup {
     /// Checks a message by the registry's answer and adds it. `known` None: there is no such device.
     fn add(&mut self, admission: &Admission, pending: PendingMessage, known: Option<&CachedDevice>) {
-        let PendingMessage { mut message, account, was_parked, .. } = pending;
+        let PendingMessage { mut message, account, was_parked, over_rate, .. } = pending;
         if let Some(in_flight) = &admission.in_flight {
             message.token.enter(in_flight);
         }
         let limit = if was_parked || message.token.is_replay() {
             RateLimitMode::Off
+        } else if over_rate {
+            RateLimitMode::Exceeded
         } else {
             RateLimitMode::Taken(admission.now_s())
         };
@@ -313,7 +315,9 @@ impl CheckedGroup {
                 self.admitted.push(sender.admit(message));
             }
             Err(NotAdmitted::Refused(error)) => self.refused.push(admission.refuse(message, error, account)),
-            Err(NotAdmitted::Cold(_)) => unreachable!("the registry's answer is given"),
+            Err(NotAdmitted::Cold { .. } | NotAdmitted::OverRate(_)) => {
+                unreachable!("the registry's answer is given, and the rate was taken")
+            }
         }
     }
 

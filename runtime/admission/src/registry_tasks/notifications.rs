@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, sleep};
+use tokio::time::{Instant, MissedTickBehavior, sleep};
 
 use crate::admission::Admission;
 use crate::backoff::Backoff;
 use crate::limits::PROBE;
 use crate::registry::postgres::connection::PgError;
 use crate::registry::postgres::{PostgresRegistry, RegistryTask, schema};
+use tidegate_core::identity::{Identity, RegistryChange};
+use tidegate_core::ids::{DeviceId, TenantId};
 
 /// Listens for changed devices, for ever. After each pause in listening the whole cache is stale, for
 /// changes may have been missed.
@@ -43,6 +45,9 @@ pub(crate) async fn listen_once(
     admission.cache.expire_all();
     registry.set_tells_changes(tells);
     registry.record_success(RegistryTask::Listen);
+    // Changes may have been missed.
+    admission.publish_change(RegistryChange::All);
+    let mut all_checked = Instant::now();
     if !tells {
         registry.record_advice(
             RegistryTask::Listen,
@@ -68,6 +73,11 @@ pub(crate) async fn listen_once(
                 if tells != registry.tells_changes() {
                     return Err(PgError::Connect { at: server.at(), why: "its trigger has changed".into() });
                 }
+                // Nothing is told: connections are checked as often as entries of the cache.
+                if !tells && all_checked.elapsed().as_secs_f64() >= admission.settings.cache_ttl_s {
+                    all_checked = Instant::now();
+                    admission.publish_change(RegistryChange::All);
+                }
             }
         }
     }
@@ -81,11 +91,14 @@ fn forget(admission: &Admission, payload: &str) {
             admission.pending.mark_changed(key);
             admission.connects.mark_changed(key);
             admission.cache.forget(key);
+            let identity = Identity { tenant: TenantId::new(tenant), device: DeviceId::new(device) };
+            admission.publish_change(RegistryChange::Device(identity));
         }
         None => {
             admission.pending.mark_all_changed();
             admission.connects.mark_all_changed();
             admission.cache.clear();
+            admission.publish_change(RegistryChange::All);
         }
     }
 }

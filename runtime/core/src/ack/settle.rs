@@ -6,11 +6,18 @@ use crate::ack::origin::Origin;
 use crate::ack::token::AckToken;
 use crate::ack::tracker::AckTracker;
 use crate::books::{Account, Outcome};
+use crate::reason::Reason;
 
 impl AckToken {
     /// Settles this one message, counted in `account`.
     pub fn settle(self, outcome: Outcome, account: &Account) {
         settle_all(std::iter::once(self), outcome, account);
+    }
+
+    /// Settles this message as dropped, counted by its reason.
+    pub fn drop_for(self, reason: Reason, account: &Account) {
+        account.record_drops(reason, 1);
+        self.settle(Outcome::Dropped, account);
     }
 }
 

@@ -132,6 +132,18 @@ impl AckToken {
         }
     }
 
+    /// Charges the window for `bytes` more, which the message came to take; they are given back with the rest.
+    pub fn grow(&mut self, bytes: usize) {
+        let room = u32::MAX - self.bytes;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(room);
+        if self.stage == Stage::Open
+            && let Some(window) = self.window()
+        {
+            window.grow(u64::from(bytes));
+            self.bytes += bytes;
+        }
+    }
+
     /// Takes the message out of the window while it waits for its tenant's share of the spool, so that it
     /// delays no other tenant. The caller bounds the deferred messages. `stalled`: the tenant has no room
     /// for more of them, and the source should stop reading.

@@ -43,7 +43,7 @@ impl ReceiveWindow {
         self.messages.load(Ordering::Acquire)
     }
 
-    /// Payload and topic bytes received and not yet settled.
+    /// Payload and topic bytes received and not yet settled, and large lines that were made of them.
     #[inline]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
@@ -96,6 +96,11 @@ impl ReceiveWindow {
     #[inline]
     pub(super) fn charge(&self, bytes: u64) {
         self.messages.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Charges `bytes` more of a message that it has.
+    pub(super) fn grow(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::AcqRel);
     }
 

@@ -46,6 +46,8 @@ pub enum LineFaultKind {
     SeriesTooLong,
     LineTooLong,
     TooManyLines,
+    /// All lines of the message together, with the identity and time that the gateway adds.
+    TooManyBytes,
 }
 
 impl LineFaultKind {
@@ -76,7 +78,9 @@ impl LineFaultKind {
             }
             Self::TimestampRange => "a timestamp outside the range of the database",
             Self::DuplicateKey => "a key used twice in the line, as tag or field",
-            Self::TimeKey => "a tag or field named time",
+            Self::TimeKey => {
+                "a tag or field named time: rename it, leave it out, or use it as the time of the line"
+            }
             Self::Identity => "a tag or field named device_id or site_id: the gateway adds them",
             Self::TenantTag => "a tag or field with the name of the tenant tag: the gateway adds it",
             Self::TableNotAllowed => "a table that this tenant may not use",
@@ -88,6 +92,9 @@ impl LineFaultKind {
             }
             Self::LineTooLong => "a line longer than 1,048,576 bytes",
             Self::TooManyLines => "more than 1,000 lines of one message",
+            Self::TooManyBytes => {
+                "more than 1,310,720 bytes of lines of one message, with the identity and the time that the gateway adds to each"
+            }
         }
     }
 
@@ -95,6 +102,7 @@ impl LineFaultKind {
     pub fn reason(self) -> Reason {
         match self {
             Self::Identity | Self::TenantTag => Reason::IdentityInLine,
+            Self::TooManyBytes => Reason::GuestOutput,
             _ => Reason::BadLine,
         }
     }

@@ -133,8 +133,8 @@ pub fn tag_value(text: &[u8], start: usize, dialect: Dialect) -> Parsed<usize> {
     Ok(name.end)
 }
 
-/// A field key, which ends at its `=`. It may end in an escaped backslash (`a\\=1`): every database
-/// reads that `=` as the end of the key.
+/// A field key, which ends at its `=`. It ends in no backslash, not even an escaped one (`a\\=1`):
+/// InfluxDB 1 takes the `=` for a part of the name, and InfluxDB 3 refuses the line.
 pub fn field_key(text: &[u8], start: usize) -> Parsed<Range<usize>> {
     let name = scan(text, start, COMMA | SPACE | EQUALS, COMMA | SPACE | EQUALS)?;
     if text.get(name.end) != Some(&b'=') {
@@ -142,6 +142,9 @@ pub fn field_key(text: &[u8], start: usize) -> Parsed<Range<usize>> {
     }
     if name.end == start {
         return Err((LineFaultKind::EmptyFieldKey, start));
+    }
+    if name.backslash {
+        return Err((LineFaultKind::EndsInBackslash, name.end - 1));
     }
     Ok(start..name.end)
 }

@@ -118,7 +118,10 @@ impl LineRules {
                     None => format!("any {of}"),
                 };
                 let (past, future) = (side(self.past_max_ns, "before"), side(self.future_max_ns, "after"));
-                format!(" ({time}, received at {received_ns}; allowed: {past}, {future})")
+                format!(
+                    " ({time}, received at {received_ns}; allowed: {past}, {future}; \
+                         set by time_past_max_s and time_future_max_s)"
+                )
             }
             LineFaultKind::TenantTag => {
                 let key = self.tenant_tag.as_ref().map_or(&b""[..], |tag| &tag.key);

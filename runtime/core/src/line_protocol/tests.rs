@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::limits::LINES_A_MESSAGE_MAX;
+use crate::limits::{CHECKED_BYTES_A_MESSAGE_MAX, LINES_A_MESSAGE_MAX};
 use crate::line_protocol::fault::{Dialect, LineFault, LineFaultKind};
 use crate::line_protocol::{LineChecker, LineContext};
 use crate::reason::Reason;
@@ -196,6 +196,29 @@ fn a_message_of_too_many_lines_is_refused() {
     );
 }
 
+#[test]
+fn what_the_gateway_adds_makes_no_message_larger_than_the_limit() {
+    // 6 kB become 60 MB with the longest site, and the check ends long before that.
+    let site = ",site_id=".to_owned() + &"s".repeat(60_000);
+    let stamp =
+        LineContext { identity_tags: site.as_bytes(), received_ns: 1, dialect: Dialect::V3, rules: None };
+    let text = "m f=1\n".repeat(LINES_A_MESSAGE_MAX as usize);
+    for keep_rest in [false, true] {
+        let mut out = Vec::new();
+        let fault = match keep_rest {
+            false => LineChecker::default().check(text.as_bytes(), stamp, &mut out),
+            true => {
+                LineChecker::default().check_keeping_rest(text.as_bytes(), stamp, &mut out, &mut Vec::new())
+            }
+        };
+        let fault = fault.unwrap_err();
+        assert_eq!((fault.kind, fault.kind.reason()), (LineFaultKind::TooManyBytes, Reason::GuestOutput));
+        assert!(fault.to_string().contains("1,310,720 bytes") && out.is_empty());
+        assert!(out.capacity() < 4 * CHECKED_BYTES_A_MESSAGE_MAX, "{} bytes", out.capacity());
+    }
+    assert_eq!(CHECKED_BYTES_A_MESSAGE_MAX, 1_310_720);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -217,10 +240,7 @@ proptest! {
             let parsed: Vec<_> = influxdb_line_protocol::parse_lines(out).collect();
             prop_assert_eq!(parsed.len(), count as usize, "{:?} became {:?}", text, out);
             for line in parsed {
-                // The published parser refuses a name that ends in an escaped backslash; databases
-                // read such a field key (`a\\=1`) as it is meant.
-                let ends_in_backslash = matches!(&line, Err(error) if error.to_string().contains("backslash"));
-                prop_assert!(line.is_ok() || ends_in_backslash, "{:?} became {:?}: {:?}", text, out, line);
+                prop_assert!(line.is_ok(), "{:?} became {:?}: {:?}", text, out, line);
             }
         }
     }
@@ -270,4 +290,52 @@ fn blank_is_blank_with_either_end_of_line() {
         assert_eq!(lines, b"a,device_id=d f=1i 5\nb,device_id=d f=1i 5\n");
     }
     assert!(check(b"\r", Dialect::V3).is_err(), "a carriage return alone ends no line");
+}
+
+#[test]
+fn no_name_ends_in_a_backslash_and_one_may_stand_anywhere_else() {
+    for dialect in [Dialect::V3, Dialect::V1V2] {
+        for line in [
+            r"m f\\\\=1i",
+            r"m f\\=1,b=2",
+            r"m\\ f=1",
+            r"m,k\\=v f=1",
+            r"m,k=v\\ f=1",
+            r"m,k=v\\,l=w f=1",
+            r"m f\=1",
+        ] {
+            let fault = check(line.as_bytes(), dialect).unwrap_err();
+            let kinds = [LineFaultKind::EndsInBackslash, LineFaultKind::FieldWithoutValue];
+            assert!(kinds.contains(&fault.kind), "{line}: {fault}");
+        }
+        for line in [r"m,k=C:\x f=1", r"m f\\x=1", r"m \f=1", r"m\x,k\y=v f=1", r#"m f="x\\""#] {
+            assert!(check(line.as_bytes(), dialect).is_ok(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn times_are_taken_to_the_edge_of_each_database() {
+    let takes = |time: &str, dialect| check(format!("m f=1 {time}").as_bytes(), dialect).is_ok();
+    for (time, older, v3) in [
+        ("-9223372036854775000", true, true),
+        ("-9223372036854775806", true, true),
+        ("9223372036854775806", true, true),
+        ("-9223372036854775807", false, true),
+        ("9223372036854775807", false, true),
+        ("-9223372036854775808", false, false),
+        ("9223372036854775808", false, false),
+    ] {
+        assert_eq!((takes(time, Dialect::V1V2), takes(time, Dialect::V3)), (older, v3), "{time}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_way_out() {
+    for value in ["nan", "NaN", "-inf", "Infinity"] {
+        let fault = check(format!("m f={value}").as_bytes(), Dialect::V3).unwrap_err().to_string();
+        assert!(fault.contains("leave the field out"), "{fault}");
+    }
+    let fault = check(b"m time=1", Dialect::V3).unwrap_err().to_string();
+    assert!(fault.contains("rename it"), "{fault}");
 }

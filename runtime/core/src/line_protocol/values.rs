@@ -17,6 +17,12 @@ pub fn field(text: &[u8], start: usize) -> Parsed<usize> {
     }
 }
 
+/// True if a value begins as `nan` or `inf` do, with or without a sign.
+pub fn is_not_finite(value: &[u8]) -> bool {
+    let word = value.strip_prefix(b"-").or_else(|| value.strip_prefix(b"+")).unwrap_or(value);
+    word.get(..3).is_some_and(|word| word.eq_ignore_ascii_case(b"nan") || word.eq_ignore_ascii_case(b"inf"))
+}
+
 fn digits(text: &[u8], from: usize) -> usize {
     from + text[from..].iter().take_while(|byte| byte.is_ascii_digit()).count()
 }

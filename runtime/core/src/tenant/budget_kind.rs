@@ -30,6 +30,8 @@ impl Resource {
                 BudgetKind::Deferred,
                 BudgetKind::Connections,
                 BudgetKind::Backlog,
+                BudgetKind::Routes,
+                BudgetKind::Uploads,
             ],
             Self::Disk => {
                 &[BudgetKind::Spool, BudgetKind::Parked, BudgetKind::Quarantine, BudgetKind::Guests]
@@ -59,6 +61,10 @@ pub enum BudgetKind {
     Connections,
     /// Places of frames in the spool, a small part of the frames.
     Backlog,
+    /// Copies of messages, and texts of decoders, that are kept for each route.
+    Routes,
+    /// Decoders that are put and not judged yet.
+    Uploads,
     /// Lines in the spool.
     Spool,
     /// Parked messages in the spool.
@@ -70,7 +76,7 @@ pub enum BudgetKind {
 }
 
 /// The number of kinds.
-pub const KINDS: usize = 10;
+pub const KINDS: usize = 12;
 
 impl BudgetKind {
     /// The name that operators see.
@@ -82,6 +88,8 @@ impl BudgetKind {
             Self::Deferred => "deferred",
             Self::Connections => "connections",
             Self::Backlog => "backlog",
+            Self::Routes => "routes",
+            Self::Uploads => "uploads",
             Self::Spool => "spool",
             Self::Parked => "parked",
             Self::Quarantine => "quarantine",
@@ -93,7 +101,7 @@ impl BudgetKind {
     /// name any tenant, so what they cause leaves three quarters of its budget alone.
     pub fn share(self) -> u64 {
         match self {
-            Self::Pending | Self::Connections | Self::Parked | Self::Quarantine => 4,
+            Self::Pending | Self::Connections | Self::Uploads | Self::Parked | Self::Quarantine => 4,
             _ => 1,
         }
     }

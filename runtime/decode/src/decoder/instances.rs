@@ -16,6 +16,7 @@ use crate::schedule::slow_lane::SlowRoute;
 use tidegate_core::ids::TenantId;
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::budget_kind::BudgetKind;
+use tidegate_core::tenant::over_budget::{BudgetBound, OverBudget};
 
 /// The routes of one tenant, by message type. Only types that a decoder serves are here.
 type RouteCaches = HashMap<Box<str>, RouteCache, foldhash::fast::RandomState>;
@@ -223,9 +224,9 @@ impl InstanceCache {
         let class = context.route.version.rules.class;
         while self.counts.is_full(class) && self.evict(class) {}
         let started_bytes = context.route.version.guest.started_bytes();
-        while !context.tenant.memory.has_room(BudgetKind::Instances, started_bytes) && self.evict_own(context)
-        {
-        }
+        while let Err(over) = context.tenant.memory.check(BudgetKind::Instances, started_bytes)
+            && self.evict_for(context, &over)
+        {}
         let tenant = context.tenant.id.as_str();
         loop {
             let began = thread_cpu();
@@ -257,8 +258,8 @@ impl InstanceCache {
 
     /// Keeps an instance for the next batch, if there is room in its tenant's budget.
     pub(super) fn keep(&mut self, context: &RouteContext, mut instance: Instance) {
-        while !instance.settle_memory() {
-            if !self.evict_own(context) {
+        while let Err(over) = instance.settle_memory() {
+            if !self.evict_for(context, &over) {
                 return;
             }
         }
@@ -269,6 +270,15 @@ impl InstanceCache {
         {
             *slot = Some((context.route.version.clone(), instance));
             *self.counts.count(context.route.version.rules.class) += 1;
+        }
+    }
+
+    /// Makes room in a budget. In its own one, and above its part of the gateway's, a tenant makes it by its
+    /// own instances; below that by any. False when there are none.
+    fn evict_for(&mut self, context: &RouteContext, over: &OverBudget) -> bool {
+        match over.bound {
+            BudgetBound::Gateway => self.evict(context.route.version.rules.class),
+            _ => self.evict_own(context),
         }
     }
 

@@ -1,10 +1,10 @@
 //! The line check: a message's own lines, as its guest gave them.
 
 use crate::decoder::route_context::RouteContext;
-use crate::limits::{OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_CODE_BYTES_MAX};
+use crate::limits::REFUSAL_CODE_BYTES_MAX;
 use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Refusal;
 use tidegate_core::detail::truncate as cut;
-use tidegate_core::limits::REFUSAL_DETAIL_BYTES_MAX;
+use tidegate_core::limits::{OUTPUT_BYTES_A_MESSAGE_MAX, REFUSAL_DETAIL_BYTES_MAX};
 use tidegate_core::line_protocol::{Dialect, LineChecker, LineContext, LineFault};
 use tidegate_core::message::Admitted;
 use tidegate_core::reason::Reason;

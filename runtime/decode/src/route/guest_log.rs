@@ -7,12 +7,15 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::limits::{
-    GUEST_LOG_BYTES_MAX, GUEST_LOG_KEPT, GUEST_LOG_RATE, GUEST_LOG_TENANT_RATE, GUEST_LOG_TENANTS_MAX,
+    GUEST_LOG_BYTES_MAX, GUEST_LOG_KEPT, GUEST_LOG_OVERHEAD_BYTES, GUEST_LOG_RATE, GUEST_LOG_TENANT_RATE,
+    GUEST_LOG_TENANTS_MAX,
 };
 use tidegate_core::detail::is_unsafe_to_show;
 use tidegate_core::detail::truncate as cut;
 use tidegate_core::ids::TenantId;
 use tidegate_core::keyed_buckets::KeyedTokenBuckets;
+use tidegate_core::tenant::budget::{Budget, Charge};
+use tidegate_core::tenant::budget_kind::BudgetKind;
 use tidegate_core::token_bucket::TokenBucket;
 
 /// The level of a text.
@@ -36,6 +39,12 @@ pub struct LogLine {
     pub text: String,
 }
 
+impl LogLine {
+    fn memory_bytes(&self) -> u64 {
+        (self.route.len() + self.text.len()) as u64 + GUEST_LOG_OVERHEAD_BYTES
+    }
+}
+
 /// The log of one route.
 #[derive(Debug)]
 pub struct GuestLog(Option<Mutex<RecentLines>>);
@@ -46,13 +55,8 @@ struct RecentLines {
     began: Instant,
     bucket: TokenBucket,
     dropped: u64,
-}
-
-impl Default for GuestLog {
-    fn default() -> Self {
-        let (lines, bucket) = (VecDeque::new(), TokenBucket::full(GUEST_LOG_RATE, 0.0));
-        Self(Some(Mutex::new(RecentLines { lines, began: Instant::now(), bucket, dropped: 0 })))
-    }
+    /// The bytes of `lines`, charged to the route's tenant.
+    charge: Charge,
 }
 
 /// The log rate of each tenant's guests, over all its routes.
@@ -77,6 +81,13 @@ impl TenantLogRates {
 }
 
 impl GuestLog {
+    /// A log that is charged to a tenant.
+    pub fn new(memory: &Budget) -> Self {
+        let (lines, bucket) = (VecDeque::new(), TokenBucket::full(GUEST_LOG_RATE, 0.0));
+        let charge = memory.empty(BudgetKind::Routes);
+        Self(Some(Mutex::new(RecentLines { lines, began: Instant::now(), bucket, dropped: 0, charge })))
+    }
+
     /// One that forgets everything: of trials.
     pub fn silent() -> Self {
         Self(None)
@@ -92,11 +103,16 @@ impl GuestLog {
             return;
         }
         let text = plain(cut(text, GUEST_LOG_BYTES_MAX));
-        if kept.lines.len() >= GUEST_LOG_KEPT {
-            kept.lines.pop_front();
+        if kept.lines.len() >= GUEST_LOG_KEPT
+            && let Some(oldest) = kept.lines.pop_front()
+        {
+            kept.charge.shrink(oldest.memory_bytes());
         }
         let time = jiff::Timestamp::now().to_string();
-        kept.lines.push_back(LogLine { time, level, route: route.to_owned(), text: text.clone() });
+        let line = LogLine { time, level, route: route.to_owned(), text: text.clone() };
+        // At most a hundred texts a route: they are kept in any case.
+        kept.charge.grow(line.memory_bytes());
+        kept.lines.push_back(line);
         drop(kept);
         match level {
             GuestLogLevel::Debug => tracing::debug!(target: "guest", route, "{text}"),
@@ -138,10 +154,11 @@ mod tests {
     use super::*;
     use crate::limits::{GUEST_LOG_KEPT, GUEST_LOG_RATE, GUEST_LOG_TENANT_RATE};
     use tidegate_core::ids::TenantId;
+    use tidegate_core::tenant::budget_kind::Resource;
 
     #[test]
     fn a_flood_is_cut_off_and_counted_and_the_last_texts_are_kept() {
-        let log = GuestLog::default();
+        let log = GuestLog::new(&Budget::unlimited(Resource::Memory));
         for n in 0..10_000 {
             log.write(GuestLogLevel::Debug, "acme/x", &format!("text {n}"));
         }
@@ -152,7 +169,7 @@ mod tests {
 
     #[test]
     fn no_text_makes_a_line_of_its_own() {
-        let log = GuestLog::default();
+        let log = GuestLog::new(&Budget::unlimited(Resource::Memory));
         log.write(GuestLogLevel::Info, "acme/x", "a\nERROR forged\x1b[2J");
         assert_eq!(log.lines().0[0].text, "a\u{fffd}ERROR forged\u{fffd}[2J");
         log.write(GuestLogLevel::Info, "acme/x", "\u{202e}a\u{2028}b");

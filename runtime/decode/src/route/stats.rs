@@ -10,6 +10,8 @@ use crate::route::guest_log::GuestLog;
 use crate::route::ignored_names::IgnoredNames;
 use crate::route::recent_messages::RecentMessages;
 use tidegate_core::reason::Reason;
+use tidegate_core::tenant::budget::Budget;
+use tidegate_core::tenant::budget_kind::Resource;
 
 /// The counts of a route since the start.
 #[derive(Debug, Default)]
@@ -70,7 +72,7 @@ impl RouteStats {
 }
 
 /// The parts that all versions of a route share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RouteActivity {
     pub stats: RouteStats,
     /// The last messages, for trying out the next version.
@@ -80,8 +82,18 @@ pub struct RouteActivity {
 }
 
 impl RouteActivity {
+    /// An activity that is charged to the route's tenant.
+    pub fn new(memory: &Budget) -> Arc<Self> {
+        Self::with_log(memory, GuestLog::new(memory))
+    }
+
     /// The activity of a trial, which logs nothing.
     pub fn of_trial() -> Arc<Self> {
-        Arc::new(Self { log: GuestLog::silent(), ..Self::default() })
+        Self::with_log(&Budget::unlimited(Resource::Memory), GuestLog::silent())
+    }
+
+    fn with_log(memory: &Budget, log: GuestLog) -> Arc<Self> {
+        let (stats, recent) = (RouteStats::default(), Mutex::new(RecentMessages::new(memory)));
+        Arc::new(Self { stats, recent, log, ignored: IgnoredNames::default() })
     }
 }

@@ -7,8 +7,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::limits::{
     CALL_CPU_MS_MAX, CONFIGURE_CPU_MS, CONFIGURE_OUTPUT_BYTES_MAX, EPOCH_TICK_MS, INSTANCE_OVERHEAD_BYTES,
-    LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX, LARGE_TABLES_MAX, OUTPUT_BYTES_A_MESSAGE_MAX,
-    OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
+    LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX, LARGE_TABLES_MAX, OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::route::version::RouteVersion;
 use crate::sandbox::abi::host_state::{HostState, StoreLimiter};
@@ -21,6 +20,7 @@ use crate::sandbox::sandboxes::Sandbox;
 use crate::state::{StateCall, StateStore};
 use tidegate_core::detail::{Detail, truncate};
 use tidegate_core::ids::TenantId;
+use tidegate_core::limits::OUTPUT_BYTES_A_MESSAGE_MAX;
 use tidegate_core::limits::QUOTED_BYTES_MAX;
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::budget::Budget;
@@ -122,8 +122,11 @@ impl Instance {
         self.store.data_mut()
     }
 
-    /// True if its memory is charged to its tenant, so that it may be kept.
-    pub fn settle_memory(&mut self) -> bool {
+    /// Charges its memory to its tenant, so that it may be kept.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn settle_memory(&mut self) -> Result<(), OverBudget> {
         self.state().limiter.memory.settle()
     }
 

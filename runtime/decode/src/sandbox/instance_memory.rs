@@ -76,16 +76,16 @@ impl InstanceMemory {
         None
     }
 
-    /// True if all of it is charged to the tenant, now or before: then it may stay.
-    pub fn settle(&mut self) -> bool {
-        if self.call.is_none() {
-            return true;
+    /// Charges to the tenant what is not: then the instance may stay.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn settle(&mut self) -> Result<(), OverBudget> {
+        if self.call.is_some() {
+            self.charge.try_grow(self.over_bytes)?;
+            (self.call, self.over_bytes) = (None, 0);
         }
-        if self.charge.try_grow(self.over_bytes).is_err() {
-            return false;
-        }
-        (self.call, self.over_bytes) = (None, 0);
-        true
+        Ok(())
     }
 }
 
@@ -106,13 +106,13 @@ mod tests {
         first.grow(600).unwrap();
         let mut second = InstanceMemory::new(&tenant, &memory, 1_000, false);
         second.grow(300).unwrap();
-        assert!(first.settle() && second.settle());
+        assert!(first.settle().is_ok() && second.settle().is_ok());
         second.grow(300).unwrap();
         assert_eq!((second.bytes(), tenant.used(), gateway.used()), (600, 900, 900));
         assert_eq!(memory.calls.used(), 1_000 + INSTANCE_OVERHEAD_BYTES);
-        assert!(!second.settle(), "there is no room for both");
+        assert!(second.settle().is_err(), "there is no room for both");
         drop(first);
-        assert!(second.settle());
+        second.settle().unwrap();
         assert_eq!((tenant.used(), memory.calls.used()), (600, 0));
         drop(second);
         assert_eq!(gateway.used(), 0);
@@ -130,7 +130,7 @@ mod tests {
         // Others of the tenant take the room: it fits alone.
         let _state = tenant.try_charge(BudgetKind::State, 200).unwrap();
         instance.grow(300).unwrap();
-        assert!(!instance.settle());
+        assert!(instance.settle().is_err());
     }
 
     #[test]

@@ -80,19 +80,23 @@ pub async fn probe(
     let mut protocol = settings.protocol;
     loop {
         let patience_of_connect = Duration::from_secs(limits::BROKER_CONNECT_TIMEOUT_S);
-        let opened = timeout(patience_of_connect, async {
-            Ok::<_, ConnectError>(match transport.open().await? {
-                BrokerStream::Plain(stream) => {
-                    Probed::Plain(Probe::connect(stream, settings, session, protocol).await?)
-                }
-                BrokerStream::Tls(stream) => {
-                    Probed::Tls(Probe::connect(stream, settings, session, protocol).await?)
-                }
-            })
-        });
+        let opened = timeout(patience_of_connect, Probed::open(&transport, settings, session, protocol));
         match opened.await.unwrap_or(Err(ConnectError::Timeout)) {
-            Ok(Probed::Plain(probe)) => return Ok(probe.look(session, patience).await),
-            Ok(Probed::Tls(probe)) => return Ok(probe.look(session, patience).await),
+            Ok(probed) => {
+                let report = probed.look(session, patience).await;
+                if protocol == Protocol::V4
+                    && session == ProbeSession::Own
+                    && !report.session_present
+                    && !report.taken_over
+                {
+                    // In MQTT 3.1.1 a session ends when its client connects once without one.
+                    let forget = ProbeSession::Temporary(&settings.client_id);
+                    let _ =
+                        timeout(patience_of_connect, Probed::open(&transport, settings, forget, protocol))
+                            .await;
+                }
+                return Ok(report);
+            }
             Err(error) if protocol == Protocol::V5 && error.may_be_the_version() => protocol = Protocol::V4,
             Err(error) => return Err(error.into()),
         }
@@ -102,6 +106,31 @@ pub async fn probe(
 enum Probed {
     Plain(Probe<tokio::net::TcpStream>),
     Tls(Probe<Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
+}
+
+impl Probed {
+    async fn open(
+        transport: &Transport,
+        settings: &BrokerSettings,
+        session: ProbeSession<'_>,
+        protocol: Protocol,
+    ) -> Result<Self, ConnectError> {
+        Ok(match transport.open().await? {
+            BrokerStream::Plain(stream) => {
+                Self::Plain(Probe::connect(stream, settings, session, protocol).await?)
+            }
+            BrokerStream::Tls(stream) => {
+                Self::Tls(Probe::connect(stream, settings, session, protocol).await?)
+            }
+        })
+    }
+
+    async fn look(self, session: ProbeSession<'_>, patience: Duration) -> BrokerReport {
+        match self {
+            Self::Plain(probe) => probe.look(session, patience).await,
+            Self::Tls(probe) => probe.look(session, patience).await,
+        }
+    }
 }
 
 /// A connection that the broker has accepted.
@@ -203,7 +232,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Probe<S> {
                 Err(_) => break,
             }
         }
-        let _ = timeout(FIGURES_QUIET, self.stream.write_all(&encode::DISCONNECT)).await;
+        // A session that was not there before is not left behind.
+        let is_new = session == ProbeSession::Own && !self.report.session_present;
+        let goodbye: &[u8] = match self.report.protocol {
+            Protocol::V5 if is_new => &encode::DISCONNECT_AND_FORGET,
+            Protocol::V5 | Protocol::V4 => &encode::DISCONNECT,
+        };
+        let _ = timeout(FIGURES_QUIET, self.stream.write_all(goodbye)).await;
         let _ = timeout(FIGURES_QUIET, self.stream.shutdown()).await;
         self.report
     }

@@ -370,7 +370,8 @@ impl<I: MessageSink> BrokerSession<'_, I> {
             coalescer.record_read(group.len());
             if !group.is_empty() {
                 connection_writer.record_pause();
-                self.receiver.sink.accept(group).await;
+                let back = self.receiver.sink.accept(group).await;
+                debug_assert!(back.is_none(), "a broker's messages are refused over their rate");
             }
             if window.is_full() {
                 connection_writer.record_pause();

@@ -5,13 +5,12 @@
 //! may name a filter too many and never one too few. Its modification time says when the session
 //! was last seen alive.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
+use tidegate_core::atomic_file::{self, STAGING};
 use tracing::warn;
 
 use crate::broker::settings::BrokerSettings;
@@ -93,15 +92,8 @@ impl SessionFile {
         if record == self.record {
             return Ok(());
         }
-        let new = self.path.with_extension("json.new");
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(&record)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        if let Some(folder) = self.path.parent() {
-            fs::File::open(folder)?.sync_all()?;
-        }
+        let staging = self.path.with_file_name(STAGING);
+        atomic_file::replace(&staging, &self.path, &serde_json::to_vec(&record)?)?;
         self.record = record;
         Ok(())
     }

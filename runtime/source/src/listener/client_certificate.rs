@@ -1,10 +1,13 @@
 //! The device that a client certificate names, by the common name of its subject, or a DNS name, URI or
 //! e-mail address of its subject alternative names. The certificate was verified before.
 
+use std::time::{Duration, SystemTime};
+
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
@@ -22,6 +25,49 @@ pub enum CertificateNameError {
     Nobody,
     #[error("the client certificate names more than one device")]
     Several,
+}
+
+/// The issuer's name (DER) and the serial number of a certificate.
+pub type CertificateId = (Vec<u8>, Vec<u8>);
+
+/// A verified client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The device that it names, or the reason for which it names none.
+    pub identity: Result<Identity, String>,
+    pub not_after: SystemTime,
+    pub id: CertificateId,
+}
+
+impl ClientCertificate {
+    /// Reads a certificate (DER). One that cannot be read names nobody and has expired.
+    pub fn read(der: &[u8], template: &NameTemplate) -> Self {
+        let identity = identity(der, template).map_err(|why| why.to_string());
+        let fields = Certificate::from_der(der).ok().map(|certificate| certificate.tbs_certificate);
+        let not_after =
+            fields.as_ref().map_or(Duration::ZERO, |fields| fields.validity.not_after.to_unix_duration());
+        let id = fields.and_then(|fields| {
+            Some((fields.issuer.to_der().ok()?, fields.serial_number.as_bytes().to_vec()))
+        });
+        Self { identity, not_after: SystemTime::UNIX_EPOCH + not_after, id: id.unwrap_or_default() }
+    }
+}
+
+/// The end of a certificate's validity (DER); None if it cannot be read.
+pub fn not_after(der: &[u8]) -> Option<SystemTime> {
+    let certificate = Certificate::from_der(der).ok()?;
+    Some(SystemTime::UNIX_EPOCH + certificate.tbs_certificate.validity.not_after.to_unix_duration())
+}
+
+/// The certificates that a list of an authority (DER) revokes.
+///
+/// # Errors
+/// It is no such list.
+pub fn revoked(der: &[u8]) -> Result<Vec<CertificateId>, x509_cert::der::Error> {
+    let list = CertificateList::from_der(der)?.tbs_cert_list;
+    let issuer = list.issuer.to_der()?;
+    let entries = list.revoked_certificates.unwrap_or_default();
+    Ok(entries.iter().map(|one| (issuer.clone(), one.serial_number.as_bytes().to_vec())).collect())
 }
 
 /// The one device that a certificate (DER) names.

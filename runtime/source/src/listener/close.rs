@@ -6,6 +6,7 @@ use rumqttc::v5::mqttbytes::v5::DisconnectReasonCode;
 
 use crate::mqtt::error::PacketError;
 use crate::mqtt::reason_codes::disconnect_code;
+use tidegate_core::identity::Identity;
 
 macro_rules! endings {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)*) => {
@@ -64,6 +65,11 @@ endings! {
     Buffers = "buffers_max",
     /// One of its messages could not be taken, and is to be sent again.
     Unsettled = "unsettled",
+    /// The registry, or the list of revoked certificates, says that it may not stay.
+    Revoked = "revoked",
+    CertificateExpired = "certificate_expired",
+    /// A will at QoS 2.
+    WillQos = "will_qos",
 }
 
 impl CloseReason {
@@ -82,6 +88,8 @@ pub struct CloseInfo {
     pub code: DisconnectReasonCode,
     /// The last packet to it may be cut off: nothing can follow.
     pub cut: bool,
+    /// The device and its client id, if it had proved who it is.
+    pub device: Option<(Identity, String)>,
 }
 
 impl CloseInfo {
@@ -94,9 +102,10 @@ impl CloseInfo {
             CloseReason::Malformed => DisconnectReasonCode::MalformedPacket,
             CloseReason::Unexpected => DisconnectReasonCode::ProtocolError,
             CloseReason::Buffers => DisconnectReasonCode::QuotaExceeded,
+            CloseReason::Revoked | CloseReason::CertificateExpired => DisconnectReasonCode::NotAuthorized,
             _ => DisconnectReasonCode::UnspecifiedError,
         };
-        Self { reason, detail: detail.into(), code, cut: false }
+        Self { reason, detail: detail.into(), code, cut: false, device: None }
     }
 }
 

@@ -10,11 +10,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::limits;
+use crate::listener::client_certificate::ClientCertificate;
 use crate::listener::close::{CloseInfo, CloseReason};
 use crate::listener::connection_table::ConnectionPermit;
 use crate::listener::context::ListenerContext;
 use crate::listener::frame_reader::FrameReader;
 use crate::listener::handshake::{AuthenticatedDevice, Handshake};
+use crate::listener::proven_connections::Revocation;
+use crate::listener::rate_queue::RateQueue;
 use crate::listener::socket::{DeviceSocket, SocketWriter};
 use crate::mqtt::connection_writer::{ConnectionWriter, WriteEnd};
 use crate::mqtt::control::{Frame, encode};
@@ -36,7 +39,7 @@ use tidegate_core::topic::TopicTemplate;
 /// Serves one connection to its end.
 pub async fn serve<I: MessageSink>(
     mut socket: DeviceSocket,
-    certificate: Option<Result<Identity, String>>,
+    certificate: Option<ClientCertificate>,
     permit: &ConnectionPermit,
     context: &ListenerContext<I>,
     mut stop: StopSignal,
@@ -49,8 +52,11 @@ pub async fn serve<I: MessageSink>(
     };
     let taken_over = Arc::new(Notify::new());
     let lease = permit.packet_lease(taken_over.clone());
-    let mut frames_in = FrameReader::new(reader, frames, context.connections.counters.clone(), lease);
-    let handshake = Handshake { context, permit, certificate, taken_over: &taken_over, frames };
+    let revocation = Revocation::new(taken_over.clone());
+    let counters = context.connections.counters.clone();
+    let mut frames_in = FrameReader::new(reader, frames, counters, lease, revocation.clone());
+    let handshake =
+        Handshake { context, permit, certificate, taken_over: &taken_over, revocation: &revocation, frames };
     let established = tokio::select! {
         biased;
         _ = stopped(&mut stop) => return CloseReason::Stopped.into(),
@@ -99,7 +105,8 @@ pub async fn serve<I: MessageSink>(
         speaks_5: established.peer_limits.is_some(),
         foreign_publishes: &context.connections.counters.foreign_publishes,
     };
-    let end = device.run(&mut frames_in, &mut writer, &mut stop).await;
+    let mut end = device.run(&mut frames_in, &mut writer, &mut stop).await;
+    end.device = sender.map(|sender| (sender.identity.clone(), established.client_id.client_id().to_owned()));
     tracker.end();
     if let Some((of, session)) = &established.session {
         context.sessions.suspend(of, session);
@@ -138,6 +145,18 @@ impl Drop for Ended {
     }
 }
 
+/// The queue of a connection, which is cleared when it ends.
+struct RateQueueGuard<'a, I: MessageSink> {
+    queue: RateQueue,
+    sink: &'a I,
+}
+
+impl<I: MessageSink> Drop for RateQueueGuard<'_, I> {
+    fn drop(&mut self) {
+        self.queue.clear(self.sink);
+    }
+}
+
 /// The connection of a device after its CONNACK.
 struct DeviceConnection<'a, I> {
     receiver: PublishReceiver<I>,
@@ -162,7 +181,9 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
     ) -> CloseInfo {
         let tracker = &self.receiver.tracker;
         let deadline = stop.clone();
-        let mut reading = std::pin::pin!(self.read(frames_in, stop));
+        // It is cleared after the last PUBACK has left.
+        let mut queue = RateQueueGuard { queue: RateQueue::new(), sink: &*self.receiver.sink };
+        let mut reading = std::pin::pin!(self.read(frames_in, &mut queue.queue, stop));
         let mut writing = std::pin::pin!(self.connection_writer.write(writer, None));
         let end = tokio::select! {
             end = &mut reading => end,
@@ -200,7 +221,12 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
     }
 
     /// Reads until the connection ends, or Ok when we are to stop.
-    async fn read(&self, frames_in: &mut FrameReader<'_>, stop: &mut StopSignal) -> Result<(), CloseInfo> {
+    async fn read(
+        &self,
+        frames_in: &mut FrameReader<'_>,
+        queue: &mut RateQueue,
+        stop: &mut StopSignal,
+    ) -> Result<(), CloseInfo> {
         let tracker = &self.receiver.tracker;
         let window = tracker.window();
         let mut coalescer = ReadCoalescer::new(frames_in.socket());
@@ -211,10 +237,29 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
             let delay = self.sender.map_or(Duration::ZERO, |sender| sender.permit.delay(group.len()));
             // Messages before a fault or a DISCONNECT count all the same.
             let more = group.len() == limits::GROUP_MESSAGES_MAX;
-            if !group.is_empty() {
-                self.receiver.sink.accept(group).await;
+            if !group.is_empty() || !queue.is_empty() {
+                queue.offer(group, &*self.receiver.sink).await;
+                frames_in.set_queued_bytes(queue.bytes())?;
+            }
+            if left.is_err() || queue.is_full() {
+                {
+                    let mut gone = std::pin::pin!(self.gone(frames_in, true));
+                    while !queue.is_empty() && (left.is_err() || queue.is_full()) {
+                        tokio::select! {
+                            biased;
+                            () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
+                            () = self.taken_over.notified() => return Err(frames_in.woken()),
+                            _ = stopped(stop) => return Ok(()),
+                            end = &mut gone, if left.is_ok() => return Err(end),
+                            () = queue.until_due() => queue.offer(Vec::new(), &*self.receiver.sink).await,
+                        }
+                    }
+                }
+                // The device could not send more while we did not read.
+                frames_in.packet_began = None;
             }
             left?;
+            frames_in.set_queued_bytes(queue.bytes())?;
             if !delay.is_zero() {
                 tokio::select! {
                     biased;
@@ -226,7 +271,9 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                 frames_in.packet_began = None;
             }
             let crowded = || {
-                let (held, stalled) = (tracker.deferred(), tracker.is_stalled());
+                // Those that wait for their rate are counted apart.
+                let held = tracker.deferred().saturating_sub(queue.len() as u64);
+                let stalled = tracker.is_stalled();
                 tracker.outstanding() >= limits::LISTENER_UNACKNOWLEDGED_MAX
                     || self.connection_writer.waiting_bytes() >= limits::CONTROL_PACKET_BYTES_MAX
                     // Messages that wait for their own tenant's share may not take the room of the others.
@@ -235,7 +282,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
             };
             if window.is_full() || crowded() {
                 {
-                    let mut gone = std::pin::pin!(self.gone(frames_in));
+                    let mut gone = std::pin::pin!(self.gone(frames_in, false));
                     tokio::select! {
                         biased;
                         () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
@@ -269,28 +316,30 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                 () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
                 () = self.taken_over.notified() => return Err(frames_in.woken()),
                 _ = stopped(stop) => return Ok(()),
+                () = queue.until_due() => {}
                 filled = frames_in.fill(self.silence_max) => filled?,
             }
         }
     }
 
-    /// Waits until the device is gone, while its messages wait for room and it is not read: it has closed its
+    /// Waits until the device is gone, while its messages wait and it is not read: it has closed its
     /// side, or nothing came for longer than its keep-alive allows. Its bytes lie in the socket meanwhile; if
     /// that is full no more can come, and its silence means nothing.
-    async fn gone(&self, frames_in: &FrameReader<'_>) -> CloseInfo {
+    async fn gone(&self, frames_in: &FrameReader<'_>, over_rate: bool) -> CloseInfo {
         let mut poll = tokio::time::interval(Duration::from_millis(limits::DEFERRED_POLL_MS));
+        let wants = if over_rate { "its rate" } else { "room in the spool" };
         let (mut unread, mut heard) = (frames_in.unread_in_socket(), Instant::now());
         loop {
             poll.tick().await;
             // Others fill the window: the messages of this one are still to be taken.
-            if self.receiver.tracker.deferred() == 0 {
+            if !over_rate && self.receiver.tracker.deferred() == 0 {
                 heard = Instant::now();
                 continue;
             }
             if frames_in.is_hung_up() {
                 return CloseInfo::new(
                     CloseReason::Left,
-                    "it left while its messages waited for room in the spool",
+                    format!("it left while its messages waited for {wants}"),
                 );
             }
             let before = std::mem::replace(&mut unread, frames_in.unread_in_socket());
@@ -299,7 +348,9 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
             } else if self.silence_max.is_some_and(|silence_max| heard.elapsed() > silence_max) {
                 return CloseInfo::new(
                     CloseReason::KeepAlive,
-                    "nothing came for 1.5 times the keep-alive, while its messages waited for room in the spool",
+                    format!(
+                        "nothing came for 1.5 times the keep-alive, while its messages waited for {wants}"
+                    ),
                 );
             }
         }

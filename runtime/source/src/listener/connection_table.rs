@@ -10,16 +10,40 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::limits;
 use crate::listener::close::CloseReason;
 use crate::listener::connect_limits::{ConnectLimitSettings, ConnectLimits, address_prefix};
 use crate::listener::counters::ListenerCounters;
 use crate::listener::packet_memory::{PacketLease, PacketMemory};
 
-/// One line of log a reason and second: a stranger must not fill the disk.
+/// The times of log lines: a stranger must not fill the disk.
 #[derive(Debug, Default)]
 struct LogThrottle {
     last: Option<Instant>,
     withheld: u64,
+}
+
+impl LogThrottle {
+    /// Some if a line may be logged now: the number of those that were withheld before it.
+    fn record(&mut self, every: Duration) -> Option<u64> {
+        if self.last.is_some_and(|last| last.elapsed() < every) {
+            self.withheld += 1;
+            return None;
+        }
+        self.last = Some(Instant::now());
+        Some(std::mem::take(&mut self.withheld))
+    }
+}
+
+/// A fault that lasts, with one log line a minute.
+#[derive(Debug, Default)]
+pub struct FaultLog(LogThrottle);
+
+impl FaultLog {
+    /// Some if the fault is to be logged now: how often it was not.
+    pub fn record(&mut self) -> Option<u64> {
+        self.0.record(Duration::from_secs(limits::STRANGERS_SAID_EVERY_S))
+    }
 }
 
 /// The client that holds a client id.
@@ -36,7 +60,8 @@ pub struct ConnectionTable {
     per_address_max: usize,
     addresses: Mutex<HashMap<IpAddr, usize>>,
     clients: Mutex<HashMap<Box<str>, ClientIdHolder>>,
-    log_throttles: Mutex<[LogThrottle; CloseReason::ALL.len()]>,
+    /// By reason: of strangers, and of devices that proved who they are.
+    log_throttles: Mutex<[[LogThrottle; 2]; CloseReason::ALL.len()]>,
     last_connection: AtomicU64,
     pub connect_limits: Arc<ConnectLimits>,
     pub counters: Arc<ListenerCounters>,
@@ -100,20 +125,16 @@ impl ConnectionTable {
     }
 
     /// Counts the end of a connection. Some if it is to be logged: the number of ends with this reason that
-    /// were not logged since the last one.
-    pub fn record_close(&self, reason: CloseReason) -> Option<u64> {
+    /// were not logged since the last one. Strangers make one line a minute and reason, devices that are
+    /// `proven` one a second.
+    pub fn record_close(&self, reason: CloseReason, proven: bool) -> Option<u64> {
         self.counters.record_close(reason);
         if !reason.is_fault() {
             return None;
         }
         let mut throttles = self.log_throttles.lock();
-        let throttle = &mut throttles[reason as usize];
-        if throttle.last.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
-            throttle.withheld += 1;
-            return None;
-        }
-        throttle.last = Some(Instant::now());
-        Some(std::mem::take(&mut throttle.withheld))
+        let every_s = if proven { 1 } else { limits::STRANGERS_SAID_EVERY_S };
+        throttles[reason as usize][usize::from(proven)].record(Duration::from_secs(every_s))
     }
 
     /// Waits until nobody is connected.
@@ -171,6 +192,13 @@ pub struct ClientIdGuard {
     connections: Arc<ConnectionTable>,
     client_id: Box<str>,
     connection: u64,
+}
+
+impl ClientIdGuard {
+    /// The client id, without its scope.
+    pub fn client_id(&self) -> &str {
+        self.client_id.split_once('\0').map_or("", |(_, client_id)| client_id)
+    }
 }
 
 impl Drop for ClientIdGuard {
@@ -234,12 +262,19 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_logged_once_a_second_and_counted_always() {
+    fn faults_of_strangers_are_logged_once_a_minute_and_counted_always() {
         let connections = ConnectionTable::new(1, 1, ConnectLimitSettings::default());
-        assert_eq!(connections.record_close(CloseReason::Malformed), Some(0));
-        assert_eq!(connections.record_close(CloseReason::Malformed), None);
-        assert_eq!(connections.record_close(CloseReason::ExactlyOnce), Some(0));
-        assert_eq!(connections.record_close(CloseReason::Left), None);
-        assert_eq!(connections.counters.ended(CloseReason::Malformed), 2);
+        assert_eq!(connections.record_close(CloseReason::Malformed, false), Some(0));
+        assert_eq!(connections.record_close(CloseReason::Malformed, false), None);
+        assert_eq!(connections.record_close(CloseReason::ExactlyOnce, false), Some(0));
+        assert_eq!(connections.record_close(CloseReason::Left, false), None);
+        // A device is not kept silent by strangers.
+        assert_eq!(connections.record_close(CloseReason::Malformed, true), Some(0));
+        assert_eq!(connections.counters.ended(CloseReason::Malformed), 3);
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.record(Duration::from_secs(60)), Some(0));
+        assert_eq!(throttle.record(Duration::from_secs(60)), None);
+        throttle.last = Instant::now().checked_sub(Duration::from_secs(61));
+        assert_eq!(throttle.record(Duration::from_secs(60)), Some(1));
     }
 }

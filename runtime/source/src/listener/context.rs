@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::limits::{CONNECTION_BYTES, TLS_CONNECTION_BYTES};
 use crate::listener::connect_limits::ConnectLimitSettings;
 use crate::listener::connection_table::ConnectionTable;
+use crate::listener::proven_connections::ProvenConnections;
 use crate::listener::sessions::DeviceSessions;
 use crate::listener::tls::{CertificateReloader, TlsSettings};
 use tidegate_core::ack::window::ReceiveWindow;
@@ -74,4 +75,5 @@ pub(crate) struct ListenerContext<I> {
     pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) tls: Option<Arc<CertificateReloader>>,
     pub(crate) sessions: DeviceSessions,
+    pub(crate) proven: Arc<ProvenConnections>,
 }

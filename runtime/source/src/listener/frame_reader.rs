@@ -14,6 +14,7 @@ use crate::limits;
 use crate::listener::close::{CloseInfo, CloseReason};
 use crate::listener::counters::ListenerCounters;
 use crate::listener::packet_memory::{PacketLease, PacketMemoryError};
+use crate::listener::proven_connections::Revocation;
 use crate::listener::socket::SocketReader;
 use crate::mqtt::control::Frame;
 use crate::mqtt::error::PacketError;
@@ -30,6 +31,9 @@ pub struct FrameReader<'s> {
     frames: FrameLimits,
     /// The bytes of the buffer in the memory that all connections share.
     pub lease: PacketLease,
+    /// Bytes of whole messages that wait outside of the buffer, and count with it.
+    queued_bytes: usize,
+    revocation: Arc<Revocation>,
     /// Bytes to ask for: it follows the device's packets.
     read_bytes: usize,
     /// The time of the first byte of the packet that is under way.
@@ -42,6 +46,7 @@ impl<'s> FrameReader<'s> {
         frames: FrameLimits,
         counters: Arc<ListenerCounters>,
         lease: PacketLease,
+        revocation: Arc<Revocation>,
     ) -> Self {
         Self {
             reader,
@@ -50,6 +55,8 @@ impl<'s> FrameReader<'s> {
             has_buffer: false,
             frames,
             lease,
+            queued_bytes: 0,
+            revocation,
             read_bytes: limits::LISTENER_FIRST_READ_BYTES,
             packet_began: None,
         }
@@ -164,12 +171,12 @@ impl<'s> FrameReader<'s> {
         }
         // It may be long before the next byte: it holds only the bytes that came meanwhile.
         self.trim()?;
-        let (reader, lease) = (&mut self.reader, &self.lease);
+        let (reader, lease, revocation) = (&mut self.reader, &self.lease, &self.revocation);
         let waiting = async {
             tokio::select! {
                 biased;
                 ready = reader.readable() => Ok(ready?),
-                () = lease.woken() => Err(woken(lease)),
+                () = lease.woken() => Err(woken(lease, revocation)),
             }
         };
         match deadline {
@@ -189,7 +196,7 @@ impl<'s> FrameReader<'s> {
 
     /// The end of the connection after others have woken it.
     pub fn woken(&self) -> CloseInfo {
-        woken(&self.lease)
+        woken(&self.lease, &self.revocation)
     }
 
     /// Reserves the next step of the buffer in the memory that all connections share; gives its size.
@@ -201,13 +208,13 @@ impl<'s> FrameReader<'s> {
         // A quarter of the bytes that are there for a large packet, so that it is not copied again and again.
         let missing_bytes = self.framer.needed() - unread;
         let step = self.read_bytes.max(missing_bytes.min(unread / 4));
-        let wanted = beyond_first(unread + step);
+        let wanted = self.counted(unread + step);
         if wanted <= self.lease.bytes() || self.lease.resize(wanted).is_ok() {
             return Ok(step);
         }
         // A larger buffer is a favour; the next bytes of the packet are not.
         self.read_bytes = limits::LISTENER_FIRST_READ_BYTES.min(self.read_bytes);
-        let wanted = beyond_first(unread + self.read_bytes);
+        let wanted = self.counted(unread + self.read_bytes);
         self.lease.resize(wanted.max(self.lease.bytes()))?;
         Ok(self.read_bytes)
     }
@@ -215,17 +222,34 @@ impl<'s> FrameReader<'s> {
     /// Gives back the capacity beyond the bytes that came and one first step.
     fn trim(&mut self) -> Result<(), CloseInfo> {
         let partial_bytes = self.framer.unread() + limits::LISTENER_FIRST_READ_BYTES;
-        if beyond_first(partial_bytes) < self.lease.bytes() {
+        if self.counted(partial_bytes) < self.lease.bytes() {
             self.framer.shrink(partial_bytes);
-            self.lease.resize(beyond_first(partial_bytes))?;
+            self.lease.resize(self.counted(partial_bytes))?;
         }
         Ok(())
+    }
+
+    /// Counts messages of so many bytes that wait outside of the buffer.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn set_queued_bytes(&mut self, bytes: usize) -> Result<(), CloseInfo> {
+        if std::mem::replace(&mut self.queued_bytes, bytes) != bytes {
+            self.lease.resize(self.counted(self.framer.unread()))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that count, with so many in the buffer.
+    fn counted(&self, buffer_bytes: usize) -> usize {
+        beyond_first(buffer_bytes) + beyond_first(self.queued_bytes)
     }
 
     /// Gives the buffer back.
     fn release(&mut self) {
         self.framer.shrink(0);
-        self.lease.release();
+        // Less than before is never refused.
+        let _ = self.lease.resize(self.counted(0));
         if std::mem::take(&mut self.has_buffer) {
             debug_assert_eq!(self.framer.capacity(), 0);
             self.counters.buffers.fetch_sub(1, Ordering::Relaxed);
@@ -249,9 +273,11 @@ fn beyond_first(bytes: usize) -> usize {
     bytes.saturating_sub(limits::LISTENER_FIRST_READ_BYTES)
 }
 
-fn woken(lease: &PacketLease) -> CloseInfo {
+fn woken(lease: &PacketLease, revocation: &Revocation) -> CloseInfo {
     if lease.is_evicted() {
         PacketMemoryError::Evicted.into()
+    } else if let Some(end) = revocation.ended() {
+        end
     } else {
         CloseInfo::new(CloseReason::TakenOver, "another connection came with the same client id")
     }

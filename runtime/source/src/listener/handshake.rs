@@ -16,11 +16,13 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::limits;
+use crate::listener::client_certificate::ClientCertificate;
 use crate::listener::close::{CloseInfo, CloseReason};
 use crate::listener::connect_limits::TenantConnectionPermit;
 use crate::listener::connection_table::{ClientIdGuard, ConnectionPermit};
 use crate::listener::context::{CredentialPolicy, ListenerContext};
 use crate::listener::frame_reader::FrameReader;
+use crate::listener::proven_connections::{ProvenGuard, Revocation};
 use crate::listener::socket::SocketWriter;
 use crate::mqtt::control::{ConnectRequest, Frame, check_first_byte, encode};
 use crate::mqtt::error::{PacketError, kind};
@@ -28,7 +30,7 @@ use crate::mqtt::framing::FrameLimits;
 use crate::mqtt::publish::PeerLimits;
 use crate::sink::MessageSink;
 use tidegate_core::ack::redelivery::RedeliveryFilter;
-use tidegate_core::identity::{AuthError, Claim, Identity, Proof};
+use tidegate_core::identity::{AcceptedProof, AuthError, Claim, Identity, Proof};
 
 /// One text for an unknown device and for a wrong token: a guesser learns nothing from it.
 const BAD_CREDENTIALS: &str = "there is no such device, or its token is another one";
@@ -49,6 +51,8 @@ pub struct Established {
 pub struct AuthenticatedDevice {
     pub identity: Identity,
     pub permit: TenantConnectionPermit,
+    /// Held so that the connection ends when the proof does not hold any more.
+    _proven: ProvenGuard,
 }
 
 /// A CONNECT that is refused: its close reason, and its CONNACK in both protocols.
@@ -80,8 +84,9 @@ impl ConnectRefusal {
 pub struct Handshake<'a, I> {
     pub context: &'a ListenerContext<I>,
     pub permit: &'a ConnectionPermit,
-    /// The device that the client certificate names, or its fault; None: there is no certificate.
-    pub certificate: Option<Result<Identity, String>>,
+    /// None: there is no client certificate.
+    pub certificate: Option<ClientCertificate>,
+    pub revocation: &'a Arc<Revocation>,
     pub taken_over: &'a Arc<Notify>,
     pub frames: FrameLimits,
 }
@@ -229,11 +234,28 @@ impl<I: MessageSink> Handshake<'_, I> {
             let why = "an authentication method; expected user name and password, or a certificate";
             return Err(ConnectRefusal::new(CloseReason::AuthenticationMethod, why, code4, code5));
         }
+        if request.will_qos > 1 && request.level == 5 {
+            // [MQTT-3.2.2-12]; MQTT 3.1.1 has no code for it, and wills are ignored.
+            let why = "a will at QoS 2; expected QoS 0 or 1";
+            let (code4, code5) = (Code4::NotAuthorized, Code5::QoSNotSupported);
+            return Err(ConnectRefusal::new(CloseReason::WillQos, why, code4, code5));
+        }
         let Some(claim) = self.claim(request)? else { return Ok(None) };
         let identity = claim.identity.clone();
-        self.verify(claim).await?;
-        match self.context.connections.connect_limits.admit_tenant(&identity.tenant) {
-            Some(permit) => Ok(Some(AuthenticatedDevice { identity, permit })),
+        let proof = self.verify(claim).await?;
+        let context = self.context;
+        let certificate = self.certificate.as_ref();
+        let proven =
+            context.proven.add(self.permit.connection, &identity, proof, certificate, self.revocation);
+        // The registry may have changed before the connection was in the table.
+        let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
+        let again = timeout(asking, context.sink.recheck(&identity, &proof)).await;
+        if let Ok(Err(AuthError::Credentials(why) | AuthError::NotAuthorized(why))) = again {
+            let (code4, code5) = (Code4::NotAuthorized, Code5::NotAuthorized);
+            return Err(ConnectRefusal::new(CloseReason::NotAuthorized, why, code4, code5));
+        }
+        match context.connections.connect_limits.admit_tenant(&identity.tenant) {
+            Some(permit) => Ok(Some(AuthenticatedDevice { identity, permit, _proven: proven })),
             None => {
                 let why = format!("tenant {} has too many connections", identity.tenant);
                 Err(ConnectRefusal::unavailable(CloseReason::TenantMax, why, Code5::QuotaExceeded))
@@ -266,7 +288,7 @@ impl<I: MessageSink> Handshake<'_, I> {
             }
             named => named.flatten(),
         };
-        match (&self.certificate, named) {
+        match (self.certificate.as_ref().map(|certificate| &certificate.identity), named) {
             (Some(Ok(identity)), Some(named)) if *identity != named => {
                 Err(not_authorized("the user name and the client certificate name different devices"))
             }
@@ -289,7 +311,7 @@ impl<I: MessageSink> Handshake<'_, I> {
     }
 
     /// Has the sink check a claim, within the limit of failed CONNECTs.
-    async fn verify(&self, claim: Claim) -> Result<(), ConnectRefusal> {
+    async fn verify(&self, claim: Claim) -> Result<AcceptedProof, ConnectRefusal> {
         let identity = claim.identity.clone();
         let Some(attempt) =
             self.context.connections.connect_limits.begin_attempt(self.permit.network, &identity.to_string())
@@ -305,9 +327,9 @@ impl<I: MessageSink> Handshake<'_, I> {
         let asking = Duration::from_secs(limits::CONNECT_REGISTRY_WAIT_S);
         let answer = timeout(asking, self.context.sink.authenticate(claim)).await;
         match answer.unwrap_or(Err(AuthError::Unavailable("the registry gave no answer in time"))) {
-            Ok(()) => {
+            Ok(proof) => {
                 attempt.succeeded();
-                Ok(())
+                Ok(proof)
             }
             Err(AuthError::Credentials(detail)) => {
                 let (code4, code5) = (Code4::BadUserNamePassword, Code5::BadUserNamePassword);
@@ -338,6 +360,10 @@ impl<I: MessageSink> Handshake<'_, I> {
 /// shows it.
 fn check_first_packet(bytes: &[u8]) -> Result<(), CloseInfo> {
     let Some((&first, length)) = bytes.split_first() else { return Ok(()) };
+    if let Some(protocol) = other_protocol(bytes) {
+        let detail = format!("it speaks {protocol}, and this port speaks plain MQTT");
+        return Err(CloseInfo::new(CloseReason::Malformed, detail));
+    }
     check_first_byte(first)?;
     if first >> 4 != kind::CONNECT {
         return Err(CloseInfo::new(CloseReason::Unexpected, "the first packet is no CONNECT"));
@@ -356,9 +382,39 @@ fn check_first_packet(bytes: &[u8]) -> Result<(), CloseInfo> {
     Ok(())
 }
 
+/// The protocol that some first bytes show, if it is a usual one that is not MQTT.
+fn other_protocol(bytes: &[u8]) -> Option<&'static str> {
+    const METHODS: [&[u8]; 6] = [b"GET ", b"POST", b"PUT ", b"HEAD", b"OPTI", b"PRI "];
+    // A handshake record (RFC 8446 section 5.1). No MQTT packet begins with 0x16.
+    if bytes.starts_with(&[0x16, 3]) {
+        return Some("TLS");
+    }
+    METHODS.iter().any(|method| bytes.starts_with(method)).then_some("HTTP")
+}
+
 /// A random client id for a device that brought none: nobody can guess it and take the connection over.
 fn random_client_id() -> String {
     use std::hash::{BuildHasher, RandomState};
     let half = || RandomState::new().hash_one(0_u8);
     format!("tidegate-{:016x}{:016x}", half(), half())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_and_tls_on_the_plain_port_are_named() {
+        for (bytes, protocol) in [
+            (&b"GET / HTTP/1.1"[..], "HTTP"),
+            (b"POST", "HTTP"),
+            (b"PRI * HTTP/2.0", "HTTP"),
+            (&[0x16, 3, 1, 2, 0], "TLS"),
+        ] {
+            let end = check_first_packet(bytes).unwrap_err();
+            assert!(end.reason == CloseReason::Malformed && end.detail.contains(protocol), "{end:?}");
+        }
+        assert!(check_first_packet(&[0x10, 14, 0, 4]).is_ok());
+        assert!(check_first_packet(b"").is_ok());
+    }
 }

@@ -24,9 +24,16 @@ impl DeviceSessions {
             return Some(session.clone());
         }
         if known.len() >= limits::LISTENER_SESSIONS_MAX {
-            // Anybody can name client ids: those whose device is not here make room.
-            let absent = known.iter().find(|(_, session)| Arc::strong_count(session) == 1);
-            let absent = absent.map(|(client_id, _)| client_id.clone())?;
+            // Anybody can name client ids: those whose device is not here make room, strangers first. A
+            // stranger takes no room of a device that proved itself.
+            let of_stranger = |client_id: &str| client_id.starts_with('\0');
+            let absent = known
+                .iter()
+                .filter(|(_, session)| Arc::strong_count(session) == 1)
+                .map(|(client_id, _)| client_id)
+                .min_by_key(|client_id| !of_stranger(client_id))
+                .filter(|absent| of_stranger(absent) || !of_stranger(client_id))
+                .cloned()?;
             known.remove(&absent);
         }
         let session = Arc::new(RedeliveryFilter::new(limits::LISTENER_SESSION_IDS_MAX));
@@ -74,6 +81,16 @@ mod tests {
         assert!(Arc::ptr_eq(&session, &sessions.resume("pump").unwrap()));
         sessions.forget("pump");
         assert!(!Arc::ptr_eq(&session, &sessions.resume("pump").unwrap()));
+    }
+
+    #[test]
+    fn a_stranger_takes_no_room_of_a_device_that_proved_itself() {
+        let sessions = DeviceSessions::default();
+        for n in 0..limits::LISTENER_SESSIONS_MAX {
+            assert!(sessions.resume(&format!("acme\0device-{n}")).is_some());
+        }
+        assert!(sessions.resume("\0stranger").is_none());
+        assert!(sessions.resume("globex\0device").is_some());
     }
 
     #[test]

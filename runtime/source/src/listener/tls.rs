@@ -2,16 +2,21 @@
 //! again when they change. Open connections keep theirs, and files that cannot be used do not replace the
 //! certificate in service.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tidegate_core::file_stamp::FileStamp;
 use tokio_rustls::TlsAcceptor;
+
+use crate::listener::client_certificate;
+use crate::listener::client_certificate::CertificateId;
 
 /// The policy for client certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +27,30 @@ pub enum ClientCertificates {
     Required,
 }
 
+/// The configuration keys of the files, for errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsKeys {
+    pub cert_file: &'static str,
+    pub key_file: &'static str,
+}
+
+impl TlsKeys {
+    /// The keys of the listener.
+    pub const LISTEN: Self = Self { cert_file: "listen.tls_cert_file", key_file: "listen.tls_key_file" };
+    /// The keys of the admin side.
+    pub const ADMIN: Self = Self { cert_file: "admin.cert_file", key_file: "admin.key_file" };
+}
+
 /// The files, and the policy for client certificates.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
+    pub keys: TlsKeys,
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
     /// The authorities of client certificates; unused if these are `No`.
     pub client_ca_file: PathBuf,
+    /// The lists of revoked client certificates; empty: there are none.
+    pub client_crl_file: PathBuf,
     pub client_certificates: ClientCertificates,
 }
 
@@ -37,21 +59,27 @@ pub struct TlsSettings {
 pub enum TlsFileError {
     #[error("{key} = {path:?} cannot be used: {fault}")]
     File { key: &'static str, path: PathBuf, fault: String },
-    #[error("listen.tls_cert_file and listen.tls_key_file cannot be used together: {0}")]
-    Pair(rustls::Error),
+    #[error("{} and {} cannot be used together: {error}", keys.cert_file, keys.key_file)]
+    Pair { keys: TlsKeys, error: rustls::Error },
     #[error("listen.client_ca_file cannot be used: {0}")]
     Verifier(String),
 }
-
-/// The modification time, length and inode of a file when it was read; None if it was not there.
-type FileStamp = Option<(SystemTime, u64, u64)>;
 
 /// The certificate in service. Shared by all connections.
 #[derive(Debug)]
 pub struct CertificateReloader {
     settings: TlsSettings,
-    config: RwLock<Arc<ServerConfig>>,
-    stamps: Mutex<[FileStamp; 3]>,
+    in_service: RwLock<Arc<InService>>,
+    stamps: Mutex<[Option<FileStamp>; 4]>,
+}
+
+/// The files as they were read last.
+#[derive(Debug)]
+struct InService {
+    config: Arc<ServerConfig>,
+    /// The end of our certificate.
+    not_after: Option<SystemTime>,
+    revoked: HashSet<CertificateId>,
 }
 
 impl CertificateReloader {
@@ -62,13 +90,24 @@ impl CertificateReloader {
     pub fn open(settings: TlsSettings) -> Result<Self, TlsFileError> {
         // The stamps come first: a file that changes while we read is read again.
         let stamps = stamps(&settings);
-        let config = RwLock::new(Arc::new(load(&settings)?));
-        Ok(Self { settings, config, stamps: Mutex::new(stamps) })
+        let in_service = RwLock::new(Arc::new(load(&settings)?));
+        Ok(Self { settings, in_service, stamps: Mutex::new(stamps) })
     }
 
     /// An acceptor with the certificate that is in service now.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.read().clone())
+        TlsAcceptor::from(self.in_service.read().config.clone())
+    }
+
+    /// The key that names the certificate, and the end of its validity.
+    pub fn not_after(&self) -> (&'static str, Option<SystemTime>) {
+        (self.settings.keys.cert_file, self.in_service.read().not_after)
+    }
+
+    /// True for a client certificate in the lists of revoked ones.
+    pub(crate) fn is_revoked(&self, id: &CertificateId) -> bool {
+        let in_service = self.in_service.read();
+        !in_service.revoked.is_empty() && in_service.revoked.contains(id)
     }
 
     /// Reads the files again if they have changed; true if a new certificate is in service.
@@ -82,30 +121,31 @@ impl CertificateReloader {
             return Ok(false);
         }
         *known = now;
-        *self.config.write() = Arc::new(load(&self.settings)?);
+        *self.in_service.write() = Arc::new(load(&self.settings)?);
         Ok(true)
     }
 }
 
-fn stamps(settings: &TlsSettings) -> [FileStamp; 3] {
-    use std::os::unix::fs::MetadataExt;
-    [&settings.cert_file, &settings.key_file, &settings.client_ca_file].map(|path| {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-    })
+fn stamps(settings: &TlsSettings) -> [Option<FileStamp>; 4] {
+    let TlsSettings { cert_file, key_file, client_ca_file, client_crl_file, .. } = settings;
+    [cert_file, key_file, client_ca_file, client_crl_file].map(|path| FileStamp::read(path).ok())
 }
 
-fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsFileError> {
+fn load(settings: &TlsSettings) -> Result<InService, TlsFileError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chain = certificates("listen.tls_cert_file", &settings.cert_file)?;
+    let keys = settings.keys;
+    let pair = |error| TlsFileError::Pair { keys, error };
+    let chain = certificates(keys.cert_file, &settings.cert_file)?;
+    let not_after = chain.first().and_then(|certificate| client_certificate::not_after(certificate));
+    let mut revoked = HashSet::new();
     let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|error| TlsFileError::File {
-        key: "listen.tls_key_file",
+        key: keys.key_file,
         path: settings.key_file.clone(),
         fault: error.to_string(),
     })?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(TlsFileError::Pair)?;
+        .map_err(pair)?;
     let builder = match settings.client_certificates {
         ClientCertificates::No => builder.with_no_client_auth(),
         asked => {
@@ -113,7 +153,15 @@ fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsFileError> {
             for authority in certificates("listen.client_ca_file", &settings.client_ca_file)? {
                 roots.add(authority).map_err(|error| TlsFileError::Verifier(error.to_string()))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            if !settings.client_crl_file.as_os_str().is_empty() {
+                let lists = revocation_lists(&settings.client_crl_file, &mut revoked)?;
+                // An authority without a list there has revoked nothing.
+                verifier = verifier
+                    .with_crls(lists)
+                    .only_check_end_entity_revocation()
+                    .allow_unknown_revocation_status();
+            }
             let verifier = match asked {
                 ClientCertificates::Required => verifier,
                 _ => verifier.allow_unauthenticated(),
@@ -122,7 +170,29 @@ fn load(settings: &TlsSettings) -> Result<ServerConfig, TlsFileError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    builder.with_single_cert(chain, key).map_err(TlsFileError::Pair)
+    let config = Arc::new(builder.with_single_cert(chain, key).map_err(pair)?);
+    Ok(InService { config, not_after, revoked })
+}
+
+/// The lists of a PEM file, with what they revoke added to `revoked`.
+fn revocation_lists(
+    path: &Path,
+    revoked: &mut HashSet<CertificateId>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsFileError> {
+    let fault =
+        |fault: String| TlsFileError::File { key: "listen.client_crl_file", path: path.to_owned(), fault };
+    let lists: Result<Vec<CertificateRevocationListDer<'_>>, _> =
+        CertificateRevocationListDer::pem_file_iter(path)
+            .map_err(|error| fault(error.to_string()))?
+            .collect();
+    let lists = lists.map_err(|error| fault(error.to_string()))?;
+    if lists.is_empty() {
+        return Err(fault("it holds no revocation list in PEM form".into()));
+    }
+    for list in &lists {
+        revoked.extend(client_certificate::revoked(list).map_err(|error| fault(error.to_string()))?);
+    }
+    Ok(lists)
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
@@ -154,6 +224,8 @@ mod tests {
         TlsSettings {
             cert_file: folder.join("cert.pem"),
             key_file: folder.join("key.pem"),
+            keys: TlsKeys::LISTEN,
+            client_crl_file: PathBuf::new(),
             client_ca_file: PathBuf::new(),
             client_certificates: ClientCertificates::No,
         }
@@ -165,17 +237,17 @@ mod tests {
         write_pair(folder.path(), "old");
         let reloader = CertificateReloader::open(settings(folder.path())).unwrap();
         assert!(!reloader.refresh().unwrap());
-        let in_service = reloader.config.read().clone();
+        let in_service = reloader.in_service.read().clone();
         let good = std::fs::read(folder.path().join("key.pem")).unwrap();
         for bad in [&b"no key"[..], b""] {
             std::fs::write(folder.path().join("key.pem"), bad).unwrap();
             assert!(reloader.refresh().unwrap_err().to_string().contains("key.pem"));
             assert!(!reloader.refresh().unwrap(), "said twice");
-            assert!(Arc::ptr_eq(&in_service, &reloader.config.read()));
+            assert!(Arc::ptr_eq(&in_service, &reloader.in_service.read()));
         }
         std::fs::write(folder.path().join("key.pem"), good).unwrap();
         assert!(reloader.refresh().unwrap());
-        assert!(!Arc::ptr_eq(&in_service, &reloader.config.read()));
+        assert!(!Arc::ptr_eq(&in_service, &reloader.in_service.read()));
     }
 
     #[test]
@@ -184,7 +256,7 @@ mod tests {
         write_pair(one.path(), "one");
         write_pair(other.path(), "other");
         std::fs::copy(other.path().join("key.pem"), one.path().join("key.pem")).unwrap();
-        assert!(matches!(CertificateReloader::open(settings(one.path())), Err(TlsFileError::Pair(_))));
+        assert!(matches!(CertificateReloader::open(settings(one.path())), Err(TlsFileError::Pair { .. })));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct ConnectRequest {
     pub reason_strings: bool,
     /// It names an authentication method.
     pub authentication: bool,
+    /// The QoS of its will; 0 without one.
+    pub will_qos: u8,
 }
 
 impl ConnectRequest {
@@ -81,6 +83,7 @@ impl ConnectRequest {
             packet_bytes_max: u32::MAX,
             reason_strings: true,
             authentication: false,
+            will_qos: 0,
         }
     }
 }
@@ -224,6 +227,7 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
             keep_alive_s: connect.keep_alive,
             username,
             password,
+            will_qos,
             ..ConnectRequest::with_level(4)
         });
     }
@@ -241,6 +245,7 @@ fn parse_connect(first: u8, body: &[u8]) -> Result<ConnectRequest, PacketError> 
         keep_alive_s: connect.keep_alive,
         username,
         password,
+        will_qos,
         packet_bytes_max: properties.max_packet_size.unwrap_or(u32::MAX),
         reason_strings: properties.request_problem_info != Some(0),
         authentication: properties.authentication_method.is_some(),
@@ -400,6 +405,8 @@ pub mod encode {
     pub const PINGRESP: [u8; 2] = [kind::PINGRESP << 4, 0];
     /// In both versions, a session that is left on purpose and is to be kept.
     pub const DISCONNECT: [u8; 2] = [kind::DISCONNECT << 4, 0];
+    /// In MQTT 5, a session that ends with the connection: its expiry (property 0x11) becomes 0.
+    pub const DISCONNECT_AND_FORGET: [u8; 9] = [kind::DISCONNECT << 4, 7, 0, 5, 0x11, 0, 0, 0, 0];
 
     /// Appends a packet that rumqttc writes. It fails only over 256 MiB, and no packet here comes near.
     fn append<E: std::fmt::Debug>(out: &mut Vec<u8>, write: impl FnOnce(&mut BytesMut) -> Result<usize, E>) {

@@ -19,7 +19,7 @@ pub struct FetchRequest {
     pub place: FrameLocation,
     pub messages: MessageSet,
     pub lines: u32,
-    pub received_s: u32,
+    pub kept_s: u32,
     /// The same as in `StreamPosition`.
     pub returns: u32,
     pub is_last: bool,

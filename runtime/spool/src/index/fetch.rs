@@ -69,6 +69,7 @@ impl Index {
         limits: &MemoryLimits,
         of_tenant: impl Fn(&TenantId) -> bool,
     ) -> (Vec<FetchRequest>, bool) {
+        let least = limits.least(self.databases.len());
         let Some(of) = self.databases.get_mut(database) else { return (Vec::new(), false) };
         let mut wanted = Vec::new();
         let mut bytes = 0;
@@ -84,35 +85,45 @@ impl Index {
             }
             idle = 0;
             let seq = stream.cursor;
-            let frame = stream.frame_mut(seq).expect("the cursor stands at an open frame");
-            let len = u64::from(frame.len);
+            let len = u64::from(stream.frame(seq).expect("the cursor stands at an open frame").len);
             let mut queued_now = 0;
-            let room = of.hot_bytes < limits.database_bytes_min
-                || (self.hot_bytes + len <= limits.bytes_max && of.hot_bytes + len <= limits.bytes_max / 2);
+            let room = of.hot_bytes < least
+                || (self.hot_bytes + len <= limits.backlog_bytes_max()
+                    && of.hot_bytes + len <= limits.bytes_max / 2);
             if !room {
                 return (wanted, true);
             }
-            if frame.queued == 0 {
-                of.hot_bytes += len;
-                self.hot_bytes += len;
-                queued_now = len;
+            let queued = stream.frame(seq).is_some_and(|frame| frame.queued != 0);
+            // Of what it has of the frame it may hold an excerpt only.
+            let counted = if queued { stream.apart.remove(&seq).map(|(_, bytes)| bytes) } else { Some(0) };
+            if let Some(counted) = counted {
+                queued_now = len - counted;
+                of.hot_bytes += queued_now;
+                self.hot_bytes += queued_now;
             }
+            let frame = stream.frame_mut(seq).expect("it was just read");
             let messages = frame.open & !frame.queued;
             frame.queued = frame.open;
             let place = frame.place();
-            let (lines, received_s) = (frame.lines, frame.received_s);
+            let (lines, kept_s) = (frame.lines, frame.kept_s);
             stream.hot_bytes += queued_now;
             bytes += len;
             stream.skip();
             let (returns, is_last) = (stream.returns, !stream.waits());
             let id = FrameId { stream: number, seq };
-            wanted.push(FetchRequest { id, place, messages, lines, received_s, returns, is_last });
+            wanted.push(FetchRequest { id, place, messages, lines, kept_s, returns, is_last });
             if of.streams.len() > 1 && bytes % (64 << 10) < len {
                 of.turn += 1;
             }
         }
         let more = of.streams.iter().any(|&stream| self.streams[stream as usize].waits());
         (wanted, more)
+    }
+
+    /// Lines of a database in open frames.
+    pub fn database_lines(&self, database: &DatabaseName) -> u64 {
+        let streams = self.databases.get(database).map(|of| &of.streams[..]).unwrap_or_default();
+        streams.iter().map(|&stream| self.streams[stream as usize].lines).sum()
     }
 
     /// Databases of which something waits to be fetched.

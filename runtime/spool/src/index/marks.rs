@@ -49,22 +49,27 @@ impl Index {
 
     /// After recovery: a stream of which `open` frames, ascending, are to be inserted. The
     /// others that are not released are lost.
-    pub fn restore_stream(&mut self, mark: &StreamMark, open: &[u64]) -> u32 {
+    pub fn restore_stream(&mut self, mark: &StreamMark, open: impl Iterator<Item = u64> + Clone) -> u32 {
         let stream = self.stream(&TenantId::new(&mark.tenant), &DatabaseName::new(&mark.database));
         let state = &mut self.streams[stream as usize];
         debug_assert!(state.frames.is_empty());
         let mut lost = RangeSet::from(mark.base..mark.next_seq);
         mark.holes.iter().for_each(|hole| lost.remove_range(hole.clone()));
         mark.lost.iter().for_each(|range| lost.insert_range(range.clone()));
-        open.iter().for_each(|&seq| lost.remove(seq));
-        state.base = open.first().copied().unwrap_or(mark.next_seq);
+        open.clone().for_each(|seq| lost.remove(seq));
+        state.base = open.clone().next().unwrap_or(mark.next_seq);
         state.cursor = state.base;
         let mut holes = RangeSet::from(state.base..mark.next_seq);
         lost.iter().for_each(|range| holes.remove_range(range));
-        open.iter().for_each(|&seq| holes.remove(seq));
+        open.for_each(|seq| holes.remove(seq));
         state.changed |= !lost.is_empty() || !mark.lost.is_empty();
         (state.lost, state.holes) = (lost, holes);
         stream
+    }
+
+    /// Makes room for so many frames of a stream, and no more.
+    pub fn reserve_frames(&mut self, stream: u32, frames: usize) {
+        self.streams[stream as usize].frames.reserve_exact(frames);
     }
 
     /// After recovery, once the frames of a stream are inserted. From `first_new` on numbers are new,

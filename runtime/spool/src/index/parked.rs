@@ -1,5 +1,7 @@
 //! Parked messages, among all that the spool holds.
 
+use std::time::Duration;
+
 use crate::ids::{FrameId, NO_DATABASE};
 use crate::index::Index;
 use crate::index::database::FetchRequest;
@@ -19,12 +21,12 @@ impl Index {
         self.parked_streams().any(|(_, stream)| stream.waits())
     }
 
-    /// The parked messages of each tenant.
-    pub fn parked(&self) -> Vec<(TenantId, ParkedStatus)> {
+    /// The parked messages of each tenant. `now`: of the age clock.
+    pub fn parked(&self, now: Duration) -> Vec<(TenantId, ParkedStatus)> {
         let parked = self.parked_streams().filter(|(_, stream)| stream.bytes > 0).map(|(_, stream)| {
             let messages = stream.frames.iter().map(|frame| u64::from(frame.open.count_ones())).sum();
             let oldest = stream.frames.iter().find(|frame| frame.open != 0);
-            let status = ParkedStatus::new(messages, stream.bytes, oldest.map(|frame| frame.received_s));
+            let status = ParkedStatus::new(messages, stream.bytes, oldest.map(|frame| frame.kept_s), now);
             (stream.tenant.clone(), status)
         });
         parked.collect()
@@ -43,7 +45,7 @@ impl Index {
                 place: frame.place(),
                 messages: frame.open,
                 lines: 0,
-                received_s: frame.received_s,
+                kept_s: frame.kept_s,
                 returns: stream.returns,
                 is_last: false,
             });

@@ -6,8 +6,6 @@ pub struct SegmentUsage {
     pub len: u64,
     pub live_bytes: u64,
     pub live_frames: u64,
-    /// Lines of all frames that it ever held.
-    pub lines: u64,
     /// It is never removed, but renamed once it holds nothing any more.
     pub kept: Option<RetainReason>,
 }

@@ -30,14 +30,10 @@ impl Index {
         self.segments.get(&segment)?.kept
     }
 
-    /// Lines of all frames that a segment ever held.
-    pub fn segment_lines(&self, segment: u64) -> u64 {
-        self.segments.get(&segment).map_or(0, |of| of.lines)
-    }
-
-    /// The newest segment that there is, and how long it is.
-    pub fn newest_segment(&self) -> Option<(u64, u64)> {
-        self.segments.last_key_value().map(|(&segment, of)| (segment, of.len))
+    /// The newest segment in which nothing is damaged, and how long it is.
+    pub fn newest_whole_segment(&self) -> Option<(u64, u64)> {
+        let whole = self.segments.iter().rev().find(|(_, of)| of.kept.is_none());
+        whole.map(|(&segment, of)| (segment, of.len))
     }
 
     /// The length of a segment in bytes; 0 if there is none.
@@ -96,7 +92,6 @@ impl Index {
         let from = u64::from(frame.segment);
         frame.segment = place.segment as u32;
         frame.offset = place.offset as u32;
-        let lines = u64::from(frame.lines);
         let len = u64::from(place.len);
         let old = self.segments.get_mut(&from).expect("it held the frame");
         old.live_bytes -= len;
@@ -104,7 +99,6 @@ impl Index {
         let new = self.segments.entry(place.segment).or_default();
         new.live_bytes += len;
         new.live_frames += 1;
-        new.lines += lines;
     }
 
     /// Bytes of all segments on disk.

@@ -22,7 +22,7 @@ pub struct FrameEntry {
     pub len: u32,
     pub lines: u32,
     /// Seconds since the epoch.
-    pub received_s: u32,
+    pub kept_s: u32,
     pub messages: u8,
     /// Messages that are not settled; empty: released.
     pub open: MessageSet,
@@ -32,16 +32,8 @@ pub struct FrameEntry {
 
 impl FrameEntry {
     /// Stands for a released frame.
-    pub const GONE: FrameEntry = FrameEntry {
-        segment: 0,
-        offset: 0,
-        len: 0,
-        lines: 0,
-        received_s: 0,
-        messages: 0,
-        open: 0,
-        queued: 0,
-    };
+    pub const GONE: FrameEntry =
+        FrameEntry { segment: 0, offset: 0, len: 0, lines: 0, kept_s: 0, messages: 0, open: 0, queued: 0 };
 
     pub fn place(&self) -> FrameLocation {
         FrameLocation { segment: u64::from(self.segment), offset: u64::from(self.offset), len: self.len }
@@ -89,6 +81,8 @@ pub struct Stream {
     pub refused: HashMap<u64, u32>,
     /// Lines of frames that are not released yet whose messages are settled, refused ones among them.
     pub settled: HashMap<u64, u32>,
+    /// Messages that wait apart with the writer, by frame, and their bytes in memory.
+    pub apart: HashMap<u64, (MessageSet, u64)>,
     pub lines: u64,
     pub bytes: u64,
     /// Changed since the last marks.
@@ -191,11 +185,16 @@ impl Stream {
         }
     }
 
+    /// Messages of a frame that wait apart: the writer keeps later lines of their points behind them.
+    fn apart(&self, seq: u64) -> MessageSet {
+        self.apart.get(&seq).map_or(0, |(messages, _)| *messages)
+    }
+
     /// True if the writer has frames that overtook others. A frame behind those that does not overtake
     /// waits until they are written: it may correct them, and they are written beside the rest.
     pub fn is_overtaken(&mut self) -> bool {
         while let Some(&first) = self.overtaking.front()
-            && self.frame(first).is_none_or(|frame| frame.queued == 0)
+            && self.frame(first).is_none_or(|frame| frame.queued & !self.apart(first) == 0)
         {
             self.overtaking.pop_front();
         }

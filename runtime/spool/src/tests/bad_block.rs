@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, SegmentDir, SegmentWriter};
+use crate::disk::{Disk, RetiredLines, SegmentDir, SegmentWriter};
 use crate::handle::Spool;
 use crate::settings::SpoolSettings;
 use tidegate_core::ack::tracker::AckTracker;
@@ -62,15 +62,19 @@ impl Disk for BadBlock {
         self.folder.truncate(segment, len)
     }
 
+    fn sync(&self, segment: u64) -> io::Result<()> {
+        self.folder.sync(segment)
+    }
+
     fn remove(&self, segment: u64) -> io::Result<()> {
         self.folder.remove(segment)
     }
 
-    fn retire(&self, segment: u64, lines: u64) -> io::Result<()> {
+    fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()> {
         self.folder.retire(segment, lines)
     }
 
-    fn retired_lines(&self) -> io::Result<u64> {
+    fn retired_lines(&self) -> io::Result<RetiredLines> {
         self.folder.retired_lines()
     }
 
@@ -118,13 +122,14 @@ fn settings() -> SpoolSettings {
         memory_bytes_max: 64 << 20,
         sync: false,
         device_seed: SeedTag::default(),
+        age_clock: Arc::default(),
     }
 }
 
 fn start(dir: &Path, error: i32) -> (Spool, Arc<dyn DurableLines>, Arc<BadBlock>, Arc<Books>) {
     let folder = SegmentDir::create(dir).unwrap();
     let (disk, books) = (Arc::new(BadBlock { folder, bad: Mutex::default(), error }), Arc::default());
-    let opened = Spool::open_on(disk.clone(), settings(), &books).unwrap();
+    let opened = Spool::open_on(disk.clone(), settings(), None, &books).unwrap();
     let lines_of = opened.lines();
     (opened.start(Arc::new(Fetched)).unwrap(), lines_of, disk, books)
 }

@@ -15,6 +15,7 @@ use crate::admin::guests::refusal;
 use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::app::guests;
 use crate::audit::{AuditEvent, AuditLog, own_user};
+use crate::cli::admin_http;
 use crate::config::checks::server_url;
 use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
@@ -28,6 +29,7 @@ pub enum GuestTarget<'a> {
     Running {
         base: String,
         token: String,
+        client: reqwest::Client,
     },
     /// Its data folder is ours as long as the lock is held.
     Stopped {
@@ -52,7 +54,9 @@ impl<'a> GuestTarget<'a> {
         let token = || config::secret("admin.token", "", &token_file);
         if let Some(url) = url {
             server_url("--gateway", url)?;
-            return Ok(Self::Running { base: url.trim_end_matches('/').to_owned(), token: token()? });
+            let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
+            let base = url.trim_end_matches('/').to_owned();
+            return Ok(Self::Running { base, token: token()?, client });
         }
         let data_dir = Path::new(&config.data_dir);
         if !data_dir.exists() {
@@ -64,7 +68,8 @@ impl<'a> GuestTarget<'a> {
         if config.admin.listen.is_empty() {
             bail!("admin.listen is empty: a running gateway cannot be asked");
         }
-        Ok(Self::Running { base: format!("http://{}", config.admin.listen), token: token()? })
+        let (base, client) = (admin_http::base(config), admin_http::client(config)?);
+        Ok(Self::Running { base, token: token()?, client: client.timeout(TIMEOUT).build()? })
     }
 
     pub fn list(&self, tenant: Option<&str>) -> anyhow::Result<ApiResult> {
@@ -91,7 +96,7 @@ impl<'a> GuestTarget<'a> {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let data = settings::guests_data(config);
-        let versions = RouteHistory::new(data.join("routes"), true).read(&place).versions;
+        let versions = RouteHistory::new(&data, true).read(&place).versions;
         if versions.is_empty() {
             return Ok(Err(refusal(&RolloutError::NotThere)));
         }
@@ -191,10 +196,9 @@ impl<'a> GuestTarget<'a> {
     }
 
     fn call(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<ApiResult> {
-        let Self::Running { base, token } = self else { bail!("the gateway does not run") };
+        let Self::Running { base, token, client } = self else { bail!("the gateway does not run") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
             let mut request = client.request(method, format!("{base}/api/v1/guests{path}")).body(body);
             if !token.is_empty() {
                 request = request.bearer_auth(token);

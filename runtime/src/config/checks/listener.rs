@@ -131,6 +131,13 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
             "optional or required, because listen.client_ca_file is set and has no other use",
         ));
     }
+    if !asked && !listen.client_crl_file.is_empty() {
+        return Err(ConfigError::value(
+            "listen.client_crl_file",
+            &listen.client_crl_file,
+            "no value, because listen.client_certificates = \"no\" and the file has no other use",
+        ));
+    }
     Ok(())
 }
 

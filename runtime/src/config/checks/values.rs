@@ -32,6 +32,26 @@ pub(crate) fn is_loopback(address: SocketAddr) -> bool {
     }
 }
 
+/// Paths that the gateway adds to `output.url` itself.
+const WRITE_PATHS: [&str; 7] =
+    ["/api/v3/write_lp", "/api/v2/write", "/api/v3", "/api/v2", "/api", "/write", "/query"];
+
+/// Checks that this is the base URL of a database server, without the path of its write API.
+///
+/// # Errors
+/// It is not; names the key, and the URL that is right.
+pub fn output_url(key: &str, url: &str) -> Result<(), ConfigError> {
+    server_url(key, url)?;
+    let base = url.trim_end_matches('/');
+    let path = WRITE_PATHS.iter().find_map(|path| Some((path, base.strip_suffix(path)?)));
+    match path.filter(|(_, rest)| !rest.ends_with(['/', ':'])) {
+        Some((path, rest)) => {
+            Err(ConfigError::value(key, url, format!("{rest}: the gateway adds {path} itself")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Checks that this is a server's base URL.
 ///
 /// # Errors

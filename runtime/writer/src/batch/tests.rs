@@ -8,10 +8,12 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use crate::backlog::{Backlog, BatchLimits};
+use crate::batch::bisect::RangeRefusal;
 use crate::batch::{Batch, RefusedSink, RepeatedRefusals};
+use crate::delayed_lines::{DelayReason, DelayedLine};
 use crate::pending_lines::RefusedLinesSink;
 use crate::settings::ServerKind;
-use crate::testing::pending_lines;
+use crate::testing::{pending_lines, unlimited};
 use crate::verdict::{EndpointResponse, LineRefusal, Verdict, verdict};
 use tidegate_core::ids::DatabaseName;
 use tidegate_core::refused_lines::RefusedLines;
@@ -52,8 +54,12 @@ fn answer(manner: Manner, body: &[u8]) -> (ServerKind, EndpointResponse) {
     let text = std::str::from_utf8(body).unwrap();
     let bad: Vec<(usize, &str)> =
         text.lines().enumerate().filter(|(_, line)| line.starts_with("bad")).collect();
-    let answered =
-        |status, body: String| EndpointResponse { status, retry_after: None, body: body.into_bytes() };
+    let answered = |status, body: String| EndpointResponse {
+        status,
+        retry_after: None,
+        location: None,
+        body: body.into_bytes(),
+    };
     if bad.is_empty() {
         return (ServerKind::InfluxDb3, answered(204, String::new()));
     }
@@ -87,6 +93,16 @@ fn answer(manner: Manner, body: &[u8]) -> (ServerKind, EndpointResponse) {
             (ServerKind::InfluxDb3, answered(400, format!("<html>request {}</html>", body.len())))
         }
         Manner::TooLarge => (ServerKind::InfluxDb3, answered(413, "too large".into())),
+    }
+}
+
+fn refusal<'a>(explained: bool, words: &str, answer: &'a [u8]) -> RangeRefusal<'a> {
+    RangeRefusal { words: words.into(), answer, explained, server_error: false, now: Instant::now() }
+}
+
+fn believe_next(line: &mut DelayedLine) {
+    if let DelayReason::Suspect(suspicion) = &mut line.reason {
+        suspicion.is_last_try = true;
     }
 }
 
@@ -135,7 +151,19 @@ fn run(messages: &[Vec<String>], manner: Manner) -> Run {
     let refused_sink = RefusedSink { sink: &sink, database: &database };
     let mut repeats = RepeatedRefusals::default();
     let (mut requests, mut paused) = (0, false);
-    while !batch.is_done() && !paused {
+    loop {
+        if batch.is_done() && !paused {
+            // What was refused alone is tried once more, later.
+            let mut delayed = batch.take_delayed(&unlimited(), &mut repeats);
+            delayed.iter_mut().for_each(believe_next);
+            if !delayed.is_empty() {
+                batch = Batch::of_delayed(delayed);
+                continue;
+            }
+        }
+        if batch.is_done() || paused {
+            break;
+        }
         requests += 1;
         assert!(requests < 10_000, "it never ends");
         let before = batch.lines_left();
@@ -149,7 +177,7 @@ fn run(messages: &[Vec<String>], manner: Manner) -> Run {
             }
             Verdict::ResendWithout(fault) => batch.resend_without(fault, &refused_sink),
             Verdict::Bisect { explained, words } => {
-                batch.bisect(explained, words, &answer.body, &refused_sink, &mut repeats)
+                batch.bisect(refusal(explained, &words, &answer.body), &refused_sink, &mut repeats)
             }
             Verdict::Split { words } => batch.split(words, &refused_sink),
             other => panic!("{other:?}"),
@@ -181,7 +209,7 @@ fn one_bad_line_in_five_hundred_costs_itself_and_few_requests() {
         (Manner::V1Quoted, 2),
         (Manner::V2Quoted, 2),
         (Manner::V1Unnamed, 20),
-        (Manner::Html, 24),
+        (Manner::Html, 25),
         (Manner::TooLarge, 20),
     ] {
         let run = run(&lines(|n| n == 123, 500), manner);
@@ -243,16 +271,22 @@ fn a_suspect_is_settled_however_the_rest_of_its_batch_ends() {
         let database = DatabaseName::new("db");
         let refused_sink = RefusedSink { sink: &sink, database: &database };
         let mut repeats = RepeatedRefusals::default();
-        batch.bisect(false, "no".into(), b"", &refused_sink, &mut repeats);
-        batch.bisect(false, "no".into(), b"", &refused_sink, &mut repeats);
+        batch.bisect(refusal(false, "no", b""), &refused_sink, &mut repeats);
+        batch.bisect(refusal(false, "no", b""), &refused_sink, &mut repeats);
         assert_eq!(batch.lines_left(), 2);
         let fault = LineRefusal { line: 0, words: "why".into() };
         let progress = match partial {
             true => batch.accept_partly(vec![fault], Vec::new(), &refused_sink, &mut repeats).0,
             false => batch.resend_without(fault, &refused_sink),
         };
-        assert_eq!((progress.refused, batch.lines_left()), (2, 0));
+        assert_eq!((progress.refused, batch.lines_left()), (1, 1));
         assert!(batch.is_done());
+        let mut delayed = batch.take_delayed(&unlimited(), &mut repeats);
+        delayed.iter_mut().for_each(believe_next);
+        let mut batch = Batch::of_delayed(delayed);
+        assert_eq!(&batch.body().0[..], b"a f=1 1\n");
+        let progress = batch.bisect(refusal(false, "no", b""), &refused_sink, &mut repeats);
+        assert_eq!((progress.refused, batch.is_done()), (1, true));
         let recorded = recorded.lock();
         assert_eq!((recorded.refused, recorded.settled.len()), (2, 2));
     }
@@ -283,13 +317,81 @@ fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
         let sink: RefusedLinesSink = Arc::new(|_| {});
         let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
         let mut repeats = RepeatedRefusals::default();
-        batch.bisect(false, "no".into(), b"", &refused_sink, &mut repeats);
+        batch.bisect(refusal(false, "no", b""), &refused_sink, &mut repeats);
         let mut sent = Vec::new();
         for _ in 0..3 {
             sent.push(String::from_utf8(batch.body().0.to_vec()).unwrap().trim_end().to_owned());
             batch.accept(&refused_sink, &mut repeats);
         }
         assert_eq!(sent, probes);
+    }
+}
+
+#[test]
+fn a_line_that_is_refused_once_and_taken_later_is_written() {
+    let (pending, recorded) =
+        pending_lines(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
+    let mut backlog = Backlog::default();
+    backlog.push(&pending);
+    let second = std::time::Duration::from_secs(1);
+    let limits = BatchLimits {
+        lines: 2,
+        interval: second,
+        early: std::time::Duration::ZERO,
+        lines_max: 2,
+        bytes_max: usize::MAX,
+    };
+    let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+    let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
+    let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
+    let mut repeats = RepeatedRefusals::default();
+    // A broken answer, three times in a row.
+    for _ in 0..3 {
+        let progress = batch.bisect(refusal(false, "{\"error\"", b""), &refused_sink, &mut repeats);
+        assert_eq!((progress.refused, progress.request_at_fault), (0, None));
+    }
+    let mut delayed = batch.take_delayed(&unlimited(), &mut repeats);
+    delayed.iter_mut().for_each(believe_next);
+    let mut batch = Batch::of_delayed(delayed);
+    assert_eq!(&batch.body().0[..], b"a f=1 1\nb f=1 2\n");
+    batch.accept(&refused_sink, &mut repeats);
+    let recorded = recorded.lock();
+    assert_eq!((recorded.written, recorded.refused, recorded.settled.len()), (2, 0, 2));
+}
+
+#[test]
+fn a_later_value_of_a_delayed_line_s_point_waits_with_it() {
+    for partial in [true, false] {
+        let line = |n: u32| (0, vec![format!("m v={n} 7")]);
+        let other = (1, vec!["m v=9 7".to_owned()]);
+        let (pending, recorded) = pending_lines(&[line(1), line(2), other], Instant::now());
+        let mut backlog = Backlog::default();
+        backlog.push(&pending);
+        let second = std::time::Duration::from_secs(1);
+        let limits = BatchLimits {
+            lines: 3,
+            interval: second,
+            early: std::time::Duration::ZERO,
+            lines_max: 3,
+            bytes_max: usize::MAX,
+        };
+        let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
+        let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
+        let mut repeats = RepeatedRefusals::default();
+        if partial {
+            let limited = vec![LineRefusal { line: 0, words: "limit".into() }];
+            batch.accept_partly(Vec::new(), limited, &refused_sink, &mut repeats);
+        } else {
+            batch.bisect(refusal(false, "no", b""), &refused_sink, &mut repeats);
+            batch.bisect(refusal(false, "no", b""), &refused_sink, &mut repeats);
+            assert_eq!(&batch.body().0[..], b"m v=9 7\n", "the later value is not sent before");
+            batch.accept(&refused_sink, &mut repeats);
+        }
+        assert!(batch.is_done());
+        assert_eq!(recorded.lock().settled, [2]);
+        let mut delayed = Batch::of_delayed(batch.take_delayed(&unlimited(), &mut repeats));
+        assert_eq!(&delayed.body().0[..], b"m v=1 7\nm v=2 7\n");
     }
 }
 

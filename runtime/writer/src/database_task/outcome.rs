@@ -11,13 +11,17 @@ use super::send::RequestResult;
 use super::{DatabaseTask, TaskState, random};
 use crate::batch::RefusedSink;
 use crate::context::WriterContext;
+use crate::endpoint::Endpoint;
 use crate::output::Output;
 use crate::verdict::{EndpointFault, FaultScope, Verdict};
 use crate::write_queue::{ApplyOutcome, Trouble, WriteRequest};
+use tidegate_core::detail::printable;
 use tidegate_core::ids::TenantId;
 
 impl DatabaseTask {
-    /// Applies the result of a request that was sent at `began`.
+    /// Applies the result of a request that was sent at `began`. True: the database is missing and is to be
+    /// created.
+    #[must_use]
     pub(super) fn apply(
         &self,
         context: &WriterContext,
@@ -25,7 +29,7 @@ impl DatabaseTask {
         request: &WriteRequest,
         result: RequestResult,
         began: Instant,
-    ) {
+    ) -> bool {
         let now = Instant::now();
         let refused_sink = RefusedSink { sink: &context.refused_lines, database: &self.name };
         let outcome = match &result {
@@ -48,13 +52,21 @@ impl DatabaseTask {
         };
         let failures = state.queue.failures();
         state.given_up |= applied.trouble.is_some() && context.draining.load(Ordering::Acquire);
-        let changed = state.given_up || state.queue.lines_left() == 0;
-        self.log_outcome(&mut state, &applied, failures, outcome);
+        let changed = state.given_up || state.queue.lines_besides_delayed() == 0;
+        self.log_outcome(context, &mut state, &applied, failures, outcome, now);
+        let creates = applied.is_missing_database()
+            && output.endpoint().is_some_and(Endpoint::creates_databases)
+            && state.begin_create(now);
         if applied.trouble.is_some() && state.queue.take_back_failed() {
             self.stored_lines_wait.store(true, Ordering::Release);
         }
-        state.evict_in_trouble(&self.stored_lines_wait);
+        state.evict_in_trouble(&self.stored_lines_wait, &self.share);
         drop(state);
+        if applied.too_large {
+            output.body_limit.refuse(request.body.len());
+        } else if durable {
+            output.body_limit.pass(request.body.len());
+        }
 
         if let Some(Trouble::Pause { scope: FaultScope::Endpoint, wait, .. }) = applied.trouble {
             output.breaker.trip(now, wait, context.waits.pause_max);
@@ -69,11 +81,41 @@ impl DatabaseTask {
         let progress = &applied.progress;
         stats.flushes.fetch_add(u64::from(flushed), Ordering::Relaxed);
         stats.lines_written.fetch_add(progress.written, Ordering::Relaxed);
-        stats.lines_refused.fetch_add(progress.refused, Ordering::Relaxed);
+        if progress.refused > 0 {
+            stats.refuse(outcome, progress.refused);
+        }
         context.observer.write(&request.tenants, outcome, u64::from(request.lines), now - began);
         if changed {
             context.changed.notify_waiters();
         }
+        creates
+    }
+
+    /// Records that the database was created, which makes its lines due; or why it was not.
+    pub(super) fn record_created(&self, created: Result<(), String>) {
+        let mut state = self.state.lock();
+        match created {
+            Ok(()) => {
+                info!(database = %self.name, "the database was missing and is created");
+                state.at_once = true;
+            }
+            Err(words) => {
+                let answer = printable(&words);
+                error!(database = %self.name, answer, "the database is missing and cannot be created");
+                state.last_answer = format!("the database is missing and cannot be created: {answer}");
+            }
+        }
+    }
+
+    /// Tries at once, whatever its last answer was, the lines that wait apart too.
+    pub fn retry(self: &Arc<Self>, context: &Arc<WriterContext>) {
+        let start = {
+            let mut state = self.state.lock();
+            state.at_once = !context.stopped.load(Ordering::Acquire);
+            state.queue.try_delayed_now(Instant::now());
+            self.has_any(&state) && state.start()
+        };
+        self.ensure_running(context, start, true);
     }
 
     /// Applies that these tenants have other outputs than before. Waiting lines that may be theirs are
@@ -110,41 +152,59 @@ impl DatabaseTask {
     /// Logs changes: a trouble is logged once when it comes and once when it goes.
     fn log_outcome(
         &self,
+        context: &WriterContext,
         state: &mut TaskState,
         applied: &ApplyOutcome,
         failures: u32,
         outcome: &'static str,
+        now: Instant,
     ) {
         let database = &self.name;
-        if applied.progress.refused > 0 {
-            warn!(%database, lines = applied.progress.refused, "the database refused lines; they are in quarantine");
+        if let Some(lines) = state.refused_log.add(applied.progress.refused, now) {
+            warn!(%database, lines, "the database refused lines; they are in quarantine");
         }
-        if applied.limited > 0 {
-            error!(%database, lines = applied.limited, "lines meet a ceiling of the server and wait; {}",
+        if let Some(lines) = state.limited_log.add(applied.limited, now) {
+            error!(%database, lines, "lines meet a ceiling of the server and wait; {}",
                    EndpointFault::LimitReached.advice());
+        }
+        if applied.trouble.is_some() {
+            state.trouble_since.get_or_insert(now);
         }
         match &applied.trouble {
             None => {
                 outcome.clone_into(&mut state.last_answer);
+                let since = state.trouble_since.take();
                 if state.trouble.take().is_some() {
-                    info!(%database, "the database takes lines again");
+                    let outage_s = since.map_or(0, |since| now.duration_since(since).as_secs());
+                    let lines_waiting = context.store.lines_waiting(database);
+                    info!(%database, outage_s, lines_waiting, "the database takes lines again");
                 }
             }
             Some(Trouble::Retry { words, wait }) => {
-                words.clone_into(&mut state.last_answer);
+                state.last_answer = printable(words);
                 if state.trouble.replace(None) != Some(None) {
                     let wait_ms = wait.as_millis() as u64;
-                    warn!(%database, failures, wait_ms, answer = words, "a write failed and is tried again");
+                    warn!(%database, failures, wait_ms, answer = state.last_answer,
+                          "a write failed and is tried again");
                 }
             }
             Some(Trouble::Pause { fault, words, wait, .. }) => {
-                words.clone_into(&mut state.last_answer);
+                state.last_answer = printable(words);
                 if state.trouble.replace(Some(*fault)) != Some(Some(*fault)) {
                     let wait_ms = wait.as_millis() as u64;
-                    error!(%database, wait_ms, answer = words, "the database cannot be written to; its lines wait; {}",
-                           fault.advice());
+                    error!(%database, wait_ms, answer = state.last_answer,
+                           "the database cannot be written to; its lines wait; {}", fault.advice());
                 }
             }
         }
+    }
+}
+
+impl ApplyOutcome {
+    fn is_missing_database(&self) -> bool {
+        matches!(
+            self.trouble,
+            Some(Trouble::Pause { scope: FaultScope::Database, fault: EndpointFault::NotFound, .. })
+        )
     }
 }

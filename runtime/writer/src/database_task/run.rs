@@ -12,8 +12,10 @@ use tracing::error;
 
 use super::send::{RequestResult, send_yielding};
 use super::{DatabaseTask, TaskState, random};
+use crate::backlog::BatchLimits;
 use crate::context::WriterContext;
 use crate::limits;
+use crate::lines_budget::LinesCharge;
 use crate::output::Output;
 use crate::pending_lines::PendingLines;
 use crate::write_queue::{Next, WriteRequest};
@@ -23,22 +25,35 @@ use tidegate_core::worker;
 /// An event that the task waits for.
 enum TaskEvent {
     Answered(WriteRequest, Arc<Output>, RequestResult, Instant),
-    Fetched(Vec<Durable>, bool),
+    /// With the room that was reserved for them.
+    Fetched(Vec<Durable>, bool, LinesCharge),
+    /// The database was created, or why not.
+    Created(Result<(), String>),
 }
 
 type TaskEvents = FuturesUnordered<Pin<Box<dyn Future<Output = TaskEvent> + Send>>>;
 
-/// A fetch that brought nothing, because others hold the memory, is tried again after this.
-const FETCH_AGAIN: Duration = Duration::from_millis(50);
+/// A fetch that brought nothing, because others hold the memory, is tried again after this; or earlier,
+/// when the writer's own ceiling has room again.
+const FETCH_AGAIN: Duration = Duration::from_millis(100);
 
 impl DatabaseTask {
     /// Takes lines, and ensures that a task writes them.
-    pub fn push(self: &Arc<Self>, context: &Arc<WriterContext>, pending: PendingLines) {
+    pub fn push(self: &Arc<Self>, context: &Arc<WriterContext>, durable: Durable) {
         let (mut start, mut wake) = (false, false);
+        let charge = self.share.try_charge(PendingLines::memory_bytes(&durable));
         let scheduled;
         {
             let mut state = self.state.lock();
-            if !state.queue.push(&Arc::new(pending)) {
+            let took = match charge {
+                Some(charge) => state.queue.push(&Arc::new(PendingLines::new(durable, charge))),
+                // There is no room for it; it is fetched again.
+                None => {
+                    state.queue.return_all(&PendingLines::new(durable, self.share.charge(0)));
+                    false
+                }
+            };
+            if !took {
                 drop(state);
                 return self.mark_waiting(context);
             }
@@ -70,7 +85,7 @@ impl DatabaseTask {
             };
             scheduled = at.filter(|at| state.due.is_none_or(|due| *at < due));
             state.due = scheduled.or(state.due);
-            state.evict_in_trouble(&self.stored_lines_wait);
+            state.evict_in_trouble(&self.stored_lines_wait, &self.share);
         }
         if let Some(at) = scheduled {
             self.schedule_flush(context, at);
@@ -117,7 +132,7 @@ impl DatabaseTask {
         self.ensure_running(context, start, true);
     }
 
-    fn ensure_running(self: &Arc<Self>, context: &Arc<WriterContext>, start: bool, wake: bool) {
+    pub(super) fn ensure_running(self: &Arc<Self>, context: &Arc<WriterContext>, start: bool, wake: bool) {
         if start {
             context.runtime.spawn(supervise(context.clone(), self.clone()));
         } else if wake {
@@ -146,6 +161,41 @@ async fn supervise(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
     }
 }
 
+/// The next step of fetching.
+enum FetchStep {
+    Nothing,
+    /// Nothing before this moment: the next try is due then, or there is no room.
+    Wait(Instant),
+    Fetch(LinesCharge),
+}
+
+impl DatabaseTask {
+    /// Decides on the next fetch, and reserves the room for it.
+    fn next_fetch(&self, state: &mut TaskState, fetch_at: Instant, now: Instant) -> FetchStep {
+        let queue = &mut state.queue;
+        // A database in trouble needs no more than one try in hand, and that when it is due.
+        let (low, most) = match queue.failures() {
+            0 => (limits::FETCH_LOW_BYTES, limits::FETCH_BYTES),
+            _ => (1, limits::TROUBLE_BYTES_MAX),
+        };
+        if queue.is_delayed_full() || queue.waiting_bytes() >= low {
+            return FetchStep::Nothing;
+        }
+        let next_try = queue.next_try().filter(|_| queue.failures() > 0 && !state.at_once);
+        let due = next_try.map_or(fetch_at, |next_try| next_try.max(fetch_at));
+        if now < due {
+            return FetchStep::Wait(due);
+        }
+        // Lines are there once more in the body that is made of them.
+        let bytes = (self.share.room() / 2).min(most);
+        if bytes < limits::FETCH_BYTES_MIN {
+            return FetchStep::Wait(now + FETCH_AGAIN);
+        }
+        state.queue.begin_fetch();
+        FetchStep::Fetch(self.share.charge(2 * bytes))
+    }
+}
+
 async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
     let mut events = TaskEvents::new();
     let mut fetching = false;
@@ -153,31 +203,27 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
     loop {
         let stopped = context.stopped.load(Ordering::Acquire);
         let now = Instant::now();
-        let mut fetch = false;
+        let mut fetch = FetchStep::Nothing;
         let next = {
             let mut state = database.state.lock();
             let waits = database.stored_lines_wait.load(Ordering::Acquire);
-            if context.draining.load(Ordering::Acquire) && state.queue.failures() == 0 {
+            let draining = context.draining.load(Ordering::Acquire);
+            // A stop waits for no database that does not take its lines.
+            let over = stopped || (draining && state.given_up);
+            if draining && state.queue.failures() == 0 {
                 state.queue.flush_now();
             }
             let at_once = state.at_once;
-            let next = if stopped { Next::Idle } else { state.queue.next(now, &context.limits, at_once) };
+            let next = if over { Next::Idle } else { state.queue.next(now, &context.limits, at_once) };
             state.sleeps_until = if let Next::Wait(until) = next { Some(until) } else { None };
-            if waits && !stopped && !fetching {
-                // A database in trouble needs no more than one try in hand.
-                let low = match state.queue.failures() {
-                    0 => limits::FETCH_LOW_BYTES,
-                    _ => 1,
-                };
-                fetch = now >= fetch_at && state.queue.waiting_bytes() < low;
-                if fetch {
-                    state.queue.begin_fetch();
-                }
+            if waits && !over && !fetching {
+                fetch = database.next_fetch(&mut state, fetch_at, now);
             }
-            if next == Next::Idle && !fetching && (!waits || stopped) && (events.is_empty() || stopped) {
+            let fetches = fetching || matches!(fetch, FetchStep::Fetch(_));
+            if next == Next::Idle && !fetches && (!waits || over) && (events.is_empty() || stopped) {
                 state.running = false;
                 // Lines that began to wait since the check start the task anew.
-                if stopped || !database.stored_lines_wait.load(Ordering::Acquire) {
+                if over || !database.stored_lines_wait.load(Ordering::Acquire) {
                     drop(state);
                     context.changed.notify_waiters();
                     return;
@@ -186,7 +232,7 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
             }
             // Waiting for the flush interval alone needs no task.
             if events.is_empty()
-                && !fetching
+                && !fetches
                 && let Some(until) = database.flush_due(&context, &state, next)
             {
                 state.running = false;
@@ -196,16 +242,21 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
             }
             next
         };
-        if fetch {
-            fetching = true;
-            database.stored_lines_wait.store(false, Ordering::Release);
-            let (store, name) = (context.store.clone(), database.name.clone());
-            events.push(Box::pin(async move {
-                let fetched =
-                    tokio::task::spawn_blocking(move || store.fetch(&name, limits::FETCH_BYTES)).await;
-                let (durables, more) = fetched.unwrap_or((Vec::new(), true));
-                TaskEvent::Fetched(durables, more)
-            }));
+        let mut waits_for_store = None;
+        match fetch {
+            FetchStep::Nothing => {}
+            FetchStep::Wait(until) => waits_for_store = Some(until),
+            FetchStep::Fetch(reserved) => {
+                fetching = true;
+                database.stored_lines_wait.store(false, Ordering::Release);
+                let (store, name) = (context.store.clone(), database.name.clone());
+                events.push(Box::pin(async move {
+                    let bytes = reserved.bytes() / 2;
+                    let fetched = tokio::task::spawn_blocking(move || store.fetch(&name, bytes)).await;
+                    let (durables, more) = fetched.unwrap_or((Vec::new(), true));
+                    TaskEvent::Fetched(durables, more, reserved)
+                }));
+            }
         }
         let until = match next {
             Next::Ready => match database.next_request(&context, &mut events).await {
@@ -215,27 +266,25 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
                 }
                 SendOutcome::Nothing => continue,
                 SendOutcome::Instead(event) => {
-                    database.handle(&context, event, &mut fetching, &mut fetch_at);
+                    database.handle(&context, event, &mut events, &mut fetching, &mut fetch_at);
                     continue;
                 }
             },
             Next::Wait(until) => Some(until),
             Next::Busy | Next::Idle => None,
         };
-        // Lines that wait in the store because memory was short are asked for again.
-        let waits_for_memory =
-            !fetching && fetch_at > now && database.stored_lines_wait.load(Ordering::Acquire);
-        let until = match (until, waits_for_memory.then_some(fetch_at)) {
+        let until = match (until, waits_for_store) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
         let event = tokio::select! {
             Some(event) = events.next() => Some(event),
             () = tokio::time::sleep_until(until.unwrap_or(now).into()), if until.is_some() => None,
+            () = database.share.budget().until_freed(), if waits_for_store.is_some() => None,
             () = database.wake.notified() => None,
         };
         if let Some(event) = event {
-            database.handle(&context, event, &mut fetching, &mut fetch_at);
+            database.handle(&context, event, &mut events, &mut fetching, &mut fetch_at);
         }
     }
 }
@@ -269,13 +318,18 @@ impl DatabaseTask {
         };
         let now = Instant::now();
         if let Some(until) = output.breaker.try_pass(now, context.waits.pause(random())) {
-            self.state.lock().queue.pause_until(until);
+            let mut state = self.state.lock();
+            // Nothing goes before that, whoever asked for it.
+            state.at_once = false;
+            state.queue.pause_until(until);
+            state.given_up |= context.draining.load(Ordering::Acquire);
             return SendOutcome::Nothing;
         }
         let request = {
             let mut state = self.state.lock();
             let at_once = std::mem::take(&mut state.at_once);
-            state.queue.next_request(now, &context.limits, at_once)
+            let limits = BatchLimits { bytes_max: output.body_limit.bytes_max(), ..context.limits };
+            state.queue.next_request(now, &limits, at_once)
         };
         let Some(request) = request else { return SendOutcome::Nothing };
         let urgent = request.lines >= context.limits.lines || context.draining.load(Ordering::Acquire);
@@ -287,12 +341,26 @@ impl DatabaseTask {
         }))
     }
 
-    fn handle(&self, context: &WriterContext, event: TaskEvent, fetching: &mut bool, fetch_at: &mut Instant) {
+    fn handle(
+        self: &Arc<Self>,
+        context: &WriterContext,
+        event: TaskEvent,
+        events: &mut TaskEvents,
+        fetching: &mut bool,
+        fetch_at: &mut Instant,
+    ) {
         match event {
             TaskEvent::Answered(request, output, result, began) => {
-                self.apply(context, &output, &request, result, began)
+                if self.apply(context, &output, &request, result, began) {
+                    let database = self.clone();
+                    events.push(Box::pin(async move {
+                        let created = output.endpoint().expect("it answered").create(&database.name).await;
+                        TaskEvent::Created(created)
+                    }));
+                }
             }
-            TaskEvent::Fetched(durables, more) => {
+            TaskEvent::Created(created) => self.record_created(created),
+            TaskEvent::Fetched(durables, more, reserved) => {
                 *fetching = false;
                 if more {
                     self.stored_lines_wait.store(true, Ordering::Release);
@@ -300,13 +368,16 @@ impl DatabaseTask {
                         *fetch_at = Instant::now() + FETCH_AGAIN;
                     }
                 }
+                drop(reserved);
+                let pending = |durable| {
+                    let charge = self.share.charge(PendingLines::memory_bytes(&durable));
+                    Arc::new(PendingLines::new(durable, charge))
+                };
                 let mut state = self.state.lock();
-                let fetched =
-                    durables.into_iter().map(|durable| Arc::new(PendingLines::new(durable))).collect();
-                if !state.queue.end_fetch(fetched, more) {
+                if !state.queue.end_fetch(durables.into_iter().map(pending).collect(), more) {
                     self.stored_lines_wait.store(true, Ordering::Release);
                 }
-                if state.queue.lines_left() == 0 && !more {
+                if state.queue.lines_besides_delayed() == 0 && !more {
                     drop(state);
                     context.changed.notify_waiters();
                 }

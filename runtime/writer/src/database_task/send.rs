@@ -49,7 +49,12 @@ async fn send(output: &Output, name: &DatabaseName, request: &WriteRequest) -> R
         OutputTransport::Http(endpoint) => {
             match endpoint.write(name, request.body.clone(), request.plain).await {
                 Ok(answer) => {
-                    RequestResult::Answer(verdict(endpoint.kind(), &answer, request.lines), answer.body)
+                    let mut verdict = verdict(endpoint.kind(), &answer, request.lines);
+                    if let (Verdict::Pause { words, .. }, true) = (&mut verdict, answer.location.is_some()) {
+                        // Only the operator can tell whether the URL or the redirect is right.
+                        *words = format!("{words} (output.url is {})", endpoint.shown_url());
+                    }
+                    RequestResult::Answer(verdict, answer.body)
                 }
                 Err(error) => RequestResult::NoAnswer { words: error.words, broken: error.broken },
             }

@@ -13,7 +13,11 @@ const V2: ServerKind = ServerKind::InfluxDb2;
 const V1: ServerKind = ServerKind::InfluxDb1;
 
 fn judge(kind: ServerKind, status: u16, body: &str) -> Verdict {
-    verdict(kind, &EndpointResponse { status, retry_after: None, body: body.as_bytes().to_vec() }, 10)
+    verdict(
+        kind,
+        &EndpointResponse { status, retry_after: None, location: None, body: body.as_bytes().to_vec() },
+        10,
+    )
 }
 
 /// The kind of a verdict, short enough for a table.
@@ -30,7 +34,7 @@ fn short(verdict: Verdict) -> String {
         }
         Verdict::Split { .. } => "split".into(),
         Verdict::SendPlain { .. } => "plain".into(),
-        Verdict::Retry { .. } => "retry".into(),
+        Verdict::Retry { .. } | Verdict::ServerError { .. } => "retry".into(),
         Verdict::Pause { scope, fault, .. } => format!("{scope:?} {fault:?}"),
     }
 }

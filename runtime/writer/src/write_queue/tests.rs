@@ -1,5 +1,7 @@
 //! A write queue against answers and failures, with a clock that the test moves.
 
+mod order;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,7 @@ use crate::backlog::BatchLimits;
 use crate::backoff::BackoffLimits;
 use crate::batch::RefusedSink;
 use crate::pending_lines::RefusedLinesSink;
-use crate::testing::{pending_lines, pending_lines_at};
+use crate::testing::{pending_lines, pending_lines_at, unlimited};
 use crate::verdict::{LineRefusal, Verdict};
 use crate::write_queue::{ApplyOutcome, Next, WriteQueue, WriteRequest};
 use tidegate_core::durable::StreamPosition;
@@ -27,12 +29,21 @@ struct Harness {
     sink: RefusedLinesSink,
     database: DatabaseName,
     id: u64,
+    /// Lines so far; each has a time of its own.
+    pushed: u32,
 }
 
 impl Harness {
     fn new() -> Self {
         let sink: RefusedLinesSink = Arc::new(|_| {});
-        Self { queue: WriteQueue::new(32), now: Instant::now(), sink, database: "db".into(), id: 0 }
+        Self {
+            queue: WriteQueue::new(32, unlimited()),
+            now: Instant::now(),
+            sink,
+            database: "db".into(),
+            id: 0,
+            pushed: 0,
+        }
     }
 
     /// Messages of a line each, of one device.
@@ -41,9 +52,12 @@ impl Harness {
     }
 
     fn push_of(&mut self, device: u32, messages: u32, line_bytes: usize) {
-        let line = "x".repeat(line_bytes - 1);
-        for _ in 0..messages.div_ceil(50) {
-            let messages: Vec<_> = (0..50).map(|_| (device, vec![line.clone()])).collect();
+        let text = "x".repeat(line_bytes - 8);
+        let pushed = self.pushed;
+        self.pushed += messages;
+        for first in (pushed..pushed + messages).step_by(50) {
+            let line = |n| (device, vec![format!("{text} {n:06}")]);
+            let messages: Vec<_> = (first..first + 50).map(line).collect();
             assert!(self.queue.push(&pending_lines(&messages, self.now).0));
         }
     }
@@ -210,4 +224,117 @@ fn what_is_given_back_is_what_is_not_under_way() {
     assert_eq!((harness.queue.lines_left(), harness.queue.waiting_bytes()), (lines, 0));
     assert_eq!(harness.apply(Verdict::Accepted).progress.written, lines);
     assert_eq!(harness.next(), Next::Idle);
+}
+
+/// Lines of so many devices, each of its own time.
+fn push_lines(harness: &mut Harness, from: u32, lines: u32) {
+    let messages: Vec<_> =
+        (from..from + lines).map(|n| (n % 7, vec![format!("m,d={} v={n} {n}", n % 7)])).collect();
+    for messages in messages.chunks(50) {
+        assert!(harness.queue.push(&pending_lines(messages, harness.now).0));
+    }
+}
+
+#[test]
+fn lines_at_a_ceiling_hold_up_no_others_and_take_turns_with_them() {
+    let mut harness = Harness::new();
+    let mut limited_lines = 0;
+    for round in 0..20 {
+        push_lines(&mut harness, round * 500, 500);
+        let body = harness.sent().body;
+        let limit = |line: usize| LineRefusal { line: line as u32, words: "limit".into() };
+        let new_lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).count();
+        let limited: Vec<_> = (0..new_lines).step_by(100).map(limit).collect();
+        limited_lines += limited.len() as u64;
+        let applied = harness.apply(Verdict::Partial { refused: Vec::new(), limited });
+        assert_eq!(applied.trouble, None);
+        assert_eq!(harness.queue.lines_left(), limited_lines);
+        assert_eq!(harness.queue.lines_besides_delayed(), 0);
+        harness.pass(1);
+    }
+    // They go together, and after them new lines go before they are tried again.
+    harness.pass(60);
+    push_lines(&mut harness, 100_000, 500);
+    let counts = [harness.sent().lines, harness.sent().lines];
+    assert!(counts.contains(&(limited_lines as u32)) && counts.contains(&500), "{counts:?}");
+}
+
+#[test]
+fn with_too_many_lines_at_a_ceiling_the_database_waits_and_the_rest_goes_back_to_the_store() {
+    let mut harness = Harness::new();
+    let line = "x".repeat(1_000);
+    let messages: Vec<_> = (0..3_000).map(|n| (n % 7, vec![format!("m v=\"{line}\" {n}")])).collect();
+    let mut receipts = Vec::new();
+    for messages in messages.chunks(50) {
+        let (pending, receipt) = pending_lines(messages, harness.now);
+        assert!(harness.queue.push(&pending));
+        receipts.push(receipt);
+    }
+    harness.pass(3);
+    let request = harness.sent();
+    assert_eq!(request.lines, 3_000);
+    let limited = (0..request.lines).map(|line| LineRefusal { line, words: "limit".into() }).collect();
+    let applied = harness.apply(Verdict::Partial { refused: Vec::new(), limited });
+    assert!(applied.trouble.is_some());
+    let returned: usize = receipts.iter().map(|receipt| receipt.lock().returned.len()).sum();
+    assert!(returned > 0);
+    assert_eq!(harness.queue.lines_left() + returned as u64, 3_000);
+    assert!(harness.queue.lines_delayed() * 1_000 <= 2 << 20);
+}
+
+#[test]
+fn a_database_in_trouble_returns_what_its_next_try_does_not_need() {
+    let mut harness = Harness::new();
+    for device in 0..8 {
+        harness.push_of(device, 500, 1_000);
+    }
+    let ids: Vec<u64> = (0..harness.queue.requests_max()).map(|_| harness.sent().id).collect();
+    for id in ids {
+        harness.apply_to(id, Verdict::Retry { after: None, words: "503".into() });
+    }
+    assert!(harness.queue.holds_over(64 << 10));
+    harness.queue.return_all_it_can();
+    assert_eq!((harness.queue.lines_left(), harness.queue.waiting_bytes()), (0, 0));
+}
+
+#[test]
+fn a_line_that_a_server_answers_500_to_is_found_and_the_others_are_written() {
+    let mut harness = Harness::new();
+    push_lines(&mut harness, 0, 500);
+    let (mut written, mut refused) = (0, 0);
+    for _ in 0..100 {
+        while let Next::Wait(until) = harness.next() {
+            harness.now = until;
+        }
+        if harness.next() == Next::Idle {
+            break;
+        }
+        let body = harness.sent().body;
+        let has_bad = body.split(|&byte| byte == b'\n').any(|line| line.ends_with(b" 123"));
+        let verdict = match has_bad {
+            true => Verdict::ServerError { words: "500: partial write: points beyond retention".into() },
+            false => Verdict::Accepted,
+        };
+        harness.now += Duration::from_millis(1);
+        let progress = harness.apply(verdict).progress;
+        written += progress.written;
+        refused += progress.refused;
+    }
+    assert_eq!((written, refused, harness.queue.lines_left()), (499, 1, 0));
+}
+
+#[test]
+fn a_server_that_answers_500_to_everything_costs_no_line() {
+    let mut harness = Harness::new();
+    push_lines(&mut harness, 0, 1);
+    push_lines(&mut harness, 1, 499);
+    for _ in 0..200 {
+        while let Next::Wait(until) = harness.next() {
+            harness.now = until;
+        }
+        harness.sent();
+        let progress = harness.apply(Verdict::ServerError { words: "500: timeout".into() }).progress;
+        assert_eq!((progress.written, progress.refused), (0, 0));
+    }
+    assert_eq!(harness.queue.lines_left(), 500);
 }

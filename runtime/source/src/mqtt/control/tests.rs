@@ -91,6 +91,7 @@ fn a_connect_with_every_property_is_read() {
         packet_bytes_max: 1000,
         reason_strings: false,
         authentication: true,
+        will_qos: 0,
     };
     assert_eq!(*read, wanted);
 }
