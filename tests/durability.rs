@@ -333,6 +333,34 @@ async fn a_segment_that_is_put_back_brings_all_its_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn what_a_returned_segment_had_counted_as_written_is_not_damaged() {
+    let plant = Plant::new("").await;
+    let gateway = plant.scene.start();
+    publish(&mut plant.device("acme"), "acme", 0..100);
+    gateway.wait_written("acme", 100);
+    assert_eq!(gateway.stop().code(), Some(0));
+    // The segment of this run alone knows of those lines.
+    plant.database("acme", false);
+    let gateway = plant.scene.start();
+    publish(&mut plant.device("acme"), "acme", 100..200);
+    assert_eq!(gateway.stop().code(), Some(0));
+    let segments = plant.segments();
+    let (missing, elsewhere) = (segments.last().unwrap(), plant.scene.path("elsewhere"));
+    fs::rename(missing, &elsewhere).unwrap();
+    let gateway = plant.scene.start();
+    publish(&mut plant.device("acme"), "acme", 200..210);
+    assert_eq!(gateway.stop().code(), Some(0));
+    fs::rename(&elsewhere, missing).unwrap();
+    let gateway = plant.scene.start();
+    let [spooled, written, _, _, damaged, pending] = lines(&gateway, "acme");
+    assert_eq!((spooled, written, damaged, pending), (210, 100, 0, 110));
+    plant.database("acme", true);
+    gateway.wait_written("acme", 210);
+    assert_eq!(plant.stored("acme").await, (0..210).collect());
+    gateway.assert_balanced();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_only_segment_may_be_away_while_others_are_written() {
     let plant = Plant::new("").await;
     plant.database("acme", false);

@@ -36,6 +36,7 @@ mod state_log;
 pub(crate) mod compaction;
 pub(crate) mod segment_scan;
 mod recovered_frame;
+mod recovered_totals;
 mod recovery;
 mod reader;
 mod receipt;

@@ -39,6 +39,7 @@ use crate::index::Index;
 use crate::index::segment::RetainReason;
 use crate::range_set::RangeSet;
 use crate::recovered_frame::{FrameList, RecoveredFrame};
+use crate::recovered_totals::RecoveredTotals;
 use crate::release_marks::{LineTotals, StreamMark};
 use crate::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, read_segment_header, scan};
 use crate::settings::MemoryLimits;
@@ -171,8 +172,7 @@ pub fn recover(
         ..RecoveryReport::default()
     };
     let mut streams: HashMap<(String, String), RecoveredStream> = HashMap::new();
-    let mut totals: BTreeMap<String, LineTotals> = BTreeMap::new();
-    let mut spooled: HashMap<String, u64> = HashMap::new();
+    let mut totals = RecoveredTotals::default();
     let (mut listed, mut listed_by) = (Vec::new(), 0);
     let mut was_missing = BTreeSet::new();
     let mut has_lost_streams = false;
@@ -226,13 +226,17 @@ pub fn recover(
             index.keep_segment(segment, RetainReason::Damaged);
             recovered.newest_damaged |= is_last;
         }
-        for marks in scan.marks {
+        for (number_of_marks, marks) in scan.marks.into_iter().enumerate() {
             for mark in marks.streams {
                 let key = (mark.tenant.clone(), mark.database.clone());
                 let found = streams.entry(key).or_default();
                 (found.mark, found.named_in) = (Some(mark), segment);
             }
-            totals.extend(marks.tenants);
+            let told: BTreeMap<String, LineTotals> = marks.tenants.into_iter().collect();
+            if number_of_marks == 0 && scan.others.is_some() {
+                totals.begin_segment(&told);
+            }
+            told.into_iter().for_each(|(tenant, told)| totals.record(tenant, told));
             has_lost_streams |= marks.has_lost_streams;
         }
         if let Some(others) = scan.others {
@@ -250,8 +254,7 @@ pub fn recover(
         }
         let headers = scan.frames.iter().chain(&scan.bad_bodies).map(|(_, header)| header);
         for header in headers {
-            let most = spooled.entry(header.tenant.clone()).or_default();
-            *most = header.spooled.max(*most);
+            totals.record_spooled(&header.tenant, header.spooled);
         }
         for (place, header) in scan.frames {
             let key = (header.tenant.clone(), header.database.clone());
@@ -288,8 +291,8 @@ pub fn recover(
     }
     let mut returned_lines: HashMap<TenantId, u64> = HashMap::new();
     let mut twin_lines: HashMap<TenantId, u64> = HashMap::new();
-    for (tenant, totals) in &totals {
-        index.restore_totals(&TenantId::new(tenant), *totals);
+    for (tenant, totals) in totals.totals() {
+        index.restore_totals(&TenantId::new(tenant), totals);
     }
     let mut all: Vec<_> = streams.into_iter().collect();
     all.sort_by(|a, b| a.0.cmp(&b.0));
@@ -359,7 +362,7 @@ pub fn recover(
         index.restore_next_seq(stream, mark.next_seq, if is_known_whole { 0 } else { first_new });
     }
     let retired = disk.retired_lines().unwrap_or_default();
-    balance(&mut index, &spooled, (&returned_lines, &twin_lines), retired, &mut recovered);
+    balance(&mut index, &totals, (&returned_lines, &twin_lines), retired, &mut recovered);
     Ok((index, recovered))
 }
 
@@ -367,7 +370,7 @@ pub fn recover(
 /// those were done with when there was no room to note it.
 fn balance(
     index: &mut Index,
-    spooled: &HashMap<String, u64>,
+    recovered_totals: &RecoveredTotals,
     (returned, twins): (&HashMap<TenantId, u64>, &HashMap<TenantId, u64>),
     mut retired: RetiredLines,
     recovered: &mut RecoveryReport,
@@ -377,8 +380,7 @@ fn balance(
     for (tenant, mut totals, pending) in all {
         // They are about to be written anew.
         let pending = pending + twins.get(&tenant).copied().unwrap_or(0);
-        let most = spooled.get(tenant.as_str()).copied().unwrap_or(0);
-        totals.spooled = totals.spooled.max(most);
+        totals.spooled = totals.spooled.max(recovered_totals.spooled(tenant.as_str()));
         // What came back counted as damaged, as far as it was known.
         let back = (totals.done() + pending).saturating_sub(totals.spooled);
         let back = back.min(returned.get(&tenant).copied().unwrap_or(0)).min(totals.damaged);
