@@ -35,7 +35,7 @@ pub enum Kind {
     Rewriting,
 }
 
-/// What is known of a reading.
+/// The state of a reading, as far as its device knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {
     Sent,

@@ -77,7 +77,7 @@ fn noise(random: &mut Random, most: u64) -> Vec<u8> {
     (0..random.below(most) + 1).map(|_| random.below(256) as u8).collect()
 }
 
-/// What a stranger does with one connection; gives it back if it stays open.
+/// Plays a stranger on one connection; gives it back if it stays open.
 fn visit(mut stream: TcpStream, habit: Habit, random: &mut Random) -> Option<TcpStream> {
     let hello = packet::connect(&format!("stranger-{}", random.below(1 << 40)), 60);
     match habit {

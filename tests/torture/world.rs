@@ -30,7 +30,7 @@ pub const DATABASES: [&str; 3] = ["common", "backlog", "rewrite"];
 /// The time within which the gateway is ready again after a fault, and says so while there is one.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What only a restart changes.
+/// Settings that only a restart changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub tls: bool,
