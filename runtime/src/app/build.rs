@@ -176,7 +176,7 @@ impl App {
             start_admin(config, &handles, AdminLimits { connections_max: open_files.admin, tls: admin_tls })
                 .await?;
         let stats_interval_s = config.log.stats_interval_s;
-        let housekeeping = worker::vital("follow", housekeeping(handles.clone(), stats_interval_s));
+        let housekeeping = worker::vital("housekeeping", housekeeping(handles.clone(), stats_interval_s));
         Ok(Self {
             housekeeping: tokio::spawn(housekeeping),
             admin,
