@@ -96,12 +96,12 @@ pub fn fixtures<D: Decoder>(route: &Route, folder: impl AsRef<Path>) {
 
 /// A decoder for many messages, as in the gateway, for benchmarks.
 #[derive(Debug)]
-pub struct Kept<D> {
+pub struct BenchDecoder<D> {
     decoder: D,
     lines: Lines,
 }
 
-impl<D: Decoder> Kept<D> {
+impl<D: Decoder> BenchDecoder<D> {
     /// # Errors
     /// The decoder refuses the route.
     pub fn new(route: &Route) -> Result<Self, String> {

@@ -105,7 +105,8 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
         let row = row(&case["device"]).filter(|_| is_named);
         let verdict = admission.check(message, Some(row));
         let reason = expected["reason"].as_str().and_then(Reason::from_code);
-        let of_admission = reason.filter(|reason| reason.stage() == tidegate_core::reason::Stage::Admission);
+        let of_admission =
+            reason.filter(|reason| reason.stage() == tidegate_core::reason::RefusalStage::Admission);
         match (&verdict, of_admission) {
             (Err(refusal), _) if Some(refusal.reason) == reason => {}
             (Ok(_), None) => {}

@@ -190,7 +190,7 @@ impl RefusedMessage {
 
     /// True if the sender may read the reason: it tells a stranger nothing about existing devices and
     /// sites.
-    pub fn may_be_told(&self) -> bool {
+    pub fn may_reveal_reason(&self) -> bool {
         !self.reason.reveals_identity() && (self.is_proven || !self.reason.shows_a_device())
     }
 }

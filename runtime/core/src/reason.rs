@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The stage that refused a message; it decides how much of the message quarantine keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum RefusalStage {
     /// Before authentication: anybody who can publish can cause it.
     Admission,
     /// After admission: the tenant's own device sent it.
@@ -31,8 +31,8 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $code,)* }
             }
 
-            pub fn stage(self) -> Stage {
-                match self { $(Reason::$name => Stage::$stage,)* }
+            pub fn stage(self) -> RefusalStage {
+                match self { $(Reason::$name => RefusalStage::$stage,)* }
             }
 
             pub fn from_code(code: &str) -> Option<Reason> {

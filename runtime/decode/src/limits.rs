@@ -174,7 +174,7 @@ pub const REFUSAL_CODE_BYTES_MAX: usize = 64;
 
 /// Messages that a decode thread takes at once from its queue: enough to fill batches of several
 /// tenants, little enough that the first is not kept for long.
-pub const DECODE_GATHER_MESSAGES: usize = 512;
+pub const DECODE_GROUP_MESSAGES_MAX: usize = 512;
 
 /// Groups of messages that wait for one decode thread before sources wait for it.
 pub const DECODE_QUEUE_GROUPS: usize = 256;

@@ -11,7 +11,7 @@ use crate::batching_sink::BatchingSink;
 use crate::decoder::Decoder;
 use crate::error::SandboxError;
 use crate::host::DecodeHost;
-use crate::limits::{DECODE_GATHER_MESSAGES, DECODE_QUEUE_GROUPS};
+use crate::limits::{DECODE_GROUP_MESSAGES_MAX, DECODE_QUEUE_GROUPS};
 use crate::sandbox::cpu_clock::thread_cpu;
 use crate::schedule::cpu_quota::CpuQuotas;
 use crate::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
@@ -100,7 +100,7 @@ fn run(
 ) {
     while let Some(mut messages) = waiting.blocking_recv() {
         // Waiting messages go along, but no more are waited for.
-        while messages.len() < DECODE_GATHER_MESSAGES
+        while messages.len() < DECODE_GROUP_MESSAGES_MAX
             && let Ok(more) = waiting.try_recv()
         {
             messages.extend(more);

@@ -78,7 +78,7 @@ impl Quarantine {
         let mut jobs = Vec::with_capacity(refused.len());
         for refused in refused {
             self.count(refused.reason, 1);
-            let detail = if refused.may_be_told() { &refused.detail } else { &Detail::default() };
+            let detail = if refused.may_reveal_reason() { &refused.detail } else { &Detail::default() };
             refused.token.notify_refused(refused.reason, detail);
             // A replayed message is in the store already, and must not be lost by a replay.
             if Series::of(&refused) == Series::Strangers

@@ -21,7 +21,7 @@ use tidegate_core::books::{Account, Books, Outcome};
 use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::ids::{DatabaseName, GuestTag};
 use tidegate_core::message::{Received, RefusedMessage, Via};
-use tidegate_core::reason::{Reason, Stage};
+use tidegate_core::reason::{Reason, RefusalStage};
 use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
 use tidegate_core::tenant::budget_kind::BudgetKind;
 use tidegate_core::tenant::budgets::BudgetLimits;
@@ -77,7 +77,7 @@ impl Rig {
             true,
         );
         refused.guest = Some("pulse@1.0.0#0123456789ab".into());
-        refused.site = (reason.stage() != Stage::Admission).then(|| "lab-1".into());
+        refused.site = (reason.stage() != RefusalStage::Admission).then(|| "lab-1".into());
         refused
     }
 
@@ -309,7 +309,7 @@ fn strangers_cannot_push_out_what_was_admitted() {
     let rig = Rig::new();
     let quarantine = rig.open(50_000, 7);
     quarantine.store(rig.refused("acme", Reason::GuestRefused, b"keep me"));
-    for reason in Reason::ALL.iter().filter(|reason| reason.stage() == Stage::Admission) {
+    for reason in Reason::ALL.iter().filter(|reason| reason.stage() == RefusalStage::Admission) {
         quarantine.store_many((0..20).map(|_| rig.refused("acme", *reason, &[b'x'; 2000])).collect());
     }
     assert!(quarantine.flush(soon()));

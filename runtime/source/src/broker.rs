@@ -38,7 +38,7 @@ use crate::mqtt::connection_writer::WriteEnd;
 use crate::publish_receiver::PublishReceiver;
 use crate::sink::MessageSink;
 use crate::status::{SourceStatus, StopSignal, stopped};
-use tidegate_core::ack::redelivery::RedeliveryFilter as MqttSession;
+use tidegate_core::ack::redelivery::RedeliveryFilter;
 use tidegate_core::ack::tracker::{AckTracker, RefusalChannel};
 use tidegate_core::ack::window::ReceiveWindow;
 use tidegate_core::message::Via;
@@ -100,7 +100,7 @@ pub struct Broker<I> {
     counters: Arc<BrokerCounters>,
     outbox: Outbox,
     /// The session over its connections.
-    session: Mutex<Arc<MqttSession>>,
+    session: Mutex<Arc<RedeliveryFilter>>,
 }
 
 impl<I: MessageSink> Broker<I> {
@@ -138,7 +138,7 @@ impl<I: MessageSink> Broker<I> {
         }
         let transport = Transport::new(settings.url.clone(), settings.ca_file.as_deref())?;
         let status = watch::Sender::new(SourceStatus::default());
-        let session = Mutex::new(Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX)));
+        let session = Mutex::new(Arc::new(RedeliveryFilter::new(limits::BROKER_SESSION_IDS_MAX)));
         Ok(Self {
             settings,
             subscription,
@@ -363,10 +363,10 @@ impl<I: MessageSink> Broker<I> {
     }
 
     /// The session that the broker resumed, or a new one.
-    fn mqtt_session(&self, goes_on: bool) -> Arc<MqttSession> {
+    fn mqtt_session(&self, goes_on: bool) -> Arc<RedeliveryFilter> {
         let mut session = self.session.lock();
         if !goes_on {
-            *session = Arc::new(MqttSession::new(limits::BROKER_SESSION_IDS_MAX));
+            *session = Arc::new(RedeliveryFilter::new(limits::BROKER_SESSION_IDS_MAX));
         }
         session.clone()
     }

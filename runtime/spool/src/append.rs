@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 use tracing::warn;
 
-use crate::commit_queue::{HeldLines, QueueItem};
+use crate::commit_queue::{DeferredBatch, QueueItem};
 use crate::deferred::DeferredRoom;
 use crate::quota::QuotaCheck;
 use crate::quota_state::QuotaState;
@@ -21,7 +21,7 @@ use tidegate_core::tenant::settings::WhenFull;
 
 /// Messages for which there is no room, to be ended once no lock is held.
 #[derive(Default)]
-pub struct Shed {
+pub struct RejectedBatches {
     /// At QoS 0: gone.
     dropped: Vec<(Arc<Account>, Vec<AckToken>)>,
     /// Messages that their devices send again.
@@ -30,7 +30,7 @@ pub struct Shed {
     ended: Vec<(Arc<Account>, AckToken, Outcome)>,
 }
 
-impl Shed {
+impl RejectedBatches {
     pub fn finish(self) {
         for (account, tokens) in self.dropped {
             tracing::debug!(tenant = %account.tenant(), messages = tokens.len(), reason = %Reason::Overload,
@@ -51,27 +51,39 @@ impl Shed {
 
 impl Shared {
     /// Takes room for an item, which goes to `taken`, or waits for room. What cannot wait goes to `shed`.
-    pub fn admit(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
+    pub fn admit(
+        &self,
+        quotas: &mut QuotaState,
+        item: DeferredBatch,
+        taken: &mut Vec<QueueItem>,
+        shed: &mut RejectedBatches,
+    ) {
         let (tenant, bytes) = (&item.batch.tenant.id, item.bytes());
-        if !room.held.contains(tenant) {
-            let full = room.room(tenant, bytes);
-            let drops = full != QuotaCheck::Free && self.when_full(room, tenant) == WhenFull::DropOldest;
-            if full == QuotaCheck::Free || drops && self.drop_oldest(room, tenant, full) {
-                room.shares.take(tenant, bytes);
+        if !quotas.held.contains(tenant) {
+            let full = quotas.room(tenant, bytes);
+            let drops = full != QuotaCheck::Free && self.when_full(quotas, tenant) == WhenFull::DropOldest;
+            if full == QuotaCheck::Free || drops && self.drop_oldest(quotas, tenant, full) {
+                quotas.shares.take(tenant, bytes);
                 taken.push(item.into());
                 return;
             }
-            if !drops && room.may_log(tenant) {
-                let budget = room.shares.over_budget(tenant, bytes).map(|over| over.to_string());
-                warn!(%tenant, share_bytes = room.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)), budget,
+            if !drops && quotas.may_log(tenant) {
+                let budget = quotas.shares.over_budget(tenant, bytes).map(|over| over.to_string());
+                warn!(%tenant, share_bytes = quotas.shares.used(tenant), disk_full = matches!(full, QuotaCheck::DiskFull(_)), budget,
                       "the tenant's share of the spool is full: its messages wait unacknowledged, those at QoS 0 are dropped");
             }
         }
-        self.defer(room, item, taken, shed);
+        self.defer(quotas, item, taken, shed);
     }
 
     /// Has an item wait, but for its messages at QoS 0: nobody could be held back by those.
-    fn defer(&self, room: &mut QuotaState, item: HeldLines, taken: &mut Vec<QueueItem>, shed: &mut Shed) {
+    fn defer(
+        &self,
+        quotas: &mut QuotaState,
+        item: DeferredBatch,
+        taken: &mut Vec<QueueItem>,
+        shed: &mut RejectedBatches,
+    ) {
         let mut item = item;
         let account = item.batch.tenant.account.clone();
         if item.tokens().any(|token| !token.can_be_deferred()) {
@@ -89,22 +101,22 @@ impl Shared {
             return;
         }
         // State without lines stays on no disk: it needs no room, only its turn.
-        if item.batch.messages.is_empty() && !room.held.contains(&tenant) {
-            let full = room.room(&tenant, item.bytes());
+        if item.batch.messages.is_empty() && !quotas.held.contains(&tenant) {
+            let full = quotas.room(&tenant, item.bytes());
             if !matches!(full, QuotaCheck::DiskFull(_)) {
-                room.shares.take(&tenant, item.bytes());
+                quotas.shares.take(&tenant, item.bytes());
                 taken.push(item.into());
                 return;
             }
         }
-        match room.held.room(&tenant, messages, item.memory_bytes()) {
+        match quotas.held.room(&tenant, messages, item.memory_bytes()) {
             DeferredRoom::Free => item.tokens().for_each(|token| token.defer(false)),
             DeferredRoom::Stalled => item.tokens().for_each(|token| token.defer(true)),
             // The next messages build on it, so it is not let go: what is in front of it goes on though
             // the share is full, as long as the disk is not. Then it stays in its window.
             DeferredRoom::Full if keeps => {
-                room.held.push(item);
-                self.go_on_over_share(room, &tenant, taken);
+                quotas.held.push(item);
+                self.release_over_quota(quotas, &tenant, taken);
                 return;
             }
             DeferredRoom::Full => {
@@ -119,44 +131,44 @@ impl Shared {
                 // The rest stays in its window, which bounds it: a broker's session waits as a whole.
             }
         }
-        room.held.push(item);
+        quotas.held.push(item);
     }
 
     /// The oldest of a tenant that wait go on until it is below its ceiling again.
-    fn go_on_over_share(&self, room: &mut QuotaState, tenant: &TenantId, taken: &mut Vec<QueueItem>) {
-        while room.held.room(tenant, 0, 0) == DeferredRoom::Full
-            && let Some(bytes) = room.held.front(tenant).map(HeldLines::bytes)
-            && !matches!(room.room(tenant, bytes), QuotaCheck::DiskFull(_))
-            && let Some(mut item) = room.held.pop_front(tenant)
+    fn release_over_quota(&self, quotas: &mut QuotaState, tenant: &TenantId, taken: &mut Vec<QueueItem>) {
+        while quotas.held.room(tenant, 0, 0) == DeferredRoom::Full
+            && let Some(bytes) = quotas.held.front(tenant).map(DeferredBatch::bytes)
+            && !matches!(quotas.room(tenant, bytes), QuotaCheck::DiskFull(_))
+            && let Some(mut item) = quotas.held.pop_front(tenant)
         {
-            room.shares.take(tenant, bytes);
+            quotas.shares.take(tenant, bytes);
             item.tokens().for_each(AckToken::resume);
             taken.push(item.into());
         }
     }
 
-    pub fn when_full(&self, room: &QuotaState, tenant: &TenantId) -> WhenFull {
-        room.own_share(tenant).when_full.unwrap_or(self.settings.when_full)
+    pub fn when_full(&self, quotas: &QuotaState, tenant: &TenantId) -> WhenFull {
+        quotas.own_share(tenant).when_full.unwrap_or(self.settings.when_full)
     }
 
     /// Drops the oldest lines of whoever is over its share. False: there is nothing to drop, the
     /// writer has all of it.
-    pub fn drop_oldest(&self, room: &mut QuotaState, tenant: &TenantId, full: QuotaCheck) -> bool {
+    pub fn drop_oldest(&self, quotas: &mut QuotaState, tenant: &TenantId, full: QuotaCheck) -> bool {
         let (victim, bytes) = match full {
             QuotaCheck::Free => return true,
             QuotaCheck::TenantFull(bytes) => (tenant.clone(), bytes),
             // Nobody who is promised that nothing of it is dropped makes room for others.
             QuotaCheck::DiskFull(bytes) => {
-                let drops = |other: &TenantId| self.when_full(room, other) == WhenFull::DropOldest;
-                (room.shares.largest(drops).unwrap_or_else(|| tenant.clone()), bytes)
+                let drops = |other: &TenantId| self.when_full(quotas, other) == WhenFull::DropOldest;
+                (quotas.shares.largest(drops).unwrap_or_else(|| tenant.clone()), bytes)
             }
         };
         let gone = self.index.lock().drop_oldest(&victim, bytes);
         if gone.lines > 0 {
-            room.shares.release(&victim, gone.bytes);
+            quotas.shares.release(&victim, gone.bytes);
             self.lines_pending.fetch_sub(gone.lines, Ordering::Relaxed);
             self.books.of_known(victim.as_str()).drop_lines(gone.lines);
-            if room.may_log(&victim) {
+            if quotas.may_log(&victim) {
                 warn!(tenant = %victim, lines = gone.lines, reason = "SPOOL_FULL",
                       "the tenant's share of the spool is full: its oldest lines are dropped, as spool.when_full says");
             }
@@ -167,28 +179,28 @@ impl Shared {
 
     /// A frame is released: its bytes are free, and what waited for them goes on.
     pub fn freed(&self, tenant: &TenantId, bytes: u64) {
-        let mut room = self.room.lock();
-        room.shares.release(tenant, bytes);
-        self.release_deferred(room);
+        let mut quotas = self.quotas.lock();
+        quotas.shares.release(tenant, bytes);
+        self.release_deferred(quotas);
     }
 
     /// Admits the deferred batches for which there is room now.
-    pub fn release_deferred(&self, mut room: MutexGuard<'_, QuotaState>) {
-        if room.held.is_empty() {
+    pub fn release_deferred(&self, mut quotas: MutexGuard<'_, QuotaState>) {
+        if quotas.held.is_empty() {
             return;
         }
-        let tenants: Vec<TenantId> = room.held.tenants().cloned().collect();
+        let tenants: Vec<TenantId> = quotas.held.tenants().cloned().collect();
         let mut items = VecDeque::new();
         for tenant in tenants {
-            while let Some(bytes) = room.held.front(&tenant).map(HeldLines::bytes) {
-                let full = room.room(&tenant, bytes);
+            while let Some(bytes) = quotas.held.front(&tenant).map(DeferredBatch::bytes) {
+                let full = quotas.room(&tenant, bytes);
                 let drops =
-                    full != QuotaCheck::Free && self.when_full(&room, &tenant) == WhenFull::DropOldest;
-                if full != QuotaCheck::Free && !(drops && self.drop_oldest(&mut room, &tenant, full)) {
+                    full != QuotaCheck::Free && self.when_full(&quotas, &tenant) == WhenFull::DropOldest;
+                if full != QuotaCheck::Free && !(drops && self.drop_oldest(&mut quotas, &tenant, full)) {
                     break;
                 }
-                room.shares.take(&tenant, bytes);
-                items.extend(room.held.pop_front(&tenant));
+                quotas.shares.take(&tenant, bytes);
+                items.extend(quotas.held.pop_front(&tenant));
             }
         }
         if items.is_empty() {
@@ -199,7 +211,7 @@ impl Shared {
             item.tokens().for_each(|token| token.resume());
             QueueItem::from(item)
         }));
-        drop(room);
+        drop(quotas);
         self.more.notify_one();
     }
 
@@ -207,23 +219,23 @@ impl Shared {
     /// changes the state is not forgotten, for the next messages build on it: it goes on though its
     /// tenant's share is full, so that who connects again and again holds nobody's place.
     pub fn drop_abandoned(&self) {
-        let mut room = self.room.lock();
-        if room.held.is_empty() {
+        let mut quotas = self.quotas.lock();
+        if quotas.held.is_empty() {
             return;
         }
-        let tenants: Vec<TenantId> = room.held.tenants().cloned().collect();
-        let (mut shed, mut on) = (Shed::default(), Vec::new());
+        let tenants: Vec<TenantId> = quotas.held.tenants().cloned().collect();
+        let (mut shed, mut on) = (RejectedBatches::default(), Vec::new());
         for tenant in tenants {
             let mut behind_another = false;
-            for mut item in room.held.take(&tenant) {
+            for mut item in quotas.held.take(&tenant) {
                 let keeps = item.batch.state_delta.is_some();
                 let ended = item.tokens().all(|token| token.is_abandoned());
                 if keeps && !item.draft.is_empty() {
                     if ended
                         && !behind_another
-                        && !matches!(room.room(&tenant, item.bytes()), QuotaCheck::DiskFull(_))
+                        && !matches!(quotas.room(&tenant, item.bytes()), QuotaCheck::DiskFull(_))
                     {
-                        room.shares.take(&tenant, item.bytes());
+                        quotas.shares.take(&tenant, item.bytes());
                         on.push(item);
                         continue;
                     }
@@ -240,15 +252,15 @@ impl Shared {
                     }
                     item = item.rest();
                 }
-                room.held.push(item);
+                quotas.held.push(item);
             }
         }
         if !on.is_empty() {
-            on.iter_mut().flat_map(HeldLines::tokens).for_each(AckToken::resume);
+            on.iter_mut().flat_map(DeferredBatch::tokens).for_each(AckToken::resume);
             self.queue.lock().items.extend(on.into_iter().map(QueueItem::from));
             self.more.notify_one();
         }
-        drop(room);
+        drop(quotas);
         shed.finish();
     }
 }

@@ -23,7 +23,7 @@ pub struct CommitQueue {
     /// The thread has items in hand.
     pub busy: bool,
     /// The reason why the thread waits with items in hand.
-    pub(crate) gathering: WaitReason,
+    pub(crate) wait_reason: WaitReason,
     /// Whoever appended last knows of more.
     pub(crate) more_comes: bool,
     pub(crate) last_push: Option<Instant>,
@@ -37,7 +37,7 @@ impl CommitQueue {
         self.items.extend(items);
         self.more_comes = more_comes;
         self.last_push = some.then(Instant::now).or(self.last_push);
-        match self.gathering {
+        match self.wait_reason {
             WaitReason::Nothing => some,
             WaitReason::Known if !more_comes => true,
             _ => self.messages() >= batching::LARGE_GROUP,
@@ -125,12 +125,12 @@ pub fn charge_lines(batch: &mut CheckedBatch) {
 }
 
 /// A batch that waits for room, or for the disk.
-pub struct HeldLines {
+pub struct DeferredBatch {
     pub batch: CheckedBatch,
     pub draft: FrameDraft,
 }
 
-impl HeldLines {
+impl DeferredBatch {
     /// `kept_s`: the second of the age clock.
     pub fn new(batch: CheckedBatch, kept_s: u32) -> Self {
         Self { draft: FrameDraft::new(&batch, kept_s), batch }
@@ -158,8 +158,8 @@ impl HeldLines {
     }
 }
 
-impl From<HeldLines> for QueueItem {
-    fn from(HeldLines { batch, draft }: HeldLines) -> Self {
+impl From<DeferredBatch> for QueueItem {
+    fn from(DeferredBatch { batch, draft }: DeferredBatch) -> Self {
         QueueItem { load: AppendBody::Lines(batch), draft }
     }
 }

@@ -26,10 +26,10 @@ use tidegate_core::message::CheckedBatch;
 use tidegate_core::synced::Synced;
 
 /// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
-pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
+pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, handoff: &dyn Handoff) {
     let started = Instant::now();
     let mut marked = started;
-    let mut pacing = BatchDelay::new(SPOOL_DELAY);
+    let mut batch_delay = BatchDelay::new(SPOOL_DELAY);
     let mut synced = Instant::now();
     loop {
         let every = mark_interval(started.elapsed());
@@ -42,17 +42,17 @@ pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
                 }
             }
             queue.busy = true;
-            wait_for_batch(shared, &mut queue, &mut pacing, synced);
+            wait_for_batch(shared, &mut queue, &mut batch_delay, synced);
             let group = take_group(&mut queue);
             (group, std::mem::take(&mut queue.copies), queue.closed && queue.items.is_empty())
         };
         let made = !group.is_empty();
         if made {
             let messages = group.iter().map(QueueItem::messages).sum();
-            pacing.record_group(messages, synced.elapsed());
+            batch_delay.record_group(messages, synced.elapsed());
             synced = Instant::now();
         }
-        if made && !commit(shared, &mut log, delivery, group) {
+        if made && !commit(shared, &mut log, handoff, group) {
             return;
         }
         if !copies.is_empty() {
@@ -68,7 +68,7 @@ pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, delivery: &dyn Handoff) {
             marked = Instant::now();
             run_housekeeping(shared, &mut log);
             let unannounced = shared.index.lock().take_unannounced();
-            unannounced.iter().for_each(|database| delivery.waits(database));
+            unannounced.iter().for_each(|database| handoff.waits(database));
         }
         if closed && !made {
             return;
@@ -88,36 +88,36 @@ fn mark_interval(since_start: Duration) -> Duration {
 fn wait_for_batch(
     shared: &Shared,
     queue: &mut MutexGuard<'_, CommitQueue>,
-    pacing: &mut BatchDelay,
+    batch_delay: &mut BatchDelay,
     synced: Instant,
 ) {
     let waiting = queue.messages();
     if waiting == 0 || queue.closed {
         return;
     }
-    let likely = pacing.wait(synced.elapsed(), waiting);
+    let likely = batch_delay.wait(synced.elapsed(), waiting);
     if !likely.is_zero() {
         let half = Instant::now() + likely / 2;
         wait(shared, queue, WaitReason::Likely, likely);
         match queue.last_push {
-            Some(last) if last > half => pacing.record_wait(queue.messages() - waiting),
-            _ => pacing.record_stall(),
+            Some(last) if last > half => batch_delay.record_wait(queue.messages() - waiting),
+            _ => batch_delay.record_stall(),
         }
-    } else if queue.more_comes && pacing.is_trickle(waiting) {
+    } else if queue.more_comes && batch_delay.is_trickle(waiting) {
         let known = Duration::from_micros(limits::SPOOL_KNOWN_WAIT_US);
         wait(shared, queue, WaitReason::Known, known);
     }
 }
 
-fn wait(shared: &Shared, queue: &mut MutexGuard<'_, CommitQueue>, gathering: WaitReason, wait: Duration) {
+fn wait(shared: &Shared, queue: &mut MutexGuard<'_, CommitQueue>, wait_reason: WaitReason, wait: Duration) {
     let until = Instant::now() + wait;
-    queue.gathering = gathering;
+    queue.wait_reason = wait_reason;
     while !queue.closed
         && queue.messages() < batching::LARGE_GROUP
-        && (gathering == WaitReason::Likely || queue.more_comes)
+        && (wait_reason == WaitReason::Likely || queue.more_comes)
         && !shared.more.wait_until(queue, until).timed_out()
     {}
-    queue.gathering = WaitReason::Nothing;
+    queue.wait_reason = WaitReason::Nothing;
 }
 
 fn take_group(queue: &mut CommitQueue) -> Vec<QueueItem> {
@@ -134,8 +134,8 @@ fn take_group(queue: &mut CommitQueue) -> Vec<QueueItem> {
 
 /// Marks what is released, and gives room back.
 fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
-    let tended = log.mark_durably(&shared.index).and_then(|()| log.remove_empty(&shared.index));
-    match tended {
+    let result = log.mark_durably(&shared.index).and_then(|()| log.remove_empty(&shared.index));
+    match result {
         Ok(()) if shared.fault.lock().is_some() && log.ensure_current(&shared.index).is_ok() => {
             clear_fault(shared)
         }
@@ -146,13 +146,13 @@ fn run_housekeeping(shared: &Arc<Shared>, log: &mut SegmentLog) {
     shared.drop_abandoned();
     let backlogs = shared.index.lock().shrink_places();
     {
-        let mut room = shared.room.lock();
-        room.shares.charge_backlogs(&backlogs);
-        room.shares.forget_idle();
-        room.parked.forget_idle();
+        let mut quotas = shared.quotas.lock();
+        quotas.shares.charge_backlogs(&backlogs);
+        quotas.shares.forget_idle();
+        quotas.parked.forget_idle();
     }
     // Tenants' shares may have grown meanwhile.
-    shared.release_deferred(shared.room.lock());
+    shared.release_deferred(shared.quotas.lock());
 }
 
 fn set_fault(shared: &Shared, error: &SpoolError) {
@@ -170,7 +170,7 @@ fn clear_fault(shared: &Shared) {
 }
 
 /// Tries until the group is durable. False when the spool was closed meanwhile.
-fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, delivery: &dyn Handoff, group: Vec<QueueItem>) -> bool {
+fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, handoff: &dyn Handoff, group: Vec<QueueItem>) -> bool {
     let streams: Vec<u32> = {
         let mut index = shared.index.lock();
         group.iter().map(|item| item.stream(&mut index)).collect()
@@ -192,7 +192,7 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, delivery: &dyn Handoff, gr
         }
         // A release meanwhile may make room.
         if let Err(error) = log.remove_empty(&shared.index) {
-            tracing::debug!(%error, "no room was made");
+            tracing::debug!(%error, "no quotas was made");
         }
         let mut queue = shared.queue.lock();
         if queue.closed {
@@ -215,8 +215,15 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, delivery: &dyn Handoff, gr
         let bytes = item.bytes();
         let appended = if item.draft.is_empty() { None } else { appended.next() };
         match (item.load, appended) {
-            (AppendBody::Lines(batch), Some(Appended::Lines(id, standing, synced))) => {
-                publish_durable(shared, delivery, batch, database, (id, standing, &synced), &mut settling);
+            (AppendBody::Lines(batch), Some(Appended::Lines(id, handoff_state, synced))) => {
+                publish_durable(
+                    shared,
+                    handoff,
+                    batch,
+                    database,
+                    (id, handoff_state, &synced),
+                    &mut settling,
+                );
             }
             (AppendBody::Lines(batch), Some(Appended::State) | None) => {
                 let tenant = batch.tenant.id.clone();
@@ -244,17 +251,17 @@ fn publish_parked(shared: &Arc<Shared>, batch: ParkedBatch, id: FrameId, settlin
     shared.messages.fetch_add(messages as u64, Ordering::Relaxed);
     let tokens = batch.messages.into_iter().map(|message| message.token);
     settling.settle_all(tokens, Outcome::Parked, &batch.account);
-    shared.index.lock().give_back(id, message_set(0..messages));
+    shared.index.lock().return_messages(id, message_set(0..messages));
     shared.parked.notify_one();
 }
 
 /// A batch is durable: its messages are settled and its lines go on their way.
 fn publish_durable(
     shared: &Arc<Shared>,
-    delivery: &dyn Handoff,
+    handoff: &dyn Handoff,
     batch: CheckedBatch,
     database: DatabaseName,
-    (id, standing, synced): (FrameId, HandoffState, &Synced),
+    (id, handoff_state, synced): (FrameId, HandoffState, &Synced),
     settling: &mut SettleBatch,
 ) {
     let lines = batch.line_count();
@@ -281,7 +288,7 @@ fn publish_durable(
     for (token, outcome) in batch.state_delta.into_iter().flat_map(|kept| kept.messages) {
         settling.settle_all([token], outcome, &account);
     }
-    match standing {
+    match handoff_state {
         HandoffState::Hot { overtakes, returns } => {
             let receipt = receipt(shared, id, &account);
             let frame = FrameLines {
@@ -296,9 +303,9 @@ fn publish_durable(
                 account,
             };
             let position = StreamPosition { stream: id.stream, number: id.seq, returns, is_last: false };
-            delivery.deliver(Durable::new(position, frame, receipt, synced));
+            handoff.deliver(Durable::new(position, frame, receipt, synced));
         }
-        HandoffState::Waits { first: true } => delivery.waits(&database),
+        HandoffState::Waits { first: true } => handoff.waits(&database),
         HandoffState::Waits { first: false } => {}
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::commit_queue::HeldLines;
+use crate::commit_queue::DeferredBatch;
 use crate::limits;
 use tidegate_core::ids::TenantId;
 use tidegate_core::tenant::budget::Charge;
@@ -44,7 +44,7 @@ pub enum DeferredRoom {
 /// The deferred batches of one tenant.
 #[derive(Default)]
 struct TenantQueue {
-    batches: VecDeque<HeldLines>,
+    batches: VecDeque<DeferredBatch>,
     messages: u64,
     bytes: u64,
     /// The same bytes, in the tenant's memory budget.
@@ -104,7 +104,7 @@ impl DeferredBatches {
         }
     }
 
-    pub fn push(&mut self, batch: HeldLines) {
+    pub fn push(&mut self, batch: DeferredBatch) {
         let tenant = &batch.batch.tenant.id;
         let waiting = match self.tenants.get_mut(tenant) {
             Some(waiting) => waiting,
@@ -120,11 +120,11 @@ impl DeferredBatches {
     }
 
     /// The oldest of a tenant.
-    pub fn front(&self, tenant: &TenantId) -> Option<&HeldLines> {
+    pub fn front(&self, tenant: &TenantId) -> Option<&DeferredBatch> {
         self.tenants.get(tenant)?.batches.front()
     }
 
-    pub fn pop_front(&mut self, tenant: &TenantId) -> Option<HeldLines> {
+    pub fn pop_front(&mut self, tenant: &TenantId) -> Option<DeferredBatch> {
         let waiting = self.tenants.get_mut(tenant)?;
         let batch = waiting.batches.pop_front()?;
         let bytes = batch.memory_bytes();
@@ -141,7 +141,7 @@ impl DeferredBatches {
     }
 
     /// Takes out all of a tenant, in order.
-    pub fn take(&mut self, tenant: &TenantId) -> VecDeque<HeldLines> {
+    pub fn take(&mut self, tenant: &TenantId) -> VecDeque<DeferredBatch> {
         let Some(waiting) = self.tenants.remove(tenant) else { return VecDeque::new() };
         self.bytes -= waiting.bytes;
         waiting.batches
@@ -151,7 +151,7 @@ impl DeferredBatches {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit_queue::HeldLines;
+    use crate::commit_queue::DeferredBatch;
     use std::sync::Arc;
     use tidegate_core::ack::token::AckToken;
     use tidegate_core::books::Account;
@@ -160,7 +160,7 @@ mod tests {
     use tidegate_core::tenant::Tenant;
     use tidegate_core::tenant::settings::TenantSettings;
 
-    fn batch(tenant: &str, messages: u64) -> HeldLines {
+    fn batch(tenant: &str, messages: u64) -> DeferredBatch {
         let message = |place| CheckedMessage {
             topic: "t".into(),
             received_ns: 1,
@@ -180,7 +180,7 @@ mod tests {
             b"m f=1 1\n".repeat(messages as usize),
             (0..messages).map(message).collect(),
         );
-        HeldLines::new(batch, 0)
+        DeferredBatch::new(batch, 0)
     }
 
     #[test]

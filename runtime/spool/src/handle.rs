@@ -11,8 +11,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 use tracing::error;
 
-use crate::append::Shed;
-use crate::commit_queue::{HeldLines, charge_lines};
+use crate::append::RejectedBatches;
+use crate::commit_queue::{DeferredBatch, charge_lines};
 use crate::deferred::DeferredBatches;
 use crate::disk::{Disk, SegmentDir};
 use crate::error::SpoolError;
@@ -109,15 +109,15 @@ impl Spool {
     ) -> Result<OpenedSpool, SpoolError> {
         let began = Instant::now();
         // Nothing is handed on while it is read.
-        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&*disk, &nothing_hot, settings.device_seed)?;
+        let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, recovered) = recovery::recover(&*disk, &no_memory, settings.device_seed)?;
         recovered.log(&*disk, began.elapsed());
         let index = Mutex::new(index);
         let mut log = SegmentLog::new(
             disk.clone(),
             settings.segment_bytes(),
             settings.sync,
-            settings.hot(),
+            settings.memory_limits(),
             recovered.next_segment,
         )
         .with_seed(settings.device_seed);
@@ -148,7 +148,7 @@ impl Spool {
             books: books.clone(),
             index: Mutex::new(index),
             delivered: Condvar::new(),
-            room: Mutex::new(QuotaState {
+            quotas: Mutex::new(QuotaState {
                 shares,
                 parked,
                 tenants: tenants.clone(),
@@ -168,7 +168,7 @@ impl Spool {
             settings,
         };
         if let Some(tenants) = &tenants {
-            shared.room.lock().charge_budgets(tenants);
+            shared.quotas.lock().charge_budgets(tenants);
         }
         match log.ensure_current(&shared.index).and_then(|()| log.remove_empty(&shared.index)) {
             Ok(()) => {}
@@ -187,13 +187,14 @@ impl Spool {
     pub fn append(&self, mut batches: Vec<CheckedBatch>, more_comes: bool) {
         batches.iter_mut().for_each(charge_lines);
         let kept_s = self.shared.settings.age_clock.now_s();
-        let items: Vec<HeldLines> = batches.into_iter().map(|batch| HeldLines::new(batch, kept_s)).collect();
-        let (mut taken, mut shed) = (Vec::with_capacity(items.len()), Shed::default());
-        let mut room = self.shared.room.lock();
+        let items: Vec<DeferredBatch> =
+            batches.into_iter().map(|batch| DeferredBatch::new(batch, kept_s)).collect();
+        let (mut taken, mut shed) = (Vec::with_capacity(items.len()), RejectedBatches::default());
+        let mut quotas = self.shared.quotas.lock();
         for item in items {
-            self.shared.admit(&mut room, item, &mut taken, &mut shed);
+            self.shared.admit(&mut quotas, item, &mut taken, &mut shed);
         }
-        drop(room);
+        drop(quotas);
         if self.shared.queue.lock().push(taken, more_comes) {
             self.shared.more.notify_one();
         }

@@ -87,7 +87,7 @@ pub struct Index {
     segments: BTreeMap<u64, SegmentUsage>,
     live_bytes: u64,
     disk_bytes: u64,
-    hot_bytes: u64,
+    memory_bytes: u64,
     lines: u64,
     /// Bytes of all frames that were ever released, for the marks of them.
     released_bytes: u64,
@@ -123,7 +123,7 @@ impl Index {
             tenant: tenant.clone(),
             database: database.clone(),
             moved: false,
-            hot_bytes: 0,
+            memory_bytes: 0,
             base: first,
             frames: VecDeque::new(),
             jumps: VecDeque::new(),
@@ -210,16 +210,16 @@ impl Index {
         // Parked messages are given back once they are announced.
         let parked = header.kind == FrameKind::Parked;
         // Who shares a database leaves room in the writer's hands to the others.
-        let fair = database.streams.len() == 1 || stream.hot_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
+        let fair = database.streams.len() == 1 || stream.memory_bytes + len <= SPOOL_MEMORY_SHARED_BYTES_MAX;
         // What overtakes has room of its own: the backlog has filled the other.
         let most = limits.database_bytes_max() + if overtakes { limits.database_bytes_min } else { 0 };
-        let room = database.hot_bytes < least
-            || (self.hot_bytes + len <= limits.bytes_max && database.hot_bytes + len <= most);
+        let room = database.memory_bytes < least
+            || (self.memory_bytes + len <= limits.bytes_max && database.memory_bytes + len <= most);
         let next = !waited && !stream.is_barred(seq) && !is_overtaken;
-        let standing = if parked || (room && fair && (next || overtakes)) {
-            database.hot_bytes += len;
-            stream.hot_bytes += len;
-            self.hot_bytes += len;
+        let handoff_state = if parked || (room && fair && (next || overtakes)) {
+            database.memory_bytes += len;
+            stream.memory_bytes += len;
+            self.memory_bytes += len;
             stream.frames.back_mut().expect("just put").queued = open;
             if !waited {
                 stream.cursor = seq + 1;
@@ -238,7 +238,7 @@ impl Index {
         segment.live_frames += 1;
         self.live_bytes += len;
         self.lines += u64::from(header.lines);
-        standing
+        handoff_state
     }
 
     /// Messages of a frame that the writer is done with, and their lines. `Some` when that was the last of
@@ -272,9 +272,9 @@ impl Index {
 
     fn count_less(&mut self, stream: u32, bytes: u64) {
         let stream = &mut self.streams[stream as usize];
-        self.hot_bytes -= bytes;
-        stream.hot_bytes -= bytes;
-        self.databases.get_mut(&stream.database).expect("made with its stream").hot_bytes -= bytes;
+        self.memory_bytes -= bytes;
+        stream.memory_bytes -= bytes;
+        self.databases.get_mut(&stream.database).expect("made with its stream").memory_bytes -= bytes;
     }
 
     /// The writer has copied `bytes` of messages out of a frame. It keeps nothing else of it, or nothing
@@ -289,10 +289,10 @@ impl Index {
         let now = (before.1 + bytes).min(len);
         stream.apart.insert(id.seq, (before.0 | messages, now));
         self.count_less(id.stream, counted);
-        self.hot_bytes += now;
+        self.memory_bytes += now;
         let stream = &mut self.streams[id.stream as usize];
-        stream.hot_bytes += now;
-        self.databases.get_mut(&stream.database).expect("made with its stream").hot_bytes += now;
+        stream.memory_bytes += now;
+        self.databases.get_mut(&stream.database).expect("made with its stream").memory_bytes += now;
     }
 
     /// Forgets a frame whose `open` is emptied by that.
@@ -340,7 +340,7 @@ impl Index {
     }
 
     /// The writer gives messages of a frame back. Gives how often that was so of its stream.
-    pub fn give_back(&mut self, id: FrameId, messages: MessageSet) -> u32 {
+    pub fn return_messages(&mut self, id: FrameId, messages: MessageSet) -> u32 {
         let stream = &mut self.streams[id.stream as usize];
         stream.returns += 1;
         let returns = stream.returns;
@@ -446,8 +446,8 @@ impl Index {
         self.lines
     }
 
-    pub fn hot_bytes(&self) -> u64 {
-        self.hot_bytes
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// The backlog of each database and tenant that has one.

@@ -21,8 +21,8 @@ impl Spool {
     /// It cannot be read.
     pub fn read_state(dir: &Path) -> Result<StateSnapshot, SpoolError> {
         let disk = ReadOnlyDisk(SegmentDir::existing(dir));
-        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;
+        let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, _) = recovery::recover(&disk, &no_memory, SeedTag::default())?;
         Ok(index.state.image().clone())
     }
 
@@ -32,8 +32,8 @@ impl Spool {
     /// It cannot be read.
     pub fn open_read_only(dir: &Path, clock: &AgeClock) -> Result<(SpoolStatus, Books), SpoolError> {
         let disk = ReadOnlyDisk(SegmentDir::existing(dir));
-        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, _) = recovery::recover(&disk, &nothing_hot, SeedTag::default())?;
+        let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, _) = recovery::recover(&disk, &no_memory, SeedTag::default())?;
         let books = Books::default();
         recovery::restore_books(&index, &books);
         let status = SpoolStatus {

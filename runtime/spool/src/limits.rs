@@ -101,7 +101,7 @@ pub const PARKED_STRANGERS_MAX: usize = 1_000;
 pub const PARKED_FRAME_BYTES: usize = 64 << 10;
 
 /// The frames waiting for the disk that are looked at for one that a parked message may join.
-pub const PARKED_FRAMES_LOOKED_AT: usize = 32;
+pub const PARKED_FRAMES_SEARCHED: usize = 32;
 
 /// Bytes of lines that one tenant may have in the writer's hands of a database that it shares with
 /// others, so that a line of another waits behind seconds of it and not behind all that fits the memory.

@@ -70,7 +70,7 @@ pub struct SegmentLog {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
     sync: bool,
-    hot: MemoryLimits,
+    memory: MemoryLimits,
     /// The seed of the affinities in what is appended.
     seed: SeedTag,
     current: Option<CurrentSegment>,
@@ -88,14 +88,14 @@ impl SegmentLog {
         disk: Arc<dyn Disk>,
         segment_bytes: u64,
         sync: bool,
-        hot: MemoryLimits,
+        memory: MemoryLimits,
         next_segment: u64,
     ) -> Self {
         Self {
             disk,
             segment_bytes,
             sync,
-            hot,
+            memory,
             seed: SeedTag::default(),
             current: None,
             next_segment,
@@ -292,8 +292,8 @@ impl SegmentLog {
                 return Appended::State;
             }
             let stream = append.stream;
-            let standing = index.insert(stream, &header, place, &self.hot);
-            Appended::Lines(FrameId { stream, seq: header.seq }, standing, synced)
+            let handoff_state = index.insert(stream, &header, place, &self.memory);
+            Appended::Lines(FrameId { stream, seq: header.seq }, handoff_state, synced)
         });
         Ok(appended.collect())
     }
@@ -439,7 +439,7 @@ impl SegmentLog {
         index: &Mutex<Index>,
         twins: &[(u32, FrameLocation, FrameHeader)],
     ) -> Result<(), SpoolError> {
-        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+        let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let mut written = Vec::with_capacity(twins.len());
         for (stream, from, header) in twins {
             let mut body = vec![0; header.body_len as usize];
@@ -457,9 +457,9 @@ impl SegmentLog {
             self.buffer.extend_from_slice(&body);
             self.write(index, |_| Ok(()))?;
             let mut index = index.lock();
-            index.insert(*stream, &anew, place, &nothing_hot);
+            index.insert(*stream, &anew, place, &no_memory);
             if anew.kind == FrameKind::Parked {
-                index.give_back(FrameId { stream: *stream, seq }, MessageSet::MAX);
+                index.return_messages(FrameId { stream: *stream, seq }, MessageSet::MAX);
             }
             written.push((*stream, header.seq));
         }

@@ -115,7 +115,7 @@ impl CommitQueue {
     fn park(&mut self, tenant: &TenantId, account: &Arc<Account>, message: Received, kept_s: u32) -> u64 {
         let kept = ParkedMessage::of(&message);
         let bytes = kept.topic.len() + kept.payload.len();
-        let recent = self.items.iter_mut().rev().take(limits::PARKED_FRAMES_LOOKED_AT);
+        let recent = self.items.iter_mut().rev().take(limits::PARKED_FRAMES_SEARCHED);
         let mut own = recent.filter_map(|item| match &mut item.load {
             AppendBody::Parked(batch) if batch.tenant == *tenant => Some((&mut item.draft, batch)),
             _ => None,
@@ -154,15 +154,15 @@ impl Spool {
         let shared = &self.shared;
         let most = draft(tenant).header.frame_len() + message.topic.len() + message.payload.len() + 64;
         let most = most as u64;
-        let mut room = shared.room.lock();
-        let has_room = !room.held.contains(tenant)
-            && room.room_to_park(tenant, most) == QuotaCheck::Free
+        let mut quotas = shared.quotas.lock();
+        let has_room = !quotas.held.contains(tenant)
+            && quotas.room_to_park(tenant, most) == QuotaCheck::Free
             && (account.was_admitted() || shared.index.lock().accepts_unauthenticated(tenant));
         let fits = has_room
-            && match room.room(tenant, most) {
+            && match quotas.room(tenant, most) {
                 QuotaCheck::Free => true,
-                full if shared.when_full(&room, tenant) == WhenFull::DropOldest => {
-                    shared.drop_oldest(&mut room, tenant, full)
+                full if shared.when_full(&quotas, tenant) == WhenFull::DropOldest => {
+                    shared.drop_oldest(&mut quotas, tenant, full)
                 }
                 _ => false,
             };
@@ -177,9 +177,9 @@ impl Spool {
         }
         let kept_s = shared.settings.age_clock.now_s();
         let taken = shared.queue.lock().park(tenant, &own, message, kept_s);
-        room.shares.take_charged(tenant, taken);
-        room.parked.take(tenant, taken);
-        drop(room);
+        quotas.shares.take_charged(tenant, taken);
+        quotas.parked.take(tenant, taken);
+        drop(quotas);
         shared.more.notify_one();
         Ok(())
     }
@@ -204,10 +204,11 @@ impl Spool {
     /// out: their messages would only wait with them. Reads from the disk.
     pub fn unpark(&self, bytes_max: u64) -> Vec<UnparkedMessage> {
         let shared = &self.shared;
-        let blocked: HashSet<TenantId> = shared.room.lock().held.tenants().cloned().collect();
-        let hot = shared.settings.hot();
+        let blocked: HashSet<TenantId> = shared.quotas.lock().held.tenants().cloned().collect();
+        let memory = shared.settings.memory_limits();
         let of = DatabaseName::new(NO_DATABASE);
-        let wanted = shared.index.lock().fetch_of(&of, bytes_max, &hot, |tenant| !blocked.contains(tenant)).0;
+        let wanted =
+            shared.index.lock().fetch_of(&of, bytes_max, &memory, |tenant| !blocked.contains(tenant)).0;
         let unparked = |wanted: &FetchRequest, header: &FrameHeader, body: &[u8], _: &Synced| {
             let messages = read(header, body).ok_or("it does not hold what its header says")?;
             let open = messages.into_iter().enumerate();
@@ -265,7 +266,7 @@ impl UnparkGuard for ParkedClaim {
 
     fn abort(&self) {
         let Some(shared) = self.shared.upgrade() else { return };
-        shared.index.lock().give_back(self.id, self.set());
+        shared.index.lock().return_messages(self.id, self.set());
         shared.parked.notify_one();
     }
 }
@@ -273,10 +274,10 @@ impl UnparkGuard for ParkedClaim {
 impl Shared {
     /// A frame of parked messages is released.
     pub fn freed_parked(&self, tenant: &TenantId, bytes: u64) {
-        let mut room = self.room.lock();
-        room.parked.release(tenant, bytes);
-        room.shares.release_charged(tenant, bytes);
-        self.release_deferred(room);
+        let mut quotas = self.quotas.lock();
+        quotas.parked.release(tenant, bytes);
+        quotas.shares.release_charged(tenant, bytes);
+        self.release_deferred(quotas);
     }
 
     /// Counts messages as dropped whose frame cannot be read.

@@ -48,7 +48,7 @@ impl<'a> FetchReader<'a> {
                     // What was chosen meanwhile is with the writer by then, which waits for this.
                     let mut index = self.shared.index_between_groups();
                     for left in &wanted[place..] {
-                        index.give_back(left.id, left.messages);
+                        index.return_messages(left.id, left.messages);
                     }
                     return (read, false);
                 }
@@ -91,7 +91,7 @@ impl<'a> FetchReader<'a> {
                 return Err(DiskNotReady);
             }
             // Nobody has it in hand.
-            shared.index.lock().give_back(wanted.id, wanted.messages);
+            shared.index.lock().return_messages(wanted.id, wanted.messages);
             shared.damaged(wanted.id, place, &why.to_string());
             return Ok(None);
         }
@@ -214,8 +214,8 @@ pub struct Lines(pub Arc<Shared>);
 impl DurableLines for Lines {
     fn fetch(&self, database: &DatabaseName, bytes_max: usize) -> (Vec<Durable>, bool) {
         let Self(shared) = self;
-        let hot = shared.settings.hot();
-        let (wanted, more) = shared.index_between_groups().fetch(database, bytes_max as u64, &hot);
+        let memory = shared.settings.memory_limits();
+        let (wanted, more) = shared.index_between_groups().fetch(database, bytes_max as u64, &memory);
         let mut reader = FetchReader::new(shared);
         let (durables, all) = reader.read_all(wanted, |wanted, header, body, synced| {
             durable(shared, database, wanted, (header, body), synced).map(|durable| vec![durable])

@@ -41,7 +41,7 @@ impl Receipt for FrameReceipt {
     }
 
     fn returned(&self, messages: Range<usize>) -> u32 {
-        self.shared.index.lock().give_back(self.id, message_set(messages))
+        self.shared.index.lock().return_messages(self.id, message_set(messages))
     }
 
     fn set_apart(&self, messages: &[usize], bytes: usize) {

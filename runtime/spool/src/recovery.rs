@@ -348,7 +348,7 @@ pub fn recover(
             recovered.frames += 1;
             recovered.lines += u64::from(frame.lines);
             if frame.kind == FrameKind::Parked {
-                index.give_back(FrameId { stream, seq: frame.seq }, MessageSet::MAX);
+                index.return_messages(FrameId { stream, seq: frame.seq }, MessageSet::MAX);
                 recovered.parked += u64::from(frame.messages);
             }
         }

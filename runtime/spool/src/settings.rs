@@ -29,7 +29,7 @@ impl SpoolSettings {
         (self.bytes_max / limits::SPOOL_SEGMENTS_MIN).min(limits::SPOOL_SEGMENT_BYTES_MAX)
     }
 
-    pub(crate) fn hot(&self) -> MemoryLimits {
+    pub(crate) fn memory_limits(&self) -> MemoryLimits {
         MemoryLimits {
             bytes_max: self.memory_bytes_max,
             database_bytes_min: limits::SPOOL_MEMORY_DATABASE_BYTES_MIN.min(self.memory_bytes_max),

@@ -23,7 +23,7 @@ pub(crate) struct Shared {
     pub(crate) index: Mutex<Index>,
     /// The writer has all of a group that it is to have at once.
     pub(crate) delivered: Condvar,
-    pub(crate) room: Mutex<QuotaState>,
+    pub(crate) quotas: Mutex<QuotaState>,
     pub(crate) queue: Mutex<CommitQueue>,
     pub(crate) more: Condvar,
     /// Wakes the tidying thread.

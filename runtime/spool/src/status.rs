@@ -46,8 +46,8 @@ pub struct BacklogStatus {
 impl Spool {
     /// Messages a tenant that wait for room in its share.
     pub fn waiting_messages(&self) -> BTreeMap<String, u64> {
-        let room = self.shared.room.lock();
-        room.held.messages().map(|(tenant, messages)| (tenant.to_string(), messages)).collect()
+        let quotas = self.shared.quotas.lock();
+        quotas.held.messages().map(|(tenant, messages)| (tenant.to_string(), messages)).collect()
     }
 
     /// The files that the disk does not give back, each with its error. Their lines wait, and no others of
@@ -64,7 +64,7 @@ impl Spool {
         SpoolStatus {
             bytes: index.disk_bytes(),
             live_bytes: index.live_bytes(),
-            memory_bytes: index.hot_bytes(),
+            memory_bytes: index.memory_bytes(),
             segments: index.segments() as u64,
             lines: index.lines(),
             waiting_messages: held,

@@ -80,14 +80,14 @@ pub fn failing_cases(config: &Config) -> anyhow::Result<Vec<String>> {
 }
 
 /// A case that was run.
-struct Ran {
+struct CaseResult {
     name: String,
     place: String,
     /// None: as expected.
     difference: Option<String>,
 }
 
-fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
+fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<CaseResult>> {
     let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let guest = guest_of(file);
@@ -100,7 +100,7 @@ fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<Ran>> {
             let place = format!("{}:{}", file.display(), index + 1);
             let (name, difference) = run_case(&mut dry_run, &template, line)
                 .map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
-            Ok(Ran { name, place, difference })
+            Ok(CaseResult { name, place, difference })
         })
         .collect()
 }
@@ -135,8 +135,8 @@ fn guest_of(cases: &Path) -> PathBuf {
     PathBuf::from(format!("{}.wasm", name.strip_suffix(CASES_SUFFIX).unwrap_or(&name)))
 }
 
-fn report(json: bool, ran: &Ran) {
-    let Ran { name, place, difference } = ran;
+fn report(json: bool, ran: &CaseResult) {
+    let CaseResult { name, place, difference } = ran;
     if json {
         println!(
             "{}",

@@ -6,7 +6,7 @@ pub(crate) mod values;
 
 use crate::config::checks::values::{address, is_loopback, within};
 use crate::config::error::ConfigError;
-use crate::config::sections::{Config, Mqtt};
+use crate::config::sections::{Config, MqttSection};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind};
 use crate::core::redacted_url::RedactedUrl;
 use crate::core::refused_topic::RefusedTopic;
@@ -113,7 +113,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
 }
 
 /// A group that shares a subscription (MQTT 5 section 4.8.2).
-fn share(mqtt: &Mqtt) -> Result<(), ConfigError> {
+fn share(mqtt: &MqttSection) -> Result<(), ConfigError> {
     let refuse = |expected: String| Err(ConfigError::value("mqtt.share", &mqtt.share, expected));
     let name_max = limits::SHARE_GROUP_BYTES_MAX;
     if mqtt.share.len() > name_max {

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::config::effective::EffectiveConfig;
 use crate::config::error::ConfigError;
 use crate::config::redaction;
-use crate::config::sections::{Config, Tenant};
+use crate::config::sections::{Config, TenantSection};
 use crate::config::source::{Environment, ValueSource, ValueSources};
 
 const PREFIX: &str = "TIDEGATE_";
@@ -207,7 +207,7 @@ fn set_by_variable(
     // What is not named there has no value yet, but a type.
     let example = match (of_type, of_tenant, fields_of) {
         (true, ..) if last == "credentials" => Some(Value::String(String::new())),
-        (_, true, _) => Tenant::example().get(last.as_str()).cloned(),
+        (_, true, _) => TenantSection::example().get(last.as_str()).cloned(),
         (.., true) => Some(Value::Array(Vec::new())),
         _ => None,
     };

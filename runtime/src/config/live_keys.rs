@@ -1,7 +1,7 @@
 //! The keys that a running gateway takes from a configuration that is read again.
 
 use crate::config::checks::listener::connect_credentials;
-use crate::config::sections::{Config, Guests, GuestsLarge};
+use crate::config::sections::{Config, GuestsLargeSection, GuestsSection};
 
 /// `was`, with the keys of `is` that need no restart: `[tenants]`, `[admission.types]`, and the limits in
 /// `[guests]`.
@@ -13,7 +13,7 @@ pub(crate) fn with_live_keys(was: &Config, is: &Config) -> Config {
         config.admission.types = was.admission.types.clone();
     }
     let (then, now) = (&was.guests, &is.guests);
-    config.guests = Guests {
+    config.guests = GuestsSection {
         deadline_ms: now.deadline_ms,
         cpu_share: now.cpu_share,
         // The sandbox was made for so much at most.
@@ -31,11 +31,11 @@ pub(crate) fn with_live_keys(was: &Config, is: &Config) -> Config {
 }
 
 /// The sandbox of the class large is made at the start or not at all.
-fn large(was: &GuestsLarge, is: &GuestsLarge) -> GuestsLarge {
+fn large(was: &GuestsLargeSection, is: &GuestsLargeSection) -> GuestsLargeSection {
     if was.routes.is_empty() || is.routes.is_empty() {
         return was.clone();
     }
-    GuestsLarge {
+    GuestsLargeSection {
         routes: is.routes.clone(),
         deadline_ms: is.deadline_ms,
         memory_bytes_max: is.memory_bytes_max,

@@ -48,26 +48,26 @@ section! {
         /// gateway makes it with mode 0700 and its files with mode 0600. Only one gateway at a time can
         /// use it.
         data_dir: String = "tidegate-data".into(),
-        mqtt: Mqtt = Mqtt::default(),
-        listen: Listen = Listen::default(),
-        registry: Registry = Registry::default(),
-        admission: Admission = Admission::default(),
-        guests: Guests = Guests::default(),
-        spool: Spool = Spool::default(),
-        output: Output = Output::default(),
-        quarantine: Quarantine = Quarantine::default(),
-        budget: Budget = Budget::default(),
-        admin: Admin = Admin::default(),
-        log: Log = Log::default(),
-        shutdown: Shutdown = Shutdown::default(),
+        mqtt: MqttSection = MqttSection::default(),
+        listen: ListenSection = ListenSection::default(),
+        registry: RegistrySection = RegistrySection::default(),
+        admission: AdmissionSection = AdmissionSection::default(),
+        guests: GuestsSection = GuestsSection::default(),
+        spool: SpoolSection = SpoolSection::default(),
+        output: OutputSection = OutputSection::default(),
+        quarantine: QuarantineSection = QuarantineSection::default(),
+        budget: BudgetSection = BudgetSection::default(),
+        admin: AdminSection = AdminSection::default(),
+        log: LogSection = LogSection::default(),
+        shutdown: ShutdownSection = ShutdownSection::default(),
         /// Settings of single tenants: `[tenants.NAME]`.
-        tenants: BTreeMap<String, Tenant> = BTreeMap::new(),
+        tenants: BTreeMap<String, TenantSection> = BTreeMap::new(),
     }
 }
 
 section! {
     /// The broker to which the gateway subscribes.
-    Mqtt {
+    MqttSection {
         /// The broker, `mqtt://host:port` or `mqtts://host:port` (TLS). Empty: no broker. If it is not set
         /// and `listen.address` is, there is no broker.
         url: String = "mqtt://127.0.0.1:1883".into(),
@@ -109,7 +109,7 @@ section! {
 section! {
     /// The listener, to which devices connect directly. It accepts publishers of MQTT 3.1.1 and 5 and
     /// nothing else. It is not a broker (docs/LISTENER.md).
-    Listen {
+    ListenSection {
         /// The address, `address:port`. Empty: no listener. An address that is not loopback is refused if
         /// a message could come in without a credential.
         address: String = String::new(),
@@ -160,7 +160,7 @@ section! {
 
 section! {
     /// The list of devices.
-    Registry {
+    RegistrySection {
         /// The kind of registry: `file`, `postgres`, or `open` (every device of the tenants in
         /// `open_tenants` is accepted).
         kind: Word<RegistryKind> = RegistryKind::File.into(),
@@ -200,7 +200,7 @@ section! {
 
 section! {
     /// The checks before a message reaches its decoder.
-    Admission {
+    AdmissionSection {
         /// Proof of a message's device. `envelope`: site_id and provision_token in the JSON payload.
         /// `broker`: the broker decided who may publish, and the payload is not looked at. `listener`: the
         /// device proved itself when it connected. With `broker` and `listener` the site comes from the
@@ -234,13 +234,13 @@ section! {
         /// Bytes of topics and payloads without a result at the same time, 1,048,576 to 17,179,869,184.
         unsettled_bytes_max: u64 = 67_108_864,
         /// Rules of single message types: `[admission.types.TYPE]`.
-        types: BTreeMap<String, AdmissionType> = BTreeMap::new(),
+        types: BTreeMap<String, AdmissionTypeSection> = BTreeMap::new(),
     }
 }
 
 section! {
     /// `[admission.types.TYPE]`: rules of one message type.
-    AdmissionType {
+    AdmissionTypeSection {
         /// Same as `admission.credentials`, for this message type.
         credentials: Word<Credentials> = Credentials::Envelope.into(),
     }
@@ -248,7 +248,7 @@ section! {
 
 section! {
     /// The decoders and their limits. A key says *guest* for a decoder.
-    Guests {
+    GuestsSection {
         /// The guests folder. The place of a file in it says which messages the decoder decodes.
         dir: String = "guests".into(),
         /// Decode threads, 0 to 256. 0: one for each core.
@@ -268,7 +268,7 @@ section! {
         /// token, at least 1,048,576.
         tenant_disk_bytes_max: u64 = 536_870_912,
         /// Higher limits for single routes: `[guests.large]`.
-        large: GuestsLarge = GuestsLarge::default(),
+        large: GuestsLargeSection = GuestsLargeSection::default(),
     }
 }
 
@@ -276,7 +276,7 @@ section! {
     /// `[guests.large]`: the class large, for decoders that contain an engine, such as JavaScript.
     /// Such a decoder needs much more than a normal one. So only this section grants the class, to
     /// single routes.
-    GuestsLarge {
+    GuestsLargeSection {
         /// The routes with the class large: TENANT/TYPE, as the folder and file in `guests.dir`; also
         /// `_default/TYPE` and `TENANT/_any`. Empty: none.
         routes: Vec<String> = Vec::new(),
@@ -298,7 +298,7 @@ section! {
 
 section! {
     /// The files that hold acknowledged lines until their database has them.
-    Spool {
+    SpoolSection {
         /// Bytes on disk for all tenants, at least 262,144.
         bytes_max: u64 = 1_073_741_824,
         /// Bytes on disk for the backlog of one tenant, at least 16,384.
@@ -320,7 +320,7 @@ section! {
 
 section! {
     /// The databases to which lines are written.
-    Output {
+    OutputSection {
         /// The kind of server: `influxdb3`, `influxdb2`, `influxdb1`, or `file`.
         kind: Word<OutputKind> = OutputKind::InfluxDb3.into(),
         /// The server's base URL, `http://` or `https://`.
@@ -372,7 +372,7 @@ section! {
 
 section! {
     /// The store of refused messages and lines.
-    Quarantine {
+    QuarantineSection {
         /// Bytes on disk, at least 1,048,576. The oldest entries go first, but a tenant with few entries
         /// keeps its share.
         bytes_max: u64 = 536_870_912,
@@ -383,7 +383,7 @@ section! {
 
 section! {
     /// Bytes that the gateway and each tenant may keep in memory and on disk (docs/BUDGET.md).
-    Budget {
+    BudgetSection {
         /// Resident memory of the gateway in bytes. The limits of other sections must fit in it, and a
         /// quarter must be left for tenants. 0: three quarters of the machine's memory, or of the
         /// container's.
@@ -402,7 +402,7 @@ section! {
 
 section! {
     /// The HTTP side for operators.
-    Admin {
+    AdminSection {
         /// The address, `address:port`. Empty: none. It must be loopback unless `token_file` is set.
         listen: String = "127.0.0.1:9464".into(),
         /// A file that contains the operator's bearer token. With it, every `/api` call needs the token.
@@ -423,7 +423,7 @@ section! {
 
 section! {
     /// The log, which goes to stderr.
-    Log {
+    LogSection {
         /// The level: `off`, `error`, `warn`, `info`, `debug` or `trace`; or a list such as
         /// `info,tidegate::writer=debug`.
         level: String = "info".into(),
@@ -436,7 +436,7 @@ section! {
 
 section! {
     /// The stop of the gateway.
-    Shutdown {
+    ShutdownSection {
         /// Seconds to finish messages and writes at a stop, 1 to 3,600. Messages without a result after
         /// that are not acknowledged, so they come again.
         deadline_s: u64 = 30,
@@ -446,7 +446,7 @@ section! {
 section! {
     /// `[tenants.NAME]`: settings of one tenant. Others use the common settings. A table `tenants` in
     /// a PostgreSQL registry has the same keys, and overrides this section.
-    Tenant {
+    TenantSection {
         /// Same as `output.database`.
         database: Option<String> = None,
         /// Same as `output.tenant_tag`. Empty: none.
@@ -504,20 +504,20 @@ section! {
 pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
     vec![
         ("", &Config::KEYS[..1]),
-        ("mqtt", Mqtt::KEYS),
-        ("listen", Listen::KEYS),
-        ("registry", Registry::KEYS),
-        ("admission", Admission::KEYS),
-        ("admission.types.TYPE", AdmissionType::KEYS),
-        ("guests", &Guests::KEYS[..Guests::KEYS.len() - 1]),
-        ("guests.large", GuestsLarge::KEYS),
-        ("spool", Spool::KEYS),
-        ("output", Output::KEYS),
-        ("quarantine", Quarantine::KEYS),
-        ("budget", Budget::KEYS),
-        ("admin", Admin::KEYS),
-        ("log", Log::KEYS),
-        ("shutdown", Shutdown::KEYS),
-        ("tenants.NAME", Tenant::KEYS),
+        ("mqtt", MqttSection::KEYS),
+        ("listen", ListenSection::KEYS),
+        ("registry", RegistrySection::KEYS),
+        ("admission", AdmissionSection::KEYS),
+        ("admission.types.TYPE", AdmissionTypeSection::KEYS),
+        ("guests", &GuestsSection::KEYS[..GuestsSection::KEYS.len() - 1]),
+        ("guests.large", GuestsLargeSection::KEYS),
+        ("spool", SpoolSection::KEYS),
+        ("output", OutputSection::KEYS),
+        ("quarantine", QuarantineSection::KEYS),
+        ("budget", BudgetSection::KEYS),
+        ("admin", AdminSection::KEYS),
+        ("log", LogSection::KEYS),
+        ("shutdown", ShutdownSection::KEYS),
+        ("tenants.NAME", TenantSection::KEYS),
     ]
 }

@@ -16,7 +16,7 @@ use crate::admission::registry::postgres::{PgSettings, PostgresRegistry};
 use crate::admission::{AdmissionSettings, CredentialSource, OverRate};
 use crate::config::checks::listener::{ConnectProof, connect_credentials};
 use crate::config::error::ConfigError;
-use crate::config::sections::{Config, GuestsLarge};
+use crate::config::sections::{Config, GuestsLargeSection};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
 use crate::config::{postgres_url, words};
 use crate::core::age_clock::AgeClock;
@@ -191,7 +191,7 @@ pub fn decode(config: &Config) -> DecodeSettings {
     }
 }
 
-fn large(large: &GuestsLarge) -> Option<LargeClassSettings> {
+fn large(large: &GuestsLargeSection) -> Option<LargeClassSettings> {
     let place = |route: &String| {
         let (tenant, stem) = route.split_once('/')?;
         Some((tenant.to_owned(), stem.to_owned()))

@@ -7,15 +7,15 @@ use toml::Table;
 
 use crate::config::effective::EffectiveConfig;
 use crate::config::error::ConfigError;
-use crate::config::sections::{Config, Tenant};
+use crate::config::sections::{Config, TenantSection};
 use crate::config::source::ValueSource;
 use crate::config::tenants::{check_one, named, of_row, others, place};
 
 /// Rows that hold, by tenant.
-pub type TenantRows = BTreeMap<String, Tenant>;
+pub type TenantRows = BTreeMap<String, TenantSection>;
 
 /// The tenants of a file with the rows that hold laid over them.
-pub fn merged(file: &Config, rows: &TenantRows) -> BTreeMap<String, Tenant> {
+pub fn merged(file: &Config, rows: &TenantRows) -> BTreeMap<String, TenantSection> {
     let mut tenants = file.tenants.clone();
     for (name, row) in rows {
         tenants.insert(name.clone(), one(file, name, row));
@@ -33,7 +33,7 @@ pub fn lay_over(effective: &mut EffectiveConfig, rows: &TenantRows) {
     }
 }
 
-fn one(file: &Config, name: &str, row: &Tenant) -> Tenant {
+fn one(file: &Config, name: &str, row: &TenantSection) -> TenantSection {
     file.tenants.get(name).map_or_else(|| row.clone(), |own| own.under(row))
 }
 
@@ -49,7 +49,7 @@ pub fn merge_rows(
 ) -> Result<(TenantRows, Vec<ConfigError>), ConfigError> {
     let mut faults = Vec::new();
     // What each tenant is to have; None: no row.
-    let mut wanted: BTreeMap<String, Option<Tenant>> =
+    let mut wanted: BTreeMap<String, Option<TenantSection>> =
         in_force.keys().map(|name| (name.clone(), None)).collect();
     for (name, settings) in table {
         let row = of_row(name, settings).and_then(|row| {
@@ -75,7 +75,7 @@ pub fn merge_rows(
         place(file, &mut ground, name, &settings)?;
     }
     let mut rows = in_force.clone();
-    let mut left: Vec<(String, Option<Tenant>)> =
+    let mut left: Vec<(String, Option<TenantSection>)> =
         wanted.into_iter().filter(|(name, row)| in_force.get(name) != row.as_ref()).collect();
     // One may stand where another has to go first, so as long as any can be placed, the rest is tried
     // again.

@@ -10,7 +10,7 @@ use crate::config::checks::output_url;
 use crate::config::checks::values::within;
 use crate::config::error::ConfigError;
 use crate::config::redaction::is_secret;
-use crate::config::sections::{Config, Tenant};
+use crate::config::sections::{Config, TenantSection};
 use crate::config::words::{OutputKind, Word};
 use crate::core::redacted_url::RedactedUrl;
 use crate::core::tenant::budgets::BudgetShare;
@@ -52,10 +52,10 @@ pub const DEFAULTS: &[(&str, &str)] = &[
 pub const CREDENTIALS: &[&str] =
     &["output_token", "output_token_file", "output_username", "output_password", "output_password_file"];
 
-impl Tenant {
+impl TenantSection {
     /// These settings, and those of `over` for what it names.
-    pub fn under(&self, over: &Tenant) -> Tenant {
-        let table = |tenant: &Tenant| Table::try_from(tenant).expect("settings are a table");
+    pub fn under(&self, over: &TenantSection) -> TenantSection {
+        let table = |tenant: &TenantSection| Table::try_from(tenant).expect("settings are a table");
         let mut both = table(self);
         both.extend(table(over));
         Value::Table(both).try_into().expect("it is made of settings")
@@ -98,8 +98,8 @@ pub fn name_rule(config: &Config) -> NameRule {
 }
 
 /// The policy of one tenant; `None`: of all that are not named.
-pub fn terms(config: &Config, own: Option<&Tenant>) -> TenantPolicy {
-    let none = Tenant::default();
+pub fn terms(config: &Config, own: Option<&TenantSection>) -> TenantPolicy {
+    let none = TenantSection::default();
     let (own, output, admission) = (own.unwrap_or(&none), &config.output, &config.admission);
     let text = |own: &Option<String>, common: &String| own.as_ref().unwrap_or(common).clone();
     let names = |own: &Option<Vec<String>>, common: &Vec<String>| match own {
@@ -170,7 +170,12 @@ pub fn others(config: &Config) -> Result<Placements, ConfigError> {
 ///
 /// # Errors
 /// The key with a bad value, or the tenant that it could not be distinguished from.
-pub fn place(config: &Config, ground: &mut Placements, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+pub fn place(
+    config: &Config,
+    ground: &mut Placements,
+    name: &str,
+    own: &TenantSection,
+) -> Result<(), ConfigError> {
     let terms = terms(config, Some(own));
     ground.place(name, &terms).map_err(|fault| match fault {
         PlacementError::Collision(_) => named(fault, |_| format!("tenants.{name}.database")),
@@ -221,7 +226,7 @@ pub(super) fn check_common(config: &Config) -> Result<(), ConfigError> {
 ///
 /// # Errors
 /// The first invalid key.
-pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+pub fn check_one(config: &Config, name: &str, own: &TenantSection) -> Result<(), ConfigError> {
     let at = |key: &str| format!("tenants.{name}.{key}");
     if let Some(database) = &own.database
         && database.is_empty()
@@ -264,7 +269,7 @@ pub fn check_one(config: &Config, name: &str, own: &Tenant) -> Result<(), Config
     own_output(config, name, own)
 }
 
-fn own_output(config: &Config, name: &str, own: &Tenant) -> Result<(), ConfigError> {
+fn own_output(config: &Config, name: &str, own: &TenantSection) -> Result<(), ConfigError> {
     let at = |key: &str| format!("tenants.{name}.{key}");
     if config.output.kind.is(OutputKind::File) && own.has_own_output() {
         let url = own.output_url.clone().unwrap_or_default();
@@ -321,7 +326,7 @@ fn own_names(at: &str, list: &[String]) -> Result<(), ConfigError> {
 ///
 /// # Errors
 /// The invalid key, its value, and what is allowed.
-pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
+pub fn of_row(name: &str, settings: &str) -> Result<TenantSection, ConfigError> {
     let at = |key: &str| format!("tenants.{name}{}{key}", if key.is_empty() { "" } else { "." });
     if settings.len() > crate::limits::TENANT_SETTINGS_BYTES_MAX {
         let most = crate::limits::TENANT_SETTINGS_BYTES_MAX;
@@ -341,7 +346,7 @@ pub fn of_row(name: &str, settings: &str) -> Result<Tenant, ConfigError> {
             return Err(bad("expected no value: only the configuration file can name files".into()));
         }
         let alone = serde_json::Value::Object([(key.clone(), value.clone())].into_iter().collect());
-        serde_json::from_value::<Tenant>(alone).map_err(|error| bad(error.to_string()))?;
+        serde_json::from_value::<TenantSection>(alone).map_err(|error| bad(error.to_string()))?;
     }
     let all = serde_json::Value::Object(all.into_iter().collect());
     serde_json::from_value(all)
@@ -355,7 +360,7 @@ mod tests {
     use crate::config::effective::EffectiveConfig;
     use crate::config::error::ConfigError;
     use crate::config::layers::merge;
-    use crate::config::sections::Tenant;
+    use crate::config::sections::TenantSection;
     use crate::config::source::{Environment, ValueSource};
 
     fn load(text: &str, variables: &[(&str, &str)]) -> Result<EffectiveConfig, ConfigError> {
@@ -470,7 +475,11 @@ mod tests {
         let table = of_row("a", r#"{"burst": 5, "tables": ["t"]}"#).unwrap();
         let both = file.under(&table);
         assert_eq!(both, of_row("a", r#"{"database": "x", "burst": 5, "tables": ["t"]}"#).unwrap());
-        assert_eq!(file.under(&Tenant::default()), file);
-        assert_eq!(Tenant::example().len() + 1, Tenant::KEYS.len(), "fields_of has a form of its own");
+        assert_eq!(file.under(&TenantSection::default()), file);
+        assert_eq!(
+            TenantSection::example().len() + 1,
+            TenantSection::KEYS.len(),
+            "fields_of has a form of its own"
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use parking_lot::Mutex;
 
-use crate::admission::MessageView as Asked;
+use crate::admission::MessageView;
 use crate::admission::registry::{Registry, RegistryRow, TokenHash};
 use crate::admission::{Admission, CredentialSource};
 use crate::config::settings::registry;
@@ -135,7 +135,7 @@ impl DryRun {
                 token: TokenHash::parse(row.provision_token_hash.as_deref()),
             })
         });
-        let asked = Asked {
+        let asked = MessageView {
             topic: &question.topic,
             payload: &question.payload,
             payload_bytes: question.payload.len(),

@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 /// The folder; it is deleted with its last owner.
 #[derive(Clone, Debug)]
-pub struct SingleGuestDir(Arc<Owned>);
+pub struct SingleGuestDir(Arc<TempDirGuard>);
 
 #[derive(Debug)]
-struct Owned(TempDir);
+struct TempDirGuard(TempDir);
 
 impl SingleGuestDir {
     /// A folder whose only route is this guest: in the guests folder, at the place that its own
@@ -32,7 +32,7 @@ impl SingleGuestDir {
         if toml.exists() {
             std::fs::copy(&toml, place.join(stem).with_extension("toml"))?;
         }
-        Ok(Self(Arc::new(Owned(root))))
+        Ok(Self(Arc::new(TempDirGuard(root))))
     }
 
     pub fn path(&self) -> &Path {

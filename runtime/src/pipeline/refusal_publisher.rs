@@ -72,7 +72,7 @@ impl RefusalPublisher {
 impl StoredObserver for RefusalPublisher {
     fn kept(&self, refused: &RefusedMessage, id: &str) {
         let (Some(tenant), Some(device)) = (&refused.tenant, &refused.device) else { return };
-        if refused.token.refusal_channel() != RefusalChannel::Topic || !refused.may_be_told() {
+        if refused.token.refusal_channel() != RefusalChannel::Topic || !refused.may_reveal_reason() {
             return;
         }
         let Some(topic) = self.topic.of(tenant.as_str(), device.as_str()) else { return };

@@ -29,7 +29,7 @@ use crate::pipeline::ingress::Ingress;
 use crate::quarantine::{Entry, EntryLocation, Filter, Quarantine, QuarantineError, RemovalReason};
 
 /// The interval of checks for messages that were dropped on their way, as a stop does.
-const LOST_LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOST_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The result of a replay.
 #[derive(Debug, Default, Serialize)]
@@ -326,7 +326,7 @@ impl ReplayRun {
             if self.waiting.len() <= messages || self.is_first_lost() {
                 break;
             }
-            let _ = tokio::time::timeout(LOST_LOOK_EVERY, settled.notified()).await;
+            let _ = tokio::time::timeout(LOST_POLL_INTERVAL, settled.notified()).await;
         }
         if self.waiting.len() > messages {
             self.waiting.clear();

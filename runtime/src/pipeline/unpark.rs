@@ -28,7 +28,7 @@ use crate::spool::Spool;
 /// The deadline of a stop, once one was asked for.
 type Stopping = watch::Receiver<Option<tokio::time::Instant>>;
 
-const LOOK_EVERY: Duration = Duration::from_millis(limits::UNPARK_POLL_MS);
+const POLL_INTERVAL: Duration = Duration::from_millis(limits::UNPARK_POLL_MS);
 
 /// Submits parked messages whenever they can be admitted, until the gateway stops.
 pub fn start(
@@ -63,7 +63,7 @@ impl Unparker {
             let taken = taken.await.expect("reading the spool does not panic");
             if taken.is_empty() {
                 // It waits for room that others of its tenant take.
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
                 continue;
             }
             if !std::mem::replace(&mut told, true) {
@@ -83,7 +83,7 @@ impl Unparker {
                 return;
             }
             *told = false;
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

@@ -31,7 +31,7 @@ use tidegate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder, LargeCla
 use tidegate::rollout::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX;
 use tidegate::rollout::{CompileLimits, CompilerSettings, GuestStore, Persistence};
 use tidegate_guest::Route;
-use tidegate_guest::testing::Kept;
+use tidegate_guest::testing::BenchDecoder;
 
 use crate::{Paths, load, native};
 
@@ -68,8 +68,8 @@ pub struct Figures {
     payload_bytes: usize,
 }
 
-fn native_pulse() -> Kept<Pulse> {
-    Kept::new(&Route { message_type: "telemetry".into(), ..Route::default() })
+fn native_pulse() -> BenchDecoder<Pulse> {
+    BenchDecoder::new(&Route { message_type: "telemetry".into(), ..Route::default() })
         .expect("pulse decodes telemetry")
 }
 

@@ -54,7 +54,7 @@ pub struct PostgresRegistry {
     faults: Mutex<[Option<String>; 4]>,
     down: AtomicBool,
     down_since: Mutex<Instant>,
-    tells_changes: AtomicBool,
+    notifies: AtomicBool,
     queries: AtomicU64,
     provisioned: AtomicU64,
 }
@@ -71,7 +71,7 @@ impl PostgresRegistry {
             // Down until the first answer.
             down: AtomicBool::new(true),
             down_since: Mutex::new(Instant::now()),
-            tells_changes: AtomicBool::new(false),
+            notifies: AtomicBool::new(false),
             queries: AtomicU64::new(0),
             provisioned: AtomicU64::new(0),
         }
@@ -88,12 +88,12 @@ impl PostgresRegistry {
     }
 
     /// True if the registry notifies of changed devices.
-    pub fn tells_changes(&self) -> bool {
-        self.tells_changes.load(Ordering::Acquire)
+    pub fn notifies(&self) -> bool {
+        self.notifies.load(Ordering::Acquire)
     }
 
-    pub fn set_tells_changes(&self, tells: bool) {
-        self.tells_changes.store(tells, Ordering::Release);
+    pub fn set_notifies(&self, tells: bool) {
+        self.notifies.store(tells, Ordering::Release);
     }
 
     /// Records that a task did its work.

@@ -254,7 +254,7 @@ impl<S: AdmittedSink> LookupTask<S> {
             Some(known) => admission.cache.insert_stamped(key, known.clone(), stamp),
             None if self.registry.settings.auto_provision => {}
             None => {
-                let tells = self.registry.tells_changes();
+                let tells = self.registry.notifies();
                 let ttl_s =
                     if tells { limits::NEGATIVE_TTL_S } else { limits::NEGATIVE_TTL_WITHOUT_NOTIFY_S };
                 admission.cache.insert_absent(key, tenant, device, stamp, ttl_s);

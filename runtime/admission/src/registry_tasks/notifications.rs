@@ -21,7 +21,7 @@ pub(crate) async fn listen(admission: Arc<Admission>, registry: Arc<PostgresRegi
         let mut has_listened = false;
         let Err(error) = listen_once(&admission, &registry, &mut has_listened).await;
         registry.record_fault(RegistryTask::Listen, &error);
-        registry.set_tells_changes(false);
+        registry.set_notifies(false);
         admission.cache.expire_all();
         if has_listened {
             backoff.reset();
@@ -41,9 +41,9 @@ pub(crate) async fn listen_once(
     let client = server.connect_listening(Some(sender)).await?;
     let listen = format!("LISTEN {}", schema::CHANNEL);
     server.within("LISTEN", client.batch_execute(&listen)).await?;
-    let tells = schema::tells_changes(server, &client).await?;
+    let tells = schema::notifies(server, &client).await?;
     admission.cache.expire_all();
-    registry.set_tells_changes(tells);
+    registry.set_notifies(tells);
     registry.record_success(RegistryTask::Listen);
     // Changes may have been missed.
     admission.publish_change(RegistryChange::All);
@@ -69,8 +69,8 @@ pub(crate) async fn listen_once(
             },
             // A server that is gone without a FIN is found by this query.
             _ = ping.tick() => {
-                let tells = schema::tells_changes(server, &client).await?;
-                if tells != registry.tells_changes() {
+                let tells = schema::notifies(server, &client).await?;
+                if tells != registry.notifies() {
                     return Err(PgError::Connect { at: server.at(), why: "its trigger has changed".into() });
                 }
                 // Nothing is told: connections are checked as often as entries of the cache.

@@ -14,7 +14,7 @@ use crate::reason::Reason;
 
 /// The life of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum TokenState {
     /// Charged to its window.
     Open,
     /// Waits for its tenant's share of the spool, outside of its window.
@@ -31,7 +31,7 @@ pub struct AckToken {
     in_flight: Option<InFlightGuard>,
     pub(super) received_us: u64,
     bytes: u32,
-    stage: Stage,
+    state: TokenState,
 }
 
 impl AckTracker {
@@ -64,7 +64,7 @@ impl AckToken {
     #[inline]
     fn new(origin: Origin, bytes: usize, received_us: u64) -> Self {
         let bytes = bytes.min(u32::MAX as usize) as u32;
-        let token = Self { origin, in_flight: None, received_us, bytes, stage: Stage::Open };
+        let token = Self { origin, in_flight: None, received_us, bytes, state: TokenState::Open };
         if let Some(window) = token.window() {
             window.charge(u64::from(bytes));
         }
@@ -136,7 +136,7 @@ impl AckToken {
     pub fn grow(&mut self, bytes: usize) {
         let room = u32::MAX - self.bytes;
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(room);
-        if self.stage == Stage::Open
+        if self.state == TokenState::Open
             && let Some(window) = self.window()
         {
             window.grow(u64::from(bytes));
@@ -148,10 +148,10 @@ impl AckToken {
     /// delays no other tenant. The caller bounds the deferred messages. `stalled`: the tenant has no room
     /// for more of them, and the source should stop reading.
     pub fn defer(&mut self, stalled: bool) {
-        if self.stage != Stage::Open {
+        if self.state != TokenState::Open {
             return;
         }
-        self.stage = Stage::Deferred;
+        self.state = TokenState::Deferred;
         if let Some(window) = self.window() {
             window.release(1, u64::from(self.bytes));
         }
@@ -162,10 +162,10 @@ impl AckToken {
 
     /// Returns a deferred message to its window.
     pub fn resume(&mut self) {
-        if self.stage != Stage::Deferred {
+        if self.state != TokenState::Deferred {
             return;
         }
-        self.stage = Stage::Open;
+        self.state = TokenState::Open;
         if let Some(window) = self.window() {
             window.charge(u64::from(self.bytes));
         }
@@ -177,13 +177,13 @@ impl AckToken {
     /// Marks the token as settled, and gives its charge to the window: messages and bytes.
     #[inline]
     pub(super) fn close(&mut self) -> (u64, u64) {
-        let before = std::mem::replace(&mut self.stage, Stage::Settled);
-        if before == Stage::Deferred
+        let before = std::mem::replace(&mut self.state, TokenState::Settled);
+        if before == TokenState::Deferred
             && let Some((tracker, _)) = self.mqtt()
         {
             tracker.resume();
         }
-        if before == Stage::Open { (1, u64::from(self.bytes)) } else { (0, 0) }
+        if before == TokenState::Open { (1, u64::from(self.bytes)) } else { (0, 0) }
     }
 
     /// Attaches the reason of a refusal to the PUBACK, if the protocol carries one. To be called before
@@ -267,7 +267,7 @@ impl AckToken {
 
 impl Drop for AckToken {
     fn drop(&mut self) {
-        if self.stage == Stage::Settled {
+        if self.state == TokenState::Settled {
             return;
         }
         let (messages, bytes) = self.close();

@@ -80,7 +80,7 @@ pub async fn serve<I: MessageSink>(
         .from_device()
         .build();
     // A panic that ends this task ends the tracker, too: unsettled messages are to come again.
-    let _ended = Ended(tracker.clone());
+    let _ended = EndOnDrop(tracker.clone());
     let connection_writer = ConnectionWriter::with_peer_limits(tracker.clone(), established.peer_limits);
     let sender = established.sender.as_ref();
     if let Some(sender) = sender {
@@ -137,9 +137,9 @@ pub async fn serve<I: MessageSink>(
 }
 
 /// A guard that ends the tracker of a connection when dropped.
-struct Ended(Arc<AckTracker>);
+struct EndOnDrop(Arc<AckTracker>);
 
-impl Drop for Ended {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         self.0.end();
     }

@@ -7,7 +7,7 @@ use tidegate_core::durable::MessageSet;
 pub struct DatabaseIndex {
     pub streams: Vec<u32>,
     /// Bytes of frames that the writer has.
-    pub hot_bytes: u64,
+    pub memory_bytes: u64,
     /// The turn among the streams; taken modulo their number.
     pub turn: usize,
 }

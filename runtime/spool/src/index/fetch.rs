@@ -28,14 +28,14 @@ impl Index {
             if there == *database {
                 continue;
             }
-            let hot_bytes = self.streams[number].hot_bytes;
+            let memory_bytes = self.streams[number].memory_bytes;
             if let Some(from) = self.databases.get_mut(database) {
                 from.streams.retain(|stream| *stream != number as u32);
-                from.hot_bytes -= hot_bytes;
+                from.memory_bytes -= memory_bytes;
             }
             let to = self.databases.entry(there.clone()).or_default();
             to.streams.push(number as u32);
-            to.hot_bytes += hot_bytes;
+            to.memory_bytes += memory_bytes;
             let stream = &mut self.streams[number];
             stream.database = there;
             stream.moved = true;
@@ -87,9 +87,9 @@ impl Index {
             let seq = stream.cursor;
             let len = u64::from(stream.frame(seq).expect("the cursor stands at an open frame").len);
             let mut queued_now = 0;
-            let room = of.hot_bytes < least
-                || (self.hot_bytes + len <= limits.backlog_bytes_max()
-                    && of.hot_bytes + len <= limits.bytes_max / 2);
+            let room = of.memory_bytes < least
+                || (self.memory_bytes + len <= limits.backlog_bytes_max()
+                    && of.memory_bytes + len <= limits.bytes_max / 2);
             if !room {
                 return (wanted, true);
             }
@@ -98,15 +98,15 @@ impl Index {
             let counted = if queued { stream.apart.remove(&seq).map(|(_, bytes)| bytes) } else { Some(0) };
             if let Some(counted) = counted {
                 queued_now = len - counted;
-                of.hot_bytes += queued_now;
-                self.hot_bytes += queued_now;
+                of.memory_bytes += queued_now;
+                self.memory_bytes += queued_now;
             }
             let frame = stream.frame_mut(seq).expect("it was just read");
             let messages = frame.open & !frame.queued;
             frame.queued = frame.open;
             let place = frame.place();
             let (lines, kept_s) = (frame.lines, frame.kept_s);
-            stream.hot_bytes += queued_now;
+            stream.memory_bytes += queued_now;
             bytes += len;
             stream.skip();
             let (returns, is_last) = (stream.returns, !stream.waits());

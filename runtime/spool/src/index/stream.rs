@@ -53,7 +53,7 @@ pub struct Stream {
     /// It was at another output before, and what the writer has of it may come back.
     pub moved: bool,
     /// Bytes of frames that the writer has.
-    pub hot_bytes: u64,
+    pub memory_bytes: u64,
     /// The sequence number of `frames[0]`: everything below is released.
     pub base: u64,
     pub frames: VecDeque<FrameEntry>,

@@ -57,17 +57,17 @@ fn frames_that_overtake_a_backlog_take_no_more_memory_than_all_may() {
         // The database fails: what it had is a backlog.
         let seq = index.next_seq(stream);
         insert(&mut index, stream, 0);
-        index.give_back(FrameId { stream, seq }, MessageSet::MAX);
+        index.return_messages(FrameId { stream, seq }, MessageSet::MAX);
     }
     for at_ns in 1..1_000 {
         for &stream in &streams {
-            let standing = insert(&mut index, stream, at_ns);
-            overtaking += u64::from(matches!(standing, HandoffState::Hot { overtakes: true, .. }));
+            let handoff_state = insert(&mut index, stream, at_ns);
+            overtaking += u64::from(matches!(handoff_state, HandoffState::Hot { overtakes: true, .. }));
         }
     }
     assert!(overtaking > 0);
     let most = LIMITS.bytes_max + 20 * (LIMITS.database_bytes_min + u64::from(FRAME_BYTES));
-    assert!(index.hot_bytes() <= most, "{} bytes in memory", index.hot_bytes());
+    assert!(index.memory_bytes() <= most, "{} bytes in memory", index.memory_bytes());
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_each_database_may_hold_in_any_case_is_bounded_for_a_thousand() {
     }
     // Eight megabytes, and for the later ones a frame each.
     let most = LIMITS.bytes_max + 1_000 * u64::from(FRAME_BYTES);
-    assert!(index.hot_bytes() <= most, "{} bytes in memory", index.hot_bytes());
+    assert!(index.memory_bytes() <= most, "{} bytes in memory", index.memory_bytes());
 }
 
 #[test]

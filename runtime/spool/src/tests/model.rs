@@ -79,8 +79,8 @@ proptest! {
             bytes[from..to].iter_mut().for_each(|byte| *byte ^= 0x55);
             (from as u64, to as u64)
         };
-        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
-        let (index, recovered) = recovery::recover(&rig.disk, &nothing_hot, SeedTag::default()).unwrap();
+        let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+        let (index, recovered) = recovery::recover(&rig.disk, &no_memory, SeedTag::default()).unwrap();
         let open: BTreeSet<Key> = index.open_frames().into_iter().map(|(tenant, database, seq, _)| (tenant, database, seq)).collect();
         let (mut lost, mut parked_lost) = (BTreeMap::new(), 0);
         for (key, _, place) in places {

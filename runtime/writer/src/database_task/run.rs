@@ -106,7 +106,7 @@ impl DatabaseTask {
     fn schedule_flush(self: &Arc<Self>, context: &Arc<WriterContext>, at: Instant) {
         if context.flush_timer.schedule(self.clone(), at) {
             let shared = context.clone();
-            context.runtime.spawn(worker::vital("calendar", async move {
+            context.runtime.spawn(worker::vital("flush-timer", async move {
                 let begin = |database: Arc<Self>, at| database.begin(&shared, at);
                 shared.flush_timer.run(shared.limits.early, begin).await;
             }));

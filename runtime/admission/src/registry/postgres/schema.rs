@@ -95,7 +95,7 @@ pub async fn init(server: &PgServer) -> Result<(), PgError> {
 ///
 /// # Errors
 /// The database's error.
-pub async fn tells_changes(server: &PgServer, client: &Client) -> Result<bool, PgError> {
+pub async fn notifies(server: &PgServer, client: &Client) -> Result<bool, PgError> {
     let triggers = "SELECT count(*) >= 4 FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D' \
                     AND tgrelid = to_regclass('device_registry') AND tgname LIKE 'tidegate\\_device\\_%'";
     let row = server.within("looking for the trigger", client.query_one(triggers, &[])).await?;

@@ -22,7 +22,7 @@ pub struct TenantRowsObserver {
 
 impl fmt::Debug for TenantRowsObserver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TellRows")
+        f.write_str("TenantRowsObserver")
     }
 }
 

@@ -59,8 +59,8 @@ fn a_segment_that_goes_missing_is_counted_to_the_line_and_the_newest_is_named() 
     assert_eq!(recovered.damaged[&TenantId::new("t0")], lost);
     assert!(recovered.missing.contains(&first) && !recovered.newest_missing);
     rig.disk.0.lock().files.remove(&newest);
-    let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
-    let (_, recovered) = recovery::recover(&rig.disk, &nothing_hot, SeedTag::default()).unwrap();
+    let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+    let (_, recovered) = recovery::recover(&rig.disk, &no_memory, SeedTag::default()).unwrap();
     assert!(recovered.newest_missing && recovered.missing.contains(&newest));
     assert!(recovered.next_segment > newest);
 }
@@ -124,7 +124,7 @@ fn two_frames_of_one_number_are_both_kept() {
     other.log = SegmentLog::new(Arc::new(other.disk.clone()), 2000, true, HOT, 7);
     other.append(&[(0, 1, 2), (0, 2, 1), (0, 1, 1), (1, 2, 0)]);
     other.disk.0.lock().files.extend(of_first);
-    let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+    let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
     let contents = |rig: &Rig| -> BTreeSet<Vec<u8>> {
         rig.open().into_iter().map(|(.., place)| rig.read(place)).collect()
     };
@@ -132,7 +132,7 @@ fn two_frames_of_one_number_are_both_kept() {
     expected.extend(other.attempted.clone());
     assert_eq!(expected.len(), 7);
     for _ in 0..3 {
-        let (index, recovered) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
+        let (index, recovered) = recovery::recover(&other.disk, &no_memory, SeedTag::default()).unwrap();
         other.index = Mutex::new(index);
         other.log = SegmentLog::new(Arc::new(other.disk.clone()), 2000, true, HOT, recovered.next_segment);
         other.log.separate(&other.index, &recovered.twins).unwrap();
@@ -146,7 +146,7 @@ fn two_frames_of_one_number_are_both_kept() {
     }
     other.log.mark(&other.index).unwrap();
     other.log.remove_empty(&other.index).unwrap();
-    let (index, _) = recovery::recover(&other.disk, &nothing_hot, SeedTag::default()).unwrap();
+    let (index, _) = recovery::recover(&other.disk, &no_memory, SeedTag::default()).unwrap();
     assert_eq!(index.open_frames(), vec![]);
 }
 
@@ -158,7 +158,7 @@ fn lines_that_are_written_do_not_count_as_damaged_too() {
     let mut index = rig.index.lock();
     assert_eq!(index.settle(id, 0b01, 1), None);
     assert_eq!(index.damage(id), None, "the writer has the rest of it");
-    index.give_back(id, 0b10);
+    index.return_messages(id, 0b10);
     assert_eq!(index.damage(id).unwrap().lines, 1);
     let (_, totals, pending) = index.totals().next().unwrap();
     assert_eq!((totals.spooled, totals.written, totals.damaged, pending), (2, 1, 1, 0));

@@ -69,9 +69,9 @@ impl Rig {
     }
 
     pub fn recover(&mut self) -> recovery::RecoveryReport {
-        let nothing_hot = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
+        let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let newest = self.disk.newest().unwrap();
-        let (index, recovered) = recovery::recover(&self.disk, &nothing_hot, SeedTag::default()).unwrap();
+        let (index, recovered) = recovery::recover(&self.disk, &no_memory, SeedTag::default()).unwrap();
         self.index = Mutex::new(index);
         for (segment, _) in &recovered.gaps {
             // The end of the newest may be anything after a crash, and stays so.

@@ -212,7 +212,7 @@ impl Rig {
             let line_count = u64::from(draft.header.lines);
             let lines = content(&draft, &lines);
             if draft.header.kind == FrameKind::Parked {
-                self.index.lock().give_back(id, MessageSet::MAX);
+                self.index.lock().return_messages(id, MessageSet::MAX);
             }
             let kept_s = draft.header.kept_s;
             let known = Known { lines, line_count, kept_s, durable: true, open: true };

@@ -79,7 +79,7 @@ impl Rig {
                 }
                 for (place, wanted) in taken.iter().enumerate() {
                     if back & (1 << (place % 64)) != 0 {
-                        index.give_back(wanted.id, wanted.messages);
+                        index.return_messages(wanted.id, wanted.messages);
                         assert!(index.has_parked());
                     }
                 }
@@ -130,7 +130,7 @@ impl Rig {
             assert!(frame.messages != 0 && frame.id.seq > last, "each once, in the order of their numbers");
             last = frame.id.seq;
             if written & (1 << (place % 64)) == 0 {
-                self.index.lock().give_back(frame.id, frame.messages);
+                self.index.lock().return_messages(frame.id, frame.messages);
                 continue;
             }
             if self.index.lock().settle(frame.id, frame.messages, frame.lines).is_some() {
