@@ -21,6 +21,7 @@ pub struct Lines {
     /// The keys once more, in order, of a line that has more than `PAIRWISE_MAX`. Ordered and not hashed:
     /// no names can be chosen that make it slow.
     table: BTreeSet<Box<[u8]>>,
+    allows_backslash_ends: bool,
 }
 
 /// The most keys that are compared pairwise, which is quicker than any table; with more, the
@@ -28,6 +29,12 @@ pub struct Lines {
 const PAIRWISE_MAX: usize = 24;
 
 impl Lines {
+    /// Lets names of fields end in a backslash from here on, written as two. InfluxDB 3 refuses such a line, and
+    /// the gateway does for older databases. For decoders that must write what an earlier service wrote.
+    pub fn allow_backslash_ends(&mut self) {
+        self.allows_backslash_ends = true;
+    }
+
     /// Starts a line.
     #[inline]
     pub fn line(&mut self, measurement: &str) -> Line<'_> {
@@ -245,7 +252,7 @@ impl<'a> Line<'a> {
         let separator = if self.stage == Stage::Tags { b' ' } else { b',' };
         self.stage = Stage::Fields;
         self.key(key, separator, "field");
-        if key.ends_with('\\') {
+        if key.ends_with('\\') && !self.lines.allows_backslash_ends {
             self.fail(format!("the field {key:?} ends in a backslash, which would escape what follows"));
         }
     }

@@ -43,6 +43,8 @@ impl Decoder for Pulse {
 
     #[inline]
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
+        // As the Python service wrote.
+        lines.allow_backslash_ends();
         if self.kind == MessageKind::Telemetry && metrics::write_in_one_pass(message, lines) {
             return Ok(());
         }

@@ -185,7 +185,7 @@ impl LineChecker {
         if stamp.dialect == Dialect::V1V2 && series > SERIES_BYTES_MAX {
             return Err((LineFaultKind::SeriesTooLong, start));
         }
-        let (fields_end, line_end) = self.fields(text, fields_start, fields_allowed)?;
+        let (fields_end, line_end) = self.fields(text, fields_start, fields_allowed, stamp.dialect)?;
         let (time, line_end) = values::timestamp(text, line_end, stamp.dialect)?;
         if line_end - start > LINE_BYTES_MAX {
             return Err((LineFaultKind::LineTooLong, start + LINE_BYTES_MAX));
@@ -241,9 +241,15 @@ impl LineChecker {
     }
 
     /// Checks the fields; gives the end of the last one, where the timestamp may follow.
-    fn fields(&mut self, text: &[u8], mut at: usize, allowed: Option<&NameSet>) -> Parsed<(usize, usize)> {
+    fn fields(
+        &mut self,
+        text: &[u8],
+        mut at: usize,
+        allowed: Option<&NameSet>,
+        dialect: Dialect,
+    ) -> Parsed<(usize, usize)> {
         loop {
-            let key = names::field_key(text, at)?;
+            let key = names::field_key(text, at, dialect)?;
             self.keys.add(text, key.clone())?;
             if allowed.is_some_and(|allowed| !allowed.permits_key(&text[key.clone()])) {
                 return Err((LineFaultKind::FieldNotAllowed, at));

@@ -133,9 +133,9 @@ pub fn tag_value(text: &[u8], start: usize, dialect: Dialect) -> Parsed<usize> {
     Ok(name.end)
 }
 
-/// A field key, which ends at its `=`. It ends in no backslash, not even an escaped one (`a\\=1`):
-/// InfluxDB 1 takes the `=` for a part of the name, and InfluxDB 3 refuses the line.
-pub fn field_key(text: &[u8], start: usize) -> Parsed<Range<usize>> {
+/// A field key, which ends at its `=`. It ends in no backslash. InfluxDB 1 takes the `=` behind an escaped one
+/// (`a\\=1`) for a part of the name, without a word; InfluxDB 3 refuses the line and says so.
+pub fn field_key(text: &[u8], start: usize, dialect: Dialect) -> Parsed<Range<usize>> {
     let name = scan(text, start, COMMA | SPACE | EQUALS, COMMA | SPACE | EQUALS)?;
     if text.get(name.end) != Some(&b'=') {
         return Err((LineFaultKind::FieldWithoutValue, name.end));
@@ -143,7 +143,7 @@ pub fn field_key(text: &[u8], start: usize) -> Parsed<Range<usize>> {
     if name.end == start {
         return Err((LineFaultKind::EmptyFieldKey, start));
     }
-    if name.backslash {
+    if name.backslash && dialect == Dialect::V1V2 {
         return Err((LineFaultKind::EndsInBackslash, name.end - 1));
     }
     Ok(start..name.end)

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::detail::Quoted;
-use crate::line_protocol::fault::{LineFaultKind, Parsed};
+use crate::line_protocol::fault::{Dialect, LineFaultKind, Parsed};
 use crate::line_protocol::names;
 
 /// The rules of one tenant. Most have none, and pay for none.
@@ -105,7 +105,7 @@ impl LineRules {
                 format!(" ({}; allowed: {allowed})", Quoted(&String::from_utf8_lossy(&name)))
             }
             LineFaultKind::FieldNotAllowed => {
-                let key = names::field_key(text, at).map_or(at..at, |key| key);
+                let key = names::field_key(text, at, Dialect::V3).map_or(at..at, |key| key);
                 let key = key_name(&text[key]);
                 format!(" ({})", Quoted(&String::from_utf8_lossy(&key)))
             }
