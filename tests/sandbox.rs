@@ -328,7 +328,7 @@ fn what_may_not_serve_is_refused_when_it_is_loaded_and_says_why() {
         ("trapping", "GUEST_TRAP"),
         ("unwilling", "it serves nobody"),
         ("raised", "deadline_ms = 1000"),
-        ("linked", "outside of its tenant's folder"),
+        ("linked", "outside of the guests folder"),
     ] {
         let error = error(name);
         assert!(error.contains(named), "{name}: {error}");

@@ -81,7 +81,7 @@ async fn readyz(State(context): Context, Extension(visitor): Extension<Visitor>)
 async fn metrics_text(State(context): Context, Extension(visitor): Extension<Visitor>) -> Response {
     let text = move || match visitor.sees_names() {
         true => context.metrics.text(),
-        false => context.metrics.text_without_tenants(),
+        false => context.metrics.public_text(),
     };
     match blocking(text).await {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),

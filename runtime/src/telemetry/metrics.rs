@@ -21,9 +21,12 @@ use crate::telemetry::sample::Sample;
 /// A metric of every tenant: name, help, and where it stands in the books.
 type TenantMetric = (&'static str, &'static str, fn(&TenantBooks) -> u64);
 
-/// Encodes everything at a scrape.
+/// Encodes everything at a scrape, or only the samples that name nothing of the operator's.
 #[derive(Debug)]
-struct Collector(Arc<Handles>);
+struct Collector {
+    handles: Arc<Handles>,
+    public_only: bool,
+}
 
 /// The label of a tenant: its own once it was admitted, while there are not too many.
 fn labels(accounts: &[Arc<Account>]) -> impl Iterator<Item = (&str, &Arc<Account>)> {
@@ -75,8 +78,9 @@ fn drops_by_label(accounts: &[Arc<Account>]) -> BTreeMap<(String, Reason), u64> 
 }
 
 impl prometheus_client::collector::Collector for Collector {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let books = by_label(&self.0.books.accounts());
+    fn encode(&self, encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut encoder = Families { encoder, public_only: self.public_only };
+        let books = by_label(&self.handles.books.accounts());
         let tenant_counters: [TenantMetric; 4] = [
             ("tidegate_messages_received", "Messages received", |b| b.messages.received),
             ("tidegate_lines_spooled", "Lines stored in the spool", |b| b.lines.spooled),
@@ -88,7 +92,7 @@ impl prometheus_client::collector::Collector for Collector {
                 .iter()
                 .map(|(tenant, books)| Sample::new(vec![("tenant", tenant.clone())], value(books) as f64))
                 .collect();
-            counter(&mut encoder, name, help, samples)?;
+            encoder.counter(name, help, samples)?;
         }
         let mut settled = Vec::new();
         for (tenant, books) in &books {
@@ -110,14 +114,13 @@ impl prometheus_client::collector::Collector for Collector {
                 settled.push(Sample::new(labels, messages as f64));
             }
         }
-        counter(&mut encoder, "tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
+        encoder.counter("tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
         let dropped =
-            drops_by_label(&self.0.books.accounts()).into_iter().map(|((tenant, reason), count)| {
+            drops_by_label(&self.handles.books.accounts()).into_iter().map(|((tenant, reason), count)| {
                 let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
                 Sample::new(labels, count as f64)
             });
-        counter(
-            &mut encoder,
+        encoder.counter(
             "tidegate_messages_dropped",
             "Acknowledged messages that are kept nowhere, by reason",
             dropped.collect(),
@@ -140,28 +143,26 @@ impl prometheus_client::collector::Collector for Collector {
                 .iter()
                 .map(|(tenant, books)| Sample::new(vec![("tenant", tenant.clone())], value(books) as f64))
                 .collect();
-            gauge(&mut encoder, name, help, samples)?;
+            encoder.gauge(name, help, samples)?;
         }
         let labels = books.keys().cloned().collect();
-        gauge(
-            &mut encoder,
+        encoder.gauge(
             "tidegate_budget_bytes",
             "Bytes of memory and disk that are kept, by tenant and kind, and the bound of each budget",
-            budgets::samples(self.0.tenants.budgets(), &labels),
+            budgets::samples(self.handles.tenants.budgets(), &labels),
         )?;
-        for (name, help, samples) in self.0.counters() {
-            counter(&mut encoder, name, help, samples)?;
+        for (name, help, samples) in self.handles.counters() {
+            encoder.counter(name, help, samples)?;
         }
-        for (name, help, samples) in self.0.gauges() {
-            gauge(&mut encoder, name, help, samples)?;
+        for (name, help, samples) in self.handles.gauges() {
+            encoder.gauge(name, help, samples)?;
         }
-        for (name, help, snapshot) in self.0.histograms() {
-            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (name, help, snapshot) in self.handles.histograms() {
+            let mut metric = encoder.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
             metric.encode_histogram::<NoLabelSet>(snapshot.sum_s, snapshot.count, &snapshot.buckets, None)?;
         }
         let build = [("version", env!("CARGO_PKG_VERSION").to_owned())];
-        gauge(
-            &mut encoder,
+        encoder.gauge(
             "tidegate_build_info",
             "The version of the gateway; the value is always 1",
             vec![Sample::new(build.to_vec(), 1.0)],
@@ -169,42 +170,40 @@ impl prometheus_client::collector::Collector for Collector {
     }
 }
 
-fn family(
-    encoder: &mut DescriptorEncoder,
-    (name, help, kind): (&str, &str, MetricType),
-    samples: Vec<Sample>,
-    encode: impl Fn(f64, MetricEncoder) -> Result<(), fmt::Error>,
-) -> Result<(), fmt::Error> {
-    let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
-    for sample in samples {
-        let labels: Vec<(&str, String)> = sample.labels;
-        encode(sample.value, metric.encode_family(&labels)?)?;
+/// Writes families of samples.
+struct Families<'a> {
+    encoder: DescriptorEncoder<'a>,
+    public_only: bool,
+}
+
+impl Families<'_> {
+    fn counter(&mut self, name: &str, help: &str, samples: Vec<Sample>) -> Result<(), fmt::Error> {
+        self.family((name, help, MetricType::Counter), samples, |value, metric| match whole(value) {
+            Some(whole) => ConstCounter::new(whole.unsigned_abs()).encode(metric),
+            None => ConstCounter::new(value).encode(metric),
+        })
     }
-    Ok(())
-}
 
-fn counter(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    samples: Vec<Sample>,
-) -> Result<(), fmt::Error> {
-    family(encoder, (name, help, MetricType::Counter), samples, |value, metric| match whole(value) {
-        Some(whole) => ConstCounter::new(whole.unsigned_abs()).encode(metric),
-        None => ConstCounter::new(value).encode(metric),
-    })
-}
+    fn gauge(&mut self, name: &str, help: &str, samples: Vec<Sample>) -> Result<(), fmt::Error> {
+        self.family((name, help, MetricType::Gauge), samples, |value, metric| match whole(value) {
+            Some(whole) => ConstGauge::new(whole).encode(metric),
+            None => ConstGauge::new(value).encode(metric),
+        })
+    }
 
-fn gauge(
-    encoder: &mut DescriptorEncoder,
-    name: &str,
-    help: &str,
-    samples: Vec<Sample>,
-) -> Result<(), fmt::Error> {
-    family(encoder, (name, help, MetricType::Gauge), samples, |value, metric| match whole(value) {
-        Some(whole) => ConstGauge::new(whole).encode(metric),
-        None => ConstGauge::new(value).encode(metric),
-    })
+    fn family(
+        &mut self,
+        (name, help, kind): (&str, &str, MetricType),
+        samples: Vec<Sample>,
+        encode: impl Fn(f64, MetricEncoder) -> Result<(), fmt::Error>,
+    ) -> Result<(), fmt::Error> {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for sample in samples.into_iter().filter(|sample| !self.public_only || sample.is_public()) {
+            let labels: Vec<(&str, String)> = sample.labels;
+            encode(sample.value, metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// A value as the integer that it is, so that it is written without a fraction.
@@ -212,32 +211,38 @@ fn whole(value: f64) -> Option<i64> {
     (value.fract() == 0.0 && value.abs() < 9e15).then_some(value as i64)
 }
 
-/// The registry that `/metrics` encodes.
+/// The registries that `/metrics` encodes.
 #[derive(Debug)]
-pub struct Metrics(Registry);
+pub struct Metrics {
+    all: Registry,
+    public: Registry,
+}
 
 /// The content type of what `Metrics::text` gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Metrics {
     pub fn new(handles: Arc<Handles>) -> Self {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Collector(handles)));
-        Self(registry)
+        let registry = |public_only| {
+            let mut registry = Registry::default();
+            registry.register_collector(Box::new(Collector { handles: handles.clone(), public_only }));
+            registry
+        };
+        Self { all: registry(false), public: registry(true) }
     }
 
-    /// The metrics that are of no tenant, for callers without a token.
-    pub fn text_without_tenants(&self) -> String {
-        let text = self.text();
-        text.split_inclusive('\n')
-            .filter(|line| line.starts_with('#') || !line.contains("tenant=\""))
-            .collect()
+    /// The metrics that name no tenant, database or route, for callers without a token.
+    pub fn public_text(&self) -> String {
+        encoded(&self.public)
     }
 
     pub fn text(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.0)
-            .expect("writing to a String cannot fail");
-        text
+        encoded(&self.all)
     }
+}
+
+fn encoded(registry: &Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).expect("writing to a String cannot fail");
+    text
 }
