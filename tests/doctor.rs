@@ -179,8 +179,9 @@ fn a_session_that_the_broker_kept_or_lost_is_found() {
 fn a_second_gateway_with_the_same_client_id_is_found() {
     let broker = Mosquitto::start();
     let (first, second) = (GatewayDir::new(), GatewayDir::new());
-    first.configure_broker(&broker.url(), FILES);
-    second.configure_broker(&broker.url(), FILES);
+    let same_name = format!("client_id = \"gate\"\n{FILES}");
+    first.configure_broker(&broker.url(), &same_name);
+    second.configure_broker(&broker.url(), &same_name);
     let running = first.start();
     // The second has never run here. Its check takes the session, and the running gateway takes it back.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);

@@ -11,6 +11,11 @@ use crate::core::atomic_file::{self, STAGING};
 use crate::core::device_hash::random_seed;
 use sha2::{Digest, Sha256};
 
+const SEED_FILE: &str = "device_seed";
+
+/// Stands for the random part in a configured client id.
+const RANDOM: &str = "{random}";
+
 /// The data folder cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
@@ -37,7 +42,7 @@ pub struct SeedError {
 /// # Errors
 /// It is there and cannot be read, or cannot be made.
 pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
-    let path = data_dir.join("device_seed");
+    let path = data_dir.join(SEED_FILE);
     let fault = |doing| {
         let path = path.clone();
         move |error| SeedError { path, doing, error }
@@ -62,20 +67,40 @@ pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
 /// # Errors
 /// The seed of the folder cannot be read or made.
 pub fn client_id(data_dir: &Path, configured: &str) -> Result<String, SeedError> {
-    const RANDOM: &str = "{random}";
+    Ok(match known_client_id(data_dir, configured) {
+        Some(client_id) => client_id,
+        None => derived_client_id(device_seed(data_dir)?, configured),
+    })
+}
+
+/// The same without a seed being made: `None` for a folder that has none yet, where no gateway has run.
+///
+/// # Errors
+/// The seed of the folder cannot be read.
+pub fn client_id_if_run(data_dir: &Path, configured: &str) -> Result<Option<String>, SeedError> {
+    let known = known_client_id(data_dir, configured);
+    if known.is_some() || !data_dir.join(SEED_FILE).exists() {
+        return Ok(known);
+    }
+    client_id(data_dir, configured).map(Some)
+}
+
+/// The client id that needs no seed.
+fn known_client_id(data_dir: &Path, configured: &str) -> Option<String> {
     const OLD_DEFAULT: &str = "tidegate";
     if !configured.contains(RANDOM) {
-        return Ok(configured.to_owned());
+        return Some(configured.to_owned());
     }
     let session = std::fs::read(data_dir.join("mqtt-session.json")).unwrap_or_default();
     let session: serde_json::Value = serde_json::from_slice(&session).unwrap_or_default();
-    if configured == DEFAULT_CLIENT_ID && session["client_id"] == OLD_DEFAULT {
-        return Ok(OLD_DEFAULT.to_owned());
-    }
-    // The seed itself is a secret.
-    let digest = Sha256::digest(format!("client_id {:016x}", device_seed(data_dir)?));
+    (configured == DEFAULT_CLIENT_ID && session["client_id"] == OLD_DEFAULT).then(|| OLD_DEFAULT.to_owned())
+}
+
+/// The seed itself is a secret, so a digest of it is used.
+fn derived_client_id(seed: u64, configured: &str) -> String {
+    let digest = Sha256::digest(format!("client_id {seed:016x}"));
     let random: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(configured.replace(RANDOM, &random))
+    configured.replace(RANDOM, &random)
 }
 
 /// Bytes of all files in a folder; what cannot be read counts as nothing.

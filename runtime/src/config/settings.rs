@@ -305,7 +305,8 @@ pub fn listener(config: &Config, tenants: &Arc<Tenants>) -> anyhow::Result<Liste
     })
 }
 
-pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
+/// The settings of the broker session. `client_id`: without `{random}`, as `data_dir::client_id` makes it.
+pub fn broker(config: &Config, client_id: String) -> anyhow::Result<BrokerSettings> {
     let mqtt = &config.mqtt;
     let password = config::secret("mqtt.password", &mqtt.password, &mqtt.password_file)?;
     Ok(BrokerSettings {
@@ -316,7 +317,7 @@ pub fn broker(config: &Config) -> anyhow::Result<BrokerSettings> {
         },
         filter: template(config).filter(),
         share: (!mqtt.share.is_empty()).then(|| mqtt.share.clone()),
-        client_id: mqtt.client_id.clone(),
+        client_id,
         username: mqtt.username.clone(),
         password: (!password.is_empty()).then_some(password),
         ca_file: (!mqtt.ca_file.is_empty()).then(|| PathBuf::from(&mqtt.ca_file)),

@@ -1,9 +1,11 @@
 //! The broker: can it be reached, and does it lose messages?
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::words::Retained;
 use crate::config::{Config, settings};
+use crate::data_dir;
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::running_gateway::RunningGateway;
 use crate::limits::BROKER_LOOK_MS;
@@ -28,7 +30,8 @@ pub async fn check(config: &Config, gateway: &RunningGateway) -> anyhow::Result<
     if config.mqtt.url.is_empty() {
         return Ok(Vec::new());
     }
-    let settings = settings::broker(config)?;
+    let client_id = data_dir::client_id_if_run(Path::new(&config.data_dir), &config.mqtt.client_id)?;
+    let settings = settings::broker(config, client_id.clone().unwrap_or_default())?;
     let patience = Duration::from_millis(BROKER_LOOK_MS);
     let name = format!("tidegate-doctor-{}", std::process::id());
     let mut findings = match probe(&settings, ProbeSession::Temporary(&name), patience).await {
@@ -47,6 +50,7 @@ pub async fn check(config: &Config, gateway: &RunningGateway) -> anyhow::Result<
             "The gateway runs, but does not answer at admin.listen.",
             "Look at /readyz yourself.",
         ),
+        None if client_id.is_none() => no_session_yet(),
         None => {
             let record = recorded_session(&settings);
             match probe(&settings, ProbeSession::Own, patience).await {
@@ -163,13 +167,17 @@ fn judge_session(report: &BrokerReport, record: Option<&SessionRecord>, client_i
             "The broker has lost the session: what was published since the gateway stopped does not come.",
             "Set persistence true in Mosquitto, and start the gateway soon: it subscribes anew.",
         ),
-        (false, None) => Finding::new(
-            SESSION,
-            Level::Note,
-            "The broker has no session yet: it keeps messages from the first start of the gateway on.",
-            "Start the gateway once.",
-        ),
+        (false, None) => no_session_yet(),
     }
+}
+
+fn no_session_yet() -> Finding {
+    Finding::new(
+        SESSION,
+        Level::Note,
+        "The broker has no session yet: it keeps messages from the first start of the gateway on.",
+        "Start the gateway once.",
+    )
 }
 
 #[cfg(test)]

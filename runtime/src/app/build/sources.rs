@@ -67,5 +67,5 @@ impl Sources {
 /// The settings of the broker session, with the client id of this data folder.
 fn broker_settings(config: &Config) -> anyhow::Result<BrokerSettings> {
     let client_id = data_dir::client_id(Path::new(&config.data_dir), &config.mqtt.client_id)?;
-    Ok(BrokerSettings { client_id, ..settings::broker(config)? })
+    settings::broker(config, client_id)
 }
