@@ -259,7 +259,7 @@ fn a_bomb_delays_no_other_tenant_and_its_own_waits_afterwards() {
         });
         // From here on it takes ten seconds of CPU time.
         let cache = scene.path("data/guests/cache");
-        gateway.wait("compiling", |_| names(&cache).iter().any(|name| name.starts_with(".in-")));
+        gateway.wait("compiling", |_| names(&cache).iter().any(|name| name.ends_with(".tidegate-staged")));
         assert_eq!(put(&gateway, "/api/v1/guests/globex/steps", "of-globex", &small).0, 200);
         assert!(!bomb.is_finished(), "the small one came first");
         let (status, answer) = bomb.join().unwrap();

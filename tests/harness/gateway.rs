@@ -100,6 +100,13 @@ impl GatewayDir {
         self.configure_all(&listen, admin);
     }
 
+    /// Sets the template of topics; to be called after `configure`.
+    pub fn set_topic(&self, template: &str) {
+        let path = self.path("tidegate.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(path, text.replacen("[mqtt]\n", &format!("[mqtt]\ntopic = \"{template}\"\n"), 1)).unwrap();
+    }
+
     /// Writes the configuration with a broker in place of the listener.
     pub fn configure_broker(&self, url: &str, more: &str) {
         self.configure_all(&format!("[mqtt]\nurl = \"{url}\"\n{more}"), "");
