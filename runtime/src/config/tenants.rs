@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use crate::config::budget_plan::tenant_bytes;
-use crate::config::checks::output_url;
-use crate::config::checks::values::within;
+use crate::config::checks::values::{output_url, within};
 use crate::config::error::ConfigError;
 use crate::config::redaction::is_secret;
 use crate::config::sections::{Config, TenantSection};
