@@ -16,6 +16,7 @@ mod native;
 mod pairs;
 mod postgres;
 mod sink;
+mod statistics;
 
 use std::path::PathBuf;
 
