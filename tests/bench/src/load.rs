@@ -51,16 +51,17 @@ struct Script {
     ends: Vec<usize>,
 }
 
-fn script(plan: &Plan, connection: usize) -> Script {
+/// Makes topic and payload of a message, from its number and the number of its device.
+pub type Make<'a> = &'a dyn Fn(usize, usize) -> (String, String);
+
+fn script(plan: &Plan, connection: usize, make: Make<'_>) -> Script {
     let mut script = Script { bytes: Vec::new(), ends: Vec::new() };
     let own: Vec<usize> =
         (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
     let messages = plan.messages / plan.connections;
     for message in 0..messages {
         let device = own[message % own.len()];
-        let topic =
-            format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
-        let payload = payload(message, &plan.token(device));
+        let (topic, payload) = make(message, device);
         let id = (plan.window > 0).then_some((message % 65_535 + 1) as u16);
         packet::publish_into(&mut script.bytes, &topic, payload.as_bytes(), id);
         script.ends.push(script.bytes.len());
@@ -170,9 +171,23 @@ pub struct Load {
 impl Load {
     /// Connects, and makes every packet.
     pub fn prepare(plan: &Plan, address: &str) -> Result<Self> {
+        let make = |message, device| {
+            let topic =
+                format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
+            (topic, payload(message, &plan.token(device)))
+        };
+        Self::prepare_with(plan, address, &make)
+    }
+
+    /// The same with messages that `make` makes.
+    pub fn prepare_with(plan: &Plan, address: &str, make: Make<'_>) -> Result<Self> {
         let connections = (0..plan.connections)
             .map(|n| {
-                Ok((Device::connect(address, &format!("bench-{n}"))?.stream, script(plan, n), plan.window))
+                Ok((
+                    Device::connect(address, &format!("bench-{n}"))?.stream,
+                    script(plan, n, make),
+                    plan.window,
+                ))
             })
             .collect::<Result<_>>()?;
         Ok(Self { connections })

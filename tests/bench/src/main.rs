@@ -11,10 +11,12 @@ mod decode;
 mod durability;
 mod end_to_end;
 mod gateway;
+mod half_load;
 mod load;
 mod native;
 mod pairs;
 mod postgres;
+mod refusals;
 mod sink;
 
 use std::path::PathBuf;
@@ -49,6 +51,8 @@ fn main() -> Result<()> {
             println!("{}", end_to_end.stages(&decode));
             admission::measure(&paths)?;
             budget::measure(&paths)?;
+            half_load::measure(&paths)?;
+            refusals::measure(&paths)?;
             durability::measure(&paths, None)
         }
         "decode" => {
@@ -62,6 +66,8 @@ fn main() -> Result<()> {
             println!("{}", end_to_end::measure(&paths)?.table());
             Ok(())
         }
+        "half-load" => half_load::measure(&paths),
+        "refusals" => refusals::measure(&paths),
         "pairs" => pairs::measure(&paths, arguments),
         "admission" => admission::measure(&paths),
         "budget" => budget::measure(&paths),
@@ -78,7 +84,7 @@ fn main() -> Result<()> {
         }
         other => bail!(
             "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
-             budget, durability [PART], native N or guest N"
+             budget, half-load, refusals, durability [PART], native N or guest N"
         ),
     }
 }
