@@ -33,10 +33,13 @@
 
 mod error;
 mod number;
+mod recorder;
 mod reader;
+mod tape;
 mod text;
 
 pub use error::{Error, ErrorKind};
 pub use number::{NotI64, Number};
 pub use reader::{DEPTH_MAX, Kind, Reader};
+pub use tape::{TAPE_ENTRIES_MAX, Tape, TapeElements, TapeMembers, TapeValue, TapeWriter};
 pub use text::Text;
