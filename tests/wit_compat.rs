@@ -137,7 +137,7 @@ fn a_decoder_of_1_1_0_reads_tapes_as_ever() {
         )
     };
     // What was refused for want of a tape has not counted.
-    let expected = [line(1, "a1 4 4 0 b\\\\n2 c5"), line(2, "d7 e6 f3")];
+    let expected = [line(1, "a1 4 4 0 b\\n2 c5"), line(2, "d7 e6 f3")];
     let lines = scene.lines("telemetry_acme");
     let without_time: Vec<&str> = lines.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
     assert_eq!(without_time, expected);
