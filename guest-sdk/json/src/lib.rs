@@ -32,6 +32,7 @@
 //! Equal keys in one object are left to the caller: they come in the order of the text.
 
 mod error;
+mod limits;
 mod number;
 mod recorder;
 mod reader;
@@ -39,7 +40,8 @@ mod tape;
 mod text;
 
 pub use error::{Error, ErrorKind};
+pub use limits::{DEPTH_MAX, TAPE_ENTRIES_MAX};
 pub use number::{NotI64, Number};
-pub use reader::{DEPTH_MAX, Kind, Reader};
-pub use tape::{TAPE_ENTRIES_MAX, Tape, TapeElements, TapeMembers, TapeValue, TapeWriter};
+pub use reader::{Kind, Reader};
+pub use tape::{Tape, TapeElements, TapeMembers, TapeValue, TapeWriter};
 pub use text::Text;

@@ -15,19 +15,14 @@
 //! | 53 | 1: the text of the number can stand for its value in line protocol |
 //!
 //! The other bits are 0. A text that does not fit has no tape: one of more than 65,535 bytes, with more than
-//! [`TAPE_ENTRIES_MAX`] values, or with a key, or blanks behind it, of more than 255 bytes.
+//! [`TAPE_ENTRIES_MAX`](crate::TAPE_ENTRIES_MAX) values, or with a key, or blanks behind it, of more than 255 bytes.
 
 use crate::error::Error;
+use crate::limits::{TAPE_ENTRIES_MAX, TAPE_TEXT_BYTES_MAX};
 use crate::number::{self, Number};
 use crate::reader::{Kind, Reader};
 use crate::recorder::{Recorder, WalkedKey};
 use crate::text::Text;
-
-/// The most values of a text that has a tape.
-pub const TAPE_ENTRIES_MAX: usize = 256;
-
-/// The longest text that has a tape, in bytes.
-const TEXT_BYTES_MAX: usize = 0xffff;
 
 const OBJECT: u64 = 0;
 const ARRAY: u64 = 1;
@@ -68,7 +63,7 @@ impl TapeWriter {
     /// The text is no JSON.
     pub fn write(&mut self, text: &[u8]) -> Result<bool, Error> {
         self.clear();
-        if text.len() > TEXT_BYTES_MAX {
+        if text.len() > TAPE_TEXT_BYTES_MAX {
             return Ok(false);
         }
         let read = Reader::new(text).record(self);
