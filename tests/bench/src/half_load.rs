@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::Paths;
 use crate::end_to_end;
-use crate::gateway::{From, Gateway};
+use crate::gateway::{Gateway, Setup};
 use crate::load::{Load, Plan};
 use crate::sink::Sink;
 
@@ -49,9 +49,8 @@ pub fn measure(paths: &Paths) -> Result<()> {
     let messages = (per_second * SECONDS) as usize / 8 * 8;
     let plan = Plan { name: "tenant", tenants: 10, devices: 1_000, connections: 8, messages, window: 2_000 };
     let sink = Sink::start(Duration::ZERO)?;
-    let folder = paths.scratch.join("gateway");
-    let gateway =
-        Gateway::start(&paths.binary, &paths.guests, &folder, &[&plan], &sink.url, &From::Listener, "")?;
+    let plans = [&plan];
+    let gateway = Gateway::start(&Setup::new(paths, "gateway", &plans, &sink))?;
     let paced = Load::prepare(&plan, &gateway.listener)?.run_at(per_second)?;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!("From PUBLISH to PUBACK at {per_second:.0} messages a second, half of the full load\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::Paths;
-use crate::gateway::{From, Gateway};
+use crate::gateway::{Gateway, Setup};
 use crate::load::{Load, Plan, payload};
 use crate::sink::Sink;
 
@@ -54,9 +54,8 @@ fn run(paths: &Paths, reason: &str, make: Make) -> Result<f64> {
     let more = "[quarantine]\nbytes_max = 1073741824\ntenant_bytes_max = 1073741824\n";
     let messages = if reason == LARGE { 800 } else { PLAN.messages };
     let plan = Plan { messages, ..PLAN };
-    let folder = paths.scratch.join("refusals");
-    let gateway =
-        Gateway::start(&paths.binary, &paths.guests, &folder, &[&plan], &sink.url, &From::Listener, more)?;
+    let plans = [&plan];
+    let gateway = Gateway::start(&Setup { more, ..Setup::new(paths, "refusals", &plans, &sink) })?;
     let load = Load::prepare_with(&plan, &gateway.listener, &make)?;
     let before = gateway.usage()?;
     load.run()?;
