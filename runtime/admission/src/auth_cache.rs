@@ -137,6 +137,25 @@ impl Deref for Hit<'_> {
     }
 }
 
+/// Hits, counted in parts: in one number the threads would wait for each other at every message.
+#[derive(Debug, Default)]
+struct HitCounts([HitCount; 16]);
+
+/// A part of the hits on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct HitCount(AtomicU64);
+
+impl HitCounts {
+    fn record(&self, key: u64) {
+        self.0[(key >> 60) as usize].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|part| part.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// The cache of known and of unknown devices.
 #[derive(Debug)]
 pub struct AuthCache {
@@ -146,7 +165,7 @@ pub struct AuthCache {
     /// The largest part by which an entry's time is shortened; 0: none is.
     jitter: f64,
     epoch: AtomicU64,
-    hits: AtomicU64,
+    hits: HitCounts,
     misses: AtomicU64,
     absent_hits: AtomicU64,
     stale_hits: AtomicU64,
@@ -160,7 +179,7 @@ impl AuthCache {
             ttl_s,
             jitter: 0.0,
             epoch: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
+            hits: HitCounts::default(),
             misses: AtomicU64::new(0),
             absent_hits: AtomicU64::new(0),
             stale_hits: AtomicU64::new(0),
@@ -189,8 +208,10 @@ impl AuthCache {
     /// The entry of a device, if it is fresh. Counts a hit or a miss.
     pub fn get(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> Option<Hit<'_>> {
         let hit = self.known.get(key, tenant, device).filter(|entry| self.is_fresh(entry, now_s));
-        let counter = if hit.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match hit {
+            Some(_) => self.hits.record(key),
+            None => _ = self.misses.fetch_add(1, Ordering::Relaxed),
+        }
         hit.map(Hit)
     }
 
@@ -252,10 +273,10 @@ impl AuthCache {
         self.absent.insert(key, CacheEntry { known, stamp, ttl_s: ttl_s.min(self.ttl_s) });
     }
 
-    /// Removes a device that has changed.
-    pub fn forget(&self, key: u64) {
-        self.known.entries.remove(&key);
+    /// Removes a device that has changed; gives the hash of its token.
+    pub fn forget(&self, key: u64) -> Option<TokenHash> {
         self.absent.entries.remove(&key);
+        self.known.entries.remove(&key).map(|(_, entry)| entry.known.token)
     }
 
     /// Makes every entry stale.
@@ -272,7 +293,7 @@ impl AuthCache {
     }
 
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.hits.sum()
     }
 
     /// Reads that found no entry, or a stale one.

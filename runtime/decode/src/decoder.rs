@@ -240,6 +240,9 @@ impl Decoder {
             }
         };
         self.fill_batch(&messages);
+        if context.route.version.guest.imports_envelope {
+            instance.state().set_tapes(messages.iter().map(|message| &*message.tape));
+        }
         if context.route.version.guest.imports_context || context.route.version.guest.imports_state {
             instance.state().messages = messages
                 .iter()

@@ -13,10 +13,12 @@ mod durability;
 mod end_to_end;
 mod fluent_bit;
 mod gateway;
+mod half_load;
 mod load;
 mod native;
 mod pairs;
 mod postgres;
+mod refusals;
 mod scale;
 mod sink;
 mod statistics;
@@ -40,6 +42,8 @@ cargo xtask bench [PART]      without a part: everything but pairs, scale and ch
   end-to-end                  the whole gateway, behind a broker and through the listener
   admission                   the cache of devices, a cache that is too small, a cold start
   budget                      a neighbour beside a tenant that fills its budget of memory
+  half-load                   from PUBLISH to PUBACK at half of the full load, beside one fdatasync
+  refusals                    the CPU that a refused message costs, reason by reason
   durability [PART]           syncs, late, trickle, dead or recovery
   scale [OPTION…]             cost by tenants, databases, devices, connections, payload, load and cores, and
                               beside other programs; scale --help
@@ -90,6 +94,8 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "pairs" => pairs::measure(paths, rest.iter().cloned()),
         "admission" => admission::measure(paths),
         "budget" => budget::measure(paths),
+        "half-load" => half_load::measure(paths),
+        "refusals" => refusals::measure(paths),
         "durability" => durability::measure(paths, sub_part),
         "native" => {
             decode::run_native(messages());
@@ -109,5 +115,7 @@ fn all(paths: &Paths) -> Result<()> {
     println!("{}", end_to_end.stages(&decode));
     admission::measure(paths)?;
     budget::measure(paths)?;
+    half_load::measure(paths)?;
+    refusals::measure(paths)?;
     durability::measure(paths, None)
 }
