@@ -131,6 +131,9 @@ pub const STATE_BYTES_MAX: u64 = 128 << 20;
 /// Copies of each value in memory: as decoders see it, and as the disk has it.
 pub const STATE_COPIES: u64 = 2;
 
+/// Message types of tenants whose values are kept track of before those without values are dropped.
+pub const STATE_ROUTES_SWEPT_ABOVE: usize = 64;
+
 /// Bytes in memory of a message type with values, beside its name.
 pub const STATE_SCOPE_BYTES: u64 = 256;
 
@@ -166,6 +169,37 @@ pub const SLOW_BELOW_US: u64 = 500;
 /// Messages over which the CPU time a message is averaged.
 pub const COST_MESSAGES: u64 = 16;
 
+/// Messages of a tenant that are decoded apart after a call that it shared was unusual: as many as a full call
+/// has, so that a message in sixty-four that is dear is found.
+pub const APART_MESSAGES: u32 = 64;
+
+/// Calls over which the usual cost of a shared decoder is averaged.
+pub const COST_SHARED_MESSAGES: u64 = 16;
+
+/// CPU time of a shared call, in microseconds, that is unusual only with as much as `UNUSUAL_TIMES` says on top:
+/// memory that is touched for the first time takes some hundred microseconds.
+pub const UNUSUAL_CALL_US: u64 = 250;
+
+/// A shared call is unusual above so many times what its messages usually take.
+pub const UNUSUAL_TIMES: u64 = 4;
+
+/// CPU time of one call with messages of many tenants, in milliseconds: so long may one message hold up those of
+/// others before each tenant's are decoded apart.
+pub const SHARED_CALL_CPU_MS: u64 = 4;
+
+/// CPU time that the messages of many tenants in one call usually take together, in microseconds. Above it fewer
+/// go into one call: a quarter of the bound, so that only one that is unusual ends at it.
+pub const SHARED_CALL_USUAL_US: u64 = 1_000;
+
+/// Messages of one tenant that have calls of their own, because sharing one would save nothing.
+pub const OWN_CALL_MESSAGES: usize = 32;
+
+/// Bytes that a message counts as in a shared call, beside its payload.
+pub const SHARED_MESSAGE_BYTES: u64 = 256;
+
+/// Standings that are kept before those that no thread has are dropped: two hundred bytes each.
+pub const STANDINGS_SWEPT_ABOVE: usize = 1_024;
+
 /// Messages of one route that wait in the slow lane before the sources that bring more wait.
 pub const SLOW_WAITING_MAX: u64 = 256;
 
@@ -190,6 +224,29 @@ pub const CPU_WINDOW_PARTS: usize = 8;
 /// before the sources that bring more wait: a twelfth of the window of unsettled messages, so that
 /// a broker session goes on with the others for a while.
 pub const OVER_SHARE_WAITING_MAX: u64 = 8_192;
+
+/// Buckets in which tenants are placed on decode threads: with a thousand tenants one in five shares its bucket. A
+/// bucket is 64 bytes.
+pub const PLACEMENT_BUCKETS: usize = 4_096;
+
+/// Buckets of a group of messages that are searched for the next message's: a group of one connection has few.
+pub const PLACED_BUCKETS_SEARCHED: usize = 16;
+
+/// The time over which a bucket's CPU time is judged, in milliseconds.
+pub const PLACEMENT_WINDOW_MS: u64 = 250;
+
+/// Per cent of one thread above which a tenant's devices are spread, and below which it goes to one thread: sixteen
+/// small tenants that meet on one thread may fill it, and a tenant that is spread has an instance on each.
+pub const SPREAD_ABOVE_PERCENT: u64 = 6;
+
+pub const HOME_BELOW_PERCENT: u64 = 2;
+
+/// The longest wait of new messages for a tenant to move, in milliseconds: threads have some ten milliseconds of
+/// messages before them when they are busy.
+pub const MOVE_WAIT_MS: u64 = 50;
+
+/// The time before a move that was given up is tried again, in milliseconds.
+pub const MOVE_AGAIN_MS: u64 = 10_000;
 
 /// Instances of the class large that trying out new versions may take beside those that serve: a
 /// shadow run has two.

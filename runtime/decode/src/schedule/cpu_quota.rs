@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::limits::CPU_WINDOW_MS;
 use crate::schedule::cpu_window::CpuWindow;
+use crate::schedule::placement::{BucketId, Placements};
 use tidegate_core::ids::TenantId;
 use tidegate_core::tenant::Tenant;
 
@@ -23,6 +24,7 @@ use tidegate_core::tenant::Tenant;
 #[derive(Debug)]
 pub struct TenantCpuUsage {
     tenant: Arc<Tenant>,
+    bucket: BucketId,
     /// Shared by all that were made of one tenant, beyond the table of tenants.
     window: Arc<Mutex<CpuWindow>>,
 }
@@ -32,6 +34,8 @@ pub struct TenantCpuUsage {
 pub struct CpuQuotas {
     began: Instant,
     threads: f64,
+    /// The tenants' places, which depend on their use.
+    pub placements: Placements,
     tenants: DashMap<TenantId, Arc<TenantCpuUsage>, foldhash::fast::RandomState>,
     /// Tenants that used anything in the window, as counted last, and when that was.
     active: AtomicUsize,
@@ -48,6 +52,7 @@ impl CpuQuotas {
         Self {
             began: Instant::now(),
             threads: threads as f64,
+            placements: Placements::new(threads),
             tenants: DashMap::default(),
             active: AtomicUsize::new(0),
             counted_ms: AtomicU64::new(0),
@@ -65,20 +70,19 @@ impl CpuQuotas {
         {
             return known.clone();
         }
-        let mut entry = self
-            .tenants
-            .entry(tenant.id.clone())
-            .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default() }));
+        let bucket = self.placements.bucket(&tenant.id);
+        let new = |window| Arc::new(TenantCpuUsage { tenant: tenant.clone(), bucket, window });
+        let mut entry = self.tenants.entry(tenant.id.clone()).or_insert_with(|| new(Arc::default()));
         // A tenant beyond the table is made for each message: its settings may be newer.
         if !Arc::ptr_eq(&entry.tenant, tenant) {
-            let window = entry.window.clone();
-            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window });
+            *entry = new(entry.window.clone());
         }
         entry.clone()
     }
 
     /// A tenant's guest has used so much.
     pub fn record(&self, tenant: &TenantCpuUsage, used: Duration) {
+        self.placements.record(tenant.bucket, used);
         self.record_at(self.now_ms(), tenant, used);
     }
 
@@ -118,6 +122,10 @@ impl CpuQuotas {
     }
 
     /// The time that a tenant has used, as a part of its share: above 1 it is over its share.
+    pub fn pressure(&self, tenant: &TenantCpuUsage) -> f64 {
+        self.pressure_at(self.now_ms(), tenant)
+    }
+
     fn pressure_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> f64 {
         let share = self.share(&tenant.tenant);
         let used = tenant.window.lock().used(now_ms);
