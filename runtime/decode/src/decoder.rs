@@ -3,6 +3,7 @@
 
 mod route_context;
 mod grouping;
+mod replacement;
 mod known_routes;
 mod instances;
 mod lane;
@@ -25,7 +26,7 @@ use crate::decoder::line_check::{LineCheck, refusal_detail};
 use crate::decoder::output::BatchOutput;
 use crate::decoder::route_context::{Attempt, RouteContext, RouteMessages};
 use crate::host::DecodeHost;
-use crate::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
+use crate::limits::{DECODE_BATCH_MESSAGES_MAX, DECODE_INSTANCES_MAX, SLOW_INSTANCES_MAX};
 use crate::route::rules::Isolation;
 use crate::sandbox::abi::host_state::MessageContext;
 use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Message};
@@ -54,12 +55,10 @@ pub struct Decoder {
 
 impl Decoder {
     pub fn new(host: Arc<DecodeHost>) -> Self {
-        // Decode threads and the slow lane's threads have equal parts; one more part is for trials of
-        // new guests.
         let settings = host.settings();
         let counts = InstanceCounts {
             normal: 0,
-            normal_max: (INSTANCES_MAX / (2 * settings.threads + 1)).max(1),
+            normal_max: instances_a_thread(SLOW_INSTANCES_MAX, settings.threads),
             large: 0,
             large_max: settings.large.as_ref().map_or(0, |large| large.instances_a_thread(settings.threads)),
         };
@@ -77,7 +76,10 @@ impl Decoder {
     /// A decoder that sends messages of slow routes to the slow lane.
     pub fn with_lane(host: Arc<DecodeHost>, lane: Arc<SlowLane>, number: usize) -> Self {
         let quotas = Some(lane.quotas.clone());
-        Self { lane: Some(LaneHandle::new(lane, number)), quotas, ..Self::new(host) }
+        let normal_max = instances_a_thread(DECODE_INSTANCES_MAX, host.settings().threads);
+        let mut decoder = Self { lane: Some(LaneHandle::new(lane, number)), quotas, ..Self::new(host) };
+        decoder.instances.set_normal_max(normal_max);
+        decoder
     }
 
     /// One that counts the CPU time of tenants.
@@ -440,6 +442,11 @@ impl Decoder {
             });
         }
     }
+}
+
+/// The instances that one of some threads may keep; each may have one more for the batch at hand.
+fn instances_a_thread(all: usize, threads: usize) -> usize {
+    (all / threads).saturating_sub(1).max(1)
 }
 
 /// The detail of a message that no decoder serves; names the file that would, if it might.

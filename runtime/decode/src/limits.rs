@@ -58,9 +58,27 @@ pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
 /// some 400 bytes.
 pub const CACHED_ROUTES_MAX: usize = 8_192;
 
-/// Instances at once, of all threads. Each takes a few memory mappings, and Linux gives a process
-/// 65,530.
-pub const INSTANCES_MAX: usize = 4_000;
+/// Uses of a route that are counted, and by how many more than another it makes that one's instance go: tenants that
+/// come in turn differ by one.
+pub const USES_MAX: u8 = 15;
+
+pub const USES_MARGIN: u8 = 1;
+
+/// Uses a route, on average, after which all counts are halved.
+pub const USES_HALVED_AFTER: usize = 8;
+
+/// Instances of which the one that is used least goes: enough for one of the least used quarter, few enough to look
+/// at for each instance that is started.
+pub const VICTIMS_COMPARED: usize = 8;
+
+/// Instances at once, of all threads. The budget of memory bounds them before, but on a large machine. Each takes
+/// two to four memory mappings, and Linux gives a process 65,530.
+pub const INSTANCES_MAX: usize = 12_000;
+
+/// The part of the decode threads, and that of the slow lane's threads. The rest is for trials of new versions.
+pub const DECODE_INSTANCES_MAX: usize = INSTANCES_MAX / 4 * 3;
+
+pub const SLOW_INSTANCES_MAX: usize = INSTANCES_MAX / 6;
 
 /// Threads that call decoders, for each one that is configured: a decode thread, and one of the slow lane.
 pub const INSTANCE_CALLS_PER_THREAD: usize = 2;

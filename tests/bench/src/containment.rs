@@ -27,12 +27,14 @@ use wasmtime::{Config, Engine, OptLevel, Store};
 use crate::gateway::{From, Gateway};
 use crate::load::{Load, Paced, Plan};
 use crate::sink::{Manner, Sink};
-use crate::{Paths, decode};
+use crate::{Paths, decode, tenants};
 
 /// One of the parts, by name, or all.
 pub fn measure(paths: &Paths, part: Option<&str>) -> Result<()> {
     let parts = [
         ("limits", limits as fn(&Paths) -> Result<()>),
+        ("tenants", tenants::measure as fn(&Paths) -> Result<()>),
+        ("start", tenants::measure_start),
         ("script", script),
         ("swap", swap),
         ("routes", routes),
@@ -62,12 +64,11 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     abi::offer(&mut linker)?;
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
-    let route = "acme/telemetry".to_owned();
     let (activity, log_rates) = (RouteActivity::of_trial(), Arc::default());
     let budget = Budget::unlimited(Resource::Memory);
     let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
     let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);
-    let state = HostState::new(route, "acme".into(), activity, log_rates, limiter, None);
+    let state = HostState::new(None, activity, log_rates, limiter, Vec::new());
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;

@@ -16,6 +16,7 @@ mod native;
 mod pairs;
 mod postgres;
 mod sink;
+mod tenants;
 
 use std::path::PathBuf;
 
@@ -76,9 +77,13 @@ fn main() -> Result<()> {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
             decode::run_guest(&paths, messages)
         }
+        "start" => {
+            let starts = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(100_000);
+            tenants::run_start(&paths, starts)
+        }
         other => bail!(
             "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
-             budget, durability [PART], native N or guest N"
+             budget, durability [PART], native N, guest N or start N"
         ),
     }
 }

@@ -8,7 +8,7 @@ use crate::decoder::route_context::RouteContext;
 use crate::host::DecodeHost;
 use crate::route::table::Route;
 use crate::sandbox::class::GuestClass;
-use crate::sandbox::cpu_clock::thread_cpu;
+use crate::sandbox::cpu_clock::thread_cpu_about;
 use crate::sandbox::instance::{CallFault, Instance};
 use crate::schedule::slow_lane::SlowRoute;
 use crate::schedule::standing::Standing;
@@ -75,6 +75,11 @@ impl InstanceCache {
         Self { routes: KnownRoutes::new(host.clone()), host, counts, start_cpu: Duration::ZERO }
     }
 
+    /// Sets the number of instances of the class normal that may be kept.
+    pub(super) fn set_normal_max(&mut self, normal_max: usize) {
+        self.counts.normal_max = normal_max;
+    }
+
     /// CPU time that starting an instance for the batch at hand took; that of the first of a route is
     /// not counted.
     pub(super) fn start_cpu(&self) -> Duration {
@@ -138,6 +143,9 @@ impl InstanceCache {
         self.start_cpu = Duration::ZERO;
         let mut counted = true;
         let id = self.instances_of(context);
+        if let Some(id) = id {
+            self.routes.record_use(id);
+        }
         if let Some(known) = id.and_then(|id| self.routes.get(id)) {
             counted = std::mem::replace(&mut known.was_started, true);
             for slot in &mut known.instances {
@@ -160,16 +168,16 @@ impl InstanceCache {
 
     fn start(&mut self, context: &RouteContext, counted: bool) -> Result<Instance, InstanceUnavailable> {
         let class = context.route.version.rules.class;
-        while self.counts.is_full(class) && self.evict(class) {}
+        while self.counts.is_full(class) && self.make_room(context) {}
         let started_bytes = context.route.version.guest.started_bytes();
         while let Err(over) = self.owner(context).1.check(BudgetKind::Instances, started_bytes)
             && self.evict_for(context, &over)
         {}
         loop {
-            let began = thread_cpu();
+            let began = thread_cpu_about();
             let started = self.host.start(&context.route.version, self.owner(context), &context.message_type);
             if counted {
-                self.start_cpu += thread_cpu().saturating_sub(began);
+                self.start_cpu += thread_cpu_about().saturating_sub(began);
             }
             match started {
                 Ok(Ok(instance)) => return Ok(instance),
@@ -180,8 +188,8 @@ impl InstanceCache {
                 Err(CallFault::Guest(reason, detail)) => {
                     return Err(InstanceUnavailable(reason, format!("while it started: {detail}")));
                 }
-                // The pool is shared: another thread or a trial has the last slot. Ours go first,
-                // then theirs come free.
+                // The pool is shared: another thread or a trial has the last slot, though each has slots enough
+                // beside the others. Ours go first, then theirs come free.
                 Err(CallFault::Host(what)) => {
                     if !self.evict(class) {
                         tracing::debug!(what, "waiting for a free instance");
@@ -199,6 +207,9 @@ impl InstanceCache {
                 return;
             }
         }
+        if self.counts.is_full(context.route.version.rules.class) {
+            return;
+        }
         let id = self.instances_of(context);
         if let Some(known) = id.and_then(|id| self.routes.get(id))
             && let Some(slot) = known.instances.iter_mut().find(|slot| slot.is_none())
@@ -208,11 +219,24 @@ impl InstanceCache {
         }
     }
 
+    /// Makes room for an instance by one whose route was used less. False when there is none: then the batch has an
+    /// instance of its own, which is dropped after it.
+    fn make_room(&mut self, context: &RouteContext) -> bool {
+        let class = context.route.version.rules.class;
+        if class == GuestClass::Large || context.route.version.is_shared() {
+            return self.evict(class);
+        }
+        let Some(victim) = self.routes.victim(context.id) else { return false };
+        let Some(known) = self.routes.get(victim) else { return false };
+        known.instances.iter_mut().for_each(|slot| self.counts.drop(slot));
+        true
+    }
+
     /// Makes room in a budget. In its own one, and above its part of the gateway's, a tenant makes it by its
-    /// own instances; below that by any. False when there are none.
+    /// own instances; below that by any that are used less. False when there are none.
     fn evict_for(&mut self, context: &RouteContext, over: &OverBudget) -> bool {
         match over.bound {
-            BudgetBound::Gateway => self.evict(context.route.version.rules.class),
+            BudgetBound::Gateway => self.make_room(context),
             _ => self.evict_own(&context.tenant.id),
         }
     }

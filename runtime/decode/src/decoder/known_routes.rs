@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::decoder::replacement::Replacement;
 use crate::host::DecodeHost;
 use crate::limits::CACHED_ROUTES_MAX;
 use crate::route::table::{Place, Route};
@@ -86,6 +87,7 @@ pub(super) struct KnownRoutes {
     by_tenant: HashMap<TenantId, ByType, foldhash::fast::RandomState>,
     of_all: ByType,
     calls: u64,
+    replacement: Replacement,
 }
 
 impl KnownRoutes {
@@ -97,6 +99,7 @@ impl KnownRoutes {
             by_tenant: HashMap::default(),
             of_all: HashMap::default(),
             calls: 0,
+            replacement: Replacement::new(),
         }
     }
 
@@ -104,6 +107,7 @@ impl KnownRoutes {
         self.routes.get_mut(id.0)?.as_mut()
     }
 
+    /// All routes.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut KnownRoute> {
         self.routes.iter_mut().flatten()
     }
@@ -221,7 +225,7 @@ impl KnownRoutes {
             slow: None,
             state: None,
         };
-        match self.free.pop() {
+        let place = match self.free.pop() {
             Some(free) => {
                 self.routes[free] = Some(known);
                 free
@@ -230,7 +234,28 @@ impl KnownRoutes {
                 self.routes.push(Some(known));
                 self.routes.len() - 1
             }
-        }
+        };
+        self.replacement.add(place);
+        place
+    }
+
+    /// Counts a batch of a route, which keeps or earns it an instance.
+    pub(super) fn record_use(&mut self, id: RouteId) {
+        self.replacement.record_use(id.0);
+    }
+
+    /// A route with an instance of the class normal that is to make room for one of `candidate`. `None` if none was
+    /// used less. A shared one never makes room: all tenants use it.
+    pub(super) fn victim(&mut self, candidate: RouteId) -> Option<RouteId> {
+        let routes = &self.routes;
+        let holds = |place: usize| {
+            let known = routes[place].as_ref();
+            known.is_some_and(|known| {
+                known.owner != RouteOwner::All && known.has_instance_of(GuestClass::Normal)
+            })
+        };
+        let victim = self.replacement.victim(holds)?;
+        self.replacement.yields(victim, candidate.0).then_some(RouteId(victim))
     }
 
     fn remove(&mut self, place: usize) {

@@ -14,7 +14,7 @@ use crate::sandbox::abi::host_state::{HostState, LogOwner, StoreLimiter};
 use crate::sandbox::abi::v1_0::bindings::Decoder as Exports;
 use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Decoded, Outcome, Route};
 use crate::sandbox::class::InstanceSlot;
-use crate::sandbox::cpu_clock::{EpochClock, thread_cpu};
+use crate::sandbox::cpu_clock::{EpochClock, thread_cpu_about};
 use crate::sandbox::instance_memory::InstanceMemory;
 use crate::sandbox::sandboxes::Sandbox;
 use crate::state::{StateCall, StateStore};
@@ -153,7 +153,7 @@ impl Instance {
         let _ticking = clock.run();
         let began = begin(&mut self.store, budget);
         let answer = self.exports.call_decode(&mut self.store, batch);
-        let took = thread_cpu().saturating_sub(began);
+        let took = thread_cpu_about().saturating_sub(began);
         let answer = match answer {
             Ok(decoded) => {
                 check_form(&decoded, messages).map(|()| decoded).map_err(|what| (Reason::GuestOutput, what))
@@ -174,7 +174,7 @@ fn ticks(time: Duration) -> u64 {
 }
 
 fn begin(store: &mut Store<HostState>, budget: Duration) -> Duration {
-    let now = thread_cpu();
+    let now = thread_cpu_about();
     store.data_mut().begin_call(now, budget);
     store.set_epoch_deadline(ticks(budget));
     now
