@@ -24,7 +24,7 @@ use crate::app::signals::{SignalRequest, Signals};
 use crate::app::tenant_settings::TenantUpdater;
 use crate::core::receive_clock::ReceiveClock;
 use crate::pipeline::ingress::Ingress;
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::handles::Handles;
 use crate::writer::thread::WriterThread;
 
 pub use crate::app::check::check;

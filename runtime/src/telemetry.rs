@@ -1,8 +1,9 @@
 //! The gateway seen from outside: its handles, metrics, health, the statistics line, logs.
 
-pub(crate) mod budgets;
-pub(crate) mod gauges;
+pub(crate) mod handles;
 pub(crate) mod sample;
+pub(crate) mod budgets;
+pub(crate) mod families;
 pub mod metrics;
 pub(crate) mod write_metrics;
 pub mod health;

@@ -31,7 +31,7 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     process::step(
         2,
         3,
-        "building the gateway (the first time: 6 to 9 minutes on two cores; cargo counts the crates)",
+        "building the gateway (the first time: 3 to 5 minutes on two cores; cargo counts the crates)",
     );
     let mut build = process::cargo();
     process::run(build.args(["build", "-p", "tidegate", "--bin", "tidegate"]))?;

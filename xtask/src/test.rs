@@ -19,7 +19,7 @@ pub fn test(filter: &[String]) -> Result<()> {
     process::step(
         3,
         4,
-        "building and running the tests of the host (the first time: some 12 minutes on two cores)",
+        "building and running the tests of the host (the first time: some 10 minutes on two cores)",
     );
 
     let mut host = process::cargo();

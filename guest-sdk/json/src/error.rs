@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::limits::DEPTH_MAX;
+
 /// The fault of a text that is not the JSON that was asked for, and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error {
@@ -68,7 +70,7 @@ impl fmt::Display for Error {
             ErrorKind::LoneSurrogate => {
                 write!(f, "half of a surrogate pair at byte {at}, expected both halves")
             }
-            ErrorKind::TooDeep => write!(f, "nested deeper than {} at byte {at}", crate::reader::DEPTH_MAX),
+            ErrorKind::TooDeep => write!(f, "nested deeper than {} at byte {at}", DEPTH_MAX),
             ErrorKind::ByteOrderMark => f.write_str("the text begins with a byte order mark"),
             ErrorKind::Misplaced => write!(f, "nothing of this kind can be read at byte {at}"),
         }

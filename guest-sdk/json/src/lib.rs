@@ -32,11 +32,13 @@
 //! Equal keys in one object are left to the caller: they come in the order of the text.
 
 mod error;
+mod limits;
 mod number;
 mod reader;
 mod text;
 
 pub use error::{Error, ErrorKind};
+pub use limits::DEPTH_MAX;
 pub use number::{NotI64, Number};
-pub use reader::{DEPTH_MAX, Kind, Reader};
+pub use reader::{Kind, Reader};
 pub use text::Text;

@@ -1,12 +1,9 @@
 //! The pull reader.
 
 use crate::error::{Error, ErrorKind};
+use crate::limits::DEPTH_MAX;
 use crate::number::{self, Number};
 use crate::text::{self, Text};
-
-/// The greatest depth of nested containers: 127, as `serde_json` has it. A guest that walks a
-/// value by recursion stays far from the end of its 256 KiB of stack.
-pub const DEPTH_MAX: u32 = 127;
 
 /// The kind of the next value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

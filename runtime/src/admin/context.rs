@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::admin::access::{AdminTokens, Failures};
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::handles::Handles;
 use crate::telemetry::metrics::Metrics;
 
 /// Shared by all handlers but those of guests.

@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::pipeline::replay::ReplayError;
 use crate::quarantine::{Entry, Filter, Quarantine, QuarantineError, RemovalReason};
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::handles::Handles;
 
 /// Entries that a listing gives where no limit is named.
 const LISTED_BY_DEFAULT: usize = 100;

@@ -10,7 +10,7 @@ use crate::core::receive_clock::wall_ns;
 use crate::limits::SPOOL_NEAR_PERCENT;
 use crate::spool::limits::{SHOWN_UNREADABLE_FILES, SHOWN_WAITING_TENANTS};
 use crate::telemetry::expiry;
-use crate::telemetry::gauges::{Handles, SourceHealth};
+use crate::telemetry::handles::{Handles, SourceHealth};
 use crate::telemetry::health::{PartHealth, Readiness, registry_health};
 use crate::writer::{DatabaseHealth, DatabaseStatus, ServerInfo};
 

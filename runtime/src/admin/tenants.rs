@@ -15,7 +15,7 @@ use crate::core::books::Account;
 use crate::core::tenant::budget::Budget;
 use crate::core::tenant::budget_kind::Resource;
 use crate::core::tenant::budgets::BudgetPair;
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::handles::Handles;
 
 /// The paths below `/api/v1/tenants`.
 pub(crate) fn routes() -> Router<Arc<AdminContext>> {

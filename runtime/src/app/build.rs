@@ -34,7 +34,7 @@ use crate::pipeline::unpark;
 use crate::source::listener::CertificateReloader;
 use crate::spool::Spool;
 use crate::telemetry::expiry::ExpiryWatch;
-use crate::telemetry::gauges::{Handles, SpoolCeilings};
+use crate::telemetry::handles::{Handles, SpoolCeilings};
 
 impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.

@@ -8,7 +8,7 @@ use crate::app::guests;
 use crate::app::tenant_settings::TenantUpdater;
 use crate::app::wall_clock::WallClockWatch;
 use crate::config::{ConfigError, EffectiveConfig};
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::handles::Handles;
 
 /// Reads the configuration again.
 pub type LoadConfig = dyn Fn() -> Result<EffectiveConfig, ConfigError> + Send + Sync;

@@ -9,7 +9,7 @@ use crate::config::effective::EffectiveConfig;
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, TenantSection};
 use crate::config::source::ValueSource;
-use crate::config::tenants::{check_one, named, of_row, others, place};
+use crate::config::tenants::{add_placement, check_one, named, of_row, others};
 
 /// Rows that hold, by tenant.
 pub type TenantRows = BTreeMap<String, TenantSection>;
@@ -64,15 +64,15 @@ pub fn merge_rows(
             }
         }
     }
-    let mut ground = others(file)?;
+    let mut placements = others(file)?;
     let names: BTreeSet<&String> = file.tenants.keys().chain(in_force.keys()).collect();
-    ground.reserve(names.iter().copied());
+    placements.reserve(names.iter().copied());
     for name in names {
         let settings = match in_force.get(name) {
             Some(row) => one(file, name, row),
             None => file.tenants[name].clone(),
         };
-        place(file, &mut ground, name, &settings)?;
+        add_placement(file, &mut placements, name, &settings)?;
     }
     let mut rows = in_force.clone();
     let mut left: Vec<(String, Option<TenantSection>)> =
@@ -87,9 +87,9 @@ pub fn merge_rows(
                 None => file.tenants.get(&name).cloned(),
             };
             let placed = match &settings {
-                Some(settings) => place(file, &mut ground, &name, settings),
+                Some(settings) => add_placement(file, &mut placements, &name, settings),
                 None => {
-                    let vacated = ground.remove(&name);
+                    let vacated = placements.remove(&name);
                     vacated.map_err(|fault| {
                         named(fault, |_| {
                             format!("tenants.{name}.database` without a row in the table `tenants")

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use toml::{Table, Value};
 
 use crate::config::budget_plan::tenant_bytes;
-use crate::config::checks::output_url;
-use crate::config::checks::values::within;
+use crate::config::checks::values::{output_url, within};
 use crate::config::error::ConfigError;
 use crate::config::redaction::is_secret;
 use crate::config::sections::{Config, TenantSection};
@@ -149,16 +148,16 @@ pub fn tenancy(config: &Config) -> TenantPolicies {
 /// # Errors
 /// The first invalid key, or the two tenants.
 pub fn check(config: &Config) -> Result<(), ConfigError> {
-    let mut ground = others(config)?;
-    ground.reserve(config.tenants.keys());
+    let mut placements = others(config)?;
+    placements.reserve(config.tenants.keys());
     for (name, own) in &config.tenants {
         check_one(config, name, own)?;
-        place(config, &mut ground, name, own)?;
+        add_placement(config, &mut placements, name, own)?;
     }
     Ok(())
 }
 
-/// The ground for tenants: what holds for all that are not named.
+/// The placements that hold for all tenants that are not named.
 ///
 /// # Errors
 /// Nothing tells those apart.
@@ -170,14 +169,14 @@ pub fn others(config: &Config) -> Result<Placements, ConfigError> {
 ///
 /// # Errors
 /// The key with a bad value, or the tenant that it could not be distinguished from.
-pub fn place(
+pub fn add_placement(
     config: &Config,
-    ground: &mut Placements,
+    placements: &mut Placements,
     name: &str,
     own: &TenantSection,
 ) -> Result<(), ConfigError> {
     let terms = terms(config, Some(own));
-    ground.place(name, &terms).map_err(|fault| match fault {
+    placements.place(name, &terms).map_err(|fault| match fault {
         PlacementError::Collision(_) => named(fault, |_| format!("tenants.{name}.database")),
         PlacementError::Value { key, .. } => {
             let is_own = match key {

@@ -15,7 +15,8 @@ use crate::core::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks
 use crate::core::reason::Reason;
 use crate::limits::METRIC_TENANTS_MAX;
 use crate::telemetry::budgets;
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::families::{self, FamilyKind};
+use crate::telemetry::handles::Handles;
 use crate::telemetry::sample::Sample;
 
 /// A metric of every tenant: name, help, and where it stands in the books.
@@ -151,13 +152,13 @@ impl prometheus_client::collector::Collector for Collector {
             "Bytes of memory and disk that are kept, by tenant and kind, and the bound of each budget",
             budgets::samples(self.handles.tenants.budgets(), &labels),
         )?;
-        for (name, help, samples) in self.handles.counters() {
-            encoder.counter(name, help, samples)?;
+        for family in families::all(&self.handles) {
+            match family.kind {
+                FamilyKind::Counter => encoder.counter(family.name, family.help, family.samples)?,
+                FamilyKind::Gauge => encoder.gauge(family.name, family.help, family.samples)?,
+            }
         }
-        for (name, help, samples) in self.handles.gauges() {
-            encoder.gauge(name, help, samples)?;
-        }
-        for (name, help, snapshot) in self.handles.histograms() {
+        for (name, help, snapshot) in families::histograms(&self.handles) {
             let mut metric = encoder.encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
             metric.encode_histogram::<NoLabelSet>(snapshot.sum_s, snapshot.count, &snapshot.buckets, None)?;
         }

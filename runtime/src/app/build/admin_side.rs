@@ -12,7 +12,7 @@ use crate::admin::guests::{GuestApi, GuestRoutes};
 use crate::admin::server::{AdminLimits, AdminServer};
 use crate::config;
 use crate::config::Config;
-use crate::telemetry::gauges::Handles;
+use crate::telemetry::handles::Handles;
 
 /// Starts it; `None` if no address is configured.
 ///

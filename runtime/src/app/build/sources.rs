@@ -16,7 +16,7 @@ use crate::data_dir;
 use crate::pipeline::ingress::Ingress;
 use crate::source::broker::{Broker, BrokerSettings, OutgoingPublish};
 use crate::source::listener::Listener;
-use crate::telemetry::gauges::{ListenerHandles, SourceHealth};
+use crate::telemetry::handles::{ListenerHandles, SourceHealth};
 
 /// The sources that are configured.
 pub(super) struct Sources {
