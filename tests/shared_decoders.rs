@@ -42,6 +42,7 @@ fn scene() -> GatewayDir {
         "[output]\nkind = \"file\"\nflush_interval_ms = 20\n[admission]\nrate_per_s = 0\n\
          [guests]\nthreads = 1\n",
     );
+    scene.set_token("of-the-operator");
     scene
 }
 

@@ -28,12 +28,12 @@ pub struct RouteRules {
 /// The messages that meet one instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {
-    /// Those of one tenant.
+    /// Messages of one tenant.
     #[default]
     Instance,
-    /// Those of one batch: each has a fresh instance.
+    /// Messages of one batch: each has a fresh instance.
     Batch,
-    /// Those of all tenants of the route; only of a decoder in `_default`.
+    /// Messages of all tenants of the route; only of a decoder in `_default`.
     Route,
 }
 
