@@ -180,3 +180,7 @@ pub const WRITER_BYTES_MAX: u64 = 2 << 30;
 
 /// Bytes on disk that are left for decoders, their copies and histories, beside spool and quarantine.
 pub const COMPILED_DISK_BYTES: u64 = 256 << 20;
+
+/// The time that sources have at a stop to send PUBACKs of what has settled, once nothing else can settle, in
+/// milliseconds: enough for a device that reads.
+pub const STOP_ACKNOWLEDGE_MS: u64 = 500;

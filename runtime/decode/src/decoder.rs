@@ -15,7 +15,7 @@ mod shared_batch;
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::decoder::answer::Answer;
 use crate::decoder::fallback::FallbackSink;
@@ -51,6 +51,8 @@ pub struct Decoder {
     quotas: Option<Arc<CpuQuotas>>,
     /// The CPU time of all tenants that was counted.
     recorded_cpu: Duration,
+    /// The time up to which it is counted who held this thread.
+    held_until: Instant,
 }
 
 impl Decoder {
@@ -69,6 +71,7 @@ impl Decoder {
             lane: None,
             quotas: None,
             recorded_cpu: Duration::ZERO,
+            held_until: Instant::now(),
             host,
         }
     }
@@ -90,6 +93,7 @@ impl Decoder {
     /// Decodes messages of any tenants; those of one device and type in their order.
     pub fn decode(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
         self.instances.begin();
+        self.held_until = Instant::now();
         let mut shared = Vec::new();
         for group in group(messages) {
             let Some(group) = self.prepare(group, sink) else { continue };
@@ -221,8 +225,24 @@ impl Decoder {
         }
     }
 
-    /// Decodes messages of one route in one call; when that fails and it may, one by one.
+    /// Decodes messages of one route in one call; when that fails and it may, one by one. Counts for how long
+    /// they held this thread: the call, the check of lines, and all that a failure costs.
     fn decode_batch(
+        &mut self,
+        context: &RouteContext,
+        messages: Vec<Admitted>,
+        sink: &dyn DecodeSink,
+        attempt: Attempt,
+    ) {
+        self.call_and_check(context, messages, sink, attempt);
+        if let Some(lane) = &self.lane {
+            let now = Instant::now();
+            lane.record_held(context, now - self.held_until);
+            self.held_until = now;
+        }
+    }
+
+    fn call_and_check(
         &mut self,
         context: &RouteContext,
         messages: Vec<Admitted>,

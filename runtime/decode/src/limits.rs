@@ -238,6 +238,10 @@ pub const CPU_WINDOW_MS: u64 = 1_000;
 
 pub const CPU_WINDOW_PARTS: usize = 8;
 
+/// The part of the window for which a tenant may hold one decode thread that others wait for. Half: where two
+/// tenants of equal weight meet on a thread, none of them leaves it.
+pub const THREAD_PART_MAX: f64 = 0.5;
+
 /// Messages of one route that wait in the slow lane because their tenant is over its share of the CPU,
 /// before the sources that bring more wait: a twelfth of the window of unsettled messages, so that
 /// a broker session goes on with the others for a while.
@@ -264,7 +268,7 @@ pub const HOME_BELOW_PERCENT: u64 = 2;
 pub const MOVE_WAIT_MS: u64 = 50;
 
 /// The time before a move that was given up is tried again, in milliseconds.
-pub const MOVE_AGAIN_MS: u64 = 10_000;
+pub const MOVE_AGAIN_MS: u64 = 1_000;
 
 /// Instances of the class large that trying out new versions may take beside those that serve: a
 /// shadow run has two.

@@ -46,7 +46,7 @@ impl DecodePool {
             let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
             let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
                 let quotas = slow.quotas.clone();
-                run(Decoder::with_lane(host, slow, number), &quotas, waiting, &*sink);
+                run(Decoder::with_lane(host, slow, number), &quotas, number, waiting, &*sink);
             })?;
             pool.queues.push(queue);
             pool.threads.push(thread);
@@ -66,7 +66,7 @@ impl DecodePool {
     }
 
     async fn send(&self, thread: usize, group: PlacedMessages) {
-        self.slow.quotas.arrived(group.messages.len());
+        self.slow.quotas.arrived(thread, group.messages.len());
         if self.queues[thread].send(group).await.is_err() {
             // The messages stay unsettled: they are not acknowledged, and come again.
             tracing::error!(thread, "a decode thread is gone");
@@ -86,6 +86,7 @@ impl DecodePool {
 fn run(
     mut decoder: Decoder,
     quotas: &CpuQuotas,
+    number: usize,
     mut waiting: Receiver<PlacedMessages>,
     sink: &impl DecodeSink,
 ) {
@@ -97,7 +98,7 @@ fn run(
             group.messages.extend(more.messages);
             group.counts.extend(more.counts);
         }
-        quotas.taken(group.messages.len());
+        quotas.taken(number, group.messages.len());
         decoder.decode(group.messages, &BatchingSink::new(sink));
         group.counts.into_iter().for_each(|(bucket, messages)| quotas.placements.leave(bucket, messages));
     }

@@ -7,7 +7,7 @@
 //! - A tenant whose messages are dear, fail or log has calls of its own for a while (`schedule/standing.rs`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::decoder::Decoder;
 use crate::decoder::answer::Answer;
@@ -98,15 +98,30 @@ impl Decoder {
         instance.state().record_reports();
         let calls = std::mem::take(&mut instance.state().state_calls);
         self.instances.keep(first, instance);
-        self.record_call(&version, &groups, took, spent);
+        let parts: Vec<CpuPart> = groups.iter().map(RouteMessages::cpu_part).collect();
+        self.record_call(&version, &groups, &parts, (took, spent));
         let mut answer = Answer::new(decoded);
         let mut changes = calls.into_iter().map(|mut call| call.take());
         for group in &mut groups {
             let messages = std::mem::take(&mut group.messages);
             self.check(&group.context, messages, &mut answer, changes.next(), sink);
         }
+        self.record_held_together(&groups, &parts);
         if let Some(probation) = &groups[0].context.route.probation {
             probation.end_if_enough();
+        }
+    }
+
+    /// Counts for how long the messages of a call held this thread, by their size.
+    fn record_held_together(&mut self, groups: &[RouteMessages], parts: &[CpuPart]) {
+        let Some(lane) = &self.lane else { return };
+        let now = Instant::now();
+        let held_ns = (now - self.held_until).as_nanos() as u64;
+        self.held_until = now;
+        let all = parts.iter().map(|part| part.weight).sum::<u64>().max(1);
+        for (group, part) in groups.iter().zip(parts) {
+            let held = Duration::from_nanos(held_ns / all * part.weight);
+            lane.record_held(&group.context, held);
         }
     }
 
@@ -129,8 +144,8 @@ impl Decoder {
         &mut self,
         version: &RouteVersion,
         groups: &[RouteMessages],
-        took: Duration,
-        spent: Duration,
+        parts: &[CpuPart],
+        (took, spent): (Duration, Duration),
     ) {
         let messages = groups.iter().map(|group| group.messages.len()).sum();
         groups[0].context.record_messages(messages);
@@ -138,8 +153,7 @@ impl Decoder {
         if let Some(mut recent) = version.activity.recent.try_lock() {
             groups.iter().for_each(|group| recent.record(&group.messages));
         }
-        let parts: Vec<CpuPart> = groups.iter().map(RouteMessages::cpu_part).collect();
-        let charged = self.charge(&parts, spent);
+        let charged = self.charge(parts, spent);
         for (group, cpu) in groups.iter().zip(charged) {
             group.context.standing.cost.record(group.messages.len() as u64, cpu);
         }
@@ -153,6 +167,8 @@ impl Decoder {
     /// charged by what the messages of each take now.
     fn decode_apart(&mut self, groups: Vec<RouteMessages>, spent: Duration, sink: &dyn DecodeSink) {
         let mut parts = Vec::new();
+        // The call that gave nothing is nobody's: the first of them has not held the thread for it.
+        self.held_until = Instant::now();
         for group in groups {
             let CpuPart { tenant, weight } = group.cpu_part();
             let before = self.recorded_cpu;

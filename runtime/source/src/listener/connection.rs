@@ -202,9 +202,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
         };
         let Err(end) = end else {
             // Stopping: the PUBACKs of messages that settle in time still leave.
-            let deadline = deadline.borrow().unwrap_or_else(Instant::now);
-            self.connection_writer.drain(deadline);
-            writing.await;
+            self.connection_writer.drain_until_stopped(writing, deadline).await;
             return CloseInfo::new(CloseReason::Stopped, "the gateway stops");
         };
         if self.speaks_5 && !matches!(end.reason, CloseReason::Left | CloseReason::Lost) {
