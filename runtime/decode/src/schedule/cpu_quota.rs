@@ -228,7 +228,7 @@ mod tests {
         assert!(!quotas.is_over_at(0, &heavy, 2), "it does not hold the other one");
         of_heavy.set_settings(rules(Some(0.95)));
         assert!(!quotas.is_over_at(0, &heavy, 3), "its own share is larger");
-        of_heavy.set_settings(rules(Some(0.01)));
+        of_heavy.set_settings(rules(Some(0.02)));
         assert!(quotas.is_over_at(0, &heavy, 3));
         quotas.taken(3, 1);
         assert!(!quotas.is_over_at(0, &heavy, 3));
