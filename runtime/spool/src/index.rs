@@ -236,6 +236,7 @@ impl Index {
         let segment = self.segments.entry(place.segment).or_default();
         segment.live_bytes += len;
         segment.live_frames += 1;
+        segment.newest_s = segment.newest_s.max(header.kept_s);
         self.live_bytes += len;
         self.lines += u64::from(header.lines);
         handoff_state
