@@ -77,13 +77,13 @@ pub struct BacklogSummary {
 pub struct Index {
     streams: Vec<Stream>,
     /// By tenant and the database's bare name.
-    by_name: HashMap<(TenantId, DatabaseName), u32>,
+    by_name: HashMap<(TenantId, DatabaseName), u32, foldhash::fast::RandomState>,
     /// Names the tenants with outputs of their own; `None`: there are none.
     pub table: Option<Arc<Tenants>>,
     /// Databases with waiting frames that were not announced to the writer.
     unannounced: HashSet<DatabaseName>,
-    tenants: HashMap<TenantId, TenantIndex>,
-    databases: HashMap<DatabaseName, DatabaseIndex>,
+    tenants: HashMap<TenantId, TenantIndex, foldhash::fast::RandomState>,
+    databases: HashMap<DatabaseName, DatabaseIndex, foldhash::fast::RandomState>,
     segments: BTreeMap<u64, SegmentUsage>,
     live_bytes: u64,
     disk_bytes: u64,

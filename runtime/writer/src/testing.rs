@@ -91,7 +91,7 @@ pub fn pending_lines_at(
     let durable = Durable::new(
         position,
         frame,
-        Box::new(RecordingReceipt(recorded.clone())),
+        Arc::new(RecordingReceipt(recorded.clone())),
         &Synced::by_setting_never(),
     );
     (Arc::new(PendingLines::new(durable, unlimited().charge(0))), recorded)
