@@ -10,6 +10,7 @@ mod containment;
 mod decode;
 mod durability;
 mod end_to_end;
+mod frames;
 mod gateway;
 mod load;
 mod native;
@@ -66,6 +67,15 @@ fn main() -> Result<()> {
         "admission" => admission::measure(&paths),
         "budget" => budget::measure(&paths),
         "durability" => durability::measure(&paths, arguments.next().as_deref()),
+        "frames" => {
+            let mut number = || arguments.next().and_then(|text| text.parse().ok());
+            match (number(), number(), number(), number()) {
+                (Some(tenants), Some(databases), Some(of_frame), Some(messages)) => {
+                    frames::run(&paths, tenants, databases == 1, of_frame, messages)
+                }
+                _ => frames::measure(&paths),
+            }
+        }
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
         "native" => {
             let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
@@ -78,7 +88,8 @@ fn main() -> Result<()> {
         }
         other => bail!(
             "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
-             budget, durability [PART], native N or guest N"
+             budget, durability [PART], \
+             frames [TENANTS DATABASES MESSAGES_OF_A_FRAME MESSAGES], native N or guest N"
         ),
     }
 }
