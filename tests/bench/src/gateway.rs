@@ -129,8 +129,7 @@ impl<'a> Setup<'a> {
         if !self.route_file.is_empty() {
             fs::write(decoders.join("telemetry.toml"), self.route_file)?;
         }
-        fs::copy(self.guests.join("pulse.wasm"), decoders.join("telemetry.wasm"))
-            .context("cargo xtask guests builds it")?;
+        fs::copy(self.decoder(), decoders.join("telemetry.wasm")).context("cargo xtask guests builds it")?;
         self.write_devices()?;
         let listener = format!("127.0.0.1:{}", free_port()?);
         let admin = format!("127.0.0.1:{}", free_port()?);
@@ -145,6 +144,13 @@ impl<'a> Setup<'a> {
         );
         fs::write(self.folder.join("tidegate.toml"), configuration)?;
         Ok((listener, admin))
+    }
+
+    /// The decoder that was built with the program. Another build may not have the interface of this one's.
+    fn decoder(&self) -> PathBuf {
+        let target = self.binary.parent().and_then(Path::parent);
+        let beside = target.map(|target| target.join("guests/pulse.wasm"));
+        beside.filter(|path| path.is_file()).unwrap_or_else(|| self.guests.join("pulse.wasm"))
     }
 
     fn write_devices(&self) -> Result<()> {

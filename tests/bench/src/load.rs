@@ -68,18 +68,28 @@ pub struct Script {
     pub ends: Vec<usize>,
 }
 
+/// Makes topic and payload of a message, from its number and the number of its device.
+pub type Make<'a> = &'a dyn Fn(usize, usize) -> (String, String);
+
+/// The usual messages of a plan.
+fn usual(plan: &Plan, metrics: usize) -> impl Fn(usize, usize) -> (String, String) {
+    move |message, device| {
+        let topic =
+            format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
+        (topic, payload_with(message, &plan.token(device), metrics))
+    }
+}
+
 impl Script {
     /// As many messages of the connection's devices, in turn, each packet id taken again after
     /// `ids` packets.
-    fn new(plan: &Plan, connection: usize, messages: usize, ids: usize, metrics: usize) -> Self {
+    fn new(plan: &Plan, connection: usize, messages: usize, ids: usize, make: Make<'_>) -> Self {
         let mut script = Self { bytes: Vec::new(), ends: Vec::with_capacity(messages) };
         let own: Vec<usize> =
             (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
         for message in 0..messages {
             let device = own[message % own.len()];
-            let topic =
-                format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
-            let payload = payload_with(message, &plan.token(device), metrics);
+            let (topic, payload) = make(message, device);
             let id = (plan.window > 0).then_some((message % ids + 1) as u16);
             packet::publish_into(&mut script.bytes, &topic, payload.as_bytes(), id);
             script.ends.push(script.bytes.len());
@@ -88,8 +98,8 @@ impl Script {
     }
 
     /// The connection's part of the plan's messages.
-    fn once(plan: &Plan, connection: usize) -> Self {
-        Self::new(plan, connection, plan.messages / plan.connections, PACKET_IDS, METRICS)
+    fn once(plan: &Plan, connection: usize, make: Make<'_>) -> Self {
+        Self::new(plan, connection, plan.messages / plan.connections, PACKET_IDS, make)
     }
 
     /// Messages that can be sent again and again: each device as often as the others, and no packet id
@@ -100,7 +110,7 @@ impl Script {
         let mut messages = turns * devices;
         let ids = messages.div_ceil(messages.div_ceil(PACKET_IDS));
         messages = messages.next_multiple_of(ids);
-        Self::new(plan, connection, messages, ids, metrics)
+        Self::new(plan, connection, messages, ids, &usual(plan, metrics))
     }
 }
 
@@ -206,11 +216,16 @@ pub struct Load {
 impl Load {
     /// Connects, and makes every packet.
     pub fn prepare(plan: &Plan, address: &str) -> Result<Self> {
+        Self::prepare_with(plan, address, &usual(plan, METRICS))
+    }
+
+    /// The same with messages that `make` makes.
+    pub fn prepare_with(plan: &Plan, address: &str, make: Make<'_>) -> Result<Self> {
         let connections = (0..plan.connections)
             .map(|n| {
                 Ok((
                     Device::connect(address, &format!("bench-{n}"))?.stream,
-                    Script::once(plan, n),
+                    Script::once(plan, n, make),
                     plan.window,
                 ))
             })

@@ -13,14 +13,17 @@ mod durability;
 mod end_to_end;
 mod fluent_bit;
 mod gateway;
+mod half_load;
 mod load;
 mod native;
 mod pairs;
 mod postgres;
+mod refusals;
 mod scale;
 mod sink;
 mod statistics;
 mod steady;
+mod tenants;
 
 use std::path::PathBuf;
 
@@ -36,17 +39,19 @@ pub struct Paths {
 const USAGE: &str = "\
 cargo xtask bench [PART]      without a part: everything but pairs, scale and charts
 
-  decode [PART]               the decode path; limits, script, swap, routes, swaps or burner
+  decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
   admission                   the cache of devices, a cache that is too small, a cold start
   budget                      a neighbour beside a tenant that fills its budget of memory
+  half-load                   from PUBLISH to PUBACK at half of the full load, beside one fdatasync
+  refusals                    the CPU that a refused message costs, reason by reason
   durability [PART]           syncs, late, trickle, dead or recovery
   scale [OPTION…]             cost by tenants, databases, devices, connections, payload, load and cores, and
                               beside other programs; scale --help
   charts                      the charts of docs/PERFORMANCE.md, from the figures of scale
   pairs FILE [PAIRS] [TENANTS] [MESSAGES]
                               the listener beside another build, run by run
-  native N, guest N           one decoder alone, for profilers";
+  native N, guest N, start N  one decoder alone, for profilers";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -90,12 +95,15 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "pairs" => pairs::measure(paths, rest.iter().cloned()),
         "admission" => admission::measure(paths),
         "budget" => budget::measure(paths),
+        "half-load" => half_load::measure(paths),
+        "refusals" => refusals::measure(paths),
         "durability" => durability::measure(paths, sub_part),
         "native" => {
             decode::run_native(messages());
             Ok(())
         }
         "guest" => decode::run_guest(paths, messages()),
+        "start" => tenants::run_start(paths, messages()),
         other => bail!("{other:?} is no part of the bench\n\n{USAGE}"),
     }
 }
@@ -109,5 +117,7 @@ fn all(paths: &Paths) -> Result<()> {
     println!("{}", end_to_end.stages(&decode));
     admission::measure(paths)?;
     budget::measure(paths)?;
+    half_load::measure(paths)?;
+    refusals::measure(paths)?;
     durability::measure(paths, None)
 }

@@ -22,7 +22,7 @@ use crate::{Paths, decode};
 type Call<'a> = Box<dyn FnMut() + 'a>;
 
 /// The guest in an engine without epochs, limiter, fuel and pool.
-fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a>> {
+fn unlimited<'a>(component: &[u8], batch: &'a Batch, tapes: &'a [Box<[u64]>]) -> wasmtime::Result<Call<'a>> {
     let mut config = Config::new();
     config.wasm_component_model(true).concurrency_support(false).cranelift_opt_level(OptLevel::Speed);
     let engine = Engine::new(&config)?;
@@ -30,12 +30,11 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     abi::offer(&mut linker)?;
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
-    let route = "acme/telemetry".to_owned();
     let (activity, log_rates) = (RouteActivity::of_trial(), Arc::default());
     let budget = Budget::unlimited(Resource::Memory);
     let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
     let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);
-    let state = HostState::new(route, "acme".into(), activity, log_rates, limiter, None);
+    let state = HostState::new(None, activity, log_rates, limiter, Vec::new());
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;
@@ -43,6 +42,7 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch) -> wasmtime::Result<Call<'a
     let route = abi::Route { tenant, message_type, options: Vec::new() };
     exports.call_configure(&mut store, &route)?.map_err(wasmtime::Error::msg)?;
     Ok(Box::new(move || {
+        store.data_mut().set_tapes(tapes.iter().map(|tape| &**tape));
         black_box(exports.call_decode(&mut store, black_box(batch)).expect("pulse decodes"));
     }))
 }
@@ -57,8 +57,8 @@ pub fn limits(paths: &Paths) -> Result<()> {
     for size in [64, 16, 1] {
         let texts = decode::payloads();
         let payloads: Vec<&[u8]> = texts.iter().take(size).map(|payload| payload.as_bytes()).collect();
-        let batch = decode::batch(&payloads);
-        let mut bare = unlimited(&component, &batch).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        let (batch, tapes) = (decode::batch(&payloads), decode::tapes(&payloads));
+        let mut bare = unlimited(&component, &batch, &tapes).map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let mut contained = decode::instance(&guests)?;
         let (mut without, mut with) = (f64::MAX, f64::MAX);
         // In turn, so that a machine that drifts does so for both.
@@ -67,6 +67,7 @@ pub fn limits(paths: &Paths) -> Result<()> {
                 without.min(decode::least(|| (0..decode::MESSAGES_A_ROUND / size).for_each(|_| bare())));
             with = with.min(decode::least(|| {
                 for _ in 0..decode::MESSAGES_A_ROUND / size {
+                    contained.state().set_tapes(tapes.iter().map(|tape| &**tape));
                     black_box(contained.decode(black_box(&batch)).0.expect("pulse decodes"));
                 }
             }));
