@@ -72,8 +72,8 @@ pub const USES_HALVED_AFTER: usize = 8;
 pub const VICTIMS_COMPARED: usize = 8;
 
 /// Instances at once, of all threads. The budget of memory bounds them before, but on a large machine. Each takes
-/// two to four memory mappings, and Linux gives a process 65,530.
-pub const INSTANCES_MAX: usize = 12_000;
+/// two to four memory mappings, of which Linux gives a process 65,530, and reserves 4 GiB of the 128 TiB of addresses.
+pub const INSTANCES_MAX: usize = 5_000;
 
 /// The part of the decode threads, and that of the slow lane's threads. The rest is for trials of new versions.
 pub const DECODE_INSTANCES_MAX: usize = INSTANCES_MAX / 4 * 3;
