@@ -24,7 +24,7 @@ use tidegate::rollout::{PutAuthor, PutRequest};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, OptLevel, Store};
 
-use crate::gateway::{From, Gateway};
+use crate::gateway::{self, From, Gateway};
 use crate::load::{Load, Paced, Plan};
 use crate::sink::{Manner, Sink};
 use crate::{Paths, decode};
@@ -189,13 +189,7 @@ fn script(paths: &Paths) -> Result<()> {
 
 /// Bytes of this process that are resident (proc_pid_status(5)).
 fn resident_bytes() -> Result<f64> {
-    resident_of("self")
-}
-
-fn resident_of(pid: &str) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+    Ok(gateway::memory_of("self")?.resident)
 }
 
 /// The same component with another digest: a custom section more.
@@ -268,7 +262,7 @@ fn routes(paths: &Paths) -> Result<()> {
     let load = |gateway: &Gateway| Load::prepare(&plan, &gateway.listener)?.run();
     // What is there with one route, after a start like the one that is measured.
     gateway.kill_and_restart(&paths.binary)?;
-    let shared = resident_of(&gateway.pid().to_string())?;
+    let shared = gateway.memory()?.resident;
     let component = fs::read(paths.guests.join("pulse.wasm"))?;
     for device in 0..ROUTES {
         let tenant = folder.join("guests").join(plan.tenant_of(device));
@@ -281,9 +275,9 @@ fn routes(paths: &Paths) -> Result<()> {
         std::thread::sleep(Duration::from_millis(200));
     }
     let took = gateway.kill_and_restart(&paths.binary)?;
-    let idle = resident_of(&gateway.pid().to_string())?;
+    let idle = gateway.memory()?.resident;
     load(&gateway)?;
-    let busy = resident_of(&gateway.pid().to_string())?;
+    let busy = gateway.memory()?.resident;
     let a_route = |resident: f64| (resident - shared) / ROUTES as f64 / 1e3;
     println!("{ROUTES} routes of {COMPONENTS} components, each of a tenant of its own\n");
     println!("| | measured | asked |\n|---|---|---|");

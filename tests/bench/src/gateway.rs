@@ -37,6 +37,14 @@ impl Usage {
     }
 }
 
+/// Resident bytes of the gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub resident: f64,
+    /// The highest since the start, or since `forget_peak`.
+    pub peak: f64,
+}
+
 /// A gateway that runs until it is dropped.
 #[derive(Debug)]
 pub struct Gateway {
@@ -107,10 +115,6 @@ impl Gateway {
         Ok(started.elapsed())
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The value of a metric without labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let text = self.get("/metrics")?;
@@ -121,7 +125,7 @@ impl Gateway {
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(self.folder.join("tidegate.log"))?;
@@ -132,7 +136,7 @@ impl Gateway {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("the gateway was not ready within 30 s")
+        bail!("the gateway was not ready within 120 s")
     }
 
     pub fn get(&self, path: &str) -> Result<String> {
@@ -164,15 +168,29 @@ impl Gateway {
                 None => usage.threads.push((name, cpu)),
             }
         }
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        usage.resident_bytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .unwrap_or(0)
-            * 1024;
+        usage.resident_bytes = self.memory()?.peak as u64;
         Ok(usage)
     }
+
+    /// Its resident memory.
+    pub fn memory(&self) -> Result<Memory> {
+        memory_of(&self.child.id().to_string())
+    }
+
+    /// Lets the highest resident memory count from now on (proc_pid_clear_refs(5)).
+    pub fn forget_peak(&self) -> Result<()> {
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
+    }
+}
+
+/// Resident memory of a process (proc_pid_status(5)).
+pub fn memory_of(pid: &str) -> Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let bytes = |name: &str| -> Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no line of memory")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+    };
+    Ok(Memory { resident: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
 }
 
 fn spawn(binary: &Path, folder: &Path) -> Result<Child> {

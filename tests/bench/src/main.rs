@@ -12,6 +12,7 @@ mod durability;
 mod end_to_end;
 mod gateway;
 mod load;
+mod memory;
 mod native;
 mod pairs;
 mod postgres;
@@ -64,6 +65,7 @@ fn main() -> Result<()> {
         }
         "pairs" => pairs::measure(&paths, arguments),
         "admission" => admission::measure(&paths),
+        "memory" => memory::measure(&paths, arguments),
         "budget" => budget::measure(&paths),
         "durability" => durability::measure(&paths, arguments.next().as_deref()),
         // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
@@ -78,7 +80,7 @@ fn main() -> Result<()> {
         }
         other => bail!(
             "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
-             budget, durability [PART], native N or guest N"
+             memory [PART] [--against BINARY], budget, durability [PART], native N or guest N"
         ),
     }
 }
