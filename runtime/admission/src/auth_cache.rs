@@ -118,22 +118,20 @@ impl<T: CacheKey> TtlMap<T> {
         while entries > 0
             && let Some((at_s, key)) = order.pop_front()
         {
-            if self.remove_if(key, |entry| entry.stamp.at_s == at_s) {
+            if self.remove_if(key, |entry| entry.stamp.at_s == at_s).is_some() {
                 entries -= 1;
             }
         }
     }
 
-    fn remove(&self, key: u64) {
-        self.remove_if(key, |_| true);
+    fn remove(&self, key: u64) -> Option<CacheEntry<T>> {
+        self.remove_if(key, |_| true)
     }
 
-    fn remove_if(&self, key: u64, condition: impl FnOnce(&CacheEntry<T>) -> bool) -> bool {
-        let is_removed = self.entries.remove_if(&key, |_, entry| condition(entry)).is_some();
-        if is_removed {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-        }
-        is_removed
+    fn remove_if(&self, key: u64, condition: impl FnOnce(&CacheEntry<T>) -> bool) -> Option<CacheEntry<T>> {
+        let (_, removed) = self.entries.remove_if(&key, |_, entry| condition(entry))?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some(removed)
     }
 
     fn count(&self) -> usize {
@@ -163,6 +161,25 @@ impl Deref for Hit<'_> {
     }
 }
 
+/// Hits, counted in parts: in one number the threads would wait for each other at every message.
+#[derive(Debug, Default)]
+struct HitCounts([HitCount; 16]);
+
+/// A part of the hits on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct HitCount(AtomicU64);
+
+impl HitCounts {
+    fn record(&self, key: u64) {
+        self.0[(key >> 60) as usize].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|part| part.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// The cache of known and of unknown devices.
 #[derive(Debug)]
 pub struct AuthCache {
@@ -172,7 +189,7 @@ pub struct AuthCache {
     /// The largest part by which an entry's time is shortened; 0: none is.
     jitter: f64,
     epoch: AtomicU64,
-    hits: AtomicU64,
+    hits: HitCounts,
     misses: AtomicU64,
     absent_hits: AtomicU64,
     stale_hits: AtomicU64,
@@ -186,7 +203,7 @@ impl AuthCache {
             ttl_s,
             jitter: 0.0,
             epoch: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
+            hits: HitCounts::default(),
             misses: AtomicU64::new(0),
             absent_hits: AtomicU64::new(0),
             stale_hits: AtomicU64::new(0),
@@ -215,8 +232,10 @@ impl AuthCache {
     /// The entry of a device, if it is fresh. Counts a hit or a miss.
     pub fn get(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> Option<Hit<'_>> {
         let hit = self.known.get(key, tenant, device).filter(|entry| self.is_fresh(entry, now_s));
-        let counter = if hit.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match hit {
+            Some(_) => self.hits.record(key),
+            None => _ = self.misses.fetch_add(1, Ordering::Relaxed),
+        }
         hit.map(Hit)
     }
 
@@ -278,10 +297,10 @@ impl AuthCache {
         self.absent.insert(key, CacheEntry { known, stamp, ttl_s: ttl_s.min(self.ttl_s) });
     }
 
-    /// Removes a device that has changed.
-    pub fn forget(&self, key: u64) {
-        self.known.remove(key);
+    /// Removes a device that has changed; gives the hash of its token.
+    pub fn forget(&self, key: u64) -> Option<TokenHash> {
         self.absent.remove(key);
+        self.known.remove(key).map(|entry| entry.known.token)
     }
 
     /// Makes every entry stale.
@@ -298,7 +317,7 @@ impl AuthCache {
     }
 
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.hits.sum()
     }
 
     /// Reads that found no entry, or a stale one.
@@ -399,8 +418,8 @@ mod tests {
         for key in 0..500_u64 {
             cache.insert(key % 90, known(), key as f64);
             match key % 7 {
-                0 => cache.forget(key % 60),
-                1 => cache.forget(1_000),
+                0 => drop(cache.forget(key % 60)),
+                1 => drop(cache.forget(1_000)),
                 2 => cache.insert_absent(key % 40, "acme", "d", cache.lookup_stamp(key as f64), 5.0),
                 _ => {}
             }

@@ -115,3 +115,13 @@ pub const TENANT_ROWS_MAX: i64 = TENANTS_MAX as i64;
 /// Bytes of a message that waits for the registry beside its topic and payload: its token, and its places
 /// in queues.
 pub const PENDING_OVERHEAD_BYTES: u64 = 384;
+
+/// Tokens that are remembered beside the hash that they proved, and the most bytes of one: 400 KiB for all. A
+/// gateway with more devices at once hashes the tokens of some again.
+pub const PROVEN_TOKENS_MAX: usize = 4_096;
+
+pub const PROVEN_TOKEN_BYTES_MAX: usize = 64;
+
+/// Entries of a tape that are not charged to the receive window: 160 bytes, which are part of what each message may
+/// take beside its payload.
+pub const TAPE_ENTRIES_UNCHARGED: usize = 20;

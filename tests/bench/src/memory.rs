@@ -10,7 +10,7 @@ use tidegate_simulator::Device;
 use crate::Paths;
 use crate::admission;
 use crate::end_to_end;
-use crate::gateway::{From, Gateway};
+use crate::gateway::{Gateway, Setup};
 use crate::load::{Load, Plan, payload};
 use crate::sink::Sink;
 
@@ -34,8 +34,8 @@ fn figure(name: impl Into<String>, value: f64, asked: &'static str) -> Figure {
 ///
 /// # Errors
 /// A part is unknown, or a run fails.
-pub fn measure(paths: &Paths, arguments: impl Iterator<Item = String>) -> Result<()> {
-    let mut arguments: Vec<String> = arguments.collect();
+pub fn measure(paths: &Paths, arguments: &[String]) -> Result<()> {
+    let mut arguments = arguments.to_vec();
     let mut against = None;
     if let Some(place) = arguments.iter().position(|argument| argument == "--against") {
         let named = arguments.drain(place..).nth(1).context("--against: expected a binary")?;
@@ -71,6 +71,10 @@ pub fn measure(paths: &Paths, arguments: impl Iterator<Item = String>) -> Result
 
 type Part = fn(&Paths, &Path) -> Result<Vec<Figure>>;
 
+fn start(paths: &Paths, binary: &Path, name: &str, plan: &Plan, sink: &Sink) -> Result<Gateway> {
+    Gateway::start(&Setup { binary, ..Setup::new(paths, name, &[plan], sink) })
+}
+
 fn megabytes(bytes: f64) -> f64 {
     bytes / 1e6
 }
@@ -78,9 +82,8 @@ fn megabytes(bytes: f64) -> f64 {
 /// Ten tenants, without work and at full load.
 fn load(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
     let (plan, sink) = (many(FEW_DEVICES), Sink::start(Duration::ZERO)?);
-    let folder = paths.scratch.join("idle");
-    let gateway = Gateway::start(binary, &paths.guests, &folder, &[&plan], &sink.url, &From::Listener, "")?;
-    let idle = gateway.memory()?.resident;
+    let gateway = start(paths, binary, "idle", &plan, &sink)?;
+    let idle = gateway.resident()?;
     drop(gateway);
     let run = end_to_end::listener_run(paths, binary, 10, 1_000_000)?;
     Ok(vec![
@@ -101,16 +104,15 @@ fn many(devices: usize) -> Plan {
 /// A million devices in a file: the start, and a reload.
 fn devices(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
     let (plan, sink) = (many(MANY_DEVICES), Sink::start(Duration::ZERO)?);
-    let folder = paths.scratch.join("devices");
-    let mut gateway =
-        Gateway::start(binary, &paths.guests, &folder, &[&plan], &sink.url, &From::Listener, "")?;
+    let mut gateway = start(paths, binary, "devices", &plan, &sink)?;
     let ready = gateway.kill_and_restart(binary)?;
-    let started = gateway.memory()?;
+    let (peak, resident) = (gateway.peak()?, gateway.resident()?);
     let mut figures = vec![
         figure("1,000,000 devices in a file: ready after s", ready.as_secs_f64(), "5"),
-        figure("peak MB at the start", megabytes(started.peak), "200"),
-        figure("resident MB then", megabytes(started.resident), ""),
+        figure("peak MB at the start", megabytes(peak), "200"),
+        figure("resident MB then", megabytes(resident), ""),
     ];
+    let folder = gateway.folder.clone();
     let path = folder.join("devices.csv");
     let text = fs::read_to_string(&path)?;
     let (header, lines) = text.split_once('\n').context("the file has a header")?;
@@ -132,11 +134,11 @@ fn devices(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
             began.elapsed().as_secs_f64(),
             "",
         ));
-        figures.push(figure("peak MB", megabytes(gateway.memory()?.peak), ""));
+        figures.push(figure("peak MB", megabytes(gateway.peak()?), ""));
         number += 1;
     }
     std::thread::sleep(Duration::from_secs(2));
-    figures.push(figure("resident MB two seconds later", megabytes(gateway.memory()?.resident), ""));
+    figures.push(figure("resident MB two seconds later", megabytes(gateway.resident()?), ""));
     Ok(figures)
 }
 
@@ -171,7 +173,7 @@ fn cost(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
             peak = peak.max(resident);
         }
     }
-    let [few, many] = costs.map(crate::containment::median);
+    let [few, many] = costs.map(crate::statistics::median);
     Ok(vec![
         figure("CPU us a message, 1,000 devices in turns", few, ""),
         figure("1,000,000 devices in turns", many, ""),
@@ -183,8 +185,7 @@ fn cost(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
 /// CPU of a message after every device has sent one, and the highest resident memory.
 fn cost_of(paths: &Paths, binary: &Path, devices: usize) -> Result<(f64, f64)> {
     let (plan, sink) = (many(devices), Sink::start(Duration::ZERO)?);
-    let folder = paths.scratch.join("cost");
-    let gateway = Gateway::start(binary, &paths.guests, &folder, &[&plan], &sink.url, &From::Listener, "")?;
+    let gateway = start(paths, binary, "cost", &plan, &sink)?;
     send_all(&gateway, &sink, &plan)?;
     let before = gateway.usage()?;
     send_all(&gateway, &sink, &plan)?;
@@ -209,10 +210,9 @@ fn connections(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
     let plan = Plan { name: "tenant", tenants: 10, devices: 1, connections: 1, messages: 1, window: 1 };
     let plan = Plan { devices: FEW_DEVICES, ..plan };
     let sink = Sink::start(Duration::ZERO)?;
-    let folder = paths.scratch.join("connections");
-    let gateway = Gateway::start(binary, &paths.guests, &folder, &[&plan], &sink.url, &From::Listener, "")?;
+    let gateway = start(paths, binary, "connections", &plan, &sink)?;
     Load::prepare(&Plan { messages: 10_000, window: 100, ..plan.clone() }, &gateway.listener)?.run()?;
-    let before = gateway.memory()?.resident;
+    let before = gateway.resident()?;
     let mut open = Vec::with_capacity(CONNECTIONS);
     for n in 0..CONNECTIONS {
         let connected = Device::connect(&gateway.listener, &format!("idle-{n:05}"));
@@ -223,7 +223,7 @@ fn connections(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
         open.push(device);
     }
     std::thread::sleep(Duration::from_secs(2));
-    let each = (gateway.memory()?.resident - before) / CONNECTIONS as f64;
+    let each = (gateway.resident()? - before) / CONNECTIONS as f64;
     Ok(vec![figure("10,000 connections that wait: kB each", each / 1e3, "6")])
 }
 
