@@ -1,6 +1,8 @@
 //! Admission: the cost of a known device, and a registry in PostgreSQL that does not know all of
 //! them: a cache that is too small, and a cold start.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,19 +28,25 @@ fn plan(devices: usize, messages: usize) -> Plan {
 }
 
 /// A gateway whose devices are in PostgreSQL.
-fn start(paths: &Paths, sink: &Sink, postgres: &Postgres, cache_entries: usize) -> Result<Gateway> {
+fn start(
+    paths: &Paths,
+    binary: &Path,
+    sink: &Sink,
+    postgres: &Postgres,
+    cache_entries: usize,
+) -> Result<Gateway> {
     let more = format!(
         "[registry]\nkind = \"postgres\"\nurl = \"{}\"\ncache_entries_max = {cache_entries}\n",
         postgres.url()
     );
     // Its devices are not in a file.
-    Gateway::start(&Setup { more: &more, ..Setup::new(paths, "admission", &[], sink) })
+    Gateway::start(&Setup { binary, more: &more, ..Setup::new(paths, "admission", &[], sink) })
 }
 
 /// Messages acknowledged a second, once every device has sent one.
 fn rate(paths: &Paths, postgres: &Postgres, cache_entries: usize) -> Result<(f64, Lookups)> {
     let sink = Sink::start(Duration::ZERO)?;
-    let gateway = start(paths, &sink, postgres, cache_entries)?;
+    let gateway = start(paths, &paths.binary, &sink, postgres, cache_entries)?;
     Load::prepare(&plan(DEVICES, DEVICES), &gateway.listener)?.run()?;
     let load = Load::prepare(&plan(DEVICES, MESSAGES), &gateway.listener)?;
     let before = Lookups::of(&gateway)?;
@@ -93,7 +101,7 @@ fn cold_start(paths: &Paths, postgres: &Postgres) -> Result<ColdStart> {
     let cold = plan(COLD_DEVICES, COLD_DEVICES);
     postgres.register(&cold)?;
     let sink = Sink::start(Duration::ZERO)?;
-    let gateway = start(paths, &sink, postgres, 2 * COLD_DEVICES)?;
+    let gateway = start(paths, &paths.binary, &sink, postgres, 2 * COLD_DEVICES)?;
     let before = Lookups::of(&gateway)?;
     let all_at_once = Load::prepare(&Plan { window: COLD_DEVICES, ..cold }, &gateway.listener)?;
     let took = all_at_once.run()?;
@@ -128,7 +136,7 @@ fn make_tables(paths: &Paths, postgres: &Postgres) -> Result<()> {
         "[listen]\naddress = \"127.0.0.1:0\"\n[registry]\nkind = \"postgres\"\nurl = \"{}\"\n",
         postgres.url()
     );
-    std::fs::write(&configuration, text)?;
+    fs::write(&configuration, text)?;
     let made = Command::new(&paths.binary)
         .args(["registry", "--config"])
         .arg(&configuration)
@@ -139,6 +147,31 @@ fn make_tables(paths: &Paths, postgres: &Postgres) -> Result<()> {
     Ok(())
 }
 
+/// A PostgreSQL with the devices of a plan; its folder is one that every user may enter, for the server
+/// runs as one of its own.
+fn with_devices(paths: &Paths, devices: usize) -> Result<(Postgres, PathBuf)> {
+    let folder = std::env::temp_dir().join(format!("tidegate-bench-postgres-{}", std::process::id()));
+    let postgres = Postgres::start(&folder)?;
+    make_tables(paths, &postgres)?;
+    postgres.register(&plan(devices, 0))?;
+    Ok((postgres, folder))
+}
+
+/// The highest and the last resident bytes of a gateway that has so many devices in its cache.
+pub fn memory_of_cached(paths: &Paths, binary: &Path, devices: usize) -> Result<(f64, f64)> {
+    let (postgres, folder) = with_devices(paths, devices)?;
+    let sink = Sink::start(Duration::ZERO)?;
+    let gateway = start(paths, binary, &sink, &postgres, devices)?;
+    for _ in 0..3 {
+        Load::prepare(&plan(devices, devices), &gateway.listener)?.run()?;
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let memory = (gateway.peak()?, gateway.resident()?);
+    drop(postgres);
+    fs::remove_dir_all(&folder)?;
+    Ok(memory)
+}
+
 pub fn measure(paths: &Paths) -> Result<()> {
     println!("Admission of devices that are in the cache; CPU of one thread\n");
     println!("| devices that take turns | ns a message | asked |\n|---|---|---|");
@@ -146,11 +179,7 @@ pub fn measure(paths: &Paths) -> Result<()> {
         println!("| {devices} | {:.0} | {asked} |", decode::measure_hits(paths, devices)?);
     }
 
-    // Where every user may enter, for the server runs as one of its own.
-    let folder = std::env::temp_dir().join(format!("tidegate-bench-postgres-{}", std::process::id()));
-    let postgres = Postgres::start(&folder)?;
-    make_tables(paths, &postgres)?;
-    postgres.register(&plan(DEVICES, 0))?;
+    let (postgres, folder) = with_devices(paths, DEVICES)?;
     let mut rates = [Vec::new(), Vec::new()];
     let mut thrashing = None;
     for _ in 0..3 {
@@ -185,6 +214,6 @@ pub fn measure(paths: &Paths) -> Result<()> {
     let chunks: Vec<String> = cold.after.iter().map(|(_, rate)| format!("{:.0}", rate / 1e3)).collect();
     println!("\nThousand messages/s, of each {COLD_CHUNK} that followed: {}\n", chunks.join(", "));
     drop(postgres);
-    std::fs::remove_dir_all(&folder)?;
+    fs::remove_dir_all(&folder)?;
     Ok(())
 }

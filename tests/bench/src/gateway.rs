@@ -193,6 +193,16 @@ impl Gateway {
         resident_of(&self.child.id().to_string())
     }
 
+    /// The highest resident bytes since the start, or since `forget_peak`.
+    pub fn peak(&self) -> Result<f64> {
+        Ok(self.usage()?.resident_bytes as f64)
+    }
+
+    /// Lets the highest resident memory count from now on (proc_pid_clear_refs(5)).
+    pub fn forget_peak(&self) -> Result<()> {
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
+    }
+
     /// The value of a metric without labels.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let text = self.get("/metrics")?;
@@ -203,7 +213,7 @@ impl Gateway {
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {
                 let log = fs::read_to_string(self.folder.join("tidegate.log"))?;
@@ -214,7 +224,7 @@ impl Gateway {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("the gateway was not ready within 30 s")
+        bail!("the gateway was not ready within 120 s")
     }
 
     pub fn get(&self, path: &str) -> Result<String> {

@@ -16,6 +16,7 @@ mod frames;
 mod gateway;
 mod half_load;
 mod load;
+mod memory;
 mod native;
 mod pairs;
 mod postgres;
@@ -38,11 +39,13 @@ pub struct Paths {
 }
 
 const USAGE: &str = "\
-cargo xtask bench [PART]      without a part: everything but pairs, scale and charts
+cargo xtask bench [PART]      without a part: everything but memory, pairs, scale and charts
 
   decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
   admission                   the cache of devices, a cache that is too small, a cold start
+  memory [PART] [--against FILE]
+                              resident memory: load, devices, cost, connections or postgres
   budget                      a neighbour beside a tenant that fills its budget of memory
   half-load                   from PUBLISH to PUBACK at half of the full load, beside one fdatasync
   refusals                    the CPU that a refused message costs, reason by reason
@@ -96,6 +99,7 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "charts" => charts::draw(paths, rest),
         "pairs" => pairs::measure(paths, rest.iter().cloned()),
         "admission" => admission::measure(paths),
+        "memory" => memory::measure(paths, rest),
         "budget" => budget::measure(paths),
         "half-load" => half_load::measure(paths),
         "refusals" => refusals::measure(paths),
