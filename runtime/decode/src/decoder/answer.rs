@@ -34,10 +34,10 @@ impl Answer {
 
     /// Bytes of the lines of the next messages.
     pub(super) fn lines_of(&self, messages: usize) -> usize {
-        let ends = self.outcomes.as_slice().iter().take(messages).filter_map(|outcome| match outcome {
+        let mut ends = self.outcomes.as_slice().iter().take(messages).filter_map(|outcome| match outcome {
             Outcome::Lines(end) => Some(*end as usize),
             Outcome::Refused(_) => None,
         });
-        ends.last().map_or(0, |end| end - self.begin)
+        ends.next_back().map_or(0, |end| end - self.begin)
     }
 }
