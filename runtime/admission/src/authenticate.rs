@@ -33,9 +33,7 @@ impl Admission {
         &self,
         message: &MessageView<'_>,
         credentials: CredentialSource,
-        tenant: &str,
-        device: &str,
-        key: u64,
+        (tenant, device, key): (&str, &str, u64),
         source: LookupSource<'_>,
         tape: &mut TapeWriter,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {

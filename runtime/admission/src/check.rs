@@ -107,7 +107,7 @@ impl Admission {
         };
         let message_type = &message.topic[fields.message_type.clone()];
         let credentials = settings.credentials.credentials_of(message_type, message.via);
-        let checked = self.authenticate(&message, credentials, tenant, device, key, source.clone(), tape);
+        let checked = self.authenticate(&message, credentials, (tenant, device, key), source.clone(), tape);
         let checked = match (checked, over_rate) {
             (Err(AuthFailure::Wait), over_rate) => {
                 return Err(NotAdmitted::Cold { fields, over_rate: over_rate.is_some() });

@@ -51,7 +51,7 @@ const CASES: [(&str, Make); 12] = [
 /// The CPU of one message of a case, in microseconds.
 fn run(paths: &Paths, reason: &str, make: Make) -> Result<f64> {
     let sink = Sink::start(Duration::ZERO)?;
-    let more = "[quarantine]\nbytes_max = 1073741824\ntenant_bytes_max = 1073741824\n";
+    let more = "[quarantine]\nbytes_max = 1073741824\n";
     let messages = if reason == LARGE { 800 } else { PLAN.messages };
     let plan = Plan { messages, ..PLAN };
     let plans = [&plan];
