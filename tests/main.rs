@@ -8,6 +8,7 @@ mod registry;
 mod parking;
 mod verbs;
 mod end_to_end;
+mod formats;
 mod receipt_time;
 mod broker;
 mod listener;
