@@ -51,6 +51,18 @@ fn each_change_is_in_the_audit_log_with_who_and_what_and_its_result() {
         "strangers change nothing, so they fill nothing"
     );
     assert_eq!(events(&scene).len(), before);
+
+    // What is refused before the component is looked at is a refused change, too.
+    assert_eq!(put("tok-acme", "/api/v1/guests/acme/a%2Fb", &pump), 400);
+    assert_eq!(last(&scene), ["tenant acme", "guest put", "acme/a/b", "BAD_NAME"]);
+    let long = format!("/api/v1/guests/acme/{}", "n".repeat(20_000));
+    assert_eq!(put("tok-acme", &long, &pump), 400);
+    assert_eq!(last(&scene)[2].len(), 512);
+    // A flood fills nothing: the operator's changes stay in the file.
+    let bad = |n: usize| gateway.ask("POST", &format!("{long}{n}/rollback"), Some("tok-acme"), "").0;
+    let before = events(&scene).len();
+    let limited = (0..1_000).filter(|&n| bad(n) == 429).count();
+    assert!(limited > 0 && events(&scene).len() == before + 1_000 - limited);
     let log = scene.log();
     assert!(log.contains("tidegate::audit") && log.contains("guest rm"), "{log}");
     assert!(!log.contains("tok-acme") && !log.contains("operator-token"));

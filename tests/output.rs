@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use tidegate::core::line_protocol::{Dialect, LineChecker, LineContext};
-use tidegate_simulator::Device;
+use tidegate_simulator::{Device, packet};
 
 use crate::end_to_end::{envelope, topic};
 use crate::harness::client;
@@ -91,6 +91,31 @@ fn a_stop_waits_for_no_database_that_only_a_person_can_mend() {
         assert_eq!(gateway.stop().code(), Some(0));
         assert!(scene.log().contains("stopped with a backlog"), "{}", scene.log());
     }
+}
+
+#[test]
+fn a_stop_waits_for_no_message_that_waits_for_room_of_a_dead_database() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let more = "[spool]\ntenant_bytes_max = 16384\n[shutdown]\ndeadline_s = 300\n";
+    scene.configure(&format!("[output]\nurl = \"http://{nobody}\"\n{more}"));
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    let topic = topic("acme", "dev-1", "telemetry");
+    let mut batch = Vec::new();
+    for seq in 0..200 {
+        packet::publish_into(&mut batch, &topic, envelope("dev-1", seq).as_bytes(), Some(seq as u16 + 1));
+    }
+    device.stream.write_all(&batch).unwrap();
+    gateway.wait("some wait", |gateway| !gateway.json("/api/v1/spool")["waiting_messages"]["acme"].is_null());
+    let settled = gateway.book("acme", "messages", "lines");
+    // Its deadline is 300 s; the harness waits 40.
+    assert_eq!(gateway.stop().code(), Some(0));
+    // What was settled is acknowledged all the same, and nothing else.
+    let mut answers = Vec::new();
+    device.stream.read_to_end(&mut answers).unwrap();
+    assert_eq!(answers.len() as u64 / 4, settled);
 }
 
 #[test]

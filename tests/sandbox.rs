@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -286,6 +288,58 @@ fn another_tenant_is_served_while_one_tenants_guest_loops() {
     // slow, and not for longer.
     assert!(slowest < Duration::from_millis(2_000), "the slowest took {slowest:?}");
     assert_eq!(reasons(&gateway)["GUEST_DEADLINE"], 300);
+    gateway.assert_balanced();
+}
+
+/// It holds one decode thread of two: no more than an equal share of the CPU for its tenant.
+#[test]
+fn a_device_that_keeps_a_decode_thread_busy_holds_up_no_devices_of_others_there() {
+    const FLOOD: u64 = 30_000;
+    let mut scene = scene();
+    let names: Vec<String> = (0..8).map(|n| format!("of-globex-{n}")).collect();
+    names.iter().for_each(|name| scene.device("globex", name, "lab-1"));
+    scene.configure(
+        "[output]\nkind = \"file\"\nflush_interval_ms = 20\n[admission]\nrate_per_s = 0\n[guests]\nthreads = 2\n",
+    );
+    let gateway = scene.start();
+    let mut flood = Device::connect(&scene.listener, "attacker").unwrap();
+    let mut stream = flood.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || {
+        for first in (0..FLOOD).step_by(1_000) {
+            let mut batch = Vec::new();
+            for seq in first..first + 1_000 {
+                packet::publish_into(
+                    &mut batch,
+                    TOPIC,
+                    payload("work", seq).as_bytes(),
+                    Some(seq as u16 + 1),
+                );
+            }
+            stream.write_all(&batch).unwrap();
+        }
+    });
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let counted = acknowledged.clone();
+    let reader = std::thread::spawn(move || {
+        for _ in 0..FLOOD {
+            flood.puback().unwrap();
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    gateway.wait("the flood is under way", |_| acknowledged.load(Ordering::Relaxed) > 0);
+    for round in 0..20 {
+        for name in &names {
+            let topic = crate::end_to_end::topic("globex", name, "telemetry");
+            let mut device = Device::connect(&scene.listener, name).unwrap();
+            device.publish(&topic, crate::end_to_end::envelope(name, round).as_bytes()).unwrap();
+        }
+    }
+    // Behind the flood each of them would wait for thousands of its messages.
+    let done = acknowledged.load(Ordering::Relaxed);
+    assert!(done < FLOOD, "the others were served only after all of the flood");
+    sender.join().unwrap();
+    reader.join().unwrap();
+    assert_eq!(scene.lines("telemetry_globex").len(), 160);
     gateway.assert_balanced();
 }
 

@@ -120,6 +120,32 @@ fn a_decoder_of_1_0_0_decodes_and_keeps_as_ever() {
 }
 
 #[test]
+fn a_decoder_of_1_1_0_reads_tapes_as_ever() {
+    let scene = scene("1.1.0", "reader");
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    let many = format!("\"a\":[{}]", vec!["1"; 300].join(","));
+    let messages =
+        ["\"a\":[1,-2.5,{\"b\\n\":\"x\"}],\"c\":true", &many, "\"d\":null,\"e\":false,\"f\":\"\\t\""];
+    for message in messages {
+        device.publish(TOPIC, payload(message).as_bytes()).unwrap();
+    }
+    let line = |count: u64, shape: &str| {
+        format!(
+            "m_acme_frozen,device_id=dev-1,site_id=lab-1 count={count}i,shape=\"0 site_id2 provision_token2 {shape}\",\
+             again=0i,site=\"lab-1\",topic=\"tenant/acme/device/dev-1/frozen\",attribute=false"
+        )
+    };
+    // What was refused for want of a tape has not counted.
+    let expected = [line(1, "a1 4 4 0 b\\n2 c5"), line(2, "d7 e6 f3")];
+    let lines = scene.lines("telemetry_acme");
+    let without_time: Vec<&str> = lines.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+    assert_eq!(without_time, expected);
+    assert_eq!(built_for(&gateway), ("serving".into(), "1.1.0".into(), true.into()));
+    gateway.assert_balanced();
+}
+
+#[test]
 fn every_version_has_a_folder_that_is_served_and_a_decoder_that_is_tried() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut versions: Vec<String> = fs::read_dir(root.join("wit"))
@@ -130,8 +156,8 @@ fn every_version_has_a_folder_that_is_served_and_a_decoder_that_is_tried() {
         })
         .collect();
     versions.sort();
-    assert_eq!(versions, ["0.1.0", "1.0.0"]);
-    for (version, name) in versions.iter().zip(["witness", "keeper"]) {
+    assert_eq!(versions, ["0.1.0", "1.0.0", "1.1.0"]);
+    for (version, name) in versions.iter().zip(["witness", "keeper", "reader"]) {
         let offered = |interface: &str| {
             let import = format!("tidegate:ingest/{interface}@{version}");
             tidegate::decode::sandbox::interface::OFFERED.contains(&import.as_str())

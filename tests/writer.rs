@@ -484,6 +484,29 @@ async fn lines_at_a_ceiling_keep_no_memory_and_stop_no_others() {
     assert_eq!(left.databases, ["telemetry_acme".into()]);
 }
 
+/// The writer holds all lines when it finds that too many meet a ceiling: those that it returns to the spool
+/// are announced by nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_went_back_to_the_spool_at_a_ceiling_are_written_once_it_is_raised() {
+    let influxdb = Influxdb::start().await;
+    let front = FakeInfluxdb3::start(&influxdb.url(), None).await;
+    // All lines are one request, so none waits behind the first that meet the ceiling.
+    let gateway = Gateway::with(v3(&front.url()), 9_001, Duration::from_secs(60));
+    let columns: Vec<String> = (0..500).map(|n| format!("f{n}=1")).collect();
+    let mut messages = vec![vec![format!("wide {} {T0}", columns.join(","))]];
+    messages.extend((1..=9_000).map(|n| vec![format!("wide g=1 {}", T0 + n)]));
+    gateway.send_lines("acme", &messages);
+    let waits_in_store = || {
+        let databases = gateway.writer.databases();
+        let of = &databases[0];
+        of.lines_delayed > 0 && of.lines_delayed == of.lines_in_hand && of.lines_in_hand < 9_000
+    };
+    eventually("lines are back in the spool", 60, waits_in_store).await;
+    front.forget_table("telemetry_acme", "wide");
+    gateway.settled("acme").await;
+    assert_eq!(influxdb.count("telemetry_acme", "wide", "g").await, 9_000);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_missing_is_waited_for() {
     let influxdb = Influxdb::start().await;

@@ -26,10 +26,16 @@ const NAMES_MAX: usize = 8;
 
 const NAME_BYTES_MAX: usize = 64;
 
-#[derive(Debug)]
-struct Ignored {
+#[derive(Debug, Default)]
+pub(crate) struct Ignored {
     counts: [u32; KINDS.len()],
     names: Vec<String>,
+}
+
+/// Replaces all that was recorded; gives what it was.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn replace(with: Ignored) -> Ignored {
+    IGNORED.replace(with)
 }
 
 std::thread_local! {

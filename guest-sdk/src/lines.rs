@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidegate_json::Number;
+use tidegate_json::{Number, TapeValue};
 
 use crate::float;
 use crate::refusal::Refusal;
@@ -115,12 +115,48 @@ static NAME_CLASS: [u8; 256] = {
     class
 };
 
+/// True if no byte of a name needs a backslash or is forbidden. Eight bytes at once: names are short, and a
+/// look-up for each byte costs more in the sandbox than all else of a field.
+#[inline]
+fn is_plain(name: &[u8]) -> bool {
+    // A byte is marked where it is below 0x20 or one of four. Marks of bytes with a high bit are taken away:
+    // their low bits mean nothing. A borrow can only mark a byte above one that is marked already.
+    let marks = |word: u64| {
+        let zero = |byte: u8| (word ^ (u64::from(byte) * ONES)).wrapping_sub(ONES);
+        let special = zero(b',') | zero(b' ') | zero(b'=') | zero(b'\\') | word.wrapping_sub(0x20 * ONES);
+        special & !word & (0x80 * ONES)
+    };
+    let Some(last) = name.last_chunk::<8>() else { return marks(short_word(name)) == 0 };
+    let words = name.as_chunks::<8>().0.iter().fold(0, |all, word| all | marks(u64::from_le_bytes(*word)));
+    words | marks(u64::from_le_bytes(*last)) == 0
+}
+
+/// All bytes of a text of less than eight, some of them twice: without a loop over them.
+#[inline(always)]
+fn short_word(text: &[u8]) -> u64 {
+    match (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+        }
+        _ => match text {
+            [first, .., last] => {
+                let middle = text[text.len() / 2];
+                u64::from_le_bytes([*first, middle, *last, b'a', b'a', b'a', b'a', b'a'])
+            }
+            [only] => u64::from_le_bytes([*only, b'a', b'a', b'a', b'a', b'a', b'a', b'a']),
+            [] => ONES * u64::from(b'a'),
+        },
+    }
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+
 /// The first eight bytes and the length: equal keys have equal ones.
 #[inline]
 fn signature(key: &[u8]) -> u64 {
     let word = match key.first_chunk::<8>() {
         Some(head) => u64::from_le_bytes(*head),
-        None => key.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        None => short_word(key),
     };
     word ^ (key.len() as u64).rotate_left(56)
 }
@@ -173,8 +209,7 @@ impl<'a> Line<'a> {
     #[inline]
     fn name(&mut self, name: &str, what: &[u8], equals: bool) {
         let bytes = name.as_bytes();
-        let classes = bytes.iter().fold(0, |classes, &byte| classes | NAME_CLASS[usize::from(byte)]);
-        if classes == 0 && bytes.len() <= TEXT_BYTES_MAX {
+        if is_plain(bytes) && bytes.len() <= TEXT_BYTES_MAX {
             put(&mut self.lines.bytes, bytes);
             return;
         }
@@ -336,13 +371,14 @@ impl<'a> Line<'a> {
     pub fn number(mut self, key: &str, number: &Number<'_>) -> Self {
         self.field_key(key);
         let text = number.text().as_bytes();
-        if number.is_integer() {
-            // Up to 18 digits always fit, and JSON writes them without leading zeros.
-            if text.len() <= 18 && text != b"-0" {
-                put(&mut self.lines.bytes, text);
+        if number.is_verbatim() {
+            put(&mut self.lines.bytes, text);
+            if number.is_integer() {
                 self.lines.bytes.push(b'i');
-                return self;
             }
+            return self;
+        }
+        if number.is_integer() {
             match number.as_i64() {
                 Ok(value) => {
                     put(&mut self.lines.bytes, itoa::Buffer::new().format(value).as_bytes());
@@ -354,15 +390,30 @@ impl<'a> Line<'a> {
             }
             return self;
         }
-        if number.is_shortest_decimal() {
-            put(&mut self.lines.bytes, text);
-            return self;
-        }
         match number.as_f64() {
             Some(value) => float::write(value, &mut self.lines.bytes),
             None => self.fail(format!("the field {key:?} is {}, outside 64-bit floats", number.text())),
         }
         self
+    }
+
+    /// Adds a number or a boolean of a tape, as `number` and `boolean` do. `None`, and the line is of no further
+    /// use: it is something else.
+    #[inline]
+    pub fn tape_value(mut self, key: &str, value: &TapeValue<'_>) -> Option<Self> {
+        if let Some((text, is_integer)) = value.verbatim_number() {
+            self.field_key(key);
+            put(&mut self.lines.bytes, text.as_bytes());
+            if is_integer {
+                self.lines.bytes.push(b'i');
+            }
+            return Some(self);
+        }
+        match (value.bool(), value.number()) {
+            (Some(value), _) => Some(self.boolean(key, value)),
+            (None, Some(number)) => Some(self.number(key, &number)),
+            (None, None) => None,
+        }
     }
 
     /// True if a key was used twice. The line is then refused.

@@ -1,5 +1,7 @@
 //! One message, as a decoder sees it.
 
+use tidegate_json::Tape;
+
 use crate::refusal::Refusal;
 
 /// One message.
@@ -10,8 +12,12 @@ pub struct Message<'a> {
     pub received_ns: i64,
     #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
     pub(crate) index: u32,
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) tapes: &'a crate::wasm::BatchTapes,
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) context: Option<&'a crate::testing::context::Context>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) tape: Option<&'a crate::testing::tape::TestTape<'a>>,
 }
 
 impl<'a> Message<'a> {
@@ -23,6 +29,16 @@ impl<'a> Message<'a> {
         std::str::from_utf8(self.payload).map_err(|error| {
             Refusal::new("NOT_UTF8", format!("byte {} of the payload is not UTF-8", error.valid_up_to()))
         })
+    }
+
+    /// The payload's JSON as the gateway has read it already. `None`: it did not read it, or it is too long or has
+    /// too many values; then `json` reads it. The first call in a batch is a call to the gateway.
+    #[inline]
+    pub fn tape(&self) -> Option<Tape<'a>> {
+        #[cfg(target_arch = "wasm32")]
+        return self.tapes.tape(self.index, self.payload);
+        #[cfg(not(target_arch = "wasm32"))]
+        self.tape.and_then(|tape| tape.get())
     }
 
     /// The device that sent the message, as the gateway verified it. Each call is a call to the gateway.

@@ -1,14 +1,19 @@
 //! Helpers to run a decoder natively, without a gateway, in unit tests.
 
 pub(crate) mod context;
+pub(crate) mod tape;
 
 use std::path::Path;
 
+use tidegate_json::{Tape, TapeWriter};
+
 use crate::decoder::Decoder;
+use crate::ignored::{self, Ignored};
 use crate::lines::Lines;
 use crate::message::Message;
 use crate::refusal::Refusal;
 use crate::route::Route;
+use crate::testing::tape::TestTape;
 
 pub use crate::testing::context::Context;
 
@@ -16,7 +21,8 @@ pub use crate::testing::context::Context;
 pub const RECEIVED_NS: i64 = 1_700_000_000_000_000_000;
 
 impl Context {
-    /// Decodes one payload with a function and returns its lines.
+    /// Decodes one payload with a function and returns its lines. A function that asks for the payload's tape is
+    /// called once more without one.
     ///
     /// # Errors
     /// The refusal of the function. Its changes of the state are undone.
@@ -34,9 +40,34 @@ impl Context {
         received_ns: i64,
         decode: &mut dyn FnMut(&Message<'_>, &mut Lines) -> Result<(), Refusal>,
     ) -> Result<String, Refusal> {
+        let mut writer = TapeWriter::default();
+        let has_tape = writer.write(payload).unwrap_or(false);
+        // SAFETY: this payload was read last.
+        let tape = TestTape::new(unsafe { writer.tape(payload) });
+        let before = self.state.borrow().clone();
+        let lines = self.decode_once(payload, received_ns, &tape, decode);
+        if has_tape && tape.was_asked() {
+            let after = self.state.replace(before);
+            // What it leaves out was recorded the first time.
+            let recorded = ignored::replace(Ignored::default());
+            let without = self.decode_once(payload, received_ns, &TestTape::new(None), decode);
+            ignored::replace(recorded);
+            assert_eq!(lines, without, "a tape must change nothing of what a decoder makes");
+            assert_eq!(*self.state.borrow(), after, "a tape must change nothing of what a decoder keeps");
+        }
+        lines
+    }
+
+    fn decode_once(
+        &self,
+        payload: &[u8],
+        received_ns: i64,
+        tape: &TestTape<'_>,
+        decode: &mut dyn FnMut(&Message<'_>, &mut Lines) -> Result<(), Refusal>,
+    ) -> Result<String, Refusal> {
         let mut lines = Lines::default();
         let before = self.state.borrow().clone();
-        let message = Message { payload, received_ns, index: 0, context: Some(self) };
+        let message = Message { payload, received_ns, index: 0, context: Some(self), tape: Some(tape) };
         decode(&message, &mut lines).inspect_err(|_| drop(self.state.replace(before)))?;
         Ok(String::from_utf8(lines.bytes).expect("the line builder writes text"))
     }
@@ -112,13 +143,27 @@ impl<D: Decoder> BenchDecoder<D> {
     /// refused.
     pub fn decode_batch(&mut self, payloads: &[&[u8]]) -> &[u8] {
         self.lines.truncate(0);
-        for (index, payload) in payloads.iter().enumerate() {
-            let before = self.lines.len();
-            let message = Message { payload, received_ns: RECEIVED_NS, index: index as u32, context: None };
-            if self.decoder.decode(&message, &mut self.lines).is_err() {
-                self.lines.truncate(before);
-            }
+        for payload in payloads {
+            self.decode_one(payload, None);
         }
         &self.lines.bytes
+    }
+
+    /// The same as `decode_batch`, of payloads with their tapes.
+    pub fn decode_batch_with_tapes(&mut self, tapes: &[Tape<'_>]) -> &[u8] {
+        self.lines.truncate(0);
+        for tape in tapes {
+            self.decode_one(tape.text(), Some(&TestTape::new(Some(*tape))));
+        }
+        &self.lines.bytes
+    }
+
+    #[inline]
+    fn decode_one(&mut self, payload: &[u8], tape: Option<&TestTape<'_>>) {
+        let before = self.lines.len();
+        let message = Message { payload, received_ns: RECEIVED_NS, index: 0, context: None, tape };
+        if self.decoder.decode(&message, &mut self.lines).is_err() {
+            self.lines.truncate(before);
+        }
     }
 }

@@ -167,9 +167,9 @@ pub const BUDGET_BASE_BYTES: u64 = 64 << 20;
 /// A device in the authentication cache: two names, a site and a hash in a table that is half full.
 pub const CACHE_ENTRY_BYTES: u64 = 256;
 
-/// An unsettled message beside its topic and payload: its token, its places in queues, and the allocator's
-/// rounding.
-pub const UNSETTLED_MESSAGE_BYTES: u64 = 384;
+/// An unsettled message beside its topic and payload: its token, its places in queues, a short tape of its
+/// JSON, and the allocator's rounding.
+pub const UNSETTLED_MESSAGE_BYTES: u64 = 448;
 
 /// Bytes of lines that the writer has in hand, over all databases: an eighth of the gateway's memory
 /// within these bounds. Four requests of 8 MiB are the least that keeps a database busy, and 64 such
@@ -180,3 +180,7 @@ pub const WRITER_BYTES_MAX: u64 = 2 << 30;
 
 /// Bytes on disk that are left for decoders, their copies and histories, beside spool and quarantine.
 pub const COMPILED_DISK_BYTES: u64 = 256 << 20;
+
+/// The time that sources have at a stop to send PUBACKs of what has settled, once nothing else can settle, in
+/// milliseconds: enough for a device that reads.
+pub const STOP_ACKNOWLEDGE_MS: u64 = 500;

@@ -138,6 +138,11 @@ impl FakeInfluxdb3 {
         };
     }
 
+    /// Forgets the columns of a table, as if it was dropped: new ones have room again.
+    pub fn forget_table(&self, database: &str, table: &str) {
+        self.state.schema.lock().get_mut(database).expect("a database").remove(table).expect("a table");
+    }
+
     /// Sets the delay of every answer, as of a server that answers at its next flush.
     pub fn slow_down(&self, latency: Duration) {
         *self.state.latency.lock() = latency;

@@ -24,7 +24,8 @@ cargo xtask VERB
                       --nice: every core is busy beside it
   fuzz [TARGET…] [--seconds N]
                       search for bytes that break a promise of a reader (tests/fuzz)
-  bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run
+  bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run; bench --help lists the parts.
+                      bench scale: cost by tenants, devices, connections and more, beside another build
   guests [--tests | --js | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript
   supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can

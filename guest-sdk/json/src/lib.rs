@@ -34,11 +34,14 @@
 mod error;
 mod limits;
 mod number;
+mod recorder;
 mod reader;
+mod tape;
 mod text;
 
 pub use error::{Error, ErrorKind};
-pub use limits::DEPTH_MAX;
+pub use limits::{DEPTH_MAX, TAPE_ENTRIES_MAX};
 pub use number::{NotI64, Number};
 pub use reader::{Kind, Reader};
+pub use tape::{Tape, TapeElements, TapeMembers, TapeValue, TapeWriter};
 pub use text::Text;

@@ -147,6 +147,17 @@ impl<'a> Number<'a> {
         ends_well && large_enough
     }
 
+    /// True if its text can stand for its value in line protocol: an integer of at most 18 digits, which 64 bits
+    /// always hold, or a shortest decimal. `-0` cannot: the integer is 0.
+    #[inline]
+    pub fn is_verbatim(&self) -> bool {
+        if self.integer {
+            self.text.len() <= 18 && !(self.negative && self.mantissa == 0)
+        } else {
+            self.is_shortest_decimal()
+        }
+    }
+
     /// The nearest 64-bit float; `None` if that would be infinite.
     #[inline]
     pub fn as_f64(&self) -> Option<f64> {

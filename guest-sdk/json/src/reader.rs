@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::limits::DEPTH_MAX;
 use crate::number::{self, Number};
+use crate::recorder::{NoRecorder, Recorder};
 use crate::text::{self, Text};
 
 /// The kind of the next value.
@@ -316,27 +317,55 @@ impl<'a> Reader<'a> {
     }
 
     fn skip(&mut self) -> Result<(), Error> {
+        self.walk(&mut NoRecorder)
+    }
+
+    /// Walks over the value, of any kind, and gives all that is in it to `recorder`.
+    #[inline(always)]
+    pub(crate) fn walk(&mut self, recorder: &mut impl Recorder) -> Result<(), Error> {
         let outside = self.depth;
         // One bit a container, the innermost lowest: 1 an object, 0 an array.
         let mut objects = 0u128;
+        let mut key = None;
         'value: loop {
-            match self.token() {
-                Some(b'"') => self.at = text::scan(self.bytes, self.at + 1)?.1,
-                Some(b'-' | b'0'..=b'9') => self.at = number::scan(self.bytes, self.at)?.1,
-                Some(b't') => self.literal("true")?,
-                Some(b'f') => self.literal("false")?,
-                Some(b'n') => self.literal("null")?,
+            let token = self.token();
+            let start = self.at;
+            match token {
+                Some(b'"') => {
+                    let (text, end) = text::scan(self.bytes, start + 1)?;
+                    self.at = end;
+                    recorder.string(start + 1, text, key.take());
+                }
+                Some(b'-' | b'0'..=b'9') => {
+                    let (number, end) = number::scan(self.bytes, start)?;
+                    self.at = end;
+                    recorder.number(start, number, key.take());
+                }
+                Some(b't') => {
+                    self.literal("true")?;
+                    recorder.literal(start, Some(true), key.take());
+                }
+                Some(b'f') => {
+                    self.literal("false")?;
+                    recorder.literal(start, Some(false), key.take());
+                }
+                Some(b'n') => {
+                    self.literal("null")?;
+                    recorder.literal(start, None, key.take());
+                }
                 Some(b'{') => {
                     self.descend()?;
                     objects = objects << 1 | 1;
+                    recorder.open(start, true, key.take());
                     match self.token() {
                         Some(b'"') => {
-                            self.key()?;
+                            key = Some((self.at + 1, self.key()?));
                             continue 'value;
                         }
                         Some(b'}') => {
                             self.close();
                             objects >>= 1;
+                            recorder.close();
                         }
                         _ => return Err(self.expected("a key in quotes or '}'")),
                     }
@@ -344,11 +373,13 @@ impl<'a> Reader<'a> {
                 Some(b'[') => {
                     self.descend()?;
                     objects <<= 1;
+                    recorder.open(start, false, key.take());
                     if self.token() != Some(b']') {
                         continue 'value;
                     }
                     self.close();
                     objects >>= 1;
+                    recorder.close();
                 }
                 _ => return Err(self.no_value()),
             }
@@ -361,7 +392,7 @@ impl<'a> Reader<'a> {
                             if self.token() != Some(b'"') {
                                 return Err(self.expected("a key in quotes"));
                             }
-                            self.key()?;
+                            key = Some((self.at + 1, self.key()?));
                         }
                         continue 'value;
                     }
@@ -372,9 +403,18 @@ impl<'a> Reader<'a> {
                 }
                 self.close();
                 objects >>= 1;
+                recorder.close();
             }
             return Ok(());
         }
+    }
+
+    /// Walks over the whole text, as `end` does, and gives all that is in it to `recorder`.
+    pub(crate) fn record(&mut self, recorder: &mut impl Recorder) -> Result<(), Error> {
+        self.value_byte()?;
+        self.walk(recorder)?;
+        self.state = State::Rest;
+        self.end()
     }
 
     #[cold]

@@ -12,6 +12,12 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
+    /// A string that was checked before.
+    #[inline(always)]
+    pub(crate) fn checked(raw: &'a str, escaped: bool) -> Self {
+        Self { raw, escaped }
+    }
+
     /// The text between the quotes, escapes as they are.
     pub fn raw(&self) -> &'a str {
         self.raw

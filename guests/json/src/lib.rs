@@ -34,10 +34,15 @@ impl Decoder for Json {
     }
 
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
-        let mut reader = Reader::new(message.payload);
         let mut walk = Walk::default();
-        walk.object(&mut reader)?;
-        reader.end()?;
+        match message.tape() {
+            Some(tape) => walk.tape_object(tape.value())?,
+            None => {
+                let mut reader = Reader::new(message.payload);
+                walk.object(&mut reader)?;
+                reader.end()?;
+            }
+        }
         let options = &self.options;
         let mut line = lines.line(&options.measurement);
         let mut time_ns = None;

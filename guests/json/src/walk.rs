@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use tidegate_guest::Refusal;
-use tidegate_guest::json::{Kind, Number, Reader};
+use tidegate_guest::json::{Kind, Number, Reader, TapeMembers, TapeValue};
 
 /// A value that can be a field.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub const FIELDS_MAX: usize = 4_096;
 /// A long key above many short ones would be written out again for each of them.
 const KEY_BYTES_MAX: usize = 256 << 10;
 
+fn not_an_object(kind: Kind) -> Refusal {
+    Refusal::new("NOT_AN_OBJECT", format!("the payload is {}: expected an object", kind.name()))
+}
+
 /// The walk so far.
 #[derive(Default)]
 pub struct Walk<'a> {
@@ -52,11 +56,46 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// Walks the object that the reader stands before.
     pub fn object(&mut self, reader: &mut Reader<'a>) -> Result<(), Refusal> {
-        if reader.peek()? != Kind::Object {
-            let kind = reader.peek()?.name();
-            return Err(Refusal::new("NOT_AN_OBJECT", format!("the payload is {kind}: expected an object")));
+        match reader.peek()? {
+            Kind::Object => self.members(reader),
+            kind => Err(not_an_object(kind)),
         }
-        self.members(reader)
+    }
+
+    /// The same with the tape of the payload.
+    pub fn tape_object(&mut self, value: TapeValue<'a>) -> Result<(), Refusal> {
+        let members = value.members().ok_or_else(|| not_an_object(value.kind()))?;
+        self.tape_members(members)
+    }
+
+    fn tape_members(&mut self, members: TapeMembers<'a>) -> Result<(), Refusal> {
+        for (key, value) in members {
+            let key = key.decode();
+            if self.depth == 0 && CREDENTIALS.contains(&key.as_ref()) {
+                continue;
+            }
+            self.under(&key, |walk| walk.tape_value(value))?;
+        }
+        Ok(())
+    }
+
+    fn tape_value(&mut self, value: TapeValue<'a>) -> Result<(), Refusal> {
+        if let Some(members) = value.members() {
+            return self.tape_members(members);
+        }
+        if let Some(elements) = value.elements() {
+            for (index, element) in elements.enumerate() {
+                self.under(&index.to_string(), |walk| walk.tape_value(element))?;
+            }
+            return Ok(());
+        }
+        let leaf = match (value.bool(), value.number(), value.string()) {
+            (Some(value), ..) => Leaf::Boolean(value),
+            (_, Some(number), _) => Leaf::Number(number),
+            (_, _, Some(text)) => Leaf::Text(text.decode()),
+            (None, None, None) => return Ok(()),
+        };
+        self.leaf(leaf)
     }
 
     fn members(&mut self, reader: &mut Reader<'a>) -> Result<(), Refusal> {
@@ -112,6 +151,10 @@ impl<'a> Walk<'a> {
             Kind::Number => Leaf::Number(reader.number()?),
             Kind::String => Leaf::Text(reader.string()?.decode()),
         };
+        self.leaf(leaf)
+    }
+
+    fn leaf(&mut self, leaf: Leaf<'a>) -> Result<(), Refusal> {
         self.key_bytes += self.path.len();
         if self.leaves.len() == FIELDS_MAX || self.key_bytes > KEY_BYTES_MAX {
             return Err(Refusal::new(

@@ -45,8 +45,14 @@ impl Decoder for Pulse {
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
         // As the Python service wrote.
         lines.allow_backslash_ends();
-        if self.kind == MessageKind::Telemetry && metrics::write_in_one_pass(message, lines) {
-            return Ok(());
+        if self.kind == MessageKind::Telemetry {
+            let is_written = match message.tape() {
+                Some(tape) => metrics::write_from_tape(tape, lines),
+                None => metrics::write_in_one_pass(message, lines),
+            };
+            if is_written {
+                return Ok(());
+            }
         }
         let envelope = Envelope::read(message.payload)?;
         let time_ns = envelope.time_ns(message.received_ns)?;

@@ -1,6 +1,6 @@
 //! The line of a telemetry message.
 
-use tidegate_guest::json::{Kind, Number, Reader};
+use tidegate_guest::json::{Kind, Number, Reader, Tape};
 use tidegate_guest::time::parse_iso8601;
 use tidegate_guest::{Line, Lines, Message, Refusal, ignored};
 
@@ -44,6 +44,34 @@ fn usual(message: &Message<'_>, lines: &mut Lines) -> Option<()> {
     }
     reader.end().ok()?;
     line?.at(time_ns?).ok()
+}
+
+/// The same as `write_in_one_pass`, of a message that the gateway has read.
+#[inline]
+pub fn write_from_tape(tape: Tape<'_>, lines: &mut Lines) -> bool {
+    usual_tape(tape, lines).is_some()
+}
+
+#[inline]
+fn usual_tape(tape: Tape<'_>, lines: &mut Lines) -> Option<()> {
+    let (mut time_ns, mut seq, mut metrics) = (None, None, None);
+    for (key, value) in tape.value().members()? {
+        match key.plain()? {
+            "ts" if time_ns.is_none() => {
+                time_ns = Some(parse_iso8601(value.string()?.plain()?.as_bytes()).ok()?);
+            }
+            "seq" if seq.is_none() => seq = Some(value.number()?.as_i64().ok()?),
+            "metrics" if metrics.is_none() => metrics = Some(value.members()?),
+            "ts" | "seq" | "metrics" => return None,
+            _ => {}
+        }
+    }
+    let (time_ns, seq, metrics) = (time_ns?, seq?, metrics?);
+    let mut line = lines.line("telemetry").integer("seq", seq);
+    for (name, value) in metrics {
+        line = line.tape_value(name.plain()?, &value)?;
+    }
+    line.at(time_ns).ok()
 }
 
 /// Writes the line. `metrics` is the value as it stands in the text, already checked to be JSON.

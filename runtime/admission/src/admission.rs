@@ -15,6 +15,7 @@ use crate::limits::{PENDING_OVERHEAD_BYTES, REGISTRY_CHANGES_QUEUED_MAX};
 use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender};
 use crate::pending_connects::PendingConnects;
 use crate::pending_messages::{Enqueued, PendingMessage, PendingMessages};
+use crate::proven_tokens::ProvenTokens;
 use crate::rate_limits::DeviceRateLimits;
 use crate::registry::Registry;
 use crate::registry::postgres::app_settings::AppSettings;
@@ -33,6 +34,7 @@ use tidegate_core::tenant::budget_kind::BudgetKind;
 use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_core::topic::TopicFields;
+use tidegate_json::TapeWriter;
 
 /// A message that was admitted before, with the identity that was found then.
 #[derive(Debug)]
@@ -57,6 +59,39 @@ pub struct AdmitResult {
     pub wait: Duration,
 }
 
+/// Messages of one read that are not counted yet: those of one account are counted together.
+#[derive(Default)]
+struct ReceivedCounts(Vec<(Arc<Account>, u64)>);
+
+/// Accounts that are looked through for each message.
+const COUNTED_ACCOUNTS_MAX: usize = 16;
+
+impl ReceivedCounts {
+    fn add(&mut self, account: &Arc<Account>) {
+        match self.0.iter_mut().find(|(counted, _)| Arc::ptr_eq(counted, account)) {
+            Some((_, count)) => *count += 1,
+            None => {
+                if self.0.len() == COUNTED_ACCOUNTS_MAX {
+                    self.flush();
+                }
+                self.0.push((account.clone(), 1));
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        for (account, count) in self.0.drain(..) {
+            account.receive(count);
+        }
+    }
+}
+
+impl Drop for ReceivedCounts {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// Admission of messages and of devices that connect. All sources share one.
 #[derive(Debug)]
 pub struct Admission {
@@ -64,6 +99,7 @@ pub struct Admission {
     pub(crate) registry: Registry,
     pub(crate) books: Arc<Books>,
     pub(crate) cache: AuthCache,
+    pub(crate) proven_tokens: ProvenTokens,
     pub(crate) device_rates: DeviceRateLimits,
     pub(crate) tenant_rates: DeviceRateLimits,
     pub(crate) tenants: Arc<Tenants>,
@@ -100,6 +136,7 @@ impl Admission {
             changes: broadcast::Sender::new(REGISTRY_CHANGES_QUEUED_MAX),
             in_flight: None,
             over_budget_logged: Mutex::new(None),
+            proven_tokens: ProvenTokens::default(),
             device_rates: DeviceRateLimits::default(),
             tenant_rates: DeviceRateLimits::default(),
             tenants_missed: AtomicU64::new(tenants.missed()),
@@ -141,7 +178,15 @@ impl Admission {
         let now = self.registry.generation();
         if self.registry_generation.swap(now, Ordering::AcqRel) != now {
             self.cache.clear();
+            self.proven_tokens.forget_all();
             self.publish_change(RegistryChange::All);
+        }
+    }
+
+    /// Forgets a device that has changed, and its token.
+    pub(crate) fn forget_device(&self, key: u64) {
+        if let Some(hash) = self.cache.forget(key) {
+            self.proven_tokens.forget(&hash);
         }
     }
 
@@ -180,43 +225,36 @@ impl Admission {
         let settings = self.snapshot();
         let mut result =
             AdmitResult { admitted: Vec::with_capacity(messages.len()), ..AdmitResult::default() };
-        // Messages of one tenant beside each other are counted together.
-        let mut counting: Option<(Arc<Account>, u64)> = None;
+        let mut counting = ReceivedCounts::default();
+        let mut tape = TapeWriter::default();
         let mut messages = messages.into_iter();
         while let Some(message) = messages.next() {
-            let checked = self.check_at(&settings, &message, LookupSource::Registry, limit);
+            let checked = self.check_at(&settings, &message, LookupSource::Registry, limit, &mut tape);
             if let Err(NotAdmitted::OverRate(wait_s)) = checked {
                 result.wait = Duration::from_secs_f64(wait_s);
                 result.over_rate.push(message);
                 result.over_rate.extend(messages);
                 break;
             }
-            let account = self.account_of(&message.topic, &checked);
-            match &mut counting {
-                Some((counted, count)) if Arc::ptr_eq(counted, &account) => *count += 1,
-                _ => {
-                    if let Some((counted, count)) = counting.replace((account.clone(), 1)) {
-                        counted.receive(count);
-                    }
-                }
+            if let Ok(sender) = checked {
+                sender.tenant.account.mark_admitted();
+                counting.add(&sender.tenant.account);
+                result.admitted.push(sender.admit(message));
+                continue;
             }
+            let account = self.account_of(&message.topic, &checked);
+            counting.add(&account);
             match checked {
-                Ok(sender) => result.admitted.push(sender.admit(message)),
                 Err(NotAdmitted::Refused(error)) => {
                     result.refused.push(self.refuse(message, error, account));
                 }
-                Err(NotAdmitted::OverRate(_)) => unreachable!("handled above"),
                 Err(NotAdmitted::Cold { fields, over_rate }) => {
                     // Counted before it waits: the look-up task may submit it at once.
-                    if let Some((counted, count)) = counting.take() {
-                        counted.receive(count);
-                    }
+                    counting.flush();
                     self.enqueue_lookup(message, &fields, account, over_rate);
                 }
+                Ok(_) | Err(NotAdmitted::OverRate(_)) => unreachable!("handled above"),
             }
-        }
-        if let Some((counted, count)) = counting {
-            counted.receive(count);
         }
         result
     }
@@ -227,7 +265,9 @@ impl Admission {
     /// # Errors
     /// The message, when it is refused again.
     pub fn readmit_refused(&self, message: Received) -> Result<Option<Admitted>, Box<RefusedMessage>> {
-        let checked = self.check_at(&self.snapshot(), &message, LookupSource::Registry, RateLimitMode::Off);
+        let (settings, mut tape) = (self.snapshot(), TapeWriter::default());
+        let checked =
+            self.check_at(&settings, &message, LookupSource::Registry, RateLimitMode::Off, &mut tape);
         let account = self.account_of(&message.topic, &checked);
         account.receive(1);
         match checked {

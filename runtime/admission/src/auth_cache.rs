@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::one::Ref;
@@ -75,6 +75,8 @@ struct CacheEntry<T> {
 #[derive(Debug)]
 struct TtlMap<T> {
     entries: DashMap<u64, CacheEntry<T>, foldhash::fast::RandomState>,
+    /// The number of entries. The map would lock each of its parts to count them.
+    count: AtomicUsize,
     /// Moment of the look-up and key; a place whose entry was looked up again since is skipped.
     order: Mutex<VecDeque<(f64, u64)>>,
     /// 0: no bound.
@@ -83,7 +85,7 @@ struct TtlMap<T> {
 
 impl<T: CacheKey> TtlMap<T> {
     fn new(entries_max: usize) -> Self {
-        Self { entries: DashMap::default(), order: Mutex::default(), entries_max }
+        Self { entries: DashMap::default(), count: AtomicUsize::new(0), order: Mutex::default(), entries_max }
     }
 
     fn get(&self, key: u64, tenant: &str, device: &str) -> Option<Ref<'_, u64, CacheEntry<T>>> {
@@ -93,13 +95,17 @@ impl<T: CacheKey> TtlMap<T> {
     fn insert(&self, key: u64, entry: CacheEntry<T>) {
         let at_s = entry.stamp.at_s;
         let mut order = self.order.lock();
-        let size = self.entries.len();
+        let size = self.count();
         if self.entries_max > 0 && size >= self.entries_max {
             self.evict(&mut order, (size / 10).max(1));
         }
-        self.entries.insert(key, entry);
+        // Counted before it can be removed: the count is never below zero.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if self.entries.insert(key, entry).is_some() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
         order.push_back((at_s, key));
-        if order.len() > 2 * self.entries.len() + 1_024 {
+        if order.len() > 2 * self.count() + 1_024 {
             order.retain(|&(at_s, key)| self.is_current(at_s, key));
         }
     }
@@ -112,15 +118,33 @@ impl<T: CacheKey> TtlMap<T> {
         while entries > 0
             && let Some((at_s, key)) = order.pop_front()
         {
-            if self.entries.remove_if(&key, |_, entry| entry.stamp.at_s == at_s).is_some() {
+            if self.remove_if(key, |entry| entry.stamp.at_s == at_s).is_some() {
                 entries -= 1;
             }
         }
     }
 
+    fn remove(&self, key: u64) -> Option<CacheEntry<T>> {
+        self.remove_if(key, |_| true)
+    }
+
+    fn remove_if(&self, key: u64, condition: impl FnOnce(&CacheEntry<T>) -> bool) -> Option<CacheEntry<T>> {
+        let (_, removed) = self.entries.remove_if(&key, |_, entry| condition(entry))?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some(removed)
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     fn clear(&self) {
         let mut order = self.order.lock();
-        self.entries.clear();
+        // One by one: entries that are put in meanwhile are counted.
+        self.entries.retain(|_, _| {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            false
+        });
         order.clear();
     }
 }
@@ -137,6 +161,25 @@ impl Deref for Hit<'_> {
     }
 }
 
+/// Hits, counted in parts: in one number the threads would wait for each other at every message.
+#[derive(Debug, Default)]
+struct HitCounts([HitCount; 16]);
+
+/// A part of the hits on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct HitCount(AtomicU64);
+
+impl HitCounts {
+    fn record(&self, key: u64) {
+        self.0[(key >> 60) as usize].0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|part| part.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
 /// The cache of known and of unknown devices.
 #[derive(Debug)]
 pub struct AuthCache {
@@ -146,7 +189,7 @@ pub struct AuthCache {
     /// The largest part by which an entry's time is shortened; 0: none is.
     jitter: f64,
     epoch: AtomicU64,
-    hits: AtomicU64,
+    hits: HitCounts,
     misses: AtomicU64,
     absent_hits: AtomicU64,
     stale_hits: AtomicU64,
@@ -160,7 +203,7 @@ impl AuthCache {
             ttl_s,
             jitter: 0.0,
             epoch: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
+            hits: HitCounts::default(),
             misses: AtomicU64::new(0),
             absent_hits: AtomicU64::new(0),
             stale_hits: AtomicU64::new(0),
@@ -189,8 +232,10 @@ impl AuthCache {
     /// The entry of a device, if it is fresh. Counts a hit or a miss.
     pub fn get(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> Option<Hit<'_>> {
         let hit = self.known.get(key, tenant, device).filter(|entry| self.is_fresh(entry, now_s));
-        let counter = if hit.is_some() { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
+        match hit {
+            Some(_) => self.hits.record(key),
+            None => _ = self.misses.fetch_add(1, Ordering::Relaxed),
+        }
         hit.map(Hit)
     }
 
@@ -240,22 +285,22 @@ impl AuthCache {
 
     /// Stores a device that a look-up has given.
     pub fn insert_stamped(&self, key: u64, known: CachedDevice, stamp: LookupStamp) {
-        self.absent.entries.remove(&key);
+        self.absent.remove(key);
         let ttl_s = self.ttl_s * (1.0 - self.jitter * part_of(key, stamp.at_s));
         self.known.insert(key, CacheEntry { known, stamp, ttl_s });
     }
 
     /// Stores that the registry has no such device, for at most `ttl_s`.
     pub fn insert_absent(&self, key: u64, tenant: &str, device: &str, stamp: LookupStamp, ttl_s: f64) {
-        self.known.entries.remove(&key);
+        self.known.remove(key);
         let known = NegativeEntry { tenant: TenantId::new(tenant), device: DeviceId::new(device) };
         self.absent.insert(key, CacheEntry { known, stamp, ttl_s: ttl_s.min(self.ttl_s) });
     }
 
-    /// Removes a device that has changed.
-    pub fn forget(&self, key: u64) {
-        self.known.entries.remove(&key);
-        self.absent.entries.remove(&key);
+    /// Removes a device that has changed; gives the hash of its token.
+    pub fn forget(&self, key: u64) -> Option<TokenHash> {
+        self.absent.remove(key);
+        self.known.remove(key).map(|entry| entry.known.token)
     }
 
     /// Makes every entry stale.
@@ -272,7 +317,7 @@ impl AuthCache {
     }
 
     pub fn hits(&self) -> u64 {
-        self.hits.load(Ordering::Relaxed)
+        self.hits.sum()
     }
 
     /// Reads that found no entry, or a stale one.
@@ -291,7 +336,7 @@ impl AuthCache {
     }
 
     pub fn entries(&self) -> usize {
-        self.known.entries.len()
+        self.known.count()
     }
 }
 
@@ -364,6 +409,27 @@ mod tests {
         assert!(cache.absent.entries.len() <= 10);
         assert!(cache.is_absent(9_999, "acme", "x", 2.0) && !cache.is_absent(9_999, "acme", "x", 7.0));
         assert!(!cache.is_absent(9_999, "acme", "y", 2.0), "the names are compared");
+    }
+
+    #[test]
+    fn the_count_is_that_of_the_entries_whatever_happens() {
+        let cache = AuthCache::new(60.0, 50);
+        let check = || assert_eq!(cache.entries(), cache.known.entries.len());
+        for key in 0..500_u64 {
+            cache.insert(key % 90, known(), key as f64);
+            match key % 7 {
+                0 => drop(cache.forget(key % 60)),
+                1 => drop(cache.forget(1_000)),
+                2 => cache.insert_absent(key % 40, "acme", "d", cache.lookup_stamp(key as f64), 5.0),
+                _ => {}
+            }
+            check();
+        }
+        assert!(cache.entries() > 10, "{}", cache.entries());
+        cache.clear();
+        check();
+        cache.insert(1, known(), 600.0);
+        assert_eq!(cache.entries(), 1);
     }
 
     #[test]

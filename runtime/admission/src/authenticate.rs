@@ -12,22 +12,23 @@ use tidegate_core::detail::Quoted;
 use tidegate_core::device::{Device, make_device};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
-
-fn check(
-    known: &CachedDevice,
-    envelope: Option<&Envelope<'_>>,
-    require_token: bool,
-) -> Result<(), AuthFailure> {
-    check_device(known, envelope, require_token).map_err(|(reason, detail)| AuthFailure::Refuse {
-        reason,
-        detail,
-        is_proven: has_proved(known, envelope),
-        is_known: true,
-    })
-}
+use tidegate_json::TapeWriter;
 
 impl Admission {
-    /// The tenant and the device of a message, by their key `key`.
+    /// Runs the checks that need the registry's entry of the device.
+    fn check_known(&self, known: &CachedDevice, envelope: Option<&Envelope<'_>>) -> Result<(), AuthFailure> {
+        let proven = &self.proven_tokens;
+        check_device(known, envelope, self.settings.require_token, proven).map_err(|(reason, detail)| {
+            AuthFailure::Refuse {
+                reason,
+                detail,
+                is_proven: has_proved(known, envelope, proven),
+                is_known: true,
+            }
+        })
+    }
+
+    /// The tenant and the device of a message, by their key `key`. Leaves the tape of its envelope in `tape`.
     pub(super) fn authenticate(
         &self,
         message: &MessageView<'_>,
@@ -36,11 +37,13 @@ impl Admission {
         device: &str,
         key: u64,
         source: LookupSource<'_>,
+        tape: &mut TapeWriter,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
+        tape.clear();
         let envelope = match credentials {
             CredentialSource::Broker | CredentialSource::Listener => None,
             CredentialSource::Envelope => {
-                let envelope = Envelope::read(message.payload).map_err(|fault| {
+                let envelope = Envelope::read(message.payload, tape).map_err(|fault| {
                     // A tenant whose name no database can have must mend that first: its tenant_id
                     // can never matter.
                     match self.tenants.policies().rules_of(tenant).database {
@@ -68,10 +71,10 @@ impl Admission {
                 Some(envelope)
             }
         };
-        let (envelope, require_token) = (envelope.as_ref(), self.settings.require_token);
+        let envelope = envelope.as_ref();
         let (found, cached) = match source {
             LookupSource::Device(known) => {
-                check(known, envelope, require_token)?;
+                self.check_known(known, envelope)?;
                 return Ok((known.tenant.clone(), known.device.clone()));
             }
             LookupSource::Row(row) => (row, false),
@@ -83,7 +86,7 @@ impl Admission {
                 }
                 Registry::File(_) => {
                     if let Some(known) = self.cache.get(key, tenant, device, self.now_s()) {
-                        check(&known, envelope, require_token)?;
+                        self.check_known(&known, envelope)?;
                         return Ok((known.tenant.clone(), known.device.clone()));
                     }
                     (self.registry.lookup(tenant, device), true)
@@ -92,7 +95,7 @@ impl Admission {
         };
         let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
         let known = self.cache_row(tenant, device, found, cached);
-        let verdict = check(&known, envelope, require_token);
+        let verdict = self.check_known(&known, envelope);
         let identity = (known.tenant.clone(), known.device.clone());
         if cached {
             self.cache.insert(key, known, self.now_s());
@@ -142,7 +145,7 @@ impl Admission {
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
         let now_s = self.now_s();
         if let Some(known) = self.cache.get(key, tenant, device, now_s) {
-            check(&known, envelope, self.settings.require_token)?;
+            self.check_known(&known, envelope)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
         if self.cache.is_absent(key, tenant, device, now_s) {
@@ -152,7 +155,7 @@ impl Admission {
             && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
         {
             self.cache.record_stale(1);
-            check(&known, envelope, self.settings.require_token)?;
+            self.check_known(&known, envelope)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
         Err(AuthFailure::Wait)

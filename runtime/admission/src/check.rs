@@ -11,7 +11,7 @@ use tidegate_core::detail::Detail;
 use tidegate_core::message::{Received, Via};
 use tidegate_core::reason::Reason;
 use tidegate_core::token_bucket::Rate;
-use tidegate_core::topic::TopicError;
+use tidegate_json::TapeWriter;
 
 impl Admission {
     /// Checks a message for `explain`, without rate limits and counters. `row` is used in place of the
@@ -26,7 +26,8 @@ impl Admission {
         row: Option<Option<RegistryRow>>,
     ) -> Result<Sender, CheckError> {
         let source = row.map_or(LookupSource::Registry, LookupSource::Row);
-        let checked = self.check_view(&self.snapshot(), message, source, RateLimitMode::Off);
+        let (settings, mut tape) = (self.snapshot(), TapeWriter::default());
+        let checked = self.check_view(&settings, message, source, RateLimitMode::Off, &mut tape);
         checked.map_err(|error| match error {
             NotAdmitted::Refused(error) => error,
             NotAdmitted::Cold { fields, .. } => CheckError {
@@ -40,15 +41,16 @@ impl Admission {
         })
     }
 
-    /// Checks a message of the stream; `limit` limits the time.
+    /// Checks a message of the stream; `limit` limits the time. `tape` is memory for its tape.
     pub(super) fn check_at(
         &self,
         settings: &Snapshot,
         message: &Received,
         source: LookupSource<'_>,
         limit: RateLimitMode,
+        tape: &mut TapeWriter,
     ) -> Result<Sender, NotAdmitted> {
-        self.check_view(settings, MessageView::new(message), source, limit)
+        self.check_view(settings, MessageView::new(message), source, limit, tape)
     }
 
     fn check_view(
@@ -57,6 +59,7 @@ impl Admission {
         message: MessageView<'_>,
         source: LookupSource<'_>,
         limit: RateLimitMode,
+        tape: &mut TapeWriter,
     ) -> Result<Sender, NotAdmitted> {
         let refuse = |reason, detail: String, (is_proven, is_known), fields| {
             let detail = Detail::redacted(&detail, message.payload);
@@ -64,13 +67,10 @@ impl Admission {
         };
         // A device that proved itself to the listener is in the registry.
         let by_listener = message.via == Via::Proven;
-        let fields = self.settings.template.read(message.topic);
         // The listener takes what the subscription would deliver.
-        let fields = match fields {
-            Ok(_) if message.via != Via::Broker && !self.settings.template.delivers(message.topic) => {
-                Err(TopicError::Form(self.settings.template.as_str().to_owned()))
-            }
-            fields => fields,
+        let fields = match message.via {
+            Via::Broker => self.settings.template.read(message.topic),
+            Via::Listener | Via::Proven => self.settings.template.read_delivered(message.topic),
         };
         let names = fields.as_ref().ok().map(|fields| {
             let (tenant, device) =
@@ -107,7 +107,7 @@ impl Admission {
         };
         let message_type = &message.topic[fields.message_type.clone()];
         let credentials = settings.credentials.credentials_of(message_type, message.via);
-        let checked = self.authenticate(&message, credentials, tenant, device, key, source.clone());
+        let checked = self.authenticate(&message, credentials, tenant, device, key, source.clone(), tape);
         let checked = match (checked, over_rate) {
             (Err(AuthFailure::Wait), over_rate) => {
                 return Err(NotAdmitted::Cold { fields, over_rate: over_rate.is_some() });
@@ -139,7 +139,7 @@ impl Admission {
             Ok((known_tenant, device)) => {
                 // Only a message that passes takes from the tenant's bucket: no stranger can silence it.
                 let Some(rate) = limits.tenant_rate else {
-                    return Ok(Sender { tenant: known_tenant, device, fields });
+                    return Ok(Sender { tenant: known_tenant, device, fields, tape: tape.entries().into() });
                 };
                 let (slows, tenant_key) = (self.settings.slows(message.via), self.tenant_key(tenant));
                 match limit {
@@ -160,7 +160,7 @@ impl Admission {
                     }
                     _ => {}
                 }
-                Ok(Sender { tenant: known_tenant, device, fields })
+                Ok(Sender { tenant: known_tenant, device, fields, tape: tape.entries().into() })
             }
             Err((reason, detail, sender)) => {
                 // A refused message takes from a second bucket, so that nobody can silence a device

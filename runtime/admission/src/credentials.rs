@@ -1,9 +1,8 @@
 //! The credentials of a device, and the checks of a message against its row.
 
-use sha2::{Digest, Sha256};
-
 use crate::auth_cache::CachedDevice;
 use crate::envelope::{Envelope, EnvelopeValue};
+use crate::proven_tokens::ProvenTokens;
 use crate::registry::TokenHash;
 use tidegate_core::detail::Quoted;
 use tidegate_core::reason::Reason;
@@ -20,10 +19,14 @@ pub enum CredentialSource {
 }
 
 /// True if a message brings the device's own token, or needs no envelope.
-pub(super) fn has_proved(known: &CachedDevice, envelope: Option<&Envelope<'_>>) -> bool {
+pub(super) fn has_proved(
+    known: &CachedDevice,
+    envelope: Option<&Envelope<'_>>,
+    proven: &ProvenTokens,
+) -> bool {
     match envelope.map(|envelope| &envelope.provision_token) {
         None => true,
-        Some(EnvelopeValue::Text(token)) => known.token.matches(&Sha256::digest(token.as_bytes()).into()),
+        Some(EnvelopeValue::Text(token)) => proven.matches(&known.token, token),
         Some(EnvelopeValue::Missing) => false,
     }
 }
@@ -33,6 +36,7 @@ pub(super) fn check_device(
     known: &CachedDevice,
     envelope: Option<&Envelope<'_>>,
     require_token: bool,
+    proven: &ProvenTokens,
 ) -> Result<(), (Reason, String)> {
     if !known.active {
         let detail = format!("the device's status is {}, not \"ACTIVE\"", Quoted(&known.status));
@@ -56,7 +60,7 @@ pub(super) fn check_device(
         let detail = "provision_token is missing: expected the token of the device";
         return Err((Reason::TokenMissing, detail.into()));
     };
-    if !known.token.matches(&Sha256::digest(token.as_bytes()).into()) {
+    if !proven.matches(&known.token, token) {
         let detail = "provision_token is not the token of the device";
         return Err((Reason::TokenInvalid, detail.into()));
     }

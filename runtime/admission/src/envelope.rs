@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use tidegate_core::message::Via;
-use tidegate_json::{Error, Kind, Reader};
+use tidegate_json::{Error, Kind, Number, Reader, TapeValue, TapeWriter, Text};
 
 /// One of the three values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +84,32 @@ enum RawValue<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads a payload. Of a key that stands twice, the last counts.
+    /// Reads a payload, and leaves its tape in `tape`. Of a key that stands twice, the last counts.
     ///
     /// # Errors
     /// It is not JSON, no object, or one of the three values is neither a string nor an integer.
-    pub fn read(payload: &'a [u8]) -> Result<Self, EnvelopeError> {
+    pub fn read(payload: &'a [u8], tape: &'a mut TapeWriter) -> Result<Self, EnvelopeError> {
+        if !tape.write(payload)? {
+            return Self::read_without_tape(payload);
+        }
+        // SAFETY: this payload was read just now.
+        let root = unsafe { tape.tape(payload) }.expect("the tape was written").value();
+        let members = root.members().ok_or_else(|| EnvelopeError::NotAnObject(root.kind()))?;
+        let missing = || RawValue::Value(EnvelopeValue::Missing);
+        let (mut site_id, mut tenant_id, mut provision_token) = (missing(), missing(), missing());
+        for (key, value) in members {
+            if key.is("site_id") {
+                site_id = tape_value(value);
+            } else if key.is("provision_token") {
+                provision_token = tape_value(value);
+            } else if key.is("tenant_id") {
+                tenant_id = tape_value(value);
+            }
+        }
+        Self::checked(tenant_id, site_id, provision_token)
+    }
+
+    fn read_without_tape(payload: &'a [u8]) -> Result<Self, EnvelopeError> {
         let mut reader = Reader::new(payload);
         let kind = reader.peek()?;
         if kind != Kind::Object {
@@ -109,6 +130,14 @@ impl<'a> Envelope<'a> {
             }
         }
         reader.end()?;
+        Self::checked(tenant_id, site_id, provision_token)
+    }
+
+    fn checked(
+        tenant_id: RawValue<'a>,
+        site_id: RawValue<'a>,
+        provision_token: RawValue<'a>,
+    ) -> Result<Self, EnvelopeError> {
         let checked = |key, raw| match raw {
             RawValue::Value(value) => Ok(value),
             RawValue::Wrong(kind) => Err(EnvelopeError::Type(key, kind)),
@@ -121,25 +150,37 @@ impl<'a> Envelope<'a> {
     }
 }
 
+fn string(text: Text<'_>) -> RawValue<'_> {
+    let text = text.decode();
+    RawValue::Value(if text.is_empty() { EnvelopeValue::Missing } else { EnvelopeValue::Text(text) })
+}
+
+fn number(number: Number<'_>) -> RawValue<'_> {
+    match number.as_i64() {
+        Ok(0) => RawValue::Value(EnvelopeValue::Missing),
+        Ok(_) => RawValue::Value(EnvelopeValue::Text(Cow::Borrowed(number.text()))),
+        Err(_) if number.is_integer() => RawValue::Wrong("an integer outside 64 bits"),
+        Err(_) => RawValue::Wrong("a number with a fraction or an exponent"),
+    }
+}
+
+fn tape_value(value: TapeValue<'_>) -> RawValue<'_> {
+    match (value.string(), value.number(), value.kind()) {
+        (Some(text), _, _) => string(text),
+        (None, Some(value), _) => number(value),
+        (None, None, Kind::Null) => RawValue::Value(EnvelopeValue::Missing),
+        (None, None, other) => RawValue::Wrong(other.name()),
+    }
+}
+
 fn value<'a>(reader: &mut Reader<'a>) -> Result<RawValue<'a>, Error> {
     Ok(match reader.peek()? {
-        Kind::String => {
-            let text = reader.string()?.decode();
-            RawValue::Value(if text.is_empty() { EnvelopeValue::Missing } else { EnvelopeValue::Text(text) })
-        }
+        Kind::String => string(reader.string()?),
         Kind::Null => {
             reader.null()?;
             RawValue::Value(EnvelopeValue::Missing)
         }
-        Kind::Number => {
-            let number = reader.number()?;
-            match number.as_i64() {
-                Ok(0) => RawValue::Value(EnvelopeValue::Missing),
-                Ok(_) => RawValue::Value(EnvelopeValue::Text(Cow::Borrowed(number.text()))),
-                Err(_) if number.is_integer() => RawValue::Wrong("an integer outside 64 bits"),
-                Err(_) => RawValue::Wrong("a number with a fraction or an exponent"),
-            }
-        }
+        Kind::Number => number(reader.number()?),
         other => {
             reader.skip_value()?;
             RawValue::Wrong(other.name())
@@ -152,7 +193,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<(EnvelopeValue<'_>, EnvelopeValue<'_>), String> {
-        Envelope::read(text.as_bytes())
+        Envelope::read(text.as_bytes(), Box::leak(Box::default()))
             .map(|e| (e.site_id, e.provision_token))
             .map_err(|fault| fault.to_string())
     }
@@ -177,10 +218,12 @@ mod tests {
 
     #[test]
     fn a_payload_without_an_envelope_is_told_what_the_operator_can_set() {
-        let fault = Envelope::read(b"\x01\x67").unwrap_err();
+        let fault = Envelope::read(b"\x01\x67", &mut TapeWriter::default()).unwrap_err();
         let remedy = fault.with_remedy("lpp", Via::Broker);
         assert!(remedy.contains("[admission.types.lpp] credentials = \"broker\""), "{remedy}");
-        let remedy = Envelope::read(b"21.5").unwrap_err().with_remedy("a b", Via::Listener);
+        let remedy = Envelope::read(b"21.5", &mut TapeWriter::default())
+            .unwrap_err()
+            .with_remedy("a b", Via::Listener);
         assert!(remedy.contains("[admission.types.\"a b\"] credentials = \"listener\""), "{remedy}");
     }
 

@@ -10,6 +10,7 @@ mod settings;
 pub mod rate_limits;
 mod authenticate;
 mod credentials;
+mod proven_tokens;
 pub mod envelope;
 pub mod auth_cache;
 pub mod registry;

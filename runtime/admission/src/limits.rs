@@ -17,6 +17,14 @@ pub(crate) const PROBE: Duration = Duration::from_millis(REGISTRY_PROBE_MS);
 /// this number the idle ones are dropped, at worst all of them.
 pub const BUCKETS_MAX: usize = 500_000;
 
+/// Bytes of one record of a registry file: four names of the longest topic. A quote without an end must
+/// not take the rest of the file into memory.
+pub const CSV_RECORD_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of one piece of the devices of a registry file: a change of the file costs the pieces that it
+/// touches, and what is not full of the last one is little beside a million devices.
+pub const DEVICE_CHUNK_BYTES: usize = 1 << 20;
+
 /// Seconds between two searches of a full table of buckets for idle ones.
 pub const BUCKET_SWEEP_S: f64 = 1.0;
 
@@ -107,3 +115,13 @@ pub const TENANT_ROWS_MAX: i64 = TENANTS_MAX as i64;
 /// Bytes of a message that waits for the registry beside its topic and payload: its token, and its places
 /// in queues.
 pub const PENDING_OVERHEAD_BYTES: u64 = 384;
+
+/// Tokens that are remembered beside the hash that they proved, and the most bytes of one: 400 KiB for all. A
+/// gateway with more devices at once hashes the tokens of some again.
+pub const PROVEN_TOKENS_MAX: usize = 4_096;
+
+pub const PROVEN_TOKEN_BYTES_MAX: usize = 64;
+
+/// Entries of a tape that are not charged to the receive window: 160 bytes, which are part of what each message may
+/// take beside its payload.
+pub const TAPE_ENTRIES_UNCHARGED: usize = 20;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth_cache::CachedDevice;
+use crate::limits;
 use crate::registry::RegistryRow;
 use tidegate_core::books::Account;
 use tidegate_core::detail::Detail;
@@ -61,6 +62,8 @@ pub struct Sender {
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
     pub fields: TopicFields,
+    /// The entries of the payload's tape; none if its envelope was not read.
+    pub tape: Box<[u64]>,
 }
 
 /// The check that failed, as the refusal tells it.
@@ -116,8 +119,12 @@ impl<'a> MessageView<'a> {
 
 impl Sender {
     /// The message of this sender, admitted.
-    pub(crate) fn admit(self, message: Received) -> Admitted {
-        Admitted::new(message, self.fields.message_type, self.tenant, self.device)
+    pub(crate) fn admit(self, mut message: Received) -> Admitted {
+        // A small one is part of what every message may take.
+        if self.tape.len() > limits::TAPE_ENTRIES_UNCHARGED {
+            message.token.grow(size_of_val(&*self.tape));
+        }
+        Admitted::new(message, self.fields.message_type, self.tenant, self.device).with_tape(self.tape)
     }
 }
 

@@ -1,7 +1,10 @@
 //! The registry of devices: a file, PostgreSQL, or every device of named tenants.
 
-pub mod csv;
 pub mod file;
+mod device_records;
+pub mod csv;
+mod device_table;
+mod interned_texts;
 pub mod postgres;
 pub(crate) mod row;
 

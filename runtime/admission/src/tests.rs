@@ -11,6 +11,7 @@ use crate::auth_cache::AuthCache;
 use crate::credentials::{CredentialSource, check_device};
 use crate::envelope::{Envelope, EnvelopeValue};
 use crate::outcome::MessageView;
+use crate::proven_tokens::ProvenTokens;
 use crate::registry;
 use crate::registry::postgres::app_settings::AppSettings;
 use crate::registry::{Registry, RegistryRow, TokenHash, file};
@@ -121,7 +122,7 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
 
 #[test]
 fn every_recorded_cache_sequence_asks_the_registry_as_often() {
-    let mut sequences = 0;
+    let (mut sequences, proven) = (0, ProvenTokens::default());
     for case in SEQUENCES.lines().map(|line| serde_json::from_str::<Json>(line).unwrap()) {
         if case["kind"] != "cache" || !case["seed_bug"].is_null() {
             continue;
@@ -157,7 +158,7 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
             };
             let verdict = match &known {
                 None => "UNREGISTERED_DEVICE",
-                Some(known) => match check_device(known, Some(&envelope), true) {
+                Some(known) => match check_device(known, Some(&envelope), true, &proven) {
                     Ok(()) => "lines",
                     Err((reason, _)) => reason.code(),
                 },

@@ -12,6 +12,7 @@ use crate::registry::Registry;
 use tidegate_core::books::Account;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::{Admitted, Received, RefusedMessage};
+use tidegate_json::TapeWriter;
 
 /// A parked message that returns, and the account that counts it as parked.
 #[derive(Debug)]
@@ -74,7 +75,13 @@ impl Admission {
                 }
             }
             let source = LookupSource::Unparked;
-            let checked = self.check_at(&self.snapshot(), &pending.message, source, RateLimitMode::Off);
+            let checked = self.check_at(
+                &self.snapshot(),
+                &pending.message,
+                source,
+                RateLimitMode::Off,
+                &mut TapeWriter::default(),
+            );
             if let (Err(NotAdmitted::Cold { .. }), Some((key, name, device))) = (&checked, device_key) {
                 let follows = result.devices.contains(&key);
                 if !follows {

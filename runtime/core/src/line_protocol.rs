@@ -13,6 +13,7 @@ pub mod fault;
 pub mod names;
 pub mod keys;
 pub mod values;
+pub mod shape;
 pub mod series_times;
 pub mod identity;
 pub mod rules;
@@ -26,6 +27,7 @@ use crate::line_protocol::fault::Parsed;
 use crate::line_protocol::keys::LineKeys;
 use crate::line_protocol::names::name_length;
 use crate::line_protocol::series_times::SeriesTimes;
+use crate::line_protocol::shape::{LinePlaces, LineShapes};
 
 pub use crate::line_protocol::fault::Dialect;
 pub use crate::line_protocol::fault::LineFault;
@@ -56,6 +58,7 @@ pub struct LineContext<'a> {
 #[derive(Debug, Default)]
 pub struct LineChecker {
     keys: LineKeys,
+    shapes: LineShapes,
     times: SeriesTimes,
 }
 
@@ -105,8 +108,6 @@ impl LineChecker {
             let found = (LineFaultKind::NotUtf8, error.valid_up_to());
             return Err(fault(text, start, line as u32 + 1, found, stamp));
         }
-        let mut clock = itoa::Buffer::new();
-        let received = clock.format(stamp.received_ns).as_bytes();
         self.times.clear();
         let (mut at, mut number, mut count, begin) = (0, 0, 0, out.len());
         while at < text.len() {
@@ -130,7 +131,7 @@ impl LineChecker {
                 Some(_) => {}
             }
             let before = out.len();
-            match self.line(text, start, stamp, received, out) {
+            match self.line(text, start, stamp, out) {
                 Ok(end) => {
                     at = end;
                     count += 1;
@@ -167,26 +168,28 @@ impl LineChecker {
         text: &[u8],
         start: usize,
         stamp: LineContext<'_>,
-        received: &[u8],
         out: &mut Vec<u8>,
     ) -> Parsed<usize> {
-        self.keys.clear();
-        let measurement_end = names::measurement(text, start)?;
-        let (mut fields_allowed, mut spliced) = (None, stamp.identity_tags.len());
-        self.keys.reserve(None);
+        let under = (stamp.dialect, stamp.rules);
+        let places = match self.shapes.places(text, start, under) {
+            Some(places) => places,
+            None => {
+                let places = self.parse(text, start, stamp)?;
+                self.shapes.record(text, start, places, self.keys.places(), under);
+                places
+            }
+        };
+        let LinePlaces { measurement_end, tags_end, fields_start, fields_end } = places;
+        let mut spliced = stamp.identity_tags.len();
         if let Some(rules) = stamp.rules {
-            fields_allowed = rules.table(text, start, measurement_end)?;
             spliced += rules.spliced_bytes();
             name_length(start, measurement_end + rules.table_prefix.len())?;
-            self.keys.reserve(rules.tenant_tag.as_ref());
         }
-        let (tags_end, fields_start) = self.tags(text, measurement_end, stamp.dialect)?;
         let series = fields_start - start + spliced;
         if stamp.dialect == Dialect::V1V2 && series > SERIES_BYTES_MAX {
             return Err((LineFaultKind::SeriesTooLong, start));
         }
-        let (fields_end, line_end) = self.fields(text, fields_start, fields_allowed, stamp.dialect)?;
-        let (time, line_end) = values::timestamp(text, line_end, stamp.dialect)?;
+        let (time, line_end) = values::timestamp(text, fields_end, stamp.dialect)?;
         if line_end - start > LINE_BYTES_MAX {
             return Err((LineFaultKind::LineTooLong, start + LINE_BYTES_MAX));
         }
@@ -195,7 +198,7 @@ impl LineChecker {
         {
             return Err((LineFaultKind::OutsideWindow, time.start));
         }
-        out.reserve(line_end - start + spliced + received.len() + 2);
+        out.reserve(line_end - start + spliced + TIME_BYTES_MAX + 2);
         if let Some(rules) = stamp.rules {
             out.extend_from_slice(&rules.table_prefix);
         }
@@ -204,22 +207,42 @@ impl LineChecker {
             out.extend_from_slice(&tag.spliced);
         }
         out.extend_from_slice(stamp.identity_tags);
+        if let Some(time) = &time
+            && time.start == fields_end + 1
+        {
+            out.extend_from_slice(&text[measurement_end..time.end]);
+            out.push(b'\n');
+            return Ok(line_end + 1);
+        }
         out.extend_from_slice(&text[measurement_end..fields_end]);
         out.push(b' ');
         match time {
             Some(time) => out.extend_from_slice(&text[time]),
-            None => match self.times.offset_ns(text, start..tags_end) {
-                0 => out.extend_from_slice(received),
-                offset_ns => {
-                    let mut clock = itoa::Buffer::new();
-                    let later = stamp.received_ns.saturating_add(offset_ns);
-                    out.extend_from_slice(clock.format(later).as_bytes());
-                }
-            },
+            None => {
+                let offset_ns = self.times.offset_ns(text, start..tags_end);
+                let time_ns = stamp.received_ns.saturating_add(offset_ns);
+                out.extend_from_slice(itoa::Buffer::new().format(time_ns).as_bytes());
+            }
         }
         out.push(b'\n');
         // The next line begins behind the newline.
         Ok(line_end + 1)
+    }
+
+    /// Parses the names and values of the line at `start`; `keys` then has its keys.
+    fn parse(&mut self, text: &[u8], start: usize, stamp: LineContext<'_>) -> Parsed<LinePlaces> {
+        self.keys.clear();
+        let measurement_end = names::measurement(text, start)?;
+        let mut fields_allowed = None;
+        self.keys.reserve(None);
+        if let Some(rules) = stamp.rules {
+            fields_allowed = rules.table(text, start, measurement_end)?;
+            name_length(start, measurement_end + rules.table_prefix.len())?;
+            self.keys.reserve(rules.tenant_tag.as_ref());
+        }
+        let (tags_end, fields_start) = self.tags(text, measurement_end, stamp.dialect)?;
+        let fields_end = self.fields(text, fields_start, fields_allowed, stamp.dialect)?;
+        Ok(LinePlaces { measurement_end, tags_end, fields_start, fields_end })
     }
 
     /// Checks the tags; gives their end and the start of the first field.
@@ -247,7 +270,7 @@ impl LineChecker {
         mut at: usize,
         allowed: Option<&NameSet>,
         dialect: Dialect,
-    ) -> Parsed<(usize, usize)> {
+    ) -> Parsed<usize> {
         loop {
             let key = names::field_key(text, at, dialect)?;
             self.keys.add(text, key.clone())?;
@@ -257,13 +280,16 @@ impl LineChecker {
             at = values::field(text, key.end + 1)?;
             match text.get(at) {
                 Some(b',') => at += 1,
-                None | Some(b' ' | b'\n' | b'\r') => return Ok((at, at)),
+                None | Some(b' ' | b'\n' | b'\r') => return Ok(at),
                 Some(b'\0') => return Err((LineFaultKind::Nul, at)),
                 Some(_) => return Err((LineFaultKind::AfterValue, at)),
             }
         }
     }
 }
+
+/// The most bytes of a time in nanoseconds.
+const TIME_BYTES_MAX: usize = 20;
 
 fn next_line(text: &[u8], from: usize) -> usize {
     memchr::memchr(b'\n', &text[from..]).map_or(text.len(), |newline| from + newline + 1)

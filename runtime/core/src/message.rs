@@ -61,6 +61,9 @@ pub struct Admitted {
     /// The place of the message type in `topic`.
     pub message_type: Range<usize>,
     pub payload: Bytes,
+    /// The values of a JSON payload that admission has read, as `tidegate_json::Tape` describes them. Empty:
+    /// it did not read them, or they are too many.
+    pub tape: Box<[u64]>,
     pub received_ns: i64,
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
@@ -79,6 +82,7 @@ impl Admitted {
             topic: message.topic,
             message_type,
             payload: message.payload,
+            tape: Box::default(),
             received_ns: message.received_ns,
             tenant,
             device,
@@ -96,7 +100,7 @@ impl Admitted {
         device: Arc<Device>,
         token: AckToken,
     ) -> Self {
-        Self { topic, message_type: 0..0, payload, received_ns, tenant, device, token }
+        Self { topic, message_type: 0..0, payload, tape: Box::default(), received_ns, tenant, device, token }
     }
 
     /// A message of a trial or a dry run: nothing learns its outcome.
@@ -108,7 +112,21 @@ impl Admitted {
         tenant: Arc<Tenant>,
         device: Arc<Device>,
     ) -> Self {
-        Self { topic, message_type, payload, received_ns, tenant, device, token: AckToken::trial() }
+        Self {
+            topic,
+            message_type,
+            payload,
+            tape: Box::default(),
+            received_ns,
+            tenant,
+            device,
+            token: AckToken::trial(),
+        }
+    }
+
+    /// Adds the tape of its payload.
+    pub fn with_tape(self, tape: Box<[u64]>) -> Self {
+        Self { tape, ..self }
     }
 
     pub fn message_type(&self) -> &str {

@@ -127,20 +127,9 @@ impl TopicTemplate {
         levels.join("/") + if self.open { "/#" } else { "" }
     }
 
-    /// True if a topic of this form matches the filter, too. `find` ignores further levels; a subscription
-    /// does not deliver them.
-    pub fn delivers(&self, topic: &str) -> bool {
-        let levels = memchr::memchr_iter(b'/', topic.as_bytes()).count() + 1;
-        let first_is_named = matches!(self.levels.first(), Some(TopicLevel::Literal(_)));
-        (self.open || levels == self.levels.len()) && (first_is_named || !topic.starts_with('$'))
-    }
-
     /// The tenant, device and type of a topic. `None` if `read` refuses it.
     pub fn matches(&self, topic: &str) -> Option<TopicFields> {
-        let places = self.find(topic)?;
-        let names = [&places.tenant, &places.device, &places.message_type];
-        let good = names.iter().all(|name| name.len() <= TOPIC_NAME_BYTES_MAX) && !has_control(topic);
-        good.then_some(places)
+        self.find(topic).map(|(places, _)| places).filter(|places| is_good(places, topic))
     }
 
     /// The tenant, device and type of a topic.
@@ -149,10 +138,28 @@ impl TopicTemplate {
     /// The topic is not of this form, a name is longer than `TOPIC_NAME_BYTES_MAX`, or there is a control
     /// character in the topic.
     pub fn read(&self, topic: &str) -> Result<TopicFields, TopicError> {
-        if let Some(places) = self.matches(topic) {
-            return Ok(places);
+        self.read_where(topic, |_| true)
+    }
+
+    /// The same as `read`, for a topic that the filter matches too: a subscription does not deliver further levels.
+    ///
+    /// # Errors
+    /// The errors of `read`; a topic that the filter does not match is not of this form.
+    pub fn read_delivered(&self, topic: &str) -> Result<TopicFields, TopicError> {
+        let first_is_named = matches!(self.levels.first(), Some(TopicLevel::Literal(_)));
+        self.read_where(topic, |end| {
+            (self.open || end == topic.len()) && (first_is_named || !topic.starts_with('$'))
+        })
+    }
+
+    /// Reads a topic; `takes` gets the end of the template's last level in it.
+    #[inline]
+    fn read_where(&self, topic: &str, takes: impl FnOnce(usize) -> bool) -> Result<TopicFields, TopicError> {
+        let form = || TopicError::Form(self.text.clone());
+        let (places, end) = self.find(topic).ok_or_else(form)?;
+        if is_good(&places, topic) {
+            return if takes(end) { Ok(places) } else { Err(form()) };
         }
-        let Some(places) = self.find(topic) else { return Err(TopicError::Form(self.text.clone())) };
         let control = |level: &str| level.chars().find(|c| c.is_control());
         if let Some((level, character)) = topic.split('/').find_map(|level| Some((level, control(level)?))) {
             return Err(TopicError::ControlCharacter { character, level: level.into() });
@@ -163,8 +170,8 @@ impl TopicTemplate {
         Err(TopicError::NameTooLong { name, bytes: range.len() })
     }
 
-    /// The levels of a topic that the template names, whatever stands in them.
-    fn find(&self, topic: &str) -> Option<TopicFields> {
+    /// The levels of a topic that the template names, whatever stands in them, and the end of the last.
+    fn find(&self, topic: &str) -> Option<(TopicFields, usize)> {
         let mut places = TopicFields { tenant: 0..0, device: 0..0, message_type: 0..0 };
         let bytes = topic.as_bytes();
         let mut start = 0;
@@ -186,8 +193,14 @@ impl TopicTemplate {
             }
             start = end;
         }
-        Some(places)
+        Some((places, start))
     }
+}
+
+/// True if no name is too long and no control character stands in the topic.
+fn is_good(places: &TopicFields, topic: &str) -> bool {
+    let names = [&places.tenant, &places.device, &places.message_type];
+    names.iter().all(|name| name.len() <= TOPIC_NAME_BYTES_MAX) && !has_control(topic)
 }
 
 /// True if a text has a control character (U+0000 to U+001F, U+007F to U+009F).
@@ -292,6 +305,24 @@ mod tests {
             template.read("tenant/a\u{7}/device/d/t").unwrap_err().to_string(),
             r#"the topic has the control character '\u{7}' in its level "a\u{7}""#
         );
+    }
+
+    #[test]
+    fn what_the_filter_does_not_match_is_read_but_not_delivered() {
+        let delivered = |template: &str, topic: &str| {
+            let template = TopicTemplate::parse(template).unwrap();
+            assert!(template.read(topic).is_ok(), "{topic}");
+            let read = template.read_delivered(topic);
+            assert!(read.is_ok() || matches!(read, Err(TopicError::Form(_))), "{read:?}");
+            read.is_ok()
+        };
+        assert!(delivered("t/{tenant}/{device}/{type}", "t/a/b/c"));
+        assert!(!delivered("t/{tenant}/{device}/{type}", "t/a/b/c/d"));
+        assert!(!delivered("t/{tenant}/{device}/{type}", "t/a/b/c/"));
+        assert!(delivered("t/{tenant}/{device}/{type}/#", "t/a/b/c/d/e"));
+        assert!(delivered("{tenant}/{device}/{type}", "a/b/c"));
+        assert!(!delivered("{tenant}/{device}/{type}", "$a/b/c"));
+        assert!(delivered("$t/{tenant}/{device}/{type}", "$t/a/b/c"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod fallback;
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::decoder::fallback::FallbackSink;
 use crate::decoder::grouping::{group, nameable, refuse_all, with_partition};
@@ -44,6 +44,8 @@ pub struct Decoder {
     lane: Option<LaneHandle>,
     /// Counts the CPU time of tenants.
     quotas: Option<Arc<CpuQuotas>>,
+    /// The time up to which it is counted who held this thread.
+    held_until: Instant,
 }
 
 impl Decoder {
@@ -63,6 +65,7 @@ impl Decoder {
             batch: Batch { payloads: Vec::new(), messages: Vec::new() },
             lane: None,
             quotas: None,
+            held_until: Instant::now(),
             host,
         }
     }
@@ -80,6 +83,7 @@ impl Decoder {
 
     /// Decodes messages of any tenants; those of one device and type in their order.
     pub fn decode(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        self.held_until = Instant::now();
         for group in group(messages) {
             self.decode_group(group, sink);
         }
@@ -197,8 +201,24 @@ impl Decoder {
         }
     }
 
-    /// Decodes messages of one route in one call; when that fails and it may, one by one.
+    /// Decodes messages of one route in one call; when that fails and it may, one by one. Counts for how long
+    /// they held this thread: the call, the check of lines, and all that a failure costs.
     fn decode_batch(
+        &mut self,
+        context: &RouteContext,
+        messages: Vec<Admitted>,
+        sink: &dyn DecodeSink,
+        attempt: Attempt,
+    ) {
+        self.call_and_check(context, messages, sink, attempt);
+        if let Some(lane) = &self.lane {
+            let now = Instant::now();
+            lane.record_held(context, now - self.held_until);
+            self.held_until = now;
+        }
+    }
+
+    fn call_and_check(
         &mut self,
         context: &RouteContext,
         messages: Vec<Admitted>,
@@ -220,6 +240,9 @@ impl Decoder {
             }
         };
         self.fill_batch(&messages);
+        if context.route.version.guest.imports_envelope {
+            instance.state().set_tapes(messages.iter().map(|message| &*message.tape));
+        }
         if context.route.version.guest.imports_context || context.route.version.guest.imports_state {
             instance.state().messages = messages
                 .iter()

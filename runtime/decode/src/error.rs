@@ -11,7 +11,7 @@ pub enum SandboxError {
     NotWasm,
     #[error("it imports {import}, which Tidegate does not offer; it offers {offered}", offered = OFFERED.join(", "))]
     Import { import: String },
-    #[error("it does not fit the interface tidegate:ingest (0.1.0, 1.0.0): {0}")]
+    #[error("it does not fit the interface tidegate:ingest (0.1.0, 1.0.0, 1.1.0): {0}")]
     Interface(String),
     #[error("the sandbox cannot be set up: {0}")]
     Setup(String),

@@ -186,6 +186,10 @@ pub const CPU_WINDOW_MS: u64 = 1_000;
 
 pub const CPU_WINDOW_PARTS: usize = 8;
 
+/// The part of the window for which a tenant may hold one decode thread that others wait for. Half: where two
+/// tenants of equal weight meet on a thread, none of them leaves it.
+pub const THREAD_PART_MAX: f64 = 0.5;
+
 /// Messages of one route that wait in the slow lane because their tenant is over its share of the CPU,
 /// before the sources that bring more wait: a twelfth of the window of unsettled messages, so that
 /// a broker session goes on with the others for a while.

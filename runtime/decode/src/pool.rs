@@ -45,7 +45,7 @@ impl DecodePool {
             let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
             let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
                 let quotas = slow.quotas.clone();
-                run(Decoder::with_lane(host, slow, number), &quotas, waiting, &*sink);
+                run(Decoder::with_lane(host, slow, number), &quotas, number, waiting, &*sink);
             })?;
             pool.queues.push(queue);
             pool.threads.push(thread);
@@ -75,7 +75,7 @@ impl DecodePool {
     }
 
     async fn send(&self, thread: usize, messages: Vec<Admitted>) {
-        self.slow.quotas.arrived(messages.len());
+        self.slow.quotas.arrived(thread, messages.len());
         if self.queues[thread].send(messages).await.is_err() {
             // The messages stay unsettled: they are not acknowledged, and come again.
             tracing::error!(thread, "a decode thread is gone");
@@ -95,6 +95,7 @@ impl DecodePool {
 fn run(
     mut decoder: Decoder,
     quotas: &CpuQuotas,
+    number: usize,
     mut waiting: Receiver<Vec<Admitted>>,
     sink: &impl DecodeSink,
 ) {
@@ -105,7 +106,7 @@ fn run(
         {
             messages.extend(more);
         }
-        quotas.taken(messages.len());
+        quotas.taken(number, messages.len());
         decoder.decode(messages, &BatchingSink::new(sink));
     }
 }

@@ -35,8 +35,19 @@ pub fn now_ns() -> i64 {
 impl<I: MessageSink> PublishReceiver<I> {
     /// Adds a message of QoS 0 or 1 to `group`, or drops it and has that counted.
     pub fn receive(&self, publish: &Publish<'_>, received_ns: i64, group: &mut Vec<Received>) {
+        self.receive_on(publish, topic_of(publish), received_ns, group);
+    }
+
+    /// The same for a topic that was read already.
+    pub fn receive_on(
+        &self,
+        publish: &Publish<'_>,
+        topic: String,
+        received_ns: i64,
+        group: &mut Vec<Received>,
+    ) {
         let overloaded = publish.qos == QoS::AtMostOnce && self.tracker.window().is_full();
-        let message = self.message(publish, received_ns);
+        let message = self.message_on(publish, topic, received_ns);
         if publish.retain && self.drops_retained {
             self.sink.discard(message, Reason::Retained);
         } else if overloaded {
@@ -48,6 +59,10 @@ impl<I: MessageSink> PublishReceiver<I> {
 
     /// The message that a PUBLISH of QoS 0 or 1 brings.
     pub fn message(&self, publish: &Publish<'_>, received_ns: i64) -> Received {
+        self.message_on(publish, topic_of(publish), received_ns)
+    }
+
+    fn message_on(&self, publish: &Publish<'_>, topic: String, received_ns: i64) -> Received {
         let bytes = publish.topic.len() + publish.payload.len();
         let token = if publish.qos == QoS::AtMostOnce {
             self.tracker.receive_unacknowledged(bytes)
@@ -58,18 +73,23 @@ impl<I: MessageSink> PublishReceiver<I> {
             self.tracker.receive_publish(publish.packet_id, publish.dup, bytes)
         };
         Received {
-            // A topic that is no text comes from a broker that does not check, and must not end
-            // the session: with the replacement character in it, it names nobody's device.
-            topic: match text(publish.topic) {
-                Some(topic) => topic.to_owned(),
-                None => String::from_utf8_lossy(publish.topic).replace('\0', "\u{fffd}"),
-            },
+            topic,
             payload: Bytes::copy_from_slice(publish.payload),
             received_ns,
             via: self.via,
             token,
             payload_bytes: publish.payload_bytes,
         }
+    }
+}
+
+/// The topic of a PUBLISH as text.
+fn topic_of(publish: &Publish<'_>) -> String {
+    match text(publish.topic) {
+        Some(topic) => topic.to_owned(),
+        // It comes from a broker that does not check, and must not end the session: with the replacement
+        // character in it, it names nobody's device.
+        None => String::from_utf8_lossy(publish.topic).replace('\0', "\u{fffd}"),
     }
 }
 

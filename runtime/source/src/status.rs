@@ -33,8 +33,14 @@ pub(crate) async fn stopped(stop: &mut StopSignal) -> Instant {
     }
 }
 
-/// Waits until the deadline of the order to stop is over; for tasks that must not outlive it.
+/// Waits until the deadline of the order to stop is over, which can be brought forward; for tasks that must
+/// not outlive it.
 pub(crate) async fn past_deadline(mut stop: StopSignal) {
-    let deadline = stopped(&mut stop).await;
-    tokio::time::sleep_until(deadline).await;
+    loop {
+        let deadline = stopped(&mut stop).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(deadline) => return,
+            Ok(()) = stop.changed() => {}
+        }
+    }
 }

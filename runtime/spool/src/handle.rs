@@ -20,7 +20,7 @@ use crate::log::SegmentLog;
 use crate::quota::{QuotaLimits, Quotas};
 use crate::quota_state::QuotaState;
 use crate::reader::Lines;
-use crate::recovery::RecoveryReport;
+use crate::recovery_report::RecoveryReport;
 use crate::settings::{MemoryLimits, SpoolSettings};
 use crate::shared::Shared;
 use crate::{committer, compaction, limits, recovery};

@@ -22,7 +22,7 @@ use crate::index::segment::SegmentUsage;
 use crate::index::stream::{FrameEntry, Stream};
 use crate::limits::{PLACES_KEPT, SPOOL_MEMORY_SHARED_BYTES_MAX};
 use crate::range_set::RangeSet;
-use crate::release_marks::LineTotals;
+use crate::release_marks::{Epochs, LineTotals};
 use crate::settings::MemoryLimits;
 use crate::state_log::StateLog;
 use tidegate_core::device_hash::SeedTag;
@@ -97,6 +97,8 @@ pub struct Index {
     first_seq: u64,
     /// Frames may be lost of streams that are named nowhere.
     has_lost_streams: bool,
+    /// The epoch in which lines are counted, and the earlier ones.
+    pub epochs: Epochs,
     /// The seed with which devices are hashed now.
     seed: SeedTag,
     /// Frames were made durable that the writer is to have at once, and does not have yet.

@@ -117,3 +117,7 @@ pub const SPOOL_FRAME_NUMBER_MAX: u64 = (SPOOL_SEGMENT_NUMBER_MAX + 1) << 32;
 /// No tenant comes to more lines: a million a second for thirty thousand years. A sum of several such
 /// counts fits 64 bits.
 pub const SPOOL_LINES_MAX: u64 = 1 << 60;
+
+/// Epochs whose lines are told apart from those of others (`release_marks`): as often may the end of the log
+/// go missing before one of them comes back.
+pub const SPOOL_EPOCHS_MAX: usize = 16;

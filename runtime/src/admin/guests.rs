@@ -22,6 +22,7 @@ use crate::admin::tokens::{Caller, TenantTokens};
 use crate::admin::uploads::Uploads;
 use crate::admin::{decoder_state, uploads};
 use crate::audit::{AuditEvent, AuditLog};
+use crate::core::detail::truncate;
 use crate::core::route_key::{RouteKey, name_of};
 use crate::core::tenant::budget::Charge;
 use crate::core::tenant::budget_kind::BudgetKind;
@@ -67,6 +68,12 @@ impl GuestRoutes {
 }
 
 type GuestPath = Path<(String, String)>;
+
+/// The code of a refusal for too many changes.
+const OVER_RATE: &str = "RATE_LIMITED";
+
+/// Bytes of the names of a change in the audit log: two names of a topic.
+const AUDIT_OBJECT_BYTES_MAX: usize = 512;
 
 type Guests = State<Arc<GuestRoutes>>;
 
@@ -198,17 +205,26 @@ impl GuestRoutes {
         let announced: Option<usize> = length.and_then(|length| length.parse().ok());
         // The token, the rate and the place come first: until then no byte of the body is read.
         let author = self.clone().changer(headers, tenant.clone()).await?.author();
-        let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
-        self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
-        let query = PutQuery::parse(uri.query().unwrap_or_default())?;
-        let place = self.uploads.take(&author)?;
-        let most = self.api.guests.component_bytes_max(&route_key) as usize + query.cases_bytes;
-        let charge = self.api.charge_upload(&route_key, announced.unwrap_or(most).min(most) as u64)?;
-        let body = uploads::receive(body, most).await?;
-        drop(place);
-        let (cases, component) = query.part_body(body)?;
-        let put = PutRequest { route_key, component, cases, author, expect_same: query.expect_same };
-        self.api.put(put, charge).await
+        let who = author.to_string();
+        let received = async {
+            let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
+            self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
+            let query = PutQuery::parse(uri.query().unwrap_or_default())?;
+            let place = self.uploads.take(&author)?;
+            let most = self.api.guests.component_bytes_max(&route_key) as usize + query.cases_bytes;
+            let charge = self.api.charge_upload(&route_key, announced.unwrap_or(most).min(most) as u64)?;
+            let body = uploads::receive(body, most).await?;
+            drop(place);
+            let (cases, component) = query.part_body(body)?;
+            Ok((PutRequest { route_key, component, cases, author, expect_same: query.expect_same }, charge))
+        };
+        match received.await {
+            Ok((put, charge)) => self.api.put(put, charge).await,
+            Err(refusal) => {
+                let object = format!("{tenant}/{message_type}");
+                self.api.audited(&who, "guest put", &object, None, Err(refusal))
+            }
+        }
     }
 
     /// The caller of a change. Reads tokens on a blocking thread.
@@ -268,17 +284,16 @@ impl GuestApi {
         tenant: &str,
         message_type: &str,
     ) -> Result<RouteKey, ApiError> {
-        let key = route_key(tenant, message_type)?;
         let now_s = self.began.elapsed().as_secs_f64();
         let mut buckets = self.buckets.lock();
         let bucket = buckets
             .entry((author.clone(), tenant.to_owned()))
             .or_insert_with(|| TokenBucket::full(GUEST_CHANGES_RATE, now_s));
         if bucket.take(GUEST_CHANGES_RATE, now_s) {
-            return Ok(key);
+            return route_key(tenant, message_type);
         }
         let message = format!("at most {} changes a second", GUEST_CHANGES_RATE.per_s);
-        Err(ApiError { status: 429, code: "RATE_LIMITED", message })
+        Err(ApiError { status: 429, code: OVER_RATE, message })
     }
 }
 
@@ -344,7 +359,8 @@ impl GuestApi {
         charge.map_err(|over| refusal(&RolloutError::OverBudget(over)))
     }
 
-    /// Notes a change in the audit log, refused ones too.
+    /// Notes a change in the audit log, refused ones too. Calls over the rate are not noted: a flood of them
+    /// would push the others out of the file.
     fn audited(
         &self,
         who: &str,
@@ -354,7 +370,10 @@ impl GuestApi {
         result: ApiResult,
     ) -> ApiResult {
         let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
-        self.audit.record(&AuditEvent { who, action, object, digest, outcome });
+        if outcome != OVER_RATE {
+            let object = truncate(object, AUDIT_OBJECT_BYTES_MAX);
+            self.audit.record(&AuditEvent { who, action, object, digest, outcome });
+        }
         result
     }
 

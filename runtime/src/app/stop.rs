@@ -1,7 +1,7 @@
 //! Stopping, upstream first: reading ends, messages settle, settled ones are acknowledged, and
 //! connections close last. All of it is done by one deadline.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::task::JoinSet;
@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::admission::registry_tasks;
 use crate::app::signals::Signals;
 use crate::app::{App, signals};
+use crate::limits;
 
 impl App {
     /// Stops, until another signal ends that at once.
@@ -49,8 +50,17 @@ impl App {
         handles.replays.ended(deadline).await;
 
         // Sources acknowledge it and close, while lines are written.
-        let (left, ()) =
-            tokio::join!(handles.writer.drain(deadline), sources_end(&mut self.sources, deadline));
+        let stop = &self.stop;
+        let write = async {
+            let left = handles.writer.drain(deadline).await;
+            // What waits for room in the spool gets none any more: nothing is written now.
+            let spool = handles.spool.clone();
+            let _ = tokio::task::spawn_blocking(move || spool.flush(deadline)).await;
+            let soon = Instant::now() + Duration::from_millis(limits::STOP_ACKNOWLEDGE_MS);
+            stop.send_replace(Some(deadline.min(soon).into()));
+            left
+        };
+        let (left, ()) = tokio::join!(write, sources_end(&mut self.sources, deadline));
 
         // Marks of written lines are stored, so that they are not written again.
         let (spool, clock, age_clock) =

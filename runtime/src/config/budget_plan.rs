@@ -55,7 +55,7 @@ impl BudgetPlan {
             bytes => bytes,
         };
         let reserves = reserves(config, memory_bytes_max);
-        let reserved: u64 = reserves.iter().map(|reserve| reserve.bytes).sum();
+        let reserved = sum(&reserves);
         if reserved > memory_bytes_max / 4 * 3 {
             notes.push(format!(
                 "this machine has {} bytes of memory, of which the gateway takes {memory_bytes_max} \
@@ -107,14 +107,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let budget = &config.budget;
     let (memory, disk) = (budget.memory_bytes_max, budget.disk_bytes_max);
     if memory > 0 {
-        let reserves = reserves(config, memory);
-        let reserved: u64 = reserves.iter().map(|reserve| reserve.bytes).sum();
-        if reserved > memory / 4 * 3 {
-            let expected = format!(
-                "at least {}: a quarter for tenants, and {}",
-                (reserved / 3 + 1).saturating_mul(4),
-                shown(&reserves)
-            );
+        let least = least_memory(config, memory);
+        if memory < least {
+            let expected =
+                format!("at least {least}: a quarter for tenants, and {}", shown(&reserves(config, least)));
             return Err(ConfigError::value("budget.memory_bytes_max", memory, expected));
         }
     }
@@ -214,6 +210,24 @@ fn reserves(config: &Config, memory: u64) -> Vec<Reserve> {
     reserves.into_iter().map(|(name, bytes)| Reserve { name, bytes }).collect()
 }
 
+/// The least memory, from `memory` on, of which three quarters hold what is set aside. Parts of that grow with
+/// the whole, but by less.
+fn least_memory(config: &Config, memory: u64) -> u64 {
+    let mut least = memory;
+    loop {
+        let reserved = sum(&reserves(config, least));
+        let enough = (reserved / 3 + 1).saturating_mul(4);
+        if reserved <= least / 4 * 3 || enough <= least {
+            return least;
+        }
+        least = enough;
+    }
+}
+
+fn sum(reserves: &[Reserve]) -> u64 {
+    reserves.iter().fold(0, |sum, reserve| sum.saturating_add(reserve.bytes))
+}
+
 fn shown(reserves: &[Reserve]) -> String {
     let all: Vec<String> =
         reserves.iter().map(|reserve| format!("{} for {}", reserve.bytes, reserve.name)).collect();
@@ -309,8 +323,10 @@ mod tests {
     fn the_least_that_is_named_is_enough() {
         let error = refused("[guests]\nthreads = 2\n[budget]\nmemory_bytes_max = 100000000\n");
         let least: u64 = error.split("at least ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
-        // The parts that grow with the whole need some more.
-        let text = format!("[guests]\nthreads = 2\n[budget]\nmemory_bytes_max = {}\n", least * 3 / 2);
+        let text = format!("[guests]\nthreads = 2\n[budget]\nmemory_bytes_max = {least}\n");
         check(&toml::from_str(&text).unwrap()).unwrap();
+        // And no much smaller one is.
+        let smaller = format!("[guests]\nthreads = 2\n[budget]\nmemory_bytes_max = {}\n", least - (1 << 20));
+        assert!(refused(&smaller).contains("at least"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::core::ack::in_flight::{InFlight, InFlightGuard};
+use crate::core::ack::in_flight::{InFlight, InFlightGuards};
 use crate::core::ack::settle::settle_all;
 use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
@@ -27,8 +27,8 @@ impl Egress {
 impl DecodeSink for Egress {
     fn lines(&self, mut batches: Vec<CheckedBatch>) {
         let messages = batches.iter_mut().flat_map(CheckedBatch::tokens_mut);
-        let on_their_way: Vec<InFlightGuard> = messages.filter_map(AckToken::take_in_flight).collect();
-        let more_follows = self.in_flight.count() > on_their_way.len() as u64;
+        let on_their_way: InFlightGuards = messages.filter_map(AckToken::take_in_flight).collect();
+        let more_follows = self.in_flight.count() > on_their_way.count();
         self.spool.append(batches, more_follows);
         // Not before they are in the queue: a stop waits for both, one after the other.
         drop(on_their_way);
@@ -40,7 +40,7 @@ impl DecodeSink for Egress {
 
     fn refused(&self, mut messages: Vec<RefusedMessage>) {
         let messages_in = messages.iter_mut().filter_map(|message| message.token.take_in_flight());
-        let on_their_way: Vec<InFlightGuard> = messages_in.collect();
+        let on_their_way: InFlightGuards = messages_in.collect();
         self.quarantine.store_many(messages);
         drop(on_their_way);
     }

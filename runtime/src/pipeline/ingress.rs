@@ -67,9 +67,10 @@ impl AdmittedSink for Ingress {
 impl MessageSink for Ingress {
     async fn accept(&self, mut messages: Vec<Received>) -> Option<Backpressure> {
         let first_ns = self.clock.reserve(messages.len());
+        let mut in_flight = self.egress.in_flight.enter_all(messages.len());
         for (stamp_ns, message) in (first_ns..).step_by(RECEIVE_STAMP_GAP_NS as usize).zip(&mut messages) {
             message.received_ns = stamp_ns;
-            message.token.enter(&self.egress.in_flight);
+            message.token.set_in_flight(in_flight.pop());
         }
         let AdmitResult { admitted, refused, mut over_rate, wait } = self.admission.admit(messages);
         // A message that waits at its source is not in flight.

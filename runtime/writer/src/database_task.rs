@@ -25,7 +25,7 @@ pub struct DatabaseTask {
     share: DatabaseShare,
     state: Mutex<TaskState>,
     wake: Notify,
-    /// Lines of it wait in the store.
+    /// Lines of it wait in the store, besides those that its queue has returned.
     stored_lines_wait: AtomicBool,
 }
 
@@ -86,13 +86,18 @@ impl DatabaseTask {
     }
 
     fn has_any(&self, state: &TaskState) -> bool {
-        self.stored_lines_wait.load(Ordering::Acquire) || state.queue.lines_left() > 0
+        self.has_stored_lines(state) || state.queue.lines_left() > 0
+    }
+
+    /// True if lines of it wait in the store.
+    fn has_stored_lines(&self, state: &TaskState) -> bool {
+        self.stored_lines_wait.load(Ordering::Acquire) || state.queue.has_returned()
     }
 
     /// True if a shutdown need not wait for it: it was given up, or has nothing but lines that wait apart.
     pub fn is_drained(&self) -> bool {
         let state = self.state.lock();
-        let waits = self.stored_lines_wait.load(Ordering::Acquire);
+        let waits = self.has_stored_lines(&state);
         state.given_up || (!waits && state.queue.lines_besides_delayed() == 0)
     }
 
@@ -151,11 +156,9 @@ impl TaskState {
 
     /// Returns lines to the store: a database in trouble holds no more memory than its next try needs, and
     /// none where others need it.
-    fn evict_in_trouble(&mut self, stored_lines_wait: &AtomicBool, share: &DatabaseShare) {
+    fn evict_in_trouble(&mut self, share: &DatabaseShare) {
         let most = if share.budget().is_short() { 0 } else { limits::TROUBLE_BYTES_MAX };
         if self.queue.holds_over(most) {
-            // Set before the lines are back, so that the task fetches them after.
-            stored_lines_wait.store(true, Ordering::Release);
             self.queue.return_all_it_can();
         }
     }

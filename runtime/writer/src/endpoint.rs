@@ -159,7 +159,7 @@ impl Endpoint {
         if let Some(version) = header.and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty()) {
             return Some(version.to_owned());
         }
-        let body = response.bytes().await.ok().filter(|body| body.len() < limits::RESPONSE_BYTES_MAX)?;
+        let body = read_body(response).await.ok()?;
         let json: serde_json::Value = serde_json::from_slice(&body).ok()?;
         Some(json.get("version")?.as_str()?.to_owned())
     }
@@ -176,7 +176,8 @@ impl Endpoint {
         let request = client.post(address).headers(self.headers.clone());
         let response = request.send().await.map_err(|error| self.no_answer(&error).words)?;
         let status = response.status();
-        let body = response.text().await.unwrap_or_default();
+        let body = read_body(response).await.unwrap_or_default();
+        let body = String::from_utf8_lossy(&body).into_owned();
         let error = serde_json::from_str::<serde_json::Value>(&body).ok().and_then(|json| {
             let error = json.get("error").or_else(|| json.pointer("/results/0/error"))?;
             Some(error.as_str()?.to_owned())
@@ -243,21 +244,17 @@ impl Endpoint {
         body: Bytes,
     ) -> Result<EndpointResponse, RequestFailed> {
         let request = client.post(address).headers(headers).body(body);
-        let mut response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = response.status().as_u16();
         let retry_after = retry_after_of(response.headers());
         let location = location_of(response.headers());
-        let mut answer = EndpointResponse { status, retry_after, location, body: Vec::new() };
-        while answer.body.len() < limits::RESPONSE_BYTES_MAX {
-            match response.chunk().await {
-                Ok(Some(chunk)) => answer.body.extend_from_slice(&chunk),
-                Ok(None) => break,
-                // The status says it all.
-                Err(_) if status == 204 => break,
-                Err(error) => return Err(self.no_answer(&error)),
-            }
-        }
-        Ok(answer)
+        let body = match read_body(response).await {
+            Ok(body) => body,
+            // The status says it all.
+            Err(_) if status == 204 => Vec::new(),
+            Err(error) => return Err(self.no_answer(&error)),
+        };
+        Ok(EndpointResponse { status, retry_after, location, body })
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> RequestFailed {
@@ -302,6 +299,17 @@ fn direct_server(url: &reqwest::Url, local: bool) -> Option<Uri> {
     (local || Matcher::from_env().intercept(&server).is_none()).then_some(server)
 }
 
+/// The beginning of an answer's body: a server may send one without end.
+async fn read_body(mut response: reqwest::Response) -> reqwest::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while body.len() < limits::RESPONSE_BYTES_MAX
+        && let Some(chunk) = response.chunk().await?
+    {
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 fn retry_after_of(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, jiff::Timestamp::now())
 }
@@ -344,7 +352,11 @@ fn gzip(body: &[u8]) -> Bytes {
 mod tests {
     use super::*;
     use crate::settings::{Gzip, HttpSettings, ServerKind};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     fn settings(kind: ServerKind) -> HttpSettings {
         HttpSettings {
@@ -370,6 +382,39 @@ mod tests {
             Endpoint::new(&HttpSettings { token: "a\nb".into(), ..settings(ServerKind::InfluxDb3) }).is_err()
         );
         assert!(Endpoint::new(&settings(ServerKind::InfluxDb2)).unwrap().before.contains("org=my%20org"));
+    }
+
+    /// Answers every request with a body that ends after 64 MiB; gives the bytes that a peer took.
+    async fn endless_server() -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counter = taken.clone();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let _ = socket.read(&mut [0; 4096]).await;
+                let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").await;
+                let part = vec![b' '; 64 << 10];
+                while counter.load(Ordering::Relaxed) < 64 << 20 && socket.write_all(&part).await.is_ok() {
+                    counter.fetch_add(part.len(), Ordering::Relaxed);
+                }
+            }
+        });
+        (url, taken)
+    }
+
+    #[tokio::test]
+    async fn of_an_answer_without_end_only_the_beginning_is_read() {
+        let (url, taken) = endless_server().await;
+        let request_timeout = Duration::from_secs(60);
+        let settings = HttpSettings { url, request_timeout, ..settings(ServerKind::InfluxDb1) };
+        let endpoint = Endpoint::new(&settings).unwrap();
+        assert_eq!(endpoint.version().await, None);
+        // Its status says that it worked, so the next write tells.
+        let _ = endpoint.create(&"db".into()).await;
+        endpoint.write(&"db".into(), Bytes::from_static(b"m f=1 1\n"), true).await.unwrap();
+        let bytes = taken.load(Ordering::Relaxed);
+        assert!(bytes < 48 << 20, "{bytes} bytes of three answers");
     }
 
     #[test]

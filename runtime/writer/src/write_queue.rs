@@ -104,6 +104,8 @@ pub struct WriteQueue {
     while_fetching: Vec<Arc<PendingLines>>,
     /// The count of returns of each stream when its lines were last returned from here.
     returns: HashMap<u32, u32>,
+    /// Lines were returned since the last fetch began, so some wait in the store.
+    has_returned: bool,
     /// The queue that the last batch came from; they take turns.
     last: QueueKind,
     inflight: Vec<InflightRequest>,
@@ -135,6 +137,7 @@ impl WriteQueue {
             fetching: false,
             while_fetching: Vec::new(),
             returns: HashMap::new(),
+            has_returned: false,
             last: QueueKind::Live,
             inflight: Vec::new(),
             next_id: 0,
@@ -178,6 +181,12 @@ impl WriteQueue {
     fn return_messages(&mut self, pending: &PendingLines, messages: Range<usize>) {
         let returns = pending.return_messages(messages);
         self.returns.insert(pending.position().stream, returns);
+        self.has_returned = true;
+    }
+
+    /// True if lines were returned since the last fetch began: only a fetch brings them back.
+    pub fn has_returned(&self) -> bool {
+        self.has_returned
     }
 
     /// Returns all wanted messages of it.
@@ -198,15 +207,14 @@ impl WriteQueue {
     /// Makes lines that come from now on wait for those that are being fetched.
     pub fn begin_fetch(&mut self) {
         self.fetching = true;
+        self.has_returned = false;
     }
 
     /// Takes the fetched lines and those that came meanwhile, in the order of their numbers. `more`: lines
-    /// are left in the store. False: some were returned.
-    #[must_use]
-    pub fn end_fetch(&mut self, mut fetched: Vec<Arc<PendingLines>>, more: bool) -> bool {
+    /// are left in the store.
+    pub fn end_fetch(&mut self, mut fetched: Vec<Arc<PendingLines>>, more: bool) {
         self.fetching = false;
         let while_fetching = std::mem::take(&mut self.while_fetching);
-        let mut took_all = true;
         if !while_fetching.is_empty() {
             let last: HashMap<u32, StreamPosition> =
                 fetched.iter().map(|pending| (pending.position().stream, pending.position())).collect();
@@ -221,15 +229,13 @@ impl WriteQueue {
                     fetched.push(pending);
                 } else {
                     self.return_all(&pending);
-                    took_all = false;
                 }
             }
             fetched.sort_by_key(|pending| (pending.position().stream, pending.position().number));
         }
         for pending in fetched {
-            took_all &= self.push(&pending);
+            let _ = self.push(&pending);
         }
-        took_all
     }
 
     /// Makes all lines that wait now due at once.
@@ -408,7 +414,8 @@ impl WriteQueue {
             request.under_way = false;
         }
         // A fetch is gone with it.
-        let _ = self.end_fetch(Vec::new(), true);
+        self.end_fetch(Vec::new(), true);
+        self.has_returned = true;
     }
 
     pub fn failures(&self) -> u32 {

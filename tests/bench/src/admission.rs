@@ -8,10 +8,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Paths;
 use crate::decode;
-use crate::gateway::{From, Gateway};
+use crate::gateway::{Gateway, Setup};
 use crate::load::{Load, Plan};
 use crate::postgres::Postgres;
 use crate::sink::Sink;
+use crate::statistics::median;
 
 const DEVICES: usize = 100_000;
 const CACHE_ENTRIES: usize = 10_000;
@@ -30,9 +31,8 @@ fn start(paths: &Paths, sink: &Sink, postgres: &Postgres, cache_entries: usize) 
         "[registry]\nkind = \"postgres\"\nurl = \"{}\"\ncache_entries_max = {cache_entries}\n",
         postgres.url()
     );
-    let folder = paths.scratch.join("admission");
     // Its devices are not in a file.
-    Gateway::start(&paths.binary, &paths.guests, &folder, &[], &sink.url, &From::Listener, &more)
+    Gateway::start(&Setup { more: &more, ..Setup::new(paths, "admission", &[], sink) })
 }
 
 /// Messages acknowledged a second, once every device has sent one.
@@ -111,9 +111,7 @@ fn cold_start(paths: &Paths, postgres: &Postgres) -> Result<ColdStart> {
 impl ColdStart {
     /// The speed with all devices in the cache: the median of the last eight.
     fn full_speed(&self) -> f64 {
-        let mut last: Vec<f64> = self.after[4..].iter().map(|(_, rate)| *rate).collect();
-        last.sort_by(f64::total_cmp);
-        last[4]
+        median(self.after[4..].iter().map(|(_, rate)| *rate).collect())
     }
 
     /// The end of the first interval with 90 % of the full speed; two such runs differ by a tenth.
@@ -161,10 +159,7 @@ pub fn measure(paths: &Paths) -> Result<()> {
         rates[1].push(rate);
         thrashing = Some(lookups);
     }
-    let [hits, misses] = rates.map(|mut rates| {
-        rates.sort_by(f64::total_cmp);
-        rates[1]
-    });
+    let [hits, misses] = rates.map(median);
     let lookups = thrashing.context("there were turns")?;
     println!(
         "\n{DEVICES} devices that take turns, in PostgreSQL on the same machine; medians of three turns\n"

@@ -1,39 +1,122 @@
-//! The least that any gateway behind a broker must do: a bare rumqttc client that reads each
-//! PUBLISH and acknowledges it, and does nothing else.
+//! Bare clients behind Mosquitto, on one thread of the bench: one that does the least that any gateway
+//! must do, and one that writes each batch to a database before it acknowledges it.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use anyhow::{Context, Result, ensure};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
 use tokio::sync::oneshot;
 
-/// Subscribes, tells `ready`, and acknowledges `messages` messages. Gives the time from the first
-/// to the last.
-pub fn drain(address: &str, messages: usize, ready: oneshot::Sender<()>) -> Result<Duration> {
+use crate::Paths;
+use crate::broker::Broker;
+use crate::load::{Load, Plan};
+use crate::native;
+use crate::statistics::thread_cpu;
+
+/// Messages of a batch that is written before it is acknowledged: the defaults `metric_batch_size` and
+/// `max_undelivered_messages` of Telegraf, which work together as its documentation says.
+const BATCH: usize = 1_000;
+
+/// The time from the first message to the last, and the CPU of the client's thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    pub messages: usize,
+    pub took: Duration,
+    pub cpu: Duration,
+}
+
+impl Drained {
+    pub fn per_second(&self) -> f64 {
+        self.messages as f64 / self.took.as_secs_f64()
+    }
+
+    pub fn cpu_us(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.messages as f64
+    }
+}
+
+/// The work of a bare client.
+#[derive(Clone, Copy, Debug)]
+pub enum Work<'a> {
+    /// Reads each PUBLISH and acknowledges it.
+    Acknowledge,
+    /// Decodes each payload with `serde_json::Value`, and acknowledges a batch after the database at
+    /// this URL has taken its lines.
+    WriteFirst(&'a str),
+}
+
+/// Runs a bare client against a broker of its own under the load of `plan`.
+pub fn behind_mosquitto(paths: &Paths, plan: &Plan, work: Work<'_>) -> Result<Drained> {
+    let broker = Broker::start(&paths.scratch.join("bare"))?;
+    let (ready, is_ready) = oneshot::channel();
+    std::thread::scope(|threads| {
+        let draining = threads.spawn(|| drain(&broker.address, plan.messages, work, ready));
+        is_ready.blocking_recv().context("the bare client did not subscribe")?;
+        Load::prepare(plan, &broker.address)?.run()?;
+        draining.join().map_err(|_| anyhow::anyhow!("the bare client panicked"))?
+    })
+}
+
+/// Subscribes, tells `ready`, and works until it has acknowledged so many messages.
+fn drain(address: &str, messages: usize, work: Work<'_>, ready: oneshot::Sender<()>) -> Result<Drained> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (host, port) = address.rsplit_once(':').expect("host:port");
         let mut options = MqttOptions::new("bare", host, port.parse()?);
-        options.set_clean_session(true).set_max_packet_size(1 << 20, 1 << 20).set_manual_acks(false);
-        let (client, mut events) = AsyncClient::new(options, 10);
+        options.set_clean_session(true).set_max_packet_size(1 << 20, 1 << 20);
+        options.set_manual_acks(matches!(work, Work::WriteFirst(_)));
+        let (client, mut events) = AsyncClient::new(options, 2 * BATCH);
         client.subscribe("tenant/+/device/+/+", QoS::AtLeastOnce).await?;
-        let mut ready = Some(ready);
-        let mut first = None;
-        let mut received = 0;
-        loop {
-            match events.poll().await? {
-                Event::Incoming(Packet::SubAck(_)) => {
-                    let _ = ready.take().expect("one SUBACK").send(());
-                }
-                Event::Incoming(Packet::Publish(_)) => {
-                    first.get_or_insert_with(Instant::now);
+        while !matches!(events.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
+        let _ = ready.send(());
+        // The first message starts the clock.
+        let mut waiting = vec![publish(&mut events).await?];
+        let (began, cpu) = (Instant::now(), thread_cpu()?);
+        let mut received = 1;
+        match work {
+            Work::Acknowledge => {
+                while received < messages {
+                    publish(&mut events).await?;
                     received += 1;
+                }
+            }
+            Work::WriteFirst(url) => {
+                let database = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
+                loop {
+                    while waiting.len() < BATCH && received < messages {
+                        waiting.push(publish(&mut events).await?);
+                        received += 1;
+                    }
+                    write(&database, url, &waiting).await?;
+                    for message in waiting.drain(..) {
+                        client.ack(&message).await?;
+                    }
                     if received == messages {
-                        return Ok(first.expect("just set").elapsed());
+                        break;
                     }
                 }
-                _ => {}
             }
         }
+        let took = began.elapsed();
+        Ok(Drained { messages, took, cpu: thread_cpu()? - cpu })
     })
+}
+
+async fn publish(events: &mut EventLoop) -> Result<Publish> {
+    loop {
+        if let Event::Incoming(Packet::Publish(message)) = events.poll().await? {
+            return Ok(message);
+        }
+    }
+}
+
+async fn write(database: &reqwest::Client, url: &str, messages: &[Publish]) -> Result<()> {
+    let mut lines = String::new();
+    for message in messages {
+        native::value(&message.payload, &mut lines)?;
+    }
+    let request = database.post(format!("{url}/api/v3/write_lp?precision=ns&db=telemetry")).body(lines);
+    ensure!(request.send().await?.status().as_u16() == 204, "the sink takes every POST");
+    Ok(())
 }

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use tidegate_simulator::Device;
 
 use crate::Paths;
-use crate::containment::{median, p99_ms};
-use crate::gateway::{From, Gateway};
+use crate::gateway::{Gateway, Setup};
 use crate::load::{Load, Plan};
 use crate::sink::Sink;
+use crate::statistics::{median, p99_ms};
 
 /// The neighbour's messages a second.
 const PER_SECOND: f64 = 1_000.0;
@@ -28,12 +28,10 @@ pub fn measure(paths: &Paths) -> Result<()> {
         Plan { name: "quiet", tenants: 1, devices: 100, connections: 4, messages: 10_000, window: 1_000 };
     let hog = Plan { name: "hog", tenants: 1, devices: 1, connections: 1, messages: 0, window: 1 };
     let sink = Sink::start(Duration::ZERO)?;
-    let folder = paths.scratch.join("budget");
     let more = "[budget]\ntenant_memory_bytes_max = 67108864\n";
     let plans = [&quiet, &hog];
-    let gateway =
-        Gateway::start(&paths.binary, &paths.guests, &folder, &plans, &sink.url, &From::Listener, more)?;
-    let tenant = folder.join("guests").join(hog.tenant_of(0));
+    let gateway = Gateway::start(&Setup { more, ..Setup::new(paths, "budget", &plans, &sink) })?;
+    let tenant = gateway.folder.join("guests").join(hog.tenant_of(0));
     fs::create_dir_all(&tenant)?;
     let hostile = Path::new(&paths.guests).with_file_name("test-guests").join("hostile.wasm");
     fs::copy(hostile, tenant.join(".new")).context("cargo xtask guests --tests builds it")?;

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::Paths;
-use crate::gateway::{From, Gateway, Usage};
+use crate::gateway::{Gateway, Setup, Usage};
 use crate::load::{Load, Paced, Plan};
 use crate::sink::{Manner, Sink};
+use crate::statistics::{median, p99_ms, thread_cpu};
 
 const NO_CEILING: &str = "[spool]\nbytes_max = 4294967296\ntenant_bytes_max = 4294967296\n";
 
@@ -25,8 +26,7 @@ struct Run {
 }
 
 fn start(paths: &Paths, plans: &[&Plan], sink: &Sink, more: &str) -> Result<Gateway> {
-    let folder = paths.scratch.join("durability");
-    Gateway::start(&paths.binary, &paths.guests, &folder, plans, &sink.url, &From::Listener, more)
+    Gateway::start(&Setup { more, ..Setup::new(paths, "durability", plans, sink) })
 }
 
 /// Waits until the sink has as many lines as were sent.
@@ -70,10 +70,7 @@ fn syncs(paths: &Paths) -> Result<()> {
             messages_a_sync = plan.messages as f64 / run.syncs;
         }
     }
-    let [always, never] = rates.map(|mut rates| {
-        rates.sort_by(f64::total_cmp);
-        rates[1]
-    });
+    let [always, never] = rates.map(median);
     println!("QoS 1 through the listener, medians of three turns\n");
     println!(
         "| spool.sync | acknowledged messages/s |\n|---|---|\n| always | {always:.0} |\n| never | {never:.0} |"
@@ -131,7 +128,7 @@ fn dead(paths: &Paths) -> Result<()> {
         let started = Instant::now();
         let paced = load.run_at(per_second)?;
         let took = wait(&gateway, &sink, well.messages as u64, started)?;
-        results.push((well.messages as f64 / took.as_secs_f64(), paced.percentile(0.99).as_secs_f64() * 1e3));
+        results.push((well.messages as f64 / took.as_secs_f64(), p99_ms(&paced)));
     }
     let mean = |turn: usize| {
         ((results[turn].0 + results[turn + 2].0) / 2.0, (results[turn].1 + results[turn + 2].1) / 2.0)
@@ -247,9 +244,7 @@ fn bare_posts(url: &str, posts: u64, bytes: usize, per_second: f64) -> Result<Du
             }
             anyhow::Ok(())
         })?;
-        let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-        let nanoseconds = schedstat.split(' ').next().and_then(|field| field.parse().ok());
-        Ok(Duration::from_nanos(nanoseconds.context("schedstat begins with a time")?))
+        thread_cpu()
     });
     thread.join().map_err(|_| anyhow::anyhow!("the bare client panicked"))?
 }
@@ -262,17 +257,9 @@ fn recovery(paths: &Paths) -> Result<()> {
     Load::prepare(&plan, &gateway.listener)?.run()?;
     let bytes = gateway.metric("tidegate_spool_bytes")?;
     let empty = {
-        let other = paths.scratch.join("recovery-empty");
         let plans = [&plan];
-        let mut gateway = Gateway::start(
-            &paths.binary,
-            &paths.guests,
-            &other,
-            &plans,
-            &sink.url,
-            &From::Listener,
-            NO_CEILING,
-        )?;
+        let setup = Setup { more: NO_CEILING, ..Setup::new(paths, "recovery-empty", &plans, &sink) };
+        let mut gateway = Gateway::start(&setup)?;
         gateway.kill_and_restart(&paths.binary)?
     };
     let took = gateway.kill_and_restart(&paths.binary)?;

@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::Paths;
-use crate::bare;
+use crate::bare::{self, Work};
 use crate::broker::Broker;
-use crate::gateway::{From, Gateway, Usage};
+use crate::gateway::{Gateway, Setup, Source, Usage};
 use crate::load::{Load, Plan};
 use crate::sink::Sink;
 
@@ -50,15 +50,14 @@ fn plan(messages: usize, connections: usize, window: usize) -> Plan {
 
 /// A bare client behind the same broker and the same load.
 fn bare_run(paths: &Paths) -> Result<f64> {
-    let broker = Broker::start(&paths.scratch.join("bare"))?;
-    let (ready, is_ready) = tokio::sync::oneshot::channel();
-    let address = broker.address.clone();
-    let draining = std::thread::spawn(move || bare::drain(&address, BROKER_MESSAGES, ready));
-    is_ready.blocking_recv().context("the bare client did not subscribe")?;
-    let load = Load::prepare(&plan(BROKER_MESSAGES, 4, 500), &broker.address)?;
-    load.run()?;
-    let took = draining.join().map_err(|_| anyhow::anyhow!("the bare client panicked"))??;
-    Ok(BROKER_MESSAGES as f64 / took.as_secs_f64())
+    let plan = plan(BROKER_MESSAGES, 4, 500);
+    Ok(bare::behind_mosquitto(paths, &plan, Work::Acknowledge)?.per_second())
+}
+
+/// One run of this build behind a Mosquitto of its own.
+pub fn broker_run(paths: &Paths, plan: &Plan) -> Result<Run> {
+    let broker = Broker::start(&paths.scratch.join("broker"))?;
+    gateway_run(paths, &paths.binary, plan, Some(&broker))
 }
 
 /// One run of `binary` through its listener, with so many tenants.
@@ -70,9 +69,9 @@ pub fn listener_run(paths: &Paths, binary: &Path, tenants: usize, messages: usiz
 fn gateway_run(paths: &Paths, binary: &Path, plan: &Plan, broker: Option<&Broker>) -> Result<Run> {
     let sink = Sink::start(Duration::ZERO)?;
     let url = broker.map(|broker| format!("mqtt://{}", broker.address));
-    let from = url.as_deref().map_or(From::Listener, From::Broker);
-    let gateway =
-        Gateway::start(binary, &paths.guests, &paths.scratch.join("gateway"), &[plan], &sink.url, &from, "")?;
+    let source = url.as_deref().map_or(Source::Listener, Source::Broker);
+    let plans = [plan];
+    let gateway = Gateway::start(&Setup { binary, source, ..Setup::new(paths, "gateway", &plans, &sink) })?;
     let address = broker.map_or(gateway.listener.as_str(), |broker| broker.address.as_str());
     let load = Load::prepare(plan, address)?;
     let before = gateway.usage()?;
@@ -99,14 +98,12 @@ fn gateway_run(paths: &Paths, binary: &Path, plan: &Plan, broker: Option<&Broker
 pub fn measure(paths: &Paths) -> Result<Figures> {
     // The bare client before and after, so that a machine that drifts shows.
     let bare_before = bare_run(paths)?;
-    let broker = Broker::start(&paths.scratch.join("broker"))?;
-    let broker_run = gateway_run(paths, &paths.binary, &plan(BROKER_MESSAGES, 4, 500), Some(&broker))?;
-    drop(broker);
+    let broker = broker_run(paths, &plan(BROKER_MESSAGES, 4, 500))?;
     let bare_after = bare_run(paths)?;
     let listener = gateway_run(paths, &paths.binary, &plan(LISTENER_MESSAGES, 8, 2_000), None)?;
     Ok(Figures {
         bare_per_second: (bare_before + bare_after) / 2.0,
-        broker: broker_run,
+        broker,
         listener,
         value_us: crate::decode::serde_value_us(),
     })

@@ -1,7 +1,7 @@
 //! The gateway under load: the release binary in a folder of its own, watched from outside.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::Paths;
 use crate::load::Plan;
+use crate::sink::Sink;
 
 /// The resources that the gateway has used since it started.
 #[derive(Clone, Debug, Default)]
@@ -17,10 +19,37 @@ pub struct Usage {
     pub cpu: Duration,
     /// CPU by thread name, without the number at its end.
     pub threads: Vec<(String, Duration)>,
+    /// Times that a thread had nothing to do, or waited for another one (proc_pid_status(5)).
+    pub waits: u64,
     pub resident_bytes: u64,
 }
 
 impl Usage {
+    /// The resources of a process, from /proc (proc_pid_stat(5), schedstat).
+    pub fn of(pid: u32) -> Result<Self> {
+        let mut usage = Usage::default();
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let path = task?.path();
+            let (Ok(name), Ok(schedstat)) =
+                (fs::read_to_string(path.join("comm")), fs::read_to_string(path.join("schedstat")))
+            else {
+                continue;
+            };
+            let nanoseconds = schedstat.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0);
+            let cpu = Duration::from_nanos(nanoseconds);
+            usage.cpu += cpu;
+            usage.waits += number_of(&path.join("status"), "voluntary_ctxt_switches:").unwrap_or(0);
+            let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
+            match usage.threads.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, sum)) => *sum += cpu,
+                None => usage.threads.push((name, cpu)),
+            }
+        }
+        let peak = number_of(Path::new(&format!("/proc/{pid}/status")), "VmHWM:");
+        usage.resident_bytes = peak.unwrap_or(0) * 1024;
+        Ok(usage)
+    }
+
     pub fn since(&self, earlier: &Usage) -> Usage {
         let before = |name: &str| {
             earlier.threads.iter().find(|(other, _)| other == name).map_or(Duration::ZERO, |(_, cpu)| *cpu)
@@ -32,6 +61,7 @@ impl Usage {
                 .iter()
                 .map(|(name, cpu)| (name.clone(), cpu.saturating_sub(before(name))))
                 .collect(),
+            waits: self.waits.saturating_sub(earlier.waits),
             resident_bytes: self.resident_bytes,
         }
     }
@@ -51,48 +81,99 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// The source of the gateway's messages.
-pub enum From<'a> {
+pub enum Source<'a> {
     Listener,
     Broker(&'a str),
 }
 
-impl Gateway {
-    /// Starts `binary` for the devices of `plans`, with lines going to `sink` and `more` sections.
-    pub fn start(
-        binary: &Path,
-        guests: &Path,
-        folder: &Path,
-        plans: &[&Plan],
-        sink: &str,
-        from: &From<'_>,
-        more: &str,
-    ) -> Result<Self> {
-        let _ = fs::remove_dir_all(folder);
-        fs::create_dir_all(folder.join("guests/_default"))?;
-        fs::copy(guests.join("pulse.wasm"), folder.join("guests/_default/telemetry.wasm"))
-            .context("cargo xtask guests builds it")?;
-        let mut devices = String::from("tenant_id,device_id,site_id,status,provision_token_hash\n");
-        for plan in plans {
+/// A gateway's program, folder, devices and configuration: this build behind its listener, unless
+/// a field says otherwise.
+pub struct Setup<'a> {
+    pub binary: &'a Path,
+    pub guests: &'a Path,
+    pub folder: PathBuf,
+    /// The loads whose devices are in its file; none for a registry elsewhere.
+    pub plans: &'a [&'a Plan],
+    pub sink: &'a str,
+    pub source: Source<'a>,
+    /// More keys of `[output]`.
+    pub output: &'a str,
+    /// More sections.
+    pub more: &'a str,
+    /// The route file of the decoder of all tenants; empty: none.
+    pub route_file: &'a str,
+}
+
+impl<'a> Setup<'a> {
+    /// A gateway in the folder `name`, for the devices of `plans`, with lines going to `sink`.
+    pub fn new(paths: &'a Paths, name: &str, plans: &'a [&'a Plan], sink: &'a Sink) -> Self {
+        Self {
+            binary: &paths.binary,
+            guests: &paths.guests,
+            folder: paths.scratch.join(name),
+            plans,
+            sink: &sink.url,
+            source: Source::Listener,
+            output: "",
+            more: "",
+            route_file: "",
+        }
+    }
+
+    /// Makes the folder: decoder, devices, configuration. Gives the addresses of the listener and the
+    /// admin side.
+    fn write(&self) -> Result<(String, String)> {
+        let _ = fs::remove_dir_all(&self.folder);
+        let decoders = self.folder.join("guests/_default");
+        fs::create_dir_all(&decoders)?;
+        if !self.route_file.is_empty() {
+            fs::write(decoders.join("telemetry.toml"), self.route_file)?;
+        }
+        fs::copy(self.decoder(), decoders.join("telemetry.wasm")).context("cargo xtask guests builds it")?;
+        self.write_devices()?;
+        let listener = format!("127.0.0.1:{}", free_port()?);
+        let admin = format!("127.0.0.1:{}", free_port()?);
+        let (broker, listen) = match self.source {
+            Source::Listener => ("", listener.as_str()),
+            Source::Broker(url) => (url, ""),
+        };
+        let Self { sink, output, more, .. } = self;
+        let configuration = format!(
+            "[mqtt]\nurl = \"{broker}\"\n[listen]\naddress = \"{listen}\"\n[admission]\nrate_per_s = 0\n\
+             [output]\nurl = \"{sink}\"\n{output}[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n{more}"
+        );
+        fs::write(self.folder.join("tidegate.toml"), configuration)?;
+        Ok((listener, admin))
+    }
+
+    /// The decoder that was built with the program. Another build may not have the interface of this one's.
+    fn decoder(&self) -> PathBuf {
+        let target = self.binary.parent().and_then(Path::parent);
+        let beside = target.map(|target| target.join("guests/pulse.wasm"));
+        beside.filter(|path| path.is_file()).unwrap_or_else(|| self.guests.join("pulse.wasm"))
+    }
+
+    fn write_devices(&self) -> Result<()> {
+        let mut file = BufWriter::new(fs::File::create(self.folder.join("devices.csv"))?);
+        writeln!(file, "tenant_id,device_id,site_id,status,provision_token_hash")?;
+        for plan in self.plans {
             for device in 0..plan.devices {
                 let hash = tidegate::admission::registry::token_hash(&plan.token(device));
                 let (tenant, device) = (plan.tenant_of(device), plan.device_name(device));
-                devices.push_str(&format!("{tenant},{device},lab-1,ACTIVE,{hash}\n"));
+                writeln!(file, "{tenant},{device},lab-1,ACTIVE,{hash}")?;
             }
         }
-        fs::write(folder.join("devices.csv"), devices)?;
-        let listener = format!("127.0.0.1:{}", free_port()?);
-        let admin = format!("127.0.0.1:{}", free_port()?);
-        let (broker, listen) = match from {
-            From::Listener => ("", listener.as_str()),
-            From::Broker(url) => (*url, ""),
-        };
-        let configuration = format!(
-            "[mqtt]\nurl = \"{broker}\"\n[listen]\naddress = \"{listen}\"\n[admission]\nrate_per_s = 0\n\
-             [output]\nurl = \"{sink}\"\n[admin]\nlisten = \"{admin}\"\n[log]\nlevel = \"warn\"\n{more}"
-        );
-        fs::write(folder.join("tidegate.toml"), configuration)?;
-        let child = spawn(binary, folder)?;
-        let mut gateway = Self { child, listener, admin, folder: folder.to_owned() };
+        file.flush()?;
+        Ok(())
+    }
+}
+
+impl Gateway {
+    /// Starts a gateway, and waits until it is ready.
+    pub fn start(setup: &Setup<'_>) -> Result<Self> {
+        let (listener, admin) = setup.write()?;
+        let child = spawn(setup.binary, &setup.folder)?;
+        let mut gateway = Self { child, listener, admin, folder: setup.folder.clone() };
         gateway.wait_until_ready()?;
         Ok(gateway)
     }
@@ -107,8 +188,9 @@ impl Gateway {
         Ok(started.elapsed())
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// Bytes of the process that are resident now.
+    pub fn resident(&self) -> Result<f64> {
+        resident_of(&self.child.id().to_string())
     }
 
     /// The value of a metric without labels.
@@ -144,35 +226,22 @@ impl Gateway {
         Ok(answer)
     }
 
-    /// The resources that the process has used, from /proc (proc_pid_stat(5), schedstat).
     pub fn usage(&self) -> Result<Usage> {
-        let pid = self.child.id();
-        let mut usage = Usage::default();
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let path = task?.path();
-            let (Ok(name), Ok(schedstat)) =
-                (fs::read_to_string(path.join("comm")), fs::read_to_string(path.join("schedstat")))
-            else {
-                continue;
-            };
-            let nanoseconds = schedstat.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(0);
-            let cpu = Duration::from_nanos(nanoseconds);
-            usage.cpu += cpu;
-            let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
-            match usage.threads.iter_mut().find(|(other, _)| *other == name) {
-                Some((_, sum)) => *sum += cpu,
-                None => usage.threads.push((name, cpu)),
-            }
-        }
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        usage.resident_bytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
-            .unwrap_or(0)
-            * 1024;
-        Ok(usage)
+        Usage::of(self.child.id())
     }
+}
+
+/// Bytes of a process that are resident (proc_pid_status(5)).
+pub fn resident_of(pid: &str) -> Result<f64> {
+    let kilobytes = number_of(Path::new(&format!("/proc/{pid}/status")), "VmRSS:").context("VmRSS")?;
+    Ok(kilobytes as f64 * 1024.0)
+}
+
+/// The number of a line of a status file; nothing once its process or thread is gone.
+fn number_of(status: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(status).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    value.trim().trim_end_matches(" kB").parse().ok()
 }
 
 fn spawn(binary: &Path, folder: &Path) -> Result<Child> {

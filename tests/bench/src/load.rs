@@ -1,5 +1,6 @@
 //! Load: many devices over a few connections, QoS 1 or 0, as fast as acknowledgements allow.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread::JoinHandle;
@@ -7,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use tidegate_simulator::{Device, packet};
+
+/// Packet ids of MQTT.
+const PACKET_IDS: usize = 65_535;
 
 /// The senders and their messages.
 #[derive(Clone, Debug)]
@@ -35,37 +39,79 @@ impl Plan {
     }
 }
 
+/// Metrics of the bench payload.
+pub const METRICS: usize = 9;
+
 /// The bench payload: an envelope of about 254 bytes with 9 metrics.
 pub fn payload(seq: usize, token: &str) -> String {
-    format!(
-        r#"{{"version":"1.0.0","msg_type":"telemetry","q":1,"ts":"2026-11-23T08:59:{:02}.{:03}Z","site_id":"lab-1","seq":{seq},"provision_token":"{token}","metrics":{{"temp":21.5,"hum":40.25,"pres":1013.2,"co2":417,"lux":120,"bat":3.71,"rssi":-67,"ok":true,"fan":false}}}}"#,
+    payload_with(seq, token, METRICS)
+}
+
+/// The bench payload with more metrics, of 28 bytes each.
+pub fn payload_with(seq: usize, token: &str, metrics: usize) -> String {
+    let mut payload = format!(
+        r#"{{"version":"1.0.0","msg_type":"telemetry","q":1,"ts":"2026-11-23T08:59:{:02}.{:03}Z","site_id":"lab-1","seq":{seq},"provision_token":"{token}","metrics":{{"temp":21.5,"hum":40.25,"pres":1013.2,"co2":417,"lux":120,"bat":3.71,"rssi":-67,"ok":true,"fan":false"#,
         seq % 60,
         seq % 1000,
-    )
+    );
+    for metric in METRICS..metrics {
+        let _ = write!(payload, r#","temp_of_room_{metric:04}":21.{:04}"#, (seq + metric) % 10_000);
+    }
+    payload.push_str("}}");
+    payload
 }
 
 /// One connection's PUBLISH packets, made before the clock starts.
-struct Script {
-    bytes: Vec<u8>,
+pub struct Script {
+    pub bytes: Vec<u8>,
     /// The end of each packet.
-    ends: Vec<usize>,
+    pub ends: Vec<usize>,
 }
 
-fn script(plan: &Plan, connection: usize) -> Script {
-    let mut script = Script { bytes: Vec::new(), ends: Vec::new() };
-    let own: Vec<usize> =
-        (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
-    let messages = plan.messages / plan.connections;
-    for message in 0..messages {
-        let device = own[message % own.len()];
+/// Makes topic and payload of a message, from its number and the number of its device.
+pub type Make<'a> = &'a dyn Fn(usize, usize) -> (String, String);
+
+/// The usual messages of a plan.
+fn usual(plan: &Plan, metrics: usize) -> impl Fn(usize, usize) -> (String, String) {
+    move |message, device| {
         let topic =
             format!("tenant/{}/device/{}/telemetry", plan.tenant_of(device), plan.device_name(device));
-        let payload = payload(message, &plan.token(device));
-        let id = (plan.window > 0).then_some((message % 65_535 + 1) as u16);
-        packet::publish_into(&mut script.bytes, &topic, payload.as_bytes(), id);
-        script.ends.push(script.bytes.len());
+        (topic, payload_with(message, &plan.token(device), metrics))
     }
-    script
+}
+
+impl Script {
+    /// As many messages of the connection's devices, in turn, each packet id taken again after
+    /// `ids` packets.
+    fn new(plan: &Plan, connection: usize, messages: usize, ids: usize, make: Make<'_>) -> Self {
+        let mut script = Self { bytes: Vec::new(), ends: Vec::with_capacity(messages) };
+        let own: Vec<usize> =
+            (0..plan.devices).filter(|device| device % plan.connections == connection).collect();
+        for message in 0..messages {
+            let device = own[message % own.len()];
+            let (topic, payload) = make(message, device);
+            let id = (plan.window > 0).then_some((message % ids + 1) as u16);
+            packet::publish_into(&mut script.bytes, &topic, payload.as_bytes(), id);
+            script.ends.push(script.bytes.len());
+        }
+        script
+    }
+
+    /// The connection's part of the plan's messages.
+    fn once(plan: &Plan, connection: usize, make: Make<'_>) -> Self {
+        Self::new(plan, connection, plan.messages / plan.connections, PACKET_IDS, make)
+    }
+
+    /// Messages that can be sent again and again: each device as often as the others, and no packet id
+    /// twice in two windows.
+    pub fn cycle(plan: &Plan, connection: usize, metrics: usize) -> Self {
+        let devices = (plan.devices - connection).div_ceil(plan.connections);
+        let turns = (2 * plan.window).div_ceil(devices).max(1);
+        let mut messages = turns * devices;
+        let ids = messages.div_ceil(messages.div_ceil(PACKET_IDS));
+        messages = messages.next_multiple_of(ids);
+        Self::new(plan, connection, messages, ids, &usual(plan, metrics))
+    }
 }
 
 fn send(stream: &mut TcpStream, script: &Script, window: usize) -> Result<()> {
@@ -170,9 +216,18 @@ pub struct Load {
 impl Load {
     /// Connects, and makes every packet.
     pub fn prepare(plan: &Plan, address: &str) -> Result<Self> {
+        Self::prepare_with(plan, address, &usual(plan, METRICS))
+    }
+
+    /// The same with messages that `make` makes.
+    pub fn prepare_with(plan: &Plan, address: &str, make: Make<'_>) -> Result<Self> {
         let connections = (0..plan.connections)
             .map(|n| {
-                Ok((Device::connect(address, &format!("bench-{n}"))?.stream, script(plan, n), plan.window))
+                Ok((
+                    Device::connect(address, &format!("bench-{n}"))?.stream,
+                    Script::once(plan, n, make),
+                    plan.window,
+                ))
             })
             .collect::<Result<_>>()?;
         Ok(Self { connections })

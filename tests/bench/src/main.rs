@@ -6,16 +6,23 @@ mod admission;
 mod bare;
 mod broker;
 mod budget;
+mod charts;
 mod containment;
 mod decode;
 mod durability;
 mod end_to_end;
+mod fluent_bit;
 mod gateway;
+mod half_load;
 mod load;
 mod native;
 mod pairs;
 mod postgres;
+mod refusals;
+mod scale;
 mod sink;
+mod statistics;
+mod steady;
 
 use std::path::PathBuf;
 
@@ -28,9 +35,33 @@ pub struct Paths {
     pub scratch: PathBuf,
 }
 
+const USAGE: &str = "\
+cargo xtask bench [PART]      without a part: everything but pairs, scale and charts
+
+  decode [PART]               the decode path; limits, script, swap, routes, swaps or burner
+  end-to-end                  the whole gateway, behind a broker and through the listener
+  admission                   the cache of devices, a cache that is too small, a cold start
+  budget                      a neighbour beside a tenant that fills its budget of memory
+  half-load                   from PUBLISH to PUBACK at half of the full load, beside one fdatasync
+  refusals                    the CPU that a refused message costs, reason by reason
+  durability [PART]           syncs, late, trickle, dead or recovery
+  scale [OPTION…]             cost by tenants, databases, devices, connections, payload, load and cores, and
+                              beside other programs; scale --help
+  charts                      the charts of docs/PERFORMANCE.md, from the figures of scale
+  pairs FILE [PAIRS] [TENANTS] [MESSAGES]
+                              the listener beside another build, run by run
+  native N, guest N           one decoder alone, for profilers";
+
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let verb = arguments.next().unwrap_or_else(|| "all".into());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (part, rest) = match arguments.split_first() {
+        Some((part, rest)) => (part.as_str(), rest),
+        None => ("all", &[][..]),
+    };
+    if matches!(part, "--help" | "-h" | "help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let target =
         PathBuf::from(std::env::var_os("BENCH_TARGET").context("cargo xtask bench sets BENCH_TARGET")?);
     let paths = Paths {
@@ -39,46 +70,52 @@ fn main() -> Result<()> {
         scratch: target.join("bench"),
     };
     std::fs::create_dir_all(&paths.scratch)?;
-    match verb.as_str() {
-        "all" => {
-            let decode = decode::measure(&paths)?;
-            println!("{}", decode.table());
-            containment::measure(&paths, None)?;
-            let end_to_end = end_to_end::measure(&paths)?;
-            println!("{}", end_to_end.table());
-            println!("{}", end_to_end.stages(&decode));
-            admission::measure(&paths)?;
-            budget::measure(&paths)?;
-            durability::measure(&paths, None)
-        }
+    run(&paths, part, rest)
+}
+
+fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
+    let sub_part = rest.first().map(String::as_str);
+    // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
+    let messages = || sub_part.and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    match part {
+        "all" => all(paths),
         "decode" => {
-            let part = arguments.next();
-            if part.is_none() {
-                println!("{}", decode::measure(&paths)?.table());
+            if sub_part.is_none() {
+                println!("{}", decode::measure(paths)?.table());
             }
-            containment::measure(&paths, part.as_deref())
+            containment::measure(paths, sub_part)
         }
         "end-to-end" => {
-            println!("{}", end_to_end::measure(&paths)?.table());
+            println!("{}", end_to_end::measure(paths)?.table());
             Ok(())
         }
-        "pairs" => pairs::measure(&paths, arguments),
-        "admission" => admission::measure(&paths),
-        "budget" => budget::measure(&paths),
-        "durability" => durability::measure(&paths, arguments.next().as_deref()),
-        // For `perf record` and `valgrind --tool=callgrind`: one thing alone, so many times.
+        "scale" => scale::measure(paths, rest),
+        "charts" => charts::draw(paths, rest),
+        "pairs" => pairs::measure(paths, rest.iter().cloned()),
+        "admission" => admission::measure(paths),
+        "budget" => budget::measure(paths),
+        "half-load" => half_load::measure(paths),
+        "refusals" => refusals::measure(paths),
+        "durability" => durability::measure(paths, sub_part),
         "native" => {
-            let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
-            decode::run_native(messages);
+            decode::run_native(messages());
             Ok(())
         }
-        "guest" => {
-            let messages = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
-            decode::run_guest(&paths, messages)
-        }
-        other => bail!(
-            "{other:?}: expected all, decode [PART], end-to-end, pairs BINARY [PAIRS] [TENANTS] [MESSAGES], admission, \
-             budget, durability [PART], native N or guest N"
-        ),
+        "guest" => decode::run_guest(paths, messages()),
+        other => bail!("{other:?} is no part of the bench\n\n{USAGE}"),
     }
+}
+
+fn all(paths: &Paths) -> Result<()> {
+    let decode = decode::measure(paths)?;
+    println!("{}", decode.table());
+    containment::measure(paths, None)?;
+    let end_to_end = end_to_end::measure(paths)?;
+    println!("{}", end_to_end.table());
+    println!("{}", end_to_end.stages(&decode));
+    admission::measure(paths)?;
+    budget::measure(paths)?;
+    half_load::measure(paths)?;
+    refusals::measure(paths)?;
+    durability::measure(paths, None)
 }

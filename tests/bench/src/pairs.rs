@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::Paths;
 use crate::end_to_end::{self, Run};
+use crate::statistics::median;
 
 /// Runs this build and `other` in turn and prints both, with the ratio of this build to `other`.
 ///
@@ -50,9 +51,4 @@ pub fn measure(paths: &Paths, mut arguments: impl Iterator<Item = String>) -> Re
     }
     println!("\nmedian ratios: {:.3} messages/s, {:.3} CPU a message", median(rates), median(costs));
     Ok(())
-}
-
-fn median(mut ratios: Vec<f64>) -> f64 {
-    ratios.sort_by(f64::total_cmp);
-    ratios[ratios.len() / 2]
 }

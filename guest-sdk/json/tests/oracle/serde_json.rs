@@ -1,7 +1,7 @@
 //! The verdict and the values of `serde_json`, beside those of the reader.
 
 use serde_json::Value;
-use tidegate_json::{Error, Kind, NotI64, Reader};
+use tidegate_json::{Error, Kind, NotI64, Reader, TAPE_ENTRIES_MAX, TapeValue, TapeWriter};
 
 /// The verdict of `serde_json`, numbers too large for a float aside: those are replaced by a 0, if they
 /// keep to the grammar, and the text is judged again.
@@ -91,6 +91,62 @@ fn read(reader: &mut Reader<'_>) -> Result<Value, Error> {
     })
 }
 
+/// Reads everything, from the tape.
+fn read_tape(value: TapeValue<'_>) -> Value {
+    match value.kind() {
+        Kind::Null => Value::Null,
+        Kind::Bool => Value::Bool(value.bool().unwrap()),
+        Kind::String => Value::String(value.string().unwrap().decode().into_owned()),
+        Kind::Number => {
+            let number = value.number().unwrap();
+            if let Some((text, is_integer)) = value.verbatim_number() {
+                assert_eq!((text, is_integer), (number.text(), number.is_integer()));
+                assert!(!is_integer || number.as_i64().unwrap().to_string() == text);
+            }
+            let mut reader = Reader::new(number.text().as_bytes());
+            read(&mut reader).expect("it was read before")
+        }
+        Kind::Array => Value::Array(value.elements().unwrap().map(read_tape).collect()),
+        Kind::Object => {
+            let mut members = serde_json::Map::new();
+            for (key, value) in value.members().unwrap() {
+                members.insert(key.decode().into_owned(), read_tape(value));
+            }
+            Value::Object(members)
+        }
+    }
+}
+
+/// The number of values in a text of which no key stands twice.
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(elements) => elements.iter().map(count).sum::<usize>(),
+        Value::Object(members) => members.values().map(count).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// Compares the tape of a text with what the reader says of it.
+fn compare_tape(text: &[u8], ours: &Result<Value, Error>) {
+    let mut writer = TapeWriter::default();
+    // What stood there before must leave nothing behind.
+    assert!(writer.write(br#"{"a":[1,{"b":2}]}"#).unwrap());
+    let written = writer.write(text);
+    let shown = || format!("{:?}", String::from_utf8_lossy(text));
+    assert_eq!(written.as_ref().err(), ours.as_ref().err(), "{}", shown());
+    // SAFETY: this text was read last.
+    let tape = unsafe { writer.tape(text) };
+    assert_eq!(tape.is_some(), written == Ok(true), "{}", shown());
+    match (tape, ours) {
+        (Some(tape), Ok(ours)) => assert_eq!(read_tape(tape.value()), *ours, "{}", shown()),
+        (None, Ok(ours)) => {
+            let is_large = text.len() > 255 || count(ours) > TAPE_ENTRIES_MAX;
+            assert!(is_large, "{} has no tape", shown());
+        }
+        (tape, Err(_)) => assert!(tape.is_none(), "{}", shown()),
+    }
+}
+
 /// The same value. A float may differ in its last digit: `serde_json` rounds it only roughly (the
 /// exact value is compared with the standard library's below).
 fn same(theirs: &Value, ours: &Value) -> bool {
@@ -120,6 +176,7 @@ pub fn compare(text: &[u8]) {
     let ours = read(&mut reader).and_then(|value| reader.end().map(|()| value));
     let skipped = Reader::new(text).end();
     let shown = || format!("{:?}", String::from_utf8_lossy(text));
+    compare_tape(text, &ours);
     assert_eq!(skipped.is_ok(), ours.is_ok(), "{} {skipped:?} {ours:?}", shown());
     match (oracle, ours) {
         (None, Err(_)) => {}

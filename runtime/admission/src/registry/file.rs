@@ -2,7 +2,6 @@
 //!
 //! It is read again when it changes. A file with an error leaves the devices as they were.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,65 +14,19 @@ use tidegate_core::atomic_file;
 use tidegate_core::file_stamp::FileStamp;
 
 use crate::registry::csv;
-use crate::registry::csv::{CsvCell, CsvError, CsvRecords};
-use crate::registry::row::{RegistryRow, TokenHash};
+use crate::registry::device_records::{DeviceReader, io};
+use crate::registry::device_table::{DeviceTable, DeviceTableBuilder, TableError};
+use crate::registry::row::RegistryRow;
 
-/// The columns, in their order.
-pub const HEADER: [&str; 5] = ["tenant_id", "device_id", "site_id", "status", "provision_token_hash"];
-
-/// The reason that a registry file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    #[error("cannot {doing} the registry {}: {error}", path.display())]
-    Io { doing: &'static str, path: PathBuf, error: std::io::Error },
-    #[error("the registry {}: {fault}", path.display())]
-    Csv { path: PathBuf, fault: CsvError },
-    #[error("the registry {}: the first line must be {}", path.display(), HEADER.join(","))]
-    Header { path: PathBuf },
-    #[error("the registry {}, line {line}: {found} cells, expected 5", path.display())]
-    Cells { path: PathBuf, line: usize, found: usize },
-    #[error("the registry {}, line {line}: {column} is empty (NULL); only provision_token_hash can be empty", path.display())]
-    Null { path: PathBuf, line: usize, column: &'static str },
-    #[error("the registry {}, line {line}: {tenant}/{device} is in line {first} already", path.display())]
-    Twice { path: PathBuf, line: usize, first: usize, tenant: String, device: String },
-}
-
-/// One line of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceRecord {
-    pub tenant_id: String,
-    pub device_id: String,
-    pub site_id: String,
-    pub status: String,
-    pub provision_token_hash: Option<String>,
-}
-
-/// A device in memory, small: there may be a million.
-#[derive(Debug)]
-struct StoredDevice {
-    site: Arc<str>,
-    status: Arc<str>,
-    token: TokenHash,
-}
+pub use crate::registry::device_records::{DeviceRecord, HEADER, RegistryError, read};
 
 /// The registry in a file, as it was last read without error.
 #[derive(Debug)]
 pub struct FileRegistry {
     path: PathBuf,
-    devices: RwLock<DeviceTable>,
+    devices: RwLock<Arc<DeviceTable>>,
     stamp: Mutex<FileStamp>,
     generation: AtomicU64,
-}
-
-#[derive(Debug, Default)]
-struct DeviceTable {
-    /// By tenant, by device.
-    tenants: HashMap<
-        Arc<str>,
-        HashMap<Box<str>, StoredDevice, foldhash::fast::RandomState>,
-        foldhash::fast::RandomState,
-    >,
-    count: usize,
 }
 
 impl FileRegistry {
@@ -83,7 +36,7 @@ impl FileRegistry {
     /// The file is missing, or a line of it is not valid.
     pub fn open(path: &Path) -> Result<Self, RegistryError> {
         let stamp = FileStamp::read(path).map_err(io("read", path))?;
-        let devices = index(path, read(path)?)?;
+        let devices = read_table(path, &Arc::default())?;
         Ok(Self {
             path: path.to_owned(),
             devices: RwLock::new(devices),
@@ -104,7 +57,8 @@ impl FileRegistry {
             return Ok(false);
         }
         *stamp = now;
-        let devices = index(&self.path, read(&self.path)?)?;
+        let before = self.devices.read().clone();
+        let devices = read_table(&self.path, &before)?;
         *self.devices.write() = devices;
         self.generation.fetch_add(1, Ordering::AcqRel);
         Ok(true)
@@ -116,89 +70,33 @@ impl FileRegistry {
 
     /// The number of devices.
     pub fn count(&self) -> usize {
-        self.devices.read().count
+        self.devices.read().count()
     }
 
     /// True if the device is in the file.
     pub fn contains(&self, tenant: &str, device: &str) -> bool {
-        self.devices.read().tenants.get(tenant).is_some_and(|devices| devices.contains_key(device))
+        self.devices.read().contains(tenant, device)
     }
 
     pub fn lookup(&self, tenant: &str, device: &str) -> Option<RegistryRow> {
-        let devices = self.devices.read();
-        let stored = devices.tenants.get(tenant)?.get(device)?;
-        Some(RegistryRow {
-            site_id: stored.site.to_string(),
-            status: stored.status.to_string(),
-            token: stored.token,
-        })
+        self.devices.read().lookup(tenant, device)
     }
 }
 
-fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> RegistryError {
-    let path = path.to_owned();
-    move |error| RegistryError::Io { doing, path, error }
-}
-
-/// The lines of a registry file, with their numbers.
-///
-/// # Errors
-/// The file cannot be read, or a line of it is not valid.
-pub fn read(path: &Path) -> Result<Vec<(usize, DeviceRecord)>, RegistryError> {
-    let text = fs::read_to_string(path).map_err(io("read", path))?;
-    let mut records = CsvRecords::new(&text);
-    let header =
-        records.next().transpose().map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
-    let good = header.is_some_and(|(_, cells)| cells.iter().map(Option::as_deref).eq(HEADER.map(Some)));
-    if !good {
-        return Err(RegistryError::Header { path: path.into() });
-    }
-    let mut devices = Vec::new();
-    for record in records {
-        let (line, cells) = record.map_err(|fault| RegistryError::Csv { path: path.into(), fault })?;
-        devices.push((line, device(path, line, cells)?));
-    }
-    Ok(devices)
-}
-
-fn device(path: &Path, line: usize, cells: Vec<CsvCell>) -> Result<DeviceRecord, RegistryError> {
-    let found = cells.len();
-    let Ok([tenant, device, site, status, hash]) = <[CsvCell; 5]>::try_from(cells) else {
-        return Err(RegistryError::Cells { path: path.into(), line, found });
-    };
-    let filled =
-        |cell: CsvCell, column| cell.ok_or_else(|| RegistryError::Null { path: path.into(), line, column });
-    Ok(DeviceRecord {
-        tenant_id: filled(tenant, HEADER[0])?,
-        device_id: filled(device, HEADER[1])?,
-        site_id: filled(site, HEADER[2])?,
-        status: filled(status, HEADER[3])?,
-        provision_token_hash: hash,
-    })
-}
-
-fn index(path: &Path, records: Vec<(usize, DeviceRecord)>) -> Result<DeviceTable, RegistryError> {
-    // Sites and statuses repeat; a million devices share a few.
-    let mut texts: HashMap<String, Arc<str>> = HashMap::new();
-    let mut shared =
-        |text: String| texts.entry(text).or_insert_with_key(|text| Arc::from(text.as_str())).clone();
-    let mut devices = DeviceTable { count: records.len(), ..DeviceTable::default() };
-    let mut lines: HashMap<(Arc<str>, Box<str>), usize, foldhash::fast::RandomState> = HashMap::default();
-    for (line, record) in records {
-        let tenant = shared(record.tenant_id);
-        let device: Box<str> = record.device_id.into();
-        if let Some(first) = lines.insert((tenant.clone(), device.clone()), line) {
-            let (tenant, device) = (tenant.to_string(), device.into());
-            return Err(RegistryError::Twice { path: path.into(), line, first, tenant, device });
+/// The devices of the file; pieces that are as `before` share its memory.
+fn read_table(path: &Path, before: &DeviceTable) -> Result<Arc<DeviceTable>, RegistryError> {
+    let fault = |error| match error {
+        TableError::Full { line } => RegistryError::Full { path: path.into(), line },
+        TableError::Twice { line, first, tenant, device } => {
+            RegistryError::Twice { path: path.into(), line, first, tenant, device }
         }
-        let stored = StoredDevice {
-            site: shared(record.site_id),
-            status: shared(record.status),
-            token: TokenHash::parse(record.provision_token_hash.as_deref()),
-        };
-        devices.tenants.entry(tenant).or_default().insert(device, stored);
+    };
+    let mut reader = DeviceReader::open(path)?;
+    let mut table = DeviceTableBuilder::beside(before);
+    while let Some((line, device)) = reader.next_device()? {
+        table.push(line, &device).map_err(fault)?;
     }
-    Ok(devices)
+    Ok(Arc::new(table.finish().map_err(fault)?))
 }
 
 /// Locks the file for one change; others that change it wait. Released when dropped.

@@ -22,6 +22,7 @@ use crate::registry_tasks::app_settings::{apply_settings, read_settings};
 use tidegate_core::ids::{DeviceId, TenantId};
 use tidegate_core::message::{Admitted, RefusedMessage};
 use tidegate_core::reason::Reason;
+use tidegate_json::TapeWriter;
 
 /// The next stage of messages that have waited.
 pub trait AdmittedSink: Send + Sync + 'static {
@@ -263,7 +264,7 @@ impl<S: AdmittedSink> LookupTask<S> {
         // A notification marks the device first and then forgets it. In either order of this and that, an
         // older row does not stay.
         if admission.pending.has_changed(key) || admission.connects.has_changed(key) {
-            admission.cache.forget(key);
+            admission.forget_device(key);
         }
         known
     }
@@ -303,7 +304,8 @@ impl CheckedGroup {
             RateLimitMode::Taken(admission.now_s())
         };
         let source = known.map_or(LookupSource::Row(None), LookupSource::Device);
-        match admission.check_at(&admission.snapshot(), &message, source, limit) {
+        let mut tape = TapeWriter::default();
+        match admission.check_at(&admission.snapshot(), &message, source, limit, &mut tape) {
             Ok(sender) => {
                 let own = &sender.tenant.account;
                 own.mark_admitted();
@@ -324,10 +326,14 @@ impl CheckedGroup {
     /// The site that the last refused message named, if its device was unknown.
     fn site_of_unregistered(&self) -> Option<String> {
         let refused = self.refused.last().filter(|refused| refused.reason == Reason::UnregisteredDevice)?;
-        Some(match Envelope::read(&refused.payload).map(|envelope| envelope.site_id) {
-            Ok(EnvelopeValue::Text(site)) => site.into_owned(),
-            _ => String::new(),
-        })
+        Some(
+            match Envelope::read(&refused.payload, &mut TapeWriter::default())
+                .map(|envelope| envelope.site_id)
+            {
+                Ok(EnvelopeValue::Text(site)) => site.into_owned(),
+                _ => String::new(),
+            },
+        )
     }
 
     async fn submit(self, sink: &impl AdmittedSink) {

@@ -90,7 +90,7 @@ fn forget(admission: &Admission, payload: &str) {
             let key = admission.device_key(tenant, device);
             admission.pending.mark_changed(key);
             admission.connects.mark_changed(key);
-            admission.cache.forget(key);
+            admission.forget_device(key);
             let identity = Identity { tenant: TenantId::new(tenant), device: DeviceId::new(device) };
             admission.publish_change(RegistryChange::Device(identity));
         }

@@ -112,8 +112,14 @@ impl AckToken {
 
     /// Counts the message in `in_flight` until it is settled, dropped, or the guard is taken.
     #[inline]
-    pub fn enter(&mut self, in_flight: &Arc<InFlight>) {
+    pub fn enter(&mut self, in_flight: &InFlight) {
         self.in_flight = Some(in_flight.enter());
+    }
+
+    /// The same for one of many messages that were counted at once.
+    #[inline]
+    pub fn set_in_flight(&mut self, guard: Option<InFlightGuard>) {
+        self.in_flight = guard;
     }
 
     /// Takes the guard that counts the message as in flight.
@@ -403,7 +409,7 @@ mod tests {
         let (_, connection) = connection();
         let account = Account::new("acme".into());
         account.receive(1);
-        let activity = Arc::new(InFlight::default());
+        let activity = InFlight::default();
         let mut tokens: Vec<_> = (1..=3).map(|id| connection.receive(id, 1)).collect();
         tokens.iter_mut().for_each(|token| token.enter(&activity));
         assert_eq!(activity.count(), 3);

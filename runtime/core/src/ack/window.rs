@@ -7,12 +7,17 @@ use tokio::sync::Notify;
 
 use crate::histogram::Histogram;
 
+/// Bits of the bytes: a tebibyte, where the configuration allows 16 GiB. The rest holds 16 million messages,
+/// where it allows 10.
+const BYTES_BITS: u32 = 40;
+
 /// Unsettled messages and bytes of the whole gateway. Sources stop reading at its bounds and resume
 /// below them.
 #[derive(Debug)]
 pub struct ReceiveWindow {
-    messages: AtomicU64,
-    bytes: AtomicU64,
+    /// Both in one number, so that one atomic operation charges a message: the bytes in the lower
+    /// `BYTES_BITS`, the messages above.
+    charged: AtomicU64,
     messages_max: u64,
     bytes_max: u64,
     not_full: Notify,
@@ -26,8 +31,7 @@ pub struct ReceiveWindow {
 impl ReceiveWindow {
     pub fn new(messages_max: u64, bytes_max: u64) -> Self {
         Self {
-            messages: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
+            charged: AtomicU64::new(0),
             messages_max,
             bytes_max,
             not_full: Notify::new(),
@@ -40,13 +44,13 @@ impl ReceiveWindow {
     /// Messages received and not yet settled.
     #[inline]
     pub fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Acquire)
+        self.charged.load(Ordering::Acquire) >> BYTES_BITS
     }
 
     /// Payload and topic bytes received and not yet settled, and large lines that were made of them.
     #[inline]
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Acquire)
+        bytes_of(self.charged.load(Ordering::Acquire))
     }
 
     pub fn messages_max(&self) -> u64 {
@@ -55,7 +59,12 @@ impl ReceiveWindow {
 
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.messages() >= self.messages_max || self.bytes() >= self.bytes_max
+        self.is_full_at(self.charged.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn is_full_at(&self, charged: u64) -> bool {
+        charged >> BYTES_BITS >= self.messages_max || bytes_of(charged) >= self.bytes_max
     }
 
     /// True from half of a bound on: sources will stop soon.
@@ -95,22 +104,25 @@ impl ReceiveWindow {
     /// Charges one message of `bytes`.
     #[inline]
     pub(super) fn charge(&self, bytes: u64) {
-        self.messages.fetch_add(1, Ordering::AcqRel);
-        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.charged.fetch_add((1 << BYTES_BITS) + bytes, Ordering::AcqRel);
     }
 
     /// Charges `bytes` more of a message that it has.
     pub(super) fn grow(&self, bytes: u64) {
-        self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.charged.fetch_add(bytes, Ordering::AcqRel);
     }
 
     #[inline]
     pub(super) fn release(&self, messages: u64, bytes: u64) {
-        let was_full = self.is_full();
-        self.messages.fetch_sub(messages, Ordering::AcqRel);
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        if was_full && !self.is_full() {
+        let charge = (messages << BYTES_BITS) + bytes;
+        let before = self.charged.fetch_sub(charge, Ordering::AcqRel);
+        if self.is_full_at(before) && !self.is_full_at(before - charge) {
             self.not_full.notify_waiters();
         }
     }
+}
+
+#[inline]
+fn bytes_of(charged: u64) -> u64 {
+    charged & ((1 << BYTES_BITS) - 1)
 }

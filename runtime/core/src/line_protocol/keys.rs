@@ -94,6 +94,11 @@ impl LineKeys {
         Ok(())
     }
 
+    /// The places of its keys in the text, in their order; None for a key with escapes.
+    pub(super) fn places(&self) -> impl Iterator<Item = Option<Range<usize>>> {
+        self.keys.iter().map(|key| (!key.was_escaped).then(|| key.place.clone()))
+    }
+
     fn holds(&self, text: &[u8], key: &LineKey) -> bool {
         self.keys
             .iter()

@@ -67,6 +67,11 @@ impl LineRules {
         *self == Self::default()
     }
 
+    /// True if it says which tables or fields may be written.
+    pub(super) fn limits_names(&self) -> bool {
+        self.tables.is_some() || self.fields.is_some() || !self.fields_of.is_empty()
+    }
+
     /// Bytes that each line is given.
     pub(super) fn spliced_bytes(&self) -> usize {
         self.table_prefix.len() + self.tenant_tag.as_ref().map_or(0, |tag| tag.spliced.len())

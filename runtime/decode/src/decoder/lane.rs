@@ -1,6 +1,7 @@
 //! `LaneHandle`: sends messages from a decode thread to the slow lane.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::decoder::route_context::RouteContext;
 use crate::sandbox::class::GuestClass;
@@ -21,6 +22,13 @@ impl LaneHandle {
         Self { lane, number }
     }
 
+    /// Counts that messages of this route have held the thread for so long.
+    pub(super) fn record_held(&self, context: &RouteContext, time: Duration) {
+        if let Some(cpu) = &context.cpu {
+            self.lane.quotas.record_held(cpu, self.number, time);
+        }
+    }
+
     pub(super) fn send(&self, slow: &Arc<SlowRoute>, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
         // Lines of the same devices must not wait here while the lane makes later ones.
         sink.flush();
@@ -28,7 +36,7 @@ impl LaneHandle {
     }
 
     /// The slow route of these messages, if they leave their decode thread: the route is slow, or its tenant
-    /// is over its CPU quota, or earlier ones wait there, so that a device's messages stay in order.
+    /// is over its CPU quota, or holds the thread, or earlier ones wait there, so that a device's messages stay in order.
     pub(super) fn slow_route(
         &self,
         context: &RouteContext,
@@ -40,7 +48,7 @@ impl LaneHandle {
             .flatten()
             .any(|version| version.rules.class == GuestClass::Large);
         let is_slow = is_large || version.is_slow();
-        let is_over = context.cpu.as_ref().is_some_and(|cpu| lane.quotas.is_over(cpu));
+        let is_over = context.cpu.as_ref().is_some_and(|cpu| lane.quotas.is_over(cpu, self.number));
         if let Some(slow) = known {
             slow.set_slow(is_slow);
             if !is_slow && !is_over && slow.waits_of(self.number) == 0 {

@@ -6,6 +6,7 @@
 
 pub(crate) mod host_state;
 pub(crate) mod v1_0;
+mod v1_1;
 mod v0_1;
 
 use wasmtime::component::Linker;
@@ -27,6 +28,7 @@ pub use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::Route;
 /// # Errors
 /// Never in practice: names are defined once.
 pub fn offer(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    v1_1::offer(linker)?;
     v1_0::offer(linker)?;
     v0_1::offer(linker)
 }

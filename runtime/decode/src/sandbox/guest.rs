@@ -10,7 +10,7 @@ use crate::sandbox::abi;
 use crate::sandbox::abi::host_state::HostState;
 use crate::sandbox::abi::v1_0::bindings::DecoderPre as ExportsPre;
 use crate::sandbox::engine::Engine;
-use crate::sandbox::interface::{CONTEXT, OFFERED, STATE};
+use crate::sandbox::interface::{CONTEXT, ENVELOPE, OFFERED, STATE};
 use tidegate_core::ids::GuestTag;
 
 /// A guest that can be instantiated.
@@ -24,6 +24,8 @@ pub struct Guest {
     pub imports_context: bool,
     /// True if it keeps values between messages.
     pub imports_state: bool,
+    /// True if it asks for the tapes of its payloads.
+    pub imports_envelope: bool,
     pub exports: ExportsPre<HostState>,
     /// Bytes of an instance that has just started; 0 before there was one.
     started_bytes: AtomicU64,
@@ -60,14 +62,15 @@ impl Guest {
         digest: &str,
         stem: &str,
     ) -> Result<Self, SandboxError> {
-        let (mut imports_context, mut imports_state) = (false, false);
+        let (mut imports_context, mut imports_state, mut imports_envelope) = (false, false, false);
         let mut interface = String::new();
         for (import, _) in component.component_type().imports(engine) {
             if !OFFERED.contains(&import) {
                 return Err(SandboxError::Import { import: import.to_owned() });
             }
             imports_context |= import.starts_with(CONTEXT);
-            imports_state |= import == STATE;
+            imports_state |= import.starts_with(STATE);
+            imports_envelope |= import == ENVELOPE;
             if let Some((_, version)) = import.split_once('@') {
                 version.clone_into(&mut interface);
             }
@@ -82,6 +85,7 @@ impl Guest {
             interface,
             imports_context,
             imports_state,
+            imports_envelope,
             exports,
             started_bytes: AtomicU64::new(0),
         })

@@ -6,6 +6,11 @@
 //!
 //! A share is an even one among the tenants that used anything in the window, unless the operator has
 //! named another.
+//!
+//! A device's messages all go to one decode thread. So a tenant also goes to the slow lane if it holds one
+//! thread for most of the time while messages wait for that thread: a single device can be within its
+//! tenant's share and yet stand in front of every other device of its thread. There the time on the wall
+//! counts: on a busy machine a thread can be held for all of the time with little CPU time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,7 +19,7 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 
-use crate::limits::CPU_WINDOW_MS;
+use crate::limits::{CPU_WINDOW_MS, THREAD_PART_MAX};
 use crate::schedule::cpu_window::CpuWindow;
 use tidegate_core::ids::TenantId;
 use tidegate_core::tenant::Tenant;
@@ -25,19 +30,20 @@ pub struct TenantCpuUsage {
     tenant: Arc<Tenant>,
     /// Shared by all that were made of one tenant, beyond the table of tenants.
     window: Arc<Mutex<CpuWindow>>,
+    /// The time for which it held each decode thread; each is used by its own thread.
+    held: Arc<[Mutex<CpuWindow>]>,
 }
 
 /// The quotas of all tenants. The decode threads and the slow lane have them in common.
 #[derive(Debug)]
 pub struct CpuQuotas {
     began: Instant,
-    threads: f64,
     tenants: DashMap<TenantId, Arc<TenantCpuUsage>, foldhash::fast::RandomState>,
     /// Tenants that used anything in the window, as counted last, and when that was.
     active: AtomicUsize,
     counted_ms: AtomicU64,
-    /// Messages that wait for a decode thread.
-    waiting: AtomicUsize,
+    /// Messages that wait for each decode thread.
+    waiting: Box<[AtomicUsize]>,
 }
 
 /// Pause between two counts of the active tenants.
@@ -47,11 +53,10 @@ impl CpuQuotas {
     pub fn new(threads: usize) -> Self {
         Self {
             began: Instant::now(),
-            threads: threads as f64,
             tenants: DashMap::default(),
             active: AtomicUsize::new(0),
             counted_ms: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
+            waiting: (0..threads).map(|_| AtomicUsize::new(0)).collect(),
         }
     }
 
@@ -65,14 +70,14 @@ impl CpuQuotas {
         {
             return known.clone();
         }
-        let mut entry = self
-            .tenants
-            .entry(tenant.id.clone())
-            .or_insert_with(|| Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default() }));
+        let mut entry = self.tenants.entry(tenant.id.clone()).or_insert_with(|| {
+            let held = self.waiting.iter().map(|_| Mutex::default()).collect();
+            Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default(), held })
+        });
         // A tenant beyond the table is made for each message: its settings may be newer.
         if !Arc::ptr_eq(&entry.tenant, tenant) {
-            let window = entry.window.clone();
-            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window });
+            let (window, held) = (entry.window.clone(), entry.held.clone());
+            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window, held });
         }
         entry.clone()
     }
@@ -89,6 +94,11 @@ impl CpuQuotas {
         }
     }
 
+    /// A tenant's messages have held a decode thread for so long.
+    pub fn record_held(&self, tenant: &TenantCpuUsage, thread: usize, time: Duration) {
+        tenant.held[thread].lock().record(self.now_ms(), time);
+    }
+
     /// Counts the active tenants, and forgets the others.
     fn count(&self, now_ms: u64) {
         self.counted_ms.store(now_ms, Ordering::Relaxed);
@@ -101,14 +111,18 @@ impl CpuQuotas {
         self.active.store(active, Ordering::Relaxed);
     }
 
-    /// Messages came for the decode threads.
-    pub fn arrived(&self, messages: usize) {
-        self.waiting.fetch_add(messages, Ordering::Relaxed);
+    /// Messages came for a decode thread.
+    pub fn arrived(&self, thread: usize, messages: usize) {
+        self.waiting[thread].fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// A decode thread has taken them.
-    pub fn taken(&self, messages: usize) {
-        self.waiting.fetch_sub(messages, Ordering::Relaxed);
+    /// The thread has taken them.
+    pub fn taken(&self, thread: usize, messages: usize) {
+        self.waiting[thread].fetch_sub(messages, Ordering::Relaxed);
+    }
+
+    fn wait_for(&self, thread: usize) -> bool {
+        self.waiting[thread].load(Ordering::Relaxed) > 0
     }
 
     /// A tenant's part of all CPU time of guests, from 0 to 1.
@@ -121,17 +135,27 @@ impl CpuQuotas {
     fn pressure_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> f64 {
         let share = self.share(&tenant.tenant);
         let used = tenant.window.lock().used(now_ms);
-        let all = Duration::from_millis(CPU_WINDOW_MS).as_secs_f64() * self.threads;
+        let all = Duration::from_millis(CPU_WINDOW_MS).as_secs_f64() * self.waiting.len() as f64;
         used.as_secs_f64() / (share * all)
     }
 
-    /// True if others are to go first: messages wait, and this tenant is over its share.
-    pub fn is_over(&self, tenant: &TenantCpuUsage) -> bool {
-        self.is_over_at(self.now_ms(), tenant)
+    /// True if others are to go first on a decode thread: messages wait, and this tenant is over its share, or
+    /// holds the thread that they wait for.
+    pub fn is_over(&self, tenant: &TenantCpuUsage, thread: usize) -> bool {
+        self.is_over_at(self.now_ms(), tenant, thread)
     }
 
-    fn is_over_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0 && self.pressure_at(now_ms, tenant) > 1.0
+    fn is_over_at(&self, now_ms: u64, tenant: &TenantCpuUsage, thread: usize) -> bool {
+        let over_share = || self.pressure_at(now_ms, tenant) > 1.0;
+        self.wait_for(thread) && self.holds_at(now_ms, tenant, thread)
+            || (0..self.waiting.len()).any(|thread| self.wait_for(thread)) && over_share()
+    }
+
+    /// True if a tenant that is not alone holds a decode thread for most of the time, and longer than its share.
+    fn holds_at(&self, now_ms: u64, tenant: &TenantCpuUsage, thread: usize) -> bool {
+        let share = self.share(&tenant.tenant);
+        let most = Duration::from_millis(CPU_WINDOW_MS).mul_f64(share.max(THREAD_PART_MAX));
+        share < 1.0 && tenant.held[thread].lock().used(now_ms) > most
     }
 }
 
@@ -160,17 +184,43 @@ mod tests {
         quotas.record_at(0, &light, Duration::from_millis(1));
         quotas.record_at(0, &heavy, Duration::from_millis(1_500));
         quotas.count(0);
-        assert!(!quotas.is_over_at(0, &heavy), "nobody waits");
-        quotas.arrived(3);
+        assert!(!quotas.is_over_at(0, &heavy, 0), "nobody waits");
+        quotas.arrived(0, 3);
         // Two threads, two tenants: a second each.
-        assert!(quotas.is_over_at(0, &heavy) && !quotas.is_over_at(0, &light));
+        assert!(quotas.is_over_at(0, &heavy, 0) && !quotas.is_over_at(0, &light, 0));
         of_heavy.set_settings(rules(Some(0.9)));
-        assert!(!quotas.is_over_at(0, &heavy), "its own share is larger");
+        assert!(!quotas.is_over_at(0, &heavy, 0), "its own share is larger");
         of_heavy.set_settings(rules(Some(0.5)));
         of_light.set_settings(rules(Some(0.0001)));
-        assert!(quotas.is_over_at(0, &heavy) && quotas.is_over_at(0, &light));
-        quotas.taken(3);
-        assert!(!quotas.is_over_at(0, &heavy));
+        assert!(quotas.is_over_at(0, &heavy, 0) && quotas.is_over_at(0, &light, 0));
+        quotas.taken(0, 3);
+        assert!(!quotas.is_over_at(0, &heavy, 0));
+    }
+
+    #[test]
+    fn who_holds_a_thread_that_others_wait_for_is_over_it_there_whatever_its_share() {
+        let quotas = CpuQuotas::new(8);
+        let (of_heavy, light) = (tenant("heavy"), quotas.usage(&tenant("light")));
+        let heavy = quotas.usage(&of_heavy);
+        let record = |tenant: &TenantCpuUsage, thread: usize, ms: u64| {
+            quotas.record_at(0, tenant, Duration::from_millis(ms / 10));
+            tenant.held[thread].lock().record(0, Duration::from_millis(ms));
+        };
+        record(&heavy, 3, 900);
+        record(&light, 3, 90);
+        quotas.count(0);
+        assert!(!quotas.is_over_at(0, &heavy, 3), "nobody waits");
+        quotas.arrived(2, 1);
+        assert!(!quotas.is_over_at(0, &heavy, 3), "nobody waits for this thread");
+        quotas.arrived(3, 1);
+        assert!(quotas.is_over_at(0, &heavy, 3) && !quotas.is_over_at(0, &light, 3));
+        assert!(!quotas.is_over_at(0, &heavy, 2), "it does not hold the other one");
+        of_heavy.set_settings(rules(Some(0.95)));
+        assert!(!quotas.is_over_at(0, &heavy, 3), "its own share is larger");
+        of_heavy.set_settings(rules(Some(0.05)));
+        assert!(quotas.is_over_at(0, &heavy, 3));
+        quotas.taken(3, 1);
+        assert!(!quotas.is_over_at(0, &heavy, 3));
     }
 
     #[test]
@@ -179,8 +229,9 @@ mod tests {
         let only = quotas.usage(&tenant("only"));
         quotas.record_at(0, &only, Duration::from_millis(900));
         quotas.count(0);
-        quotas.arrived(1);
-        assert!(!quotas.is_over_at(0, &only));
+        only.held[0].lock().record(0, Duration::from_millis(1_000));
+        quotas.arrived(0, 1);
+        assert!(!quotas.is_over_at(0, &only, 0));
     }
 
     #[test]
@@ -189,9 +240,9 @@ mod tests {
         quotas.record_at(0, &quotas.usage(&tenant("many")), Duration::from_millis(900));
         quotas.record_at(0, &quotas.usage(&tenant("other")), Duration::from_millis(1));
         quotas.count(0);
-        quotas.arrived(1);
+        quotas.arrived(0, 1);
         let again = tenant("many");
-        assert!(quotas.is_over_at(0, &quotas.usage(&again)));
+        assert!(quotas.is_over_at(0, &quotas.usage(&again), 0));
         // The use of an older one counts for all.
         let older = quotas.usage(&again);
         let newest = quotas.usage(&tenant("many"));
@@ -200,7 +251,7 @@ mod tests {
         assert!(quotas.pressure_at(0, &newest) > before);
         let newer = tenant("many");
         newer.set_settings(rules(Some(0.95)));
-        assert!(!quotas.is_over_at(0, &quotas.usage(&newer)));
+        assert!(!quotas.is_over_at(0, &quotas.usage(&newer), 0));
         assert!(Arc::ptr_eq(&quotas.usage(&newer), &quotas.usage(&newer)));
     }
 }

@@ -292,17 +292,19 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                     return SessionEnd::Write(end);
                 }
             };
-            let drained_by = match end {
-                SessionEnd::Stopped => deadline.borrow().unwrap_or_else(Instant::now),
+            let written = match end {
+                SessionEnd::Stopped => connection_writer.drain_until_stopped(writing, deadline.clone()).await,
                 // Messages that are settled already are still acknowledged; the rest comes again.
-                SessionEnd::Blocked => Instant::now(),
+                SessionEnd::Blocked => {
+                    connection_writer.drain(Instant::now());
+                    writing.await
+                }
                 _ => {
                     tracker.end();
                     return end;
                 }
             };
-            connection_writer.drain(drained_by);
-            match writing.await {
+            match written {
                 WriteEnd::Drained => end,
                 lost => {
                     tracker.end();

@@ -202,9 +202,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
         };
         let Err(end) = end else {
             // Stopping: the PUBACKs of messages that settle in time still leave.
-            let deadline = deadline.borrow().unwrap_or_else(Instant::now);
-            self.connection_writer.drain(deadline);
-            writing.await;
+            self.connection_writer.drain_until_stopped(writing, deadline).await;
             return CloseInfo::new(CloseReason::Stopped, "the gateway stops");
         };
         if self.speaks_5 && !matches!(end.reason, CloseReason::Left | CloseReason::Lost) {
@@ -396,7 +394,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                         return Err(CloseInfo::new(CloseReason::ExactlyOnce, detail));
                     }
                     let topic = text(publish.topic).ok_or(PacketError::NotText("topic"))?;
-                    if topic.is_empty() || topic.contains(['+', '#']) {
+                    if topic.is_empty() || memchr::memchr2(b'+', b'#', topic.as_bytes()).is_some() {
                         // [MQTT-3.3.2-2], [MQTT-4.7.3-1]
                         return Err(CloseInfo::new(
                             CloseReason::Malformed,
@@ -408,7 +406,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                     {
                         self.refuse_foreign(sender, &publish, topic, received_ns)?;
                     } else {
-                        self.receiver.receive(&publish, received_ns, group);
+                        self.receiver.receive_on(&publish, topic.to_owned(), received_ns, group);
                     }
                 }
                 Frame::PingReq => self.connection_writer.send(|out| out.extend_from_slice(&encode::PINGRESP)),

@@ -3,6 +3,7 @@
 //! Reading and writing are two futures of one task, so that PUBACKs and pings go on while reading
 //! waits for room downstream. They meet here.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::limits;
 use crate::mqtt::control::encode;
 use crate::mqtt::publish::{PeerLimits, puback, puback_with_reason};
+use crate::status::{StopSignal, past_deadline};
 use tidegate_core::ack::tracker::AckTracker;
 
 /// The reason for which writing ended.
@@ -110,6 +112,21 @@ impl ConnectionWriter {
     pub fn drain(&self, deadline: Instant) {
         *self.draining_until.lock() = Some(deadline);
         self.tracker.settled.notify_one();
+    }
+
+    /// Awaits `writing` until all is acknowledged, or until the deadline of the order to stop.
+    pub async fn drain_until_stopped(
+        &self,
+        mut writing: Pin<&mut impl Future<Output = WriteEnd>>,
+        stop: StopSignal,
+    ) -> WriteEnd {
+        self.drain(stop.borrow().unwrap_or_else(Instant::now));
+        tokio::select! {
+            end = &mut writing => return end,
+            () = past_deadline(stop) => {}
+        }
+        self.drain(Instant::now());
+        writing.await
     }
 
     /// Ends the reading side at its next step.

@@ -27,6 +27,7 @@ impl Index {
             // that it was.
             let listed = self.segments.iter().filter(|(_, of)| of.kept != Some(RetainReason::Returned));
             marks.segments = listed.map(|(&segment, _)| segment).collect();
+            marks.epochs = self.epochs.clone();
         }
         marks.has_lost_streams = self.has_lost_streams;
         marks

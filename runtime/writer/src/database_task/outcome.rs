@@ -57,10 +57,10 @@ impl DatabaseTask {
         let creates = applied.is_missing_database()
             && output.endpoint().is_some_and(Endpoint::creates_databases)
             && state.begin_create(now);
-        if applied.trouble.is_some() && state.queue.take_back_failed() {
-            self.stored_lines_wait.store(true, Ordering::Release);
+        if applied.trouble.is_some() {
+            state.queue.take_back_failed();
         }
-        state.evict_in_trouble(&self.stored_lines_wait, &self.share);
+        state.evict_in_trouble(&self.share);
         drop(state);
         if applied.too_large {
             output.body_limit.refuse(request.body.len());
@@ -126,8 +126,6 @@ impl DatabaseTask {
         if own {
             state.at_once = !context.stopped.load(Ordering::Acquire);
         } else if state.queue.carries(changed) {
-            // Set before the lines are back, so that the task fetches them after.
-            self.stored_lines_wait.store(true, Ordering::Release);
             state.queue.take_back();
         }
         drop(state);

@@ -85,7 +85,7 @@ impl DatabaseTask {
             };
             scheduled = at.filter(|at| state.due.is_none_or(|due| *at < due));
             state.due = scheduled.or(state.due);
-            state.evict_in_trouble(&self.stored_lines_wait, &self.share);
+            state.evict_in_trouble(&self.share);
         }
         if let Some(at) = scheduled {
             self.schedule_flush(context, at);
@@ -97,8 +97,7 @@ impl DatabaseTask {
     /// until then.
     fn flush_due(&self, context: &WriterContext, state: &TaskState, next: Next) -> Option<Instant> {
         let Next::Wait(until) = next else { return None };
-        let waits =
-            self.stored_lines_wait.load(Ordering::Acquire) || context.draining.load(Ordering::Acquire);
+        let waits = self.has_stored_lines(state) || context.draining.load(Ordering::Acquire);
         (!waits && !state.at_once && state.queue.is_well()).then_some(until)
     }
 
@@ -206,7 +205,7 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
         let mut fetch = FetchStep::Nothing;
         let next = {
             let mut state = database.state.lock();
-            let waits = database.stored_lines_wait.load(Ordering::Acquire);
+            let waits = database.has_stored_lines(&state);
             let draining = context.draining.load(Ordering::Acquire);
             // A stop waits for no database that does not take its lines.
             let over = stopped || (draining && state.given_up);
@@ -223,7 +222,7 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
             if next == Next::Idle && !fetches && (!waits || over) && (events.is_empty() || stopped) {
                 state.running = false;
                 // Lines that began to wait since the check start the task anew.
-                if over || !database.stored_lines_wait.load(Ordering::Acquire) {
+                if over || !database.has_stored_lines(&state) {
                     drop(state);
                     context.changed.notify_waiters();
                     return;
@@ -374,9 +373,7 @@ impl DatabaseTask {
                     Arc::new(PendingLines::new(durable, charge))
                 };
                 let mut state = self.state.lock();
-                if !state.queue.end_fetch(durables.into_iter().map(pending).collect(), more) {
-                    self.stored_lines_wait.store(true, Ordering::Release);
-                }
+                state.queue.end_fetch(durables.into_iter().map(pending).collect(), more);
                 if state.queue.lines_besides_delayed() == 0 && !more {
                     drop(state);
                     context.changed.notify_waiters();

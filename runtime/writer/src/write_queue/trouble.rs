@@ -50,13 +50,11 @@ impl WriteQueue {
         self.inflight = kept;
     }
 
-    /// Returns batches that have just failed, if `take_back` waits for them. True if it does.
-    pub fn take_back_failed(&mut self) -> bool {
-        let taking_back = self.taking_back;
-        if taking_back {
+    /// Returns batches that have just failed, if `take_back` waits for them.
+    pub fn take_back_failed(&mut self) {
+        if self.taking_back {
             self.take_back();
         }
-        taking_back
     }
 
     /// True if it is in trouble and holds more than `bytes_max` that is not under way.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use tidegate_admission::envelope::{Envelope, EnvelopeError, EnvelopeValue};
 use tidegate_core::topic::TopicTemplate;
+use tidegate_json::TapeWriter;
 
 use crate::choices::Choices;
 use crate::memory::peak_bytes_of;
@@ -29,7 +30,8 @@ fn check_value(value: &EnvelopeValue<'_>, theirs: Option<&Value>, shown: &str) {
 
 fn check_payload(payload: &[u8]) {
     let shown = String::from_utf8_lossy(payload);
-    let (read, peak) = peak_bytes_of(|| Envelope::read(payload));
+    let mut tape = TapeWriter::default();
+    let (read, peak) = peak_bytes_of(|| Envelope::read(payload, &mut tape));
     assert!(peak <= OVERHEAD_BYTES + 4 * payload.len(), "{peak} bytes of memory for {}", payload.len());
     let theirs = serde_json::from_slice::<Value>(payload);
     match (read, theirs) {

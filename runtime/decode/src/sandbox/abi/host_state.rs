@@ -98,6 +98,8 @@ pub struct HostState {
     pub limiter: StoreLimiter,
     /// The messages of the batch that is being decoded; empty for guests that do not ask.
     pub messages: Vec<MessageContext>,
+    /// The tapes of their payloads, one behind the other, and the end of each; empty for guests that do not ask.
+    pub(super) tapes: (Vec<u64>, Vec<u32>),
     /// The name under which the guest logs: tenant/type.
     route: String,
     tenant: TenantId,
@@ -125,6 +127,7 @@ impl HostState {
         Self {
             limiter,
             messages: Vec::new(),
+            tapes: Default::default(),
             route,
             tenant,
             activity,
@@ -136,6 +139,16 @@ impl HostState {
             deadline_passed: false,
             state_call,
         }
+    }
+
+    /// Sets the tapes of the batch that is decoded next, one for each message.
+    pub fn set_tapes<'a>(&mut self, tapes: impl ExactSizeIterator<Item = &'a [u64]>) {
+        let (mut entries, mut ends) = (Vec::new(), Vec::with_capacity(tapes.len()));
+        for tape in tapes {
+            entries.extend_from_slice(tape);
+            ends.push(entries.len() as u32);
+        }
+        self.tapes = (entries, ends);
     }
 
     /// Starts a call that may take `budget` of this thread's CPU time.

@@ -9,6 +9,7 @@ use crate::disk::Disk;
 use crate::frame::{FrameBody, FrameHeader, FrameKind};
 use crate::ids::FrameLocation;
 use crate::log::SegmentLog;
+use crate::recovery_report::RecoveryReport;
 use crate::settings::MemoryLimits;
 use crate::tests::model::rig::{HOT, Key, Known, Rig};
 use crate::{parked, recovery, segment_scan};
@@ -68,7 +69,7 @@ impl Rig {
         }
     }
 
-    pub fn recover(&mut self) -> recovery::RecoveryReport {
+    pub fn recover(&mut self) -> RecoveryReport {
         let no_memory = MemoryLimits { bytes_max: 0, database_bytes_min: 0 };
         let newest = self.disk.newest().unwrap();
         let (index, recovered) = recovery::recover(&self.disk, &no_memory, SeedTag::default()).unwrap();
@@ -155,6 +156,9 @@ impl Rig {
                     self.known.iter().filter(|(key, known)| key.0 == tenant.as_str() && known.durable);
                 let acknowledged: u64 = durable.map(|(_, known)| known.line_count).sum();
                 assert_eq!(totals.spooled, acknowledged, "{tenant} {totals:?}");
+            } else if self.away.is_empty() {
+                let acknowledged = self.acknowledged.get(tenant.as_str()).copied().unwrap_or(0);
+                assert_eq!((totals.spooled, totals.damaged), (acknowledged, 0), "{tenant} {totals:?}");
             }
         }
     }

@@ -73,6 +73,8 @@ pub struct Rig {
     /// Frames that were released. They may be in force again where the marks that say so are away, and
     /// released again when those are back.
     pub released: BTreeSet<Key>,
+    /// Lines of each tenant that were acknowledged.
+    pub acknowledged: BTreeMap<String, u64>,
     pub careless: bool,
     /// Places that a start has found damaged, but for those at the end of the newest segment.
     pub gaps: usize,
@@ -96,6 +98,7 @@ impl Rig {
             lost: BTreeMap::new(),
             used: BTreeSet::new(),
             released: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
             careless: false,
             gaps: 0,
             torn: BTreeSet::new(),
@@ -215,6 +218,7 @@ impl Rig {
                 self.index.lock().return_messages(id, MessageSet::MAX);
             }
             let kept_s = draft.header.kept_s;
+            *self.acknowledged.entry(draft.header.tenant.clone()).or_default() += line_count;
             let known = Known { lines, line_count, kept_s, durable: true, open: true };
             let key = (draft.header.tenant, draft.header.database, id.seq);
             let before = self.known.insert(key.clone(), known);

@@ -116,3 +116,25 @@ fn what_failed_once_does_not_fail_again() {
         assert!(rig.index.lock().totals().all(|(_, totals, _)| totals.damaged == 0));
     }
 }
+
+/// Sequences with segments that are taken away which failed once.
+#[test]
+fn what_failed_once_when_segments_came_back_does_not_fail_again() {
+    let cases: [Vec<Step>; 1] = [
+        // An older one, and then the newest, which says that it counts as damaged.
+        vec![
+            Step::Append(vec![(4, 1, 1)]),
+            Step::ReturnOne(0),
+            Step::Append(vec![(0, 1, 0)]),
+            Step::Lose(0),
+            Step::Append(vec![(0, 1, 0)]),
+            Step::Lose(1),
+            Step::Compact,
+        ],
+    ];
+    for steps in cases {
+        let mut rig = Rig::new();
+        steps.iter().for_each(|step| rig.run(step));
+        rig.run(&Step::Return);
+    }
+}

@@ -174,7 +174,7 @@ impl Model {
 
     fn end_fetch(&mut self) {
         if let Some((fetched, more)) = self.fetched.take() {
-            let _ = self.harness.queue.end_fetch(fetched, more);
+            self.harness.queue.end_fetch(fetched, more);
         }
     }
 
