@@ -26,7 +26,7 @@ pub struct Birth {
 }
 
 impl Birth {
-    /// Of a name that stands twice the last entry counts, of an alias too.
+    /// Takes the last entry of a name that stands twice, and of an alias too.
     pub fn new(device: &str, mut entries: Vec<Entry>) -> Self {
         entries.reverse();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
