@@ -19,6 +19,7 @@ mod revocation;
 mod doors;
 mod compile;
 mod sandbox;
+mod shared_decoders;
 mod malformed_guests;
 mod large_guests;
 mod state;

@@ -3,32 +3,37 @@
 
 mod route_context;
 mod grouping;
+mod replacement;
+mod known_routes;
 mod instances;
 mod lane;
 mod line_check;
+mod answer;
 mod output;
 mod fallback;
+mod shared_batch;
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::decoder::answer::Answer;
 use crate::decoder::fallback::FallbackSink;
 use crate::decoder::grouping::{group, nameable, refuse_all, with_partition};
-use crate::decoder::instances::{InstanceCache, InstanceCounts, InstanceUnavailable};
+use crate::decoder::instances::{FoundRoute, InstanceCache, InstanceCounts, InstanceUnavailable};
 use crate::decoder::lane::LaneHandle;
 use crate::decoder::line_check::{LineCheck, refusal_detail};
 use crate::decoder::output::BatchOutput;
-use crate::decoder::route_context::{Attempt, RouteContext};
+use crate::decoder::route_context::{Attempt, RouteContext, RouteMessages};
 use crate::host::DecodeHost;
-use crate::limits::{DECODE_BATCH_MESSAGES_MAX, INSTANCES_MAX};
-use crate::route::table::Route;
+use crate::limits::{DECODE_BATCH_MESSAGES_MAX, DECODE_INSTANCES_MAX, SLOW_INSTANCES_MAX};
+use crate::route::rules::Isolation;
 use crate::sandbox::abi::host_state::MessageContext;
-use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Message, Outcome};
-use crate::schedule::cpu_quota::CpuQuotas;
+use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Message};
+use crate::schedule::cpu_quota::{CpuQuotas, TenantCpuUsage};
 use crate::schedule::slow_lane::{SlowLane, SlowRoute};
 use crate::sink::DecodeSink;
-use crate::state::StateChanges;
+use crate::state::{StateCall, StateChanges};
 use tidegate_core::books::Outcome as Ended;
 use tidegate_core::detail::Detail;
 use tidegate_core::message::{Admitted, CheckedMessage};
@@ -44,18 +49,18 @@ pub struct Decoder {
     lane: Option<LaneHandle>,
     /// Counts the CPU time of tenants.
     quotas: Option<Arc<CpuQuotas>>,
+    /// The CPU time of all tenants that was counted.
+    recorded_cpu: Duration,
     /// The time up to which it is counted who held this thread.
     held_until: Instant,
 }
 
 impl Decoder {
     pub fn new(host: Arc<DecodeHost>) -> Self {
-        // Decode threads and the slow lane's threads have equal parts; one more part is for trials of
-        // new guests.
         let settings = host.settings();
         let counts = InstanceCounts {
             normal: 0,
-            normal_max: (INSTANCES_MAX / (2 * settings.threads + 1)).max(1),
+            normal_max: instances_a_thread(SLOW_INSTANCES_MAX, settings.threads),
             large: 0,
             large_max: settings.large.as_ref().map_or(0, |large| large.instances_a_thread(settings.threads)),
         };
@@ -65,6 +70,7 @@ impl Decoder {
             batch: Batch { payloads: Vec::new(), messages: Vec::new() },
             lane: None,
             quotas: None,
+            recorded_cpu: Duration::ZERO,
             held_until: Instant::now(),
             host,
         }
@@ -73,7 +79,10 @@ impl Decoder {
     /// A decoder that sends messages of slow routes to the slow lane.
     pub fn with_lane(host: Arc<DecodeHost>, lane: Arc<SlowLane>, number: usize) -> Self {
         let quotas = Some(lane.quotas.clone());
-        Self { lane: Some(LaneHandle::new(lane, number)), quotas, ..Self::new(host) }
+        let normal_max = instances_a_thread(DECODE_INSTANCES_MAX, host.settings().threads);
+        let mut decoder = Self { lane: Some(LaneHandle::new(lane, number)), quotas, ..Self::new(host) };
+        decoder.instances.set_normal_max(normal_max);
+        decoder
     }
 
     /// One that counts the CPU time of tenants.
@@ -83,10 +92,17 @@ impl Decoder {
 
     /// Decodes messages of any tenants; those of one device and type in their order.
     pub fn decode(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+        self.instances.begin();
         self.held_until = Instant::now();
+        let mut shared = Vec::new();
         for group in group(messages) {
-            self.decode_group(group, sink);
+            let Some(group) = self.prepare(group, sink) else { continue };
+            match self.may_share(&group) {
+                true => shared.push(group),
+                false => self.decode_group(group, sink),
+            }
         }
+        self.decode_shared(shared, sink);
     }
 
     /// Drops the instance of the class large that was idle for longest, if another thread waits for
@@ -107,35 +123,43 @@ impl Decoder {
         Some((lane.clone(), slow))
     }
 
-    fn decode_group(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) {
+    /// Finds the route of messages of one tenant and type; refuses those that have none or cannot take it.
+    fn prepare(&mut self, messages: Vec<Admitted>, sink: &dyn DecodeSink) -> Option<RouteMessages> {
         let tenant = messages[0].tenant.clone();
-        let message_type: Box<str> = messages[0].message_type().into();
         let rules = tenant.settings();
         let database = match &rules.database {
             Ok(database) => database.clone(),
-            Err(fault) => return sink.refused(refuse_all(messages, Reason::BadDatabaseName, fault, None)),
+            Err(fault) => {
+                sink.refused(refuse_all(messages, Reason::BadDatabaseName, fault, None));
+                return None;
+            }
         };
         let (messages, unnameable) = nameable(messages);
         if !unnameable.is_empty() {
             sink.refused(unnameable);
         }
-        if messages.is_empty() {
-            return;
-        }
-        let Some(route) = self.instances.route(&tenant.id, &message_type) else {
-            let detail = no_guest(&self.host, tenant.id.as_str(), &message_type);
-            return sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
+        let message_type = messages.first()?.message_type();
+        let Some(found) = self.instances.route(&tenant.id, message_type) else {
+            let detail = no_guest(&self.host, tenant.id.as_str(), message_type);
+            sink.refused(refuse_all(messages, Reason::NoGuest, &detail, None));
+            return None;
         };
+        let FoundRoute { id, message_type, route, standing } = found;
         let (messages, unnameable) = with_partition(messages, &route.version);
         if !unnameable.is_empty() {
             sink.refused(unnameable);
         }
-        if messages.is_empty() {
-            return;
-        }
+        messages.first()?;
         let fallback = route.fallback();
         let cpu = self.quotas.as_ref().map(|quotas| quotas.usage(&tenant));
-        let mut context = RouteContext { tenant, message_type, rules, database, route, fallback, cpu };
+        let context =
+            RouteContext { id, tenant, message_type, rules, database, route, fallback, cpu, standing };
+        Some(RouteMessages { context, messages })
+    }
+
+    /// Decodes messages of one tenant and type in batches of their own.
+    fn decode_group(&mut self, group: RouteMessages, sink: &dyn DecodeSink) {
+        let RouteMessages { mut context, messages } = group;
         let mut messages = messages.into_iter();
         loop {
             // Asked before each batch: the one before it may have shown that the route is slow.
@@ -147,7 +171,7 @@ impl Decoder {
                 break;
             }
             if let Some(previous) = context.route.rolled_back_to() {
-                (context.route, context.fallback) = (Route::new(previous), None);
+                context = context.with_version(previous);
             }
             // Another thread remembers its own; one is enough.
             if let Some(mut recent) = context.route.version.activity.recent.try_lock() {
@@ -228,8 +252,8 @@ impl Decoder {
         let mut instance = match self.instances.take(context) {
             Ok(instance) => instance,
             Err(InstanceUnavailable(reason, detail)) => {
-                context.route.version.cost.record(messages.len() as u64, self.instances.start_cpu());
-                self.record_cpu(context, self.instances.start_cpu());
+                context.record_cost(messages.len(), self.instances.start_cpu());
+                self.record_cpu(context.cpu.as_ref(), self.instances.start_cpu());
                 if attempt != Attempt::Again {
                     context.record_messages(messages.len());
                 }
@@ -239,38 +263,44 @@ impl Decoder {
                 return;
             }
         };
-        self.fill_batch(&messages);
-        if context.route.version.guest.imports_envelope {
+        let version = &context.route.version;
+        self.fill_batch(messages.iter());
+        if version.guest.imports_envelope {
             instance.state().set_tapes(messages.iter().map(|message| &*message.tape));
         }
-        if context.route.version.guest.imports_context || context.route.version.guest.imports_state {
-            instance.state().messages = messages
-                .iter()
-                .map(|message| MessageContext {
-                    device: message.device.clone(),
-                    topic: message.topic.clone(),
-                })
-                .collect();
+        if version.guest.imports_context || version.guest.imports_state {
+            instance.state().messages =
+                messages.iter().map(|message| MessageContext::new(message, 0)).collect();
+        }
+        if version.is_shared() {
+            instance.state().set_log_owner(Some(context.log_owner()));
+            if version.guest.imports_state {
+                instance.state().state_calls = vec![self.state_call(context)];
+            }
         }
         let (answer, took) = instance.decode(&self.batch);
         let took = took + self.instances.start_cpu();
-        context.route.version.cost.record(messages.len() as u64, took);
-        context.route.version.activity.stats.record_cpu(took);
-        self.record_cpu(context, took);
+        context.record_cost(messages.len(), took);
+        version.activity.stats.record_cpu(took);
+        self.record_cpu(context.cpu.as_ref(), took);
         let refused = instance.state().take_log_dropped();
-        context.route.version.activity.log.record_dropped(refused);
+        version.activity.log.record_dropped(refused);
+        if version.is_shared() {
+            self.record_standing(context, messages.len(), took, answer.is_ok() && !instance.state().logged());
+        }
         match answer {
             Ok(decoded) => {
                 if attempt != Attempt::Again {
                     context.record_messages(messages.len());
                 }
-                let changes = instance.state().state_call.as_mut().map(|call| call.take());
-                match context.route.version.rules.fresh_instance {
+                let changes = instance.state().state_calls.first_mut().map(|call| call.take());
+                match version.rules.isolation {
                     // Before another one may be needed.
-                    true => drop(instance),
-                    false => self.instances.keep(context, instance),
+                    Isolation::Batch => drop(instance),
+                    Isolation::Instance | Isolation::Route => self.instances.keep(context, instance),
                 }
-                self.check(context, messages, &decoded.lines, decoded.outcomes, changes, sink);
+                let mut answer = Answer::new(decoded);
+                self.check(context, messages, &mut answer, changes, sink);
             }
             Err(fault) => {
                 // Whatever it was, this instance is not to be trusted any more.
@@ -296,30 +326,22 @@ impl Decoder {
         &mut self,
         context: &RouteContext,
         messages: Vec<Admitted>,
-        lines: &[u8],
-        outcomes: Vec<Outcome>,
+        answer: &mut Answer,
         mut changes: Option<StateChanges>,
         sink: &dyn DecodeSink,
     ) {
-        let mut output = BatchOutput::new(context, lines.len() + messages.len() * 80);
+        let mut output = BatchOutput::new(context, answer.lines_of(messages.len()) + messages.len() * 80);
         let (mut misled, mut again) = (Vec::new(), Vec::new());
-        let mut start = 0;
-        for (index, (message, outcome)) in messages.into_iter().zip(outcomes).enumerate() {
+        for message in messages {
+            let Some((index, result)) = answer.next() else { break };
             if misled.contains(&message.device.affinity) {
-                if let Outcome::Lines(end) = outcome {
-                    start = end as usize;
-                }
                 again.push(message);
                 continue;
             }
-            let writes = changes.as_mut().map(|changes| changes.take(index as u32)).unwrap_or_default();
-            let verdict = match outcome {
-                Outcome::Lines(end) => {
-                    let own = &lines[start..end as usize];
-                    start = end as usize;
-                    self.line_check.check(context, &message, own, &mut output.checked.lines)
-                }
-                Outcome::Refused(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
+            let writes = changes.as_mut().map(|changes| changes.take(index)).unwrap_or_default();
+            let verdict = match result {
+                Ok(own) => self.line_check.check(context, &message, own, &mut output.checked.lines),
+                Err(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
             };
             if let Some(changes) = &changes {
                 match &verdict {
@@ -402,15 +424,7 @@ impl Decoder {
         let (Some(previous), Some(probation)) = (&context.fallback, &context.route.probation) else {
             return sink.refused(vec![message.refused_with(reason, detail, Some(tag.clone()))]);
         };
-        let again = RouteContext {
-            tenant: context.tenant.clone(),
-            message_type: context.message_type.clone(),
-            rules: context.rules.clone(),
-            database: context.database.clone(),
-            route: Route::new(previous.clone()),
-            fallback: None,
-            cpu: context.cpu.clone(),
-        };
+        let again = context.with_version(previous.clone());
         let retried = FallbackSink { sink, verdict: (reason, &detail, tag), failed: Cell::new(false) };
         self.decode_batch(&again, vec![message], &retried, Attempt::Alone);
         if !retried.failed.get() {
@@ -418,13 +432,29 @@ impl Decoder {
         }
     }
 
-    fn record_cpu(&self, context: &RouteContext, took: Duration) {
-        if let (Some(quotas), Some(cpu)) = (&self.quotas, &context.cpu) {
-            quotas.record(cpu, took);
+    /// Counts CPU time of a tenant.
+    fn record_cpu(&mut self, tenant: Option<&Arc<TenantCpuUsage>>, took: Duration) {
+        self.recorded_cpu += took;
+        if let (Some(quotas), Some(tenant)) = (&self.quotas, tenant) {
+            quotas.record(tenant, took);
         }
     }
 
-    fn fill_batch(&mut self, messages: &[Admitted]) {
+    /// Counts messages of a shared decoder that were decoded apart; one that takes much more than is usual, fails
+    /// or logs, keeps its tenant apart.
+    fn record_standing(&self, context: &RouteContext, messages: usize, took: Duration, is_plain: bool) {
+        if !is_plain || context.route.version.usual.is_unusual(messages, took) {
+            context.standing.set_apart();
+        } else {
+            context.standing.record_apart(messages);
+        }
+    }
+
+    fn state_call(&mut self, context: &RouteContext) -> StateCall {
+        StateCall::new(self.instances.state(context), context.route.version.rules.partition.clone())
+    }
+
+    fn fill_batch<'a>(&mut self, messages: impl Iterator<Item = &'a Admitted>) {
         self.batch.payloads.clear();
         self.batch.messages.clear();
         for message in messages {
@@ -435,6 +465,11 @@ impl Decoder {
             });
         }
     }
+}
+
+/// The instances that one of some threads may keep; each may have one more for the batch at hand.
+fn instances_a_thread(all: usize, threads: usize) -> usize {
+    (all / threads).saturating_sub(1).max(1)
 }
 
 /// The detail of a message that no decoder serves; names the file that would, if it might.

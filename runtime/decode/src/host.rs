@@ -12,6 +12,7 @@ use crate::sandbox::class::GuestClass;
 use crate::sandbox::instance::{CallFault, Instance};
 use crate::sandbox::memory::SandboxMemory;
 use crate::sandbox::sandboxes::{Sandbox, Sandboxes};
+use crate::schedule::standing::Standings;
 use crate::settings::{DecodeSettings, LargeClassSettings};
 use crate::state::StateStore;
 use tidegate_core::route_key::RouteKey;
@@ -22,6 +23,7 @@ pub struct DecodeHost {
     settings: RwLock<Arc<DecodeSettings>>,
     sandboxes: Sandboxes,
     state: Arc<StateStore>,
+    standings: Arc<Standings>,
     table: RwLock<Arc<RoutingTable>>,
     /// Grows with each new table.
     generation: AtomicU64,
@@ -48,7 +50,7 @@ impl DecodeHost {
         let sandboxes = Sandboxes::new(&settings, memory)?;
         let settings = RwLock::new(Arc::new(settings));
         let (table, generation) = (RwLock::default(), AtomicU64::new(1));
-        Ok(Self { settings, sandboxes, state, table, generation })
+        Ok(Self { settings, sandboxes, state, standings: Arc::default(), table, generation })
     }
 
     /// A host of one route, to try it out: it shares the sandboxes and nothing else. Its state begins as
@@ -64,6 +66,7 @@ impl DecodeHost {
             settings: RwLock::new(Arc::new(DecodeSettings { threads: 1, ..(*self.settings()).clone() })),
             sandboxes: self.sandboxes.clone(),
             state,
+            standings: Arc::default(),
             table: RwLock::new(Arc::new(table)),
             generation: AtomicU64::new(1),
         }
@@ -96,6 +99,11 @@ impl DecodeHost {
     /// The values that guests keep between messages.
     pub fn state(&self) -> &Arc<StateStore> {
         &self.state
+    }
+
+    /// The standings of tenants at routes of `_default`.
+    pub fn standings(&self) -> &Standings {
+        &self.standings
     }
 
     /// The settings of this moment.

@@ -19,6 +19,7 @@ pub mod route;
 pub mod host;
 pub mod decoder;
 pub mod schedule;
+mod placed_messages;
 mod batching_sink;
 pub mod pool;
 pub mod limits;

@@ -58,9 +58,27 @@ pub const CALL_MEMORY_WAIT_MS: u64 = 10 * CALL_CPU_MS_MAX;
 /// some 400 bytes.
 pub const CACHED_ROUTES_MAX: usize = 8_192;
 
-/// Instances at once, of all threads. Each takes a few memory mappings, and Linux gives a process
-/// 65,530.
-pub const INSTANCES_MAX: usize = 4_000;
+/// Uses of a route that are counted, and by how many more than another it makes that one's instance go: tenants that
+/// come in turn differ by one.
+pub const USES_MAX: u8 = 15;
+
+pub const USES_MARGIN: u8 = 1;
+
+/// Uses a route, on average, after which all counts are halved.
+pub const USES_HALVED_AFTER: usize = 8;
+
+/// Instances of which the one that is used least goes: enough for one of the least used quarter, few enough to look
+/// at for each instance that is started.
+pub const VICTIMS_COMPARED: usize = 8;
+
+/// Instances at once, of all threads. The budget of memory bounds them before, but on a large machine. Each takes
+/// two to four memory mappings, and Linux gives a process 65,530.
+pub const INSTANCES_MAX: usize = 12_000;
+
+/// The part of the decode threads, and that of the slow lane's threads. The rest is for trials of new versions.
+pub const DECODE_INSTANCES_MAX: usize = INSTANCES_MAX / 4 * 3;
+
+pub const SLOW_INSTANCES_MAX: usize = INSTANCES_MAX / 6;
 
 /// Threads that call decoders, for each one that is configured: a decode thread, and one of the slow lane.
 pub const INSTANCE_CALLS_PER_THREAD: usize = 2;
@@ -131,6 +149,9 @@ pub const STATE_BYTES_MAX: u64 = 128 << 20;
 /// Copies of each value in memory: as decoders see it, and as the disk has it.
 pub const STATE_COPIES: u64 = 2;
 
+/// Message types of tenants whose values are kept track of before those without values are dropped.
+pub const STATE_ROUTES_SWEPT_ABOVE: usize = 64;
+
 /// Bytes in memory of a message type with values, beside its name.
 pub const STATE_SCOPE_BYTES: u64 = 256;
 
@@ -166,6 +187,37 @@ pub const SLOW_BELOW_US: u64 = 500;
 /// Messages over which the CPU time a message is averaged.
 pub const COST_MESSAGES: u64 = 16;
 
+/// Messages of a tenant that are decoded apart after a call that it shared was unusual: as many as a full call
+/// has, so that a message in sixty-four that is dear is found.
+pub const APART_MESSAGES: u32 = 64;
+
+/// Calls over which the usual cost of a shared decoder is averaged.
+pub const COST_SHARED_MESSAGES: u64 = 16;
+
+/// CPU time of a shared call, in microseconds, that is unusual only with as much as `UNUSUAL_TIMES` says on top:
+/// memory that is touched for the first time takes some hundred microseconds.
+pub const UNUSUAL_CALL_US: u64 = 250;
+
+/// A shared call is unusual above so many times what its messages usually take.
+pub const UNUSUAL_TIMES: u64 = 4;
+
+/// CPU time of one call with messages of many tenants, in milliseconds: so long may one message hold up those of
+/// others before each tenant's are decoded apart.
+pub const SHARED_CALL_CPU_MS: u64 = 4;
+
+/// CPU time that the messages of many tenants in one call usually take together, in microseconds. Above it fewer
+/// go into one call: a quarter of the bound, so that only one that is unusual ends at it.
+pub const SHARED_CALL_USUAL_US: u64 = 1_000;
+
+/// Messages of one tenant that have calls of their own, because sharing one would save nothing.
+pub const OWN_CALL_MESSAGES: usize = 32;
+
+/// Bytes that a message counts as in a shared call, beside its payload.
+pub const SHARED_MESSAGE_BYTES: u64 = 256;
+
+/// Standings that are kept before those that no thread has are dropped: two hundred bytes each.
+pub const STANDINGS_SWEPT_ABOVE: usize = 1_024;
+
 /// Messages of one route that wait in the slow lane before the sources that bring more wait.
 pub const SLOW_WAITING_MAX: u64 = 256;
 
@@ -194,6 +246,29 @@ pub const THREAD_PART_MAX: f64 = 0.5;
 /// before the sources that bring more wait: a twelfth of the window of unsettled messages, so that
 /// a broker session goes on with the others for a while.
 pub const OVER_SHARE_WAITING_MAX: u64 = 8_192;
+
+/// Buckets in which tenants are placed on decode threads: with a thousand tenants one in five shares its bucket. A
+/// bucket is 64 bytes.
+pub const PLACEMENT_BUCKETS: usize = 4_096;
+
+/// Buckets of a group of messages that are searched for the next message's: a group of one connection has few.
+pub const PLACED_BUCKETS_SEARCHED: usize = 16;
+
+/// The time over which a bucket's CPU time is judged, in milliseconds.
+pub const PLACEMENT_WINDOW_MS: u64 = 250;
+
+/// Per cent of one thread above which a tenant's devices are spread, and below which it goes to one thread: sixteen
+/// small tenants that meet on one thread may fill it, and a tenant that is spread has an instance on each.
+pub const SPREAD_ABOVE_PERCENT: u64 = 6;
+
+pub const HOME_BELOW_PERCENT: u64 = 2;
+
+/// The longest wait of new messages for a tenant to move, in milliseconds: threads have some ten milliseconds of
+/// messages before them when they are busy.
+pub const MOVE_WAIT_MS: u64 = 50;
+
+/// The time before a move that was given up is tried again, in milliseconds.
+pub const MOVE_AGAIN_MS: u64 = 1_000;
 
 /// Instances of the class large that trying out new versions may take beside those that serve: a
 /// shadow run has two.

@@ -12,6 +12,7 @@ use crate::decoder::Decoder;
 use crate::error::SandboxError;
 use crate::host::DecodeHost;
 use crate::limits::{DECODE_GROUP_MESSAGES_MAX, DECODE_QUEUE_GROUPS};
+use crate::placed_messages::{PlacedMessages, place};
 use crate::sandbox::cpu_clock::thread_cpu;
 use crate::schedule::cpu_quota::CpuQuotas;
 use crate::schedule::slow_lane::{LaneQueue, SlowLane, SlowMessage};
@@ -20,10 +21,10 @@ use tidegate_core::message::Admitted;
 use tidegate_core::worker;
 use tidegate_core::worker::Priority;
 
-/// The threads. A device's messages always go to the same one, so they stay in order.
+/// The threads. A device's messages go to the same one while any of them is in work, so they stay in order.
 #[derive(Debug)]
 pub struct DecodePool {
-    queues: Vec<Sender<Vec<Admitted>>>,
+    queues: Vec<Sender<PlacedMessages>>,
     slow: Arc<SlowLane>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -53,30 +54,20 @@ impl DecodePool {
         Ok(pool)
     }
 
-    /// Sends messages to the threads of their devices. Waits while those have enough.
+    /// Sends messages to the threads of their tenants and devices. Waits while those have enough.
     pub async fn submit(&self, messages: Vec<Admitted>) {
         if messages.is_empty() {
             return;
         }
         self.slow.until_not_full(&messages).await;
-        let threads = self.queues.len();
-        if threads == 1 {
-            self.send(0, messages).await;
-            return;
-        }
-        let mut parts: Vec<Vec<Admitted>> = (0..threads).map(|_| Vec::new()).collect();
-        for message in messages {
-            let thread = message.device.affinity.part_of(threads);
-            parts[thread].push(message);
-        }
-        for (thread, part) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
-            self.send(thread, part).await;
+        for (thread, group) in place(&self.slow.quotas.placements, self.queues.len(), messages).await {
+            self.send(thread, group).await;
         }
     }
 
-    async fn send(&self, thread: usize, messages: Vec<Admitted>) {
-        self.slow.quotas.arrived(thread, messages.len());
-        if self.queues[thread].send(messages).await.is_err() {
+    async fn send(&self, thread: usize, group: PlacedMessages) {
+        self.slow.quotas.arrived(thread, group.messages.len());
+        if self.queues[thread].send(group).await.is_err() {
             // The messages stay unsettled: they are not acknowledged, and come again.
             tracing::error!(thread, "a decode thread is gone");
         }
@@ -96,18 +87,20 @@ fn run(
     mut decoder: Decoder,
     quotas: &CpuQuotas,
     number: usize,
-    mut waiting: Receiver<Vec<Admitted>>,
+    mut waiting: Receiver<PlacedMessages>,
     sink: &impl DecodeSink,
 ) {
-    while let Some(mut messages) = waiting.blocking_recv() {
+    while let Some(mut group) = waiting.blocking_recv() {
         // Waiting messages go along, but no more are waited for.
-        while messages.len() < DECODE_GROUP_MESSAGES_MAX
+        while group.messages.len() < DECODE_GROUP_MESSAGES_MAX
             && let Ok(more) = waiting.try_recv()
         {
-            messages.extend(more);
+            group.messages.extend(more.messages);
+            group.counts.extend(more.counts);
         }
-        quotas.taken(number, messages.len());
-        decoder.decode(messages, &BatchingSink::new(sink));
+        quotas.taken(number, group.messages.len());
+        decoder.decode(group.messages, &BatchingSink::new(sink));
+        group.counts.into_iter().for_each(|(bucket, messages)| quotas.placements.leave(bucket, messages));
     }
 }
 

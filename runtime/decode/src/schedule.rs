@@ -3,6 +3,8 @@
 
 pub mod fair_queue;
 pub mod cpu_window;
+pub mod placement;
 pub mod cpu_quota;
 pub mod cost;
+pub mod standing;
 pub mod slow_lane;

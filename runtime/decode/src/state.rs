@@ -9,13 +9,13 @@ pub mod partition;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::limits::{
-    STATE_BYTES_MAX, STATE_COPIES, STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, STATE_SCOPE_BYTES,
-    STATE_TENANT_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_A_MESSAGE_MAX,
+    STATE_BYTES_MAX, STATE_COPIES, STATE_KEY_BYTES_MAX, STATE_KEYS_MAX, STATE_ROUTES_SWEPT_ABOVE,
+    STATE_SCOPE_BYTES, STATE_TENANT_BYTES_MAX, STATE_VALUE_BYTES_MAX, STATE_WRITES_A_MESSAGE_MAX,
 };
 use crate::state::partition::PartitionTemplate;
 use tidegate_core::decoder_state::{
@@ -156,6 +156,8 @@ pub struct StateStore {
     route_states: Mutex<HashMap<StateScope, Arc<RouteStateView>>>,
     usages: Mutex<HashMap<TenantId, Arc<TenantStateUsage>>>,
     total: Arc<StateUsage>,
+    /// Message types at which those without values are dropped.
+    sweep_at: AtomicUsize,
     skipped: AtomicU64,
 }
 
@@ -188,13 +190,16 @@ impl StateStore {
         if let Some(route_state) = route_states.get(&scope) {
             return route_state.clone();
         }
-        // Publishers choose the types' names, so those without values are dropped.
-        route_states.retain(|_, route_state| {
-            Arc::strong_count(route_state) > 1 || !route_state.partitions.lock().values.is_empty()
-        });
-        let usage = {
-            let mut usages = self.usages.lock();
+        let mut usages = self.usages.lock();
+        // Publishers choose the types' names, so those without values are dropped, once they may be many.
+        if route_states.len() >= self.sweep_at.load(Ordering::Relaxed).max(STATE_ROUTES_SWEPT_ABOVE) {
+            route_states.retain(|_, route_state| {
+                Arc::strong_count(route_state) > 1 || !route_state.partitions.lock().values.is_empty()
+            });
             usages.retain(|_, usage| Arc::strong_count(usage) > 1);
+            self.sweep_at.store(2 * route_states.len(), Ordering::Relaxed);
+        }
+        let usage = {
             let new = || TenantStateUsage::new(&self.total, &self.budget(tenant));
             usages.entry(tenant.clone()).or_insert_with(new).clone()
         };
@@ -276,7 +281,7 @@ struct TouchedPartition {
 #[derive(Debug)]
 pub struct StateCall {
     pub route_state: Arc<RouteStateView>,
-    template: PartitionTemplate,
+    template: Arc<PartitionTemplate>,
     touched: Vec<TouchedPartition>,
     /// The index in `touched` of each message's partition.
     partitions: HashMap<u32, usize, foldhash::fast::RandomState>,
@@ -289,7 +294,7 @@ pub struct StateCall {
 }
 
 impl StateCall {
-    pub fn new(route_state: Arc<RouteStateView>, template: PartitionTemplate) -> Self {
+    pub fn new(route_state: Arc<RouteStateView>, template: Arc<PartitionTemplate>) -> Self {
         Self {
             route_state,
             template,
@@ -438,11 +443,10 @@ impl StateChanges {
 mod tests {
     use super::*;
     use crate::limits::{STATE_KEYS_MAX, STATE_TENANT_BYTES_MAX};
-    use crate::state::partition::PartitionTemplate;
     use std::sync::Arc;
 
     fn call(store: &Arc<StateStore>, tenant: &str) -> StateCall {
-        StateCall::new(store.route_state(&tenant.into(), "meter"), PartitionTemplate::default())
+        StateCall::new(store.route_state(&tenant.into(), "meter"), Arc::default())
     }
 
     fn set(

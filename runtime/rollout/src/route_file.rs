@@ -1,5 +1,6 @@
 //! A route's TOML file, read: options for the guest, and limits that are lower than the gateway's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -7,8 +8,8 @@ use serde::Deserialize;
 use crate::limits::{
     FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
 };
-use tidegate_core::route_key::RouteKey;
-use tidegate_decode::route::rules::{ProbationRules, RouteRules};
+use tidegate_core::route_key::{DEFAULT, RouteKey};
+use tidegate_decode::route::rules::{Isolation, ProbationRules, RouteRules};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::state::partition::PartitionTemplate;
 use tidegate_decode::{DecodeSettings, GuestClass};
@@ -21,7 +22,7 @@ struct RouteFile {
     deadline_ms: Option<u64>,
     memory_bytes_max: Option<u64>,
     on_bad_line: Option<OnBadLine>,
-    isolation: Option<Isolation>,
+    isolation: Option<IsolationKey>,
     failures_percent_max: Option<u64>,
     probation_messages: Option<u64>,
     probation_s: Option<u64>,
@@ -41,11 +42,12 @@ enum OnBadLine {
     KeepRest,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Isolation {
+enum IsolationKey {
     Instance,
     Batch,
+    Route,
 }
 
 /// The rules of a route without a file: the ceilings of the class that its place is granted.
@@ -62,8 +64,8 @@ fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
         memory_bytes_max: ceilings.memory_bytes_max,
         component_bytes_max: ceilings.component_bytes_max,
         keep_rest: false,
-        fresh_instance: false,
-        partition: PartitionTemplate::default(),
+        isolation: Isolation::Instance,
+        partition: Arc::default(),
         probation: ProbationRules {
             messages: PROBATION_MESSAGES,
             duration: Duration::from_secs(PROBATION_S),
@@ -111,11 +113,32 @@ pub fn parse(text: &str, settings: &DecodeSettings, route_key: &RouteKey) -> Res
     take("probation_s", file.probation_s, PROBATION_S_MAX, &mut seconds)?;
     probation.duration = Duration::from_secs(seconds);
     if let Some(partition) = file.state.partition {
-        rules.partition = PartitionTemplate::parse(&partition)
+        let template = PartitionTemplate::parse(&partition)
             .map_err(|fault| format!("the route's TOML file: state.partition = {partition:?}: {fault}"))?;
+        rules.partition = Arc::new(template);
     }
-    rules.fresh_instance = matches!(file.isolation, Some(Isolation::Batch));
+    rules.isolation = isolation(file.isolation, rules.class, route_key)?;
     Ok(rules)
+}
+
+/// Reads the isolation. A tenant's own decoder is never shared: the operator did not choose it.
+fn isolation(
+    asked: Option<IsolationKey>,
+    class: GuestClass,
+    (folder, stem): &RouteKey,
+) -> Result<Isolation, String> {
+    let refused = |why: &str| Err(format!("the route's TOML file: isolation = \"route\": {why}"));
+    match asked {
+        None | Some(IsolationKey::Instance) => Ok(Isolation::Instance),
+        Some(IsolationKey::Batch) => Ok(Isolation::Batch),
+        Some(IsolationKey::Route) if folder != DEFAULT => refused(&format!(
+            "{folder}/{stem} is a tenant's own decoder; only one in {DEFAULT} can be shared"
+        )),
+        Some(IsolationKey::Route) if class == GuestClass::Large => {
+            refused("a decoder of the class large is never shared")
+        }
+        Some(IsolationKey::Route) => Ok(Isolation::Route),
+    }
 }
 
 fn take(key: &str, asked: Option<u64>, most: u64, value: &mut u64) -> Result<(), String> {
@@ -149,7 +172,7 @@ mod tests {
 
     use tidegate_core::line_protocol::Dialect;
     use tidegate_core::route_key::RouteKey;
-    use tidegate_decode::route::rules::RouteRules;
+    use tidegate_decode::route::rules::{Isolation, RouteRules};
     use tidegate_decode::state::partition::PartitionTemplate;
     use tidegate_decode::{DecodeSettings, GuestClass, LargeClassSettings};
 
@@ -161,7 +184,7 @@ mod tests {
             component_bytes_max: 1 << 20,
             dialect: Dialect::V3,
             large: Some(LargeClassSettings {
-                routes: [route_key("acme", "js")].into(),
+                routes: [route_key("acme", "js"), route_key("_default", "js")].into(),
                 deadline_ms: 50,
                 memory_bytes_max: 1 << 26,
                 component_bytes_max: 1 << 25,
@@ -216,9 +239,24 @@ mod tests {
     #[test]
     fn a_partition_is_read_and_a_bad_one_is_named() {
         let rules = parse("[state]\npartition = \"{device}/{6}\"").unwrap();
-        assert_eq!(rules.partition, PartitionTemplate::parse("{device}/{6}").unwrap());
+        assert_eq!(*rules.partition, PartitionTemplate::parse("{device}/{6}").unwrap());
         let error = parse("[state]\npartition = \"{type}\"").unwrap_err();
         assert!(error.contains("state.partition = \"{type}\"") && error.contains("{device}"), "{error}");
+    }
+
+    #[test]
+    fn only_a_decoder_of_all_tenants_and_of_the_class_normal_is_shared() {
+        let shared = |folder: &str, stem: &str, text: &str| {
+            crate::route_file::parse(text, &settings(), &route_key(folder, stem))
+        };
+        let rules = shared("_default", "telemetry", "isolation = \"route\"").unwrap();
+        assert_eq!(rules.isolation, Isolation::Route);
+        assert_eq!(shared("_default", "telemetry", "").unwrap().isolation, Isolation::Instance);
+        let error = parse("isolation = \"route\"").unwrap_err();
+        assert!(error.contains("acme/telemetry") && error.contains("_default"), "{error}");
+        let error = shared("_default", "js", "isolation = \"route\"").unwrap_err();
+        assert!(error.contains("class large"), "{error}");
+        assert!(parse("isolation = \"tenant\"").unwrap_err().contains("line 1"));
     }
 
     #[test]

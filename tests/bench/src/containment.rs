@@ -11,16 +11,18 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::Paths;
 use crate::gateway::{Gateway, Setup};
 use crate::load::{Load, Plan};
 use crate::sink::Sink;
 use crate::statistics::median;
+use crate::{Paths, tenants};
 
 /// One of the parts, by name, or all.
 pub fn measure(paths: &Paths, part: Option<&str>) -> Result<()> {
     let parts = [
         ("limits", limits::limits as fn(&Paths) -> Result<()>),
+        ("tenants", tenants::measure),
+        ("start", tenants::measure_start),
         ("script", script::script),
         ("swap", swap::swap),
         ("routes", routes::routes),

@@ -158,7 +158,7 @@ pub fn open(paths: &Paths, folder: &Path, large: &[(&str, &str)]) -> Result<Gues
 }
 
 /// The defaults, with the class large for some routes.
-fn settings(large: &[(&str, &str)]) -> DecodeSettings {
+pub fn settings(large: &[(&str, &str)]) -> DecodeSettings {
     let routes = large.iter().map(|(tenant, stem)| ((*tenant).to_owned(), (*stem).to_owned())).collect();
     DecodeSettings {
         threads: 1,

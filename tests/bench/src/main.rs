@@ -23,6 +23,7 @@ mod scale;
 mod sink;
 mod statistics;
 mod steady;
+mod tenants;
 
 use std::path::PathBuf;
 
@@ -38,7 +39,7 @@ pub struct Paths {
 const USAGE: &str = "\
 cargo xtask bench [PART]      without a part: everything but pairs, scale and charts
 
-  decode [PART]               the decode path; limits, script, swap, routes, swaps or burner
+  decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
   admission                   the cache of devices, a cache that is too small, a cold start
   budget                      a neighbour beside a tenant that fills its budget of memory
@@ -50,7 +51,7 @@ cargo xtask bench [PART]      without a part: everything but pairs, scale and ch
   charts                      the charts of docs/PERFORMANCE.md, from the figures of scale
   pairs FILE [PAIRS] [TENANTS] [MESSAGES]
                               the listener beside another build, run by run
-  native N, guest N           one decoder alone, for profilers";
+  native N, guest N, start N  one decoder alone, for profilers";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -102,6 +103,7 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
             Ok(())
         }
         "guest" => decode::run_guest(paths, messages()),
+        "start" => tenants::run_start(paths, messages()),
         other => bail!("{other:?} is no part of the bench\n\n{USAGE}"),
     }
 }

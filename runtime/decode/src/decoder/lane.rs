@@ -42,12 +42,12 @@ impl LaneHandle {
         context: &RouteContext,
         known: &mut Option<Arc<SlowRoute>>,
     ) -> Option<Arc<SlowRoute>> {
-        let (lane, version) = (&self.lane, &context.route.version);
-        let is_large = [Some(version), context.fallback.as_ref()]
+        let lane = &self.lane;
+        let is_large = [Some(&context.route.version), context.fallback.as_ref()]
             .into_iter()
             .flatten()
             .any(|version| version.rules.class == GuestClass::Large);
-        let is_slow = is_large || version.is_slow();
+        let is_slow = is_large || context.standing.cost.is_slow();
         let is_over = context.cpu.as_ref().is_some_and(|cpu| lane.quotas.is_over(cpu, self.number));
         if let Some(slow) = known {
             slow.set_slow(is_slow);

@@ -19,6 +19,11 @@ impl IgnoredNames {
         std::mem::take(&mut self.0.lock())
     }
 
+    /// True for a text that is a report.
+    pub fn is_report(text: &str) -> bool {
+        text.starts_with(REPORT)
+    }
+
     /// Reads a report, whose kinds and numbers of values `count` takes; false for another text.
     pub fn read(&self, text: &str, count: impl Fn(&str, u64)) -> bool {
         let Some(report) = text.strip_prefix(REPORT) else { return false };

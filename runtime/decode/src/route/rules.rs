@@ -1,5 +1,6 @@
 //! The rules of a route, made of its file and the gateway's settings. Pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::PROBATION_MESSAGES_MIN;
@@ -17,12 +18,23 @@ pub struct RouteRules {
     pub component_bytes_max: u64,
     /// Bad lines are left out, and the rest of the message is kept.
     pub keep_rest: bool,
-    /// A fresh instance for every batch.
-    pub fresh_instance: bool,
+    pub isolation: Isolation,
     /// Names the values of its state that a message sees.
-    pub partition: PartitionTemplate,
+    pub partition: Arc<PartitionTemplate>,
     /// The trial and the watch of a new version.
     pub probation: ProbationRules,
+}
+
+/// The messages that meet one instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Messages of one tenant.
+    #[default]
+    Instance,
+    /// Messages of one batch: each has a fresh instance.
+    Batch,
+    /// Messages of all tenants of the route; only of a decoder in `_default`.
+    Route,
 }
 
 /// The length of a probation, and the failures that a route allows.

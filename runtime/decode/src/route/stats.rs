@@ -87,6 +87,11 @@ impl RouteActivity {
         Self::with_log(memory, GuestLog::new(memory))
     }
 
+    /// Counts the values in a guest's report that it left out.
+    pub fn record_ignored(&self, report: &str) {
+        self.ignored.read(report, |kind, values| self.stats.record_ignored(kind, values));
+    }
+
     /// The activity of a trial, which logs nothing.
     pub fn of_trial() -> Arc<Self> {
         Self::with_log(&Budget::unlimited(Resource::Memory), GuestLog::silent())

@@ -33,6 +33,15 @@ impl Route {
     }
 }
 
+/// The folder of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The tenant's own.
+    Own,
+    /// `_default`.
+    Default,
+}
+
 /// The routes at one moment.
 #[derive(Debug, Default)]
 pub struct RoutingTable {
@@ -50,7 +59,21 @@ impl FromIterator<(RouteKey, Route)> for RoutingTable {
 impl RoutingTable {
     /// The route that decodes a message type of a tenant.
     pub fn route(&self, tenant: &str, message_type: &str) -> Option<Route> {
-        places(tenant, message_type).iter().find_map(|place| self.routes.get(place).cloned())
+        self.find(tenant, message_type).map(|(route, _)| route)
+    }
+
+    /// The route that decodes a message type of a tenant, and its place.
+    pub fn find(&self, tenant: &str, message_type: &str) -> Option<(Route, Place)> {
+        places(tenant, message_type).iter().find_map(|key| {
+            let place = if key.0 == DEFAULT { Place::Default } else { Place::Own };
+            Some((self.routes.get(key)?.clone(), place))
+        })
+    }
+
+    /// The route that decodes a message type of the tenants without a decoder of their own.
+    pub fn find_of_all(&self, message_type: &str) -> Option<Route> {
+        let stems = [file_name(message_type), ANY.to_owned()];
+        stems.into_iter().find_map(|stem| self.routes.get(&(DEFAULT.to_owned(), stem)).cloned())
     }
 
     /// Adds the files that do not serve, and the reasons.

@@ -10,11 +10,11 @@ use crate::limits::{
     LARGE_CORE_INSTANCES_MAX, LARGE_MEMORIES_MAX, LARGE_TABLES_MAX, OUTPUT_OVERHEAD_BYTES_A_MESSAGE,
 };
 use crate::route::version::RouteVersion;
-use crate::sandbox::abi::host_state::{HostState, StoreLimiter};
+use crate::sandbox::abi::host_state::{HostState, LogOwner, StoreLimiter};
 use crate::sandbox::abi::v1_0::bindings::Decoder as Exports;
 use crate::sandbox::abi::v1_0::bindings::tidegate::ingest::types::{Batch, Decoded, Outcome, Route};
 use crate::sandbox::class::InstanceSlot;
-use crate::sandbox::cpu_clock::{EpochClock, thread_cpu};
+use crate::sandbox::cpu_clock::{EpochClock, thread_cpu_about};
 use crate::sandbox::instance_memory::InstanceMemory;
 use crate::sandbox::sandboxes::Sandbox;
 use crate::state::{StateCall, StateStore};
@@ -60,7 +60,6 @@ impl Instance {
         message_type: &str,
     ) -> Result<Result<Self, String>, CallFault> {
         let (guest, rules) = (&version.guest, &version.rules);
-        let route = format!("{tenant}/{message_type}");
         let slot = match &sandbox.slots {
             None => None,
             Some(slots) => Some(slots.take().ok_or_else(|| {
@@ -71,17 +70,19 @@ impl Instance {
         let mut memory = InstanceMemory::new(budget, &sandbox.memory, rules.memory_bytes_max, pooled);
         let over = |error: OverBudget| CallFault::Guest(Reason::GuestMemory, error.to_string());
         memory.grow(INSTANCE_OVERHEAD_BYTES).map_err(over)?;
-        let state_call = guest.imports_state.then(|| {
+        let mut state_calls = Vec::new();
+        // A shared instance has the state of other tenants in each call.
+        if guest.imports_state && !version.is_shared() {
             let route_state = state.route_state(&tenant.into(), message_type);
-            Box::new(StateCall::new(route_state, rules.partition.clone()))
-        });
+            state_calls.push(StateCall::new(route_state, rules.partition.clone()));
+        }
+        let owner = LogOwner { tenant: TenantId::new(tenant), message_type: message_type.into() };
         let state = HostState::new(
-            route,
-            TenantId::new(tenant),
+            Some(owner),
             version.activity.clone(),
             sandbox.log_rates.clone(),
             StoreLimiter::new(rules.class, rules.memory_bytes_max, memory),
-            state_call,
+            state_calls,
         );
         let clock = &sandbox.clock;
         let mut store = Store::new(&sandbox.engine, state);
@@ -134,16 +135,25 @@ impl Instance {
     /// reason why there is none, and the CPU time that it took. After a fault the instance must be
     /// dropped.
     pub fn decode(&mut self, batch: &Batch) -> (Result<Decoded, (Reason, String)>, Duration) {
+        self.decode_within(batch, CALL_CPU_MS_MAX.max(self.deadline_ms))
+    }
+
+    /// Decodes a batch in at most so many milliseconds of CPU time, or fewer if the deadlines of its messages
+    /// are fewer together.
+    pub fn decode_within(
+        &mut self,
+        batch: &Batch,
+        call_ms_max: u64,
+    ) -> (Result<Decoded, (Reason, String)>, Duration) {
         let messages = batch.messages.len();
-        let budget_ms = (self.deadline_ms * messages as u64).min(CALL_CPU_MS_MAX.max(self.deadline_ms));
-        let budget = Duration::from_millis(budget_ms);
+        let budget = Duration::from_millis((self.deadline_ms * messages as u64).min(call_ms_max));
         let output = messages * (OUTPUT_BYTES_A_MESSAGE_MAX + OUTPUT_OVERHEAD_BYTES_A_MESSAGE);
         self.store.set_hostcall_fuel(output);
         let clock = self.clock.clone();
         let _ticking = clock.run();
         let began = begin(&mut self.store, budget);
         let answer = self.exports.call_decode(&mut self.store, batch);
-        let took = thread_cpu().saturating_sub(began);
+        let took = thread_cpu_about().saturating_sub(began);
         let answer = match answer {
             Ok(decoded) => {
                 check_form(&decoded, messages).map(|()| decoded).map_err(|what| (Reason::GuestOutput, what))
@@ -164,7 +174,7 @@ fn ticks(time: Duration) -> u64 {
 }
 
 fn begin(store: &mut Store<HostState>, budget: Duration) -> Duration {
-    let now = thread_cpu();
+    let now = thread_cpu_about();
     store.data_mut().begin_call(now, budget);
     store.set_epoch_deadline(ticks(budget));
     now

@@ -14,6 +14,8 @@ use tidegate_core::tenant::budget_kind::{BudgetKind, Resource};
 pub struct SandboxMemory {
     /// Room for the calls of instances that have none in their tenant's budget.
     pub calls: Budget,
+    /// The gateway's budget, to which instances of shared decoders are charged.
+    pub shared: Budget,
     slots: Mutex<PoolSlots>,
 }
 
@@ -32,6 +34,7 @@ impl SandboxMemory {
         let idle = gateway.empty(BudgetKind::Instances);
         Arc::new(Self {
             calls: Budget::gateway(Resource::Memory, call_bytes_max),
+            shared: gateway.clone(),
             slots: Mutex::new(PoolSlots { live: 0, used: 0, idle }),
         })
     }

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 
 use crate::limits::{CPU_WINDOW_MS, THREAD_PART_MAX};
 use crate::schedule::cpu_window::CpuWindow;
+use crate::schedule::placement::{BucketId, Placements};
 use tidegate_core::ids::TenantId;
 use tidegate_core::tenant::Tenant;
 
@@ -28,6 +29,7 @@ use tidegate_core::tenant::Tenant;
 #[derive(Debug)]
 pub struct TenantCpuUsage {
     tenant: Arc<Tenant>,
+    bucket: BucketId,
     /// Shared by all that were made of one tenant, beyond the table of tenants.
     window: Arc<Mutex<CpuWindow>>,
     /// The time for which it held each decode thread; each is used by its own thread.
@@ -38,6 +40,8 @@ pub struct TenantCpuUsage {
 #[derive(Debug)]
 pub struct CpuQuotas {
     began: Instant,
+    /// The tenants' places, which depend on their use.
+    pub placements: Placements,
     tenants: DashMap<TenantId, Arc<TenantCpuUsage>, foldhash::fast::RandomState>,
     /// Tenants that used anything in the window, as counted last, and when that was.
     active: AtomicUsize,
@@ -53,6 +57,7 @@ impl CpuQuotas {
     pub fn new(threads: usize) -> Self {
         Self {
             began: Instant::now(),
+            placements: Placements::new(threads),
             tenants: DashMap::default(),
             active: AtomicUsize::new(0),
             counted_ms: AtomicU64::new(0),
@@ -70,20 +75,22 @@ impl CpuQuotas {
         {
             return known.clone();
         }
+        let bucket = self.placements.bucket(&tenant.id);
+        let new = |window, held| Arc::new(TenantCpuUsage { tenant: tenant.clone(), bucket, window, held });
         let mut entry = self.tenants.entry(tenant.id.clone()).or_insert_with(|| {
             let held = self.waiting.iter().map(|_| Mutex::default()).collect();
-            Arc::new(TenantCpuUsage { tenant: tenant.clone(), window: Arc::default(), held })
+            new(Arc::default(), held)
         });
         // A tenant beyond the table is made for each message: its settings may be newer.
         if !Arc::ptr_eq(&entry.tenant, tenant) {
-            let (window, held) = (entry.window.clone(), entry.held.clone());
-            *entry = Arc::new(TenantCpuUsage { tenant: tenant.clone(), window, held });
+            *entry = new(entry.window.clone(), entry.held.clone());
         }
         entry.clone()
     }
 
     /// A tenant's guest has used so much.
     pub fn record(&self, tenant: &TenantCpuUsage, used: Duration) {
+        self.placements.record(tenant.bucket, used);
         self.record_at(self.now_ms(), tenant, used);
     }
 
@@ -132,6 +139,10 @@ impl CpuQuotas {
     }
 
     /// The time that a tenant has used, as a part of its share: above 1 it is over its share.
+    pub fn pressure(&self, tenant: &TenantCpuUsage) -> f64 {
+        self.pressure_at(self.now_ms(), tenant)
+    }
+
     fn pressure_at(&self, now_ms: u64, tenant: &TenantCpuUsage) -> f64 {
         let share = self.share(&tenant.tenant);
         let used = tenant.window.lock().used(now_ms);

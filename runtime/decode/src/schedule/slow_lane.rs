@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use crate::limits::{DECODE_BATCH_MESSAGES_MAX, OVER_SHARE_WAITING_MAX, SLOW_WAITING_MAX};
 use crate::schedule::cpu_quota::CpuQuotas;
 use crate::schedule::fair_queue::FairQueue;
+use crate::schedule::placement::BucketId;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::Admitted;
 use tidegate_core::tenant::Tenant;
@@ -30,6 +31,7 @@ use tidegate_core::tenant::Tenant;
 /// The messages of one tenant's message type that wait.
 #[derive(Debug)]
 pub struct SlowRoute {
+    bucket: BucketId,
     waiting: AtomicU64,
     /// By the decode thread that they came from.
     waiting_of: Box<[AtomicU64]>,
@@ -164,6 +166,7 @@ impl SlowLane {
         let types = routes.entry(tenant.id.clone()).or_default();
         let new = || {
             Arc::new(SlowRoute {
+                bucket: self.quotas.placements.bucket(&tenant.id),
                 waiting: AtomicU64::new(0),
                 waiting_of: (0..self.feeders).map(|_| AtomicU64::new(0)).collect(),
                 is_slow: AtomicBool::new(true),
@@ -176,6 +179,7 @@ impl SlowLane {
 
     /// Takes messages of one route from a decode thread.
     pub fn send(&self, from: usize, route: &Arc<SlowRoute>, messages: Vec<Admitted>) {
+        self.quotas.placements.enter_lane(route.bucket, messages.len() as u32);
         for message in messages {
             route.waiting_of[from].fetch_add(1, Ordering::AcqRel);
             if route.waiting.fetch_add(1, Ordering::AcqRel) + 1 == SLOW_WAITING_MAX {
@@ -190,6 +194,7 @@ impl SlowLane {
     /// A message was decoded.
     pub fn done(&self, (route, from): &DecodedFrom) {
         route.waiting_of[*from].fetch_sub(1, Ordering::AcqRel);
+        self.quotas.placements.leave_lane(route.bucket, 1);
         let waited = route.waiting.fetch_sub(1, Ordering::AcqRel);
         if waited == SLOW_WAITING_MAX {
             self.full.fetch_sub(1, Ordering::AcqRel);

@@ -30,12 +30,11 @@ fn unlimited<'a>(component: &[u8], batch: &'a Batch, tapes: &'a [Box<[u64]>]) ->
     abi::offer(&mut linker)?;
     let component = Component::new(&engine, component)?;
     let guest = ExportsPre::new(linker.instantiate_pre(&component)?)?;
-    let route = "acme/telemetry".to_owned();
     let (activity, log_rates) = (RouteActivity::of_trial(), Arc::default());
     let budget = Budget::unlimited(Resource::Memory);
     let memory = InstanceMemory::new(&budget, &SandboxMemory::unlimited(), 1 << 32, false);
     let limiter = StoreLimiter::new(GuestClass::Normal, 1 << 32, memory);
-    let state = HostState::new(route, "acme".into(), activity, log_rates, limiter, None);
+    let state = HostState::new(None, activity, log_rates, limiter, Vec::new());
     let mut store = Store::new(&engine, state);
     store.set_hostcall_fuel(usize::MAX);
     let exports = guest.instantiate(&mut store)?;

@@ -10,6 +10,7 @@ use crate::limits::{
     LARGE_TABLES_MAX, TABLE_ELEMENT_BYTES,
 };
 use crate::route::guest_log::{GuestLogLevel, TenantLogRates};
+use crate::route::ignored_names::IgnoredNames;
 use crate::route::stats::RouteActivity;
 use crate::sandbox::class::GuestClass;
 use crate::sandbox::cpu_clock::thread_cpu;
@@ -17,6 +18,7 @@ use crate::sandbox::instance_memory::InstanceMemory;
 use crate::state::StateCall;
 use tidegate_core::device::Device;
 use tidegate_core::ids::TenantId;
+use tidegate_core::message::Admitted;
 
 /// Memory and tables of one store.
 #[derive(Debug)]
@@ -90,6 +92,22 @@ impl StoreLimiter {
 pub struct MessageContext {
     pub device: Arc<Device>,
     pub topic: String,
+    /// The index of its tenant's state in `HostState::state_calls`.
+    pub state: usize,
+}
+
+impl MessageContext {
+    /// The answers about a message, whose tenant's state is the one at this index.
+    pub fn new(message: &Admitted, state: usize) -> Self {
+        Self { device: message.device.clone(), topic: message.topic.clone(), state }
+    }
+}
+
+/// The name under which the guest logs, and the tenant whose log it is.
+#[derive(Clone, Debug)]
+pub struct LogOwner {
+    pub tenant: TenantId,
+    pub message_type: Arc<str>,
 }
 
 /// The contents of a store beside the guest.
@@ -100,9 +118,12 @@ pub struct HostState {
     pub messages: Vec<MessageContext>,
     /// The tapes of their payloads, one behind the other, and the end of each; empty for guests that do not ask.
     pub(super) tapes: (Vec<u64>, Vec<u32>),
-    /// The name under which the guest logs: tenant/type.
-    route: String,
-    tenant: TenantId,
+    /// The tenant of the batch; `None` if it has messages of several, which no text can be told apart by.
+    log_owner: Option<LogOwner>,
+    /// True if the guest logged in this call anything but reports.
+    logged: bool,
+    /// Reports of values that were left out, of a batch without an owner.
+    reports: Vec<String>,
     activity: Arc<RouteActivity>,
     log_rates: Arc<TenantLogRates>,
     log_calls: u32,
@@ -111,25 +132,25 @@ pub struct HostState {
     /// The thread's CPU time at which the call must have ended.
     pub cpu_ends: Duration,
     pub deadline_passed: bool,
-    /// Set for a guest that keeps values.
-    pub state_call: Option<Box<StateCall>>,
+    /// The state of each tenant of the batch, for a guest that keeps values.
+    pub state_calls: Vec<StateCall>,
 }
 
 impl HostState {
     pub fn new(
-        route: String,
-        tenant: TenantId,
+        log_owner: Option<LogOwner>,
         activity: Arc<RouteActivity>,
         log_rates: Arc<TenantLogRates>,
         limiter: StoreLimiter,
-        state_call: Option<Box<StateCall>>,
+        state_calls: Vec<StateCall>,
     ) -> Self {
         Self {
             limiter,
             messages: Vec::new(),
             tapes: Default::default(),
-            route,
-            tenant,
+            log_owner,
+            logged: false,
+            reports: Vec::new(),
             activity,
             log_rates,
             log_calls: 0,
@@ -137,13 +158,13 @@ impl HostState {
             context_calls: 0,
             cpu_ends: Duration::ZERO,
             deadline_passed: false,
-            state_call,
+            state_calls,
         }
     }
 
     /// Sets the tapes of the batch that is decoded next, one for each message.
-    pub fn set_tapes<'a>(&mut self, tapes: impl ExactSizeIterator<Item = &'a [u64]>) {
-        let (mut entries, mut ends) = (Vec::new(), Vec::with_capacity(tapes.len()));
+    pub fn set_tapes<'a>(&mut self, tapes: impl Iterator<Item = &'a [u64]>) {
+        let (mut entries, mut ends) = (Vec::new(), Vec::with_capacity(tapes.size_hint().0));
         for tape in tapes {
             entries.extend_from_slice(tape);
             ends.push(entries.len() as u32);
@@ -157,9 +178,9 @@ impl HostState {
         self.deadline_passed = false;
         self.log_calls = 0;
         self.context_calls = 0;
-        if let Some(state_call) = &mut self.state_call {
-            state_call.begin();
-        }
+        self.logged = false;
+        self.reports.clear();
+        self.state_calls.iter_mut().for_each(StateCall::begin);
     }
 
     /// CPU time that is left; None when there is none. Wall time that the thread did not run
@@ -190,22 +211,44 @@ impl HostState {
 
     /// Logs a text, while the call has not logged too many.
     pub(super) fn log(&mut self, level: GuestLogLevel, text: &str) {
+        let is_report = level == GuestLogLevel::Debug && IgnoredNames::is_report(text);
+        self.logged |= !is_report;
         if self.log_calls >= GUEST_LOG_CALLS_MAX {
             self.log_dropped += 1;
             return;
         }
         self.log_calls += 1;
-        let activity = &self.activity;
-        if level == GuestLogLevel::Debug
-            && activity.ignored.read(text, |kind, values| activity.stats.record_ignored(kind, values))
-        {
+        let Some(owner) = &self.log_owner else {
+            if is_report {
+                self.reports.push(text.to_owned());
+            }
             return;
+        };
+        if is_report {
+            return self.activity.record_ignored(text);
         }
-        if !self.activity.log.is_silent() && !self.log_rates.take(&self.tenant) {
+        if !self.activity.log.is_silent() && !self.log_rates.take(&owner.tenant) {
             self.log_dropped += 1;
             return;
         }
-        self.activity.log.write(level, &self.route, text);
+        self.activity.log.write(level, &format!("{}/{}", owner.tenant, owner.message_type), text);
+    }
+
+    /// Sets the tenant of the next batch; `None` if it has messages of several.
+    pub fn set_log_owner(&mut self, owner: Option<LogOwner>) {
+        self.log_owner = owner;
+    }
+
+    /// True if the guest logged in this call anything but reports.
+    pub fn logged(&self) -> bool {
+        self.logged
+    }
+
+    /// Counts the values that were left out in a batch without an owner, once its answer is taken.
+    pub fn record_reports(&mut self) {
+        for report in self.reports.drain(..) {
+            self.activity.record_ignored(&report);
+        }
     }
 
     pub(super) fn message(&mut self, index: u32) -> wasmtime::Result<&MessageContext> {
@@ -216,8 +259,8 @@ impl HostState {
     pub(super) fn state_call(&mut self, index: u32) -> wasmtime::Result<(&mut StateCall, &MessageContext)> {
         self.record_call()?;
         let message = message(&self.messages, index)?;
-        let state_call = self.state_call.as_deref_mut();
-        // There is one for every guest that imports the interface.
+        let state_call = self.state_calls.get_mut(message.state);
+        // There is one for every tenant of a batch whose guest imports the interface.
         let state_call = state_call.ok_or_else(|| wasmtime::Error::msg("this decoder has no state"))?;
         Ok((state_call, message))
     }
