@@ -120,6 +120,22 @@ impl Drop for Ended<'_> {
     }
 }
 
+#[test]
+fn the_allocator_takes_no_large_pages_for_its_threads() {
+    let scene = GatewayDir::new();
+    scene.configure("[output]\nkind = \"file\"\n");
+    let gateway = scene.start();
+    let of_process = |file: &str, name: &str| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", gateway.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    assert_eq!(of_process("status", "THP_enabled:"), 0);
+    // One was there before the program could say so.
+    let large = of_process("smaps_rollup", "AnonHugePages:");
+    assert!(large <= 4 << 10, "{large} kB in pages of 2 MiB");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_device_with_ninety_nine_types_gets_no_more_memory_than_its_tenant_has() {
     let plant = Plant::new(0).await;

@@ -70,7 +70,7 @@ fn rounds(from: u64, count: u64) -> Vec<(usize, &'static str, u64)> {
 
 /// A field of each of a tenant's lines, in their order.
 fn fields(scene: &GatewayDir, number: usize, name: &str) -> Vec<String> {
-    let lines = scene.lines(&format!("telemetry_{}", tenant(number).replace('-', "_")));
+    let lines = scene.lines(&format!("telemetry_{}", tenant(number)));
     let own = format!("m,device_id=dev-{number},site_id=lab-1 ");
     let field = |line: &String| {
         let rest = line.strip_prefix(&own).unwrap_or_else(|| panic!("{line} is not of {own}"));

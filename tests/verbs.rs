@@ -98,6 +98,23 @@ fn variables_rank_above_the_file_and_the_old_services_variables_below_it() {
 }
 
 #[test]
+fn the_longest_flush_interval_is_no_shorter_than_the_interval() {
+    let scene = GatewayDir::new();
+    scene.configure("[output]\nflush_interval_ms = 2000\nflush_interval_max_ms = 1999\n");
+    let (status, _, errors) = scene.verb(&["validate"], "");
+    assert_eq!(status.code(), Some(2));
+    for named in ["output.flush_interval_max_ms", "1999", "2000"] {
+        assert!(errors.contains(named), "{named} is missing:\n{errors}");
+    }
+    // A configuration from before there was a longest one.
+    scene.configure("[output]\nflush_interval_ms = 30000\n");
+    let (status, output, errors) = scene.verb(&["validate", "--json"], "");
+    assert_eq!(status.code(), Some(0), "{errors}");
+    let json: Value = serde_json::from_str(&output).unwrap();
+    assert_eq!(json["configuration"]["output"]["flush_interval_max_ms"]["value"], 30_000);
+}
+
+#[test]
 fn explain_says_step_by_step_what_would_happen() {
     let mut scene = GatewayDir::new();
     scene.device("acme", "dev-1", "lab-1");

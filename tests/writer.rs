@@ -113,6 +113,7 @@ impl Gateway {
             output,
             batch_lines,
             flush_interval,
+            flush_interval_max: flush_interval,
             batch_lines_max,
             requests_max: 32,
             waits: waits(),

@@ -42,6 +42,8 @@ pub mod testing;
 #[doc(hidden)]
 pub mod export;
 #[cfg(target_arch = "wasm32")]
+mod batch_tapes;
+#[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod wasm;
 #[cfg(target_arch = "wasm32")]

@@ -13,7 +13,7 @@ pub struct Message<'a> {
     #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code))]
     pub(crate) index: u32,
     #[cfg(target_arch = "wasm32")]
-    pub(crate) tapes: &'a crate::wasm::BatchTapes,
+    pub(crate) tapes: &'a crate::batch_tapes::BatchTapes,
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) context: Option<&'a crate::testing::context::Context>,
     #[cfg(not(target_arch = "wasm32"))]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::devices::{Device, FIRST_NS, Fate, Kind};
+use super::devices::{Device, FIRST_NS, Fate, Kind, Reading, point_ns};
 use super::watch::Watch;
 use super::world::{MEMORY_BYTES_MAX, World};
 use crate::harness::gateway::{Gateway, get};
@@ -191,24 +191,7 @@ fn compare(world: &World<'_>, device: &Device) -> Vec<String> {
         wrong.push(format!("values that were never sent: {unsent:?}"));
     }
     if device.kind == Kind::Rewriting {
-        let mut points: BTreeMap<u64, (i64, i64)> = BTreeMap::new();
-        for (index, reading) in readings.iter().enumerate() {
-            let (last_acknowledged, last_sent) = points.entry(reading.point).or_insert((0, 0));
-            *last_sent = index as i64 + 1;
-            if reading.fate == Fate::Acknowledged {
-                *last_acknowledged = *last_sent;
-            }
-        }
-        for (point, (at_least, at_most)) in points {
-            let time = FIRST_NS + point as i64 * 1_000_000;
-            let stored = rows.iter().find(|(at, _)| *at == time).map(|(_, value)| *value);
-            // A reading may be stored twice, the second time for the next point.
-            if at_least > 0 && !stored.is_some_and(|stored| (at_least..=at_most).contains(&stored)) {
-                wrong.push(format!(
-                    "point {point}: {stored:?} is stored, acknowledged was {at_least} of {at_most}"
-                ));
-            }
-        }
+        wrong.extend(wrong_points(world, &readings, &rows));
         return wrong;
     }
     let stored: BTreeSet<i64> = rows.iter().map(|(_, value)| *value).collect();
@@ -220,6 +203,31 @@ fn compare(world: &World<'_>, device: &Device) -> Vec<String> {
         let other: Vec<_> = rows.iter().filter(|(at, value)| *at != FIRST_NS + value * 1_000_000).collect();
         if !other.is_empty() {
             wrong.push(format!("values at another time than theirs: {:?}", &other[..other.len().min(20)]));
+        }
+    }
+    wrong
+}
+
+/// Points that hold another value than the last one that was sent for them and acknowledged.
+fn wrong_points(world: &World<'_>, readings: &[Reading], rows: &[(i64, i64)]) -> Vec<String> {
+    // By point: the first value, the last acknowledged one, and the last.
+    let mut points: BTreeMap<u64, (i64, i64, i64)> = BTreeMap::new();
+    for (value, reading) in (1..).zip(readings) {
+        let (_, last_acknowledged, last) = points.entry(reading.point).or_insert((value, 0, 0));
+        *last = value;
+        if reading.fate == Fate::Acknowledged {
+            *last_acknowledged = value;
+        }
+    }
+    let overtaken = world.watch.overtaken_points.lock();
+    let mut wrong = Vec::new();
+    for (point, (first, last_acknowledged, last)) in points {
+        let stored = rows.iter().find(|(at, _)| *at == point_ns(point)).map(|(_, value)| *value);
+        // A reading may be stored twice, the second time for the next point.
+        let at_least = if overtaken.contains(&point) { first } else { last_acknowledged };
+        if last_acknowledged > 0 && !stored.is_some_and(|stored| (at_least..=last).contains(&stored)) {
+            let words = format!("acknowledged was {last_acknowledged} of {first}..={last}");
+            wrong.push(format!("point {point}: {stored:?} is stored, {words}"));
         }
     }
     wrong

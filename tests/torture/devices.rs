@@ -21,6 +21,11 @@ const ENDING_PATIENCE: Duration = Duration::from_secs(120);
 /// The time of reading 0 (2026-11-23T08:00:00Z), in nanoseconds.
 pub const FIRST_NS: i64 = 1_795_420_800_000_000_000;
 
+/// The time of a point that is rewritten, in nanoseconds.
+pub fn point_ns(point: u64) -> i64 {
+    FIRST_NS + point as i64 * 1_000_000
+}
+
 /// The device whose registry row changes.
 pub const TURNED: &str = "turned";
 

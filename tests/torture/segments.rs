@@ -1,9 +1,11 @@
 //! A segment of the spool that is moved away and put back.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::devices::point_ns;
 use super::event::Event;
 use super::plan::Random;
 use super::world::{DATABASES, World};
@@ -17,6 +19,16 @@ struct Lose {
 
 pub fn lose(random: &mut Random) -> Box<dyn Event> {
     Box::new(Lose { choice: random.below(1 << 20), missing: None })
+}
+
+/// The points up to `last` of which a segment holds lines.
+fn points_in(segment: &[u8], last: u64) -> BTreeSet<u64> {
+    let point_of = |line: &[u8]| {
+        let time = line.rsplit(|byte| *byte == b' ').next()?;
+        let time: i64 = std::str::from_utf8(time).ok()?.parse().ok()?;
+        (0..=last).find(|&point| point_ns(point) == time)
+    };
+    segment.split(|byte| *byte == b'\n').filter_map(point_of).collect()
 }
 
 impl Event for Lose {
@@ -33,11 +45,15 @@ impl Event for Lose {
         world.stop();
         DATABASES.iter().for_each(|database| world.front.fail_database(database, None));
         // Lines that come back late must not meet newer ones of their point.
-        world.watch.generation.fetch_add(1, Ordering::SeqCst);
+        let last_point = world.watch.generation.fetch_add(1, Ordering::SeqCst);
         let segments = world.segments();
         if !segments.is_empty() {
             let chosen = &segments[self.choice as usize % segments.len()];
             world.watch.record(&format!("away: {} of {} segments", chosen.display(), segments.len()));
+            if segments.last() != Some(chosen) {
+                let points = points_in(&std::fs::read(chosen).unwrap(), last_point);
+                world.watch.overtaken_points.lock().extend(points);
+            }
             std::fs::rename(chosen, world.scene.path("elsewhere")).unwrap();
             self.missing = Some(chosen.clone());
         }
@@ -55,4 +71,10 @@ impl Event for Lose {
         world.expect_ready();
         world.watch.calm();
     }
+}
+
+#[test]
+fn the_points_of_a_segment_are_found() {
+    let segment = format!("\0\u{1}m v=1 {}\nm v=2 {}\nm v=3 {}\n\0", point_ns(0), point_ns(2), point_ns(9));
+    assert_eq!(points_in(segment.as_bytes(), 5), BTreeSet::from([0, 2]));
 }

@@ -1,6 +1,6 @@
 //! Everything that the threads of a run share: the time line, failures, and the time without a fault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
@@ -24,6 +24,9 @@ pub struct Watch {
     quiet_ms: AtomicU64,
     /// Points that are rewritten have this number: it changes when a segment is taken away.
     pub generation: AtomicU64,
+    /// Points with lines in a segment that was taken away while later ones stayed: those may hold newer lines
+    /// of the same point, which are then written first.
+    pub overtaken_points: Mutex<BTreeSet<u64>>,
     /// Devices begin nothing new.
     pub ending: AtomicBool,
     /// Devices give up.
@@ -44,6 +47,7 @@ impl Watch {
             disturbances: AtomicU32::new(0),
             quiet_ms: AtomicU64::new(0),
             generation: AtomicU64::new(0),
+            overtaken_points: Mutex::default(),
             ending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             line: Mutex::default(),

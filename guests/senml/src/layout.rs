@@ -47,10 +47,13 @@ impl Narrow<'_> {
     }
 }
 
+/// The beginning of the names of a line's records, and their time.
+type LineKey = (String, Option<i64>);
+
 /// Records by the beginning of their name and their time.
 #[derive(Debug, Default)]
 pub struct Wide<'a> {
-    lines: BTreeMap<(String, Option<i64>), Vec<(String, Resolved<'a>)>>,
+    lines: BTreeMap<LineKey, Vec<(String, Resolved<'a>)>>,
     count: usize,
 }
 

@@ -118,6 +118,10 @@ impl Receipt for ExcerptReceipt {
 pub trait Handoff: Send + Sync {
     /// Lines that became durable just now.
     fn deliver(&self, durable: Durable);
+    /// Lines that became durable together, in their order.
+    fn deliver_all(&self, durables: Vec<Durable>) {
+        durables.into_iter().for_each(|durable| self.deliver(durable));
+    }
     /// Lines of this database wait to be fetched.
     fn waits(&self, database: &DatabaseName);
 }
@@ -140,8 +144,8 @@ impl Deref for Durable {
 }
 
 impl Durable {
-    pub fn new(position: StreamPosition, frame: FrameLines, receipt: Box<dyn Receipt>, _: &Synced) -> Self {
-        Self { position, frame, receipt: receipt.into() }
+    pub fn new(position: StreamPosition, frame: FrameLines, receipt: Arc<dyn Receipt>, _: &Synced) -> Self {
+        Self { position, frame, receipt }
     }
 
     /// A copy of some lines, without the rest of the frame. `lines`: the message and the place of each,

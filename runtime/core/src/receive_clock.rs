@@ -102,9 +102,11 @@ impl ReceiveClock {
     /// The first stamp that may be given when `next` was not given yet.
     fn first_stamp(&self, wall_ns: i64, next: i64) -> i64 {
         let ahead = next.saturating_sub(wall_ns);
-        if ahead > RECEIVE_CLOCK_AHEAD_MAX_NS && is_set(wall_ns) {
-            // Set back from a wrong year.
-            return wall_ns.max(self.before_leap.load(Ordering::Relaxed));
+        // Where stamps would go on after the clock was set back from a wrong year. That may be ahead of the wall
+        // clock itself: they go on there once, and grow from then on.
+        let set_back = wall_ns.max(self.before_leap.load(Ordering::Relaxed));
+        if next.saturating_sub(set_back) > RECEIVE_CLOCK_AHEAD_MAX_NS && is_set(wall_ns) {
+            return set_back;
         }
         if ahead < -RECEIVE_CLOCK_AHEAD_MAX_NS {
             self.before_leap.store(next, Ordering::Relaxed);
@@ -207,6 +209,18 @@ mod tests {
         let far = clock.reserve_at(far, 1);
         assert!(far > NOON + 9 * SECOND + RECEIVE_CLOCK_AHEAD_MAX_NS);
         assert_eq!(clock.reserve_at(NOON + 5 * SECOND, 1), NOON + 9 * SECOND + RECEIVE_STAMP_GAP_NS);
+    }
+
+    #[test]
+    fn stamps_grow_where_they_go_on_ahead_of_a_clock_that_was_set_back() {
+        let (clock, _folder) = clock();
+        let day = 86_400 * SECOND;
+        // A day ahead, then ten, then set back by an hour.
+        assert_eq!(clock.reserve_at(NOON + day, 1), NOON + day);
+        assert_eq!(clock.reserve_at(NOON + 10 * day, 1), NOON + 10 * day);
+        let first = clock.reserve_at(NOON - 3600 * SECOND, 1);
+        let second = clock.reserve_at(NOON - 3599 * SECOND, 1);
+        assert_eq!((first, second), (NOON + day + RECEIVE_STAMP_GAP_NS, first + RECEIVE_STAMP_GAP_NS));
     }
 
     #[test]

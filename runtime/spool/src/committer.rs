@@ -210,6 +210,7 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, handoff: &dyn Handoff, gro
         streams.iter().map(|&stream| index.names(stream).1.clone()).collect()
     };
     let mut settling = SettleBatch::default();
+    let mut delivery = Delivery { handoff, durables: Vec::new() };
     let mut appended = appended.into_iter();
     for (item, database) in group.into_iter().zip(databases) {
         let bytes = item.bytes();
@@ -218,7 +219,7 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, handoff: &dyn Handoff, gro
             (AppendBody::Lines(batch), Some(Appended::Lines(id, handoff_state, synced))) => {
                 publish_durable(
                     shared,
-                    handoff,
+                    &mut delivery,
                     batch,
                     database,
                     (id, handoff_state, &synced),
@@ -240,9 +241,32 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, handoff: &dyn Handoff, gro
             }
         }
     }
+    // The PUBACKs leave before the lines go on.
+    drop(settling);
+    delivery.deliver();
     shared.index.lock().delivering = false;
     shared.delivered.notify_all();
     true
+}
+
+/// Lines of one group on their way to the writer.
+struct Delivery<'a> {
+    handoff: &'a dyn Handoff,
+    durables: Vec<Durable>,
+}
+
+impl Delivery<'_> {
+    fn deliver(&mut self) {
+        if !self.durables.is_empty() {
+            self.handoff.deliver_all(std::mem::take(&mut self.durables));
+        }
+    }
+
+    /// Tells that lines of a database wait, after those in front of them are delivered.
+    fn announce(&mut self, database: &DatabaseName) {
+        self.deliver();
+        self.handoff.waits(database);
+    }
 }
 
 /// Messages are parked: they are settled, and then they may be taken up.
@@ -258,7 +282,7 @@ fn publish_parked(shared: &Arc<Shared>, batch: ParkedBatch, id: FrameId, settlin
 /// A batch is durable: its messages are settled and its lines go on their way.
 fn publish_durable(
     shared: &Arc<Shared>,
-    handoff: &dyn Handoff,
+    delivery: &mut Delivery<'_>,
     batch: CheckedBatch,
     database: DatabaseName,
     (id, handoff_state, synced): (FrameId, HandoffState, &Synced),
@@ -303,9 +327,9 @@ fn publish_durable(
                 account,
             };
             let position = StreamPosition { stream: id.stream, number: id.seq, returns, is_last: false };
-            handoff.deliver(Durable::new(position, frame, receipt, synced));
+            delivery.durables.push(Durable::new(position, frame, receipt, synced));
         }
-        HandoffState::Waits { first: true } => handoff.waits(&database),
+        HandoffState::Waits { first: true } => delivery.announce(&database),
         HandoffState::Waits { first: false } => {}
     }
 }

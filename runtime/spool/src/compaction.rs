@@ -12,6 +12,7 @@ use crate::error::SpoolError;
 use crate::frame::{FrameHeader, IS_COPY};
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
+use crate::index::segment::SegmentUsage;
 use crate::log::FrameCopy;
 use crate::shared::Shared;
 use crate::{limits, segment_scan};
@@ -43,7 +44,9 @@ pub fn compact(shared: &Arc<Shared>) {
         if wanted && let Err(error) = checkpoint(&*shared.disk, &shared.index) {
             warn!(%error, "segments of the spool stay until the state can be written down");
         }
-        let victim = to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max);
+        let now_s = settings.age_clock.now_s();
+        let victim =
+            to_copy(&shared.index.lock(), current, settings.segment_bytes(), settings.bytes_max, now_s);
         found = victim.is_some();
         let Some(segment) = victim else { continue };
         match live_frames(&*shared.disk, &shared.index, segment) {
@@ -94,10 +97,21 @@ pub fn live_frames(disk: &dyn Disk, index: &Mutex<Index>, segment: u64) -> Resul
 }
 
 /// The segment to copy out of, if one should be: the emptiest, when less than a quarter of it is
-/// alive, or when disk is short, or when it is a small one that a restart left.
-pub fn to_copy(index: &Index, current: Option<u64>, segment_bytes: u64, bytes_max: u64) -> Option<u64> {
-    let (segment, of) = index.emptiest_segment(current)?;
+/// alive, or when disk is short, or when it is a small one that a restart left. Unless disk is short it is
+/// not one of the last seconds: most of its lines are on their way to their databases. `now_s`: the second of
+/// the age clock.
+pub fn to_copy(
+    index: &Index,
+    current: Option<u64>,
+    segment_bytes: u64,
+    bytes_max: u64,
+    now_s: u32,
+) -> Option<u64> {
     let short = index.disk_bytes() > bytes_max - bytes_max / 8;
+    // The clock of earlier versions may have been ahead.
+    let is_young =
+        |of: &SegmentUsage| (now_s.saturating_sub(limits::SPOOL_COPY_AGE_S)..=now_s).contains(&of.newest_s);
+    let (segment, of) = index.emptiest_segment(current, |of| short || !is_young(of))?;
     let sparse = of.live_bytes * 4 < of.len;
     let wasteful = short && of.live_bytes + of.len / 16 < of.len;
     let small = index.segments() > 8 && of.len < segment_bytes / 8;

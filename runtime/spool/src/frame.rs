@@ -89,7 +89,32 @@ impl FrameHeader {
         Self { flags: self.flags | seed.get() << SEED_SHIFT, ..self }
     }
 
+    /// The same header, with other numbers and without the names.
+    pub fn numbered(&self, seq: u64, spooled: u64) -> Self {
+        // Field by field: a copy of the names would be two allocations for each frame.
+        Self {
+            kind: self.kind,
+            flags: self.flags,
+            messages: self.messages,
+            body_len: self.body_len,
+            body_crc: self.body_crc,
+            seq,
+            spooled,
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            kept_s: self.kept_s,
+            lines: self.lines,
+            tenant: String::new(),
+            database: String::new(),
+        }
+    }
+
     pub fn put(&self, salt: u32, out: &mut Vec<u8>) {
+        self.put_with_names(&self.tenant, &self.database, salt, out);
+    }
+
+    /// Puts the header with these names in place of its own.
+    pub fn put_with_names(&self, tenant: &str, database: &str, salt: u32, out: &mut Vec<u8>) {
         let begin = out.len();
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[0; 4]);
@@ -101,8 +126,8 @@ impl FrameHeader {
         });
         out.push(self.flags);
         out.extend_from_slice(&self.messages.to_le_bytes());
-        out.extend_from_slice(&(self.tenant.len() as u16).to_le_bytes());
-        out.extend_from_slice(&(self.database.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(tenant.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(database.len() as u16).to_le_bytes());
         out.extend_from_slice(&self.body_len.to_le_bytes());
         out.extend_from_slice(&self.body_crc.to_le_bytes());
         out.extend_from_slice(&self.seq.to_le_bytes());
@@ -111,8 +136,8 @@ impl FrameHeader {
         out.extend_from_slice(&self.last_ns.to_le_bytes());
         out.extend_from_slice(&self.kept_s.to_le_bytes());
         out.extend_from_slice(&self.lines.to_le_bytes());
-        out.extend_from_slice(self.tenant.as_bytes());
-        out.extend_from_slice(self.database.as_bytes());
+        out.extend_from_slice(tenant.as_bytes());
+        out.extend_from_slice(database.as_bytes());
         let crc = crc32c::crc32c_append(salt, &out[begin + 8..]);
         out[begin + 4..begin + 8].copy_from_slice(&crc.to_le_bytes());
     }

@@ -77,13 +77,13 @@ pub struct BacklogSummary {
 pub struct Index {
     streams: Vec<Stream>,
     /// By tenant and the database's bare name.
-    by_name: HashMap<(TenantId, DatabaseName), u32>,
+    by_name: HashMap<(TenantId, DatabaseName), u32, foldhash::fast::RandomState>,
     /// Names the tenants with outputs of their own; `None`: there are none.
     pub table: Option<Arc<Tenants>>,
     /// Databases with waiting frames that were not announced to the writer.
     unannounced: HashSet<DatabaseName>,
-    tenants: HashMap<TenantId, TenantIndex>,
-    databases: HashMap<DatabaseName, DatabaseIndex>,
+    tenants: HashMap<TenantId, TenantIndex, foldhash::fast::RandomState>,
+    databases: HashMap<DatabaseName, DatabaseIndex, foldhash::fast::RandomState>,
     segments: BTreeMap<u64, SegmentUsage>,
     live_bytes: u64,
     disk_bytes: u64,
@@ -238,6 +238,7 @@ impl Index {
         let segment = self.segments.entry(place.segment).or_default();
         segment.live_bytes += len;
         segment.live_frames += 1;
+        segment.newest_s = segment.newest_s.max(header.kept_s);
         self.live_bytes += len;
         self.lines += u64::from(header.lines);
         handoff_state

@@ -39,6 +39,10 @@ pub const SPOOL_MARK_OFTEN_S: u64 = 10;
 /// again after a power cut.
 pub const SPOOL_MARK_SYNC_BYTES: u64 = 4 << 20;
 
+/// Seconds for which no frame is copied out of a segment after its last one came, unless disk is short: three
+/// times the longest delay of a batch by default. A copy costs more than to wait for the end of its lines.
+pub const SPOOL_COPY_AGE_S: u32 = 30;
+
 /// The wait before a failed write of the spool is tried again, in milliseconds.
 pub const SPOOL_RETRY_MS: u64 = 500;
 

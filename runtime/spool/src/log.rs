@@ -260,32 +260,30 @@ impl SegmentLog {
                     header.put(salt, &mut self.buffer);
                     self.buffer.extend_from_slice(state);
                     let place = FrameLocation { segment, offset, len: header.frame_len() as u32 };
-                    frames.push((append, place, header.clone()));
+                    frames.push((append, place, header.numbered(0, 0)));
                     continue;
                 }
                 let seq = seqs.entry(append.stream).or_insert_with(|| index.next_seq(append.stream));
                 let tenant = index.names(append.stream).0;
                 let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
                 *spooled += u64::from(header.lines);
-                let header =
-                    FrameHeader { seq: *seq, spooled: *spooled, ..header.clone() }.with_seed(self.seed);
+                let len = header.frame_len() as u32;
+                let named = header;
+                let header = named.numbered(*seq, *spooled).with_seed(self.seed);
                 *seq += 1;
-                header.put(salt, &mut self.buffer);
+                header.put_with_names(&named.tenant, &named.database, salt, &mut self.buffer);
                 self.buffer.extend_from_slice(table);
                 self.buffer.extend_from_slice(append.lines);
                 self.buffer.extend_from_slice(state);
-                frames.push((
-                    append,
-                    FrameLocation { segment, offset, len: header.frame_len() as u32 },
-                    header,
-                ));
+                frames.push((append, FrameLocation { segment, offset, len }, header));
             }
         }
         let synced = self.write_synced(index)?;
         let mut index = index.lock();
         let appended = frames.into_iter().map(|(append, place, header)| {
             if !append.draft.state.is_empty() {
-                let applied = index.state.apply(&header.tenant, place, &append.draft.state);
+                let tenant = &append.draft.header.tenant;
+                let applied = index.state.apply(tenant, place, &append.draft.state);
                 debug_assert!(applied, "it was written as it is read");
             }
             if header.kind == FrameKind::State {

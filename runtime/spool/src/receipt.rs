@@ -50,7 +50,7 @@ impl Receipt for FrameReceipt {
     }
 }
 
-pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Box<FrameReceipt> {
+pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Arc<FrameReceipt> {
     let (shared, account) = (shared.clone(), account.clone());
-    Box::new(FrameReceipt { shared, id, account, reported: AtomicU32::new(0) })
+    Arc::new(FrameReceipt { shared, id, account, reported: AtomicU32::new(0) })
 }

@@ -1,6 +1,6 @@
 //! Totals of tenants as the segments tell them, oldest first: the sum of all epochs (`release_marks`).
 //!
-//! Of each epoch the part counts that its newest segment tells. Where that segment is not here, a later
+//! The part of each epoch is the one that its newest segment tells. Where that segment is not here, a later
 //! epoch may tell more than the segments that are.
 
 use std::collections::BTreeMap;

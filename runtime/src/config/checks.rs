@@ -249,6 +249,8 @@ fn output(config: &Config) -> Result<(), ConfigError> {
     within("output.batch_lines_max", output.batch_lines_max, 1, 100_000)?;
     within("output.batch_lines", output.batch_lines, 1, output.batch_lines_max)?;
     within("output.flush_interval_ms", output.flush_interval_ms, 1, 60_000)?;
+    let (least, longest) = (output.flush_interval_ms, output.flush_interval_max_ms);
+    within("output.flush_interval_max_ms", longest, least, 60_000)?;
     within("output.requests_max", output.requests_max, 1, 128)?;
     within("output.request_timeout_ms", output.request_timeout_ms, 100, 300_000)?;
     output.gzip.check("output.gzip")?;

@@ -109,6 +109,11 @@ pub(super) fn merge(
     if sources.of("mqtt.url") == ValueSource::Default && !config.listen.address.is_empty() {
         config.mqtt.url.clear();
     }
+    // Who chose an interval before there was a longest one has chosen both.
+    if sources.of("output.flush_interval_max_ms") == ValueSource::Default {
+        let output = &mut config.output;
+        output.flush_interval_max_ms = output.flush_interval_max_ms.max(output.flush_interval_ms.min(60_000));
+    }
     Ok(EffectiveConfig { config, sources, notes })
 }
 

@@ -372,6 +372,7 @@ pub fn writer(config: &Config) -> anyhow::Result<WriterSettings> {
         output: to,
         batch_lines: output.batch_lines as u32,
         flush_interval: Duration::from_millis(output.flush_interval_ms),
+        flush_interval_max: Duration::from_millis(output.flush_interval_max_ms),
         batch_lines_max: output.batch_lines_max as u32,
         requests_max: output.requests_max as u32,
         waits: BackoffLimits::default(),

@@ -85,6 +85,9 @@ pub struct Backlog {
     busy: ShardSet,
     lines: u64,
     bytes: usize,
+    /// Lines of shards that have none under way, and the arrival of the oldest of them.
+    free_lines: u64,
+    oldest_free: Option<Instant>,
     pushed: u64,
     /// The number of the oldest lines that are due at once.
     flush_lines: u64,
@@ -113,6 +116,11 @@ impl Backlog {
             self.lines += u64::from(lines);
             self.bytes += bytes.len();
             self.filled |= 1 << shard;
+            if self.busy & (1 << shard) == 0 {
+                self.free_lines += u64::from(lines);
+                let arrived = pending.arrived;
+                self.oldest_free = Some(self.oldest_free.map_or(arrived, |oldest| oldest.min(arrived)));
+            }
             let of = &mut self.shards[shard];
             of.lines += u64::from(lines);
             let pending = pending.clone();
@@ -154,13 +162,11 @@ impl Backlog {
         })
     }
 
-    /// Lines that could go now.
-    fn free_lines(&self) -> u64 {
-        self.free().map(|(_, shard)| shard.lines).sum()
-    }
-
-    fn oldest_free(&self) -> Option<Instant> {
-        self.free().filter_map(|(_, shard)| shard.queue.front()).map(|part| part.pending.arrived).min()
+    /// Counts what could go now, after shards became busy or free, or lost lines.
+    fn count_free(&mut self) {
+        self.free_lines = self.free().map(|(_, shard)| shard.lines).sum();
+        let fronts = self.free().filter_map(|(_, shard)| shard.queue.front());
+        self.oldest_free = fronts.map(|part| part.pending.arrived).min();
     }
 
     /// Makes all lines that wait now due at once.
@@ -172,10 +178,10 @@ impl Backlog {
         if self.lines == 0 {
             return Due::Never;
         }
-        match self.oldest_free() {
+        match self.oldest_free {
             // All waiting lines stand behind lines under way.
             None => Due::Never,
-            Some(_) if self.flush_lines > 0 || self.free_lines() >= u64::from(limits.lines) => Due::Now,
+            Some(_) if self.flush_lines > 0 || self.free_lines >= u64::from(limits.lines) => Due::Now,
             Some(oldest) if now + limits.early >= oldest + limits.interval => Due::Now,
             Some(oldest) => Due::At(oldest + limits.interval),
         }
@@ -184,9 +190,9 @@ impl Backlog {
     /// Takes the oldest lines that fit one request, and marks their shards as busy. `catch_up`: after a
     /// failed try.
     pub fn take(&mut self, now: Instant, limits: &BatchLimits, catch_up: bool) -> (Vec<BatchPart>, ShardSet) {
-        let late = self.oldest_free().is_some_and(|oldest| now > oldest + 2 * limits.interval);
+        let late = self.oldest_free.is_some_and(|oldest| now > oldest + 2 * limits.interval);
         let lines_max = limits.lines_max.max(limits.lines);
-        let free_lines = self.free_lines();
+        let free_lines = self.free_lines;
         let lines_max = match catch_up || late {
             true => lines_max,
             false if free_lines <= u64::from(limits.lines) * BATCHES_BEHIND => limits.lines,
@@ -232,12 +238,14 @@ impl Backlog {
         self.bytes -= bytes;
         self.flush_lines = self.flush_lines.saturating_sub(u64::from(lines));
         self.busy |= shards;
+        self.count_free();
         (batch, shards)
     }
 
     /// Frees shards whose lines under way are answered.
     pub fn release(&mut self, shards: ShardSet) {
         self.busy &= !shards;
+        self.count_free();
     }
 
     /// Takes out all that waits, except for the rest of a message that is partly under way.
@@ -258,6 +266,7 @@ impl Backlog {
             self.bytes -= part.bytes.len();
         }
         self.flush_lines = self.flush_lines.min(self.lines);
+        self.count_free();
         all
     }
 }

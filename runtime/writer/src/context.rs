@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::backlog::BatchLimits;
 use crate::backoff::BackoffLimits;
 use crate::database_task::DatabaseTask;
+use crate::flush_pacer::FlushPacer;
 use crate::flush_timer::FlushTimer;
 use crate::lines_budget::LinesBudget;
 use crate::output::{Output, Outputs};
@@ -38,6 +39,7 @@ pub struct WriterContext {
     pub common: Arc<Output>,
     pub tenants: Arc<Tenants>,
     pub outputs: RwLock<Outputs>,
+    /// The sizes of batches while nothing is short.
     pub limits: BatchLimits,
     pub requests_max: u32,
     pub waits: BackoffLimits,
@@ -50,6 +52,7 @@ pub struct WriterContext {
     /// Bytes in hand of all databases.
     pub budget: Arc<LinesBudget>,
     pub flush_timer: FlushTimer,
+    pub pacer: FlushPacer,
     pub idle_delay: Arc<IdleDelay>,
     pub draining: AtomicBool,
     pub stopped: AtomicBool,
@@ -58,6 +61,15 @@ pub struct WriterContext {
 }
 
 impl WriterContext {
+    /// The sizes of batches now. `may_wait`: lines may wait longer than the flush interval while the gateway
+    /// is short of CPU.
+    pub fn limits_now(&self, may_wait: bool) -> BatchLimits {
+        match may_wait {
+            true => BatchLimits { interval: self.pacer.delay(), ..self.limits },
+            false => self.limits,
+        }
+    }
+
     pub fn all_databases(&self) -> Vec<Arc<DatabaseTask>> {
         self.databases.iter().map(|entry| entry.value().clone()).collect()
     }

@@ -33,7 +33,7 @@ struct TaskState {
     queue: WriteQueue,
     /// A task is at work.
     running: bool,
-    /// The flush timer starts a task at this time, or wakes it.
+    /// The flush timer starts a task, or wakes it, when the delay of a line that came then is over.
     due: Option<Instant>,
     /// The task sleeps until then if nothing happens; `None`: for ever.
     sleeps_until: Option<Instant>,
@@ -79,6 +79,11 @@ impl DatabaseTask {
 
     pub fn name(&self) -> &DatabaseName {
         &self.name
+    }
+
+    /// Bytes of the budget that it uses.
+    pub fn bytes_in_hand(&self) -> usize {
+        self.share.used()
     }
 
     pub fn has_lines(&self) -> bool {

@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 
 use crate::backlog::BatchLimits;
 use crate::context::{WriterContext, WriterParts};
+use crate::cpu_wait::CpuWait;
 use crate::database_task::DatabaseTask;
 use crate::error::WriterError;
+use crate::flush_pacer::{CpuSource, FlushPacer};
 use crate::flush_timer::FlushTimer;
 use crate::lines_budget::LinesBudget;
 use crate::output::Output;
@@ -34,6 +36,16 @@ impl Writer {
     /// # Errors
     /// The settings can lead nowhere. No connection is opened yet.
     pub fn start(settings: WriterSettings, parts: WriterParts) -> Result<Writer, WriterError> {
+        let mut wait = CpuWait::of_this_process(Instant::now());
+        Self::start_with(settings, parts, Box::new(move |now| wait.sample(now)))
+    }
+
+    /// The same as `start`, with a source of its own for the CPU time.
+    pub(crate) fn start_with(
+        settings: WriterSettings,
+        parts: WriterParts,
+        cpu: CpuSource,
+    ) -> Result<Writer, WriterError> {
         let requests_max = match &settings.output {
             OutputSettings::Http(_) => settings.requests_max.clamp(1, backlog::SHARDS as u32),
             // A file grows at one end.
@@ -60,6 +72,7 @@ impl Writer {
             databases: DashMap::default(),
             budget: LinesBudget::new(settings.memory_bytes_max),
             flush_timer: FlushTimer::default(),
+            pacer: FlushPacer::new(settings.flush_interval, settings.flush_interval_max, cpu),
             idle_delay: parts.idle_delay,
             draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
@@ -74,7 +87,17 @@ impl Writer {
 impl Handoff for Writer {
     fn deliver(&self, durable: Durable) {
         let database = self.database(&durable.database);
-        database.push(&self.context, durable);
+        database.push(&self.context, [durable]);
+    }
+
+    fn deliver_all(&self, durables: Vec<Durable>) {
+        let mut durables = durables.into_iter().peekable();
+        while let Some(first) = durables.next() {
+            let database = self.database(&first.database);
+            // Neighbours of one database, as many tenants in it make them, are one push.
+            let others = std::iter::from_fn(|| durables.next_if(|next| next.database == *database.name()));
+            database.push(&self.context, std::iter::once(first).chain(others));
+        }
     }
 
     fn waits(&self, database: &DatabaseName) {
@@ -139,6 +162,13 @@ impl Writer {
 
     pub fn stats(&self) -> &WriterStats {
         &self.context.stats
+    }
+
+    /// The time for which the first line of a batch waits for others now.
+    pub fn flush_delay(&self) -> Duration {
+        // Nobody else looks while nothing waits.
+        self.context.pacer.sample(Instant::now());
+        self.context.pacer.delay()
     }
 
     /// Each database that was ever written to, by name.

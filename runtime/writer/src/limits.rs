@@ -67,6 +67,10 @@ pub const RESPONSE_SHOWN_CHARS: usize = 400;
 /// milliseconds: so many databases share one wake-up, and nobody sees a hundredth of a second.
 pub const FLUSH_EARLY_MS_MAX: u64 = 10;
 
+/// The time between two looks at the memory of lines that wait longer than the flush interval, in
+/// milliseconds: meanwhile those that were let go are written.
+pub const RELIEF_INTERVAL_MS: u64 = 20;
+
 /// The sleep of the writer's thread, in milliseconds, before it looks for answers that nobody
 /// waits for: at a thousand small requests a second five are handled at once.
 pub const WRITER_IDLE_DELAY_MS: u64 = 5;

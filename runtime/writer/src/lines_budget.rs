@@ -64,6 +64,12 @@ impl LinesBudget {
         self.used.load(Ordering::Relaxed) > self.bytes_max / 2
     }
 
+    /// Bytes in hand over those that may wait longer than the flush interval: three eighths, so that half is
+    /// left for lines that come, and for the bodies of those that go.
+    pub fn over_waiting_max(&self) -> usize {
+        self.used.load(Ordering::Relaxed).saturating_sub(self.bytes_max / 8 * 3)
+    }
+
     /// Waits until something is given back while there was little room.
     pub async fn until_freed(&self) {
         self.freed.notified().await;
@@ -73,6 +79,11 @@ impl LinesBudget {
 impl DatabaseShare {
     pub fn budget(&self) -> &LinesBudget {
         &self.budget
+    }
+
+    /// Bytes in hand.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Bytes that the database may take now.

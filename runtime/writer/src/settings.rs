@@ -58,6 +58,8 @@ pub struct WriterSettings {
     pub batch_lines: u32,
     /// The longest time that a line waits for others.
     pub flush_interval: Duration,
+    /// The longest time that it waits while the gateway is short of CPU; at least `flush_interval`.
+    pub flush_interval_max: Duration,
     /// Lines in a request while catching up; at least `batch_lines`.
     pub batch_lines_max: u32,
     /// Requests under way to one database, at least 1.

@@ -91,10 +91,37 @@ pub fn pending_lines_at(
     let durable = Durable::new(
         position,
         frame,
-        Box::new(RecordingReceipt(recorded.clone())),
+        Arc::new(RecordingReceipt(recorded.clone())),
         &Synced::by_setting_never(),
     );
     (Arc::new(PendingLines::new(durable, unlimited().charge(0))), recorded)
+}
+
+/// One message of so many lines, of so many bytes each, for a database.
+pub fn durable_of(database: &str, lines: usize, bytes: usize, arrived: Instant) -> Durable {
+    let line = format!("m f=\"{}\" 1\n", "x".repeat(bytes));
+    let lines = line.repeat(lines);
+    let message = DurableMessage {
+        topic: "t".into(),
+        received_ns: 0,
+        lines_end: lines.len() as u32,
+        line_count: lines.matches('\n').count() as u32,
+        affinity: 0,
+    };
+    let frame = FrameLines {
+        database: database.into(),
+        tenant: "acme".into(),
+        account: Arc::new(Account::new("acme".into())),
+        guest: "g".into(),
+        lines: lines.into_bytes(),
+        wanted: message_set(0..1),
+        messages: vec![message],
+        overtakes: false,
+        arrived,
+    };
+    let position = StreamPosition { stream: 0, number: 0, returns: 0, is_last: false };
+    let receipt = Arc::new(RecordingReceipt(Arc::default()));
+    Durable::new(position, frame, receipt, &Synced::by_setting_never())
 }
 
 /// Pending lines of one device: messages of so many lines.

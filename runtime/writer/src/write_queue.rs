@@ -210,6 +210,10 @@ impl WriteQueue {
         self.has_returned = false;
     }
 
+    pub fn is_fetching(&self) -> bool {
+        self.fetching
+    }
+
     /// Takes the fetched lines and those that came meanwhile, in the order of their numbers. `more`: lines
     /// are left in the store.
     pub fn end_fetch(&mut self, mut fetched: Vec<Arc<PendingLines>>, more: bool) {
@@ -422,9 +426,9 @@ impl WriteQueue {
         self.backoff.failures()
     }
 
-    /// True if no try has failed, and none is delayed.
+    /// True if no try has failed, none is delayed, and no line waits apart.
     pub fn is_well(&self) -> bool {
-        self.failures() == 0 && self.not_before.is_none()
+        self.failures() == 0 && self.not_before.is_none() && self.delayed.is_empty()
     }
 
     pub fn next_try(&self) -> Option<Instant> {

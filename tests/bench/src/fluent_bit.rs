@@ -51,18 +51,23 @@ impl FluentBit {
         );
         let file = folder.join("fluent-bit.conf");
         fs::write(&file, configuration)?;
-        let log = fs::File::create(folder.join("fluent-bit.log"))?;
+        let log = folder.join("fluent-bit.log");
         let child = Command::new(program)
             .arg("-c")
             .arg(&file)
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(fs::File::create(&log)?)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let peer = Self { child, address: format!("127.0.0.1:{port}") };
+        let mut peer = Self { child, address: format!("127.0.0.1:{port}") };
         let began = Instant::now();
         while std::net::TcpStream::connect(&peer.address).is_err() {
-            ensure!(began.elapsed() < Duration::from_secs(10), "fluent-bit did not listen within 10 s");
+            let ended = peer.child.try_wait()?;
+            ensure!(
+                ended.is_none() && began.elapsed() < Duration::from_secs(10),
+                "fluent-bit does not listen; it needs its mqtt input, nest filter and influxdb output:\n{}",
+                fs::read_to_string(&log)?
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(peer)

@@ -81,8 +81,7 @@ fn usual(plan: &Plan, metrics: usize) -> impl Fn(usize, usize) -> (String, Strin
 }
 
 impl Script {
-    /// As many messages of the connection's devices, in turn, each packet id taken again after
-    /// `ids` packets.
+    /// Messages of the connection's devices, in turn. Each packet id is taken again after `ids` packets.
     fn new(plan: &Plan, connection: usize, messages: usize, ids: usize, make: Make<'_>) -> Self {
         let mut script = Self { bytes: Vec::new(), ends: Vec::with_capacity(messages) };
         let own: Vec<usize> =

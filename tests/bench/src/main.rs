@@ -12,6 +12,7 @@ mod decode;
 mod durability;
 mod end_to_end;
 mod fluent_bit;
+mod frames;
 mod gateway;
 mod half_load;
 mod load;
@@ -45,6 +46,7 @@ cargo xtask bench [PART]      without a part: everything but pairs, scale and ch
   budget                      a neighbour beside a tenant that fills its budget of memory
   half-load                   from PUBLISH to PUBACK at half of the full load, beside one fdatasync
   refusals                    the CPU that a refused message costs, reason by reason
+  frames                      a frame in the spool and in the writer, by its messages
   durability [PART]           syncs, late, trickle, dead or recovery
   scale [OPTION…]             cost by tenants, databases, devices, connections, payload, load and cores, and
                               beside other programs; scale --help
@@ -98,6 +100,7 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "half-load" => half_load::measure(paths),
         "refusals" => refusals::measure(paths),
         "durability" => durability::measure(paths, sub_part),
+        "frames" => frames::measure(paths, rest),
         "native" => {
             decode::run_native(messages());
             Ok(())

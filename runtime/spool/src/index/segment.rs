@@ -6,6 +6,8 @@ pub struct SegmentUsage {
     pub len: u64,
     pub live_bytes: u64,
     pub live_frames: u64,
+    /// The second of the age clock at which the last frame came.
+    pub newest_s: u32,
     /// It is never removed, but renamed once it holds nothing any more.
     pub kept: Option<RetainReason>,
 }

@@ -64,10 +64,17 @@ impl Index {
         }
     }
 
-    /// The segment with the smallest part of it alive, but for `current`.
-    pub fn emptiest_segment(&self, current: Option<u64>) -> Option<(u64, SegmentUsage)> {
-        let others =
-            self.segments.iter().filter(|(number, of)| Some(**number) != current && of.live_frames > 0);
+    /// The segment with the smallest part of it alive, but for `current` and those that `is_wanted` leaves
+    /// out.
+    pub fn emptiest_segment(
+        &self,
+        current: Option<u64>,
+        is_wanted: impl Fn(&SegmentUsage) -> bool,
+    ) -> Option<(u64, SegmentUsage)> {
+        let others = self
+            .segments
+            .iter()
+            .filter(|(number, of)| Some(**number) != current && of.live_frames > 0 && is_wanted(of));
         let share = |of: &SegmentUsage| of.live_bytes as f64 / of.len.max(1) as f64;
         others.min_by(|a, b| share(a.1).total_cmp(&share(b.1))).map(|(number, of)| (*number, *of))
     }

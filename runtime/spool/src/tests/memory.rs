@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::commit_queue::charge_lines;
+use crate::compaction;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::{HandoffState, Index};
+use crate::limits::SPOOL_COPY_AGE_S;
 use crate::settings::MemoryLimits;
 use tidegate_core::ack::tracker::AckTracker;
 use tidegate_core::ack::window::ReceiveWindow;
@@ -79,6 +81,23 @@ fn what_each_database_may_hold_in_any_case_is_bounded_for_a_thousand() {
     // Eight megabytes, and for the later ones a frame each.
     let most = LIMITS.bytes_max + 1_000 * u64::from(FRAME_BYTES);
     assert!(index.memory_bytes() <= most, "{} bytes in memory", index.memory_bytes());
+}
+
+#[test]
+fn a_segment_of_the_last_seconds_is_copied_out_of_only_where_disk_is_short() {
+    let mut index = Index::default();
+    let stream = streams(&mut index, 1)[0];
+    // One frame of it is alive, that came in the first second.
+    insert(&mut index, stream, 0);
+    index.record_segment(1, 16 << 20);
+    let roomy = 1 << 30;
+    let to_copy = |now_s, bytes_max| compaction::to_copy(&index, Some(2), 16 << 20, bytes_max, now_s);
+    for now_s in [1, 1 + SPOOL_COPY_AGE_S] {
+        assert_eq!(to_copy(now_s, roomy), None, "in second {now_s}");
+        assert_eq!(to_copy(now_s, 17 << 20), Some(1), "in second {now_s}, on a disk that is almost full");
+    }
+    assert_eq!(to_copy(2 + SPOOL_COPY_AGE_S, roomy), Some(1));
+    assert_eq!(to_copy(0, roomy), Some(1), "the clock was ahead");
 }
 
 #[test]

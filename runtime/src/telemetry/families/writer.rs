@@ -19,6 +19,11 @@ pub fn families(handles: &Handles) -> Vec<Family> {
             refusals.collect(),
         ),
         Family::gauge(
+            "tidegate_flush_delay_seconds",
+            "Time in seconds for which the first line of a batch waits for others: output.flush_interval_ms, or more while the gateway is short of CPU",
+            Sample::bare(writer.flush_delay().as_secs_f64()),
+        ),
+        Family::gauge(
             "tidegate_databases",
             "Databases by state: well, retrying, or paused until a person acts",
             databases_by_state(writer),

@@ -23,6 +23,12 @@ fn take(backlog: &mut Backlog, now: Instant, limits: &BatchLimits, catch_up: boo
     batch
 }
 
+/// Checks what is counted of the lines that can go against the lines themselves.
+fn assert_counted(backlog: &Backlog) {
+    assert_eq!(backlog.free_lines, backlog.free().map(|(_, shard)| shard.lines).sum::<u64>());
+    assert_eq!(backlog.oldest_free.is_some(), backlog.free().next().is_some());
+}
+
 fn lines_of(parts: &[BatchPart]) -> u32 {
     parts.iter().map(|part| part.lines).sum()
 }
@@ -176,18 +182,25 @@ proptest! {
         let mut backlog = Backlog::default();
         let mut sent: Vec<Vec<String>> = vec![Vec::new(); 6];
         let mut number = 0;
-        for messages in &loads {
+        let mut loads = loads.iter().map(|messages| {
             let messages: Vec<_> = messages.iter().map(|&(device, count)| {
                 let lines: Vec<String> = (0..count).map(|_| { number += 1; format!("m,d={device} f={number} 1") }).collect();
                 sent[device as usize].extend(lines.iter().cloned());
                 (device, lines)
             }).collect();
-            backlog.push(&pending_lines(&messages, now).0);
-        }
-        backlog.flush_now();
+            pending_lines(&messages, now).0
+        });
         let mut got: Vec<Vec<String>> = vec![Vec::new(); 6];
         let mut under_way: Vec<(Vec<BatchPart>, ShardSet)> = Vec::new();
         for answered in answers.into_iter().cycle().take(4000) {
+            // Lines come while others are under way.
+            if (answered || backlog.is_empty())
+                && let Some(pending) = loads.next()
+            {
+                backlog.push(&pending);
+                backlog.flush_now();
+            }
+            assert_counted(&backlog);
             if answered && !under_way.is_empty() {
                 let (batch, shards) = under_way.remove(0);
                 for part in batch {
@@ -207,6 +220,7 @@ proptest! {
                 break;
             }
         }
+        drop(loads);
         prop_assert_eq!(got, sent);
         prop_assert_eq!((backlog.lines(), backlog.bytes()), (0, 0));
     }

@@ -14,6 +14,8 @@ use super::send::{RequestResult, send_yielding};
 use super::{DatabaseTask, TaskState, random};
 use crate::backlog::BatchLimits;
 use crate::context::WriterContext;
+use crate::flush_delay::SAMPLE_INTERVAL;
+use crate::flush_timer::DueDatabase;
 use crate::limits;
 use crate::lines_budget::LinesCharge;
 use crate::output::Output;
@@ -39,26 +41,23 @@ const FETCH_AGAIN: Duration = Duration::from_millis(100);
 
 impl DatabaseTask {
     /// Takes lines, and ensures that a task writes them.
-    pub fn push(self: &Arc<Self>, context: &Arc<WriterContext>, durable: Durable) {
+    pub fn push(self: &Arc<Self>, context: &Arc<WriterContext>, durables: impl IntoIterator<Item = Durable>) {
         let (mut start, mut wake) = (false, false);
-        let charge = self.share.try_charge(PendingLines::memory_bytes(&durable));
         let scheduled;
         {
             let mut state = self.state.lock();
-            let took = match charge {
-                Some(charge) => state.queue.push(&Arc::new(PendingLines::new(durable, charge))),
-                // There is no room for it; it is fetched again.
-                None => {
-                    state.queue.return_all(&PendingLines::new(durable, self.share.charge(0)));
-                    false
-                }
-            };
-            if !took {
+            let mut took_all = true;
+            for durable in durables {
+                took_all &= self.take(&mut state, durable);
+            }
+            if !took_all {
                 drop(state);
                 return self.mark_waiting(context);
             }
-            let next = state.queue.next(Instant::now(), &context.limits, false);
-            let at = match next {
+            let may_wait = self.may_wait(context, &state);
+            let limits = context.limits_now(may_wait);
+            let next = state.queue.next(Instant::now(), &limits, false);
+            let oldest = match next {
                 Next::Ready if state.running => {
                     wake = true;
                     None
@@ -74,54 +73,85 @@ impl DatabaseTask {
                         None
                     }
                     // It waits for answers, and need not be woken before.
-                    None => Some(until),
+                    None if may_wait => Some(until - limits.interval),
+                    None => Some(until - context.pacer.delay()),
                 },
                 Next::Busy | Next::Idle if state.running => None,
                 next => {
-                    let at = self.flush_due(context, &state, next);
-                    start = at.is_none() && state.start();
-                    at
+                    let oldest = self.flush_due(context, &state, next, &limits);
+                    start = oldest.is_none() && state.start();
+                    oldest
                 }
             };
-            scheduled = at.filter(|at| state.due.is_none_or(|due| *at < due));
+            scheduled = oldest.filter(|oldest| state.due.is_none_or(|due| *oldest < due));
             state.due = scheduled.or(state.due);
             state.evict_in_trouble(&self.share);
         }
-        if let Some(at) = scheduled {
-            self.schedule_flush(context, at);
+        if let Some(oldest) = scheduled {
+            self.schedule_flush(context, oldest);
         }
         self.ensure_running(context, start, wake);
+        context.flush_timer.relieve(&context.pacer, &context.budget);
     }
 
-    /// The end of the flush interval, if its lines wait for that and for nothing else: it needs no task
-    /// until then.
-    fn flush_due(&self, context: &WriterContext, state: &TaskState, next: Next) -> Option<Instant> {
-        let Next::Wait(until) = next else { return None };
+    /// Takes lines. False: they are returned, to be fetched again.
+    fn take(&self, state: &mut TaskState, durable: Durable) -> bool {
+        match self.share.try_charge(PendingLines::memory_bytes(&durable)) {
+            Some(charge) => state.queue.push(&Arc::new(PendingLines::new(durable, charge))),
+            // There is no room for it.
+            None => {
+                state.queue.return_all(&PendingLines::new(durable, self.share.charge(0)));
+                false
+            }
+        }
+    }
+
+    /// True if its lines may wait longer than the flush interval: no others of it wait, for whatever reason.
+    fn may_wait(&self, context: &WriterContext, state: &TaskState) -> bool {
         let waits = self.has_stored_lines(state) || context.draining.load(Ordering::Acquire);
-        (!waits && !state.at_once && state.queue.is_well()).then_some(until)
+        !waits && !state.at_once && state.queue.is_well() && !state.queue.is_fetching()
     }
 
-    /// Has the flush timer start it at `at`.
-    fn schedule_flush(self: &Arc<Self>, context: &Arc<WriterContext>, at: Instant) {
-        if context.flush_timer.schedule(self.clone(), at) {
+    /// The arrival of its oldest line, if its lines wait for the flush delay and for nothing else: it needs
+    /// no task until then. `limits`: those by which `next` was found.
+    fn flush_due(
+        &self,
+        context: &WriterContext,
+        state: &TaskState,
+        next: Next,
+        limits: &BatchLimits,
+    ) -> Option<Instant> {
+        let Next::Wait(until) = next else { return None };
+        self.may_wait(context, state).then(|| until - limits.interval)
+    }
+
+    /// Has the flush timer start it once the delay of a line that came at `oldest` is over.
+    fn schedule_flush(self: &Arc<Self>, context: &Arc<WriterContext>, oldest: Instant) {
+        if context.flush_timer.schedule(self.clone(), oldest) {
             let shared = context.clone();
             context.runtime.spawn(worker::vital("flush-timer", async move {
-                let begin = |database: Arc<Self>, at| database.begin(&shared, at);
-                shared.flush_timer.run(shared.limits.early, begin).await;
+                let begin = |due: DueDatabase| due.database.begin(&shared, due.oldest, due.early);
+                let early = shared.limits.early;
+                shared.flush_timer.run(&shared.pacer, &shared.budget, early, begin).await;
             }));
         }
     }
 
-    /// Starts or wakes its task at the time `scheduled`, unless that time no longer holds.
-    fn begin(self: &Arc<Self>, context: &Arc<WriterContext>, scheduled: Instant) {
+    /// Starts or wakes its task for a line that came at `oldest`. False: it is scheduled for another by now,
+    /// and goes on waiting. `early`: all lines go, though their delay is not over.
+    fn begin(self: &Arc<Self>, context: &Arc<WriterContext>, oldest: Instant, early: bool) -> bool {
         let start = {
             let mut state = self.state.lock();
-            if state.due != Some(scheduled) {
-                return;
+            if state.due != Some(oldest) {
+                return false;
+            }
+            if early {
+                state.queue.flush_now();
             }
             state.start()
         };
         self.ensure_running(context, start, true);
+        true
     }
 
     /// Records that lines of it wait in the store, and ensures that a task fetches them.
@@ -202,6 +232,7 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
     loop {
         let stopped = context.stopped.load(Ordering::Acquire);
         let now = Instant::now();
+        context.pacer.sample(now);
         let mut fetch = FetchStep::Nothing;
         let next = {
             let mut state = database.state.lock();
@@ -213,7 +244,15 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
                 state.queue.flush_now();
             }
             let at_once = state.at_once;
-            let next = if over { Next::Idle } else { state.queue.next(now, &context.limits, at_once) };
+            let limits = context.limits_now(database.may_wait(&context, &state));
+            let mut next = if over { Next::Idle } else { state.queue.next(now, &limits, at_once) };
+            if let Next::Wait(until) = &mut next
+                && !events.is_empty()
+                && context.pacer.is_stretched()
+            {
+                // The delay may be shorter by then.
+                *until = (*until).min(now + SAMPLE_INTERVAL);
+            }
             state.sleeps_until = if let Next::Wait(until) = next { Some(until) } else { None };
             if waits && !over && !fetching {
                 fetch = database.next_fetch(&mut state, fetch_at, now);
@@ -232,12 +271,12 @@ async fn run(context: Arc<WriterContext>, database: Arc<DatabaseTask>) {
             // Waiting for the flush interval alone needs no task.
             if events.is_empty()
                 && !fetches
-                && let Some(until) = database.flush_due(&context, &state, next)
+                && let Some(oldest) = database.flush_due(&context, &state, next, &limits)
             {
                 state.running = false;
-                state.due = Some(until);
+                state.due = Some(oldest);
                 drop(state);
-                return database.schedule_flush(&context, until);
+                return database.schedule_flush(&context, oldest);
             }
             next
         };
@@ -327,7 +366,8 @@ impl DatabaseTask {
         let request = {
             let mut state = self.state.lock();
             let at_once = std::mem::take(&mut state.at_once);
-            let limits = BatchLimits { bytes_max: output.body_limit.bytes_max(), ..context.limits };
+            let limits = context.limits_now(self.may_wait(context, &state));
+            let limits = BatchLimits { bytes_max: output.body_limit.bytes_max(), ..limits };
             state.queue.next_request(now, &limits, at_once)
         };
         let Some(request) = request else { return SendOutcome::Nothing };

@@ -45,9 +45,9 @@ impl Decoder for Communal {
             }
             "say" => tidegate_guest::log::info(&format!("of {}", message.device())),
             // Some milliseconds, and then its line.
-            "burn" => spin(3_000_000),
+            "burn" => spin(60_000_000),
             // More than the others take, and not much.
-            "work" => spin(600_000),
+            "work" => spin(10_000_000),
             _ => {}
         }
         lines

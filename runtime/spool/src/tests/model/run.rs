@@ -87,7 +87,8 @@ impl Rig {
             Step::Mark => _ = self.log.mark(&self.index),
             Step::RemoveEmpty => _ = self.log.remove_empty(&self.index),
             Step::Compact => {
-                let victim = compaction::to_copy(&self.index.lock(), self.log.current(), 2000, 20_000);
+                let victim =
+                    compaction::to_copy(&self.index.lock(), self.log.current(), 2000, 20_000, u32::MAX);
                 if let Some(segment) = victim {
                     let (copies, damaged) =
                         compaction::live_frames(&self.disk, &self.index, segment).unwrap();

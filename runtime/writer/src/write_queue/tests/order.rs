@@ -118,7 +118,7 @@ impl Model {
             arrived: self.harness.now,
         };
         let receipt = ModelReceipt { spool: self.spool.clone(), frame };
-        let durable = Durable::new(position, frame_lines, Box::new(receipt), &Synced::by_setting_never());
+        let durable = Durable::new(position, frame_lines, Arc::new(receipt), &Synced::by_setting_never());
         Arc::new(PendingLines::new(durable, unlimited().charge(0)))
     }
 
