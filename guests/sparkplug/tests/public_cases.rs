@@ -88,7 +88,7 @@ fn refused(refusal: &Refusal) -> Value {
     // A refused message cannot be told from one that needs no rebirth: its code says it.
     json!({
         "status": status,
-        "rebirth_needed": ["NO_BIRTH", "BAD_SEQ"].contains(&&*refusal.code),
+        "rebirth_needed": (["NO_BIRTH", "BAD_SEQ"].contains(&&*refusal.code)),
         "metrics": [],
         "dropped": [],
     })
