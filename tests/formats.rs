@@ -1,5 +1,7 @@
 //! The formats of the field, from a broker to lines in a file, by the decoders that come with Tidegate.
 
+use serde_json::Value;
+
 use crate::harness::gateway::GatewayDir;
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::mqtt_client::MqttClient;
@@ -43,6 +45,50 @@ fn a_pack_of_senml_in_cbor_is_a_line_for_each_record() {
         [
             "senml,device_id=dev-1,site_id=lab-1,name=d:a value=1.0 1700000100000000000",
             "senml,device_id=dev-1,site_id=lab-1,name=d:b value_bool=true 1700000100000000000",
+        ]
+    );
+}
+
+/// The messages of a case, topic and payload.
+fn sparkplug_case(id: &str) -> Vec<(String, Vec<u8>)> {
+    let cases = include_str!("cases/sparkplug-public.jsonl").lines();
+    let cases = cases.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let case = cases.into_iter().find(|case| case["id"] == id).unwrap();
+    let bytes = |hex: &str| {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    };
+    let messages = case["input"]["messages"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    messages.map(|message| (text(&message["topic"]), bytes(&text(&message["payload_hex"])))).collect()
+}
+
+#[test]
+fn an_alias_of_sparkplug_is_known_after_a_restart_of_the_gateway() {
+    let broker = Mosquitto::start_in_memory();
+    let mut scene = GatewayDir::new();
+    scene.device("plant", "edge1", "hall");
+    scene.guest("_default", "spBv1.0", "sparkplug");
+    // The namespace is the type, the group the tenant, and the edge node the device.
+    let topic = "topic = \"{type}/{tenant}/+/{device}/#\"\n";
+    scene.configure_broker(&broker.url(), &format!("{topic}{OUTPUT}"));
+    let mut messages = sparkplug_case("spb-060");
+    let data = messages.split_off(1);
+
+    let gateway = scene.start();
+    MqttClient::to_broker(broker.port, "node").publish_all(messages);
+    gateway.wait("the birth", |gateway| gateway.book("plant", "messages", "lines") == 1);
+    assert_eq!(gateway.stop().code(), Some(0));
+
+    let gateway = scene.start();
+    MqttClient::to_broker(broker.port, "node").publish_all(data);
+    gateway.wait("the data", |gateway| gateway.book("plant", "messages", "lines") == 1);
+    gateway.wait("the lines", |gateway| gateway.book("plant", "lines", "pending") == 0);
+    assert_eq!(gateway.stop().code(), Some(0));
+    assert_eq!(
+        scene.lines("telemetry_plant"),
+        [
+            "sparkplug,device_id=edge1,site_id=hall,group=plant,edge=edge1 x=127i 1700000000000000000",
+            "sparkplug,device_id=edge1,site_id=hall,group=plant,edge=edge1 x=-128i 1700000000100000000",
         ]
     );
 }
