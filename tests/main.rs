@@ -44,6 +44,7 @@ mod catch_up;
 mod disk_reserve;
 mod tenants;
 mod budget;
+mod cpu_pressure;
 mod torture;
 mod dependencies;
 mod structure;
