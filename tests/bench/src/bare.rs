@@ -1,10 +1,11 @@
 //! Bare clients behind Mosquitto, on one thread of the bench: one that does the least that any gateway
 //! must do, and one that writes each batch to a database before it acknowledges it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, Publish, QoS};
 use tokio::sync::oneshot;
 
 use crate::Paths;
@@ -66,18 +67,19 @@ fn drain(address: &str, messages: usize, work: Work<'_>, ready: oneshot::Sender<
         let mut options = MqttOptions::new("bare", host, port.parse()?);
         options.set_clean_session(true).set_max_packet_size(1 << 20, 1 << 20);
         options.set_manual_acks(matches!(work, Work::WriteFirst(_)));
-        let (client, mut events) = AsyncClient::new(options, 2 * BATCH);
+        let (client, events) = AsyncClient::new(options, BATCH);
+        let mut session = Session { events, early: VecDeque::new() };
         client.subscribe("tenant/+/device/+/+", QoS::AtLeastOnce).await?;
-        while !matches!(events.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
+        while !matches!(session.events.poll().await?, Event::Incoming(Packet::SubAck(_))) {}
         let _ = ready.send(());
         // The first message starts the clock.
-        let mut waiting = vec![publish(&mut events).await?];
+        let mut waiting = vec![session.publish().await?];
         let (began, cpu) = (Instant::now(), thread_cpu()?);
         let mut received = 1;
         match work {
             Work::Acknowledge => {
                 while received < messages {
-                    publish(&mut events).await?;
+                    session.publish().await?;
                     received += 1;
                 }
             }
@@ -85,13 +87,15 @@ fn drain(address: &str, messages: usize, work: Work<'_>, ready: oneshot::Sender<
                 let database = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
                 loop {
                     while waiting.len() < BATCH && received < messages {
-                        waiting.push(publish(&mut events).await?);
+                        waiting.push(session.publish().await?);
                         received += 1;
                     }
                     write(&database, url, &waiting).await?;
-                    for message in waiting.drain(..) {
-                        client.ack(&message).await?;
+                    for message in &waiting {
+                        client.ack(message).await?;
                     }
+                    session.send_acknowledgements(waiting.len()).await?;
+                    waiting.clear();
                     if received == messages {
                         break;
                     }
@@ -103,11 +107,36 @@ fn drain(address: &str, messages: usize, work: Work<'_>, ready: oneshot::Sender<
     })
 }
 
-async fn publish(events: &mut EventLoop) -> Result<Publish> {
-    loop {
-        if let Event::Incoming(Packet::Publish(message)) = events.poll().await? {
+/// The client's side of the connection, which works only while it is polled.
+struct Session {
+    events: EventLoop,
+    /// Messages that came while acknowledgements were sent.
+    early: VecDeque<Publish>,
+}
+
+impl Session {
+    /// The next message.
+    async fn publish(&mut self) -> Result<Publish> {
+        if let Some(message) = self.early.pop_front() {
             return Ok(message);
         }
+        loop {
+            if let Event::Incoming(Packet::Publish(message)) = self.events.poll().await? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Polls until so many acknowledgements have gone out.
+    async fn send_acknowledgements(&mut self, mut left: usize) -> Result<()> {
+        while left > 0 {
+            match self.events.poll().await? {
+                Event::Outgoing(Outgoing::PubAck(_)) => left -= 1,
+                Event::Incoming(Packet::Publish(message)) => self.early.push_back(message),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
