@@ -116,8 +116,8 @@ fn devices(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
     let path = folder.join("devices.csv");
     let text = fs::read_to_string(&path)?;
     let (header, lines) = text.split_once('\n').context("the file has a header")?;
-    let mut number = MANY_DEVICES;
-    for (name, at_the_begin) in [("at its end", false), ("at its begin", true)] {
+    let places = [("at its end", false), ("at its begin", true)];
+    for (number, (name, at_the_begin)) in (MANY_DEVICES..).zip(places) {
         let added = plan_line(&plan, number);
         let changed = if at_the_begin {
             format!("{header}\n{added}{lines}")
@@ -135,7 +135,6 @@ fn devices(paths: &Paths, binary: &Path) -> Result<Vec<Figure>> {
             "",
         ));
         figures.push(figure("peak MB", megabytes(gateway.peak()?), ""));
-        number += 1;
     }
     std::thread::sleep(Duration::from_secs(2));
     figures.push(figure("resident MB two seconds later", megabytes(gateway.resident()?), ""));
