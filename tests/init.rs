@@ -128,7 +128,10 @@ fn a_new_folder_runs_and_a_message_of_its_device_becomes_a_line() {
     assert!(cases.status.success(), "{}", String::from_utf8_lossy(&cases.stderr));
     let good = new.verb(&["validate"]);
     assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
-    assert_eq!(String::from_utf8_lossy(&good.stderr), "", "nothing to say about a new configuration");
+    let words = String::from_utf8_lossy(&good.stderr).into_owned();
+    // On a busy machine it says that it compiles.
+    let of_configuration: Vec<&str> = words.lines().filter(|line| !line.contains("compil")).collect();
+    assert!(of_configuration.is_empty(), "nothing to say about a new configuration: {words}");
 
     let port = free_port();
     let _gateway = new.run(&[("TIDEGATE_LISTEN__ADDRESS", format!("127.0.0.1:{port}"))]);

@@ -142,7 +142,7 @@ fn array<'a>(datatype: DataType, bytes: &'a [u8], budget: &mut Budget) -> Result
             Shape::Float => 4,
             _ => 8,
         };
-        if bytes.len() % size != 0 {
+        if !bytes.len().is_multiple_of(size) {
             return Err(BAD);
         }
         budget.take(bytes.len() / size)?;
