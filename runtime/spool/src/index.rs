@@ -35,6 +35,9 @@ pub use crate::index::segment::RetainReason;
 #[derive(Debug, Default)]
 struct TenantIndex {
     totals: LineTotals,
+    /// Lines that runs which did not know of each other have both done with. They are in no total, and in all
+    /// marks: a later start, without the segments of one of them, could not tell them otherwise.
+    twice: LineTotals,
     /// Bytes of frames that are not released.
     bytes: u64,
     lines: u64,

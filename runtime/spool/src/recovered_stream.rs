@@ -21,8 +21,12 @@ pub struct RecoveredStream {
 }
 
 impl RecoveredStream {
-    /// Takes a mark that the segment tells; it states all that those before it did.
-    pub fn record_mark(&mut self, segment: u64, mark: StreamMark) {
+    /// Takes a mark that the segment tells. It states all that those before it did, but for what its run did not
+    /// know of: a frame that was released once stays so.
+    pub fn record_mark(&mut self, segment: u64, mut mark: StreamMark) {
+        if let Some(before) = &self.mark {
+            keep_released(before, &mut mark);
+        }
         (self.mark, self.named_in) = (Some(mark), segment);
     }
 
@@ -67,6 +71,25 @@ impl RecoveredStream {
         mark.next_seq = last.map_or(mark.next_seq, |last| mark.next_seq.max(last + 1));
         mark
     }
+}
+
+/// Adds to a mark what an earlier one released. Its lines were counted with that one: if they were in force
+/// again, they would be written and counted anew.
+fn keep_released(before: &StreamMark, mark: &mut StreamMark) {
+    let mut released = RangeSet::from_iter(before.holes.iter().cloned());
+    released.insert_range(0..before.base);
+    before.lost.iter().for_each(|lost| released.remove_range(lost.clone()));
+    if !mark.lost.is_empty() {
+        let mut lost = RangeSet::from_iter(mark.lost.iter().cloned());
+        released.iter().for_each(|range| lost.remove_range(range));
+        mark.lost = lost.iter().collect();
+    }
+    released.cut_below(mark.base);
+    if !released.is_empty() {
+        mark.holes.iter().for_each(|hole| released.insert_range(hole.clone()));
+        mark.holes = released.iter().collect();
+    }
+    mark.next_seq = mark.next_seq.max(before.next_seq);
 }
 
 /// The frames that a mark releases, and those that it calls lost.

@@ -143,7 +143,7 @@ fn restore_totals(log: &mut RecoveredLog, twins: &TwinLines, mut retired: Retire
     let anew = log.report.is_end_lost().then_some(log.report.next_segment);
     let totals = std::mem::take(&mut log.totals);
     for (tenant, totals) in totals.totals() {
-        log.index.restore_totals(&TenantId::new(tenant), totals);
+        log.index.restore_totals(&TenantId::new(tenant), totals, LineTotals::default());
     }
     log.index.epochs = totals.epochs(anew);
     let is_forked = log.index.epochs.current > 0;
@@ -151,37 +151,48 @@ fn restore_totals(log: &mut RecoveredLog, twins: &TwinLines, mut retired: Retire
         log.index.totals().map(|(tenant, totals, pending)| (tenant.clone(), totals, pending)).collect();
     for (tenant, mut totals, pending) in all {
         let pending = pending + twins.get(&tenant).copied().unwrap_or(0);
-        let lost = balance(&mut totals, pending, is_forked, |missing| retired.take(tenant.as_str(), missing));
-        if lost > 0 {
-            log.report.damaged.insert(tenant.clone(), lost);
+        let found =
+            balance(&mut totals, pending, is_forked, |missing| retired.take(tenant.as_str(), missing));
+        if found.lost > 0 {
+            log.report.damaged.insert(tenant.clone(), found.lost);
         }
-        log.index.restore_totals(&tenant, totals);
+        log.index.restore_totals(&tenant, totals, found.twice);
     }
 }
 
-/// Makes the totals of a tenant balance with the lines that are here; gives the lost ones that were not known.
-/// Whatever was spooled and is neither done with nor here was lost to damage, but for `retired` lines: those
+/// The findings where the totals of a tenant did not balance.
+struct Imbalance {
+    /// Lost lines that were not known.
+    lost: u64,
+    /// Lines that count twice in what the segments tell.
+    twice: LineTotals,
+}
+
+/// Makes the totals of a tenant balance with the lines that are here. Whatever was spooled and is neither done with nor here was lost to damage, but for `retired` lines: those
 /// were done with when there was no room to note it. Lines that count as damaged and are here, or were
 /// written by a run that had them, are damaged no more.
 ///
 /// `is_forked`: there are runs that did not know of each other. Both may have written the same lines, and
-/// those that one has written may be here again: they count once.
+/// those that one has written may be here again: they count once. The segments tell what was done, each time
+/// that it was: how many lines that is too many shows anew at each start, by the segments that are here then.
 fn balance(
     totals: &mut LineTotals,
     pending: u64,
     is_forked: bool,
     mut retired: impl FnMut(u64) -> u64,
-) -> u64 {
+) -> Imbalance {
     let known = std::mem::take(&mut totals.damaged);
+    let told = *totals;
     if is_forked {
         totals.count_once((totals.done() + pending).saturating_sub(totals.spooled));
     }
+    let twice = told.minus(*totals);
     let lost = totals.spooled.saturating_sub(totals.done() + pending);
     let written = retired(lost.saturating_sub(known));
     totals.written += written;
     totals.damaged = lost - written;
     totals.spooled = totals.done() + pending;
-    totals.damaged.saturating_sub(known)
+    Imbalance { lost: totals.damaged.saturating_sub(known), twice }
 }
 
 /// Reads the header of a frame that was good when its segment was read.

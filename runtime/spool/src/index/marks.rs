@@ -19,7 +19,7 @@ impl Index {
         for (name, tenant) in &mut self.tenants {
             if all || std::mem::take(&mut tenant.changed) {
                 tenant.changed = false;
-                marks.tenants.push((name.to_string(), tenant.totals));
+                marks.tenants.push((name.to_string(), tenant.totals.plus(tenant.twice)));
             }
         }
         if all {
@@ -103,9 +103,10 @@ impl Index {
         self.has_lost_streams = true;
     }
 
-    pub fn restore_totals(&mut self, tenant: &TenantId, totals: LineTotals) {
+    /// After recovery: the totals of a tenant, and what the marks tell beside these.
+    pub fn restore_totals(&mut self, tenant: &TenantId, totals: LineTotals, twice: LineTotals) {
         let tenant = self.tenants.entry(tenant.clone()).or_default();
-        tenant.totals = totals;
+        (tenant.totals, tenant.twice) = (totals, twice);
         tenant.changed = true;
     }
 }

@@ -69,6 +69,17 @@ fn missing() -> io::Error {
 }
 
 impl Memory {
+    /// All that is in memory is written out, and becomes durable if that is still possible.
+    pub fn flush(&self) {
+        let mut state = self.0.lock();
+        state.ghosts.clear();
+        state.retired.values_mut().for_each(|(_, file)| *file = None);
+        for file in state.files.values_mut() {
+            file.synced = file.poisoned.unwrap_or(file.bytes.len());
+            file.named = true;
+        }
+    }
+
     /// Power goes: of what was not synced any beginning is left, perhaps with a hole in it.
     pub fn crash(&self, mut random: impl FnMut(usize) -> usize) {
         let mut state = self.0.lock();

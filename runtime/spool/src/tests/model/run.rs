@@ -109,6 +109,21 @@ impl Rig {
                 self.recover();
             }
             Step::Kill => _ = self.recover(),
+            Step::Flush => {
+                let _ = self.log.mark(&self.index);
+                self.disk.flush();
+            }
+            Step::Begin => {
+                let begun = self.log.ensure_current(&self.index);
+                let _ = begun.and_then(|()| self.log.remove_empty(&self.index));
+            }
+            Step::SettleAll => {
+                for (key, id, _) in self.open() {
+                    if self.index.lock().settle(id, u64::MAX, 0).is_some() {
+                        self.known.get_mut(&key).expect("it was appended").open = false;
+                    }
+                }
+            }
             Step::Wait(seconds) => self.now_s += u32::from(*seconds),
             Step::Fetch(tenant, written) => self.fetch(*tenant, *written),
             Step::Lose(choice) => self.lose(*choice),

@@ -120,7 +120,51 @@ fn what_failed_once_does_not_fail_again() {
 /// Sequences with segments that are taken away which failed once.
 #[test]
 fn what_failed_once_when_segments_came_back_does_not_fail_again() {
-    let cases: [Vec<Step>; 1] = [
+    let cases: [Vec<Step>; 3] = [
+        // The only one, which releases some of its frames; later the one of the run that had it again, while
+        // all of the first is written and it is removed.
+        vec![
+            Step::Begin,
+            Step::Append(vec![(0, 2, 3), (0, 1, 1), (1, 1, 2)]),
+            Step::Settle(0, u64::MAX),
+            Step::Flush,
+            Step::Lose(0),
+            Step::Begin,
+            Step::Append(vec![(0, 1, 1), (1, 1, 1)]),
+            Step::SettleAll,
+            Step::Flush,
+            Step::Return,
+            Step::Begin,
+            Step::Append(vec![(0, 1, 2)]),
+            Step::Flush,
+            Step::Lose(1),
+            Step::Begin,
+            Step::SettleAll,
+            Step::Flush,
+            Step::Begin,
+            Step::Flush,
+            Step::Return,
+        ],
+        // Two runs write the same lines, each without the segment of the other; two more learn of it, each without
+        // the segment of the other again.
+        vec![
+            Step::Append(vec![(0, 1, 0), (0, 1, 1)]),
+            Step::Kill,
+            Step::SettleAll,
+            Step::Append(vec![(0, 1, 0)]),
+            Step::Flush,
+            Step::Lose(1),
+            Step::Begin,
+            Step::SettleAll,
+            Step::Append(vec![(0, 1, 2), (0, 1, 0)]),
+            Step::Flush,
+            Step::Return,
+            Step::Append(vec![(0, 1, 1)]),
+            Step::Flush,
+            Step::Lose(3),
+            Step::Append(vec![(0, 1, 1)]),
+            Step::Return,
+        ],
         // An older one, and then the newest, which says that it counts as damaged.
         vec![
             Step::Append(vec![(4, 1, 1)]),

@@ -23,8 +23,14 @@ pub enum Step {
     Crash(u64),
     /// The process ends and starts again; what it wrote is in the system's memory still.
     Kill,
+    /// All marks are written, and the system has written out what it had in memory.
+    Flush,
+    /// A start makes its first segment, and removes those that hold nothing.
+    Begin,
     /// Time passes, in seconds.
     Wait(u8),
+    /// All that is open is settled.
+    SettleAll,
     /// The writer fetches lines of a tenant's database; the number chooses which frames it writes, and which
     /// it gives back.
     Fetch(u8, u64),
@@ -65,6 +71,9 @@ pub fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Lose),
         2 => any::<usize>().prop_map(Step::ReturnOne),
         1 => Just(Step::Return),
+        3 => Just(Step::Begin),
+        2 => Just(Step::Flush),
+        1 => Just(Step::SettleAll),
     ];
     let calm = step().prop_map(|step| match step {
         Step::Fail(_) => Step::Mark,
