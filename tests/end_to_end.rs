@@ -155,7 +155,7 @@ fn a_guest_that_is_replaced_serves_within_a_second_and_loses_nothing() {
     assert_eq!(gateway.book("acme", "messages", "quarantined"), 1, "no guest yet");
     scene.guest("acme", "notes", "json");
     let started = Instant::now();
-    gateway.wait_for(Duration::from_secs(20), "serving the new guest", |gateway| {
+    gateway.wait_for(Duration::from_secs(60), "serving the new guest", |gateway| {
         device_publish(&scene, &other);
         gateway.book("acme", "messages", "lines") > 0
     });
