@@ -65,7 +65,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Steps on a disk that does what it is told, and of which segments are taken away and put back.
+/// Steps on a disk that is full at most for a new segment, and of which segments are taken away and put back.
 pub fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
     let careless = prop_oneof![
         3 => any::<usize>().prop_map(Step::Lose),
@@ -76,6 +76,7 @@ pub fn step_of_a_careless_hand() -> impl Strategy<Value = Step> {
         1 => Just(Step::SettleAll),
     ];
     let calm = step().prop_map(|step| match step {
+        Step::Fail(Fault::Create) => Step::Fail(Fault::Create),
         Step::Fail(_) => Step::Mark,
         step => step,
     });
