@@ -362,8 +362,8 @@ section! {
         /// Longest time for which the first line of a batch waits while the gateway's threads wait for the
         /// CPU, in milliseconds, `flush_interval_ms` to 60,000. Batches then carry more lines, so that
         /// writing takes less of the CPU that acknowledging needs. Without that shortage lines wait for
-        /// `flush_interval_ms`. If only `flush_interval_ms` is set, and to more than 10,000, this is the same.
-        flush_interval_max_ms: u64 = 10_000,
+        /// `flush_interval_ms`. By default it is not longer than that: lines that wait take memory.
+        flush_interval_max_ms: u64 = 1_000,
         /// Lines in a batch while a backlog is written, 1 to 100,000.
         batch_lines_max: u64 = 10_000,
         /// POSTs to one database at the same time, 1 to 128.
