@@ -32,12 +32,14 @@ const CASES: [(&str, Make); 12] = [
     ("BAD_TOPIC_FORMAT", |message, device| ("elsewhere/x".to_owned(), good(message, device))),
     ("BAD_PAYLOAD", |message, device| (topic(device), good(message, device).replace("true", "yes"))),
     (LARGE, |_, device| (topic(device), format!("\"{}\"", "x".repeat(263_000)))),
-    ("TENANT_MISMATCH", |message, device| {
+    ("TENANT_MISMATCH_TOPIC_VS_PAYLOAD", |message, device| {
         (topic(device), good(message, device).replace("\"q\":1", "\"tenant_id\":\"other\""))
     }),
     ("MISSING_SITE_ID", |message, device| (topic(device), good(message, device).replace("site_id", "place"))),
     ("UNREGISTERED_DEVICE", |message, device| (topic(device).replace("dev-", "no-"), good(message, device))),
-    ("SITE_MISMATCH", |message, device| (topic(device), good(message, device).replace("lab-1", "lab-2"))),
+    ("SITE_MISMATCH_REGISTRY_VS_PAYLOAD", |message, device| {
+        (topic(device), good(message, device).replace("lab-1", "lab-2"))
+    }),
     ("TOKEN_MISSING", |message, device| {
         (topic(device), good(message, device).replace("provision_token", "token"))
     }),
