@@ -214,6 +214,13 @@ fn the_embedded_decoder_is_built_from_the_sources_as_they_are() {
             assert!(listed.contains(&name), "{name} is new: run cargo xtask embed");
         }
     }
+    // The texts of panics name files of the source as they lie here, and not as they lay where it was built.
+    let component = fs::read(template.join("telemetry.wasm")).unwrap();
+    let text = String::from_utf8_lossy(&component);
+    let named: Vec<&str> = text.match_indices("/guest-sdk/").map(|(at, _)| &text[..at]).collect();
+    assert!(!named.is_empty());
+    let from_the_root = named.iter().all(|before| before.ends_with('.'));
+    assert!(from_the_root, "a path of the machine it was built on: run cargo xtask embed");
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

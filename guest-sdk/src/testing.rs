@@ -73,6 +73,12 @@ impl Context {
     }
 }
 
+/// A route with these options.
+pub fn route(options: &[(&str, &str)]) -> Route {
+    let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    Route { options, ..Route::default() }
+}
+
 /// Decodes one payload with a new decoder and returns its lines.
 ///
 /// # Errors

@@ -14,6 +14,9 @@ use crate::{js, packages, process};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
+/// The variable of cargo with flags of rustc, between which U+001F stands.
+const FLAGS_VARIABLE: &str = "CARGO_ENCODED_RUSTFLAGS";
+
 /// Builds the product's guests; with `--tests`, those that tests use too; with `--js`, those in
 /// JavaScript; with `--debian`, by Debian's toolchain even where another could, into a folder of its own.
 pub fn main(arguments: &[String]) -> Result<()> {
@@ -57,6 +60,7 @@ fn build(mut cargo: Command, workspace: &Path, folder: &Path) -> Result<Vec<Path
     process::run(
         cargo
             .current_dir(workspace)
+            .env(FLAGS_VARIABLE, without_paths())
             .args(["build", "--quiet", "--release", "--lib", "--target", TARGET, "--target-dir"])
             .arg(&target),
     )?;
@@ -84,6 +88,14 @@ fn build(mut cargo: Command, workspace: &Path, folder: &Path) -> Result<Vec<Path
     Ok(built)
 }
 
+/// Flags by which a panic's text names a file of the source from its root, wherever that and the registry lie.
+fn without_paths() -> String {
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = std::env::var_os("CARGO_HOME").map_or(home.join(".cargo"), PathBuf::from);
+    [remap(&process::root(), "."), remap(&cargo, "cargo")].join("\u{1f}")
+}
+
 fn is_newer(file: &Path, than: &Path) -> bool {
     let modified = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     matches!((modified(file), modified(than)), (Ok(file), Ok(than)) if file > than)
@@ -101,7 +113,7 @@ const INHERITED: [&str; 8] = [
     "RUSTDOC",
     "RUSTUP_TOOLCHAIN",
     "RUSTFLAGS",
-    "CARGO_ENCODED_RUSTFLAGS",
+    FLAGS_VARIABLE,
     "CARGO_TARGET_DIR",
     "RUSTC_WRAPPER",
 ];

@@ -116,11 +116,7 @@ mod tests {
     use super::*;
 
     fn route(options: &[(&str, &str)]) -> Route {
-        Route {
-            message_type: "sensor".into(),
-            options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            ..Route::default()
-        }
+        Route { message_type: "sensor".into(), ..tidegate_guest::testing::route(options) }
     }
 
     fn decode(options: &[(&str, &str)], payload: &str) -> Result<String, Refusal> {

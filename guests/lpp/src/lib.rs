@@ -25,13 +25,13 @@ const LINES_MAX: usize = 1_000;
 
 pub struct Lpp {
     options: Options,
-    seen: Seen,
+    written: LineContents,
     name: String,
 }
 
 impl Decoder for Lpp {
     fn configure(route: &Route) -> Result<Self, String> {
-        Ok(Self { options: Options::read(route)?, seen: Seen::default(), name: String::new() })
+        Ok(Self { options: Options::read(route)?, written: LineContents::default(), name: String::new() })
     }
 
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
@@ -40,14 +40,14 @@ impl Decoder for Lpp {
             if records.peek().is_none() {
                 return Ok(());
             }
-            self.seen.clear();
+            self.written.clear();
             let mut line = lines.line(&self.options.measurement);
             while let Some(record) = records.next_if(|next| match next {
-                Ok(record) => !self.seen.has(record.channel, record.place),
+                Ok(record) => !self.written.has(record.channel, record.place),
                 Err(_) => true,
             }) {
                 let record = record?;
-                self.seen.add(record.channel, record.place);
+                self.written.add(record.channel, record.place);
                 self.options.write_name(record.kind.name, record.channel, &mut self.name);
                 let stem = self.name.len();
                 for (component, number) in record.numbers() {
@@ -81,19 +81,19 @@ impl Decoder for Lpp {
 }
 
 /// The channels and types of the line that is being written.
-struct Seen {
+struct LineContents {
     channels: Box<[u32; 256]>,
 }
 
 const _: () = assert!(KINDS.len() <= 32, "a type is a bit of a channel");
 
-impl Default for Seen {
+impl Default for LineContents {
     fn default() -> Self {
         Self { channels: Box::new([0; 256]) }
     }
 }
 
-impl Seen {
+impl LineContents {
     fn clear(&mut self) {
         self.channels.fill(0);
     }
@@ -112,19 +112,16 @@ tidegate_guest::export!(Lpp);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_guest::testing;
 
     fn decode(options: &[(&str, &str)], payload: &[u8]) -> Result<String, Refusal> {
-        let route = Route {
-            options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            ..Route::default()
-        };
-        tidegate_guest::testing::decode::<Lpp>(&route, payload)
+        testing::decode::<Lpp>(&testing::route(options), payload)
     }
 
     #[test]
     fn fixtures() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
-        tidegate_guest::testing::fixtures::<Lpp>(&Route::default(), folder);
+        testing::fixtures::<Lpp>(&Route::default(), folder);
     }
 
     #[test]

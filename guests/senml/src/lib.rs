@@ -85,13 +85,10 @@ tidegate_guest::export!(Senml);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_guest::testing;
 
     fn decode(options: &[(&str, &str)], payload: &[u8]) -> Result<String, Refusal> {
-        let route = Route {
-            options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            ..Route::default()
-        };
-        tidegate_guest::testing::decode::<Senml>(&route, payload)
+        testing::decode::<Senml>(&testing::route(options), payload)
     }
 
     const CLIMATE: &str = r#"[{"bn":"urn:dev:ow:1:","bt":1700000100,"n":"temp","u":"Cel","v":21.5},
@@ -100,7 +97,7 @@ mod tests {
     #[test]
     fn fixtures() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
-        tidegate_guest::testing::fixtures::<Senml>(&Route::default(), folder);
+        testing::fixtures::<Senml>(&Route::default(), folder);
     }
 
     #[test]

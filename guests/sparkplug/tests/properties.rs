@@ -2,24 +2,22 @@
 
 use proptest::prelude::*;
 use sparkplug::Sparkplug;
-use tidegate_guest::testing::Context;
+use tidegate_guest::testing::{Context, route};
 use tidegate_guest::{Decoder, Refusal, Route};
 
 /// A node of a test: one partition, and one decoder or a new one each time.
 struct Node {
     context: Context,
-    options: Vec<(String, String)>,
+    route: Route,
 }
 
 impl Node {
     fn new(options: &[(&str, &str)]) -> Self {
-        let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Self { context: Context::default(), options }
+        Self { context: Context::default(), route: route(options) }
     }
 
     fn send(&mut self, topic: &str, payload: &[u8]) -> Result<String, Refusal> {
-        let route = Route { options: self.options.clone(), ..Route::default() };
-        let mut decoder = Sparkplug::configure(&route).map_err(|why| Refusal::new("CONFIGURE", why))?;
+        let mut decoder = Sparkplug::configure(&self.route).map_err(|why| Refusal::new("CONFIGURE", why))?;
         topic.clone_into(&mut self.context.topic);
         self.context.decode_one(payload, &mut |message, lines| decoder.decode(message, lines))
     }
