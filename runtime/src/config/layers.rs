@@ -109,10 +109,9 @@ pub(super) fn merge(
     if sources.of("mqtt.url") == ValueSource::Default && !config.listen.address.is_empty() {
         config.mqtt.url.clear();
     }
-    // Who chose an interval before there was a longest one has chosen both.
+    // Longer waits are for those who ask for them.
     if sources.of("output.flush_interval_max_ms") == ValueSource::Default {
-        let output = &mut config.output;
-        output.flush_interval_max_ms = output.flush_interval_max_ms.max(output.flush_interval_ms.min(60_000));
+        config.output.flush_interval_max_ms = config.output.flush_interval_ms;
     }
     Ok(EffectiveConfig { config, sources, notes })
 }
