@@ -1,7 +1,6 @@
 //! The decode threads: OS threads that call guests synchronously, fed from the sources' tasks.
 
 use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -21,12 +20,12 @@ use tidegate_core::message::Admitted;
 use tidegate_core::worker;
 use tidegate_core::worker::Priority;
 
-/// The threads. A device's messages go to the same one while any of them is in work, so they stay in order.
+/// The threads, which end once the pool is gone and all waiting messages are decoded. A device's messages go to
+/// the same one while any of them is in work, so they stay in order.
 #[derive(Debug)]
 pub struct DecodePool {
     queues: Vec<Sender<PlacedMessages>>,
     slow: Arc<SlowLane>,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl DecodePool {
@@ -40,16 +39,15 @@ impl DecodePool {
     {
         let quotas = Arc::new(CpuQuotas::new(host.settings().threads));
         let slow = start_slow_lane(host, &quotas, sink)?;
-        let mut pool = Self { queues: Vec::new(), slow, threads: Vec::new() };
+        let mut pool = Self { queues: Vec::new(), slow };
         for number in 0..host.settings().threads {
             let (queue, waiting) = mpsc::channel(DECODE_QUEUE_GROUPS);
             let (host, sink, slow) = (host.clone(), sink.clone(), pool.slow.clone());
-            let thread = worker::start(format!("decode-{number}"), Priority::Normal, move || {
+            worker::start(format!("decode-{number}"), Priority::Normal, move || {
                 let quotas = slow.quotas.clone();
                 run(Decoder::with_lane(host, slow, number), &quotas, number, waiting, &*sink);
             })?;
             pool.queues.push(queue);
-            pool.threads.push(thread);
         }
         Ok(pool)
     }
@@ -70,15 +68,6 @@ impl DecodePool {
         if self.queues[thread].send(group).await.is_err() {
             // The messages stay unsettled: they are not acknowledged, and come again.
             tracing::error!(thread, "a decode thread is gone");
-        }
-    }
-
-    /// Ends the threads once they have decoded all waiting messages.
-    pub fn finish(mut self) {
-        self.queues.clear();
-        for thread in self.threads.drain(..) {
-            // A panic there ends the process.
-            let _ = thread.join();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::decoder::replacement::Replacement;
 use crate::host::DecodeHost;
 use crate::limits::CACHED_ROUTES_MAX;
-use crate::route::table::{Place, Route};
+use crate::route::table::{Route, RouteFolder};
 use crate::route::version::RouteVersion;
 use crate::sandbox::class::GuestClass;
 use crate::sandbox::instance::Instance;
@@ -151,13 +151,15 @@ impl KnownRoutes {
         let generation = self.host.generation();
         let Some(&place) = self.of_all.get(message_type) else {
             let route = self.host.table().find_of_all(message_type)?;
-            let place = self.add(RouteOwner::All, message_type, (route, Place::Default), generation);
+            let place = self.add(RouteOwner::All, message_type, (route, RouteFolder::Default), generation);
             self.of_all.insert(message_type.clone(), place);
             return Some(RouteId(place));
         };
         let found = match self.routes[place].as_ref().is_some_and(|known| known.generation == generation) {
             true => None,
-            false => Some(self.host.table().find_of_all(message_type).map(|route| (route, Place::Default))),
+            false => {
+                Some(self.host.table().find_of_all(message_type).map(|route| (route, RouteFolder::Default)))
+            }
         };
         self.follow(place, found, generation, drops)
     }
@@ -166,7 +168,7 @@ impl KnownRoutes {
     fn follow(
         &mut self,
         place: usize,
-        found: Option<Option<(Route, Place)>>,
+        found: Option<Option<(Route, RouteFolder)>>,
         generation: u64,
         mut drops: impl FnMut(&mut Option<KeptInstance>),
     ) -> Option<RouteId> {
@@ -206,10 +208,10 @@ impl KnownRoutes {
         &mut self,
         owner: RouteOwner,
         message_type: &Arc<str>,
-        (mut route, place): (Route, Place),
+        (mut route, folder): (Route, RouteFolder),
         generation: u64,
     ) -> usize {
-        let standing = standing(&self.host, &owner, message_type, &route, place);
+        let standing = standing(&self.host, &owner, message_type, &route, folder);
         if let Some(previous) = route.rolled_back_to() {
             route = Route::new(previous);
         }
@@ -307,10 +309,10 @@ fn standing(
     owner: &RouteOwner,
     message_type: &Arc<str>,
     route: &Route,
-    place: Place,
+    folder: RouteFolder,
 ) -> Arc<Standing> {
-    match (owner, place) {
-        (RouteOwner::Tenant(tenant), Place::Default) => {
+    match (owner, folder) {
+        (RouteOwner::Tenant(tenant), RouteFolder::Default) => {
             host.standings().get(tenant, message_type, &route.version.id)
         }
         _ => route.version.standing.clone(),

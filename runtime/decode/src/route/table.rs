@@ -35,7 +35,7 @@ impl Route {
 
 /// The folder of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum RouteFolder {
     /// The tenant's own.
     Own,
     /// `_default`.
@@ -62,11 +62,11 @@ impl RoutingTable {
         self.find(tenant, message_type).map(|(route, _)| route)
     }
 
-    /// The route that decodes a message type of a tenant, and its place.
-    pub fn find(&self, tenant: &str, message_type: &str) -> Option<(Route, Place)> {
+    /// The route that decodes a message type of a tenant, and its folder.
+    pub fn find(&self, tenant: &str, message_type: &str) -> Option<(Route, RouteFolder)> {
         places(tenant, message_type).iter().find_map(|key| {
-            let place = if key.0 == DEFAULT { Place::Default } else { Place::Own };
-            Some((self.routes.get(key)?.clone(), place))
+            let folder = if key.0 == DEFAULT { RouteFolder::Default } else { RouteFolder::Own };
+            Some((self.routes.get(key)?.clone(), folder))
         })
     }
 

@@ -217,9 +217,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Probe<S> {
         }
         loop {
             match take(&mut self.framer, &mut self.report) {
-                Seen::Nothing => {}
-                Seen::Figure => quiet_from = deadline.min(Instant::now() + FIGURES_QUIET),
-                Seen::End => break,
+                ProbeStep::Nothing => {}
+                ProbeStep::Figure => quiet_from = deadline.min(Instant::now() + FIGURES_QUIET),
+                ProbeStep::End => break,
             }
             let room = self.framer.read_buffer(limits::SOCKET_READ_BYTES);
             match timeout_at(quiet_from, self.stream.read_buf(room)).await {
@@ -261,20 +261,21 @@ fn report(
     }
 }
 
-enum Seen {
+/// The effect of the packets that were taken.
+enum ProbeStep {
     Nothing,
     Figure,
     End,
 }
 
 /// Takes all whole packets out of the buffer.
-fn take(framer: &mut Framer, report: &mut BrokerReport) -> Seen {
-    let mut seen = Seen::Nothing;
+fn take(framer: &mut Framer, report: &mut BrokerReport) -> ProbeStep {
+    let mut step = ProbeStep::Nothing;
     loop {
         match framer.next_frame() {
-            Ok(None) => return seen,
+            Ok(None) => return step,
             Ok(Some(Frame::Publish(publish))) if publish.topic.starts_with(b"$SYS/") => {
-                seen = Seen::Figure;
+                step = ProbeStep::Figure;
                 if report.figures.len() < FIGURES_MAX {
                     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
                     report.figures.insert(text(publish.topic), text(publish.payload));
@@ -284,16 +285,16 @@ fn take(framer: &mut Framer, report: &mut BrokerReport) -> Seen {
                 let refused =
                     suback.return_codes.iter().any(|code| !matches!(code, SubscribeReasonCode::Success(_)));
                 if refused {
-                    return Seen::End;
+                    return ProbeStep::End;
                 }
-                seen = Seen::Figure;
+                step = ProbeStep::Figure;
             }
             Ok(Some(Frame::Disconnect(end))) => {
                 report.taken_over = end.reason_code == DisconnectReasonCode::SessionTakenOver;
-                return Seen::End;
+                return ProbeStep::End;
             }
             Ok(Some(_)) => {}
-            Err(_) => return Seen::End,
+            Err(_) => return ProbeStep::End,
         }
     }
 }

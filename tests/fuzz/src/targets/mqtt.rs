@@ -49,14 +49,14 @@ fn owned(frame: &Frame<'_>) -> OwnedFrame {
 
 /// The frames of a stream, and its fault.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct ReadFrames {
     frames: Vec<OwnedFrame>,
     end: Result<(), PacketError>,
 }
 
 /// Reads a stream that comes in pieces of the given lengths, over and over. `announced`: the reader
 /// makes room for what a packet announces, as for a peer that proved itself.
-fn read(stream: &[u8], peer: Peer, pieces: &[u8], announced: bool) -> Seen {
+fn read(stream: &[u8], peer: Peer, pieces: &[u8], announced: bool) -> ReadFrames {
     let mut framer = match peer {
         Peer::V4 => Framer::new(LIMITS),
         peer => Framer::for_peer(LIMITS, peer),
@@ -72,7 +72,7 @@ fn read(stream: &[u8], peer: Peer, pieces: &[u8], announced: bool) -> Seen {
                 frames.push(owned(&frame));
                 matches!(frame, Frame::Connect(connect) if connect.level == 5)
             }
-            Ok(None) if rest.is_empty() => return Seen { frames, end: Ok(()) },
+            Ok(None) if rest.is_empty() => return ReadFrames { frames, end: Ok(()) },
             Ok(None) => {
                 let length = pieces.next().map_or(rest.len(), |&piece| usize::from(piece).max(1));
                 let (now, later) = rest.split_at(length.min(rest.len()));
@@ -85,7 +85,7 @@ fn read(stream: &[u8], peer: Peer, pieces: &[u8], announced: bool) -> Seen {
                 assert!(framer.unread() <= unread + now.len());
                 continue;
             }
-            Err(error) => return Seen { frames, end: Err(error) },
+            Err(error) => return ReadFrames { frames, end: Err(error) },
         };
         // A device tells its version by its CONNECT.
         if is_v5 && peer == Peer::V4 {
