@@ -30,6 +30,15 @@ async fn a_device_that_is_revoked_loses_its_connection_and_its_neighbour_does_no
     assert_eq!(stays.puback().0, id);
 }
 
+/// Connects a device of acme, which proves itself by its token.
+fn open(scene: &GatewayDir, device: &str) -> MqttClient {
+    let mut client = MqttClient::open(scene.listener.parse().unwrap());
+    let login = Login::new(format!("acme/{device}"), format!("tok-{device}"));
+    let connack = client.greet(device, true, 60, Some(login)).unwrap();
+    assert_eq!(connack.code, rumqttc::ConnectReturnCode::Success);
+    client
+}
+
 /// A file registry: the row is removed, revoked, or has another token.
 #[test]
 fn a_change_of_the_registry_s_file_ends_the_connections_that_it_is_about() {
@@ -39,20 +48,13 @@ fn a_change_of_the_registry_s_file_ends_the_connections_that_it_is_about() {
     }
     scene.configure("[output]\nkind = \"file\"\n[admission]\ncredentials = \"listener\"\n");
     let gateway = scene.start();
-    let open = |device: &str| {
-        let mut client = MqttClient::open(scene.listener.parse().unwrap());
-        let login = Login::new(format!("acme/{device}"), format!("tok-{device}"));
-        let connack = client.greet(device, true, 60, Some(login)).unwrap();
-        assert_eq!(connack.code, rumqttc::ConnectReturnCode::Success);
-        client
-    };
-    let mut stays = open("stays");
+    let mut stays = open(&scene, "stays");
     for (device, verb, input) in [
         ("removed", &["device", "rm", "acme", "removed"][..], ""),
         ("revoked", &["device", "revoke", "acme", "revoked"], ""),
         ("renewed", &["device", "put", "acme", "renewed", "--site", "lab-1"], "another token\n"),
     ] {
-        let mut client = open(device);
+        let mut client = open(&scene, device);
         let (status, _, errors) = scene.verb(verb, input);
         assert!(status.success(), "{errors}");
         client.expect_closed(Duration::from_secs(20));
@@ -77,14 +79,7 @@ async fn a_change_in_the_database_ends_the_connections_that_it_is_about() {
     let text = text.replace("[admission]\n", "[admission]\ncredentials = \"listener\"\n");
     std::fs::write(scene.path("tidegate.toml"), text).unwrap();
     let _gateway = scene.start();
-    let open = |device: &str| {
-        let mut client = MqttClient::open(scene.listener.parse().unwrap());
-        let login = Login::new(format!("acme/{device}"), format!("tok-{device}"));
-        let connack = client.greet(device, true, 60, Some(login)).unwrap();
-        assert_eq!(connack.code, rumqttc::ConnectReturnCode::Success);
-        client
-    };
-    let (mut gone, mut stays) = (open("dev-1"), open("dev-2"));
+    let (mut gone, mut stays) = (open(&scene, "dev-1"), open(&scene, "dev-2"));
     postgres.run("UPDATE device_registry SET status = 'REVOKED' WHERE device_id = 'dev-1'").await;
     tokio::task::block_in_place(|| gone.expect_closed(Duration::from_secs(20)));
     stays.send(&rumqttc::mqttbytes::v4::Packet::PingReq).unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use tidegate_simulator::packet;
 
 /// The time after which a read gives up and its caller looks around.
 const READ_PATIENCE: Duration = Duration::from_millis(500);
@@ -30,17 +31,6 @@ pub enum Answer {
 
 fn ended(words: String) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, words)
-}
-
-fn remaining_length(packet: &mut Vec<u8>, mut length: usize) {
-    loop {
-        let low = (length % 128) as u8;
-        length /= 128;
-        packet.push(if length > 0 { low | 0x80 } else { low });
-        if length == 0 {
-            return;
-        }
-    }
 }
 
 /// Opens a connection, with TLS if there are settings for it.
@@ -74,10 +64,7 @@ impl Client {
         let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0];
         body.extend_from_slice(&(client_id.len() as u16).to_be_bytes());
         body.extend_from_slice(client_id.as_bytes());
-        let mut packet = vec![0x10];
-        remaining_length(&mut packet, body.len());
-        packet.extend_from_slice(&body);
-        client.stream.write_all(&packet)?;
+        client.stream.write_all(&packet::frame(0x10, &body))?;
         client.stream.flush()?;
         for _ in 0..20 {
             match client.frame()? {
@@ -100,7 +87,7 @@ impl Client {
         let mut packets = Vec::new();
         for (id, topic, payload) in messages {
             packets.push(0x32);
-            remaining_length(&mut packets, 2 + topic.len() + 2 + 1 + payload.len());
+            packet::remaining_length(&mut packets, 2 + topic.len() + 2 + 1 + payload.len());
             packets.extend_from_slice(&(topic.len() as u16).to_be_bytes());
             packets.extend_from_slice(topic.as_bytes());
             packets.extend_from_slice(&id.to_be_bytes());

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use tidegate_simulator::{Device, packet};
 
 /// Packet ids of MQTT.
@@ -113,11 +113,46 @@ impl Script {
     }
 }
 
+/// The answers that one connection reads. A PUBACK of MQTT 3.1.1 has four bytes (section 3.4).
+pub struct Pubacks {
+    bytes: Vec<u8>,
+    /// The bytes at the start that are no whole PUBACK yet.
+    pending: usize,
+}
+
+impl Pubacks {
+    /// Room for so many bytes in one read.
+    pub fn new(bytes: usize) -> Self {
+        Self { bytes: vec![0; bytes], pending: 0 }
+    }
+
+    /// The room for the next bytes.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.pending..]
+    }
+
+    /// Counts the PUBACKs that are whole with `read` more bytes.
+    ///
+    /// # Errors
+    /// The connection was closed with so many messages in flight, or another packet came.
+    pub fn count(&mut self, read: usize, in_flight: usize) -> Result<usize> {
+        ensure!(read > 0, "the connection was closed with {in_flight} messages unacknowledged");
+        let end = self.pending + read;
+        let whole = &self.bytes[..end - end % 4];
+        for puback in whole.chunks_exact(4) {
+            ensure!(puback[0] == 0x40, "expected a PUBACK, got {puback:02x?}");
+        }
+        let count = whole.len() / 4;
+        self.pending = end % 4;
+        self.bytes.copy_within(end - self.pending..end, 0);
+        Ok(count)
+    }
+}
+
 fn send(stream: &mut TcpStream, script: &Script, window: usize) -> Result<()> {
     let (mut sent, mut acknowledged) = (0, 0);
     let total = script.ends.len();
-    let mut answers = vec![0; 64 << 10];
-    let mut pending = 0;
+    let mut pubacks = Pubacks::new(64 << 10);
     while acknowledged < total {
         let until = if window == 0 { total } else { (acknowledged + window).min(total) };
         if sent < until {
@@ -134,18 +169,8 @@ fn send(stream: &mut TcpStream, script: &Script, window: usize) -> Result<()> {
                 continue;
             }
         }
-        let read = stream.read(&mut answers[pending..])?;
-        if read == 0 {
-            bail!("the connection was closed with {} messages unacknowledged", sent - acknowledged);
-        }
-        pending += read;
-        for puback in answers[..pending - pending % 4].chunks_exact(4) {
-            ensure!(puback[0] == 0x40, "expected a PUBACK, got {puback:02x?}");
-            acknowledged += 1;
-        }
-        let rest = pending % 4;
-        answers.copy_within(pending - rest..pending, 0);
-        pending = rest;
+        let read = stream.read(pubacks.room())?;
+        acknowledged += pubacks.count(read, sent - acknowledged)?;
     }
     Ok(())
 }

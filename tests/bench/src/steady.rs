@@ -9,7 +9,7 @@ use tidegate_simulator::{Device, packet};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::load::{Plan, Script};
+use crate::load::{Plan, Pubacks, Script};
 
 /// Packets that go into one write: acknowledgements are read between them.
 const PACKETS_A_WRITE: usize = 256;
@@ -99,8 +99,7 @@ impl Connection {
     async fn send_until(&mut self, end: Instant, again: bool) -> Result<u64> {
         let (mut sent, mut acknowledged) = (0, 0);
         let most = if again { u64::MAX } else { self.script.ends.len() as u64 };
-        let mut answers = vec![0; 16 << 10];
-        let mut pending = 0;
+        let mut pubacks = Pubacks::new(16 << 10);
         loop {
             let in_flight = (sent - acknowledged) as usize;
             if in_flight < self.window && sent < most && Instant::now() < end {
@@ -110,16 +109,8 @@ impl Connection {
             if in_flight == 0 {
                 return Ok(sent);
             }
-            let read = self.stream.read(&mut answers[pending..]).await?;
-            ensure!(read > 0, "the connection was closed with {in_flight} messages unacknowledged");
-            pending += read;
-            for puback in answers[..pending - pending % 4].chunks_exact(4) {
-                ensure!(puback[0] == 0x40, "expected a PUBACK, got {puback:02x?}");
-                acknowledged += 1;
-            }
-            let rest = pending % 4;
-            answers.copy_within(pending - rest..pending, 0);
-            pending = rest;
+            let read = self.stream.read(pubacks.room()).await?;
+            acknowledged += pubacks.count(read, in_flight)? as u64;
         }
     }
 

@@ -51,7 +51,8 @@ pub mod packet {
         body.extend_from_slice(value.as_bytes());
     }
 
-    fn remaining_length(packet: &mut Vec<u8>, mut length: usize) {
+    /// Appends a remaining length (MQTT 5 section 2.1.4).
+    pub fn remaining_length(packet: &mut Vec<u8>, mut length: usize) {
         loop {
             let low = (length % 128) as u8;
             length /= 128;

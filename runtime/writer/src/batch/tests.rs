@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ use crate::backlog::{Backlog, BatchLimits};
 use crate::batch::bisect::RangeRefusal;
 use crate::batch::{Batch, RefusedSink, RepeatedRefusals};
 use crate::delayed_lines::{DelayReason, DelayedLine};
-use crate::pending_lines::RefusedLinesSink;
+use crate::pending_lines::{PendingLines, RefusedLinesSink};
 use crate::settings::ServerKind;
 use crate::testing::{pending_lines, unlimited};
 use crate::verdict::{EndpointResponse, LineRefusal, Verdict, verdict};
@@ -112,27 +112,32 @@ struct Run {
     paused: bool,
 }
 
+/// A batch of all lines, of which it takes at most so many.
+fn batch_of(all: &[Arc<PendingLines>], lines: u32, now: Instant) -> Batch {
+    let mut backlog = Backlog::default();
+    all.iter().for_each(|pending| backlog.push(pending));
+    let limits = BatchLimits {
+        lines,
+        interval: Duration::from_secs(1),
+        early: Duration::ZERO,
+        lines_max: lines,
+        bytes_max: usize::MAX,
+    };
+    Batch::new(backlog.take(now, &limits, true).0)
+}
+
 /// Writes messages of these lines to a database of this manner, until all is done or it pauses.
 fn run(messages: &[Vec<String>], manner: Manner) -> Run {
     let recorded = Arc::new(Mutex::new(Recorded::default()));
     let now = Instant::now();
-    let mut backlog = Backlog::default();
-    let mut receipts = Vec::new();
+    let (mut all, mut receipts) = (Vec::new(), Vec::new());
     for messages in messages.chunks(50) {
         let (pending, receipt) =
             pending_lines(&messages.iter().map(|lines| (0, lines.clone())).collect::<Vec<_>>(), now);
-        backlog.push(&pending);
+        all.push(pending);
         receipts.push(receipt);
     }
-    let second = std::time::Duration::from_secs(1);
-    let limits = BatchLimits {
-        lines: 100_000,
-        interval: second,
-        early: std::time::Duration::ZERO,
-        lines_max: 100_000,
-        bytes_max: usize::MAX,
-    };
-    let mut batch = Batch::new(backlog.take(now, &limits, true).0);
+    let mut batch = batch_of(&all, 100_000, now);
     let sink: RefusedLinesSink = {
         let recorded = recorded.clone();
         Arc::new(move |refused: RefusedLines| {
@@ -256,17 +261,7 @@ fn a_suspect_is_settled_however_the_rest_of_its_batch_ends() {
     for partial in [true, false] {
         let (pending, recorded) =
             pending_lines(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
-        let mut backlog = Backlog::default();
-        backlog.push(&pending);
-        let second = std::time::Duration::from_secs(1);
-        let limits = BatchLimits {
-            lines: 2,
-            interval: second,
-            early: std::time::Duration::ZERO,
-            lines_max: 2,
-            bytes_max: usize::MAX,
-        };
-        let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let mut batch = batch_of(&[pending], 2, Instant::now());
         let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
         let database = DatabaseName::new("db");
         let refused_sink = RefusedSink { sink: &sink, database: &database };
@@ -304,16 +299,7 @@ fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
         ),
     ] {
         let (pending, _) = pending_lines(&messages, Instant::now());
-        let mut backlog = Backlog::default();
-        backlog.push(&pending);
-        let limits = BatchLimits {
-            lines: 9,
-            interval: std::time::Duration::from_secs(1),
-            early: std::time::Duration::ZERO,
-            lines_max: 9,
-            bytes_max: usize::MAX,
-        };
-        let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let mut batch = batch_of(&[pending], 9, Instant::now());
         let sink: RefusedLinesSink = Arc::new(|_| {});
         let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
         let mut repeats = RepeatedRefusals::default();
@@ -331,17 +317,7 @@ fn what_is_tried_first_has_none_of_its_device_in_front_of_it() {
 fn a_line_that_is_refused_once_and_taken_later_is_written() {
     let (pending, recorded) =
         pending_lines(&[(0, vec!["a f=1 1".into()]), (0, vec!["b f=1 2".into()])], Instant::now());
-    let mut backlog = Backlog::default();
-    backlog.push(&pending);
-    let second = std::time::Duration::from_secs(1);
-    let limits = BatchLimits {
-        lines: 2,
-        interval: second,
-        early: std::time::Duration::ZERO,
-        lines_max: 2,
-        bytes_max: usize::MAX,
-    };
-    let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+    let mut batch = batch_of(&[pending], 2, Instant::now());
     let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
     let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
     let mut repeats = RepeatedRefusals::default();
@@ -365,17 +341,7 @@ fn a_later_value_of_a_delayed_line_s_point_waits_with_it() {
         let line = |n: u32| (0, vec![format!("m v={n} 7")]);
         let other = (1, vec!["m v=9 7".to_owned()]);
         let (pending, recorded) = pending_lines(&[line(1), line(2), other], Instant::now());
-        let mut backlog = Backlog::default();
-        backlog.push(&pending);
-        let second = std::time::Duration::from_secs(1);
-        let limits = BatchLimits {
-            lines: 3,
-            interval: second,
-            early: std::time::Duration::ZERO,
-            lines_max: 3,
-            bytes_max: usize::MAX,
-        };
-        let mut batch = Batch::new(backlog.take(Instant::now(), &limits, true).0);
+        let mut batch = batch_of(&[pending], 3, Instant::now());
         let sink: RefusedLinesSink = Arc::new(|refused: RefusedLines| (refused.on_durable)());
         let refused_sink = RefusedSink { sink: &sink, database: &DatabaseName::new("db") };
         let mut repeats = RepeatedRefusals::default();
