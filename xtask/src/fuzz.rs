@@ -20,6 +20,9 @@ const SECONDS: u64 = 60;
 /// Targets that run at the same time.
 const AT_ONCE: usize = 2;
 
+/// The seed of a run by default: the same inputs are tried on each machine, as far as the time goes.
+const SEED: u32 = 1;
+
 /// The program that builds libFuzzer.
 const COMPILER: &[Needed] = &[Needed { program: "c++", package: "g++" }];
 
@@ -28,12 +31,14 @@ fn folder(kind: &str, target: &str) -> PathBuf {
     process::root().join("target/fuzz").join(kind).join(target)
 }
 
-/// `cargo xtask fuzz [TARGET…] [--seconds N]`.
+const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N] [--seed N]";
+
+/// `cargo xtask fuzz [TARGET…] [--seconds N] [--seed N]`.
 ///
 /// # Errors
 /// A target is not known, an input broke a promise, or libFuzzer cannot be built.
 pub fn fuzz(arguments: &[String]) -> Result<()> {
-    let (mut names, mut seconds) = (Vec::new(), SECONDS);
+    let (mut names, mut seconds, mut seed) = (Vec::new(), SECONDS, SEED);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         match argument.as_str() {
@@ -44,16 +49,20 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
                     bail!("--seconds 0: expected a number from 1");
                 }
             }
-            flag if flag.starts_with('-') => bail!("usage: cargo xtask fuzz [TARGET…] [--seconds N]"),
+            "--seed" => {
+                let value = rest.next().context("--seed needs a number")?;
+                seed = value.parse().with_context(|| format!("--seed {value:?}: expected a number"))?;
+            }
+            flag if flag.starts_with('-') => bail!(USAGE),
             name => names.push(name.to_owned()),
         }
     }
     packages::ensure(COMPILER)?;
-    search(&names, Duration::from_secs(seconds))
+    search(&names, Duration::from_secs(seconds), seed)
 }
 
 /// Runs targets for so long each; none: all of them.
-fn search(names: &[String], duration: Duration) -> Result<()> {
+fn search(names: &[String], duration: Duration, seed: u32) -> Result<()> {
     let known = targets()?;
     for name in names {
         if !known.contains(name) {
@@ -62,11 +71,11 @@ fn search(names: &[String], duration: Duration) -> Result<()> {
     }
     let wanted = if names.is_empty() { known } else { names.to_vec() };
     let fuzzer = build::fuzzer()?;
-    println!("{} targets, {} s each, {AT_ONCE} at once", wanted.len(), duration.as_secs());
+    println!("{} targets, {} s each, {AT_ONCE} at once, seed {seed}", wanted.len(), duration.as_secs());
     let mut crashed = Vec::new();
     for pair in wanted.chunks(AT_ONCE) {
         let runs: Vec<TargetRun> =
-            pair.iter().map(|name| TargetRun::start(&fuzzer, name, duration)).collect::<Result<_>>()?;
+            pair.iter().map(|name| TargetRun::start(&fuzzer, name, duration, seed)).collect::<Result<_>>()?;
         for run in runs {
             let Outcome { name, report, crash } = run.finish()?;
             println!("{name:<14} {report}");

@@ -22,7 +22,7 @@ cargo xtask VERB
                       kills, failing disks, brokers and databases, lost segments, strangers, hostile decoders,
                       clocks that step, by a plan from a seed; checks that nothing acknowledged is lost.
                       --nice: every core is busy beside it
-  fuzz [TARGET…] [--seconds N]
+  fuzz [TARGET…] [--seconds N] [--seed N]
                       search for bytes that break a promise of a reader (tests/fuzz)
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run; bench --help lists the parts.
                       bench scale: cost by tenants, devices, connections and more, beside another build

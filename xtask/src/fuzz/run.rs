@@ -37,7 +37,7 @@ pub struct Outcome {
 }
 
 impl TargetRun {
-    pub fn start(fuzzer: &Path, name: &str, duration: Duration) -> Result<Self> {
+    pub fn start(fuzzer: &Path, name: &str, duration: Duration, seed: u32) -> Result<Self> {
         let kept = process::root().join("tests/fuzz");
         let (corpus, crashes) = (folder("corpus", name), folder("crashes", name));
         fs::create_dir_all(&corpus)?;
@@ -47,6 +47,7 @@ impl TargetRun {
         let mut command = Command::new(fuzzer);
         command.env("TIDEGATE_FUZZ_TARGET", name);
         command.arg(format!("-max_total_time={}", duration.as_secs()));
+        command.arg(format!("-seed={seed}"));
         command.arg(format!("-artifact_prefix={}/", crashes.display()));
         command.arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"));
         command.arg(format!("-timeout={INPUT_S_MAX}"));

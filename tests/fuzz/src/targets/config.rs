@@ -70,7 +70,9 @@ pub fn run(input: &[u8]) {
             }
         }
         Err(ConfigError::File { message, .. }) => {
-            assert!(message.contains("at line "), "{message}");
+            let number = message.split("line ").nth(1).and_then(|rest| rest.split([',', ':']).next());
+            let number: usize = number.and_then(|number| number.parse().ok()).expect(&message);
+            assert!((1..=text.lines().count() + 1).contains(&number), "{message}");
         }
         Err(ConfigError::Value { key, expected, .. }) => {
             let is_known = KEYS.iter().any(|known| first_part(known) == first_part(&key));
