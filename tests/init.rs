@@ -1,6 +1,5 @@
 //! `tidegate init`: a folder with which a gateway runs, as a newcomer would use it.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rumqttc::ConnectReturnCode;
 use rumqttc::mqttbytes::v4::Login;
-use sha2::{Digest, Sha256};
 
 use crate::harness::free_port;
 use crate::harness::gateway::tidegate;
@@ -18,10 +16,6 @@ use crate::harness::mosquitto;
 use crate::harness::mqtt_client::MqttClient;
 
 const TOPIC: &str = "tenant/acme/device/dev-1/telemetry";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
 
 fn init(folder: &Path, more: &[&str]) -> Output {
     tidegate().arg("init").arg(folder).args(more).output().unwrap()
@@ -190,42 +184,4 @@ fn a_folder_with_files_is_not_touched() {
         assert!(errors.contains(word), "{errors}");
     }
     assert_eq!(fs::read_dir(around.path()).unwrap().count(), 1);
-}
-
-/// The digests beside the embedded decoder, as `sha256sum` writes them.
-#[test]
-fn the_embedded_decoder_is_built_from_the_sources_as_they_are() {
-    let template = root().join("runtime/src/cli/init/template");
-    let text = fs::read_to_string(template.join("telemetry.sha256")).unwrap();
-    let mut listed = BTreeSet::new();
-    for line in text.lines() {
-        let (digest, name) = line.split_once("  ").unwrap();
-        let bytes = fs::read(root().join(name)).unwrap_or_default();
-        let now: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(now, digest, "{name} has changed: run cargo xtask embed");
-        listed.insert(name.to_owned());
-    }
-    for folder in ["guests/json/src", "guest-sdk/src", "guest-sdk/json/src", "wit"] {
-        let mut files = Vec::new();
-        collect(&root().join(folder), &mut files);
-        assert!(!files.is_empty());
-        for file in files {
-            let name = file.strip_prefix(root()).unwrap().display().to_string();
-            assert!(listed.contains(&name), "{name} is new: run cargo xtask embed");
-        }
-    }
-    // The texts of panics name files of the source as they lie here, and not as they lay where it was built.
-    let component = fs::read(template.join("telemetry.wasm")).unwrap();
-    let text = String::from_utf8_lossy(&component);
-    let named: Vec<&str> = text.match_indices("/guest-sdk/").map(|(at, _)| &text[..at]).collect();
-    assert!(!named.is_empty());
-    let from_the_root = named.iter().all(|before| before.ends_with('.'));
-    assert!(from_the_root, "a path of the machine it was built on: run cargo xtask embed");
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { collect(&path, files) } else { files.push(path) }
-    }
 }

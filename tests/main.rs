@@ -9,6 +9,7 @@ mod parking;
 mod verbs;
 mod end_to_end;
 mod formats;
+mod built_in;
 mod receipt_time;
 mod broker;
 mod listener;

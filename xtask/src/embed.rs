@@ -1,8 +1,8 @@
-//! `cargo xtask embed`: the decoder that `tidegate init` writes. It lies in the source as a component, so that
-//! building the program needs no wasm32 target. Beside it stand the digests of the files it was built from, as
-//! `sha256sum -c` reads them; a test holds them against the files.
+//! `cargo xtask embed`: the decoders that come with the program. They lie in the source as components, so that
+//! building the program needs no wasm32 target. Beside them stand the digests of the files they were built from, as
+//! `sha256sum -c` reads them; a test holds them against the files. A component whose sources are the same stays: built
+//! in another folder it has other bytes.
 
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,41 +11,50 @@ use sha2::{Digest, Sha256};
 
 use crate::{guests, process};
 
-/// The folders and files that the decoder is built from.
-const SOURCES: [&str; 9] = [
-    "guests/Cargo.toml",
-    "guests/Cargo.lock",
-    "guests/json/Cargo.toml",
-    "guests/json/src",
-    "guest-sdk/Cargo.toml",
-    "guest-sdk/src",
-    "guest-sdk/json/Cargo.toml",
-    "guest-sdk/json/src",
-    "wit",
-];
+/// The decoders, as `runtime/rollout/src/builtin.rs` lists them.
+const DECODERS: [&str; 6] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug"];
 
-const TEMPLATE: &str = "runtime/src/cli/init/template";
+/// Folders and files that all of them are built from.
+const SOURCES: [&str; 4] = ["guests/Cargo.toml", "guests/Cargo.lock", "guest-sdk", "wit"];
+
+const COMPONENTS: &str = "runtime/rollout/src/builtin/components";
 
 pub fn embed() -> Result<()> {
-    let component = guests::build_all()?.join("json.wasm");
-    let template = process::root().join(TEMPLATE);
-    fs::copy(&component, template.join("telemetry.wasm"))
-        .with_context(|| format!("cannot copy {}", component.display()))?;
+    let built = guests::build_all()?;
+    let components = process::root().join(COMPONENTS);
+    let list = components.join("sources.sha256");
+    let before = fs::read_to_string(&list).unwrap_or_default();
+    let common = digests(SOURCES.map(PathBuf::from).to_vec())?;
+    let mut all = common.clone();
+    for decoder in DECODERS {
+        let source = Path::new("guests").join(decoder);
+        let own = digests(vec![source.join("Cargo.toml"), source.join("src")])?;
+        let listed = |line: &String| before.lines().any(|known| known == line);
+        let lies_there = components.join(format!("{decoder}.wasm"));
+        if !lies_there.exists() || !common.iter().chain(&own).all(listed) {
+            let component = built.join(format!("{decoder}.wasm"));
+            fs::copy(&component, lies_there).with_context(|| format!("cannot copy {}", component.display()))?;
+            println!("{COMPONENTS}/{decoder}.wasm is guests/{decoder} as it is now");
+        }
+        all.extend(own);
+    }
+    all.sort_by(|one, other| one[64..].cmp(&other[64..]));
+    fs::write(list, all.join("\n") + "\n")?;
+    Ok(())
+}
+
+/// The digests of all files in these folders, one a line.
+fn digests(sources: Vec<PathBuf>) -> Result<Vec<String>> {
     let mut files = Vec::new();
-    for source in SOURCES {
+    for source in sources {
         collect(&process::root().join(source), &mut files)?;
     }
-    files.sort();
-    let mut digests = String::new();
-    for file in files {
+    let digest = |file: PathBuf| {
         let digest = Sha256::digest(fs::read(&file)?);
         let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let shown = file.strip_prefix(process::root())?.display().to_string();
-        writeln!(digests, "{digest}  {shown}")?;
-    }
-    fs::write(template.join("telemetry.sha256"), digests)?;
-    println!("{TEMPLATE}/telemetry.wasm is guests/json as it is now");
-    Ok(())
+        Ok(format!("{digest}  {}", file.strip_prefix(process::root())?.display()))
+    };
+    files.into_iter().map(digest).collect()
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -54,7 +63,11 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         return Ok(());
     }
     for entry in fs::read_dir(path)? {
-        collect(&entry?.path(), files)?;
+        let path = entry?.path();
+        // Tests are in no component.
+        if path.file_name().is_none_or(|name| name != "tests") {
+            collect(&path, files)?;
+        }
     }
     Ok(())
 }

@@ -61,6 +61,8 @@ fn build(mut cargo: Command, workspace: &Path, folder: &Path) -> Result<Vec<Path
         cargo
             .current_dir(workspace)
             .env(FLAGS_VARIABLE, without_paths())
+            // Incremental code differs: the same source gives the same component on every machine.
+            .env("CARGO_INCREMENTAL", "0")
             .args(["build", "--quiet", "--release", "--lib", "--target", TARGET, "--target-dir"])
             .arg(&target),
     )?;

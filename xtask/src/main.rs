@@ -30,7 +30,7 @@ cargo xtask VERB
                       build the decoders to components in target/guests; --js: those in JavaScript
   supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can
   sbom                write the bill of materials to target/sbom (CycloneDX)
-  embed               build the decoder that `tidegate init` writes, and put it into the source
+  embed               build the decoders that come with the program, and put them into the source
   ci                  what CI runs: formatting, lints, dependencies, every test, a minute of each fuzz target";
 
 fn main() -> Result<()> {

@@ -1,111 +1,38 @@
-//! Any JSON object to fields of one line: for devices that speak no envelope.
+//! Any JSON object to lines, by the rules of `tidegate-objects`: for devices that speak no envelope.
 //!
 //! Nested keys are joined by `_`, elements of arrays by their index: `{"a": {"b": [1, 2]}}` becomes
 //! `a_b_0` and `a_b_1`. Null makes no field. Of a key that stands twice, the message is refused: two
-//! values under one name cannot both be right.
-//!
-//! Options:
-//! - `measurement`: the line's measurement; by default the message type.
-//! - `tags`: joined keys, separated by commas, that become tags.
-//! - `only`, `ignore`: joined keys or beginnings of them, separated by commas.
-//! - `time_field` with `time_format` (`rfc3339`, `unix_s`, `unix_ms`, `unix_us`, `unix_ns`).
-//! - `time_missing`: `receipt` (the default: a message without the time field has the time of receipt, which
-//!   is reported) or `refuse`. `time_zone`: of times without one, `UTC` (the default) or `+02:00`.
-//! - `integers`: `auto` (the default: floats, since a sensor that sends `21` and then `21.5` must not
-//!   change the field's type, which InfluxDB refuses; refused where a float would lose digits), `float`
-//!   (the nearest one) or `keep`.
+//! values under one name cannot both be right. The README has the options.
 
-mod options;
 mod walk;
 
 use tidegate_guest::json::Reader;
-use tidegate_guest::{Decoder, Lines, Message, Refusal, Route, ignored};
+use tidegate_guest::{Decoder, Lines, Message, Refusal, Route};
+use tidegate_objects::{ObjectRules, Objects};
 
-use options::{Integers, Options};
-use walk::{Leaf, Walk};
-
+#[derive(Debug)]
 pub struct Json {
-    options: Options,
+    rules: ObjectRules,
+    objects: Objects,
 }
 
 impl Decoder for Json {
     fn configure(route: &Route) -> Result<Self, String> {
-        Ok(Self { options: Options::read(route)? })
+        route.allow_options(&ObjectRules::OPTIONS)?;
+        Ok(Self { rules: ObjectRules::read(route)?, objects: Objects::default() })
     }
 
     fn decode(&mut self, message: &Message<'_>, lines: &mut Lines) -> Result<(), Refusal> {
-        let mut walk = Walk::default();
+        let mut walk = self.objects.walk(&self.rules);
         match message.tape() {
-            Some(tape) => walk.tape_object(tape.value())?,
+            Some(tape) => walk::tape(&mut walk, tape.value())?,
             None => {
                 let mut reader = Reader::new(message.payload);
-                walk.object(&mut reader)?;
+                walk::text(&mut walk, &mut reader)?;
                 reader.end()?;
             }
         }
-        let options = &self.options;
-        let mut line = lines.line(&options.measurement);
-        let mut time_ns = None;
-        for (key, leaf) in &walk.leaves {
-            if options.tags.iter().any(|tag| tag == key) {
-                line = line.tag(key, &leaf.as_text());
-            }
-        }
-        let mut fields = 0;
-        for (key, leaf) in &walk.leaves {
-            if options.time_field.as_deref() == Some(key) {
-                time_ns = Some(options.read_time(key, leaf)?);
-                continue;
-            }
-            if options.tags.iter().any(|tag| tag == key) || !options.takes(key) {
-                continue;
-            }
-            fields += 1;
-            line = match leaf {
-                Leaf::Boolean(value) => line.boolean(key, *value),
-                Leaf::Text(text) => line.string(key, text),
-                Leaf::Number(number) if number.is_integer() && options.integers == Integers::Keep => {
-                    line.number(key, number)
-                }
-                Leaf::Number(number)
-                    if options.integers == Integers::Auto
-                        && number.as_f64().is_some()
-                        && !number.fits_f64() =>
-                {
-                    return Err(Refusal::new(
-                        "BAD_NUMBER",
-                        format!(
-                            "{key} is {}, of which a 64-bit float loses digits: set integers = \"keep\" \
-                             (or \"float\" for the nearest one), or send it as a text",
-                            number.text()
-                        ),
-                    ));
-                }
-                Leaf::Number(number) => match number.as_f64() {
-                    Some(value) => line.float(key, value),
-                    None => {
-                        return Err(Refusal::new(
-                            "BAD_NUMBER",
-                            format!("{key} is {}, outside 64-bit floats", number.text()),
-                        ));
-                    }
-                },
-            };
-        }
-        if fields == 0 {
-            return Ok(());
-        }
-        if let (None, Some(field)) = (time_ns, &options.time_field) {
-            if options.time_is_needed {
-                let detail = format!("{field} is missing or null: expected the time of the message");
-                return Err(Refusal::new("BAD_TIME", detail));
-            }
-            ignored::record(field, ignored::Kind::Time);
-        }
-        match time_ns {
-            Some(time_ns) => line.at(time_ns),
-            None => line.end(),
-        }
+        walk.finish(lines)
     }
 }
 
@@ -114,6 +41,8 @@ tidegate_guest::export!(Json);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tidegate_guest::ignored;
+    use tidegate_objects::FIELDS_MAX;
 
     fn route(options: &[(&str, &str)]) -> Route {
         Route { message_type: "sensor".into(), ..tidegate_guest::testing::route(options) }
@@ -204,8 +133,8 @@ mod tests {
             let members: Vec<_> = (0..fields).map(|n| format!("\"key_{n}\":{n}")).collect();
             format!("{{{}}}", members.join(","))
         };
-        assert_eq!(decode(&[], &object(walk::FIELDS_MAX)).unwrap().matches('=').count(), walk::FIELDS_MAX);
-        let refusal = decode(&[], &object(walk::FIELDS_MAX + 1)).unwrap_err();
+        assert_eq!(decode(&[], &object(FIELDS_MAX)).unwrap().matches('=').count(), FIELDS_MAX);
+        let refusal = decode(&[], &object(FIELDS_MAX + 1)).unwrap_err();
         assert_eq!(refusal.code, "TOO_MANY_FIELDS");
         assert!(refusal.detail.contains("4096"), "{refusal}");
         // Names that are joined again and again.
@@ -233,6 +162,41 @@ mod tests {
             r#"{"site_id":"s","provision_token":"secret","device_id":"d","v":{"site_id":"x","n":1}}"#;
         let lines = decode(&[("tags", "")], payload).unwrap();
         assert_eq!(lines, "sensor v_site_id=\"x\",v_n=1.0\n");
+    }
+
+    #[test]
+    fn readings_of_an_array_are_lines_with_their_own_time() {
+        let options = [
+            ("explode", "readings"),
+            ("time_field", "readings_at"),
+            ("time_format", "unix_s"),
+            ("tags", "unit,readings_port"),
+        ];
+        let payload = r#"{"unit":"u1","battery":3.5,"time":"x","readings":[{"at":1700000000,"t":21,"port":1},
+            {"at":1700000060,"t":21.5,"port":2}]}"#;
+        let _ = ignored::take();
+        assert_eq!(
+            decode(&options, payload).unwrap(),
+            "sensor,unit=u1 battery=3.5,time_=\"x\"\n\
+             sensor,unit=u1,readings_port=1 readings_t=21.0 1700000000000000000\n\
+             sensor,unit=u1,readings_port=2 readings_t=21.5 1700000060000000000\n"
+        );
+        assert_eq!(ignored::take().unwrap(), "ignored: time=1\nreadings_at (time)");
+    }
+
+    #[test]
+    fn texts_are_parsed_and_types_are_pinned_where_the_route_says_so() {
+        let payload = r#"{"t":"21.5","n":"7","on":"off","s":"x","count":3,"id":12}"#;
+        let options = [("strings", "parse"), ("types", r#"{"count":"integer","id":"string"}"#)];
+        assert_eq!(
+            decode(&options, payload).unwrap(),
+            "sensor t=21.5,n=7.0,on=false,s=\"x\",count=3i,id=\"12\"\n"
+        );
+        let options = [("types", r#"{"count":"integer"}"#)];
+        let refusal = decode(&options, r#"{"count":3.5}"#).unwrap_err().to_string();
+        assert!(refusal.contains("count is \"3.5\"") && refusal.contains("whole number"), "{refusal}");
+        let refusal = decode(&[("types", r#"{"count":"int"}"#)], "{}").unwrap_err().detail;
+        assert!(refusal.contains("types.count") && refusal.contains("integer"), "{refusal}");
     }
 
     #[test]

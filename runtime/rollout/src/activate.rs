@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::candidate::Candidate;
 use crate::error::RolloutError;
-use crate::folder::{Candidate, CandidateStamps};
+use crate::folder::CandidateStamps;
 use crate::history::{VersionOutcome, VersionRecord};
 use crate::store::{FileEntry, GuestStore, RolloutEvent};
 use tidegate_core::route_key::RouteKey;
@@ -35,20 +36,16 @@ impl GuestStore {
         if let Err(low) = self.disk_reserve.check() {
             tracing::error!(%low, tenant = route_key.0, message_type = route_key.1, "no copy of a guest is kept");
         } else if let Some(history) = &self.history
-            && let Err(error) = history.keep(
-                route_key,
-                &candidate.digest,
-                &version,
-                &candidate.component,
-                candidate.rules.as_deref(),
-            )
+            && let Err(error) = history.keep(route_key, candidate)
         {
             tracing::error!(%error, tenant = route_key.0, message_type = route_key.1, "no copy of a guest can be kept");
         }
         let mut entries = self.entries.lock();
+        let path = self.path_of(route_key, candidate.extension());
         let known = entries
             .entry(route_key.clone())
-            .or_insert_with(|| FileEntry::new(self.path_of(route_key), self.record(route_key)));
+            .or_insert_with(|| FileEntry::new(path.clone(), self.record(route_key)));
+        known.path = path;
         let before = known.serving.take();
         if let Some(probation) = before.as_ref().and_then(|before| before.probation.as_ref()) {
             probation.end();
@@ -78,6 +75,7 @@ impl GuestStore {
             outcome: VersionOutcome::Serves,
             reason: None,
             cases: candidate.cases_digest(),
+            built_in: candidate.definition.built_in.clone(),
         });
         self.write(route_key, record);
         let replaced = before.as_ref().map(|before| before.version.guest.tag.to_string());
@@ -136,6 +134,7 @@ impl GuestStore {
                 outcome: VersionOutcome::Refused,
                 reason: Some(why.clone()),
                 cases: candidate.cases_digest(),
+                built_in: candidate.definition.built_in.clone(),
             });
             self.write(route_key, &known.record);
         }

@@ -23,8 +23,8 @@ pub struct DiskUse {
     tenants: Option<Arc<Tenants>>,
     /// Folders that have one folder a tenant.
     folders: Vec<PathBuf>,
-    /// The folder of compiled components.
-    cache: Option<PathBuf>,
+    /// Folders of the gateway's own: compiled components, and copies of built-in decoders.
+    gateways_own: Vec<PathBuf>,
     measured: Mutex<Measured>,
 }
 
@@ -32,14 +32,14 @@ pub struct DiskUse {
 struct Measured {
     /// By the name of the tenant's folder.
     charges: HashMap<String, Charge>,
-    cache: Option<Charge>,
+    gateways_own: Option<Charge>,
     all_at: Option<Instant>,
 }
 
 impl DiskUse {
     /// `tenants`: those whose budgets are charged; `None`: none are.
-    pub fn new(tenants: Option<Arc<Tenants>>, folders: Vec<PathBuf>, cache: Option<PathBuf>) -> Self {
-        Self { tenants, folders, cache, measured: Mutex::default() }
+    pub fn new(tenants: Option<Arc<Tenants>>, folders: Vec<PathBuf>, gateways_own: Vec<PathBuf>) -> Self {
+        Self { tenants, folders, gateways_own, measured: Mutex::default() }
     }
 
     /// Measures one tenant's folders.
@@ -63,14 +63,14 @@ impl DiskUse {
                 *bytes.entry(name.to_owned()).or_default() += bytes_in(&tenant.path());
             }
         }
-        let cache_bytes = self.cache.as_deref().map_or(0, bytes_in);
+        let own_bytes = self.gateways_own.iter().map(|folder| bytes_in(folder)).sum();
         let mut measured = self.measured.lock();
         measured.charges.retain(|folder, _| bytes.contains_key(folder));
         for (folder, bytes) in bytes {
             self.charge(&mut measured, &folder, bytes);
         }
         let disk = &tenants.budgets().gateway().disk;
-        measured.cache.get_or_insert_with(|| disk.empty(BudgetKind::Guests)).resize(cache_bytes);
+        measured.gateways_own.get_or_insert_with(|| disk.empty(BudgetKind::Guests)).resize(own_bytes);
         measured.all_at = Some(Instant::now());
     }
 
@@ -145,7 +145,7 @@ mod tests {
         let tenants =
             Arc::new(Tenants::new(TenantPolicies::new(policy), Arc::default()).with_budgets(limits));
         let disk_use =
-            DiskUse::new(Some(tenants.clone()), vec![path("guests"), path("routes")], Some(path("cache")));
+            DiskUse::new(Some(tenants.clone()), vec![path("guests"), path("routes")], vec![path("cache")]);
         disk_use.measure_all();
         let used = |tenant: &str| tenants.budgets_of(tenant).disk.used_by(BudgetKind::Guests);
         assert_eq!((used("acme"), used("ü"), tenants.budgets().gateway().disk.used()), (2_010, 7, 4_517));

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Weak};
 
 use crate::comparison::Comparison;
+use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
-use crate::folder::Candidate;
+use crate::builtin;
+use crate::candidate::Candidate;
 use crate::route_file;
 use crate::store::GuestStore;
 use crate::trial_run::trial_run;
@@ -34,9 +36,9 @@ impl GuestStore {
         candidate: &Candidate,
         before: Option<&RouteVersion>,
     ) -> Result<Evaluated, RolloutError> {
-        self.disk_use.check(&route_key.0, candidate.component.len() as u64)?;
+        self.disk_use.check(&route_key.0, candidate.own_bytes())?;
         let (guest, rules) =
-            self.make(route_key, &candidate.component, &candidate.digest, candidate.rules.as_deref())?;
+            self.make(route_key, &candidate.component, &candidate.digest, &candidate.definition)?;
         let activity = RouteActivity::of_trial();
         let version = RouteVersion::new(guest.clone(), rules.clone(), candidate.version(), activity);
         self.start_once(&version, route_key)?;
@@ -58,26 +60,25 @@ impl GuestStore {
         route_key: &RouteKey,
         component: &[u8],
         digest: &str,
-        rules: Option<&str>,
+        definition: &RouteDefinition,
     ) -> Result<(Arc<Guest>, RouteRules), RolloutError> {
-        let rules = match rules {
-            Some(text) => {
-                route_file::parse(text, &self.host.settings(), route_key).map_err(RolloutError::RouteFile)?
-            }
-            None => route_file::without_file(&self.host.settings(), route_key),
-        };
+        let rules = route_file::rules(definition, &self.host.settings(), route_key);
+        let rules = rules.map_err(RolloutError::RouteFile)?;
+        let built_in = builtin::of_digest(digest);
         let (bytes, most) = (component.len() as u64, rules.component_bytes_max);
-        if bytes > most {
+        if bytes > most && built_in.is_none() {
             return Err(RolloutError::TooLarge { bytes, most });
         }
-        let name = format!("{digest}/{}/{:?}", route_key.1, rules.class);
+        // One that comes with the program names itself: routes of all names share it.
+        let stem = built_in.map_or(&*route_key.1, |built_in| built_in.name);
+        let name = format!("{digest}/{stem}/{:?}", rules.class);
         if let Some(guest) = self.loaded.lock().get(&name).and_then(Weak::upgrade) {
             return Ok((guest, rules));
         }
         Guest::check_header(component)?;
         let engine = &self.host.sandbox(rules.class).engine;
         let compiled = self.compilers.get(rules.class).component(engine, component, digest)?;
-        let guest = Arc::new(Guest::load(engine, &compiled, component, digest, &route_key.1)?);
+        let guest = Arc::new(Guest::load(engine, &compiled, component, digest, stem)?);
         let mut loaded = self.loaded.lock();
         loaded.retain(|_, guest| guest.strong_count() > 0);
         loaded.insert(name, Arc::downgrade(&guest));

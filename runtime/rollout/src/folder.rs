@@ -5,34 +5,38 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::digest::digest;
-use crate::error::RolloutError;
-use crate::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
-use crate::tenant_folder::TenantFolder;
+use crate::builtin;
 use tidegate_core::file_stamp::FileStamp;
 use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, is_file_name};
 
-/// A mark that tells one state of a route's three files from another: component, route file, cases.
+/// A mark that tells one state of a route's files from another: component, route file, cases, and without a
+/// component the source of a built-in decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct CandidateStamps([Option<FileStamp>; 3]);
+pub struct CandidateStamps([Option<FileStamp>; 4]);
 
 impl CandidateStamps {
     pub fn component_bytes(&self) -> u64 {
         self.0[0].map_or(0, |stamp| stamp.bytes())
     }
 
-    pub fn read(component: &Path) -> Self {
-        Self([
-            FileStamp::read(component).ok(),
-            FileStamp::read(&component.with_extension("toml")).ok(),
-            FileStamp::read(&component.with_extension("cases.jsonl")).ok(),
-        ])
+    /// The stamps of the route whose file this is.
+    pub fn read(file: &Path) -> Self {
+        let stamp = |extension: &str| FileStamp::read(&file.with_extension(extension)).ok();
+        let component = stamp("wasm");
+        let source = || builtin::sources().find_map(|source| stamp(source.extension));
+        let source = if component.is_none() { source() } else { None };
+        Self([component, stamp("toml"), stamp("cases.jsonl"), source])
     }
 }
 
 /// The name of the component of a route.
 pub fn component_name(stem: &str) -> String {
     format!("{stem}.wasm")
+}
+
+/// The name of the route file of a route.
+pub fn route_file_name(stem: &str) -> String {
+    format!("{stem}.toml")
 }
 
 /// The name of the cases of a route.
@@ -48,13 +52,23 @@ pub fn is_being_written(component: &Path) -> bool {
     age.is_some_and(|age| age < Duration::from_millis(100))
 }
 
-/// Every component in the folder's folders, and the folders among them that cannot be read: one
-/// tenant's is no other's concern.
+/// The files of a scan.
+#[derive(Debug, Default)]
+pub struct FolderFiles {
+    /// Routes with a component of their own, and those with the source of a built-in decoder.
+    pub routes: BTreeMap<RouteKey, PathBuf>,
+    /// Route files without either. Some are routes of built-in decoders.
+    pub lone_route_files: Vec<RouteKey>,
+    /// Folders that cannot be read: one tenant's is no other's concern.
+    pub unreadable: Vec<String>,
+}
+
+/// The files in the folder's folders.
 ///
 /// # Errors
 /// The folder itself cannot be read.
-pub fn files(folder: &Path) -> std::io::Result<(BTreeMap<RouteKey, PathBuf>, Vec<String>)> {
-    let (mut files, mut unreadable) = (BTreeMap::new(), Vec::new());
+pub fn files(folder: &Path) -> std::io::Result<FolderFiles> {
+    let mut files = FolderFiles::default();
     for folder in fs::read_dir(folder)? {
         let folder = folder?;
         let (Ok(tenant), true) = (folder.file_name().into_string(), folder.path().is_dir()) else {
@@ -64,93 +78,37 @@ pub fn files(folder: &Path) -> std::io::Result<(BTreeMap<RouteKey, PathBuf>, Vec
             continue;
         }
         let Ok(inside) = fs::read_dir(folder.path()) else {
-            unreadable.push(tenant);
+            files.unreadable.push(tenant);
             continue;
         };
+        let (mut sources, mut route_files) = (Vec::new(), Vec::new());
         for file in inside {
             let path = file?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if let (Some("wasm"), Some(stem)) = (path.extension().and_then(|e| e.to_str()), stem)
-                && !stem.starts_with('.')
-            {
-                files.insert((tenant.clone(), stem.to_owned()), path.clone());
+            let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| !stem.starts_with('.'));
+            let (Some(stem), Some(extension)) = (stem, path.extension().and_then(|e| e.to_str())) else {
+                continue;
+            };
+            let route_key = (tenant.clone(), stem.to_owned());
+            match extension {
+                "wasm" => _ = files.routes.insert(route_key, path),
+                "toml" => route_files.push(route_key),
+                extension if builtin::of_extension(extension).is_some() => sources.push((route_key, path)),
+                _ => {}
             }
         }
+        for (route_key, path) in sources {
+            files.routes.entry(route_key).or_insert(path);
+        }
+        route_files.retain(|route_key| !files.routes.contains_key(route_key));
+        files.lone_route_files.append(&mut route_files);
     }
-    Ok((files, unreadable))
+    Ok(files)
 }
 
 /// True if a place is one that a route may have: `_default`, `_any`, or a name as `file_name` makes
 /// it.
 pub fn is_place((tenant, stem): &RouteKey) -> bool {
     (tenant == DEFAULT || is_file_name(tenant)) && (stem == ANY || is_file_name(stem))
-}
-
-/// A component and the files beside it, as they wait to be evaluated.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub component: Vec<u8>,
-    pub digest: String,
-    pub rules: Option<String>,
-    pub cases: Option<String>,
-}
-
-impl Candidate {
-    /// Reads a component and the files beside it, none larger than it may be, or outside of its tenant's folder.
-    ///
-    /// # Errors
-    /// A file cannot be read, is too large, or a link leads out.
-    pub fn read(guests: &Path, (tenant, stem): &RouteKey, bytes_max: u64) -> Result<Self, RolloutError> {
-        let folder = TenantFolder::open(guests, tenant)?;
-        let component = folder.read(&component_name(stem), bytes_max)?;
-        Self::beside(&folder, stem, component)
-    }
-
-    /// A component for a place where nothing lies.
-    pub fn alone(component: Vec<u8>) -> Self {
-        Self { digest: digest(&component), component, rules: None, cases: None }
-    }
-
-    /// A component that came another way, with the files that lie at its place.
-    ///
-    /// # Errors
-    /// The errors of `read`.
-    pub fn beside(folder: &TenantFolder, stem: &str, component: Vec<u8>) -> Result<Self, RolloutError> {
-        let digest = digest(&component);
-        let rules = text(folder, &format!("{stem}.toml"), ROUTE_FILE_BYTES_MAX)?;
-        let cases = text(folder, &cases_name(stem), CASES_BYTES_MAX)?;
-        Ok(Self { component, digest, rules, cases })
-    }
-
-    /// The component's digest, with that of the route's file where there is one.
-    pub fn version(&self) -> String {
-        version(&self.digest, self.rules.as_deref())
-    }
-
-    pub fn cases_digest(&self) -> Option<String> {
-        self.cases.as_ref().map(|cases| digest(cases.as_bytes()))
-    }
-}
-
-/// The name of a component with a route file.
-pub fn version(component: &str, rules: Option<&str>) -> String {
-    match rules {
-        Some(rules) => format!("{component}-{}", &digest(rules.as_bytes())[..12]),
-        None => component.to_owned(),
-    }
-}
-
-fn text(folder: &TenantFolder, name: &str, most: u64) -> Result<Option<String>, RolloutError> {
-    let bytes = match folder.read(name, most) {
-        Ok(bytes) => bytes,
-        Err(RolloutError::Unreadable(error)) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(None);
-        }
-        Err(error) => return Err(RolloutError::RouteFile(format!("{name}: {error}"))),
-    };
-    let text =
-        String::from_utf8(bytes).map_err(|_| RolloutError::RouteFile(format!("{name} is not UTF-8")))?;
-    Ok(Some(text))
 }
 
 #[cfg(test)]
@@ -177,8 +135,15 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_a_component_with_its_route_file() {
-        assert_eq!(version("abc", None), "abc");
-        assert_ne!(version("abc", Some("x = 1")), version("abc", Some("x = 2")));
+    fn a_route_has_a_component_or_a_route_file() {
+        let guests = tempfile::TempDir::new().unwrap();
+        fs::create_dir(guests.path().join("acme")).unwrap();
+        for file in ["a.wasm", "a.toml", "b.toml", "c.cases.jsonl", "d.txt", ".e.toml", "f.1.wasm", "f.1.toml"] {
+            fs::write(guests.path().join("acme").join(file), "").unwrap();
+        }
+        let files = files(guests.path()).unwrap();
+        let stems: Vec<_> = files.routes.keys().map(|(_, stem)| stem.as_str()).collect();
+        assert_eq!(stems, ["a", "f.1"]);
+        assert_eq!(files.lone_route_files, [("acme".to_owned(), "b".to_owned())]);
     }
 }

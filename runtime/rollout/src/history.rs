@@ -5,11 +5,15 @@
 //! routes/{tenant}/{type}/history.json     the versions of the route, newest first
 //! routes/{tenant}/{type}/{digest}.wasm    copies of those that have served
 //! routes/{tenant}/{type}/{version}.toml   the route's file as it was with that version
+//! routes/{tenant}/{type}/{version}.source the source file of a built-in decoder, the same
+//! built_in/{digest}.wasm                  built-in decoders that have served, once for all routes
 //! ```
-//! A version is a component with its route file. `history.json` is replaced whole, by a rename after
+//! A version is a component with its route file. A built-in decoder changes with the program, so a copy is kept: the
+//! next program does not contain it. `history.json` is replaced whole, by a rename after
 //! a sync; files that it does not name are removed. Copies are checked against their digest when they are
 //! read, so a damaged one never serves.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -22,8 +26,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::builtin;
+use crate::candidate::Candidate;
+use crate::definition::RouteDefinition;
 use crate::digest::digest;
-use crate::limits::GUEST_VERSIONS_KEPT;
+use crate::limits::{BUILT_IN_COPIES_MAX, GUEST_VERSIONS_KEPT};
 use tidegate_core::atomic_file::{STAGING, StagedFile, remove_staged};
 use tidegate_core::route_key::RouteKey;
 
@@ -61,6 +68,9 @@ pub struct VersionRecord {
     /// The digest of the cases that it was evaluated with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cases: Option<String>,
+    /// The name of the built-in decoder that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<String>,
 }
 
 /// A route's versions.
@@ -126,6 +136,8 @@ impl RouteRecord {
 #[derive(Clone, Debug)]
 pub struct RouteHistory {
     folder: PathBuf,
+    /// Copies of built-in decoders.
+    built_in: PathBuf,
     staging: PathBuf,
     /// True for a verb beside a gateway, which reads and changes nothing.
     read_only: bool,
@@ -136,11 +148,11 @@ pub struct RouteHistory {
 impl RouteHistory {
     /// The history in a data folder.
     pub fn new(data_dir: &Path, read_only: bool) -> Self {
-        let (folder, staging) = (data_dir.join("routes"), data_dir.join(STAGING));
+        let [folder, built_in, staging] = ["routes", "built_in", STAGING].map(|name| data_dir.join(name));
         if !read_only {
             remove_staged(&staging);
         }
-        Self { folder, staging, read_only, syncs: Arc::new(AtomicBool::new(true)) }
+        Self { folder, built_in, staging, read_only, syncs: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Syncs the writes of `write_much` once, at its end: a thousand routes are new at a first start. A
@@ -238,7 +250,7 @@ impl RouteHistory {
                     .versions
                     .iter()
                     .any(|known| known.digest == stem && known.outcome != VersionOutcome::Refused),
-                Some("toml") => record.find(stem).is_some(),
+                Some("toml" | "source") => record.find(stem).is_some(),
                 _ => !is_left_behind(&entry),
             };
             if !named {
@@ -248,48 +260,88 @@ impl RouteHistory {
         Ok(())
     }
 
-    /// The route's file as it was with a version that was kept.
-    pub fn rules(&self, route_key: &RouteKey, version: &str) -> Option<String> {
-        fs::read_to_string(self.folder_of(route_key).join(format!("{version}.toml"))).ok()
+    /// The texts of a version that was kept.
+    pub fn definition(&self, route_key: &RouteKey, version: &VersionRecord) -> RouteDefinition {
+        let folder = self.folder_of(route_key);
+        let text = |extension: &str| {
+            fs::read_to_string(folder.join(format!("{}.{extension}", version.version))).ok()
+        };
+        let built_in = version.built_in.clone();
+        RouteDefinition { built_in, route_file: text("toml"), source: text("source") }
     }
 
     /// Keeps a copy of a version.
     ///
     /// # Errors
     /// The disk's.
-    pub fn keep(
-        &self,
-        route_key: &RouteKey,
-        digest: &str,
-        version: &str,
-        component: &[u8],
-        rules: Option<&str>,
-    ) -> std::io::Result<()> {
+    pub fn keep(&self, route_key: &RouteKey, candidate: &Candidate) -> std::io::Result<()> {
         if self.read_only {
             return Ok(());
         }
         let folder = self.folder_of(route_key);
         self.make(&folder)?;
-        let copy = folder.join(format!("{digest}.wasm"));
+        let Candidate { component, digest, definition, .. } = candidate;
+        let copies = match definition.built_in {
+            Some(_) => &self.built_in,
+            None => &folder,
+        };
+        self.make(copies)?;
+        let copy = copies.join(format!("{digest}.wasm"));
         if fs::metadata(&copy).map_or(0, |metadata| metadata.len()) != component.len() as u64 {
             self.replace(&copy, component)?;
         }
-        match rules {
-            Some(rules) => self.replace(&folder.join(format!("{version}.toml")), rules.as_bytes()),
-            None => Ok(()),
+        let version = candidate.version();
+        for (extension, text) in [("toml", &definition.route_file), ("source", &definition.source)] {
+            if let Some(text) = text {
+                self.replace(&folder.join(format!("{version}.{extension}")), text.as_bytes())?;
+            }
         }
+        Ok(())
     }
 
-    /// The copy of a version: the component and the route's file.
-    pub fn copy(&self, route_key: &RouteKey, version: &VersionRecord) -> Option<(Vec<u8>, Option<String>)> {
-        let folder = self.folder_of(route_key);
-        let component = fs::read(folder.join(format!("{}.wasm", version.digest))).ok()?;
+    /// The copy of a version: the component and its texts.
+    pub fn copy(
+        &self,
+        route_key: &RouteKey,
+        version: &VersionRecord,
+    ) -> Option<(Cow<'static, [u8]>, RouteDefinition)> {
+        let definition = self.definition(route_key, version);
+        if let Some(built_in) = builtin::of_digest(&version.digest) {
+            return Some((built_in.component.into(), definition));
+        }
+        let copies = match version.built_in {
+            Some(_) => self.built_in.clone(),
+            None => self.folder_of(route_key),
+        };
+        let component = fs::read(copies.join(format!("{}.wasm", version.digest))).ok()?;
         if digest(&component) != version.digest {
-            tracing::error!(folder = %folder.display(), version.digest, "the copy of a guest is damaged");
+            tracing::error!(folder = %copies.display(), version.digest, "the copy of a guest is damaged");
             return None;
         }
-        let rules = fs::read_to_string(folder.join(format!("{}.toml", version.version))).ok();
-        Some((component, rules))
+        Some((component.into(), definition))
+    }
+
+    /// The folder with copies of built-in decoders.
+    pub fn built_in_folder(&self) -> &Path {
+        &self.built_in
+    }
+
+    /// Removes the oldest copies of built-in decoders that no route uses, but for some.
+    pub fn forget_built_ins(&self, is_in_use: impl Fn(&str) -> bool) {
+        if self.read_only {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(&self.built_in) else { return };
+        let mut unused: Vec<_> = entries
+            .flatten()
+            .filter(|entry| !entry.path().file_stem().and_then(|stem| stem.to_str()).is_some_and(&is_in_use))
+            .map(|entry| (entry.metadata().and_then(|metadata| metadata.modified()).ok(), entry.path()))
+            .collect();
+        unused.sort();
+        unused.truncate(unused.len().saturating_sub(BUILT_IN_COPIES_MAX));
+        for (_, copy) in unused {
+            let _ = fs::remove_file(copy);
+        }
     }
 
     fn make(&self, folder: &Path) -> std::io::Result<()> {
@@ -321,6 +373,7 @@ mod tests {
             outcome,
             reason: None,
             cases: None,
+            built_in: None,
         }
     }
 
@@ -373,33 +426,64 @@ mod tests {
         assert_eq!(record.previous().unwrap().version, "b");
     }
 
+    /// A component of these bytes with a route file.
+    fn candidate(bytes: &'static [u8], built_in: Option<&str>) -> Candidate {
+        let built_in = built_in.map(str::to_owned);
+        let definition = RouteDefinition { built_in, route_file: Some("x = 1".into()), source: Some("s".into()) };
+        Candidate { definition, ..Candidate::alone(bytes.to_vec()) }
+    }
+
+    fn recorded(candidate: &Candidate, outcome: VersionOutcome) -> VersionRecord {
+        let (digest, built_in) = (candidate.digest.clone(), candidate.definition.built_in.clone());
+        VersionRecord { digest, built_in, ..version(&candidate.version(), outcome) }
+    }
+
     #[test]
     fn copies_that_no_version_names_are_removed_and_a_damaged_one_is_not_given() {
         let folder = tempfile::TempDir::new().unwrap();
         let history = RouteHistory::new(folder.path(), false);
         let route_key = ("acme".to_owned(), "boiler".to_owned());
-        let (a, b) = (version("a", VersionOutcome::Served), version("b", VersionOutcome::Serves));
+        let (a, b) = (candidate(b"a", None), candidate(b"b", None));
         let mut record = RouteRecord::default();
-        for version in [&a, &b] {
-            history
-                .keep(
-                    &route_key,
-                    &version.digest,
-                    &version.version,
-                    version.version.as_bytes(),
-                    Some("x = 1"),
-                )
-                .unwrap();
-            record.add(version.clone());
+        for (candidate, outcome) in [(&a, VersionOutcome::Served), (&b, VersionOutcome::Serves)] {
+            history.keep(&route_key, candidate).unwrap();
+            record.add(recorded(candidate, outcome));
         }
         history.write(&route_key, &record).unwrap();
         assert_eq!(history.read(&route_key), record);
-        assert_eq!(history.copy(&route_key, &a), Some((b"a".to_vec(), Some("x = 1".into()))));
-        record.versions.retain(|version| version.version == "b");
+        let [of_b, of_a] = &record.versions.clone()[..] else { panic!("{record:?}") };
+        let (component, definition) = history.copy(&route_key, of_a).unwrap();
+        assert_eq!((&*component, &definition), (&b"a"[..], &a.definition));
+        record.versions.retain(|version| version.version == b.version());
         history.write(&route_key, &record).unwrap();
-        assert_eq!(history.copy(&route_key, &a), None);
+        assert_eq!(history.copy(&route_key, of_a), None);
         let copy = folder.path().join("routes/acme/boiler").join(format!("{}.wasm", b.digest));
         fs::write(copy, b"B").unwrap();
-        assert_eq!(history.copy(&route_key, &b), None);
+        assert_eq!(history.copy(&route_key, of_b), None);
+    }
+
+    #[test]
+    fn a_built_in_decoder_of_an_earlier_program_is_kept_once_for_all_routes() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let history = RouteHistory::new(folder.path(), false);
+        let earlier = candidate(b"json of the last program", Some("json"));
+        let mut record = RouteRecord::default();
+        record.add(recorded(&earlier, VersionOutcome::Serves));
+        for route in ["a", "b"] {
+            let route_key = ("acme".to_owned(), route.to_owned());
+            history.keep(&route_key, &earlier).unwrap();
+            history.write(&route_key, &record).unwrap();
+            let (component, definition) = history.copy(&route_key, &record.versions[0]).unwrap();
+            assert_eq!((&*component, definition), (&*earlier.component, earlier.definition.clone()));
+            let own = fs::read_dir(folder.path().join("routes/acme").join(route)).unwrap();
+            assert!(own.flatten().all(|entry| entry.path().extension().unwrap() != "wasm"));
+        }
+        for index in 0..2 * BUILT_IN_COPIES_MAX {
+            fs::write(history.built_in_folder().join(format!("{index}.wasm")), "").unwrap();
+        }
+        history.forget_built_ins(|digest| digest == earlier.digest);
+        assert_eq!(fs::read_dir(history.built_in_folder()).unwrap().count(), BUILT_IN_COPIES_MAX + 1);
+        let route_key = ("acme".to_owned(), "a".to_owned());
+        assert!(history.copy(&route_key, &record.versions[0]).is_some());
     }
 }

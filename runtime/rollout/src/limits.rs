@@ -32,6 +32,9 @@ pub const DISK_USE_INTERVAL_S: u64 = 10;
 /// Versions a route that are remembered, with copies to go back to.
 pub const GUEST_VERSIONS_KEPT: usize = 5;
 
+/// Copies of built-in decoders of earlier programs that no route uses: those of some three versions of the program.
+pub const BUILT_IN_COPIES_MAX: usize = 32;
+
 /// Messages and seconds for which a new version is watched: a day's worth of a slow fleet would be
 /// too long to keep the old one at hand, a few messages too little to judge by.
 pub const PROBATION_MESSAGES: u64 = 1_000;

@@ -19,7 +19,11 @@ pub struct GuestInfo {
     /// The message type, or `_any`.
     #[serde(rename = "type")]
     pub message_type: String,
+    /// The file that makes the route: a component, or the route file of a built-in decoder.
     pub file: String,
+    /// The name of the built-in decoder that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub built_in: Option<String>,
     /// `serving`; `refused` if the file does not serve (an older version may); `waiting` to be evaluated.
     pub state: &'static str,
     /// `serving`, `refused` or `waiting`; `set_aside` if the file is a version that was rolled back.
@@ -72,6 +76,9 @@ impl GuestStore {
                     tenant: tenant.clone(),
                     message_type: message_type.clone(),
                     file: entry.path.display().to_string(),
+                    built_in: serving
+                        .and_then(|version| entry.record.find(&version.id))
+                        .and_then(|version| version.built_in.clone()),
                     state: match (&entry.error, serving) {
                         (Some(_), _) => "refused",
                         (None, Some(_)) => "serving",

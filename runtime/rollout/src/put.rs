@@ -1,30 +1,37 @@
-//! Components that are put in place, or taken away, from outside.
+//! Decoders that are put in place, or taken away, from outside.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Instant;
 
+use crate::builtin;
+use crate::candidate::Candidate;
+use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
 use crate::evaluate::Evaluated;
-use crate::folder::{Candidate, CandidateStamps, cases_name, component_name};
-use crate::put_request::{PutAuthor, PutRequest, PutResult};
+use crate::folder::{CandidateStamps, cases_name, component_name, route_file_name};
+use crate::put_request::{PutAuthor, PutFile, PutRequest, PutResult};
 use crate::store::GuestStore;
 use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::RouteKey;
 
 impl GuestStore {
-    /// Judges a component, lays it into the folder, and lets it serve. Takes as long as compiling,
+    /// Judges a decoder, lays its file into the folder, and lets it serve. Takes as long as compiling,
     /// cases and trial run take.
     ///
     /// # Errors
     /// The reason why it may not serve; then nothing has changed but the history.
     pub fn put_now(&self, put: PutRequest) -> Result<PutResult, RolloutError> {
-        let PutRequest { route_key, component, cases, author, expect_same } = put;
+        let PutRequest { route_key, file, cases, author, expect_same } = put;
         let route_key = &route_key;
         let (tenant, stem) = route_key;
-        let bytes = component.len() as u64;
-        let most = self.component_bytes_max(route_key);
+        let bytes = file.bytes().len() as u64;
+        let most = PutFile::bytes_max(file.extension(), self.component_bytes_max(route_key));
         if bytes > most {
-            return Err(self.too_large(route_key, bytes, most));
+            return Err(match file {
+                PutFile::Component(_) => self.too_large(route_key, bytes, most),
+                _ => RolloutError::TooLarge { bytes, most },
+            });
         }
         self.disk_reserve.refresh();
         self.disk_reserve.check()?;
@@ -32,10 +39,11 @@ impl GuestStore {
             let cases = cases.as_ref().map_or(0, |cases| cases.len() as u64);
             self.check_quota(route_key, bytes + cases)?;
         }
+        let extension = file.extension();
         let mut candidate = match TenantFolder::open(&self.folder, tenant) {
-            Ok(folder) => Candidate::beside(&folder, stem, component)?,
+            Ok(folder) => Candidate::put(Some(&folder), stem, file)?,
             Err(RolloutError::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {
-                Candidate::alone(component)
+                Candidate::put(None, stem, file)?
             }
             Err(RolloutError::Unreadable(error)) => {
                 return Err(RolloutError::Host(format!("the guests folder cannot be read: {error}")));
@@ -69,8 +77,8 @@ impl GuestStore {
         if let (true, Some(cases)) = (brings_cases, &candidate.cases) {
             folder.replace(&cases_name(stem), cases.as_bytes(), staging)?;
         }
-        folder.replace(&component_name(stem), &candidate.component, staging)?;
-        let stamps = CandidateStamps::read(&self.path_of(route_key));
+        lay_down(&folder, stem, extension, &candidate, staging)?;
+        let stamps = CandidateStamps::read(&self.path_of(route_key, extension));
         if let (true, Some(before)) = (serves, &before) {
             if let Some(known) = self.entries.lock().get_mut(route_key) {
                 known.settle(stamps);
@@ -104,21 +112,61 @@ impl GuestStore {
         }
     }
 
-    /// Takes a guest out of the folder; its history stays.
+    /// Takes a guest out of the folder; its history stays. A route file goes with it only if that alone makes the
+    /// route, of a built-in decoder.
     ///
     /// # Errors
     /// There is none, or the folder cannot be written to.
     pub fn remove(&self, route_key: &RouteKey) -> Result<(), RolloutError> {
         let mut entries = self.entries.lock();
-        TenantFolder::open(&self.folder, &route_key.0)
-            .map_err(|error| if entries.contains_key(route_key) { error } else { RolloutError::NotThere })?
-            .remove(&component_name(&route_key.1))?;
+        let folder = TenantFolder::open(&self.folder, &route_key.0)
+            .map_err(|error| if entries.contains_key(route_key) { error } else { RolloutError::NotThere })?;
+        let stem = &route_key.1;
+        match folder.remove(&component_name(stem)) {
+            Err(RolloutError::NotThere) if entries.contains_key(route_key) => remove_built_in(&folder, stem)?,
+            removed => removed?,
+        }
         self.retire(&mut entries, route_key);
         self.swap_table(&entries);
         drop(entries);
         self.disk_use.measure(&route_key.0);
         Ok(())
     }
+}
+
+/// Puts the file of a candidate in place. A component wins over a built-in decoder, so it makes room for one.
+fn lay_down(
+    folder: &TenantFolder,
+    stem: &str,
+    extension: &str,
+    candidate: &Candidate,
+    staging: Option<&Path>,
+) -> Result<(), RolloutError> {
+    let RouteDefinition { built_in, route_file, source } = &candidate.definition;
+    let Some(_) = built_in else {
+        return folder.replace(&component_name(stem), &candidate.component, staging);
+    };
+    let text = if extension == "toml" { route_file } else { source };
+    let text = text.as_deref().unwrap_or_default();
+    folder.replace(&format!("{stem}.{extension}"), text.as_bytes(), staging)?;
+    match folder.remove(&component_name(stem)) {
+        Ok(()) | Err(RolloutError::NotThere) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the files that make the route of a built-in decoder.
+fn remove_built_in(folder: &TenantFolder, stem: &str) -> Result<(), RolloutError> {
+    let sources = builtin::sources().map(|source| format!("{stem}.{}", source.extension));
+    let mut result = Err(RolloutError::NotThere);
+    for name in std::iter::once(route_file_name(stem)).chain(sources) {
+        match folder.remove(&name) {
+            Ok(()) => result = Ok(()),
+            Err(RolloutError::NotThere) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    result
 }
 
 /// Refuses a version that decodes a remembered message differently, where none may.

@@ -1,11 +1,13 @@
-//! A component that somebody puts, and the outcome of it.
+//! A decoder that somebody puts, and the outcome of it.
 
 use std::fmt;
 
 use serde::Serialize;
 
+use crate::builtin::{self, BuiltIn, SourceFile};
 use crate::comparison::Comparison;
 use crate::error::RolloutError;
+use crate::limits::ROUTE_FILE_BYTES_MAX;
 use tidegate_core::route_key::RouteKey;
 
 /// The one who puts a component.
@@ -25,12 +27,73 @@ impl fmt::Display for PutAuthor {
     }
 }
 
-/// A component for a place in the guests folder.
+/// The file that makes a route.
+#[derive(Clone, Debug)]
+pub enum PutFile {
+    Component(Vec<u8>),
+    /// The route file of a built-in decoder. A component at the place goes.
+    RouteFile(String),
+    /// The source of a built-in decoder. A component at the place goes.
+    Source(&'static BuiltIn, SourceFile, String),
+}
+
+impl PutFile {
+    /// A file with this extension, without the dot.
+    ///
+    /// # Errors
+    /// There is no such file of a route, or it is not text.
+    pub fn new(extension: &str, bytes: Vec<u8>) -> Result<Self, String> {
+        let text = |bytes| {
+            String::from_utf8(bytes).map_err(|_| format!("the .{extension} file is not UTF-8: expected text"))
+        };
+        if extension == "wasm" {
+            return Ok(Self::Component(bytes));
+        }
+        if extension == "toml" {
+            return text(bytes).map(Self::RouteFile);
+        }
+        let source = builtin::of_extension(extension);
+        match source.and_then(|built_in| Some((built_in, built_in.source?))) {
+            Some((built_in, source)) => Ok(Self::Source(built_in, source, text(bytes)?)),
+            None => {
+                let known = ["wasm", "toml"].into_iter().chain(builtin::sources().map(|known| known.extension));
+                let known = known.collect::<Vec<_>>().join(", ");
+                Err(format!("{extension:?} is no file of a decoder: expected one of {known}"))
+            }
+        }
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Component(bytes) => bytes,
+            Self::RouteFile(text) | Self::Source(_, _, text) => text.as_bytes(),
+        }
+    }
+
+    /// The longest such file, where a component may have this length.
+    pub fn bytes_max(extension: &str, component_bytes_max: u64) -> u64 {
+        let source = builtin::of_extension(extension).and_then(|built_in| built_in.source);
+        match extension {
+            "toml" => ROUTE_FILE_BYTES_MAX,
+            _ => source.map_or(component_bytes_max, |source| source.bytes_max),
+        }
+    }
+
+    pub fn extension(&self) -> &'static str {
+        match self {
+            Self::Component(_) => "wasm",
+            Self::RouteFile(_) => "toml",
+            Self::Source(_, source, _) => source.extension,
+        }
+    }
+}
+
+/// A decoder for a place in the guests folder.
 #[derive(Clone, Debug)]
 pub struct PutRequest {
     pub route_key: RouteKey,
-    pub component: Vec<u8>,
-    /// Cases that take the place of those beside the component. None: those stay.
+    pub file: PutFile,
+    /// Cases that take the place of those beside the file. None: those stay.
     pub cases: Option<String>,
     pub author: PutAuthor,
     /// Refuses a version that decodes a remembered message differently.
@@ -40,7 +103,7 @@ pub struct PutRequest {
 impl PutRequest {
     /// A component alone.
     pub fn new(route_key: RouteKey, component: Vec<u8>, author: PutAuthor) -> Self {
-        Self { route_key, component, cases: None, author, expect_same: false }
+        Self { route_key, file: PutFile::Component(component), cases: None, author, expect_same: false }
     }
 }
 
@@ -58,3 +121,17 @@ pub struct PutResult {
 
 /// Called with the outcome for a component.
 pub type PutReply = Box<dyn FnOnce(Result<PutResult, RolloutError>) + Send>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_what_its_extension_says() {
+        assert!(matches!(PutFile::new("wasm", vec![0xff]), Ok(PutFile::Component(_))));
+        assert!(matches!(PutFile::new("toml", b"a = 1".to_vec()), Ok(PutFile::RouteFile(_))));
+        assert!(PutFile::new("toml", vec![0xff]).unwrap_err().contains("UTF-8"));
+        let error = PutFile::new("exe", Vec::new()).unwrap_err();
+        assert!(error.contains("\"exe\"") && error.contains("wasm, toml"), "{error}");
+    }
+}

@@ -29,7 +29,7 @@ impl EvaluationJob {
     fn bytes(&self) -> u64 {
         match self {
             Self::EvaluateFile { bytes, .. } => *bytes,
-            Self::Put { put, .. } => put.component.len() as u64,
+            Self::Put { put, .. } => put.file.bytes().len() as u64,
         }
     }
 
@@ -100,7 +100,7 @@ impl QueuedJobs {
         if own >= GUEST_PUTS_WAITING_A_TENANT_MAX {
             return false;
         }
-        let bytes = put.component.len() as u64;
+        let bytes = put.file.bytes().len() as u64;
         put.author == PutAuthor::Operator
             || (self.puts < puts_max
                 && (bytes <= SMALL_COMPONENT_BYTES_MAX

@@ -30,13 +30,14 @@ impl GuestStore {
     fn make_rules_anew(&self, route_key: &RouteKey, entry: &mut FileEntry) {
         let Some(Route { version, probation }) = &entry.serving else { return };
         let settings = self.host.settings();
-        let text = self.history.as_ref().and_then(|history| history.rules(route_key, &version.id));
-        let rules = text.map(|text| route_file::parse(&text, &settings, route_key));
+        let definition = self.history.as_ref().zip(entry.record.find(&version.id));
+        let definition = definition.map(|(history, version)| history.definition(route_key, version));
+        let definition = definition.unwrap_or_default();
+        let rules = route_file::rules(&definition, &settings, route_key);
         let ceilings = settings.ceilings(version.rules.class);
         let mut rules = match rules {
-            None => route_file::without_file(&settings, route_key),
-            Some(Ok(rules)) => rules,
-            Some(Err(why)) => {
+            Ok(rules) => rules,
+            Err(why) => {
                 let (tenant, message_type) = route_key;
                 tracing::warn!(tenant, message_type, why, "a route's file asks for more than is allowed now");
                 let mut rules = version.rules.clone();

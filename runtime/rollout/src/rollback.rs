@@ -30,9 +30,9 @@ impl GuestStore {
         loop {
             let target = self.previous_version(route_key)?;
             let copy = self.history.as_ref().and_then(|history| history.copy(route_key, &target));
-            let (component, rules) = copy.ok_or(RolloutError::NoPrevious)?;
+            let (component, definition) = copy.ok_or(RolloutError::NoPrevious)?;
             // Without the lock: compiling takes seconds, and listings and scrapes would wait for it.
-            let (guest, rules) = self.make(route_key, &component, &target.digest, rules.as_deref())?;
+            let (guest, rules) = self.make(route_key, &component, &target.digest, &definition)?;
             let mut entries = self.entries.lock();
             let known = entries.get_mut(route_key).ok_or(RolloutError::NotThere)?;
             if known.record.previous().is_none_or(|previous| previous.version != target.version) {

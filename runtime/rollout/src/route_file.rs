@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::definition::RouteDefinition;
 use crate::limits::{
     FAILURES_PERCENT_MAX, PROBATION_MESSAGES, PROBATION_MESSAGES_MAX, PROBATION_S, PROBATION_S_MAX,
 };
@@ -17,6 +18,8 @@ use tidegate_decode::{DecodeSettings, GuestClass};
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RouteFile {
+    /// The built-in decoder, unless a component lies beside the file.
+    decoder: Option<String>,
     options: toml::Table,
     class: Option<GuestClass>,
     deadline_ms: Option<u64>,
@@ -50,11 +53,7 @@ enum IsolationKey {
     Route,
 }
 
-/// The rules of a route without a file: the ceilings of the class that its place is granted.
-pub fn without_file(settings: &DecodeSettings, route_key: &RouteKey) -> RouteRules {
-    of_class(settings, settings.granted(route_key))
-}
-
+/// The rules of a route whose file says nothing: the ceilings of the class.
 fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
     let ceilings = settings.ceilings(class);
     RouteRules {
@@ -74,15 +73,80 @@ fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
     }
 }
 
-/// Reads a route file.
+/// The built-in decoder that a route file names, if it names one. The rest of the file is not checked.
+///
+/// # Errors
+/// It is not TOML, or the key is not a text.
+pub fn decoder(text: &str) -> Result<Option<String>, String> {
+    let mut file: toml::Table = toml::from_str(text).map_err(|error| fault(text, &error))?;
+    match file.remove("decoder") {
+        None => Ok(None),
+        Some(toml::Value::String(name)) => Ok(Some(name)),
+        Some(_) => {
+            Err("the route's TOML file: decoder: expected the name of a built-in decoder, as text".into())
+        }
+    }
+}
+
+/// The options of a route file as they reach the decoder.
+///
+/// # Errors
+/// Names the key and the line.
+pub fn options(text: &str) -> Result<Vec<(String, String)>, String> {
+    let file: RouteFile = toml::from_str(text).map_err(|error| fault(text, &error))?;
+    option_texts(file.options)
+}
+
+fn option_texts(options: toml::Table) -> Result<Vec<(String, String)>, String> {
+    let text = |(key, value): (String, toml::Value)| match option_text(value) {
+        Ok(text) => Ok((key, text)),
+        Err(why) => Err(format!("the route's TOML file: options.{key}: {why}")),
+    };
+    options.into_iter().map(text).collect()
+}
+
+fn fault(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+    format!("the route's TOML file, line {line}: {}", error.message())
+}
+
+/// The rules of a version.
+///
+/// # Errors
+/// The errors of `parse`; an option that the source file already gives.
+pub fn rules(
+    definition: &RouteDefinition,
+    settings: &DecodeSettings,
+    route_key: &RouteKey,
+) -> Result<RouteRules, String> {
+    let text = definition.route_file.as_deref().unwrap_or_default();
+    let mut rules = parse_for(text, settings, route_key, definition.built_in.is_some())?;
+    if let Some((option, source)) = definition.source_option() {
+        if rules.options.iter().any(|(key, _)| key == option) {
+            return Err(format!(
+                "the route's TOML file: options.{option}: a file beside the route file gives this; leave one of them out"
+            ));
+        }
+        rules.options.push((option.to_owned(), source.to_owned()));
+    }
+    Ok(rules)
+}
+
+/// Reads the route file of a component.
 ///
 /// # Errors
 /// Names the key and the line, never the content: the file may hold secrets.
 pub fn parse(text: &str, settings: &DecodeSettings, route_key: &RouteKey) -> Result<RouteRules, String> {
-    let file: RouteFile = toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        format!("the route's TOML file, line {line}: {}", error.message())
-    })?;
+    parse_for(text, settings, route_key, false)
+}
+
+fn parse_for(
+    text: &str,
+    settings: &DecodeSettings,
+    route_key: &RouteKey,
+    is_built_in: bool,
+) -> Result<RouteRules, String> {
+    let file: RouteFile = toml::from_str(text).map_err(|error| fault(text, &error))?;
     let granted = settings.granted(route_key);
     if file.class == Some(GuestClass::Large) && granted == GuestClass::Normal {
         return Err(format!(
@@ -91,18 +155,7 @@ pub fn parse(text: &str, settings: &DecodeSettings, route_key: &RouteKey) -> Res
         ));
     }
     let mut rules = of_class(settings, file.class.unwrap_or(granted));
-    for (key, value) in file.options {
-        let text = match value {
-            toml::Value::String(text) => text,
-            toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => value.to_string(),
-            _ => {
-                return Err(format!(
-                    "the route's TOML file: options.{key}: expected a text, a number or a boolean"
-                ));
-            }
-        };
-        rules.options.push((key, text));
-    }
+    rules.options = option_texts(file.options)?;
     lower("deadline_ms", file.deadline_ms, &mut rules.deadline_ms)?;
     lower("memory_bytes_max", file.memory_bytes_max, &mut rules.memory_bytes_max)?;
     rules.keep_rest = matches!(file.on_bad_line, Some(OnBadLine::KeepRest));
@@ -117,18 +170,50 @@ pub fn parse(text: &str, settings: &DecodeSettings, route_key: &RouteKey) -> Res
             .map_err(|fault| format!("the route's TOML file: state.partition = {partition:?}: {fault}"))?;
         rules.partition = Arc::new(template);
     }
-    rules.isolation = isolation(file.isolation, rules.class, route_key)?;
+    rules.isolation = isolation(file.isolation, rules.class, route_key, is_built_in)?;
     Ok(rules)
 }
 
-/// Reads the isolation. A tenant's own decoder is never shared: the operator did not choose it.
+/// An option as it reaches the decoder. A list or a table is JSON: a decoder reads JSON anyway.
+fn option_text(value: toml::Value) -> Result<String, String> {
+    match value {
+        toml::Value::String(text) => Ok(text),
+        toml::Value::Array(_) | toml::Value::Table(_) => {
+            serde_json::to_string(&json_value(value)?).map_err(|error| error.to_string())
+        }
+        value => Ok(value.to_string()),
+    }
+}
+
+fn json_value(value: toml::Value) -> Result<serde_json::Value, String> {
+    Ok(match value {
+        toml::Value::Array(values) => values.into_iter().map(json_value).collect::<Result<_, _>>()?,
+        toml::Value::Table(table) => {
+            let members = table.into_iter().map(|(key, value)| Ok::<_, String>((key, json_value(value)?)));
+            members.collect::<Result<serde_json::Map<_, _>, _>>()?.into()
+        }
+        toml::Value::Float(number) => match serde_json::Number::from_f64(number) {
+            Some(number) => number.into(),
+            None => return Err(format!("{number} inside a list or table: expected a finite number")),
+        },
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Boolean(flag) => flag.into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+    })
+}
+
+/// Reads the isolation. A tenant's own decoder is never shared: the operator did not choose it. A built-in decoder of
+/// all tenants is shared unless the file says otherwise: those keep nothing from message to message.
 fn isolation(
     asked: Option<IsolationKey>,
     class: GuestClass,
     (folder, stem): &RouteKey,
+    is_built_in: bool,
 ) -> Result<Isolation, String> {
     let refused = |why: &str| Err(format!("the route's TOML file: isolation = \"route\": {why}"));
     match asked {
+        None if is_built_in && folder == DEFAULT && class == GuestClass::Normal => Ok(Isolation::Route),
         None | Some(IsolationKey::Instance) => Ok(Isolation::Instance),
         Some(IsolationKey::Batch) => Ok(Isolation::Batch),
         Some(IsolationKey::Route) if folder != DEFAULT => refused(&format!(
@@ -169,7 +254,8 @@ fn lower(key: &str, asked: Option<u64>, limit: &mut u64) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-
+    use super::rules;
+    use crate::definition::RouteDefinition;
     use tidegate_core::line_protocol::Dialect;
     use tidegate_core::route_key::RouteKey;
     use tidegate_decode::route::rules::{Isolation, RouteRules};
@@ -234,6 +320,32 @@ mod tests {
         let rules = parse("[options]\nz = 1\na = \"x\"\nb = true").unwrap();
         let keys: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(keys, ["z=1", "a=x", "b=true"]);
+    }
+
+    #[test]
+    fn a_list_or_a_table_is_an_option_in_json() {
+        let rules = parse("[options]\nfields = { a = \"u8@1\", b = [1, 2.5, true] }\nnames = [\"x\"]").unwrap();
+        let options: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(options, [r#"fields={"a":"u8@1","b":[1,2.5,true]}"#, r#"names=["x"]"#]);
+        let error = parse("[options]\nlist = [nan]").unwrap_err();
+        assert!(error.contains("options.list") && error.contains("finite"), "{error}");
+    }
+
+    #[test]
+    fn a_built_in_decoder_of_all_tenants_is_shared_unless_the_file_says_otherwise() {
+        let isolation = |folder: &str, stem: &str, built_in: bool, text: &str| {
+            let definition = RouteDefinition {
+                built_in: built_in.then(|| "json".to_owned()),
+                route_file: Some(text.to_owned()),
+                source: None,
+            };
+            rules(&definition, &settings(), &route_key(folder, stem)).unwrap().isolation
+        };
+        assert_eq!(isolation("_default", "telemetry", true, "decoder = \"json\""), Isolation::Route);
+        assert_eq!(isolation("_default", "telemetry", false, "decoder = \"json\""), Isolation::Instance);
+        assert_eq!(isolation("acme", "telemetry", true, ""), Isolation::Instance);
+        assert_eq!(isolation("_default", "js", true, ""), Isolation::Instance, "the class large");
+        assert_eq!(isolation("_default", "telemetry", true, "isolation = \"instance\""), Isolation::Instance);
     }
 
     #[test]

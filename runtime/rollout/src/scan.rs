@@ -1,15 +1,16 @@
 //! The scan of the guests folder for changes, at start and again and again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::candidate::Candidate;
 use crate::comparison::Comparison;
 use crate::error::RolloutError;
 use crate::evaluate::Evaluated;
 use crate::folder;
-use crate::folder::{Candidate, CandidateStamps};
+use crate::folder::{CandidateStamps, FolderFiles, route_file_name};
 use crate::history::VersionOutcome;
 use crate::store::{FileEntry, GuestStore, RolloutEvent};
 use tidegate_core::route_key::RouteKey;
@@ -28,13 +29,13 @@ impl GuestStore {
         let restore = |version: &str| {
             let known = record.find(version)?;
             // The folder's own file is as good as the copy.
-            let (component, rules) = match &candidate {
+            let (component, definition) = match &candidate {
                 Ok(candidate) if candidate_version.as_deref() == Some(version) => {
-                    (candidate.component.clone(), candidate.rules.clone())
+                    (candidate.component.clone(), candidate.definition.clone())
                 }
                 _ => self.history.as_ref()?.copy(route_key, known)?,
             };
-            match self.make(route_key, &component, &known.digest, rules.as_deref()) {
+            match self.make(route_key, &component, &known.digest, &definition) {
                 Ok((guest, rules)) => Some((guest, rules, version.to_owned())),
                 Err(error) => {
                     let (tenant, message_type) = route_key;
@@ -70,7 +71,7 @@ impl GuestStore {
     /// # Errors
     /// The folder cannot be read; all versions serve on.
     pub fn refresh(&self) -> Result<Vec<RolloutEvent>, RolloutError> {
-        let (files, unreadable) = folder::files(&self.folder).map_err(RolloutError::Unreadable)?;
+        let (files, unreadable) = self.route_files()?;
         let mut entries = self.entries.lock();
         // The content of a folder that cannot be read is unknown, so none of its files counts as removed.
         let is_gone =
@@ -85,6 +86,9 @@ impl GuestStore {
             let known = entries
                 .entry(route_key.clone())
                 .or_insert_with(|| FileEntry::new(path.clone(), self.record(&route_key)));
+            if known.path != path {
+                known.path.clone_from(&path);
+            }
             let waits = known.again.is_some_and(|again| now < again);
             if known.stamps == stamps || known.queued || waits || folder::is_being_written(&path) {
                 continue;
@@ -102,6 +106,17 @@ impl GuestStore {
         drop(entries);
         self.disk_use.measure_all();
         Ok(self.take_events())
+    }
+
+    /// The routes of the folder, each with the file that makes it one, and the folders that cannot be read.
+    pub(super) fn route_files(&self) -> Result<(BTreeMap<RouteKey, PathBuf>, Vec<String>), RolloutError> {
+        let FolderFiles { mut routes, lone_route_files, unreadable } =
+            folder::files(&self.folder).map_err(RolloutError::Unreadable)?;
+        for route_key in self.lone_route_files.routes(&self.folder, lone_route_files) {
+            let path = self.folder.join(&route_key.0).join(route_file_name(&route_key.1));
+            routes.insert(route_key, path);
+        }
+        Ok((routes, unreadable))
     }
 
     pub(super) fn retire(&self, entries: &mut BTreeMap<RouteKey, FileEntry>, route_key: &RouteKey) {

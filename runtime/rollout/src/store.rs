@@ -1,6 +1,6 @@
 //! The guests of this gateway: the files in the folder, the versions that serve, and the changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -10,10 +10,10 @@ use parking_lot::Mutex;
 use crate::compile::{CompileLimits, CompilerSettings, Compilers};
 use crate::disk_use::DiskUse;
 use crate::error::RolloutError;
-use crate::folder;
 use crate::folder::CandidateStamps;
 use crate::history::{RouteHistory, RouteRecord};
 use crate::limits::{GUEST_PUTS_WAITING_MAX, LARGE_PUTS_WAITING_MAX};
+use crate::lone_route_files::LoneRouteFiles;
 use crate::penalties::Penalties;
 use crate::queue::EvaluationQueue;
 use crate::tenant_limits::TenantLimits;
@@ -22,7 +22,7 @@ use tidegate_core::route_key::RouteKey;
 use tidegate_core::tenant::budgets::BudgetPair;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_decode::route::stats::RouteActivity;
-use tidegate_decode::route::table::{Route, RoutingTable};
+use tidegate_decode::route::table::{IdleFile, Route, RoutingTable};
 use tidegate_decode::sandbox::class::grant;
 use tidegate_decode::sandbox::guest::Guest;
 use tidegate_decode::{DecodeHost, GuestClass};
@@ -129,6 +129,7 @@ pub struct GuestStore {
     pub(super) staging: Option<PathBuf>,
     pub(super) history: Option<RouteHistory>,
     pub(super) disk_use: DiskUse,
+    pub(super) lone_route_files: LoneRouteFiles,
     pub(super) cases: Option<Arc<dyn CaseRunner>>,
     /// Loaded guests by their names: routes with the same component share it.
     pub(super) loaded: Mutex<HashMap<String, Weak<Guest>>>,
@@ -167,13 +168,18 @@ impl GuestStore {
         } = persistence;
         let routes = data.as_ref().map(|data| data.join("routes"));
         let folders = std::iter::once(folder.to_owned()).chain(routes).collect();
+        let history = data.as_ref().map(|data| RouteHistory::new(data, read_only));
+        let gateways_own = compiler.cache.clone().into_iter();
+        let gateways_own =
+            gateways_own.chain(history.as_ref().map(|history| history.built_in_folder().to_owned()));
         let store = Self {
             folder: folder.to_owned(),
             compilers: Compilers::new(&host, &compiler, large_compile_limits)?,
             host,
-            history: data.as_ref().map(|data| RouteHistory::new(data, read_only)),
+            disk_use: DiskUse::new(tenants, folders, gateways_own.collect()),
+            lone_route_files: LoneRouteFiles::default(),
+            history,
             staging: data.filter(|_| !read_only),
-            disk_use: DiskUse::new(tenants, folders, compiler.cache.clone()),
             cases,
             disk_reserve,
             loaded: Mutex::default(),
@@ -186,7 +192,7 @@ impl GuestStore {
             large_queue: EvaluationQueue::new(LARGE_PUTS_WAITING_MAX),
         };
         let load = || -> Result<(), RolloutError> {
-            for (route_key, path) in folder::files(folder).map_err(RolloutError::Unreadable)?.0 {
+            for (route_key, path) in store.route_files()?.0 {
                 store.load_at_start(&route_key, &path);
             }
             Ok(())
@@ -195,10 +201,20 @@ impl GuestStore {
             Some(history) => history.sync_once(load)?,
             None => load()?,
         }
+        store.forget_built_ins();
         store.disk_use.measure_all();
         store.swap_table(&store.entries.lock());
         let events = store.take_events();
         Ok((store, events))
+    }
+
+    /// Removes copies of built-in decoders that no route needs any more.
+    fn forget_built_ins(&self) {
+        let Some(history) = &self.history else { return };
+        let entries = self.entries.lock();
+        let versions = entries.values().flat_map(|entry| &entry.record.versions);
+        let in_use: HashSet<&str> = versions.map(|version| version.digest.as_str()).collect();
+        history.forget_built_ins(|digest| in_use.contains(digest));
     }
 
     /// The host that decodes by this store's routing table.
@@ -234,8 +250,9 @@ impl GuestStore {
         }
     }
 
-    pub(super) fn path_of(&self, (tenant, stem): &RouteKey) -> PathBuf {
-        self.folder.join(tenant).join(format!("{stem}.wasm"))
+    /// The file of a route with this extension.
+    pub(super) fn path_of(&self, (tenant, stem): &RouteKey, extension: &str) -> PathBuf {
+        self.folder.join(tenant).join(format!("{stem}.{extension}"))
     }
 
     /// The activity of a new route, charged to the tenant of its folder.
@@ -257,8 +274,8 @@ impl GuestStore {
             entries.iter().filter_map(|(route_key, entry)| Some((route_key.clone(), entry.serving.clone()?)));
         let idle =
             entries.iter().filter(|(_, entry)| entry.serving.is_none()).filter_map(|(route_key, entry)| {
-                let why = entry.error.clone()?;
-                Some((route_key.clone(), why))
+                let file = entry.path.file_name()?.to_string_lossy().into_owned();
+                Some((route_key.clone(), IdleFile { file, why: entry.error.clone()? }))
             });
         self.host.publish(routes.collect::<RoutingTable>().with_idle(idle));
     }

@@ -30,7 +30,7 @@ use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::limits::CASES_BYTES_MAX;
-use crate::rollout::{GuestStore, PutAuthor, PutRequest, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
 use crate::spool::Spool;
 
 /// The calls, with the tokens that they need.
@@ -146,12 +146,20 @@ async fn put_guest(
     answer(guests.put(tenant, message_type, uri, headers, body).await)
 }
 
-/// The query of a component that is put.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The query of a decoder that is put.
+#[derive(Debug, PartialEq, Eq)]
 struct PutQuery {
-    /// Bytes at the beginning of the body that are cases, not the component.
+    /// Bytes at the beginning of the body that are cases, not the file.
     cases_bytes: usize,
     expect_same: bool,
+    /// The extension of the file that the body is.
+    file: String,
+}
+
+impl Default for PutQuery {
+    fn default() -> Self {
+        Self { cases_bytes: 0, expect_same: false, file: "wasm".into() }
+    }
 }
 
 impl PutQuery {
@@ -164,11 +172,16 @@ impl PutQuery {
                 {
                     parsed.cases_bytes = bytes.parse().unwrap_or_default();
                 }
+                Some(("file", extension)) => {
+                    // The bytes come later.
+                    PutFile::new(extension, Vec::new()).map_err(bad_file)?;
+                    extension.clone_into(&mut parsed.file);
+                }
                 Some(("expect_same", "true")) => parsed.expect_same = true,
                 Some(("expect_same", "false")) => parsed.expect_same = false,
                 _ => {
                     let message = format!(
-                        "invalid query {pair:?}: expected cases_bytes=N (at most {CASES_BYTES_MAX}) or expect_same=true"
+                        "invalid query {pair:?}: expected file=EXTENSION, cases_bytes=N (at most {CASES_BYTES_MAX}) or expect_same=true"
                     );
                     return Err(ApiError { status: 400, code: "BAD_QUERY", message });
                 }
@@ -177,7 +190,7 @@ impl PutQuery {
         Ok(parsed)
     }
 
-    /// Parts a body into the cases and the component.
+    /// Parts a body into the cases and the file.
     fn part_body(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
         if self.cases_bytes == 0 {
             return Ok((None, body));
@@ -190,6 +203,11 @@ impl PutQuery {
         let cases = String::from_utf8(body).map_err(|_| bad("the cases are not UTF-8"))?;
         Ok((Some(cases), component))
     }
+}
+
+/// The answer to a body that is no file of a decoder.
+fn bad_file(message: String) -> ApiError {
+    ApiError { status: 400, code: "BAD_FILE", message }
 }
 
 impl GuestRoutes {
@@ -211,12 +229,14 @@ impl GuestRoutes {
             self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
             let query = PutQuery::parse(uri.query().unwrap_or_default())?;
             let place = self.uploads.take(&author)?;
-            let most = self.api.guests.component_bytes_max(&route_key) as usize + query.cases_bytes;
+            let component_bytes_max = self.api.guests.component_bytes_max(&route_key);
+            let most = PutFile::bytes_max(&query.file, component_bytes_max) as usize + query.cases_bytes;
             let charge = self.api.charge_upload(&route_key, announced.unwrap_or(most).min(most) as u64)?;
             let body = uploads::receive(body, most).await?;
             drop(place);
-            let (cases, component) = query.part_body(body)?;
-            Ok((PutRequest { route_key, component, cases, author, expect_same: query.expect_same }, charge))
+            let (cases, file) = query.part_body(body)?;
+            let file = PutFile::new(&query.file, file).map_err(bad_file)?;
+            Ok((PutRequest { route_key, file, cases, author, expect_same: query.expect_same }, charge))
         };
         match received.await {
             Ok((put, charge)) => self.api.put(put, charge).await,
@@ -297,9 +317,9 @@ impl GuestApi {
     }
 }
 
-/// The SHA-256 of a component, as hexadecimal digits.
-fn component_digest(component: &[u8]) -> String {
-    Sha256::digest(component).iter().map(|byte| format!("{byte:02x}")).collect()
+/// The SHA-256 of a file, as hexadecimal digits.
+fn file_digest(file: &[u8]) -> String {
+    Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The answer to a fault of a change.
@@ -379,7 +399,7 @@ impl GuestApi {
 
     async fn put(&self, put: PutRequest, charge: Charge) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
-        let (who, digest) = (put.author.to_string(), component_digest(&put.component));
+        let (who, digest) = (put.author.to_string(), file_digest(put.file.bytes()));
         let result = self.put_component(put, charge).await;
         self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
     }
@@ -458,13 +478,14 @@ mod tests {
     #[test]
     fn a_body_is_cases_and_a_component_as_the_query_says() {
         let query = PutQuery::parse("cases_bytes=3&expect_same=true").unwrap();
-        assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true });
+        assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true, file: "wasm".into() });
+        assert_eq!(PutQuery::parse("file=toml").unwrap().file, "toml");
         assert_eq!(query.part_body(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
         assert_eq!(query.part_body(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
         assert_eq!(query.part_body(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
         let alone = PutQuery::parse("").unwrap();
         assert_eq!(alone.part_body(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
-        for bad in ["cases_bytes=x", "cases_bytes=99999999999", "expect_same=1", "other=1", "cases_bytes"] {
+        for bad in ["cases_bytes=x", "cases_bytes=99999999999", "expect_same=1", "other=1", "cases_bytes", "file=exe"] {
             assert_eq!(PutQuery::parse(bad).unwrap_err().status, 400, "{bad}");
         }
     }

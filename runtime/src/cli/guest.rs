@@ -17,6 +17,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
 use crate::core::route_key::{file_name, is_file_name};
+use crate::rollout::PutFile;
 
 /// Manage decoders: list, put, history, rollback, rm, log, state, new, wrap
 #[derive(Debug, clap::Args)]
@@ -55,7 +56,10 @@ enum Action {
     },
     /// Put a decoder in place; it serves after its checks, and exit 1 says why it may not serve
     #[command(after_help = "Examples:\n  tidegate guest put acme boiler boiler.wasm\n  \
-        tidegate guest put acme boiler boiler.wasm --cases boiler.cases.jsonl --expect-same\n\n\
+        tidegate guest put acme boiler boiler.wasm --cases boiler.cases.jsonl --expect-same\n  \
+        tidegate guest put acme meter meter.toml\n\n\
+        A route file (.toml) that says decoder = \"NAME\" serves a decoder that comes with the program, and takes \
+        the place of a component.\n\
         A running gateway remembers the last messages of each route. The new decoder decodes them too, and the \
         output says how many lines differ.")]
     Put {
@@ -64,8 +68,10 @@ enum Action {
         /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
-        /// The component, or a core module made by wit-bindgen or the SDK; `-` means stdin
-        component: PathBuf,
+        /// The component, or a core module made by wit-bindgen or the SDK, or the route file of a built-in decoder;
+        /// `-` means stdin
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
         /// Cases that are put beside it, in place of those that are there; it must pass them
         #[arg(long, value_name = "FILE")]
         cases: Option<PathBuf>,
@@ -164,15 +170,15 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
             let _progress = Progress::start("the decoders are compiled and listed");
             gateway.list(tenant.as_deref().map(named).as_deref())
         }
-        Action::Put { tenant, message_type, component, cases, expect_same } => {
-            let shown = component.display().to_string();
-            let component = scaffold::component(read(component)?)?;
+        Action::Put { tenant, message_type, file, cases, expect_same } => {
+            let shown = file.display().to_string();
+            let file = put_file(file)?;
             let cases = cases.as_ref().map(read_cases).transpose()?;
             let _progress = Progress::start(format!(
                 "{shown} ({} kB) is sent, compiled, started, and run on its cases and on recent messages",
-                component.len().div_ceil(1_000)
+                file.bytes().len().div_ceil(1_000)
             ));
-            gateway.put(&named(tenant), &named(message_type), component, cases, *expect_same)
+            gateway.put(&named(tenant), &named(message_type), file, cases, *expect_same)
         }
         Action::History { tenant, message_type } => gateway.history(&named(tenant), &named(message_type)),
         Action::Rollback { tenant, message_type } => {
@@ -220,6 +226,22 @@ fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
         .map_err(|error| BadUsage(format!("{error:#}")).into())
 }
 
+/// The file of a decoder, by its extension. What comes by stdin is a route file if it is no wasm.
+fn put_file(path: &PathBuf) -> anyhow::Result<PutFile> {
+    let bytes = read(path)?;
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let extension = match extension {
+        _ if bytes.starts_with(b"\0asm") => "wasm",
+        None if path.as_os_str() == "-" => "toml",
+        extension => extension.unwrap_or("wasm"),
+    };
+    match PutFile::new(extension, bytes) {
+        Ok(PutFile::Component(component)) => Ok(PutFile::Component(scaffold::component(component)?)),
+        Ok(file) => Ok(file),
+        Err(why) => Err(BadUsage(format!("{}: {why}", path.display())).into()),
+    }
+}
+
 /// The cases of a file, in one piece.
 fn read_cases(path: &PathBuf) -> anyhow::Result<String> {
     let cases = String::from_utf8(read(path)?);
@@ -235,14 +257,14 @@ fn show(action: &Action, answer: &Value) {
     let rows = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
     match action {
         Action::List { .. } => {
-            println!("{:<20}{:<20}{:<10}{:<40}{:>10}", "tenant", "type", "state", "guest", "messages");
+            println!("{:<20}{:<20}{:<10}{:<46}{:>10}", "tenant", "type", "state", "guest", "messages");
             for guest in rows("guests") {
                 println!(
-                    "{:<20}{:<20}{:<10}{:<40}{:>10}",
+                    "{:<20}{:<20}{:<10}{:<46}{:>10}",
                     text(&guest, "tenant"),
                     text(&guest, "type"),
                     if guest["guest"].is_string() { "serving".into() } else { text(&guest, "state") },
-                    text(&guest, "guest"),
+                    shown_guest(&guest),
                     guest["messages"]
                 );
                 if let Some(error) = guest["error"].as_str() {
@@ -312,6 +334,12 @@ fn show(action: &Action, answer: &Value) {
         }
         Action::New { .. } | Action::Wrap { .. } => {}
     }
+}
+
+/// The version that serves, and that it is built in.
+fn shown_guest(guest: &Value) -> String {
+    let tag = printable(guest["guest"].as_str().unwrap_or("-"));
+    if guest["built_in"].is_string() { format!("{tag} (built in)") } else { tag }
 }
 
 /// The trial run on remembered messages, where there was one.

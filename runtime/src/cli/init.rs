@@ -15,6 +15,7 @@ use crate::cli::init::folder::NewFolder;
 use crate::cli::init::mosquitto::MosquittoFiles;
 use crate::cli::init::secret::random_token;
 use crate::core::detail::printable;
+use crate::rollout::builtin;
 
 /// Make a folder with which a gateway can start: configuration, token, decoder and one device
 ///
@@ -34,9 +35,6 @@ const CONFIGURATION: &str = include_str!("init/template/tidegate.toml.txt");
 const LISTENER: &str = include_str!("init/template/listener.toml.txt");
 
 const BROKER: &str = include_str!("init/template/broker.toml.txt");
-
-/// The decoder `json`, as `cargo xtask embed` built it from `guests/json`.
-const DECODER: &[u8] = include_bytes!("init/template/telemetry.wasm");
 
 const CASES: &str = include_str!("init/template/telemetry.cases.jsonl");
 
@@ -60,7 +58,8 @@ pub fn init(arguments: &Arguments) -> anyhow::Result<Exit> {
     let source = fill(if arguments.broker { BROKER } else { LISTENER });
     folder.file("tidegate.toml", fill(&CONFIGURATION.replace("{source}", &source)).as_bytes())?;
     folder.secret("admin.token", &random_token()?)?;
-    folder.file("guests/_default/telemetry.wasm", DECODER)?;
+    let decoder = builtin::find("json").expect("it comes with the program").component;
+    folder.file("guests/_default/telemetry.wasm", decoder)?;
     folder.file("guests/_default/telemetry.cases.jsonl", CASES.as_bytes())?;
     let token = random_token()?;
     let device = DeviceRecord {

@@ -11,6 +11,7 @@ use crate::core::detail::{printable, printable_lines};
 use crate::core::topic::TopicTemplate;
 use crate::explain::cases::run_case;
 use crate::explain::dry_run::DryRun;
+use crate::rollout::builtin;
 
 /// Run the cases beside decoders (`*.cases.jsonl`)
 ///
@@ -20,13 +21,18 @@ use crate::explain::dry_run::DryRun;
     A case is one line of JSON in telemetry.cases.jsonl, beside telemetry.wasm:\n  \
     {\"name\": \"one metric\", \"topic\": \"tenant/acme/device/dev-1/telemetry\", \"payload\": \"…\",\n   \
     \"received_at\": \"2026-01-01T00:00:00Z\", \"site\": \"lab-1\", \"expect\": {\"lines\": [\"…\"]}}\n  \
-    or \"expect\": {\"refusal\": \"CODE\"}")]
+    or \"expect\": {\"refusal\": \"CODE\"}\n\n\
+    Cases of a decoder that comes with the program lie beside its route file, meter.toml. With --decoder they need none:\n  \
+    tidegate test --decoder json samples.cases.jsonl")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Decoders (.wasm), case files, or folders with them
+    /// Decoders (.wasm, or .toml of a built-in decoder), case files, or folders with them
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Run the cases with this decoder, which comes with the program, without options
+    #[arg(long, value_name = "NAME")]
+    decoder: Option<String>,
     /// Print one JSON object for each case
     #[arg(long)]
     json: bool,
@@ -47,7 +53,7 @@ pub fn test(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let (mut passed, mut failed) = (0, 0);
     for file in &files {
-        for ran in run_file(&config, file)? {
+        for ran in run_file(&config, file, arguments.decoder.as_deref())? {
             match &ran.difference {
                 None => passed += 1,
                 Some(_) => failed += 1,
@@ -71,7 +77,7 @@ pub fn failing_cases(config: &Config) -> anyhow::Result<Vec<String>> {
     files.sort();
     let mut failing = Vec::new();
     for file in &files {
-        let failed = run_file(config, file)?.into_iter().filter_map(|ran| {
+        let failed = run_file(config, file, None)?.into_iter().filter_map(|ran| {
             ran.difference.map(|difference| format!("case {:?} at {}:\n{difference}", ran.name, ran.place))
         });
         failing.extend(failed);
@@ -87,12 +93,16 @@ struct CaseResult {
     difference: Option<String>,
 }
 
-fn run_file(config: &Config, file: &Path) -> anyhow::Result<Vec<CaseResult>> {
+/// Runs the cases of a file, with a built-in decoder or that which the file lies beside.
+fn run_file(config: &Config, file: &Path, built_in: Option<&str>) -> anyhow::Result<Vec<CaseResult>> {
     let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let guest = guest_of(file);
     let progress = Progress::start(format!("{} is compiled and started", guest.display()));
-    let mut dry_run = DryRun::of_guest(config, &guest)?;
+    let mut dry_run = match built_in {
+        Some(name) => DryRun::of_built_in(config, name),
+        None => DryRun::of_guest(config, &guest),
+    }?;
     drop(progress);
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines
@@ -118,7 +128,8 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         return Ok(());
     }
     let name = path.to_string_lossy();
-    let cases = match name.strip_suffix(".wasm") {
+    let stem = extensions().find_map(|extension| name.strip_suffix(extension)?.strip_suffix('.'));
+    let cases = match stem {
         Some(stem) => PathBuf::from(format!("{stem}{CASES_SUFFIX}")),
         None => path.to_owned(),
     };
@@ -129,10 +140,17 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The component that a case file lies beside.
+/// Extensions of the files that make a route, the first wins.
+fn extensions() -> impl Iterator<Item = &'static str> {
+    ["wasm", "toml"].into_iter().chain(builtin::sources().map(|source| source.extension))
+}
+
+/// The decoder that a case file lies beside.
 fn guest_of(cases: &Path) -> PathBuf {
     let name = cases.to_string_lossy();
-    PathBuf::from(format!("{}.wasm", name.strip_suffix(CASES_SUFFIX).unwrap_or(&name)))
+    let stem = name.strip_suffix(CASES_SUFFIX).unwrap_or(&name);
+    let mut files = extensions().map(|extension| PathBuf::from(format!("{stem}.{extension}")));
+    files.find(|file| file.exists()).unwrap_or_else(|| PathBuf::from(format!("{stem}.wasm")))
 }
 
 fn report(json: bool, ran: &CaseResult) {

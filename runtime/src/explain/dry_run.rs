@@ -96,17 +96,31 @@ impl DryRun {
     /// # Errors
     /// The guest may not serve.
     pub fn of_guest(config: &Config, guest: &Path) -> anyhow::Result<Self> {
-        let admission = without_credentials(config);
         let folder = SingleGuestDir::with_route(guest, Path::new(&config.guests.dir))?;
+        Self::of_folder(config, folder, &guest.display().to_string())
+    }
+
+    /// The lines of a built-in decoder without options.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn of_built_in(config: &Config, name: &str) -> anyhow::Result<Self> {
+        Self::of_folder(config, SingleGuestDir::with_built_in(name)?, name)
+    }
+
+    fn of_folder(config: &Config, folder: SingleGuestDir, shown: &str) -> anyhow::Result<Self> {
+        let admission = without_credentials(config);
         let decode = DecodeSettings { threads: 1, ..settings::decode(config) };
         let host = Arc::new(DecodeHost::new(decode, Arc::default())?);
         let persistence = settings::without_persistence(config);
         let (guests, _) = GuestStore::open(folder.path(), persistence, host.clone())
             .with_context(|| format!("the guests folder {}", folder.path().display()))?;
         let listed = guests.list();
-        let served = listed.first().with_context(|| format!("{} does not exist", guest.display()))?;
+        let served = listed.first().with_context(|| {
+            format!("{shown} is no decoder: expected a component, or a route file with decoder = \"NAME\"")
+        })?;
         if let Some(error) = &served.error {
-            anyhow::bail!("{}: {error}", guest.display());
+            anyhow::bail!("{shown}: {error}");
         }
         Ok(Self::of(admission, host, Some(folder)))
     }

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use tempfile::TempDir;
 
+use crate::core::route_key::{ANY, DEFAULT};
+use crate::rollout::builtin;
+
 /// The folder; it is deleted with its last owner.
 #[derive(Clone, Debug)]
 pub struct SingleGuestDir(Arc<TempDirGuard>);
@@ -27,11 +30,23 @@ impl SingleGuestDir {
         let root = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?;
         let place = root.path().join(tenant);
         std::fs::create_dir(&place)?;
-        std::fs::copy(&guest, place.join(stem))?;
-        let toml = guest.with_extension("toml");
-        if toml.exists() {
-            std::fs::copy(&toml, place.join(stem).with_extension("toml"))?;
+        let sources = builtin::sources().map(|source| source.extension);
+        for extension in ["wasm", "toml"].into_iter().chain(sources) {
+            let file = guest.with_extension(extension);
+            if file.exists() {
+                std::fs::copy(&file, place.join(stem).with_extension(extension))?;
+            }
         }
+        Ok(Self(Arc::new(TempDirGuard(root))))
+    }
+
+    /// A folder whose only route is a built-in decoder without options, for every tenant and message type.
+    pub fn with_built_in(name: &str) -> anyhow::Result<Self> {
+        builtin::find(name).map_err(|why| anyhow::anyhow!(why))?;
+        let root = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?;
+        let place = root.path().join(DEFAULT);
+        std::fs::create_dir(&place)?;
+        std::fs::write(place.join(format!("{ANY}.toml")), format!("decoder = {name:?}\n"))?;
         Ok(Self(Arc::new(TempDirGuard(root))))
     }
 

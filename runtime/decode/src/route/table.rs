@@ -47,7 +47,14 @@ pub enum RouteFolder {
 pub struct RoutingTable {
     routes: HashMap<RouteKey, Route>,
     /// The reasons why files do not serve, for places at which nothing serves.
-    idle: HashMap<RouteKey, String>,
+    idle: HashMap<RouteKey, IdleFile>,
+}
+
+/// A file at a place at which nothing serves, and the reason why it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdleFile {
+    pub file: String,
+    pub why: String,
 }
 
 impl FromIterator<(RouteKey, Route)> for RoutingTable {
@@ -77,15 +84,15 @@ impl RoutingTable {
     }
 
     /// Adds the files that do not serve, and the reasons.
-    pub fn with_idle(self, idle: impl IntoIterator<Item = (RouteKey, String)>) -> Self {
+    pub fn with_idle(self, idle: impl IntoIterator<Item = (RouteKey, IdleFile)>) -> Self {
         Self { idle: idle.into_iter().collect(), ..self }
     }
 
     /// The first file at the places of a message type that does not serve, and the reason.
     pub fn idle_file(&self, tenant: &str, message_type: &str) -> Option<(String, &str)> {
         places(tenant, message_type).iter().find_map(|place| {
-            let (folder, stem) = place;
-            Some((format!("{folder}/{stem}.wasm"), &**self.idle.get(place)?))
+            let IdleFile { file, why } = self.idle.get(place)?;
+            Some((format!("{}/{file}", place.0), &**why))
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
 use crate::explain::stopped_gateway;
 use crate::rollout::history::RouteHistory;
-use crate::rollout::{GuestStore, PutAuthor, PutRequest, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
 use crate::{config, data_dir};
 
 /// The gateway that a verb is about.
@@ -133,32 +133,32 @@ impl<'a> GuestTarget<'a> {
         }
     }
 
-    /// Puts a component, with cases in place of those beside it.
+    /// Puts a decoder, with cases in place of those beside it.
     pub fn put(
         &self,
         tenant: &str,
         message_type: &str,
-        component: Vec<u8>,
+        file: PutFile,
         cases: Option<String>,
         expect_same: bool,
     ) -> anyhow::Result<ApiResult> {
         match self {
             Self::Running { .. } => {
-                let mut query = Vec::new();
+                let mut query = vec![format!("file={}", file.extension())];
                 if let Some(cases) = &cases {
                     query.push(format!("cases_bytes={}", cases.len()));
                 }
                 if expect_same {
                     query.push("expect_same=true".into());
                 }
-                let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
-                let body = [cases.unwrap_or_default().into_bytes(), component].concat();
-                self.call(Method::PUT, &format!("{}{query}", path(tenant, message_type, "")), body)
+                let query = query.join("&");
+                let body = [cases.unwrap_or_default().as_bytes(), file.bytes()].concat();
+                self.call(Method::PUT, &format!("{}?{query}", path(tenant, message_type, "")), body)
             }
             Self::Stopped { config, .. } => {
                 stopped(config, "guest put", tenant, message_type, |guests, place| {
-                    let put = PutRequest::new(place.clone(), component, PutAuthor::Operator);
-                    let put = guests.put_now(PutRequest { cases, expect_same, ..put })?;
+                    let (route_key, author) = (place.clone(), PutAuthor::Operator);
+                    let put = guests.put_now(PutRequest { route_key, file, cases, author, expect_same })?;
                     Ok(
                         json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
                     )
