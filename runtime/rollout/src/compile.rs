@@ -2,7 +2,7 @@
 //!
 //! - A compiler has no limits of its own: 1.2 MiB of functions took 3 s and 445 MiB, one huge
 //!   function more than a minute. So the same binary is started once more (`compile-guest`), under
-//!   RLIMIT_CPU, RLIMIT_AS, RLIMIT_FSIZE and a wall clock, at the lowest priority. What is over a
+//!   RLIMIT_CPU, RLIMIT_AS, RLIMIT_FSIZE and a wall clock, at a low priority. What is over a
 //!   limit ends that child and nothing else.
 //! - The child can open no file, no socket and no other program (`confine`).
 //! - `{digest}-{key}.cwasm` lies in a folder that only we can write to; the key says which engine,
@@ -25,8 +25,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::confine::confine_this_thread;
 use crate::error::{CompileLimit, RolloutError};
 use crate::limits::{
-    COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_OUTPUT_BYTES_MAX,
-    COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
+    COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_NICE,
+    COMPILE_OUTPUT_BYTES_MAX, COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
 };
 use tidegate_core::atomic_file::StagedFile;
 use tidegate_decode::sandbox::engine;
@@ -361,7 +361,7 @@ fn limit_this_process(limits: CompileLimits) -> std::io::Result<()> {
         let page = libc::sysconf(libc::_SC_PAGESIZE) as u64;
         // Nobody waits for the result once the gateway is gone.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::setpriority(libc::PRIO_PROCESS, 0, COMPILE_NICE);
         for (resource, soft, hard) in [
             (libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
             (libc::RLIMIT_AS, pages * page + limits.memory_bytes_max, pages * page + limits.memory_bytes_max),

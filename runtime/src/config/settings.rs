@@ -219,7 +219,7 @@ pub fn without_persistence(config: &Config) -> Persistence {
         cpu_s,
         memory_bytes_max: large.compile_memory_bytes_max,
         output_bytes_max: crate::rollout::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX,
-        // As of the others: three times its CPU time, and never less than theirs.
+        // Three times its CPU time, and never less than that of the others.
         wall_s: (3 * cpu_s).max(crate::rollout::limits::COMPILE_WALL_S),
     });
     let persistence = Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits);
