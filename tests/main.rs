@@ -23,6 +23,7 @@ mod sandbox;
 mod shared_decoders;
 mod malformed_guests;
 mod large_guests;
+mod wasi;
 mod state;
 mod wit_compat;
 mod data_compat;
