@@ -75,7 +75,7 @@ fn offer_traps(
             ComponentItem::ComponentFunc(_) => {
                 let called = format!("{import}#{name}");
                 interface.func_new(name, move |_, _, _, _| {
-                    Err(WasiFault::new(format!("called {called}, which a decoder does not have")))
+                    Err(WasiFault::error(format!("called {called}, which a decoder does not have")))
                 })?;
             }
             _ => {}

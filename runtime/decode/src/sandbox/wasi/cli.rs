@@ -19,7 +19,7 @@ pub(super) fn offer_environment(interface: &mut LinkerInstance<'_, HostState>) -
 pub(super) fn offer_exit(interface: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     interface.func_wrap("exit", |_: Call<'_>, (status,): (Result<(), ()>,)| -> wasmtime::Result<()> {
         let status = if status.is_ok() { "success" } else { "failure" };
-        Err(WasiFault::new(format!("exits with {status}: a decoder answers, it does not end")))
+        Err(WasiFault::error(format!("exits with {status}: a decoder answers, it does not end")))
     })
 }
 

@@ -7,7 +7,7 @@ pub struct WasiFault(String);
 
 impl WasiFault {
     /// The fault as the runtime passes it on.
-    pub fn new(text: String) -> wasmtime::Error {
+    pub fn error(text: String) -> wasmtime::Error {
         wasmtime::Error::from(Self(text))
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn offer_poll(interface: &mut LinkerInstance<'_, HostState>) -> wasmt
     interface.func_wrap("[method]pollable.block", |_: Call<'_>, _: (Resource<Pollable>,)| Ok(()))?;
     interface.func_wrap("poll", |_: Call<'_>, (polled,): (Vec<Resource<Pollable>>,)| {
         if polled.is_empty() {
-            return Err(WasiFault::new("polls nothing: expected a pollable at least".into()));
+            return Err(WasiFault::error("polls nothing: expected a pollable at least".into()));
         }
         Ok(((0..polled.len() as u32).collect::<Vec<u32>>(),))
     })
@@ -72,7 +72,7 @@ pub(super) fn offer_streams(interface: &mut LinkerInstance<'_, HostState>) -> wa
 fn write(mut store: Call<'_>, (stream, bytes): (Resource<OutputStream>, Vec<u8>)) -> StreamAnswer<()> {
     if bytes.len() > WASI_WRITE_BYTES_MAX {
         let text = format!("writes {} bytes at once: at most {WASI_WRITE_BYTES_MAX}", bytes.len());
-        return Err(WasiFault::new(text));
+        return Err(WasiFault::error(text));
     }
     store.data_mut().world.output.write(Stream::of_rep(stream.rep()), &bytes);
     Ok((Ok(()),))

@@ -15,7 +15,7 @@ pub(super) fn offer(interface: &mut LinkerInstance<'_, HostState>, infix: &str) 
     interface.func_wrap(&format!("get-{infix}random-bytes"), |mut store: Call<'_>, (count,): (u64,)| {
         if count > WASI_RANDOM_BYTES_MAX {
             let text = format!("asks for {count} random bytes at once: at most {WASI_RANDOM_BYTES_MAX}");
-            return Err(WasiFault::new(text));
+            return Err(WasiFault::error(text));
         }
         let world = &mut store.data_mut().world;
         let mut bytes = Vec::with_capacity(count as usize + 8);

@@ -76,7 +76,7 @@ impl World {
     /// It has too many.
     pub fn take_handle(&mut self) -> wasmtime::Result<()> {
         if self.handles >= WASI_HANDLES_MAX {
-            return Err(WasiFault::new(format!("holds more than {WASI_HANDLES_MAX} handles of WASI")));
+            return Err(WasiFault::error(format!("holds more than {WASI_HANDLES_MAX} handles of WASI")));
         }
         self.handles += 1;
         Ok(())
