@@ -40,12 +40,16 @@ fn compiled() -> &'static Path {
     })
 }
 
-/// Copies the machine code into the cache of a gateway's folder.
 fn warm(scene: &GatewayDir) {
+    put_into_cache(scene, compiled());
+}
+
+/// Copies machine code into the cache of a gateway's folder.
+pub fn put_into_cache(scene: &GatewayDir, compiled: &Path) {
     let cache = scene.path("data/guests/cache");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache).unwrap();
     fs::set_permissions(scene.path("data"), fs::Permissions::from_mode(0o700)).unwrap();
-    for file in fs::read_dir(compiled()).unwrap() {
+    for file in fs::read_dir(compiled).unwrap() {
         let file = file.unwrap();
         fs::copy(file.path(), cache.join(file.file_name())).unwrap();
     }

@@ -23,6 +23,8 @@ mod sandbox;
 mod shared_decoders;
 mod malformed_guests;
 mod large_guests;
+mod wasi;
+mod languages;
 mod state;
 mod wit_compat;
 mod data_compat;

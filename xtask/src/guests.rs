@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{js, packages, process};
+use crate::{js, langs, packages, process};
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -18,7 +18,7 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const FLAGS_VARIABLE: &str = "CARGO_ENCODED_RUSTFLAGS";
 
 /// Builds the product's guests; with `--tests`, those that tests use too; with `--js`, those in
-/// JavaScript; with `--debian`, by Debian's toolchain even where another could, into a folder of its own.
+/// JavaScript; with `--langs`, a new decoder in each other language; with `--debian`, by Debian's toolchain even where another could, into a folder of its own.
 pub fn main(arguments: &[String]) -> Result<()> {
     let (guests, tests) = (process::root().join("guests"), process::root().join("tests/guests"));
     let target = process::root().join("target");
@@ -30,8 +30,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
             built
         }
         [flag] if flag == "--js" => js::build_all()?,
+        [flag] if flag == "--langs" => langs::build_all()?,
         [flag] if flag == "--debian" => build(debian_toolchain()?, &guests, &target.join("guests-debian"))?,
-        _ => bail!("usage: cargo xtask guests [--tests | --js | --debian]"),
+        _ => bail!("usage: cargo xtask guests [--tests | --js | --langs | --debian]"),
     };
     for path in built {
         println!("{} {} bytes", path.display(), fs::metadata(&path)?.len());
@@ -133,7 +134,7 @@ fn toolchain() -> Result<Command> {
     if has_target(&rustc_sysroot("rustc")) {
         return Ok(clean("cargo"));
     }
-    if process::find("rustup").is_some() && added_by_rustup() && has_target(&rustc_sysroot("rustc")) {
+    if added_by_rustup(TARGET) && has_target(&rustc_sysroot("rustc")) {
         return Ok(clean("cargo"));
     }
     debian_toolchain()
@@ -148,10 +149,13 @@ fn has_target(sysroot: &Option<PathBuf>) -> bool {
     sysroot.as_ref().is_some_and(|sysroot| sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir())
 }
 
-/// Lets rustup fetch the target, but not for long: without a network it would try for minutes.
-fn added_by_rustup() -> bool {
+/// Lets rustup fetch a target, but not for long: without a network it would try for minutes.
+pub fn added_by_rustup(target: &str) -> bool {
+    if process::find("rustup").is_none() {
+        return false;
+    }
     let child = clean("rustup")
-        .args(["target", "add", TARGET])
+        .args(["target", "add", target])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -60,6 +60,14 @@ pub fn build_all() -> Result<Vec<PathBuf>> {
     Ok(guests.into_iter().map(|guest| guest.component).collect())
 }
 
+/// Installs the tools of every package.
+///
+/// # Errors
+/// Node or npm are missing, or the packages cannot be fetched.
+pub fn install() -> Result<()> {
+    installed("flat").map(|_| ())
+}
+
 /// Runs the scripts' own tests, natively.
 ///
 /// # Errors

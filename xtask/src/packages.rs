@@ -26,6 +26,22 @@ pub const TEST_SERVERS: &[Needed] = &[
 pub const JS_TOOLS: &[Needed] =
     &[Needed { program: "node", package: "nodejs" }, Needed { program: "npm", package: "npm" }];
 
+/// The programs of toolchains of decoders in other languages; what else they need is fetched from registries.
+pub const LANGUAGE_TOOLS: &[Needed] = &[
+    Needed { program: "clang", package: "clang" },
+    Needed { program: "wasm-ld", package: "lld" },
+    Needed { program: "make", package: "make" },
+];
+
+/// Files without a program: a place where `*` stands for one folder, and the Debian package that brings it.
+pub const LANGUAGE_FILES: &[(&str, &str)] = &[
+    ("/usr/bin/python3", "python3"),
+    ("/usr/lib/python3/dist-packages/pip", "python3-pip"),
+    ("/usr/lib/python3*/ensurepip", "python3-venv"),
+    ("/usr/lib/wasm32-wasi/libc.a", "wasi-libc"),
+    ("/usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a", "libclang-rt-dev-wasm32"),
+];
+
 /// The servers that the bench runs beside the gateway.
 pub const BENCH_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },
@@ -50,6 +66,31 @@ pub fn ensure(needed: &[Needed]) -> Result<()> {
         bail!("installed, but still missing: {}", still.join(" "));
     }
     Ok(())
+}
+
+/// Makes sure that every file is there.
+///
+/// # Errors
+/// Says the one command that installs what is missing, when this process may not do it.
+pub fn ensure_files(needed: &[(&str, &'static str)]) -> Result<()> {
+    let missing: Vec<&str> =
+        needed.iter().filter(|(pattern, _)| !is_there(pattern)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+/// True if a file fits a pattern, in which `*` ends or is the name of a folder.
+fn is_there(pattern: &str) -> bool {
+    let mut found = vec![std::path::PathBuf::from("/")];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        let Some(begin) = part.strip_suffix('*') else {
+            found.iter_mut().for_each(|folder| folder.push(part));
+            continue;
+        };
+        let entries = found.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let fits = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(begin);
+        found = entries.filter(fits).map(|entry| entry.path()).collect();
+    }
+    found.iter().any(|path| path.exists())
 }
 
 /// Installs Debian packages without asking.

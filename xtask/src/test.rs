@@ -5,17 +5,22 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{fuzz, guests, js, packages, process, supply};
+use crate::{fuzz, guests, js, langs, packages, process, supply};
 
 /// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
 /// whose names contain it.
 pub fn test(filter: &[String]) -> Result<()> {
     process::step(1, 4, "installing the servers that are missing");
     packages::ensure(packages::TEST_SERVERS)?;
-    process::step(2, 4, "building the decoders, those in JavaScript too");
+    process::step(
+        2,
+        4,
+        "building the decoders, those in JavaScript too, and fetching the toolchains of others",
+    );
     guests::build_all()?;
     guests::build_test_guests()?;
     js::build_all()?;
+    langs::install()?;
     process::step(
         3,
         4,

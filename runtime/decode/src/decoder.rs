@@ -234,6 +234,10 @@ impl Decoder {
         sink: &dyn DecodeSink,
         attempt: Attempt,
     ) {
+        if messages.len() > context.route.version.guest.messages_a_call {
+            let attempt = if attempt == Attempt::Again { attempt } else { Attempt::Alone };
+            return self.decode_each(context, messages, sink, attempt);
+        }
         self.call_and_check(context, messages, sink, attempt);
         if let Some(lane) = &self.lane {
             let now = Instant::now();

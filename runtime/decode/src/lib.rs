@@ -1,7 +1,7 @@
 //! Decoders: WebAssembly components that tenants ship, run in a sandbox, so that they hurt nobody.
 //!
 //! - Each call is bounded in CPU time, memory, tables, stack, output and host calls. A guest has no
-//!   clock, no randomness, no network and no files.
+//!   network and no files, and no clock or random numbers but those that follow from the message (`sandbox/wasi`).
 //! - An instance serves one tenant and one route on one thread. Any fault drops it; the batch is
 //!   then decoded message by message, and only the messages that fail alone are refused.
 //! - Decode threads share a `DecodeHost`. Its routing table is replaced whole from outside, and each

@@ -36,6 +36,28 @@ pub const LARGE_TABLES_MAX: usize = 8;
 
 pub const LARGE_CORE_INSTANCES_MAX: usize = 64;
 
+/// Core instances of one guest of the class normal: a module, its adapter to WASI and three that join them, as tools
+/// make them. The pool only counts them.
+pub const CORE_INSTANCES_MAX: u32 = 5;
+
+/// Handles of WASI that an instance holds at once: its three streams, and what one message opens.
+pub const WASI_HANDLES_MAX: u32 = 64;
+
+/// Bytes that a guest writes in one call of WASI; runtimes are told so and write in parts.
+pub const WASI_WRITE_BYTES_MAX: usize = 4 << 10;
+
+/// Bytes of what a guest writes in one call of it that are kept for its log: a trace of some frames.
+pub const WASI_OUTPUT_BYTES_KEPT: usize = 4 << 10;
+
+/// Random bytes in one call of WASI: a runtime seeds its generators with some dozen.
+pub const WASI_RANDOM_BYTES_MAX: u64 = 64 << 10;
+
+/// Nanoseconds by which the monotonic clock of WASI moves at each question.
+pub const WASI_CLOCK_STEP_NS: u64 = 1_000;
+
+/// The time of WASI before the first message: 1 January 2026.
+pub const WASI_START_NS: u64 = 1_767_225_600_000_000_000;
+
 /// Stack of a guest of the class large in bytes: an interpreter recurses where its script does. Half of
 /// a thread's, so that the host's own frames have room behind it.
 pub const LARGE_STACK_BYTES: usize = 1 << 20;

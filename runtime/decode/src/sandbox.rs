@@ -5,6 +5,7 @@ pub mod class;
 pub mod cpu_clock;
 pub mod engine;
 pub mod interface;
+pub mod wasi;
 pub mod abi;
 pub mod guest;
 pub mod sandboxes;

@@ -3,6 +3,8 @@
 
 mod scaffold;
 mod target;
+mod templates;
+mod wrap;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -11,8 +13,8 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::cli::guest::scaffold::Language;
 use crate::cli::guest::target::GuestTarget;
+use crate::cli::guest::templates::Language;
 use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
@@ -68,7 +70,7 @@ enum Action {
         /// The message type, or `_any` for types without their own decoder
         #[arg(value_name = "TYPE")]
         message_type: String,
-        /// The component, or a core module made by wit-bindgen or the SDK, or the route file of a built-in decoder;
+        /// The component, or a core module that `guest wrap` takes, or the route file of a built-in decoder;
         /// `-` means stdin
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -127,7 +129,9 @@ enum Action {
         partition: Option<String>,
     },
     /// Create a folder with a working decoder, its cases and a README
-    #[command(after_help = "Examples:\n  tidegate guest new boiler\n  tidegate guest new boiler --lang js")]
+    #[command(
+        after_help = "Examples:\n  tidegate guest new boiler\n  tidegate guest new boiler --lang python"
+    )]
     New {
         /// The name of the decoder
         name: String,
@@ -142,10 +146,12 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
-    /// Make a component from a core module made by wit-bindgen or the SDK
-    #[command(
-        after_help = "Example:\n  tidegate guest wrap target/wasm32-unknown-unknown/release/boiler.wasm"
-    )]
+    /// Make a component from a core module: of the SDK, of wit-bindgen, or of a toolchain for WASI preview 1
+    #[command(after_help = "Examples:\n  \
+        tidegate guest wrap target/wasm32-unknown-unknown/release/boiler.wasm -o boiler.wasm\n  \
+        tidegate guest wrap core.wasm -o boiler.wasm\n\n\
+        A module of C, Go or Rust's wasm32-wasip1 gets an adapter: a clock that begins on 1 January 2026, random numbers \
+        with a fixed seed, no files, no environment, and no output. The component imports tidegate:ingest alone.")]
     Wrap {
         /// The core module
         module: PathBuf,
@@ -160,7 +166,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
         Action::New { name, lang, dir, sdk } => {
             return scaffold::new(name, *lang, dir.as_deref(), sdk.as_deref());
         }
-        Action::Wrap { module, output } => return scaffold::wrap(module, output.as_deref()),
+        Action::Wrap { module, output } => return wrap::wrap(module, output.as_deref()),
         _ => {}
     }
     let config = arguments.config.load()?.config;
@@ -236,7 +242,7 @@ fn put_file(path: &PathBuf) -> anyhow::Result<PutFile> {
         extension => extension.unwrap_or("wasm"),
     };
     match PutFile::new(extension, bytes) {
-        Ok(PutFile::Component(component)) => Ok(PutFile::Component(scaffold::component(component)?)),
+        Ok(PutFile::Component(component)) => Ok(PutFile::Component(wrap::component(component)?)),
         Ok(file) => Ok(file),
         Err(why) => Err(BadUsage(format!("{}: {why}", path.display())).into()),
     }

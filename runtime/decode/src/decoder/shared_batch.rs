@@ -33,6 +33,7 @@ impl Decoder {
     pub(super) fn may_share(&mut self, group: &RouteMessages) -> bool {
         let RouteMessages { context, messages } = group;
         context.route.version.is_shared()
+            && context.route.version.guest.messages_a_call > 1
             && messages.len() < OWN_CALL_MESSAGES
             && !context.standing.is_apart()
             && context.route.rolled_back_to().is_none()

@@ -9,7 +9,8 @@ pub use wasmtime::component::Component;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
 use crate::limits::{
-    GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX, LARGE_STACK_BYTES,
+    CORE_INSTANCES_MAX, GUEST_STACK_BYTES, GUEST_TABLE_ELEMENTS_MAX, INSTANCE_KEPT_BYTES, INSTANCES_MAX,
+    LARGE_STACK_BYTES,
 };
 use crate::settings::DecodeSettings;
 
@@ -21,12 +22,12 @@ pub fn engine(settings: &DecodeSettings) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     let instances = INSTANCES_MAX as u32;
     pool.total_component_instances(instances)
-        .total_core_instances(instances * 4)
+        .total_core_instances(instances * CORE_INSTANCES_MAX)
         .total_memories(instances)
         .total_tables(instances * 2)
         .max_memories_per_component(1)
         .max_tables_per_component(2)
-        .max_core_instances_per_component(4)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memory_size(settings.memory_bytes_max as usize)
         .table_elements(GUEST_TABLE_ELEMENTS_MAX)
         .linear_memory_keep_resident(INSTANCE_KEPT_BYTES)

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::error::SandboxError;
+use crate::limits::DECODE_BATCH_MESSAGES_MAX;
 use crate::sandbox::abi;
 use crate::sandbox::abi::host_state::HostState;
 use crate::sandbox::abi::v1_0::bindings::DecoderPre as ExportsPre;
 use crate::sandbox::engine::Engine;
 use crate::sandbox::interface::{CONTEXT, ENVELOPE, OFFERED, STATE};
+use crate::sandbox::wasi;
 use tidegate_core::ids::GuestTag;
 
 /// A guest that can be instantiated.
@@ -26,6 +28,8 @@ pub struct Guest {
     pub imports_state: bool,
     /// True if it asks for the tapes of its payloads.
     pub imports_envelope: bool,
+    /// Messages in one call at most: one for a guest that asks WASI for times or random numbers.
+    pub messages_a_call: usize,
     pub exports: ExportsPre<HostState>,
     /// Bytes of an instance that has just started; 0 before there was one.
     started_bytes: AtomicU64,
@@ -64,7 +68,14 @@ impl Guest {
     ) -> Result<Self, SandboxError> {
         let (mut imports_context, mut imports_state, mut imports_envelope) = (false, false, false);
         let mut interface = String::new();
+        let mut messages_a_call = DECODE_BATCH_MESSAGES_MAX;
         for (import, _) in component.component_type().imports(engine) {
+            if let Some(name) = wasi::names::interface(import) {
+                if wasi::names::differs_by_message(name) {
+                    messages_a_call = 1;
+                }
+                continue;
+            }
             if !OFFERED.contains(&import) {
                 return Err(SandboxError::Import { import: import.to_owned() });
             }
@@ -86,6 +97,7 @@ impl Guest {
             imports_context,
             imports_state,
             imports_envelope,
+            messages_a_call,
             exports,
             started_bytes: AtomicU64::new(0),
         })
@@ -105,6 +117,7 @@ impl Guest {
 fn link(engine: &Engine, component: &Component) -> wasmtime::Result<InstancePre<HostState>> {
     let mut linker = Linker::new(engine);
     abi::offer(&mut linker)?;
+    wasi::offer(&mut linker, engine, component)?;
     linker.instantiate_pre(component)
 }
 

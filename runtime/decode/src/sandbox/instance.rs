@@ -17,6 +17,7 @@ use crate::sandbox::class::InstanceSlot;
 use crate::sandbox::cpu_clock::{EpochClock, thread_cpu_about};
 use crate::sandbox::instance_memory::InstanceMemory;
 use crate::sandbox::sandboxes::Sandbox;
+use crate::sandbox::wasi::fault::WasiFault;
 use crate::state::{StateCall, StateStore};
 use tidegate_core::detail::{Detail, truncate};
 use tidegate_core::ids::TenantId;
@@ -99,7 +100,7 @@ impl Instance {
         begin(&mut store, budget);
         let exports = match guest.exports.instantiate(&mut store) {
             Ok(exports) => exports,
-            Err(error) => return Err(classify(&store, &error, budget)),
+            Err(error) => return Err(end(&mut store, &error, budget)),
         };
         let route = Route {
             tenant: tenant.to_owned(),
@@ -109,12 +110,13 @@ impl Instance {
         begin(&mut store, budget);
         match exports.call_configure(&mut store, &route) {
             Ok(Ok(())) => {
+                store.data_mut().log_output();
                 let (clock, deadline_ms) = (clock.clone(), rules.deadline_ms);
                 guest.record_started(store.data().limiter.memory.bytes());
                 Ok(Ok(Self { store, exports, clock, deadline_ms, _slot: slot }))
             }
             Ok(Err(refusal)) => Ok(Err(Detail::new(&refusal).into())),
-            Err(error) => Err(classify(&store, &error, budget)),
+            Err(error) => Err(end(&mut store, &error, budget)),
         }
     }
 
@@ -152,13 +154,17 @@ impl Instance {
         let clock = self.clock.clone();
         let _ticking = clock.run();
         let began = begin(&mut self.store, budget);
+        if let [message] = &batch.messages[..] {
+            self.store.data_mut().begin_message(message.received_ns, &batch.payloads);
+        }
         let answer = self.exports.call_decode(&mut self.store, batch);
         let took = thread_cpu_about().saturating_sub(began);
         let answer = match answer {
             Ok(decoded) => {
+                self.store.data_mut().log_output();
                 check_form(&decoded, messages).map(|()| decoded).map_err(|what| (Reason::GuestOutput, what))
             }
-            Err(error) => Err(match classify(&self.store, &error, budget) {
+            Err(error) => Err(match end(&mut self.store, &error, budget) {
                 CallFault::Guest(reason, what) => (reason, what),
                 // Instances are taken before a call, never in one; a fault of ours here is a trap
                 // that no guest is named for.
@@ -203,6 +209,19 @@ fn check_form(decoded: &Decoded, messages: usize) -> Result<(), String> {
     Ok(())
 }
 
+/// The fault of a call, with the last words of the guest, and its output in its log.
+fn end(store: &mut Store<HostState>, error: &wasmtime::Error, budget: Duration) -> CallFault {
+    let said = store.data().world.output.last_line();
+    store.data_mut().log_output();
+    match (classify(store, error, budget), said) {
+        (CallFault::Guest(reason, what), Some(said)) => {
+            let said = truncate(&said, QUOTED_BYTES_MAX);
+            CallFault::Guest(reason, format!("{what}; it wrote: {said}"))
+        }
+        (fault, _) => fault,
+    }
+}
+
 fn classify(store: &Store<HostState>, error: &wasmtime::Error, budget: Duration) -> CallFault {
     let state = store.data();
     if state.deadline_passed {
@@ -213,6 +232,9 @@ fn classify(store: &Store<HostState>, error: &wasmtime::Error, budget: Duration)
     }
     if error.is::<wasmtime::PoolConcurrencyLimitError>() {
         return CallFault::Host(format!("{error:#}"));
+    }
+    if let Some(fault) = error.downcast_ref::<WasiFault>() {
+        return CallFault::Guest(Reason::GuestTrap, fault.to_string());
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         let place = error.downcast_ref::<wasmtime::WasmBacktrace>().and_then(|backtrace| {

@@ -15,6 +15,7 @@ use crate::route::stats::RouteActivity;
 use crate::sandbox::class::GuestClass;
 use crate::sandbox::cpu_clock::thread_cpu;
 use crate::sandbox::instance_memory::InstanceMemory;
+use crate::sandbox::wasi::world::{World, message_seed};
 use crate::state::StateCall;
 use tidegate_core::device::Device;
 use tidegate_core::ids::TenantId;
@@ -134,6 +135,8 @@ pub struct HostState {
     pub deadline_passed: bool,
     /// The state of each tenant of the batch, for a guest that keeps values.
     pub state_calls: Vec<StateCall>,
+    /// The world of a guest that brings WASI.
+    pub world: World,
 }
 
 impl HostState {
@@ -159,6 +162,7 @@ impl HostState {
             cpu_ends: Duration::ZERO,
             deadline_passed: false,
             state_calls,
+            world: World::default(),
         }
     }
 
@@ -181,6 +185,20 @@ impl HostState {
         self.logged = false;
         self.reports.clear();
         self.state_calls.iter_mut().for_each(StateCall::begin);
+    }
+
+    /// Sets clocks and random numbers of WASI for the message that is decoded next.
+    pub fn begin_message(&mut self, received_ns: i64, payload: &[u8]) {
+        let route = self.log_owner.as_ref();
+        let route = route.map_or(["", ""], |owner| [owner.tenant.as_str(), &owner.message_type]);
+        self.world.begin_message(received_ns, message_seed(route, received_ns, payload));
+    }
+
+    /// Logs what the guest wrote to its streams in this call.
+    pub fn log_output(&mut self) {
+        for (level, text) in self.world.output.take() {
+            self.log(level, &text);
+        }
     }
 
     /// CPU time that is left; None when there is none. Wall time that the thread did not run
