@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::harness::gateway::{Gateway, GatewayDir, built_guest};
+use crate::harness::influxdb::Influxdb;
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::mqtt_client::MqttClient;
 
@@ -147,6 +148,93 @@ fn a_built_in_decoder_of_all_tenants_is_put_and_taken_away_by_its_route_file() {
     assert!(!scene.path("guests/_default/sensor.toml").exists());
     assert!(listed(&scene, "_default", "sensor").is_null());
     assert_eq!(gateway.stop().code(), Some(0));
+}
+
+/// The energy meter of docs/DECODERS.md.
+const METER: &str = r#"decoder = "mapping"
+[options]
+measurement = "energy_meter"
+payload_bytes = 10
+fields.energy_kwh = "u32be@2 * 0.001"
+fields.power_w = "i24be@6"
+fields.battery = { value = "u8@1", unit = "percent" }
+fields.signal = { value = "u8@9", none = 0xff }
+"#;
+
+const METER_PAYLOAD: [u8; 10] = [1, 0x64, 0, 0x0f, 0x42, 0x40, 0, 3, 0xe8, 0x7f];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_file_of_eight_lines_decodes_an_energy_meter_into_a_database() {
+    let lines = METER.lines().collect::<Vec<_>>();
+    assert_eq!(lines.len(), 8);
+    let docs = fs::read_to_string(root().join("docs/DECODERS.md")).unwrap();
+    assert!(lines.iter().all(|line| docs.contains(line)), "docs/DECODERS.md has another mapping");
+    let (broker, influxdb) = (Mosquitto::start_in_memory(), Influxdb::start().await);
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let output = format!("[output]\nkind = \"influxdb1\"\nurl = \"{}\"\ncreate_database = true\n", influxdb.url());
+    let admission = "[admission]\ncredentials = \"broker\"\nrate_per_s = 0\n";
+    scene.configure_broker(&broker.url(), &format!("{output}{admission}"));
+    put(&scene, "_default/sensor.toml", METER.as_bytes());
+    let gateway = scene.start();
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    publisher.publish_all([
+        (TOPIC.to_owned(), METER_PAYLOAD.to_vec()),
+        (TOPIC.to_owned(), METER_PAYLOAD[..8].to_vec()),
+    ]);
+    gateway.wait("the one that is cut off", |gateway| gateway.book("acme", "messages", "quarantined") == 1);
+    assert_eq!(gateway.json("/api/v1/quarantine")["reasons"]["GUEST_REFUSED"], 1);
+    gateway.wait_written("acme", 1);
+    let answer = influxdb.ask("telemetry_acme", "SELECT * FROM energy_meter").await;
+    let series = &answer["results"][0]["series"][0];
+    let columns = series["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
+    let values = series["values"][0].as_array().unwrap();
+    let stored: Vec<(&str, &Value)> = columns.zip(values).filter(|(name, _)| *name != "time").collect();
+    let expected = [
+        ("battery_percent", serde_json::json!(100)),
+        ("device_id", "dev-1".into()),
+        ("energy_kwh", serde_json::json!(1000)),
+        ("power_w", serde_json::json!(1000)),
+        ("signal", serde_json::json!(127)),
+        ("site_id", "lab-1".into()),
+    ];
+    assert_eq!(stored.iter().map(|(name, value)| (*name, (*value).clone())).collect::<Vec<_>>(), expected);
+    gateway.assert_balanced();
+    assert_eq!(gateway.stop().code(), Some(0));
+}
+
+#[test]
+fn a_mapping_that_cannot_be_meant_is_refused_at_load_and_tried_on_a_payload_before() {
+    let scene = GatewayDir::new();
+    let mapping_try = |text: &str, payload: &str| {
+        fs::write(scene.path("meter.toml"), text).unwrap();
+        let file = scene.path("meter.toml").display().to_string();
+        let (status, said, errors) = scene.verb(&["mapping", "try", &file, "--payload-hex", payload], "");
+        (status.code(), format!("{said}{errors}"))
+    };
+    let (code, said) = mapping_try(METER, "01 64 00 0f 42 40 00 03 e8 7f");
+    assert_eq!(code, Some(0), "{said}");
+    for words in ["energy_kwh", "bytes 2 to 5", "00 0f 42 40", "1000000 -> 1000", "byte 9", "energy_meter energy_kwh=1000.0"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let (_, said) = mapping_try(METER, "01 64 00 0f 42 40 00 03 e8 ff");
+    assert!(said.contains("255 -> left out") && !said.contains("signal="), "{said}");
+    let (code, said) = mapping_try(&METER.replace("payload_bytes = 10\n", ""), "01 64 00 0f 42");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("TOO_SHORT: fields.energy_kwh: bytes 2 to 5"), "{said}");
+    let (code, said) = mapping_try("decoder = \"mapping\"\n[options]\nformat = \"json\"\nfields.t = \"/a/0\"\n", "7b2261223a5b315d7d");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("/a/0") && said.contains("meter t=1.0"), "{said}");
+
+    // The same fault keeps a route from serving, and names the key.
+    let beyond = METER.replace("i24be@6", "i24be@8");
+    let (code, said) = mapping_try(&beyond, "01");
+    assert!(code == Some(1) && said.contains("options.fields.power_w") && said.contains("byte 11"), "{said}");
+    put(&scene, "acme/sensor.toml", beyond.as_bytes());
+    let error = listed(&scene, "acme", "sensor")["error"].as_str().unwrap_or_default().to_owned();
+    assert!(error.contains("options.fields.power_w: it ends at byte 11 of a payload of 10 bytes"), "{error}");
+    let (code, said) = mapping_try("decoder = \"json\"\n", "01");
+    assert!(code == Some(1) && said.contains("decoder = \"mapping\""), "{said}");
 }
 
 #[test]

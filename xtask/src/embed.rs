@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::{guests, process};
 
 /// The decoders, as `runtime/rollout/src/builtin.rs` lists them.
-const DECODERS: [&str; 6] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug"];
+const DECODERS: [&str; 7] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug", "mapping"];
 
 /// Folders and files that all of them are built from.
 const SOURCES: [&str; 4] = ["guests/Cargo.toml", "guests/Cargo.lock", "guest-sdk", "wit"];
