@@ -33,7 +33,8 @@ pub fn embed() -> Result<()> {
         let lies_there = components.join(format!("{decoder}.wasm"));
         if !lies_there.exists() || !common.iter().chain(&own).all(listed) {
             let component = built.join(format!("{decoder}.wasm"));
-            fs::copy(&component, lies_there).with_context(|| format!("cannot copy {}", component.display()))?;
+            fs::copy(&component, lies_there)
+                .with_context(|| format!("cannot copy {}", component.display()))?;
             println!("{COMPONENTS}/{decoder}.wasm is guests/{decoder} as it is now");
         }
         all.extend(own);

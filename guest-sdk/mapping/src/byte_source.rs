@@ -6,53 +6,9 @@ use std::ops::Range;
 use tidegate_guest::Refusal;
 use tidegate_objects::Leaf;
 
-use crate::limits::OFFSET_MAX;
-
-/// The bytes of a message or of one of its records, and the end of the value that was read last.
-#[derive(Clone, Debug)]
-pub struct Bytes<'a> {
-    payload: &'a [u8],
-    /// The place of the record in the payload.
-    pub start: usize,
-    pub end: usize,
-    pub cursor: usize,
-    /// The farthest end of a value.
-    pub farthest: usize,
-}
-
-impl<'a> Bytes<'a> {
-    pub fn new(payload: &'a [u8], Range { start, end }: Range<usize>) -> Self {
-        Self { payload, start, end, cursor: start, farthest: start }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Unsigned,
-    Signed,
-    Float,
-    Bcd,
-    Text,
-    Hex,
-}
-
-/// The number of bytes of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Length {
-    Fixed(usize),
-    /// A number of this many bytes stands before it and says the length.
-    Prefixed(usize),
-    /// All that is left.
-    Rest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Offset {
-    Start(usize),
-    /// From the end of the value before it.
-    Behind(usize),
-    End(usize),
-}
+use crate::byte_layout::{Form, Length, Offset, parse_bits, parse_offset, parse_type};
+use crate::bytes::{Bytes, whole_number};
+use crate::plain_source::PlainSource;
 
 /// A value in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,37 +21,6 @@ pub struct ByteSource {
     bits: Option<(u32, u32)>,
 }
 
-/// A whole number of at most 48 bits at a fixed offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PlainSource {
-    offset: usize,
-    bytes: usize,
-    is_little: bool,
-    is_signed: bool,
-    /// The lowest bit, and the number of bits.
-    low: u32,
-    width: u32,
-    /// One bit is a boolean.
-    pub is_boolean: bool,
-}
-
-impl PlainSource {
-    /// The number. `None`: the payload is too short.
-    #[inline]
-    pub fn read(&self, bytes: &mut Bytes<'_>) -> Option<i64> {
-        let start = bytes.start + self.offset;
-        let end = start + self.bytes;
-        let slice = bytes.payload.get(start..end).filter(|_| end <= bytes.end)?;
-        bytes.cursor = end;
-        bytes.farthest = bytes.farthest.max(end);
-        let value = (whole_number(slice, self.is_little) >> self.low) << (64 - self.width);
-        Some(match self.is_signed {
-            true => (value as i64) >> (64 - self.width),
-            false => (value >> (64 - self.width)) as i64,
-        })
-    }
-}
-
 /// Bytes of one value, where they are not enough or wrong.
 fn refuse(code: &str, key: &str, text: String) -> Refusal {
     Refusal::new(code, format!("{key}: {text}"))
@@ -103,7 +28,7 @@ fn refuse(code: &str, key: &str, text: String) -> Refusal {
 
 impl ByteSource {
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// The fault, and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((name, place)) = text.split_once('@') else {
             return Err("no offset: expected TYPE@OFFSET, as u16be@6".into());
@@ -145,7 +70,9 @@ impl ByteSource {
 
     /// The same as a plain number, if it is one.
     pub fn plain(&self) -> Option<PlainSource> {
-        let (Offset::Start(offset), Length::Fixed(bytes @ 1..=6)) = (self.offset, self.length) else { return None };
+        let (Offset::Start(offset), Length::Fixed(bytes @ 1..=6)) = (self.offset, self.length) else {
+            return None;
+        };
         if !matches!(self.form, Form::Unsigned | Form::Signed) {
             return None;
         }
@@ -251,7 +178,8 @@ impl ByteSource {
                     false => slice.iter().fold(Some(0), digits),
                 };
                 Leaf::Integer(value.ok_or_else(|| {
-                    let text = format!("{} at byte {at} is no BCD: expected two digits 0 to 9 a byte", hex(slice));
+                    let text =
+                        format!("{} at byte {at} is no BCD: expected two digits 0 to 9 a byte", hex(slice));
                     refuse("BAD_BCD", key, text)
                 })?)
             }
@@ -301,20 +229,6 @@ fn too_short(bytes: &Bytes<'_>, range: &Range<usize>, key: &str) -> Refusal {
     refuse("TOO_SHORT", key, text)
 }
 
-#[inline]
-fn whole_number(bytes: &[u8], is_little: bool) -> u64 {
-    // The usual lengths without a loop.
-    match (bytes, is_little) {
-        ([byte], _) => u64::from(*byte),
-        ([a, b], false) => u64::from(u16::from_be_bytes([*a, *b])),
-        ([a, b], true) => u64::from(u16::from_le_bytes([*a, *b])),
-        ([a, b, c, d], false) => u64::from(u32::from_be_bytes([*a, *b, *c, *d])),
-        ([a, b, c, d], true) => u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
-        (bytes, false) => bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)),
-        (bytes, true) => bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)),
-    }
-}
-
 fn shortest(value: f32) -> f64 {
     let wide = f64::from(value);
     if !wide.is_finite() || wide.fract() == 0.0 {
@@ -335,89 +249,9 @@ pub fn half(bits: u16) -> f64 {
     }
 }
 
+/// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn parse_offset(text: &str) -> Result<Offset, String> {
-    let (make, digits): (fn(usize) -> Offset, _) = match text.as_bytes().first() {
-        Some(b'+') => (Offset::Behind, &text[1..]),
-        Some(b'-') => (Offset::End, &text[1..]),
-        _ => (Offset::Start, text),
-    };
-    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
-    match digits.parse::<usize>() {
-        Ok(offset) if is_plain && offset <= OFFSET_MAX => {
-            if make(offset) == Offset::End(0) {
-                return Err("offset -0: expected -1 for the last byte".into());
-            }
-            Ok(make(offset))
-        }
-        Ok(_) if is_plain => Err(format!("offset {text}: expected at most {OFFSET_MAX}")),
-        _ => Err(format!(
-            "offset {text:?}: expected a number of bytes from the start, as @6; @+0 is right behind the value before, \
-             and @-2 counts from the end"
-        )),
-    }
-}
-
-fn parse_bits(text: &str) -> Result<(u32, u32), String> {
-    let (low, high) = text.split_once("..").unwrap_or((text, text));
-    match (low.parse(), high.parse()) {
-        (Ok(low), Ok(high)) => Ok((low, high)),
-        _ => Err(format!("bits [{text}]: expected [3] or [4..7], where 0 is the lowest bit")),
-    }
-}
-
-const TYPES: &str = "u8, i8, u16be, i16le, u24be, u32be, i64le and so on, f16be, f32be, f64le, bcd:2, bcdle:2, text:8, \
-                     text:u8 (its length before it), text:* (the rest) or hex:4";
-
-fn parse_type(name: &str) -> Result<(Form, Length, bool), String> {
-    let unknown = || format!("type {name:?}: expected {TYPES}");
-    if let Some((form, length)) = name.split_once(':') {
-        let (form, is_little) = match form {
-            "bcd" => (Form::Bcd, false),
-            "bcdle" => (Form::Bcd, true),
-            "text" => (Form::Text, false),
-            "hex" => (Form::Hex, false),
-            _ => return Err(unknown()),
-        };
-        let (length, is_little) = match length {
-            "*" => (Length::Rest, is_little),
-            "u8" => (Length::Prefixed(1), false),
-            "u16be" => (Length::Prefixed(2), false),
-            "u16le" => (Length::Prefixed(2), true),
-            length => match length.parse() {
-                Ok(bytes @ 1..=OFFSET_MAX) => (Length::Fixed(bytes), is_little),
-                _ => return Err(unknown()),
-            },
-        };
-        return match (form, length) {
-            (Form::Bcd, Length::Fixed(1..=9)) | (Form::Text | Form::Hex, _) => Ok((form, length, is_little)),
-            _ => Err(format!("type {name:?}: expected bcd:N with 1 to 9 bytes")),
-        };
-    }
-    let form = match name.as_bytes().first() {
-        Some(b'u') => Form::Unsigned,
-        Some(b'i') => Form::Signed,
-        Some(b'f') => Form::Float,
-        _ => return Err(unknown()),
-    };
-    let (bits, order) = match (name.strip_suffix("be"), name.strip_suffix("le")) {
-        (Some(rest), _) => (&rest[1..], Some(false)),
-        (_, Some(rest)) => (&rest[1..], Some(true)),
-        _ => (&name[1..], None),
-    };
-    let bits: usize = bits.parse().ok().filter(|_| !bits.starts_with('+')).ok_or_else(unknown)?;
-    let is_known = match form {
-        Form::Float => matches!(bits, 16 | 32 | 64),
-        _ => matches!(bits, 8 | 16 | 24 | 32 | 40 | 48 | 56 | 64),
-    };
-    match order {
-        _ if !is_known => Err(unknown()),
-        None if bits > 8 => Err(format!("type {name:?} has no byte order: expected {name}be or {name}le")),
-        order => Ok((form, Length::Fixed(bits / 8), order.unwrap_or(false))),
-    }
 }
 
 #[cfg(test)]
@@ -469,7 +303,11 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named_with_its_offset() {
         for (source, payload, words) in [
-            ("u32be@2", &[1, 2, 3, 4][..], "TOO_SHORT: fields.x: bytes 2 to 5 are not all there: the payload has 4 bytes"),
+            (
+                "u32be@2",
+                &[1, 2, 3, 4][..],
+                "TOO_SHORT: fields.x: bytes 2 to 5 are not all there: the payload has 4 bytes",
+            ),
             ("u8@7", &[1], "TOO_SHORT: fields.x: byte 7"),
             ("u8@-5", &[1], "TOO_SHORT"),
             ("text:u8@0", b"\x09ab", "bytes 1 to 9"),

@@ -166,7 +166,8 @@ impl<'a> Reader<'a> {
                 }
                 None => {
                     let pieces = self.pieces(head)?;
-                    let pieces: Result<Vec<&str>, _> = pieces.iter().map(|piece| text(piece, head.at)).collect();
+                    let pieces: Result<Vec<&str>, _> =
+                        pieces.iter().map(|piece| text(piece, head.at)).collect();
                     Leaf::Text(pieces?.concat().into())
                 }
             },
@@ -194,7 +195,8 @@ impl<'a> Reader<'a> {
     }
 
     fn decimal_fraction(&mut self, array: Head) -> Result<Leaf<'a>, Refusal> {
-        let expected = || bad(array.at, "no decimal fraction that a 64-bit float holds: expected [exponent, mantissa]");
+        let expected =
+            || bad(array.at, "no decimal fraction that a 64-bit float holds: expected [exponent, mantissa]");
         if array.argument != Some(2) {
             return Err(expected());
         }

@@ -37,7 +37,7 @@ pub struct Condition {
 
 impl Condition {
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// The fault, and what would be right.
     pub fn parse(text: &str, format: Format) -> Result<Self, String> {
         let (source, rest) = first_word(text)?;
         let source = Source::parse(source, format)?;
@@ -53,14 +53,18 @@ impl Condition {
             ">=" => Comparison::AtLeast,
             "&" => Comparison::Bits,
             other => {
-                return Err(format!("{other:?} is no comparison: expected ==, !=, <, <=, >, >= or & with blanks"));
+                return Err(format!(
+                    "{other:?} is no comparison: expected ==, !=, <, <=, >, >= or & with blanks"
+                ));
             }
         };
         let operand = match (comparison, quoted(operand), number(operand)) {
             (Comparison::Set, ..) => Operand::Number(0.0),
             (Comparison::Equal | Comparison::NotEqual, Some(text), _) => Operand::Text(text.to_owned()),
             (_, None, Some(number)) => Operand::Number(number),
-            _ => return Err(format!("{operand:?} behind the comparison: expected a number, as in u8@0 == 1")),
+            _ => {
+                return Err(format!("{operand:?} behind the comparison: expected a number, as in u8@0 == 1"));
+            }
         };
         Ok(Self { source, comparison, operand })
     }
@@ -128,7 +132,7 @@ fn number(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::byte_source::Bytes;
+    use crate::bytes::Bytes;
 
     #[test]
     fn a_condition_looks_at_a_byte() {

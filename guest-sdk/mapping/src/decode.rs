@@ -3,7 +3,7 @@
 use tidegate_guest::{Lines, Refusal};
 use tidegate_objects::Container;
 
-use crate::byte_source::Bytes;
+use crate::bytes::Bytes;
 use crate::document::{Document, ROOT};
 use crate::format::Format;
 use crate::limits::RECORDS_MAX;
@@ -149,7 +149,9 @@ impl Records {
             Count::Rest => None,
             Count::Fixed(count) => Some(*count),
             Count::Value(rule) => match rule.value(Role::Field, message, observer)? {
-                Found::Leaf(leaf) => Some(leaf.as_i64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)),
+                Found::Leaf(leaf) => {
+                    Some(leaf.as_i64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
+                }
                 _ => Some(0),
             },
         };

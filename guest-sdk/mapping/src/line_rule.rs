@@ -64,7 +64,9 @@ impl LineRule {
         };
         let tags = settings.tags.map(|setting| rules("tags", setting)).transpose()?.unwrap_or_default();
         let fields = settings.fields.map(|setting| rules("fields", setting)).transpose()?;
-        let time = settings.time.map(|setting| TimeRule::parse(&format!("{prefix}time"), setting, format, usual_time));
+        let time = settings
+            .time
+            .map(|setting| TimeRule::parse(&format!("{prefix}time"), setting, format, usual_time));
         let mut objects = ObjectRules::read(route).map_err(|why| format!("options: {why}"))?;
         let all: Vec<&ValueRule> = tags.iter().chain(fields.iter().flatten()).collect();
         for (index, rule) in all.iter().enumerate() {
@@ -75,7 +77,10 @@ impl LineRule {
                 ));
             }
             if let Some(other) = all[..index].iter().find(|other| other.name == rule.name) {
-                return Err(format!("options.{}: it has the name of options.{}: expected another", rule.key, other.key));
+                return Err(format!(
+                    "options.{}: it has the name of options.{}: expected another",
+                    rule.key, other.key
+                ));
             }
             objects.types.extend(rule.pinned.map(|pinned| (rule.name.clone(), pinned)));
         }
@@ -141,7 +146,8 @@ impl LineRule {
                 Found::Container(_) | Found::Missing => {}
             }
         }
-        let own = self.time.as_ref().map(|time| time.time_ns(part, received_ns, observer)).transpose()?.flatten();
+        let own =
+            self.time.as_ref().map(|time| time.time_ns(part, received_ns, observer)).transpose()?.flatten();
         kept.time_ns = own.or(around.time_ns);
         if fields > 0 {
             match kept.time_ns {
@@ -188,7 +194,8 @@ impl LineRule {
         let rules = rules.as_ref().unwrap_or(&self.objects);
         let mut objects = Objects::default();
         let mut walk = objects.walk(rules);
-        let own = self.time.as_ref().map(|time| time.time_ns(part, received_ns, observer)).transpose()?.flatten();
+        let own =
+            self.time.as_ref().map(|time| time.time_ns(part, received_ns, observer)).transpose()?.flatten();
         kept.time_ns = own.or(around.time_ns);
         walk.set_time(kept.time_ns);
         walk.begin(Container::Object)?;
@@ -232,10 +239,7 @@ impl LineRule {
 }
 
 /// Walks all values of a part, as members of the object that was begun.
-fn push_all<'a>(
-    part: &Part<'_, 'a>,
-    walk: &mut tidegate_objects::Walk<'_, 'a>,
-) -> Result<(), Refusal> {
+fn push_all<'a>(part: &Part<'_, 'a>, walk: &mut tidegate_objects::Walk<'_, 'a>) -> Result<(), Refusal> {
     match part {
         Part::Document { document, at } => push_members(document, *at, walk),
         Part::Row { header, row } => header.iter().zip(*row).try_for_each(|(name, text)| {

@@ -43,8 +43,9 @@ impl Mapping {
         route.allow_options(&known)?;
         let format = match route.option("format") {
             None => Format::Bytes,
-            Some(text) => Format::parse(text)
-                .map_err(|expected| format!("options.format is {text:?}: {expected}"))?,
+            Some(text) => {
+                Format::parse(text).map_err(|expected| format!("options.format is {text:?}: {expected}"))?
+            }
         };
         let setting = |key: &str| Setting::of_route(route, key);
         let (tags, fields, time) = (setting("tags")?, setting("fields")?, setting("time")?);
@@ -56,15 +57,12 @@ impl Mapping {
         let is_whole = fields.is_none() && records.is_none();
         let tags = tags.filter(|tags| !is_whole || matches!(tags, Setting::Table(_)));
         let rules = object_route(route, format, is_whole && tags.is_none(), time.is_some())?;
-        let settings =
-            LineSettings { tags: tags.as_ref(), fields: fields.as_ref(), time: time.as_ref() };
+        let settings = LineSettings { tags: tags.as_ref(), fields: fields.as_ref(), time: time.as_ref() };
         let mapping = Self {
             format,
             payload_bytes: payload_bytes(route, format)?,
             line: LineRule::parse("", settings, format, (&rules, usual))?,
-            records: records
-                .map(|records| Records::parse(&records, format, (&rules, usual)))
-                .transpose()?,
+            records: records.map(|records| Records::parse(&records, format, (&rules, usual))).transpose()?,
             delimiter: delimiter(route, format)?,
             header: header(route, format)?,
         };
@@ -114,7 +112,8 @@ impl Mapping {
 fn object_route(route: &Route, format: Format, is_whole: bool, has_time: bool) -> Result<Route, String> {
     let mut rules = route.clone();
     let of_whole = ["only", "ignore", "time_field", "time_missing", "time_zone"];
-    if let Some(key) = of_whole.into_iter().find(|key| route.option(key).is_some() && (!is_whole || has_time)) {
+    if let Some(key) = of_whole.into_iter().find(|key| route.option(key).is_some() && (!is_whole || has_time))
+    {
         return Err(format!(
             "options.{key}: it is for payloads without fields, records and time: expected time = {{ … }} for a time"
         ));
@@ -131,10 +130,10 @@ fn object_route(route: &Route, format: Format, is_whole: bool, has_time: bool) -
 /// True for an option that only one format has.
 fn only_for(route: &Route, key: &str, format: Format, only: Format) -> Result<bool, String> {
     match route.option(key) {
-        Some(_) if format != only => {
-            Err(format!("options.{key}: it is for the format {only:?}: expected it with another format, or left out")
-                .replace("another format", "that format"))
-        }
+        Some(_) if format != only => Err(format!(
+            "options.{key}: it is for the format {only:?}: expected it with another format, or left out"
+        )
+        .replace("another format", "that format")),
         option => Ok(option.is_some()),
     }
 }
@@ -144,15 +143,20 @@ fn payload_bytes(route: &Route, format: Format) -> Result<Option<PayloadBytes>, 
         return Ok(None);
     }
     let text = route.option("payload_bytes").unwrap_or_default();
-    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|bytes| (1..=OFFSET_MAX).contains(bytes));
+    let number =
+        |text: &str| text.trim().parse::<usize>().ok().filter(|bytes| (1..=OFFSET_MAX).contains(bytes));
     let (least, most) = match text.split_once("..") {
         None => (number(text), number(text).map(Some)),
         Some((least, "")) => (number(least), Some(None)),
         Some((least, most)) => (number(least), number(most).map(Some)),
     };
     match (least, most) {
-        (Some(least), Some(most)) if most.is_none_or(|most| most >= least) => Ok(Some(PayloadBytes { least, most })),
-        _ => Err(format!("options.payload_bytes is {text:?}: expected a number of bytes, as 10, \"10..\" or \"4..10\"")),
+        (Some(least), Some(most)) if most.is_none_or(|most| most >= least) => {
+            Ok(Some(PayloadBytes { least, most }))
+        }
+        _ => Err(format!(
+            "options.payload_bytes is {text:?}: expected a number of bytes, as 10, \"10..\" or \"4..10\""
+        )),
     }
 }
 

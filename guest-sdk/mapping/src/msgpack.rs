@@ -72,7 +72,8 @@ impl<'a> Reader<'a> {
     fn item(&mut self) -> Result<Item<'a>, Refusal> {
         let at = self.at;
         let marker = self.take(1)?[0];
-        let signed = |value: u64, bits: u32| Item::Leaf(Leaf::Integer(((value << (64 - bits)) as i64) >> (64 - bits)));
+        let signed =
+            |value: u64, bits: u32| Item::Leaf(Leaf::Integer(((value << (64 - bits)) as i64) >> (64 - bits)));
         let unsigned =
             |value: u64| Item::Leaf(i64::try_from(value).map_or(Leaf::Unsigned(value), Leaf::Integer));
         match marker {

@@ -3,7 +3,8 @@
 
 use tidegate_objects::FieldType;
 
-use crate::byte_source::{Bytes, PlainSource};
+use crate::bytes::Bytes;
+use crate::plain_source::PlainSource;
 use crate::scale::Scale;
 
 /// Whole numbers up to here are floats without loss.

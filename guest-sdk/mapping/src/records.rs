@@ -16,14 +16,14 @@ pub enum Count {
     /// To the end of the payload.
     Rest,
     Fixed(usize),
-    Value(ValueRule),
+    Value(Box<ValueRule>),
 }
 
 /// The place of the records.
 #[derive(Clone, Debug)]
 pub enum RecordsPlace {
     Bytes {
-        /// From the start of the payload; None: right behind the values of the message.
+        /// From the start of the payload; `None`: right behind the values of the message.
         at: Option<usize>,
         /// Bytes of each; `None`: a record ends with its last value.
         size: Option<usize>,
@@ -48,16 +48,15 @@ impl Records {
         let known: &[&str] = match format {
             Format::Bytes => &["at", "size", "count"],
             Format::Csv => {
-                return Err("options.records: every row of CSV is a record: expected fields without records".into());
+                return Err(
+                    "options.records: every row of CSV is a record: expected fields without records".into()
+                );
             }
             _ => &["at"],
         };
         let table = Known::new("records", setting, &[known, &lines].concat())?;
-        let settings = LineSettings {
-            tags: table.get("tags"),
-            fields: table.get("fields"),
-            time: table.get("time"),
-        };
+        let settings =
+            LineSettings { tags: table.get("tags"), fields: table.get("fields"), time: table.get("time") };
         let place = match format {
             Format::Bytes => bytes_place(&table, settings)?,
             _ => {
@@ -78,13 +77,17 @@ impl Records {
 
 fn bytes_place(table: &Known<'_>, settings: LineSettings<'_>) -> Result<RecordsPlace, String> {
     if settings.fields.is_none() {
-        return Err("options.records: the key fields is missing: expected records.fields.NAME = \"u8@0\"".into());
+        return Err(
+            "options.records: the key fields is missing: expected records.fields.NAME = \"u8@0\"".into()
+        );
     }
     let number = |name: &str, least: usize| match table.text(name)? {
         None => Ok(None),
         Some(text) => match text.parse::<usize>() {
             Ok(number) if (least..=OFFSET_MAX).contains(&number) => Ok(Some(number)),
-            _ => Err(format!("options.records.{name} is {text:?}: expected a number of {least} to {OFFSET_MAX}")),
+            _ => Err(format!(
+                "options.records.{name} is {text:?}: expected a number of {least} to {OFFSET_MAX}"
+            )),
         },
     };
     let at = if table.text("at")? == Some("+0") { None } else { number("at", 0)? };
@@ -100,7 +103,7 @@ fn bytes_place(table: &Known<'_>, settings: LineSettings<'_>) -> Result<RecordsP
                 if !rule.source.bytes().is_some_and(ByteSource::is_whole) {
                     return Err("options.records.count: expected a whole number, as u8@3".into());
                 }
-                Count::Value(rule)
+                Count::Value(Box::new(rule))
             }
         },
     };

@@ -30,7 +30,8 @@ impl Decimal {
             None => (text, 0),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let is_number = !whole.is_empty() && (whole.bytes().chain(fraction.bytes())).all(|c| c.is_ascii_digit());
+        let is_number =
+            !whole.is_empty() && (whole.bytes().chain(fraction.bytes())).all(|c| c.is_ascii_digit());
         let is_number = is_number && (mantissa == whole || !fraction.is_empty());
         if !is_number {
             return None;
@@ -49,7 +50,7 @@ impl Scale {
     /// Reads operators and numbers, from left to right.
     ///
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// The fault, and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut scale = Self::default();
         let mut words = text.split_whitespace();
@@ -94,7 +95,8 @@ impl Scale {
                 (factor.checked_mul(divisor)?, term, by.checked_mul(divisor)?)
             }
         };
-        let common = gcd(gcd(factor.unsigned_abs(), term.unsigned_abs()), divisor.unsigned_abs()).max(1) as i64;
+        let common =
+            gcd(gcd(factor.unsigned_abs(), term.unsigned_abs()), divisor.unsigned_abs()).max(1) as i64;
         Some(Self { factor: factor / common, term: term / common, divisor: divisor / common })
     }
 

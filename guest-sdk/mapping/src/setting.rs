@@ -88,9 +88,10 @@ impl<'s> Known<'s> {
     pub fn new(key: &'s str, setting: &'s Setting, known: &[&str]) -> Result<Self, String> {
         let members = setting.table(key)?;
         match members.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => {
-                Err(format!("options.{key}.{name}: there is no such key; expected one of {}", known.join(", ")))
-            }
+            Some((name, _)) => Err(format!(
+                "options.{key}.{name}: there is no such key; expected one of {}",
+                known.join(", ")
+            )),
             None => Ok(Self { key, members }),
         }
     }

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use tidegate_guest::Refusal;
 use tidegate_objects::Leaf;
 
-use crate::byte_source::{ByteSource, Bytes};
+use crate::byte_source::ByteSource;
+use crate::bytes::Bytes;
 use crate::document::{Document, NodeId, Pointer};
 use crate::format::Format;
 use crate::observer::Place;
@@ -51,7 +52,7 @@ pub fn first_word(text: &str) -> Result<(&str, &str), String> {
 
 impl Source {
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// The fault, and what would be right.
     pub fn parse(text: &str, format: Format) -> Result<Self, String> {
         match format {
             Format::Bytes => ByteSource::parse(text).map(Self::Bytes),
@@ -73,7 +74,11 @@ impl Source {
     /// # Errors
     /// The payload is too short, or the bytes are no such value.
     #[inline]
-    pub fn find<'a>(&self, part: &mut Part<'_, 'a>, key: &str) -> Result<(Found<'a>, Option<Place>), Refusal> {
+    pub fn find<'a>(
+        &self,
+        part: &mut Part<'_, 'a>,
+        key: &str,
+    ) -> Result<(Found<'a>, Option<Place>), Refusal> {
         match (self, part) {
             (Self::Bytes(source), Part::Bytes(bytes)) => {
                 let (leaf, range) = source.read(bytes, key)?;

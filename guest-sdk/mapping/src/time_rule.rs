@@ -16,7 +16,7 @@ enum Base {
     None,
     Receipt,
     At(i64),
-    Value(ValueRule),
+    Value(Box<ValueRule>),
 }
 
 /// The time of a line.
@@ -58,7 +58,9 @@ impl TimeRule {
         let base = match text("base")? {
             None => Base::None,
             Some(_) if time_format == TimeFormat::Rfc3339 => {
-                return Err(format!("options.{key}.base: it needs a format that counts: expected unix_s or another"));
+                return Err(format!(
+                    "options.{key}.base: it needs a format that counts: expected unix_s or another"
+                ));
             }
             Some("receipt") => Base::Receipt,
             Some(text) => match parse_iso8601(text.as_bytes()) {
@@ -66,10 +68,9 @@ impl TimeRule {
                 _ => {
                     let base = Setting::Text(text.to_owned());
                     let key = format!("{key}.base");
-                    let rule = ValueRule::parse(&key, "time", &base, format, &[]).map_err(|fault| {
-                        format!("{fault}; or a time as 2000-01-01T00:00:00Z, or receipt")
-                    })?;
-                    Base::Value(rule)
+                    let rule = ValueRule::parse(&key, "time", &base, format, &[])
+                        .map_err(|fault| format!("{fault}; or a time as 2000-01-01T00:00:00Z, or receipt"))?;
+                    Base::Value(Box::new(rule))
                 }
             },
         };
@@ -84,7 +85,7 @@ impl TimeRule {
     }
 
     pub fn values(&self) -> impl Iterator<Item = &ValueRule> {
-        let base = if let Base::Value(base) = &self.base { Some(base) } else { None };
+        let base = if let Base::Value(base) = &self.base { Some(&**base) } else { None };
         std::iter::once(&self.value).chain(base)
     }
 
@@ -126,7 +127,9 @@ impl TimeRule {
         match rule.value(Role::Time, part, observer)? {
             Found::Leaf(leaf) => {
                 let number = match (&leaf, self.format) {
-                    (tidegate_objects::Leaf::Text(text), TimeFormat::Unix(_)) => tidegate_objects::parse_text(text),
+                    (tidegate_objects::Leaf::Text(text), TimeFormat::Unix(_)) => {
+                        tidegate_objects::parse_text(text)
+                    }
                     _ => None,
                 };
                 read_time(self.format, 0, &rule.key, number.as_ref().unwrap_or(&leaf)).map(Some)

@@ -125,9 +125,10 @@ impl ValueRule {
         let Some(source) = self.source.bytes().filter(|source| source.is_number()) else {
             return Ok(NoValue::Whole(pattern));
         };
-        source.of_pattern(pattern).map(NoValue::Whole).ok_or_else(|| {
-            format!("{text} is no value that {:?} can have", self.key)
-        })
+        source
+            .of_pattern(pattern)
+            .map(NoValue::Whole)
+            .ok_or_else(|| format!("{text} is no value that {:?} can have", self.key))
     }
 
     fn check_type(&self) -> Result<(), String> {

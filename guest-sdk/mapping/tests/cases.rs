@@ -42,7 +42,11 @@ const METER: [(&str, &str); 2] = [
 fn an_energy_meter_of_ten_bytes() {
     let payload = hex("01 64 00 0f 42 40 00 03 e8 7f");
     lines(&METER, &payload, "energy_meter battery=100.0,energy_kwh=1000.0,power_w=1000.0,signal=127.0\n");
-    lines(&METER, &hex("01 64 00 0f 42 41 ff ff ff ff"), "energy_meter battery=100.0,energy_kwh=1000.001,power_w=-1.0\n");
+    lines(
+        &METER,
+        &hex("01 64 00 0f 42 41 ff ff ff ff"),
+        "energy_meter battery=100.0,energy_kwh=1000.001,power_w=-1.0\n",
+    );
     refused(&METER, &payload[..8], &["TOO_SHORT", "fields.power_w", "bytes 6 to 8", "8 bytes"]);
 }
 
@@ -82,10 +86,8 @@ fn tags_and_times_of_bytes() {
         assert_eq!(line(time).unwrap(), expected(ns), "{time}");
     }
     // 0 minus 10 s of age.
-    let age = decode(
-        &[fields, ("time", r#"{"value":"i8@0","format":"s","base":"receipt"}"#)],
-        &hex("f6 00 00 01"),
-    );
+    let age =
+        decode(&[fields, ("time", r#"{"value":"i8@0","format":"s","base":"receipt"}"#)], &hex("f6 00 00 01"));
     assert_eq!(age.unwrap(), "m v=1.0 1699999990000000000\n");
     let error = mapping(&[fields, ("time", "u32be@0")]).unwrap_err();
     assert!(error.contains("options.time") && error.contains("unix_s"), "{error}");
@@ -95,7 +97,8 @@ fn tags_and_times_of_bytes() {
 
 #[test]
 fn records_of_bytes_are_lines() {
-    let records = r#"{"at":2,"size":3,"count":"u8@1","tags":{"channel":"u8@0"},"fields":{"t":"i16be@1 * 0.1"}}"#;
+    let records =
+        r#"{"at":2,"size":3,"count":"u8@1","tags":{"channel":"u8@0"},"fields":{"t":"i16be@1 * 0.1"}}"#;
     let options = [("tags", r#"{"unit":"u8@0"}"#), ("records", records)];
     let payload = hex("05 02 01 00 d5 02 ff 9c 63");
     lines(&options, &payload, "m,unit=5,channel=1 t=21.3\nm,unit=5,channel=2 t=-10.0\n");
@@ -107,7 +110,11 @@ fn records_of_bytes_are_lines() {
         ("fields", r#"{"battery":"u8@0"}"#),
         ("records", r#"{"at":"+0","fields":{"name":"text:u8@0","v":"u8@+0"}}"#),
     ];
-    lines(&options, &hex("64 02 61 62 07 00 09"), "m battery=100.0\nm name=\"ab\",v=7.0\nm name=\"\",v=9.0\n");
+    lines(
+        &options,
+        &hex("64 02 61 62 07 00 09"),
+        "m battery=100.0\nm name=\"ab\",v=7.0\nm name=\"\",v=9.0\n",
+    );
     refused(&options, &hex("64 02 61 62"), &["TOO_SHORT", "record 0", "records.fields.v", "byte 4"]);
     lines(&options, &hex("64"), "m battery=100.0\n");
     let endless = [("records", r#"{"fields":{"v":{"value":"u8@0","if":"u8@0 == 1"}}}"#)];
@@ -116,7 +123,8 @@ fn records_of_bytes_are_lines() {
     assert!(decode(&empty, &[1, 2]).is_err());
 }
 
-const SENSOR: &str = r#"{"id":"x1","at":"2023-11-14T22:13:20Z","t":{"in":21,"out":null},"list":[1,{"v":"7.5"}],"on":true}"#;
+const SENSOR: &str =
+    r#"{"id":"x1","at":"2023-11-14T22:13:20Z","t":{"in":21,"out":null},"list":[1,{"v":"7.5"}],"on":true}"#;
 
 #[test]
 fn values_of_json_by_pointer() {
@@ -136,7 +144,11 @@ fn values_of_json_by_pointer() {
         "m,id=x1 t_in=21.0,second=15.0,first=1i,on=true,if_x1=1.0 1700000000000000000\n",
     );
     refused(&options, b"{", &["BAD_JSON"]);
-    refused(&[("format", "json"), ("fields", r#"{"a":"/id * 2"}"#)], SENSOR.as_bytes(), &["fields.a", "\"x1\"", "number"]);
+    refused(
+        &[("format", "json"), ("fields", r#"{"a":"/id * 2"}"#)],
+        SENSOR.as_bytes(),
+        &["fields.a", "\"x1\"", "number"],
+    );
     lines(&[("format", "json"), ("fields", r#"{"a":"/nowhere"}"#)], SENSOR.as_bytes(), "");
 }
 
@@ -147,7 +159,10 @@ fn records_of_json_are_lines() {
         ("format", "json"),
         ("tags", r#"{"dev":"/dev"}"#),
         ("time", r#"{"value":"/at","format":"unix_s"}"#),
-        ("records", r#"{"at":"/r","time":{"value":"/o","format":"s","base":"2023-11-14T22:13:20Z"},"fields":{"t":"/t"}}"#),
+        (
+            "records",
+            r#"{"at":"/r","time":{"value":"/o","format":"s","base":"2023-11-14T22:13:20Z"},"fields":{"t":"/t"}}"#,
+        ),
     ];
     lines(
         &options,
@@ -264,7 +279,10 @@ fn what_cannot_be_meant_is_refused_with_the_key() {
         (field(r#"{"t":{"value":"u8@2","if":"u8@0 = 1"}}"#), &["options.fields.t.if", "=="]),
         (field(r#"{"time":"u8@2"}"#), &["options.fields.time", "time_"]),
         (field(r#"{"t":"text:4@2 * 2"}"#), &["options.fields.t", "no number"]),
-        (field(r#"{"a":{"value":"u8@0","unit":"b"},"a_b":"u8@1"}"#), &["options.fields.a_b", "options.fields.a"]),
+        (
+            field(r#"{"a":{"value":"u8@0","unit":"b"},"a_b":"u8@1"}"#),
+            &["options.fields.a_b", "options.fields.a"],
+        ),
         (
             options(&[("fields", r#"{"t":"u16be@9"}"#), ("payload_bytes", "10")]),
             &["options.fields.t", "byte 11", "10 bytes"],

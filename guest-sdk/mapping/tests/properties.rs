@@ -9,9 +9,10 @@ fn mapping(options: &[(&str, &str)]) -> Result<Mapping, String> {
 }
 
 fn decode(mapping: &Mapping, payload: &[u8]) -> Result<String, String> {
-    let decoded = tidegate_guest::testing::Context::default().decode_one(payload, &mut |message, lines: &mut Lines| {
-        mapping.decode(message.payload, message.received_ns, lines)
-    });
+    let decoded = tidegate_guest::testing::Context::default()
+        .decode_one(payload, &mut |message, lines: &mut Lines| {
+            mapping.decode(message.payload, message.received_ns, lines)
+        });
     decoded.map_err(|refusal| refusal.to_string())
 }
 

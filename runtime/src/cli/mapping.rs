@@ -37,7 +37,12 @@ enum Action {
         /// The route file, with decoder = "mapping"
         file: PathBuf,
         /// The payload as hexadecimal digits; blanks and colons between them are fine
-        #[arg(long, value_name = "HEX", required_unless_present = "payload_file", conflicts_with = "payload_file")]
+        #[arg(
+            long,
+            value_name = "HEX",
+            required_unless_present = "payload_file",
+            conflicts_with = "payload_file"
+        )]
         payload_hex: Option<String>,
         /// A file with the payload
         #[arg(long, value_name = "FILE")]
@@ -85,8 +90,7 @@ pub fn mapping(arguments: &Arguments) -> anyhow::Result<Exit> {
         Ok(lines) => print!("\n{lines}"),
         Err(refusal) => {
             if *json {
-                let shown =
-                    json!({"values": trace.values(&payload), "error": refusal.code, "message": refusal.detail});
+                let shown = json!({"values": trace.values(&payload), "error": refusal.code, "message": refusal.detail});
                 println!("{shown:#}");
             } else {
                 println!("\n{}: {}", refusal.code, printable(&refusal.detail));
@@ -107,8 +111,8 @@ fn refuse(json: bool, code: &str, message: &str) -> Exit {
 
 /// The mapping of a route file, or the reason why it may not serve.
 fn read(file: &Path) -> anyhow::Result<Result<Mapping, String>> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| BadUsage(format!("{}: {error}", file.display())))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| BadUsage(format!("{}: {error}", file.display())))?;
     let options = route_file::decoder(&text).and_then(|decoder| match decoder.as_deref() {
         Some("mapping") => route_file::options(&text),
         Some(other) => Err(format!("it names the decoder {other:?}: expected decoder = \"mapping\"")),
