@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::{guests, process};
 
 /// The decoders, as `runtime/rollout/src/builtin.rs` lists them.
-const DECODERS: [&str; 6] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug"];
+const DECODERS: [&str; 7] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug", "mapping"];
 
 /// Folders and files that all of them are built from.
 const SOURCES: [&str; 4] = ["guests/Cargo.toml", "guests/Cargo.lock", "guest-sdk", "wit"];
@@ -33,7 +33,8 @@ pub fn embed() -> Result<()> {
         let lies_there = components.join(format!("{decoder}.wasm"));
         if !lies_there.exists() || !common.iter().chain(&own).all(listed) {
             let component = built.join(format!("{decoder}.wasm"));
-            fs::copy(&component, lies_there).with_context(|| format!("cannot copy {}", component.display()))?;
+            fs::copy(&component, lies_there)
+                .with_context(|| format!("cannot copy {}", component.display()))?;
             println!("{COMPONENTS}/{decoder}.wasm is guests/{decoder} as it is now");
         }
         all.extend(own);

@@ -85,7 +85,7 @@ proptest! {
                     .filter(|c| { if *c == '"' { strings = !strings; } !strings })
                     .collect();
                 prop_assert_eq!(outside.matches('=').count(), leaves(&value));
-                prop_assert!(explode != "" || lines.lines().count() <= 1);
+                prop_assert!(!explode.is_empty() || lines.lines().count() <= 1);
             }
             Err(refusal) => prop_assert!(refusal.code == "BAD_LINE", "{}", refusal),
         }

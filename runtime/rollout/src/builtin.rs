@@ -38,13 +38,14 @@ macro_rules! built_in {
 }
 
 /// All of them, as they are listed.
-pub static BUILT_IN: [BuiltIn; 6] = [
+pub static BUILT_IN: [BuiltIn; 7] = [
     built_in!("pulse"),
     built_in!("json"),
     built_in!("passthrough"),
     built_in!("lpp"),
     built_in!("senml"),
     built_in!("sparkplug"),
+    built_in!("mapping"),
 ];
 
 impl BuiltIn {

@@ -56,18 +56,16 @@ impl Candidate {
                 Some(folder) => Self::beside(folder, stem, component),
                 None => Ok(Self::alone(component)),
             },
-            PutFile::RouteFile(text) => {
-                match route_file::decoder(&text).map_err(RolloutError::RouteFile)? {
-                    Some(name) => match builtin::find(&name) {
-                        Ok(built_in) => Self::built_in(folder, stem, built_in, Some(text)),
-                        Err(why) => refused(why),
-                    },
-                    None => refused(format!(
-                        "it names no decoder; expected decoder = \"NAME\" with one of {}",
-                        builtin::names()
-                    )),
-                }
-            }
+            PutFile::RouteFile(text) => match route_file::decoder(&text).map_err(RolloutError::RouteFile)? {
+                Some(name) => match builtin::find(&name) {
+                    Ok(built_in) => Self::built_in(folder, stem, built_in, Some(text)),
+                    Err(why) => refused(why),
+                },
+                None => refused(format!(
+                    "it names no decoder; expected decoder = \"NAME\" with one of {}",
+                    builtin::names()
+                )),
+            },
             PutFile::Source(built_in, _, source) => {
                 let route_file = read_text(folder, &route_file_name(stem), ROUTE_FILE_BYTES_MAX)?;
                 let named = route_file.as_deref().map(route_file::decoder).transpose();
@@ -92,7 +90,11 @@ impl Candidate {
     fn beside(folder: &TenantFolder, stem: &str, component: Vec<u8>) -> Result<Self, RolloutError> {
         let route_file = text(folder, &route_file_name(stem), ROUTE_FILE_BYTES_MAX)?;
         let definition = RouteDefinition { route_file, ..RouteDefinition::default() };
-        Ok(Self { definition, cases: text(folder, &cases_name(stem), CASES_BYTES_MAX)?, ..Self::alone(component) })
+        Ok(Self {
+            definition,
+            cases: text(folder, &cases_name(stem), CASES_BYTES_MAX)?,
+            ..Self::alone(component)
+        })
     }
 
     /// A built-in decoder with a route file, and the files that lie at its place.
@@ -155,16 +157,12 @@ fn built_in_of(
         });
         return named.map(Some);
     }
-    let source = builtin::sources()
-        .find(|source| folder.bytes_of(&format!("{stem}.{}", source.extension)).is_some());
+    let source =
+        builtin::sources().find(|source| folder.bytes_of(&format!("{stem}.{}", source.extension)).is_some());
     Ok(source.and_then(|source| builtin::of_extension(source.extension)))
 }
 
-fn read_text(
-    folder: Option<&TenantFolder>,
-    name: &str,
-    most: u64,
-) -> Result<Option<String>, RolloutError> {
+fn read_text(folder: Option<&TenantFolder>, name: &str, most: u64) -> Result<Option<String>, RolloutError> {
     folder.map_or(Ok(None), |folder| text(folder, name, most))
 }
 

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
+use crate::builtin;
+use crate::candidate::Candidate;
 use crate::comparison::Comparison;
 use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
-use crate::builtin;
-use crate::candidate::Candidate;
 use crate::route_file;
 use crate::store::GuestStore;
 use crate::trial_run::trial_run;

@@ -138,7 +138,9 @@ mod tests {
     fn a_route_has_a_component_or_a_route_file() {
         let guests = tempfile::TempDir::new().unwrap();
         fs::create_dir(guests.path().join("acme")).unwrap();
-        for file in ["a.wasm", "a.toml", "b.toml", "c.cases.jsonl", "d.txt", ".e.toml", "f.1.wasm", "f.1.toml"] {
+        for file in
+            ["a.wasm", "a.toml", "b.toml", "c.cases.jsonl", "d.txt", ".e.toml", "f.1.wasm", "f.1.toml"]
+        {
             fs::write(guests.path().join("acme").join(file), "").unwrap();
         }
         let files = files(guests.path()).unwrap();

@@ -429,7 +429,8 @@ mod tests {
     /// A component of these bytes with a route file.
     fn candidate(bytes: &'static [u8], built_in: Option<&str>) -> Candidate {
         let built_in = built_in.map(str::to_owned);
-        let definition = RouteDefinition { built_in, route_file: Some("x = 1".into()), source: Some("s".into()) };
+        let definition =
+            RouteDefinition { built_in, route_file: Some("x = 1".into()), source: Some("s".into()) };
         Candidate { definition, ..Candidate::alone(bytes.to_vec()) }
     }
 

@@ -56,7 +56,8 @@ impl PutFile {
         match source.and_then(|built_in| Some((built_in, built_in.source?))) {
             Some((built_in, source)) => Ok(Self::Source(built_in, source, text(bytes)?)),
             None => {
-                let known = ["wasm", "toml"].into_iter().chain(builtin::sources().map(|known| known.extension));
+                let known =
+                    ["wasm", "toml"].into_iter().chain(builtin::sources().map(|known| known.extension));
                 let known = known.collect::<Vec<_>>().join(", ");
                 Err(format!("{extension:?} is no file of a decoder: expected one of {known}"))
             }

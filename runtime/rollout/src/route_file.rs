@@ -324,7 +324,8 @@ mod tests {
 
     #[test]
     fn a_list_or_a_table_is_an_option_in_json() {
-        let rules = parse("[options]\nfields = { a = \"u8@1\", b = [1, 2.5, true] }\nnames = [\"x\"]").unwrap();
+        let rules =
+            parse("[options]\nfields = { a = \"u8@1\", b = [1, 2.5, true] }\nnames = [\"x\"]").unwrap();
         let options: Vec<_> = rules.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
         assert_eq!(options, [r#"fields={"a":"u8@1","b":[1,2.5,true]}"#, r#"names=["x"]"#]);
         let error = parse("[options]\nlist = [nan]").unwrap_err();

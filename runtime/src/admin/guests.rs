@@ -485,7 +485,14 @@ mod tests {
         assert_eq!(query.part_body(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
         let alone = PutQuery::parse("").unwrap();
         assert_eq!(alone.part_body(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
-        for bad in ["cases_bytes=x", "cases_bytes=99999999999", "expect_same=1", "other=1", "cases_bytes", "file=exe"] {
+        for bad in [
+            "cases_bytes=x",
+            "cases_bytes=99999999999",
+            "expect_same=1",
+            "other=1",
+            "cases_bytes",
+            "file=exe",
+        ] {
             assert_eq!(PutQuery::parse(bad).unwrap_err().status, 400, "{bad}");
         }
     }

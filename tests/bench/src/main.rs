@@ -17,6 +17,7 @@ mod gateway;
 mod half_load;
 mod languages;
 mod load;
+mod mapping;
 mod memory;
 mod native;
 mod pairs;
@@ -45,6 +46,7 @@ cargo xtask bench [PART]      without a part: everything but memory, languages, 
   decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
   admission                   the cache of devices, a cache that is too small, a cold start
+  mapping [route N | hand N]  ten fields by a mapping, beside a decoder by hand
   memory [PART] [--against FILE]
                               resident memory: load, devices, cost, connections or postgres
   budget                      a neighbour beside a tenant that fills its budget of memory
@@ -101,6 +103,7 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "charts" => charts::draw(paths, rest),
         "pairs" => pairs::measure(paths, rest.iter().cloned()),
         "admission" => admission::measure(paths),
+        "mapping" => mapping::measure(rest),
         "memory" => memory::measure(paths, rest),
         "budget" => budget::measure(paths),
         "half-load" => half_load::measure(paths),
@@ -126,6 +129,7 @@ fn all(paths: &Paths) -> Result<()> {
     println!("{}", end_to_end.table());
     println!("{}", end_to_end.stages(&decode));
     admission::measure(paths)?;
+    mapping::measure(&[])?;
     budget::measure(paths)?;
     half_load::measure(paths)?;
     refusals::measure(paths)?;

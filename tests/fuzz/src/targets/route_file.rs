@@ -49,7 +49,8 @@ pub fn run(input: &[u8]) {
             assert_eq!(rules.component_bytes_max, ceilings.component_bytes_max, "{text:?}");
             assert!(rules.probation.failures_percent_max <= 100, "{text:?}");
             let table = table.expect("what is read is TOML");
-            const KEYS: [&str; 10] = [
+            const KEYS: [&str; 11] = [
+                "decoder",
                 "options",
                 "class",
                 "deadline_ms",
