@@ -145,10 +145,7 @@ impl ObjectRules {
 /// The number or boolean that a whole text is: `21.5`, `-3`, `true`, `off`. None: another text.
 pub fn parse_text(text: &str) -> Option<Leaf<'static>> {
     let text = text.trim_ascii();
-    let boolean = [
-        (true, ["true", "on", "yes"]),
-        (false, ["false", "off", "no"]),
-    ];
+    let boolean = [(true, ["true", "on", "yes"]), (false, ["false", "off", "no"])];
     for (value, words) in boolean {
         if words.iter().any(|word| text.eq_ignore_ascii_case(word)) {
             return Some(Leaf::Boolean(value));

@@ -48,7 +48,9 @@ impl TimeOption {
     pub fn read(route: &Route) -> Result<Option<Self>, String> {
         let option = |key: &str| route.option(key);
         let Some(field) = option("time_field") else {
-            return match ["time_format", "time_missing", "time_zone"].into_iter().find(|key| option(key).is_some())
+            return match ["time_format", "time_missing", "time_zone"]
+                .into_iter()
+                .find(|key| option(key).is_some())
             {
                 Some(key) => Err(format!("option {key:?} needs \"time_field\"")),
                 None => Ok(None),
@@ -92,8 +94,9 @@ impl TimeOption {
 /// # Errors
 /// It says none; names the key and what would be right.
 pub fn read_time(format: TimeFormat, zone_s: i64, key: &str, leaf: &Leaf<'_>) -> Result<i64, Refusal> {
-    let bad =
-        |expected: &str| Refusal::new("BAD_TIME", format!("{key} is {}: expected {expected}", leaf.as_text()));
+    let bad = |expected: &str| {
+        Refusal::new("BAD_TIME", format!("{key} is {}: expected {expected}", leaf.as_text()))
+    };
     match (format, leaf) {
         (TimeFormat::Rfc3339, Leaf::Text(text)) => {
             parse_iso8601_at(text.as_bytes(), zone_s).map_err(|_| bad("a time as 2026-01-31T12:00:00Z"))

@@ -112,7 +112,8 @@ impl<'a> Walk<'_, 'a> {
         self.buffers.path.truncate(frame.path_len);
         if frame.is_exploded {
             if self.groups.len() > LINES_MAX {
-                let detail = format!("{} has more than {LINES_MAX} elements, each of which is a line", self.path());
+                let detail =
+                    format!("{} has more than {LINES_MAX} elements, each of which is a line", self.path());
                 return Err(Refusal::new("TOO_MANY_LINES", detail));
             }
             self.group = self.groups.len();

@@ -166,12 +166,7 @@ fn free_number<'l>(
 ///
 /// # Errors
 /// `BAD_TYPE`: it is no such value.
-pub fn typed<'l>(
-    line: Line<'l>,
-    key: &str,
-    leaf: &Leaf<'_>,
-    pinned: FieldType,
-) -> Result<Line<'l>, Refusal> {
+pub fn typed<'l>(line: Line<'l>, key: &str, leaf: &Leaf<'_>, pinned: FieldType) -> Result<Line<'l>, Refusal> {
     let parsed = match leaf {
         Leaf::Text(text) if pinned != FieldType::String => parse_text(text),
         _ => None,
