@@ -87,7 +87,8 @@ fn a_route_file_alone_serves_and_a_component_beside_it_wins() {
     gateway.assert_balanced();
     assert_eq!(gateway.stop().code(), Some(0));
     let lines = scene.lines("telemetry_acme");
-    let begins = ["boiler,device_id=dev-1,site_id=lab-1 temp=21.5 ", "own,device_id=dev-1", "sensor,device_id=dev-1"];
+    let begins =
+        ["boiler,device_id=dev-1,site_id=lab-1 temp=21.5 ", "own,device_id=dev-1", "sensor,device_id=dev-1"];
     assert_eq!(lines.len(), begins.len());
     for (line, begin) in lines.iter().zip(begins) {
         assert!(line.starts_with(begin), "{line}");
@@ -188,7 +189,10 @@ fn the_built_in_decoders_are_built_from_the_sources_as_they_are() {
         listed.insert(name.to_owned());
     }
     let mut sources = vec!["guest-sdk/src".to_owned(), "guest-sdk/json/src".to_owned(), "wit".to_owned()];
-    sources.extend(tidegate::rollout::builtin::BUILT_IN.iter().map(|it| format!("guests/{}/src", it.name)));
+    // The engine is a workspace of its own.
+    let folder = |name: &str| if name == "js" { "quickjs".to_owned() } else { name.to_owned() };
+    let built_in = tidegate::rollout::builtin::BUILT_IN.iter();
+    sources.extend(built_in.map(|built_in| format!("guests/{}/src", folder(built_in.name))));
     for folder in sources {
         let mut files = Vec::new();
         collect(&root().join(&folder), &mut files);

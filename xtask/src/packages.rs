@@ -26,6 +26,10 @@ pub const TEST_SERVERS: &[Needed] = &[
 pub const JS_TOOLS: &[Needed] =
     &[Needed { program: "node", package: "nodejs" }, Needed { program: "npm", package: "npm" }];
 
+/// The compiler for C to wasm32, of the JavaScript engine.
+pub const C_TOOLS: &[Needed] =
+    &[Needed { program: "clang", package: "clang" }, Needed { program: "llvm-ar", package: "llvm" }];
+
 /// The servers that the bench runs beside the gateway.
 pub const BENCH_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },
