@@ -9,6 +9,7 @@ pub mod validate;
 pub mod doctor;
 pub mod explain;
 pub mod test;
+pub mod codecs;
 pub mod device;
 pub mod quarantine;
 pub mod registry;
@@ -47,6 +48,7 @@ enum Verb {
     Doctor(doctor::Arguments),
     Explain(explain::Arguments),
     Test(test::Arguments),
+    Codecs(codecs::Arguments),
     Device(device::Arguments),
     Quarantine(quarantine::Arguments),
     Registry(registry::Arguments),
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(arguments) => doctor::doctor(&arguments),
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
+        Verb::Codecs(arguments) => codecs::codecs(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Registry(arguments) => registry::registry(&arguments),
