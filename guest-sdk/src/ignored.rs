@@ -15,11 +15,13 @@ pub enum Kind {
     List,
     Object,
     Null,
+    /// Nothing was left out: the decoder warns of something.
+    Warning,
     Other,
 }
 
 /// The names of all kinds, in the order of `Kind`.
-const KINDS: [&str; 6] = ["time", "text", "list", "object", "null", "other"];
+const KINDS: [&str; 7] = ["time", "text", "list", "object", "null", "warning", "other"];
 
 /// Names in one batch, and bytes of each: enough to find the value.
 const NAMES_MAX: usize = 8;

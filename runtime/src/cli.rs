@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod explain;
 pub mod test;
 pub mod mapping;
+pub mod codecs;
 pub mod device;
 pub mod quarantine;
 pub mod registry;
@@ -49,6 +50,7 @@ enum Verb {
     Explain(explain::Arguments),
     Test(test::Arguments),
     Mapping(mapping::Arguments),
+    Codecs(codecs::Arguments),
     Device(device::Arguments),
     Quarantine(quarantine::Arguments),
     Registry(registry::Arguments),
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Mapping(arguments) => mapping::mapping(&arguments),
+        Verb::Codecs(arguments) => codecs::codecs(&arguments),
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Registry(arguments) => registry::registry(&arguments),

@@ -1,6 +1,7 @@
 //! One message through the same code as in the stream, with nothing sent and nothing counted.
 
 pub(crate) mod verdict;
+pub(crate) mod captured_output;
 pub mod dry_run;
 pub(crate) mod registry_lookup;
 pub(crate) mod single_guest_dir;

@@ -15,6 +15,7 @@ pub use tidegate_writer as writer;
 pub mod admin;
 pub mod audit;
 pub mod explain;
+pub mod codecs;
 pub mod doctor;
 pub mod telemetry;
 pub mod config;

@@ -184,3 +184,9 @@ pub const COMPILED_DISK_BYTES: u64 = 256 << 20;
 /// The time that sources have at a stop to send PUBACKs of what has settled, once nothing else can settle, in
 /// milliseconds: enough for a device that reads.
 pub const STOP_ACKNOWLEDGE_MS: u64 = 500;
+
+/// Levels of folders in which `codecs test` looks for codecs: collections have five.
+pub const CODEC_FOLDER_DEPTH_MAX: usize = 16;
+
+/// Bytes of a script or of a file with examples: ten times the largest public one.
+pub const CODEC_FILE_BYTES_MAX: u64 = 4 << 20;

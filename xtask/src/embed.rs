@@ -12,7 +12,10 @@ use sha2::{Digest, Sha256};
 use crate::{guests, process};
 
 /// The decoders, as `runtime/rollout/src/builtin.rs` lists them.
-const DECODERS: [&str; 7] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug", "mapping"];
+const DECODERS: [&str; 8] = ["pulse", "json", "passthrough", "lpp", "senml", "sparkplug", "mapping", ENGINE];
+
+/// The one that needs a compiler for C, and is a workspace of its own. It is built only if its sources have changed.
+const ENGINE: &str = "js";
 
 /// Folders and files that all of them are built from.
 const SOURCES: [&str; 4] = ["guests/Cargo.toml", "guests/Cargo.lock", "guest-sdk", "wit"];
@@ -27,15 +30,23 @@ pub fn embed() -> Result<()> {
     let common = digests(SOURCES.map(PathBuf::from).to_vec())?;
     let mut all = common.clone();
     for decoder in DECODERS {
-        let source = Path::new("guests").join(decoder);
-        let own = digests(vec![source.join("Cargo.toml"), source.join("src")])?;
+        let mut source = Path::new("guests").join(decoder);
+        let mut parts = vec!["Cargo.toml", "src"];
+        if decoder == ENGINE {
+            source.set_file_name("quickjs");
+            parts.push("Cargo.lock");
+        }
+        let own = digests(parts.into_iter().map(|part| source.join(part)).collect())?;
         let listed = |line: &String| before.lines().any(|known| known == line);
         let lies_there = components.join(format!("{decoder}.wasm"));
         if !lies_there.exists() || !common.iter().chain(&own).all(listed) {
+            if decoder == ENGINE {
+                guests::build_engine()?;
+            }
             let component = built.join(format!("{decoder}.wasm"));
             fs::copy(&component, lies_there)
                 .with_context(|| format!("cannot copy {}", component.display()))?;
-            println!("{COMPONENTS}/{decoder}.wasm is guests/{decoder} as it is now");
+            println!("{COMPONENTS}/{decoder}.wasm is {} as it is now", source.display());
         }
         all.extend(own);
     }

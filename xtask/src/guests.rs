@@ -18,7 +18,8 @@ const TARGET: &str = "wasm32-unknown-unknown";
 const FLAGS_VARIABLE: &str = "CARGO_ENCODED_RUSTFLAGS";
 
 /// Builds the product's guests; with `--tests`, those that tests use too; with `--js`, those in
-/// JavaScript; with `--langs`, a new decoder in each other language; with `--debian`, by Debian's toolchain even where another could, into a folder of its own.
+/// JavaScript; with `--langs`, a new decoder in each other language; with `--engine`, the engine for scripts of
+/// JavaScript, which needs clang; with `--debian`, by Debian's toolchain even where another could, into a folder of its own.
 pub fn main(arguments: &[String]) -> Result<()> {
     let (guests, tests) = (process::root().join("guests"), process::root().join("tests/guests"));
     let target = process::root().join("target");
@@ -31,8 +32,9 @@ pub fn main(arguments: &[String]) -> Result<()> {
         }
         [flag] if flag == "--js" => js::build_all()?,
         [flag] if flag == "--langs" => langs::build_all()?,
+        [flag] if flag == "--engine" => vec![build_engine()?],
         [flag] if flag == "--debian" => build(debian_toolchain()?, &guests, &target.join("guests-debian"))?,
-        _ => bail!("usage: cargo xtask guests [--tests | --js | --langs | --debian]"),
+        _ => bail!("usage: cargo xtask guests [--tests | --js | --langs | --engine | --debian]"),
     };
     for path in built {
         println!("{} {} bytes", path.display(), fs::metadata(&path)?.len());
@@ -45,6 +47,19 @@ pub fn build_all() -> Result<PathBuf> {
     let folder = process::root().join("target/guests");
     build(toolchain()?, &process::root().join("guests"), &folder)?;
     Ok(folder)
+}
+
+/// Builds the engine for scripts of JavaScript; gives its component. Its C sources need clang for wasm32.
+pub fn build_engine() -> Result<PathBuf> {
+    packages::ensure(packages::C_TOOLS)?;
+    let (workspace, folder) = (process::root().join("guests/quickjs"), process::root().join("target/guests"));
+    let mut cargo = toolchain()?;
+    cargo.env("CC_wasm32_unknown_unknown", "clang").env("AR_wasm32_unknown_unknown", "llvm-ar");
+    // Texts of assertions name files of the machine.
+    let flags = format!("-ffile-prefix-map={}=.", workspace.join("target/guests").display());
+    cargo.env("CFLAGS_wasm32_unknown_unknown", flags);
+    build(cargo, &workspace, &folder)?;
+    Ok(folder.join("js.wasm"))
 }
 
 /// Builds the guests that only tests use, hostile ones among them.

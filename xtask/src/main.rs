@@ -27,9 +27,10 @@ cargo xtask VERB
                       search for bytes that break a promise of a reader (tests/fuzz)
   bench [PART]        print the figures of docs/PERFORMANCE.md, as ratios of one run; bench --help lists the parts.
                       bench scale: cost by tenants, devices, connections and more, beside another build
-  guests [--tests | --js | --langs | --debian]
+  guests [--tests | --js | --langs | --engine | --debian]
                       build the decoders to components in target/guests; --js: those in JavaScript; --langs: a new
-                      decoder in C, Go, Python and JavaScript, in target/languages
+                      decoder in C, Go, Python and JavaScript, in target/languages; --engine: the one that runs
+                      scripts of JavaScript, which needs clang
   supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can
   sbom                write the bill of materials to target/sbom (CycloneDX)
   embed               build the decoders that come with the program, and put them into the source

@@ -42,6 +42,10 @@ pub const LANGUAGE_FILES: &[(&str, &str)] = &[
     ("/usr/lib/llvm-*/lib/clang/*/lib/wasi/libclang_rt.builtins-wasm32.a", "libclang-rt-dev-wasm32"),
 ];
 
+/// The compiler for C to wasm32, of the JavaScript engine.
+pub const C_TOOLS: &[Needed] =
+    &[Needed { program: "clang", package: "clang" }, Needed { program: "llvm-ar", package: "llvm" }];
+
 /// The servers that the bench runs beside the gateway.
 pub const BENCH_SERVERS: &[Needed] = &[
     Needed { program: "mosquitto", package: "mosquitto" },

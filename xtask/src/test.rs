@@ -38,6 +38,9 @@ pub fn test(filter: &[String]) -> Result<()> {
     guest_tests.current_dir(process::root().join("guests")).args(["test", "--workspace"]);
     guest_tests.args(["--"]).args(filter);
     process::run(&mut guest_tests)?;
+    let mut engine_tests: Command = process::cargo();
+    engine_tests.current_dir(process::root().join("guests/quickjs")).arg("test").args(["--"]).args(filter);
+    process::run(&mut engine_tests)?;
     js::test()
 }
 

@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::digest::digest;
+use crate::limits::SCRIPT_BYTES_MAX;
 
 /// A decoder that comes with the program.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ macro_rules! built_in {
 }
 
 /// All of them, as they are listed.
-pub static BUILT_IN: [BuiltIn; 7] = [
+pub static BUILT_IN: [BuiltIn; 8] = [
     built_in!("pulse"),
     built_in!("json"),
     built_in!("passthrough"),
@@ -46,6 +47,7 @@ pub static BUILT_IN: [BuiltIn; 7] = [
     built_in!("senml"),
     built_in!("sparkplug"),
     built_in!("mapping"),
+    built_in!("js", Some(SourceFile { extension: "js", option: "script", bytes_max: SCRIPT_BYTES_MAX })),
 ];
 
 impl BuiltIn {

@@ -92,3 +92,6 @@ pub const GONE_HISTORIES_KEPT: usize = 16;
 pub const DIFFERENCE_LINES_MAX: usize = 4;
 
 pub const DIFFERENCE_LINE_CHARACTERS_MAX: usize = 256;
+
+/// Bytes of a script beside a route file: as many as its decoder may be told to take.
+pub const SCRIPT_BYTES_MAX: u64 = 512 << 10;

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use parking_lot::Mutex;
 
 use crate::admission::MessageView;
 use crate::admission::registry::{Registry, RegistryRow, TokenHash};
@@ -14,15 +13,12 @@ use crate::admission::{Admission, CredentialSource};
 use crate::config::settings::registry;
 use crate::config::tenant_config::TenantConfig;
 use crate::config::{Config, settings};
-use crate::core::ack::settle::settle_all;
-use crate::core::ack::token::AckToken;
-use crate::core::books::{Account, Outcome};
 use crate::core::detail::printable_lines;
-use crate::core::line_protocol::split_checked;
-use crate::core::message::{Admitted, CheckedBatch, RefusedMessage};
+use crate::core::message::Admitted;
 use crate::core::reason::Reason;
 use crate::core::tenant::budgets::BudgetLimits;
-use crate::decode::{DecodeHost, DecodeSettings, DecodeSink, Decoder};
+use crate::decode::{DecodeHost, DecodeSettings, Decoder};
+use crate::explain::captured_output::CapturingSink;
 use crate::explain::registry_lookup::RegistryLookup;
 use crate::explain::single_guest_dir::SingleGuestDir;
 use crate::explain::stopped_gateway;
@@ -199,7 +195,7 @@ impl DryRun {
         message.tenant.account.receive(1);
         let seen = CapturingSink::default();
         self.decoder.decode(vec![message], &seen);
-        let seen = seen.0.into_inner();
+        let seen = seen.into_output();
         let ignored = route.map(|route| route.version.activity.ignored.take()).unwrap_or_default();
         ExplainVerdict {
             outcome: match (&seen.refused, seen.lines.is_empty()) {
@@ -227,35 +223,4 @@ fn without_credentials(config: &Config) -> Admission {
     settings.credentials_of_type.clear();
     let tenants = settings::tenants(config, &Arc::default(), BudgetLimits::UNLIMITED);
     Admission::new(settings, Registry::Open(Vec::new()), tenants)
-}
-
-/// The end of a dry run's messages: keeps lines or refusal for the verdict.
-#[derive(Default)]
-struct CapturingSink(Mutex<CapturedOutput>);
-
-#[derive(Default)]
-struct CapturedOutput {
-    lines: Vec<String>,
-    refused: Option<(Reason, String)>,
-}
-
-impl DecodeSink for CapturingSink {
-    fn lines(&self, batches: Vec<CheckedBatch>) {
-        for batch in batches {
-            self.0.lock().lines =
-                split_checked(&batch.lines).map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-            batch.settle();
-        }
-    }
-
-    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
-        settle_all(messages, Outcome::Empty, account);
-    }
-
-    fn refused(&self, messages: Vec<RefusedMessage>) {
-        for message in messages {
-            self.0.lock().refused = Some((message.reason, message.detail.into()));
-            message.token.settle(Outcome::Quarantined, &message.account);
-        }
-    }
 }

@@ -22,8 +22,8 @@ pub struct RouteStats {
     ignored: [AtomicU64; IGNORED.len()],
 }
 
-/// The kinds of values that decoders leave out and report.
-pub const IGNORED: [&str; 6] = ["time", "text", "list", "object", "null", "other"];
+/// The kinds of values that decoders leave out and report, and their warnings.
+pub const IGNORED: [&str; 7] = ["time", "text", "list", "object", "null", "warning", "other"];
 
 /// The kinds of failures that are counted, with the reasons they stand for.
 pub const FAILURES: [(Reason, &str); 5] = [
