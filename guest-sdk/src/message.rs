@@ -56,6 +56,20 @@ impl<'a> Message<'a> {
         self.context_field(ContextField::Topic)
     }
 
+    /// A fact that the source of the message knows beside the payload, such as `f_port` of a LoRaWAN network server
+    /// (docs/TOPICS.md). None: it knows nothing by that name. Each call is a call to the gateway.
+    #[cfg(target_arch = "wasm32")]
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        crate::bindings::tidegate::ingest::context::attribute(self.index, name)
+    }
+
+    /// A fact that the source of the message knows beside the payload, such as `f_port` of a LoRaWAN network server
+    /// (docs/TOPICS.md). None: it knows nothing by that name.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn attribute(&self, name: &str) -> Option<String> {
+        self.context.and_then(|context| context.attributes.get(name).cloned())
+    }
+
     #[cfg(target_arch = "wasm32")]
     fn context_field(&self, field: ContextField) -> String {
         use crate::bindings::tidegate::ingest::context;

@@ -9,6 +9,8 @@ pub struct Context {
     pub device: String,
     pub site: String,
     pub topic: String,
+    /// Attributes by their names.
+    pub attributes: BTreeMap<String, String>,
     /// The state. A refused message does not change it.
     pub state: RefCell<BTreeMap<String, Vec<u8>>>,
 }

@@ -17,6 +17,7 @@ use crate::sandbox::cpu_clock::thread_cpu;
 use crate::sandbox::instance_memory::InstanceMemory;
 use crate::state::StateCall;
 use tidegate_core::device::Device;
+use tidegate_core::envelope_content::EnvelopeContent;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::Admitted;
 
@@ -92,6 +93,8 @@ impl StoreLimiter {
 pub struct MessageContext {
     pub device: Arc<Device>,
     pub topic: String,
+    /// The content of its envelope, with the attributes.
+    pub content: Option<Arc<EnvelopeContent>>,
     /// The index of its tenant's state in `HostState::state_calls`.
     pub state: usize,
 }
@@ -99,7 +102,8 @@ pub struct MessageContext {
 impl MessageContext {
     /// The answers about a message, whose tenant's state is the one at this index.
     pub fn new(message: &Admitted, state: usize) -> Self {
-        Self { device: message.device.clone(), topic: message.topic.clone(), state }
+        let (device, topic) = (message.device.clone(), message.topic.clone());
+        Self { device, topic, content: message.content.clone(), state }
     }
 }
 
