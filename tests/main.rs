@@ -10,6 +10,7 @@ mod verbs;
 mod end_to_end;
 mod formats;
 mod built_in;
+mod topics;
 mod receipt_time;
 mod broker;
 mod listener;
