@@ -15,7 +15,7 @@ use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
 use tidegate::core::ack::window::ReceiveWindow;
 use tidegate::core::reason::Reason;
 use tidegate::source::SourceStatus;
-use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings, Protocol};
+use tidegate::source::broker::{Broker, BrokerCounters, BrokerSettings, Protocol, TopicFilter};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -41,7 +41,7 @@ fn settings(url: &str, data_dir: &Path) -> BrokerSettings {
     BrokerSettings {
         url: url.parse().unwrap(),
         protocol: Protocol::V5,
-        filter: "tenant/+/device/+/+".into(),
+        filters: vec![TopicFilter { filter: "tenant/+/device/+/+".into(), qos: 1 }],
         share: None,
         client_id: "tidegate".into(),
         username: String::new(),
@@ -320,7 +320,7 @@ async fn a_changed_filter_takes_the_place_of_the_old_one_in_the_session() {
     let folder = tempfile::tempdir().unwrap();
     for (filter, wanted) in [("old/#", "old/x"), ("new/#", "new/x")] {
         let mut settings = settings(&broker.url(), folder.path());
-        settings.filter = filter.into();
+        settings.filters = vec![TopicFilter { filter: filter.into(), qos: 1 }];
         let running = run(settings, SettleMode::AtOnce, 100);
         running.ready().await;
         let file = folder.path().join("mqtt-session.json");

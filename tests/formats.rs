@@ -50,7 +50,7 @@ fn a_pack_of_senml_in_cbor_is_a_line_for_each_record() {
 }
 
 /// The messages of a case, topic and payload.
-fn sparkplug_case(id: &str) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn sparkplug_case(id: &str) -> Vec<(String, Vec<u8>)> {
     let cases = include_str!("cases/sparkplug-public.jsonl").lines();
     let cases = cases.map(|line| serde_json::from_str::<Value>(line).unwrap());
     let case = cases.into_iter().find(|case| case["id"] == id).unwrap();

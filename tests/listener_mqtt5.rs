@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use rumqttc::v5::mqttbytes::v5::{
     PubAckReason, PublishProperties,
 };
 use serde_json::json;
+use tidegate::core::topic::{EnvelopeKind, TopicRules, TopicTemplate, TopicTemplates};
 use tidegate::source::listener::{CloseReason, ConnectLimitSettings, CredentialPolicy, ListenerSettings};
 use tokio::time::Instant;
 
@@ -207,6 +209,41 @@ async fn a_device_publishes_to_its_own_topics_only() {
     running.ended(CloseReason::NotOwnTopic, 1, 2).await;
     assert_eq!(running.counters.foreign_publishes.load(Ordering::Relaxed), 4);
     assert_eq!(running.downstream.taken_count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_publishes_to_its_own_topics_of_every_template_only() {
+    let template = |template, tenant, device| {
+        let tenants = std::collections::BTreeMap::new();
+        let (message_type, site, envelope) = ("type", "", EnvelopeKind::None);
+        let rules =
+            TopicRules { template, tenant, device, message_type, site, tenants: &tenants, envelope, qos: 1 };
+        TopicTemplate::new(&rules).unwrap()
+    };
+    let templates = [
+        TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
+        template("acme/{device}/up", "acme", "{device}"),
+        template("globex/{device}/up", "globex", "{device}"),
+        template("boiler/{part}", "acme", "boiler"),
+        template("spb/{group}/{edge}", "acme", "{group}/{edge}"),
+    ];
+    let topics = Arc::new(TopicTemplates::new(templates.into()).unwrap());
+    let running = start(ListenerSettings { topics, ..asking(CredentialPolicy::Always) });
+    let mut device = Mqtt5Client::open(running.address).connected("d1", Some(("acme/d1", "tok-d1")));
+    let own = [TOPIC, "acme/d1/up", "no/template's"];
+    let foreign = ["acme/d2/up", "globex/d1/up", "boiler/pressure", "spb/acme/d1", "spb/d1/d1"];
+    for topic in own {
+        let id = device.publish(topic, QoS::AtLeastOnce, "mine");
+        assert_eq!(device.puback(), (id, PubAckReason::Success, None), "{topic}");
+    }
+    for topic in foreign {
+        let id = device.publish(topic, QoS::AtLeastOnce, "not mine");
+        let (acknowledged, reason, _) = device.puback();
+        assert_eq!((acknowledged, reason), (id, PubAckReason::NotAuthorized), "{topic}");
+    }
+    let taken: Vec<_> = running.downstream.taken().into_iter().map(|taken| taken.topic).collect();
+    assert_eq!(taken, own);
+    assert_eq!(running.downstream.refused().len(), foreign.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod end_to_end;
 mod formats;
 mod built_in;
 mod js_codecs;
+mod topics;
 mod receipt_time;
 mod broker;
 mod listener;

@@ -11,6 +11,7 @@ pub(crate) mod error;
 pub(crate) mod redaction;
 pub mod checks;
 pub mod postgres_url;
+pub(crate) mod topics;
 pub(crate) mod effective;
 pub mod tenants;
 pub mod tenant_rows;

@@ -32,7 +32,7 @@ pub fn settings() -> ListenerSettings {
         asks: CredentialPolicy::Nothing,
         username: name(),
         certificate_name: name(),
-        topics: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
+        topics: Arc::new(TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap().into()),
         tls: None,
         tenants: None,
     }

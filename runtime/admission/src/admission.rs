@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 
 use crate::auth_cache::AuthCache;
 use crate::credentials::CredentialSource;
+use crate::envelope::content;
 use crate::limits::{PENDING_OVERHEAD_BYTES, REGISTRY_CHANGES_QUEUED_MAX};
 use crate::outcome::{CheckError, LookupSource, NotAdmitted, RateLimitMode, Sender};
 use crate::pending_connects::PendingConnects;
@@ -207,15 +208,9 @@ impl Admission {
         self.started.elapsed().as_secs_f64()
     }
 
-    /// The tenant and the device that a topic names.
-    pub fn device_of<'a>(&self, topic: &'a str) -> Option<(&'a str, &'a str)> {
-        let fields = self.settings.template.matches(topic)?;
-        Some((&topic[fields.tenant], &topic[fields.device]))
-    }
-
-    /// The tenant that a topic names.
-    pub fn tenant_of<'a>(&self, topic: &'a str) -> Option<&'a str> {
-        self.device_of(topic).map(|(tenant, _)| tenant)
+    /// The names that a topic gives; `None` if it names nobody.
+    pub fn names_of(&self, topic: &str) -> Option<TopicFields> {
+        self.settings.topics.matches(topic)
     }
 
     /// Checks the messages of one read of a source, and counts them. A message whose device the
@@ -298,12 +293,17 @@ impl Admission {
             Arc::new(make_device(&message.device, &message.site, affinity)),
             message.token,
         );
-        match self.settings.template.read(&admitted.topic) {
-            Ok(fields) => {
-                admitted.message_type = fields.message_type;
-                Ok(admitted)
+        let fields = match self.settings.topics.read(&admitted.topic) {
+            Ok(fields) => fields,
+            Err(error) => {
+                return Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None)));
             }
-            Err(error) => Err(Box::new(admitted.refused(Reason::BadTopicFormat, error.to_string(), None))),
+        };
+        let template = self.settings.topics.template(&fields);
+        admitted.message_type = fields.message_type;
+        match content(template, &admitted.topic, &admitted.payload) {
+            Ok(content) => Ok(admitted.with_content(content)),
+            Err(error) => Err(Box::new(admitted.refused(Reason::BadEnvelope, error.to_string(), None))),
         }
     }
 
@@ -324,7 +324,7 @@ impl Admission {
             Err(
                 NotAdmitted::Refused(CheckError { fields: Some(fields), .. })
                 | NotAdmitted::Cold { fields, .. },
-            ) => self.books.of_stranger(&topic[fields.tenant.clone()]),
+            ) => self.books.of_stranger(fields.tenant.of(topic)),
             Err(NotAdmitted::Refused(_) | NotAdmitted::OverRate(_)) => self.books.none().clone(),
         }
     }
@@ -339,7 +339,7 @@ impl Admission {
         let message_type = error.fields.as_ref().map(|fields| fields.message_type.clone());
         let refused = error.refuse(message, account);
         if let Registry::Postgres(registry) = &self.registry {
-            registry.refusals.record(&refused, message_type.map(|place| &refused.topic[place]));
+            registry.refusals.record(&refused, message_type.as_ref().map(|name| name.of(&refused.topic)));
         }
         refused
     }
@@ -353,7 +353,7 @@ impl Admission {
         over_rate: bool,
     ) {
         let topic = message.topic.clone();
-        let (tenant, device) = (&topic[fields.tenant.clone()], &topic[fields.device.clone()]);
+        let (tenant, device) = (fields.tenant.of(&topic), fields.device.of(&topic));
         let key = self.device_key(tenant, device);
         let bytes = (topic.len() + message.payload.len()) as u64 + PENDING_OVERHEAD_BYTES;
         let budget = self.tenants.budgets_of(tenant).memory;
@@ -416,7 +416,7 @@ impl Admission {
 
     /// The way of a message for which the credentials of its type are of use: `explain` assumes it.
     pub fn usual_via(&self, topic: &str) -> Via {
-        self.live.read().credentials.usual_via(&self.settings.template, topic)
+        self.live.read().credentials.usual_via(&self.settings.topics, topic)
     }
 
     /// Applies the table app_settings; a key that is not there is as configured.

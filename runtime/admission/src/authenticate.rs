@@ -4,87 +4,114 @@ use std::sync::Arc;
 
 use crate::admission::Admission;
 use crate::auth_cache::CachedDevice;
+use crate::claims::Claims;
 use crate::credentials::{CredentialSource, check_device, has_proved};
-use crate::envelope::{Envelope, EnvelopeError, EnvelopeValue};
+use crate::envelope::{Envelope, EnvelopeError, EnvelopeValue, content};
 use crate::outcome::{AuthFailure, LookupSource, MessageView};
 use crate::registry::{Registry, RegistryRow, postgres};
 use tidegate_core::detail::Quoted;
 use tidegate_core::device::{Device, make_device};
+use tidegate_core::envelope_content::EnvelopeContent;
+use tidegate_core::message::Via;
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
+use tidegate_core::topic::TopicTemplate;
 use tidegate_json::TapeWriter;
 
 impl Admission {
     /// Runs the checks that need the registry's entry of the device.
-    fn check_known(&self, known: &CachedDevice, envelope: Option<&Envelope<'_>>) -> Result<(), AuthFailure> {
+    fn check_known(&self, known: &CachedDevice, claims: &Claims<'_>) -> Result<(), AuthFailure> {
         let proven = &self.proven_tokens;
-        check_device(known, envelope, self.settings.require_token, proven).map_err(|(reason, detail)| {
+        check_device(known, claims, self.settings.require_token, proven).map_err(|(reason, detail)| {
             AuthFailure::Refuse {
                 reason,
                 detail,
-                is_proven: has_proved(known, envelope, proven),
+                is_proven: has_proved(known, claims, proven),
                 is_known: true,
             }
         })
     }
 
-    /// The tenant and the device of a message, by their key `key`. Leaves the tape of its envelope in `tape`.
+    /// The credentials that a message of a template without any in its payloads needs: its source must vouch for it,
+    /// unless the registry asks for no token.
+    pub(super) fn credentials_of_source(&self, via: Via) -> Result<CredentialSource, AuthFailure> {
+        let needs_token = self.settings.require_token && !matches!(self.registry, Registry::Open(_));
+        match via {
+            Via::Broker => Ok(CredentialSource::Broker),
+            Via::Proven => Ok(CredentialSource::Listener),
+            Via::Listener if !needs_token => Ok(CredentialSource::Listener),
+            Via::Listener => {
+                let detail = "messages on this topic bring no token: the device must prove itself at CONNECT";
+                Err((Reason::TokenMissing, detail.to_owned()).into())
+            }
+        }
+    }
+
+    /// Reads the envelope of a message: its claims about the sender, and its content. Leaves the tape of its
+    /// credentials in `tape`.
+    pub(super) fn open_envelope<'a>(
+        &self,
+        message: &'a MessageView<'_>,
+        credentials: CredentialSource,
+        template: &TopicTemplate,
+        (tenant, message_type): (&str, &str),
+        tape: &'a mut TapeWriter,
+    ) -> Result<(Claims<'a>, Option<Arc<EnvelopeContent>>), AuthFailure> {
+        tape.clear();
+        let mut claims = Claims::default();
+        if credentials == CredentialSource::Envelope {
+            let envelope = Envelope::read(message.payload, tape).map_err(|fault| {
+                // A tenant whose name no database can have must mend that first: its tenant_id
+                // can never matter.
+                match self.tenants.policies().rules_of(tenant).database {
+                    Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
+                        (Reason::BadDatabaseName, why)
+                    }
+                    _ => (Reason::BadPayload, fault.with_remedy(message_type, message.via)),
+                }
+            })?;
+            if let EnvelopeValue::Text(named) = &envelope.tenant_id
+                && named != tenant
+            {
+                let detail = format!("tenant_id is {}, but the topic names {tenant:?}", Quoted(named));
+                return Err((Reason::TenantMismatch, detail).into());
+            }
+            if let EnvelopeValue::Missing = envelope.site_id {
+                let detail = "site_id is missing: expected the site of the device";
+                return Err((Reason::MissingSiteId, detail.to_owned()).into());
+            }
+            claims.envelope = Some(envelope);
+        }
+        if template.has_more_names() {
+            claims.topic_site = template.site(message.topic).map(|site| site.of(message.topic).to_owned());
+        }
+        let content = content(template, message.topic, message.payload)
+            .map_err(|error| (Reason::BadEnvelope, error.to_string()))?;
+        Ok((claims, content))
+    }
+
+    /// The tenant and the device of a message, by their key `key`.
     pub(super) fn authenticate(
         &self,
-        message: &MessageView<'_>,
-        credentials: CredentialSource,
+        claims: &Claims<'_>,
         (tenant, device, key): (&str, &str, u64),
         source: LookupSource<'_>,
-        tape: &mut TapeWriter,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
-        tape.clear();
-        let envelope = match credentials {
-            CredentialSource::Broker | CredentialSource::Listener => None,
-            CredentialSource::Envelope => {
-                let envelope = Envelope::read(message.payload, tape).map_err(|fault| {
-                    // A tenant whose name no database can have must mend that first: its tenant_id
-                    // can never matter.
-                    match self.tenants.policies().rules_of(tenant).database {
-                        Err(why) if matches!(fault, EnvelopeError::Type("tenant_id", _)) => {
-                            (Reason::BadDatabaseName, why)
-                        }
-                        _ => {
-                            let fields = self.settings.template.matches(message.topic);
-                            let message_type =
-                                fields.map_or("", |fields| &message.topic[fields.message_type]);
-                            (Reason::BadPayload, fault.with_remedy(message_type, message.via))
-                        }
-                    }
-                })?;
-                if let EnvelopeValue::Text(named) = &envelope.tenant_id
-                    && named != tenant
-                {
-                    let detail = format!("tenant_id is {}, but the topic names {tenant:?}", Quoted(named));
-                    return Err((Reason::TenantMismatch, detail).into());
-                }
-                if let EnvelopeValue::Missing = envelope.site_id {
-                    let detail = "site_id is missing: expected the site of the device";
-                    return Err((Reason::MissingSiteId, detail.to_owned()).into());
-                }
-                Some(envelope)
-            }
-        };
-        let envelope = envelope.as_ref();
         let (found, cached) = match source {
             LookupSource::Device(known) => {
-                self.check_known(known, envelope)?;
+                self.check_known(known, claims)?;
                 return Ok((known.tenant.clone(), known.device.clone()));
             }
             LookupSource::Row(row) => (row, false),
             LookupSource::Registry if self.must_follow(key) => return Err(AuthFailure::Wait),
             LookupSource::Registry | LookupSource::Unparked => match &self.registry {
-                Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, envelope)?),
+                Registry::Open(tenants) => return Ok(self.open_device(tenants, tenant, device, claims)?),
                 Registry::Postgres(registry) => {
-                    return self.authenticate_cached(registry, tenant, device, key, envelope);
+                    return self.authenticate_cached(registry, tenant, device, key, claims);
                 }
                 Registry::File(_) => {
                     if let Some(known) = self.cache.get(key, tenant, device, self.now_s()) {
-                        self.check_known(&known, envelope)?;
+                        self.check_known(&known, claims)?;
                         return Ok((known.tenant.clone(), known.device.clone()));
                     }
                     (self.registry.lookup(tenant, device), true)
@@ -93,7 +120,7 @@ impl Admission {
         };
         let Some(found) = found else { return Err(unregistered(tenant, device).into()) };
         let known = self.cache_row(tenant, device, found, cached);
-        let verdict = self.check_known(&known, envelope);
+        let verdict = self.check_known(&known, claims);
         let identity = (known.tenant.clone(), known.device.clone());
         if cached {
             self.cache.insert(key, known, self.now_s());
@@ -139,11 +166,11 @@ impl Admission {
         tenant: &str,
         device: &str,
         key: u64,
-        envelope: Option<&Envelope<'_>>,
+        claims: &Claims<'_>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), AuthFailure> {
         let now_s = self.now_s();
         if let Some(known) = self.cache.get(key, tenant, device, now_s) {
-            self.check_known(&known, envelope)?;
+            self.check_known(&known, claims)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
         if self.cache.is_absent(key, tenant, device, now_s) {
@@ -153,7 +180,7 @@ impl Admission {
             && let Some(known) = self.cache.stale(key, tenant, device, now_s, registry.settings.stale_max_s)
         {
             self.cache.record_stale(1);
-            self.check_known(&known, envelope)?;
+            self.check_known(&known, claims)?;
             return Ok((known.tenant.clone(), known.device.clone()));
         }
         Err(AuthFailure::Wait)
@@ -182,18 +209,15 @@ impl Admission {
         tenants: &[String],
         tenant: &str,
         device: &str,
-        envelope: Option<&Envelope<'_>>,
+        claims: &Claims<'_>,
     ) -> Result<(Arc<Tenant>, Arc<Device>), (Reason, String)> {
         if !tenants.iter().any(|open| open == tenant) {
             let detail = format!("the tenant {tenant:?} is not in registry.open_tenants");
             return Err((Reason::UnregisteredDevice, detail));
         }
-        let site = match envelope.map(|envelope| &envelope.site_id) {
-            Some(EnvelopeValue::Text(site)) => site.as_ref(),
-            _ => "",
-        };
         let affinity = self.device_hash(tenant, device);
-        Ok((self.tenant(tenant, true), Arc::new(make_device(device, site, affinity))))
+        let device = make_device(device, claims.site().unwrap_or_default(), affinity);
+        Ok((self.tenant(tenant, true), Arc::new(device)))
     }
 }
 

@@ -69,31 +69,29 @@ impl Admission {
         let by_listener = message.via == Via::Proven;
         // The listener takes what the subscription would deliver.
         let fields = match message.via {
-            Via::Broker => self.settings.template.read(message.topic),
-            Via::Listener | Via::Proven => self.settings.template.read_delivered(message.topic),
+            Via::Broker => self.settings.topics.read(message.topic),
+            Via::Listener | Via::Proven => self.settings.topics.read_delivered(message.topic),
         };
-        let names = fields.as_ref().ok().map(|fields| {
-            let (tenant, device) =
-                (&message.topic[fields.tenant.clone()], &message.topic[fields.device.clone()]);
-            (tenant, device, self.device_key(tenant, device))
-        });
-        let limits = settings.limits_for(names.map(|(tenant, ..)| tenant));
+        let limits = settings.limits_for(fields.as_ref().ok().map(|fields| fields.tenant.of(message.topic)));
         if message.payload_bytes as i64 > limits.payload_bytes_max {
             let (bytes, most) = (message.payload_bytes, limits.payload_bytes_max);
             let detail = format!("the payload has {bytes} bytes; at most {most} are allowed");
             let is_known = by_listener
-                || names.is_some_and(|(tenant, device, key)| {
+                || fields.as_ref().is_ok_and(|fields| {
+                    let (tenant, device) = (fields.tenant.of(message.topic), fields.device.of(message.topic));
+                    let key = self.device_key(tenant, device);
                     self.is_registered(tenant, device, key, &source) == Some(true)
                 });
             return refuse(Reason::PayloadTooLarge, detail, (by_listener, is_known), fields.ok());
         }
-        let (fields, (tenant, device, key)) = match (fields, names) {
-            (Ok(fields), Some(names)) => (fields, names),
-            (Err(error), _) => {
+        let fields = match fields {
+            Ok(fields) => fields,
+            Err(error) => {
                 return refuse(Reason::BadTopicFormat, error.to_string(), (by_listener, by_listener), None);
             }
-            (Ok(_), None) => unreachable!("a topic that can be read names a device"),
         };
+        let (tenant, device) = (fields.tenant.of(message.topic), fields.device.of(message.topic));
+        let key = self.device_key(tenant, device);
         let over_rate = match (limit, limits.rate) {
             (RateLimitMode::Take(now_s), Some(rate)) if !self.device_rates.take(key, rate, now_s) => {
                 let wait_s = self.device_rates.wait_s(key, rate, now_s);
@@ -105,9 +103,17 @@ impl Admission {
             (RateLimitMode::Exceeded, rate) => rate,
             _ => None,
         };
-        let message_type = &message.topic[fields.message_type.clone()];
-        let credentials = settings.credentials.credentials_of(message_type, message.via);
-        let checked = self.authenticate(&message, credentials, (tenant, device, key), source.clone(), tape);
+        let message_type = fields.message_type.of(message.topic);
+        let template = self.settings.topics.template(&fields);
+        let credentials = match template.envelope().has_credentials() {
+            true => Ok(settings.credentials.credentials_of(message_type, message.via)),
+            false => self.credentials_of_source(message.via),
+        };
+        let checked = credentials.and_then(|credentials| {
+            let names = (tenant, message_type);
+            let (claims, content) = self.open_envelope(&message, credentials, template, names, tape)?;
+            Ok((self.authenticate(&claims, (tenant, device, key), source.clone())?, content))
+        });
         let checked = match (checked, over_rate) {
             (Err(AuthFailure::Wait), over_rate) => {
                 return Err(NotAdmitted::Cold { fields, over_rate: over_rate.is_some() });
@@ -115,7 +121,7 @@ impl Admission {
             (Ok(_), Some(rate)) => {
                 return refuse(Reason::RateLimited, rate_detail(rate), (true, true), Some(fields));
             }
-            (Ok((known_tenant, device)), None) => Ok((known_tenant, device)),
+            (Ok(((known_tenant, device), content)), None) => Ok((known_tenant, device, content)),
             (Err(AuthFailure::Refuse { reason, detail, is_proven, is_known }), over_rate) => {
                 let is_known = if is_known || by_listener {
                     true
@@ -136,10 +142,11 @@ impl Admission {
             }
         };
         match checked {
-            Ok((known_tenant, device)) => {
+            Ok((known_tenant, device, content)) => {
                 // Only a message that passes takes from the tenant's bucket: no stranger can silence it.
                 let Some(rate) = limits.tenant_rate else {
-                    return Ok(Sender { tenant: known_tenant, device, fields, tape: tape.entries().into() });
+                    let tape = tape.entries().into();
+                    return Ok(Sender { tenant: known_tenant, device, content, fields, tape });
                 };
                 let (slows, tenant_key) = (self.settings.slows(message.via), self.tenant_key(tenant));
                 match limit {
@@ -160,7 +167,7 @@ impl Admission {
                     }
                     _ => {}
                 }
-                Ok(Sender { tenant: known_tenant, device, fields, tape: tape.entries().into() })
+                Ok(Sender { tenant: known_tenant, device, content, fields, tape: tape.entries().into() })
             }
             Err((reason, detail, sender)) => {
                 // A refused message takes from a second bucket, so that nobody can silence a device

@@ -1,7 +1,8 @@
 //! The credentials of a device, and the checks of a message against its row.
 
 use crate::auth_cache::CachedDevice;
-use crate::envelope::{Envelope, EnvelopeValue};
+use crate::claims::Claims;
+use crate::envelope::EnvelopeValue;
 use crate::proven_tokens::ProvenTokens;
 use crate::registry::TokenHash;
 use tidegate_core::detail::Quoted;
@@ -19,12 +20,8 @@ pub enum CredentialSource {
 }
 
 /// True if a message brings the device's own token, or needs no envelope.
-pub(super) fn has_proved(
-    known: &CachedDevice,
-    envelope: Option<&Envelope<'_>>,
-    proven: &ProvenTokens,
-) -> bool {
-    match envelope.map(|envelope| &envelope.provision_token) {
+pub(super) fn has_proved(known: &CachedDevice, claims: &Claims<'_>, proven: &ProvenTokens) -> bool {
+    match claims.envelope.as_ref().map(|envelope| &envelope.provision_token) {
         None => true,
         Some(EnvelopeValue::Text(token)) => proven.matches(&known.token, token),
         Some(EnvelopeValue::Missing) => false,
@@ -34,7 +31,7 @@ pub(super) fn has_proved(
 /// Runs the checks that need the registry's row, in their order.
 pub(super) fn check_device(
     known: &CachedDevice,
-    envelope: Option<&Envelope<'_>>,
+    claims: &Claims<'_>,
     require_token: bool,
     proven: &ProvenTokens,
 ) -> Result<(), (Reason, String)> {
@@ -42,7 +39,14 @@ pub(super) fn check_device(
         let detail = format!("the device's status is {}, not \"ACTIVE\"", Quoted(&known.status));
         return Err((Reason::DeviceRevoked, detail));
     }
-    let Some(envelope) = envelope else { return Ok(()) };
+    if let Some(site) = &claims.topic_site
+        && *site != known.site
+    {
+        let site = Quoted(site);
+        let detail = format!("the site in the topic is {site}, but the device is registered for another");
+        return Err((Reason::SiteMismatch, detail));
+    }
+    let Some(envelope) = &claims.envelope else { return Ok(()) };
     if let EnvelopeValue::Text(site) = &envelope.site_id
         && *site != known.site
     {

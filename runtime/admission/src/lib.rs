@@ -9,6 +9,7 @@ mod outcome;
 mod settings;
 pub mod rate_limits;
 mod authenticate;
+mod claims;
 mod credentials;
 mod proven_tokens;
 pub mod envelope;

@@ -125,3 +125,10 @@ pub const PROVEN_TOKEN_BYTES_MAX: usize = 64;
 /// Entries of a tape that are not charged to the receive window: 160 bytes, which are part of what each message may
 /// take beside its payload.
 pub const TAPE_ENTRIES_UNCHARGED: usize = 20;
+
+/// Bytes of a text that a network server gives about a message: as of a name in a topic. Its own names have at most 36,
+/// and tags are for people.
+pub const UPLINK_TEXT_BYTES_MAX: usize = tidegate_core::limits::TOPIC_NAME_BYTES_MAX;
+
+/// Tags of a device in ChirpStack: each is kept with its message.
+pub const UPLINK_TAGS_MAX: usize = 64;

@@ -8,10 +8,11 @@ use crate::registry::RegistryRow;
 use tidegate_core::books::Account;
 use tidegate_core::detail::Detail;
 use tidegate_core::device::Device;
+use tidegate_core::envelope_content::EnvelopeContent;
 use tidegate_core::message::{Admitted, Received, RefusedMessage, Via};
 use tidegate_core::reason::Reason;
 use tidegate_core::tenant::Tenant;
-use tidegate_core::topic::TopicFields;
+use tidegate_core::topic::{TopicFields, TopicName};
 
 /// The source of a device's row.
 #[derive(Clone, Debug)]
@@ -61,6 +62,8 @@ pub struct MessageView<'a> {
 pub struct Sender {
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
+    /// The content of its envelope.
+    pub content: Option<Arc<EnvelopeContent>>,
     pub fields: TopicFields,
     /// The entries of the payload's tape; none if its envelope was not read.
     pub tape: Box<[u64]>,
@@ -124,16 +127,23 @@ impl Sender {
         if self.tape.len() > limits::TAPE_ENTRIES_UNCHARGED {
             message.token.grow(size_of_val(&*self.tape));
         }
-        Admitted::new(message, self.fields.message_type, self.tenant, self.device).with_tape(self.tape)
+        if let Some(content) = &self.content {
+            message.token.grow(content.memory_bytes());
+        }
+        Admitted::new(message, self.fields.message_type, self.tenant, self.device)
+            .with_tape(self.tape)
+            .with_content(self.content)
     }
 }
 
 impl CheckError {
     /// The message that failed this check, refused; `account` is the one that it was counted in.
     pub(crate) fn refuse(self, message: Received, account: Arc<Account>) -> RefusedMessage {
-        let part = |range: &std::ops::Range<usize>| &message.topic[range.clone()];
+        let part = |name: &TopicName| name.of(&message.topic).to_owned();
         let (tenant, device) = match &self.fields {
-            Some(fields) => (Some(part(&fields.tenant).into()), Some(part(&fields.device).into())),
+            Some(fields) => {
+                (Some(part(&fields.tenant).as_str().into()), Some(part(&fields.device).as_str().into()))
+            }
             None => (None, None),
         };
         RefusedMessage::new(message, self.reason, self.detail, account)

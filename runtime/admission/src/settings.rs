@@ -8,7 +8,7 @@ use crate::registry::postgres::app_settings::AppSettings;
 use tidegate_core::message::Via;
 use tidegate_core::tenant::policy::TenantPolicies;
 use tidegate_core::token_bucket::Rate;
-use tidegate_core::topic::TopicTemplate;
+use tidegate_core::topic::TopicTemplates;
 
 /// The treatment of a device that sends faster than its rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum OverRate {
 /// The operator's settings.
 #[derive(Clone, Debug)]
 pub struct AdmissionSettings {
-    pub template: TopicTemplate,
+    pub topics: Arc<TopicTemplates>,
     pub payload_bytes_max: usize,
     /// The largest payload that sources keep whole: the table app_settings can raise the limit no
     /// further.
@@ -65,9 +65,9 @@ impl CredentialRules {
     }
 
     /// The way of a message for which the credentials of its type are of use.
-    pub(crate) fn usual_via(&self, template: &TopicTemplate, topic: &str) -> Via {
-        let fields = template.matches(topic);
-        match fields.map(|fields| self.configured_credentials(&topic[fields.message_type])) {
+    pub(crate) fn usual_via(&self, topics: &TopicTemplates, topic: &str) -> Via {
+        let fields = topics.matches(topic);
+        match fields.map(|fields| self.configured_credentials(fields.message_type.of(topic))) {
             Some(CredentialSource::Listener) => Via::Proven,
             _ => Via::Broker,
         }

@@ -8,9 +8,10 @@ use serde_json::Value as Json;
 
 use crate::admission::{Admission, AdmitResult, ReadmittedMessage};
 use crate::auth_cache::AuthCache;
+use crate::claims::Claims;
 use crate::credentials::{CredentialSource, check_device};
 use crate::envelope::{Envelope, EnvelopeValue};
-use crate::outcome::MessageView;
+use crate::outcome::{MessageView, Sender};
 use crate::proven_tokens::ProvenTokens;
 use crate::registry;
 use crate::registry::postgres::app_settings::AppSettings;
@@ -25,16 +26,20 @@ use tidegate_core::tenant::database::{DatabaseTemplate, NameRule};
 use tidegate_core::tenant::policy::{TenantPolicies, TenantPolicy};
 use tidegate_core::tenant::table::Tenants;
 use tidegate_core::token_bucket::Rate;
-use tidegate_core::topic::TopicTemplate;
+use tidegate_core::topic::{EnvelopeKind, TopicRules, TopicTemplate, TopicTemplates};
 
 const CASES: &str = include_str!("../../../tests/cases/pulse-public.jsonl");
 
 const SEQUENCES: &str = include_str!("../../../tests/cases/pulse-sequences.jsonl");
 
+fn topics() -> Arc<TopicTemplates> {
+    Arc::new(TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap().into())
+}
+
 fn settings() -> AdmissionSettings {
     AdmissionSettings {
         over_rate: OverRate::Slow,
-        template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
+        topics: topics(),
         payload_bytes_max: 8192,
         payload_bytes_kept: 8192,
         rate: None,
@@ -99,9 +104,9 @@ fn every_recorded_refusal_of_admission_gets_its_reason_and_the_rest_is_admitted(
             via: Via::Broker,
         };
         // The row is of one device: for a topic that names another there is no row.
-        let is_named = settings().template.matches(message.topic).is_some_and(|fields| {
-            message.topic[fields.tenant] == case["device"]["tenant_id"]
-                && message.topic[fields.device] == case["device"]["device_id"]
+        let is_named = topics().matches(message.topic).is_some_and(|fields| {
+            *fields.tenant.of(message.topic) == case["device"]["tenant_id"]
+                && *fields.device.of(message.topic) == case["device"]["device_id"]
         });
         let row = row(&case["device"]).filter(|_| is_named);
         let verdict = admission.check(message, Some(row));
@@ -156,9 +161,10 @@ fn every_recorded_cache_sequence_asks_the_registry_as_often() {
                 tenant_id: EnvelopeValue::Missing,
                 provision_token: EnvelopeValue::Text("tok".into()),
             };
+            let claims = Claims { envelope: Some(envelope), topic_site: None };
             let verdict = match &known {
                 None => "UNREGISTERED_DEVICE",
-                Some(known) => match check_device(known, Some(&envelope), true, &proven) {
+                Some(known) => match check_device(known, &claims, true, &proven) {
                     Ok(()) => "lines",
                     Err((reason, _)) => reason.code(),
                 },
@@ -449,4 +455,93 @@ fn the_listener_takes_no_topic_that_the_subscription_would_not_deliver() {
         assert_eq!(reason(topic, Via::Broker), Reason::MissingSiteId);
     }
     assert_eq!(reason("tenant/acme/device/d1/telemetry", Via::Listener), Reason::MissingSiteId);
+}
+
+/// A registry file with a device and a token, and topics for it: a network server's, one without envelope, and ours.
+fn admission_of_topics(require_token: bool) -> Admission {
+    let tenants = std::collections::BTreeMap::new();
+    let rules = |template, message_type, envelope| TopicRules {
+        template,
+        tenant: "acme",
+        device: "{device}",
+        message_type,
+        site: "",
+        tenants: &tenants,
+        envelope,
+        qos: 1,
+    };
+    let templates = [
+        TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}").unwrap(),
+        TopicTemplate::new(&rules("v3/{app}/devices/{device}/up", "uplink", EnvelopeKind::ThingsStack))
+            .unwrap(),
+        TopicTemplate::new(&rules("raw/{site}/{device}/{kind}", "raw", EnvelopeKind::None)).unwrap(),
+    ];
+    let topics = Arc::new(TopicTemplates::new(templates.into()).unwrap());
+    let hash = registry::token_hash("tok-1");
+    admission(
+        AdmissionSettings { topics, require_token, ..settings() },
+        &format!("acme,d,lab,ACTIVE,{hash}\n"),
+    )
+}
+
+fn judge<'a>(
+    admission: &Admission,
+    topic: &'a str,
+    payload: &'a [u8],
+    via: Via,
+) -> Result<Sender, (Reason, String)> {
+    let message = MessageView { topic, payload, payload_bytes: payload.len(), via };
+    admission.check(message, None).map_err(|error| (error.reason, error.detail.to_string()))
+}
+
+const UPLINK: &[u8] =
+    br#"{"uplink_message": {"f_port": 2, "frm_payload": "AQI=", "decoded_payload": {"t": 1}}}"#;
+
+#[test]
+fn the_source_vouches_for_messages_whose_envelope_has_no_credentials() {
+    let admission = admission_of_topics(true);
+    for (topic, payload) in [("v3/a/devices/d/up", UPLINK), ("raw/lab/d/x", b"\xff\x00")] {
+        for via in [Via::Broker, Via::Proven] {
+            let sender = judge(&admission, topic, payload, via).unwrap();
+            assert_eq!((sender.tenant.id.as_str(), sender.device.site.as_str()), ("acme", "lab"));
+            assert!(sender.tape.is_empty(), "it is not the decoder's payload");
+        }
+        let (reason, detail) = judge(&admission, topic, payload, Via::Listener).unwrap_err();
+        assert!(reason == Reason::TokenMissing && detail.contains("at CONNECT"), "{detail}");
+        // Where no message needs a token, these need none either.
+        assert!(judge(&admission_of_topics(false), topic, payload, Via::Listener).is_ok());
+    }
+    let (reason, _) = judge(&admission, "v3/a/devices/other/up", UPLINK, Via::Broker).unwrap_err();
+    assert_eq!(reason, Reason::UnregisteredDevice);
+    // Beside them, the envelope of a device brings its token as ever.
+    let ours = "tenant/acme/device/d/telemetry";
+    assert_eq!(judge(&admission, ours, b"\xff", Via::Broker).unwrap_err().0, Reason::BadPayload);
+    let good = br#"{"site_id": "lab", "provision_token": "tok-1"}"#;
+    let sender = judge(&admission, ours, good, Via::Broker).unwrap();
+    assert!(sender.content.is_none() && !sender.tape.is_empty());
+}
+
+#[test]
+fn a_decoder_gets_the_content_of_the_envelope_and_what_else_the_topic_names() {
+    let admission = admission_of_topics(true);
+    let content = judge(&admission, "v3/a/devices/d/up", UPLINK, Via::Broker).unwrap().content.unwrap();
+    let uplink = content.uplink.as_ref().unwrap();
+    assert_eq!((&*uplink.bytes, &UPLINK[uplink.object.clone().unwrap()]), (&[1, 2][..], &br#"{"t": 1}"#[..]));
+    let attributes: Vec<_> = content.attributes.iter().collect();
+    assert_eq!(attributes, [("f_port", "2"), ("f_cnt", "0"), ("topic.app", "a")]);
+    let content = judge(&admission, "raw/lab/d/x", b"", Via::Broker).unwrap().content.unwrap();
+    assert!(content.uplink.is_none());
+    assert_eq!(content.attributes.iter().collect::<Vec<_>>(), [("topic.kind", "x")]);
+}
+
+#[test]
+fn a_bad_envelope_and_a_wrong_site_in_the_topic_are_refused() {
+    let admission = admission_of_topics(true);
+    let refused = |topic, payload| judge(&admission, topic, payload, Via::Broker).unwrap_err();
+    let (reason, detail) = refused("v3/a/devices/d/up", b"{}");
+    assert!(reason == Reason::BadEnvelope && detail.contains("uplink_message is missing"), "{detail}");
+    let (reason, detail) = refused("raw/hall/d/x", b"");
+    assert!(reason == Reason::SiteMismatch && detail.contains("\"hall\""), "{detail}");
+    let (reason, detail) = refused("v3/a/devices/d/join", UPLINK);
+    assert!(reason == Reason::BadTopicFormat && detail.contains("v3/{app}/devices/{device}/up"), "{detail}");
 }

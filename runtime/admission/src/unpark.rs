@@ -35,8 +35,8 @@ impl Admission {
     /// Counts a message of this topic that an earlier run has parked: later ones of its device queue
     /// behind it.
     pub fn record_parked(&self, topic: &str) {
-        if let Some((tenant, device)) = self.device_of(topic) {
-            self.pending.record_parked(self.device_key(tenant, device));
+        if let Some(names) = self.names_of(topic) {
+            self.pending.record_parked(self.device_key(names.tenant.of(topic), names.device.of(topic)));
         }
     }
 
@@ -55,9 +55,10 @@ impl Admission {
         while let Some(UnparkRequest { tenant, message, account }) = requests.pop_front() {
             account.unpark(1);
             let topic = message.topic.clone();
-            let device_key = self.device_of(&topic).map(|(tenant, device)| {
-                let key = self.device_key(tenant, device);
-                (key, tenant, device)
+            let names = self.names_of(&topic);
+            let device_key = names.as_ref().map(|names| {
+                let (tenant, device) = (names.tenant.of(&topic), names.device.of(&topic));
+                (self.device_key(tenant, device), tenant, device)
             });
             let mut pending = PendingMessage {
                 message,

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod device;
 pub mod identity;
 pub mod topic;
+pub mod envelope_content;
 pub mod line_protocol;
 pub mod durable;
 pub mod synced;

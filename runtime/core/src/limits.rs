@@ -65,6 +65,12 @@ pub const QUOTED_BYTES_MAX: usize = 256;
 /// ten times a UUID. Names are keys of caches, accounts, metrics and rows.
 pub const TOPIC_NAME_BYTES_MAX: usize = 255;
 
+/// Captures of one topic template: tenant, device, type and site, and as many more.
+pub const TOPIC_CAPTURES_MAX: usize = 8;
+
+/// Topic templates: a bit stands for each, and each is a subscription.
+pub const TOPIC_TEMPLATES_MAX: usize = 64;
+
 /// Bytes of measurement and tags together: the limit of a series in InfluxDB 1 and 2.
 pub const SERIES_BYTES_MAX: usize = 65_535;
 

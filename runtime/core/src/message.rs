@@ -1,7 +1,6 @@
 //! The states of a message: `Received -> Admitted -> Checked -> Durable`. Each is a type that only its
 //! named constructors make, and has the token that must be settled at the end.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +11,11 @@ use crate::books::{Account, Outcome};
 use crate::decoder_state::StateDelta;
 use crate::detail::Detail;
 use crate::device::Device;
+use crate::envelope_content::EnvelopeContent;
 use crate::ids::{DatabaseName, DeviceId, GuestTag, TenantId};
 use crate::reason::Reason;
 use crate::tenant::Tenant;
+use crate::topic::TopicName;
 
 /// The way of a message into the gateway. The proof of its sender depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +59,11 @@ pub struct Received {
 #[non_exhaustive]
 pub struct Admitted {
     pub topic: String,
-    /// The place of the message type in `topic`.
-    pub message_type: Range<usize>,
+    pub message_type: TopicName,
+    /// The payload as it came. `payload_for` is the decoder's part of it.
     pub payload: Bytes,
+    /// The content of its envelope, and what its source knows beside it; `None` if that is the payload alone.
+    pub content: Option<Arc<EnvelopeContent>>,
     /// The values of a JSON payload that admission has read, as `tidegate_json::Tape` describes them. Empty:
     /// it did not read them, or they are too many.
     pub tape: Box<[u64]>,
@@ -71,17 +74,13 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// A message whose sender passed every check. `message_type` is its place in the topic.
-    pub fn new(
-        message: Received,
-        message_type: Range<usize>,
-        tenant: Arc<Tenant>,
-        device: Arc<Device>,
-    ) -> Self {
+    /// A message whose sender passed every check.
+    pub fn new(message: Received, message_type: TopicName, tenant: Arc<Tenant>, device: Arc<Device>) -> Self {
         Self {
             topic: message.topic,
             message_type,
             payload: message.payload,
+            content: None,
             tape: Box::default(),
             received_ns: message.received_ns,
             tenant,
@@ -100,13 +99,15 @@ impl Admitted {
         device: Arc<Device>,
         token: AckToken,
     ) -> Self {
-        Self { topic, message_type: 0..0, payload, tape: Box::default(), received_ns, tenant, device, token }
+        let message_type = TopicName::from(0..0);
+        let (content, tape) = (None, Box::default());
+        Self { topic, message_type, payload, content, tape, received_ns, tenant, device, token }
     }
 
     /// A message of a trial or a dry run: nothing learns its outcome.
     pub fn for_trial(
         topic: String,
-        message_type: Range<usize>,
+        message_type: impl Into<TopicName>,
         payload: Bytes,
         received_ns: i64,
         tenant: Arc<Tenant>,
@@ -114,8 +115,9 @@ impl Admitted {
     ) -> Self {
         Self {
             topic,
-            message_type,
+            message_type: message_type.into(),
             payload,
+            content: None,
             tape: Box::default(),
             received_ns,
             tenant,
@@ -129,8 +131,26 @@ impl Admitted {
         Self { tape, ..self }
     }
 
+    /// Adds the content of its envelope.
+    pub fn with_content(self, content: Option<Arc<EnvelopeContent>>) -> Self {
+        Self { content, ..self }
+    }
+
+    #[inline]
     pub fn message_type(&self) -> &str {
-        &self.topic[self.message_type.clone()]
+        self.message_type.of(&self.topic)
+    }
+
+    /// The payload for a decoder, which takes the object of a network server's codec if `prefers_object`.
+    #[inline]
+    pub fn payload_for(&self, prefers_object: bool) -> &[u8] {
+        match self.content.as_ref().and_then(|content| content.uplink.as_ref()) {
+            None => &self.payload,
+            Some(uplink) if prefers_object => {
+                uplink.object.as_ref().map_or(&[][..], |object| &self.payload[object.clone()])
+            }
+            Some(uplink) => &uplink.bytes,
+        }
     }
 }
 

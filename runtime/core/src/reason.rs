@@ -49,6 +49,8 @@ reasons! {
     NotOwnTopic = "NOT_OWN_TOPIC", Admission;
     RateLimited = "RATE_LIMITED", Admission;
     BadPayload = "BAD_PAYLOAD", Admission;
+    /// The payload is not as a network server sends it.
+    BadEnvelope = "BAD_ENVELOPE", Admission;
     TenantMismatch = "TENANT_MISMATCH_TOPIC_VS_PAYLOAD", Admission;
     MissingSiteId = "MISSING_SITE_ID", Admission;
     UnregisteredDevice = "UNREGISTERED_DEVICE", Admission;
@@ -60,6 +62,8 @@ reasons! {
     /// The output could never take this database name.
     BadDatabaseName = "BAD_DATABASE_NAME", Decode;
     NoGuest = "NO_GUEST", Decode;
+    /// The route takes the object of a network server's codec, and the message has none.
+    NoObject = "NO_OBJECT", Decode;
     GuestRefused = "GUEST_REFUSED", Decode;
     GuestTrap = "GUEST_TRAP", Decode;
     GuestDeadline = "GUEST_DEADLINE", Decode;

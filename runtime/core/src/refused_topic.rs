@@ -5,7 +5,7 @@
 //! it is a message type of its own in the topic template; a message on it is then dropped before any
 //! check.
 
-use crate::topic::TopicTemplate;
+use crate::topic::{TopicTemplate, TopicTemplates};
 
 /// The fault of such a topic.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +40,11 @@ pub struct RefusedTopic {
 
 impl RefusedTopic {
     /// Reads a topic, and makes sure that nothing published there can be taken for a message of a
-    /// device by whoever subscribes as `template` says.
+    /// device by whoever subscribes as `templates` say.
     ///
     /// # Errors
     /// The topic has another form, or its messages would come back to us.
-    pub fn parse(text: &str, template: &TopicTemplate) -> Result<Self, RefusedTopicError> {
+    pub fn parse(text: &str, templates: &TopicTemplates) -> Result<Self, RefusedTopicError> {
         if text.is_empty() || text.len() > 32_767 || text.contains('\0') || text.starts_with('$') {
             return Err(RefusedTopicError::Length);
         }
@@ -66,23 +66,27 @@ impl RefusedTopic {
             }
         }
         let mut topic = Self { levels, own_type: None };
-        if !topic.could_match(&template.filter()) {
-            return Ok(topic);
+        for template in templates.iter() {
+            if !topic.could_match(&template.filter()) {
+                continue;
+            }
+            let Some(own_type) = topic.own_type_in(template, text) else {
+                let example = template.as_str().replace("{type}", "refused").replace("/#", "");
+                return Err(RefusedTopicError::ComesBack { filter: template.filter(), example });
+            };
+            topic.own_type = Some(own_type);
         }
-        let sample = topic.topic("{tenant}", "{device}");
-        // A type of its own: tenant and device stand where the template has them, and so this and only
-        // this type is for refusals, of every device.
-        let own_type = template.matches(&sample).and_then(|places| {
-            let in_place = &sample[places.tenant] == "{tenant}" && &sample[places.device] == "{device}";
-            let own = &sample[places.message_type];
-            (in_place && template.as_str().replace("{type}", own) == text).then(|| own.to_owned())
-        });
-        if own_type.is_none() {
-            let example = template.as_str().replace("{type}", "refused").replace("/#", "");
-            return Err(RefusedTopicError::ComesBack { filter: template.filter(), example });
-        }
-        topic.own_type = own_type;
         Ok(topic)
+    }
+
+    /// The type of our messages in a template. Tenant and device must stand where the template has them, and so this
+    /// and only this type is for refusals, of every device.
+    fn own_type_in(&self, template: &TopicTemplate, text: &str) -> Option<String> {
+        let sample = self.topic("{tenant}", "{device}");
+        let names = template.matches(&sample)?;
+        let in_place = names.tenant.of(&sample) == "{tenant}" && names.device.of(&sample) == "{device}";
+        let own = names.message_type.of(&sample);
+        (in_place && template.as_str().replace("{type}", own) == text).then(|| own.to_owned())
     }
 
     /// The topic of one device; None where the names cannot stand in a topic.
@@ -137,10 +141,32 @@ impl RefusedTopic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic::TopicTemplate;
+    use crate::topic::{EnvelopeKind, TopicRules, TopicTemplate};
+    use std::collections::BTreeMap;
 
     fn parse(text: &str, template: &str) -> Result<RefusedTopic, RefusedTopicError> {
-        RefusedTopic::parse(text, &TopicTemplate::parse(template).unwrap())
+        RefusedTopic::parse(text, &TopicTemplate::parse(template).unwrap().into())
+    }
+
+    #[test]
+    fn answers_come_back_by_none_of_several_templates() {
+        let fixed = TopicRules {
+            template: "v3/{device}/up",
+            tenant: "acme",
+            device: "{device}",
+            message_type: "uplink",
+            site: "",
+            tenants: &BTreeMap::new(),
+            envelope: EnvelopeKind::ThingsStack,
+            qos: 1,
+        };
+        let both = [TopicTemplate::parse(TEMPLATE).unwrap(), TopicTemplate::new(&fixed).unwrap()];
+        let both = TopicTemplates::new(both.into()).unwrap();
+        let own = RefusedTopic::parse("tenant/{tenant}/device/{device}/refused", &both).unwrap();
+        assert_eq!(own.own_type(), Some("refused"));
+        assert!(RefusedTopic::parse("v3/{tenant}/{device}/refused", &both).unwrap().own_type().is_none());
+        let fault = RefusedTopic::parse("{tenant}/{device}/up", &both).unwrap_err();
+        assert!(matches!(fault, RefusedTopicError::ComesBack { filter, .. } if filter == "v3/+/up"));
     }
 
     const TEMPLATE: &str = "tenant/{tenant}/device/{device}/{type}";

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::decoder::answer::Answer;
 use crate::decoder::fallback::FallbackSink;
-use crate::decoder::grouping::{group, nameable, refuse_all, with_partition};
+use crate::decoder::grouping::{MessagesByPayload, by_payload, group, nameable, refuse_all, with_partition};
 use crate::decoder::instances::{FoundRoute, InstanceCache, InstanceCounts, InstanceUnavailable};
 use crate::decoder::lane::LaneHandle;
 use crate::decoder::line_check::{LineCheck, refusal_detail};
@@ -149,6 +149,14 @@ impl Decoder {
         if !unnameable.is_empty() {
             sink.refused(unnameable);
         }
+        let MessagesByPayload { with_payload: messages, empty, refused } =
+            by_payload(messages, &route.version);
+        if !empty.is_empty() {
+            sink.empty(empty, &tenant.account);
+        }
+        if !refused.is_empty() {
+            sink.refused(refused);
+        }
         messages.first()?;
         let fallback = route.fallback();
         let cpu = self.quotas.as_ref().map(|quotas| quotas.usage(&tenant));
@@ -268,7 +276,7 @@ impl Decoder {
             }
         };
         let version = &context.route.version;
-        self.fill_batch(messages.iter());
+        self.fill_batch(messages.iter(), version.rules.prefers_object);
         if version.guest.imports_envelope {
             instance.state().set_tapes(messages.iter().map(|message| &*message.tape));
         }
@@ -458,11 +466,11 @@ impl Decoder {
         StateCall::new(self.instances.state(context), context.route.version.rules.partition.clone())
     }
 
-    fn fill_batch<'a>(&mut self, messages: impl Iterator<Item = &'a Admitted>) {
+    fn fill_batch<'a>(&mut self, messages: impl Iterator<Item = &'a Admitted>, prefers_object: bool) {
         self.batch.payloads.clear();
         self.batch.messages.clear();
         for message in messages {
-            self.batch.payloads.extend_from_slice(&message.payload);
+            self.batch.payloads.extend_from_slice(message.payload_for(prefers_object));
             self.batch.messages.push(Message {
                 received_ns: message.received_ns,
                 payload_end: self.batch.payloads.len() as u32,

@@ -1,7 +1,5 @@
 //! One refusal as it lies on disk: a JSON object on a line of its own.
 
-use std::ops::Range;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -13,7 +11,7 @@ use tidegate_core::message::{RefusedMessage, Via};
 use tidegate_core::reason::Reason;
 use tidegate_core::redact::redact_payload;
 use tidegate_core::refused_lines::{RefusedLine, RefusedLines};
-use tidegate_core::topic::{TopicFields, TopicTemplate};
+use tidegate_core::topic::{TopicFields, TopicName, TopicTemplates};
 
 /// One refused message, or one refused line of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +84,7 @@ impl Entry {
         refused: &RefusedMessage,
         id: String,
         time: &str,
-        template: Option<&TopicTemplate>,
+        topics: Option<&TopicTemplates>,
     ) -> Self {
         let kept = match Series::of(refused) {
             Series::Known | Series::Unproven => refused.payload.len(),
@@ -115,8 +113,8 @@ impl Entry {
             account: other_account(tenant.as_deref(), refused.account.tenant().as_str()),
             tenant,
             device: refused.device.as_ref().map(ToString::to_string),
-            message_type: topic_fields(&refused.topic, template)
-                .map(|fields| refused.topic[fields.message_type].to_owned()),
+            message_type: topic_fields(&refused.topic, topics)
+                .map(|fields| fields.message_type.of(&refused.topic).to_owned()),
             site: refused.site.clone(),
             via: refused.via.map(|via| via.name().to_owned()),
             replays: refused.token.replay().map_or(0, |replay| replay.replays),
@@ -135,10 +133,10 @@ impl Entry {
         line: &RefusedLine,
         id: String,
         time: &str,
-        template: Option<&TopicTemplate>,
+        topics: Option<&TopicTemplates>,
     ) -> Self {
-        let fields = topic_fields(&refused.topic, template);
-        let part = |range: Range<usize>| refused.topic[range].to_owned();
+        let fields = topic_fields(&refused.topic, topics);
+        let part = |name: &TopicName| name.of(&refused.topic).to_owned();
         let tenant = refused.tenant.to_string();
         Self {
             id,
@@ -149,8 +147,8 @@ impl Entry {
             topic: refused.topic.clone(),
             account: other_account(Some(&tenant), refused.account.tenant().as_str()),
             tenant: Some(tenant),
-            device: fields.clone().map(|fields| part(fields.device)),
-            message_type: fields.map(|fields| part(fields.message_type)),
+            device: fields.as_ref().map(|fields| part(&fields.device)),
+            message_type: fields.map(|fields| part(&fields.message_type)),
             guest: Some(refused.guest.to_string()),
             database: Some(refused.database.to_string()),
             line: Some(String::from_utf8_lossy(&line.line).into_owned()),
@@ -199,8 +197,8 @@ impl Entry {
     }
 }
 
-fn topic_fields(topic: &str, template: Option<&TopicTemplate>) -> Option<TopicFields> {
-    template?.matches(topic)
+fn topic_fields(topic: &str, topics: Option<&TopicTemplates>) -> Option<TopicFields> {
+    topics?.matches(topic)
 }
 
 fn other_account(tenant: Option<&str>, account: &str) -> Option<String> {

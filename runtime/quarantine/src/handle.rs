@@ -45,11 +45,11 @@ impl Quarantine {
         books: &Books,
     ) -> Result<Self, QuarantineError> {
         let retry = settings.retry;
-        let (template, age_clock) = (settings.template.clone(), settings.age_clock.clone());
+        let (topics, age_clock) = (settings.topics.clone(), settings.age_clock.clone());
         let ring = Ring::open(dir, settings, books)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            template,
+            topics,
             queue: Mutex::default(),
             more: Condvar::new(),
             usable: AtomicBool::new(true),

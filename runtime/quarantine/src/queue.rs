@@ -12,7 +12,7 @@ use crate::sampler::Sampler;
 use tidegate_core::age_clock::AgeClock;
 use tidegate_core::message::RefusedMessage;
 use tidegate_core::refused_lines::RefusedLines;
-use tidegate_core::topic::TopicTemplate;
+use tidegate_core::topic::TopicTemplates;
 
 /// An observer of messages that were stored, once their entries are durable.
 pub trait StoredObserver: Send + Sync {
@@ -39,7 +39,7 @@ pub(crate) struct QuarantineQueue {
 pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     /// Finds the type, and the device of a refused line, in a topic.
-    pub(crate) template: Option<TopicTemplate>,
+    pub(crate) topics: Option<Arc<TopicTemplates>>,
     pub(crate) queue: Mutex<QuarantineQueue>,
     pub(crate) more: Condvar,
     pub(crate) usable: AtomicBool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate_core::age_clock::AgeClock;
 use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::tenant::table::Tenants;
-use tidegate_core::topic::TopicTemplate;
+use tidegate_core::topic::TopicTemplates;
 
 /// The bounds of the ring, and the reading of topics.
 #[derive(Clone, Debug)]
@@ -15,8 +15,8 @@ pub struct QuarantineSettings {
     pub days_max: u32,
     /// The first wait after a write failed; it doubles up to 30 times.
     pub retry: Duration,
-    /// The form of topics, for the type of entries.
-    pub template: Option<TopicTemplate>,
+    /// The forms of topics, for the type of entries.
+    pub topics: Option<Arc<TopicTemplates>>,
     /// Entries expire by it.
     pub age_clock: Arc<AgeClock>,
     /// While the disk is low, the ring does not grow.
@@ -31,7 +31,7 @@ impl QuarantineSettings {
             bytes_max,
             days_max,
             retry: Duration::from_secs(1),
-            template: None,
+            topics: None,
             age_clock: Arc::default(),
             disk_reserve: Arc::default(),
             tenants: None,

@@ -119,7 +119,7 @@ fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(),
     let first = ring.next_location(series, now)?;
     let mut bytes = Vec::new();
     let mut tallies = Vec::with_capacity(group.len());
-    let template = shared.template.as_ref();
+    let topics = shared.topics.as_deref();
     let observer = shared.observer.as_ref();
     let mut stored = Vec::new();
     let mut put = |account: &Arc<Account>, make: &dyn Fn(String) -> Entry| {
@@ -139,14 +139,14 @@ fn write(shared: &Shared, series: Series, group: &[QuarantineJob]) -> Result<(),
     for job in group {
         match job {
             QuarantineJob::Message(refused) => {
-                let id = put(&refused.account, &|id| Entry::from_message(refused, id, &time, template));
+                let id = put(&refused.account, &|id| Entry::from_message(refused, id, &time, topics));
                 if observer.is_some() {
                     stored.push((refused, id));
                 }
             }
             QuarantineJob::Lines(refused) => {
                 for line in &refused.lines {
-                    put(&refused.account, &|id| Entry::from_line(refused, line, id, &time, template));
+                    put(&refused.account, &|id| Entry::from_line(refused, line, id, &time, topics));
                 }
             }
         }

@@ -26,6 +26,7 @@ struct RouteFile {
     memory_bytes_max: Option<u64>,
     on_bad_line: Option<OnBadLine>,
     isolation: Option<IsolationKey>,
+    prefer: Option<PreferKey>,
     failures_percent_max: Option<u64>,
     probation_messages: Option<u64>,
     probation_s: Option<u64>,
@@ -53,6 +54,13 @@ enum IsolationKey {
     Route,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PreferKey {
+    Bytes,
+    Object,
+}
+
 /// The rules of a route whose file says nothing: the ceilings of the class.
 fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
     let ceilings = settings.ceilings(class);
@@ -64,6 +72,7 @@ fn of_class(settings: &DecodeSettings, class: GuestClass) -> RouteRules {
         component_bytes_max: ceilings.component_bytes_max,
         keep_rest: false,
         isolation: Isolation::Instance,
+        prefers_object: false,
         partition: Arc::default(),
         probation: ProbationRules {
             messages: PROBATION_MESSAGES,
@@ -158,6 +167,7 @@ fn parse_for(
     rules.options = option_texts(file.options)?;
     lower("deadline_ms", file.deadline_ms, &mut rules.deadline_ms)?;
     lower("memory_bytes_max", file.memory_bytes_max, &mut rules.memory_bytes_max)?;
+    rules.prefers_object = file.prefer == Some(PreferKey::Object);
     rules.keep_rest = matches!(file.on_bad_line, Some(OnBadLine::KeepRest));
     let probation = &mut rules.probation;
     take("failures_percent_max", file.failures_percent_max, 100, &mut probation.failures_percent_max)?;
@@ -313,6 +323,15 @@ mod tests {
         assert_eq!((rules.deadline_ms, rules.keep_rest), (2, true));
         let error = parse("deadline_ms = 11").unwrap_err();
         assert!(error.contains("deadline_ms = 11") && error.contains("1 to 10"), "{error}");
+    }
+
+    #[test]
+    fn the_object_of_a_network_server_is_taken_where_the_file_says_so() {
+        assert!(parse("prefer = \"object\"").unwrap().prefers_object);
+        for text in ["", "prefer = \"bytes\""] {
+            assert!(!parse(text).unwrap().prefers_object);
+        }
+        assert!(parse("prefer = \"json\"").unwrap_err().contains("line 1"));
     }
 
     #[test]

@@ -100,7 +100,8 @@ impl TrialRun {
             message.received_ns,
             tenant,
             message.device.clone(),
-        );
+        )
+        .with_content(message.content.clone());
         let sink = TrialSink(RefCell::new(TrialOutput::Nothing));
         self.decoder.decode(vec![message], &sink);
         sink.0.into_inner()

@@ -54,6 +54,7 @@ pub use crate::broker::session_file::recorded_session;
 pub use crate::broker::settings::BrokerSettings;
 pub use crate::broker::settings::OutgoingPublish;
 pub use crate::broker::settings::Protocol;
+pub use crate::broker::settings::TopicFilter;
 pub use crate::broker::transport::BrokerUrl;
 pub use crate::broker::transport::BrokerUrlError;
 pub use crate::broker::transport::TlsError;
@@ -91,8 +92,8 @@ pub struct BrokerCounters {
 /// A session at a broker that is kept up over its connections.
 pub struct Broker<I> {
     settings: BrokerSettings,
-    /// The filter that the session is to hold.
-    subscription: String,
+    /// The filters that the session is to hold, with their `$share` if they are shared.
+    subscriptions: Vec<TopicFilter>,
     transport: Transport,
     window: Arc<ReceiveWindow>,
     sink: Arc<I>,
@@ -113,19 +114,24 @@ impl<I: MessageSink> Broker<I> {
         window: Arc<ReceiveWindow>,
         sink: Arc<I>,
     ) -> Result<Self, BrokerError> {
-        let subscription = match &settings.share {
-            Some(group) => format!("$share/{group}/{}", settings.filter),
-            None => settings.filter.clone(),
-        };
-        for (key, text) in [("client_id", &settings.client_id), ("topic", &settings.filter)] {
-            if text.is_empty() {
+        let mut subscriptions = settings.filters.clone();
+        if let Some(group) = &settings.share {
+            for TopicFilter { filter, .. } in &mut subscriptions {
+                *filter = format!("$share/{group}/{filter}");
+            }
+        }
+        let no_filter =
+            settings.filters.is_empty() || settings.filters.iter().any(|one| one.filter.is_empty());
+        for (key, is_empty) in [("client_id", settings.client_id.is_empty()), ("topic", no_filter)] {
+            if is_empty {
                 return Err(BrokerError::Empty { key });
             }
         }
+        let longest = subscriptions.iter().map(|one| one.filter.as_str()).max_by_key(|filter| filter.len());
         let password = settings.password.as_deref().unwrap_or_default();
         for (key, text) in [
             ("client_id", settings.client_id.as_str()),
-            ("topic", &subscription),
+            ("topic", longest.unwrap_or_default()),
             ("username", &settings.username),
             ("password", password),
         ] {
@@ -141,7 +147,7 @@ impl<I: MessageSink> Broker<I> {
         let session = Mutex::new(Arc::new(RedeliveryFilter::new(limits::BROKER_SESSION_IDS_MAX)));
         Ok(Self {
             settings,
-            subscription,
+            subscriptions,
             transport,
             window,
             sink,
@@ -329,7 +335,7 @@ impl<I: MessageSink> Broker<I> {
             self.sink.session_resumed(offline.unwrap_or_default());
         }
         let subscription =
-            match Subscription::begin(file, &self.subscription, session_present, protocol == Protocol::V5) {
+            match Subscription::begin(file, &self.subscriptions, session_present, protocol == Protocol::V5) {
                 Ok(subscription) => subscription,
                 Err(error) => return SessionEnd::File(error),
             };

@@ -6,9 +6,8 @@ use anyhow::Context;
 
 use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
-use crate::config::Config;
+use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
-use crate::core::topic::TopicTemplate;
 use crate::explain::cases::run_case;
 use crate::explain::dry_run::DryRun;
 use crate::rollout::builtin;
@@ -95,7 +94,7 @@ struct CaseResult {
 
 /// Runs the cases of a file, with a built-in decoder or that which the file lies beside.
 fn run_file(config: &Config, file: &Path, built_in: Option<&str>) -> anyhow::Result<Vec<CaseResult>> {
-    let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
+    let topics = settings::topics(config);
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let guest = guest_of(file);
     let progress = Progress::start(format!("{} is compiled and started", guest.display()));
@@ -108,7 +107,7 @@ fn run_file(config: &Config, file: &Path, built_in: Option<&str>) -> anyhow::Res
     lines
         .map(|(index, line)| {
             let place = format!("{}:{}", file.display(), index + 1);
-            let (name, difference) = run_case(&mut dry_run, &template, line)
+            let (name, difference) = run_case(&mut dry_run, &topics, line)
                 .map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
             Ok(CaseResult { name, place, difference })
         })

@@ -11,7 +11,6 @@ use crate::config::words::{MqttProtocol, OutputKind, RegistryKind};
 use crate::core::redacted_url::RedactedUrl;
 use crate::core::refused_topic::RefusedTopic;
 use crate::core::route_key::is_file_name;
-use crate::core::topic::TopicTemplate;
 use crate::source::limits;
 use crate::source::limits::MQTT_PACKET_BYTES_MAX;
 
@@ -26,6 +25,7 @@ pub use crate::config::checks::values::server_url;
 /// The first invalid key, its value, and what is allowed.
 pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     sources(config)?;
+    crate::config::topics::notes(config, notes);
     listener::check(config, notes)?;
     registry(config, notes)?;
     admission(config)?;
@@ -81,8 +81,7 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     if !mqtt.share.is_empty() {
         share(mqtt)?;
     }
-    TopicTemplate::parse(&mqtt.topic)
-        .map_err(|fault| ConfigError::value("mqtt.topic", &mqtt.topic, fault.to_string()))?;
+    let topics = crate::config::topics::read(config)?;
     if mqtt.qos != 1 {
         return Err(ConfigError::value("mqtt.qos", mqtt.qos, "1; with QoS 0 a message can be lost"));
     }
@@ -95,9 +94,8 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
             "no value, because mqtt.password_file is set",
         ));
     }
-    let template = TopicTemplate::parse(&mqtt.topic).expect("checked above");
     if !mqtt.refused_topic.is_empty() {
-        RefusedTopic::parse(&mqtt.refused_topic, &template).map_err(|fault| {
+        RefusedTopic::parse(&mqtt.refused_topic, &topics).map_err(|fault| {
             ConfigError::value("mqtt.refused_topic", &mqtt.refused_topic, fault.to_string())
         })?;
         if mqtt.url.is_empty() {

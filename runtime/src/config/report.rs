@@ -5,7 +5,7 @@ use std::fmt::Write;
 use toml::{Table, Value};
 
 use crate::config::effective::EffectiveConfig;
-use crate::config::sections::{Config, reference};
+use crate::config::sections::{Config, TopicSection, reference};
 use crate::config::tenants::{CREDENTIALS, DEFAULTS};
 use crate::core::redacted_url::RedactedUrl;
 
@@ -148,13 +148,22 @@ pub fn reference_page() -> String {
     let defaults = Table::try_from(Config::default()).expect("the default configuration is a table");
     let mut text = String::new();
     for (section, keys) in reference() {
-        if !section.is_empty() {
+        // The page is a configuration that loads, and a template means nothing without its text.
+        let is_example = section == "topics";
+        if is_example {
+            let _ = writeln!(text, "\n# [[topics]]");
+        } else if !section.is_empty() {
             let _ = writeln!(text, "\n[{section}]");
         }
+        let example = Table::try_from(TopicSection::default()).expect("a section is a table");
         let mut place = Some(&defaults);
         for name in section.split('.').filter(|name| !name.is_empty()) {
             place = place.and_then(|table| table.get(name)).and_then(Value::as_table);
         }
+        if is_example {
+            place = Some(&example);
+        }
+        let comment = if is_example { "# " } else { "" };
         for key in keys {
             for line in key.doc.lines() {
                 let _ = writeln!(text, "#{line}");
@@ -162,7 +171,7 @@ pub fn reference_page() -> String {
             match place.and_then(|table| table.get(key.key)) {
                 Some(Value::Table(_)) => {}
                 Some(value) => {
-                    let _ = writeln!(text, "{} = {value}", key.key);
+                    let _ = writeln!(text, "{comment}{} = {value}", key.key);
                 }
                 None => {
                     let _ = writeln!(text, "# {} = …", key.key);

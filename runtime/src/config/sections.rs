@@ -10,6 +10,7 @@ use crate::config::words::{
     RegistryKind, Retained, SpoolSync, Word,
 };
 use crate::core::tenant::settings::WhenFull;
+use crate::core::topic::EnvelopeKind;
 
 /// The client id of a gateway that is given none.
 pub const DEFAULT_CLIENT_ID: &str = "tidegate-{random}";
@@ -22,11 +23,14 @@ pub struct KeyDoc {
 }
 
 macro_rules! section {
-    ($(#[$meta:meta])* $name:ident { $( $(#[doc = $doc:literal])* $field:ident : $ty:ty = $default:expr, )* }) => {
+    // `as "key"`: the key is a word that no field can have.
+    ($(#[$meta:meta])* $name:ident {
+        $( $(#[doc = $doc:literal])* $field:ident $(as $key:literal)? : $ty:ty = $default:expr, )*
+    }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields, default)]
-        pub struct $name { $( $(#[doc = $doc])* pub $field: $ty, )* }
+        pub struct $name { $( $(#[doc = $doc])* $(#[serde(rename = $key)])? pub $field: $ty, )* }
 
         impl Default for $name {
             fn default() -> Self {
@@ -36,9 +40,11 @@ macro_rules! section {
 
         impl $name {
             pub const KEYS: &'static [KeyDoc] =
-                &[$( KeyDoc { key: stringify!($field), doc: concat!($($doc, "\n"),*) }, )*];
+                &[$( KeyDoc { key: section!(@key $field $($key)?), doc: concat!($($doc, "\n"),*) }, )*];
         }
     };
+    (@key $field:ident) => { stringify!($field) };
+    (@key $field:ident $key:literal) => { $key };
 }
 
 section! {
@@ -49,6 +55,8 @@ section! {
         /// use it.
         data_dir: String = "tidegate-data".into(),
         mqtt: MqttSection = MqttSection::default(),
+        /// The topic templates: `[[topics]]`, one for each form of topics. Empty: `mqtt.topic`.
+        topics: Vec<TopicSection> = Vec::new(),
         listen: ListenSection = ListenSection::default(),
         registry: RegistrySection = RegistrySection::default(),
         admission: AdmissionSection = AdmissionSection::default(),
@@ -74,7 +82,7 @@ section! {
         /// `5` or `3.1.1`. With `5`, a broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
         protocol: Word<MqttProtocol> = MqttProtocol::V5.into(),
         /// The topic template. `{tenant}`, `{device}` and `{type}` each stand for one level. The gateway
-        /// makes its subscription from it.
+        /// makes its subscription from it. For several templates, use `[[topics]]` in its place.
         topic: String = "tenant/{tenant}/device/{device}/{type}".into(),
         /// The client id. The session is persistent, so the id must stay the same. No other client may use
         /// it. `{random}` stands for 12 digits that belong to `data_dir`.
@@ -103,6 +111,36 @@ section! {
         /// The keep-alive in seconds, 5 to 65535. The gateway notices a dead connection after about this
         /// time.
         keep_alive_s: u16 = 30,
+    }
+}
+
+section! {
+    /// One topic template: at the broker a subscription, at the listener topics that devices can publish to
+    /// (docs/TOPICS.md). No topic may match two templates.
+    TopicSection {
+        /// The levels of the topic: text, `+`, and captures in braces such as `{device}`. A capture is a
+        /// whole level, or a part of one as in `{application}@{org}`. `/#` at the end stands for any
+        /// further levels.
+        template: String = String::new(),
+        /// The tenant: a fixed name, or a capture.
+        tenant: String = "{tenant}".into(),
+        /// The tenant for each value of the capture in `tenant`, such as `{ meters = "acme" }`. A topic with
+        /// another value is refused. Empty: the value is the tenant.
+        tenants: BTreeMap<String, String> = BTreeMap::new(),
+        /// The device: a fixed name, a capture, or several as in `{group}/{edge}`.
+        device: String = "{device}".into(),
+        /// The message type: a fixed name, or a capture.
+        message_type as "type": String = "{type}".into(),
+        /// The site: a fixed name, or a capture. It must be that of the device in the registry. Empty: the
+        /// capture `{site}` if the template has it.
+        site: String = String::new(),
+        /// The form of the payloads. `pulse`: for the decoder as they are; the credentials of the device
+        /// are in their JSON, as `admission.credentials` says. `things_stack` or `chirpstack`: an uplink
+        /// message of that network server. `none`: for the decoder as they are. Only with `pulse` can a
+        /// payload bring credentials: for the others the broker, or a proof at CONNECT, vouches.
+        envelope: Word<EnvelopeKind> = EnvelopeKind::Pulse.into(),
+        /// The QoS of the subscription, 0 or 1. With 0 a message can be lost between broker and gateway.
+        qos: u8 = 1,
     }
 }
 
@@ -510,6 +548,7 @@ pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
     vec![
         ("", &Config::KEYS[..1]),
         ("mqtt", MqttSection::KEYS),
+        ("topics", TopicSection::KEYS),
         ("listen", ListenSection::KEYS),
         ("registry", RegistrySection::KEYS),
         ("admission", AdmissionSection::KEYS),

@@ -30,11 +30,11 @@ use crate::core::refused_topic::RefusedTopic;
 use crate::core::tenant::budgets::BudgetLimits;
 use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::Rate;
-use crate::core::topic::TopicTemplate;
+use crate::core::topic::TopicTemplates;
 use crate::decode::{DecodeSettings, LargeClassSettings};
 use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
-use crate::source::broker::{BrokerSettings, Protocol};
+use crate::source::broker::{BrokerSettings, Protocol, TopicFilter};
 use crate::source::listener::{
     ClientCertificates, ConnectLimitSettings, CredentialPolicy, ListenerSettings, TlsKeys, TlsSettings,
 };
@@ -51,14 +51,15 @@ fn credentials(word: &Word<words::Credentials>) -> CredentialSource {
     }
 }
 
-fn template(config: &Config) -> TopicTemplate {
-    TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration")
+/// The topic templates.
+pub fn topics(config: &Config) -> Arc<TopicTemplates> {
+    Arc::new(crate::config::topics::read(config).expect("checked with the configuration"))
 }
 
 pub fn admission(config: &Config) -> AdmissionSettings {
     let admission = &config.admission;
     AdmissionSettings {
-        template: template(config),
+        topics: topics(config),
         payload_bytes_max: admission.payload_bytes_max as usize,
         payload_bytes_kept: payload_bytes_kept(config),
         rate: (admission.rate_per_s > 0.0)
@@ -137,7 +138,7 @@ pub fn quarantine(
 ) -> QuarantineSettings {
     let bounds = &config.quarantine;
     let mut settings = QuarantineSettings::new(bounds.bytes_max, bounds.days_max as u32);
-    settings.template = Some(template(config));
+    settings.topics = Some(topics(config));
     (settings.age_clock, settings.disk_reserve) = (age_clock, disk_reserve);
     settings.tenants = tenants.cloned();
     settings
@@ -299,7 +300,7 @@ pub fn listener(config: &Config, tenants: &Arc<Tenants>) -> anyhow::Result<Liste
         },
         username: name(&listen.username),
         certificate_name: name(&listen.certificate_name),
-        topics: template(config),
+        topics: topics(config),
         tls: tls(config),
         tenants: Some(tenants.clone()),
     })
@@ -315,7 +316,10 @@ pub fn broker(config: &Config, client_id: String) -> anyhow::Result<BrokerSettin
             MqttProtocol::V4 => Protocol::V4,
             MqttProtocol::V5 => Protocol::V5,
         },
-        filter: template(config).filter(),
+        filters: topics(config)
+            .iter()
+            .map(|template| TopicFilter { filter: template.filter(), qos: template.qos() })
+            .collect(),
         share: (!mqtt.share.is_empty()).then(|| mqtt.share.clone()),
         client_id,
         username: mqtt.username.clone(),
@@ -332,7 +336,7 @@ pub fn broker(config: &Config, client_id: String) -> anyhow::Result<BrokerSettin
 /// The topic of answers to refused messages; None: nobody wants them.
 pub fn answer_topic(config: &Config) -> Option<RefusedTopic> {
     let topic = &config.mqtt.refused_topic;
-    let parse = || RefusedTopic::parse(topic, &template(config)).expect("checked with the configuration");
+    let parse = || RefusedTopic::parse(topic, &topics(config)).expect("checked with the configuration");
     (!topic.is_empty()).then(parse)
 }
 

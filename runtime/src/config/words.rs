@@ -9,6 +9,7 @@ use toml::Value;
 
 use crate::config::error::ConfigError;
 use crate::core::tenant::settings::WhenFull;
+use crate::core::topic::EnvelopeKind;
 
 /// An enum whose variants are the words that a key allows.
 pub trait Words: Copy + PartialEq + 'static {
@@ -174,6 +175,16 @@ words! {
 /// `spool.when_full` and `tenants.NAME.spool_when_full`
 impl Words for WhenFull {
     const ALL: &'static [(&'static str, Self)] = &[("block", Self::Block), ("drop_oldest", Self::DropOldest)];
+}
+
+/// `topics.envelope`
+impl Words for EnvelopeKind {
+    const ALL: &'static [(&'static str, Self)] = &[
+        ("pulse", Self::Pulse),
+        ("things_stack", Self::ThingsStack),
+        ("chirpstack", Self::ChirpStack),
+        ("none", Self::None),
+    ];
 }
 
 #[cfg(test)]

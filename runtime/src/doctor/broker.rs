@@ -221,6 +221,7 @@ mod tests {
             broker: "mqtt://b:1883".into(),
             client_id: "tidegate".into(),
             filters: vec!["tenant/#".into()],
+            unacknowledged: Vec::new(),
             granted: true,
         };
         let level = |report: &BrokerReport, record| judge_session(report, record, "tidegate").level;

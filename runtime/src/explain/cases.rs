@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 
-use crate::config::CurrentConfig;
-use crate::core::topic::TopicTemplate;
+use crate::config::{CurrentConfig, settings};
+use crate::core::topic::TopicTemplates;
 use crate::decode::DecodeHost;
 use crate::explain::dry_run::DryRun;
 use crate::explain::verdict::{ExplainRequest, ExplainVerdict, RowOverride};
@@ -24,7 +24,7 @@ pub struct DryRunCases(pub CurrentConfig);
 impl CaseRunner for DryRunCases {
     fn run(&self, host: Arc<DecodeHost>, cases: &str) -> Result<(), String> {
         let config = self.0.get();
-        let template = TopicTemplate::parse(&config.mqtt.topic).expect("checked with the configuration");
+        let topics = settings::topics(&config);
         let mut dry_run = DryRun::of_host(&config, host);
         let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
         let (mut run, mut failed, mut first) = (0, 0, None);
@@ -38,7 +38,7 @@ impl CaseRunner for DryRunCases {
             }
             run += 1;
             let line_number = index + 1;
-            let (name, difference) = run_case(&mut dry_run, &template, line)
+            let (name, difference) = run_case(&mut dry_run, &topics, line)
                 .map_err(|error| format!("line {line_number}: {error:#}"))?;
             if let Some(difference) = difference {
                 failed += 1;
@@ -103,16 +103,16 @@ pub fn payload(text: Option<String>, base64: Option<String>) -> anyhow::Result<V
 /// The line is no case.
 pub fn run_case(
     dry_run: &mut DryRun,
-    template: &TopicTemplate,
+    topics: &TopicTemplates,
     line: &str,
 ) -> anyhow::Result<(String, Option<String>)> {
     let case: Case = serde_json::from_str(line)?;
-    let place = template
+    let names = topics
         .matches(&case.topic)
-        .with_context(|| format!("topic = {:?} is not of the form {}", case.topic, template.as_str()))?;
+        .with_context(|| format!("topic = {:?} is not of the form {topics}", case.topic))?;
     let row = RowOverride {
-        tenant_id: Some(case.topic[place.tenant.clone()].to_owned()),
-        device_id: Some(case.topic[place.device.clone()].to_owned()),
+        tenant_id: Some(names.tenant.of(&case.topic).to_owned()),
+        device_id: Some(names.device.of(&case.topic).to_owned()),
         site_id: case.site.unwrap_or_default(),
         status: "ACTIVE".into(),
         provision_token_hash: None,

@@ -17,6 +17,7 @@ use crate::core::detail::printable_lines;
 use crate::core::message::Admitted;
 use crate::core::reason::Reason;
 use crate::core::tenant::budgets::BudgetLimits;
+use crate::core::topic::TopicFields;
 use crate::decode::{DecodeHost, DecodeSettings, Decoder};
 use crate::explain::captured_output::CapturingSink;
 use crate::explain::registry_lookup::RegistryLookup;
@@ -134,12 +135,12 @@ impl DryRun {
     pub fn judge(&mut self, question: ExplainRequest) -> ExplainVerdict {
         let row = question.registry_row.map(|row| {
             // A row is that of one device; to a topic that names another it is nobody's.
-            let named = self.admission.device_of(&question.topic);
-            let is_of = |row: &RowOverride, (tenant, device): (&str, &str)| {
-                row.tenant_id.as_ref().is_none_or(|named| named == tenant)
-                    && row.device_id.as_ref().is_none_or(|named| named == device)
+            let named = self.admission.names_of(&question.topic);
+            let is_of = |row: &RowOverride, names: &TopicFields| {
+                row.tenant_id.as_ref().is_none_or(|named| named == names.tenant.of(&question.topic))
+                    && row.device_id.as_ref().is_none_or(|named| named == names.device.of(&question.topic))
             };
-            row.filter(|row| named.is_some_and(|named| is_of(row, named))).map(|row| RegistryRow {
+            row.filter(|row| named.as_ref().is_some_and(|named| is_of(row, named))).map(|row| RegistryRow {
                 site_id: row.site_id,
                 status: row.status,
                 token: TokenHash::parse(row.provision_token_hash.as_deref()),
@@ -154,9 +155,9 @@ impl DryRun {
         let mut judged = self.admission.check(asked, row);
         if let (Err(refusal), Some(lookup)) = (&mut judged, &mut self.lookup)
             && refusal.reason == Reason::RegistryUnavailable
-            && let Some((tenant, device)) = self.admission.device_of(&question.topic)
+            && let Some(names) = self.admission.names_of(&question.topic)
         {
-            match lookup.look_up(tenant, device) {
+            match lookup.look_up(names.tenant.of(&question.topic), names.device.of(&question.topic)) {
                 Ok(row) => judged = self.admission.check(asked, Some(row)),
                 Err(error) => refusal.detail = error.to_string().into(),
             }
@@ -164,15 +165,16 @@ impl DryRun {
         let judged = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
-                let named = self.admission.device_of(&question.topic);
+                let named = self.admission.names_of(&question.topic);
+                let named = named.as_ref();
                 let parked = refusal.reason == Reason::RegistryUnavailable;
                 return ExplainVerdict {
                     outcome: if parked { ExplainOutcome::Parked } else { ExplainOutcome::Quarantined },
                     reason: Some(refusal.reason),
                     detail: Some(refusal.detail.into()),
                     admitted: false,
-                    tenant: named.map(|(tenant, _)| tenant.to_owned()),
-                    device: named.map(|(_, device)| device.to_owned()),
+                    tenant: named.map(|names| names.tenant.of(&question.topic).to_owned()),
+                    device: named.map(|names| names.device.of(&question.topic).to_owned()),
                     database: None,
                     guest: None,
                     lines: Vec::new(),
@@ -189,7 +191,8 @@ impl DryRun {
             question.received_ns,
             judged.tenant,
             judged.device,
-        );
+        )
+        .with_content(judged.content);
         let route = self.host.table().route(message.tenant.id.as_str(), message.message_type());
         let guest = route.as_ref().map(|route| route.version.guest.tag.to_string());
         message.tenant.account.receive(1);

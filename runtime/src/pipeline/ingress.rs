@@ -80,8 +80,8 @@ impl MessageSink for Ingress {
     }
 
     fn discard(&self, message: Received, reason: Reason) {
-        let account = match self.admission.tenant_of(&message.topic) {
-            Some(tenant) => self.books.of_stranger(tenant),
+        let account = match self.admission.names_of(&message.topic) {
+            Some(names) => self.books.of_stranger(names.tenant.of(&message.topic)),
             None => self.books.none().clone(),
         };
         tracing::debug!(topic = message.topic, %reason, "dropped");

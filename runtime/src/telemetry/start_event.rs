@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::config::Config;
 use crate::config::words::{OutputKind, RegistryKind};
+use crate::config::{Config, settings};
 use crate::core::redacted_url::RedactedUrl;
 
 /// Logs it. Addresses that are not configured are left out, and credentials too.
@@ -24,7 +24,7 @@ pub fn log(config: &Config, file: Option<&Path>) {
         config = file.map(|file| file.display().to_string()),
         data_dir = config.data_dir,
         broker = set(&config.mqtt.url),
-        topic = set(&config.mqtt.url).map(|_| config.mqtt.topic.clone()),
+        topic = set(&config.mqtt.url).map(|_| settings::topics(config).to_string()),
         client_id = set(&config.mqtt.url).map(|_| config.mqtt.client_id.clone()),
         listen = set(&config.listen.address),
         admin = set(&config.admin.listen),

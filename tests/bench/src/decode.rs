@@ -230,7 +230,7 @@ pub fn admission(paths: &Paths, devices: usize) -> Result<Admission> {
     }
     std::fs::write(&path, rows)?;
     let settings = AdmissionSettings {
-        template: TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?,
+        topics: Arc::new(TopicTemplate::parse("tenant/{tenant}/device/{device}/{type}")?.into()),
         payload_bytes_max: 1 << 18,
         payload_bytes_kept: 1 << 18,
         over_rate: OverRate::Refuse,

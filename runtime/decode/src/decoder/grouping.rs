@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::limits::PARTITION_BYTES_MAX;
 use crate::route::version::RouteVersion;
+use tidegate_core::ack::token::AckToken;
 use tidegate_core::ids::GuestTag;
 use tidegate_core::message::{Admitted, RefusedMessage};
 use tidegate_core::reason::Reason;
@@ -43,6 +44,38 @@ pub(super) fn nameable(messages: Vec<Admitted>) -> (Vec<Admitted>, Vec<RefusedMe
         message.refused(Reason::BadLine, detail, None)
     });
     (good, refused.collect())
+}
+
+/// Messages of one route by what a decoder gets of them.
+pub(super) struct MessagesByPayload {
+    pub with_payload: Vec<Admitted>,
+    /// The tokens of messages with nothing for a decoder: a network server sends such for its own commands.
+    pub empty: Vec<AckToken>,
+    pub refused: Vec<RefusedMessage>,
+}
+
+/// Parts from the rest messages of a network server without what the decoder takes.
+pub(super) fn by_payload(messages: Vec<Admitted>, version: &RouteVersion) -> MessagesByPayload {
+    let mut parted = MessagesByPayload { with_payload: messages, empty: Vec::new(), refused: Vec::new() };
+    if parted.with_payload.iter().all(|message| message.content.is_none()) {
+        return parted;
+    }
+    let prefers_object = version.rules.prefers_object;
+    for message in std::mem::take(&mut parted.with_payload) {
+        let uplink = message.content.as_ref().and_then(|content| content.uplink.as_ref());
+        let lacks_object = prefers_object && uplink.is_some_and(|uplink| uplink.object.is_none());
+        match uplink.is_some_and(|uplink| uplink.bytes.is_empty()) {
+            true if lacks_object || !prefers_object => parted.empty.push(message.token),
+            false if lacks_object => {
+                let detail = "the route's file says prefer = \"object\", and the network server has decoded nothing: \
+                              give it a codec for this device, or take its bytes";
+                let tag = version.guest.tag.clone();
+                parted.refused.push(message.refused(Reason::NoObject, detail, Some(tag)));
+            }
+            _ => parted.with_payload.push(message),
+        }
+    }
+    parted
 }
 
 /// Parts from the rest messages whose topics make a partition that is too long.

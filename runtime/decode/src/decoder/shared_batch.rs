@@ -77,7 +77,8 @@ impl Decoder {
             let spent = self.instances.start_cpu();
             return self.decode_apart(groups, spent, sink);
         };
-        self.fill_batch(groups.iter().flat_map(|group| &group.messages));
+        let messages = groups.iter().flat_map(|group| &group.messages);
+        self.fill_batch(messages, version.rules.prefers_object);
         self.set_contexts(instance.state(), &groups);
         instance.state().set_log_owner(None);
         let (answer, took) = instance.decode_within(&self.batch, SHARED_CALL_CPU_MS);

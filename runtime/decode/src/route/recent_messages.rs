@@ -10,19 +10,22 @@ use crate::limits::{
     RECENT_BYTES_MAX, RECENT_CHARGE_BYTES, RECENT_MESSAGES, RECENT_OVERHEAD_BYTES, RECENT_RATE,
 };
 use tidegate_core::device::Device;
+use tidegate_core::envelope_content::EnvelopeContent;
 use tidegate_core::message::Admitted;
 use tidegate_core::tenant::Tenant;
 use tidegate_core::tenant::budget::{Budget, Charge};
 use tidegate_core::tenant::budget_kind::BudgetKind;
 use tidegate_core::token_bucket::TokenBucket;
+use tidegate_core::topic::TopicName;
 
 /// A message that is remembered: all of it but its claim on an outcome.
 #[derive(Clone, Debug)]
 pub struct RecentMessage {
     pub topic: String,
-    pub message_type: std::ops::Range<usize>,
+    pub message_type: TopicName,
     /// A copy: the buffer that it was read into is not kept alive by it.
     pub payload: Bytes,
+    pub content: Option<Arc<EnvelopeContent>>,
     pub received_ns: i64,
     pub tenant: Arc<Tenant>,
     pub device: Arc<Device>,
@@ -30,7 +33,8 @@ pub struct RecentMessage {
 
 impl RecentMessage {
     fn memory_bytes(&self) -> usize {
-        self.topic.len() + self.payload.len() + RECENT_OVERHEAD_BYTES
+        let content = self.content.as_ref().map_or(0, |content| content.memory_bytes());
+        self.topic.len() + self.payload.len() + content + RECENT_OVERHEAD_BYTES
     }
 }
 
@@ -40,6 +44,7 @@ impl From<&Admitted> for RecentMessage {
             topic: message.topic.clone(),
             message_type: message.message_type.clone(),
             payload: Bytes::copy_from_slice(&message.payload),
+            content: message.content.clone(),
             received_ns: message.received_ns,
             tenant: message.tenant.clone(),
             device: message.device.clone(),

@@ -19,6 +19,8 @@ pub struct RouteRules {
     /// Bad lines are left out, and the rest of the message is kept.
     pub keep_rest: bool,
     pub isolation: Isolation,
+    /// The decoder takes the object that a network server's codec made, and not the bytes of the device.
+    pub prefers_object: bool,
     /// Names the values of its state that a message sees.
     pub partition: Arc<PartitionTemplate>,
     /// The trial and the watch of a new version.

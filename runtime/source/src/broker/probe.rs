@@ -210,7 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Probe<S> {
         if session != ProbeSession::Own {
             let mut out = Vec::new();
             let v5 = self.report.protocol == Protocol::V5;
-            encode::subscribe_unacknowledged(&mut out, SUBSCRIBE_ID, FIGURES, v5);
+            encode::subscribe(&mut out, SUBSCRIBE_ID, [(FIGURES, 0)], v5);
             if self.stream.write_all(&out).await.is_err() {
                 return self.report;
             }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::broker::backoff::Backoff;
-use crate::broker::settings::{BrokerSettings, Outbox, OutgoingPublish, Protocol};
+use crate::broker::settings::{BrokerSettings, Outbox, OutgoingPublish, Protocol, TopicFilter};
 use crate::broker::subscription::{Subscription, SubscriptionEvent};
 use crate::limits;
 use crate::mqtt::connection_writer::{ConnectionWriter, KeepAlive, WriteEnd};
@@ -495,16 +495,20 @@ impl<I: MessageSink> BrokerSession<'_, I> {
 
     /// Logs an event. Some(true) if the next request can be sent, Some(false) if it is to be tried again later.
     fn record_event(&self, event: SubscriptionEvent) -> Option<bool> {
-        let filter = self.subscription.wanted();
         match event {
-            SubscriptionEvent::Granted(qos) => {
-                info!(filter, qos, "subscribed");
-                if qos == 0 {
-                    warn!(filter, "the broker grants QoS 0 only: what it loses on the way is lost");
+            SubscriptionEvent::Granted(granted) => {
+                for (TopicFilter { filter, qos: wanted }, qos) in
+                    self.subscription.wanted().iter().zip(granted)
+                {
+                    info!(filter, qos, "subscribed");
+                    if qos < *wanted {
+                        warn!(filter, "the broker grants QoS 0 only: what it loses on the way is lost");
+                    }
                 }
                 Some(true)
             }
-            SubscriptionEvent::Refused(reason) => {
+            SubscriptionEvent::Refused { index, reason } => {
+                let TopicFilter { filter, .. } = &self.subscription.wanted()[index];
                 error!(filter, ?reason, "the broker refused our subscription; see its access list");
                 self.status.send_modify(|status| {
                     status.subscribed = false;

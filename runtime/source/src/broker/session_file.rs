@@ -21,8 +21,11 @@ pub struct SessionRecord {
     pub broker: String,
     pub client_id: String,
     pub filters: Vec<String>,
-    /// A SUBACK granted the wanted filter since it was last asked for.
+    /// A SUBACK granted the wanted filters since they were last asked for.
     pub granted: bool,
+    /// Those of `filters` that were asked for at QoS 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unacknowledged: Vec<String>,
 }
 
 /// The record of the session of these settings, if a broker granted its subscription. Changes nothing.
@@ -52,6 +55,7 @@ impl SessionFile {
             client_id: client_id.into(),
             filters: Vec::new(),
             granted: false,
+            unacknowledged: Vec::new(),
         };
         let record = match fs::read(&path) {
             Ok(bytes) => match serde_json::from_slice::<SessionRecord>(&bytes) {
@@ -88,7 +92,18 @@ impl SessionFile {
     /// # Errors
     /// The file cannot be written; the record has then not changed.
     pub fn set(&mut self, filters: Vec<String>, granted: bool) -> io::Result<()> {
-        let record = SessionRecord { filters, granted, ..self.record.clone() };
+        self.replace(SessionRecord { filters, granted, ..self.record.clone() })
+    }
+
+    /// Changes the record as before a SUBSCRIBE to `filters`, on disk first; `unacknowledged` are those of QoS 0.
+    ///
+    /// # Errors
+    /// The file cannot be written; the record has then not changed.
+    pub fn set_asked(&mut self, filters: Vec<String>, unacknowledged: Vec<String>) -> io::Result<()> {
+        self.replace(SessionRecord { filters, granted: false, unacknowledged, ..self.record.clone() })
+    }
+
+    fn replace(&mut self, record: SessionRecord) -> io::Result<()> {
         if record == self.record {
             return Ok(());
         }

@@ -13,8 +13,8 @@ pub struct BrokerSettings {
     pub url: BrokerUrl,
     /// The version to speak. A broker that does not speak MQTT 5 is spoken to in MQTT 3.1.1.
     pub protocol: Protocol,
-    /// The topic filter to subscribe to.
-    pub filter: String,
+    /// The subscriptions, at least one.
+    pub filters: Vec<TopicFilter>,
     /// The group whose members share the subscription; None: it is ours alone. It needs MQTT 5.
     pub share: Option<String>,
     /// Names the persistent session: it must stay the same, and be nobody else's.
@@ -34,6 +34,14 @@ pub struct BrokerSettings {
     pub data_dir: PathBuf,
     /// The topic on which refusals are published; None: they are not.
     pub answer_topic: Option<RefusedTopic>,
+}
+
+/// A topic filter to subscribe to (MQTT 3.1.1 section 4.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicFilter {
+    pub filter: String,
+    /// At most so much is asked for: 0 or 1.
+    pub qos: u8,
 }
 
 /// A version of MQTT.

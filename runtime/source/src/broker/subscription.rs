@@ -1,6 +1,6 @@
-//! The SUBSCRIBE and UNSUBSCRIBE packets that a session needs, so that it holds our filter and no other.
+//! The SUBSCRIBE and UNSUBSCRIBE packets that a session needs, so that it holds our filters and no others.
 //!
-//! The wanted filter is subscribed to before an old one is given up: a message in between is then
+//! The wanted filters are subscribed to before an old one is given up: a message in between is then
 //! delivered twice rather than not at all.
 
 use std::io;
@@ -8,15 +8,16 @@ use std::io;
 use rumqttc::v5::mqttbytes::v5::{SubscribeReasonCode, UnsubAckReason};
 
 use crate::broker::session_file::SessionFile;
+use crate::broker::settings::TopicFilter;
 use crate::mqtt::control::encode;
 
 /// The effect of a SUBACK or UNSUBACK on the subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubscriptionEvent {
-    /// The filter is granted at this QoS.
-    Granted(u8),
-    /// The filter is not granted.
-    Refused(SubscribeReasonCode),
+    /// The filters are granted, each at a QoS.
+    Granted(Vec<u8>),
+    /// The filter at this index is not granted.
+    Refused { index: usize, reason: SubscribeReasonCode },
     /// An old filter is gone.
     Dropped,
     /// An old filter is still there.
@@ -25,11 +26,11 @@ pub enum SubscriptionEvent {
     Unasked,
 }
 
-/// The subscription of one connection.
+/// The subscriptions of one connection.
 #[derive(Debug)]
 pub struct Subscription<'a> {
     file: &'a mut SessionFile,
-    wanted: &'a str,
+    wanted: &'a [TopicFilter],
     /// The packets are of MQTT 5.
     v5: bool,
     last_packet_id: u16,
@@ -44,7 +45,7 @@ impl<'a> Subscription<'a> {
     /// The session file cannot be written.
     pub fn begin(
         file: &'a mut SessionFile,
-        wanted: &'a str,
+        wanted: &'a [TopicFilter],
         session_present: bool,
         v5: bool,
     ) -> io::Result<Self> {
@@ -54,14 +55,23 @@ impl<'a> Subscription<'a> {
         Ok(Self { file, wanted, v5, last_packet_id: 0, subscribing: None, unsubscribing: Vec::new() })
     }
 
-    /// The filter that the session is to hold, with its `$share` if it is shared.
-    pub fn wanted(&self) -> &str {
+    /// The filters that the session is to hold, with their `$share` if they are shared.
+    pub fn wanted(&self) -> &'a [TopicFilter] {
         self.wanted
     }
 
-    /// True if the session holds our filter.
+    /// True if the session holds our filters.
     pub fn is_granted(&self) -> bool {
-        self.file.record().granted && self.file.record().filters.iter().any(|filter| filter == self.wanted)
+        let record = self.file.record();
+        let holds = |wanted: &TopicFilter| {
+            record.filters.contains(&wanted.filter)
+                && record.unacknowledged.contains(&wanted.filter) == (wanted.qos == 0)
+        };
+        record.granted && self.wanted.iter().all(holds)
+    }
+
+    fn is_wanted(&self, filter: &str) -> bool {
+        self.wanted.iter().any(|wanted| wanted.filter == filter)
     }
 
     fn packet_id(&mut self) -> u16 {
@@ -69,24 +79,26 @@ impl<'a> Subscription<'a> {
         self.last_packet_id
     }
 
-    /// Appends the SUBSCRIBE to our filter, or, once that is granted, an UNSUBSCRIBE from each other filter.
+    /// Appends the SUBSCRIBE to our filters, or, once they are granted, an UNSUBSCRIBE from each other filter.
     ///
     /// # Errors
     /// The session file cannot be written; nothing is asked for then.
     pub fn encode_requests(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if !self.is_granted() {
             let mut filters = self.file.record().filters.clone();
-            if !filters.iter().any(|filter| filter == self.wanted) {
-                filters.push(self.wanted.to_owned());
-            }
-            self.file.set(filters, false)?;
+            let new = self.wanted.iter().filter(|wanted| !filters.contains(&wanted.filter));
+            let new: Vec<String> = new.map(|wanted| wanted.filter.clone()).collect();
+            filters.extend(new);
+            let unacknowledged = self.wanted.iter().filter(|wanted| wanted.qos == 0);
+            self.file.set_asked(filters, unacknowledged.map(|wanted| wanted.filter.clone()).collect())?;
             let id = self.packet_id();
             self.subscribing = Some(id);
-            encode::subscribe(out, id, self.wanted, self.v5);
+            let filters = self.wanted.iter().map(|wanted| (wanted.filter.as_str(), wanted.qos));
+            encode::subscribe(out, id, filters, self.v5);
             return Ok(());
         }
         let old: Vec<_> =
-            self.file.record().filters.iter().filter(|filter| *filter != self.wanted).cloned().collect();
+            self.file.record().filters.iter().filter(|filter| !self.is_wanted(filter)).cloned().collect();
         self.unsubscribing.clear();
         for filter in old {
             let id = self.packet_id();
@@ -105,15 +117,15 @@ impl<'a> Subscription<'a> {
             return Ok(SubscriptionEvent::Unasked);
         }
         self.subscribing = None;
-        match codes {
-            &[SubscribeReasonCode::Success(qos)] => {
-                self.file.set(self.file.record().filters.clone(), true)?;
-                Ok(SubscriptionEvent::Granted(qos as u8))
-            }
-            codes => {
-                Ok(SubscriptionEvent::Refused(codes.first().copied().unwrap_or(SubscribeReasonCode::Failure)))
+        let mut granted = Vec::with_capacity(self.wanted.len());
+        for index in 0..self.wanted.len() {
+            match codes.get(index).copied().unwrap_or(SubscribeReasonCode::Failure) {
+                SubscribeReasonCode::Success(qos) => granted.push(qos as u8),
+                reason => return Ok(SubscriptionEvent::Refused { index, reason }),
             }
         }
+        self.file.set(self.file.record().filters.clone(), true)?;
+        Ok(SubscriptionEvent::Granted(granted))
     }
 
     /// Takes an UNSUBACK; in MQTT 3.1.1 it gives no reasons.
@@ -144,10 +156,15 @@ impl<'a> Subscription<'a> {
 mod tests {
     use super::*;
     use crate::broker::session_file::SessionFile;
+    use crate::broker::settings::TopicFilter;
     use rumqttc::v5::mqttbytes::QoS;
     use rumqttc::v5::mqttbytes::v5::{SubscribeReasonCode, UnsubAckReason};
 
     const GRANTED: SubscribeReasonCode = SubscribeReasonCode::Success(QoS::AtLeastOnce);
+
+    fn filters<const N: usize>(filters: [&str; N]) -> [TopicFilter; N] {
+        filters.map(|filter| TopicFilter { filter: filter.into(), qos: 1 })
+    }
 
     fn open(folder: &tempfile::TempDir) -> SessionFile {
         SessionFile::open(folder.path(), "b:1883", "tidegate")
@@ -157,20 +174,21 @@ mod tests {
     fn a_changed_filter_is_subscribed_to_before_the_old_one_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = open(&folder);
-        let mut first = Subscription::begin(&mut file, "old/#", false, true).unwrap();
+        let (old, new) = (filters(["old/#"]), filters(["new/#"]));
+        let mut first = Subscription::begin(&mut file, &old, false, true).unwrap();
         let mut out = Vec::new();
         first.encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
-        assert_eq!(first.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(1));
+        assert_eq!(first.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(vec![1]));
 
         // After a restart.
         let mut file = open(&folder);
-        let mut second = Subscription::begin(&mut file, "new/#", true, true).unwrap();
+        let mut second = Subscription::begin(&mut file, &new, true, true).unwrap();
         assert!(!second.is_granted());
         out.clear();
         second.encode_requests(&mut out).unwrap();
         assert_eq!((out[0], second.file.record().filters.len()), (0x82, 2));
-        assert_eq!(second.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(1));
+        assert_eq!(second.suback(1, &[GRANTED]).unwrap(), SubscriptionEvent::Granted(vec![1]));
         out.clear();
         second.encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0xa2);
@@ -184,11 +202,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = open(&folder);
         file.set(vec!["a/#".into()], true).unwrap();
-        let mut out = Vec::new();
-        let mut present = Subscription::begin(&mut file, "a/#", true, true).unwrap();
+        let (mut out, wanted) = (Vec::new(), filters(["a/#"]));
+        let mut present = Subscription::begin(&mut file, &wanted, true, true).unwrap();
         present.encode_requests(&mut out).unwrap();
         assert!(out.is_empty() && present.is_granted());
-        let mut lost = Subscription::begin(&mut file, "a/#", false, true).unwrap();
+        let mut lost = Subscription::begin(&mut file, &wanted, false, true).unwrap();
         lost.encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
     }
@@ -197,10 +215,14 @@ mod tests {
     fn a_subscribe_that_was_never_answered_is_sent_again() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = open(&folder);
-        Subscription::begin(&mut file, "a/#", false, true).unwrap().encode_requests(&mut Vec::new()).unwrap();
+        let wanted = filters(["a/#"]);
+        Subscription::begin(&mut file, &wanted, false, true)
+            .unwrap()
+            .encode_requests(&mut Vec::new())
+            .unwrap();
         let mut file = open(&folder);
         let mut out = Vec::new();
-        Subscription::begin(&mut file, "a/#", true, true).unwrap().encode_requests(&mut out).unwrap();
+        Subscription::begin(&mut file, &wanted, true, true).unwrap().encode_requests(&mut out).unwrap();
         assert_eq!(out[0], 0x82);
     }
 
@@ -208,12 +230,13 @@ mod tests {
     fn a_refusal_grants_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = open(&folder);
-        let mut subscription = Subscription::begin(&mut file, "a/#", false, true).unwrap();
+        let wanted = filters(["a/#"]);
+        let mut subscription = Subscription::begin(&mut file, &wanted, false, true).unwrap();
         subscription.encode_requests(&mut Vec::new()).unwrap();
         assert_eq!(subscription.suback(9, &[GRANTED]).unwrap(), SubscriptionEvent::Unasked);
         assert_eq!(
             subscription.suback(1, &[SubscribeReasonCode::NotAuthorized]).unwrap(),
-            SubscriptionEvent::Refused(SubscribeReasonCode::NotAuthorized)
+            SubscriptionEvent::Refused { index: 0, reason: SubscribeReasonCode::NotAuthorized }
         );
         assert!(!subscription.is_granted());
     }
@@ -223,7 +246,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut file = open(&folder);
         file.set(vec!["old/#".into(), "$share/gateways/new/#".into()], true).unwrap();
-        let mut subscription = Subscription::begin(&mut file, "$share/gateways/new/#", true, true).unwrap();
+        let wanted = filters(["$share/gateways/new/#"]);
+        let mut subscription = Subscription::begin(&mut file, &wanted, true, true).unwrap();
         assert!(subscription.is_granted());
         for (id, reason, answer) in [
             (1, UnsubAckReason::NotAuthorized, SubscriptionEvent::Kept(UnsubAckReason::NotAuthorized)),
@@ -235,5 +259,41 @@ mod tests {
             assert_eq!(subscription.unsuback(id, &[reason]).unwrap(), answer);
         }
         assert_eq!(open(&folder).record().filters, ["$share/gateways/new/#"]);
+    }
+
+    #[test]
+    fn several_filters_are_asked_for_at_once_and_granted_when_all_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wanted = filters(["a/#", "b/+"]);
+        wanted[1].qos = 0;
+        let mut file = open(&folder);
+        file.set(vec!["b/+".into()], true).unwrap();
+        let mut subscription = Subscription::begin(&mut file, &wanted, true, true).unwrap();
+        assert!(!subscription.is_granted());
+        let mut out = Vec::new();
+        subscription.encode_requests(&mut out).unwrap();
+        assert_eq!(out, [0x82, 15, 0, 1, 0, 0, 3, b'a', b'/', b'#', 1, 0, 3, b'b', b'/', b'+', 0]);
+        let none = SubscribeReasonCode::Success(QoS::AtMostOnce);
+        let refused = |index, reason| SubscriptionEvent::Refused { index, reason };
+        let denied = SubscribeReasonCode::NotAuthorized;
+        assert_eq!(subscription.suback(1, &[GRANTED, denied]).unwrap(), refused(1, denied));
+        assert!(!subscription.is_granted());
+        subscription.encode_requests(&mut out).unwrap();
+        assert_eq!(subscription.suback(2, &[GRANTED]).unwrap(), refused(1, SubscribeReasonCode::Failure));
+        subscription.encode_requests(&mut out).unwrap();
+        assert_eq!(subscription.suback(3, &[GRANTED, none]).unwrap(), SubscriptionEvent::Granted(vec![1, 0]));
+        assert!(subscription.is_granted());
+
+        // After a restart nothing is asked for, but for another QoS.
+        let mut file = open(&folder);
+        assert!(Subscription::begin(&mut file, &wanted, true, true).unwrap().is_granted());
+        wanted[1].qos = 1;
+        assert!(!Subscription::begin(&mut file, &wanted, true, true).unwrap().is_granted());
+        // One that is no longer wanted is given up.
+        let one = [wanted[0].clone()];
+        let mut fewer = Subscription::begin(&mut file, &one, true, true).unwrap();
+        out.clear();
+        fewer.encode_requests(&mut out).unwrap();
+        assert!(out[0] == 0xa2 && out.ends_with(b"b/+"));
     }
 }

@@ -34,7 +34,7 @@ use tidegate_core::detail::{Detail, truncate};
 use tidegate_core::identity::Identity;
 use tidegate_core::message::{Received, Via};
 use tidegate_core::reason::Reason;
-use tidegate_core::topic::TopicTemplate;
+use tidegate_core::topic::TopicTemplates;
 
 /// Serves one connection to its end.
 pub async fn serve<I: MessageSink>(
@@ -167,7 +167,7 @@ struct DeviceConnection<'a, I> {
     connection_writer: &'a ConnectionWriter,
     /// The device, if it is authenticated: it may then publish to its own topics only.
     sender: Option<&'a AuthenticatedDevice>,
-    topics: &'a TopicTemplate,
+    topics: &'a TopicTemplates,
     speaks_5: bool,
     foreign_publishes: &'a std::sync::atomic::AtomicU64,
 }
@@ -356,9 +356,9 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
 
     /// True for a topic of the sender's own, or of no device: admission refuses the latter.
     fn owns(&self, sender: &AuthenticatedDevice, topic: &str) -> bool {
-        let Some(places) = self.topics.matches(topic) else { return true };
+        let Some(names) = self.topics.matches(topic) else { return true };
         let Identity { tenant, device } = &sender.identity;
-        topic[places.tenant] == *tenant.as_str() && topic[places.device] == *device.as_str()
+        names.tenant.of(topic) == tenant.as_str() && names.device.of(topic) == device.as_str()
     }
 
     /// A PUBLISH to another device's topic. MQTT 5 has a PUBACK for it; MQTT 3.1.1 has none: a

@@ -16,7 +16,7 @@ use tidegate_core::tenant::budget::{Budget, Charge};
 use tidegate_core::tenant::budget_kind::BudgetKind;
 use tidegate_core::tenant::over_budget::OverBudget;
 use tidegate_core::tenant::table::Tenants;
-use tidegate_core::topic::TopicTemplate;
+use tidegate_core::topic::TopicTemplates;
 
 /// The credentials that a device must bring when it connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct ListenerSettings {
     /// The form of a name in a client certificate that names a device.
     pub certificate_name: NameTemplate,
     /// The form of a topic that names tenant and device: an authenticated device may publish to its own.
-    pub topics: TopicTemplate,
+    pub topics: Arc<TopicTemplates>,
     /// None: no TLS.
     pub tls: Option<TlsSettings>,
     /// The tenants whose memory budgets are charged for unfinished packets; `None`: none are.

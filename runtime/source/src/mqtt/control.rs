@@ -456,27 +456,29 @@ pub mod encode {
         append(out, |bytes| packet.write(&None, &login, bytes));
     }
 
-    /// Appends a SUBSCRIBE to one filter at QoS 1.
-    pub fn subscribe(out: &mut Vec<u8>, packet_id: u16, filter: &str, v5: bool) {
+    /// Appends a SUBSCRIBE to filters, each with its QoS, 0 or 1.
+    pub fn subscribe<'a>(
+        out: &mut Vec<u8>,
+        packet_id: u16,
+        filters: impl IntoIterator<Item = (&'a str, u8)>,
+        v5: bool,
+    ) {
+        let filters = filters.into_iter();
         if v5 {
-            let filter = v5::Filter::new(filter, mqttbytes5::QoS::AtLeastOnce);
-            let packet = v5::Subscribe { pkid: packet_id, ..v5::Subscribe::new(filter, None) };
+            let qos = |qos| match qos {
+                0 => mqttbytes5::QoS::AtMostOnce,
+                _ => mqttbytes5::QoS::AtLeastOnce,
+            };
+            let filters = filters.map(|(filter, most)| v5::Filter::new(filter, qos(most))).collect();
+            let packet = v5::Subscribe { pkid: packet_id, filters, properties: None };
             return append(out, |bytes| packet.write(bytes));
         }
-        let packet =
-            v4::Subscribe { pkid: packet_id, ..v4::Subscribe::new(filter, mqttbytes::QoS::AtLeastOnce) };
-        append(out, |bytes| packet.write(bytes));
-    }
-
-    /// Appends a SUBSCRIBE to one filter at QoS 0.
-    pub fn subscribe_unacknowledged(out: &mut Vec<u8>, packet_id: u16, filter: &str, v5: bool) {
-        if v5 {
-            let filter = v5::Filter::new(filter, mqttbytes5::QoS::AtMostOnce);
-            let packet = v5::Subscribe { pkid: packet_id, ..v5::Subscribe::new(filter, None) };
-            return append(out, |bytes| packet.write(bytes));
-        }
-        let packet =
-            v4::Subscribe { pkid: packet_id, ..v4::Subscribe::new(filter, mqttbytes::QoS::AtMostOnce) };
+        let qos = |qos| match qos {
+            0 => mqttbytes::QoS::AtMostOnce,
+            _ => mqttbytes::QoS::AtLeastOnce,
+        };
+        let filters = filters.map(|(filter, most)| v4::SubscribeFilter::new(filter.to_owned(), qos(most)));
+        let packet = v4::Subscribe { pkid: packet_id, filters: filters.collect() };
         append(out, |bytes| packet.write(bytes));
     }
 

@@ -20,7 +20,11 @@ pub fn puback_code(reason: Reason) -> u8 {
         | Reason::TokenInvalid => code::NOT_AUTHORIZED,
         // 0x95 would be the code for a payload, but a PUBACK cannot have it.
         Reason::PayloadTooLarge | Reason::RateLimited => code::QUOTA_EXCEEDED,
-        Reason::BadPayload | Reason::MissingSiteId | Reason::GuestRefused => code::PAYLOAD_FORMAT_INVALID,
+        Reason::BadPayload
+        | Reason::BadEnvelope
+        | Reason::MissingSiteId
+        | Reason::NoObject
+        | Reason::GuestRefused => code::PAYLOAD_FORMAT_INVALID,
         _ => code::UNSPECIFIED,
     }
 }

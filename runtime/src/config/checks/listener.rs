@@ -2,9 +2,10 @@
 
 use crate::config::checks::values::{address, is_loopback, within};
 use crate::config::error::ConfigError;
-use crate::config::sections::Config;
+use crate::config::sections::{Config, TopicSection};
 use crate::config::words::{ClientCertificates, ConnectCredentials, Credentials, RegistryKind};
 use crate::core::identity::NameTemplate;
+use crate::core::topic::EnvelopeKind;
 
 /// The proof that a device gives at CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,19 @@ pub fn connect_credentials(config: &Config) -> ConnectProof {
             ConnectProof::Required
         }
         ConnectCredentials::Auto if relies_on_listener(config).is_some() => ConnectProof::Optional,
-        ConnectCredentials::Auto => ConnectProof::None,
+        ConnectCredentials::Auto => proof_of_topics(config),
+    }
+}
+
+/// The proof that the topics of a gateway without a broker need: their messages may bring none.
+fn proof_of_topics(config: &Config) -> ConnectProof {
+    let open = config.registry.kind.is(RegistryKind::Open) || !config.registry.require_token;
+    let bare = |topic: &TopicSection| !topic.envelope.is(EnvelopeKind::Pulse);
+    match config.topics.iter().filter(|topic| bare(topic)).count() {
+        0 => ConnectProof::None,
+        _ if open || !config.mqtt.url.is_empty() => ConnectProof::None,
+        count if count == config.topics.len() => ConnectProof::Required,
+        _ => ConnectProof::Optional,
     }
 }
 

@@ -38,6 +38,9 @@ fn check_known(table: &toml::Table, section: &str) {
             section => format!("{section}.{key}"),
         };
         match value {
+            toml::Value::Array(items) if path == "topics" => {
+                items.iter().filter_map(toml::Value::as_table).for_each(|inner| check_known(inner, &path));
+            }
             toml::Value::Table(inner) if !KEYS.contains(&path) => check_known(inner, &path),
             _ => assert!(KEYS.contains(&path), "an unknown key is taken: {path}"),
         }

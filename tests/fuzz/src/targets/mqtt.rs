@@ -123,9 +123,9 @@ fn check_encoded(choices: &mut Choices<'_>) {
         seen.frames
     };
     let mut out = Vec::new();
-    encode::subscribe(&mut out, packet_id, one, v5);
+    encode::subscribe(&mut out, packet_id, [(one, 1), (other, 0)], v5);
     encode::unsubscribe(&mut out, packet_id, other, v5);
-    let meant = [Frame::Subscribe { packet_id, filters: 1 }, Frame::Unsubscribe { packet_id, filters: 1 }];
+    let meant = [Frame::Subscribe { packet_id, filters: 2 }, Frame::Unsubscribe { packet_id, filters: 1 }];
     assert_eq!(frames(&out, peer), meant.each_ref().map(owned));
 
     out.clear();

@@ -18,6 +18,7 @@ use crate::sandbox::instance_memory::InstanceMemory;
 use crate::sandbox::wasi::world::{World, message_seed};
 use crate::state::StateCall;
 use tidegate_core::device::Device;
+use tidegate_core::envelope_content::EnvelopeContent;
 use tidegate_core::ids::TenantId;
 use tidegate_core::message::Admitted;
 
@@ -93,6 +94,8 @@ impl StoreLimiter {
 pub struct MessageContext {
     pub device: Arc<Device>,
     pub topic: String,
+    /// The content of its envelope, with the attributes.
+    pub content: Option<Arc<EnvelopeContent>>,
     /// The index of its tenant's state in `HostState::state_calls`.
     pub state: usize,
 }
@@ -100,7 +103,8 @@ pub struct MessageContext {
 impl MessageContext {
     /// The answers about a message, whose tenant's state is the one at this index.
     pub fn new(message: &Admitted, state: usize) -> Self {
-        Self { device: message.device.clone(), topic: message.topic.clone(), state }
+        let (device, topic) = (message.device.clone(), message.topic.clone());
+        Self { device, topic, content: message.content.clone(), state }
     }
 }
 

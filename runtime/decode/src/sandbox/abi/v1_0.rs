@@ -25,10 +25,9 @@ impl context::Host for HostState {
         Ok(self.message(index)?.topic.clone())
     }
 
-    fn attribute(&mut self, index: u32, _name: String) -> wasmtime::Result<Option<String>> {
-        self.message(index)?;
-        // MQTT 3.1.1 tells nothing beside topic and payload.
-        Ok(None)
+    fn attribute(&mut self, index: u32, name: String) -> wasmtime::Result<Option<String>> {
+        let content = self.message(index)?.content.as_ref();
+        Ok(content.and_then(|content| content.attributes.get(&name)).map(str::to_owned))
     }
 }
 

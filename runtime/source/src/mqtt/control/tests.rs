@@ -484,7 +484,7 @@ fn what_we_write_in_version_3_1_1_is_what_was_written_before_by_hand() {
     assert_eq!(out, wanted.concat(), "a password without a user name");
     let long = format!("tenant/{}/#", "x".repeat(200));
     out.clear();
-    encode::subscribe(&mut out, 7, &long, false);
+    encode::subscribe(&mut out, 7, [(&*long, 1)], false);
     assert_eq!(out, [&[0x82, 0xd6, 1, 0, 7, 0, 209][..], long.as_bytes(), &[1]].concat());
     out.clear();
     encode::unsubscribe(&mut out, 8, "a/#", false);
@@ -518,8 +518,8 @@ fn what_we_write_in_version_5_has_its_properties() {
     let wanted = [&[0x10, 19, 0, 4][..], b"MQTT", &[5, 0, 0, 30, 5, 0x11, 255, 255, 255, 255, 0, 1, b't']];
     assert_eq!(out, wanted.concat());
     out.clear();
-    encode::subscribe(&mut out, 7, "a", true);
-    assert_eq!(out, [0x82, 7, 0, 7, 0, 0, 1, b'a', 1]);
+    encode::subscribe(&mut out, 7, [("a", 1), ("b", 0)], true);
+    assert_eq!(out, [0x82, 11, 0, 7, 0, 0, 1, b'a', 1, 0, 1, b'b', 0]);
     out.clear();
     encode::unsubscribe(&mut out, 8, "a", true);
     assert_eq!(out, [0xa2, 6, 0, 8, 0, 0, 1, b'a']);
