@@ -62,7 +62,8 @@ const LPP: [u8; 4] = [3, 103, 1, 16];
 #[test]
 fn a_route_file_alone_serves_and_a_component_beside_it_wins() {
     let broker = Mosquitto::start_in_memory();
-    let scene = scene(&broker);
+    let mut scene = scene(&broker);
+    scene.set_token("operator");
     // The payloads of one decoder are none of the other's.
     put(&scene, "acme/sensor.toml", b"decoder = \"passthrough\"\nfailures_percent_max = 100\n");
     let gateway = scene.start();
