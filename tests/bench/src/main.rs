@@ -15,7 +15,6 @@ mod fluent_bit;
 mod frames;
 mod gateway;
 mod half_load;
-mod languages;
 mod load;
 mod mapping;
 mod memory;
@@ -41,7 +40,7 @@ pub struct Paths {
 }
 
 const USAGE: &str = "\
-cargo xtask bench [PART]      without a part: everything but memory, languages, pairs, scale and charts
+cargo xtask bench [PART]      without a part: everything but memory, pairs, scale and charts
 
   decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
@@ -51,7 +50,6 @@ cargo xtask bench [PART]      without a part: everything but memory, languages, 
                               resident memory: load, devices, cost, connections or postgres
   budget                      a neighbour beside a tenant that fills its budget of memory
   half-load                   from PUBLISH to PUBACK at half of the full load, beside one fdatasync
-  languages                   new decoders in other languages, which cargo xtask guests --langs builds
   refusals                    the CPU that a refused message costs, reason by reason
   frames                      a frame in the spool and in the writer, by its messages
   durability [PART]           syncs, late, trickle, dead or recovery
@@ -107,7 +105,6 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "memory" => memory::measure(paths, rest),
         "budget" => budget::measure(paths),
         "half-load" => half_load::measure(paths),
-        "languages" => languages::measure(paths),
         "refusals" => refusals::measure(paths),
         "durability" => durability::measure(paths, sub_part),
         "frames" => frames::measure(paths, rest),
