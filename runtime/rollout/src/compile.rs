@@ -22,10 +22,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::builtin;
 use crate::confine::confine_this_thread;
 use crate::error::{CompileLimit, RolloutError};
 use crate::limits::{
-    COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_NICE,
+    BUILT_IN_COMPILE_WALL_S, COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_NICE,
     COMPILE_OUTPUT_BYTES_MAX, COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
 };
 use tidegate_core::atomic_file::StagedFile;
@@ -58,6 +59,8 @@ pub struct CompileLimits {
     pub memory_bytes_max: u64,
     pub output_bytes_max: u64,
     pub wall_s: u64,
+    /// True: at the priority of the program, for a component of its own; false: at a lower one.
+    pub keeps_priority: bool,
 }
 
 impl Default for CompileLimits {
@@ -67,6 +70,7 @@ impl Default for CompileLimits {
             memory_bytes_max: COMPILE_MEMORY_BYTES_MAX,
             output_bytes_max: COMPILE_OUTPUT_BYTES_MAX,
             wall_s: COMPILE_WALL_S,
+            keeps_priority: false,
         }
     }
 }
@@ -112,7 +116,12 @@ impl Compiler {
         if let Some(component) = self.cached(engine, &cached) {
             return Ok(component);
         }
-        self.compile(bytes, &cached)?;
+        let mut limits = self.settings.limits;
+        if builtin::of_digest(digest).is_some() {
+            limits.wall_s = limits.wall_s.max(BUILT_IN_COMPILE_WALL_S);
+            limits.keeps_priority = true;
+        }
+        self.compile(bytes, limits, &cached)?;
         self.evict(&cached);
         load(engine, &cached).map_err(RolloutError::Compile)
     }
@@ -139,17 +148,17 @@ impl Compiler {
         Some(component)
     }
 
-    fn compile(&self, bytes: &[u8], into: &Path) -> Result<(), RolloutError> {
+    fn compile(&self, bytes: &[u8], limits: CompileLimits, into: &Path) -> Result<(), RolloutError> {
         self.made.fetch_add(1, Ordering::Relaxed);
         let mut input = StagedFile::create(&self.cache).map_err(disk)?;
         input.write_all(bytes).map_err(disk)?;
         let output = StagedFile::create(&self.cache).map_err(disk)?;
-        let limits = self.settings.limits;
         let child = Command::new(&self.settings.program)
             .arg("compile-guest")
             .args(["--cpu-s", &limits.cpu_s.to_string()])
             .args(["--memory-bytes-max", &limits.memory_bytes_max.to_string()])
             .args(["--output-bytes-max", &limits.output_bytes_max.to_string()])
+            .args(limits.keeps_priority.then_some("--keep-priority"))
             .arg(output.path())
             .env_clear()
             // The gigabyte of addresses that the allocator keeps for later would be room beyond the
@@ -361,7 +370,9 @@ fn limit_this_process(limits: CompileLimits) -> std::io::Result<()> {
         let page = libc::sysconf(libc::_SC_PAGESIZE) as u64;
         // Nobody waits for the result once the gateway is gone.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::setpriority(libc::PRIO_PROCESS, 0, COMPILE_NICE);
+        if !limits.keeps_priority {
+            libc::setpriority(libc::PRIO_PROCESS, 0, COMPILE_NICE);
+        }
         for (resource, soft, hard) in [
             (libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s + 1),
             (libc::RLIMIT_AS, pages * page + limits.memory_bytes_max, pages * page + limits.memory_bytes_max),

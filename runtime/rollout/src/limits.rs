@@ -93,5 +93,8 @@ pub const DIFFERENCE_LINES_MAX: usize = 4;
 
 pub const DIFFERENCE_LINE_CHARACTERS_MAX: usize = 256;
 
+/// Real time in which a decoder of the program itself must compile, in seconds: only a busy machine makes it slow.
+pub const BUILT_IN_COMPILE_WALL_S: u64 = 300;
+
 /// Bytes of a script beside a route file: as many as its decoder may be told to take.
 pub const SCRIPT_BYTES_MAX: u64 = 512 << 10;

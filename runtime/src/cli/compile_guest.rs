@@ -16,6 +16,8 @@ pub struct Arguments {
     memory_bytes_max: u64,
     #[arg(long)]
     output_bytes_max: u64,
+    #[arg(long)]
+    keep_priority: bool,
     into: PathBuf,
 }
 
@@ -24,6 +26,7 @@ pub fn compile_guest(arguments: &Arguments) -> ExitCode {
         cpu_s: arguments.cpu_s,
         memory_bytes_max: arguments.memory_bytes_max,
         output_bytes_max: arguments.output_bytes_max,
+        keeps_priority: arguments.keep_priority,
         ..CompileLimits::default()
     };
     match compile_here(limits, &arguments.into) {

@@ -222,6 +222,7 @@ pub fn without_persistence(config: &Config) -> Persistence {
         output_bytes_max: crate::rollout::limits::LARGE_COMPILE_OUTPUT_BYTES_MAX,
         // Three times its CPU time, and never less than that of the others.
         wall_s: (3 * cpu_s).max(crate::rollout::limits::COMPILE_WALL_S),
+        keeps_priority: false,
     });
     let persistence = Persistence::none(CompilerSettings::new(shared_cache(config)), large_compile_limits);
     Persistence { tenant_limits: tenant_limits(config), ..persistence }

@@ -153,6 +153,7 @@ pub fn open(paths: &Paths, folder: &Path, large: &[(&str, &str)]) -> Result<Gues
         memory_bytes_max: 2 << 30,
         output_bytes_max: LARGE_COMPILE_OUTPUT_BYTES_MAX,
         wall_s: 360,
+        keeps_priority: false,
     };
     Ok(GuestStore::open(folder, Persistence::none(compiler, Some(limits)), host)?.0)
 }
