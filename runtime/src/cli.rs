@@ -9,6 +9,7 @@ pub mod validate;
 pub mod doctor;
 pub mod explain;
 pub mod test;
+pub mod diff;
 pub mod mapping;
 pub mod codecs;
 pub mod device;
@@ -49,6 +50,7 @@ enum Verb {
     Doctor(doctor::Arguments),
     Explain(explain::Arguments),
     Test(test::Arguments),
+    Diff(diff::Arguments),
     Mapping(mapping::Arguments),
     Codecs(codecs::Arguments),
     Device(device::Arguments),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(arguments) => doctor::doctor(&arguments),
         Verb::Explain(arguments) => explain::explain(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
+        Verb::Diff(arguments) => diff::diff(&arguments),
         Verb::Mapping(arguments) => mapping::mapping(&arguments),
         Verb::Codecs(arguments) => codecs::codecs(&arguments),
         Verb::Device(arguments) => device::device(&arguments),

@@ -6,5 +6,6 @@ pub mod dry_run;
 pub(crate) mod registry_lookup;
 pub(crate) mod single_guest_dir;
 pub mod cases;
+pub mod bless;
 pub mod stopped_gateway;
 pub(crate) mod guest_store;

@@ -1,5 +1,7 @@
 //! `tidegate test`: the cases beside guests, in the same sandbox and limits as production.
 
+use std::borrow::Cow;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -8,7 +10,8 @@ use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
-use crate::explain::cases::run_case;
+use crate::explain::bless::blessed;
+use crate::explain::cases::judge_case;
 use crate::explain::dry_run::DryRun;
 use crate::rollout::builtin;
 
@@ -22,7 +25,8 @@ use crate::rollout::builtin;
     \"received_at\": \"2026-01-01T00:00:00Z\", \"site\": \"lab-1\", \"expect\": {\"lines\": [\"…\"]}}\n  \
     or \"expect\": {\"refusal\": \"CODE\"}\n\n\
     Cases of a decoder that comes with the program lie beside its route file, meter.toml. With --decoder they need none:\n  \
-    tidegate test --decoder json samples.cases.jsonl")]
+    tidegate test --decoder json samples.cases.jsonl\n\n\
+    --bless writes \"expect\" for cases that have none, and anew for those that fail.")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -35,6 +39,9 @@ pub struct Arguments {
     /// Print one JSON object for each case
     #[arg(long)]
     json: bool,
+    /// Write what came out into the case files as what is expected. Read it before you commit it
+    #[arg(long)]
+    bless: bool,
 }
 
 const CASES_SUFFIX: &str = ".cases.jsonl";
@@ -50,18 +57,21 @@ pub fn test(arguments: &Arguments) -> anyhow::Result<Exit> {
     if files.is_empty() {
         return Err(BadUsage("no case file (*.cases.jsonl) found".into()).into());
     }
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed, mut blessed) = (0, 0, 0);
     for file in &files {
-        for ran in run_file(&config, file, arguments.decoder.as_deref())? {
-            match &ran.difference {
-                None => passed += 1,
-                Some(_) => failed += 1,
+        for ran in run_file(&config, file, arguments.decoder.as_deref(), arguments.bless)? {
+            match (&ran.difference, ran.is_blessed) {
+                (_, true) => blessed += 1,
+                (None, false) => passed += 1,
+                (Some(_), false) => failed += 1,
             }
             report(arguments.json, &ran);
         }
     }
-    if !arguments.json {
-        println!("{passed} passed, {failed} failed");
+    match arguments.bless {
+        _ if arguments.json => {}
+        true => println!("{passed} passed, {blessed} blessed: read the case files before you commit them"),
+        false => println!("{passed} passed, {failed} failed"),
     }
     Ok(if failed == 0 { Exit::Success } else { Exit::Failure })
 }
@@ -76,7 +86,7 @@ pub fn failing_cases(config: &Config) -> anyhow::Result<Vec<String>> {
     files.sort();
     let mut failing = Vec::new();
     for file in &files {
-        let failed = run_file(config, file, None)?.into_iter().filter_map(|ran| {
+        let failed = run_file(config, file, None, false)?.into_iter().filter_map(|ran| {
             ran.difference.map(|difference| format!("case {:?} at {}:\n{difference}", ran.name, ran.place))
         });
         failing.extend(failed);
@@ -90,10 +100,18 @@ struct CaseResult {
     place: String,
     /// None: as expected.
     difference: Option<String>,
+    /// The file now expects what came out.
+    is_blessed: bool,
 }
 
-/// Runs the cases of a file, with a built-in decoder or that which the file lies beside.
-fn run_file(config: &Config, file: &Path, built_in: Option<&str>) -> anyhow::Result<Vec<CaseResult>> {
+/// Runs the cases of a file, with a built-in decoder or that which the file lies beside. With `bless` it writes the
+/// file anew if a case has no expectation or another one.
+fn run_file(
+    config: &Config,
+    file: &Path,
+    built_in: Option<&str>,
+    bless: bool,
+) -> anyhow::Result<Vec<CaseResult>> {
     let topics = settings::topics(config);
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let guest = guest_of(file);
@@ -103,15 +121,39 @@ fn run_file(config: &Config, file: &Path, built_in: Option<&str>) -> anyhow::Res
         None => DryRun::of_guest(config, &guest),
     }?;
     drop(progress);
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| {
+    let (mut results, mut new_text) = (Vec::new(), String::with_capacity(text.len()));
+    for (index, line) in text.lines().enumerate() {
+        let mut line = Cow::Borrowed(line);
+        if !line.trim().is_empty() {
             let place = format!("{}:{}", file.display(), index + 1);
-            let (name, difference) = run_case(&mut dry_run, &topics, line)
-                .map_err(|error| BadUsage(format!("{place}: {error:#}")))?;
-            Ok(CaseResult { name, place, difference })
-        })
-        .collect()
+            let bad = |error: anyhow::Error| BadUsage(format!("{place}: {error:#}"));
+            let case = judge_case(&mut dry_run, &topics, &line).map_err(bad)?;
+            let difference = case.difference();
+            let is_blessed = bless && !matches!(difference, Ok(None));
+            if is_blessed {
+                line = blessed(&line, &case.verdict).map_err(bad)?.into();
+            }
+            let difference = if is_blessed { None } else { difference.map_err(bad)? };
+            results.push(CaseResult { name: case.name, place, difference, is_blessed });
+        }
+        new_text.push_str(&line);
+        new_text.push('\n');
+    }
+    if results.iter().any(|result| result.is_blessed) {
+        replace(file, &new_text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(results)
+}
+
+/// Replaces a file whole, with the permissions that it has.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().set_permissions(std::fs::metadata(file)?.permissions())?;
+    new.as_file().sync_all()?;
+    new.persist(file)?;
+    Ok(())
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
@@ -153,14 +195,17 @@ fn guest_of(cases: &Path) -> PathBuf {
 }
 
 fn report(json: bool, ran: &CaseResult) {
-    let CaseResult { name, place, difference } = ran;
+    let CaseResult { name, place, difference, is_blessed } = ran;
     if json {
         println!(
             "{}",
-            serde_json::json!({"case": name, "place": place, "passed": difference.is_none(), "difference": difference})
+            serde_json::json!({"case": name, "place": place, "passed": difference.is_none(), "difference": difference,
+                "blessed": is_blessed})
         );
     } else if let Some(difference) = difference {
         println!("FAILED {} ({})\n{}", printable(name), printable(place), printable_lines(difference));
+    } else if *is_blessed {
+        println!("BLESSED {} ({})", printable(name), printable(place));
     } else {
         println!("ok     {}", printable(name));
     }

@@ -62,7 +62,7 @@ struct Case {
     payload_base64: Option<String>,
     received_at: String,
     site: Option<String>,
-    expect: Expectation,
+    expect: Option<Expectation>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +97,26 @@ pub fn payload(text: Option<String>, base64: Option<String>) -> anyhow::Result<V
     }
 }
 
+/// A case that was run.
+pub struct JudgedCase {
+    pub name: String,
+    pub verdict: ExplainVerdict,
+    expect: Option<Expectation>,
+}
+
+impl JudgedCase {
+    /// The difference to what the case expects; `None`: there is none.
+    ///
+    /// # Errors
+    /// It expects nothing.
+    pub fn difference(&self) -> anyhow::Result<Option<String>> {
+        let expect = self.expect.as_ref().with_context(|| {
+            "expect is missing: expected {\"lines\": […]} or {\"refusal\": \"CODE\"}; tidegate test --bless writes it"
+        })?;
+        Ok(difference(expect, &self.verdict))
+    }
+}
+
 /// Runs one line of a case file; gives the case's name, and the difference where there is one.
 ///
 /// # Errors
@@ -106,6 +126,16 @@ pub fn run_case(
     topics: &TopicTemplates,
     line: &str,
 ) -> anyhow::Result<(String, Option<String>)> {
+    let case = judge_case(dry_run, topics, line)?;
+    let difference = case.difference()?;
+    Ok((case.name, difference))
+}
+
+/// Runs one line of a case file, whatever it expects.
+///
+/// # Errors
+/// The line is no case.
+pub fn judge_case(dry_run: &mut DryRun, topics: &TopicTemplates, line: &str) -> anyhow::Result<JudgedCase> {
     let case: Case = serde_json::from_str(line)?;
     let names = topics
         .matches(&case.topic)
@@ -124,7 +154,7 @@ pub fn run_case(
         registry_row: Some(Some(row)),
     };
     let verdict = dry_run.judge(question);
-    Ok((case.name, difference(&case.expect, &verdict)))
+    Ok(JudgedCase { name: case.name, verdict, expect: case.expect })
 }
 
 fn difference(expected: &Expectation, verdict: &ExplainVerdict) -> Option<String> {

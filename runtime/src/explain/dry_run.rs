@@ -97,6 +97,19 @@ impl DryRun {
         Self::of_folder(config, folder, &guest.display().to_string())
     }
 
+    /// The lines of one guest for every tenant and message type, whatever its devices' credentials.
+    ///
+    /// # Errors
+    /// The guest may not serve.
+    pub fn of_guest_for_any(
+        config: &Config,
+        guest: &Path,
+        route_file: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let folder = SingleGuestDir::for_any(guest, route_file)?;
+        Self::of_folder(config, folder, &guest.display().to_string())
+    }
+
     /// The lines of a built-in decoder without options.
     ///
     /// # Errors

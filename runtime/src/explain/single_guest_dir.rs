@@ -40,6 +40,23 @@ impl SingleGuestDir {
         Ok(Self(Arc::new(TempDirGuard(root))))
     }
 
+    /// A folder whose only route is this guest, or this route file of a built-in decoder, for every tenant and message
+    /// type.
+    pub fn for_any(guest: &Path, route_file: Option<&Path>) -> anyhow::Result<Self> {
+        let shown = guest.display();
+        let extension = guest.extension().with_context(|| format!("{shown} is no decoder"))?;
+        let root = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?;
+        let place = root.path().join(DEFAULT);
+        std::fs::create_dir(&place)?;
+        let place = place.join(ANY);
+        std::fs::copy(guest, place.with_extension(extension))
+            .with_context(|| format!("no such decoder: {shown}"))?;
+        if let Some(route_file) = route_file {
+            std::fs::copy(route_file, place.with_extension("toml"))?;
+        }
+        Ok(Self(Arc::new(TempDirGuard(root))))
+    }
+
     /// A folder whose only route is a built-in decoder without options, for every tenant and message type.
     pub fn with_built_in(name: &str) -> anyhow::Result<Self> {
         builtin::find(name).map_err(|why| anyhow::anyhow!(why))?;

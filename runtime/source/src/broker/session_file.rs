@@ -23,7 +23,7 @@ pub struct SessionRecord {
     pub filters: Vec<String>,
     /// A SUBACK granted the wanted filters since they were last asked for.
     pub granted: bool,
-    /// Those of `filters` that were asked for at QoS 0.
+    /// The part of `filters` that was asked for at QoS 0.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unacknowledged: Vec<String>,
 }
