@@ -10,7 +10,7 @@ pub mod bisect;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +21,8 @@ use crate::delayed_lines::{DelayReason, DelayedLine, PointKey, Suspicion, point_
 use crate::lines_budget::DatabaseShare;
 use crate::pending_lines::{LinePlace, PendingLines, RefusedLinesSink};
 use crate::verdict::LineRefusal;
-use tidegate_core::ids::{DatabaseName, TenantId};
+use tidegate_core::books::Account;
+use tidegate_core::ids::DatabaseName;
 use tidegate_core::line_protocol::split_checked;
 use tidegate_core::refused_lines::RefusedLine;
 
@@ -123,14 +124,13 @@ impl Batch {
         &self.parts
     }
 
-    /// The tenants of its lines, each once.
-    pub fn tenants(&self) -> Vec<TenantId> {
-        let first = &self.parts[0].pending.tenant;
-        if self.parts.iter().all(|part| part.pending.tenant == *first) {
-            return vec![first.clone()];
-        }
-        let tenants: HashSet<&TenantId> = self.parts.iter().map(|part| &part.pending.tenant).collect();
-        tenants.into_iter().cloned().collect()
+    /// The accounts of its lines, each once; several if tenants share the database.
+    pub fn accounts(&self) -> Vec<&Account> {
+        let mut accounts: Vec<&Account> = self.parts.iter().map(|part| &*part.pending.account).collect();
+        // A tenant has one account; to compare names would cost more than the lines.
+        accounts.sort_unstable_by_key(|account| std::ptr::from_ref(*account).addr());
+        accounts.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        accounts
     }
 
     /// True if no line of it is known to be written or refused, and all messages are whole.
