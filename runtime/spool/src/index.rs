@@ -4,6 +4,7 @@
 //! The frames are in the streams of `stream`. `fetch` hands them out by database, `segments` counts them by
 //! segment, `parked` knows the parked ones, `marks` writes the index down and restores it.
 
+mod numbered;
 mod stream;
 pub(crate) mod database;
 mod fetch;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::database::DatabaseIndex;
+use crate::index::numbered::Numbered;
 use crate::index::segment::SegmentUsage;
 use crate::index::stream::{FrameEntry, Stream};
 use crate::limits::{PLACES_KEPT, SPOOL_MEMORY_SHARED_BYTES_MAX};
@@ -42,6 +44,8 @@ struct TenantIndex {
     bytes: u64,
     lines: u64,
     changed: bool,
+    /// A handful.
+    streams: Vec<u32>,
 }
 
 /// A frame that has gone, and what it held.
@@ -79,14 +83,12 @@ pub struct BacklogSummary {
 #[derive(Debug, Default)]
 pub struct Index {
     streams: Vec<Stream>,
-    /// By tenant and the database's bare name.
-    by_name: HashMap<(TenantId, DatabaseName), u32, foldhash::fast::RandomState>,
     /// Names the tenants with outputs of their own; `None`: there are none.
     pub table: Option<Arc<Tenants>>,
     /// Databases with waiting frames that were not announced to the writer.
     unannounced: HashSet<DatabaseName>,
-    tenants: HashMap<TenantId, TenantIndex, foldhash::fast::RandomState>,
-    databases: HashMap<DatabaseName, DatabaseIndex, foldhash::fast::RandomState>,
+    tenants: Numbered<TenantId, TenantIndex>,
+    databases: Numbered<DatabaseName, DatabaseIndex>,
     segments: BTreeMap<u64, SegmentUsage>,
     live_bytes: u64,
     disk_bytes: u64,
@@ -116,17 +118,19 @@ impl Index {
     }
 
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
-        let key = (tenant.clone(), database.at_output_of(None));
-        if let Some(&stream) = self.by_name.get(&key) {
+        if let Some(stream) = self.find_stream(tenant.as_str(), database.as_str()) {
             return stream;
         }
         let stream = self.streams.len() as u32;
         let first = self.first_seq.max(1);
         let lost = if self.has_lost_streams { 0..first } else { 0..0 };
         let database = self.at_output(tenant, database);
+        let (tenant_number, database_number) = (self.tenants.number(tenant), self.databases.number(&database));
         self.streams.push(Stream {
             tenant: tenant.clone(),
-            database: database.clone(),
+            database,
+            tenant_number,
+            database_number,
             moved: false,
             memory_bytes: 0,
             base: first,
@@ -147,10 +151,16 @@ impl Index {
             bytes: 0,
             changed: false,
         });
-        self.by_name.insert(key, stream);
-        self.tenants.entry(tenant.clone()).or_default();
-        self.databases.entry(database).or_default().streams.push(stream);
+        self.tenants[tenant_number].streams.push(stream);
+        self.databases[database_number].streams.push(stream);
         stream
+    }
+
+    /// The stream of a tenant and a database, whatever its output, if it has one.
+    fn find_stream(&self, tenant: &str, database: &str) -> Option<u32> {
+        let streams = &self.tenants.get(tenant)?.streams;
+        let is_its = |stream: &&u32| self.streams[**stream as usize].database.as_str() == database;
+        streams.iter().find(is_its).copied()
     }
 
     /// The tenant and the database of a stream.
@@ -163,9 +173,10 @@ impl Index {
         self.streams[stream as usize].next_seq()
     }
 
-    /// Lines of a tenant that were ever spooled.
-    pub fn spooled(&self, stream: u32) -> u64 {
-        self.tenants[&self.streams[stream as usize].tenant].totals.spooled
+    /// The number of a stream's tenant, and its lines that were ever spooled.
+    pub fn spooled(&self, stream: u32) -> (u32, u64) {
+        let tenant = self.streams[stream as usize].tenant_number;
+        (tenant, self.tenants[tenant].totals.spooled)
     }
 
     /// Takes a frame that has become durable. Frames of a stream come in the order of their
@@ -204,13 +215,13 @@ impl Index {
         let is_overtaken = stream.is_overtaken();
         let overtakes = (waited || is_overtaken) && header.first_ns > stream.waiting_last_ns;
         stream.seen_last_ns = stream.seen_last_ns.max(header.last_ns);
-        let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
+        let tenant = &mut self.tenants[stream.tenant_number];
         tenant.totals.spooled = tenant.totals.spooled.max(header.spooled);
         tenant.bytes += u64::from(place.len);
         tenant.lines += u64::from(header.lines);
         tenant.changed = true;
         let least = limits.least(self.databases.len());
-        let database = self.databases.get_mut(&stream.database).expect("made with its stream");
+        let database = &mut self.databases[stream.database_number];
         let len = u64::from(place.len);
         // Parked messages are given back once they are announced.
         let parked = header.kind == FrameKind::Parked;
@@ -280,7 +291,7 @@ impl Index {
         let stream = &mut self.streams[stream as usize];
         self.memory_bytes -= bytes;
         stream.memory_bytes -= bytes;
-        self.databases.get_mut(&stream.database).expect("made with its stream").memory_bytes -= bytes;
+        self.databases[stream.database_number].memory_bytes -= bytes;
     }
 
     /// The writer has copied `bytes` of messages out of a frame. It keeps nothing else of it, or nothing
@@ -298,7 +309,7 @@ impl Index {
         self.memory_bytes += now;
         let stream = &mut self.streams[id.stream as usize];
         stream.memory_bytes += now;
-        self.databases.get_mut(&stream.database).expect("made with its stream").memory_bytes += now;
+        self.databases[stream.database_number].memory_bytes += now;
     }
 
     /// Forgets a frame whose `open` is emptied by that.
@@ -322,7 +333,7 @@ impl Index {
         stream.cut();
         stream.changed = true;
         stream.skip();
-        let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
+        let tenant = &mut self.tenants[stream.tenant_number];
         tenant.bytes -= u64::from(frame.len);
         tenant.lines -= u64::from(frame.lines);
         tenant.changed = true;
@@ -388,10 +399,9 @@ impl Index {
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
     pub fn drop_oldest(&mut self, tenant: &TenantId, bytes: u64) -> Released {
         let mut gone = Released { bytes: 0, lines: 0 };
-        let streams: Vec<u32> = (0..self.streams.len() as u32)
-            .filter(|&stream| self.streams[stream as usize].tenant == *tenant)
-            .filter(|&stream| !self.streams[stream as usize].is_parked())
-            .collect();
+        let all = self.tenants.get(tenant.as_str()).map(|of| &of.streams[..]).unwrap_or_default();
+        let streams: Vec<u32> =
+            all.iter().copied().filter(|&stream| !self.streams[stream as usize].is_parked()).collect();
         while gone.bytes < bytes {
             // Whole frames only: of one that was partly written, the lines are not known apart.
             let oldest = streams.iter().filter_map(|&number| {

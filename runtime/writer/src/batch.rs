@@ -304,11 +304,10 @@ impl Batch {
             self.body = None;
             self.ranges.pop_front();
             let mut written = 0;
+            record_whole(&self.parts);
             for part in &self.parts {
                 written += u64::from(part.lines);
-                if part.whole {
-                    part.pending.written(part.messages.clone(), u64::from(part.lines));
-                } else {
+                if !part.whole {
                     let message = part.messages.start;
                     part.pending.record(message, part.lines, None, refused_sink.sink, refused_sink.database);
                 }
@@ -478,6 +477,24 @@ impl Batch {
             Some(earlier) => Suspicion { words, refusals: earlier.refusals + 1, ..earlier.clone() },
             None => Suspicion { words, refusals: 1, since: now, server_error, is_last_try: false },
         }
+    }
+}
+
+/// Records the messages of all whole parts as written, many at once.
+fn record_whole(parts: &[BatchPart]) {
+    let mut written = Vec::with_capacity(parts.len());
+    let mut receipts = None;
+    for part in parts.iter().filter(|part| part.whole) {
+        let own = part.pending.receipts();
+        let others = receipts.replace(own).filter(|others| !Arc::ptr_eq(others, own));
+        if let Some(others) = others {
+            others.written(&written);
+            written.clear();
+        }
+        written.push(part.pending.whole(part.messages.clone()));
+    }
+    if let Some(receipts) = receipts {
+        receipts.written(&written);
     }
 }
 

@@ -29,15 +29,16 @@ impl Index {
                 continue;
             }
             let memory_bytes = self.streams[number].memory_bytes;
-            if let Some(from) = self.databases.get_mut(database) {
-                from.streams.retain(|stream| *stream != number as u32);
-                from.memory_bytes -= memory_bytes;
-            }
-            let to = self.databases.entry(there.clone()).or_default();
+            let from = &mut self.databases[self.streams[number].database_number];
+            from.streams.retain(|stream| *stream != number as u32);
+            from.memory_bytes -= memory_bytes;
+            let database_number = self.databases.number(&there);
+            let to = &mut self.databases[database_number];
             to.streams.push(number as u32);
             to.memory_bytes += memory_bytes;
             let stream = &mut self.streams[number];
             stream.database = there;
+            stream.database_number = database_number;
             stream.moved = true;
             if stream.waits() {
                 self.unannounced.insert(stream.database.clone());

@@ -50,6 +50,9 @@ pub struct Stream {
     pub tenant: TenantId,
     /// At the output that the tenant has now.
     pub database: DatabaseName,
+    /// Their places in the index.
+    pub tenant_number: u32,
+    pub database_number: u32,
     /// It was at another output before, and what the writer has of it may come back.
     pub moved: bool,
     /// Bytes of frames that the writer has.
