@@ -29,7 +29,7 @@ use tidegate_core::synced::Synced;
 pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, handoff: &dyn Handoff) {
     let started = Instant::now();
     let mut marked = started;
-    let mut batch_delay = BatchDelay::new(SPOOL_DELAY);
+    let mut batch_delay = BatchDelay::new(SPOOL_DELAY, batching::LARGE_GROUP);
     let mut synced = Instant::now();
     loop {
         let every = mark_interval(started.elapsed());
