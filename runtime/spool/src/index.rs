@@ -144,9 +144,7 @@ impl Index {
             returns: 0,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
-            refused: HashMap::new(),
-            settled: HashMap::new(),
-            apart: HashMap::new(),
+            notes: None,
             lines: 0,
             bytes: 0,
             changed: false,
@@ -270,7 +268,7 @@ impl Index {
             self.evict_from_memory(id, len);
         }
         if open != 0 {
-            *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
+            *self.streams[id.stream as usize].notes_mut().settled.entry(id.seq).or_default() += lines;
             return None;
         }
         Some(self.release(id, ReleaseReason::Done, |totals, lines, refused, _| {
@@ -283,7 +281,8 @@ impl Index {
     /// The writer has nothing of a frame of `len` bytes any more.
     fn evict_from_memory(&mut self, id: FrameId, len: u64) {
         let stream = &mut self.streams[id.stream as usize];
-        let in_memory = stream.apart.remove(&id.seq).map_or(len, |(_, bytes)| bytes);
+        let apart = stream.notes.as_mut().and_then(|notes| notes.apart.remove(&id.seq));
+        let in_memory = apart.map_or(len, |(_, bytes)| bytes);
         self.count_less(id.stream, in_memory);
     }
 
@@ -302,9 +301,10 @@ impl Index {
             return;
         };
         let len = u64::from(len);
-        let (counted, before) = stream.apart.get(&id.seq).map_or((len, (0, 0)), |&apart| (apart.1, apart));
+        let apart = &mut stream.notes_mut().apart;
+        let (counted, before) = apart.get(&id.seq).map_or((len, (0, 0)), |&apart| (apart.1, apart));
         let now = (before.1 + bytes).min(len);
-        stream.apart.insert(id.seq, (before.0 | messages, now));
+        apart.insert(id.seq, (before.0 | messages, now));
         self.count_less(id.stream, counted);
         self.memory_bytes += now;
         let stream = &mut self.streams[id.stream as usize];
@@ -322,11 +322,14 @@ impl Index {
         let stream = &mut self.streams[id.stream as usize];
         let place = stream.place(id.seq).expect("it was open until now");
         let frame = std::mem::replace(&mut stream.frames[place], FrameEntry::GONE);
-        let refused = stream.refused.remove(&id.seq).unwrap_or(0);
-        let settled = stream.settled.remove(&id.seq).unwrap_or(0).min(frame.lines);
+        let notes = stream.notes.as_mut().map(|notes| (notes.refused.remove(&id.seq), notes.settled.remove(&id.seq)));
+        let (refused, settled) = notes.unwrap_or_default();
+        let (refused, settled) = (refused.unwrap_or(0), settled.unwrap_or(0).min(frame.lines));
         stream.lines -= u64::from(frame.lines);
         stream.bytes -= u64::from(frame.len);
         match release {
+            // The first one is below the base in a moment.
+            ReleaseReason::Done if id.seq == stream.base => {}
             ReleaseReason::Done => stream.holes.insert(id.seq),
             ReleaseReason::Lost => stream.lost.insert(id.seq),
         }
@@ -353,7 +356,7 @@ impl Index {
 
     /// Lines of a frame were refused; they count once the frame is released.
     pub fn refuse(&mut self, id: FrameId, lines: u32) {
-        *self.streams[id.stream as usize].refused.entry(id.seq).or_default() += lines;
+        *self.streams[id.stream as usize].notes_mut().refused.entry(id.seq).or_default() += lines;
     }
 
     /// The writer gives messages of a frame back. Gives how often that was so of its stream.

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use crate::ids::{FrameId, NO_DATABASE};
 use crate::index::Index;
 use crate::index::database::FetchRequest;
+use crate::index::stream::Stream;
 use crate::settings::MemoryLimits;
 use tidegate_core::ids::{DatabaseName, TenantId};
 
@@ -96,7 +97,8 @@ impl Index {
             }
             let queued = stream.frame(seq).is_some_and(|frame| frame.queued != 0);
             // Of what it has of the frame it may hold an excerpt only.
-            let counted = if queued { stream.apart.remove(&seq).map(|(_, bytes)| bytes) } else { Some(0) };
+            let apart = |stream: &mut Stream| stream.notes.as_mut()?.apart.remove(&seq).map(|(_, bytes)| bytes);
+            let counted = if queued { apart(stream) } else { Some(0) };
             if let Some(counted) = counted {
                 queued_now = len - counted;
                 of.memory_bytes += queued_now;
