@@ -125,7 +125,8 @@ impl Index {
         let first = self.first_seq.max(1);
         let lost = if self.has_lost_streams { 0..first } else { 0..0 };
         let database = self.at_output(tenant, database);
-        let (tenant_number, database_number) = (self.tenants.number(tenant), self.databases.number(&database));
+        let (tenant_number, database_number) =
+            (self.tenants.number(tenant), self.databases.number(&database));
         self.streams.push(Stream {
             tenant: tenant.clone(),
             database,
@@ -322,7 +323,8 @@ impl Index {
         let stream = &mut self.streams[id.stream as usize];
         let place = stream.place(id.seq).expect("it was open until now");
         let frame = std::mem::replace(&mut stream.frames[place], FrameEntry::GONE);
-        let notes = stream.notes.as_mut().map(|notes| (notes.refused.remove(&id.seq), notes.settled.remove(&id.seq)));
+        let notes =
+            stream.notes.as_mut().map(|notes| (notes.refused.remove(&id.seq), notes.settled.remove(&id.seq)));
         let (refused, settled) = notes.unwrap_or_default();
         let (refused, settled) = (refused.unwrap_or(0), settled.unwrap_or(0).min(frame.lines));
         stream.lines -= u64::from(frame.lines);

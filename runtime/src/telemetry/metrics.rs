@@ -128,11 +128,10 @@ impl prometheus_client::collector::Collector for Collector {
             }
         }
         encoder.counter("tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
-        let dropped =
-            drops_by_label(&accounts).into_iter().map(|((tenant, reason), count)| {
-                let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
-                Sample::new(labels, count as f64)
-            });
+        let dropped = drops_by_label(&accounts).into_iter().map(|((tenant, reason), count)| {
+            let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
+            Sample::new(labels, count as f64)
+        });
         encoder.counter(
             "tidegate_messages_dropped",
             "Acknowledged messages that are kept nowhere, by reason",

@@ -466,7 +466,8 @@ mod tests {
     fn what_is_added_to_a_batch_is_settled_at_its_end_in_the_account_of_each() {
         let (window, one) = connection();
         let (two, ended) = (AckTracker::new(window.clone()), AckTracker::new(window.clone()));
-        let accounts: [_; 3] = std::array::from_fn(|n| Arc::new(Account::new(format!("t{n}").as_str().into())));
+        let accounts: [_; 3] =
+            std::array::from_fn(|n| Arc::new(Account::new(format!("t{n}").as_str().into())));
         accounts.iter().for_each(|account| account.receive(4));
         let mut batch = SettleBatch::default();
         for (n, account) in accounts.iter().enumerate() {

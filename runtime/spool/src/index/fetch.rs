@@ -97,7 +97,8 @@ impl Index {
             }
             let queued = stream.frame(seq).is_some_and(|frame| frame.queued != 0);
             // Of what it has of the frame it may hold an excerpt only.
-            let apart = |stream: &mut Stream| stream.notes.as_mut()?.apart.remove(&seq).map(|(_, bytes)| bytes);
+            let apart =
+                |stream: &mut Stream| stream.notes.as_mut()?.apart.remove(&seq).map(|(_, bytes)| bytes);
             let counted = if queued { apart(stream) } else { Some(0) };
             if let Some(counted) = counted {
                 queued_now = len - counted;
