@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use tidegate::core::ack::tracker::AckTracker;
 use tidegate::core::ack::window::ReceiveWindow;
 use tidegate::core::books::{Account, Books};
-use tidegate::core::ids::TenantId;
 use tidegate::core::message::{CheckedBatch, CheckedMessage};
 use tidegate::core::tenant::Tenant;
 use tidegate::core::tenant::database::{DatabaseTemplate, NameRule};
@@ -573,7 +572,7 @@ async fn a_stop_writes_what_waits_and_tells_what_it_could_not() {
 struct PanicsOnce(std::sync::atomic::AtomicBool);
 
 impl WriteObserver for PanicsOnce {
-    fn write(&self, _: &[TenantId], outcome: &'static str, _: u64, _: Duration) {
+    fn write(&self, outcome: &'static str, _: u64, _: Duration) {
         if outcome == "retried" && !self.0.swap(true, std::sync::atomic::Ordering::Relaxed) {
             panic!("a fault of ours");
         }

@@ -129,7 +129,7 @@ impl Admission {
         Self {
             cache: match registry {
                 Registry::Postgres(_) => cache.with_jitter(),
-                Registry::File(_) | Registry::Open(_) => cache,
+                Registry::File(_) | Registry::Open(_) => cache.with_few_taken(),
             },
             live: RwLock::new(LiveLimits::new(&settings)),
             pending: PendingMessages::new(Arc::new(NoParkingStore)),

@@ -2,6 +2,9 @@
 //!
 //! - An entry's age counts from its look-up; a hit does not renew it. At the ceiling the oldest tenth
 //!   is evicted.
+//! - Where the registry is a file, a cache that is full takes one of `TAKEN_OF_MISSES` devices that it does not
+//!   have. With more devices than entries that send in turn, the oldest is the next one needed: each message would
+//!   push one out, which costs more than to look the device up.
 //! - Unknown devices have a map of their own, a tenth as large: strangers can name devices without
 //!   end.
 //! - `expire_all` makes every entry stale without removing it: it is looked up again, and is used only
@@ -16,7 +19,7 @@ use dashmap::DashMap;
 use dashmap::mapref::one::Ref;
 use parking_lot::Mutex;
 
-use crate::limits::{CACHE_TTL_JITTER, NEGATIVE_ENTRIES_SHARE};
+use crate::limits::{CACHE_TTL_JITTER, NEGATIVE_ENTRIES_SHARE, TAKEN_OF_MISSES};
 use crate::registry::TokenHash;
 use tidegate_core::device::Device;
 use tidegate_core::ids::{DeviceId, TenantId};
@@ -110,6 +113,11 @@ impl<T: CacheKey> TtlMap<T> {
         }
     }
 
+    /// True with nine tenths of the entries: a tenth is evicted at once.
+    fn is_nearly_full(&self) -> bool {
+        self.entries_max > 0 && self.count() >= self.entries_max - self.entries_max / 10
+    }
+
     fn is_current(&self, at_s: f64, key: u64) -> bool {
         self.entries.get(&key).is_some_and(|entry| entry.stamp.at_s == at_s)
     }
@@ -188,6 +196,8 @@ pub struct AuthCache {
     ttl_s: f64,
     /// The largest part by which an entry's time is shortened; 0: none is.
     jitter: f64,
+    /// Takes one of so many devices, where it is full.
+    taken_of_misses: u64,
     epoch: AtomicU64,
     hits: HitCounts,
     misses: AtomicU64,
@@ -202,6 +212,7 @@ impl AuthCache {
             absent: TtlMap::new((entries_max / NEGATIVE_ENTRIES_SHARE).max(1)),
             ttl_s,
             jitter: 0.0,
+            taken_of_misses: 1,
             epoch: AtomicU64::new(0),
             hits: HitCounts::default(),
             misses: AtomicU64::new(0),
@@ -213,6 +224,18 @@ impl AuthCache {
     /// Shortens the times of entries by different parts.
     pub fn with_jitter(self) -> Self {
         Self { jitter: CACHE_TTL_JITTER, ..self }
+    }
+
+    /// Has a full cache take few devices, for a registry that costs less than an entry.
+    pub fn with_few_taken(self) -> Self {
+        Self { taken_of_misses: TAKEN_OF_MISSES, ..self }
+    }
+
+    /// True if a device is worth an entry.
+    fn takes(&self, key: u64) -> bool {
+        self.misses.load(Ordering::Relaxed).is_multiple_of(self.taken_of_misses)
+            || !self.known.is_nearly_full()
+            || self.known.entries.contains_key(&key)
     }
 
     /// The stamp of a look-up that begins now.
@@ -278,9 +301,11 @@ impl AuthCache {
         self.stale_hits.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// Stores a device that the registry has given now.
+    /// Stores a device that the registry has given now, where it is worth an entry.
     pub fn insert(&self, key: u64, known: CachedDevice, now_s: f64) {
-        self.insert_stamped(key, known, self.lookup_stamp(now_s));
+        if self.takes(key) {
+            self.insert_stamped(key, known, self.lookup_stamp(now_s));
+        }
     }
 
     /// Stores a device that a look-up has given.
@@ -430,6 +455,36 @@ mod tests {
         check();
         cache.insert(1, known(), 600.0);
         assert_eq!(cache.entries(), 1);
+    }
+
+    #[test]
+    fn more_devices_than_entries_in_turn_keep_some_of_their_entries() {
+        let cache = AuthCache::new(1e9, 1_000).with_few_taken();
+        let hits_of_a_turn = |now_s: f64| {
+            let before = cache.hits();
+            for key in 0..4_003 {
+                if cache.get(key << 32, "acme", "d", now_s).is_none() {
+                    cache.insert(key << 32, known(), now_s);
+                }
+            }
+            cache.hits() - before
+        };
+        assert_eq!(hits_of_a_turn(0.0), 0);
+        let hits = (1..10).map(|turn| hits_of_a_turn(f64::from(turn))).min().unwrap();
+        assert!(hits > 300, "{hits} of 1,000 entries");
+        // A new device gets one all the same, and an entry that is too old is replaced.
+        let one_of = |key: u64| {
+            (0..2 * TAKEN_OF_MISSES).any(|_| {
+                let is_there = cache.get(key, "acme", "d", 20.0).is_some();
+                cache.insert(key, known(), 20.0);
+                is_there
+            })
+        };
+        assert!(one_of(9));
+        cache.expire_all();
+        assert!(cache.get(9, "acme", "d", 20.0).is_none());
+        cache.insert(9, known(), 20.0);
+        assert!(cache.get(9, "acme", "d", 20.0).is_some());
     }
 
     #[test]

@@ -116,6 +116,10 @@ pub const TENANT_ROWS_MAX: i64 = TENANTS_MAX as i64;
 /// in queues.
 pub const PENDING_OVERHEAD_BYTES: u64 = 384;
 
+/// Misses of which one makes an entry in a cache of devices that is full, where a file is the registry: rare enough
+/// that its entries are hit before they are evicted, often enough that a busy device has one soon.
+pub const TAKEN_OF_MISSES: u64 = 16;
+
 /// Tokens that are remembered beside the hash that they proved, and the most bytes of one: 400 KiB for all. A
 /// gateway with more devices at once hashes the tokens of some again.
 pub const PROVEN_TOKENS_MAX: usize = 4_096;

@@ -25,6 +25,10 @@ pub const ACKNOWLEDGE_DELAY: Duration = SOURCE_DELAY.saturating_add(DECODE_DELAY
 /// Messages of a group that is worth its cost.
 pub const LARGE_GROUP: usize = 64;
 
+/// Messages of a read that is worth its cost. A read costs a twentieth of a sync, and who sends some thousand a
+/// second on one connection would wait for nothing.
+pub const LARGE_READ: usize = 16;
+
 /// Groups without a delay after a wait in vain; twice as many after the next one.
 const SKIP_MIN: u32 = 8;
 
@@ -41,6 +45,8 @@ const WINDOW: Duration = Duration::from_millis(20);
 pub struct BatchDelay {
     /// The time between the beginnings of two groups while a trickle is gathered.
     interval: Duration,
+    /// Messages of a group that need wait for no more.
+    large: usize,
     skip: u32,
     penalty: u32,
     /// Messages that make a wait worth it.
@@ -53,9 +59,10 @@ pub struct BatchDelay {
 }
 
 impl BatchDelay {
-    pub fn new(interval: Duration) -> Self {
+    pub fn new(interval: Duration, large: usize) -> Self {
         Self {
             interval,
+            large,
             skip: 0,
             penalty: SKIP_MIN,
             expected: 0.0,
@@ -78,11 +85,11 @@ impl BatchDelay {
     /// The time to wait for more than the `waiting` messages, `since` after the last group was taken.
     pub fn wait(&mut self, since: Duration, waiting: usize) -> Duration {
         let wait = self.interval.saturating_sub(since);
-        if wait.is_zero() || waiting >= LARGE_GROUP {
+        if wait.is_zero() || waiting >= self.large {
             return Duration::ZERO;
         }
         // No longer than until a group is large.
-        let wait = wait.min(Duration::from_secs_f64(LARGE_GROUP as f64 / self.rate.max(1.0)));
+        let wait = wait.min(Duration::from_secs_f64(self.large as f64 / self.rate.max(1.0)));
         // Half of what would come if it went on as it did.
         self.expected = self.rate * wait.as_secs_f64() / 2.0;
         if self.expected < 1.0 || self.rate > RATE_MAX {
@@ -98,7 +105,7 @@ impl BatchDelay {
 
     /// True if so few messages arrive that a wait may pay for the `waiting` ones.
     pub fn is_trickle(&self, waiting: usize) -> bool {
-        waiting < LARGE_GROUP && self.rate <= RATE_MAX
+        waiting < self.large && self.rate <= RATE_MAX
     }
 
     /// The number of parts of a wait that would each bring something at the present rate; 1 if the rate is
@@ -132,7 +139,7 @@ mod tests {
 
     /// Groups with `gap` between them, each of `batches`; waits bring `brought`. Gives the waits.
     fn waits(gap: Duration, batches: usize, brought: usize) -> usize {
-        let mut delay = BatchDelay::new(5 * MS);
+        let mut delay = BatchDelay::new(5 * MS, LARGE_GROUP);
         let mut waits = 0;
         for _ in 0..10_000 {
             let wait = delay.wait(gap, batches);
@@ -154,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_steady_trickle_is_gathered() {
-        let mut delay = BatchDelay::new(5 * MS);
+        let mut delay = BatchDelay::new(5 * MS, LARGE_GROUP);
         let mut waits = 0;
         for _ in 0..1000 {
             let wait = delay.wait(MS, 1);
@@ -166,6 +173,18 @@ mod tests {
             delay.record_group(1 + brought, MS + wait);
         }
         assert!(waits > 970, "{waits}");
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_group_takes_to_be_large() {
+        for (large, longest) in [(LARGE_GROUP, 16 * MS), (LARGE_READ, 4 * MS)] {
+            let mut delay = BatchDelay::new(SOURCE_DELAY, large);
+            // 4,000 messages a second.
+            for _ in 0..100 {
+                delay.record_group(4, MS);
+            }
+            assert_eq!(delay.wait(Duration::ZERO, 0), longest);
+        }
     }
 
     #[test]

@@ -130,13 +130,21 @@ pub struct Account {
     books: Mutex<TenantBooks>,
     /// Dropped messages by reason.
     drops: Mutex<BTreeMap<Reason, u64>>,
+    /// Requests to databases with lines of this tenant, by outcome: a handful.
+    writes: Mutex<Vec<(&'static str, u64)>>,
     /// A message of this tenant was admitted. Only such a tenant gets a metric label of its own.
     admitted: AtomicBool,
 }
 
 impl Account {
     pub fn new(tenant: TenantId) -> Self {
-        Self { tenant, books: Mutex::default(), drops: Mutex::default(), admitted: AtomicBool::new(false) }
+        Self {
+            tenant,
+            books: Mutex::default(),
+            drops: Mutex::default(),
+            writes: Mutex::default(),
+            admitted: AtomicBool::new(false),
+        }
     }
 
     pub fn tenant(&self) -> &TenantId {
@@ -155,6 +163,20 @@ impl Account {
     /// Adds to the reasons of dropped messages; `settle` counts the messages themselves.
     pub fn record_drops(&self, reason: Reason, messages: u64) {
         *self.drops.lock().entry(reason).or_default() += messages;
+    }
+
+    /// Counts a request to a database that carried lines of this tenant.
+    pub fn record_write(&self, outcome: &'static str) {
+        let mut writes = self.writes.lock();
+        match writes.iter_mut().find(|(counted, _)| *counted == outcome) {
+            Some((_, count)) => *count += 1,
+            None => writes.push((outcome, 1)),
+        }
+    }
+
+    /// Requests to databases with lines of this tenant since the start of the process, by outcome.
+    pub fn writes(&self) -> Vec<(&'static str, u64)> {
+        self.writes.lock().clone()
     }
 
     pub fn was_admitted(&self) -> bool {

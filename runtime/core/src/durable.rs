@@ -20,20 +20,43 @@ pub fn message_set(messages: Range<usize>) -> MessageSet {
     upto(messages.end) & !upto(messages.start)
 }
 
-/// Takes the outcomes of the messages of one `Durable`; in any order, from any thread.
-pub trait Receipt: Send + Sync {
+/// Takes the outcomes of lines; in any order, from any thread. The spool.
+pub trait Receipts: Send + Sync {
+    /// The database accepted all lines of these messages. The same as `lines_written` and `settled` for each.
+    fn written(&self, written: &[WrittenMessages<'_>]) {
+        for WrittenMessages { frame, messages, lines } in written {
+            self.lines_written(*frame, u64::from(*lines));
+            self.settled(*frame, *messages, *lines);
+        }
+    }
     /// The database accepted `lines`.
-    fn lines_written(&self, lines: u64);
+    fn lines_written(&self, frame: FrameName<'_>, lines: u64);
     /// `lines` were refused, and are durable in quarantine.
-    fn lines_refused(&self, lines: u64);
-    /// Every line of these messages has an outcome. Called once for each message.
-    fn settled(&self, messages: Range<usize>);
+    fn lines_refused(&self, frame: FrameName<'_>, lines: u64);
+    /// Every line of these messages has an outcome: so many. Called once for each message.
+    fn settled(&self, frame: FrameName<'_>, messages: MessageSet, lines: u32);
     /// These messages are not written now; they stay in the spool and are fetched again. Gives the number
     /// of returns in their stream so far: see `StreamPosition::returns`.
-    fn returned(&self, messages: Range<usize>) -> u32;
+    fn returned(&self, frame: FrameName<'_>, messages: MessageSet) -> u32;
     /// The writer has copied so many bytes of these messages out of the frame, and keeps nothing else of
     /// them. They wait apart, and it keeps later lines of their points behind them.
-    fn set_apart(&self, messages: &[usize], bytes: usize);
+    fn set_apart(&self, frame: FrameName<'_>, messages: MessageSet, bytes: usize);
+}
+
+/// A frame, as its receipts name it.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameName<'a> {
+    pub position: StreamPosition,
+    /// The account of its tenant.
+    pub account: &'a Arc<Account>,
+}
+
+/// Messages of one frame whose lines the database accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct WrittenMessages<'a> {
+    pub frame: FrameName<'a>,
+    pub messages: MessageSet,
+    pub lines: u32,
 }
 
 /// One message of a `Durable`.
@@ -67,7 +90,6 @@ pub struct StreamPosition {
 #[derive(Debug)]
 pub struct FrameLines {
     pub database: DatabaseName,
-    pub tenant: TenantId,
     pub account: Arc<Account>,
     pub guest: GuestTag,
     /// Complete lines, each ended by a newline.
@@ -85,33 +107,14 @@ pub struct FrameLines {
 pub struct Durable {
     position: StreamPosition,
     frame: FrameLines,
-    receipt: Arc<dyn Receipt>,
+    receipts: Arc<dyn Receipts>,
+    /// The place in its frame of each message of an excerpt; `None`: it is the frame.
+    places: Option<Box<[u8]>>,
 }
 
-/// The receipt of an excerpt: passes the outcomes on under the messages' numbers in the frame.
-struct ExcerptReceipt {
-    frame: Arc<dyn Receipt>,
-    /// The place in the frame of each message.
-    places: Vec<usize>,
-}
-
-impl Receipt for ExcerptReceipt {
-    fn lines_written(&self, lines: u64) {
-        self.frame.lines_written(lines);
-    }
-    fn lines_refused(&self, lines: u64) {
-        self.frame.lines_refused(lines);
-    }
-    fn settled(&self, messages: Range<usize>) {
-        self.places[messages].iter().for_each(|&place| self.frame.settled(place..place + 1));
-    }
-    fn returned(&self, messages: Range<usize>) -> u32 {
-        self.places[messages].iter().fold(0, |_, &place| self.frame.returned(place..place + 1))
-    }
-    fn set_apart(&self, messages: &[usize], bytes: usize) {
-        let places: Vec<usize> = messages.iter().map(|&message| self.places[message]).collect();
-        self.frame.set_apart(&places, bytes);
-    }
+/// The set of these places of messages.
+fn set_of(places: &[u8]) -> MessageSet {
+    places.iter().fold(0, |set, &place| set | 1 << place)
 }
 
 /// Takes durable lines in order to write them; the writer.
@@ -144,8 +147,8 @@ impl Deref for Durable {
 }
 
 impl Durable {
-    pub fn new(position: StreamPosition, frame: FrameLines, receipt: Arc<dyn Receipt>, _: &Synced) -> Self {
-        Self { position, frame, receipt }
+    pub fn new(position: StreamPosition, frame: FrameLines, receipts: Arc<dyn Receipts>, _: &Synced) -> Self {
+        Self { position, frame, receipts, places: None }
     }
 
     /// A copy of some lines, without the rest of the frame. `lines`: the message and the place of each,
@@ -162,11 +165,11 @@ impl Durable {
             }
             messages.last_mut().expect("just put").lines_end = copied.len() as u32;
         }
-        self.receipt.set_apart(&places, copied.len());
+        let places: Box<[u8]> = places.into_iter().map(|place| self.place_of(place)).collect();
+        self.receipts.set_apart(self.name(), set_of(&places), copied.len());
         let wanted = message_set(0..messages.len());
         let frame = FrameLines {
             database: self.database.clone(),
-            tenant: self.tenant.clone(),
             account: self.account.clone(),
             guest: self.guest.clone(),
             lines: copied,
@@ -175,16 +178,65 @@ impl Durable {
             overtakes: self.overtakes,
             arrived: self.arrived,
         };
-        let receipt = ExcerptReceipt { frame: self.receipt.clone(), places };
-        Durable { position: self.position, frame, receipt: Arc::new(receipt) }
+        Durable { position: self.position, frame, receipts: self.receipts.clone(), places: Some(places) }
     }
 
     pub fn position(&self) -> StreamPosition {
         self.position
     }
 
-    pub fn receipt(&self) -> &dyn Receipt {
-        &*self.receipt
+    /// The tenant of its lines.
+    pub fn tenant(&self) -> &TenantId {
+        self.account.tenant()
+    }
+
+    /// The receiver of its outcomes.
+    pub fn receipts(&self) -> &Arc<dyn Receipts> {
+        &self.receipts
+    }
+
+    fn name(&self) -> FrameName<'_> {
+        FrameName { position: self.position, account: &self.frame.account }
+    }
+
+    /// The place in its frame of a message.
+    fn place_of(&self, message: usize) -> u8 {
+        self.places.as_ref().map_or(message as u8, |places| places[message])
+    }
+
+    /// Consecutive messages, as a set of those of its frame.
+    fn set_in_frame(&self, messages: Range<usize>) -> MessageSet {
+        match &self.places {
+            None => message_set(messages),
+            Some(places) => set_of(&places[messages]),
+        }
+    }
+
+    /// These messages with all their lines, for `Receipts::written`.
+    pub fn whole(&self, messages: Range<usize>) -> WrittenMessages<'_> {
+        let lines = self.messages[messages.clone()].iter().map(|message| message.line_count).sum();
+        WrittenMessages { frame: self.name(), messages: self.set_in_frame(messages), lines }
+    }
+
+    /// Records `lines` as accepted by the database.
+    pub fn record_written(&self, lines: u64) {
+        self.receipts.lines_written(self.name(), lines);
+    }
+
+    /// Records `lines` as refused; they are durable in quarantine.
+    pub fn record_refused(&self, lines: u64) {
+        self.receipts.lines_refused(self.name(), lines);
+    }
+
+    /// Settles messages of which every line has an outcome; once for each message.
+    pub fn settle(&self, messages: Range<usize>) {
+        let WrittenMessages { frame, messages, lines } = self.whole(messages);
+        self.receipts.settled(frame, messages, lines);
+    }
+
+    /// Gives messages back to the store, to be fetched again. Gives the number of returns in their stream by now.
+    pub fn give_back(&self, messages: Range<usize>) -> u32 {
+        self.receipts.returned(self.name(), self.set_in_frame(messages))
     }
 
     /// Lines of the messages that are wanted.

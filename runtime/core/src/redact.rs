@@ -19,6 +19,9 @@ const PART_BYTES_MIN: usize = 12;
 /// A part of a longer secret is known by so much, however long the secret is.
 const PART_BYTES_MAX: usize = 64;
 
+/// Bytes of a run that is looked for first; no more than the shortest secret has.
+const GRAM_BYTES: usize = SECRET_BYTES_MIN;
+
 /// Bytes of a secret that may stay at the end of a text which was cut before it was masked.
 pub const FRAGMENT_BYTES_MAX: usize = BEGINNING_BYTES_MIN - 1;
 
@@ -83,25 +86,24 @@ fn secret_values(payload: &str) -> Vec<Range<usize>> {
 pub fn redact_detail(payload: &[u8], detail: String) -> String {
     let detail = redact_named(detail);
     let payload = String::from_utf8_lossy(payload);
-    let mut parts: Option<Parts> = None;
+    let mut hiding = Hiding { text: detail.as_bytes(), grams: Grams::of(detail.as_bytes()), parts: None };
     for value in secret_values(&payload) {
         let raw = payload[value].trim_matches('"');
         if raw.len() < SECRET_BYTES_MIN || matches!(raw, "null" | "true" | "false") {
             continue;
         }
-        let parts = parts.get_or_insert_with(|| Parts::of(detail.as_bytes()));
-        parts.hide(raw.len(), raw.bytes());
+        hiding.hide(raw.len(), || raw.bytes());
         if raw.contains('\\')
             && let Ok(text) = serde_json::from_str::<String>(&format!("\"{raw}\""))
             && text.len() >= SECRET_BYTES_MIN
         {
-            parts.hide(text.len(), text.bytes());
+            hiding.hide(text.len(), || text.bytes());
         }
         if raw.bytes().any(|byte| byte == b'\\' || !matches!(byte, b' '..=b'~')) {
-            parts.hide(raw.len(), debugged(raw));
+            hiding.hide(raw.len(), || debugged(raw));
         }
     }
-    let hidden = parts.map(Parts::hidden).unwrap_or_default();
+    let hidden = hiding.parts.map(Parts::hidden).unwrap_or_default();
     if !hidden.contains(&true) {
         return detail;
     }
@@ -129,6 +131,72 @@ fn debugged(text: &str) -> impl Iterator<Item = u8> {
             bytes.into_iter().take(length)
         })
     })
+}
+
+/// Bytes of the beginning of a secret that a text is known by, and of its other parts.
+fn bytes_known_by(bytes: usize) -> (usize, usize) {
+    let part = (bytes / 2).clamp(PART_BYTES_MIN, PART_BYTES_MAX).min(bytes);
+    (bytes.min(BEGINNING_BYTES_MIN), part)
+}
+
+/// The runs of four bytes of a text, as a set that may say yes for others. Most texts quote no secret, and need
+/// no `Parts` then.
+struct Grams([u64; 64]);
+
+impl Grams {
+    fn of(text: &[u8]) -> Self {
+        count_steps(text.len());
+        let mut grams = Self([0; 64]);
+        for gram in text.windows(GRAM_BYTES) {
+            let (word, bit) = Self::place(u32::from_le_bytes(gram.try_into().expect("it has four")));
+            grams.0[word] |= bit;
+        }
+        grams
+    }
+
+    fn place(gram: u32) -> (usize, u64) {
+        let hash = gram.wrapping_mul(0x9e37_79b1) >> 20;
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
+
+    /// False if neither the beginning nor a long part of a secret of `bytes` bytes is in the text: `Parts::hide`
+    /// would mark nothing.
+    fn may_hold(&self, bytes: usize, secret: impl Iterator<Item = u8>) -> bool {
+        let (beginning, part) = bytes_known_by(bytes);
+        // Grams in a row that are in the text, up to the one that ends here.
+        let (mut gram, mut run) = (0u32, 0);
+        for (place, byte) in secret.enumerate() {
+            count_steps(1);
+            gram = gram >> 8 | u32::from(byte) << 24;
+            let read = place + 1;
+            if read < GRAM_BYTES {
+                continue;
+            }
+            let (word, bit) = Self::place(gram);
+            run = if self.0[word] & bit == 0 { 0 } else { run + 1 };
+            let same = if run == 0 { 0 } else { run + GRAM_BYTES - 1 };
+            if same >= part || same == read && same >= beginning {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A text while secrets are hidden in it.
+struct Hiding<'a> {
+    text: &'a [u8],
+    grams: Grams,
+    /// Made for the first secret that the text may hold.
+    parts: Option<Parts>,
+}
+
+impl Hiding<'_> {
+    fn hide<I: Iterator<Item = u8>>(&mut self, bytes: usize, secret: impl Fn() -> I) {
+        if self.grams.may_hold(bytes, secret()) {
+            self.parts.get_or_insert_with(|| Parts::of(self.text)).hide(bytes, secret());
+        }
+    }
 }
 
 /// The parts of a text: a suffix automaton over its bytes. It is built in one pass over the text, and
@@ -224,8 +292,7 @@ impl Parts {
 
     /// Marks the parts of a secret of `bytes` bytes in the text: whole, its beginning, or a long part.
     fn hide(&mut self, bytes: usize, secret: impl Iterator<Item = u8>) {
-        let beginning = bytes.min(BEGINNING_BYTES_MIN);
-        let part = (bytes / 2).clamp(PART_BYTES_MIN, PART_BYTES_MAX).min(bytes);
+        let (beginning, part) = bytes_known_by(bytes);
         let (mut at, mut same) = (0, 0);
         for (place, byte) in secret.enumerate() {
             count_steps(1);
@@ -459,6 +526,16 @@ mod tests {
         assert_eq!(redact_detail(br#"{"provision_token":null}"#, "null".into()), "null");
     }
 
+    #[test]
+    fn a_text_without_a_secret_is_read_once() {
+        let token = "tok-dev-0001-0123456789";
+        let payload = format!(r#"{{"provision_token":"{token}","temp":yes}}"#);
+        let detail = "the payload is no JSON: at byte 214 a value was expected, and \"yes\" stands there";
+        let taken = steps_of(|| drop(redact_detail(payload.as_bytes(), detail.into())));
+        assert!(taken <= payload.len() + token.len() + detail.len(), "{taken}");
+        assert_eq!(redact_detail(payload.as_bytes(), format!("{detail} {token}")), format!("{detail} ***"));
+    }
+
     fn steps_of(work: impl FnOnce()) -> usize {
         steps::TAKEN.with(|taken| taken.set(0));
         work();
@@ -525,8 +602,12 @@ mod tests {
             secrets in proptest::collection::vec(proptest::collection::vec(b'a'..=b'c', 0..40), 0..4),
         ) {
             let mut parts = Parts::of(&text);
+            let grams = Grams::of(&text);
             for secret in secrets.iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
                 parts.hide(secret.len(), secret.iter().copied());
+                let alone = hidden_plainly(&text, std::slice::from_ref(secret));
+                let may_hold = grams.may_hold(secret.len(), secret.iter().copied());
+                proptest::prop_assert!(may_hold || !alone.contains(&true), "{:?} in {:?}", secret, text);
             }
             proptest::prop_assert_eq!(parts.hidden(), hidden_plainly(&text, &secrets));
         }

@@ -343,6 +343,8 @@ impl Decoder {
         sink: &dyn DecodeSink,
     ) {
         let mut output = BatchOutput::new(context, answer.lines_of(messages.len()) + messages.len() * 80);
+        // A list that grows has room for four, which most tenants of a shared call never need.
+        output.checked.messages.reserve_exact(messages.len());
         let (mut misled, mut again) = (Vec::new(), Vec::new());
         for message in messages {
             let Some((index, result)) = answer.next() else { break };

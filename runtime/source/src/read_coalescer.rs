@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::limits;
-use tidegate_core::batching::{BatchDelay, LARGE_GROUP, SOURCE_DELAY};
+use tidegate_core::batching::{BatchDelay, LARGE_GROUP, LARGE_READ, SOURCE_DELAY};
 
 /// One wait in so many is watched: it ends early if no more bytes come.
 const WATCHED: u32 = 8;
@@ -29,7 +29,7 @@ pub struct ReadCoalescer {
 impl ReadCoalescer {
     /// A coalescer for `socket`, which must stay open for as long.
     pub fn new(socket: &impl AsRawFd) -> Self {
-        let batch_delay = BatchDelay::new(SOURCE_DELAY);
+        let batch_delay = BatchDelay::new(SOURCE_DELAY, LARGE_READ);
         Self {
             batch_delay,
             last: None,

@@ -60,9 +60,13 @@ impl Shared {
     ) {
         let (tenant, bytes) = (&item.batch.tenant.id, item.bytes());
         if !quotas.held.contains(tenant) {
-            let full = quotas.room(tenant, bytes);
-            let drops = full != QuotaCheck::Free && self.when_full(quotas, tenant) == WhenFull::DropOldest;
-            if full == QuotaCheck::Free || drops && self.drop_oldest(quotas, tenant, full) {
+            let full = quotas.try_take(tenant, bytes);
+            if full == QuotaCheck::Free {
+                taken.push(item.into());
+                return;
+            }
+            let drops = self.when_full(quotas, tenant) == WhenFull::DropOldest;
+            if drops && self.drop_oldest(quotas, tenant, full) {
                 quotas.shares.take(tenant, bytes);
                 taken.push(item.into());
                 return;
@@ -179,8 +183,17 @@ impl Shared {
 
     /// A frame is released: its bytes are free, and what waited for them goes on.
     pub fn freed(&self, tenant: &TenantId, bytes: u64) {
+        self.freed_all([(tenant, bytes)]);
+    }
+
+    /// The same for many frames: the bytes of each.
+    pub fn freed_all<'a>(&self, frames: impl IntoIterator<Item = (&'a TenantId, u64)>) {
+        let mut frames = frames.into_iter().peekable();
+        if frames.peek().is_none() {
+            return;
+        }
         let mut quotas = self.quotas.lock();
-        quotas.shares.release(tenant, bytes);
+        frames.for_each(|(tenant, bytes)| quotas.shares.release(tenant, bytes));
         self.release_deferred(quotas);
     }
 

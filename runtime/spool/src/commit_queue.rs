@@ -83,13 +83,21 @@ pub enum AppendBody {
 
 impl QueueItem {
     pub fn bytes(&self) -> u64 {
-        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
+        if self.draft.is_empty() { 0 } else { self.draft.frame_len() as u64 }
     }
 
     pub(crate) fn messages(&self) -> usize {
         match &self.load {
             AppendBody::Lines(batch) => batch.message_count() as usize,
             AppendBody::Parked(batch) => batch.messages.len(),
+        }
+    }
+
+    /// The database of its lines.
+    pub(crate) fn database(&self) -> Option<&DatabaseName> {
+        match &self.load {
+            AppendBody::Lines(batch) => Some(&batch.database),
+            AppendBody::Parked(_) => None,
         }
     }
 
@@ -142,7 +150,7 @@ impl DeferredBatch {
     }
 
     pub fn bytes(&self) -> u64 {
-        if self.draft.is_empty() { 0 } else { self.draft.header.frame_len() as u64 }
+        if self.draft.is_empty() { 0 } else { self.draft.frame_len() as u64 }
     }
 
     /// The bytes that it counts as while it waits.

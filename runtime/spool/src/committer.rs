@@ -1,6 +1,7 @@
 //! The thread that makes batches durable. It takes all that waits, writes it, syncs once, and passes it on.
 //! The next group forms meanwhile. A trickle is gathered for some milliseconds (`tidegate_core::batching`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,7 +15,6 @@ use crate::ids::FrameId;
 use crate::index::HandoffState;
 use crate::limits;
 use crate::log::{Append, Appended, SegmentLog};
-use crate::receipt::receipt;
 use crate::shared::Shared;
 use tidegate_core::ack::settle::SettleBatch;
 use tidegate_core::batching;
@@ -22,14 +22,14 @@ use tidegate_core::batching::{BatchDelay, SPOOL_DELAY};
 use tidegate_core::books::Outcome;
 use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Handoff, StreamPosition, message_set};
 use tidegate_core::ids::DatabaseName;
-use tidegate_core::message::CheckedBatch;
+use tidegate_core::message::{CheckedBatch, CheckedMessage};
 use tidegate_core::synced::Synced;
 
 /// Runs until the spool is closed; then what waits and cannot be written stays unacknowledged.
 pub fn run(shared: &Arc<Shared>, mut log: SegmentLog, handoff: &dyn Handoff) {
     let started = Instant::now();
     let mut marked = started;
-    let mut batch_delay = BatchDelay::new(SPOOL_DELAY);
+    let mut batch_delay = BatchDelay::new(SPOOL_DELAY, batching::LARGE_GROUP);
     let mut synced = Instant::now();
     loop {
         let every = mark_interval(started.elapsed());
@@ -120,16 +120,17 @@ fn wait(shared: &Shared, queue: &mut MutexGuard<'_, CommitQueue>, wait_reason: W
     queue.wait_reason = WaitReason::Nothing;
 }
 
-fn take_group(queue: &mut CommitQueue) -> Vec<QueueItem> {
+fn take_group(queue: &mut CommitQueue) -> VecDeque<QueueItem> {
     let mut bytes = 0;
-    let mut group = Vec::with_capacity(queue.items.len());
-    while let Some(item) = queue.items.front()
-        && bytes < limits::SPOOL_GROUP_BYTES
-    {
+    let fits = |item: &&QueueItem| {
+        let room = bytes < limits::SPOOL_GROUP_BYTES;
         bytes += item.bytes();
-        group.extend(queue.items.pop_front());
-    }
-    group
+        room
+    };
+    let items = queue.items.iter().take_while(fits).count();
+    // All of it, mostly: what is left takes its place, and no item is moved.
+    let left = queue.items.split_off(items);
+    std::mem::replace(&mut queue.items, left)
 }
 
 /// Marks what is released, and gives room back.
@@ -170,7 +171,12 @@ fn clear_fault(shared: &Shared) {
 }
 
 /// Tries until the group is durable. False when the spool was closed meanwhile.
-fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, handoff: &dyn Handoff, group: Vec<QueueItem>) -> bool {
+fn commit(
+    shared: &Arc<Shared>,
+    log: &mut SegmentLog,
+    handoff: &dyn Handoff,
+    group: VecDeque<QueueItem>,
+) -> bool {
     let streams: Vec<u32> = {
         let mut index = shared.index.lock();
         group.iter().map(|item| item.stream(&mut index)).collect()
@@ -205,26 +211,27 @@ fn commit(shared: &Arc<Shared>, log: &mut SegmentLog, handoff: &dyn Handoff, gro
         clear_fault(shared);
     }
     drop(appends);
-    let databases: Vec<DatabaseName> = {
+    // Most go to the output at which their tenant had its database when they were decoded.
+    let moved: Vec<Option<DatabaseName>> = {
         let index = shared.index.lock();
-        streams.iter().map(|&stream| index.names(stream).1.clone()).collect()
+        let moved = group.iter().zip(&streams).map(|(item, &stream)| {
+            let database = index.names(stream).1;
+            item.database().is_none_or(|own| own != database).then(|| database.clone())
+        });
+        moved.collect()
     };
     let mut settling = SettleBatch::default();
     let mut delivery = Delivery { handoff, durables: Vec::new() };
     let mut appended = appended.into_iter();
-    for (item, database) in group.into_iter().zip(databases) {
+    for (item, moved) in group.into_iter().zip(moved) {
         let bytes = item.bytes();
         let appended = if item.draft.is_empty() { None } else { appended.next() };
         match (item.load, appended) {
-            (AppendBody::Lines(batch), Some(Appended::Lines(id, handoff_state, synced))) => {
-                publish_durable(
-                    shared,
-                    &mut delivery,
-                    batch,
-                    database,
-                    (id, handoff_state, &synced),
-                    &mut settling,
-                );
+            (AppendBody::Lines(mut batch), Some(Appended::Lines(id, handoff_state, synced))) => {
+                if let Some(database) = moved {
+                    batch.database = database;
+                }
+                publish_durable(shared, &mut delivery, batch, (id, handoff_state, &synced), &mut settling);
             }
             (AppendBody::Lines(batch), Some(Appended::State) | None) => {
                 let tenant = batch.tenant.id.clone();
@@ -284,7 +291,6 @@ fn publish_durable(
     shared: &Arc<Shared>,
     delivery: &mut Delivery<'_>,
     batch: CheckedBatch,
-    database: DatabaseName,
     (id, handoff_state, synced): (FrameId, HandoffState, &Synced),
     settling: &mut SettleBatch,
 ) {
@@ -293,31 +299,24 @@ fn publish_durable(
     account.spool_lines(lines);
     shared.lines_pending.fetch_add(lines, Ordering::Relaxed);
     shared.messages.fetch_add(batch.message_count(), Ordering::Relaxed);
-    let mut tokens = Vec::with_capacity(batch.messages.len());
-    let messages: Vec<DurableMessage> = batch
-        .messages
-        .into_iter()
-        .map(|message| {
-            tokens.push(message.token);
-            DurableMessage {
-                topic: message.topic,
-                received_ns: message.received_ns,
-                lines_end: message.lines_end,
-                line_count: message.line_count,
-                affinity: message.affinity,
-            }
-        })
-        .collect();
-    settling.settle_all(tokens, Outcome::Lines, &account);
+    let split = |message: CheckedMessage| {
+        let rest = DurableMessage {
+            topic: message.topic,
+            received_ns: message.received_ns,
+            lines_end: message.lines_end,
+            line_count: message.line_count,
+            affinity: message.affinity,
+        };
+        (message.token, rest)
+    };
+    let messages = settling.add_tokens_of(batch.messages, Outcome::Lines, account.clone(), split);
     for (token, outcome) in batch.state_delta.into_iter().flat_map(|kept| kept.messages) {
-        settling.settle_all([token], outcome, &account);
+        settling.add([token], outcome, account.clone());
     }
     match handoff_state {
         HandoffState::Hot { overtakes, returns } => {
-            let receipt = receipt(shared, id, &account);
             let frame = FrameLines {
-                database,
-                tenant: batch.tenant.id.clone(),
+                database: batch.database,
                 guest: batch.guest,
                 lines: batch.lines,
                 wanted: message_set(0..messages.len()),
@@ -327,9 +326,9 @@ fn publish_durable(
                 account,
             };
             let position = StreamPosition { stream: id.stream, number: id.seq, returns, is_last: false };
-            delivery.durables.push(Durable::new(position, frame, receipt, synced));
+            delivery.durables.push(Durable::new(position, frame, shared.clone(), synced));
         }
-        HandoffState::Waits { first: true } => delivery.announce(&database),
+        HandoffState::Waits { first: true } => delivery.announce(&batch.database),
         HandoffState::Waits { first: false } => {}
     }
 }

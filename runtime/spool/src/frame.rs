@@ -186,8 +186,10 @@ impl FrameHeader {
 /// number, total and salt.
 #[derive(Debug)]
 pub struct FrameDraft {
-    /// `seq` and `spooled` are 0.
+    /// `seq` and `spooled` are 0, and the names are those of its stream.
     pub header: FrameHeader,
+    /// Bytes of the names.
+    pub names_bytes: usize,
     /// The body up to the lines.
     pub table: Vec<u8>,
     /// The body behind the lines.
@@ -232,10 +234,16 @@ impl FrameDraft {
             last_ns,
             kept_s,
             lines: batch.line_count() as u32,
-            tenant: batch.tenant.id.to_string(),
-            database: batch.database.to_string(),
+            tenant: String::new(),
+            database: String::new(),
         };
-        Self { header, table, state }
+        let names_bytes = batch.tenant.id.as_str().len() + batch.database.as_str().len();
+        Self { header, names_bytes, table, state }
+    }
+
+    /// Bytes of the frame.
+    pub fn frame_len(&self) -> usize {
+        HEADER_BYTES + self.names_bytes + self.header.body_len as usize
     }
 
     /// True if nothing of it goes to the disk.

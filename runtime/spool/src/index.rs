@@ -4,6 +4,7 @@
 //! The frames are in the streams of `stream`. `fetch` hands them out by database, `segments` counts them by
 //! segment, `parked` knows the parked ones, `marks` writes the index down and restores it.
 
+mod numbered;
 mod stream;
 pub(crate) mod database;
 mod fetch;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::database::DatabaseIndex;
+use crate::index::numbered::Numbered;
 use crate::index::segment::SegmentUsage;
 use crate::index::stream::{FrameEntry, Stream};
 use crate::limits::{PLACES_KEPT, SPOOL_MEMORY_SHARED_BYTES_MAX};
@@ -42,6 +44,8 @@ struct TenantIndex {
     bytes: u64,
     lines: u64,
     changed: bool,
+    /// A handful.
+    streams: Vec<u32>,
 }
 
 /// A frame that has gone, and what it held.
@@ -79,14 +83,12 @@ pub struct BacklogSummary {
 #[derive(Debug, Default)]
 pub struct Index {
     streams: Vec<Stream>,
-    /// By tenant and the database's bare name.
-    by_name: HashMap<(TenantId, DatabaseName), u32, foldhash::fast::RandomState>,
     /// Names the tenants with outputs of their own; `None`: there are none.
     pub table: Option<Arc<Tenants>>,
     /// Databases with waiting frames that were not announced to the writer.
     unannounced: HashSet<DatabaseName>,
-    tenants: HashMap<TenantId, TenantIndex, foldhash::fast::RandomState>,
-    databases: HashMap<DatabaseName, DatabaseIndex, foldhash::fast::RandomState>,
+    tenants: Numbered<TenantId, TenantIndex>,
+    databases: Numbered<DatabaseName, DatabaseIndex>,
     segments: BTreeMap<u64, SegmentUsage>,
     live_bytes: u64,
     disk_bytes: u64,
@@ -116,17 +118,20 @@ impl Index {
     }
 
     pub fn stream(&mut self, tenant: &TenantId, database: &DatabaseName) -> u32 {
-        let key = (tenant.clone(), database.at_output_of(None));
-        if let Some(&stream) = self.by_name.get(&key) {
+        if let Some(stream) = self.find_stream(tenant.as_str(), database.as_str()) {
             return stream;
         }
         let stream = self.streams.len() as u32;
         let first = self.first_seq.max(1);
         let lost = if self.has_lost_streams { 0..first } else { 0..0 };
         let database = self.at_output(tenant, database);
+        let (tenant_number, database_number) =
+            (self.tenants.number(tenant), self.databases.number(&database));
         self.streams.push(Stream {
             tenant: tenant.clone(),
-            database: database.clone(),
+            database,
+            tenant_number,
+            database_number,
             moved: false,
             memory_bytes: 0,
             base: first,
@@ -140,17 +145,21 @@ impl Index {
             returns: 0,
             waiting_last_ns: i64::MIN,
             seen_last_ns: i64::MIN,
-            refused: HashMap::new(),
-            settled: HashMap::new(),
-            apart: HashMap::new(),
+            notes: None,
             lines: 0,
             bytes: 0,
             changed: false,
         });
-        self.by_name.insert(key, stream);
-        self.tenants.entry(tenant.clone()).or_default();
-        self.databases.entry(database).or_default().streams.push(stream);
+        self.tenants[tenant_number].streams.push(stream);
+        self.databases[database_number].streams.push(stream);
         stream
+    }
+
+    /// The stream of a tenant and a database, whatever its output, if it has one.
+    fn find_stream(&self, tenant: &str, database: &str) -> Option<u32> {
+        let streams = &self.tenants.get(tenant)?.streams;
+        let is_its = |stream: &&u32| self.streams[**stream as usize].database.as_str() == database;
+        streams.iter().find(is_its).copied()
     }
 
     /// The tenant and the database of a stream.
@@ -163,9 +172,10 @@ impl Index {
         self.streams[stream as usize].next_seq()
     }
 
-    /// Lines of a tenant that were ever spooled.
-    pub fn spooled(&self, stream: u32) -> u64 {
-        self.tenants[&self.streams[stream as usize].tenant].totals.spooled
+    /// The number of a stream's tenant, and its lines that were ever spooled.
+    pub fn spooled(&self, stream: u32) -> (u32, u64) {
+        let tenant = self.streams[stream as usize].tenant_number;
+        (tenant, self.tenants[tenant].totals.spooled)
     }
 
     /// Takes a frame that has become durable. Frames of a stream come in the order of their
@@ -204,13 +214,13 @@ impl Index {
         let is_overtaken = stream.is_overtaken();
         let overtakes = (waited || is_overtaken) && header.first_ns > stream.waiting_last_ns;
         stream.seen_last_ns = stream.seen_last_ns.max(header.last_ns);
-        let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
+        let tenant = &mut self.tenants[stream.tenant_number];
         tenant.totals.spooled = tenant.totals.spooled.max(header.spooled);
         tenant.bytes += u64::from(place.len);
         tenant.lines += u64::from(header.lines);
         tenant.changed = true;
         let least = limits.least(self.databases.len());
-        let database = self.databases.get_mut(&stream.database).expect("made with its stream");
+        let database = &mut self.databases[stream.database_number];
         let len = u64::from(place.len);
         // Parked messages are given back once they are announced.
         let parked = header.kind == FrameKind::Parked;
@@ -259,7 +269,7 @@ impl Index {
             self.evict_from_memory(id, len);
         }
         if open != 0 {
-            *self.streams[id.stream as usize].settled.entry(id.seq).or_default() += lines;
+            *self.streams[id.stream as usize].notes_mut().settled.entry(id.seq).or_default() += lines;
             return None;
         }
         Some(self.release(id, ReleaseReason::Done, |totals, lines, refused, _| {
@@ -272,7 +282,8 @@ impl Index {
     /// The writer has nothing of a frame of `len` bytes any more.
     fn evict_from_memory(&mut self, id: FrameId, len: u64) {
         let stream = &mut self.streams[id.stream as usize];
-        let in_memory = stream.apart.remove(&id.seq).map_or(len, |(_, bytes)| bytes);
+        let apart = stream.notes.as_mut().and_then(|notes| notes.apart.remove(&id.seq));
+        let in_memory = apart.map_or(len, |(_, bytes)| bytes);
         self.count_less(id.stream, in_memory);
     }
 
@@ -280,7 +291,7 @@ impl Index {
         let stream = &mut self.streams[stream as usize];
         self.memory_bytes -= bytes;
         stream.memory_bytes -= bytes;
-        self.databases.get_mut(&stream.database).expect("made with its stream").memory_bytes -= bytes;
+        self.databases[stream.database_number].memory_bytes -= bytes;
     }
 
     /// The writer has copied `bytes` of messages out of a frame. It keeps nothing else of it, or nothing
@@ -291,14 +302,15 @@ impl Index {
             return;
         };
         let len = u64::from(len);
-        let (counted, before) = stream.apart.get(&id.seq).map_or((len, (0, 0)), |&apart| (apart.1, apart));
+        let apart = &mut stream.notes_mut().apart;
+        let (counted, before) = apart.get(&id.seq).map_or((len, (0, 0)), |&apart| (apart.1, apart));
         let now = (before.1 + bytes).min(len);
-        stream.apart.insert(id.seq, (before.0 | messages, now));
+        apart.insert(id.seq, (before.0 | messages, now));
         self.count_less(id.stream, counted);
         self.memory_bytes += now;
         let stream = &mut self.streams[id.stream as usize];
         stream.memory_bytes += now;
-        self.databases.get_mut(&stream.database).expect("made with its stream").memory_bytes += now;
+        self.databases[stream.database_number].memory_bytes += now;
     }
 
     /// Forgets a frame whose `open` is emptied by that.
@@ -311,18 +323,22 @@ impl Index {
         let stream = &mut self.streams[id.stream as usize];
         let place = stream.place(id.seq).expect("it was open until now");
         let frame = std::mem::replace(&mut stream.frames[place], FrameEntry::GONE);
-        let refused = stream.refused.remove(&id.seq).unwrap_or(0);
-        let settled = stream.settled.remove(&id.seq).unwrap_or(0).min(frame.lines);
+        let notes =
+            stream.notes.as_mut().map(|notes| (notes.refused.remove(&id.seq), notes.settled.remove(&id.seq)));
+        let (refused, settled) = notes.unwrap_or_default();
+        let (refused, settled) = (refused.unwrap_or(0), settled.unwrap_or(0).min(frame.lines));
         stream.lines -= u64::from(frame.lines);
         stream.bytes -= u64::from(frame.len);
         match release {
+            // The first one is below the base in a moment.
+            ReleaseReason::Done if id.seq == stream.base => {}
             ReleaseReason::Done => stream.holes.insert(id.seq),
             ReleaseReason::Lost => stream.lost.insert(id.seq),
         }
         stream.cut();
         stream.changed = true;
         stream.skip();
-        let tenant = self.tenants.get_mut(&stream.tenant).expect("made with its stream");
+        let tenant = &mut self.tenants[stream.tenant_number];
         tenant.bytes -= u64::from(frame.len);
         tenant.lines -= u64::from(frame.lines);
         tenant.changed = true;
@@ -342,7 +358,7 @@ impl Index {
 
     /// Lines of a frame were refused; they count once the frame is released.
     pub fn refuse(&mut self, id: FrameId, lines: u32) {
-        *self.streams[id.stream as usize].refused.entry(id.seq).or_default() += lines;
+        *self.streams[id.stream as usize].notes_mut().refused.entry(id.seq).or_default() += lines;
     }
 
     /// The writer gives messages of a frame back. Gives how often that was so of its stream.
@@ -388,10 +404,9 @@ impl Index {
     /// Drops the oldest frames of a tenant that the writer has nothing of, until `bytes` are free.
     pub fn drop_oldest(&mut self, tenant: &TenantId, bytes: u64) -> Released {
         let mut gone = Released { bytes: 0, lines: 0 };
-        let streams: Vec<u32> = (0..self.streams.len() as u32)
-            .filter(|&stream| self.streams[stream as usize].tenant == *tenant)
-            .filter(|&stream| !self.streams[stream as usize].is_parked())
-            .collect();
+        let all = self.tenants.get(tenant.as_str()).map(|of| &of.streams[..]).unwrap_or_default();
+        let streams: Vec<u32> =
+            all.iter().copied().filter(|&stream| !self.streams[stream as usize].is_parked()).collect();
         while gone.bytes < bytes {
             // Whole frames only: of one that was partly written, the lines are not known apart.
             let oldest = streams.iter().filter_map(|&number| {

@@ -19,12 +19,10 @@ use crate::segment_scan::segment_header;
 use crate::settings::MemoryLimits;
 use tidegate_core::device_hash::SeedTag;
 use tidegate_core::durable::MessageSet;
-use tidegate_core::ids::TenantId;
 use tidegate_core::synced::Synced;
 
 /// A batch on its way to the disk.
 pub struct Append<'a> {
-    /// Not looked at where there are no lines.
     pub stream: u32,
     pub draft: &'a FrameDraft,
     pub lines: &'a [u8],
@@ -252,26 +250,27 @@ impl SegmentLog {
         {
             let index = index.lock();
             let mut seqs = HashMap::<u32, u64, foldhash::fast::RandomState>::default();
-            let mut totals = HashMap::<&TenantId, u64, foldhash::fast::RandomState>::default();
+            let mut totals = HashMap::<u32, u64, foldhash::fast::RandomState>::default();
             for append in group {
                 let offset = begin + self.buffer.len() as u64;
-                let FrameDraft { header, table, state } = append.draft;
+                let FrameDraft { header, table, state, .. } = append.draft;
+                let len = append.draft.frame_len() as u32;
+                let (tenant, database) = index.names(append.stream);
+                let (tenant, database) = (tenant.as_str(), database.as_str());
                 if header.kind == FrameKind::State {
-                    header.put(salt, &mut self.buffer);
+                    header.put_with_names(tenant, database, salt, &mut self.buffer);
                     self.buffer.extend_from_slice(state);
-                    let place = FrameLocation { segment, offset, len: header.frame_len() as u32 };
+                    let place = FrameLocation { segment, offset, len };
                     frames.push((append, place, header.numbered(0, 0)));
                     continue;
                 }
                 let seq = seqs.entry(append.stream).or_insert_with(|| index.next_seq(append.stream));
-                let tenant = index.names(append.stream).0;
-                let spooled = totals.entry(tenant).or_insert_with(|| index.spooled(append.stream));
+                let (tenant_number, spooled) = index.spooled(append.stream);
+                let spooled = totals.entry(tenant_number).or_insert(spooled);
                 *spooled += u64::from(header.lines);
-                let len = header.frame_len() as u32;
-                let named = header;
-                let header = named.numbered(*seq, *spooled).with_seed(self.seed);
+                let header = header.numbered(*seq, *spooled).with_seed(self.seed);
                 *seq += 1;
-                header.put_with_names(&named.tenant, &named.database, salt, &mut self.buffer);
+                header.put_with_names(tenant, database, salt, &mut self.buffer);
                 self.buffer.extend_from_slice(table);
                 self.buffer.extend_from_slice(append.lines);
                 self.buffer.extend_from_slice(state);
@@ -282,8 +281,8 @@ impl SegmentLog {
         let mut index = index.lock();
         let appended = frames.into_iter().map(|(append, place, header)| {
             if !append.draft.state.is_empty() {
-                let tenant = &append.draft.header.tenant;
-                let applied = index.state.apply(tenant, place, &append.draft.state);
+                let tenant = index.names(append.stream).0.clone();
+                let applied = index.state.apply(tenant.as_str(), place, &append.draft.state);
                 debug_assert!(applied, "it was written as it is read");
             }
             if header.kind == FrameKind::State {

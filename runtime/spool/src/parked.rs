@@ -91,10 +91,11 @@ pub fn draft(tenant: &TenantId) -> FrameDraft {
         last_ns: i64::MIN,
         kept_s: 0,
         lines: 0,
-        tenant: tenant.to_string(),
-        database: NO_DATABASE.into(),
+        tenant: String::new(),
+        database: String::new(),
     };
-    FrameDraft { header, table: Vec::new(), state: Vec::new() }
+    let names_bytes = tenant.as_str().len() + NO_DATABASE.len();
+    FrameDraft { header, names_bytes, table: Vec::new(), state: Vec::new() }
 }
 
 /// One more message for the frame, parked at the second `kept_s` of the age clock.
@@ -132,7 +133,7 @@ impl CommitQueue {
         }
         let mut draft = draft(tenant);
         add(&mut draft, &kept, kept_s);
-        let taken = draft.header.frame_len() as u64;
+        let taken = draft.frame_len() as u64;
         let batch = ParkedBatch { tenant: tenant.clone(), account: account.clone(), messages: vec![message] };
         self.items.push_back(QueueItem { load: AppendBody::Parked(batch), draft });
         taken
@@ -152,7 +153,7 @@ impl Spool {
         message: Received,
     ) -> Result<(), Box<Received>> {
         let shared = &self.shared;
-        let most = draft(tenant).header.frame_len() + message.topic.len() + message.payload.len() + 64;
+        let most = draft(tenant).frame_len() + message.topic.len() + message.payload.len() + 64;
         let most = most as u64;
         let mut quotas = shared.quotas.lock();
         let has_room = !quotas.held.contains(tenant)

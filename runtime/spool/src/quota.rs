@@ -80,12 +80,56 @@ impl TenantUse {
         !self.backlog_is_full && (bytes <= ahead || charge.budget().has_room(charge.kind(), bytes - ahead))
     }
 
+    /// Takes bytes; gives 1 if it had none before, else 0.
+    fn take(&mut self, bytes: u64, elsewhere: bool) -> u64 {
+        let is_first = self.bytes == 0 && bytes > 0;
+        self.bytes += bytes;
+        self.is_idle = false;
+        self.charged_elsewhere += if elsewhere { bytes } else { 0 };
+        self.adjust_charge();
+        u64::from(is_first)
+    }
+
     /// Has the charge follow the bytes, in steps.
     fn adjust_charge(&mut self) {
         let Some(charge) = &mut self.charge else { return };
         let bytes = self.bytes.saturating_sub(self.charged_elsewhere);
         if bytes > charge.bytes() || bytes + 2 * QUOTA_CHARGE_BYTES <= charge.bytes() {
             charge.resize(bytes.next_multiple_of(QUOTA_CHARGE_BYTES));
+        }
+    }
+}
+
+/// The bytes of all tenants.
+struct AllBytes {
+    limits: QuotaLimits,
+    total: u64,
+    holders: u64,
+}
+
+impl AllBytes {
+    /// The room for a tenant that has `there`.
+    fn room(&self, there: Option<&TenantUse>, bytes: u64, own_bytes_max: Option<u64>) -> QuotaCheck {
+        let QuotaLimits { bytes_max, tenant_bytes_max } = self.limits;
+        let tenant_bytes_max = own_bytes_max.unwrap_or(tenant_bytes_max);
+        let before = there.map_or(0, |own| own.bytes);
+        let own = before + bytes;
+        // One batch fits an empty share, however large it is: it would never get room otherwise.
+        if own > tenant_bytes_max && before > 0 {
+            return QuotaCheck::TenantFull(own - tenant_bytes_max);
+        }
+        if before > 0 && there.is_some_and(|own| !own.fits_budgets(bytes)) {
+            return QuotaCheck::TenantFull(bytes);
+        }
+        let all = self.total + bytes;
+        let (wide, narrow) = (bytes_max / 4 * 3, bytes_max / 8 * 7);
+        let even = wide / self.holders.max(1);
+        if all > narrow {
+            QuotaCheck::DiskFull(all - narrow)
+        } else if all > wide && own > even {
+            QuotaCheck::DiskFull(all - wide)
+        } else {
+            QuotaCheck::Free
         }
     }
 }
@@ -110,28 +154,24 @@ impl Quotas {
 
     /// `own_bytes_max`: the tenant has a share of its own.
     pub fn room(&self, tenant: &TenantId, bytes: u64, own_bytes_max: Option<u64>) -> QuotaCheck {
-        let QuotaLimits { bytes_max, tenant_bytes_max } = self.limits;
-        let tenant_bytes_max = own_bytes_max.unwrap_or(tenant_bytes_max);
-        let there = self.tenants.get(tenant);
-        let before = there.map_or(0, |own| own.bytes);
-        let own = before + bytes;
-        // One batch fits an empty share, however large it is: it would never get room otherwise.
-        if own > tenant_bytes_max && before > 0 {
-            return QuotaCheck::TenantFull(own - tenant_bytes_max);
+        let all = AllBytes { limits: self.limits, total: self.total, holders: self.holders };
+        all.room(self.tenants.get(tenant), bytes, own_bytes_max)
+    }
+
+    /// Takes bytes if there is room for them; the same as `room` and `take`.
+    pub fn try_take(&mut self, tenant: &TenantId, bytes: u64, own_bytes_max: Option<u64>) -> QuotaCheck {
+        let all = AllBytes { limits: self.limits, total: self.total, holders: self.holders };
+        let own = self.tenants.get_mut(tenant);
+        let room = all.room(own.as_deref(), bytes, own_bytes_max);
+        match own {
+            Some(own) if room == QuotaCheck::Free => {
+                self.holders += own.take(bytes, false);
+                self.total += bytes;
+            }
+            None if room == QuotaCheck::Free => self.take(tenant, bytes),
+            _ => {}
         }
-        if before > 0 && there.is_some_and(|own| !own.fits_budgets(bytes)) {
-            return QuotaCheck::TenantFull(bytes);
-        }
-        let all = self.total + bytes;
-        let (wide, narrow) = (bytes_max / 4 * 3, bytes_max / 8 * 7);
-        let even = wide / self.holders.max(1);
-        if all > narrow {
-            QuotaCheck::DiskFull(all - narrow)
-        } else if all > wide && own > even {
-            QuotaCheck::DiskFull(all - wide)
-        } else {
-            QuotaCheck::Free
-        }
+        room
     }
 
     /// Forgets tenants that have had nothing since the last call.
@@ -176,11 +216,7 @@ impl Quotas {
                 self.tenants.entry(tenant.clone()).or_insert(TenantUse { charge, ..TenantUse::default() })
             }
         };
-        self.holders += u64::from(own.bytes == 0 && bytes > 0);
-        own.bytes += bytes;
-        own.is_idle = false;
-        own.charged_elsewhere += if elsewhere { bytes } else { 0 };
-        own.adjust_charge();
+        self.holders += own.take(bytes, elsewhere);
     }
 
     pub fn release(&mut self, tenant: &TenantId, bytes: u64) {

@@ -35,6 +35,12 @@ impl QuotaState {
         self.shares.room(tenant, bytes, self.own_share(tenant).bytes_max)
     }
 
+    /// Takes room for a tenant's bytes, if there is room.
+    pub fn try_take(&mut self, tenant: &TenantId, bytes: u64) -> QuotaCheck {
+        let own_bytes_max = self.own_share(tenant).bytes_max;
+        self.shares.try_take(tenant, bytes, own_bytes_max)
+    }
+
     /// Charges all that is there, and comes, to the tenants' budgets.
     pub fn charge_budgets(&mut self, tenants: &Arc<Tenants>) {
         self.shares.charge_to(tenants, BudgetKind::Spool);

@@ -12,11 +12,10 @@ use crate::frame::{FrameBody, FrameHeader};
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
 use crate::index::database::FetchRequest;
-use crate::receipt::receipt;
 use crate::shared::{Shared, UnreadFrame};
 use crate::{limits, segment_scan};
 use tidegate_core::durable::{Durable, DurableLines, FrameLines, StreamPosition};
-use tidegate_core::ids::{DatabaseName, GuestTag, TenantId};
+use tidegate_core::ids::{DatabaseName, GuestTag};
 use tidegate_core::synced::Synced;
 
 /// Reads frames back, a stretch of the disk at a time.
@@ -187,10 +186,8 @@ pub fn durable(
     }
     let account = shared.books.of_known(&header.tenant);
     let age = Duration::from_secs(u64::from(shared.settings.age_clock.now_s().saturating_sub(wanted.kept_s)));
-    let receipt = receipt(shared, wanted.id, &account);
     let frame = FrameLines {
         database: database.clone(),
-        tenant: TenantId::new(&header.tenant),
         guest: GuestTag::new(&parts.guest),
         lines: body[parts.lines].to_vec(),
         messages: parts.messages,
@@ -205,7 +202,7 @@ pub fn durable(
         returns: wanted.returns,
         is_last: wanted.is_last,
     };
-    Ok(Durable::new(position, frame, receipt, synced))
+    Ok(Durable::new(position, frame, shared.clone(), synced))
 }
 
 /// The lines that lie in a spool. It keeps none of its threads.

@@ -1,56 +1,60 @@
-//! The writer's report on the lines of a frame.
+//! The writer's reports on the lines of frames.
 
-use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::ids::FrameId;
 use crate::shared::Shared;
-use tidegate_core::books::Account;
-use tidegate_core::durable::{Receipt, message_set};
+use tidegate_core::durable::{FrameName, MessageSet, Receipts, WrittenMessages};
 
-/// Tells the spool what became of the lines of one frame.
-pub struct FrameReceipt {
-    shared: Arc<Shared>,
-    id: FrameId,
-    account: Arc<Account>,
-    /// Lines that were reported since messages were settled last.
-    reported: AtomicU32,
+/// Frames that are settled under one lock of the index, which the committer waits for.
+const SETTLED_AT_ONCE: usize = 64;
+
+fn id_of(frame: FrameName<'_>) -> FrameId {
+    FrameId { stream: frame.position.stream, seq: frame.position.number }
 }
 
-impl Receipt for FrameReceipt {
-    fn lines_written(&self, lines: u64) {
-        self.reported.fetch_add(lines as u32, Ordering::Relaxed);
-        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
-        self.account.write_lines(lines);
-    }
-
-    fn lines_refused(&self, lines: u64) {
-        self.reported.fetch_add(lines as u32, Ordering::Relaxed);
-        self.shared.lines_pending.fetch_sub(lines, Ordering::Relaxed);
-        self.account.refuse_lines(lines);
-        self.shared.index.lock().refuse(self.id, lines as u32);
-    }
-
-    fn settled(&self, messages: Range<usize>) {
-        let lines = self.reported.swap(0, Ordering::Relaxed);
-        let gone = self.shared.index.lock().settle(self.id, message_set(messages), lines);
-        if let Some(gone) = gone {
-            self.shared.freed(self.account.tenant(), gone.bytes);
+/// Tells the spool what became of lines.
+impl Receipts for Shared {
+    fn written(&self, written: &[WrittenMessages<'_>]) {
+        let lines: u64 = written.iter().map(|of| u64::from(of.lines)).sum();
+        self.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        for of in written {
+            of.frame.account.write_lines(u64::from(of.lines));
+        }
+        let mut gone = Vec::with_capacity(SETTLED_AT_ONCE.min(written.len()));
+        for some in written.chunks(SETTLED_AT_ONCE) {
+            {
+                let mut index = self.index.lock();
+                for of in some {
+                    let released = index.settle(id_of(of.frame), of.messages, of.lines);
+                    gone.extend(released.map(|released| (of.frame.account.tenant(), released.bytes)));
+                }
+            }
+            self.freed_all(gone.drain(..));
         }
     }
 
-    fn returned(&self, messages: Range<usize>) -> u32 {
-        self.shared.index.lock().return_messages(self.id, message_set(messages))
+    fn lines_written(&self, frame: FrameName<'_>, lines: u64) {
+        self.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        frame.account.write_lines(lines);
     }
 
-    fn set_apart(&self, messages: &[usize], bytes: usize) {
-        let messages = messages.iter().fold(0, |set, &message| set | message_set(message..message + 1));
-        self.shared.index.lock().set_apart(self.id, messages, bytes as u64);
+    fn lines_refused(&self, frame: FrameName<'_>, lines: u64) {
+        self.lines_pending.fetch_sub(lines, Ordering::Relaxed);
+        frame.account.refuse_lines(lines);
+        self.index.lock().refuse(id_of(frame), lines as u32);
     }
-}
 
-pub fn receipt(shared: &Arc<Shared>, id: FrameId, account: &Arc<Account>) -> Arc<FrameReceipt> {
-    let (shared, account) = (shared.clone(), account.clone());
-    Arc::new(FrameReceipt { shared, id, account, reported: AtomicU32::new(0) })
+    fn settled(&self, frame: FrameName<'_>, messages: MessageSet, lines: u32) {
+        let gone = self.index.lock().settle(id_of(frame), messages, lines);
+        self.freed_all(gone.map(|gone| (frame.account.tenant(), gone.bytes)));
+    }
+
+    fn returned(&self, frame: FrameName<'_>, messages: MessageSet) -> u32 {
+        self.index.lock().return_messages(id_of(frame), messages)
+    }
+
+    fn set_apart(&self, frame: FrameName<'_>, messages: MessageSet, bytes: usize) {
+        self.index.lock().set_apart(id_of(frame), messages, bytes as u64);
+    }
 }

@@ -78,10 +78,22 @@ fn drops_by_label(accounts: &[Arc<Account>]) -> BTreeMap<(String, Reason), u64> 
     sums
 }
 
+/// POSTs by label of the tenants whose lines they carried, and by outcome.
+fn writes_by_label(accounts: &[Arc<Account>]) -> BTreeMap<(String, &'static str), u64> {
+    let mut sums = BTreeMap::new();
+    for (label, account) in labels(accounts) {
+        for (outcome, count) in account.writes() {
+            *sums.entry((label.to_owned(), outcome)).or_default() += count;
+        }
+    }
+    sums
+}
+
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut encoder = Families { encoder, public_only: self.public_only };
-        let books = by_label(&self.handles.books.accounts());
+        let accounts = self.handles.books.accounts();
+        let books = by_label(&accounts);
         let tenant_counters: [TenantMetric; 4] = [
             ("tidegate_messages_received", "Messages received", |b| b.messages.received),
             ("tidegate_lines_spooled", "Lines stored in the spool", |b| b.lines.spooled),
@@ -116,16 +128,19 @@ impl prometheus_client::collector::Collector for Collector {
             }
         }
         encoder.counter("tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
-        let dropped =
-            drops_by_label(&self.handles.books.accounts()).into_iter().map(|((tenant, reason), count)| {
-                let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
-                Sample::new(labels, count as f64)
-            });
+        let dropped = drops_by_label(&accounts).into_iter().map(|((tenant, reason), count)| {
+            let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
+            Sample::new(labels, count as f64)
+        });
         encoder.counter(
             "tidegate_messages_dropped",
             "Acknowledged messages that are kept nowhere, by reason",
             dropped.collect(),
         )?;
+        let writes = writes_by_label(&accounts).into_iter().map(|((tenant, outcome), count)| {
+            Sample::new(vec![("tenant", tenant), ("outcome", outcome.to_owned())], count as f64)
+        });
+        encoder.counter("tidegate_writes", "POSTs to databases, by outcome", writes.collect())?;
         let tenant_gauges: [TenantMetric; 3] = [
             (
                 "tidegate_messages_parked",

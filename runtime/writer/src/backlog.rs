@@ -208,13 +208,10 @@ impl Backlog {
             let shard = &mut self.shards[place];
             while let Some(front) = shard.queue.front_mut() {
                 let (lines_left, bytes_left) = (lines_max - lines, limits.bytes_max.saturating_sub(bytes));
-                let part = match cut(front, lines_left, bytes_left) {
-                    Some(part) => {
-                        if front.lines == 0 {
-                            shard.queue.pop_front();
-                        }
-                        part
-                    }
+                let fits = front.lines <= lines_left && front.bytes.len() <= bytes_left;
+                let taken = if fits { shard.queue.pop_front() } else { cut(front, lines_left, bytes_left) };
+                let part = match taken {
+                    Some(part) => part,
                     None if batch.is_empty() => {
                         cut_message(&mut shard.queue, lines_max, limits.bytes_max).expect("it has a front")
                     }
@@ -271,14 +268,9 @@ impl Backlog {
     }
 }
 
-/// Takes off the front of a part the longest run of whole messages that fits. `None`: not even
+/// Takes off the front of a part that does not fit the longest run of whole messages that does. `None`: not even
 /// the first.
 fn cut(front: &mut BatchPart, lines_left: u32, bytes_left: usize) -> Option<BatchPart> {
-    if front.lines <= lines_left && front.bytes.len() <= bytes_left {
-        let taken = front.clone();
-        front.lines = 0;
-        return Some(taken);
-    }
     if !front.whole {
         return None;
     }

@@ -10,7 +10,7 @@ pub mod bisect;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +21,8 @@ use crate::delayed_lines::{DelayReason, DelayedLine, PointKey, Suspicion, point_
 use crate::lines_budget::DatabaseShare;
 use crate::pending_lines::{LinePlace, PendingLines, RefusedLinesSink};
 use crate::verdict::LineRefusal;
-use tidegate_core::ids::{DatabaseName, TenantId};
+use tidegate_core::books::Account;
+use tidegate_core::ids::DatabaseName;
 use tidegate_core::line_protocol::split_checked;
 use tidegate_core::refused_lines::RefusedLine;
 
@@ -123,14 +124,13 @@ impl Batch {
         &self.parts
     }
 
-    /// The tenants of its lines, each once.
-    pub fn tenants(&self) -> Vec<TenantId> {
-        let first = &self.parts[0].pending.tenant;
-        if self.parts.iter().all(|part| part.pending.tenant == *first) {
-            return vec![first.clone()];
-        }
-        let tenants: HashSet<&TenantId> = self.parts.iter().map(|part| &part.pending.tenant).collect();
-        tenants.into_iter().cloned().collect()
+    /// The accounts of its lines, each once; several if tenants share the database.
+    pub fn accounts(&self) -> Vec<&Account> {
+        let mut accounts: Vec<&Account> = self.parts.iter().map(|part| &*part.pending.account).collect();
+        // A tenant has one account; to compare names would cost more than the lines.
+        accounts.sort_unstable_by_key(|account| std::ptr::from_ref(*account).addr());
+        accounts.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        accounts
     }
 
     /// True if no line of it is known to be written or refused, and all messages are whole.
@@ -304,11 +304,10 @@ impl Batch {
             self.body = None;
             self.ranges.pop_front();
             let mut written = 0;
+            record_whole(&self.parts);
             for part in &self.parts {
                 written += u64::from(part.lines);
-                if part.whole {
-                    part.pending.written(part.messages.clone(), u64::from(part.lines));
-                } else {
+                if !part.whole {
                     let message = part.messages.start;
                     part.pending.record(message, part.lines, None, refused_sink.sink, refused_sink.database);
                 }
@@ -478,6 +477,24 @@ impl Batch {
             Some(earlier) => Suspicion { words, refusals: earlier.refusals + 1, ..earlier.clone() },
             None => Suspicion { words, refusals: 1, since: now, server_error, is_last_try: false },
         }
+    }
+}
+
+/// Records the messages of all whole parts as written, many at once.
+fn record_whole(parts: &[BatchPart]) {
+    let mut written = Vec::with_capacity(parts.len());
+    let mut receipts = None;
+    for part in parts.iter().filter(|part| part.whole) {
+        let own = part.pending.receipts();
+        let others = receipts.replace(own).filter(|others| !Arc::ptr_eq(others, own));
+        if let Some(others) = others {
+            others.written(&written);
+            written.clear();
+        }
+        written.push(part.pending.whole(part.messages.clone()));
+    }
+    if let Some(receipts) = receipts {
+        receipts.written(&written);
     }
 }
 

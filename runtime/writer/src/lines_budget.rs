@@ -23,11 +23,14 @@ pub struct LinesBudget {
     freed: Notify,
 }
 
-/// The part of one database.
+/// The part of one database. One count of references for both, as each frame in hand has one.
 #[derive(Clone, Debug)]
-pub struct DatabaseShare {
+pub struct DatabaseShare(Arc<ShareState>);
+
+#[derive(Debug)]
+struct ShareState {
     budget: Arc<LinesBudget>,
-    used: Arc<AtomicUsize>,
+    used: AtomicUsize,
 }
 
 /// Bytes in hand; given back when it is dropped.
@@ -50,7 +53,7 @@ impl LinesBudget {
     }
 
     pub fn share(self: &Arc<Self>) -> DatabaseShare {
-        DatabaseShare { budget: self.clone(), used: Arc::default() }
+        DatabaseShare(Arc::new(ShareState { budget: self.clone(), used: AtomicUsize::new(0) }))
     }
 
     /// Bytes in hand, those of lines that wait apart among them.
@@ -78,18 +81,18 @@ impl LinesBudget {
 
 impl DatabaseShare {
     pub fn budget(&self) -> &LinesBudget {
-        &self.budget
+        &self.0.budget
     }
 
     /// Bytes in hand.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.0.used.load(Ordering::Relaxed)
     }
 
     /// Bytes that the database may take now.
     pub fn room(&self) -> usize {
-        let (most, all) = (self.budget.bytes_max, self.budget.used.load(Ordering::Relaxed));
-        let own = self.used.load(Ordering::Relaxed);
+        let (most, all) = (self.0.budget.bytes_max, self.0.budget.used.load(Ordering::Relaxed));
+        let own = self.0.used.load(Ordering::Relaxed);
         let common = (most / 4 * 3).saturating_sub(all).min((most / 2).saturating_sub(own));
         let little = limits::LITTLE_BYTES.saturating_sub(own).min(most.saturating_sub(all));
         common.max(little)
@@ -98,37 +101,37 @@ impl DatabaseShare {
     /// `None`: there is no room for so many bytes now. A database that holds nothing may have any number,
     /// if no other has such a giant.
     pub fn try_charge(&self, bytes: usize) -> Option<LinesCharge> {
-        let fits = bytes <= self.room() || self.used.load(Ordering::Relaxed) == 0 && self.fits_alone(bytes);
+        let fits = bytes <= self.room() || self.0.used.load(Ordering::Relaxed) == 0 && self.fits_alone(bytes);
         fits.then(|| self.charge(bytes))
     }
 
     fn fits_alone(&self, bytes: usize) -> bool {
-        let most = self.budget.bytes_max;
+        let most = self.0.budget.bytes_max;
         match bytes > most / 4 {
-            true => self.budget.giants.load(Ordering::Relaxed) == 0,
-            false => self.budget.used.load(Ordering::Relaxed) + bytes <= most,
+            true => self.0.budget.giants.load(Ordering::Relaxed) == 0,
+            false => self.0.budget.used.load(Ordering::Relaxed) + bytes <= most,
         }
     }
 
     /// Charges bytes that are in memory already.
     pub fn charge(&self, bytes: usize) -> LinesCharge {
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        if bytes > self.budget.bytes_max / 4 {
-            self.budget.giants.fetch_add(1, Ordering::Relaxed);
+        self.0.used.fetch_add(bytes, Ordering::Relaxed);
+        self.0.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > self.0.budget.bytes_max / 4 {
+            self.0.budget.giants.fetch_add(1, Ordering::Relaxed);
         }
         LinesCharge { share: self.clone(), bytes, apart: false }
     }
 
     /// Charges lines that wait apart.
     pub fn charge_apart(&self, bytes: usize) -> LinesCharge {
-        self.budget.apart.fetch_add(bytes, Ordering::Relaxed);
+        self.0.budget.apart.fetch_add(bytes, Ordering::Relaxed);
         LinesCharge { share: self.clone(), bytes, apart: true }
     }
 
     /// True if no more lines may wait apart, of any database.
     pub fn is_apart_full(&self) -> bool {
-        self.budget.apart.load(Ordering::Relaxed) >= self.budget.bytes_max / 4
+        self.0.budget.apart.load(Ordering::Relaxed) >= self.0.budget.bytes_max / 4
     }
 }
 
@@ -140,12 +143,12 @@ impl LinesCharge {
 
 impl Drop for LinesCharge {
     fn drop(&mut self) {
-        let budget = &self.share.budget;
+        let budget = &self.share.0.budget;
         if self.apart {
             budget.apart.fetch_sub(self.bytes, Ordering::Relaxed);
             return;
         }
-        self.share.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.share.0.used.fetch_sub(self.bytes, Ordering::Relaxed);
         let before = budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
         if self.bytes > budget.bytes_max / 4 {
             budget.giants.fetch_sub(1, Ordering::Relaxed);
@@ -169,7 +172,7 @@ mod tests {
             charges.extend(std::iter::from_fn(|| share.try_charge(1 << 20)));
         }
         assert!(budget.used() <= 48 << 20, "{}", budget.used());
-        assert!(a.used.load(Ordering::Relaxed) <= 32 << 20);
+        assert!(a.0.used.load(Ordering::Relaxed) <= 32 << 20);
         assert!(little.try_charge(limits::LITTLE_BYTES).is_some());
         assert!(little.try_charge(1 << 20).is_some(), "what holds nothing gets its first frame");
         drop(charges);

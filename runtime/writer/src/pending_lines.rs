@@ -76,12 +76,6 @@ impl PendingLines {
         !self.progress.lock().contains_key(&message)
     }
 
-    /// Records that all lines of `messages` are written.
-    pub fn written(&self, messages: Range<usize>, lines: u64) {
-        self.receipt().lines_written(lines);
-        self.receipt().settled(messages);
-    }
-
     /// Records lines of one message as written, or one as refused. A message whose lines are all known is
     /// settled, after its refused lines are durable in quarantine.
     pub fn record(
@@ -93,7 +87,7 @@ impl PendingLines {
         database: &DatabaseName,
     ) {
         if written > 0 {
-            self.receipt().lines_written(u64::from(written));
+            self.record_written(u64::from(written));
         }
         let lines_all = self.messages[message].line_count;
         let refused = {
@@ -107,7 +101,7 @@ impl PendingLines {
             all.remove(&message).expect("just made").refused
         };
         if refused.is_empty() {
-            return self.receipt().settled(message..message + 1);
+            return self.settle(message..message + 1);
         }
         let refused_count = refused.len() as u64;
         let pending = self.clone();
@@ -115,13 +109,13 @@ impl PendingLines {
             database: database.clone(),
             topic: self.messages[message].topic.clone(),
             received_ns: self.messages[message].received_ns,
-            tenant: self.tenant.clone(),
+            tenant: self.tenant().clone(),
             guest: self.guest.clone(),
             account: self.account.clone(),
             lines: refused,
             on_durable: Box::new(move || {
-                pending.receipt().lines_refused(refused_count);
-                pending.receipt().settled(message..message + 1);
+                pending.record_refused(refused_count);
+                pending.settle(message..message + 1);
             }),
         });
     }
@@ -129,6 +123,6 @@ impl PendingLines {
     /// Returns messages to the store, to be fetched again. Gives the count of returns of their stream by
     /// now.
     pub fn return_messages(&self, messages: Range<usize>) -> u32 {
-        self.receipt().returned(messages)
+        self.give_back(messages)
     }
 }

@@ -7,18 +7,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use tidegate_core::ids::{DatabaseName, TenantId};
+use tidegate_core::ids::DatabaseName;
 
-/// Observes every request that was answered or failed; for histograms and counters a tenant.
+/// Observes every request that was answered or failed.
 pub trait WriteObserver: Send + Sync {
-    /// `outcome` is a label of `tidegate_writes_total`. `tenants`: those of the request's lines,
-    /// each once.
-    fn write(&self, tenants: &[TenantId], outcome: &'static str, lines: u64, duration: Duration);
+    /// `outcome` is a label of `tidegate_writes_total`.
+    fn write(&self, outcome: &'static str, lines: u64, duration: Duration);
 }
 
 /// Observes nothing.
 impl WriteObserver for () {
-    fn write(&self, _: &[TenantId], _: &'static str, _: u64, _: Duration) {}
+    fn write(&self, _: &'static str, _: u64, _: Duration) {}
 }
 
 /// Totals of all databases since the start.

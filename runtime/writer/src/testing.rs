@@ -1,6 +1,5 @@
 //! Durable lines as the spool delivers them, for the writer's own tests.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +8,9 @@ use parking_lot::Mutex;
 use crate::lines_budget::{DatabaseShare, LinesBudget};
 use crate::pending_lines::PendingLines;
 use tidegate_core::books::Account;
-use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition, message_set};
+use tidegate_core::durable::{
+    Durable, DurableMessage, FrameLines, FrameName, MessageSet, Receipts, StreamPosition, message_set,
+};
 use tidegate_core::synced::Synced;
 
 /// A share of a budget that never ends.
@@ -17,7 +18,7 @@ pub fn unlimited() -> DatabaseShare {
     LinesBudget::new(1 << 40).share()
 }
 
-/// The calls of a `Receipt`.
+/// The calls of `Receipts`.
 #[derive(Debug, Default)]
 pub struct RecordedReceipts {
     pub written: u64,
@@ -28,21 +29,26 @@ pub struct RecordedReceipts {
 
 pub struct RecordingReceipt(pub Arc<Mutex<RecordedReceipts>>);
 
-impl Receipt for RecordingReceipt {
-    fn lines_written(&self, lines: u64) {
+impl Receipts for RecordingReceipt {
+    fn lines_written(&self, _: FrameName<'_>, lines: u64) {
         self.0.lock().written += lines;
     }
-    fn lines_refused(&self, lines: u64) {
+    fn lines_refused(&self, _: FrameName<'_>, lines: u64) {
         self.0.lock().refused += lines;
     }
-    fn settled(&self, messages: Range<usize>) {
-        self.0.lock().settled.extend(messages);
+    fn settled(&self, _: FrameName<'_>, messages: MessageSet, _: u32) {
+        self.0.lock().settled.extend(places(messages));
     }
-    fn returned(&self, messages: Range<usize>) -> u32 {
-        self.0.lock().returned.extend(messages);
+    fn returned(&self, _: FrameName<'_>, messages: MessageSet) -> u32 {
+        self.0.lock().returned.extend(places(messages));
         0
     }
-    fn set_apart(&self, _: &[usize], _: usize) {}
+    fn set_apart(&self, _: FrameName<'_>, _: MessageSet, _: usize) {}
+}
+
+/// The places of the messages of a set.
+pub fn places(messages: MessageSet) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |place| messages & 1 << place != 0)
 }
 
 /// Pending lines of messages, each with an affinity and some lines.
@@ -79,7 +85,6 @@ pub fn pending_lines_at(
     let wanted = message_set(0..of.len());
     let frame = FrameLines {
         database: "db".into(),
-        tenant: "acme".into(),
         account: Arc::new(Account::new("acme".into())),
         guest: "g".into(),
         lines,
@@ -110,7 +115,6 @@ pub fn durable_of(database: &str, lines: usize, bytes: usize, arrived: Instant) 
     };
     let frame = FrameLines {
         database: database.into(),
-        tenant: "acme".into(),
         account: Arc::new(Account::new("acme".into())),
         guest: "g".into(),
         lines: lines.into_bytes(),

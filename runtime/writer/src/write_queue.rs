@@ -28,7 +28,6 @@ use crate::lines_budget::DatabaseShare;
 use crate::pending_lines::PendingLines;
 use crate::verdict::{EndpointFault, FaultScope};
 use tidegate_core::durable::StreamPosition;
-use tidegate_core::ids::TenantId;
 
 /// The next step of the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +46,6 @@ pub enum Next {
 pub struct WriteRequest {
     /// Names it when its answer comes.
     pub id: u64,
-    /// The tenants of its lines; several if they share the database.
-    pub tenants: Vec<TenantId>,
     /// Each line ended by a newline.
     pub body: Bytes,
     pub lines: u32,
@@ -334,9 +331,8 @@ impl WriteQueue {
             request.under_way = true;
             request.sent_at = now;
             let (body, lines) = request.batch.body();
-            let tenants = request.batch.tenants();
             let plain = request.batch.plain;
-            return Some(WriteRequest { id: request.id, tenants, body, lines, plain });
+            return Some(WriteRequest { id: request.id, body, lines, plain });
         }
     }
 
@@ -410,6 +406,14 @@ impl WriteQueue {
     /// Delays the next try, without counting a failure.
     pub fn pause_until(&mut self, until: Instant) {
         self.not_before = Some(until);
+    }
+
+    /// Counts a request that was answered or failed for each tenant whose lines it carried.
+    pub fn record_outcome(&self, id: u64, outcome: &'static str) {
+        let request = self.inflight.iter().find(|request| request.id == id);
+        for account in request.map(|request| request.batch.accounts()).unwrap_or_default() {
+            account.record_write(outcome);
+        }
     }
 
     /// Makes all requests under way ready to be sent again: their task is gone.

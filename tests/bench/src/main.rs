@@ -44,7 +44,7 @@ cargo xtask bench [PART]      without a part: everything but memory, pairs, scal
 
   decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
-  admission                   the cache of devices, a cache that is too small, a cold start
+  admission [cache]           the cache of devices, a cache that is too small, a cold start
   mapping [route N | hand N]  ten fields by a mapping, beside a decoder by hand
   memory [PART] [--against FILE]
                               resident memory: load, devices, cost, connections or postgres
@@ -100,7 +100,7 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "scale" => scale::measure(paths, rest),
         "charts" => charts::draw(paths, rest),
         "pairs" => pairs::measure(paths, rest.iter().cloned()),
-        "admission" => admission::measure(paths),
+        "admission" => admission::measure(paths, sub_part),
         "mapping" => mapping::measure(rest),
         "memory" => memory::measure(paths, rest),
         "budget" => budget::measure(paths),
@@ -125,7 +125,7 @@ fn all(paths: &Paths) -> Result<()> {
     let end_to_end = end_to_end::measure(paths)?;
     println!("{}", end_to_end.table());
     println!("{}", end_to_end.stages(&decode));
-    admission::measure(paths)?;
+    admission::measure(paths, None)?;
     mapping::measure(&[])?;
     budget::measure(paths)?;
     half_load::measure(paths)?;

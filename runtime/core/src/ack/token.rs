@@ -462,6 +462,37 @@ mod tests {
         assert!(!woken(&one) && !woken(&two));
     }
 
+    #[test]
+    fn what_is_added_to_a_batch_is_settled_at_its_end_in_the_account_of_each() {
+        let (window, one) = connection();
+        let (two, ended) = (AckTracker::new(window.clone()), AckTracker::new(window.clone()));
+        let accounts: [_; 3] =
+            std::array::from_fn(|n| Arc::new(Account::new(format!("t{n}").as_str().into())));
+        accounts.iter().for_each(|account| account.receive(4));
+        let mut batch = SettleBatch::default();
+        for (n, account) in accounts.iter().enumerate() {
+            let id = n as u16 + 1;
+            let tokens = [two.receive(id, 10), one.receive(id, 10), ended.receive(id, 10)];
+            batch.add(tokens, Outcome::Lines, account.clone());
+            batch.add([AckToken::trial()], Outcome::Empty, account.clone());
+        }
+        ended.end();
+        let ready = |connection: &AckTracker| {
+            let mut ids = Vec::new();
+            connection.take_ready(&mut ids);
+            ids
+        };
+        assert!(ready(&one).is_empty() && ready(&two).is_empty());
+        assert_eq!(window.messages(), 9);
+        drop(batch);
+        assert_eq!((ready(&one), ready(&two)), (vec![1, 2, 3], vec![1, 2, 3]));
+        assert_eq!((window.messages(), window.bytes()), (0, 0));
+        for account in &accounts {
+            let books = account.snapshot().messages;
+            assert_eq!((books.lines, books.empty, books.abandoned, books.in_flight), (2, 1, 1, 0));
+        }
+    }
+
     #[tokio::test]
     async fn a_full_window_opens_when_messages_are_settled() {
         let window = Arc::new(ReceiveWindow::new(1, 1000));

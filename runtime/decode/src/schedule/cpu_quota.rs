@@ -53,6 +53,9 @@ pub struct CpuQuotas {
 /// Pause between two counts of the active tenants.
 const COUNT_EVERY_MS: u64 = 100;
 
+/// Active tenants for which that pause is a millisecond longer: a count looks at each of them.
+const COUNTED_A_MS: usize = 20;
+
 impl CpuQuotas {
     pub fn new(threads: usize) -> Self {
         Self {
@@ -96,7 +99,8 @@ impl CpuQuotas {
 
     fn record_at(&self, now_ms: u64, tenant: &TenantCpuUsage, used: Duration) {
         tenant.window.lock().record(now_ms, used);
-        if now_ms >= self.counted_ms.load(Ordering::Relaxed) + COUNT_EVERY_MS {
+        let pause_ms = COUNT_EVERY_MS.max((self.active.load(Ordering::Relaxed) / COUNTED_A_MS) as u64);
+        if now_ms >= self.counted_ms.load(Ordering::Relaxed) + pause_ms {
             self.count(now_ms);
         }
     }

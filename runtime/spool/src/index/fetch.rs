@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use crate::ids::{FrameId, NO_DATABASE};
 use crate::index::Index;
 use crate::index::database::FetchRequest;
+use crate::index::stream::Stream;
 use crate::settings::MemoryLimits;
 use tidegate_core::ids::{DatabaseName, TenantId};
 
@@ -29,15 +30,16 @@ impl Index {
                 continue;
             }
             let memory_bytes = self.streams[number].memory_bytes;
-            if let Some(from) = self.databases.get_mut(database) {
-                from.streams.retain(|stream| *stream != number as u32);
-                from.memory_bytes -= memory_bytes;
-            }
-            let to = self.databases.entry(there.clone()).or_default();
+            let from = &mut self.databases[self.streams[number].database_number];
+            from.streams.retain(|stream| *stream != number as u32);
+            from.memory_bytes -= memory_bytes;
+            let database_number = self.databases.number(&there);
+            let to = &mut self.databases[database_number];
             to.streams.push(number as u32);
             to.memory_bytes += memory_bytes;
             let stream = &mut self.streams[number];
             stream.database = there;
+            stream.database_number = database_number;
             stream.moved = true;
             if stream.waits() {
                 self.unannounced.insert(stream.database.clone());
@@ -95,7 +97,9 @@ impl Index {
             }
             let queued = stream.frame(seq).is_some_and(|frame| frame.queued != 0);
             // Of what it has of the frame it may hold an excerpt only.
-            let counted = if queued { stream.apart.remove(&seq).map(|(_, bytes)| bytes) } else { Some(0) };
+            let apart =
+                |stream: &mut Stream| stream.notes.as_mut()?.apart.remove(&seq).map(|(_, bytes)| bytes);
+            let counted = if queued { apart(stream) } else { Some(0) };
             if let Some(counted) = counted {
                 queued_now = len - counted;
                 of.memory_bytes += queued_now;

@@ -16,7 +16,7 @@ impl Index {
                 marks.streams.push(stream.mark());
             }
         }
-        for (name, tenant) in &mut self.tenants {
+        for (name, tenant) in self.tenants.iter_mut() {
             if all || std::mem::take(&mut tenant.changed) {
                 tenant.changed = false;
                 marks.tenants.push((name.to_string(), tenant.totals.plus(tenant.twice)));
@@ -36,8 +36,7 @@ impl Index {
     /// Marks were not written after all: they are due again.
     pub fn unmark(&mut self, marks: &ReleaseMarks) {
         for mark in &marks.streams {
-            let key = (TenantId::new(&mark.tenant), DatabaseName::new(&mark.database));
-            if let Some(&stream) = self.by_name.get(&key) {
+            if let Some(stream) = self.find_stream(&mark.tenant, &mark.database) {
                 self.streams[stream as usize].changed = true;
             }
         }
@@ -105,7 +104,8 @@ impl Index {
 
     /// After recovery: the totals of a tenant, and what the marks tell beside these.
     pub fn restore_totals(&mut self, tenant: &TenantId, totals: LineTotals, twice: LineTotals) {
-        let tenant = self.tenants.entry(tenant.clone()).or_default();
+        let number = self.tenants.number(tenant);
+        let tenant = &mut self.tenants[number];
         (tenant.totals, tenant.twice) = (totals, twice);
         tenant.changed = true;
     }

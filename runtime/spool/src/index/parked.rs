@@ -56,8 +56,8 @@ impl Index {
 
     /// True if messages may be parked of a tenant that is not authenticated.
     pub fn accepts_unauthenticated(&self, tenant: &TenantId) -> bool {
-        let key = (tenant.clone(), DatabaseName::new(NO_DATABASE));
-        self.by_name.contains_key(&key) || self.parked_streams().count() < limits::PARKED_STRANGERS_MAX
+        self.find_stream(tenant.as_str(), NO_DATABASE).is_some()
+            || self.parked_streams().count() < limits::PARKED_STRANGERS_MAX
     }
 
     /// The parked messages of a frame that nobody has in hand, for one that cannot be read. `None`: it has

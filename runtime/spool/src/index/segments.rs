@@ -3,7 +3,6 @@
 use crate::ids::{FrameId, FrameLocation};
 use crate::index::Index;
 use crate::index::segment::{RetainReason, SegmentUsage};
-use tidegate_core::ids::{DatabaseName, TenantId};
 
 impl Index {
     /// Notes how long a segment is.
@@ -87,8 +86,7 @@ impl Index {
         seq: u64,
         place: FrameLocation,
     ) -> Option<FrameId> {
-        let key = (TenantId::new(tenant), DatabaseName::new(database));
-        let &stream = self.by_name.get(&key)?;
+        let stream = self.find_stream(tenant, database)?;
         let frame = self.streams[stream as usize].frame(seq)?;
         (frame.place() == place).then_some(FrameId { stream, seq })
     }

@@ -45,11 +45,25 @@ impl FrameEntry {
     }
 }
 
+/// Notes on frames that are released in parts, by their numbers.
+#[derive(Debug, Default)]
+pub struct FrameNotes {
+    /// Refused lines of frames that are not released yet.
+    pub refused: HashMap<u64, u32, foldhash::fast::RandomState>,
+    /// Lines of frames that are not released yet whose messages are settled, refused ones among them.
+    pub settled: HashMap<u64, u32, foldhash::fast::RandomState>,
+    /// Messages that wait apart with the writer, by frame, and their bytes in memory.
+    pub apart: HashMap<u64, (MessageSet, u64), foldhash::fast::RandomState>,
+}
+
 #[derive(Debug)]
 pub struct Stream {
     pub tenant: TenantId,
     /// At the output that the tenant has now.
     pub database: DatabaseName,
+    /// Their places in the index.
+    pub tenant_number: u32,
+    pub database_number: u32,
     /// It was at another output before, and what the writer has of it may come back.
     pub moved: bool,
     /// Bytes of frames that the writer has.
@@ -77,12 +91,9 @@ pub struct Stream {
     /// and the latest time of all lines so far.
     pub waiting_last_ns: i64,
     pub seen_last_ns: i64,
-    /// Refused lines of frames that are not released yet.
-    pub refused: HashMap<u64, u32>,
-    /// Lines of frames that are not released yet whose messages are settled, refused ones among them.
-    pub settled: HashMap<u64, u32>,
-    /// Messages that wait apart with the writer, by frame, and their bytes in memory.
-    pub apart: HashMap<u64, (MessageSet, u64)>,
+    /// `None` until there is one. Most streams have none, and each line of the CPU's cache that a stream takes is
+    /// one that a message of another tenant has to wait for.
+    pub notes: Option<Box<FrameNotes>>,
     pub lines: u64,
     pub bytes: u64,
     /// Changed since the last marks.
@@ -90,6 +101,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// The notes on its frames, made if there are none.
+    pub fn notes_mut(&mut self) -> &mut FrameNotes {
+        self.notes.get_or_insert_default()
+    }
+
     pub fn next_seq(&self) -> u64 {
         let jumped: u64 = self.jumps.iter().map(|jump| jump.end - jump.start).sum();
         self.base + self.frames.len() as u64 + jumped
@@ -187,7 +203,8 @@ impl Stream {
 
     /// Messages of a frame that wait apart: the writer keeps later lines of their points behind them.
     fn apart(&self, seq: u64) -> MessageSet {
-        self.apart.get(&seq).map_or(0, |(messages, _)| *messages)
+        let apart = self.notes.as_ref().and_then(|notes| notes.apart.get(&seq));
+        apart.map_or(0, |(messages, _)| *messages)
     }
 
     /// True if the writer has frames that overtook others. A frame behind those that does not overtake

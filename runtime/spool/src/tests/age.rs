@@ -22,7 +22,7 @@ struct Nobody;
 
 impl Handoff for Nobody {
     fn deliver(&self, durable: Durable) {
-        let _ = durable.receipt().returned(0..durable.messages.len());
+        let _ = durable.give_back(0..durable.messages.len());
     }
 
     fn waits(&self, _: &DatabaseName) {}

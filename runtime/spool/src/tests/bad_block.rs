@@ -108,7 +108,7 @@ struct Fetched;
 
 impl Handoff for Fetched {
     fn deliver(&self, durable: Durable) {
-        let _ = durable.receipt().returned(0..durable.messages.len());
+        let _ = durable.give_back(0..durable.messages.len());
     }
 
     fn waits(&self, _: &DatabaseName) {}

@@ -12,7 +12,6 @@ pub fn families(handles: &Handles) -> Vec<Family> {
     let refusals =
         refusals.map(|(outcome, lines)| Sample::new(vec![("outcome", outcome.to_owned())], lines as f64));
     vec![
-        Family::counter("tidegate_writes", "POSTs to databases, by outcome", handles.writes.samples()),
         Family::counter(
             "tidegate_line_refusals",
             "Lines that databases refused, by the outcome of the POST that showed it",

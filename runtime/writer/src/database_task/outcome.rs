@@ -40,6 +40,7 @@ impl DatabaseTask {
         let answered = matches!(result, RequestResult::Answer(..));
         let durable = flushed || matches!(result, RequestResult::Answer(Verdict::Partial { .. }, _));
         let mut state = self.state.lock();
+        state.queue.record_outcome(request.id, outcome);
         let applied = match result {
             RequestResult::Answer(verdict, answer) => {
                 let (id, random) = (request.id, random());
@@ -84,7 +85,7 @@ impl DatabaseTask {
         if progress.refused > 0 {
             stats.refuse(outcome, progress.refused);
         }
-        context.observer.write(&request.tenants, outcome, u64::from(request.lines), now - began);
+        context.observer.write(outcome, u64::from(request.lines), now - began);
         if changed {
             context.changed.notify_waiters();
         }

@@ -21,9 +21,9 @@ impl WriteQueue {
     pub fn carries(&self, tenants: &HashSet<TenantId>) -> bool {
         let batches = self.inflight.iter().map(|request| &request.batch);
         let mut parts = batches.flat_map(Batch::parts).chain(self.backlog.parts()).chain(self.live.parts());
-        parts.any(|part| tenants.contains(&part.pending.tenant))
-            || self.delayed.iter().any(|line| tenants.contains(&line.pending.tenant))
-            || self.while_fetching.iter().any(|pending| tenants.contains(&pending.tenant))
+        parts.any(|part| tenants.contains(part.pending.tenant()))
+            || self.delayed.iter().any(|line| tenants.contains(line.pending.tenant()))
+            || self.while_fetching.iter().any(|pending| tenants.contains(pending.tenant()))
     }
 
     /// Returns the lines that wait and batches between two tries; those under way follow when they fail.

@@ -22,7 +22,7 @@ pub fn swap(paths: &Paths) -> Result<()> {
     let texts = decode::payloads();
     let payloads: Vec<&[u8]> = texts.iter().take(1).map(|payload| payload.as_bytes()).collect();
     let connection = AckTracker::new(Arc::new(ReceiveWindow::new(u64::MAX, u64::MAX)));
-    let gate = decode::admission(paths, 1)?;
+    let gate = decode::admission(paths, 1, 1)?;
     let mut decoder = Decoder::new(guests.host().clone());
     let mut one = || {
         let admitted = gate.admit(decode::received(&connection, &payloads, 0)).admitted;

@@ -125,7 +125,9 @@ impl Rig {
         lines_each: u8,
     ) -> (FrameDraft, Vec<u8>, Vec<StateWrite>) {
         if lines_each == 0 && messages > 0 {
-            let mut draft = parked::draft(&TenantId::new(&format!("t{tenant}")));
+            let name = format!("t{tenant}");
+            let mut draft = parked::draft(&TenantId::new(&name));
+            draft.header.tenant = name;
             for _ in 0..messages {
                 self.number += 1;
                 let payload = Bytes::from(self.number.to_string());
@@ -178,7 +180,8 @@ impl Rig {
             tenant: format!("t{tenant}"),
             database: format!("d{tenant}"),
         };
-        (FrameDraft { header, table, state }, lines, kept.writes)
+        let names_bytes = header.tenant.len() + header.database.len();
+        (FrameDraft { header, names_bytes, table, state }, lines, kept.writes)
     }
 
     pub fn append(&mut self, batches: &[(u8, u8, u8)]) {

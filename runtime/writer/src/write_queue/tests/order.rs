@@ -13,7 +13,9 @@ use crate::testing::unlimited;
 use crate::verdict::{LineRefusal, Verdict};
 use crate::write_queue::WriteRequest;
 use tidegate_core::books::Account;
-use tidegate_core::durable::{Durable, DurableMessage, FrameLines, Receipt, StreamPosition};
+use tidegate_core::durable::{
+    Durable, DurableMessage, FrameLines, FrameName, MessageSet, Receipts, StreamPosition,
+};
 use tidegate_core::refused_lines::RefusedLine;
 use tidegate_core::synced::Synced;
 
@@ -41,21 +43,21 @@ struct ModelReceipt {
     frame: usize,
 }
 
-impl Receipt for ModelReceipt {
-    fn lines_written(&self, _: u64) {}
-    fn lines_refused(&self, _: u64) {}
-    fn settled(&self, messages: std::ops::Range<usize>) {
+impl Receipts for ModelReceipt {
+    fn lines_written(&self, _: FrameName<'_>, _: u64) {}
+    fn lines_refused(&self, _: FrameName<'_>, _: u64) {}
+    fn settled(&self, _: FrameName<'_>, messages: MessageSet, _: u32) {
         let frame = &mut self.spool.lock().frames[self.frame];
-        frame.open.retain(|place| !messages.contains(place));
-        frame.queued.retain(|place| !messages.contains(place));
+        frame.open.retain(|place| messages & 1 << place == 0);
+        frame.queued.retain(|place| messages & 1 << place == 0);
     }
-    fn returned(&self, messages: std::ops::Range<usize>) -> u32 {
+    fn returned(&self, _: FrameName<'_>, messages: MessageSet) -> u32 {
         let mut spool = self.spool.lock();
         spool.returns += 1;
-        spool.frames[self.frame].queued.retain(|place| !messages.contains(place));
+        spool.frames[self.frame].queued.retain(|place| messages & 1 << place == 0);
         spool.returns
     }
-    fn set_apart(&self, _: &[usize], _: usize) {}
+    fn set_apart(&self, _: FrameName<'_>, _: MessageSet, _: usize) {}
 }
 
 struct Model {
@@ -108,7 +110,6 @@ impl Model {
         let position = StreamPosition { stream: 0, number: frame as u64, returns: spool.returns, is_last };
         let frame_lines = FrameLines {
             database: "db".into(),
-            tenant: "acme".into(),
             account: Arc::new(Account::new("acme".into())),
             guest: "g".into(),
             lines,

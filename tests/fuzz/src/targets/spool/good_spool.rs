@@ -33,7 +33,7 @@ pub struct WrittenFrame {
 impl WrittenFrame {
     pub fn of(frame: &FrameLines) -> Self {
         Self {
-            tenant: frame.tenant.to_string(),
+            tenant: frame.account.tenant().to_string(),
             database: frame.database.to_string(),
             topics: frame.messages.iter().map(|message| message.topic.clone()).collect(),
             lines: frame.lines.clone(),
