@@ -25,8 +25,8 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::confine::confine_this_thread;
 use crate::error::{CompileLimit, RolloutError};
 use crate::limits::{
-    COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_NICE,
-    COMPILE_OUTPUT_BYTES_MAX, COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
+    COMPILE_CACHE_BYTES_MAX, COMPILE_CPU_S, COMPILE_MEMORY_BYTES_MAX, COMPILE_NICE, COMPILE_OUTPUT_BYTES_MAX,
+    COMPILE_WALL_S, SMALL_COMPONENT_BYTES_MAX,
 };
 use tidegate_core::atomic_file::StagedFile;
 use tidegate_decode::sandbox::engine;
