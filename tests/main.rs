@@ -41,6 +41,7 @@ mod start;
 mod writer;
 mod output;
 mod quarantine;
+mod console;
 mod refusals;
 mod details;
 mod deploy;

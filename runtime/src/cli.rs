@@ -20,6 +20,8 @@ pub mod guest;
 pub mod compile_guest;
 pub mod spool;
 pub mod top;
+pub mod tail;
+pub mod completions;
 mod admin_http;
 mod admin_client;
 pub(crate) mod progress;
@@ -27,7 +29,7 @@ pub(crate) mod progress;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config;
 use crate::config::{ConfigError, EffectiveConfig};
@@ -62,6 +64,8 @@ enum Verb {
     CompileGuest(compile_guest::Arguments),
     Spool(spool::Arguments),
     Top(top::Arguments),
+    Tail(tail::Arguments),
+    Completions(completions::Arguments),
 }
 
 /// The place of the configuration.
@@ -118,6 +122,8 @@ pub fn main() -> ExitCode {
         Verb::CompileGuest(arguments) => return compile_guest::compile_guest(&arguments),
         Verb::Spool(arguments) => spool::spool(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
+        Verb::Tail(arguments) => tail::tail(&arguments),
+        Verb::Completions(arguments) => completions::completions(&arguments, Arguments::command()),
     };
     match done {
         Ok(Exit::Success) => ExitCode::SUCCESS,

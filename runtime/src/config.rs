@@ -21,6 +21,7 @@ pub(crate) mod live_keys;
 pub mod machine;
 pub mod budget_plan;
 pub mod report;
+pub mod in_force;
 pub mod settings;
 
 use std::path::Path;

@@ -190,3 +190,66 @@ pub const CODEC_FOLDER_DEPTH_MAX: usize = 16;
 
 /// Bytes of a script or of a file with examples: ten times the largest public one.
 pub const CODEC_FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// Viewers of the tap at once: each is a bit of a probe, and ten cost the data path less than 3 %.
+pub const TAP_VIEWERS_MAX: usize = 24;
+
+/// Viewers of one tenant: its people, and no place of all others.
+pub const TAP_VIEWERS_A_TENANT_MAX: usize = 4;
+
+/// Messages a second that a viewer is shown: more nobody reads.
+pub const TAP_EVENTS_A_SECOND: Rate = Rate { per_s: 200.0, burst: 50.0 };
+
+/// Probes a second for a viewer that wants one outcome of several: so rare ones are found among others.
+pub const TAP_PROBES_A_SECOND: Rate = Rate { per_s: 5_000.0, burst: 500.0 };
+
+/// Events that wait for a viewer's connection: two seconds of them.
+pub const TAP_QUEUE_EVENTS: usize = 400;
+
+/// Bytes of lines, and of a payload, that an event keeps.
+pub const TAP_LINES_BYTES_MAX: usize = 4 << 10;
+
+pub const TAP_PAYLOAD_BYTES_MAX: usize = 64 << 10;
+
+/// Events that are remembered for a look at their payloads, and their bytes, while there is a viewer.
+pub const TAP_MEMORY_EVENTS_MAX: usize = 2_000;
+
+pub const TAP_MEMORY_BYTES_MAX: usize = 4 << 20;
+
+/// Sessions of browsers, of all and of one token: a token is one tenant's, and people share it.
+pub const SESSIONS_MAX: usize = 1_000;
+
+pub const SESSIONS_OF_ONE_MAX: usize = 16;
+
+/// The length of a session: a shift. And the time without a request after which it ends; a page that is open asks
+/// every few seconds.
+pub const SESSION_LENGTH_MAX: Duration = Duration::from_secs(8 * 3_600);
+
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(1_800);
+
+/// Calls of one caller that cost more than a look: a person never makes more.
+pub const COSTLY_CALLS_RATE: Rate = Rate { per_s: 5.0, burst: 20.0 };
+
+pub const COSTLY_CALLERS_MAX: usize = 10_000;
+
+/// Seconds between two samples of the history, and the samples of an hour.
+pub const HISTORY_STEP_S: u64 = 5;
+
+pub const HISTORY_SAMPLES: usize = 720;
+
+/// The same for each tenant, and the tenants that have a history: 512 of them take 1 MB, those beyond are in the
+/// gateway's.
+pub const TENANT_HISTORY_STEP_S: u64 = 30;
+
+pub const TENANT_HISTORY_SAMPLES: usize = 120;
+
+pub const HISTORY_TENANTS_MAX: usize = 512;
+
+/// Devices that one answer lists.
+pub const DEVICES_LISTED_MAX: usize = 10_000;
+
+/// Refusals that are shown of a device.
+pub const DEVICE_REFUSALS_SHOWN: usize = 10;
+
+/// Bytes of a payload in the playground: more no device may send by default.
+pub const PLAYGROUND_PAYLOAD_BYTES_MAX: usize = 1 << 20;

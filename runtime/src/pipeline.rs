@@ -5,3 +5,4 @@ pub(crate) mod egress;
 pub(crate) mod unpark;
 pub(crate) mod replay;
 pub(crate) mod refusal_publisher;
+pub mod tap;

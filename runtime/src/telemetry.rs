@@ -7,6 +7,7 @@ pub(crate) mod families;
 pub mod metrics;
 pub(crate) mod write_metrics;
 pub mod health;
+pub mod history;
 pub mod stats;
 pub mod expiry;
 mod log_queue;

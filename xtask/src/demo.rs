@@ -5,14 +5,15 @@ mod screen;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::guests;
 use crate::process::{self, Running};
+use crate::{console, guests};
 use screen::Snapshot;
 
 /// Runs the demo until Ctrl-C, or for `--for 10s`.
@@ -26,27 +27,7 @@ pub fn demo(arguments: &[String]) -> Result<()> {
         [flag, value] if flag == "--for" => Some(process::parse_duration(value)?),
         _ => bail!("usage: cargo xtask demo [--for 10s]"),
     };
-    process::step(1, 3, "building the decoders (the first time: a minute)");
-    let built = guests::build_all()?;
-    process::step(
-        2,
-        3,
-        "building the gateway (the first time: 3 to 5 minutes on two cores; cargo counts the crates)",
-    );
-    let mut build = process::cargo();
-    process::run(build.args(["build", "-p", "tidegate", "--bin", "tidegate"]))?;
-    let binary = process::root().join("target/debug/tidegate");
-
-    process::step(3, 3, "starting the gateway, its devices, and an output of files");
-    let scene = Scene::lay_out(&built, &binary)?;
-    let mut gateway = Running::start(
-        "tidegate",
-        Command::new(&binary)
-            .args(["run", "--config", "tidegate.toml"])
-            .current_dir(&scene.folder)
-            .stderr(fs::File::create(scene.folder.join("tidegate.log"))?),
-    )?;
-    scene.wait_until_ready(&mut gateway)?;
+    let (scene, mut gateway) = start()?;
     scene.introduce();
 
     let sending = devices::start(&scene.listener, &devices::fleet());
@@ -66,6 +47,36 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     let settled = scene.wait_until_settled()?;
     gateway.stop(Duration::from_secs(30))?;
     scene.verdict(&settled, acknowledged)
+}
+
+/// Builds everything that the demo needs, and starts its gateway.
+fn start() -> Result<(Scene, Running)> {
+    process::step(1, 3, "building the decoders (the first time: a minute)");
+    let built = guests::build_all()?;
+    // The demo works without it.
+    if let Err(why) = console::build() {
+        println!("The console is not built: {why:#}");
+    }
+    process::step(
+        2,
+        3,
+        "building the gateway (the first time: 3 to 5 minutes on two cores; cargo counts the crates)",
+    );
+    let mut build = process::cargo();
+    process::run(build.args(["build", "-p", "tidegate", "--bin", "tidegate"]))?;
+    let binary = process::root().join("target/debug/tidegate");
+
+    process::step(3, 3, "starting the gateway, its devices, and an output of files");
+    let scene = Scene::lay_out(&built, &binary)?;
+    let mut gateway = Running::start(
+        "tidegate",
+        Command::new(&binary)
+            .args(["run", "--config", "tidegate.toml"])
+            .current_dir(&scene.folder)
+            .stderr(fs::File::create(scene.folder.join("tidegate.log"))?),
+    )?;
+    scene.wait_until_ready(&mut gateway)?;
+    Ok((scene, gateway))
 }
 
 /// The demo's folder and addresses.
@@ -93,6 +104,9 @@ impl Scene {
             folder,
         };
         fs::write(scene.folder.join("tidegate.toml"), scene.configuration())?;
+        let token = scene.folder.join("admin.token");
+        fs::write(&token, format!("{}\n", screen::TOKEN))?;
+        fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
         for spec in devices::fleet() {
             let mut device = Command::new(binary)
                 .args(["device", "put", spec.tenant, &spec.device, "--site", spec.site])
@@ -129,6 +143,7 @@ path = "lines"
 
 [admin]
 listen = "{}"
+token_file = "admin.token"
 "#,
             self.listener, self.admin
         )
@@ -159,11 +174,14 @@ listen = "{}"
              \x20 cityworks  4 meters  the same, and one broken device that sends rubbish\n\
              \x20 riverside  4 pumps   a format of its own, decoded by its own   guests/riverside/pump.wasm\n\
              Folder: {}\n\
-             Books:  http://{}/api/v1/books   Metrics: http://{}/metrics\n",
+             Console: http://{}/   Books: http://{}/api/v1/books   Metrics: http://{}/metrics\n\
+             Token of the operator, for the console: {}\n",
             self.listener,
             self.folder.display(),
             self.admin,
             self.admin,
+            self.admin,
+            screen::TOKEN,
         );
     }
 

@@ -118,32 +118,45 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 
 /// The folder with a package's tools, as its lock file names them.
 fn installed(package: &str) -> Result<PathBuf> {
+    let source = process::root().join("guests/js").join(package);
+    // As deep as the package itself, so that its relative paths are found.
+    let tools = process::root().join("target/js").join(package);
+    install_packages(&source, &tools)?;
+    fs::copy(source.join("build.mjs"), tools.join("build.mjs"))
+        .with_context(|| format!("{package}/build.mjs"))?;
+    Ok(tools)
+}
+
+/// Installs the packages that a lock file names into a folder, if they are not there yet.
+///
+/// # Errors
+/// Node or npm are missing or too old, or the packages cannot be fetched.
+pub fn install_packages(source: &Path, tools: &Path) -> Result<()> {
     packages::ensure(packages::JS_TOOLS)?;
     let version = Command::new("node").arg("--version").output()?;
     let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
     let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
     if major.is_none_or(|major: u32| major < NODE_MAJOR_MIN) {
-        bail!("node is {version}: decoders in JavaScript are built with {NODE_MAJOR_MIN} or later");
+        bail!("node is {version}: {NODE_MAJOR_MIN} or later is needed");
     }
-    let source = process::root().join("guests/js").join(package);
-    // As deep as the package itself, so that its relative paths are found.
-    let tools = process::root().join("target/js").join(package);
-    fs::create_dir_all(&tools)?;
-    for file in ["package.json", "package-lock.json", ".npmrc", "build.mjs"] {
-        fs::copy(source.join(file), tools.join(file)).with_context(|| format!("{package}/{file}"))?;
+    fs::create_dir_all(tools)?;
+    for file in ["package.json", "package-lock.json", ".npmrc"] {
+        fs::copy(source.join(file), tools.join(file))
+            .with_context(|| format!("{}", source.join(file).display()))?;
     }
     let stamp = tools.join(".installed");
     let lock = fs::read(source.join("package-lock.json"))?;
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
-        return Ok(tools);
+        return Ok(());
     }
     let mut npm = Command::new("npm");
-    npm.current_dir(&tools).args(["ci", "--ignore-scripts", "--silent"]);
+    npm.current_dir(tools).args(["ci", "--ignore-scripts", "--silent"]);
     process::run(&mut npm).with_context(|| {
         format!(
-            "cannot install the tools of guests/js/{package}: npm needs access to its registry, or a proxy"
+            "cannot install the packages of {}: npm needs access to its registry, or a proxy",
+            source.display()
         )
     })?;
     fs::write(stamp, lock)?;
-    Ok(tools)
+    Ok(())
 }

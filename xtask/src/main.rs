@@ -5,6 +5,7 @@ mod packages;
 mod guests;
 mod js;
 mod langs;
+mod console;
 mod embed;
 mod test;
 mod fuzz;
@@ -31,6 +32,7 @@ cargo xtask VERB
                       build the decoders to components in target/guests; --js: those in JavaScript; --langs: a new
                       decoder in C, Go, Python and JavaScript, in target/languages; --engine: the one that runs
                       scripts of JavaScript, which needs clang
+  console             build the console, which `cargo build` then takes into the program
   supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can
   sbom                write the bill of materials to target/sbom (CycloneDX)
   embed               build the decoders that come with the program, and put them into the source
@@ -51,6 +53,7 @@ fn main() -> Result<()> {
         "bench" => bench::bench(rest),
         "guests" => guests::main(rest),
         "embed" => embed::embed(),
+        "console" => console::build(),
         "supply" => supply::check(),
         "sbom" => supply::sbom(),
         "help" | "--help" | "-h" => {

@@ -22,7 +22,10 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "systemd-analyze", package: "systemd" },
 ];
 
-/// The programs that make components of JavaScript.
+/// The browser that tests the console.
+pub const BROWSER: &[Needed] = &[Needed { program: "chromium", package: "chromium" }];
+
+/// The programs that make components of JavaScript, and the console.
 pub const JS_TOOLS: &[Needed] =
     &[Needed { program: "node", package: "nodejs" }, Needed { program: "npm", package: "npm" }];
 

@@ -5,21 +5,23 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{fuzz, guests, js, langs, packages, process, supply};
+use crate::{console, fuzz, guests, js, langs, packages, process, supply};
 
 /// Installs what is missing, builds the guests, runs every test. `filter` narrows it to the tests
 /// whose names contain it.
 pub fn test(filter: &[String]) -> Result<()> {
     process::step(1, 4, "installing the servers that are missing");
     packages::ensure(packages::TEST_SERVERS)?;
+    packages::ensure(packages::BROWSER)?;
     process::step(
         2,
         4,
-        "building the decoders, those in JavaScript too, and fetching the toolchains of others",
+        "building the console and the decoders, those in JavaScript too, and fetching the toolchains of others",
     );
     guests::build_all()?;
     guests::build_test_guests()?;
     js::build_all()?;
+    console::build()?;
     langs::install()?;
     process::step(
         3,

@@ -274,6 +274,11 @@ impl AuthCache {
         self.known.get(key, tenant, device).is_some()
     }
 
+    /// The entry of a device, fresh or not. Counts nothing.
+    pub fn peek(&self, key: u64, tenant: &str, device: &str) -> Option<Hit<'_>> {
+        self.known.get(key, tenant, device).map(Hit)
+    }
+
     /// The same as `is_absent`, without counting.
     pub fn has_absent(&self, key: u64, tenant: &str, device: &str, now_s: f64) -> bool {
         self.absent.get(key, tenant, device).is_some_and(|entry| self.is_fresh(&entry, now_s))
@@ -311,6 +316,9 @@ impl AuthCache {
     /// Stores a device that a look-up has given.
     pub fn insert_stamped(&self, key: u64, known: CachedDevice, stamp: LookupStamp) {
         self.absent.remove(key);
+        if let Some(before) = self.known.get(key, known.tenant.id.as_str(), known.device.id.as_str()) {
+            known.device.activity.continue_from(&before.known.device.activity);
+        }
         let ttl_s = self.ttl_s * (1.0 - self.jitter * part_of(key, stamp.at_s));
         self.known.insert(key, CacheEntry { known, stamp, ttl_s });
     }
@@ -363,6 +371,12 @@ impl AuthCache {
     pub fn entries(&self) -> usize {
         self.known.count()
     }
+
+    /// Calls `visit` with each known device, in no order. Locks one part of the map after the other, for readers
+    /// too: `visit` must be short.
+    pub fn for_each(&self, mut visit: impl FnMut(&CachedDevice)) {
+        self.known.entries.iter().for_each(|entry| visit(&entry.known));
+    }
 }
 
 /// A number from 0 to 1 that differs by key and moment.
@@ -386,6 +400,7 @@ mod tests {
         let account = Arc::new(Account::new("acme".into()));
         let tenant = Tenant::new("acme".into(), account, TenantSettings::plain(Ok("db".into())));
         let device = Device {
+            activity: Default::default(),
             id: "d".into(),
             site: String::new(),
             identity_tags: Ok(Box::default()),
@@ -421,6 +436,18 @@ mod tests {
         cache.expire_all();
         cache.insert_stamped(1, known(), stamp);
         assert!(cache.get(1, "acme", "d", 0.0).is_none());
+    }
+
+    #[test]
+    fn what_was_seen_of_a_device_outlives_another_look_up() {
+        let cache = AuthCache::new(60.0, 100);
+        cache.insert(1, known(), 0.0);
+        cache.get(1, "acme", "d", 0.0).unwrap().device.activity.record(1_000_000_000);
+        cache.insert(1, known(), 30.0);
+        let mut seen = Vec::new();
+        cache
+            .for_each(|known| seen.push(known.device.activity.sighting(1_000_000_000).map(|of| of.messages)));
+        assert_eq!(seen, [Some(1)]);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod tests;
 pub use crate::admission::Admission;
 pub use crate::admission::AdmitResult;
 pub use crate::admission::ReadmittedMessage;
+pub use crate::auth_cache::CachedDevice;
 pub use crate::credentials::CredentialSource;
 pub use crate::outcome::CheckError;
 pub use crate::outcome::MessageView;

@@ -3,6 +3,7 @@
 pub mod token;
 pub mod settle;
 pub mod origin;
+pub mod tap_probe;
 pub mod tracker;
 pub mod ledger;
 pub mod redelivery;

@@ -44,7 +44,7 @@ pub use crate::compile::CompilerSettings;
 pub use crate::error::RolloutError;
 pub use crate::listing::GuestInfo;
 pub use crate::listing::ProbationInfo;
-pub use crate::put_request::{PutAuthor, PutFile, PutRequest, PutResult};
+pub use crate::put_request::{PutAuthor, PutFile, PutRequest, PutResult, Trial};
 pub use crate::rollback::RollbackResult;
 pub use crate::store::CaseRunner;
 pub use crate::store::GuestStore;

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::builtin;
@@ -10,10 +11,12 @@ use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
 use crate::evaluate::Evaluated;
 use crate::folder::{CandidateStamps, cases_name, component_name, route_file_name};
-use crate::put_request::{PutAuthor, PutFile, PutRequest, PutResult};
+use crate::put_request::{PutAuthor, PutFile, PutRequest, PutResult, Trial};
 use crate::store::GuestStore;
 use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::RouteKey;
+use tidegate_decode::route::stats::RouteActivity;
+use tidegate_decode::route::version::RouteVersion;
 
 impl GuestStore {
     /// Judges a decoder, lays its file into the folder, and lets it serve. Takes as long as compiling,
@@ -22,7 +25,7 @@ impl GuestStore {
     /// # Errors
     /// The reason why it may not serve; then nothing has changed but the history.
     pub fn put_now(&self, put: PutRequest) -> Result<PutResult, RolloutError> {
-        let PutRequest { route_key, file, cases, author, expect_same } = put;
+        let PutRequest { route_key, file, cases, author, expect_same, trial } = put;
         let route_key = &route_key;
         let (tenant, stem) = route_key;
         let bytes = file.bytes().len() as u64;
@@ -50,6 +53,9 @@ impl GuestStore {
             }
             Err(error) => return Err(error),
         };
+        if let Some(trial) = trial {
+            return self.try_out(route_key, &candidate, &author, &trial);
+        }
         let brings_cases = cases.is_some();
         if brings_cases {
             candidate.cases = cases;
@@ -62,11 +68,7 @@ impl GuestStore {
             match judged.and_then(|judged| same_if_expected(judged, expect_same)) {
                 Ok(judged) => evaluated = Some(judged),
                 Err(error) => {
-                    if let (PutAuthor::Tenant(tenant), RolloutError::CompileLimit(_)) = (&author, &error) {
-                        // Where the clock ended it, the machine may be at fault.
-                        let grows = !error.is_of_a_busy_machine();
-                        self.penalties.record(tenant, grows, Instant::now());
-                    }
+                    self.penalise(&author, &error);
                     self.refuse(route_key, None, Some(&candidate), &error, &author.to_string());
                     return Err(error);
                 }
@@ -94,6 +96,33 @@ impl GuestStore {
         self.activate(route_key, stamps, &candidate, guest, rules, &author.to_string());
         self.disk_use.measure(&route_key.0);
         Ok(PutResult { guest: tag, digest, state: "serving", comparison })
+    }
+
+    /// Judges a component as if it were put, and lets a trial use it.
+    fn try_out(
+        &self,
+        route_key: &RouteKey,
+        candidate: &Candidate,
+        author: &PutAuthor,
+        trial: &Trial,
+    ) -> Result<PutResult, RolloutError> {
+        let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
+        let judged = self.evaluate(route_key, candidate, before.as_ref().map(|before| &*before.version));
+        let Evaluated { guest, rules, comparison } =
+            judged.inspect_err(|error| self.penalise(author, error))?;
+        let (tag, digest) = (guest.tag.to_string(), guest.digest.clone());
+        let version = RouteVersion::new(guest, rules, candidate.version(), RouteActivity::of_trial());
+        (trial.0)(Arc::new(self.host.single_route(route_key, version, self.host.state().copy())));
+        Ok(PutResult { guest: tag, digest, state: "tried", comparison })
+    }
+
+    /// Has a tenant wait whose component costs the compiler too much.
+    fn penalise(&self, author: &PutAuthor, error: &RolloutError) {
+        if let (PutAuthor::Tenant(tenant), RolloutError::CompileLimit(_)) = (author, error) {
+            // Where the clock ended it, the machine may be at fault.
+            let grows = !error.is_of_a_busy_machine();
+            self.penalties.record(tenant, grows, Instant::now());
+        }
     }
 
     /// Refuses to take anything from a tenant that has to wait.

@@ -1,6 +1,7 @@
 //! A decoder that somebody puts, and the outcome of it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::comparison::Comparison;
 use crate::error::RolloutError;
 use crate::limits::ROUTE_FILE_BYTES_MAX;
 use tidegate_core::route_key::RouteKey;
+use tidegate_decode::DecodeHost;
 
 /// The one who puts a component.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +91,16 @@ impl PutFile {
     }
 }
 
+/// Takes a host on which a component serves alone, beside everything that runs.
+#[derive(Clone)]
+pub struct Trial(pub Arc<dyn Fn(Arc<DecodeHost>) + Send + Sync>);
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trial(..)")
+    }
+}
+
 /// A decoder for a place in the guests folder.
 #[derive(Clone, Debug)]
 pub struct PutRequest {
@@ -99,12 +111,15 @@ pub struct PutRequest {
     pub author: PutAuthor,
     /// Refuses a version that decodes a remembered message differently.
     pub expect_same: bool,
+    /// Judges the component and lets this use it; nothing is put, and no decision is kept.
+    pub trial: Option<Trial>,
 }
 
 impl PutRequest {
     /// A component alone.
     pub fn new(route_key: RouteKey, component: Vec<u8>, author: PutAuthor) -> Self {
-        Self { route_key, file: PutFile::Component(component), cases: None, author, expect_same: false }
+        let file = PutFile::Component(component);
+        Self { route_key, file, cases: None, author, expect_same: false, trial: None }
     }
 }
 
@@ -113,7 +128,7 @@ impl PutRequest {
 pub struct PutResult {
     pub guest: String,
     pub digest: String,
-    /// `serving`, or `unchanged`: it served already.
+    /// `serving`; `unchanged`: it served already; `tried`: nothing was put.
     pub state: &'static str,
     /// The trial run on remembered messages, where another version served.
     #[serde(skip_serializing_if = "Option::is_none")]

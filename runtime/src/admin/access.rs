@@ -1,39 +1,107 @@
 //! The rights of a caller of the admin side: by its token, by its address, and by the host that it names.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 use crate::core::keyed_buckets::KeyedTokenBuckets;
+use crate::core::route_key::name_of;
 use crate::limits::{ADMIN_ADDRESSES_MAX, ADMIN_FAILURES_RATE};
 
 /// The rights of a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// It brought neither of the two tokens.
+    /// It brought no token that somebody has.
     Nobody,
+    /// It sees and changes what is its own.
+    Tenant,
     /// It may read all that holds no payload.
     Reader,
     Operator,
 }
 
+/// The thing that a caller's rights depend on, for a connection that outlives one answer.
+#[derive(Clone)]
+pub enum Proof {
+    Nothing,
+    Token(Arc<str>),
+    /// A session, by its name.
+    Session(Arc<str>),
+}
+
+impl std::fmt::Debug for Proof {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Proof(hidden)")
+    }
+}
+
 /// A caller, for the handlers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Visitor {
     pub access: Access,
+    /// The tenant whose token it brought, by the name of its folder.
+    pub tenant: Option<Arc<str>>,
+    pub proof: Proof,
     /// It comes from this machine, and calls it by an address or as localhost. A page of a foreign site that
     /// a browser shows cannot: it calls its own name.
     pub is_local: bool,
 }
 
 impl Visitor {
-    /// True if it may see names of tenants, hosts and files.
-    pub fn sees_names(self) -> bool {
-        self.is_local || self.access != Access::Nobody
+    /// True if it may see names of all tenants, hosts and files.
+    pub fn sees_names(&self) -> bool {
+        match self.access {
+            Access::Operator | Access::Reader => true,
+            Access::Tenant => false,
+            Access::Nobody => self.is_local,
+        }
     }
+
+    /// True if it may see what devices sent, of the tenants that it sees.
+    pub fn sees_payloads(&self) -> bool {
+        matches!(self.access, Access::Operator | Access::Tenant)
+    }
+
+    /// The name of the tenant whose token it brought.
+    pub fn tenant_name(&self) -> Option<String> {
+        let folder = self.tenant.as_deref()?;
+        Some(name_of(folder).unwrap_or_else(|| folder.to_owned()))
+    }
+}
+
+impl std::fmt::Display for Visitor {
+    /// The author of a change in the audit log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.access, &self.tenant) {
+            (Access::Tenant, Some(tenant)) => write!(f, "tenant {tenant}"),
+            (Access::Reader, _) => f.write_str("reader"),
+            _ => f.write_str("operator"),
+        }
+    }
+}
+
+/// True if a browser says that a page of another address has made this request. Browsers say so in headers that no
+/// page can set; programs say nothing.
+pub fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match text(HeaderName::from_static("sec-fetch-site")) {
+        Some(site) => !matches!(site, "same-origin" | "none"),
+        None => {
+            let host = text(header::HOST).unwrap_or_default();
+            text(header::ORIGIN)
+                .is_some_and(|origin| origin.split_once("://").map(|(_, host)| host) != Some(host))
+        }
+    }
+}
+
+/// True if a browser says that a page of this very address has made this request.
+pub fn comes_from_here(headers: &HeaderMap) -> bool {
+    let says = headers.contains_key("sec-fetch-site") || headers.contains_key(header::ORIGIN);
+    says && !comes_from_elsewhere(headers)
 }
 
 /// The address of a caller.
@@ -139,6 +207,31 @@ mod tests {
             assert!(!named(host), "{host}");
         }
         assert!(names_this_machine(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_request_of_another_address_is_known_by_what_its_browser_says() {
+        let request = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, "localhost:9464".parse().unwrap());
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            (comes_from_elsewhere(&headers), comes_from_here(&headers))
+        };
+        assert_eq!(request(&[]), (false, false));
+        assert_eq!(request(&[("sec-fetch-site", "same-origin")]), (false, true));
+        assert_eq!(request(&[("origin", "http://localhost:9464")]), (false, true));
+        // Of another port of the same host too.
+        for (name, value) in [
+            ("sec-fetch-site", "same-site"),
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "http://localhost:8080"),
+            ("origin", "https://evil.example"),
+            ("origin", "null"),
+        ] {
+            assert_eq!(request(&[(name, value)]), (true, false), "{value}");
+        }
     }
 
     #[test]

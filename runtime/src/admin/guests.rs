@@ -2,7 +2,6 @@
 //! them, a tenant's own for its folder.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,8 +15,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::admin::access::AdminTokens;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
+use crate::admin::schemas::{ApiErrorBody, GuestsBody};
 use crate::admin::tokens::{Caller, TenantTokens};
 use crate::admin::uploads::Uploads;
 use crate::admin::{decoder_state, uploads};
@@ -37,14 +36,14 @@ use crate::spool::Spool;
 #[derive(Debug)]
 pub struct GuestRoutes {
     api: GuestApi,
-    tokens: TenantTokens,
+    tokens: Arc<TenantTokens>,
     uploads: Uploads,
 }
 
 impl GuestRoutes {
     /// Without an operator's token nothing may be changed but with a tenant's.
-    pub fn new(api: GuestApi, admin: AdminTokens, tenants: Option<PathBuf>) -> Arc<Self> {
-        Arc::new(Self { api, tokens: TenantTokens::new(admin, tenants), uploads: Uploads::default() })
+    pub fn new(api: GuestApi, tokens: Arc<TenantTokens>) -> Arc<Self> {
+        Arc::new(Self { api, tokens, uploads: Uploads::default() })
     }
 
     /// The calls, to stand beside others.
@@ -77,7 +76,11 @@ const AUDIT_OBJECT_BYTES_MAX: usize = 512;
 
 type Guests = State<Arc<GuestRoutes>>;
 
-async fn list(State(guests): Guests, Path(tenant): Path<String>, headers: HeaderMap) -> Response {
+/// The decoders of one folder.
+#[utoipa::path(get, path = "/api/v1/guests/{tenant}", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default")),
+    responses((status = 200, description = "Its decoders", body = GuestsBody)))]
+pub(crate) async fn list(State(guests): Guests, Path(tenant): Path<String>, headers: HeaderMap) -> Response {
     answer_blocking(move || {
         guests.caller(&headers, &tenant, false)?;
         guests.api.list(&tenant)
@@ -85,7 +88,12 @@ async fn list(State(guests): Guests, Path(tenant): Path<String>, headers: Header
     .await
 }
 
-async fn history(
+/// The versions of a decoder, newest first.
+#[utoipa::path(get, path = "/api/v1/guests/{tenant}/{type}/history", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    responses((status = 200, description = "Its versions", body = Object), (status = 404, description = "There is none", body = ApiErrorBody)))]
+pub(crate) async fn history(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,
@@ -97,8 +105,17 @@ async fn history(
     .await
 }
 
-/// A guest may log its payloads: only for those with a token.
-async fn log(State(guests): Guests, Path((tenant, message_type)): GuestPath, headers: HeaderMap) -> Response {
+// A guest may log its payloads: only for those with a token.
+/// The last lines of the log of a decoder.
+#[utoipa::path(get, path = "/api/v1/guests/{tenant}/{type}/log", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    responses((status = 200, description = "Lines, oldest first", body = Object), (status = 404, description = "There is none", body = ApiErrorBody)))]
+pub(crate) async fn log(
+    State(guests): Guests,
+    Path((tenant, message_type)): GuestPath,
+    headers: HeaderMap,
+) -> Response {
     answer_blocking(move || {
         guests.caller(&headers, &tenant, true)?;
         guests.api.log(&tenant, &message_type)
@@ -106,8 +123,13 @@ async fn log(State(guests): Guests, Path((tenant, message_type)): GuestPath, hea
     .await
 }
 
-/// State is made of what devices sent: only for those with a token.
-async fn state(
+// State is made of what devices sent: only for those with a token.
+/// The state that a decoder keeps.
+#[utoipa::path(get, path = "/api/v1/guests/{tenant}/{type}/state", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    responses((status = 200, description = "Values by partition", body = Object)))]
+pub(crate) async fn state(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     uri: Uri,
@@ -136,7 +158,13 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
     }
 }
 
-async fn put_guest(
+/// Puts a component: it serves if it passes its checks.
+#[utoipa::path(put, path = "/api/v1/guests/{tenant}/{type}", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    request_body(content = String, content_type = "application/octet-stream"),
+    responses((status = 200, description = "It serves", body = Object), (status = 422, description = "It may not serve", body = ApiErrorBody)))]
+pub(crate) async fn put_guest(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     uri: Uri,
@@ -206,7 +234,7 @@ impl PutQuery {
 }
 
 /// The answer to a body that is no file of a decoder.
-fn bad_file(message: String) -> ApiError {
+pub(super) fn bad_file(message: String) -> ApiError {
     ApiError { status: 400, code: "BAD_FILE", message }
 }
 
@@ -236,7 +264,8 @@ impl GuestRoutes {
             drop(place);
             let (cases, file) = query.part_body(body)?;
             let file = PutFile::new(&query.file, file).map_err(bad_file)?;
-            Ok((PutRequest { route_key, file, cases, author, expect_same: query.expect_same }, charge))
+            let expect_same = query.expect_same;
+            Ok((PutRequest { route_key, file, cases, author, expect_same, trial: None }, charge))
         };
         match received.await {
             Ok((put, charge)) => self.api.put(put, charge).await,
@@ -253,7 +282,12 @@ impl GuestRoutes {
     }
 }
 
-async fn roll_back(
+/// Has the version before the present one serve again.
+#[utoipa::path(post, path = "/api/v1/guests/{tenant}/{type}/rollback", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    responses((status = 200, description = "The version that serves now", body = Object), (status = 409, description = "There is no version before it", body = ApiErrorBody)))]
+pub(crate) async fn roll_back(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,
@@ -264,7 +298,12 @@ async fn roll_back(
     }
 }
 
-async fn remove(
+/// Takes a decoder out of the folder.
+#[utoipa::path(delete, path = "/api/v1/guests/{tenant}/{type}", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    responses((status = 200, description = "It is gone", body = Object), (status = 404, description = "There is none", body = ApiErrorBody)))]
+pub(crate) async fn remove(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
     headers: HeaderMap,

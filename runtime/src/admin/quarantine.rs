@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -16,11 +15,14 @@ use serde_json::{Value, json};
 
 use crate::admin::access::{Access, Visitor};
 use crate::admin::context::AdminContext;
-use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, error};
+use crate::admin::query::decode;
+use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, body_of, error};
+use crate::admin::schemas::{ApiErrorBody, EntriesBody, EntryBody, QuarantineBody, RemovedBody, ReplayBody};
+use crate::admin::scope::Scope;
 use crate::audit::AuditEvent;
 use crate::limits::{
-    ADMIN_BODY_BYTES_MAX, ADMIN_BODY_TIMEOUT_S, LATEST_REFUSALS_SHOWN, QUARANTINE_LISTED_BYTES_MAX,
-    QUARANTINE_LISTED_MAX, REPLAY_ENTRIES_MAX,
+    ADMIN_BODY_BYTES_MAX, LATEST_REFUSALS_SHOWN, QUARANTINE_LISTED_BYTES_MAX, QUARANTINE_LISTED_MAX,
+    REPLAY_ENTRIES_MAX,
 };
 use crate::pipeline::replay::ReplayError;
 use crate::quarantine::{Entry, Filter, Quarantine, QuarantineError, RemovalReason};
@@ -55,7 +57,7 @@ pub(super) async fn needs_token(
         let message = "this token only reads; a change needs the operator's token".to_owned();
         return error(StatusCode::FORBIDDEN, "FORBIDDEN", message);
     }
-    if context.tokens.operator.is_empty() {
+    if visitor.access == Access::Nobody && context.tokens.operator.is_empty() {
         let message = "this changes something, so it needs the operator's token: write one into a file, name it in \
                        admin.token_file, start the gateway again, and send it as Authorization: Bearer …";
         return error(StatusCode::FORBIDDEN, "TOKEN_NEEDED", message.into());
@@ -63,79 +65,127 @@ pub(super) async fn needs_token(
     next.run(request).await
 }
 
-async fn summary(State(context): Context, Extension(visitor): Extension<Visitor>) -> Response {
-    answer_blocking(move || Ok(summarise(&context.handles.quarantine, sees_payloads(visitor)))).await
-}
-
-/// True for the operator alone.
-fn sees_payloads(visitor: Visitor) -> bool {
-    visitor.access == Access::Operator
-}
-
-async fn entries(
-    State(context): Context,
-    Extension(visitor): Extension<Visitor>,
-    request: Request,
-) -> Response {
-    let query = QuarantineQuery::of_url(request.uri().query().unwrap_or_default());
-    answer_blocking(move || list(&context.handles.quarantine, &query?, sees_payloads(visitor))).await
-}
-
-async fn entry(
-    State(context): Context,
-    Extension(visitor): Extension<Visitor>,
-    Path(id): Path<String>,
-) -> Response {
-    answer_blocking(move || find(&context.handles.quarantine, &id, sees_payloads(visitor))).await
-}
-
-async fn remove(State(context): Context, request: Request) -> Response {
-    let query =
-        QuarantineQuery::of_url(request.uri().query().unwrap_or_default()).and_then(QuarantineQuery::chosen);
+/// Refused messages by reason and tenant, and the latest of them.
+#[utoipa::path(get, path = "/api/v1/quarantine", tag = "quarantine",
+    responses((status = 200, description = "Counts, and the latest entries", body = QuarantineBody)))]
+pub(crate) async fn summary(State(context): Context, Extension(visitor): Extension<Visitor>) -> Response {
     answer_blocking(move || {
-        let query = query?;
-        let result = remove_matching(&context.handles.quarantine, &query);
-        audit(&context.handles, "quarantine rm", &query, result)
+        let scope = Scope::of(&visitor);
+        Ok(summarise(&context.handles.quarantine, &scope, visitor.sees_payloads()))
     })
     .await
 }
 
-async fn replay(State(context): Context, body: Body) -> Response {
-    let timeout = Duration::from_secs(ADMIN_BODY_TIMEOUT_S);
-    let body = match tokio::time::timeout(timeout, to_bytes(body, ADMIN_BODY_BYTES_MAX)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            let message = format!("the body is longer than {ADMIN_BODY_BYTES_MAX} bytes, or incomplete");
-            return error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message);
-        }
-        Err(_) => {
-            let message = format!("the body took longer than {timeout:?}");
-            return error(StatusCode::REQUEST_TIMEOUT, "TOO_SLOW", message);
-        }
+/// The latest entries that match, newest last.
+#[utoipa::path(get, path = "/api/v1/quarantine/entries", tag = "quarantine",
+    params(("tenant" = Option<String>, Query, description = "Of one tenant"),
+        ("device" = Option<String>, Query, description = "Of one device"),
+        ("type" = Option<String>, Query, description = "Of one message type"),
+        ("reason" = Option<String>, Query, description = "Of one reason"),
+        ("guest" = Option<String>, Query, description = "Of one decoder"),
+        ("since" = Option<String>, Query, description = "RFC 3339"),
+        ("until" = Option<String>, Query, description = "RFC 3339"),
+        ("limit" = Option<usize>, Query, description = "At most 1000")),
+    responses((status = 200, description = "Entries, and how many more match", body = EntriesBody),
+        (status = 400, description = "A filter means nothing", body = ApiErrorBody)))]
+pub(crate) async fn entries(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Response {
+    let query = QuarantineQuery::of_url(request.uri().query().unwrap_or_default())
+        .and_then(|query| query.within(&Scope::of(&visitor)));
+    answer_blocking(move || list(&context.handles.quarantine, &query?, visitor.sees_payloads())).await
+}
+
+/// One entry.
+#[utoipa::path(get, path = "/api/v1/quarantine/entries/{id}", tag = "quarantine",
+    params(("id" = String, Path, description = "The name of the entry")),
+    responses((status = 200, description = "The entry", body = EntryBody),
+        (status = 404, description = "There is none", body = ApiErrorBody)))]
+pub(crate) async fn entry(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<String>,
+) -> Response {
+    answer_blocking(move || {
+        let scope = Scope::of(&visitor);
+        find(&context.handles.quarantine, &id, &scope, visitor.sees_payloads())
+    })
+    .await
+}
+
+/// Removes entries for good.
+#[utoipa::path(delete, path = "/api/v1/quarantine/entries", tag = "quarantine",
+    params(("id" = Option<String>, Query, description = "One entry"),
+        ("reason" = Option<String>, Query, description = "Of one reason; other filters as for the listing"),
+        ("all" = Option<bool>, Query, description = "true: every entry, without a filter")),
+    responses((status = 200, description = "So many are removed", body = RemovedBody),
+        (status = 400, description = "No filter", body = ApiErrorBody)))]
+pub(crate) async fn remove(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+) -> Response {
+    let query = QuarantineQuery::of_url(request.uri().query().unwrap_or_default())
+        .and_then(QuarantineQuery::chosen)
+        .and_then(|query| query.within(&Scope::of(&visitor)));
+    answer_blocking(move || {
+        let query = query?;
+        let result = remove_matching(&context.handles.quarantine, &query);
+        audit(&context.handles, &visitor, "quarantine rm", &query, result)
+    })
+    .await
+}
+
+/// Sends entries through the gateway again. The body is an object of filters, as `{"reason": "NO_GUEST"}`.
+#[utoipa::path(post, path = "/api/v1/quarantine/replay", tag = "quarantine",
+    request_body = Object,
+    responses((status = 200, description = "How they ended", body = ReplayBody),
+        (status = 409, description = "Another replay runs", body = ApiErrorBody)))]
+pub(crate) async fn replay(
+    State(context): Context,
+    Extension(visitor): Extension<Visitor>,
+    body: Body,
+) -> Response {
+    let query = match body_of(body, ADMIN_BODY_BYTES_MAX).await {
+        Ok(body) => QuarantineQuery::of_json(&body),
+        Err(refusal) => Err(refusal),
     };
-    match QuarantineQuery::of_json(&body).and_then(QuarantineQuery::chosen) {
+    match query.and_then(QuarantineQuery::chosen).and_then(|query| query.within(&Scope::of(&visitor))) {
         Ok(query) => {
             let result = replay_matching(&context.handles, &query).await;
-            answer(audit(&context.handles, "quarantine replay", &query, result))
+            answer(audit(&context.handles, &visitor, "quarantine replay", &query, result))
         }
         Err(fault) => fault.into_response(),
     }
 }
 
-/// Notes a change in the audit log. Only the operator's token allows one here.
-fn audit(handles: &Handles, action: &'static str, query: &QuarantineQuery, result: ApiResult) -> ApiResult {
+/// Notes a change in the audit log.
+fn audit(
+    handles: &Handles,
+    visitor: &Visitor,
+    action: &'static str,
+    query: &QuarantineQuery,
+    result: ApiResult,
+) -> ApiResult {
     let object = query.to_string();
     let outcome = result.as_ref().map_or_else(|refusal| refusal.code, |_| "done");
-    handles.audit.record(&AuditEvent { who: "operator", action, object: &object, digest: None, outcome });
+    let who = visitor.to_string();
+    handles.audit.record(&AuditEvent { who: &who, action, object: &object, digest: None, outcome });
     result
 }
 
 /// Reasons and counts; with `payloads`, the latest entries with their payloads, secrets masked.
-fn summarise(quarantine: &Quarantine, payloads: bool) -> Value {
+fn summarise(quarantine: &Quarantine, scope: &Scope, payloads: bool) -> Value {
     let (mut reasons, mut tenants) = (BTreeMap::new(), BTreeMap::new());
-    for count in quarantine.counts() {
+    for count in quarantine.counts().into_iter().filter(|count| scope.takes(&count.tenant)) {
         *reasons.entry(count.reason).or_insert(0) += count.entries;
         *tenants.entry(count.tenant).or_insert(0) += count.entries;
+    }
+    let latest = latest(quarantine, scope, payloads);
+    if scope.tenant().is_some() {
+        return json!({"reasons": reasons, "tenants": tenants, "latest": latest});
     }
     let since_start: BTreeMap<&str, u64> =
         quarantine.refused_since_start().into_iter().map(|(reason, count)| (reason.code(), count)).collect();
@@ -144,14 +194,25 @@ fn summarise(quarantine: &Quarantine, payloads: bool) -> Value {
         "reasons": reasons,
         "tenants": tenants,
         "refused_since_start": since_start,
-        "latest": latest(quarantine, payloads),
+        "latest": latest,
     })
 }
 
 /// The last refusals, newest first; payloads only where they may be shown, secrets masked.
-fn latest(quarantine: &Quarantine, payloads: bool) -> Vec<Value> {
+fn latest(quarantine: &Quarantine, scope: &Scope, payloads: bool) -> Vec<Value> {
+    let filter = Filter { tenant: scope.tenant().map(str::to_owned), ..Filter::default() };
+    latest_matching(quarantine, filter, LATEST_REFUSALS_SHOWN, payloads)
+}
+
+/// The same for entries that match.
+pub(super) fn latest_matching(
+    quarantine: &Quarantine,
+    filter: Filter,
+    most: usize,
+    payloads: bool,
+) -> Vec<Value> {
     let dir = quarantine.dir();
-    let latest = Quarantine::latest(dir, Filter::default(), LATEST_REFUSALS_SHOWN);
+    let latest = Quarantine::latest(dir, filter, most);
     let found = latest.and_then(|(places, _)| Quarantine::find(dir, &places)).unwrap_or_else(|error| {
         tracing::error!(%error, "quarantine cannot be read");
         Vec::new()
@@ -184,8 +245,9 @@ fn list(quarantine: &Quarantine, query: &QuarantineQuery, payloads: bool) -> Api
 }
 
 /// One entry, secrets masked.
-fn find(quarantine: &Quarantine, id: &str, payloads: bool) -> ApiResult {
-    let filter = Filter { id: Some(id.to_owned()), ..Filter::default() };
+fn find(quarantine: &Quarantine, id: &str, scope: &Scope, payloads: bool) -> ApiResult {
+    let tenant = scope.tenant().map(str::to_owned);
+    let filter = Filter { id: Some(id.to_owned()), tenant, ..Filter::default() };
     match quarantine.entries(filter).next().transpose().map_err(unreadable)? {
         Some(entry) => Ok(show(entry, payloads)),
         None => Err(no_such_entry(id)),
@@ -268,7 +330,8 @@ impl QuarantineQuery {
         let mut query = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            query.set(&decode(key)?, &decode(value)?)?;
+            let decoded = |text| decode(text).map_err(|fault| ApiError::bad_filter(fault.message));
+            query.set(&decoded(key)?, &decoded(value)?)?;
         }
         Ok(query)
     }
@@ -293,6 +356,19 @@ impl QuarantineQuery {
         Ok(query)
     }
 
+    /// Holds the query to the tenants that its caller sees.
+    fn within(mut self, scope: &Scope) -> Result<Self, ApiError> {
+        let Some(own) = scope.tenant() else { return Ok(self) };
+        match self.filters.iter().find(|(key, _)| key == "tenant") {
+            Some((_, named)) if named != own => Err(ApiError::not_yours(named)),
+            Some(_) => Ok(self),
+            None => {
+                self.filters.push(("tenant".to_owned(), own.to_owned()));
+                Ok(self)
+            }
+        }
+    }
+
     /// Refuses a change without a filter, unless all entries are meant.
     fn chosen(self) -> Result<Self, ApiError> {
         if self.filters.is_empty() && !self.all {
@@ -302,12 +378,6 @@ impl QuarantineQuery {
         }
         Ok(self)
     }
-}
-
-pub(super) fn decode(text: &str) -> Result<String, ApiError> {
-    let plain = text.replace('+', " ");
-    let decoded = percent_encoding::percent_decode_str(&plain).decode_utf8();
-    decoded.map(Into::into).map_err(|_| ApiError::bad_filter(format!("{text:?} is not UTF-8")))
 }
 
 fn filter(query: &QuarantineQuery) -> Result<Filter, ApiError> {
@@ -367,6 +437,16 @@ mod tests {
             query
         );
         assert_eq!(QuarantineQuery::of_url("").unwrap(), QuarantineQuery::default());
+    }
+
+    #[test]
+    fn a_tenants_query_stays_within_its_own_entries() {
+        let own = Scope::Tenant { name: "acme".into(), folder: "acme".into() };
+        let query = |url: &str| QuarantineQuery::of_url(url).unwrap().within(&own);
+        assert_eq!(query("all=true").unwrap().filters, [("tenant".to_owned(), "acme".to_owned())]);
+        assert_eq!(query("tenant=acme&reason=NO_GUEST").unwrap().filters.len(), 2);
+        assert_eq!(query("tenant=globex").unwrap_err().status, 403);
+        assert_eq!(QuarantineQuery::of_url("all=true").unwrap().within(&Scope::All).unwrap().filters, []);
     }
 
     #[test]

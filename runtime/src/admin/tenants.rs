@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde_json::{Map, Value, json};
 
+use crate::admin::access::Visitor;
 use crate::admin::context::AdminContext;
 use crate::admin::respond::{ApiError, ApiResult, answer_blocking};
+use crate::admin::schemas::{ApiErrorBody, TenantDetail, TenantList};
+use crate::admin::scope::Scope;
 use crate::core::books::Account;
 use crate::core::tenant::budget::Budget;
 use crate::core::tenant::budget_kind::Resource;
@@ -22,12 +25,33 @@ pub(crate) fn routes() -> Router<Arc<AdminContext>> {
     Router::new().route("/api/v1/tenants", get(all)).route("/api/v1/tenants/{tenant}", get(one))
 }
 
-async fn all(State(context): State<Arc<AdminContext>>) -> Response {
-    answer_blocking(move || Ok(tenants(&context.handles))).await
+/// Tenants with their budgets; the gateway's, for those who see all.
+#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants",
+    responses((status = 200, description = "Budgets by tenant", body = TenantList)))]
+pub(crate) async fn all(
+    State(context): State<Arc<AdminContext>>,
+    Extension(visitor): Extension<Visitor>,
+) -> Response {
+    answer_blocking(move || Ok(tenants(&context.handles, &Scope::of(&visitor)))).await
 }
 
-async fn one(State(context): State<Arc<AdminContext>>, Path(name): Path<String>) -> Response {
-    answer_blocking(move || tenant(&context.handles, &name)).await
+/// One tenant.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}", tag = "tenants",
+    params(("tenant" = String, Path, description = "A tenant")),
+    responses((status = 200, description = "Its books and budgets", body = TenantDetail),
+        (status = 404, description = "Nothing is known of it", body = ApiErrorBody)))]
+pub(crate) async fn one(
+    State(context): State<Arc<AdminContext>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+) -> Response {
+    answer_blocking(move || {
+        if !Scope::of(&visitor).takes(&name) {
+            return Err(ApiError::not_yours(&name));
+        }
+        tenant(&context.handles, &name)
+    })
+    .await
 }
 
 /// One tenant: its books, and each kind of use of its budgets.
@@ -46,7 +70,7 @@ fn tenant(handles: &Handles, name: &str) -> ApiResult {
 }
 
 /// All tenants with a budget, and the gateway.
-fn tenants(handles: &Handles) -> Value {
+fn tenants(handles: &Handles, scope: &Scope) -> Value {
     let budgets = handles.tenants.budgets();
     let accounts: BTreeMap<String, Arc<Account>> =
         handles.books.accounts().into_iter().map(|account| (account.tenant().to_string(), account)).collect();
@@ -54,11 +78,17 @@ fn tenants(handles: &Handles) -> Value {
         .all()
         .into_iter()
         .filter(|(tenant, pair)| {
+            if !scope.takes(tenant.as_str()) {
+                return false;
+            }
             let admitted = accounts.get(tenant.as_str()).is_some_and(|account| account.was_admitted());
             admitted || pair.memory.used() > 0 || pair.disk.used() > 0
         })
         .map(|(tenant, pair)| (tenant.to_string(), budgets_json(&pair, false)))
         .collect();
+    if scope.tenant().is_some() {
+        return json!({"tenants": tenants});
+    }
     let plan = &handles.budget_plan;
     let mut gateway = budgets_json(budgets.gateway(), true);
     gateway["memory"]["process_max"] = plan.memory_bytes_max.into();

@@ -95,7 +95,7 @@ impl TenantTokens {
                 return Err(ApiError { status: 403, code: "FORBIDDEN", message });
             }
             Access::Reader => return Ok(Caller::Reader),
-            Access::Nobody => {}
+            Access::Nobody | Access::Tenant => {}
         }
         match self.owner(&hash(given)) {
             Some(owner) if owner == tenant => Ok(Caller::Tenant(owner)),
@@ -106,6 +106,11 @@ impl TenantTokens {
             None if !has_operator && self.folder.is_none() && !needs_token => Ok(Caller::Anybody),
             None => Err(unauthorized()),
         }
+    }
+
+    /// The tenant whose token this is, by the name of its folder.
+    pub fn owner_of(&self, token: &str) -> Option<String> {
+        self.owner(&hash(token)).filter(|_| !token.is_empty())
     }
 
     fn owner(&self, given: &TokenDigest) -> Option<String> {

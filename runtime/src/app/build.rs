@@ -7,7 +7,7 @@ mod admin_side;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -22,6 +22,7 @@ use crate::app::signals::Signals;
 use crate::app::tenant_settings::TenantUpdater;
 use crate::app::{App, guests};
 use crate::audit::AuditLog;
+use crate::config::in_force::ConfigInForce;
 use crate::config::{Config, settings};
 use crate::core::receive_clock::ReceiveClock;
 use crate::core::worker;
@@ -30,11 +31,13 @@ use crate::decode::{DecodePool, StateStore};
 use crate::pipeline::egress::Egress;
 use crate::pipeline::ingress::Ingress;
 use crate::pipeline::replay::Replays;
+use crate::pipeline::tap::Tap;
 use crate::pipeline::unpark;
 use crate::source::listener::CertificateReloader;
 use crate::spool::Spool;
 use crate::telemetry::expiry::ExpiryWatch;
 use crate::telemetry::handles::{Handles, SpoolCeilings};
+use crate::telemetry::history::History;
 
 impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
@@ -58,7 +61,9 @@ impl App {
         let memory = SandboxMemory::new(&tenants.budgets().gateway().memory, plan.call_bytes_max);
         let store = StateStore::from_snapshot(&state, tenants.clone());
         let guests = guests::open(&current, store, &memory, &tenants, &disk_reserve)?;
-        let egress = Arc::new(Egress::new(spool.clone(), quarantine.clone(), in_flight.clone()));
+        let tap = Tap::new(settings::topics(config));
+        let egress = Egress::new(spool.clone(), quarantine.clone(), in_flight.clone(), tap.clone());
+        let egress = Arc::new(egress);
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
             .with_devices(devices)
@@ -76,7 +81,8 @@ impl App {
         updater.observe(admission.registry());
         queue_behind_parked(&spool, &admission).await?;
         let clock = Arc::new(ReceiveClock::open(&data_dir.join("receive-clock"))?);
-        let ingress = Ingress::new(admission.clone(), pool, egress, books.clone(), clock.clone());
+        let ingress =
+            Ingress::new(admission.clone(), pool, egress, books.clone(), clock.clone(), tap.clone());
         let ingress = Arc::new(ingress);
         registry_tasks::first_settings(&admission).await;
         let registry_tasks = registry_tasks::start(&admission, &ingress);
@@ -107,6 +113,7 @@ impl App {
                 tenant_bytes_max: config.spool.tenant_bytes_max,
             },
             replays,
+            tap,
             sources: sources.health,
             redelivered: sources.redelivered,
             listener: sources.listener,
@@ -114,9 +121,12 @@ impl App {
             expiry: ExpiryWatch::default(),
             refusal_publisher: publisher,
             registry_fault: parking_lot::Mutex::new(None),
+            history: History::default(),
+            started: Instant::now(),
         });
         let limits = AdminLimits { connections_max: open_files.admin, tls: admin_tls };
-        let admin = start_admin(config, &handles, limits).await?;
+        let in_force = ConfigInForce::new(current.clone(), load.clone());
+        let admin = start_admin(config, &handles, in_force, limits).await?;
         let stats_interval_s = config.log.stats_interval_s;
         let housekeeping = worker::vital("housekeeping", housekeeping(handles.clone(), stats_interval_s));
         Ok(Self {

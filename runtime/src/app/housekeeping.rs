@@ -8,6 +8,7 @@ use crate::app::guests;
 use crate::app::tenant_settings::TenantUpdater;
 use crate::app::wall_clock::WallClockWatch;
 use crate::config::{ConfigError, EffectiveConfig};
+use crate::limits::HISTORY_STEP_S;
 use crate::telemetry::handles::Handles;
 
 /// Reads the configuration again.
@@ -30,6 +31,8 @@ pub(crate) async fn housekeeping(handles: Arc<Handles>, stats_interval_s: u64) {
     stats.tick().await;
     let mut is_disk_low = false;
     let mut clocks = tokio::time::interval(Duration::from_secs(1));
+    let mut samples = tokio::time::interval(Duration::from_secs(HISTORY_STEP_S));
+    samples.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut wall_clock = WallClockWatch::new(&handles.age_clock);
     loop {
         tokio::select! {
@@ -37,9 +40,18 @@ pub(crate) async fn housekeeping(handles: Arc<Handles>, stats_interval_s: u64) {
                 check_files(&handles).await;
                 is_disk_low = log_disk(&handles, is_disk_low);
             }
+            _ = samples.tick() => sample(&handles).await,
             _ = clocks.tick() => wall_clock.check(&handles.age_clock).await,
             _ = stats.tick(), if stats_interval_s > 0 => handles.statistics().log(),
         }
+    }
+}
+
+/// Adds a sample to the history. Off the threads of the stream: the parts are asked under their locks.
+async fn sample(handles: &Arc<Handles>) {
+    let handles = handles.clone();
+    if let Err(error) = tokio::task::spawn_blocking(move || handles.sample()).await {
+        tracing::error!(%error, "a sample of the history failed");
     }
 }
 

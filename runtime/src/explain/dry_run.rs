@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -192,6 +193,7 @@ impl DryRun {
                     guest: None,
                     lines: Vec::new(),
                     ignored: Vec::new(),
+                    cpu: Duration::ZERO,
                 };
             }
         };
@@ -209,9 +211,12 @@ impl DryRun {
         let route = self.host.table().route(message.tenant.id.as_str(), message.message_type());
         let guest = route.as_ref().map(|route| route.version.guest.tag.to_string());
         message.tenant.account.receive(1);
+        let cpu = || route.as_ref().map(|route| route.version.activity.stats.cpu()).unwrap_or_default();
+        let cpu_before = cpu();
         let seen = CapturingSink::default();
         self.decoder.decode(vec![message], &seen);
         let seen = seen.into_output();
+        let cpu = cpu().saturating_sub(cpu_before);
         let ignored = route.map(|route| route.version.activity.ignored.take()).unwrap_or_default();
         ExplainVerdict {
             outcome: match (&seen.refused, seen.lines.is_empty()) {
@@ -228,6 +233,7 @@ impl DryRun {
             guest,
             lines: seen.lines,
             ignored,
+            cpu,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The question and the verdict of `explain` and `test`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -66,6 +68,8 @@ pub struct ExplainVerdict {
     pub lines: Vec<String>,
     /// Values that the decoder left out and reported.
     pub ignored: Vec<String>,
+    /// CPU time of the decoder; zero if none was called.
+    pub cpu: Duration,
 }
 
 impl ExplainVerdict {

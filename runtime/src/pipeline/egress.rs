@@ -8,6 +8,7 @@ use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
 use crate::core::message::{CheckedBatch, RefusedMessage};
 use crate::decode::DecodeSink;
+use crate::pipeline::tap::Tap;
 use crate::quarantine::Quarantine;
 use crate::spool::Spool;
 
@@ -16,16 +17,20 @@ pub struct Egress {
     spool: Spool,
     quarantine: Quarantine,
     pub(super) in_flight: Arc<InFlight>,
+    tap: Arc<Tap>,
 }
 
 impl Egress {
-    pub fn new(spool: Spool, quarantine: Quarantine, in_flight: Arc<InFlight>) -> Self {
-        Self { spool, quarantine, in_flight }
+    pub fn new(spool: Spool, quarantine: Quarantine, in_flight: Arc<InFlight>, tap: Arc<Tap>) -> Self {
+        Self { spool, quarantine, in_flight, tap }
     }
 }
 
 impl DecodeSink for Egress {
     fn lines(&self, mut batches: Vec<CheckedBatch>) {
+        if self.tap.is_watched() {
+            self.tap.lines(&mut batches);
+        }
         let messages = batches.iter_mut().flat_map(CheckedBatch::tokens_mut);
         let on_their_way: InFlightGuards = messages.filter_map(AckToken::take_in_flight).collect();
         let more_follows = self.in_flight.count() > on_their_way.count();
@@ -34,11 +39,17 @@ impl DecodeSink for Egress {
         drop(on_their_way);
     }
 
-    fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>) {
+    fn empty(&self, mut messages: Vec<AckToken>, account: &Arc<Account>) {
+        if self.tap.is_watched() {
+            messages.iter_mut().for_each(|token| self.tap.without_lines(token));
+        }
         settle_all(messages, Outcome::Empty, account);
     }
 
     fn refused(&self, mut messages: Vec<RefusedMessage>) {
+        if self.tap.is_watched() {
+            self.tap.refused(&mut messages);
+        }
         let messages_in = messages.iter_mut().filter_map(|message| message.token.take_in_flight());
         let on_their_way: InFlightGuards = messages_in.collect();
         self.quarantine.store_many(messages);

@@ -17,6 +17,7 @@ use crate::core::reason::Reason;
 use crate::core::receive_clock::ReceiveClock;
 use crate::decode::{DecodePool, DecodeSink};
 use crate::pipeline::egress::Egress;
+use crate::pipeline::tap::Tap;
 use crate::source::sink::{Backpressure, MessageSink};
 
 /// The entry of the stream, for sources and for messages that come back.
@@ -28,6 +29,7 @@ pub struct Ingress {
     books: Arc<Books>,
     /// Gives the messages of all sources their time.
     clock: Arc<ReceiveClock>,
+    tap: Arc<Tap>,
 }
 
 impl Ingress {
@@ -37,8 +39,9 @@ impl Ingress {
         egress: Arc<Egress>,
         books: Arc<Books>,
         clock: Arc<ReceiveClock>,
+        tap: Arc<Tap>,
     ) -> Self {
-        Self { admission, pool: Mutex::new(Some(Arc::new(pool))), egress, books, clock }
+        Self { admission, pool: Mutex::new(Some(Arc::new(pool))), egress, books, clock, tap }
     }
 
     /// Waits until nothing is between sources and spool, or the deadline.
@@ -56,6 +59,9 @@ impl AdmittedSink for Ingress {
         if !refused.is_empty() {
             self.egress.refused(refused);
         }
+        for message in &admitted {
+            message.device.activity.record(message.received_ns);
+        }
         let pool = self.pool.lock().clone();
         // Where it is stopped they are dropped unsettled, and come again.
         if let Some(pool) = pool {
@@ -72,9 +78,19 @@ impl MessageSink for Ingress {
             message.received_ns = stamp_ns;
             message.token.set_in_flight(in_flight.pop());
         }
+        if self.tap.is_watched() {
+            self.tap.probe(&mut messages);
+        }
         let AdmitResult { admitted, refused, mut over_rate, wait } = self.admission.admit(messages);
         // A message that waits at its source is not in flight.
         over_rate.iter_mut().for_each(|message| drop(message.token.take_in_flight()));
+        if self.tap.is_watched() {
+            // It comes again here.
+            over_rate
+                .iter_mut()
+                .filter_map(|message| message.token.take_probe())
+                .for_each(|probe| drop(probe.finish()));
+        }
         self.submit(admitted, refused).await;
         (!over_rate.is_empty()).then_some(Backpressure { messages: over_rate, wait })
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -18,12 +18,14 @@ use crate::core::disk_reserve::DiskReserve;
 use crate::core::tenant::table::Tenants;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
+use crate::pipeline::tap::Tap;
 use crate::quarantine::Quarantine;
 use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
 use crate::source::listener::{CertificateReloader, ListenerCounters};
 use crate::spool::Spool;
 use crate::telemetry::expiry::{Certificate, ExpiryWatch};
+use crate::telemetry::history::{History, Totals};
 use crate::telemetry::stats::Statistics;
 use crate::telemetry::write_metrics::WriteMetrics;
 use crate::writer::Writer;
@@ -100,6 +102,7 @@ pub struct Handles {
     pub quarantine: Quarantine,
     pub audit: AuditLog,
     pub replays: Replays,
+    pub tap: Arc<Tap>,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
     /// The listener; `None` without one.
@@ -111,6 +114,8 @@ pub struct Handles {
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
     /// The fault of the last reading of a file registry.
     pub registry_fault: Mutex<Option<String>>,
+    pub history: History,
+    pub started: Instant,
 }
 
 impl fmt::Debug for Handles {
@@ -138,6 +143,22 @@ impl Handles {
             Some(Ok(false)) | None => {}
         }
         self.expiry.check(&self.certificates(), SystemTime::now());
+    }
+
+    /// Adds a sample of this moment to the history.
+    pub fn sample(&self) {
+        let accounts = self.books.accounts();
+        let ages = self.spool.status().backlogs.into_iter().map(|backlog| backlog.oldest_age_s);
+        self.history.record(Totals {
+            at: Instant::now(),
+            at_s: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            tenants: accounts
+                .iter()
+                .map(|account| (account.tenant().to_string(), account.snapshot()))
+                .collect(),
+            ack_latency: self.window.ack_latency.snapshot(),
+            backlog_age_s: ages.max().unwrap_or_default(),
+        });
     }
 
     pub fn statistics(&self) -> Statistics {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::ack::in_flight::{InFlight, InFlightGuard};
 use crate::ack::ledger::{LedgerIndex, NO_PACKET_ID, RefusalNotice};
 use crate::ack::origin::{Origin, ReplayedEntry, UnparkGuard};
+use crate::ack::tap_probe::TapProbe;
 use crate::ack::tracker::{AckTracker, RefusalChannel};
 use crate::ack::window::ReceiveWindow;
 use crate::books::Outcome;
@@ -32,6 +33,8 @@ pub struct AckToken {
     pub(super) received_us: u64,
     bytes: u32,
     state: TokenState,
+    /// Boxed: nearly no message has one.
+    probe: Option<Box<TapProbe>>,
 }
 
 impl AckTracker {
@@ -64,7 +67,8 @@ impl AckToken {
     #[inline]
     fn new(origin: Origin, bytes: usize, received_us: u64) -> Self {
         let bytes = bytes.min(u32::MAX as usize) as u32;
-        let token = Self { origin, in_flight: None, received_us, bytes, state: TokenState::Open };
+        let token =
+            Self { origin, in_flight: None, received_us, bytes, state: TokenState::Open, probe: None };
         if let Some(window) = token.window() {
             window.charge(u64::from(bytes));
         }
@@ -126,6 +130,22 @@ impl AckToken {
     #[inline]
     pub fn take_in_flight(&mut self) -> Option<InFlightGuard> {
         self.in_flight.take()
+    }
+
+    /// Puts a probe of a tap on the message.
+    pub fn set_probe(&mut self, probe: TapProbe) {
+        self.probe = Some(Box::new(probe));
+    }
+
+    /// The probe on the message.
+    pub fn probe_mut(&mut self) -> Option<&mut TapProbe> {
+        self.probe.as_deref_mut()
+    }
+
+    /// Takes the probe off the message.
+    #[inline]
+    pub fn take_probe(&mut self) -> Option<TapProbe> {
+        self.probe.take().map(|probe| *probe)
     }
 
     /// The entry of quarantine that the message comes from.

@@ -10,8 +10,10 @@ use crate::admin::access::AdminTokens;
 use crate::admin::context::AdminContext;
 use crate::admin::guests::{GuestApi, GuestRoutes};
 use crate::admin::server::{AdminLimits, AdminServer};
+use crate::admin::tokens::TenantTokens;
 use crate::config;
 use crate::config::Config;
+use crate::config::in_force::ConfigInForce;
 use crate::telemetry::handles::Handles;
 
 /// Starts it; `None` if no address is configured.
@@ -21,6 +23,7 @@ use crate::telemetry::handles::Handles;
 pub(super) async fn start_admin(
     config: &Config,
     handles: &Arc<Handles>,
+    in_force: ConfigInForce,
     limits: AdminLimits,
 ) -> anyhow::Result<Option<AdminServer>> {
     if config.admin.listen.is_empty() {
@@ -42,7 +45,9 @@ pub(super) async fn start_admin(
         handles.tenants.clone(),
         handles.audit.clone(),
     );
-    let guests = GuestRoutes::new(api, tokens.clone(), tenant_tokens);
-    let router = admin::router(AdminContext::new(handles.clone(), tokens), guests);
+    let tenant_tokens = Arc::new(TenantTokens::new(tokens.clone(), tenant_tokens));
+    let guests = GuestRoutes::new(api, tenant_tokens.clone());
+    let context = AdminContext::new(handles.clone(), tokens, tenant_tokens, in_force, address.port());
+    let router = admin::router(context, guests);
     Ok(Some(AdminServer::start(listener, router, limits).context("the admin side's thread cannot start")?))
 }

@@ -158,7 +158,14 @@ impl<'a> GuestTarget<'a> {
             Self::Stopped { config, .. } => {
                 stopped(config, "guest put", tenant, message_type, |guests, place| {
                     let (route_key, author) = (place.clone(), PutAuthor::Operator);
-                    let put = guests.put_now(PutRequest { route_key, file, cases, author, expect_same })?;
+                    let put = guests.put_now(PutRequest {
+                        route_key,
+                        file,
+                        cases,
+                        author,
+                        expect_same,
+                        trial: None,
+                    })?;
                     Ok(
                         json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
                     )
