@@ -411,7 +411,8 @@ fn what_served_last_serves_at_start_whatever_lies_in_the_folder() {
     let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
     device.publish(TOPIC, payload(1).as_bytes()).unwrap();
     assert_eq!(scene.lines("telemetry_acme").len(), 1);
-    // What is taken out of the folder does not serve, whatever served before.
+    // What is taken out of the folder does not serve, whatever served before. The route file alone would be a route.
+    fs::remove_file(scene.path("guests/acme/steps.toml")).unwrap();
     fs::remove_file(scene.path("guests/acme/steps.wasm")).unwrap();
     gateway.wait("gone", |gateway| route(gateway).is_null());
 }

@@ -192,7 +192,7 @@ fn what_starts_with_a_misdeed_is_refused_when_it_is_loaded() {
         fs::write(folder.join(format!("{misdeed:?}.wasm")), decoder_with(misdeed)).unwrap();
     }
     let imports =
-        ["wasi:clocks/monotonic-clock@0.2.0", "wasi:sockets/tcp@0.2.0", "wasi:filesystem/preopens@0.2.0"];
+        ["wasi:clocks/monotonic-clock@0.3.0", "wasi:sockets/tcp@1.2.0", "acme:files/preopens@0.2.0"];
     for (index, import) in imports.into_iter().enumerate() {
         fs::write(folder.join(format!("wasi-{index}.wasm")), importing(import)).unwrap();
     }

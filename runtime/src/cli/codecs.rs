@@ -15,6 +15,7 @@ use crate::core::detail::printable;
 
 /// Run public JavaScript codecs on their own examples
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate codecs test chirpstack-device-profiles")]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,

@@ -19,6 +19,9 @@ use crate::rollout::route_file;
 
 /// Try a mapping on a payload
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  tidegate mapping try guests/acme/meter.toml --payload-hex '01 64 00 0f 42 40 00 03 e8 7f'"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     action: Action,

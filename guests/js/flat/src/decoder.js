@@ -7,6 +7,9 @@ const DEPTH_MAX = 64;
 // Keys of the outermost object that say who sends, and are the gateway's to read.
 const CREDENTIALS = new Set(["tenant_id", "device_id", "site_id", "provision_token"]);
 
+// Names that the gateway or the database needs for itself.
+const RESERVED = new Set(["time", "device_id", "site_id"]);
+
 let measurement;
 let tags;
 
@@ -29,7 +32,7 @@ function decodeOne(message, lines) {
   walk(payload, "", 0, leaves);
   const line = lines.line(measurement);
   for (const [key, value] of leaves) {
-    if (tags.has(key)) line.tag(key, `${value}`);
+    if (tags.has(key)) line.tag(name(key), `${value}`);
   }
   let fields = 0;
   for (const [key, value] of leaves) {
@@ -37,14 +40,14 @@ function decodeOne(message, lines) {
     fields += 1;
     switch (typeof value) {
       case "boolean":
-        line.boolean(key, value);
+        line.boolean(name(key), value);
         break;
       case "number":
         if (!Number.isFinite(value)) throw new Refusal("BAD_NUMBER", `${key} is outside 64-bit floats`);
-        line.float(key, value);
+        line.float(name(key), value);
         break;
       default:
-        line.string(key, value);
+        line.string(name(key), value);
     }
   }
   if (fields > 0) line.end();
@@ -61,6 +64,11 @@ function walk(value, path, depth, leaves) {
     if (depth === 0 && CREDENTIALS.has(key)) continue;
     walk(value[key], path === "" ? key : `${path}_${key}`, depth + 1, leaves);
   }
+}
+
+/** The name of a joined key in a line. */
+function name(key) {
+  return RESERVED.has(key) ? `${key}_` : key;
 }
 
 function kind(value) {
