@@ -7,9 +7,9 @@
 //! use tidegate_guest::Lines;
 //! use tidegate_objects::{Container, Leaf, ObjectRules, Objects};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Result<(), tidegate_guest::Refusal> {
 //! let route = tidegate_guest::Route { message_type: "sensor".into(), ..Default::default() };
-//! let rules = ObjectRules::read(&route)?;
+//! let rules = ObjectRules::read(&route).expect("options that make sense");
 //! let mut objects = Objects::default();
 //! let mut lines = Lines::default();
 //! // {"t": {"in": 21.5}, "on": true}

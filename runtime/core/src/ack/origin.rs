@@ -24,9 +24,18 @@ pub(super) enum Origin {
     /// An entry of quarantine.
     Replay { window: Arc<ReceiveWindow>, entry: Arc<ReplayedEntry> },
     /// A parked message; the spool keeps it until it is settled.
-    Parked { window: Arc<ReceiveWindow>, guard: Box<dyn UnparkGuard>, replay: Option<Arc<ReplayedEntry>> },
+    /// Boxed: nearly no message was parked, and each on its way has an origin.
+    Parked(Box<ParkedOrigin>),
     /// A trial or a dry run: it takes no room, and nothing learns its outcome.
     Trial,
+}
+
+/// The origin of a message that was parked.
+#[derive(Debug)]
+pub(super) struct ParkedOrigin {
+    pub window: Arc<ReceiveWindow>,
+    pub guard: Box<dyn UnparkGuard>,
+    pub replay: Option<Arc<ReplayedEntry>>,
 }
 
 /// The spool's claim on a message that was unparked; it belongs to the message's token.

@@ -207,11 +207,11 @@ fn settle_alone((mut token, outcome, account): Ended<'_>) {
     }
     match &token.origin {
         Origin::Replay { entry, .. } => entry.settle(outcome),
-        Origin::Parked { guard, replay, .. } => {
-            if let Some(replay) = replay {
+        Origin::Parked(parked) => {
+            if let Some(replay) = &parked.replay {
                 replay.settle(outcome);
             }
-            guard.commit();
+            parked.guard.commit();
         }
         Origin::Mqtt { .. } | Origin::Trial => {}
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::ack::in_flight::{InFlight, InFlightGuard};
 use crate::ack::ledger::{LedgerIndex, NO_PACKET_ID, RefusalNotice};
-use crate::ack::origin::{Origin, ReplayedEntry, UnparkGuard};
+use crate::ack::origin::{Origin, ParkedOrigin, ReplayedEntry, UnparkGuard};
 use crate::ack::tap_probe::TapProbe;
 use crate::ack::tracker::{AckTracker, RefusalChannel};
 use crate::ack::window::ReceiveWindow;
@@ -89,7 +89,8 @@ impl AckToken {
         bytes: usize,
     ) -> Self {
         let now_us = window.now_us();
-        Self::new(Origin::Parked { window: window.clone(), guard, replay }, bytes, now_us)
+        let parked = ParkedOrigin { window: window.clone(), guard, replay };
+        Self::new(Origin::Parked(Box::new(parked)), bytes, now_us)
     }
 
     /// The token of a trial's or a dry run's message.
@@ -101,7 +102,8 @@ impl AckToken {
     pub(super) fn window(&self) -> Option<&Arc<ReceiveWindow>> {
         match &self.origin {
             Origin::Mqtt { tracker, .. } => Some(&tracker.window),
-            Origin::Replay { window, .. } | Origin::Parked { window, .. } => Some(window),
+            Origin::Replay { window, .. } => Some(window),
+            Origin::Parked(parked) => Some(&parked.window),
             Origin::Trial => None,
         }
     }
@@ -153,7 +155,7 @@ impl AckToken {
     pub fn replay(&self) -> Option<&ReplayedEntry> {
         match &self.origin {
             Origin::Replay { entry, .. } => Some(entry),
-            Origin::Parked { replay, .. } => replay.as_deref(),
+            Origin::Parked(parked) => parked.replay.as_deref(),
             Origin::Mqtt { .. } | Origin::Trial => None,
         }
     }
@@ -266,7 +268,7 @@ impl AckToken {
         match &self.origin {
             Origin::Mqtt { index, .. } => index.is_some(),
             Origin::Replay { .. } => true,
-            Origin::Parked { .. } | Origin::Trial => false,
+            Origin::Parked(_) | Origin::Trial => false,
         }
     }
 
@@ -304,7 +306,7 @@ impl Drop for AckToken {
         }
         match &self.origin {
             Origin::Mqtt { tracker, index: Some(_), .. } => tracker.record_lost(),
-            Origin::Parked { guard, .. } => guard.abort(),
+            Origin::Parked(parked) => parked.guard.abort(),
             Origin::Mqtt { .. } | Origin::Replay { .. } | Origin::Trial => {}
         }
     }
