@@ -149,7 +149,7 @@ fn its_cases_run_where_the_operator_grants_the_class() {
     scene.configure(&format!("{OUTPUT}[guests.large]\nroutes = [\"_default/flat\"]\n"));
     let (status, output, errors) = scene.verb(&["test", "elsewhere"], "");
     assert_eq!(status.code(), Some(0), "{output}{errors}");
-    assert!(output.contains("4 passed, 0 failed"), "{output}");
+    assert!(output.contains("5 passed, 0 failed"), "{output}");
 }
 
 #[test]
