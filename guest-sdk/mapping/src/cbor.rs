@@ -10,25 +10,28 @@ use tidegate_guest::Refusal;
 use tidegate_objects::{Container, Leaf};
 
 use crate::byte_source::{half, hex};
+use crate::cursor;
+use crate::cursor::Cursor;
 use crate::document::{Builder, Document};
 use crate::limits::DEPTH_MAX;
 
 /// The tag of a mantissa and a power of ten (section 3.4.4): 273.15 is tag 4 before [-2, 27315].
 const DECIMAL_FRACTION: u64 = 4;
 
+/// The code of a refusal.
+const CODE: &str = "BAD_CBOR";
+
 /// # Errors
 /// `BAD_CBOR`, or a ceiling.
 pub fn read(payload: &[u8]) -> Result<Document<'_>, Refusal> {
-    let (mut reader, mut builder) = (Reader { payload, at: 0 }, Builder::default());
+    let (mut reader, mut builder) = (Reader(Cursor::new(CODE, payload)), Builder::default());
     reader.value(Cow::Borrowed(""), &mut builder)?;
-    match payload.len() - reader.at {
-        0 => Ok(builder.finish()),
-        left => Err(bad(reader.at, format!("{left} bytes follow the value: expected the end"))),
-    }
+    reader.0.end()?;
+    Ok(builder.finish())
 }
 
 fn bad(at: usize, text: impl std::fmt::Display) -> Refusal {
-    Refusal::new("BAD_CBOR", format!("byte {at}: {text}"))
+    cursor::bad(CODE, at, text)
 }
 
 /// The first byte of a value, and the number behind it.
@@ -43,36 +46,16 @@ struct Head {
     argument: Option<u64>,
 }
 
-struct Reader<'a> {
-    payload: &'a [u8],
-    at: usize,
-}
+struct Reader<'a>(Cursor<'a>);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, length: u64) -> Result<&'a [u8], Refusal> {
-        let end = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
-        match end.and_then(|end| self.payload.get(self.at..end)) {
-            Some(bytes) => {
-                self.at += bytes.len();
-                Ok(bytes)
-            }
-            None => {
-                let text = format!("the payload ends after {} bytes, inside of a value", self.payload.len());
-                Err(bad(self.at, text))
-            }
-        }
-    }
-
     fn head(&mut self) -> Result<Head, Refusal> {
-        let at = self.at;
-        let first = self.take(1)?[0];
+        let at = self.0.at();
+        let first = self.0.take(1)?[0];
         let (major, short) = (first >> 5, first & 31);
         let argument = match short {
             0..=23 => Some(short.into()),
-            24..=27 => {
-                let bytes = self.take(1 << (short - 24))?;
-                Some(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-            }
+            24..=27 => Some(self.0.number(1 << (short - 24))?),
             31 if matches!(major, 2..=5 | 7) => None,
             _ => return Err(bad(at, format!("0x{first:02x} begins no value: expected CBOR (RFC 8949)"))),
         };
@@ -81,9 +64,7 @@ impl<'a> Reader<'a> {
 
     /// True if the end of a container of indefinite length comes next; passes it.
     fn ends(&mut self) -> bool {
-        let ends = self.payload.get(self.at) == Some(&0xff);
-        self.at += usize::from(ends);
-        ends
+        self.0.passes(0xff)
     }
 
     /// True if a container has one more item.
@@ -156,12 +137,12 @@ impl<'a> Reader<'a> {
                 Err(_) => Leaf::Float(-1.0 - number as f64),
             },
             (2, _) => match head.argument {
-                Some(length) => Leaf::Text(hex(self.take(length)?).into()),
+                Some(length) => Leaf::Text(hex(self.0.take(length)?).into()),
                 None => Leaf::Text(hex(&self.pieces(head)?.concat()).into()),
             },
             (3, _) => match head.argument {
                 Some(length) => {
-                    let bytes = self.take(length)?;
+                    let bytes = self.0.take(length)?;
                     Leaf::Text(Cow::Borrowed(text(bytes, head.at)?))
                 }
                 None => {
@@ -189,7 +170,7 @@ impl<'a> Reader<'a> {
             let Some(length) = head.argument.filter(|_| head.major == of.major) else {
                 return Err(bad(head.at, "no piece of the string around it: expected one of the same type"));
             };
-            pieces.push(self.take(length)?);
+            pieces.push(self.0.take(length)?);
         }
         Ok(pieces)
     }

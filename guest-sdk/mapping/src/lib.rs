@@ -23,6 +23,7 @@ mod byte_layout;
 mod plain_source;
 mod byte_source;
 mod document;
+mod cursor;
 mod json;
 mod cbor;
 mod msgpack;
@@ -40,5 +41,5 @@ mod decode;
 
 pub use byte_source::hex;
 pub use mapping::Mapping;
-pub use observer::{NoObserver, Observer, Place, Role, Seen};
+pub use observer::{NoObserver, ObservedValue, Observer, Role, ValuePlace};
 pub use tidegate_objects::Leaf;

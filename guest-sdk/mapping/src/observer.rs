@@ -7,7 +7,7 @@ use tidegate_objects::Leaf;
 
 /// The place of a value in a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ValuePlace {
     Bytes(Range<usize>),
     /// A pointer, or the name of a column.
     Named(String),
@@ -23,12 +23,12 @@ pub enum Role {
 
 /// A value of a payload.
 #[derive(Debug)]
-pub struct Seen<'s, 'a> {
+pub struct ObservedValue<'s, 'a> {
     pub role: Role,
     /// Its name in the line; the key of a time.
     pub name: &'s str,
     /// The place; `None`: it is not in the payload.
-    pub place: Option<Place>,
+    pub place: Option<ValuePlace>,
     /// The value in the payload.
     pub raw: &'s Leaf<'a>,
     /// The value in the line; `None`: it is left out.
@@ -40,7 +40,7 @@ pub trait Observer {
     /// False: `see` is not called, and costs nothing.
     const SEES: bool;
 
-    fn see(&mut self, seen: Seen<'_, '_>);
+    fn see(&mut self, seen: ObservedValue<'_, '_>);
 
     /// A line begins: that of the message, or of a record.
     fn line(&mut self, record: Option<usize>);
@@ -56,7 +56,7 @@ pub struct NoObserver;
 impl Observer for NoObserver {
     const SEES: bool = false;
 
-    fn see(&mut self, _: Seen<'_, '_>) {}
+    fn see(&mut self, _: ObservedValue<'_, '_>) {}
 
     fn line(&mut self, _: Option<usize>) {}
 

@@ -9,7 +9,7 @@ use crate::byte_source::ByteSource;
 use crate::bytes::Bytes;
 use crate::document::{Document, NodeId, Pointer};
 use crate::format::Format;
-use crate::observer::Place;
+use crate::observer::ValuePlace;
 
 /// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,20 +78,20 @@ impl Source {
         &self,
         part: &mut Part<'_, 'a>,
         key: &str,
-    ) -> Result<(Found<'a>, Option<Place>), Refusal> {
+    ) -> Result<(Found<'a>, Option<ValuePlace>), Refusal> {
         match (self, part) {
             (Self::Bytes(source), Part::Bytes(bytes)) => {
                 let (leaf, range) = source.read(bytes, key)?;
-                Ok((Found::Leaf(leaf), Some(Place::Bytes(range))))
+                Ok((Found::Leaf(leaf), Some(ValuePlace::Bytes(range))))
             }
             (source, part) => Ok(source.find_named(part)),
         }
     }
 
-    fn find_named<'a>(&self, part: &Part<'_, 'a>) -> (Found<'a>, Option<Place>) {
+    fn find_named<'a>(&self, part: &Part<'_, 'a>) -> (Found<'a>, Option<ValuePlace>) {
         match (self, part) {
             (Self::Pointer(pointer), Part::Document { document, at }) => {
-                let place = Some(Place::Named(pointer.text.clone()));
+                let place = Some(ValuePlace::Named(pointer.text.clone()));
                 match document.find(*at, pointer) {
                     None => (Found::Missing, None),
                     Some(at) => match document.leaf(at) {
@@ -104,7 +104,7 @@ impl Source {
                 let column = header.iter().position(|column| column == name);
                 match column.and_then(|column| row.get(column)) {
                     None => (Found::Missing, None),
-                    Some(text) => (Found::Leaf(cell(text)), Some(Place::Named(name.clone()))),
+                    Some(text) => (Found::Leaf(cell(text)), Some(ValuePlace::Named(name.clone()))),
                 }
             }
             _ => (Found::Missing, None),

@@ -5,7 +5,7 @@ use tidegate_objects::{FieldType, Leaf, parse_text};
 
 use crate::condition::Condition;
 use crate::format::Format;
-use crate::observer::{Observer, Role, Seen};
+use crate::observer::{ObservedValue, Observer, Role};
 use crate::plain_number::PlainNumber;
 use crate::scale::Scale;
 use crate::setting::{Known, Setting, whole};
@@ -184,7 +184,7 @@ impl ValueRule {
         let Found::Leaf(leaf) = found else {
             if O::SEES {
                 let value = matches!(found, Found::Container(_)).then_some(&Leaf::Null);
-                observer.see(Seen { role, name: &self.name, place, raw: &Leaf::Null, value });
+                observer.see(ObservedValue { role, name: &self.name, place, raw: &Leaf::Null, value });
             }
             return Ok(found);
         };
@@ -192,7 +192,7 @@ impl ValueRule {
         let raw = if O::SEES { Some(leaf.clone()) } else { None };
         let value = if is_none { None } else { Some(self.scaled(leaf)?) };
         if let Some(raw) = &raw {
-            observer.see(Seen { role, name: &self.name, place, raw, value: value.as_ref() });
+            observer.see(ObservedValue { role, name: &self.name, place, raw, value: value.as_ref() });
         }
         Ok(value.map_or(Found::Missing, Found::Leaf))
     }

@@ -1,6 +1,6 @@
 //! A codec: a script with the functions of TS013, or with those that came before it.
 
-use crate::engine::{Engine, Held, Name};
+use crate::engine::{Engine, EngineValue, Name};
 use crate::fault::{Fault, SCRIPT};
 use crate::natives;
 use crate::tree::{Tree, TreeFault, TreeReader};
@@ -10,9 +10,9 @@ use crate::value::{Kind, Value};
 pub struct Codec {
     engine: Engine,
     entry: Entry,
-    decode: Held,
-    normalize: Option<Held>,
-    variables: Held,
+    decode: EngineValue,
+    normalize: Option<EngineValue>,
+    variables: EngineValue,
     names: Names,
 }
 
@@ -95,7 +95,7 @@ impl Codec {
         let theirs = |fault: Fault| format!("the script does not start: {fault}");
         drop(engine.run(script, SCRIPT).map_err(theirs)?);
         engine.run_jobs().map_err(theirs)?;
-        let find = |name: &str| -> Result<Option<Held>, Fault> {
+        let find = |name: &str| -> Result<Option<EngineValue>, Fault> {
             // `const` and `class` at the top are no properties of the global object.
             let found = format!(
                 "typeof {name} === 'function' ? {name} : typeof module === 'object' && module?.exports?.{name} \

@@ -79,7 +79,7 @@ impl Engine {
     ///
     /// # Errors
     /// It throws.
-    pub fn call(&self, function: Held, arguments: &[Value<'_>]) -> Result<Value<'_>, Fault> {
+    pub fn call(&self, function: EngineValue, arguments: &[Value<'_>]) -> Result<Value<'_>, Fault> {
         let mut raw: Vec<_> = arguments.iter().map(Value::raw).collect();
         // SAFETY: the function and the arguments are of this engine; it does not take them.
         let value = unsafe {
@@ -148,7 +148,7 @@ impl Drop for Engine {
 
 /// A value that lives as long as its engine does. It must have been taken before the mark.
 #[derive(Clone, Copy)]
-pub struct Held(pub(crate) qjs::JSValue);
+pub struct EngineValue(pub(crate) qjs::JSValue);
 
 /// A name of a property that lives as long as its engine does.
 #[derive(Clone, Copy, PartialEq, Eq)]

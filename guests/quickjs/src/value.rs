@@ -5,7 +5,7 @@ use std::ptr;
 
 use rquickjs_sys as qjs;
 
-use crate::engine::{Engine, Held, Name};
+use crate::engine::{Engine, EngineValue, Name};
 use crate::fault::Fault;
 
 /// A value of an engine, which keeps it until it is dropped.
@@ -116,12 +116,12 @@ impl<'e> Value<'e> {
     }
 
     /// This value for as long as the engine lives.
-    pub fn hold(self) -> Held {
-        Held(self.into_raw())
+    pub fn hold(self) -> EngineValue {
+        EngineValue(self.into_raw())
     }
 
     /// One more of a value that is held.
-    pub fn of_held(engine: &'e Engine, held: Held) -> Self {
+    pub fn of_held(engine: &'e Engine, held: EngineValue) -> Self {
         // SAFETY: it is alive as long as the engine is.
         Self::new(engine, unsafe { qjs::JS_DupValue(engine.context, held.0) })
     }

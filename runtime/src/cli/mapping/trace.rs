@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use tidegate_guest::Refusal;
-use tidegate_mapping::{Leaf, Observer, Place, Role, Seen, hex};
+use tidegate_mapping::{Leaf, ObservedValue, Observer, Role, ValuePlace, hex};
 
 use crate::core::detail::printable;
 
@@ -17,7 +17,7 @@ struct Row {
     record: Option<usize>,
     role: &'static str,
     name: String,
-    place: Option<Place>,
+    place: Option<ValuePlace>,
     raw: String,
     /// The value in the line; `None`: it is left out.
     value: Option<String>,
@@ -33,7 +33,7 @@ pub struct Trace {
 impl Observer for Trace {
     const SEES: bool = true;
 
-    fn see(&mut self, seen: Seen<'_, '_>) {
+    fn see(&mut self, seen: ObservedValue<'_, '_>) {
         let role = match seen.role {
             Role::Tag => "tag",
             Role::Field => "field",
@@ -84,16 +84,16 @@ impl Row {
     fn place(&self) -> String {
         match &self.place {
             None => "-".into(),
-            Some(Place::Bytes(range)) if range.len() == 1 => format!("byte {}", range.start),
-            Some(Place::Bytes(range)) if range.is_empty() => format!("byte {}, empty", range.start),
-            Some(Place::Bytes(range)) => format!("bytes {} to {}", range.start, range.end - 1),
-            Some(Place::Named(name)) => printable(name),
+            Some(ValuePlace::Bytes(range)) if range.len() == 1 => format!("byte {}", range.start),
+            Some(ValuePlace::Bytes(range)) if range.is_empty() => format!("byte {}, empty", range.start),
+            Some(ValuePlace::Bytes(range)) => format!("bytes {} to {}", range.start, range.end - 1),
+            Some(ValuePlace::Named(name)) => printable(name),
         }
     }
 
     fn bytes(&self, payload: &[u8]) -> Option<String> {
         match &self.place {
-            Some(Place::Bytes(range)) => payload.get(range.clone()).map(spaced),
+            Some(ValuePlace::Bytes(range)) => payload.get(range.clone()).map(spaced),
             _ => None,
         }
     }
@@ -134,10 +134,10 @@ impl Trace {
     pub fn values(&self, payload: &[u8]) -> Vec<Value> {
         let value = |row: &Row| {
             let (from, to) = match &row.place {
-                Some(Place::Bytes(range)) => (Some(range.start), Some(range.end)),
+                Some(ValuePlace::Bytes(range)) => (Some(range.start), Some(range.end)),
                 _ => (None, None),
             };
-            let named = if let Some(Place::Named(name)) = &row.place { Some(name) } else { None };
+            let named = if let Some(ValuePlace::Named(name)) = &row.place { Some(name) } else { None };
             json!({
                 "record": row.record, "role": row.role, "name": row.name, "place": named, "from": from, "to": to,
                 "bytes": row.bytes(payload), "raw": row.raw, "value": row.value,
