@@ -5,16 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tidegate::decode::sandbox::engine;
-use tidegate::rollout::compile::Compiler;
-use tidegate::rollout::digest::digest;
-use tidegate::rollout::{CompileLimits, CompilerSettings};
-
 use crate::harness::gateway::GatewayDir;
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::mqtt_client::MqttClient;
 use crate::harness::skip;
-use crate::large_guests::put_into_cache;
+use crate::large_guests::{compile_into, put_into_cache};
 use crate::sandbox::reasons;
 
 /// A new decoder in a language, and what it is built with.
@@ -149,22 +144,10 @@ impl Toolchain {
     }
 }
 
-/// Puts the machine code of a component into the cache of a gateway's folder. It is made once for all runs, and without
-/// the limits of a compiler's process, which are for a compiler that is optimized.
+/// Puts the machine code of a component into the cache of a gateway's folder. It is made once for all runs.
 fn warm(scene: &GatewayDir, name: &str, component: &[u8]) {
     let folder = languages().join("machine-code").join(name);
-    let limits = CompileLimits {
-        cpu_s: 600,
-        memory_bytes_max: 2 << 30,
-        output_bytes_max: 256 << 20,
-        wall_s: 1_200,
-        keeps_priority: false,
-    };
-    let program = env!("CARGO_BIN_EXE_tidegate").into();
-    let settings = CompilerSettings { program, cache: Some(folder.clone()), limits };
-    let engine = engine::large_engine().unwrap();
-    let compiler = Compiler::new(settings, &engine).unwrap();
-    compiler.component(&engine, component, &digest(component)).unwrap();
+    compile_into(&folder, &[component.to_vec()]);
     put_into_cache(scene, &folder);
 }
 

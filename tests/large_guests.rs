@@ -17,26 +17,32 @@ use tidegate_simulator::Device;
 use crate::harness::gateway::{Gateway, GatewayDir, built_guest};
 use crate::sandbox::{attack_in_a_batch, reasons};
 
+/// Compiles components of the large class into a folder, without the limits of a compiler's process: those are for a
+/// compiler that is optimized.
+pub fn compile_into(folder: &Path, components: &[Vec<u8>]) {
+    let limits = CompileLimits {
+        cpu_s: 600,
+        memory_bytes_max: 2 << 30,
+        output_bytes_max: 256 << 20,
+        wall_s: 1_200,
+        keeps_priority: false,
+    };
+    let program = env!("CARGO_BIN_EXE_tidegate").into();
+    let settings = CompilerSettings { program, cache: Some(folder.to_owned()), limits };
+    let engine = engine::large_engine().unwrap();
+    let compiler = Compiler::new(settings, &engine).unwrap();
+    for component in components {
+        compiler.component(&engine, component, &digest(component)).unwrap();
+    }
+}
+
 /// Machine code of both scripts, made once for all tests and runs: their engine takes long.
 fn compiled() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("large-guests");
-        let limits = CompileLimits {
-            cpu_s: 600,
-            memory_bytes_max: 2 << 30,
-            output_bytes_max: 256 << 20,
-            wall_s: 1_200,
-            keeps_priority: false,
-        };
-        let program = env!("CARGO_BIN_EXE_tidegate").into();
-        let settings = CompilerSettings { program, cache: Some(folder.clone()), limits };
-        let engine = engine::large_engine().unwrap();
-        let compiler = Compiler::new(settings, &engine).unwrap();
-        for name in ["flat", "hostile-js"] {
-            let bytes = fs::read(built_guest(name)).unwrap();
-            compiler.component(&engine, &bytes, &digest(&bytes)).unwrap();
-        }
+        let components = ["flat", "hostile-js"].map(|name| fs::read(built_guest(name)).unwrap());
+        compile_into(&folder, &components);
         folder
     })
 }

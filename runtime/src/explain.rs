@@ -5,6 +5,7 @@ pub(crate) mod captured_output;
 pub mod dry_run;
 pub(crate) mod registry_lookup;
 pub(crate) mod single_guest_dir;
+pub(crate) mod hex;
 pub mod cases;
 pub mod bless;
 pub mod stopped_gateway;

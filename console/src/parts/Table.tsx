@@ -30,6 +30,25 @@ function Cell<T>({ column, row, isFirst }: { column: Column<T>; row: T; isFirst:
   );
 }
 
+/** The cells of a row; the first one names it. */
+function Cells<T>({ columns, row }: { columns: Column<T>[]; row: T }) {
+  return (
+    <>
+      {columns.map((column, index) => (
+        <Cell key={column.name} column={column} row={row} isFirst={index === 0} />
+      ))}
+    </>
+  );
+}
+
+function EmptyRow({ columns, text }: { columns: number; text: string | undefined }) {
+  return (
+    <tr>
+      <td colSpan={columns}>{text ?? "none"}</td>
+    </tr>
+  );
+}
+
 function Head<T>({ columns }: { columns: Column<T>[] }) {
   return (
     <thead>
@@ -53,16 +72,10 @@ export function Table<T>({ label, columns, rows, rowKey, isSelected, empty }: Pr
         <tbody>
           {rows.map((row) => (
             <tr key={rowKey(row)} aria-selected={isSelected ? isSelected(row) : undefined}>
-              {columns.map((column, index) => (
-                <Cell key={column.name} column={column} row={row} isFirst={index === 0} />
-              ))}
+              <Cells columns={columns} row={row} />
             </tr>
           ))}
-          {rows.length === 0 && (
-            <tr>
-              <td colSpan={columns.length}>{empty ?? "none"}</td>
-            </tr>
-          )}
+          {rows.length === 0 && <EmptyRow columns={columns.length} text={empty} />}
         </tbody>
       </table>
     </div>
@@ -112,17 +125,11 @@ export function LongTable<T>({ label, columns, rows, rowKey, isSelected, empty }
           {gap(first, "above")}
           {rows.slice(first, last).map((row, index) => (
             <tr key={rowKey(row)} aria-rowindex={first + index + 2} aria-selected={isSelected ? isSelected(row) : undefined}>
-              {columns.map((column, place) => (
-                <Cell key={column.name} column={column} row={row} isFirst={place === 0} />
-              ))}
+              <Cells columns={columns} row={row} />
             </tr>
           ))}
           {gap(rows.length - last, "below")}
-          {rows.length === 0 && (
-            <tr>
-              <td colSpan={columns.length}>{empty ?? "none"}</td>
-            </tr>
-          )}
+          {rows.length === 0 && <EmptyRow columns={columns.length} text={empty} />}
         </tbody>
       </table>
     </div>

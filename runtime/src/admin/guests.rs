@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use crate::admin::query::decode;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
 use crate::admin::schemas::{ApiErrorBody, GuestsBody};
 use crate::admin::tokens::{Caller, TenantTokens};
@@ -28,6 +28,7 @@ use crate::core::tenant::budget_kind::BudgetKind;
 use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
+use crate::rollout::digest::digest;
 use crate::rollout::limits::CASES_BYTES_MAX;
 use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
 use crate::spool::Spool;
@@ -149,10 +150,7 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
     match query.split_once('=') {
         None if query.is_empty() => Ok(None),
         Some(("partition", name)) if !name.contains('&') => {
-            let plain = name.replace('+', " ");
-            let decoded = percent_encoding::percent_decode_str(&plain).decode_utf8();
-            let decoded = decoded.map_err(|_| refusal(format!("partition = {name:?} is not UTF-8")))?;
-            Ok(Some(decoded.into_owned()))
+            decode(name).map(Some).map_err(|_| refusal(format!("partition = {name:?} is not UTF-8")))
         }
         _ => Err(refusal(format!("invalid query {query:?}: expected partition=NAME, or no query"))),
     }
@@ -356,11 +354,6 @@ impl GuestApi {
     }
 }
 
-/// The SHA-256 of a file, as hexadecimal digits.
-fn file_digest(file: &[u8]) -> String {
-    Sha256::digest(file).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The answer to a fault of a change.
 pub fn refusal(error: &RolloutError) -> ApiError {
     let (status, code) = match error {
@@ -438,7 +431,7 @@ impl GuestApi {
 
     async fn put(&self, put: PutRequest, charge: Charge) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
-        let (who, digest) = (put.author.to_string(), file_digest(put.file.bytes()));
+        let (who, digest) = (put.author.to_string(), digest(put.file.bytes()));
         let result = self.put_component(put, charge).await;
         self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
     }

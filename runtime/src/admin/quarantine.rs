@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::admin::access::{Access, Visitor};
 use crate::admin::context::AdminContext;
-use crate::admin::query::decode;
+use crate::admin::query::pairs;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, body_of, error};
 use crate::admin::schemas::{ApiErrorBody, EntriesBody, EntryBody, QuarantineBody, RemovedBody, ReplayBody};
 use crate::admin::scope::Scope;
@@ -328,10 +328,9 @@ impl QuarantineQuery {
     /// Reads the query of a URL.
     fn of_url(text: &str) -> Result<Self, ApiError> {
         let mut query = Self::default();
-        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decoded = |text| decode(text).map_err(|fault| ApiError::bad_filter(fault.message));
-            query.set(&decoded(key)?, &decoded(value)?)?;
+        for pair in pairs(text) {
+            let (key, value) = pair.map_err(|fault| ApiError::bad_filter(fault.message))?;
+            query.set(&key, &value)?;
         }
         Ok(query)
     }

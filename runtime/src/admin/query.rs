@@ -22,25 +22,32 @@ fn bad(message: String) -> ApiError {
     ApiError { status: 400, code: "BAD_QUERY", message }
 }
 
+/// The parts of a query, decoded.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), ApiError>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    })
+}
+
 impl Query {
     /// Reads a query in which these names may stand.
     ///
     /// # Errors
     /// Another stands there, one stands there twice, or it is not UTF-8.
     pub fn of(uri: &Uri, names: &[&str]) -> Result<Self, ApiError> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (decode(name)?, decode(value)?);
+        let mut known: Vec<(String, String)> = Vec::new();
+        for pair in pairs(uri.query().unwrap_or_default()) {
+            let (name, value) = pair?;
             if !names.contains(&name.as_str()) {
                 return Err(bad(format!("unknown name {name:?}: expected {}", names.join(", "))));
             }
-            if pairs.iter().any(|(known, _)| *known == name) {
+            if known.iter().any(|(known, _)| *known == name) {
                 return Err(bad(format!("{name} is given twice")));
             }
-            pairs.push((name, value));
+            known.push((name, value));
         }
-        Ok(Self(pairs))
+        Ok(Self(known))
     }
 
     /// The value of a name; `None` if it is not given, or empty.

@@ -1,7 +1,7 @@
 //! The tenants that a caller sees: all, or its own.
 
 use crate::admin::access::{Access, Visitor};
-use crate::core::route_key::{file_name, name_of};
+use crate::core::route_key::file_name;
 
 /// The tenants that an answer is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +16,8 @@ pub(crate) enum Scope {
 
 impl Scope {
     pub fn of(visitor: &Visitor) -> Self {
-        match (&visitor.access, &visitor.tenant) {
-            (Access::Tenant, Some(folder)) => {
-                let name = name_of(folder).unwrap_or_else(|| folder.to_string());
-                Self::Tenant { name, folder: folder.to_string() }
-            }
+        match (visitor.access, &visitor.tenant, visitor.tenant_name()) {
+            (Access::Tenant, Some(folder), Some(name)) => Self::Tenant { name, folder: folder.to_string() },
             _ => Self::All,
         }
     }

@@ -15,6 +15,7 @@ use crate::cli::mapping::trace::Trace;
 use crate::cli::{BadUsage, Exit};
 use crate::core::detail::printable;
 use crate::explain::cases::received_ns;
+use crate::explain::hex;
 use crate::rollout::route_file;
 
 /// Try a mapping on a payload
@@ -62,7 +63,7 @@ enum Action {
 pub fn mapping(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Action::Try { file, payload_hex, payload_file, received_at, json } = &arguments.action;
     let payload = match (payload_hex, payload_file) {
-        (Some(hex), _) => hex_bytes(hex).ok_or_else(|| {
+        (Some(hex), _) => hex::bytes(hex, |c| c.is_whitespace() || c == ':').ok_or_else(|| {
             BadUsage(format!("--payload-hex {hex:?}: expected pairs of hexadecimal digits, as \"01 64 0f\""))
         })?,
         (None, Some(path)) => std::fs::read(path)
@@ -124,26 +125,4 @@ fn read(file: &Path) -> anyhow::Result<Result<Mapping, String>> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or("message");
     let route = |options| Route { tenant: String::new(), message_type: stem.to_owned(), options };
     Ok(options.and_then(|options| Mapping::read(&route(options))))
-}
-
-/// The bytes of hexadecimal digits. None: there is something else among them, or one digit too many.
-fn hex_bytes(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u32>> =
-        text.chars().filter(|c| !c.is_whitespace() && *c != ':').map(|c| c.to_digit(16)).collect();
-    let digits = digits?;
-    let pairs = digits.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| pairs.map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_bytes_in_pairs() {
-        assert_eq!(hex_bytes("01 64:0F\n"), Some(vec![1, 0x64, 15]));
-        assert_eq!(hex_bytes(""), Some(Vec::new()));
-        assert_eq!(hex_bytes("0"), None);
-        assert_eq!(hex_bytes("0x01"), None);
-    }
 }

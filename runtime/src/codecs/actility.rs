@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::codecs::example::{self, Codec, Example, Expectation, Layout};
+use crate::codecs::example::{Codec, Example, ExpectedValues, Layout};
 
 pub const FILE_NAME: &str = "examples.json";
 
@@ -33,18 +33,8 @@ fn read_example(example: &Value) -> anyhow::Result<Example> {
     let input = example.get("input").context("input is missing")?;
     let output = example.get("output").context("output is missing")?;
     let named = ["data", "errors", "warnings"].iter().any(|name| output.get(name).is_some());
-    Ok(Example {
-        name: example.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        bytes: example::bytes(input.get("bytes"))?,
-        port: example::port(input),
-        received_ns: example::received_ns(input),
-        variables: example::variables(input),
-        expect: Expectation::Answer {
-            // Some leave out the shell around the data.
-            data: if named { output.get("data").cloned() } else { Some(output.clone()) },
-            normalized: None,
-            errors: example::texts(output.get("errors")),
-            warnings: example::texts(output.get("warnings")),
-        },
-    })
+    let name = example.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // Some leave out the shell around the data.
+    let data = if named { output.get("data").cloned() } else { Some(output.clone()) };
+    Example::new(name, input, output, ExpectedValues { data, normalized: None })
 }

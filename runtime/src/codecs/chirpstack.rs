@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::codecs::example::{self, Codec, Example, Expectation, Layout};
+use crate::codecs::example::{Codec, Example, ExpectedValues, Layout};
 
 const PREFIX: &str = "test_decode_";
 
@@ -31,17 +31,7 @@ pub fn read(file: &Path, script: &str, text: &str) -> anyhow::Result<Codec> {
 fn read_example(example: &Value) -> anyhow::Result<Example> {
     let input = example.get("input").context("input is missing")?;
     let expected = example.get("expected").context("expected is missing")?;
-    Ok(Example {
-        name: example.get("name").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        bytes: example::bytes(input.get("bytes"))?,
-        port: example::port(input),
-        received_ns: example::received_ns(input),
-        variables: example::variables(input),
-        expect: Expectation::Answer {
-            data: expected.get("data").cloned(),
-            normalized: None,
-            errors: example::texts(expected.get("errors")),
-            warnings: example::texts(expected.get("warnings")),
-        },
-    })
+    let name = example.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let values = ExpectedValues { data: expected.get("data").cloned(), normalized: None };
+    Example::new(name, input, expected, values)
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::explain::hex;
+
 /// A script with its examples.
 #[derive(Debug)]
 pub struct Codec {
@@ -59,11 +61,40 @@ pub enum Expectation {
     Values(Vec<(String, Vec<String>)>),
 }
 
+/// The values of an answer that is expected. What is `None` is not compared.
+#[derive(Debug)]
+pub struct ExpectedValues {
+    pub data: Option<Value>,
+    pub normalized: Option<Value>,
+}
+
 /// The time of receipt of examples that name none: 2024-01-01T00:00:00Z.
 pub const RECEIVED_NS: i64 = 1_704_067_200_000_000_000;
 
+impl Example {
+    /// An example whose input has the names of TS013, and whose answer the errors and warnings.
+    ///
+    /// # Errors
+    /// The bytes are none.
+    pub fn new(name: String, input: &Value, answer: &Value, values: ExpectedValues) -> anyhow::Result<Self> {
+        Ok(Self {
+            name,
+            bytes: bytes(input.get("bytes"))?,
+            port: port(input),
+            received_ns: received_ns(input),
+            variables: variables(input),
+            expect: Expectation::Answer {
+                data: values.data,
+                normalized: values.normalized,
+                errors: texts(answer.get("errors")),
+                warnings: texts(answer.get("warnings")),
+            },
+        })
+    }
+}
+
 /// The texts of `errors` or `warnings`. None: the example does not say.
-pub fn texts(value: Option<&Value>) -> Option<Vec<String>> {
+fn texts(value: Option<&Value>) -> Option<Vec<String>> {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     match value? {
         Value::Array(all) => Some(all.iter().map(shown).collect()),
@@ -84,31 +115,25 @@ pub fn bytes(value: Option<&Value>) -> anyhow::Result<Vec<u8>> {
             let byte = |value: &Value| Some((value.as_f64()? as i64).rem_euclid(256) as u8);
             all.iter().map(byte).collect::<Option<_>>().ok_or_else(wrong)
         }
-        Some(Value::String(text)) => hex(text).ok_or_else(wrong),
+        Some(Value::String(text)) => hex::bytes(text, char::is_whitespace).ok_or_else(wrong),
         _ => Err(wrong()),
     }
 }
 
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<char> = text.chars().filter(|character| !character.is_whitespace()).collect();
-    let pair = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).ok();
-    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(pair).collect())?
-}
-
 /// The port of an input, by either name that examples use.
-pub fn port(input: &Value) -> u8 {
+fn port(input: &Value) -> u8 {
     let port = input.get("fPort").or_else(|| input.get("fport")).or_else(|| input.get("f_port"));
     port.and_then(Value::as_f64).map_or(1, |port| port as u8)
 }
 
 /// The time of receipt of an input, by either name that examples use.
-pub fn received_ns(input: &Value) -> i64 {
+fn received_ns(input: &Value) -> i64 {
     let time = input.get("recvTime").or_else(|| input.get("time")).and_then(Value::as_str);
     time.and_then(|text| crate::explain::cases::received_ns(text).ok()).unwrap_or(RECEIVED_NS)
 }
 
 /// The variables of an input, as texts.
-pub fn variables(input: &Value) -> Vec<(String, String)> {
+fn variables(input: &Value) -> Vec<(String, String)> {
     let all = input.get("variables").and_then(Value::as_object);
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     all.into_iter().flatten().map(|(name, value)| (name.clone(), shown(value))).collect()

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::Value;
 
-use crate::codecs::example::{self, Codec, Example, Expectation, Layout};
+use crate::codecs::example::{Codec, Example, ExpectedValues, Layout};
 
 /// The key that tells such a file from other YAML.
 pub const MARK: &str = "uplinkDecoder";
@@ -37,17 +37,6 @@ fn read_example(example: &Value) -> anyhow::Result<Example> {
     let normalized = [(output, "normalizedOutput"), (example, "normalizedOutput")];
     let normalized = normalized.into_iter().find_map(|(place, name)| place.get(name));
     let normalized = normalized.map(|normalized| normalized.get("data").unwrap_or(normalized).clone());
-    Ok(Example {
-        name: example.get("description").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        bytes: example::bytes(input.get("bytes"))?,
-        port: example::port(input),
-        received_ns: example::received_ns(input),
-        variables: example::variables(input),
-        expect: Expectation::Answer {
-            data: output.get("data").cloned(),
-            normalized,
-            errors: example::texts(output.get("errors")),
-            warnings: example::texts(output.get("warnings")),
-        },
-    })
+    let name = example.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Example::new(name, input, output, ExpectedValues { data: output.get("data").cloned(), normalized })
 }

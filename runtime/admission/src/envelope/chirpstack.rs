@@ -3,13 +3,10 @@
 use tidegate_json::Reader;
 
 use crate::envelope::uplink::{
-    GatewayReception, Uplink, UplinkError, bytes, elements, integer, members, number, object, text,
+    F_CNT_MAX, F_PORT_MAX, GatewayReception, Uplink, UplinkError, bytes, integer, members, number, object,
+    receptions, text,
 };
 use crate::limits::UPLINK_TAGS_MAX;
-
-/// The largest port and counter of LoRaWAN.
-const F_PORT_MAX: u64 = 255;
-const F_CNT_MAX: u64 = u32::MAX as u64;
 
 /// Reads a payload.
 ///
@@ -27,14 +24,7 @@ pub fn read(payload: &[u8]) -> Result<Uplink<'_>, UplinkError> {
             "fCnt" => uplink.f_cnt = integer(reader, "fCnt", F_CNT_MAX)?,
             "data" => uplink.bytes = bytes(reader, "data")?,
             "object" => uplink.object = object(reader, "object")?,
-            "rxInfo" => {
-                uplink.reception = Default::default();
-                elements(reader, "rxInfo", |reader| {
-                    let gateway = gateway(reader)?;
-                    uplink.reception.add(gateway);
-                    Ok(())
-                })?;
-            }
+            "rxInfo" => uplink.reception = receptions(reader, "rxInfo", gateway)?,
             _ => {}
         }
         Ok(())
@@ -93,10 +83,6 @@ fn gateway<'a>(reader: &mut Reader<'a>) -> Result<GatewayReception<'a>, UplinkEr
         }
         Ok(())
     })?;
-    if gateway.rssi.is_some() && gateway.snr.is_none() {
-        // Zero is left out.
-        gateway.snr = Some("0");
-    }
     Ok(gateway)
 }
 

@@ -3,12 +3,9 @@
 use tidegate_json::Reader;
 
 use crate::envelope::uplink::{
-    GatewayReception, Uplink, UplinkError, bytes, elements, integer, members, number, object, text,
+    F_CNT_MAX, F_PORT_MAX, GatewayReception, Uplink, UplinkError, bytes, integer, members, number, object,
+    receptions, text,
 };
-
-/// The largest port and counter of LoRaWAN.
-const F_PORT_MAX: u64 = 255;
-const F_CNT_MAX: u64 = u32::MAX as u64;
 
 /// Reads a payload.
 ///
@@ -67,14 +64,7 @@ fn message<'a>(reader: &mut Reader<'a>, uplink: &mut Uplink<'a>) -> Result<bool,
             "frm_payload" => uplink.bytes = bytes(reader, "uplink_message.frm_payload")?,
             "decoded_payload" => uplink.object = object(reader, "uplink_message.decoded_payload")?,
             "received_at" => uplink.received_at = text(reader, "uplink_message.received_at")?,
-            "rx_metadata" => {
-                uplink.reception = Default::default();
-                elements(reader, "uplink_message.rx_metadata", |reader| {
-                    let gateway = gateway(reader)?;
-                    uplink.reception.add(gateway);
-                    Ok(())
-                })?;
-            }
+            "rx_metadata" => uplink.reception = receptions(reader, "uplink_message.rx_metadata", gateway)?,
             _ => {}
         }
         Ok(())
@@ -102,10 +92,6 @@ fn gateway<'a>(reader: &mut Reader<'a>) -> Result<GatewayReception<'a>, UplinkEr
         }
         Ok(())
     })?;
-    if gateway.rssi.is_some() && gateway.snr.is_none() {
-        // Zero is left out.
-        gateway.snr = Some("0");
-    }
     Ok(gateway)
 }
 

@@ -15,6 +15,12 @@ use tidegate_json::{Error, Kind, Reader};
 
 use crate::limits::{UPLINK_TAGS_MAX, UPLINK_TEXT_BYTES_MAX};
 
+/// The largest port of LoRaWAN.
+pub(super) const F_PORT_MAX: u64 = 255;
+
+/// The largest frame counter of LoRaWAN.
+pub(super) const F_CNT_MAX: u64 = u32::MAX as u64;
+
 /// The values of an uplink message that a decoder can have.
 #[derive(Debug, Default)]
 pub struct Uplink<'a> {
@@ -121,8 +127,12 @@ impl<'a> Uplink<'a> {
 
 impl<'a> Reception<'a> {
     /// Counts a gateway that received the message.
-    pub(super) fn add(&mut self, gateway: GatewayReception<'a>) {
+    fn add(&mut self, mut gateway: GatewayReception<'a>) {
         self.gateways += 1;
+        if gateway.rssi.is_some() && gateway.snr.is_none() {
+            // Zero is left out.
+            gateway.snr = Some("0");
+        }
         let level = |gateway: &GatewayReception<'_>| gateway.rssi.map_or(f64::NEG_INFINITY, |(rssi, _)| rssi);
         if self.best.as_ref().is_none_or(|best| level(&gateway) > level(best)) {
             self.best = Some(gateway);
@@ -150,24 +160,25 @@ pub(super) fn members<'a>(
     Ok(true)
 }
 
-/// Reads the elements of an array.
-pub(super) fn elements<'a>(
+/// Reads an array of receptions; `gateway` reads one of them.
+pub(super) fn receptions<'a>(
     reader: &mut Reader<'a>,
     key: &'static str,
-    mut element: impl FnMut(&mut Reader<'a>) -> Result<(), UplinkError>,
-) -> Result<(), UplinkError> {
+    gateway: impl Fn(&mut Reader<'a>) -> Result<GatewayReception<'a>, UplinkError>,
+) -> Result<Reception<'a>, UplinkError> {
+    let mut reception = Reception::default();
     match reader.peek()? {
         Kind::Null => {
             reader.null()?;
-            return Ok(());
+            return Ok(reception);
         }
         Kind::Array => reader.array()?,
         other => return Err(UplinkError::Kind(key, other.name(), "an array")),
     }
     while reader.next_element()? {
-        element(reader)?;
+        reception.add(gateway(reader)?);
     }
-    Ok(())
+    Ok(reception)
 }
 
 /// Reads a text; `None` if it is null or empty.
