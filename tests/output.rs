@@ -154,6 +154,10 @@ async fn a_database_that_was_missing_is_tried_when_the_operator_asks() {
     scene.set_token("operator");
     let gateway = scene.start();
     wait_for_state(&gateway, "paused");
+    let (status, findings, stderr) = scene.verb(&["doctor"], "");
+    assert_eq!(status.code(), Some(1), "{findings}{stderr}");
+    assert!(findings.contains("1 lines wait for the database telemetry_acme"), "{findings}");
+    assert!(findings.contains("output.create_database = true"), "{findings}");
     influxdb.create("telemetry_acme").await;
     let (status, _, stderr) = scene.verb(&["spool", "retry", "telemetry_other"], "");
     assert_eq!(status.code(), Some(1), "{stderr}");

@@ -150,6 +150,9 @@ pub const SLOW_FSYNC_MS: u64 = 50;
 /// The part of a ceiling of the spool, in percent, from which it is near.
 pub const SPOOL_NEAR_PERCENT: u64 = 80;
 
+/// Databases that refuse lines which `tidegate doctor` names one by one.
+pub const DOCTOR_DATABASES_MAX: usize = 5;
+
 /// Days before the end of a certificate from which it is near: time for somebody who reads mail once a week.
 pub const CERTIFICATE_NEAR_DAYS: u64 = 14;
 

@@ -6,13 +6,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::config::words::OutputKind;
 use crate::core::age_clock::AgeClock;
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::running_gateway::RunningGateway;
-use crate::limits::SPOOL_NEAR_PERCENT;
+use crate::limits::{DOCTOR_DATABASES_MAX, SPOOL_NEAR_PERCENT};
 use crate::spool::Spool;
 
 const CHECK: &str = "spool";
+
+/// What one database answers is a finding of this name.
+const DATABASE_CHECK: &str = "database";
 
 pub fn check(config: &Config, gateway: &RunningGateway) -> Vec<Finding> {
     if let Some(status) = &gateway.spool {
@@ -79,7 +83,43 @@ fn judge(config: &Config, status: &Value) -> Vec<Finding> {
     if findings.is_empty() {
         findings.push(Finding::ok(CHECK, format!("The spool has {bytes} of {most} bytes.")));
     }
+    findings.extend(refusing_databases(config, status));
     findings
+}
+
+/// The databases for which lines wait and whose last answer was no: a finding each, and one for all beyond
+/// the first few.
+fn refusing_databases(config: &Config, status: &Value) -> Vec<Finding> {
+    let databases = status["databases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let refusing: Vec<&Value> = databases.iter().filter(|database| refuses(database)).collect();
+    let mut findings: Vec<Finding> = refusing
+        .iter()
+        .take(DOCTOR_DATABASES_MAX)
+        .map(|database| {
+            let name = database["database"].as_str().unwrap_or_default();
+            let answer = database["last_answer"].as_str().unwrap_or_default();
+            let lines = &database["lines"];
+            let state = format!("{lines} lines wait for the database {name}. Its last answer: {answer}.");
+            let advice = if !answer.starts_with("404") {
+                "Mend what the answer says. `tidegate spool retry` tries again at once."
+            } else if config.output.kind.is(OutputKind::InfluxDb1) {
+                "Create the database, and `tidegate spool retry`; or set output.create_database = true."
+            } else {
+                "Create the database or bucket, and `tidegate spool retry`; or correct output.database."
+            };
+            Finding::new(DATABASE_CHECK, Level::Error, state, advice)
+        })
+        .collect();
+    if let Some(more) = refusing.len().checked_sub(DOCTOR_DATABASES_MAX).filter(|more| *more > 0) {
+        let state = format!("Lines wait for {more} more databases whose last answer was no.");
+        findings.push(Finding::new(DATABASE_CHECK, Level::Error, state, "`tidegate spool` lists them."));
+    }
+    findings
+}
+
+fn refuses(database: &Value) -> bool {
+    let is_troubled = matches!(database["state"].as_str(), Some("retrying" | "paused"));
+    is_troubled && database["lines"].as_u64().unwrap_or(0) > 0
 }
 
 #[cfg(test)]
@@ -101,5 +141,24 @@ mod tests {
         assert_eq!(levels(of("big", 90_000)), [Level::Ok]);
         assert_eq!(levels(of("big", 850_000)), [Level::Warning; 2]);
         assert_eq!(levels(json!({"bytes": 0, "fault": "EIO", "databases": []})), [Level::Error]);
+    }
+
+    #[test]
+    fn databases_that_refuse_are_named_and_counted_beyond_the_first() {
+        let config: Config = toml::from_str("[output]\nkind = \"influxdb1\"\n").unwrap();
+        let one = |name: &str, lines: u64, answer: &str| {
+            let state = if answer == "accepted" { "well" } else { "paused" };
+            json!({"tenant": "acme", "database": name, "bytes": 1, "lines": lines, "state": state, "last_answer": answer})
+        };
+        let of = |databases: Vec<Value>| judge(&config, &json!({"bytes": 1, "databases": databases}));
+        let findings = of(vec![one("gone", 3, "404: database not found"), one("good", 3, "accepted")]);
+        let [spool, gone] = &findings[..] else { panic!("{findings:?}") };
+        assert_eq!((spool.level, gone.level), (Level::Ok, Level::Error));
+        assert!(gone.state.contains("gone") && gone.advice.contains("create_database"), "{gone:?}");
+        assert_eq!(of(vec![one("written", 0, "404: database not found")]).len(), 1);
+        let many = (0..DOCTOR_DATABASES_MAX + 7).map(|n| one(&n.to_string(), 1, "401: no")).collect();
+        let findings = of(many);
+        assert_eq!(findings.len(), 1 + DOCTOR_DATABASES_MAX + 1);
+        assert!(findings.last().unwrap().state.contains("7 more"), "{findings:?}");
     }
 }
