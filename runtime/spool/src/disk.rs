@@ -13,6 +13,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidegate_core::atomic_file::{self, StagedFile};
 
+use crate::closer::Closer;
 use crate::limits;
 
 /// A folder of segments.
@@ -107,11 +108,13 @@ pub struct SegmentDir {
     staged: Mutex<Option<StagedFile>>,
     /// The segment that was last read from.
     open: Mutex<Option<(u64, Arc<File>)>>,
+    /// Closes removed segments; a folder that is only read has none.
+    closer: Option<Closer>,
 }
 
 impl SegmentDir {
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be made, or the host gives no thread.
     pub fn create(dir: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         atomic_file::remove_staged(dir);
@@ -119,12 +122,12 @@ impl SegmentDir {
         for leftover in ["newest.staged", "state.staged"] {
             let _ = std::fs::remove_file(dir.join(leftover));
         }
-        Ok(Self::existing(dir))
+        Ok(Self { closer: Some(Closer::start()?), ..Self::existing(dir) })
     }
 
     /// A folder that is only read.
     pub fn existing(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), staged: Mutex::default(), open: Mutex::default() }
+        Self { dir: dir.to_owned(), staged: Mutex::default(), open: Mutex::default(), closer: None }
     }
 
     /// Makes ready to note that a segment is there, and keeps room for it.
@@ -245,7 +248,13 @@ impl Disk for SegmentDir {
 
     fn remove(&self, segment: u64) -> io::Result<()> {
         self.open.lock().take_if(|(number, _)| *number == segment);
-        std::fs::remove_file(self.path(segment))
+        let path = self.path(segment);
+        let file = self.closer.as_ref().and_then(|closer| Some((closer, File::open(&path).ok()?)));
+        std::fs::remove_file(path)?;
+        if let Some((closer, file)) = file {
+            closer.close(file);
+        }
+        Ok(())
     }
 
     fn retire(&self, segment: u64, lines: &RetiredLines) -> io::Result<()> {
@@ -329,6 +338,30 @@ impl SegmentWriter for File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_removed_segment_is_gone_at_once_and_its_file_is_closed_soon() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SegmentDir::create(folder.path()).unwrap();
+        for segment in 1..=20 {
+            drop(disk.create(segment, 1 << 20).unwrap());
+            disk.remove(segment).unwrap();
+            assert!(disk.list().unwrap().is_empty());
+        }
+        let removed = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let names = open.filter_map(|open| std::fs::read_link(open.path()).ok());
+            names
+                .filter(|name| {
+                    name.starts_with(folder.path()) && name.to_string_lossy().ends_with("(deleted)")
+                })
+                .count()
+        };
+        while removed() > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(disk.remove(1).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn retired_segments_are_known_by_tenant_and_those_of_earlier_versions_by_their_sum() {

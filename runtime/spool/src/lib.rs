@@ -28,6 +28,7 @@ pub(crate) mod commit_queue;
 mod committer;
 mod log;
 mod frame;
+mod closer;
 mod disk;
 mod index;
 mod range_set;
