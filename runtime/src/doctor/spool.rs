@@ -15,7 +15,7 @@ use crate::spool::Spool;
 
 const CHECK: &str = "spool";
 
-/// What one database answers is a finding of this name.
+/// The check to which the answer of one database belongs.
 const DATABASE_CHECK: &str = "database";
 
 pub fn check(config: &Config, gateway: &RunningGateway) -> Vec<Finding> {
