@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{Process, answers, client, free_port, query};
 
-/// The interval of scrapes and of the evaluation of rules in tests.
-const INTERVAL: &str = "500ms";
+/// The interval of scrapes and of the evaluation of rules in tests. A scrape may take as long.
+const INTERVAL: &str = "1s";
 
 /// The folder of what is shipped for Prometheus.
 pub fn shipped() -> PathBuf {

@@ -97,8 +97,8 @@ fn fill(gateway: &Gateway<'_>, sender: &mut Sender) {
 async fn a_full_spool_a_full_share_and_a_disk_below_its_reserve_are_seen() {
     // One tenant waits for room, and one loses its oldest lines.
     let (mut waiting, mut dropping) = (scene_of(&["acme"]), scene_of(&["acme"]));
-    let spool = "bytes_max = 1048576\ntenant_bytes_max = 786432\nreserve_bytes = 9000000000000000000\n";
-    let share = "[budget]\ntenant_disk_bytes_max = 851968\n";
+    let spool = "bytes_max = 1400000\ntenant_bytes_max = 1040000\nreserve_bytes = 9000000000000000000\n";
+    let share = "[budget]\ntenant_disk_bytes_max = 1048576\n";
     configure(&mut waiting, &format!("{}{NO_RATE}[spool]\n{spool}{share}", to_nobody()));
     let spool = "tenant_bytes_max = 65536\nwhen_full = \"drop_oldest\"\n";
     configure(&mut dropping, &format!("{}{NO_RATE}[spool]\n{spool}", to_nobody()));

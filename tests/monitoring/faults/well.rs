@@ -9,7 +9,7 @@ use crate::monitoring::shown::Check::{Above, Below, Is};
 use crate::monitoring::shown::{Shown, TOKEN, Watch, panel};
 
 /// Alerts about times, which a busy machine of tests stretches.
-const TIMES: [&str; 3] = ["TidegateAckSlow", "TidegateStalled", "TidegateBacklogOld"];
+const TIMES: [&str; 4] = ["TidegateAckSlow", "TidegateStalled", "TidegateBacklogOld", "TidegateDown"];
 
 const ACME: &[(&str, &str)] = &[("tenant", "acme")];
 
