@@ -216,6 +216,23 @@ fn a_stderr_that_nobody_reads_stops_nothing() {
     }
 }
 
+/// From a count a stranger would learn why its guess of a device or a token was refused.
+#[test]
+fn without_a_token_metrics_show_no_reason_of_a_refusal() {
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    scene.set_token("operator");
+    let gateway = scene.start();
+    let refusals = "tidegate_messages_refused_total{reason=\"TOKEN_INVALID\"}";
+    let (status, text) = gateway.get_with_token("/metrics", Some("operator"));
+    assert!(status == 200 && text.contains(refusals), "{text}");
+    let (status, text) = call(&scene, "evil.example", "/metrics");
+    assert!(status == 200 && !text.contains("tidegate_messages_refused_total{"), "{text}");
+    for public in ["tidegate_ready{part=\"spool\"} 1", "tidegate_books_difference{kind=\"lines\"} 0"] {
+        assert!(text.contains(public), "{public}: {text}");
+    }
+}
+
 /// More sockets than the process may have files: the spool's are not among them.
 #[test]
 fn strangers_cannot_take_the_files_of_the_spool() {

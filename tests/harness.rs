@@ -13,6 +13,7 @@ pub mod influxdb;
 pub mod postgres;
 pub mod fake_influxdb3;
 pub mod victoria;
+pub mod prometheus;
 pub mod compile_bombs;
 pub mod malformed_guests;
 

@@ -45,6 +45,7 @@ mod console;
 mod refusals;
 mod details;
 mod deploy;
+mod monitoring;
 mod system;
 mod durability;
 mod catch_up;

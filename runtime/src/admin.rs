@@ -48,6 +48,7 @@ use crate::admin::respond::{ApiError, answer_blocking, blocking, error, json_ans
 use crate::admin::schemas::{BooksBody, GuestsBody, SpoolBody};
 use crate::admin::scope::Scope;
 use crate::telemetry::metrics;
+use crate::telemetry::readiness::readiness;
 
 type Context = State<Arc<AdminContext>>;
 
@@ -100,7 +101,7 @@ pub fn router(context: AdminContext, guests: Arc<GuestRoutes>) -> Router {
 
 /// Runs on the admin thread itself, so that no listing delays it.
 async fn readyz(State(context): Context, Extension(visitor): Extension<Visitor>) -> Response {
-    let readiness = status::readiness(&context.handles);
+    let readiness = readiness(&context.handles);
     let readiness = if visitor.sees_names() { readiness } else { readiness.without_words() };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, json_answer(serde_json::to_value(&readiness).expect("readiness is JSON"))).into_response()

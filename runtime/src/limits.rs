@@ -8,6 +8,10 @@ use crate::core::token_bucket::Rate;
 /// monitoring for ever, so what is beyond is counted together.
 pub const METRIC_TENANTS_MAX: usize = 1_000;
 
+/// Places in the guests folder with labels of their own in the metrics: some ten series each. What is beyond
+/// is counted together; of states the worst are shown.
+pub const METRIC_ROUTES_MAX: usize = 2_000;
+
 /// Entries of one replay: their locations take 5 MB. The report counts the entries that are left.
 pub const REPLAY_ENTRIES_MAX: usize = 100_000;
 
@@ -147,8 +151,9 @@ pub const DOCTOR_FSYNCS: usize = 50;
 /// An fsync that is slow: with it, one connection that waits for each PUBACK sends 20 messages a second.
 pub const SLOW_FSYNC_MS: u64 = 50;
 
-/// The part of a ceiling of the spool, in percent, from which it is near.
-pub const SPOOL_NEAR_PERCENT: u64 = 80;
+/// The part of a ceiling of the spool, in percent, from which it is near: at 75 messages begin to wait, those of
+/// tenants above an equal share first.
+pub const SPOOL_NEAR_PERCENT: u64 = 60;
 
 /// Databases that refuse lines which `tidegate doctor` names one by one.
 pub const DOCTOR_DATABASES_MAX: usize = 5;

@@ -2,6 +2,8 @@
 
 pub(crate) mod handles;
 pub(crate) mod sample;
+pub(crate) mod readiness;
+pub(crate) mod tenant_sums;
 pub(crate) mod budgets;
 pub(crate) mod families;
 pub mod metrics;

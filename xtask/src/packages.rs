@@ -19,6 +19,7 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "influxd", package: "influxdb" },
     Needed { program: "victoria-metrics", package: "victoria-metrics" },
     Needed { program: "postgres", package: "postgresql" },
+    Needed { program: "prometheus", package: "prometheus" },
     Needed { program: "systemd-analyze", package: "systemd" },
 ];
 

@@ -64,14 +64,13 @@ pub struct MessageBooks {
 
 impl MessageBooks {
     pub fn balanced(&self) -> bool {
-        self.received
-            == self.lines
-                + self.empty
-                + self.quarantined
-                + self.dropped
-                + self.abandoned
-                + self.parked
-                + self.in_flight
+        self.difference() == 0
+    }
+
+    /// Messages between both sides of the equation; 0 is right.
+    pub fn difference(&self) -> u64 {
+        let ended = self.lines + self.empty + self.quarantined + self.dropped + self.abandoned;
+        self.received.abs_diff(ended + self.parked + self.in_flight)
     }
 }
 
@@ -93,7 +92,12 @@ pub struct LineBooks {
 
 impl LineBooks {
     pub fn balanced(&self) -> bool {
-        self.spooled == self.written + self.refused + self.dropped + self.damaged + self.pending
+        self.difference() == 0
+    }
+
+    /// Lines between both sides of the equation; 0 is right.
+    pub fn difference(&self) -> u64 {
+        self.spooled.abs_diff(self.written + self.refused + self.dropped + self.damaged + self.pending)
     }
 }
 
@@ -424,6 +428,14 @@ mod tests {
         account.restore_parked(3);
         balanced();
         assert_eq!((account.snapshot().messages.received, account.snapshot().messages.parked), (7, 3));
+    }
+
+    #[test]
+    fn what_is_missing_or_too_much_is_told_by_its_number() {
+        let messages = MessageBooks { received: 10, lines: 4, parked: 3, ..MessageBooks::default() };
+        assert_eq!((messages.difference(), messages.balanced()), (3, false));
+        let lines = LineBooks { spooled: 1, written: 2, damaged: 4, ..LineBooks::default() };
+        assert_eq!((lines.difference(), lines.balanced()), (5, false));
     }
 
     #[test]

@@ -36,8 +36,18 @@ impl DiskReserve {
 
     /// Looks at the disk. A file system that does not say how much is free counts as one with room.
     pub fn refresh(&self) {
-        let free_bytes = if self.reserve_bytes == 0 { None } else { free_bytes(&self.folder).ok() };
+        let free_bytes = free_bytes(&self.folder).ok();
         self.free_bytes.store(free_bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Free bytes at the last look; `None` if the file system does not say.
+    pub fn free_bytes(&self) -> Option<u64> {
+        Some(self.free_bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes < u64::MAX)
+    }
+
+    /// The reserve in bytes; 0: none.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserve_bytes
     }
 
     /// Tells if there is room beyond the reserve, as of the last look.
@@ -80,6 +90,8 @@ mod tests {
         assert_eq!(DiskReserve::new(folder.path(), 1).check(), Ok(()));
         assert_eq!(DiskReserve::new(folder.path(), 0).check(), Ok(()));
         assert_eq!(DiskReserve::default().check(), Ok(()));
+        assert!(DiskReserve::new(folder.path(), 0).free_bytes().is_some(), "it looks without a reserve too");
+        assert_eq!(DiskReserve::default().free_bytes(), None);
         let low = DiskReserve::new(folder.path(), u64::MAX);
         assert!(low.is_low() && low.check().unwrap_err().to_string().contains("spool.reserve_bytes"));
         assert!(!DiskReserve::new(Path::new("/nowhere"), u64::MAX).is_low(), "nobody knows");

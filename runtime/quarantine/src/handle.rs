@@ -12,7 +12,7 @@ use crate::error::QuarantineError;
 use crate::filter::Filter;
 use crate::queue::{QuarantineJob, Shared, StoredObserver};
 use crate::reader::Entries;
-use crate::ring::{ReasonCount, RemovalReason, Ring};
+use crate::ring::{ReasonCount, RemovalReason, Ring, SeriesBytes};
 use crate::segment::{EntryId, EntryLocation, Series};
 use crate::settings::QuarantineSettings;
 use crate::{reader, writer};
@@ -121,6 +121,11 @@ impl Quarantine {
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.shared.ring.lock().bytes()
+    }
+
+    /// Bytes on disk of each series, and their bound.
+    pub fn bytes_of_series(&self) -> [SeriesBytes; 3] {
+        self.shared.ring.lock().bytes_of_series()
     }
 
     /// Entries on disk by reason and tenant.

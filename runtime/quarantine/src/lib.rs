@@ -38,6 +38,7 @@ pub use crate::queue::StoredObserver;
 pub use crate::reader::Entries;
 pub use crate::ring::ReasonCount;
 pub use crate::ring::RemovalReason;
+pub use crate::ring::SeriesBytes;
 pub use crate::segment::EntryId;
 pub use crate::segment::EntryLocation;
 pub use crate::settings::QuarantineSettings;

@@ -43,6 +43,15 @@ pub struct ReasonCount {
     pub entries: u64,
 }
 
+/// Bytes of one series on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesBytes {
+    /// `proven`, `unproven` or `unknown`: how much the senders had proved.
+    pub series: &'static str,
+    pub used: u64,
+    pub max: u64,
+}
+
 /// The reason for which an entry leaves before it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovalReason {
@@ -470,6 +479,15 @@ impl Ring {
 
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of each series, and their bound.
+    pub fn bytes_of_series(&self) -> [SeriesBytes; 3] {
+        Series::ALL.map(|series| SeriesBytes {
+            series: series.name(),
+            used: self.in_series(series).map(|segment| segment.bytes).sum(),
+            max: self.bytes_max(series),
+        })
     }
 
     pub fn counts(&self) -> Vec<ReasonCount> {

@@ -38,6 +38,15 @@ impl Series {
         }
     }
 
+    /// The label of metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Series::Known => "proven",
+            Series::Unproven => "unproven",
+            Series::Strangers => "unknown",
+        }
+    }
+
     fn prefix(self) -> &'static str {
         match self {
             Series::Known => "",

@@ -185,6 +185,22 @@ fn the_ring_keeps_to_its_bytes_and_counts_what_it_forgets() {
 }
 
 #[test]
+fn the_bytes_of_each_series_and_their_bounds_are_told() {
+    let rig = Rig::new();
+    let quarantine = rig.open(1_000_000, 7);
+    let bytes = || quarantine.bytes_of_series().map(|one| (one.series, one.used, one.max));
+    assert_eq!(bytes(), [("proven", 0, 800_000), ("unproven", 0, 100_000), ("unknown", 0, 100_000)]);
+    quarantine.store(rig.refused("acme", Reason::GuestRefused, b"{}"));
+    assert!(quarantine.flush(soon()));
+    let proven = bytes()[0].1;
+    assert!(proven > 100 && proven == quarantine.bytes(), "{:?}", bytes());
+    quarantine.store(rig.refused("acme", Reason::UnregisteredDevice, b"{}"));
+    assert!(quarantine.flush(soon()));
+    assert_eq!(bytes()[0].1, proven);
+    assert!(bytes()[2].1 > 100 && bytes()[1].1 == 0, "{:?}", bytes());
+}
+
+#[test]
 fn a_tenant_over_its_budget_loses_its_own_oldest_entries_and_no_other() {
     let rig = Rig::new();
     let policy = TenantPolicy::plain(DatabaseTemplate::new("x_{tenant}", NameRule::Folder));

@@ -21,6 +21,7 @@ use crate::admin::status;
 use crate::core::books::TenantBooks;
 use crate::telemetry::handles::Handles;
 use crate::telemetry::health::PartHealth;
+use crate::telemetry::readiness::readiness;
 use crate::writer::DatabaseHealth;
 
 /// The path; tokens are asked for by the router that it is merged into.
@@ -102,7 +103,7 @@ pub(crate) async fn overview(
 }
 
 fn report(handles: &Handles, scope: &Scope) -> ApiResult {
-    let readiness = status::readiness(handles);
+    let readiness = readiness(handles);
     let accounts = handles.books.accounts();
     let seen = accounts.iter().filter(|account| scope.takes(account.tenant().as_str()));
     let (mut totals, mut balanced, mut tenants) = (Totals::default(), true, 0);

@@ -7,7 +7,7 @@ mod admin_side;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -123,6 +123,7 @@ impl App {
             registry_fault: parking_lot::Mutex::new(None),
             history: History::default(),
             started: Instant::now(),
+            started_at: SystemTime::now(),
         });
         let limits = AdminLimits { connections_max: open_files.admin, tls: admin_tls };
         let in_force = ConfigInForce::new(current.clone(), load.clone());

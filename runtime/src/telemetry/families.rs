@@ -1,12 +1,14 @@
-//! The families of metrics beside the books' own: one file for each part that they are about. A scrape reads
-//! the values from the parts themselves.
+//! The families of metrics: one file for each part that they are about. A scrape reads the values from the
+//! parts themselves.
 
+mod books;
 mod sources;
 mod admission;
 mod decode;
 mod spool;
 mod writer;
 mod gateway;
+mod process;
 
 use crate::core::histogram::HistogramSnapshot;
 use crate::telemetry::handles::Handles;
@@ -41,12 +43,14 @@ impl Family {
 /// All families, in the order of the flow.
 pub(crate) fn all(handles: &Handles) -> Vec<Family> {
     [
+        books::families(handles),
         sources::families(handles),
         admission::families(handles),
         decode::families(handles),
         spool::families(handles),
         writer::families(handles),
         gateway::families(handles),
+        process::families(handles),
     ]
     .into_iter()
     .flatten()

@@ -71,6 +71,8 @@ pub struct SpoolCeilings {
 /// The handles of the listener.
 pub struct ListenerHandles {
     pub counters: Arc<ListenerCounters>,
+    /// The ceiling of open connections.
+    pub connections_max: usize,
     pub tls: Option<Arc<CertificateReloader>>,
 }
 
@@ -116,6 +118,8 @@ pub struct Handles {
     pub registry_fault: Mutex<Option<String>>,
     pub history: History,
     pub started: Instant,
+    /// The same moment by the wall clock.
+    pub started_at: SystemTime,
 }
 
 impl fmt::Debug for Handles {

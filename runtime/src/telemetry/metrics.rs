@@ -1,7 +1,6 @@
 //! The metrics, in the OpenMetrics text format. A scrape reads values from the parts themselves (the books,
 //! the writer, the decode threads), so nothing is counted twice.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,16 +10,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::core::books::{Account, NO_TENANT, OTHER_TENANTS, Outcome, TenantBooks};
-use crate::core::reason::Reason;
-use crate::limits::METRIC_TENANTS_MAX;
-use crate::telemetry::budgets;
 use crate::telemetry::families::{self, FamilyKind};
 use crate::telemetry::handles::Handles;
 use crate::telemetry::sample::Sample;
-
-/// A metric of every tenant: name, help, and where it stands in the books.
-type TenantMetric = (&'static str, &'static str, fn(&TenantBooks) -> u64);
 
 /// Encodes everything at a scrape, or only the samples that name nothing of the operator's.
 #[derive(Debug)]
@@ -29,144 +21,9 @@ struct Collector {
     public_only: bool,
 }
 
-/// The label of a tenant: its own once it was admitted, while there are not too many.
-fn labels(accounts: &[Arc<Account>]) -> impl Iterator<Item = (&str, &Arc<Account>)> {
-    let mut own = 0;
-    accounts.iter().map(move |account| {
-        let name = account.tenant().as_str();
-        let label = if name == NO_TENANT {
-            NO_TENANT
-        } else if account.was_admitted() && own < METRIC_TENANTS_MAX {
-            own += 1;
-            name
-        } else {
-            OTHER_TENANTS
-        };
-        (label, account)
-    })
-}
-
-fn by_label(accounts: &[Arc<Account>]) -> BTreeMap<String, TenantBooks> {
-    let mut sums: BTreeMap<String, TenantBooks> = BTreeMap::new();
-    for (label, account) in labels(accounts) {
-        let books = account.snapshot();
-        let sum = sums.entry(label.to_owned()).or_default();
-        sum.messages.received += books.messages.received;
-        sum.messages.lines += books.messages.lines;
-        sum.messages.empty += books.messages.empty;
-        sum.messages.quarantined += books.messages.quarantined;
-        sum.messages.dropped += books.messages.dropped;
-        sum.messages.abandoned += books.messages.abandoned;
-        sum.messages.parked += books.messages.parked;
-        sum.messages.in_flight += books.messages.in_flight;
-        sum.lines.spooled += books.lines.spooled;
-        sum.lines.written += books.lines.written;
-        sum.lines.refused += books.lines.refused;
-        sum.lines.pending += books.lines.pending;
-    }
-    sums
-}
-
-/// Dropped messages by label of their tenant and by reason.
-fn drops_by_label(accounts: &[Arc<Account>]) -> BTreeMap<(String, Reason), u64> {
-    let mut sums = BTreeMap::new();
-    for (label, account) in labels(accounts) {
-        for (reason, count) in account.drops() {
-            *sums.entry((label.to_owned(), reason)).or_default() += count;
-        }
-    }
-    sums
-}
-
-/// POSTs by label of the tenants whose lines they carried, and by outcome.
-fn writes_by_label(accounts: &[Arc<Account>]) -> BTreeMap<(String, &'static str), u64> {
-    let mut sums = BTreeMap::new();
-    for (label, account) in labels(accounts) {
-        for (outcome, count) in account.writes() {
-            *sums.entry((label.to_owned(), outcome)).or_default() += count;
-        }
-    }
-    sums
-}
-
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let mut encoder = Families { encoder, public_only: self.public_only };
-        let accounts = self.handles.books.accounts();
-        let books = by_label(&accounts);
-        let tenant_counters: [TenantMetric; 4] = [
-            ("tidegate_messages_received", "Messages received", |b| b.messages.received),
-            ("tidegate_lines_spooled", "Lines stored in the spool", |b| b.lines.spooled),
-            ("tidegate_lines_written", "Lines that the database accepted", |b| b.lines.written),
-            ("tidegate_lines_refused", "Lines that the database refused", |b| b.lines.refused),
-        ];
-        for (name, help, value) in tenant_counters {
-            let samples = books
-                .iter()
-                .map(|(tenant, books)| Sample::new(vec![("tenant", tenant.clone())], value(books) as f64))
-                .collect();
-            encoder.counter(name, help, samples)?;
-        }
-        let mut settled = Vec::new();
-        for (tenant, books) in &books {
-            let outcomes = Outcome::ALL
-                .map(|outcome| {
-                    let messages = match outcome {
-                        Outcome::Lines => books.messages.lines,
-                        Outcome::Empty => books.messages.empty,
-                        Outcome::Quarantined => books.messages.quarantined,
-                        Outcome::Dropped => books.messages.dropped,
-                        Outcome::Parked => books.messages.parked,
-                    };
-                    (outcome.name(), messages)
-                })
-                .into_iter()
-                .chain([("abandoned", books.messages.abandoned)]);
-            for (outcome, messages) in outcomes {
-                let labels = vec![("tenant", tenant.clone()), ("outcome", outcome.to_owned())];
-                settled.push(Sample::new(labels, messages as f64));
-            }
-        }
-        encoder.counter("tidegate_messages_settled", "Messages with a result, by outcome", settled)?;
-        let dropped = drops_by_label(&accounts).into_iter().map(|((tenant, reason), count)| {
-            let labels = vec![("tenant", tenant), ("reason", reason.code().to_owned())];
-            Sample::new(labels, count as f64)
-        });
-        encoder.counter(
-            "tidegate_messages_dropped",
-            "Acknowledged messages that are kept nowhere, by reason",
-            dropped.collect(),
-        )?;
-        let writes = writes_by_label(&accounts).into_iter().map(|((tenant, outcome), count)| {
-            Sample::new(vec![("tenant", tenant), ("outcome", outcome.to_owned())], count as f64)
-        });
-        encoder.counter("tidegate_writes", "POSTs to databases, by outcome", writes.collect())?;
-        let tenant_gauges: [TenantMetric; 3] = [
-            (
-                "tidegate_messages_parked",
-                "Messages parked in the spool until the registry can be asked",
-                |b| b.messages.parked,
-            ),
-            ("tidegate_messages_in_flight", "Messages received and without a result yet", |b| {
-                b.messages.in_flight
-            }),
-            ("tidegate_lines_pending", "Lines in the spool that wait for their database", |b| {
-                b.lines.pending
-            }),
-        ];
-        for (name, help, value) in tenant_gauges {
-            let samples = books
-                .iter()
-                .map(|(tenant, books)| Sample::new(vec![("tenant", tenant.clone())], value(books) as f64))
-                .collect();
-            encoder.gauge(name, help, samples)?;
-        }
-        let labels = books.keys().cloned().collect();
-        encoder.gauge(
-            "tidegate_budget_bytes",
-            "Bytes of memory and disk that are kept, by tenant and kind, and the bound of each budget",
-            budgets::samples(self.handles.tenants.budgets(), &labels),
-        )?;
         for family in families::all(&self.handles) {
             match family.kind {
                 FamilyKind::Counter => encoder.counter(family.name, family.help, family.samples)?,

@@ -45,10 +45,12 @@ impl Sources {
         if !config.listen.address.is_empty() {
             let mut listen = settings::listener(config, tenants)?;
             listen.connections_max = open_files.connections(listen.connections_max);
+            let connections_max = listen.connections_max;
             let listener = Listener::bind(listen, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
             sources.redelivered.push(listener.counters().redelivered.clone());
-            sources.listener = Some(ListenerHandles { counters: listener.counters(), tls: listener.tls() });
+            let (counters, tls) = (listener.counters(), listener.tls());
+            sources.listener = Some(ListenerHandles { counters, connections_max, tls });
             sources.tasks.spawn(worker::vital("listener", listener.run(stopping.clone())));
         }
         if !config.mqtt.url.is_empty() {

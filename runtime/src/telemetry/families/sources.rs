@@ -30,6 +30,11 @@ pub fn families(handles: &Handles) -> Vec<Family> {
             "Open connections of devices",
             of_listener(|counters| counters.connections.load(Ordering::Relaxed) as u64),
         ),
+        Family::gauge(
+            "tidegate_listener_connections_max",
+            "The ceiling of open connections: listen.connections_max, or less where open files are few",
+            handles.listener.as_ref().map_or_else(Vec::new, |one| Sample::bare(one.connections_max as f64)),
+        ),
         Family::counter(
             "tidegate_listener_connections_ended",
             "Connections of devices that ended or were refused, by reason",
