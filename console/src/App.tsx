@@ -115,7 +115,7 @@ function Top() {
         Times: {shownZone}
       </button>
       <button type="button" onClick={() => setTheme(otherTheme)}>
-        {otherTheme === "dark" ? "Dark" : "Light"}
+        Colours: {shownTheme}
       </button>
       <span class="soft">{name}</span>
       {who?.session_s !== null && (
