@@ -213,7 +213,7 @@ function One({ tenant, type }: { tenant: string; type: string }) {
           <dd>{guest.interface ?? "–"}</dd>
           <dt>Messages</dt>
           <dd>
-            {count(guest.messages)}, {cpu(guest)} of CPU time each, {guest.lane} lane, class {guest.class}
+            {guest.messages === 0 ? "none yet" : `${count(guest.messages)}, ${cpu(guest)} of CPU time each`}, {guest.lane} lane, class {guest.class}
           </dd>
           <dt>Failures</dt>
           <dd>{counts(guest.failures)}</dd>

@@ -192,6 +192,9 @@ function Bench({ route }: { route: Route }) {
           <button type="submit" class="main" disabled={busy || !message.isLoaded || (source === "edited" && !edited) || (source === "file" && !file)}>
             {busy ? "Running…" : "Run"}
           </button>
+          <span role="status" class="soft">
+            {busy && source !== "serving" && "It is sent, compiled, checked and run. The first one of its kind takes some seconds."}
+          </span>
         </div>
       </form>
       <Fault of={fault} />
