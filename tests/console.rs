@@ -2,6 +2,8 @@
 //! browser.
 
 mod browser;
+mod hostile_tenant;
+mod playground;
 mod roles;
 mod tap;
 
@@ -80,7 +82,8 @@ fn send(
     body: &[u8],
 ) -> (u16, String, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    // Longer than a decoder may take to be compiled on a busy machine.
+    stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {admin}\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
         head += &format!("{name}: {value}\r\n");

@@ -55,9 +55,13 @@ export function App() {
 function Frame() {
   const route = useRoute();
   const main = useRef<HTMLElement>(null);
+  const side = useRef<HTMLElement>(null);
   const [, name, Page] = PAGES.find(([page]) => page === route.page) ?? PAGES[0]!;
   useEffect(() => {
     document.title = `${name} · Tidegate`;
+    // On a small screen the pages stand in a row that scrolls.
+    const current = side.current?.querySelector<HTMLElement>("[aria-current=page]");
+    if (side.current && current) side.current.scrollLeft = current.offsetLeft - side.current.clientWidth / 3;
   }, [name]);
   return (
     <div class="frame">
@@ -72,7 +76,7 @@ function Frame() {
         Skip to the page
       </a>
       <Top />
-      <nav class="side" aria-label="Pages">
+      <nav class="side" aria-label="Pages" ref={side}>
         <ul>
           {PAGES.map(([page, title]) => (
             <li key={page}>
@@ -115,7 +119,7 @@ function Top() {
         Times: {shownZone}
       </button>
       <button type="button" onClick={() => setTheme(otherTheme)}>
-        {otherTheme === "dark" ? "Dark" : "Light"}
+        Colours: {shownTheme}
       </button>
       <span class="soft">{name}</span>
       {who?.session_s !== null && (

@@ -37,7 +37,7 @@ export function duration(seconds: number | undefined | null): string {
 
 export function milliseconds(value: number | undefined | null): string {
   if (value === undefined || value === null) return "–";
-  return value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
+  return value !== 0 && value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
 }
 
 export type Zone = "local" | "UTC";

@@ -24,6 +24,13 @@ export function textOf(bytes: Uint8Array): string | null {
   }
 }
 
+/** The bytes of a payload that an answer has as text or in base64. */
+export function bytesOf(of: { payload?: string | null; payload_base64?: string | null }): Uint8Array | null {
+  if (of.payload !== undefined && of.payload !== null) return new TextEncoder().encode(of.payload);
+  if (of.payload_base64) return ofBase64(of.payload_base64);
+  return null;
+}
+
 /** The bytes that somebody has written in one of the forms. */
 export function parse(text: string, form: Form): Uint8Array {
   if (form === "text") return new TextEncoder().encode(text);

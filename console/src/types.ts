@@ -94,6 +94,9 @@ export interface Guest {
   file: string;
   guest?: string;
   digest?: string;
+  /** The version that serves, with its texts. */
+  version?: string;
+  built_in?: string;
   interface?: string;
   keeps_state: boolean;
   error?: string;
@@ -188,7 +191,51 @@ export interface TrialResult {
   lines: string[];
   ignored: string[];
   cpu_us: number;
+  received_at: string;
+  values: MappedValue[] | null;
+  values_left_out: number;
+  decoder_payload_base64: string | null;
   put: Put | null;
+  may_not_serve: string | null;
+}
+
+export interface MappedValue {
+  record: number | null;
+  role: string;
+  name: string;
+  place: string | null;
+  from: number | null;
+  to: number | null;
+  bytes: string | null;
+  raw: string;
+  value: string | null;
+}
+
+export interface PlaygroundPlace {
+  tenant: string;
+  type: string;
+  file: string | null;
+  guest: string | null;
+  built_in: string | null;
+  version: string | null;
+}
+
+export interface PlaygroundTarget {
+  tenant: string;
+  type: string;
+  device: string;
+  site: string | null;
+  serves: PlaygroundPlace | null;
+  places: PlaygroundPlace[];
+}
+
+export interface DecoderTexts {
+  tenant: string;
+  type: string;
+  file: string;
+  built_in: string | null;
+  version: string | null;
+  texts: Record<string, string>;
 }
 
 export interface Put {

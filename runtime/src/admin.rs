@@ -20,6 +20,7 @@ pub(crate) mod tap;
 pub mod quarantine;
 pub(crate) mod spool;
 pub mod uploads;
+pub(crate) mod put_query;
 pub mod guests;
 pub(crate) mod decoder_state;
 pub(crate) mod playground;

@@ -6,6 +6,7 @@ pub mod dry_run;
 pub(crate) mod registry_lookup;
 pub(crate) mod single_guest_dir;
 pub(crate) mod hex;
+pub(crate) mod mapping_trace;
 pub mod cases;
 pub mod bless;
 pub mod stopped_gateway;

@@ -261,3 +261,8 @@ pub const DEVICE_REFUSALS_SHOWN: usize = 10;
 
 /// Bytes of a payload in the playground: more no device may send by default.
 pub const PLAYGROUND_PAYLOAD_BYTES_MAX: usize = 1 << 20;
+
+/// Values of a mapping that the playground shows, and characters of each: what a person looks through.
+pub const PLAYGROUND_VALUES_MAX: usize = 1_000;
+
+pub const PLAYGROUND_VALUE_CHARACTERS_MAX: usize = 200;

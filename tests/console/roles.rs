@@ -70,6 +70,12 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint(
         "GET",
+        "/api/v1/guests/acme/steps/source",
+        "/guests/{tenant}/{type}/source",
+        [404, 403, 404, 403, 401],
+    ),
+    endpoint(
+        "GET",
         "/api/v1/guests/acme/steps/state",
         "/guests/{tenant}/{type}/state",
         [200, 403, 200, 403, 401],
@@ -82,6 +88,12 @@ const ENDPOINTS: &[Endpoint] = &[
     ),
     endpoint("PUT", "/api/v1/guests/acme/steps", "/guests/{tenant}/{type}", [422, 403, 422, 403, 401]),
     endpoint("DELETE", "/api/v1/guests/acme/none", "/guests/{tenant}/{type}", [404, 403, 404, 403, 401]),
+    endpoint(
+        "GET",
+        "/api/v1/playground?topic=tenant%2Facme%2Fdevice%2Fdev-1%2Ftelemetry",
+        "/playground",
+        [200, 403, 200, 403, 401],
+    ),
     Endpoint {
         body: "{}",
         ..endpoint(
@@ -145,6 +157,14 @@ fn each_endpoint_answers_each_role_as_it_may() {
             }
         }
     }
+    // An entry by its number: the same for each role.
+    let entries = gateway.json_by("/api/v1/quarantine/entries", ACME);
+    let id = entries["entries"][0]["id"].as_str().unwrap();
+    let path = format!("/api/v1/quarantine/entries/{id}");
+    let of = |token| gateway.get_with_token(&path, token);
+    let roles = [Some(OPERATOR), Some(READER), Some(ACME), Some(GLOBEX), None];
+    assert_eq!(roles.map(|token| of(token).0), [200, 200, 200, 404, 401]);
+    assert!(of(Some(ACME)).1.contains("secret_acme") && !of(Some(READER)).1.contains("secret_acme"));
     // The tap is a stream: it is asked for beside the others.
     gateway.assert_balanced_by(OPERATOR);
 }

@@ -11,11 +11,11 @@ use super::{ACME, GLOBEX, OPERATOR, READER, payload, publish, scene, set_tenant_
 use crate::harness::gateway::{GatewayDir, tidegate};
 
 /// A viewer of the tap.
-struct Viewer(BufReader<TcpStream>);
+pub(super) struct Viewer(BufReader<TcpStream>);
 
 impl Viewer {
     /// Opens the stream and waits until it is there.
-    fn open(scene: &GatewayDir, token: &str, query: &str) -> Result<Self, u16> {
+    pub(super) fn open(scene: &GatewayDir, token: &str, query: &str) -> Result<Self, u16> {
         let mut stream = TcpStream::connect(&scene.admin).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         write!(
@@ -56,7 +56,7 @@ impl Viewer {
     }
 
     /// The next message.
-    fn message(&mut self) -> Value {
+    pub(super) fn message(&mut self) -> Value {
         loop {
             let (name, data) = self.next().expect("the stream goes on");
             if name == "message" {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use crate::{js, process};
 
 /// The folder with a copy of the sources, and what npm installs beside them: its tools find both there.
-fn workshop() -> PathBuf {
+pub fn workshop() -> PathBuf {
     process::root().join("target/js/console")
 }
 

@@ -49,6 +49,22 @@ pub fn demo(arguments: &[String]) -> Result<()> {
     scene.verdict(&settled, acknowledged)
 }
 
+/// Runs something beside the demo's gateway, once its devices have sent for some time. It gets the address of the admin
+/// side and the operator's token.
+///
+/// # Errors
+/// The demo does not start, or what runs fails.
+pub fn with_fleet(after: Duration, run: impl FnOnce(&str, &str) -> Result<()>) -> Result<()> {
+    let (scene, gateway) = start()?;
+    let sending = devices::start(&scene.listener, &devices::fleet());
+    println!("devices send for {} s", after.as_secs());
+    std::thread::sleep(after);
+    let done = run(&scene.admin, screen::TOKEN);
+    sending.stop()?;
+    gateway.stop(Duration::from_secs(30))?;
+    done
+}
+
 /// Builds everything that the demo needs, and starts its gateway.
 fn start() -> Result<(Scene, Running)> {
     process::step(1, 3, "building the decoders (the first time: a minute)");

@@ -10,6 +10,7 @@ mod embed;
 mod test;
 mod fuzz;
 mod demo;
+mod screenshots;
 mod bench;
 mod supply;
 
@@ -33,6 +34,7 @@ cargo xtask VERB
                       decoder in C, Go, Python and JavaScript, in target/languages; --engine: the one that runs
                       scripts of JavaScript, which needs clang
   console             build the console, which `cargo build` then takes into the program
+  screenshots         make the pictures of docs/pictures: the console of a demo, in headless Chromium
   supply              hold the dependencies against deny.toml: licences, sources, duplicates; advisories if it can
   sbom                write the bill of materials to target/sbom (CycloneDX)
   embed               build the decoders that come with the program, and put them into the source
@@ -54,6 +56,7 @@ fn main() -> Result<()> {
         "guests" => guests::main(rest),
         "embed" => embed::embed(),
         "console" => console::build(),
+        "screenshots" => screenshots::make(),
         "supply" => supply::check(),
         "sbom" => supply::sbom(),
         "help" | "--help" | "-h" => {

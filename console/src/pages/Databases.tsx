@@ -6,6 +6,9 @@ import { Fault } from "../parts/Fault";
 import { Table } from "../parts/Table";
 import type { Database } from "../types";
 
+/** True of a database that does not take its lines now. */
+const isTroubled = (row: Database) => row.state !== undefined && row.state !== "well";
+
 export function Databases() {
   const me = useSession();
   const spool = usePoll<{ databases: Database[] }>(path("spool"), 3_000);
@@ -48,22 +51,23 @@ export function Databases() {
           {
             name: "State",
             cell: (row) =>
-              row.state === undefined || row.state === "well" ? (row.state ?? "–") : <strong class={row.state === "paused" ? "bad" : "warn"}>{`${row.state} for ${duration(row.trouble_s)}`}</strong>,
+              !isTroubled(row) ? (row.state ?? "–") : <strong class={row.state === "paused" ? "bad" : "warn"}>{`${row.state} for ${duration(row.trouble_s)}`}</strong>,
           },
-          { name: "Lines that wait", number: true, cell: (row) => count(row.lines) },
-          { name: "Bytes", number: true, cell: (row) => bytes(row.bytes) },
-          { name: "Age of the oldest", number: true, cell: (row) => (row.lines > 0 ? duration(row.oldest_age_ms / 1000) : "–") },
-          { name: "Last answer", wide: true, cell: (row) => visible(row.last_answer ?? "") },
-          { name: "Next try", cell: (row) => (row.next_try_ms === undefined ? "–" : `in ${duration(row.next_try_ms / 1000)}`) },
           {
             name: "Retry",
             cell: (row) =>
-              me.may_change && (
+              me.may_change &&
+              isTroubled(row) && (
                 <button type="button" onClick={() => void retry(row.database)}>
                   Retry now<span class="hidden"> {row.database}</span>
                 </button>
               ),
           },
+          { name: "Lines that wait", number: true, cell: (row) => count(row.lines) },
+          { name: "Bytes", number: true, cell: (row) => bytes(row.bytes) },
+          { name: "Age of the oldest", number: true, cell: (row) => (row.lines > 0 ? duration(row.oldest_age_ms / 1000) : "–") },
+          { name: "Next try", cell: (row) => (row.next_try_ms === undefined || !isTroubled(row) ? "–" : `in ${duration(row.next_try_ms / 1000)}`) },
+          { name: "Last answer", wide: true, cell: (row) => visible(row.last_answer ?? "") },
         ]}
       />
     </>

@@ -1,13 +1,15 @@
 import { useState } from "preact/hooks";
-import { call, path, query, words } from "../api";
+import { call, path, query } from "../api";
 import { count, moment, visible } from "../format";
 import { usePoll, useSession, useZone } from "../hooks";
 import { Ask } from "../parts/Ask";
 import { Fault } from "../parts/Fault";
-import { Table } from "../parts/Table";
+import { PutOutcome, usePutting } from "../parts/PutOutcome";
+import { LongTable, Table } from "../parts/Table";
+import { NOTHING, extension } from "../put";
 import { link } from "../route";
 import type { Route } from "../route";
-import type { Guest, Put } from "../types";
+import type { Guest } from "../types";
 
 export function Decoders({ route }: { route: Route }) {
   const [tenant, type] = route.parts;
@@ -15,6 +17,12 @@ export function Decoders({ route }: { route: Route }) {
 }
 
 const sum = (of: Record<string, number>) => Object.values(of).reduce((all, n) => all + n, 0);
+
+/** The counts that are not 0, by kind. */
+function counts(of: Record<string, number>): string {
+  const some = Object.entries(of).filter(([, n]) => n > 0);
+  return some.map(([kind, n]) => `${count(n)} ${kind}`).join(", ") || "none";
+}
 
 const cpu = (guest: Guest) => (guest.messages > 0 ? `${((guest.cpu_seconds / guest.messages) * 1e6).toFixed(1)} µs` : "–");
 
@@ -32,8 +40,9 @@ function All() {
     <>
       <h1>Decoders</h1>
       <Fault of={list.fault} />
-      <Table
+      <LongTable
         label="Decoders"
+        empty="No decoder is in the guests folder."
         rows={list.data?.guests ?? []}
         rowKey={(guest) => `${guest.tenant}/${guest.type}`}
         columns={[
@@ -57,50 +66,50 @@ function All() {
       {me.may_change && (
         <>
           <h2>Put a decoder</h2>
-          <PutForm tenant={me.tenant ?? ""} type="" fixed={me.who === "tenant" ? "tenant" : "none"} onPut={list.refresh} />
+          <PutForm tenant={me.tenant ?? ""} type="" fixed={me.who === "tenant" ? "tenant" : "none"} guests={list.data?.guests ?? []} onPut={list.refresh} />
         </>
       )}
     </>
   );
 }
 
-/** The extension of a file, which says what it is. */
-export function extension(name: string): string {
-  return name.includes(".") ? name.slice(name.lastIndexOf(".") + 1) : "wasm";
-}
-
-/** Puts a component, by choice of a file or by drag and drop, and shows the verdict. */
-function PutForm({ tenant: startTenant, type: startType, fixed, onPut }: { tenant: string; type: string; fixed: "none" | "tenant" | "both"; onPut: () => void }) {
+/** Puts a decoder, by choice of a file or by drag and drop, and shows the verdict. */
+function PutForm({ tenant: startTenant, type: startType, fixed, guests, onPut }: { tenant: string; type: string; fixed: "none" | "tenant" | "both"; guests: Guest[]; onPut: () => void }) {
   const [tenant, setTenant] = useState(startTenant);
   const [type, setType] = useState(startType);
-  const [component, setComponent] = useState<File | null>(null);
+  const [content, setContent] = useState<File | null>(null);
   const [cases, setCases] = useState<File | null>(null);
   const [same, setSame] = useState(false);
   const [over, setOver] = useState(false);
-  const [state, setState] = useState<{ busy: boolean; fault: unknown; put: Put | null }>({ busy: false, fault: null, put: null });
+  // The decoders as they were when the file was chosen: what is put takes the place of those and of no others.
+  const [before, setBefore] = useState<Guest[]>(guests);
+  const putting = usePutting();
   const take = (files: FileList | null) => {
     for (const file of Array.from(files ?? [])) {
       if (/\.jsonl?$/.test(file.name)) setCases(file);
-      else setComponent(file);
+      else {
+        setContent(file);
+        setBefore(guests);
+      }
     }
+    putting.clear();
   };
-  const put = async (event: Event) => {
+  const start = async (event: Event) => {
     event.preventDefault();
-    if (!component) return;
-    setState({ busy: true, fault: null, put: null });
-    try {
-      const values = { file: extension(component.name), cases_bytes: cases ? cases.size : undefined, expect_same: same ? "true" : undefined };
-      const answer = await call<Put>("PUT", query(path("guests", tenant, type), values), new Blob(cases ? [cases, component] : [component]));
-      setState({ busy: false, fault: null, put: answer });
-      onPut();
-    } catch (fault) {
-      setState({ busy: false, fault, put: null });
-    }
+    if (!content) return;
+    const beganWith = before.find((guest) => guest.tenant === tenant && guest.type === type)?.version ?? NOTHING;
+    if (await putting.start({ tenant, type, file: extension(content.name), content, cases, expectSame: same, beganWith })) took();
+  };
+  const took = () => {
+    // The same file once more would be put over itself.
+    setContent(null);
+    onPut();
   };
   return (
     <form
       class={over ? "drop over" : "drop"}
-      onSubmit={put}
+      aria-label="Put a decoder"
+      onSubmit={start}
       onDragOver={(event) => {
         event.preventDefault();
         setOver(true);
@@ -112,8 +121,9 @@ function PutForm({ tenant: startTenant, type: startType, fixed, onPut }: { tenan
         take(event.dataTransfer?.files ?? null);
       }}
     >
-      <p>Drop a component (.wasm) or the file of a built-in decoder here, with its cases (.jsonl) if there are some, or choose them. It serves if it passes its
-        checks.</p>
+      <p>
+        Drop a component (.wasm), a script (.js) or a route file (.toml) here, with its cases (.jsonl) if there are some, or choose them. It serves once it has passed its checks.
+      </p>
       <div class="row">
         {fixed === "none" && (
           <label>
@@ -128,7 +138,7 @@ function PutForm({ tenant: startTenant, type: startType, fixed, onPut }: { tenan
           </label>
         )}
         <label>
-          Component
+          Decoder
           <input type="file" onChange={(event) => take(event.currentTarget.files)} />
         </label>
         <label>
@@ -139,49 +149,19 @@ function PutForm({ tenant: startTenant, type: startType, fixed, onPut }: { tenan
           <input type="checkbox" checked={same} onInput={(event) => setSame(event.currentTarget.checked)} />
           Refuse it if it decodes a remembered message differently
         </label>
-        <button type="submit" class="main" disabled={state.busy || !component || !tenant || !type}>
+        <button type="submit" class="main" disabled={putting.busy || !content || !tenant || !type}>
           Put
         </button>
       </div>
-      <p role="status">
-        {component && `${visible(component.name)}${cases ? ` with the cases ${visible(cases.name)}` : ""}`}
-        {state.busy && ": it is compiled and checked…"}
-      </p>
-      {state.fault !== null && (
-        <>
-          <p class="bad">
-            <strong>It may not serve.</strong>
-          </p>
-          <pre class="box bad" role="alert">
-            {visible(words(state.fault))}
-          </pre>
-        </>
-      )}
-      {state.put && <Verdict put={state.put} />}
+      <p role="status">{content && `${visible(content.name)}${cases ? ` with the cases ${visible(cases.name)}` : ""}`}</p>
+      <PutOutcome of={putting} onPut={took} />
     </form>
   );
 }
 
-export function Verdict({ put }: { put: Put }) {
-  const comparison = put.comparison as { compared?: number; different?: number; first?: string } | undefined;
-  const said = { serving: "It serves.", unchanged: "It served already.", tried: "It may serve." }[put.state] ?? put.state;
-  return (
-    <div role="status">
-      <p>
-        <strong>{said}</strong> {visible(put.guest)}
-      </p>
-      {comparison && (
-        <p>
-          {count(comparison.different)} of the last {count(comparison.compared)} messages decode differently.
-        </p>
-      )}
-      {comparison?.first && (
-        <pre class="box" tabIndex={0} role="region" aria-label="First difference">
-          {visible(comparison.first)}
-        </pre>
-      )}
-    </div>
-  );
+/** The query of the messages that a place decodes. */
+function messagesOf(tenant: string, type: string): string {
+  return query("", { tenant: tenant === "_default" ? undefined : tenant, type: type === "_any" ? undefined : type });
 }
 
 interface Version {
@@ -212,7 +192,8 @@ function One({ tenant, type }: { tenant: string; type: string }) {
         Decoder {visible(tenant)}/{visible(type)}
       </h1>
       <p>
-        <a href={link("decoders")}>All decoders</a>
+        <a href={link("decoders")}>All decoders</a> · <a href={link("tap") + messagesOf(tenant, type)}>Its messages as they come</a> ·{" "}
+        <a href={link("quarantine") + messagesOf(tenant, type)}>Its refused messages</a>
       </p>
       <Fault of={list.fault} />
       <p role="status">{said}</p>
@@ -232,12 +213,12 @@ function One({ tenant, type }: { tenant: string; type: string }) {
           <dd>{guest.interface ?? "–"}</dd>
           <dt>Messages</dt>
           <dd>
-            {count(guest.messages)}, {cpu(guest)} of CPU time each, {guest.lane} lane, class {guest.class}
+            {guest.messages === 0 ? "none yet" : `${count(guest.messages)}, ${cpu(guest)} of CPU time each`}, {guest.lane} lane, class {guest.class}
           </dd>
           <dt>Failures</dt>
-          <dd>{Object.entries(guest.failures).map(([kind, n]) => `${count(n)} ${kind}`).join(", ") || "none"}</dd>
+          <dd>{counts(guest.failures)}</dd>
           <dt>Left out</dt>
-          <dd>{Object.entries(guest.ignored).map(([kind, n]) => `${count(n)} ${kind}`).join(", ") || "none"}</dd>
+          <dd>{counts(guest.ignored)}</dd>
         </dl>
       )}
       {me.may_change && (
@@ -265,7 +246,7 @@ function One({ tenant, type }: { tenant: string; type: string }) {
             />
           </div>
           <h2>Put another version</h2>
-          <PutForm tenant={tenant} type={type} fixed="both" onPut={refresh} />
+          <PutForm tenant={tenant} type={type} fixed="both" guests={list.data?.guests ?? []} onPut={refresh} />
         </>
       )}
       <h2>History</h2>

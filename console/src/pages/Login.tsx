@@ -32,7 +32,11 @@ export function Login({ isDialog }: { isDialog?: boolean }) {
   return (
     <main class="login">
       <h1>Tidegate</h1>
-      <p>The operator's token shows everything, a tenant's token what is the tenant's own.</p>
+      <p>This is the console of a gateway that takes messages of devices to databases.</p>
+      <p class="soft">
+        Log in with a token. The operator's token shows everything: it is in the file that <code>admin.token_file</code> of the configuration names. A tenant's token shows what is the
+        tenant's own: the operator gives it.
+      </p>
       {form}
     </main>
   );

@@ -26,6 +26,9 @@ export function Overview() {
 
 const SEVERITY = { error: "Error", warning: "Warning", note: "Note" };
 
+/** The page on which something is done about a part. */
+const PAGE_OF: Record<string, string> = { decoder: "Decoders", output: "Databases", spool: "Databases", quarantine: "Quarantine", budget: "Tenants", books: "Tenants" };
+
 function Problems({ of }: { of: Problem[] }) {
   return (
     <section aria-label="What is wrong">
@@ -38,7 +41,15 @@ function Problems({ of }: { of: Problem[] }) {
                 <strong class={{ error: "bad", warning: "warn", note: "soft" }[problem.severity]}>{SEVERITY[problem.severity]}</strong> {problem.part}:{" "}
                 {visible(problem.what)}
               </p>
-              <p class="soft">To do: {visible(problem.todo)}</p>
+              <p class="soft">
+                To do: {visible(problem.todo)}
+                {PAGE_OF[problem.part] && (
+                  <>
+                    .{" "}
+                    <a href={link(PAGE_OF[problem.part]!.toLowerCase())}>Open {PAGE_OF[problem.part]}</a>
+                  </>
+                )}
+              </p>
             </li>
           ))}
         </ol>

@@ -20,6 +20,8 @@ interface Row {
   disk?: BudgetUse;
 }
 
+const part = (budget?: BudgetUse) => (budget ? `${bytes(budget.used)} (${Math.round((100 * budget.used) / Math.max(1, budget.max))} %)` : "–");
+
 const used = (budget?: BudgetUse) => (budget ? `${bytes(budget.used)} of ${bytes(budget.max)}` : "–");
 
 function All() {
@@ -44,8 +46,8 @@ function All() {
           { name: "Lines written", number: true, cell: (row) => count(row.books?.lines.written) },
           { name: "Lines that wait", number: true, cell: (row) => count(row.books?.lines.pending) },
           { name: "In quarantine", number: true, cell: (row) => count(row.books?.quarantine.entries) },
-          { name: "Memory", number: true, cell: (row) => used(row.memory) },
-          { name: "Disk", number: true, cell: (row) => used(row.disk) },
+          { name: "Memory", number: true, cell: (row) => part(row.memory) },
+          { name: "Disk", number: true, cell: (row) => part(row.disk) },
         ]}
       />
     </>
@@ -64,10 +66,10 @@ function One({ name }: { name: string }) {
         · <a href={`${link("tap")}?tenant=${encodeURIComponent(name)}`}>Live tap</a>
       </p>
       <Fault of={detail.fault} />
-      {tenant?.books && <BookTable books={tenant.books} />}
       {history.data && history.data.at_s.length > 0 && <Charts of={history.data} />}
       {tenant && <Kinds title="Memory" budget={tenant.memory} />}
       {tenant && <Kinds title="Disk" budget={tenant.disk} />}
+      {tenant?.books && <BookTable books={tenant.books} />}
     </>
   );
 }

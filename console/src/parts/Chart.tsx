@@ -48,7 +48,7 @@ export function Chart({ title, at_s, lines, shown }: Props) {
         tzDate: utc ? (ts) => uPlot.tzDate(new Date(ts * 1000), "Etc/UTC") : undefined,
         scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
         axes: [
-          { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => hourMinute(tick, utc)) },
+          { ...axis, size: 28, values: (_, ticks, __, ___, step) => ticks.map((tick) => timeOfDay(tick, utc, step < 60)) },
           { ...axis, size: 64, values: (_, ticks) => ticks.map(shown) },
         ],
         series: [
@@ -88,6 +88,7 @@ export function Chart({ title, at_s, lines, shown }: Props) {
   );
 }
 
-function hourMinute(seconds: number, utc: boolean): string {
-  return new Date(seconds * 1000).toLocaleTimeString("sv-SE", { hour: "2-digit", minute: "2-digit", timeZone: utc ? "UTC" : undefined });
+function timeOfDay(seconds: number, utc: boolean, withSeconds: boolean): string {
+  const second = withSeconds ? ("2-digit" as const) : undefined;
+  return new Date(seconds * 1000).toLocaleTimeString("sv-SE", { hour: "2-digit", minute: "2-digit", second, timeZone: utc ? "UTC" : undefined });
 }

@@ -1,16 +1,10 @@
 import { useState } from "preact/hooks";
 import { visible } from "../format";
-import { dump, ofBase64, textOf } from "../payload";
+import { dump, textOf } from "../payload";
 
 /** Characters and lines of a payload that are shown before somebody asks for more. */
 const TEXT_MAX = 20_000;
 const DUMP_LINES_MAX = 200;
-
-export function bytesOf(of: { payload?: string | null; payload_base64?: string | null }): Uint8Array | null {
-  if (of.payload !== undefined && of.payload !== null) return new TextEncoder().encode(of.payload);
-  if (of.payload_base64) return ofBase64(of.payload_base64);
-  return null;
-}
 
 function pretty(text: string): string {
   try {

@@ -166,7 +166,11 @@ fn read_text(folder: Option<&TenantFolder>, name: &str, most: u64) -> Result<Opt
     folder.map_or(Ok(None), |folder| text(folder, name, most))
 }
 
-fn text(folder: &TenantFolder, name: &str, most: u64) -> Result<Option<String>, RolloutError> {
+/// The text of a file; None: there is no such file.
+///
+/// # Errors
+/// It cannot be read, is too long, or no text.
+pub(crate) fn text(folder: &TenantFolder, name: &str, most: u64) -> Result<Option<String>, RolloutError> {
     let bytes = match folder.read(name, most) {
         Ok(bytes) => bytes,
         Err(RolloutError::Unreadable(error)) if error.kind() == ErrorKind::NotFound => {

@@ -51,6 +51,11 @@ pub enum RolloutError {
     Quota(String),
     #[error("components of {tenant} took too long to compile; the next is taken in {seconds} s")]
     Paused { tenant: String, seconds: u64 },
+    /// Somebody put another version meanwhile.
+    #[error(
+        "the decoder was changed meanwhile: you began with {began_with}, and {serves}. Nothing was put: look at what serves now, and put again if yours is to take its place"
+    )]
+    Changed { began_with: String, serves: String },
     /// The caller asked for no difference.
     #[error("{0}")]
     Different(Comparison),

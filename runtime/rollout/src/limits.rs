@@ -33,6 +33,9 @@ pub const LARGE_PUTS_WAITING_MAX: usize = 4;
 /// Seconds between two looks at the bytes of all decoders on disk: a thousand tenants are 10 ms of work.
 pub const DISK_USE_INTERVAL_S: u64 = 10;
 
+/// Bytes of the name of a version: a SHA-256, and twelve digits for each of two texts.
+pub const VERSION_NAME_BYTES_MAX: usize = 64 + 2 * 13;
+
 /// Versions a route that are remembered, with copies to go back to.
 pub const GUEST_VERSIONS_KEPT: usize = 5;
 

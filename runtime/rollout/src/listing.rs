@@ -33,6 +33,9 @@ pub struct GuestInfo {
     pub guest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// The version that serves, with its texts: what `expect_version` of a put is held against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The version of the interface that the serving version was built for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
@@ -92,6 +95,7 @@ impl GuestStore {
                     },
                     guest: serving.map(|route| route.guest.tag.to_string()),
                     digest: serving.map(|route| route.guest.digest.clone()),
+                    version: serving.map(|route| route.id.clone()),
                     interface: serving.map(|route| route.guest.interface.clone()),
                     keeps_state: serving.is_some_and(|route| route.guest.imports_state),
                     error: entry.error.clone(),

@@ -10,13 +10,16 @@ use crate::candidate::Candidate;
 use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
 use crate::evaluate::Evaluated;
+use crate::expected_version::ExpectedVersion;
 use crate::folder::{CandidateStamps, cases_name, component_name, route_file_name};
 use crate::put_request::{PutAuthor, PutFile, PutRequest, PutResult, Trial};
 use crate::store::GuestStore;
 use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::RouteKey;
+use tidegate_decode::route::rules::RouteRules;
 use tidegate_decode::route::stats::RouteActivity;
 use tidegate_decode::route::version::RouteVersion;
+use tidegate_decode::sandbox::guest::Guest;
 
 impl GuestStore {
     /// Judges a decoder, lays its file into the folder, and lets it serve. Takes as long as compiling,
@@ -25,7 +28,7 @@ impl GuestStore {
     /// # Errors
     /// The reason why it may not serve; then nothing has changed but the history.
     pub fn put_now(&self, put: PutRequest) -> Result<PutResult, RolloutError> {
-        let PutRequest { route_key, file, cases, author, expect_same, trial } = put;
+        let PutRequest { route_key, file, cases, author, expect_same, expect_version, trial } = put;
         let route_key = &route_key;
         let (tenant, stem) = route_key;
         let bytes = file.bytes().len() as u64;
@@ -63,6 +66,9 @@ impl GuestStore {
         let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
         let serves = before.as_ref().is_some_and(|before| before.version.id == candidate.version());
         let mut evaluated = None;
+        if !serves {
+            self.check_expected(route_key, expect_version.as_ref())?;
+        }
         if !serves || brings_cases {
             let judged = self.evaluate(route_key, &candidate, before.as_ref().map(|before| &*before.version));
             match judged.and_then(|judged| same_if_expected(judged, expect_same)) {
@@ -73,6 +79,10 @@ impl GuestStore {
                     return Err(error);
                 }
             }
+        }
+        if !serves {
+            // It was judged for some time: a file may have come into the folder, or the one before may be back.
+            self.check_expected(route_key, expect_version.as_ref())?;
         }
         let folder = TenantFolder::make(&self.folder, tenant)?;
         let staging = self.staging.as_deref();
@@ -98,6 +108,29 @@ impl GuestStore {
         Ok(PutResult { guest: tag, digest, state: "serving", comparison })
     }
 
+    /// Refuses a put whose author began with another version than the one that serves.
+    fn check_expected(
+        &self,
+        route_key: &RouteKey,
+        expected: Option<&ExpectedVersion>,
+    ) -> Result<(), RolloutError> {
+        let Some(expected) = expected else { return Ok(()) };
+        let entries = self.entries.lock();
+        let entry = entries.get(route_key);
+        let serving = entry.and_then(|entry| entry.serving.as_ref());
+        let serving = serving.map(|route| route.version.id.as_str());
+        if expected.is(serving) {
+            return Ok(());
+        }
+        let put_by = entry.zip(serving).and_then(|(entry, version)| entry.record.find(version));
+        let serves = match (serving, put_by) {
+            (None, _) => "now nothing serves".to_owned(),
+            (Some(version), None) => format!("now {version} serves"),
+            (Some(version), Some(put)) => format!("now {version} serves, put by {} at {}", put.who, put.when),
+        };
+        Err(RolloutError::Changed { began_with: expected.name().to_owned(), serves })
+    }
+
     /// Judges a component as if it were put, and lets a trial use it.
     fn try_out(
         &self,
@@ -108,12 +141,31 @@ impl GuestStore {
     ) -> Result<PutResult, RolloutError> {
         let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
         let judged = self.evaluate(route_key, candidate, before.as_ref().map(|before| &*before.version));
+        if let Err(RolloutError::Cases(_) | RolloutError::Shadow(_)) = &judged {
+            // It runs, and may not serve: its author wants to see it at work all the same.
+            let made = self.make(route_key, &candidate.component, &candidate.digest, &candidate.definition);
+            if let Ok((guest, rules)) = made {
+                self.run_trial(route_key, candidate, guest, rules, trial);
+            }
+        }
         let Evaluated { guest, rules, comparison } =
             judged.inspect_err(|error| self.penalise(author, error))?;
         let (tag, digest) = (guest.tag.to_string(), guest.digest.clone());
+        self.run_trial(route_key, candidate, guest, rules, trial);
+        Ok(PutResult { guest: tag, digest, state: "tried", comparison })
+    }
+
+    /// Lets a trial use a candidate, alone on a host of its own.
+    fn run_trial(
+        &self,
+        route_key: &RouteKey,
+        candidate: &Candidate,
+        guest: Arc<Guest>,
+        rules: RouteRules,
+        trial: &Trial,
+    ) {
         let version = RouteVersion::new(guest, rules, candidate.version(), RouteActivity::of_trial());
         (trial.0)(Arc::new(self.host.single_route(route_key, version, self.host.state().copy())));
-        Ok(PutResult { guest: tag, digest, state: "tried", comparison })
     }
 
     /// Has a tenant wait whose component costs the compiler too much.

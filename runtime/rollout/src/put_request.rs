@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::builtin::{self, BuiltIn, SourceFile};
 use crate::comparison::Comparison;
 use crate::error::RolloutError;
+use crate::expected_version::ExpectedVersion;
 use crate::limits::ROUTE_FILE_BYTES_MAX;
 use tidegate_core::route_key::RouteKey;
 use tidegate_decode::DecodeHost;
@@ -111,6 +112,8 @@ pub struct PutRequest {
     pub author: PutAuthor,
     /// Refuses a version that decodes a remembered message differently.
     pub expect_same: bool,
+    /// Refuses to take the place of another version. None: of whatever serves.
+    pub expect_version: Option<ExpectedVersion>,
     /// Judges the component and lets this use it; nothing is put, and no decision is kept.
     pub trial: Option<Trial>,
 }
@@ -119,7 +122,7 @@ impl PutRequest {
     /// A component alone.
     pub fn new(route_key: RouteKey, component: Vec<u8>, author: PutAuthor) -> Self {
         let file = PutFile::Component(component);
-        Self { route_key, file, cases: None, author, expect_same: false, trial: None }
+        Self { route_key, file, cases: None, author, expect_same: false, expect_version: None, trial: None }
     }
 }
 

@@ -14,9 +14,10 @@ use axum::routing::{get, post, put};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::admin::put_query::{PutQuery, bad_file};
 use crate::admin::query::decode;
 use crate::admin::respond::{ApiError, ApiResult, answer, answer_blocking, blocking, route_key};
-use crate::admin::schemas::{ApiErrorBody, GuestsBody};
+use crate::admin::schemas::{ApiErrorBody, GuestSourceBody, GuestsBody};
 use crate::admin::tokens::{Caller, TenantTokens};
 use crate::admin::uploads::Uploads;
 use crate::admin::{decoder_state, uploads};
@@ -29,7 +30,6 @@ use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::digest::digest;
-use crate::rollout::limits::CASES_BYTES_MAX;
 use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
 use crate::spool::Spool;
 
@@ -54,6 +54,7 @@ impl GuestRoutes {
             .route("/api/v1/guests/{tenant}/{type}", put(put_guest).delete(remove))
             .route("/api/v1/guests/{tenant}/{type}/history", get(history))
             .route("/api/v1/guests/{tenant}/{type}/log", get(log))
+            .route("/api/v1/guests/{tenant}/{type}/source", get(source))
             .route("/api/v1/guests/{tenant}/{type}/state", get(state))
             .route("/api/v1/guests/{tenant}/{type}/rollback", post(roll_back))
             .with_state(self)
@@ -124,6 +125,24 @@ pub(crate) async fn log(
     .await
 }
 
+// A route file may hold secrets of its owner: only for those with a token.
+/// The texts of a decoder, for somebody who edits them: its route file, and its script.
+#[utoipa::path(get, path = "/api/v1/guests/{tenant}/{type}/source", tag = "decoders",
+    params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
+        ("type" = String, Path, description = "A message type, or _any")),
+    responses((status = 200, description = "Texts by their extensions", body = GuestSourceBody), (status = 404, description = "There is none", body = ApiErrorBody)))]
+pub(crate) async fn source(
+    State(guests): Guests,
+    Path((tenant, message_type)): GuestPath,
+    headers: HeaderMap,
+) -> Response {
+    answer_blocking(move || {
+        guests.caller(&headers, &tenant, true)?;
+        guests.api.source(&tenant, &message_type)
+    })
+    .await
+}
+
 // State is made of what devices sent: only for those with a token.
 /// The state that a decoder keeps.
 #[utoipa::path(get, path = "/api/v1/guests/{tenant}/{type}/state", tag = "decoders",
@@ -159,9 +178,14 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
 /// Puts a component: it serves if it passes its checks.
 #[utoipa::path(put, path = "/api/v1/guests/{tenant}/{type}", tag = "decoders",
     params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
-        ("type" = String, Path, description = "A message type, or _any")),
+        ("type" = String, Path, description = "A message type, or _any"),
+        ("file" = Option<String>, Query, description = "The extension of the file that the body is: wasm without it"),
+        ("cases_bytes" = Option<u64>, Query, description = "Bytes at the beginning of the body that are cases"),
+        ("expect_same" = Option<bool>, Query, description = "Refuses it if it decodes a remembered message differently"),
+        ("expect_version" = Option<String>, Query, description = "The version that its author began with, or none: refuses to take the place of another")),
     request_body(content = String, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It serves", body = Object), (status = 422, description = "It may not serve", body = ApiErrorBody)))]
+    responses((status = 200, description = "It serves", body = Object),
+        (status = 409, description = "Another version was put meanwhile", body = ApiErrorBody), (status = 422, description = "It may not serve", body = ApiErrorBody)))]
 pub(crate) async fn put_guest(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
@@ -170,70 +194,6 @@ pub(crate) async fn put_guest(
     body: Body,
 ) -> Response {
     answer(guests.put(tenant, message_type, uri, headers, body).await)
-}
-
-/// The query of a decoder that is put.
-#[derive(Debug, PartialEq, Eq)]
-struct PutQuery {
-    /// Bytes at the beginning of the body that are cases, not the file.
-    cases_bytes: usize,
-    expect_same: bool,
-    /// The extension of the file that the body is.
-    file: String,
-}
-
-impl Default for PutQuery {
-    fn default() -> Self {
-        Self { cases_bytes: 0, expect_same: false, file: "wasm".into() }
-    }
-}
-
-impl PutQuery {
-    fn parse(query: &str) -> Result<Self, ApiError> {
-        let mut parsed = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("cases_bytes", bytes))
-                    if bytes.parse().is_ok_and(|bytes: u64| bytes <= CASES_BYTES_MAX) =>
-                {
-                    parsed.cases_bytes = bytes.parse().unwrap_or_default();
-                }
-                Some(("file", extension)) => {
-                    // The bytes come later.
-                    PutFile::new(extension, Vec::new()).map_err(bad_file)?;
-                    extension.clone_into(&mut parsed.file);
-                }
-                Some(("expect_same", "true")) => parsed.expect_same = true,
-                Some(("expect_same", "false")) => parsed.expect_same = false,
-                _ => {
-                    let message = format!(
-                        "invalid query {pair:?}: expected file=EXTENSION, cases_bytes=N (at most {CASES_BYTES_MAX}) or expect_same=true"
-                    );
-                    return Err(ApiError { status: 400, code: "BAD_QUERY", message });
-                }
-            }
-        }
-        Ok(parsed)
-    }
-
-    /// Parts a body into the cases and the file.
-    fn part_body(&self, mut body: Vec<u8>) -> Result<(Option<String>, Vec<u8>), ApiError> {
-        if self.cases_bytes == 0 {
-            return Ok((None, body));
-        }
-        let bad = |message: &str| ApiError { status: 400, code: "BAD_CASES", message: message.into() };
-        if body.len() < self.cases_bytes {
-            return Err(bad("the body has fewer bytes than cases_bytes"));
-        }
-        let component = body.split_off(self.cases_bytes);
-        let cases = String::from_utf8(body).map_err(|_| bad("the cases are not UTF-8"))?;
-        Ok((Some(cases), component))
-    }
-}
-
-/// The answer to a body that is no file of a decoder.
-pub(super) fn bad_file(message: String) -> ApiError {
-    ApiError { status: 400, code: "BAD_FILE", message }
 }
 
 impl GuestRoutes {
@@ -262,8 +222,9 @@ impl GuestRoutes {
             drop(place);
             let (cases, file) = query.part_body(body)?;
             let file = PutFile::new(&query.file, file).map_err(bad_file)?;
-            let expect_same = query.expect_same;
-            Ok((PutRequest { route_key, file, cases, author, expect_same, trial: None }, charge))
+            let PutQuery { expect_same, expect_version, .. } = query;
+            let put = PutRequest { route_key, file, cases, author, expect_same, expect_version, trial: None };
+            Ok((put, charge))
         };
         match received.await {
             Ok((put, charge)) => self.api.put(put, charge).await,
@@ -360,6 +321,7 @@ pub fn refusal(error: &RolloutError) -> ApiError {
         RolloutError::NotThere => (404, "NO_SUCH_GUEST"),
         RolloutError::DiskLow(_) => (507, "DISK_LOW"),
         RolloutError::NoPrevious => (409, "NO_PREVIOUS_VERSION"),
+        RolloutError::Changed { .. } => (409, "CHANGED_MEANWHILE"),
         RolloutError::TooLarge { .. } | RolloutError::NeedsLarge { .. } => (413, "TOO_LARGE"),
         RolloutError::Quota(_) => (422, "QUOTA"),
         RolloutError::Different(_) => (422, "DIFFERENT"),
@@ -391,6 +353,14 @@ impl GuestApi {
         let log = self.guests.log(&route_key(tenant, message_type)?);
         let (lines, dropped) = log.ok_or_else(|| refusal(&RolloutError::NotThere))?;
         Ok(json!({"tenant": tenant, "type": message_type, "lines": lines, "dropped": dropped}))
+    }
+
+    fn source(&self, tenant: &str, message_type: &str) -> ApiResult {
+        let texts = self.guests.texts(&route_key(tenant, message_type)?).map_err(|error| refusal(&error))?;
+        let mut shown = json!({"tenant": tenant, "type": message_type});
+        let texts = value(&texts);
+        shown.as_object_mut().expect("an object").extend(texts.as_object().expect("an object").clone());
+        Ok(shown)
     }
 
     /// State of a tenant's message type, of all its partitions or of one.
@@ -500,32 +470,5 @@ async fn off_the_task<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|error| refusal(&error)),
         Err(error) => Err(ApiError { status: 500, code: "NOT_DONE", message: error.to_string() }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_is_cases_and_a_component_as_the_query_says() {
-        let query = PutQuery::parse("cases_bytes=3&expect_same=true").unwrap();
-        assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true, file: "wasm".into() });
-        assert_eq!(PutQuery::parse("file=toml").unwrap().file, "toml");
-        assert_eq!(query.part_body(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
-        assert_eq!(query.part_body(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
-        assert_eq!(query.part_body(b"\xff\xff\xffx".to_vec()).unwrap_err().code, "BAD_CASES");
-        let alone = PutQuery::parse("").unwrap();
-        assert_eq!(alone.part_body(b"\0asm".to_vec()).unwrap(), (None, b"\0asm".to_vec()));
-        for bad in [
-            "cases_bytes=x",
-            "cases_bytes=99999999999",
-            "expect_same=1",
-            "other=1",
-            "cases_bytes",
-            "file=exe",
-        ] {
-            assert_eq!(PutQuery::parse(bad).unwrap_err().status, 400, "{bad}");
-        }
     }
 }

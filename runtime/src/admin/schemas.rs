@@ -131,6 +131,8 @@ pub(crate) struct GuestBody {
     pub file_state: String,
     pub guest: Option<String>,
     pub digest: Option<String>,
+    /// The version that serves, with its texts: the value of `expect_version`.
+    pub version: Option<String>,
     /// The name of the built-in decoder that serves.
     pub built_in: Option<String>,
     pub interface: Option<String>,
@@ -148,6 +150,22 @@ pub(crate) struct GuestBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct GuestsBody {
     pub guests: Vec<GuestBody>,
+}
+
+/// The texts of a decoder.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct GuestSourceBody {
+    pub tenant: String,
+    #[serde(rename = "type")]
+    pub message_type: String,
+    /// The extension of the file that makes the route: `wasm`, `toml`, or that of a script.
+    pub file: String,
+    /// The name of the built-in decoder that serves.
+    pub built_in: Option<String>,
+    /// The version that serves.
+    pub version: Option<String>,
+    /// Texts by their extensions.
+    pub texts: BTreeMap<String, String>,
 }
 
 /// A database, its backlog and its writes.

@@ -19,7 +19,7 @@ use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
 use crate::core::route_key::{file_name, is_file_name};
-use crate::rollout::PutFile;
+use crate::rollout::{ExpectedVersion, PutAuthor, PutFile, PutRequest};
 
 /// Manage decoders: list, put, history, rollback, rm, log, state, new, wrap
 #[derive(Debug, clap::Args)]
@@ -80,6 +80,9 @@ enum Action {
         /// Refuse it if it decodes a remembered message differently than the decoder that serves
         #[arg(long)]
         expect_same: bool,
+        /// Refuse it if another version serves than this one: "version" of `guest list --json`, or `none`
+        #[arg(long, value_name = "VERSION", value_parser = ExpectedVersion::parse)]
+        expect_version: Option<ExpectedVersion>,
     },
     /// List the last versions: who put them, when, and their result
     #[command(after_help = "Example:\n  tidegate guest history acme boiler")]
@@ -176,7 +179,7 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
             let _progress = Progress::start("the decoders are compiled and listed");
             gateway.list(tenant.as_deref().map(named).as_deref())
         }
-        Action::Put { tenant, message_type, file, cases, expect_same } => {
+        Action::Put { tenant, message_type, file, cases, expect_same, expect_version } => {
             let shown = file.display().to_string();
             let file = put_file(file)?;
             let cases = cases.as_ref().map(read_cases).transpose()?;
@@ -184,7 +187,16 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
                 "{shown} ({} kB) is sent, compiled, started, and run on its cases and on recent messages",
                 file.bytes().len().div_ceil(1_000)
             ));
-            gateway.put(&named(tenant), &named(message_type), file, cases, *expect_same)
+            let put = PutRequest {
+                route_key: (named(tenant), named(message_type)),
+                file,
+                cases,
+                author: PutAuthor::Operator,
+                expect_same: *expect_same,
+                expect_version: expect_version.clone(),
+                trial: None,
+            };
+            gateway.put(put)
         }
         Action::History { tenant, message_type } => gateway.history(&named(tenant), &named(message_type)),
         Action::Rollback { tenant, message_type } => {

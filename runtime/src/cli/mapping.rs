@@ -1,7 +1,5 @@
 //! `tidegate mapping`: a mapping at work, each value with the bytes that it came from.
 
-mod trace;
-
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -11,11 +9,11 @@ use tidegate_guest::testing;
 use tidegate_guest::{Lines, Route};
 use tidegate_mapping::Mapping;
 
-use crate::cli::mapping::trace::Trace;
 use crate::cli::{BadUsage, Exit};
 use crate::core::detail::printable;
 use crate::explain::cases::received_ns;
 use crate::explain::hex;
+use crate::explain::mapping_trace::MappingTrace;
 use crate::rollout::route_file;
 
 /// Try a mapping on a payload
@@ -78,7 +76,7 @@ pub fn mapping(arguments: &Arguments) -> anyhow::Result<Exit> {
         Ok(mapping) => mapping,
         Err(why) => return Ok(refuse(*json, "MAY_NOT_SERVE", &format!("{}: {why}", file.display()))),
     };
-    let mut trace = Trace::default();
+    let mut trace = MappingTrace::default();
     let decoded = testing::Context::default().decode_one(&payload, &mut |message, lines: &mut Lines| {
         mapping.decode_with(message.payload, received_ns, lines, &mut trace)
     });

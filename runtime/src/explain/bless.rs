@@ -62,6 +62,7 @@ mod tests {
             guest: None,
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             ignored: Vec::new(),
+            decoder_payload: None,
             cpu: std::time::Duration::ZERO,
         }
     }

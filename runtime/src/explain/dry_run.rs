@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
 
 use crate::admission::MessageView;
 use crate::admission::registry::{Registry, RegistryRow, TokenHash};
@@ -193,6 +194,7 @@ impl DryRun {
                     guest: None,
                     lines: Vec::new(),
                     ignored: Vec::new(),
+                    decoder_payload: None,
                     cpu: Duration::ZERO,
                 };
             }
@@ -210,6 +212,10 @@ impl DryRun {
         .with_content(judged.content);
         let route = self.host.table().route(message.tenant.id.as_str(), message.message_type());
         let guest = route.as_ref().map(|route| route.version.guest.tag.to_string());
+        let decoder_payload = route.as_ref().map(|route| {
+            let part = message.payload_for(route.version.rules.prefers_object);
+            if message.content.is_none() { message.payload.clone() } else { Bytes::copy_from_slice(part) }
+        });
         message.tenant.account.receive(1);
         let cpu = || route.as_ref().map(|route| route.version.activity.stats.cpu()).unwrap_or_default();
         let cpu_before = cpu();
@@ -233,6 +239,7 @@ impl DryRun {
             guest,
             lines: seen.lines,
             ignored,
+            decoder_payload,
             cpu,
         }
     }

@@ -68,6 +68,8 @@ pub struct ExplainVerdict {
     pub lines: Vec<String>,
     /// Values that the decoder left out and reported.
     pub ignored: Vec<String>,
+    /// The payload that the decoder got: that of a network server's message is a part of it. None: it got none.
+    pub decoder_payload: Option<Bytes>,
     /// CPU time of the decoder; zero if none was called.
     pub cpu: Duration,
 }

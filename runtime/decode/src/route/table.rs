@@ -77,6 +77,11 @@ impl RoutingTable {
         })
     }
 
+    /// The place of the route that decodes a message type of a tenant.
+    pub fn place(&self, tenant: &str, message_type: &str) -> Option<RouteKey> {
+        places(tenant, message_type).into_iter().find(|place| self.routes.contains_key(place))
+    }
+
     /// The route that decodes a message type of the tenants without a decoder of their own.
     pub fn find_of_all(&self, message_type: &str) -> Option<Route> {
         let stems = [file_name(message_type), ANY.to_owned()];
@@ -98,7 +103,7 @@ impl RoutingTable {
 }
 
 /// The places at which a message type is looked up, in order.
-fn places(tenant: &str, message_type: &str) -> Vec<RouteKey> {
+pub fn places(tenant: &str, message_type: &str) -> Vec<RouteKey> {
     let (tenant, message_type) = (file_name(tenant), file_name(message_type));
     let mut places = vec![
         (tenant.clone(), message_type.clone()),

@@ -21,7 +21,7 @@ use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
 use crate::explain::stopped_gateway;
 use crate::rollout::history::RouteHistory;
-use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
+use crate::rollout::{GuestStore, PutRequest, RolloutError};
 use crate::{config, data_dir};
 
 /// The gateway that a verb is about.
@@ -134,38 +134,27 @@ impl<'a> GuestTarget<'a> {
     }
 
     /// Puts a decoder, with cases in place of those beside it.
-    pub fn put(
-        &self,
-        tenant: &str,
-        message_type: &str,
-        file: PutFile,
-        cases: Option<String>,
-        expect_same: bool,
-    ) -> anyhow::Result<ApiResult> {
+    pub fn put(&self, put: PutRequest) -> anyhow::Result<ApiResult> {
+        let (tenant, message_type) = put.route_key.clone();
         match self {
             Self::Running { .. } => {
-                let mut query = vec![format!("file={}", file.extension())];
-                if let Some(cases) = &cases {
+                let mut query = vec![format!("file={}", put.file.extension())];
+                if let Some(cases) = &put.cases {
                     query.push(format!("cases_bytes={}", cases.len()));
                 }
-                if expect_same {
+                if put.expect_same {
                     query.push("expect_same=true".into());
                 }
+                if let Some(version) = &put.expect_version {
+                    query.push(format!("expect_version={}", version.name()));
+                }
                 let query = query.join("&");
-                let body = [cases.unwrap_or_default().as_bytes(), file.bytes()].concat();
-                self.call(Method::PUT, &format!("{}?{query}", path(tenant, message_type, "")), body)
+                let body = [put.cases.unwrap_or_default().as_bytes(), put.file.bytes()].concat();
+                self.call(Method::PUT, &format!("{}?{query}", path(&tenant, &message_type, "")), body)
             }
             Self::Stopped { config, .. } => {
-                stopped(config, "guest put", tenant, message_type, |guests, place| {
-                    let (route_key, author) = (place.clone(), PutAuthor::Operator);
-                    let put = guests.put_now(PutRequest {
-                        route_key,
-                        file,
-                        cases,
-                        author,
-                        expect_same,
-                        trial: None,
-                    })?;
+                stopped(config, "guest put", &tenant, &message_type, |guests, _| {
+                    let put = guests.put_now(put)?;
                     Ok(
                         json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
                     )
