@@ -24,6 +24,7 @@ pub mod guests;
 pub(crate) mod decoder_state;
 pub(crate) mod playground;
 pub(crate) mod configuration;
+pub(crate) mod drain;
 pub mod openapi;
 pub(crate) mod page;
 
@@ -77,6 +78,7 @@ pub fn router(context: AdminContext, guests: Arc<GuestRoutes>) -> Router {
         .merge(spool::routes(&context))
         .merge(playground::routes(&context))
         .merge(configuration::routes())
+        .merge(drain::routes(&context))
         .route_layer(middleware::from_fn_with_state(context.clone(), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -2,6 +2,7 @@
 
 pub mod finding;
 pub(crate) mod running_gateway;
+pub(crate) mod configuration;
 mod open_files;
 mod clock;
 mod disk;

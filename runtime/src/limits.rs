@@ -8,6 +8,20 @@ use crate::core::token_bucket::Rate;
 /// monitoring for ever, so what is beyond is counted together.
 pub const METRIC_TENANTS_MAX: usize = 1_000;
 
+/// Networks in `listen.proxies`: each is looked at for each connection.
+pub const LISTENER_PROXIES_MAX: usize = 64;
+
+/// Bytes of a configuration from afar: ten thousand tenants with settings of their own.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+
+/// Seconds for a connection to its address, and for all of it: a start waits so long before it takes the kept one.
+pub const CONFIG_CONNECT_TIMEOUT_S: u64 = 5;
+
+pub const CONFIG_FETCH_TIMEOUT_S: u64 = 15;
+
+/// Faults of a version that are said one by one.
+pub const CONFIG_FINDINGS_SHOWN: usize = 5;
+
 /// Entries of one replay: their locations take 5 MB. The report counts the entries that are left.
 pub const REPLAY_ENTRIES_MAX: usize = 100_000;
 

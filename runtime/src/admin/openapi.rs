@@ -45,6 +45,9 @@ use crate::admin::tap::{TapMessage, TapMissed};
         crate::admin::guests::roll_back,
         crate::admin::playground::playground,
         crate::admin::configuration::configuration,
+        crate::admin::drain::show,
+        crate::admin::drain::begin,
+        crate::admin::drain::end,
     ),
     // Events of a stream, which no answer names.
     components(schemas(TapMessage, TapMissed))

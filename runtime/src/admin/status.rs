@@ -79,6 +79,9 @@ fn words_of(database: &DatabaseStatus) -> String {
 
 pub(crate) fn readiness(handles: &Handles) -> Readiness {
     let mut source = PartHealth::from(handles.sources.iter().try_for_each(SourceHealth::check));
+    if handles.drain.is_on() {
+        source = PartHealth::not_ready("the gateway is drained: it takes no new devices");
+    }
     if source.ready {
         let now = SystemTime::now();
         let expiring: Vec<String> =

@@ -73,6 +73,7 @@ impl App {
         .await?;
 
         self.housekeeping.abort();
+        self.beside.abort_all();
         registry_tasks::finish(&handles.admission).await;
         drop(std::mem::take(&mut self.registry_tasks));
 

@@ -280,6 +280,12 @@ fn others_read(file: &str) -> bool {
     std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
+fn fleet(config: &Config) -> Result<(), ConfigError> {
+    within("fleet.drain_notice_s", config.fleet.drain_notice_s, 0, 3_600)?;
+    within("fleet.drain_spread_s", config.fleet.drain_spread_s, 0, 3_600)?;
+    within("fleet.config_poll_s", config.fleet.config_poll_s, 1, 86_400)
+}
+
 fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
         return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway can write"));
@@ -299,6 +305,7 @@ fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     config.log.format.check("log.format")?;
     log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
+    fleet(config)?;
     let admin = &config.admin;
     if admin.cert_file.is_empty() != admin.key_file.is_empty() {
         let (missing, other) = match admin.cert_file.is_empty() {

@@ -14,7 +14,7 @@ use anyhow::Context;
 use crate::admission::registry::postgres::connection::PgServer;
 use crate::admission::registry::postgres::{PgSettings, PostgresRegistry};
 use crate::admission::{AdmissionSettings, CredentialSource, OverRate};
-use crate::config::checks::listener::{ConnectProof, connect_credentials};
+use crate::config::checks::listener::{ConnectProof, connect_credentials, proxies};
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLargeSection};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
@@ -32,6 +32,7 @@ use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::Rate;
 use crate::core::topic::TopicTemplates;
 use crate::decode::{DecodeSettings, LargeClassSettings};
+use crate::fleet::drain::DrainSettings;
 use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
 use crate::source::broker::{BrokerSettings, Protocol, TopicFilter};
@@ -206,6 +207,16 @@ fn large(large: &GuestsLargeSection) -> Option<LargeClassSettings> {
     })
 }
 
+/// The times of a drain.
+pub fn drain(config: &Config) -> DrainSettings {
+    let fleet = &config.fleet;
+    DrainSettings {
+        notice: Duration::from_secs(fleet.drain_notice_s),
+        spread: Duration::from_secs(fleet.drain_spread_s),
+        patience: Duration::from_secs(config.shutdown.deadline_s),
+    }
+}
+
 /// The room that tenants may take with their own tokens.
 pub fn tenant_limits(config: &Config) -> TenantLimits {
     let guests = &config.guests;
@@ -285,6 +296,7 @@ pub fn listener(config: &Config, tenants: &Arc<Tenants>) -> anyhow::Result<Liste
     Ok(ListenerSettings {
         address,
         connections_max,
+        proxies: proxies(config)?,
         connections_per_address_max: connections_max.min(listen.connections_per_address_max as usize),
         payload_bytes_max: payload_bytes_kept(config),
         ceilings: ConnectLimitSettings {

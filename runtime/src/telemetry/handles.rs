@@ -16,13 +16,14 @@ use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::disk_reserve::DiskReserve;
 use crate::core::tenant::table::Tenants;
+use crate::fleet::drain::Drain;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::pipeline::tap::Tap;
 use crate::quarantine::Quarantine;
 use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
-use crate::source::listener::{CertificateReloader, ListenerCounters};
+use crate::source::listener::{CertificateReloader, ListenerCounters, ListenerDrain};
 use crate::spool::Spool;
 use crate::telemetry::expiry::{Certificate, ExpiryWatch};
 use crate::telemetry::history::{History, Totals};
@@ -71,6 +72,7 @@ pub struct SpoolCeilings {
 /// The handles of the listener.
 pub struct ListenerHandles {
     pub counters: Arc<ListenerCounters>,
+    pub drain: Arc<ListenerDrain>,
     pub tls: Option<Arc<CertificateReloader>>,
 }
 
@@ -105,6 +107,7 @@ pub struct Handles {
     pub tap: Arc<Tap>,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
+    pub drain: Arc<Drain>,
     /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
     /// The certificate of the admin side; `None` without TLS there.

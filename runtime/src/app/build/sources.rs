@@ -48,7 +48,8 @@ impl Sources {
             let listener = Listener::bind(listen, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
             sources.redelivered.push(listener.counters().redelivered.clone());
-            sources.listener = Some(ListenerHandles { counters: listener.counters(), tls: listener.tls() });
+            let (counters, drain, tls) = (listener.counters(), listener.drain(), listener.tls());
+            sources.listener = Some(ListenerHandles { counters, drain, tls });
             sources.tasks.spawn(worker::vital("listener", listener.run(stopping.clone())));
         }
         if !config.mqtt.url.is_empty() {
