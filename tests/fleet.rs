@@ -2,3 +2,4 @@
 
 mod balancer;
 mod configuration;
+mod glance;

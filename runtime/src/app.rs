@@ -9,6 +9,7 @@ pub(crate) mod wall_clock;
 pub mod tenant_settings;
 pub mod guests;
 pub(crate) mod check;
+mod fleet;
 mod follow_config;
 
 use std::fs::File;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::server::AdminServer;
+use crate::app::fleet::Fleet;
 use crate::app::housekeeping::{check_files, reload, watchdog};
 use crate::app::signals::{SignalRequest, Signals};
 use crate::app::tenant_settings::TenantUpdater;
@@ -37,6 +39,7 @@ pub struct App {
     housekeeping: JoinHandle<()>,
     /// Tasks beside the stream, which end with the gateway.
     beside: JoinSet<()>,
+    fleet: Fleet,
     admin: Option<AdminServer>,
     handles: Arc<Handles>,
     sources: JoinSet<()>,

@@ -16,6 +16,7 @@ pub mod device;
 pub mod quarantine;
 pub mod registry;
 pub mod drain;
+pub mod fleet;
 pub mod books;
 pub mod guest;
 pub mod compile_guest;
@@ -62,6 +63,7 @@ enum Verb {
     Quarantine(quarantine::Arguments),
     Registry(registry::Arguments),
     Drain(drain::Arguments),
+    Fleet(fleet::Arguments),
     Books(books::Arguments),
     Guest(guest::Arguments),
     #[command(hide = true)]
@@ -164,6 +166,7 @@ pub fn main() -> ExitCode {
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Registry(arguments) => registry::registry(&arguments),
         Verb::Drain(arguments) => drain::drain(&arguments),
+        Verb::Fleet(arguments) => fleet::fleet(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
         Verb::Guest(arguments) => guest::guest(&arguments),
         Verb::CompileGuest(arguments) => return compile_guest::compile_guest(&arguments),

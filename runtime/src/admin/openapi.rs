@@ -48,6 +48,8 @@ use crate::admin::tap::{TapMessage, TapMissed};
         crate::admin::drain::show,
         crate::admin::drain::begin,
         crate::admin::drain::end,
+        crate::admin::fleet::gateways,
+        crate::admin::fleet::books,
     ),
     // Events of a stream, which no answer names.
     components(schemas(TapMessage, TapMissed))

@@ -18,6 +18,7 @@ use crate::app::build::admin_side::start_admin;
 use crate::app::build::destinations::Destinations;
 use crate::app::build::foundation::Foundation;
 use crate::app::build::sources::Sources;
+use crate::app::fleet::Fleet;
 use crate::app::follow_config::follow;
 use crate::app::housekeeping::{LoadConfig, housekeeping};
 use crate::app::signals::Signals;
@@ -110,6 +111,7 @@ impl App {
         let admin_tls = settings::admin_tls(config).map(CertificateReloader::open).transpose()?.map(Arc::new);
 
         let handles = Arc::new(Handles {
+            gateway: config.fleet.name.clone(),
             books,
             age_clock,
             disk_reserve,
@@ -142,7 +144,8 @@ impl App {
         });
         let limits = AdminLimits { connections_max: open_files.admin, tls: admin_tls };
         let in_force = ConfigInForce::new(current.clone(), load.clone(), follower.clone());
-        let admin = start_admin(config, &handles, in_force, limits).await?;
+        let admin = start_admin(config, &handles, in_force.clone(), limits).await?;
+        let fleet = Fleet::start(config, &handles, in_force)?;
         let stats_interval_s = config.log.stats_interval_s;
         let housekeeping = worker::vital("housekeeping", housekeeping(handles.clone(), stats_interval_s));
         let mut beside = JoinSet::new();
@@ -153,6 +156,7 @@ impl App {
         Ok(Self {
             housekeeping: tokio::spawn(housekeeping),
             beside,
+            fleet,
             admin,
             handles,
             sources: sources.tasks,

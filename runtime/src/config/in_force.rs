@@ -14,6 +14,7 @@ use crate::config::sections::Config;
 pub type ReadConfig = dyn Fn() -> Result<EffectiveConfig, ConfigError> + Send + Sync;
 
 /// The configuration that holds, and how it is read again.
+#[derive(Clone)]
 pub struct ConfigInForce {
     current: CurrentConfig,
     /// The configuration at the start, for what needs a restart.

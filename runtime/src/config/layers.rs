@@ -122,7 +122,7 @@ pub(super) fn merge(
 
 /// A fault of the file: the line, its key, and the fault. The value stays out, for it may be a secret.
 fn without_secrets(text: &str, error: &toml::de::Error) -> String {
-    const SECRETS: [&str; 5] = ["pass", "token", "secret", "url", "key"];
+    const SECRETS: [&str; 6] = ["pass", "token", "secret", "url", "key", "postgres"];
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let number = text[..at].matches('\n').count() + 1;
     let line = text.lines().nth(number - 1).unwrap_or_default();

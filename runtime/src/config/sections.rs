@@ -494,6 +494,16 @@ section! {
 section! {
     /// This gateway among others (docs/FLEET.md).
     FleetSection {
+        /// The name of this gateway, which no other one has: letters, digits, `-`, `_` and `.`. All metrics then
+        /// have the label `gateway`, except those that a caller without a token gets. Empty: none.
+        name: String = String::new(),
+        /// The PostgreSQL server in which each gateway keeps a row about itself, in the form of `registry.url`.
+        /// `tidegate fleet init` creates the table. Needs `name`. Empty: none.
+        postgres: String = String::new(),
+        /// A file that contains the password. It replaces the password in `postgres`.
+        postgres_password_file: String = String::new(),
+        /// Seconds between two reports, 1 to 3,600.
+        report_s: u64 = 10,
         /// Seconds from the begin of a drain, when `/readyz` begins to answer 503, until the first device is
         /// sent away, 0 to 3,600: the time in which balancers learn of it.
         drain_notice_s: u64 = 5,

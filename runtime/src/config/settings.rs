@@ -180,6 +180,28 @@ pub fn postgres(config: &Config) -> Result<PostgresRegistry, ConfigError> {
     Ok(PostgresRegistry::new(server, settings))
 }
 
+/// The server of the fleet's table; `None`: there is none. No connection is made here.
+///
+/// # Errors
+/// A file that `fleet` names cannot be read.
+pub fn fleet(config: &Config) -> Result<Option<PgServer>, ConfigError> {
+    let fleet = &config.fleet;
+    if fleet.postgres.is_empty() {
+        return Ok(None);
+    }
+    let hidden = |fault: String| {
+        ConfigError::value("fleet.postgres", "(hidden)", format!("the URL of a PostgreSQL server: {fault}"))
+    };
+    let mut url = postgres_url::parse(&fleet.postgres).map_err(hidden)?;
+    let password = config::secret("fleet.postgres_password", "", &fleet.postgres_password_file)?;
+    if !password.is_empty() {
+        url.server.password(password);
+    }
+    let timeout = Duration::from_millis(limits::FLEET_QUERY_TIMEOUT_MS);
+    let server = PgServer::new(url.server, url.trust, url.root_cert.as_deref(), timeout);
+    server.map(Some).map_err(|error| hidden(error.to_string()))
+}
+
 pub fn decode(config: &Config) -> DecodeSettings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     DecodeSettings {

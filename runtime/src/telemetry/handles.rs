@@ -89,6 +89,8 @@ impl ListenerHandles {
 
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
+    /// Its name among others; empty: none.
+    pub gateway: String,
     pub books: Arc<Books>,
     pub age_clock: Arc<AgeClock>,
     pub disk_reserve: Arc<DiskReserve>,

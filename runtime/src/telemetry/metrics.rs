@@ -1,6 +1,7 @@
 //! The metrics, in the OpenMetrics text format. A scrape reads values from the parts themselves (the books,
 //! the writer, the decode threads), so nothing is counted twice.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -46,7 +47,8 @@ fn labels(accounts: &[Arc<Account>]) -> impl Iterator<Item = (&str, &Arc<Account
     })
 }
 
-fn by_label(accounts: &[Arc<Account>]) -> BTreeMap<String, TenantBooks> {
+/// The books of each label.
+pub(crate) fn by_label(accounts: &[Arc<Account>]) -> BTreeMap<String, TenantBooks> {
     let mut sums: BTreeMap<String, TenantBooks> = BTreeMap::new();
     for (label, account) in labels(accounts) {
         let books = account.snapshot();
@@ -62,6 +64,8 @@ fn by_label(accounts: &[Arc<Account>]) -> BTreeMap<String, TenantBooks> {
         sum.lines.spooled += books.lines.spooled;
         sum.lines.written += books.lines.written;
         sum.lines.refused += books.lines.refused;
+        sum.lines.dropped += books.lines.dropped;
+        sum.lines.damaged += books.lines.damaged;
         sum.lines.pending += books.lines.pending;
     }
     sums
@@ -239,8 +243,11 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 impl Metrics {
     pub fn new(handles: Arc<Handles>) -> Self {
-        let registry = |public_only| {
-            let mut registry = Registry::default();
+        // A name that the operator gave is not for everybody.
+        let gateway = Some(&handles.gateway).filter(|name| !name.is_empty());
+        let label = gateway.map(|name| (Cow::from("gateway"), Cow::from(name.clone())));
+        let registry = |public_only: bool| {
+            let mut registry = Registry::with_labels(label.clone().filter(|_| !public_only).into_iter());
             registry.register_collector(Box::new(Collector { handles: handles.clone(), public_only }));
             registry
         };
