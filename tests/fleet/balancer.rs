@@ -325,6 +325,21 @@ async fn a_device_s_own_address_holds_behind_a_balancer_and_nobody_else_can_name
     assert_eq!(answer_to(&haproxy.address, &[b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"]), b"");
     assert_eq!(closed(), Some(1.0));
 
+    // A device that connects again finds the same gateway, which gives its client id to the new connection.
+    for n in 0..30 {
+        let open = || {
+            let mut stream = TcpStream::connect(&haproxy.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(&connect_packet(&name(n))).unwrap();
+            let mut answer = [0; 4];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, connack);
+            stream
+        };
+        let (mut first, _second) = (open(), open());
+        assert_eq!(first.read(&mut [0; 4]).unwrap(), 0, "dev-{n} is at two gateways");
+    }
+
     // The limits of an address are those of the device: the balancer has none, and a device has its own.
     drop(gateway);
     drop(others);

@@ -171,7 +171,8 @@ pub async fn claim(
         let (folder, state): (String, String) = (row.get(0), row.get(1));
         let is_over = row.get::<_, bool>(6) || matches!(state.as_str(), "stopped" | "retired");
         let same_folder = folder == this.folder;
-        if !is_over && !(same_folder && may_take_own) {
+        let is_free = is_over || same_folder && may_take_own;
+        if !is_free {
             let (address, seen_s) = (row.get::<_, Option<String>>(4).unwrap_or_default(), row.get(5));
             return Err(FleetError::NameTaken { name: this.name.clone(), address, seen_s });
         }
