@@ -9,6 +9,8 @@ pub mod mqtt_proxy;
 pub mod faults;
 pub mod fake_pipeline;
 pub mod listener;
+pub mod config_server;
+pub mod haproxy;
 pub mod influxdb;
 pub mod postgres;
 pub mod fake_influxdb3;

@@ -50,6 +50,7 @@ mod system;
 mod durability;
 mod catch_up;
 mod disk_reserve;
+mod fleet;
 mod tenants;
 mod budget;
 mod cpu_pressure;

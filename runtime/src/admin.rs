@@ -25,6 +25,8 @@ pub mod guests;
 pub(crate) mod decoder_state;
 pub(crate) mod playground;
 pub(crate) mod configuration;
+pub(crate) mod drain;
+pub(crate) mod fleet;
 pub mod openapi;
 pub(crate) mod page;
 
@@ -79,6 +81,8 @@ pub fn router(context: AdminContext, guests: Arc<GuestRoutes>) -> Router {
         .merge(spool::routes(&context))
         .merge(playground::routes(&context))
         .merge(configuration::routes())
+        .merge(drain::routes(&context))
+        .merge(fleet::routes())
         .route_layer(middleware::from_fn_with_state(context.clone(), authorise));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

@@ -9,6 +9,8 @@ pub(crate) mod wall_clock;
 pub mod tenant_settings;
 pub mod guests;
 pub(crate) mod check;
+mod fleet;
+mod follow_config;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -19,9 +21,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admin::server::AdminServer;
+use crate::app::fleet::Fleet;
 use crate::app::housekeeping::{check_files, reload, watchdog};
 use crate::app::signals::{SignalRequest, Signals};
 use crate::app::tenant_settings::TenantUpdater;
+use crate::config::remote::follower::ConfigFollower;
 use crate::core::receive_clock::ReceiveClock;
 use crate::pipeline::ingress::Ingress;
 use crate::telemetry::handles::Handles;
@@ -33,6 +37,9 @@ pub use crate::app::housekeeping::LoadConfig;
 /// The running gateway. Fields are dropped in this order, upstream first; the folder is released last.
 pub struct App {
     housekeeping: JoinHandle<()>,
+    /// Tasks beside the stream, which end with the gateway.
+    beside: JoinSet<()>,
+    fleet: Fleet,
     admin: Option<AdminServer>,
     handles: Arc<Handles>,
     sources: JoinSet<()>,
@@ -48,6 +55,8 @@ pub struct App {
     #[expect(dead_code)]
     writer_thread: WriterThread,
     load: Arc<LoadConfig>,
+    /// For a configuration from afar.
+    follower: Option<Arc<ConfigFollower>>,
     shutdown_deadline: Duration,
     /// Held for its lock on the data folder.
     #[expect(dead_code)]
@@ -74,6 +83,9 @@ impl App {
                         tracing::info!("reading configuration, registry and guests again");
                         reload(&self.tenants, &self.load).await;
                         check_files(&self.handles).await;
+                        if let Some(follower) = &self.follower {
+                            follower.look_soon();
+                        }
                     }
                 },
                 _ = watchdog.tick() => signals::notify(&[NotifyState::Watchdog]),

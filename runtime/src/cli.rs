@@ -15,6 +15,8 @@ pub mod codecs;
 pub mod device;
 pub mod quarantine;
 pub mod registry;
+pub mod drain;
+pub mod fleet;
 pub mod books;
 pub mod guest;
 pub mod compile_guest;
@@ -32,7 +34,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config;
-use crate::config::{ConfigError, EffectiveConfig};
+use crate::config::remote::origin::{ConfigOrigin, RemoteOrigin, data_dir};
+use crate::config::remote::{follower, kept};
+use crate::config::{ConfigError, DEFAULT_FILE, EffectiveConfig, Environment};
 use crate::core::detail::printable_lines;
 use crate::telemetry::logs;
 
@@ -58,6 +62,8 @@ enum Verb {
     Device(device::Arguments),
     Quarantine(quarantine::Arguments),
     Registry(registry::Arguments),
+    Drain(drain::Arguments),
+    Fleet(fleet::Arguments),
     Books(books::Arguments),
     Guest(guest::Arguments),
     #[command(hide = true)]
@@ -71,20 +77,62 @@ enum Verb {
 /// The place of the configuration.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ConfigArgument {
-    /// The configuration file [default: tidegate.toml, if it exists]
+    /// The configuration file [default: tidegate.toml, if it exists]; also https://…, or a git checkout
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
 
 impl ConfigArgument {
-    /// The file, if one is named.
-    fn file(&self) -> Option<&Path> {
-        self.config.as_deref()
+    fn origin(&self) -> Result<ConfigOrigin, ConfigError> {
+        ConfigOrigin::of(self.config.as_deref())
     }
 
-    fn load(&self) -> Result<EffectiveConfig, ConfigError> {
-        config::load(self.config.as_deref(), &std::env::vars().collect())
+    /// The file with the configuration that verbs read, if there is one.
+    fn file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = match self.origin()? {
+            ConfigOrigin::File(None) => default.exists().then(|| default.into()),
+            ConfigOrigin::File(file) => file,
+            ConfigOrigin::Remote(_) => {
+                Some(kept::path(&data_dir(&environment()))).filter(|file| file.exists())
+            }
+        };
+        Ok(file)
     }
+
+    /// The configuration of the gateway: of one from afar the version that holds there, or the newest where no gateway
+    /// has run yet.
+    fn load(&self) -> Result<EffectiveConfig, ConfigError> {
+        let environment = environment();
+        match self.origin()? {
+            ConfigOrigin::File(file) => config::load(file.as_deref(), &environment),
+            ConfigOrigin::Remote(origin) => match kept::read(&data_dir(&environment), &origin.to_string()) {
+                Ok(Some(version)) => follower::load(&origin, &version, &environment),
+                Ok(None) | Err(_) => newest(&origin, &environment),
+            },
+        }
+    }
+
+    /// The newest configuration, whatever a gateway has.
+    fn load_newest(&self) -> Result<EffectiveConfig, ConfigError> {
+        match self.origin()? {
+            ConfigOrigin::File(_) => self.load(),
+            ConfigOrigin::Remote(origin) => newest(&origin, &environment()),
+        }
+    }
+}
+
+fn environment() -> Environment {
+    std::env::vars().collect()
+}
+
+/// The version that a place has now.
+fn newest(origin: &RemoteOrigin, environment: &Environment) -> Result<EffectiveConfig, ConfigError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| ConfigError::Remote { place: origin.to_string(), why: error.to_string() })?;
+    let version = runtime.block_on(follower::get(origin, environment))?;
+    follower::load(origin, &version, environment)
 }
 
 /// The result of a verb.
@@ -117,6 +165,8 @@ pub fn main() -> ExitCode {
         Verb::Device(arguments) => device::device(&arguments),
         Verb::Quarantine(arguments) => quarantine::quarantine(&arguments),
         Verb::Registry(arguments) => registry::registry(&arguments),
+        Verb::Drain(arguments) => drain::drain(&arguments),
+        Verb::Fleet(arguments) => fleet::fleet(&arguments),
         Verb::Books(arguments) => books::books(&arguments),
         Verb::Guest(arguments) => guest::guest(&arguments),
         Verb::CompileGuest(arguments) => return compile_guest::compile_guest(&arguments),

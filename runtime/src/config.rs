@@ -21,6 +21,7 @@ pub(crate) mod live_keys;
 pub mod machine;
 pub mod budget_plan;
 pub mod report;
+pub mod remote;
 pub mod in_force;
 pub mod settings;
 
@@ -45,15 +46,25 @@ pub const DEFAULT_FILE: &str = "tidegate.toml";
 pub fn load(file: Option<&Path>, environment: &Environment) -> Result<EffectiveConfig, ConfigError> {
     let default = Path::new(DEFAULT_FILE);
     let file = file.or_else(|| default.exists().then_some(default));
-    let text = match file {
-        Some(path) => Some((
-            path,
-            std::fs::read_to_string(path)
-                .map_err(|error| ConfigError::Unreadable { path: path.into(), error })?,
-        )),
-        None => None,
-    };
-    let mut effective = layers::merge(text.as_ref().map(|(path, text)| (*path, text.as_str())), environment)?;
+    match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| ConfigError::Unreadable { path: path.into(), error })?;
+            load_text(path, &text, environment)
+        }
+        None => checked(layers::merge(None, environment)?),
+    }
+}
+
+/// Checks a configuration whose text is there. `path` names it in errors.
+///
+/// # Errors
+/// `ConfigError` names the first invalid key or variable.
+pub fn load_text(path: &Path, text: &str, environment: &Environment) -> Result<EffectiveConfig, ConfigError> {
+    checked(layers::merge(Some((path, text)), environment)?)
+}
+
+fn checked(mut effective: EffectiveConfig) -> Result<EffectiveConfig, ConfigError> {
     checks::check(&effective.config, &mut effective.notes)?;
     Ok(effective)
 }

@@ -61,6 +61,15 @@ pub fn device_seed(data_dir: &Path) -> Result<u64, SeedError> {
     }
 }
 
+/// The name of this data folder among those of other gateways. The seed itself is a secret.
+///
+/// # Errors
+/// The seed of the folder cannot be read or made.
+pub fn folder_id(data_dir: &Path) -> Result<String, SeedError> {
+    let digest = Sha256::digest(format!("folder {:016x}", device_seed(data_dir)?));
+    Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// The client id of this data folder: `{random}` in a configured one stands for a text that is the folder's
 /// own and stays the same. A folder whose session has the name that was the default before keeps it.
 ///

@@ -2,6 +2,7 @@
 
 pub mod finding;
 pub(crate) mod running_gateway;
+pub(crate) mod configuration;
 mod open_files;
 mod clock;
 mod disk;
@@ -11,6 +12,7 @@ mod database;
 mod certificates;
 mod spool;
 mod secrets;
+mod fleet;
 
 use std::path::Path;
 
@@ -37,6 +39,7 @@ pub fn examine(
     findings.extend(runtime.block_on(broker::check(config, &gateway))?);
     findings.extend(mosquitto_file.map(mosquitto_file::check).unwrap_or_default());
     findings.extend(runtime.block_on(database::check(config))?);
+    findings.extend(runtime.block_on(fleet::check(config, &gateway))?);
     findings.extend(certificates::check(config));
     findings.extend(secrets::check(config, config_file));
     Ok(findings)

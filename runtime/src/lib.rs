@@ -12,6 +12,7 @@ pub use tidegate_rollout as rollout;
 pub use tidegate_source as source;
 pub use tidegate_spool as spool;
 pub use tidegate_writer as writer;
+pub mod fleet;
 pub mod admin;
 pub mod audit;
 pub mod explain;

@@ -12,6 +12,43 @@ pub const METRIC_TENANTS_MAX: usize = 1_000;
 /// is counted together; of states the worst are shown.
 pub const METRIC_ROUTES_MAX: usize = 2_000;
 
+/// Networks in `listen.proxies`: each is looked at for each connection.
+pub const LISTENER_PROXIES_MAX: usize = 64;
+
+/// Bytes of a configuration from afar: ten thousand tenants with settings of their own.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+
+/// Seconds for a connection to its address, and for all of it: a start waits so long before it takes the kept one.
+pub const CONFIG_CONNECT_TIMEOUT_S: u64 = 5;
+
+pub const CONFIG_FETCH_TIMEOUT_S: u64 = 15;
+
+/// Faults of a version that are said one by one.
+pub const CONFIG_FINDINGS_SHOWN: usize = 5;
+
+/// Gateways that are listed, and thereby those of a sum.
+pub const FLEET_GATEWAYS_MAX: usize = 1_000;
+
+/// Reports that a gateway may miss before it counts as gone, and its name as free.
+pub const FLEET_STALE_REPORTS: i32 = 3;
+
+/// Milliseconds for a query of the fleet's database.
+pub const FLEET_QUERY_TIMEOUT_MS: u64 = 5_000;
+
+/// Milliseconds for the last report at a stop: the data path has ended, and a service manager waits.
+pub const FLEET_FINISH_TIMEOUT_MS: u64 = 2_000;
+
+/// Decoders and faults that a report names: it is a row, and 50 gateways are read at once.
+pub const FLEET_DECODERS_MAX: usize = 200;
+
+pub const FLEET_ERRORS_MAX: usize = 20;
+
+/// Bytes of the name of a gateway: it is a label of each time series.
+pub const FLEET_NAME_BYTES_MAX: usize = 64;
+
+/// Milliseconds between a gateway's clock and the database's that are worth a word.
+pub const FLEET_CLOCK_AHEAD_MAX_MS: i64 = 2_000;
+
 /// Entries of one replay: their locations take 5 MB. The report counts the entries that are left.
 pub const REPLAY_ENTRIES_MAX: usize = 100_000;
 

@@ -104,6 +104,11 @@ const ENDPOINTS: &[Endpoint] = &[
         )
     },
     endpoint("GET", "/api/v1/configuration", "/configuration", OWN),
+    endpoint("POST", "/api/v1/drain", "/drain", [200, 403, 403, 403, 401]),
+    endpoint("DELETE", "/api/v1/drain", "/drain", [200, 403, 403, 403, 401]),
+    endpoint("GET", "/api/v1/drain", "/drain", [200, 200, 403, 403, 401]),
+    endpoint("GET", "/api/v1/fleet", "/fleet", [404, 404, 403, 403, 401]),
+    endpoint("GET", "/api/v1/fleet/books", "/fleet/books", [404, 404, 403, 403, 401]),
     Endpoint {
         body: r#"{"tenant":"acme","reason":"NO_GUEST"}"#,
         ..endpoint("POST", "/api/v1/quarantine/replay", "/quarantine/replay", [200, 403, 200, 403, 401])

@@ -27,6 +27,7 @@ pub fn settings() -> ListenerSettings {
         address: "127.0.0.1:0".parse().unwrap(),
         connections_max: 100,
         connections_per_address_max: 1,
+        proxies: Vec::new(),
         payload_bytes_max: 8192,
         ceilings: ConnectLimitSettings::default(),
         asks: CredentialPolicy::Nothing,

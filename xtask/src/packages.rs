@@ -20,6 +20,8 @@ pub const TEST_SERVERS: &[Needed] = &[
     Needed { program: "victoria-metrics", package: "victoria-metrics" },
     Needed { program: "postgres", package: "postgresql" },
     Needed { program: "prometheus", package: "prometheus" },
+    Needed { program: "haproxy", package: "haproxy" },
+    Needed { program: "git", package: "git" },
     Needed { program: "systemd-analyze", package: "systemd" },
 ];
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::TenantId;
 use crate::limits;
@@ -47,7 +47,8 @@ impl Outcome {
 }
 
 /// Messages of one tenant since the start of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct MessageBooks {
     pub received: u64,
     pub lines: u64,
@@ -75,7 +76,8 @@ impl MessageBooks {
 }
 
 /// Lines of one tenant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LineBooks {
     /// Made durable.
     pub spooled: u64,

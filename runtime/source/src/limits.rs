@@ -161,3 +161,13 @@ pub const CONNECTION_BYTES: u64 = 8 << 10;
 
 /// The same with TLS, whose session keeps buffers and keys.
 pub const TLS_CONNECTION_BYTES: u64 = 48 << 10;
+
+/// Bytes of a PROXY header of version 1, its line end included (HAProxy, doc/proxy-protocol.txt section 2.1).
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+
+/// Bytes of the addresses and additions of a PROXY header of version 2: 36 for addresses, and what balancers tell
+/// beside them of TLS and of a cloud's network.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
+
+/// Parts of the listener's connections that a drain ends one after the other: of 10,000 devices 160 at a time.
+pub const LISTENER_DRAIN_PARTS: usize = 64;

@@ -17,6 +17,8 @@
 //! password or a certificate (`handshake`).
 
 mod context;
+mod drain;
+mod proxy_header;
 mod connection;
 mod handshake;
 mod sessions;
@@ -49,8 +51,9 @@ use tracing::{debug, info, warn};
 use crate::limits;
 use crate::listener::client_certificate::ClientCertificate;
 use crate::listener::close::CloseInfo;
-use crate::listener::connection_table::{ConnectionPermit, ConnectionTable, FaultLog};
+use crate::listener::connection_table::{ConnectionPermit, ConnectionPlace, ConnectionTable, FaultLog};
 use crate::listener::context::ListenerContext;
+use crate::listener::proxy_header::ProxyHeaderError;
 use crate::listener::revocations::end_revoked;
 use crate::listener::sessions::DeviceSessions;
 use crate::listener::socket::DeviceSocket;
@@ -65,6 +68,7 @@ pub use crate::listener::connect_limits::ConnectLimitSettings;
 pub use crate::listener::context::CredentialPolicy;
 pub use crate::listener::context::ListenerSettings;
 pub use crate::listener::counters::ListenerCounters;
+pub use crate::listener::drain::ListenerDrain;
 pub use crate::listener::tls::CertificateReloader;
 pub use crate::listener::tls::ClientCertificates;
 pub use crate::listener::tls::TlsFileError;
@@ -115,9 +119,9 @@ impl<I: MessageSink> Listener<I> {
         );
         let status = SourceStatus { connected: true, subscribed: true, last_error: None };
         let sessions = DeviceSessions::default();
-        let proven = Arc::default();
+        let (proven, drain) = (Arc::default(), Arc::default());
         let context =
-            Arc::new(ListenerContext { settings, window, sink, connections, tls, sessions, proven });
+            Arc::new(ListenerContext { settings, window, sink, connections, tls, sessions, proven, drain });
         Ok(Self { socket, address, context, status: watch::Sender::new(status) })
     }
 
@@ -134,6 +138,11 @@ impl<I: MessageSink> Listener<I> {
         self.context.connections.counters.clone()
     }
 
+    /// The drain of its connections.
+    pub fn drain(&self) -> Arc<ListenerDrain> {
+        self.context.drain.clone()
+    }
+
     /// The certificate in service, which the caller refreshes from time to time; None without TLS.
     pub fn tls(&self) -> Option<Arc<CertificateReloader>> {
         self.context.tls.clone()
@@ -143,8 +152,10 @@ impl<I: MessageSink> Listener<I> {
     /// before the deadline, and closes every connection.
     pub async fn run(self, mut stop: StopSignal) {
         info!(address = %self.address, tls = self.context.tls.is_some(), "listening");
-        let mut revoking = JoinSet::new();
-        revoking.spawn(vital("listener-revocations", end_revoked(self.context.clone())));
+        let mut beside = JoinSet::new();
+        beside.spawn(vital("listener-revocations", end_revoked(self.context.clone())));
+        let (drain, orders) = (self.context.drain.clone(), stop.clone());
+        beside.spawn(vital("listener-stop", async move { drain.follow(orders).await }));
         let mut faults = FaultLog::default();
         let deadline = loop {
             tokio::select! {
@@ -153,7 +164,7 @@ impl<I: MessageSink> Listener<I> {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, peer)) => {
                         self.status.send_if_modified(|status| status.last_error.take().is_some());
-                        self.admit(stream, peer, &stop);
+                        self.admit(stream, peer);
                     }
                     Err(error) => {
                         // The peer gave up already, or we are out of descriptors or memory: others
@@ -176,10 +187,14 @@ impl<I: MessageSink> Listener<I> {
         info!(address = %self.address, "closed");
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &StopSignal) {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let connections = &self.context.connections;
-        let permit = match connections.admit(peer.ip()) {
-            Ok(permit) => permit,
+        let entry = match self.context.settings.is_proxy(peer.ip()) {
+            true => connections.reserve().map(Entry::Proxied),
+            false => connections.admit(peer.ip()).map(Entry::Direct),
+        };
+        let entry = match entry {
+            Ok(entry) => entry,
             Err(reason) => {
                 if let Some(withheld) = connections.record_close(reason, false) {
                     warn!(%peer, reason = reason.name(), withheld, "connection refused");
@@ -201,10 +216,17 @@ impl<I: MessageSink> Listener<I> {
         let _ = stream.set_nodelay(true);
         let keep_alive = TcpKeepalive::new().with_time(Duration::from_secs(TCP_KEEP_ALIVE_S));
         let _ = SockRef::from(&stream).set_tcp_keepalive(&keep_alive);
-        let (context, stop) = (self.context.clone(), stop.clone());
+        let (context, mut stop) = (self.context.clone(), self.context.drain.orders());
         tokio::spawn(async move {
             let began = Instant::now();
-            let end = serve(stream, &permit, &context, stop).await;
+            let mut stream = stream;
+            let (peer, permit, end) = match enter(&mut stream, peer, entry, &mut stop).await {
+                (peer, Ok(permit)) => {
+                    let end = serve(stream, &permit, &context, stop).await;
+                    (peer, Some(permit), end)
+                }
+                (peer, Err(end)) => (peer, None, end),
+            };
             let (reason, detail) = (end.reason.name(), end.detail.as_str());
             match (context.connections.record_close(end.reason, end.device.is_some()), &end.device) {
                 (Some(withheld), Some((device, client_id))) => {
@@ -222,6 +244,43 @@ impl<I: MessageSink> Listener<I> {
             drop((permit, charge));
         });
     }
+}
+
+/// A connection before its first byte.
+enum Entry {
+    Direct(ConnectionPermit),
+    /// A balancer's: the device's address comes in a PROXY header.
+    Proxied(ConnectionPlace),
+}
+
+/// Admits a connection, after its PROXY header if it has one. Gives the peer that it counts for.
+async fn enter(
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    entry: Entry,
+    stop: &mut StopSignal,
+) -> (SocketAddr, Result<ConnectionPermit, CloseInfo>) {
+    let place = match entry {
+        Entry::Direct(permit) => return (peer, Ok(permit)),
+        Entry::Proxied(place) => place,
+    };
+    let most = Duration::from_secs(limits::LISTENER_CONNECT_TIMEOUT_S);
+    let header = tokio::select! {
+        biased;
+        _ = stopped(stop) => return (peer, Err(CloseReason::Stopped.into())),
+        // On the heap: a connection's task need not be as large.
+        header = timeout(most, Box::pin(proxy_header::read(stream))) => header,
+    };
+    let fault = |detail: String| (peer, Err(CloseInfo::new(CloseReason::ProxyHeader, detail)));
+    let device = match header {
+        // Its port at the balancer is not told apart.
+        Ok(Ok(named)) => named.map_or(peer, |address| SocketAddr::new(address, 0)),
+        // A balancer that looks for an open port closes it at once.
+        Ok(Err(ProxyHeaderError::Ended(_))) => return (peer, Err(CloseReason::Left.into())),
+        Ok(Err(error)) => return fault(error.to_string()),
+        Err(_) => return fault(format!("no PROXY header within {} s", most.as_secs())),
+    };
+    (device, place.admit(device.ip()).map_err(CloseInfo::from))
 }
 
 /// Serves a connection from its first byte, or its handshake, to its end.

@@ -16,6 +16,7 @@ use crate::admin::respond::{ApiError, ApiResult, answer_blocking, typed};
 use crate::admin::schemas::ApiErrorBody;
 use crate::admin::scope::Scope;
 use crate::config::in_force::ConfigInForce;
+use crate::config::remote::status::OriginStatus;
 use crate::config::report;
 
 /// The path; tokens are asked for by the router that it is merged into.
@@ -38,6 +39,9 @@ pub(crate) struct ConfigValue {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ConfigReport {
     values: Vec<ConfigValue>,
+    /// The place of a configuration from afar, the version that holds, and a newer one that is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<OriginStatus>,
     /// Keys that have another value in the files now: it holds after a restart.
     needs_restart: Vec<String>,
     /// Remarks on accepted settings.
@@ -70,7 +74,7 @@ fn report_for(config: &ConfigInForce, scope: &Scope) -> ApiResult {
         None => {
             let mut values = Vec::new();
             flatten(&report::effective_json(&effective), "", &mut values);
-            ConfigReport { values, needs_restart, notes: effective.notes }
+            ConfigReport { values, origin: config.origin(), needs_restart, notes: effective.notes }
         }
         Some(tenant) => {
             let own = report::tenant_values(&effective, tenant).into_iter();
@@ -82,7 +86,12 @@ fn report_for(config: &ConfigInForce, scope: &Scope) -> ApiResult {
                 value: json!(value),
                 source: source.split(',').next().unwrap_or_default().to_owned(),
             });
-            ConfigReport { values: values.collect(), needs_restart: Vec::new(), notes: Vec::new() }
+            ConfigReport {
+                values: values.collect(),
+                origin: None,
+                needs_restart: Vec::new(),
+                notes: Vec::new(),
+            }
         }
     };
     typed(&report)
@@ -125,7 +134,7 @@ mod tests {
             move || config::load(Some(&file), &config::Environment::default())
         };
         let current = config::CurrentConfig::new(load().unwrap().config);
-        let in_force = ConfigInForce::new(current, Arc::new(load));
+        let in_force = ConfigInForce::new(current, Arc::new(load), None);
         let all = report_for(&in_force, &Scope::All).unwrap();
         assert!(!all.to_string().contains("hush"), "{all}");
         let value = |report: &Value, key: &str| {

@@ -47,6 +47,11 @@ use crate::admin::tap::{TapMessage, TapMissed};
         crate::admin::playground::leads_to,
         crate::admin::playground::playground,
         crate::admin::configuration::configuration,
+        crate::admin::drain::show,
+        crate::admin::drain::begin,
+        crate::admin::drain::end,
+        crate::admin::fleet::gateways,
+        crate::admin::fleet::books,
     ),
     // Events of a stream, which no answer names.
     components(schemas(TapMessage, TapMissed))

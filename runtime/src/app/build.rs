@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::admin::server::AdminLimits;
 use crate::admission::{Admission, registry_tasks};
@@ -17,17 +18,21 @@ use crate::app::build::admin_side::start_admin;
 use crate::app::build::destinations::Destinations;
 use crate::app::build::foundation::Foundation;
 use crate::app::build::sources::Sources;
+use crate::app::fleet::Fleet;
+use crate::app::follow_config::follow;
 use crate::app::housekeeping::{LoadConfig, housekeeping};
 use crate::app::signals::Signals;
 use crate::app::tenant_settings::TenantUpdater;
 use crate::app::{App, guests};
 use crate::audit::AuditLog;
 use crate::config::in_force::ConfigInForce;
+use crate::config::remote::follower::ConfigFollower;
 use crate::config::{Config, settings};
 use crate::core::receive_clock::ReceiveClock;
 use crate::core::worker;
 use crate::decode::sandbox::memory::SandboxMemory;
 use crate::decode::{DecodePool, StateStore};
+use crate::fleet::drain::Drain;
 use crate::pipeline::egress::Egress;
 use crate::pipeline::ingress::Ingress;
 use crate::pipeline::replay::Replays;
@@ -40,11 +45,16 @@ use crate::telemetry::handles::{Handles, SpoolCeilings};
 use crate::telemetry::history::History;
 
 impl App {
-    /// Makes and starts all parts. `load` reads the configuration again on SIGHUP.
+    /// Makes and starts all parts. `load` reads the configuration again on SIGHUP; `follower` looks for new versions
+    /// of one from afar.
     ///
     /// # Errors
     /// The data folder or an address is taken, or a file or folder is invalid.
-    pub async fn build(config: &Config, load: Arc<LoadConfig>) -> anyhow::Result<Self> {
+    pub async fn build(
+        config: &Config,
+        load: Arc<LoadConfig>,
+        follower: Option<Arc<ConfigFollower>>,
+    ) -> anyhow::Result<Self> {
         let signals = Signals::new()?;
         let base = Foundation::open(config).await?;
         let current = base.tenant_config.current().clone();
@@ -91,10 +101,17 @@ impl App {
         let (stop, stopping) = watch::channel(None);
         let unparker = unpark::start(&spool, &ingress, &books, stopping.clone());
         let replays = Replays::new(ingress.clone(), quarantine.clone(), window.clone(), stopping.clone());
-        let sources = Sources::start(config, &open_files, &tenants, &window, &ingress, outgoing, stopping)?;
+        let stopped = stopping.clone();
+        let mut sources =
+            Sources::start(config, &open_files, &tenants, &window, &ingress, outgoing, stopping)?;
+        let drain = Drain::new(settings::drain(config));
+        if let Some(listener) = &sources.listener {
+            sources.tasks.spawn(worker::vital("drain", drain.clone().run(listener.drain.clone(), stopped)));
+        }
         let admin_tls = settings::admin_tls(config).map(CertificateReloader::open).transpose()?.map(Arc::new);
 
         let handles = Arc::new(Handles {
+            gateway: config.fleet.name.clone(),
             books,
             age_clock,
             disk_reserve,
@@ -116,6 +133,7 @@ impl App {
             tap,
             sources: sources.health,
             redelivered: sources.redelivered,
+            drain,
             listener: sources.listener,
             admin_tls: admin_tls.clone(),
             expiry: ExpiryWatch::default(),
@@ -126,12 +144,20 @@ impl App {
             started_at: SystemTime::now(),
         });
         let limits = AdminLimits { connections_max: open_files.admin, tls: admin_tls };
-        let in_force = ConfigInForce::new(current.clone(), load.clone());
-        let admin = start_admin(config, &handles, in_force, limits).await?;
+        let in_force = ConfigInForce::new(current.clone(), load.clone(), follower.clone());
+        let admin = start_admin(config, &handles, in_force.clone(), limits).await?;
+        let fleet = Fleet::start(config, &handles, in_force)?;
         let stats_interval_s = config.log.stats_interval_s;
         let housekeeping = worker::vital("housekeeping", housekeeping(handles.clone(), stats_interval_s));
+        let mut beside = JoinSet::new();
+        if let Some(follower) = follower.clone() {
+            let interval = Duration::from_secs(config.fleet.config_poll_s);
+            beside.spawn(follow(follower, updater.clone(), load.clone(), interval));
+        }
         Ok(Self {
             housekeeping: tokio::spawn(housekeeping),
+            beside,
+            fleet,
             admin,
             handles,
             sources: sources.tasks,
@@ -143,6 +169,7 @@ impl App {
             tenants: updater,
             writer_thread: ends.writer_thread,
             load,
+            follower,
             shutdown_deadline: Duration::from_secs(config.shutdown.deadline_s),
             lock,
             signals: Some(signals),

@@ -73,6 +73,8 @@ impl App {
         .await?;
 
         self.housekeeping.abort();
+        self.beside.abort_all();
+        self.fleet.finish().await;
         registry_tasks::finish(&handles.admission).await;
         drop(std::mem::take(&mut self.registry_tasks));
 

@@ -29,6 +29,14 @@ pub fn post(config: &Config, path: &str) -> anyhow::Result<Value> {
     ask(config, Method::POST, path)
 }
 
+/// Has the running gateway take something back.
+///
+/// # Errors
+/// Same as `get`.
+pub fn delete(config: &Config, path: &str) -> anyhow::Result<Value> {
+    ask(config, Method::DELETE, path)
+}
+
 fn ask(config: &Config, method: Method, path: &str) -> anyhow::Result<Value> {
     let address = &config.admin.listen;
     if address.is_empty() {

@@ -70,7 +70,8 @@ const QUARANTINE: [&str; 4] = ["entries", "expired", "replayed", "removed"];
 
 const LINES: [&str; 6] = ["spooled", "written", "refused", "dropped", "damaged", "pending"];
 
-fn print_table(books: &Value) {
+/// Prints the accounts of all tenants.
+pub(super) fn print_table(books: &Value) {
     for (section, keys) in
         [("messages", &MESSAGES[..]), ("lines", &LINES[..]), ("quarantine", &QUARANTINE[..])]
     {

@@ -1,13 +1,14 @@
 //! `tidegate doctor`: is what the gateway depends on in order?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::{ConfigArgument, Exit};
-use crate::config::DEFAULT_FILE;
+use crate::cli::{ConfigArgument, Exit, validate};
+use crate::config::remote::origin::ConfigOrigin;
 use crate::core::detail::printable;
 use crate::doctor;
+use crate::doctor::configuration;
 use crate::doctor::finding::{Finding, Level};
 
 /// Check what the gateway depends on: clock, disk, broker, databases, certificates, limits, permissions
@@ -32,9 +33,13 @@ pub struct Arguments {
 
 pub fn doctor(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
-    let default = Path::new(DEFAULT_FILE);
-    let file = arguments.config.file().or_else(|| default.exists().then_some(default));
-    let findings = doctor::examine(&config, file, arguments.mosquitto.as_deref())?;
+    let file = arguments.config.file()?;
+    let mut findings = doctor::examine(&config, file.as_deref(), arguments.mosquitto.as_deref())?;
+    if let ConfigOrigin::Remote(origin) = arguments.config.origin()? {
+        let newest = arguments.config.load_newest().map_err(anyhow::Error::from);
+        let faults = newest.and_then(|newest| validate::findings(&newest.config));
+        findings.insert(0, configuration::judge(&origin, faults));
+    }
     if arguments.json {
         println!("{:#}", json!({"good": is_good(&findings), "findings": findings}));
     } else {

@@ -4,6 +4,7 @@ use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
 use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
+use crate::config::Config;
 use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
 use crate::config::report;
@@ -31,12 +32,21 @@ pub struct Arguments {
     json: bool,
 }
 
+/// The faults that are found beyond the configuration itself: registry, files, decoders, and then their cases.
+///
+/// # Errors
+/// The sandbox cannot be set up, or a case file cannot be read.
+pub(super) fn findings(config: &Config) -> anyhow::Result<Vec<String>> {
+    let findings = app::check(config)?;
+    if findings.is_empty() { crate::cli::test::failing_cases(config) } else { Ok(findings) }
+}
+
 pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
     if arguments.explain {
         print!("{}", report::reference_page());
         return Ok(Exit::Success);
     }
-    let mut effective = arguments.config.load()?;
+    let mut effective = arguments.config.load_newest()?;
     effective.notes.extend(files::readable_secrets(&effective.config));
     let mut findings = Vec::new();
     if arguments.registry {
@@ -54,11 +64,8 @@ pub fn validate(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     effective.notes.extend(BudgetPlan::measure(&effective.config).notes);
     let progress = Progress::start("the decoders are compiled and checked");
-    findings.extend(app::check(&effective.config)?);
+    findings.extend(self::findings(&effective.config)?);
     drop(progress);
-    if findings.is_empty() {
-        findings.extend(crate::cli::test::failing_cases(&effective.config)?);
-    }
     if arguments.json {
         let value = serde_json::json!({
             "configuration": report::effective_json(&effective),

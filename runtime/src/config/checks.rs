@@ -11,6 +11,7 @@ use crate::config::words::{MqttProtocol, OutputKind, RegistryKind};
 use crate::core::redacted_url::RedactedUrl;
 use crate::core::refused_topic::RefusedTopic;
 use crate::core::route_key::is_file_name;
+use crate::limits::FLEET_NAME_BYTES_MAX;
 use crate::source::limits;
 use crate::source::limits::MQTT_PACKET_BYTES_MAX;
 
@@ -280,6 +281,38 @@ fn others_read(file: &str) -> bool {
     std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
+fn fleet(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
+    let fleet = &config.fleet;
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if fleet.name.len() > FLEET_NAME_BYTES_MAX || !fleet.name.chars().all(is_good) {
+        let expected = format!("at most {FLEET_NAME_BYTES_MAX} letters, digits, -, _ and .");
+        return Err(ConfigError::value("fleet.name", &fleet.name, expected));
+    }
+    if !fleet.postgres.is_empty() {
+        let url =
+            crate::config::postgres_url::parse(&fleet.postgres).map_err(|fault| ConfigError::Value {
+                key: "fleet.postgres".into(),
+                value: "(hidden)".into(),
+                expected: format!("expected postgres://user:password@host:port/database: {fault}"),
+            })?;
+        if url.believes_anybody() {
+            notes.push(
+                "fleet.postgres does not check who the server is: anybody on the way could read the reports, and have a \
+                 gateway drained; add ?sslmode=verify-full"
+                    .into(),
+            );
+        }
+        if fleet.name.is_empty() {
+            let expected = "a name that no other gateway has, because fleet.postgres is set";
+            return Err(ConfigError::value("fleet.name", &fleet.name, expected));
+        }
+    }
+    within("fleet.report_s", fleet.report_s, 1, 3_600)?;
+    within("fleet.drain_notice_s", config.fleet.drain_notice_s, 0, 3_600)?;
+    within("fleet.drain_spread_s", config.fleet.drain_spread_s, 0, 3_600)?;
+    within("fleet.config_poll_s", config.fleet.config_poll_s, 1, 86_400)
+}
+
 fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     if config.data_dir.is_empty() {
         return Err(ConfigError::value("data_dir", &config.data_dir, "a folder that the gateway can write"));
@@ -299,6 +332,7 @@ fn rest(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
     config.log.format.check("log.format")?;
     log_level(&config.log.level)?;
     within("shutdown.deadline_s", config.shutdown.deadline_s, 1, 3_600)?;
+    fleet(config, notes)?;
     let admin = &config.admin;
     if admin.cert_file.is_empty() != admin.key_file.is_empty() {
         let (missing, other) = match admin.cert_file.is_empty() {
@@ -342,6 +376,28 @@ mod tests {
         for bad in ["", " ", "loud", "tidegate", "info,loud", "tidegate=loud", "=info", "info,", "9"] {
             let error = log_level(bad).unwrap_err().to_string();
             assert!(error.contains("log.level") && error.contains(&format!("{bad:?}")), "{bad:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_of_a_fleet_has_a_name_and_its_database_shows_no_password() {
+        let checked = |text: &str| {
+            let config = toml::from_str::<Config>(&format!("[fleet]\n{text}\n")).unwrap();
+            let mut notes = Vec::new();
+            fleet(&config, &mut notes).map(|()| notes.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(""), Ok(0));
+        assert_eq!(checked("name = \"site-1.g_2\"\npostgres = \"postgres://u:p@127.0.0.1/d\""), Ok(0));
+        assert_eq!(checked("name = \"g\"\npostgres = \"postgres://u:p@db.example/d\""), Ok(1));
+        for (bad, key) in [
+            ("postgres = \"postgres://u:p@127.0.0.1/d\"", "fleet.name"),
+            ("name = \"a b\"", "fleet.name"),
+            ("name = \"g\"\npostgres = \"postgres://u:s3cret@h:port/d\"", "fleet.postgres"),
+            ("report_s = 0", "fleet.report_s"),
+            ("config_poll_s = 0", "fleet.config_poll_s"),
+        ] {
+            let error = checked(bad).unwrap_err();
+            assert!(error.contains(key) && !error.contains("s3cret"), "{error}");
         }
     }
 

@@ -9,6 +9,8 @@ pub enum ConfigError {
     Unreadable { path: PathBuf, error: std::io::Error },
     #[error("{}: {message}", path.display())]
     File { path: PathBuf, message: String },
+    #[error("there is no configuration: {place}: {why}")]
+    Remote { place: String, why: String },
     #[error("invalid value for the variable `{variable}`: {value:?} ({expected})")]
     Variable { variable: String, value: String, expected: String },
     #[error("invalid value for `{key}`: {value} ({expected})")]

@@ -7,10 +7,14 @@ use toml::{Table, Value};
 use crate::config::effective::EffectiveConfig;
 use crate::config::error::ConfigError;
 use crate::config::redaction;
+use crate::config::remote::origin::{CA_FILE, TOKEN_FILE};
 use crate::config::sections::{Config, TenantSection};
 use crate::config::source::{Environment, ValueSource, ValueSources};
 
 const PREFIX: &str = "TIDEGATE_";
+
+/// Variables about the place of the configuration, which are no keys of it.
+const OUTSIDE: [&str; 3] = ["TIDEGATE_CONFIG", TOKEN_FILE, CA_FILE];
 
 /// The way in which a variable of the Python service is read.
 enum LegacyVariable {
@@ -77,7 +81,7 @@ pub(super) fn merge(
     }
 
     for (variable, value) in environment.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
-        if variable == "TIDEGATE_CONFIG" {
+        if OUTSIDE.contains(&variable.as_str()) {
             continue;
         }
         let mut path: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
@@ -118,7 +122,7 @@ pub(super) fn merge(
 
 /// A fault of the file: the line, its key, and the fault. The value stays out, for it may be a secret.
 fn without_secrets(text: &str, error: &toml::de::Error) -> String {
-    const SECRETS: [&str; 5] = ["pass", "token", "secret", "url", "key"];
+    const SECRETS: [&str; 6] = ["pass", "token", "secret", "url", "key", "postgres"];
     let at = error.span().map_or(0, |span| span.start.min(text.len()));
     let number = text[..at].matches('\n').count() + 1;
     let line = text.lines().nth(number - 1).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Errors of a configuration without the secrets in it: TOML's errors quote the line, and some the value.
 
 /// Parts of the names of keys and variables whose values are secrets, or may contain one.
-const SECRET_WORDS: [&str; 4] = ["token", "pass", "secret", "url"];
+const SECRET_WORDS: [&str; 5] = ["token", "pass", "secret", "url", "postgres"];
 
 /// True for a key, or a variable, whose value is never shown in an error.
 pub fn is_secret(name: &str) -> bool {
@@ -63,6 +63,7 @@ mod tests {
             "[output]\ntokens = \"s3cret\"\n",
             "[mqtt]\npassword = [\"s3cret\"]\n",
             "[tenants.a]\noutput_token = {s3cret = 1}\n",
+            "[fleet]\npostgres = 'postgres://u:s3cret@h\n",
         ] {
             let error = error(text);
             assert!(!error.contains("s3cret") && !error.contains("53cr37"), "{text}: {error}");

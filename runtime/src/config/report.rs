@@ -10,7 +10,7 @@ use crate::config::tenants::{CREDENTIALS, DEFAULTS};
 use crate::core::redacted_url::RedactedUrl;
 
 /// Keys of URLs, which may contain a password.
-const URLS: &[&str] = &["mqtt.url", "registry.url", "output.url"];
+const URLS: &[&str] = &["mqtt.url", "registry.url", "output.url", "fleet.postgres"];
 
 /// Keys whose values are never shown.
 const SECRETS: &[&str] = &["mqtt.password", "output.token", "output.password"];

@@ -68,6 +68,7 @@ section! {
         admin: AdminSection = AdminSection::default(),
         log: LogSection = LogSection::default(),
         shutdown: ShutdownSection = ShutdownSection::default(),
+        fleet: FleetSection = FleetSection::default(),
         /// Settings of single tenants: `[tenants.NAME]`.
         tenants: BTreeMap<String, TenantSection> = BTreeMap::new(),
     }
@@ -156,6 +157,10 @@ section! {
         /// Connections from one address (IPv6: from one /64 network), 1 to 1,000,000. Loopback has no such
         /// limit.
         connections_per_address_max: u32 = 1_000,
+        /// Addresses, or networks such as `10.0.0.0/24`, of balancers that send a PROXY header (version 1 or 2)
+        /// before the first byte of a device. The limits of an address then hold for the device's own. A
+        /// connection from there without the header is closed; from elsewhere a header is refused. Empty: none.
+        proxies: Vec<String> = Vec::new(),
         /// Connections of one tenant whose devices prove themselves, 1 to 1,000,000.
         connections_per_tenant_max: u32 = 5_000,
         /// New connections a second from one address, 0 to 1,000,000. 0: no limit. Loopback has no such
@@ -487,6 +492,30 @@ section! {
 }
 
 section! {
+    /// This gateway among others (docs/FLEET.md).
+    FleetSection {
+        /// The name of this gateway, which no other one has: letters, digits, `-`, `_` and `.`. All metrics then
+        /// have the label `gateway`, except those that a caller without a token gets. Empty: none.
+        name: String = String::new(),
+        /// The PostgreSQL server in which each gateway keeps a row about itself, in the form of `registry.url`.
+        /// `tidegate fleet init` creates the table. Needs `name`. Empty: none.
+        postgres: String = String::new(),
+        /// A file that contains the password. It replaces the password in `postgres`.
+        postgres_password_file: String = String::new(),
+        /// Seconds between two reports, 1 to 3,600.
+        report_s: u64 = 10,
+        /// Seconds from the begin of a drain, when `/readyz` begins to answer 503, until the first device is
+        /// sent away, 0 to 3,600: the time in which balancers learn of it.
+        drain_notice_s: u64 = 5,
+        /// Seconds from the first device that a drain sends away to the last, 0 to 3,600.
+        drain_spread_s: u64 = 10,
+        /// Seconds between two looks for a new version of a configuration from afar (`--config https://…`, or a
+        /// git checkout), 1 to 86,400. SIGHUP looks at once.
+        config_poll_s: u64 = 60,
+    }
+}
+
+section! {
     /// `[tenants.NAME]`: settings of one tenant. Others use the common settings. A table `tenants` in
     /// a PostgreSQL registry has the same keys, and overrides this section.
     TenantSection {
@@ -562,6 +591,7 @@ pub fn reference() -> Vec<(&'static str, &'static [KeyDoc])> {
         ("admin", AdminSection::KEYS),
         ("log", LogSection::KEYS),
         ("shutdown", ShutdownSection::KEYS),
+        ("fleet", FleetSection::KEYS),
         ("tenants.NAME", TenantSection::KEYS),
     ]
 }

@@ -14,7 +14,7 @@ use anyhow::Context;
 use crate::admission::registry::postgres::connection::PgServer;
 use crate::admission::registry::postgres::{PgSettings, PostgresRegistry};
 use crate::admission::{AdmissionSettings, CredentialSource, OverRate};
-use crate::config::checks::listener::{ConnectProof, connect_credentials};
+use crate::config::checks::listener::{ConnectProof, connect_credentials, proxies};
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, GuestsLargeSection};
 use crate::config::words::{MqttProtocol, OutputKind, RegistryKind, Retained, SpoolSync, Word};
@@ -32,6 +32,7 @@ use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::Rate;
 use crate::core::topic::TopicTemplates;
 use crate::decode::{DecodeSettings, LargeClassSettings};
+use crate::fleet::drain::DrainSettings;
 use crate::quarantine::QuarantineSettings;
 use crate::rollout::{CompileLimits, CompilerSettings, Persistence, TenantLimits};
 use crate::source::broker::{BrokerSettings, Protocol, TopicFilter};
@@ -179,6 +180,28 @@ pub fn postgres(config: &Config) -> Result<PostgresRegistry, ConfigError> {
     Ok(PostgresRegistry::new(server, settings))
 }
 
+/// The server of the fleet's table; `None`: there is none. No connection is made here.
+///
+/// # Errors
+/// A file that `fleet` names cannot be read.
+pub fn fleet(config: &Config) -> Result<Option<PgServer>, ConfigError> {
+    let fleet = &config.fleet;
+    if fleet.postgres.is_empty() {
+        return Ok(None);
+    }
+    let hidden = |fault: String| {
+        ConfigError::value("fleet.postgres", "(hidden)", format!("the URL of a PostgreSQL server: {fault}"))
+    };
+    let mut url = postgres_url::parse(&fleet.postgres).map_err(hidden)?;
+    let password = config::secret("fleet.postgres_password", "", &fleet.postgres_password_file)?;
+    if !password.is_empty() {
+        url.server.password(password);
+    }
+    let timeout = Duration::from_millis(limits::FLEET_QUERY_TIMEOUT_MS);
+    let server = PgServer::new(url.server, url.trust, url.root_cert.as_deref(), timeout);
+    server.map(Some).map_err(|error| hidden(error.to_string()))
+}
+
 pub fn decode(config: &Config) -> DecodeSettings {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     DecodeSettings {
@@ -204,6 +227,16 @@ fn large(large: &GuestsLargeSection) -> Option<LargeClassSettings> {
         component_bytes_max: large.component_bytes_max,
         instances_max: large.instances_max,
     })
+}
+
+/// The times of a drain.
+pub fn drain(config: &Config) -> DrainSettings {
+    let fleet = &config.fleet;
+    DrainSettings {
+        notice: Duration::from_secs(fleet.drain_notice_s),
+        spread: Duration::from_secs(fleet.drain_spread_s),
+        patience: Duration::from_secs(config.shutdown.deadline_s),
+    }
 }
 
 /// The room that tenants may take with their own tokens.
@@ -285,6 +318,7 @@ pub fn listener(config: &Config, tenants: &Arc<Tenants>) -> anyhow::Result<Liste
     Ok(ListenerSettings {
         address,
         connections_max,
+        proxies: proxies(config)?,
         connections_per_address_max: connections_max.min(listen.connections_per_address_max as usize),
         payload_bytes_max: payload_bytes_kept(config),
         ceilings: ConnectLimitSettings {

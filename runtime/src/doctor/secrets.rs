@@ -31,6 +31,7 @@ fn files(config: &Config, config_file: Option<&Path>) -> Vec<(String, PathBuf)> 
         ("admin.token_file", &config.admin.token_file),
         ("admin.tenant_tokens_dir", &config.admin.tenant_tokens_dir),
         ("listen.tls_key_file", &config.listen.tls_key_file),
+        ("fleet.postgres_password_file", &config.fleet.postgres_password_file),
     ]
     .into_iter()
     .filter(|(_, path)| !path.is_empty())
@@ -48,6 +49,7 @@ fn files(config: &Config, config_file: Option<&Path>) -> Vec<(String, PathBuf)> 
     let has_secrets = inline.iter().any(|secret| !secret.is_empty())
         || config.registry.url.contains('@')
         || config.output.url.contains('@')
+        || config.fleet.postgres.contains('@')
         || config.tenants.values().any(|own| own.output_token.is_some() || own.output_password.is_some());
     if let (Some(file), true) = (config_file, has_secrets) {
         files.push(("the configuration, which has a secret in it,".into(), file.to_owned()));

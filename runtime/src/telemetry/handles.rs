@@ -16,13 +16,14 @@ use crate::core::age_clock::AgeClock;
 use crate::core::books::Books;
 use crate::core::disk_reserve::DiskReserve;
 use crate::core::tenant::table::Tenants;
+use crate::fleet::drain::Drain;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::pipeline::tap::Tap;
 use crate::quarantine::Quarantine;
 use crate::rollout::GuestStore;
 use crate::source::SourceStatus;
-use crate::source::listener::{CertificateReloader, ListenerCounters};
+use crate::source::listener::{CertificateReloader, ListenerCounters, ListenerDrain};
 use crate::spool::Spool;
 use crate::telemetry::expiry::{Certificate, ExpiryWatch};
 use crate::telemetry::history::{History, Totals};
@@ -73,6 +74,7 @@ pub struct ListenerHandles {
     pub counters: Arc<ListenerCounters>,
     /// The ceiling of open connections.
     pub connections_max: usize,
+    pub drain: Arc<ListenerDrain>,
     pub tls: Option<Arc<CertificateReloader>>,
 }
 
@@ -89,6 +91,8 @@ impl ListenerHandles {
 
 /// The handles of all parts, for admin, metrics and the stop.
 pub struct Handles {
+    /// Its name among others; empty: none.
+    pub gateway: String,
     pub books: Arc<Books>,
     pub age_clock: Arc<AgeClock>,
     pub disk_reserve: Arc<DiskReserve>,
@@ -107,6 +111,7 @@ pub struct Handles {
     pub tap: Arc<Tap>,
     pub sources: Vec<SourceHealth>,
     pub redelivered: Vec<Arc<AtomicU64>>,
+    pub drain: Arc<Drain>,
     /// The listener; `None` without one.
     pub listener: Option<ListenerHandles>,
     /// The certificate of the admin side; `None` without TLS there.

@@ -1,6 +1,7 @@
 //! The metrics, in the OpenMetrics text format. A scrape reads values from the parts themselves (the books,
 //! the writer, the decode threads), so nothing is counted twice.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,8 +97,11 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 impl Metrics {
     pub fn new(handles: Arc<Handles>) -> Self {
-        let registry = |public_only| {
-            let mut registry = Registry::default();
+        // A name that the operator gave is not for everybody.
+        let gateway = Some(&handles.gateway).filter(|name| !name.is_empty());
+        let label = gateway.map(|name| (Cow::from("gateway"), Cow::from(name.clone())));
+        let registry = |public_only: bool| {
+            let mut registry = Registry::with_labels(label.clone().filter(|_| !public_only).into_iter());
             registry.register_collector(Box::new(Collector { handles: handles.clone(), public_only }));
             registry
         };

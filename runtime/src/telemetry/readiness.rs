@@ -18,6 +18,9 @@ const SHOWN_DATABASES: usize = 5;
 /// The readiness of all parts, as `/readyz` answers it.
 pub(crate) fn readiness(handles: &Handles) -> Readiness {
     let mut source = PartHealth::from(handles.sources.iter().try_for_each(SourceHealth::check));
+    if handles.drain.is_on() {
+        source = PartHealth::not_ready("the gateway is drained: it takes no new devices");
+    }
     if source.ready {
         let now = SystemTime::now();
         let expiring: Vec<String> =

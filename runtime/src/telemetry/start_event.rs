@@ -1,13 +1,11 @@
 //! The first event of the log: the version, and all that the gateway listens to, reads and writes to.
 
-use std::path::Path;
-
 use crate::config::words::{OutputKind, RegistryKind};
 use crate::config::{Config, settings};
 use crate::core::redacted_url::RedactedUrl;
 
-/// Logs it. Addresses that are not configured are left out, and credentials too.
-pub fn log(config: &Config, file: Option<&Path>) {
+/// Logs it. `place`: that of the configuration. Addresses that are not configured are left out, and credentials too.
+pub fn log(config: &Config, place: Option<String>) {
     let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let output = &config.output;
     let written_to = match output.kind.get() {
@@ -21,7 +19,7 @@ pub fn log(config: &Config, file: Option<&Path>) {
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        config = file.map(|file| file.display().to_string()),
+        config = place,
         data_dir = config.data_dir,
         broker = set(&config.mqtt.url),
         topic = set(&config.mqtt.url).map(|_| settings::topics(config).to_string()),

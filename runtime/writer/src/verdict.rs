@@ -59,7 +59,9 @@ impl EndpointFault {
         match self {
             EndpointFault::Unauthorized => "check output.token and its expiry",
             EndpointFault::Forbidden => "give the token the right to write to this database",
-            EndpointFault::NotFound => "create the database, or correct output.database, output.org; `tidegate spool retry` tries again at once",
+            EndpointFault::NotFound => {
+                "create the database, or correct output.database, output.org; `tidegate spool retry` tries again at once"
+            }
             EndpointFault::LimitReached => "raise the server's limit, or remove databases, tables or columns",
             EndpointFault::WrongProduct => "check output.url and output.kind: another product answers there",
             EndpointFault::BadRequest => {

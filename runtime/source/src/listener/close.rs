@@ -44,6 +44,8 @@ endings! {
     ClientId = "client_id",
     ExactlyOnce = "qos_2",
     SlowReader = "slow_reader",
+    /// A balancer's connection did not begin with a PROXY header.
+    ProxyHeader = "proxy_header",
     /// The TLS handshake failed, or took too long.
     Handshake = "tls_handshake",
     /// An MQTT 5 authentication method; none is supported.

@@ -70,10 +70,14 @@ pub struct ConnectionTable {
     empty: Notify,
 }
 
+/// The place of a connection among all; dropping it takes the connection out of the table.
+#[derive(Debug)]
+pub struct ConnectionPlace(Arc<ConnectionTable>);
+
 /// A connection that was admitted; dropping it takes the connection out of the table.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    connections: Arc<ConnectionTable>,
+    place: ConnectionPlace,
     /// The prefix that counts as its address.
     pub network: IpAddr,
     pub connection: u64,
@@ -100,28 +104,23 @@ impl ConnectionTable {
         })
     }
 
-    /// Admits a connection. The limit an address does not hold for this machine itself.
+    /// Takes a place for a connection whose address is still to be told.
+    ///
+    /// # Errors
+    /// There are as many as there may be.
+    pub fn reserve(self: &Arc<Self>) -> Result<ConnectionPlace, CloseReason> {
+        let taken = self.counters.connections.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |open| {
+            (open < self.connections_max).then_some(open + 1)
+        });
+        taken.map(|_| ConnectionPlace(self.clone())).map_err(|_| CloseReason::ConnectionsMax)
+    }
+
+    /// Admits a connection of an address.
     ///
     /// # Errors
     /// The limit that it would break.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionPermit, CloseReason> {
-        let mut addresses = self.addresses.lock();
-        if self.counters.connections.load(Ordering::Relaxed) >= self.connections_max {
-            return Err(CloseReason::ConnectionsMax);
-        }
-        let network = address_prefix(address);
-        if !self.connect_limits.may_connect(network) {
-            return Err(CloseReason::ConnectRate);
-        }
-        let from_there = addresses.entry(network).or_insert(0);
-        if *from_there >= self.per_address_max && !network.is_loopback() {
-            return Err(CloseReason::AddressMax);
-        }
-        *from_there += 1;
-        self.counters.connections.fetch_add(1, Ordering::Relaxed);
-        self.counters.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = self.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
-        Ok(ConnectionPermit { connections: self.clone(), network, connection })
+        self.reserve()?.admit(address)
     }
 
     /// Counts the end of a connection. Some if it is to be logged: the number of ends with this reason that
@@ -150,10 +149,41 @@ impl ConnectionTable {
     }
 }
 
+impl ConnectionPlace {
+    /// Admits the connection. The limit an address does not hold for this machine itself.
+    ///
+    /// # Errors
+    /// The limit that it would break.
+    pub fn admit(self, address: IpAddr) -> Result<ConnectionPermit, CloseReason> {
+        let connections = self.0.clone();
+        let mut addresses = connections.addresses.lock();
+        let network = address_prefix(address);
+        if !connections.connect_limits.may_connect(network) {
+            return Err(CloseReason::ConnectRate);
+        }
+        let from_there = addresses.entry(network).or_insert(0);
+        if *from_there >= connections.per_address_max && !network.is_loopback() {
+            return Err(CloseReason::AddressMax);
+        }
+        *from_there += 1;
+        connections.counters.accepted.fetch_add(1, Ordering::Relaxed);
+        let connection = connections.last_connection.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(ConnectionPermit { place: self, network, connection })
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        if self.0.counters.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.empty.notify_waiters();
+        }
+    }
+}
+
 impl ConnectionPermit {
     /// The memory for its unfinished packets; `wake` is notified when that is given to others.
     pub fn packet_lease(&self, wake: Arc<Notify>) -> PacketLease {
-        self.connections.memory.lease(self.connection, self.network, wake)
+        self.place.0.memory.lease(self.connection, self.network, wake)
     }
 
     /// Takes `client_id` for this connection, from its holder if there is one. `taken_over` is notified when
@@ -163,25 +193,23 @@ impl ConnectionPermit {
         // Neither part can hold U+0000.
         let client_id: Box<str> = format!("{scope}\0{client_id}").into();
         let holder = ClientIdHolder { connection: self.connection, taken_over };
-        let earlier = self.connections.clients.lock().insert(client_id.clone(), holder);
+        let connections = &self.place.0;
+        let earlier = connections.clients.lock().insert(client_id.clone(), holder);
         if let Some(earlier) = earlier {
             earlier.taken_over.notify_one();
         }
-        ClientIdGuard { connections: self.connections.clone(), client_id, connection: self.connection }
+        ClientIdGuard { connections: connections.clone(), client_id, connection: self.connection }
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut addresses = self.connections.addresses.lock();
+        let mut addresses = self.place.0.addresses.lock();
         if let Entry::Occupied(mut from_there) = addresses.entry(self.network) {
             *from_there.get_mut() -= 1;
             if *from_there.get() == 0 {
                 from_there.remove();
             }
-        }
-        if self.connections.counters.connections.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.connections.empty.notify_waiters();
         }
     }
 }
@@ -231,6 +259,20 @@ mod tests {
         drop(first);
         let _fourth = connections.admit(near).unwrap();
         assert_eq!(connections.counters.connections.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_place_without_an_address_counts_among_all_and_is_free_again_when_it_is_refused() {
+        let connections = ConnectionTable::new(2, 1, ConnectLimitSettings::default());
+        let near: IpAddr = "10.0.0.1".parse().unwrap();
+        let permit = connections.reserve().unwrap().admit(near).unwrap();
+        let place = connections.reserve().unwrap();
+        assert_eq!(connections.reserve().unwrap_err(), CloseReason::ConnectionsMax);
+        assert_eq!(place.admit(near).unwrap_err(), CloseReason::AddressMax);
+        assert_eq!(connections.counters.connections.load(Ordering::Relaxed), 1);
+        drop(permit);
+        assert_eq!(connections.counters.connections.load(Ordering::Relaxed), 0);
+        assert!(connections.addresses.lock().is_empty());
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The settings of a listener, and the context that its connections share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::limits::{CONNECTION_BYTES, TLS_CONNECTION_BYTES};
 use crate::listener::connect_limits::ConnectLimitSettings;
 use crate::listener::connection_table::ConnectionTable;
+use crate::listener::drain::ListenerDrain;
 use crate::listener::proven_connections::ProvenConnections;
 use crate::listener::sessions::DeviceSessions;
 use crate::listener::tls::{CertificateReloader, TlsSettings};
@@ -36,6 +39,8 @@ pub struct ListenerSettings {
     /// Connections of one address; there is no limit for loopback. Generous, because a site behind one router
     /// is one address.
     pub connections_per_address_max: usize,
+    /// The networks of balancers, whose connections begin with a PROXY header.
+    pub proxies: Vec<IpNet>,
     /// Payloads over it are passed on with their first KiB and their true size.
     pub payload_bytes_max: usize,
     pub ceilings: ConnectLimitSettings,
@@ -53,6 +58,12 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
+    /// True for the address of a balancer.
+    pub(crate) fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.iter().any(|network| network.contains(&address))
+    }
+
     /// A tenant's memory budget.
     pub(crate) fn memory(&self, tenant: &TenantId) -> Option<Budget> {
         Some(self.tenants.as_ref()?.budgets_of(tenant.as_str()).memory)
@@ -76,4 +87,5 @@ pub(crate) struct ListenerContext<I> {
     pub(crate) tls: Option<Arc<CertificateReloader>>,
     pub(crate) sessions: DeviceSessions,
     pub(crate) proven: Arc<ProvenConnections>,
+    pub(crate) drain: Arc<ListenerDrain>,
 }

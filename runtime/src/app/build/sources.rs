@@ -49,8 +49,8 @@ impl Sources {
             let listener = Listener::bind(listen, window.clone(), ingress.clone())?;
             sources.health.push(SourceHealth::new("listener", listener.status()));
             sources.redelivered.push(listener.counters().redelivered.clone());
-            let (counters, tls) = (listener.counters(), listener.tls());
-            sources.listener = Some(ListenerHandles { counters, connections_max, tls });
+            let (counters, drain, tls) = (listener.counters(), listener.drain(), listener.tls());
+            sources.listener = Some(ListenerHandles { counters, connections_max, drain, tls });
             sources.tasks.spawn(worker::vital("listener", listener.run(stopping.clone())));
         }
         if !config.mqtt.url.is_empty() {

@@ -1,11 +1,16 @@
 //! The listener's keys, and whether a stranger who can reach it could get a message in.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::config::checks::values::{address, is_loopback, within};
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, TopicSection};
 use crate::config::words::{ClientCertificates, ConnectCredentials, Credentials, RegistryKind};
 use crate::core::identity::NameTemplate;
 use crate::core::topic::EnvelopeKind;
+use crate::limits::LISTENER_PROXIES_MAX;
 
 /// The proof that a device gives at CONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,7 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
     {
         NameTemplate::parse(text).map_err(|fault| ConfigError::value(key, text, fault.to_string()))?;
     }
+    proxies(config)?;
     tls(config)?;
     if let Some(key) = relies_on_listener(config) {
         if listen.address.is_empty() {
@@ -105,6 +111,33 @@ pub(super) fn check(config: &Config, notes: &mut Vec<String>) -> Result<(), Conf
         ));
     }
     Ok(())
+}
+
+/// The networks of balancers.
+///
+/// # Errors
+/// One is none, or there are more than a look at each connection should cost.
+pub(crate) fn proxies(config: &Config) -> Result<Vec<IpNet>, ConfigError> {
+    let proxies = &config.listen.proxies;
+    let refuse = |expected: String| ConfigError::value("listen.proxies", proxies, expected);
+    if proxies.len() > LISTENER_PROXIES_MAX {
+        return Err(refuse(format!("at most {LISTENER_PROXIES_MAX} addresses or networks")));
+    }
+    let network = |text: &String| {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| {
+            refuse(format!(
+                "addresses such as \"10.0.0.5\", or networks such as \"10.0.0.0/24\"; {text:?} is none"
+            ))
+        })
+    };
+    proxies.iter().map(network).collect()
+}
+
+/// True if devices of this machine alone reach the listener.
+fn is_local(config: &Config) -> Result<bool, ConfigError> {
+    let is_loopback = is_loopback(address("listen.address", &config.listen.address)?);
+    Ok(is_loopback && config.listen.proxies.is_empty())
 }
 
 fn tls(config: &Config) -> Result<(), ConfigError> {
@@ -159,7 +192,7 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
 /// only, whatever its messages must bring beside it. Else each message must bring one: the token in the
 /// envelope, which a registry must know and want.
 fn open_doors(config: &Config, proof: ConnectProof) -> Result<(), ConfigError> {
-    if is_loopback(address("listen.address", &config.listen.address)?) || proof == ConnectProof::Required {
+    if is_local(config)? || proof == ConnectProof::Required {
         return Ok(());
     }
     let refuse = |why: &str| {
@@ -167,8 +200,8 @@ fn open_doors(config: &Config, proof: ConnectProof) -> Result<(), ConfigError> {
             "listen.address",
             &config.listen.address,
             format!(
-                "a loopback address, or listen.credentials = \"required\": with {why} a message could come in \
-                 without a credential"
+                "a loopback address without listen.proxies, or listen.credentials = \"required\": with {why} a message \
+                 could come in without a credential"
             ),
         ))
     };
@@ -225,6 +258,9 @@ mod tests {
                             // On loopback the same is for the operator alone.
                             let near = text.replace("0.0.0.0", "127.0.0.1");
                             assert_eq!(key(&near).is_empty(), !nonsense && (!proved || can_prove), "{near}");
+                            // A balancer of this machine brings strangers there.
+                            let proxied = near.replace("[listen]\n", "[listen]\nproxies = [\"127.0.0.1\"]\n");
+                            assert_eq!(key(&proxied).is_empty(), good, "{proxied}");
                         }
                     }
                 }
@@ -246,6 +282,17 @@ mod tests {
         assert_eq!(listen("certificate_name = \"{device}\""), "listen.certificate_name");
         assert_eq!(key("[admission]\ncredentials = \"listener\""), "admission.credentials");
         assert_eq!(key("[admission.types.lp]\ncredentials = \"listener\""), "admission.types.lp.credentials");
+    }
+
+    #[test]
+    fn a_balancer_is_an_address_or_a_network() {
+        let of = |list: &str| key(&format!("[listen]\naddress = \"127.0.0.1:1883\"\nproxies = [{list}]\n"));
+        assert_eq!(of("\"10.0.0.5\", \"10.1.0.0/16\", \"2001:db8::/64\", \"::1\""), "");
+        for bad in ["\"balancer\"", "\"10.0.0.0/33\"", "\"\""] {
+            assert_eq!(of(bad), "listen.proxies", "{bad}");
+        }
+        let many = vec!["\"10.0.0.5\""; LISTENER_PROXIES_MAX + 1].join(",");
+        assert_eq!(of(&many), "listen.proxies");
     }
 
     #[test]
