@@ -2,6 +2,7 @@
 //! browser.
 
 mod browser;
+mod capture;
 mod roles;
 mod tap;
 

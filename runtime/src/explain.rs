@@ -8,5 +8,6 @@ pub(crate) mod single_guest_dir;
 pub(crate) mod hex;
 pub mod cases;
 pub mod bless;
+pub mod tapped_case;
 pub mod stopped_gateway;
 pub(crate) mod guest_store;

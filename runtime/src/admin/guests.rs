@@ -30,7 +30,7 @@ use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::digest::digest;
 use crate::rollout::limits::CASES_BYTES_MAX;
-use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError, Trial};
 use crate::spool::Spool;
 
 /// The calls, with the tokens that they need.
@@ -159,9 +159,13 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
 /// Puts a component: it serves if it passes its checks.
 #[utoipa::path(put, path = "/api/v1/guests/{tenant}/{type}", tag = "decoders",
     params(("tenant" = String, Path, description = "The folder: a tenant, or _default"),
-        ("type" = String, Path, description = "A message type, or _any")),
+        ("type" = String, Path, description = "A message type, or _any"),
+        ("file" = Option<String>, Query, description = "The extension of the file: wasm without it"),
+        ("cases_bytes" = Option<usize>, Query, description = "Bytes at the beginning of the body that are cases"),
+        ("expect_same" = Option<bool>, Query, description = "Refuses it if it decodes a remembered message differently"),
+        ("dry_run" = Option<bool>, Query, description = "Judges it and puts nothing")),
     request_body(content = String, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It serves", body = Object), (status = 422, description = "It may not serve", body = ApiErrorBody)))]
+    responses((status = 200, description = "It serves, or may serve. `comparison` has the remembered messages that it decodes differently than the version that serves", body = Object), (status = 422, description = "It may not serve", body = ApiErrorBody)))]
 pub(crate) async fn put_guest(
     State(guests): Guests,
     Path((tenant, message_type)): GuestPath,
@@ -178,13 +182,15 @@ struct PutQuery {
     /// Bytes at the beginning of the body that are cases, not the file.
     cases_bytes: usize,
     expect_same: bool,
+    /// The file is judged and not put.
+    dry_run: bool,
     /// The extension of the file that the body is.
     file: String,
 }
 
 impl Default for PutQuery {
     fn default() -> Self {
-        Self { cases_bytes: 0, expect_same: false, file: "wasm".into() }
+        Self { cases_bytes: 0, expect_same: false, dry_run: false, file: "wasm".into() }
     }
 }
 
@@ -205,9 +211,11 @@ impl PutQuery {
                 }
                 Some(("expect_same", "true")) => parsed.expect_same = true,
                 Some(("expect_same", "false")) => parsed.expect_same = false,
+                Some(("dry_run", "true")) => parsed.dry_run = true,
+                Some(("dry_run", "false")) => parsed.dry_run = false,
                 _ => {
                     let message = format!(
-                        "invalid query {pair:?}: expected file=EXTENSION, cases_bytes=N (at most {CASES_BYTES_MAX}) or expect_same=true"
+                        "invalid query {pair:?}: expected file=EXTENSION, cases_bytes=N (at most {CASES_BYTES_MAX}), expect_same=true or dry_run=true"
                     );
                     return Err(ApiError { status: 400, code: "BAD_QUERY", message });
                 }
@@ -231,6 +239,11 @@ impl PutQuery {
     }
 }
 
+/// The name of a put in the audit log.
+fn put_action(dry_run: bool) -> &'static str {
+    if dry_run { "guest put --dry-run" } else { "guest put" }
+}
+
 /// The answer to a body that is no file of a decoder.
 pub(super) fn bad_file(message: String) -> ApiError {
     ApiError { status: 400, code: "BAD_FILE", message }
@@ -250,10 +263,12 @@ impl GuestRoutes {
         // The token, the rate and the place come first: until then no byte of the body is read.
         let author = self.clone().changer(headers, tenant.clone()).await?.author();
         let who = author.to_string();
+        let query = PutQuery::parse(uri.query().unwrap_or_default());
+        let action = put_action(query.as_ref().is_ok_and(|query| query.dry_run));
         let received = async {
             let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
             self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
-            let query = PutQuery::parse(uri.query().unwrap_or_default())?;
+            let query = query?;
             let place = self.uploads.take(&author)?;
             let component_bytes_max = self.api.guests.component_bytes_max(&route_key);
             let most = PutFile::bytes_max(&query.file, component_bytes_max) as usize + query.cases_bytes;
@@ -263,13 +278,14 @@ impl GuestRoutes {
             let (cases, file) = query.part_body(body)?;
             let file = PutFile::new(&query.file, file).map_err(bad_file)?;
             let expect_same = query.expect_same;
-            Ok((PutRequest { route_key, file, cases, author, expect_same, trial: None }, charge))
+            let trial = query.dry_run.then(Trial::for_verdict);
+            Ok((PutRequest { route_key, file, cases, author, expect_same, trial }, charge))
         };
         match received.await {
             Ok((put, charge)) => self.api.put(put, charge).await,
             Err(refusal) => {
                 let object = format!("{tenant}/{message_type}");
-                self.api.audited(&who, "guest put", &object, None, Err(refusal))
+                self.api.audited(&who, action, &object, None, Err(refusal))
             }
         }
     }
@@ -432,8 +448,9 @@ impl GuestApi {
     async fn put(&self, put: PutRequest, charge: Charge) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
         let (who, digest) = (put.author.to_string(), digest(put.file.bytes()));
+        let action = put_action(put.trial.is_some());
         let result = self.put_component(put, charge).await;
-        self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
+        self.audited(&who, action, &format!("{tenant}/{message_type}"), Some(&digest), result)
     }
 
     async fn put_component(&self, put: PutRequest, charge: Charge) -> ApiResult {
@@ -510,7 +527,8 @@ mod tests {
     #[test]
     fn a_body_is_cases_and_a_component_as_the_query_says() {
         let query = PutQuery::parse("cases_bytes=3&expect_same=true").unwrap();
-        assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true, file: "wasm".into() });
+        assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true, ..PutQuery::default() });
+        assert!(PutQuery::parse("dry_run=true").unwrap().dry_run);
         assert_eq!(PutQuery::parse("file=toml").unwrap().file, "toml");
         assert_eq!(query.part_body(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
         assert_eq!(query.part_body(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
@@ -521,6 +539,7 @@ mod tests {
             "cases_bytes=x",
             "cases_bytes=99999999999",
             "expect_same=1",
+            "dry_run",
             "other=1",
             "cases_bytes",
             "file=exe",

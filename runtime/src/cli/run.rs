@@ -8,7 +8,9 @@ use crate::cli::{ConfigArgument, Exit};
 use crate::config::DEFAULT_FILE;
 use crate::config::checks::files;
 use crate::config::words::LogFormat;
-use crate::telemetry::{logs, start_event};
+use crate::core::start_progress;
+use crate::telemetry::progress::Progress;
+use crate::telemetry::{logs, progress, start_event};
 
 /// Run the gateway
 ///
@@ -25,7 +27,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let effective = arguments.config.load()?;
-    logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json))?;
+    let is_json = effective.config.log.format.is(LogFormat::Json);
+    logs::start(&effective.config.log.level, is_json)?;
     let default = Path::new(DEFAULT_FILE);
     let file = arguments.config.file().or_else(|| default.exists().then_some(default));
     start_event::log(&effective.config, file);
@@ -40,7 +43,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         .build()?;
     let config = arguments.config.clone();
     let ended = runtime.block_on(async {
-        App::build(&effective.config, Arc::new(move || config.load())).await?.run().await
+        start_progress::listen(progress::set_parts);
+        let progress = (!is_json).then(|| Progress::start("the gateway starts"));
+        let app = App::build(&effective.config, Arc::new(move || config.load())).await?;
+        drop(progress);
+        app.run().await
     });
     // A stop that a second signal ended leaves work that nobody waits for.
     runtime.shutdown_background();
