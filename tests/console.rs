@@ -5,6 +5,7 @@ mod browser;
 mod capture;
 mod roles;
 mod tap;
+mod top;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -11,6 +11,7 @@ pub mod fake_pipeline;
 pub mod listener;
 pub mod influxdb;
 pub mod postgres;
+pub mod terminal;
 pub mod fake_influxdb3;
 pub mod victoria;
 pub mod compile_bombs;
