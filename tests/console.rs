@@ -2,10 +2,12 @@
 //! browser.
 
 mod browser;
+mod capture;
 mod hostile_tenant;
 mod playground;
 mod roles;
 mod tap;
+mod top;
 
 use std::fs;
 use std::io::{Read, Write};

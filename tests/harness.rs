@@ -13,6 +13,7 @@ pub mod config_server;
 pub mod haproxy;
 pub mod influxdb;
 pub mod postgres;
+pub mod terminal;
 pub mod fake_influxdb3;
 pub mod victoria;
 pub mod prometheus;

@@ -297,10 +297,96 @@ fn a_put_says_how_many_messages_decode_differently_and_may_be_refused_for_it() {
     assert_eq!((status, &answer["comparison"]["different"]), (200, &10.into()), "{answer}");
     fs::write(scene.path("steady.wasm"), component("steady")).unwrap();
     let (_, out, _) = scene.verb(&["guest", "put", "acme", "steps", "steady.wasm"], "");
-    assert!(
-        out.contains("10 of the last 10 messages decode differently") && out.contains("the first: "),
+    // The differences come before the word that it serves.
+    assert!(out.starts_with("10 of the last 10 messages decode differently\n"), "{out}");
+    assert_eq!(
+        (out.matches("\n  - strict,").count(), out.matches("\n  + steady,").count()),
+        (10, 10),
         "{out}"
     );
+    assert!(out.lines().last().unwrap().starts_with("acme/steps: steady@"), "{out}");
+}
+
+#[test]
+fn a_tenants_first_decoder_is_compared_with_the_one_for_all_tenants_on_its_own_messages() {
+    let mut scene = scene();
+    scene.device("globex", "dev-9", "lab-9");
+    scene.guest("_default", "turns", "steady");
+    let gateway = scene.start();
+    for (tenant, id, site) in [("acme", "dev-1", "lab-1"), ("globex", "dev-9", "lab-9")] {
+        let mut device = Device::connect(&scene.listener, id).unwrap();
+        for seq in 0..3 {
+            let payload = payload(seq).replace("dev-1", id).replace("lab-1", site);
+            device.publish(&format!("tenant/{tenant}/device/{id}/turns"), payload.as_bytes()).unwrap();
+        }
+    }
+    fs::write(scene.path("strict.wasm"), component("strict")).unwrap();
+    let (status, out, errors) =
+        scene.verb(&["guest", "put", "acme", "turns", "strict.wasm", "--dry-run"], "");
+    assert!(
+        status.success() && out.starts_with("3 of the last 3 messages decode differently\n"),
+        "{out}{errors}"
+    );
+    assert!(out.contains("tenant/acme/") && !out.contains("globex"), "{out}");
+    assert!(gateway.get_with_token("/api/v1/guests/acme/turns/history", Some(OPERATOR)).0 == 404);
+}
+
+#[test]
+fn a_dry_run_shows_the_differences_and_puts_nothing() {
+    let scene = scene();
+    let gateway = scene.start();
+    let mut device = Device::connect(&scene.listener, "dev-1").unwrap();
+    for seq in 0..10 {
+        device.publish(TOPIC, payload(seq).as_bytes()).unwrap();
+    }
+    fs::write(scene.path("strict.wasm"), component("strict")).unwrap();
+    let dry_run = |more: &[&str]| {
+        let verb = [&["guest", "put", "acme", "steps", "strict.wasm", "--dry-run"], more].concat();
+        scene.verb(&verb, "")
+    };
+    let (status, out, errors) = dry_run(&[]);
+    assert_eq!(status.code(), Some(0), "{out}{errors}");
+    assert!(out.starts_with("10 of the last 10 messages decode differently\n"), "{out}");
+    assert_eq!(
+        (out.matches("\n  - steady,").count(), out.matches("\n  + strict,").count()),
+        (10, 10),
+        "{out}"
+    );
+    assert!(out.ends_with(" may serve; nothing was put\n"), "{out}");
+    let (_, out, _) = dry_run(&["--json"]);
+    let verdict: Value = serde_json::from_str(&out).unwrap();
+    let differences = verdict["comparison"]["differences"].as_array().unwrap();
+    assert_eq!((&verdict["state"], differences.len()), (&"tried".into(), 10), "{verdict:#}");
+    assert_eq!(differences[9]["topic"], TOPIC);
+    assert!(
+        differences[9]["removed"][0].as_str().unwrap().ends_with(" seq=9i 1700000000000000009"),
+        "{verdict:#}"
+    );
+    let (status, _, errors) = dry_run(&["--expect-same"]);
+    assert!(status.code() == Some(1) && errors.starts_with("DIFFERENT: 10 of the last 10"), "{errors}");
+    // Cases are run, and not kept.
+    let case = format!(
+        r#"{{"name":"none","topic":"{TOPIC}","payload":"{{}}","received_at":"2026-01-01T00:00:00Z","expect":{{"lines":[]}}}}"#
+    );
+    fs::write(scene.path("failing.jsonl"), case).unwrap();
+    let (status, _, errors) = dry_run(&["--cases", "failing.jsonl"]);
+    assert!(status.code() == Some(1) && errors.contains("it fails its cases"), "{errors}");
+    assert!(!scene.path("guests/acme/steps.cases.jsonl").exists());
+    // A tenant may look at its own route, and at no other.
+    let route = format!("{ROUTE}?dry_run=true");
+    assert_eq!(put(&gateway, &route, "of-acme", &component("strict")).0, 200);
+    assert_eq!(put(&gateway, &route, "of-globex", &component("strict")).0, 403);
+    assert!(list(&gateway, "acme")[0]["guest"].as_str().unwrap().starts_with("steady@"));
+    assert_eq!(fs::read(scene.path("guests/acme/steps.wasm")).unwrap(), component("steady"));
+    let (status, history) = gateway.get_with_token(&format!("{ROUTE}/history"), Some(OPERATOR));
+    assert!(status == 200 && !history.contains("strict"), "{history}");
+    let audit = fs::read_to_string(scene.path("data/audit.log")).unwrap();
+    assert!(audit.contains("guest put --dry-run") && !audit.contains("\"guest put\""), "{audit}");
+    drop(gateway);
+    let (status, out, errors) = dry_run(&[]);
+    assert_eq!(status.code(), Some(0), "{out}{errors}");
+    assert!(out.starts_with("acme/steps: strict@") && out.ends_with("nothing was put\n"), "{out}");
+    assert_eq!(fs::read(scene.path("guests/acme/steps.wasm")).unwrap(), component("steady"));
 }
 
 #[test]

@@ -47,6 +47,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("clap_complete", &["tidegate"]),
     ("clap_mangen", &["tidegate"]),
     ("utoipa", &["tidegate"]),
+    ("ratatui", &["tidegate"]),
+    ("indicatif", &["tidegate"]),
     ("prometheus-client", &["tidegate"]),
     ("mimalloc", &["tidegate"]),
     ("ring", &["tidegate"]),

@@ -32,7 +32,7 @@ export async function caseOfTapped(id: number): Promise<Case | null> {
   if (message.truncated || lines.length < message.line_count) return null;
   const expect = message.outcome === "quarantined" ? { refusal: message.reason ?? "" } : { lines };
   const bytes = message.payload_base64 ? ofBase64(message.payload_base64) : new TextEncoder().encode(message.payload ?? "");
-  const site = lines[0]?.match(/(?:^|,)site_id=((?:\\.|[^\\, ])+)/)?.[1]?.replace(/\\(.)/g, "$1");
+  const site = message.site ?? undefined;
   return caseOf(`${message.topic} at ${message.received_at}`, message.topic, bytes, message.received_at, expect, site);
 }
 

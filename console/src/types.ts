@@ -177,6 +177,7 @@ export interface TapPayload extends TapMessage {
   payload: string | null;
   payload_base64: string | null;
   truncated: boolean;
+  site: string | null;
 }
 
 export interface TrialResult {

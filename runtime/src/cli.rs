@@ -23,10 +23,11 @@ pub mod compile_guest;
 pub mod spool;
 pub mod top;
 pub mod tail;
+pub mod capture;
 pub mod completions;
 mod admin_http;
 mod admin_client;
-pub(crate) mod progress;
+mod tap_stream;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,6 +72,7 @@ enum Verb {
     Spool(spool::Arguments),
     Top(top::Arguments),
     Tail(tail::Arguments),
+    Capture(capture::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -173,6 +175,7 @@ pub fn main() -> ExitCode {
         Verb::Spool(arguments) => spool::spool(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
         Verb::Tail(arguments) => tail::tail(&arguments),
+        Verb::Capture(arguments) => capture::capture(&arguments),
         Verb::Completions(arguments) => completions::completions(&arguments, Arguments::command()),
     };
     match done {

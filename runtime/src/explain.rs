@@ -9,5 +9,6 @@ pub(crate) mod hex;
 pub(crate) mod mapping_trace;
 pub mod cases;
 pub mod bless;
+pub mod tapped_case;
 pub mod stopped_gateway;
 pub(crate) mod guest_store;

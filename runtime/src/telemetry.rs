@@ -12,6 +12,7 @@ pub mod health;
 pub mod history;
 pub mod stats;
 pub mod expiry;
+pub(crate) mod progress;
 mod log_queue;
 pub mod logs;
 pub(crate) mod start_event;

@@ -34,4 +34,5 @@ pub mod token_bucket;
 pub mod keyed_buckets;
 pub mod histogram;
 pub mod worker;
+pub mod start_progress;
 pub mod limits;

@@ -9,12 +9,14 @@ use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
 use crate::route_file;
 use crate::store::GuestStore;
-use crate::trial_run::trial_run;
-use tidegate_core::route_key::{ANY, RouteKey};
+use crate::trial_run::{TrialVerdict, trial_run};
+use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, name_of};
 use tidegate_core::tenant::budget::Budget;
 use tidegate_core::tenant::budget_kind::Resource;
+use tidegate_decode::route::recent_messages::RecentMessage;
 use tidegate_decode::route::rules::RouteRules;
 use tidegate_decode::route::stats::RouteActivity;
+use tidegate_decode::route::table::RouteFolder;
 use tidegate_decode::route::version::RouteVersion;
 use tidegate_decode::sandbox::guest::Guest;
 use tidegate_decode::sandbox::instance::CallFault;
@@ -47,11 +49,36 @@ impl GuestStore {
             let alone = Arc::new(self.host.single_route(route_key, version.for_trial(), Arc::default()));
             runner.run(alone, cases).map_err(RolloutError::Cases)?;
         }
-        let comparison = before.map(|before| {
-            let messages = before.activity.recent.lock().messages();
-            trial_run(&self.host, route_key, before, &version, messages).map_err(RolloutError::Shadow)
-        });
-        Ok(Evaluated { guest, rules, comparison: comparison.transpose()? })
+        let comparison = match before {
+            None => self.compare_with_default(route_key, &version),
+            Some(before) => {
+                let messages = before.activity.recent.lock().messages();
+                let TrialVerdict { comparison, fault } =
+                    trial_run(&self.host, (route_key, before), (route_key, &version), messages);
+                match fault {
+                    Some(fault) => return Err(RolloutError::Shadow(fault)),
+                    None => Some(comparison),
+                }
+            }
+        };
+        Ok(Evaluated { guest, rules, comparison })
+    }
+
+    /// The comparison of a tenant's first decoder of its own with the one for all tenants, on the tenant's messages. Only
+    /// for the verdict: it may decode what the other does not, and the reverse.
+    fn compare_with_default(&self, route_key: &RouteKey, candidate: &RouteVersion) -> Option<Comparison> {
+        let (tenant, message_type) = (name_of(&route_key.0)?, name_of(&route_key.1)?);
+        let (present, folder) = self.host.table().find(&tenant, &message_type)?;
+        let RouteFolder::Default = folder else { return None };
+        let of_route = |message: &RecentMessage| {
+            message.tenant.id.as_str() == tenant && message.message_type.of(&message.topic) == message_type
+        };
+        let mut messages = present.version.activity.recent.lock().messages();
+        messages.retain(of_route);
+        let present_key = (DEFAULT.to_owned(), route_key.1.clone());
+        let verdict =
+            trial_run(&self.host, (&present_key, &present.version), (route_key, candidate), messages);
+        Some(verdict.comparison).filter(|comparison| comparison.compared > 0)
     }
 
     /// Compiles, links and configures a component; the same that serves elsewhere is shared.

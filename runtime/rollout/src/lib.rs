@@ -8,6 +8,7 @@
 //!   serves if the folder holds nothing better.
 //! - A new version is on probation over the one before it, which comes back by itself.
 
+pub mod line_changes;
 pub mod comparison;
 pub mod error;
 pub mod digest;

@@ -96,6 +96,14 @@ pub const DIFFERENCE_LINES_MAX: usize = 4;
 
 pub const DIFFERENCE_LINE_CHARACTERS_MAX: usize = 256;
 
+/// Messages that a verdict shows with their differences, lines that go and lines that come of each, and bytes of all: as
+/// many as a person reads, in an answer that nobody waits for.
+pub const DIFFERENCES_SHOWN_MAX: usize = 20;
+
+pub const DIFFERENCE_CHANGES_MAX: usize = 8;
+
+pub const DIFFERENCES_BYTES_MAX: usize = 64 << 10;
+
 /// Real time in which a decoder of the program itself must compile, in seconds: only a busy machine makes it slow.
 pub const BUILT_IN_COMPILE_WALL_S: u64 = 300;
 

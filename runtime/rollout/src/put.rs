@@ -56,12 +56,13 @@ impl GuestStore {
             }
             Err(error) => return Err(error),
         };
-        if let Some(trial) = trial {
-            return self.try_out(route_key, &candidate, &author, &trial);
-        }
         let brings_cases = cases.is_some();
         if brings_cases {
             candidate.cases = cases;
+        }
+        if let Some(trial) = trial {
+            self.check_expected(route_key, expect_version.as_ref())?;
+            return self.try_out(route_key, &candidate, &author, expect_same, &trial);
         }
         let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
         let serves = before.as_ref().is_some_and(|before| before.version.id == candidate.version());
@@ -137,6 +138,7 @@ impl GuestStore {
         route_key: &RouteKey,
         candidate: &Candidate,
         author: &PutAuthor,
+        expect_same: bool,
         trial: &Trial,
     ) -> Result<PutResult, RolloutError> {
         let before = self.entries.lock().get(route_key).and_then(|entry| entry.serving.clone());
@@ -148,6 +150,7 @@ impl GuestStore {
                 self.run_trial(route_key, candidate, guest, rules, trial);
             }
         }
+        let judged = judged.and_then(|judged| same_if_expected(judged, expect_same));
         let Evaluated { guest, rules, comparison } =
             judged.inspect_err(|error| self.penalise(author, error))?;
         let (tag, digest) = (guest.tag.to_string(), guest.digest.clone());

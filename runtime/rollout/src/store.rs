@@ -19,6 +19,7 @@ use crate::queue::EvaluationQueue;
 use crate::tenant_limits::TenantLimits;
 use tidegate_core::disk_reserve::DiskReserve;
 use tidegate_core::route_key::RouteKey;
+use tidegate_core::start_progress;
 use tidegate_core::tenant::budgets::BudgetPair;
 use tidegate_core::tenant::table::Tenants;
 use tidegate_decode::route::stats::RouteActivity;
@@ -192,7 +193,10 @@ impl GuestStore {
             large_queue: EvaluationQueue::new(LARGE_PUTS_WAITING_MAX),
         };
         let load = || -> Result<(), RolloutError> {
-            for (route_key, path) in store.route_files()?.0 {
+            let files = store.route_files()?.0;
+            let of = files.len();
+            for (done, (route_key, path)) in files.into_iter().enumerate() {
+                start_progress::report(done, of);
                 store.load_at_start(&route_key, &path);
             }
             Ok(())

@@ -20,20 +20,23 @@ use tidegate_decode::route::recent_messages::RecentMessage;
 use tidegate_decode::route::version::RouteVersion;
 use tidegate_decode::{DecodeHost, DecodeSink, Decoder};
 
-/// Tries a version beside the one that serves.
-///
-/// # Errors
-/// It fails on more of the messages that the other makes lines of than the route allows; in words.
+/// The outcome of a trial.
+pub struct TrialVerdict {
+    pub comparison: Comparison,
+    /// It fails on more of the messages that the other makes lines of than the route allows; in words.
+    pub fault: Option<String>,
+}
+
+/// Tries a version beside the one that serves, each at its place in the guests folder.
 pub fn trial_run(
     host: &DecodeHost,
-    route_key: &RouteKey,
-    present: &RouteVersion,
-    candidate: &RouteVersion,
+    (present_key, present): (&RouteKey, &RouteVersion),
+    (candidate_key, candidate): (&RouteKey, &RouteVersion),
     messages: Vec<RecentMessage>,
-) -> Result<Comparison, String> {
+) -> TrialVerdict {
     let mut comparison = Comparison::default();
-    let mut present_run = TrialRun::new(host, route_key, present);
-    let mut candidate_run = TrialRun::new(host, route_key, candidate);
+    let mut present_run = TrialRun::new(host, present_key, present);
+    let mut candidate_run = TrialRun::new(host, candidate_key, candidate);
     let ends = Instant::now() + Duration::from_secs(TRIAL_S_MAX);
     let (mut compared, mut failures, mut first) = (0_u64, 0_u64, None);
     for message in messages {
@@ -41,7 +44,7 @@ pub fn trial_run(
             break;
         }
         let (before, after) = (present_run.decode(&message), candidate_run.decode(&message));
-        comparison.record(&message.topic, &before.lines(), &after.lines());
+        comparison.record(&message.topic, message.received_ns, &before.lines(), &after.lines());
         if !matches!(before, TrialOutput::Lines(_)) {
             continue;
         }
@@ -52,13 +55,13 @@ pub fn trial_run(
         }
     }
     let percent = candidate.rules.probation.failures_percent_max;
-    match first {
-        Some((reason, detail)) if failures * 100 > percent * compared => Err(format!(
+    let fault = first.filter(|_| failures * 100 > percent * compared).map(|(reason, detail)| {
+        format!(
             "it fails on {failures} of the last {compared} messages from which {} makes lines; at most {percent} % are allowed: {reason}: {detail}",
             present.guest.tag
-        )),
-        _ => Ok(comparison),
-    }
+        )
+    });
+    TrialVerdict { comparison, fault }
 }
 
 /// The output of a version for a message.

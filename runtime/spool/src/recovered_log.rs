@@ -23,6 +23,7 @@ use crate::release_marks::ReleaseMarks;
 use crate::segment_scan::{DamagedRange, SEGMENT_HEADER_BYTES, SegmentScan, scan};
 use crate::state_log::StateLog;
 use tidegate_core::device_hash::SeedTag;
+use tidegate_core::start_progress;
 
 /// A run that begins with segment `n` has the numbers from `n << 32` on for itself: no segment holds as
 /// many frames.
@@ -64,6 +65,7 @@ impl RecoveredLog {
                 let of = log.segments.len();
                 info!(segments = number, of, bytes = log.report.bytes, "reading the spool");
             }
+            start_progress::report(number, log.segments.len());
             log.read_segment(disk, number, segment)?;
         }
         log.sync_ends(disk);

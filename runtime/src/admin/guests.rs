@@ -30,7 +30,7 @@ use crate::core::tenant::table::Tenants;
 use crate::core::token_bucket::TokenBucket;
 use crate::limits::GUEST_CHANGES_RATE;
 use crate::rollout::digest::digest;
-use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError};
+use crate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest, RolloutError, Trial};
 use crate::spool::Spool;
 
 /// The calls, with the tokens that they need.
@@ -182,9 +182,10 @@ fn partition(query: &str) -> Result<Option<String>, ApiError> {
         ("file" = Option<String>, Query, description = "The extension of the file that the body is: wasm without it"),
         ("cases_bytes" = Option<u64>, Query, description = "Bytes at the beginning of the body that are cases"),
         ("expect_same" = Option<bool>, Query, description = "Refuses it if it decodes a remembered message differently"),
-        ("expect_version" = Option<String>, Query, description = "The version that its author began with, or none: refuses to take the place of another")),
+        ("expect_version" = Option<String>, Query, description = "The version that its author began with, or none: refuses to take the place of another"),
+        ("dry_run" = Option<bool>, Query, description = "Judges it and puts nothing")),
     request_body(content = String, content_type = "application/octet-stream"),
-    responses((status = 200, description = "It serves", body = Object),
+    responses((status = 200, description = "It serves, or may serve. `comparison` has the remembered messages that it decodes differently than the version that serves", body = Object),
         (status = 409, description = "Another version was put meanwhile", body = ApiErrorBody), (status = 422, description = "It may not serve", body = ApiErrorBody)))]
 pub(crate) async fn put_guest(
     State(guests): Guests,
@@ -194,6 +195,11 @@ pub(crate) async fn put_guest(
     body: Body,
 ) -> Response {
     answer(guests.put(tenant, message_type, uri, headers, body).await)
+}
+
+/// The name of a put in the audit log.
+fn put_action(dry_run: bool) -> &'static str {
+    if dry_run { "guest put --dry-run" } else { "guest put" }
 }
 
 impl GuestRoutes {
@@ -210,10 +216,12 @@ impl GuestRoutes {
         // The token, the rate and the place come first: until then no byte of the body is read.
         let author = self.clone().changer(headers, tenant.clone()).await?.author();
         let who = author.to_string();
+        let query = PutQuery::parse(uri.query().unwrap_or_default());
+        let action = put_action(query.as_ref().is_ok_and(|query| query.dry_run));
         let received = async {
             let route_key = self.api.key_to_change(&author, &tenant, &message_type)?;
             self.api.guests.check_pause(&author).map_err(|error| refusal(&error))?;
-            let query = PutQuery::parse(uri.query().unwrap_or_default())?;
+            let query = query?;
             let place = self.uploads.take(&author)?;
             let component_bytes_max = self.api.guests.component_bytes_max(&route_key);
             let most = PutFile::bytes_max(&query.file, component_bytes_max) as usize + query.cases_bytes;
@@ -223,14 +231,14 @@ impl GuestRoutes {
             let (cases, file) = query.part_body(body)?;
             let file = PutFile::new(&query.file, file).map_err(bad_file)?;
             let PutQuery { expect_same, expect_version, .. } = query;
-            let put = PutRequest { route_key, file, cases, author, expect_same, expect_version, trial: None };
-            Ok((put, charge))
+            let trial = query.dry_run.then(Trial::for_verdict);
+            Ok((PutRequest { route_key, file, cases, author, expect_same, expect_version, trial }, charge))
         };
         match received.await {
             Ok((put, charge)) => self.api.put(put, charge).await,
             Err(refusal) => {
                 let object = format!("{tenant}/{message_type}");
-                self.api.audited(&who, "guest put", &object, None, Err(refusal))
+                self.api.audited(&who, action, &object, None, Err(refusal))
             }
         }
     }
@@ -402,8 +410,9 @@ impl GuestApi {
     async fn put(&self, put: PutRequest, charge: Charge) -> ApiResult {
         let (tenant, message_type) = put.route_key.clone();
         let (who, digest) = (put.author.to_string(), digest(put.file.bytes()));
+        let action = put_action(put.trial.is_some());
         let result = self.put_component(put, charge).await;
-        self.audited(&who, "guest put", &format!("{tenant}/{message_type}"), Some(&digest), result)
+        self.audited(&who, action, &format!("{tenant}/{message_type}"), Some(&digest), result)
     }
 
     async fn put_component(&self, put: PutRequest, charge: Charge) -> ApiResult {

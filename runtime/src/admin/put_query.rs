@@ -10,6 +10,8 @@ pub(crate) struct PutQuery {
     /// Bytes at the beginning of the body that are cases, not the file.
     pub cases_bytes: usize,
     pub expect_same: bool,
+    /// The file is judged and not put.
+    pub dry_run: bool,
     /// The version that the author began with.
     pub expect_version: Option<ExpectedVersion>,
     /// The extension of the file that the body is.
@@ -18,7 +20,7 @@ pub(crate) struct PutQuery {
 
 impl Default for PutQuery {
     fn default() -> Self {
-        Self { cases_bytes: 0, expect_same: false, expect_version: None, file: "wasm".into() }
+        Self { cases_bytes: 0, expect_same: false, dry_run: false, expect_version: None, file: "wasm".into() }
     }
 }
 
@@ -46,9 +48,11 @@ impl PutQuery {
                 }
                 Some(("expect_same", "true")) => parsed.expect_same = true,
                 Some(("expect_same", "false")) => parsed.expect_same = false,
+                Some(("dry_run", "true")) => parsed.dry_run = true,
+                Some(("dry_run", "false")) => parsed.dry_run = false,
                 _ => {
                     let message = format!(
-                        "invalid query {pair:?}: expected file=EXTENSION, cases_bytes=N (at most {CASES_BYTES_MAX}), expect_same=true or expect_version=VERSION"
+                        "invalid query {pair:?}: expected file=EXTENSION, cases_bytes=N (at most {CASES_BYTES_MAX}), expect_same=true, dry_run=true or expect_version=VERSION"
                     );
                     return Err(ApiError { status: 400, code: "BAD_QUERY", message });
                 }
@@ -90,6 +94,7 @@ mod tests {
         assert_eq!(query, PutQuery { cases_bytes: 3, expect_same: true, ..PutQuery::default() });
         let expected = PutQuery::parse("expect_version=none").unwrap().expect_version;
         assert_eq!(expected, Some(ExpectedVersion::Nothing));
+        assert!(PutQuery::parse("dry_run=true").unwrap().dry_run);
         assert_eq!(PutQuery::parse("file=toml").unwrap().file, "toml");
         assert_eq!(query.part_body(b"{}\n\0asm".to_vec()).unwrap(), (Some("{}\n".into()), b"\0asm".to_vec()));
         assert_eq!(query.part_body(b"{}".to_vec()).unwrap_err().code, "BAD_CASES");
@@ -100,6 +105,7 @@ mod tests {
             "cases_bytes=x",
             "cases_bytes=99999999999",
             "expect_same=1",
+            "dry_run",
             "other=1",
             "cases_bytes",
             "file=exe",

@@ -75,6 +75,8 @@ pub(crate) struct TapPayload {
     payload_base64: Option<String>,
     /// True if this is its beginning only.
     truncated: bool,
+    /// The site of the device; `null` if the gateway does not have it in its cache.
+    site: Option<String>,
 }
 
 /// Messages that this viewer did not see: an event of the name `counts`, every other second.
@@ -115,6 +117,7 @@ impl TapMessage {
     params(("tenant" = Option<String>, Query, description = "One tenant's"),
         ("device" = Option<String>, Query, description = "One device's"),
         ("type" = Option<String>, Query, description = "One message type's"),
+        ("topic" = Option<String>, Query, description = "An MQTT topic filter"),
         ("outcome" = Option<String>, Query, description = "lines, empty, quarantined or unsettled")),
     responses((status = 200, description = "Events `message` and `counts`", content_type = "text/event-stream", body = String),
         (status = 503, description = "Too many viewers", body = ApiErrorBody)))]
@@ -157,7 +160,7 @@ pub(crate) async fn tapped(
 }
 
 fn open(context: &AdminContext, visitor: &Visitor, request: &Request) -> Result<TapReader, ApiError> {
-    let query = Query::of(request.uri(), &["tenant", "device", "type", "outcome"])?;
+    let query = Query::of(request.uri(), &["tenant", "device", "type", "topic", "outcome"])?;
     let mut filter = TapFilter::default();
     for (name, value) in query.pairs() {
         filter.set(name, value).map_err(|fault| ApiError::bad_filter(fault.to_string()))?;
@@ -184,11 +187,14 @@ fn payload(context: &AdminContext, visitor: &Visitor, id: u64) -> ApiResult {
         return Err(ApiError { status: 404, code: "NOT_REMEMBERED", message });
     };
     let text = std::str::from_utf8(&event.payload).ok();
+    let (admission, tenant, device) = (&context.handles.admission, event.tenant(), event.device());
+    let known = admission.cache().peek(admission.device_key(tenant, device), tenant, device);
     typed(&TapPayload {
         message: TapMessage::of(&event, true),
         payload: text.map(|text| redact_payload(text).into_owned()),
         payload_base64: text.is_none().then(|| BASE64.encode(&event.payload)),
         truncated: event.payload.len() < event.payload_bytes,
+        site: known.map(|known| known.site.clone()),
     })
 }
 

@@ -43,6 +43,7 @@ use crate::spool::Spool;
 use crate::telemetry::expiry::ExpiryWatch;
 use crate::telemetry::handles::{Handles, SpoolCeilings};
 use crate::telemetry::history::History;
+use crate::telemetry::progress;
 
 impl App {
     /// Makes and starts all parts. `load` reads the configuration again on SIGHUP; `follower` looks for new versions
@@ -61,6 +62,7 @@ impl App {
         let config = &*current.get();
 
         // Messages end here.
+        progress::set_step("segments of the spool are read");
         let ends = Destinations::open(config, &base).await?;
         let Foundation { lock, open_files, registry, tenant_config, devices, books, .. } = base;
         let Foundation { age_clock, disk_reserve, plan, tenants, window, in_flight, .. } = base;
@@ -69,8 +71,10 @@ impl App {
 
         // The stream, from the decoders to its entry.
         let memory = SandboxMemory::new(&tenants.budgets().gateway().memory, plan.call_bytes_max);
+        progress::set_step("decoders are compiled and started");
         let store = StateStore::from_snapshot(&state, tenants.clone());
         let guests = guests::open(&current, store, &memory, &tenants, &disk_reserve)?;
+        progress::set_step("the gateway starts");
         let tap = Tap::new(settings::topics(config));
         let egress = Egress::new(spool.clone(), quarantine.clone(), in_flight.clone(), tap.clone());
         let egress = Arc::new(egress);

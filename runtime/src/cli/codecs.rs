@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
-use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::codecs::comparison::Differences;
 use crate::codecs::example::Codec;
 use crate::codecs::layouts::{self, Found};
 use crate::codecs::sandbox_run::SandboxRun;
 use crate::core::detail::printable;
+use crate::telemetry::progress::{Progress, suspended};
 
 /// Run public JavaScript codecs on their own examples
 #[derive(Debug, clap::Args)]
@@ -67,14 +67,17 @@ pub fn codecs(arguments: &Arguments) -> anyhow::Result<Exit> {
             false => println!("UNREADABLE {}: {}", printable(file), printable(why)),
         }
     }
+    let progress = Progress::counted("codecs are run", codecs.len() as u64);
     for codec in &codecs {
         let ran = run(&sandbox, codec);
         sum.add(&ran);
-        match json {
+        suspended(|| match json {
             true => println!("{}", ran.as_json(codec)),
             false => ran.print(codec),
-        }
+        });
+        progress.advance();
     }
+    drop(progress);
     match json {
         true => println!("{}", sum.as_json()),
         false => println!("{}", sum.text()),

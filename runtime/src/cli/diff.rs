@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::json;
 
-use crate::cli::progress::Progress;
+use crate::cli::guest::comparison::lines_of_changes;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
 use crate::explain::cases::judge_case;
 use crate::explain::dry_run::DryRun;
 use crate::explain::verdict::ExplainVerdict;
+use crate::rollout::line_changes::LineChanges;
+use crate::telemetry::progress::Progress;
 
 /// Show what a new decoder would change, line by line
 ///
@@ -89,24 +91,6 @@ fn outcome(verdict: &ExplainVerdict) -> Vec<String> {
 
 /// The lines that are gone, after `-`, and those in their place, after `+`.
 fn changes(was: &[String], is: &[String]) -> String {
-    let gone = was.iter().filter(|line| !is.contains(line)).map(|line| format!("  - {line}"));
-    let new = is.iter().filter(|line| !was.contains(line)).map(|line| format!("  + {line}"));
-    let mut text: Vec<String> = gone.chain(new).collect();
-    if text.is_empty() {
-        text.push("  the same lines in another order, or another number of times".into());
-    }
-    text.join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn changes_are_the_lines_that_go_and_those_that_come() {
-        let lines = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let (was, is) = (lines(&["a f=1 1", "b f=1 1"]), lines(&["a f=1 1", "b f=2 1", "c f=1 1"]));
-        assert_eq!(changes(&was, &is), "  - b f=1 1\n  + b f=2 1\n  + c f=1 1");
-        assert!(changes(&lines(&["a", "b"]), &lines(&["b", "a"])).contains("another order"));
-    }
+    let LineChanges { removed, added } = LineChanges::between(was, is);
+    lines_of_changes(&removed, &added)
 }

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
 use crate::explain::cases::{payload, received_ns};
 use crate::explain::dry_run::DryRun;
 use crate::explain::verdict::{ExplainRequest, ExplainVerdict, RowOverride};
+use crate::telemetry::progress::Progress;
 
 /// Show step by step what would happen to a message; sends nothing and changes nothing
 ///

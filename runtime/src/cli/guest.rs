@@ -1,6 +1,7 @@
 //! `tidegate guest`: what serves, put another in its place, go back. Of a running gateway over HTTP,
 //! of a stopped one in its folders; and a new decoder's crate.
 
+pub(super) mod comparison;
 mod scaffold;
 mod target;
 mod templates;
@@ -13,13 +14,14 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::cli::guest::target::GuestTarget;
+use crate::cli::admin_client::GatewayArgument;
+use crate::cli::guest::target::{GuestTarget, PutOptions};
 use crate::cli::guest::templates::Language;
-use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::core::detail::{printable, printable_lines};
 use crate::core::route_key::{file_name, is_file_name};
-use crate::rollout::{ExpectedVersion, PutAuthor, PutFile, PutRequest};
+use crate::rollout::{ExpectedVersion, PutFile};
+use crate::telemetry::progress::Progress;
 
 /// Manage decoders: list, put, history, rollback, rm, log, state, new, wrap
 #[derive(Debug, clap::Args)]
@@ -34,12 +36,8 @@ use crate::rollout::{ExpectedVersion, PutAuthor, PutFile, PutRequest};
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The base URL of another gateway [default: the gateway of the configuration]
-    #[arg(long, value_name = "URL", global = true)]
-    gateway: Option<String>,
-    /// A file that contains the bearer token [default: admin.token_file]
-    #[arg(long, value_name = "FILE", global = true)]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    gateway: GatewayArgument,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -58,12 +56,13 @@ enum Action {
     },
     /// Put a decoder in place; it serves after its checks, and exit 1 says why it may not serve
     #[command(after_help = "Examples:\n  tidegate guest put acme boiler boiler.wasm\n  \
+        tidegate guest put acme boiler boiler.wasm --dry-run\n  \
         tidegate guest put acme boiler boiler.wasm --cases boiler.cases.jsonl --expect-same\n  \
         tidegate guest put acme meter meter.toml\n\n\
         A route file (.toml) that says decoder = \"NAME\" serves a decoder that comes with the program, and takes \
         the place of a component.\n\
-        A running gateway remembers the last messages of each route. The new decoder decodes them too, and the \
-        output says how many lines differ.")]
+        A running gateway remembers the last messages of each route. The new decoder decodes them before it serves, and \
+        the output shows the lines that go (-) and come (+). --dry-run shows them too, and puts nothing.")]
     Put {
         /// The tenant, or `_default` for tenants without their own decoder
         tenant: String,
@@ -83,6 +82,9 @@ enum Action {
         /// Refuse it if another version serves than this one: "version" of `guest list --json`, or `none`
         #[arg(long, value_name = "VERSION", value_parser = ExpectedVersion::parse)]
         expect_version: Option<ExpectedVersion>,
+        /// Show what it would change, and put nothing
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List the last versions: who put them, when, and their result
     #[command(after_help = "Example:\n  tidegate guest history acme boiler")]
@@ -173,13 +175,13 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
         _ => {}
     }
     let config = arguments.config.load()?.config;
-    let gateway = GuestTarget::find(&config, arguments.gateway.as_deref(), arguments.token_file.as_deref())?;
+    let gateway = GuestTarget::find(&config, &arguments.gateway)?;
     let answer = match &arguments.action {
         Action::List { tenant } => {
             let _progress = Progress::start("the decoders are compiled and listed");
             gateway.list(tenant.as_deref().map(named).as_deref())
         }
-        Action::Put { tenant, message_type, file, cases, expect_same, expect_version } => {
+        Action::Put { tenant, message_type, file, cases, expect_same, expect_version, dry_run } => {
             let shown = file.display().to_string();
             let file = put_file(file)?;
             let cases = cases.as_ref().map(read_cases).transpose()?;
@@ -187,16 +189,13 @@ pub fn guest(arguments: &Arguments) -> anyhow::Result<Exit> {
                 "{shown} ({} kB) is sent, compiled, started, and run on its cases and on recent messages",
                 file.bytes().len().div_ceil(1_000)
             ));
-            let put = PutRequest {
-                route_key: (named(tenant), named(message_type)),
-                file,
+            let options = PutOptions {
                 cases,
-                author: PutAuthor::Operator,
                 expect_same: *expect_same,
                 expect_version: expect_version.clone(),
-                trial: None,
+                dry_run: *dry_run,
             };
-            gateway.put(put)
+            gateway.put(&named(tenant), &named(message_type), file, options)
         }
         Action::History { tenant, message_type } => gateway.history(&named(tenant), &named(message_type)),
         Action::Rollback { tenant, message_type } => {
@@ -347,8 +346,12 @@ fn show(action: &Action, answer: &Value) {
             println!("{tenant}/{message_type}: {} serves already", text(answer, "guest"));
         }
         Action::Put { tenant, message_type, .. } | Action::Rollback { tenant, message_type } => {
-            println!("{tenant}/{message_type}: {} serves", text(answer, "guest"));
-            show_comparison(&answer["comparison"]);
+            comparison::print(&answer["comparison"]);
+            let what = match answer["state"] == "tried" {
+                true => "may serve; nothing was put",
+                false => "serves",
+            };
+            println!("{tenant}/{message_type}: {} {what}", text(answer, "guest"));
         }
         Action::New { .. } | Action::Wrap { .. } => {}
     }
@@ -358,23 +361,6 @@ fn show(action: &Action, answer: &Value) {
 fn shown_guest(guest: &Value) -> String {
     let tag = printable(guest["guest"].as_str().unwrap_or("-"));
     if guest["built_in"].is_string() { format!("{tag} (built in)") } else { tag }
-}
-
-/// The trial run on remembered messages, where there was one.
-fn show_comparison(comparison: &Value) {
-    let (Some(compared), Some(different)) =
-        (comparison["compared"].as_u64(), comparison["different"].as_u64())
-    else {
-        return;
-    };
-    match (compared, different) {
-        (0, _) => println!("no message is remembered to compare it on"),
-        (_, 0) => println!("the last {compared} messages decode to the same lines"),
-        _ => println!("{different} of the last {compared} messages decode differently"),
-    }
-    if let Some(first) = comparison["first"].as_str() {
-        println!("the first: {}", printable_lines(first));
-    }
 }
 
 /// A value of the state for people: a number of the SDK, a text, or base64.

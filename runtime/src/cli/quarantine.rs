@@ -21,6 +21,7 @@ use crate::core::books::Books;
 use crate::core::detail::printable;
 use crate::data_dir::LockError;
 use crate::quarantine::{Entry, Filter, Quarantine, RemovalReason};
+use crate::telemetry::progress::Progress;
 use crate::{config, data_dir};
 
 /// Look at refused messages, replay or remove them: list, show, replay, rm
@@ -347,7 +348,9 @@ fn replay(config: &Config, chosen: &SelectedEntries, json: bool) -> anyhow::Resu
     if let Some(limit) = chosen.limit {
         body.insert("limit".into(), limit.into());
     }
+    let progress = Progress::start("entries are replayed");
     let report = ask(config, Method::POST, "/api/v1/quarantine/replay", Some(Value::Object(body)))?;
+    drop(progress);
     let number = |key: &str| report[key].as_u64().unwrap_or(0);
     if json {
         println!("{report:#}");

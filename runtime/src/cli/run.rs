@@ -8,7 +8,9 @@ use crate::config::checks::files;
 use crate::config::remote::follower::ConfigFollower;
 use crate::config::remote::origin::ConfigOrigin;
 use crate::config::words::LogFormat;
-use crate::telemetry::{logs, start_event};
+use crate::core::start_progress;
+use crate::telemetry::progress::Progress;
+use crate::telemetry::{logs, progress, start_event};
 
 /// Run the gateway
 ///
@@ -51,7 +53,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     };
     let effective = load()?;
-    logs::start(&effective.config.log.level, effective.config.log.format.is(LogFormat::Json))?;
+    let is_json = effective.config.log.format.is(LogFormat::Json);
+    logs::start(&effective.config.log.level, is_json)?;
     let place = match &follower {
         None => arguments.config.file()?.map(|file| file.display().to_string()),
         Some(follower) => Some(follower.status().place),
@@ -73,7 +76,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         tracing::warn!("{note}");
     }
     forbid_core_dumps();
-    let ended = runtime.block_on(async { App::build(&effective.config, load, follower).await?.run().await });
+    let ended = runtime.block_on(async {
+        start_progress::listen(progress::set_parts);
+        let progress = (!is_json).then(|| Progress::start("the gateway starts"));
+        let app = App::build(&effective.config, load, follower).await?;
+        drop(progress);
+        app.run().await
+    });
     // A stop that a second signal ended leaves work that nobody waits for.
     runtime.shutdown_background();
     ended.map(|()| Exit::Success)

@@ -142,7 +142,8 @@ pub fn table(spool: &Value) -> String {
     text
 }
 
-fn bytes(bytes: u64) -> String {
+/// A number of bytes, short.
+pub fn bytes(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} B"),
         10_000..10_000_000 => format!("{} kB", bytes / 1_000),
@@ -150,7 +151,8 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-fn duration(ms: u64) -> String {
+/// A number of milliseconds, short.
+pub fn duration(ms: u64) -> String {
     match ms {
         0..10_000 => format!("{ms} ms"),
         10_000..600_000 => format!("{} s", ms / 1_000),

@@ -1,22 +1,13 @@
 //! `tidegate tail`: messages of a running gateway as they come.
 
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
 
-use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::cli::{BadUsage, ConfigArgument, Exit, admin_http};
-use crate::config;
-use crate::config::Config;
+use crate::cli::admin_client::{AdminClient, GatewayArgument};
+use crate::cli::tap_stream::{TapArguments, TapEvent, TapStream};
+use crate::cli::{ConfigArgument, Exit};
 use crate::core::detail::printable;
-use crate::pipeline::tap::filter::TapFilter;
-
-/// The gateway sends something every other second: without it for so long, it is gone.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
-
-/// Bytes of one event: a message's lines are cut by the gateway long before.
-const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// Show messages of a running gateway as they come: topic, outcome, and lines or reason
 ///
@@ -28,18 +19,10 @@ const EVENT_BYTES_MAX: usize = 1 << 20;
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// Only messages of this tenant
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Only messages of this device
-    #[arg(long)]
-    device: Option<String>,
-    /// Only messages of this type
-    #[arg(long, value_name = "TYPE")]
-    r#type: Option<String>,
-    /// Only messages with this outcome: lines, empty, quarantined or unsettled
-    #[arg(long)]
-    outcome: Option<String>,
+    #[command(flatten)]
+    gateway: GatewayArgument,
+    #[command(flatten)]
+    wanted: TapArguments,
     /// End after so many messages
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -48,85 +31,35 @@ pub struct Arguments {
     json: bool,
 }
 
-impl Arguments {
-    /// The path with the filters.
-    fn path(&self) -> Result<String, BadUsage> {
-        let mut filter = TapFilter::default();
-        let mut query = Vec::new();
-        let given = [
-            ("tenant", &self.tenant),
-            ("device", &self.device),
-            ("type", &self.r#type),
-            ("outcome", &self.outcome),
-        ];
-        for (name, value) in given {
-            let Some(value) = value else { continue };
-            filter.set(name, value).map_err(|fault| BadUsage(format!("--{fault}")))?;
-            let encoded = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
-            query.push(format!("{name}={encoded}"));
-        }
-        Ok(format!("/api/v1/tap?{}", query.join("&")))
-    }
-}
-
 pub fn tail(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
-    let path = arguments.path()?;
+    let gateway = AdminClient::find(&config, &arguments.gateway)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(&config, &path, arguments))
+    runtime.block_on(follow(&gateway, arguments))
 }
 
 /// Prints events until the gateway ends the stream.
-async fn follow(config: &Config, path: &str, arguments: &Arguments) -> anyhow::Result<Exit> {
-    if config.admin.listen.is_empty() {
-        bail!("admin.listen is empty: a running gateway cannot be asked");
-    }
-    let token = config::secret("admin.token", "", &config.admin.token_file)?;
-    let client = admin_http::client(config)?.build()?;
-    let mut request = client.get(format!("{}{path}", admin_http::base(config)));
-    if !token.is_empty() {
-        request = request.bearer_auth(token);
-    }
-    let address = &config.admin.listen;
-    let answer = request
-        .send()
-        .await
-        .map_err(|_| anyhow::anyhow!("no gateway answers at admin.listen = {address:?}; is it running?"))?;
-    let status = answer.status();
-    if !status.is_success() {
-        bail!("the gateway answered {status}: {}", answer.text().await?.trim());
-    }
-    let (mut answer, mut events) = (answer, EventReader::default());
+async fn follow(gateway: &AdminClient, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let mut stream = TapStream::open(gateway, &arguments.wanted).await?;
     let (mut shown, mut missed) = (0, 0);
     loop {
-        let chunk = tokio::time::timeout(SILENCE_MAX, answer.chunk())
-            .await
-            .context("the gateway says nothing any more")?
-            .context("the connection to the gateway ended")?;
-        let Some(chunk) = chunk else { bail!("the gateway has ended the stream") };
-        events.push(&chunk)?;
-        while let Some((name, data)) = events.take_event() {
-            // A comment, which shows that the connection lives.
-            if data.is_empty() {
-                continue;
-            }
-            let event: Value = serde_json::from_str(&data).with_context(|| format!("no JSON: {data}"))?;
-            if name == "counts" {
-                let now = event["passed_over"].as_u64().unwrap_or(0) + event["dropped"].as_u64().unwrap_or(0);
+        let message = match stream.next().await? {
+            TapEvent::Message(message) => message,
+            TapEvent::Missed(now) => {
                 if now > missed {
                     eprintln!("{} messages were not shown", now - missed);
                     missed = now;
                 }
                 continue;
             }
-            let mut out = std::io::stdout().lock();
-            let line = if arguments.json { event.to_string() } else { in_words(&event, out.is_terminal()) };
-            writeln!(out, "{line}")?;
-            out.flush()?;
-            shown += 1;
-            if arguments.count.is_some_and(|count| shown >= count) {
-                return Ok(Exit::Success);
-            }
+        };
+        let mut out = std::io::stdout().lock();
+        let line = if arguments.json { message.to_string() } else { in_words(&message, out.is_terminal()) };
+        writeln!(out, "{line}")?;
+        out.flush()?;
+        shown += 1;
+        if arguments.count.is_some_and(|count| shown >= count) {
+            return Ok(Exit::Success);
         }
     }
 }
@@ -152,53 +85,10 @@ fn in_words(message: &Value, in_colour: bool) -> String {
     line
 }
 
-/// Server-sent events out of the bytes of an answer: their names and data.
-#[derive(Default)]
-struct EventReader {
-    bytes: Vec<u8>,
-}
-
-impl EventReader {
-    fn push(&mut self, chunk: &[u8]) -> anyhow::Result<()> {
-        self.bytes.extend_from_slice(chunk);
-        if self.bytes.len() > EVENT_BYTES_MAX {
-            bail!("the gateway sends an event of more than {EVENT_BYTES_MAX} bytes");
-        }
-        Ok(())
-    }
-
-    /// The next event that is complete.
-    fn take_event(&mut self) -> Option<(String, String)> {
-        let end = self.bytes.windows(2).position(|pair| pair == b"\n\n")?;
-        let event: Vec<u8> = self.bytes.drain(..end + 2).collect();
-        let (mut name, mut data) = (String::new(), String::new());
-        for line in String::from_utf8_lossy(&event).lines() {
-            match line.split_once(':') {
-                Some(("event", value)) => name = value.trim_start().to_owned(),
-                Some(("data", value)) => data += value.strip_prefix(' ').unwrap_or(value),
-                _ => {}
-            }
-        }
-        Some((name, data))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn events_are_read_however_the_bytes_come() {
-        let mut reader = EventReader::default();
-        let mut found = Vec::new();
-        for byte in b"event: counts\ndata: {\"dropped\":0}\n\n: alive\n\nevent: message\ndata: {}\n\n" {
-            reader.push(&[*byte]).unwrap();
-            found.extend(reader.take_event());
-        }
-        let named: Vec<(&str, &str)> = found.iter().map(|(name, data)| (&**name, &**data)).collect();
-        assert_eq!(named, [("counts", "{\"dropped\":0}"), ("", ""), ("message", "{}")]);
-    }
 
     #[test]
     fn a_message_is_shown_with_its_lines_or_its_reason_and_no_control_character() {

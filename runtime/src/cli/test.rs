@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::cli::progress::Progress;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
@@ -14,6 +13,7 @@ use crate::explain::bless::blessed;
 use crate::explain::cases::judge_case;
 use crate::explain::dry_run::DryRun;
 use crate::rollout::builtin;
+use crate::telemetry::progress::Progress;
 
 /// Run the cases beside decoders (`*.cases.jsonl`)
 ///

@@ -1,188 +1,115 @@
 //! `tidegate top`: what a gateway is doing, live.
+//!
+//! On a terminal a view with charts and tables (`view`, `screen`), which a thread keeps supplied with answers
+//! (`poller`). Elsewhere one view as text or JSON (`plain`).
 
-use std::collections::BTreeMap;
+pub mod figures;
+pub mod answers;
+mod plain;
+pub mod decoders;
+pub mod view;
+mod charts;
+mod tables;
+pub mod screen;
+mod poller;
+
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use anyhow::Context;
+use ratatui::crossterm::event::{self, Event};
+use reqwest::Method;
+use serde_json::Value;
 
-use crate::cli::{ConfigArgument, Exit, admin_client, spool};
-use crate::core::detail::printable;
+use crate::cli::admin_client::{AdminClient, GatewayArgument};
+use crate::cli::top::answers::Answers;
+use crate::cli::top::figures::counts;
+use crate::cli::top::poller::Poller;
+use crate::cli::top::view::{Command, TopView};
+use crate::cli::{ConfigArgument, Exit};
 
-/// Show a running gateway live: messages and lines a second of each tenant, and the backlogs
+/// The time for which a key is waited for before answers are looked at.
+const KEY_WAIT: Duration = Duration::from_millis(100);
+
+/// Show a running gateway live: rates and backlogs as charts, tenants and decoders
 ///
-/// Ctrl-C ends it. If stdout is not a terminal, it prints one view and ends.
+/// Keys are shown at the bottom; q ends it. If stdin or stdout is not a terminal, it prints one view and ends.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tidegate top\n  tidegate top --every 5\n  tidegate top --json")]
+#[command(
+    after_help = "Example:\n  tidegate top\n  tidegate top --every 5\n  tidegate top --once\n  tidegate top --json\n  \
+    tidegate top --gateway https://gateway.example --token-file my-token"
+)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
+    #[command(flatten)]
+    gateway: GatewayArgument,
     /// Seconds between two views
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
     every: u64,
+    /// Print one view, then end
+    #[arg(long)]
+    once: bool,
     /// Print one view as JSON, then end
     #[arg(long)]
     json: bool,
 }
 
-/// Section and key of the books, or of the budgets, and the heading, of each column.
-const COLUMNS: [(&str, &str, &str); 9] = [
-    ("messages", "received", "received/s"),
-    ("messages", "quarantined", "refused/s"),
-    ("lines", "written", "written/s"),
-    ("messages", "in_flight", "in flight"),
-    ("messages", "parked", "parked"),
-    ("lines", "pending", "pending"),
-    ("quarantine", "entries", "quarantine"),
-    ("memory", "used", "memory MiB"),
-    ("disk", "used", "disk MiB"),
-];
-
-type Counts = BTreeMap<String, [u64; COLUMNS.len()]>;
-
 pub fn top(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?.config;
+    let gateway = AdminClient::find(&config, &arguments.gateway)?;
     let every = Duration::from_secs(arguments.every);
-    let live = !arguments.json && std::io::stdout().is_terminal();
-    let empty = Value::Null;
-    let mut before = counts(&admin_client::get(&config, "/api/v1/books")?, &empty);
-    let mut at = Instant::now();
-    loop {
-        std::thread::sleep(if live { every } else { every.min(Duration::from_secs(1)) });
-        let books = admin_client::get(&config, "/api/v1/books")?;
-        let backlog = admin_client::get(&config, "/api/v1/spool")?;
-        let budgets = admin_client::get(&config, "/api/v1/tenants")?;
-        let now = counts(&books, &budgets);
-        if arguments.json {
-            let tenants: Map<String, Value> = shown(&before, &now, at.elapsed())
-                .into_iter()
-                .map(|(tenant, numbers)| {
-                    let columns = COLUMNS.iter().map(|(_, _, name)| (*name).to_owned());
-                    let numbers: Map<_, _> = columns.zip(numbers.map(Value::from)).collect();
-                    (tenant.clone(), numbers.into())
-                })
-                .collect();
-            let gateway = &budgets["gateway"];
-            println!(
-                "{:#}",
-                json!({"tenants": tenants, "gateway": gateway, "spool": backlog, "balanced": books["balanced"]})
-            );
-            return Ok(Exit::Success);
-        }
-        let mut text = table(&before, &now, at.elapsed());
-        text += "\n";
-        text += &budget_line(&budgets["gateway"]);
-        text += &spool::table(&backlog);
-        text += if books["balanced"] == true { "the books balance\n" } else { "THE BOOKS DO NOT BALANCE\n" };
-        (before, at) = (now, Instant::now());
-        let mut out = std::io::stdout().lock();
-        if !live {
-            out.write_all(text.as_bytes())?;
-            return Ok(Exit::Success);
-        }
-        // Home, the view with each line's rest cleared, then what is below.
-        write!(out, "\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))?;
-        out.flush()?;
+    let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    match is_terminal && !arguments.once && !arguments.json {
+        true => live(gateway, every),
+        false => print_once(&gateway, every, arguments.json),
     }
 }
 
-fn counts(books: &Value, budgets: &Value) -> Counts {
-    let tenants = books["tenants"].as_object().into_iter().flatten();
-    tenants
-        .map(|(tenant, books)| {
-            let budgets = &budgets["tenants"][tenant];
-            let numbers = COLUMNS.map(|(section, key, _)| match section {
-                "memory" | "disk" => mebibytes(&budgets[section][key]),
-                _ => books[section][key].as_u64().unwrap_or(0),
-            });
-            (tenant.clone(), numbers)
-        })
-        .collect()
+/// Prints one view, whose rates are those of a second.
+fn print_once(gateway: &AdminClient, every: Duration, as_json: bool) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ask = |path: &str| runtime.block_on(gateway.json(Method::GET, path));
+    let before = counts(&ask("/api/v1/books")?, &Value::Null);
+    let at = Instant::now();
+    std::thread::sleep(every.min(Duration::from_secs(1)));
+    let answers = Answers::of_figures(ask)?;
+    let now = counts(&answers.books, &answers.budgets);
+    if as_json {
+        println!("{:#}", plain::json(&before, &now, at.elapsed(), &answers));
+    } else {
+        std::io::stdout().lock().write_all(plain::text(&before, &now, at.elapsed(), &answers).as_bytes())?;
+    }
+    Ok(Exit::Success)
 }
 
-/// Whole mebibytes, rounded up: something is never shown as nothing.
-fn mebibytes(bytes: &Value) -> u64 {
-    bytes.as_u64().unwrap_or(0).div_ceil(1 << 20)
-}
-
-/// The use of the gateway's budgets, in words.
-fn budget_line(gateway: &Value) -> String {
-    let part = |resource: &str| {
-        let budget = &gateway[resource];
-        format!("{resource} {} of {} MiB", mebibytes(&budget["used"]), mebibytes(&budget["max"]))
-    };
-    format!("all tenants: {}, {}\n", part("memory"), part("disk"))
-}
-
-/// Tenants with the most messages first; a column whose name says so is a rate.
-fn shown<'a>(before: &Counts, now: &'a Counts, took: Duration) -> Vec<(&'a String, [u64; COLUMNS.len()])> {
-    let zero = [0; COLUMNS.len()];
-    let mut rows: Vec<(&String, [u64; COLUMNS.len()])> = now
-        .iter()
-        .map(|(tenant, counts)| {
-            let before = before.get(tenant).unwrap_or(&zero);
-            let shown = std::array::from_fn(|column| match COLUMNS[column].2.ends_with("/s") {
-                true => {
-                    let more = counts[column].saturating_sub(before[column]);
-                    (more as f64 / took.as_secs_f64()).round() as u64
+/// Shows the view until a key ends it.
+fn live(gateway: AdminClient, every: Duration) -> anyhow::Result<Exit> {
+    let poller = Poller::start(gateway, every)?;
+    // A gateway that does not answer is said in words, on a screen as it was.
+    let mut view = TopView::new(poller.first()?);
+    let mut terminal = ratatui::try_init().context("the terminal cannot be used; see --once")?;
+    let ended = (|| -> anyhow::Result<()> {
+        loop {
+            terminal.draw(|frame| screen::draw(frame, &mut view))?;
+            let mut is_changed = false;
+            while !is_changed {
+                if event::poll(KEY_WAIT)? {
+                    is_changed = true;
+                    let Event::Key(key) = event::read()? else { continue };
+                    match view.press(&key) {
+                        Command::Nothing => {}
+                        Command::Quit => return Ok(()),
+                        Command::Look => poller.look_at(view.opened()),
+                    }
                 }
-                false => counts[column],
-            });
-            (tenant, shown)
-        })
-        .collect();
-    rows.sort_by(|a, b| b.1[0].cmp(&a.1[0]).then_with(|| a.0.cmp(b.0)));
-    rows
-}
-
-fn table(before: &Counts, now: &Counts, took: Duration) -> String {
-    let mut text = format!("{:<24}", "tenant");
-    for (_, _, name) in COLUMNS {
-        text += &format!("{name:>13}");
-    }
-    text += "\n";
-    let rows = shown(before, now, took);
-    for (tenant, shown) in rows.iter().take(40) {
-        text += &format!("{:<24}", printable(tenant));
-        for number in shown {
-            text += &format!("{number:>13}");
+                while let Some(answers) = poller.next() {
+                    view.update(answers);
+                    is_changed = true;
+                }
+            }
         }
-        text += "\n";
-    }
-    if rows.len() > 40 {
-        text += &format!("and {} more\n", rows.len() - 40);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn budgets_are_shown_in_mebibytes_of_which_the_least_is_one() {
-        let books = json!({"tenants": {"a": {"messages": {"received": 5}}, "b": {}}});
-        let budgets = json!({
-            "gateway": {"memory": {"used": 3 << 20, "max": 1 << 30}, "disk": {"used": 1, "max": 1_u64 << 31}},
-            "tenants": {"a": {"memory": {"used": 1}, "disk": {"used": 5 << 20}}},
-        });
-        let counts = counts(&books, &budgets);
-        assert_eq!((counts["a"][0], &counts["a"][7..], &counts["b"][7..]), (5, &[1, 5][..], &[0, 0][..]));
-        let line = budget_line(&budgets["gateway"]);
-        assert_eq!(line, "all tenants: memory 3 of 1024 MiB, disk 1 of 2048 MiB\n");
-    }
-
-    #[test]
-    fn rates_are_a_second_and_the_busiest_come_first() {
-        let before = Counts::from([("a".into(), [10, 0, 10, 0, 0, 0, 0, 0, 0]), ("b".into(), [0; 9])]);
-        let now = Counts::from([
-            ("a".into(), [30, 0, 20, 3, 4, 7, 1, 2, 3]),
-            ("b".into(), [2000, 0, 0, 0, 0, 0, 0, 0, 0]),
-        ]);
-        let text = table(&before, &now, Duration::from_secs(2));
-        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(rows[1], ["b", "1000", "0", "0", "0", "0", "0", "0", "0", "0"]);
-        assert_eq!(rows[2], ["a", "10", "0", "5", "3", "4", "7", "1", "2", "3"]);
-    }
+    })();
+    ratatui::restore();
+    ended.map(|()| Exit::Success)
 }

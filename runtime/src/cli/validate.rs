@@ -2,13 +2,13 @@
 
 use crate::admission::registry::postgres::tenant_rows;
 use crate::app;
-use crate::cli::progress::Progress;
 use crate::cli::{ConfigArgument, Exit};
 use crate::config::Config;
 use crate::config::budget_plan::BudgetPlan;
 use crate::config::checks::files;
 use crate::config::report;
 use crate::core::detail::printable_lines;
+use crate::telemetry::progress::Progress;
 
 /// Check configuration, registry, decoders and their cases, without opening a socket
 ///

@@ -35,13 +35,18 @@ pub fn blessed(line: &str, verdict: &ExplainVerdict) -> anyhow::Result<String> {
 
 /// The expectation of a case for which this verdict is right.
 pub fn expectation(verdict: &ExplainVerdict) -> Value {
-    match (verdict.reason, &verdict.detail) {
+    expectation_of(verdict.reason, verdict.detail.as_deref(), &verdict.lines)
+}
+
+/// The expectation of a case that ends so: with lines, or refused with a reason and its detail.
+pub fn expectation_of(reason: Option<Reason>, detail: Option<&str>, lines: &[String]) -> Value {
+    match (reason, detail) {
         // The detail begins with the decoder's own code.
         (Some(Reason::GuestRefused), Some(detail)) => {
             json!({"refusal": detail.split([':', ' ']).next().unwrap_or_default()})
         }
         (Some(reason), _) => json!({"refusal": reason.code()}),
-        (None, _) => json!({"lines": verdict.lines}),
+        (None, _) => json!({"lines": lines}),
     }
 }
 

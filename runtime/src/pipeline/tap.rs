@@ -5,6 +5,7 @@
 //! refused message has all that is shown. Nothing here waits: a viewer that reads slowly misses messages, counted.
 
 pub mod event;
+pub mod topic_filter;
 pub mod filter;
 pub mod memory;
 pub mod viewer;

@@ -16,6 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::core::worker::{self, Priority};
 use crate::limits::LOG_QUEUE_BYTES_MAX;
+use crate::telemetry::progress;
 
 #[derive(Default)]
 struct Queue {
@@ -120,7 +121,7 @@ fn write_lines(shared: &Shared, mut out: impl Write) {
         };
         let bytes = lines.iter().flatten().copied().collect::<Vec<u8>>();
         // A stderr that is closed takes nothing, and nothing can be done about it.
-        let _ = out.write_all(&bytes).and_then(|()| out.flush());
+        let _ = progress::suspended(|| out.write_all(&bytes).and_then(|()| out.flush()));
         let dropped = shared.dropped.load(Ordering::Relaxed);
         if dropped > said {
             let lines = dropped - std::mem::replace(&mut said, dropped);

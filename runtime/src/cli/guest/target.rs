@@ -15,27 +15,33 @@ use crate::admin::guests::refusal;
 use crate::admin::respond::{ApiError, ApiResult, route_key};
 use crate::app::guests;
 use crate::audit::{AuditEvent, AuditLog, own_user};
-use crate::cli::admin_http;
-use crate::config::checks::server_url;
+use crate::cli::admin_client::{AdminClient, GatewayArgument};
 use crate::config::{Config, CurrentConfig, settings};
 use crate::core::route_key::RouteKey;
+use crate::data_dir;
 use crate::explain::stopped_gateway;
 use crate::rollout::history::RouteHistory;
-use crate::rollout::{GuestStore, PutRequest, RolloutError};
-use crate::{config, data_dir};
+use crate::rollout::{ExpectedVersion, GuestStore, PutAuthor, PutFile, PutRequest, RolloutError, Trial};
 
 /// The gateway that a verb is about.
 pub enum GuestTarget<'a> {
-    Running {
-        base: String,
-        token: String,
-        client: reqwest::Client,
-    },
+    Running(AdminClient),
     /// Its data folder is ours as long as the lock is held.
     Stopped {
         config: &'a Config,
         _lock: Option<fs::File>,
     },
+}
+
+/// The options of a put.
+pub struct PutOptions {
+    /// Cases in place of those beside the file.
+    pub cases: Option<String>,
+    pub expect_same: bool,
+    /// The version that may be replaced, and no other.
+    pub expect_version: Option<ExpectedVersion>,
+    /// Judges the decoder and puts nothing.
+    pub dry_run: bool,
 }
 
 /// Longer than a component may take to be judged, others before it.
@@ -45,36 +51,23 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 impl<'a> GuestTarget<'a> {
-    /// The one at `url`, else the one of the configuration.
-    pub fn find(config: &'a Config, url: Option<&str>, token_file: Option<&Path>) -> anyhow::Result<Self> {
-        let token_file = match token_file {
-            Some(file) => file.to_string_lossy().into_owned(),
-            None => config.admin.token_file.clone(),
-        };
-        let token = || config::secret("admin.token", "", &token_file);
-        if let Some(url) = url {
-            server_url("--gateway", url)?;
-            let client = reqwest::Client::builder().timeout(TIMEOUT).build()?;
-            let base = url.trim_end_matches('/').to_owned();
-            return Ok(Self::Running { base, token: token()?, client });
-        }
+    /// The one that the arguments name, else the one of the configuration.
+    pub fn find(config: &'a Config, named: &GatewayArgument) -> anyhow::Result<Self> {
         let data_dir = Path::new(&config.data_dir);
-        if !data_dir.exists() {
-            return Ok(Self::Stopped { config, _lock: None });
+        if !named.is_elsewhere() {
+            if !data_dir.exists() {
+                return Ok(Self::Stopped { config, _lock: None });
+            }
+            if let Some(lock) = data_dir::try_lock(data_dir)? {
+                return Ok(Self::Stopped { config, _lock: Some(lock) });
+            }
         }
-        if let Some(lock) = data_dir::try_lock(data_dir)? {
-            return Ok(Self::Stopped { config, _lock: Some(lock) });
-        }
-        if config.admin.listen.is_empty() {
-            bail!("admin.listen is empty: a running gateway cannot be asked");
-        }
-        let (base, client) = (admin_http::base(config), admin_http::client(config)?);
-        Ok(Self::Running { base, token: token()?, client: client.timeout(TIMEOUT).build()? })
+        Ok(Self::Running(AdminClient::find(config, named)?))
     }
 
     pub fn list(&self, tenant: Option<&str>) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => {
+            Self::Running(_) => {
                 let tenant = tenant.map(|tenant| format!("/{}", part(tenant))).unwrap_or_default();
                 self.call(Method::GET, &tenant, Vec::new())
             }
@@ -105,7 +98,7 @@ impl<'a> GuestTarget<'a> {
 
     pub fn log(&self, tenant: &str, message_type: &str) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => self.call(Method::GET, &path(tenant, message_type, "/log"), Vec::new()),
+            Self::Running(_) => self.call(Method::GET, &path(tenant, message_type, "/log"), Vec::new()),
             Self::Stopped { .. } => {
                 bail!("the gateway does not run; the texts of decoders are in the gateway's own log")
             }
@@ -119,7 +112,7 @@ impl<'a> GuestTarget<'a> {
         partition: Option<&str>,
     ) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => {
+            Self::Running(_) => {
                 let query = partition.map(|partition| format!("?partition={}", part(partition)));
                 let what = format!("/state{}", query.unwrap_or_default());
                 self.call(Method::GET, &path(tenant, message_type, &what), Vec::new())
@@ -133,41 +126,50 @@ impl<'a> GuestTarget<'a> {
         }
     }
 
-    /// Puts a decoder, with cases in place of those beside it.
-    pub fn put(&self, put: PutRequest) -> anyhow::Result<ApiResult> {
-        let (tenant, message_type) = put.route_key.clone();
-        match self {
-            Self::Running { .. } => {
-                let mut query = vec![format!("file={}", put.file.extension())];
-                if let Some(cases) = &put.cases {
-                    query.push(format!("cases_bytes={}", cases.len()));
-                }
-                if put.expect_same {
-                    query.push("expect_same=true".into());
-                }
-                if let Some(version) = &put.expect_version {
-                    query.push(format!("expect_version={}", version.name()));
-                }
-                let query = query.join("&");
-                let body = [put.cases.unwrap_or_default().as_bytes(), put.file.bytes()].concat();
-                self.call(Method::PUT, &format!("{}?{query}", path(&tenant, &message_type, "")), body)
+    /// Puts a decoder, or judges it.
+    pub fn put(
+        &self,
+        tenant: &str,
+        message_type: &str,
+        file: PutFile,
+        options: PutOptions,
+    ) -> anyhow::Result<ApiResult> {
+        let PutOptions { cases, expect_same, expect_version, dry_run } = options;
+        let Self::Stopped { config, .. } = self else {
+            let mut query = vec![format!("file={}", file.extension())];
+            if let Some(cases) = &cases {
+                query.push(format!("cases_bytes={}", cases.len()));
             }
-            Self::Stopped { config, .. } => {
-                stopped(config, "guest put", &tenant, &message_type, |guests, _| {
-                    let put = guests.put_now(put)?;
-                    Ok(
-                        json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
-                    )
-                })
-            }
+            let flags = [("expect_same", expect_same), ("dry_run", dry_run)];
+            query.extend(flags.iter().filter(|(_, is_set)| *is_set).map(|(name, _)| format!("{name}=true")));
+            query.extend(expect_version.map(|version| format!("expect_version={}", version.name())));
+            let query = query.join("&");
+            let body = [cases.unwrap_or_default().as_bytes(), file.bytes()].concat();
+            return self.call(Method::PUT, &format!("{}?{query}", path(tenant, message_type, "")), body);
+        };
+        let act = |guests: &GuestStore, place: &RouteKey| -> Result<Value, RolloutError> {
+            let (route_key, author) = (place.clone(), PutAuthor::Operator);
+            let trial = dry_run.then(Trial::for_verdict);
+            let put = PutRequest { route_key, file, cases, author, expect_same, expect_version, trial };
+            let put = guests.put_now(put)?;
+            Ok(
+                json!({"tenant": tenant, "type": message_type, "guest": put.guest, "digest": put.digest, "state": put.state}),
+            )
+        };
+        if dry_run {
+            let place = match route_key(tenant, message_type) {
+                Ok(place) => place,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let guests = stopped_gateway::open_read_only(config)?;
+            return Ok(act(&guests, &place).map_err(|error| refusal(&error)));
         }
+        stopped(config, "guest put", tenant, message_type, act)
     }
 
     pub fn roll_back(&self, tenant: &str, message_type: &str) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => {
-                self.call(Method::POST, &path(tenant, message_type, "/rollback"), Vec::new())
-            }
+            Self::Running(_) => self.call(Method::POST, &path(tenant, message_type, "/rollback"), Vec::new()),
             Self::Stopped { config, .. } => {
                 stopped(config, "guest rollback", tenant, message_type, |guests, place| {
                     let back = guests.roll_back(place, "operator")?;
@@ -181,7 +183,7 @@ impl<'a> GuestTarget<'a> {
 
     pub fn remove(&self, tenant: &str, message_type: &str) -> anyhow::Result<ApiResult> {
         match self {
-            Self::Running { .. } => self.call(Method::DELETE, &path(tenant, message_type, ""), Vec::new()),
+            Self::Running(_) => self.call(Method::DELETE, &path(tenant, message_type, ""), Vec::new()),
             Self::Stopped { config, .. } => {
                 stopped(config, "guest rm", tenant, message_type, |guests, place| {
                     guests.remove(place)?;
@@ -192,14 +194,11 @@ impl<'a> GuestTarget<'a> {
     }
 
     fn call(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<ApiResult> {
-        let Self::Running { base, token, client } = self else { bail!("the gateway does not run") };
+        let Self::Running(client) = self else { bail!("the gateway does not run") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut request = client.request(method, format!("{base}/api/v1/guests{path}")).body(body);
-            if !token.is_empty() {
-                request = request.bearer_auth(token);
-            }
-            let answer = request.send().await.with_context(|| format!("no gateway answers at {base}"))?;
+            let request = client.request(method, &format!("/api/v1/guests{path}")).timeout(TIMEOUT);
+            let answer = client.send(request.body(body)).await?;
             let status = answer.status();
             let text = answer.text().await?;
             let value: Value = serde_json::from_str(&text)

@@ -2,6 +2,7 @@
 
 use crate::core::topic::TopicTemplates;
 use crate::pipeline::tap::event::{TapEvent, TapOutcome};
+use crate::pipeline::tap::topic_filter::TopicFilter;
 
 /// A filter for messages; a part that is `None` excludes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,14 +10,17 @@ pub struct TapFilter {
     pub tenant: Option<String>,
     pub device: Option<String>,
     pub message_type: Option<String>,
+    pub topic: Option<TopicFilter>,
     pub outcome: Option<TapOutcome>,
 }
 
 /// A filter that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TapFilterError {
-    #[error("unknown filter {0:?}: expected one of tenant, device, type, outcome")]
+    #[error("unknown filter {0:?}: expected one of tenant, device, type, topic, outcome")]
     Key(String),
+    #[error("topic = {0:?}: expected an MQTT topic filter: + for one level, # at the end for the rest")]
+    Topic(String),
     #[error("outcome = {0:?}: expected lines, empty, quarantined or unsettled")]
     Outcome(String),
 }
@@ -32,6 +36,11 @@ impl TapFilter {
             "tenant" => self.tenant = text,
             "device" => self.device = text,
             "type" => self.message_type = text,
+            "topic" if text.is_none() => self.topic = None,
+            "topic" => match TopicFilter::parse(value) {
+                Some(filter) => self.topic = Some(filter),
+                None => return Err(TapFilterError::Topic(value.to_owned())),
+            },
             "outcome" if text.is_none() => self.outcome = None,
             "outcome" => match TapOutcome::ALL.into_iter().find(|outcome| outcome.name() == value) {
                 Some(outcome) => self.outcome = Some(outcome),
@@ -54,6 +63,9 @@ impl TapFilter {
 
     /// True if a message of this topic may be shown, whatever its outcome.
     pub fn takes_topic(&self, topic: &str, topics: &TopicTemplates) -> bool {
+        if self.topic.as_ref().is_some_and(|filter| !filter.takes(topic)) {
+            return false;
+        }
         let parts = [&self.tenant, &self.device, &self.message_type];
         if parts.iter().all(|part| part.is_none()) {
             return true;
@@ -66,6 +78,7 @@ impl TapFilter {
     /// True for an event that it shows.
     pub fn takes(&self, event: &TapEvent) -> bool {
         self.takes_names(event.tenant(), event.device(), event.message_type())
+            && self.topic.as_ref().is_none_or(|filter| filter.takes(&event.topic))
             && self.outcome.is_none_or(|outcome| outcome == event.outcome)
     }
 
@@ -91,8 +104,14 @@ mod tests {
         for other in ["tenant/acme2/device/d/t", "tenant/x/device/acme/t", "acme"] {
             assert!(!filter.takes_topic(other, &topics), "{other}");
         }
+        filter.set("topic", "tenant/+/device/d/#").unwrap();
+        assert!(filter.takes_topic("tenant/acme/device/d/t", &topics));
+        assert!(!filter.takes_topic("tenant/acme/device/e/t", &topics));
         filter.set("tenant", "").unwrap();
+        assert!(filter.takes_topic("tenant/x/device/d/t", &topics));
+        filter.set("topic", "").unwrap();
         assert_eq!(filter, TapFilter::default());
+        assert_eq!(filter.set("topic", "a/#/b"), Err(TapFilterError::Topic("a/#/b".into())));
         assert_eq!(filter.set("outcome", "good"), Err(TapFilterError::Outcome("good".into())));
         assert_eq!(filter.set("site", "x"), Err(TapFilterError::Key("site".into())));
     }
