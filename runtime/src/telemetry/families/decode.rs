@@ -62,8 +62,11 @@ impl DecoderState {
     }
 }
 
-/// A figure of one place, with a further label or none.
-type RouteFigure = (RouteKey, Option<(&'static str, &'static str)>, f64);
+/// A further label of a place, or none.
+type MoreLabel = Option<(&'static str, &'static str)>;
+
+/// A figure of one place.
+type RouteFigure = (RouteKey, MoreLabel, f64);
 
 /// The places with labels of their own.
 struct ShownRoutes(BTreeSet<RouteKey>);
@@ -77,7 +80,7 @@ impl ShownRoutes {
             let route = if is_shown { route } else { (OTHER_TENANTS.to_owned(), OTHER_TYPES.to_owned()) };
             *sums.entry((route, more)).or_insert(0.0) += figure;
         }
-        let sample = |((route, more), figure): ((RouteKey, Option<(&'static str, &str)>), f64)| {
+        let sample = |((route, more), figure): ((RouteKey, MoreLabel), f64)| {
             let more = more.into_iter().map(|(label, value)| (label, value.to_owned()));
             Sample::new(labels(route).into_iter().chain(more).collect(), figure)
         };
