@@ -52,6 +52,7 @@ fn settings(url: &str, data_dir: &Path) -> BrokerSettings {
         keep_alive_s: 30,
         data_dir: data_dir.to_owned(),
         answer_topic: None,
+        sparkplug_host_id: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::gateway::{GatewayDir, tidegate};
+use crate::harness::gateway::{Gateway, GatewayDir, tidegate};
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::mqtt_client::MqttClient;
 
@@ -175,4 +175,90 @@ fn an_example_that_lies_is_shown_value_by_value_and_a_broken_file_is_named() {
         assert!(text.contains(expected), "{expected} is not in {text}");
     }
     assert_eq!(codecs(&folder.path().join("none"), &[]).0, Some(2));
+}
+
+#[test]
+fn a_script_in_several_files_is_a_route_and_a_change_of_any_of_them_a_version() {
+    let broker = Mosquitto::start_in_memory();
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    let guests = scene.path("guests/acme");
+    let write = |path: &str, text: &str| {
+        let path = guests.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write(
+        "up/index.js",
+        "const { decode } = require('./lib/decode'); exports.decodeUplink = (i) => ({ data: decode(i.bytes) });",
+    );
+    write(
+        "up/lib/decode.js",
+        "const unit = require('../unit.json'); exports.decode = (b) => ({ t: b[0] / 2, unit: unit.name });",
+    );
+    write("up/unit.json", "{\"name\": \"C\"}");
+    write("up/examples.json", "[]");
+    write("up.toml", "[options]\nmeasurement = \"climate\"\n");
+    scene.configure_broker(&broker.url(), OUTPUT);
+    scene.set_token("operator");
+    let gateway = scene.start();
+    let topic = "tenant/acme/device/dev-1/up".to_owned();
+    let mut publisher = MqttClient::to_broker(broker.port, "publisher");
+    publisher.publish_all([(topic.clone(), vec![42])]);
+    gateway.wait("the first", |gateway| gateway.book("acme", "messages", "lines") == 1);
+    let versions = |gateway: &Gateway<'_>| {
+        gateway.json("/api/v1/guests/acme/up/history")["versions"].as_array().unwrap().len()
+    };
+    let before = versions(&gateway);
+    write("up/lib/decode.js", "exports.decode = (b) => ({ t: b[0] / 4 });");
+    gateway.wait("the new version", |gateway| versions(gateway) > before);
+    publisher.publish_all([(topic.clone(), vec![42])]);
+    gateway.wait("the second", |gateway| gateway.book("acme", "messages", "lines") == 2);
+
+    // The same from elsewhere, as one file; and a test of a folder.
+    write(
+        "up.cases.jsonl",
+        "{\"name\": \"a quarter\", \"topic\": \"tenant/acme/device/dev-1/up\", \"payload_base64\": \"Kg==\", \"received_at\": \"2026-01-01T00:00:00Z\", \"site\": \"lab\", \"expect\": {\"lines\": [\"climate,device_id=dev-1,site_id=lab t=10.5 1767225600000000000\"]}}",
+    );
+    let folder = scene.path("guests/acme/up");
+    let folder = folder.to_str().unwrap();
+    let (status, shown, errors) = scene.verb(&["guest", "put", "acme", "copy", folder], "");
+    assert!(status.success(), "{shown}{errors}");
+    let copy = fs::read_to_string(scene.path("guests/acme/copy.js")).unwrap();
+    assert!(copy.contains("lib/decode.js") && !copy.contains("examples"), "{copy}");
+    let (status, shown, errors) = scene.verb(&["test", folder], "");
+    assert!(status.success() && shown.contains("1 passed"), "{shown}{errors}");
+    let (status, shown, errors) = scene.verb(&["guest", "rm", "acme", "up"], "");
+    assert!(!status.success() && errors.contains("up/index.js makes the route"), "{shown}{errors}");
+    assert_eq!(gateway.stop().code(), Some(0));
+    let lines = scene.lines("telemetry_acme");
+    assert!(lines[0].starts_with("climate,device_id=dev-1,site_id=lab-1 t=21.0,unit=\"C\" "), "{lines:?}");
+    assert!(lines[1].starts_with("climate,device_id=dev-1,site_id=lab-1 t=10.5 "), "{lines:?}");
+}
+
+#[test]
+fn drivers_of_a_collection_require_files_of_it() {
+    let folder = TempDir::new().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let examples = r#"[{"type": "uplink", "description": "a", "input": {"bytes": [42], "fPort": 1},
+        "output": {"data": {"t": 21}}}]"#;
+    write(
+        "vendors/v/drivers/a/index.js",
+        "let v = require('../../codec/read.js'); exports.decodeUplink = v.read;",
+    );
+    write("vendors/v/drivers/a/examples.json", examples);
+    write("vendors/v/codec/read.js", "exports.read = (i) => ({ data: { t: i.bytes[0] / 2 } });");
+    write(
+        "vendors/v/drivers/b/index.js",
+        "require('../../codec/read.js'); exports.decodeUplink = require('../../../../../b').f;",
+    );
+    write("vendors/v/drivers/b/examples.json", examples);
+    let (status, shown, errors) = codecs(folder.path(), &[]);
+    assert_eq!(status, Some(1), "{shown}{errors}");
+    assert!(shown.contains("ok     vendors/v/drivers/a/index.js: 1 examples"), "{shown}");
+    assert!(shown.contains("leads out of the script's folder"), "{shown}");
 }

@@ -12,6 +12,7 @@ mod formats;
 mod built_in;
 mod js_codecs;
 mod topics;
+mod sparkplug_host;
 mod case_files;
 mod receipt_time;
 mod broker;

@@ -136,13 +136,19 @@ pub fn fixtures<D: Decoder>(route: &Route, folder: impl AsRef<Path>) {
 pub struct BenchDecoder<D> {
     decoder: D,
     lines: Lines,
+    context: Option<Context>,
 }
 
 impl<D: Decoder> BenchDecoder<D> {
     /// # Errors
     /// The decoder refuses the route.
     pub fn new(route: &Route) -> Result<Self, String> {
-        Ok(Self { decoder: D::configure(route)?, lines: Lines::default() })
+        Ok(Self { decoder: D::configure(route)?, lines: Lines::default(), context: None })
+    }
+
+    /// Adds the answers of the gateway about all messages, and the state of their partition.
+    pub fn with_context(self, context: Context) -> Self {
+        Self { context: Some(context), ..self }
     }
 
     /// Decodes payloads with the time of receipt `RECEIVED_NS`. Returns the lines of all that were not
@@ -167,7 +173,8 @@ impl<D: Decoder> BenchDecoder<D> {
     #[inline]
     fn decode_one(&mut self, payload: &[u8], tape: Option<&TestTape<'_>>) {
         let before = self.lines.len();
-        let message = Message { payload, received_ns: RECEIVED_NS, index: 0, context: None, tape };
+        let message =
+            Message { payload, received_ns: RECEIVED_NS, index: 0, context: self.context.as_ref(), tape };
         if self.decoder.decode(&message, &mut self.lines).is_err() {
             self.lines.truncate(before);
         }

@@ -7,5 +7,6 @@ mod chirpstack;
 mod actility;
 mod milesight;
 pub(crate) mod layouts;
+pub(crate) mod script_files;
 pub(crate) mod comparison;
 pub(crate) mod sandbox_run;

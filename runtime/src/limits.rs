@@ -161,8 +161,9 @@ pub const UNPARK_POLL_MS: u64 = 100;
 /// Payload bytes that sources keep whole where a settings table may raise the ceiling while we run.
 pub const PAYLOAD_BYTES_LIVE_MAX: u64 = 1 << 20;
 
-/// Answers on the refused topic that wait for the broker session; more are dropped and counted.
-pub const REFUSALS_QUEUED_MAX: usize = 256;
+/// Answers on the refused topic and requests of births that wait for the broker session; more are dropped and
+/// counted.
+pub const OUTGOING_QUEUED_MAX: usize = 256;
 
 /// Answers on the refused topic, to one device and in total: a device that is wrong is wrong in every
 /// message, and its owner needs the reason once.
@@ -172,6 +173,16 @@ pub const REFUSALS_RATE: Rate = Rate { per_s: 50.0, burst: 200.0 };
 
 /// Devices with such a rate of their own; the least recent one goes first.
 pub const REFUSAL_DEVICES_MAX: usize = 10_000;
+
+/// Requests of births to all edge nodes together: a birth of a thousand metrics is 50 kB, and a node that is not asked
+/// now is asked by its next message.
+pub const BIRTH_REQUESTS_RATE: Rate = Rate { per_s: 10.0, burst: 50.0 };
+
+/// Edge nodes of one topic template that are remembered because they were asked; the least recent one goes first.
+pub const BIRTH_REQUEST_NODES_MAX: usize = 10_000;
+
+/// Seconds between two requests of births to one edge node, at most: a day.
+pub const REBIRTH_INTERVAL_MAX_S: u32 = 86_400;
 
 /// Bytes of one tenant's settings in the table of a PostgreSQL registry: some hundred fields by name.
 pub const TENANT_SETTINGS_BYTES_MAX: usize = 64 << 10;

@@ -5,4 +5,5 @@ pub(crate) mod egress;
 pub(crate) mod unpark;
 pub(crate) mod replay;
 pub(crate) mod refusal_publisher;
+pub(crate) mod birth_requester;
 pub mod tap;

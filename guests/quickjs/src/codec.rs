@@ -1,7 +1,8 @@
 //! A codec: a script with the functions of TS013, or with those that came before it.
 
 use crate::engine::{Engine, EngineValue, Name};
-use crate::fault::{Fault, SCRIPT};
+use crate::fault::Fault;
+use crate::modules::ScriptFiles;
 use crate::natives;
 use crate::tree::{Tree, TreeFault, TreeReader};
 use crate::value::{Kind, Value};
@@ -87,14 +88,13 @@ impl Codec {
     ///
     /// # Errors
     /// It throws, or has none of the functions.
-    pub fn new(script: &str, variables: &[(String, String)]) -> Result<Self, String> {
+    pub fn new(script: &ScriptFiles, variables: &[(String, String)]) -> Result<Self, String> {
         natives::begin(0, &[]);
         let engine = Engine::new()?;
         let ours = |fault: Fault| format!("the engine does not start: {fault}");
         natives::install(&engine, script).map_err(ours)?;
         let theirs = |fault: Fault| format!("the script does not start: {fault}");
-        drop(engine.run(script, SCRIPT).map_err(theirs)?);
-        engine.run_jobs().map_err(theirs)?;
+        script.run(&engine).map_err(theirs)?;
         let find = |name: &str| -> Result<Option<EngineValue>, Fault> {
             // `const` and `class` at the top are no properties of the global object.
             let found = format!(

@@ -1,6 +1,6 @@
 //! QuickJS-NG: a runtime with one context, on a heap that can be put back.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr;
 
@@ -9,7 +9,7 @@ use rquickjs_sys as qjs;
 use crate::fault::Fault;
 use crate::heap::{Heap, size_of_allocation};
 use crate::limits::{GARBAGE_BYTES, STACK_BYTES_MAX};
-use crate::value::Value;
+use crate::value::{Kind, Value};
 
 /// An engine. It is used by one thread, and never freed: its heap is.
 pub struct Engine {
@@ -58,6 +58,10 @@ impl Engine {
     /// # Errors
     /// It throws.
     pub fn run(&self, script: &str, name: &CStr) -> Result<Value<'_>, Fault> {
+        self.evaluate(script, name, qjs::JS_EVAL_TYPE_GLOBAL)
+    }
+
+    fn evaluate(&self, script: &str, name: &CStr, kind: u32) -> Result<Value<'_>, Fault> {
         let mut text = Vec::with_capacity(script.len() + 1);
         text.extend_from_slice(script.as_bytes());
         text.push(0);
@@ -69,7 +73,7 @@ impl Engine {
                 text.as_ptr().cast(),
                 script.len() as qjs::size_t,
                 name.as_ptr(),
-                qjs::JS_EVAL_TYPE_GLOBAL as c_int,
+                kind as c_int,
             )
         };
         self.checked(value)
@@ -105,6 +109,47 @@ impl Engine {
         }
     }
 
+    /// Runs a script as a module, to its end.
+    ///
+    /// # Errors
+    /// It throws, or a module that it imports does.
+    pub fn run_module(&self, script: &str, name: &CStr) -> Result<(), Fault> {
+        let promise = self.evaluate(script, name, qjs::JS_EVAL_TYPE_MODULE)?;
+        self.run_jobs()?;
+        // SAFETY: the value is of this engine.
+        unsafe {
+            if qjs::JS_PromiseState(self.context, promise.raw())
+                == qjs::JSPromiseStateEnum_JS_PROMISE_REJECTED
+            {
+                let reason = qjs::JS_PromiseResult(self.context, promise.raw());
+                return Err(Fault::new(&Value::new(self, reason)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the function that finds the modules of an `import`.
+    pub fn set_module_loader(
+        &self,
+        load: unsafe extern "C" fn(*mut qjs::JSContext, *const c_char, *mut c_void) -> *mut qjs::JSModuleDef,
+    ) {
+        // SAFETY: the runtime is alive; paths are made by the engine's own function.
+        unsafe { qjs::JS_SetModuleLoaderFunc(self.runtime, None, Some(load), ptr::null_mut()) }
+    }
+
+    /// Sets a variable of the global scope.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn set_global(&self, name: &str, value: Value<'_>) -> Result<(), Fault> {
+        // SAFETY: the values are of this engine; it takes the one that is set.
+        let set = unsafe {
+            let global = Value::new(self, qjs::JS_GetGlobalObject(self.context));
+            qjs::JS_SetProperty(self.context, global.raw(), self.name(name).0, value.hold().0)
+        };
+        if set < 0 { Err(self.thrown()) } else { Ok(()) }
+    }
+
     pub(crate) fn checked(&self, value: qjs::JSValue) -> Result<Value<'_>, Fault> {
         // SAFETY: only its tag is looked at.
         match unsafe { qjs::JS_IsException(value) } {
@@ -117,6 +162,12 @@ impl Engine {
     pub(crate) fn thrown(&self) -> Fault {
         // SAFETY: the context is alive.
         let exception = Value::new(self, unsafe { qjs::JS_GetException(self.context) });
+        // Without any memory there is no exception either: the engine throws null.
+        // SAFETY: the heap is used by this engine alone, which rests.
+        let is_exhausted = unsafe { (*self.heap).is_exhausted() };
+        if matches!(exception.kind(), Kind::Null) && is_exhausted {
+            return Fault { message: "InternalError: out of memory".to_owned(), frames: Vec::new() };
+        }
         Fault::new(&exception)
     }
 

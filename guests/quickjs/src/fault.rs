@@ -8,6 +8,9 @@ use crate::value::Value;
 /// The name under which the engine knows the route's script.
 pub const SCRIPT: &std::ffi::CStr = c"codec.js";
 
+/// The name of our own scripts there.
+const OURS: &str = "tidegate";
+
 /// An exception.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -19,6 +22,8 @@ pub struct Fault {
 /// A place in the script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
+    /// The file, where the script has several; empty: its only one.
+    pub file: String,
     /// Empty for the script itself, outside of functions.
     pub function: String,
     pub line: u32,
@@ -41,17 +46,25 @@ impl Fault {
 }
 
 impl Frame {
-    /// Reads `    at decodeUplink (codec.js:12:9)` or `    at codec.js:12:9`.
+    /// Reads `    at decodeUplink (codec.js:12:9)` or `    at lib/a.js:12:9`.
     fn parse(line: &str) -> Option<Self> {
         let place = line.trim().strip_prefix("at ")?;
         let (function, place) = match place.strip_suffix(')').and_then(|place| place.rsplit_once(" (")) {
             Some((function, place)) => (function, place),
             None => ("", place),
         };
-        let place = place.strip_prefix(SCRIPT.to_str().ok()?)?.strip_prefix(':')?;
-        let (line, column) = place.split_once(':').unwrap_or((place, "1"));
+        let number = |text: &str| text.parse::<u32>().ok();
+        let (before, last) = place.rsplit_once(':')?;
+        let (file, line, column) = match before.rsplit_once(':') {
+            Some((file, line)) if number(line).is_some() => (file, number(line)?, number(last)?),
+            _ => (before, number(last)?, 1),
+        };
+        if file == OURS {
+            return None;
+        }
         let function = if function.starts_with('<') { "" } else { function };
-        Some(Self { function: function.to_owned(), line: line.parse().ok()?, column: column.parse().ok()? })
+        let file = if Some(file) == SCRIPT.to_str().ok() { "" } else { file };
+        Some(Self { file: file.to_owned(), function: function.to_owned(), line, column })
     }
 }
 
@@ -60,6 +73,9 @@ impl fmt::Display for Fault {
         f.write_str(&self.message)?;
         for (place, frame) in self.frames.iter().take(FRAMES_MAX).enumerate() {
             f.write_str(if place == 0 { ", at " } else { ", called at " })?;
+            if !frame.file.is_empty() {
+                write!(f, "{}, ", frame.file)?;
+            }
             write!(f, "line {}, column {}", frame.line, frame.column)?;
             if !frame.function.is_empty() {
                 write!(f, " in {}", frame.function)?;
@@ -80,6 +96,8 @@ mod tests {
         assert_eq!(frame("    at <eval> (codec.js:1:7)"), Some((String::new(), 1, 7)));
         assert_eq!(frame("    at codec.js:3:5"), Some((String::new(), 3, 5)));
         assert_eq!(frame("    at a (b) (codec.js:3)"), Some(("a (b)".into(), 3, 1)));
+        let of_file = Frame::parse("    at read (lib/a.js:2:3)").unwrap();
+        assert_eq!((of_file.file.as_str(), of_file.function.as_str(), of_file.line), ("lib/a.js", "read", 2));
         assert_eq!(frame("    at map (native)"), None);
         assert_eq!(frame("    at log (tidegate:1:2)"), None);
         assert_eq!(frame("codec.js:3:5"), None);

@@ -16,8 +16,9 @@ use crate::limits::HEAP_BYTES_MAX;
 /// The step in which segments are taken: a page of WebAssembly.
 const PAGE_BYTES: usize = 64 << 10;
 
-/// Bytes before each allocation, in which its size stands; they keep its alignment.
-const HEADER_BYTES: usize = 2 * size_of::<usize>();
+/// Bits of the word before an allocation that are not part of its size: dlmalloc keeps flags there. Its version is pinned
+/// by the lock file, and a test holds the sizes against those that were asked for.
+const FLAG_BITS: usize = 7;
 
 /// Bytes at the end of a segment in which the allocator keeps marks of its own.
 const TAIL_BYTES: usize = 256;
@@ -46,27 +47,22 @@ impl Heap {
     }
 
     pub fn allocate(&mut self, bytes: usize) -> *mut u8 {
-        let Some(whole) = bytes.checked_add(HEADER_BYTES) else { return ptr::null_mut() };
-        // SAFETY: the layout has a size and a usual alignment.
-        unsafe { with_header(self.allocator.malloc(whole, HEADER_BYTES), bytes) }
+        // SAFETY: any size may be asked for.
+        unsafe { self.allocator.c_malloc(bytes) }
     }
 
     pub fn allocate_zeroed(&mut self, count: usize, bytes: usize) -> *mut u8 {
         let Some(bytes) = count.checked_mul(bytes) else { return ptr::null_mut() };
-        let Some(whole) = bytes.checked_add(HEADER_BYTES) else { return ptr::null_mut() };
         // SAFETY: as above.
-        unsafe { with_header(self.allocator.calloc(whole, HEADER_BYTES), bytes) }
+        unsafe { self.allocator.calloc(bytes, align_of::<usize>()) }
     }
 
     /// # Safety
     /// The allocation is of this heap, or null.
     pub unsafe fn free(&mut self, allocation: *mut u8) {
         if !allocation.is_null() {
-            // SAFETY: promised; the header tells the size.
-            unsafe {
-                let whole = size_of_allocation(allocation) + HEADER_BYTES;
-                self.allocator.free(allocation.sub(HEADER_BYTES), whole, HEADER_BYTES);
-            }
+            // SAFETY: promised.
+            unsafe { self.allocator.c_free(allocation) };
         }
     }
 
@@ -76,13 +72,8 @@ impl Heap {
         if allocation.is_null() {
             return self.allocate(bytes);
         }
-        let Some(whole) = bytes.checked_add(HEADER_BYTES) else { return ptr::null_mut() };
-        // SAFETY: promised; the header tells the size.
-        unsafe {
-            let old = size_of_allocation(allocation) + HEADER_BYTES;
-            let resized = self.allocator.realloc(allocation.sub(HEADER_BYTES), old, HEADER_BYTES, whole);
-            with_header(resized, bytes)
-        }
+        // SAFETY: promised.
+        unsafe { self.allocator.c_realloc(allocation, bytes) }
     }
 
     /// Marks the state to which `put_back` returns.
@@ -113,6 +104,11 @@ impl Heap {
         self.mark = Some(Mark { allocator, segments: taken.len(), copies, zeros });
     }
 
+    /// True if more was asked for than there is, since it was put back last.
+    pub fn is_exhausted(&self) -> bool {
+        self.allocator.allocator().book().is_exhausted
+    }
+
     /// Bytes of its segments.
     pub fn bytes(&self) -> usize {
         self.allocator.allocator().book().taken.iter().map(|segment| segment.bytes).sum()
@@ -140,24 +136,14 @@ impl Heap {
     }
 }
 
-unsafe fn with_header(whole: *mut u8, bytes: usize) -> *mut u8 {
-    if whole.is_null() {
-        return whole;
-    }
-    // SAFETY: the allocation begins with its header.
-    unsafe {
-        whole.cast::<usize>().write(bytes);
-        whole.add(HEADER_BYTES)
-    }
-}
-
-/// The bytes of an allocation.
+/// The bytes of an allocation: as many as were asked for, or some more.
 ///
 /// # Safety
 /// It is one of a heap, and not null.
 pub unsafe fn size_of_allocation(allocation: *const u8) -> usize {
     // SAFETY: promised.
-    unsafe { allocation.sub(HEADER_BYTES).cast::<usize>().read() }
+    let head = unsafe { allocation.cast::<usize>().sub(1).read() };
+    (head & !FLAG_BITS) - size_of::<usize>()
 }
 
 #[derive(Clone, Copy)]
@@ -173,6 +159,8 @@ struct Book {
     /// Segments that it had since the mark, by address, those side by side joined.
     spare: Vec<Segment>,
     bytes: usize,
+    /// More was asked for than there is.
+    is_exhausted: bool,
     source: PageSource,
 }
 
@@ -193,6 +181,7 @@ impl Segments {
 
     fn spare_all_but(&self, segments: usize) {
         let book = self.book();
+        book.is_exhausted = false;
         if book.taken.len() == segments {
             return;
         }
@@ -226,7 +215,10 @@ unsafe impl Allocator for Segments {
                 book.spare.retain(|spare| spare.bytes > 0);
                 Segment { start, bytes }
             }
-            None if bytes > HEAP_BYTES_MAX - book.bytes => return none,
+            None if bytes > HEAP_BYTES_MAX - book.bytes => {
+                book.is_exhausted = true;
+                return none;
+            }
             None => match book.source.take(bytes) {
                 Some(start) => {
                     book.bytes += bytes;
@@ -331,12 +323,13 @@ mod tests {
         }
     }
 
+    const ALIGNMENT: usize = 2 * size_of::<usize>();
+
     fn fill(allocation: *mut u8, bytes: usize, with: u8) {
         unsafe { ptr::write_bytes(allocation, with, bytes) };
     }
 
-    fn is_filled(allocation: *mut u8, with: u8) -> bool {
-        let bytes = unsafe { size_of_allocation(allocation) };
+    fn is_filled(allocation: *mut u8, bytes: usize, with: u8) -> bool {
         unsafe { std::slice::from_raw_parts(allocation, bytes) }.iter().all(|&byte| byte == with)
     }
 
@@ -347,12 +340,14 @@ mod tests {
         for number in 0..500 {
             let bytes = 1 + numbers.below(3_000);
             let allocation = heap.allocate(bytes);
-            assert!(!allocation.is_null() && (allocation as usize).is_multiple_of(HEADER_BYTES));
+            assert!(!allocation.is_null() && (allocation as usize).is_multiple_of(ALIGNMENT));
+            let usable = unsafe { size_of_allocation(allocation) };
+            assert!((bytes..bytes + 2 * ALIGNMENT).contains(&usable), "{usable} of {bytes}");
             fill(allocation, bytes, number as u8);
             if number % 3 == 0 {
                 unsafe { heap.free(allocation) };
             } else {
-                kept.push((allocation, number as u8));
+                kept.push((allocation, bytes, number as u8));
             }
         }
         heap.mark();
@@ -363,7 +358,7 @@ mod tests {
                 match numbers.below(4) {
                     0 => {
                         // One that was made before the mark goes.
-                        let (allocation, _) = kept[numbers.below(kept.len())];
+                        let (allocation, ..) = kept[numbers.below(kept.len())];
                         fill(allocation, unsafe { size_of_allocation(allocation) }, 0xee);
                     }
                     1 if !own.is_empty() => {
@@ -388,7 +383,10 @@ mod tests {
             let place = round % kept.len();
             unsafe { heap.free(kept[place].0) };
             unsafe { heap.put_back() };
-            assert!(kept.iter().all(|(allocation, with)| is_filled(*allocation, *with)), "round {round}");
+            assert!(
+                kept.iter().all(|(allocation, bytes, with)| is_filled(*allocation, *bytes, *with)),
+                "round {round}"
+            );
             firsts.push(heap.allocate(100));
             unsafe { heap.put_back() };
         }
@@ -405,7 +403,7 @@ mod tests {
                 fill(block, bytes, 0xff);
             }
             unsafe { heap.put_back() };
-            assert!(blocks.iter().all(|&block| is_filled(block, 0)), "{bytes}");
+            assert!(blocks.iter().all(|&block| is_filled(block, bytes, 0)), "{bytes}");
         }
     }
 
@@ -426,9 +424,9 @@ mod tests {
             unsafe { heap.put_back() };
             // All that the small ones had is there for a large one.
             let large = heap.allocate_zeroed(HEAP_BYTES_MAX / 2, 1);
-            assert!(!large.is_null() && is_filled(large, 0));
+            assert!(!large.is_null() && is_filled(large, HEAP_BYTES_MAX / 2, 0));
             unsafe { heap.put_back() };
-            assert!(is_filled(first, 7));
+            assert!(is_filled(first, 10, 7));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! JavaScript codecs as makers of LoRaWAN devices publish them, unchanged.
 //!
-//! The script is the option `script`. It has `decodeUplink(input)` as TS013-1.0.0 of the LoRa Alliance says, or
+//! The script is the option `script`, or several files as JSON (`modules.rs`). It has `decodeUplink(input)` as TS013-1.0.0 of the LoRa Alliance says, or
 //! `Decoder(bytes, port)`, or `Decode(fPort, bytes)`, and may have `normalizeUplink(input)`. It runs in QuickJS-NG,
 //! whose heap is put back after each message: no message sees what another left behind. The clock is the time of
 //! receipt, and random numbers depend on the message: the same message gives the same lines everywhere.
@@ -18,6 +18,7 @@ mod value;
 mod fault;
 mod engine;
 mod natives;
+mod modules;
 mod tree;
 mod codec;
 mod options;

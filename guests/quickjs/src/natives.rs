@@ -9,6 +9,7 @@ use tidegate_guest::log;
 
 use crate::engine::Engine;
 use crate::fault::Fault;
+use crate::modules::ScriptFiles;
 use crate::value::Value;
 
 thread_local! {
@@ -101,7 +102,7 @@ const OURS: &CStr = c"tidegate";
 ///
 /// # Errors
 /// There is no memory.
-pub fn install(engine: &Engine, script: &str) -> Result<(), Fault> {
+pub fn install(engine: &Engine, script: &ScriptFiles) -> Result<(), Fault> {
     let function = |function: qjs::JSCFunction, name: &CStr| {
         let generic = qjs::JSCFunctionEnum_JS_CFUNC_generic;
         // SAFETY: the functions are as the engine calls them.
@@ -117,7 +118,7 @@ pub fn install(engine: &Engine, script: &str) -> Result<(), Fault> {
         (&["Buffer"], include_str!("buffer.js")),
         (&["exports"], "var module = { exports: {} }; var exports = module.exports;"),
     ] {
-        if names.iter().any(|name| script.contains(name)) {
+        if names.iter().any(|name| script.contain(name)) {
             engine.run(source, OURS)?;
         }
     }

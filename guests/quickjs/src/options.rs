@@ -5,6 +5,7 @@ use tidegate_guest::json::{self, Kind, Reader};
 use tidegate_objects::ObjectRules;
 
 use crate::limits::{SCRIPT_BYTES_CEILING, SCRIPT_BYTES_MAX};
+use crate::modules::ScriptFiles;
 
 /// The values that become lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub enum Output {
 }
 
 pub struct Options {
-    pub script: String,
+    pub script: ScriptFiles,
     /// The port of messages that bring none.
     pub port: u8,
     pub output: Output,
@@ -38,15 +39,17 @@ impl Options {
                 return Err(format!("option \"script_bytes_max\": expected 1 to {SCRIPT_BYTES_CEILING}"));
             }
         };
-        let script = route.option("script").unwrap_or_default();
-        if script.trim().is_empty() {
-            return Err("there is no script: expected it in a file NAME.js beside NAME.toml".to_owned());
+        let script = ScriptFiles::read(route.option("script").unwrap_or_default())?;
+        if script.is_empty() {
+            return Err("there is no script: expected it in a file NAME.js beside NAME.toml, or in a folder NAME with \
+                        main.js or index.js"
+                .to_owned());
         }
-        if script.len() > bytes_max {
+        if script.bytes() > bytes_max {
             return Err(format!(
                 "the script has {} bytes: expected at most {bytes_max}, or script_bytes_max up to \
                  {SCRIPT_BYTES_CEILING} among the route's options",
-                script.len()
+                script.bytes()
             ));
         }
         let port = match route.option("port").map(str::parse) {
@@ -67,7 +70,7 @@ impl Options {
             Some(table) => variables(table)
                 .map_err(|_| "option \"variables\": expected a table of texts, numbers and booleans")?,
         };
-        Ok(Self { script: script.to_owned(), port, output, rules: ObjectRules::read(route)?, variables })
+        Ok(Self { script, port, output, rules: ObjectRules::read(route)?, variables })
     }
 }
 

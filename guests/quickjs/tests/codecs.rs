@@ -285,3 +285,110 @@ fn data_become_lines_by_the_rules_for_all_objects() {
         assert!(refusal.to_string().starts_with("CODEC_ANSWER: data is neither an object nor"), "{refusal}");
     }
 }
+
+/// The option for a script in several files.
+fn files(entry: &str, files: &[(&str, &str)]) -> String {
+    let quoted = |text: &str| format!("{text:?}");
+    let files: Vec<_> =
+        files.iter().map(|(path, text)| format!("{}:{}", quoted(path), quoted(text))).collect();
+    format!("{{\"entry\":{},\"files\":{{{}}}}}", quoted(entry), files.join(","))
+}
+
+#[test]
+fn a_script_in_several_files_requires_those_of_its_folder() {
+    let script = files(
+        "driver/index.js",
+        &[
+            (
+                "driver/index.js",
+                "let lib = require('../lib/read'); const { unit } = require('./units.json'); exports.decodeUplink = (i) => ({ data: lib.read(i.bytes, unit) });",
+            ),
+            ("driver/units.json", "{ \"unit\": \"C\" }"),
+            (
+                "lib/read.js",
+                "const back = require('./index.js'); module.exports = { read: (b, u) => ({ t: b[0] * back.half, u: u }) };",
+            ),
+            (
+                "lib/index.js",
+                "exports.half = 0.5; exports.self = require('../lib') === module.exports; exports.cycle = require('./read');",
+            ),
+        ],
+    );
+    assert_eq!(decode(&script, &[42]).unwrap(), "up t=21.0,u=\"C\"\n");
+    // Functions at the top of the entry, as of a script in one file.
+    let script = files(
+        "main.js",
+        &[
+            (
+                "main.js",
+                "var a = require('./a'); function decodeUplink(i) { a.count = (a.count || 0) + 1; return { data: { n: a.count } }; }",
+            ),
+            ("a.js", ""),
+        ],
+    );
+    let route = route(&script, &[]);
+    let mut decoder = BenchDecoder::<Js>::new(&route).unwrap();
+    assert_eq!(decoder.decode_batch(&[&[1], &[2]]), b"up n=1.0\nup n=1.0\n", "nothing is left of a message");
+}
+
+#[test]
+fn there_is_no_way_out_of_the_files() {
+    for (request, words) in [
+        ("'../../etc/passwd'", "leads out of the script's folder"),
+        ("'/etc/passwd'", "begins with ./ or ../"),
+        ("'fs'", "begins with ./ or ../"),
+        ("'./b'", "no such file"),
+        ("'./__proto__'", "no such file"),
+        ("5", "begins with ./ or ../"),
+    ] {
+        let script = files(
+            "d/index.js",
+            &[("d/index.js", &format!("require({request}); function decodeUplink() {{}}")), ("a.js", "")],
+        );
+        let refusal = decode(&script, &[]).unwrap_err();
+        assert!(refusal.detail.contains(words), "{request}: {refusal}");
+    }
+    // At the message, too, and the places are named with their files.
+    let script = files(
+        "index.js",
+        &[
+            ("index.js", "const a = require('./lib/a.js'); exports.decodeUplink = (i) => a.read(i);"),
+            ("lib/a.js", "\n  exports.read = function read(i) { return require('./none'); };"),
+        ],
+    );
+    let detail = decode(&script, &[]).unwrap_err().detail;
+    assert!(detail.contains("in lib/a.js") && detail.contains("lib/a.js, line 2"), "{detail}");
+}
+
+#[test]
+fn modules_import_those_of_their_folder() {
+    let script = files(
+        "d/index.js",
+        &[
+            (
+                "d/index.js",
+                "import { read } from '../lib/read.js';\nimport half from './half';\nexport function decodeUplink(i) { return { data: { t: read(i.bytes) * half } }; }",
+            ),
+            ("d/half.js", "export default 0.5;"),
+            ("lib/read.js", "export const read = (b) => b[0];"),
+        ],
+    );
+    assert_eq!(decode(&script, &[42]).unwrap(), "up t=21.0\n");
+    assert_eq!(
+        decode("export function decodeUplink(i) { return { data: { n: i.bytes[0] } }; }", &[3]).unwrap(),
+        "up n=3.0\n"
+    );
+    for (import, words) in
+        [("'../../x.js'", "no such file"), ("'os'", "no such file"), ("'./throws.js'", "of its own")]
+    {
+        let script = files(
+            "d/index.js",
+            &[
+                ("d/index.js", &format!("import {import};\nexport function decodeUplink() {{}}")),
+                ("d/throws.js", "throw new Error('of its own');"),
+            ],
+        );
+        let refusal = decode(&script, &[]).unwrap_err();
+        assert!(refusal.detail.contains(words), "{import}: {refusal}");
+    }
+}

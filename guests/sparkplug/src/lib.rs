@@ -7,7 +7,8 @@
 //!
 //! Data of a node that was not born are refused (`NO_BIRTH`). A gap of the sequence numbers, or an unknown alias, loses
 //! only what cannot be resolved: the reason stands in the log and in the state, under the key `rebirth`, until the node
-//! is born again. This decoder cannot publish, so it asks no node for a rebirth itself, and it is no primary host.
+//! is born again. This decoder cannot publish: the gateway reads the code and the key, and requests the births where
+//! the operator allows it.
 //!
 //! Options: see `options.rs`.
 

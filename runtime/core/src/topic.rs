@@ -14,5 +14,7 @@ pub use crate::topic::envelope_kind::EnvelopeKind;
 pub use crate::topic::error::{TopicError, TopicTemplateError, TopicTemplatesError};
 pub use crate::topic::fields::TopicFields;
 pub use crate::topic::name::{TopicName, is_topic_name};
-pub use crate::topic::template::{TopicRules, TopicRulesError, TopicTemplate, template_of_filter};
+pub use crate::topic::template::{
+    SPARKPLUG_NAMESPACE, TopicRules, TopicRulesError, TopicTemplate, template_of_filter,
+};
 pub use crate::topic::templates::TopicTemplates;

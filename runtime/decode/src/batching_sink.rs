@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::sink::DecodeSink;
+use crate::sink::{BirthRequests, DecodeSink};
 use tidegate_core::ack::token::AckToken;
 use tidegate_core::batching::{DECODE_DELAY, LARGE_GROUP};
 use tidegate_core::books::Account;
@@ -57,6 +57,10 @@ impl DecodeSink for BatchingSink<'_> {
 
     fn refused(&self, messages: Vec<RefusedMessage>) {
         self.sink.refused(messages);
+    }
+
+    fn birth_requests(&self) -> Option<&dyn BirthRequests> {
+        self.sink.birth_requests()
     }
 }
 

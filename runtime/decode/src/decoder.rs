@@ -9,6 +9,7 @@ mod instances;
 mod lane;
 mod line_check;
 mod answer;
+mod births_wanted;
 mod output;
 mod fallback;
 mod shared_batch;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::decoder::answer::Answer;
+use crate::decoder::births_wanted::{refusal_wants_births, state_wants_births};
 use crate::decoder::fallback::FallbackSink;
 use crate::decoder::grouping::{MessagesByPayload, by_payload, group, nameable, refuse_all, with_partition};
 use crate::decoder::instances::{FoundRoute, InstanceCache, InstanceCounts, InstanceUnavailable};
@@ -346,6 +348,7 @@ impl Decoder {
         // A list that grows has room for four, which most tenants of a shared call never need.
         output.checked.messages.reserve_exact(messages.len());
         let (mut misled, mut again) = (Vec::new(), Vec::new());
+        let births = sink.birth_requests();
         for message in messages {
             let Some((index, result)) = answer.next() else { break };
             if misled.contains(&message.device.affinity) {
@@ -353,6 +356,9 @@ impl Decoder {
                 continue;
             }
             let writes = changes.as_mut().map(|changes| changes.take(index)).unwrap_or_default();
+            // A message out of quarantine says nothing about its node today.
+            let births = births.filter(|_| !message.token.is_replay());
+            let mut wants_births = births.is_some() && matches!(&result, Err(it) if refusal_wants_births(it));
             let verdict = match result {
                 Ok(own) => self.line_check.check(context, &message, own, &mut output.checked.lines),
                 Err(refusal) => Err((Reason::GuestRefused, refusal_detail(&refusal))),
@@ -363,6 +369,7 @@ impl Decoder {
                         let outcome = if *lines == 0 { Ended::Empty } else { Ended::Lines };
                         message.token.record_decoded(&message.topic, &message.payload, outcome);
                         writes.iter().for_each(|write| changes.route_state.apply(write.clone()));
+                        wants_births |= births.is_some() && state_wants_births(&changes.route_state, &writes);
                         output.state_delta(context).writes.extend(writes);
                     }
                     // The version before may set something too.
@@ -371,6 +378,12 @@ impl Decoder {
                     }
                     Err(_) => {}
                 }
+            }
+            // The version before decodes what this one failed on, and wants them itself.
+            if let Some(births) = births.filter(|_| wants_births)
+                && (verdict.is_ok() || context.fallback.is_none())
+            {
+                births.request(&message.topic);
             }
             match verdict {
                 Ok(0) if changes.is_some() => {

@@ -31,5 +31,6 @@ pub use crate::pool::DecodePool;
 pub use crate::sandbox::class::GuestClass;
 pub use crate::settings::DecodeSettings;
 pub use crate::settings::LargeClassSettings;
+pub use crate::sink::BirthRequests;
 pub use crate::sink::DecodeSink;
 pub use crate::state::StateStore;

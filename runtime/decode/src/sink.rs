@@ -16,4 +16,15 @@ pub trait DecodeSink {
     fn empty(&self, messages: Vec<AckToken>, account: &Arc<Account>);
     /// Messages for quarantine.
     fn refused(&self, messages: Vec<RefusedMessage>);
+    /// The part that requests births; None: nothing is requested, as in a trial.
+    fn birth_requests(&self) -> Option<&dyn BirthRequests> {
+        None
+    }
+}
+
+/// Requests that edge nodes of Sparkplug send their births again. Called on decode threads; must not block.
+pub trait BirthRequests {
+    /// Requests the births of the edge node that published to a topic, if the operator allows it there, and unless
+    /// that was done a short while ago.
+    fn request(&self, topic: &str);
 }

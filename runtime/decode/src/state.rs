@@ -137,6 +137,11 @@ impl RouteStateView {
         self.with(partition, |partitions| partitions.values.get(partition, key).map(<[u8]>::to_vec))
     }
 
+    /// True if a partition has a value of this key.
+    pub fn has(&self, partition: &Arc<str>, key: &str) -> bool {
+        self.with(partition, |partitions| partitions.values.get(partition, key).is_some())
+    }
+
     /// Applies a write, so that the next message sees it.
     pub fn apply(&self, write: StateWrite) {
         self.with(&write.partition.clone(), |partitions| {

@@ -8,10 +8,11 @@ use crate::builtin::{self, BuiltIn};
 use crate::definition::RouteDefinition;
 use crate::digest::digest;
 use crate::error::RolloutError;
-use crate::folder::{cases_name, component_name, route_file_name};
-use crate::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX};
+use crate::folder::{SCRIPT_EXTENSION, cases_name, component_name, route_file_name};
+use crate::limits::{CASES_BYTES_MAX, ROUTE_FILE_BYTES_MAX, SCRIPT_BYTES_MAX};
 use crate::put_request::PutFile;
 use crate::route_file;
+use crate::script_files::{self, ENTRIES};
 use crate::tenant_folder::TenantFolder;
 use tidegate_core::route_key::RouteKey;
 
@@ -105,7 +106,10 @@ impl Candidate {
         route_file: Option<String>,
     ) -> Result<Self, RolloutError> {
         let source = match built_in.source {
-            Some(file) => read_text(folder, &format!("{stem}.{}", file.extension), file.bytes_max)?,
+            Some(file) => match read_text(folder, &format!("{stem}.{}", file.extension), file.bytes_max)? {
+                None if file.extension == SCRIPT_EXTENSION => script_in_folder(folder, stem)?,
+                source => source,
+            },
             None => None,
         };
         let definition = RouteDefinition { built_in: Some(built_in.name.to_owned()), route_file, source };
@@ -159,7 +163,46 @@ fn built_in_of(
     }
     let source =
         builtin::sources().find(|source| folder.bytes_of(&format!("{stem}.{}", source.extension)).is_some());
-    Ok(source.and_then(|source| builtin::of_extension(source.extension)))
+    Ok(match source {
+        Some(source) => builtin::of_extension(source.extension),
+        None if script_entry(folder, stem)?.is_some() => builtin::of_extension(SCRIPT_EXTENSION),
+        None => None,
+    })
+}
+
+/// The path of the script in the folder of a route.
+///
+/// # Errors
+/// The folder, or the script in it, is a link.
+pub fn script_entry(folder: &TenantFolder, stem: &str) -> Result<Option<String>, RolloutError> {
+    for entry in ENTRIES {
+        let path = format!("{stem}/{entry}");
+        if folder.read_below(&path, SCRIPT_BYTES_MAX).map_err(|error| in_folder(&path, &error))?.is_some() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// The script in the folder of a route, with all files that it requires.
+fn script_in_folder(folder: Option<&TenantFolder>, stem: &str) -> Result<Option<String>, RolloutError> {
+    let Some(folder) = folder else { return Ok(None) };
+    let Some(entry) = script_entry(folder, stem)? else { return Ok(None) };
+    let inside = format!("{stem}/");
+    let entry = entry.strip_prefix(&inside).unwrap_or(&entry);
+    let packed = script_files::pack(entry, |path| {
+        let path = format!("{inside}{path}");
+        match folder.read_below(&path, SCRIPT_BYTES_MAX) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| format!("{path} is not UTF-8")),
+            Err(error) => Err(in_folder(&path, &error).to_string()),
+        }
+    });
+    packed.map_err(RolloutError::RouteFile)
+}
+
+fn in_folder(path: &str, error: &RolloutError) -> RolloutError {
+    RolloutError::RouteFile(format!("{path}: {error}; a script in a folder has no links"))
 }
 
 fn read_text(folder: Option<&TenantFolder>, name: &str, most: u64) -> Result<Option<String>, RolloutError> {
@@ -223,5 +266,40 @@ mod tests {
         assert!(error.contains("decoder: expected the name of a built-in decoder"), "{error}");
         let error = read(&[("meter.toml", "\ndecoder = \n")]).unwrap_err().to_string();
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_script_in_a_folder_goes_with_the_files_that_it_requires_and_a_file_of_its_name_wins() {
+        let guests = tempfile::TempDir::new().unwrap();
+        let acme = guests.path().join("acme");
+        fs::create_dir_all(acme.join("up/lib")).unwrap();
+        for (path, text) in [
+            ("index.js", "const a = require('./lib/a');"),
+            ("lib/a.js", "exports.x = require('../units.json');"),
+            ("units.json", "{}"),
+            ("examples.json", "[]"),
+        ] {
+            fs::write(acme.join("up").join(path), text).unwrap();
+        }
+        fs::write(acme.join("up.toml"), "[options]\nport = 2\n").unwrap();
+        let key = ("acme".to_owned(), "up".to_owned());
+        let read = || Candidate::read(guests.path(), &key, 1 << 20);
+        let first = read().unwrap();
+        assert_eq!((first.definition.built_in.as_deref(), first.extension()), (Some("js"), "toml"));
+        let source: serde_json::Value =
+            serde_json::from_str(first.definition.source.as_deref().unwrap()).unwrap();
+        let files: Vec<_> = source["files"].as_object().unwrap().keys().collect();
+        assert_eq!((source["entry"].as_str().unwrap(), files.len()), ("index.js", 3), "{files:?}");
+        fs::write(acme.join("up/lib/a.js"), "exports.x = 1;").unwrap();
+        assert_ne!(read().unwrap().version(), first.version());
+        // A link out of the folder is refused, whatever it leads to.
+        fs::create_dir(guests.path().join("globex")).unwrap();
+        fs::write(guests.path().join("globex/secret.js"), "secret").unwrap();
+        fs::remove_file(acme.join("up/lib/a.js")).unwrap();
+        std::os::unix::fs::symlink("../../../globex/secret.js", acme.join("up/lib/a.js")).unwrap();
+        let error = read().unwrap_err().to_string();
+        assert!(error.contains("up/lib/a.js") && error.contains("no links"), "{error}");
+        fs::write(acme.join("up.js"), "function decodeUplink() {}").unwrap();
+        assert_eq!(read().unwrap().definition.source.as_deref(), Some("function decodeUplink() {}"));
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::builtin;
+use crate::limits::{SCRIPT_FOLDER_DEPTH_MAX, SCRIPT_FOLDER_ENTRIES_MAX};
+use crate::script_files;
 use tidegate_core::file_stamp::FileStamp;
 use tidegate_core::route_key::{ANY, DEFAULT, RouteKey, is_file_name};
 
@@ -23,11 +25,20 @@ impl CandidateStamps {
     pub fn read(file: &Path) -> Self {
         let stamp = |extension: &str| FileStamp::read(&file.with_extension(extension)).ok();
         let component = stamp("wasm");
-        let source = || builtin::sources().find_map(|source| stamp(source.extension));
+        let source = || {
+            let folder = || {
+                let path = file.with_extension("");
+                FileStamp::read_folder(&path, SCRIPT_FOLDER_ENTRIES_MAX, SCRIPT_FOLDER_DEPTH_MAX)
+            };
+            builtin::sources().find_map(|source| stamp(source.extension)).or_else(folder)
+        };
         let source = if component.is_none() { source() } else { None };
         Self([component, stamp("toml"), stamp("cases.jsonl"), source])
     }
 }
+
+/// The extension of scripts, which may be folders too.
+pub const SCRIPT_EXTENSION: &str = "js";
 
 /// The name of the component of a route.
 pub fn component_name(stem: &str) -> String {
@@ -81,9 +92,16 @@ pub fn files(folder: &Path) -> std::io::Result<FolderFiles> {
             files.unreadable.push(tenant);
             continue;
         };
-        let (mut sources, mut route_files) = (Vec::new(), Vec::new());
+        let (mut sources, mut route_files, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         for file in inside {
-            let path = file?.path();
+            let file = file?;
+            let path = file.path();
+            if let Some(stem) = script_folder(&file) {
+                // As if it were one file, so that all files of the route are beside it.
+                let name = format!("{stem}.{SCRIPT_EXTENSION}");
+                scripts.push(((tenant.clone(), stem), path.with_file_name(name)));
+                continue;
+            }
             let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|stem| !stem.starts_with('.'));
             let (Some(stem), Some(extension)) = (stem, path.extension().and_then(|e| e.to_str())) else {
                 continue;
@@ -96,13 +114,21 @@ pub fn files(folder: &Path) -> std::io::Result<FolderFiles> {
                 _ => {}
             }
         }
-        for (route_key, path) in sources {
+        for (route_key, path) in sources.into_iter().chain(scripts) {
             files.routes.entry(route_key).or_insert(path);
         }
         route_files.retain(|route_key| !files.routes.contains_key(route_key));
         files.lone_route_files.append(&mut route_files);
     }
     Ok(files)
+}
+
+/// The name of a folder that is a script in several files.
+fn script_folder(entry: &fs::DirEntry) -> Option<String> {
+    // A link would be another place.
+    entry.file_type().ok().filter(fs::FileType::is_dir)?;
+    let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+    script_files::ENTRIES.iter().any(|script| entry.path().join(script).is_file()).then_some(name)
 }
 
 /// True if a place is one that a route may have: `_default`, `_any`, or a name as `file_name` makes
@@ -147,5 +173,21 @@ mod tests {
         let stems: Vec<_> = files.routes.keys().map(|(_, stem)| stem.as_str()).collect();
         assert_eq!(stems, ["a", "f.1"]);
         assert_eq!(files.lone_route_files, [("acme".to_owned(), "b".to_owned())]);
+
+        // A folder with a script in it is one, unless a file of the same name is there.
+        for folder in ["b", "g.2", "h", ".i"] {
+            let folder = guests.path().join("acme").join(folder);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(if folder.ends_with("h") { "other.js" } else { "index.js" }), "").unwrap();
+        }
+        let files = super::files(guests.path()).unwrap();
+        let stems: Vec<_> = files.routes.keys().map(|(_, stem)| stem.as_str()).collect();
+        assert_eq!(stems, ["a", "b", "f.1", "g.2"]);
+        assert!(files.lone_route_files.is_empty());
+        let path = &files.routes[&("acme".to_owned(), "g.2".to_owned())];
+        let before = CandidateStamps::read(path);
+        assert_ne!(before, CandidateStamps::default());
+        fs::write(guests.path().join("acme/g.2/lib.js"), "x").unwrap();
+        assert_ne!(CandidateStamps::read(path), before);
     }
 }

@@ -109,3 +109,11 @@ pub const BUILT_IN_COMPILE_WALL_S: u64 = 300;
 
 /// Bytes of a script beside a route file: as many as its decoder may be told to take.
 pub const SCRIPT_BYTES_MAX: u64 = 512 << 10;
+
+/// Files of a script in a folder: the largest public driver has some forty.
+pub const SCRIPT_FILES_MAX: usize = 256;
+
+/// Files and folders in a script's folder that are looked at for changes, and levels of folders.
+pub const SCRIPT_FOLDER_ENTRIES_MAX: usize = 1_024;
+
+pub const SCRIPT_FOLDER_DEPTH_MAX: usize = 8;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::builtin;
-use crate::candidate::Candidate;
+use crate::candidate::{Candidate, script_entry};
 use crate::definition::RouteDefinition;
 use crate::error::RolloutError;
 use crate::evaluate::Evaluated;
@@ -241,6 +241,11 @@ fn lay_down(
 
 /// Removes the files that make the route of a built-in decoder.
 fn remove_built_in(folder: &TenantFolder, stem: &str) -> Result<(), RolloutError> {
+    if let Some(script) = script_entry(folder, stem)? {
+        let why =
+            format!("{script} makes the route: remove its folder in the guests folder, which no verb does");
+        return Err(RolloutError::RouteFile(why));
+    }
     let sources = builtin::sources().map(|source| format!("{stem}.{}", source.extension));
     let mut result = Err(RolloutError::NotThere);
     for name in std::iter::once(route_file_name(stem)).chain(sources) {

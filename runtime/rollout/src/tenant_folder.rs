@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::RolloutError;
@@ -70,18 +70,38 @@ impl TenantFolder {
     /// # Errors
     /// It is not there, is no file, has more than `most` bytes, or is a link that leads out of this folder.
     pub fn read(&self, name: &str, most: u64) -> Result<Vec<u8>, RolloutError> {
-        let file = self.open_file(name)?;
-        let metadata = file.metadata().map_err(RolloutError::Unreadable)?;
-        if !metadata.is_file() {
-            return Err(RolloutError::Unreadable(io::Error::other("it is not a file")));
+        content(self.open_file(name)?, most)
+    }
+
+    /// The content of a file in a folder of this one, by a path with slashes, through no link. None: there is none.
+    ///
+    /// # Errors
+    /// A part of the path is a link, or the errors of `read`.
+    pub fn read_below(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>, RolloutError> {
+        let unreadable = |error: Errno| RolloutError::Unreadable(error.into());
+        let mut at = self.folder.try_clone().map_err(RolloutError::Unreadable)?;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if matches!(part, "" | "." | "..") {
+                return Err(RolloutError::OtherTenant);
+            }
+            let flags = if parts.peek().is_some() { FOLDER } else { FILE };
+            at = match openat(&at, part, flags, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::LOOP) => return Err(RolloutError::OtherTenant),
+                Err(Errno::NOTDIR) => {
+                    // A link to a folder is none either.
+                    let found = statat(&at, part, AtFlags::SYMLINK_NOFOLLOW).map_err(unreadable)?;
+                    return match FileType::from_raw_mode(found.st_mode) {
+                        FileType::Symlink => Err(RolloutError::OtherTenant),
+                        _ => Ok(None),
+                    };
+                }
+                Err(error) => return Err(unreadable(error)),
+            };
         }
-        if metadata.len() > most {
-            return Err(RolloutError::TooLarge { bytes: metadata.len(), most });
-        }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        // It may grow while it is read; then it is another file at the next scan.
-        file.take(most).read_to_end(&mut bytes).map_err(RolloutError::Unreadable)?;
-        Ok(bytes)
+        content(at.into(), most).map(Some)
     }
 
     fn open_file(&self, name: &str) -> Result<File, RolloutError> {
@@ -172,6 +192,21 @@ impl TenantFolder {
     }
 }
 
+/// The content of a file of at most so many bytes.
+fn content(file: File, most: u64) -> Result<Vec<u8>, RolloutError> {
+    let metadata = file.metadata().map_err(RolloutError::Unreadable)?;
+    if !metadata.is_file() {
+        return Err(RolloutError::Unreadable(io::Error::other("it is not a file")));
+    }
+    if metadata.len() > most {
+        return Err(RolloutError::TooLarge { bytes: metadata.len(), most });
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // It may grow while it is read; then it is another file at the next scan.
+    file.take(most).read_to_end(&mut bytes).map_err(RolloutError::Unreadable)?;
+    Ok(bytes)
+}
+
 fn not_writable(error: io::Error) -> RolloutError {
     RolloutError::Host(format!("the guests folder cannot be written to: {error}"))
 }
@@ -251,6 +286,28 @@ mod tests {
         assert_eq!(fs::read_dir(&acme).unwrap().count(), 2, "the component and the planted link");
         folder.remove("meter.wasm").unwrap();
         assert!(matches!(folder.remove("meter.wasm"), Err(RolloutError::NotThere)));
+    }
+
+    #[test]
+    fn a_path_below_leads_through_no_link() {
+        let guests = guests();
+        let acme = guests.path().join("acme");
+        fs::create_dir_all(acme.join("up/lib")).unwrap();
+        fs::write(acme.join("up/lib/a.js"), "own").unwrap();
+        symlink("../../globex", acme.join("up/out")).unwrap();
+        symlink("../../globex/meter.toml", acme.join("up/b.js")).unwrap();
+        symlink("up", acme.join("linked")).unwrap();
+        let folder = TenantFolder::open(guests.path(), "acme").unwrap();
+        let read = |path: &str| folder.read_below(path, 100);
+        assert_eq!(read("up/lib/a.js").unwrap().unwrap(), b"own");
+        for none in ["up/lib/b.js", "up/none/a.js", "up/lib/a.js/b.js", "none/index.js"] {
+            assert_eq!(read(none).unwrap(), None, "{none}");
+        }
+        for foreign in
+            ["up/out/meter.toml", "up/b.js", "up/../../globex/meter.toml", "linked/lib/a.js", "up/./lib/a.js"]
+        {
+            assert!(read(foreign).is_err(), "{foreign}");
+        }
     }
 
     #[test]

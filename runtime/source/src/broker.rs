@@ -9,6 +9,7 @@
 //!   settled.
 //! - The broker's queue and in-flight settings are the operator's; nothing here is sized by them.
 
+mod host_state;
 mod settings;
 mod session;
 mod subscription;
@@ -119,6 +120,9 @@ impl<I: MessageSink> Broker<I> {
             for TopicFilter { filter, .. } in &mut subscriptions {
                 *filter = format!("$share/{group}/{filter}");
             }
+        }
+        if let Some(host_id) = &settings.sparkplug_host_id {
+            subscriptions.push(TopicFilter { filter: host_state::topic(host_id), qos: 0 });
         }
         let no_filter =
             settings.filters.is_empty() || settings.filters.iter().any(|one| one.filter.is_empty());
@@ -312,7 +316,7 @@ impl<I: MessageSink> Broker<I> {
 
     async fn session_on<S>(
         &self,
-        accepted: session::AcceptedConnection<S>,
+        mut accepted: session::AcceptedConnection<S>,
         file: &mut SessionFile,
         outbox: &mut Outbox,
         stop: &mut StopSignal,
@@ -364,6 +368,8 @@ impl<I: MessageSink> Broker<I> {
             outbox,
             protocol,
             packet_bytes_max: accepted.packet_bytes_max,
+            host_state: accepted.host_state.take(),
+            is_contradicted: false,
         };
         session.run(accepted, stop).await
     }

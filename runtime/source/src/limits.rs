@@ -104,6 +104,9 @@ pub const BROKER_RECEIVE_MAXIMUM: u16 = u16::MAX;
 /// Bytes of the name of a group that shares a subscription: as much as a name of a tenant may have.
 pub const SHARE_GROUP_BYTES_MAX: usize = 255;
 
+/// Bytes of the id of a primary host of Sparkplug: as much as the name of an edge node may have.
+pub const SPARKPLUG_HOST_ID_BYTES_MAX: usize = 255;
+
 /// Milliseconds for which no connection is accepted after one that could not be: descriptors are short, and
 /// others must leave first.
 pub const ACCEPT_PAUSE_MS: u64 = 500;

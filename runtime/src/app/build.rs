@@ -66,7 +66,7 @@ impl App {
         let ends = Destinations::open(config, &base).await?;
         let Foundation { lock, open_files, registry, tenant_config, devices, books, .. } = base;
         let Foundation { age_clock, disk_reserve, plan, tenants, window, in_flight, .. } = base;
-        let Destinations { publisher, outgoing, quarantine, spool, state, writer, .. } = ends;
+        let Destinations { publisher, births, outgoing, quarantine, spool, state, writer, .. } = ends;
         let data_dir = Path::new(&config.data_dir);
 
         // The stream, from the decoders to its entry.
@@ -77,7 +77,7 @@ impl App {
         progress::set_step("the gateway starts");
         let tap = Tap::new(settings::topics(config));
         let egress = Egress::new(spool.clone(), quarantine.clone(), in_flight.clone(), tap.clone());
-        let egress = Arc::new(egress);
+        let egress = Arc::new(egress.with_births(births.clone()));
         let pool = DecodePool::start(guests.host(), &egress)?;
         let admission = Admission::new(settings::admission(config), registry, tenants.clone())
             .with_devices(devices)
@@ -142,6 +142,7 @@ impl App {
             admin_tls: admin_tls.clone(),
             expiry: ExpiryWatch::default(),
             refusal_publisher: publisher,
+            birth_requester: births,
             registry_fault: parking_lot::Mutex::new(None),
             history: History::default(),
             started: Instant::now(),

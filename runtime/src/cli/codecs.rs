@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use serde_json::json;
 
 use crate::cli::{BadUsage, ConfigArgument, Exit};
@@ -10,6 +9,7 @@ use crate::codecs::comparison::Differences;
 use crate::codecs::example::Codec;
 use crate::codecs::layouts::{self, Found};
 use crate::codecs::sandbox_run::SandboxRun;
+use crate::codecs::script_files;
 use crate::core::detail::printable;
 use crate::telemetry::progress::{Progress, suspended};
 
@@ -69,7 +69,7 @@ pub fn codecs(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let progress = Progress::counted("codecs are run", codecs.len() as u64);
     for codec in &codecs {
-        let ran = run(&sandbox, codec);
+        let ran = run(&sandbox, folder, codec);
         sum.add(&ran);
         suspended(|| match json {
             true => println!("{}", ran.as_json(codec)),
@@ -105,9 +105,9 @@ struct Sum {
     unreadable: u64,
 }
 
-fn run(sandbox: &SandboxRun, codec: &Codec) -> CodecResult {
+fn run(sandbox: &SandboxRun, folder: &Path, codec: &Codec) -> CodecResult {
     let mut result = CodecResult::default();
-    let script = match read_script(&codec.script) {
+    let script = match script_files::read(folder, &codec.script) {
         Ok(script) => script,
         Err(error) => {
             let why = format!("{error:#}");
@@ -127,11 +127,6 @@ fn run(sandbox: &SandboxRun, codec: &Codec) -> CodecResult {
         }
     }
     result
-}
-
-fn read_script(script: &Path) -> anyhow::Result<String> {
-    let text = layouts::text(script).context("the script cannot be read")?;
-    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 impl CodecResult {

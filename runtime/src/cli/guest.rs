@@ -18,6 +18,7 @@ use crate::cli::admin_client::GatewayArgument;
 use crate::cli::guest::target::{GuestTarget, PutOptions};
 use crate::cli::guest::templates::Language;
 use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::codecs::script_files;
 use crate::core::detail::{printable, printable_lines};
 use crate::core::route_key::{file_name, is_file_name};
 use crate::rollout::{ExpectedVersion, PutFile};
@@ -245,6 +246,11 @@ fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
 
 /// The file of a decoder, by its extension. What comes by stdin is a route file if it is no wasm.
 fn put_file(path: &PathBuf) -> anyhow::Result<PutFile> {
+    if path.is_dir() {
+        let script = script_files::read_folder(path).with_context(|| path.display().to_string());
+        let script = script.map_err(|error| BadUsage(format!("{error:#}")))?;
+        return PutFile::new("js", script.into_bytes()).map_err(|why| BadUsage(why).into());
+    }
     let bytes = read(path)?;
     let extension = path.extension().and_then(|extension| extension.to_str());
     let extension = match extension {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::cli::{BadUsage, ConfigArgument, Exit};
+use crate::codecs::script_files;
 use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
 use crate::explain::bless::blessed;
@@ -157,6 +158,13 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let name = path.to_string_lossy();
+    let name = name.trim_end_matches('/');
+    let beside = PathBuf::from(format!("{name}{CASES_SUFFIX}"));
+    if script_files::is_script(path) && beside.is_file() {
+        files.push(beside);
+        return Ok(());
+    }
     if path.is_dir() {
         for entry in std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
             let entry = entry?;
@@ -168,7 +176,6 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let name = path.to_string_lossy();
     let stem = extensions().find_map(|extension| name.strip_suffix(extension)?.strip_suffix('.'));
     let cases = match stem {
         Some(stem) => PathBuf::from(format!("{stem}{CASES_SUFFIX}")),
@@ -191,7 +198,8 @@ fn guest_of(cases: &Path) -> PathBuf {
     let name = cases.to_string_lossy();
     let stem = name.strip_suffix(CASES_SUFFIX).unwrap_or(&name);
     let mut files = extensions().map(|extension| PathBuf::from(format!("{stem}.{extension}")));
-    files.find(|file| file.exists()).unwrap_or_else(|| PathBuf::from(format!("{stem}.wasm")))
+    let folder = Some(PathBuf::from(stem)).filter(|folder| script_files::is_script(folder));
+    files.find(|file| file.exists()).or(folder).unwrap_or_else(|| PathBuf::from(format!("{stem}.wasm")))
 }
 
 fn report(json: bool, ran: &CaseResult) {

@@ -1,5 +1,5 @@
 //! The device catalog of Actility: `examples.json` has the examples of the driver in its folder, which is `main.js` where
-//! it is bundled, else `index.js`.
+//! it is bundled, else `index.js` with the files that it requires.
 
 use std::path::Path;
 
@@ -7,18 +7,16 @@ use anyhow::Context;
 use serde_json::Value;
 
 use crate::codecs::example::{Codec, Example, ExpectedValues, Layout};
+use crate::rollout::ENTRIES;
 
 pub const FILE_NAME: &str = "examples.json";
-
-/// Scripts of a driver, the bundled one first: the other one may be in parts.
-const SCRIPTS: [&str; 2] = ["main.js", "index.js"];
 
 /// The codec whose examples a file has. None: it is another file of this name.
 ///
 /// # Errors
 /// It is not as the layout says.
 pub fn read(file: &Path, text: &str) -> anyhow::Result<Option<Codec>> {
-    let scripts = SCRIPTS.map(|script| file.with_file_name(script));
+    let scripts = ENTRIES.map(|script| file.with_file_name(script));
     let Some(script) = scripts.into_iter().find(|script| script.is_file()) else { return Ok(None) };
     let all: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).context("not JSON")?;
     let Some(all) = all.as_array() else { return Ok(None) };

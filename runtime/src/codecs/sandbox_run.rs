@@ -25,6 +25,7 @@ use crate::decode::sandbox::guest::Guest;
 use crate::decode::{DecodeHost, DecodeSettings, Decoder};
 use crate::explain::captured_output::CapturingSink;
 use crate::rollout::GuestStore;
+use crate::rollout::limits::SCRIPT_BYTES_MAX;
 
 /// The message type of examples.
 const TYPE: &str = "codec";
@@ -77,7 +78,7 @@ impl SandboxRun {
     pub fn answer(&self, script: &str, example: &Example) -> Answer {
         let mut options = vec![
             ("script".to_owned(), script.to_owned()),
-            ("script_bytes_max".to_owned(), script.len().max(1).to_string()),
+            ("script_bytes_max".to_owned(), script.len().clamp(1, SCRIPT_BYTES_MAX as usize).to_string()),
             ("port".to_owned(), example.port.to_string()),
             ("output".to_owned(), "json".to_owned()),
         ];

@@ -88,6 +88,9 @@ fn sources(config: &Config) -> Result<(), ConfigError> {
     }
     within("mqtt.keep_alive_s", mqtt.keep_alive_s, 5, 65_535)?;
     mqtt.retained.check("mqtt.retained")?;
+    if !mqtt.sparkplug_host_id.is_empty() {
+        sparkplug_host_id(mqtt)?;
+    }
     if !mqtt.password.is_empty() && !mqtt.password_file.is_empty() {
         return Err(ConfigError::value(
             "mqtt.password",
@@ -126,6 +129,26 @@ fn share(mqtt: &MqttSection) -> Result<(), ConfigError> {
     }
     if mqtt.url.is_empty() {
         return refuse("empty without mqtt.url: a subscription is shared at a broker".into());
+    }
+    Ok(())
+}
+
+/// The id of a primary host of Sparkplug: one level of a topic.
+fn sparkplug_host_id(mqtt: &MqttSection) -> Result<(), ConfigError> {
+    let host_id = &mqtt.sparkplug_host_id;
+    let refuse = |expected: String| Err(ConfigError::value("mqtt.sparkplug_host_id", host_id, expected));
+    let name_max = limits::SPARKPLUG_HOST_ID_BYTES_MAX;
+    if host_id.len() > name_max || host_id.contains(|c: char| matches!(c, '/' | '+' | '#') || c.is_control())
+    {
+        return refuse(format!(
+            "a name of at most {name_max} bytes without /, + and #, such as \"plant-gateway\""
+        ));
+    }
+    if mqtt.url.is_empty() {
+        return refuse("empty without mqtt.url: edge nodes read the state of a host at a broker".into());
+    }
+    if !mqtt.share.is_empty() {
+        return refuse("empty with mqtt.share: a host has all messages of its edge nodes".into());
     }
     Ok(())
 }

@@ -109,6 +109,10 @@ section! {
         /// `tenant/{tenant}/device/{device}/refused`. Empty: it publishes nothing. If `topic` matches it,
         /// it must be a separate message type, which devices then cannot use.
         refused_topic: String = String::new(),
+        /// The id under which the session is a primary host of Sparkplug B 3.0. It publishes
+        /// `spBv1.0/STATE/{id}`, retained: online while the session stands, offline when it ends. Empty: it is
+        /// no host.
+        sparkplug_host_id: String = String::new(),
         /// The keep-alive in seconds, 5 to 65535. The gateway notices a dead connection after about this
         /// time.
         keep_alive_s: u16 = 30,
@@ -142,6 +146,10 @@ section! {
         envelope: Word<EnvelopeKind> = EnvelopeKind::Pulse.into(),
         /// The QoS of the subscription, 0 or 1. With 0 a message can be lost between broker and gateway.
         qos: u8 = 1,
+        /// Sparkplug B: the least seconds between two requests that an edge node sends its births again
+        /// (`Node Control/Rebirth`), up to 86,400. The gateway publishes one on the node's NCMD topic when a
+        /// decoder cannot resolve its data. 0: it publishes none.
+        rebirth_interval_s: u32 = 0,
     }
 }
 

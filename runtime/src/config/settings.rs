@@ -365,6 +365,7 @@ pub fn broker(config: &Config, client_id: String) -> anyhow::Result<BrokerSettin
         keep_alive_s: mqtt.keep_alive_s,
         data_dir: PathBuf::from(&config.data_dir),
         answer_topic: answer_topic(config),
+        sparkplug_host_id: Some(mqtt.sparkplug_host_id.clone()).filter(|host_id| !host_id.is_empty()),
     })
 }
 

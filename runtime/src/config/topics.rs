@@ -3,6 +3,7 @@
 use crate::config::error::ConfigError;
 use crate::config::sections::{Config, MqttSection, TopicSection};
 use crate::core::topic::{EnvelopeKind, TopicRules, TopicTemplate, TopicTemplates, TopicTemplatesError};
+use crate::limits::REBIRTH_INTERVAL_MAX_S;
 
 /// Reads the templates.
 ///
@@ -21,7 +22,11 @@ pub fn read(config: &Config) -> Result<TopicTemplates, ConfigError> {
     }
     let templates: Result<Vec<_>, _> =
         config.topics.iter().enumerate().map(|(index, section)| template(index, section)).collect();
-    TopicTemplates::new(templates?).map_err(|error| match &error {
+    let templates = templates?;
+    for (index, (section, template)) in config.topics.iter().zip(&templates).enumerate() {
+        rebirths(config, &key(index, "rebirth_interval_s"), section.rebirth_interval_s, template)?;
+    }
+    TopicTemplates::new(templates).map_err(|error| match &error {
         TopicTemplatesError::Overlap { index, .. } => {
             let template = &config.topics[*index].template;
             ConfigError::value(&key(*index, "template"), template, error.to_string())
@@ -51,6 +56,36 @@ fn template(index: usize, section: &TopicSection) -> Result<TopicTemplate, Confi
     };
     TopicTemplate::new(&rules)
         .map_err(|error| ConfigError::value(&key(index, error.key), error.value, error.fault.to_string()))
+}
+
+/// Checks that births can be requested where they are to be.
+fn rebirths(
+    config: &Config,
+    key: &str,
+    interval_s: u32,
+    template: &TopicTemplate,
+) -> Result<(), ConfigError> {
+    let refuse = |expected: String| Err(ConfigError::value(key, interval_s, expected));
+    if interval_s == 0 {
+        return Ok(());
+    }
+    if interval_s > REBIRTH_INTERVAL_MAX_S {
+        return refuse(format!("0 to {REBIRTH_INTERVAL_MAX_S}"));
+    }
+    if template.sparkplug_level().is_none() {
+        let expected = "0, because the template has no level spBv1.0 with three levels behind it for group, type and edge \
+                        node, as in \"spBv1.0/{group}/{kind}/{edge}/#\"";
+        return refuse(expected.into());
+    }
+    if config.mqtt.url.is_empty() {
+        return refuse("0 without mqtt.url: the request goes to the broker".into());
+    }
+    if !config.mqtt.share.is_empty() {
+        let expected = "0 with mqtt.share: each gateway has a part of a node's messages only, so the sequence always has \
+                        gaps";
+        return refuse(expected.into());
+    }
+    Ok(())
 }
 
 /// Remarks on templates whose messages are believed without a credential in them, or can be lost.
@@ -169,5 +204,28 @@ mod tests {
             .map(|n| format!("[[topics]]\ntemplate = \"a{n}/{{tenant}}/{{device}}/{{type}}\"\n"))
             .collect();
         assert_eq!(fault(&many).0, "topics");
+    }
+
+    #[test]
+    fn births_are_requested_of_edge_nodes_at_a_broker_only() {
+        const NODES: &str = "[[topics]]\ntemplate = \"spBv1.0/{group}/{kind}/{edge}/#\"\ntenant = \"plant\"\n\
+                             device = \"{edge}\"\ntype = \"sparkplug\"\n";
+        for good in [
+            format!("{NODES}rebirth_interval_s = 60\n"),
+            format!("{}rebirth_interval_s = 86400\n", NODES.replace("spBv1.0", "a/+/spBv1.0")),
+            format!("[mqtt]\nshare = \"g\"\n{NODES}"),
+        ] {
+            assert_eq!(fault(&good), Default::default(), "{good}");
+        }
+        for (text, words) in [
+            (format!("{NODES}rebirth_interval_s = 86401\n"), "0 to 86400"),
+            (format!("{}rebirth_interval_s = 60\n", NODES.replace("spBv1.0", "spAv1.0")), "no level spBv1.0"),
+            (format!("{}rebirth_interval_s = 60\n", NODES.replace("{kind}/", "")), "no level spBv1.0"),
+            (format!("[mqtt]\nshare = \"g\"\n{NODES}rebirth_interval_s = 60\n"), "0 with mqtt.share"),
+            (format!("[mqtt]\nurl = \"\"\n{NODES}rebirth_interval_s = 60\n"), "0 without mqtt.url"),
+        ] {
+            let (key, message) = fault(&text);
+            assert!(key == "topics[0].rebirth_interval_s" && message.contains(words), "{text}: {message}");
+        }
     }
 }

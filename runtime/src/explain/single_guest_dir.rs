@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use tempfile::TempDir;
 
+use crate::codecs::script_files;
 use crate::core::route_key::{ANY, DEFAULT};
 use crate::rollout::builtin;
 
@@ -30,6 +31,11 @@ impl SingleGuestDir {
         let root = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?;
         let place = root.path().join(tenant);
         std::fs::create_dir(&place)?;
+        let scripts = if guest.is_dir() { guest.clone() } else { guest.with_extension("") };
+        if script_files::is_script(&scripts) {
+            // A file of this name wins, and is copied over it.
+            std::fs::write(place.join(stem).with_extension("js"), script_files::read_folder(&scripts)?)?;
+        }
         let sources = builtin::sources().map(|source| source.extension);
         for extension in ["wasm", "toml"].into_iter().chain(sources) {
             let file = guest.with_extension(extension);
@@ -44,13 +50,20 @@ impl SingleGuestDir {
     /// type.
     pub fn for_any(guest: &Path, route_file: Option<&Path>) -> anyhow::Result<Self> {
         let shown = guest.display();
-        let extension = guest.extension().with_context(|| format!("{shown} is no decoder"))?;
+        let extension = match guest.is_dir() {
+            true => "js".as_ref(),
+            false => guest.extension().with_context(|| format!("{shown} is no decoder"))?,
+        };
         let root = tempfile::Builder::new().prefix("tidegate-test-").tempdir()?;
         let place = root.path().join(DEFAULT);
         std::fs::create_dir(&place)?;
         let place = place.join(ANY);
-        std::fs::copy(guest, place.with_extension(extension))
-            .with_context(|| format!("no such decoder: {shown}"))?;
+        if guest.is_dir() {
+            std::fs::write(place.with_extension(extension), script_files::read_folder(guest)?)?;
+        } else {
+            std::fs::copy(guest, place.with_extension(extension))
+                .with_context(|| format!("no such decoder: {shown}"))?;
+        }
         if let Some(route_file) = route_file {
             std::fs::copy(route_file, place.with_extension("toml"))?;
         }

@@ -7,7 +7,8 @@ use crate::core::ack::settle::settle_all;
 use crate::core::ack::token::AckToken;
 use crate::core::books::{Account, Outcome};
 use crate::core::message::{CheckedBatch, RefusedMessage};
-use crate::decode::DecodeSink;
+use crate::decode::{BirthRequests, DecodeSink};
+use crate::pipeline::birth_requester::BirthRequester;
 use crate::pipeline::tap::Tap;
 use crate::quarantine::Quarantine;
 use crate::spool::Spool;
@@ -18,11 +19,17 @@ pub struct Egress {
     quarantine: Quarantine,
     pub(super) in_flight: Arc<InFlight>,
     tap: Arc<Tap>,
+    births: Option<Arc<BirthRequester>>,
 }
 
 impl Egress {
     pub fn new(spool: Spool, quarantine: Quarantine, in_flight: Arc<InFlight>, tap: Arc<Tap>) -> Self {
-        Self { spool, quarantine, in_flight, tap }
+        Self { spool, quarantine, in_flight, tap, births: None }
+    }
+
+    /// Adds the requester of births; None: nobody allows any.
+    pub fn with_births(self, births: Option<Arc<BirthRequester>>) -> Self {
+        Self { births, ..self }
     }
 }
 
@@ -54,5 +61,9 @@ impl DecodeSink for Egress {
         let on_their_way: InFlightGuards = messages_in.collect();
         self.quarantine.store_many(messages);
         drop(on_their_way);
+    }
+
+    fn birth_requests(&self) -> Option<&dyn BirthRequests> {
+        self.births.as_deref().map(|births| births as &dyn BirthRequests)
     }
 }

@@ -40,14 +40,13 @@ pub struct RefusalPublisher {
 }
 
 impl RefusalPublisher {
-    /// Also gives what the session is to publish.
-    pub fn new(topic: RefusedTopic) -> (Self, mpsc::Receiver<OutgoingPublish>) {
-        let (outgoing, published) = mpsc::channel(limits::REFUSALS_QUEUED_MAX);
+    /// A publisher by way of the session that takes `outgoing`.
+    pub fn new(topic: RefusedTopic, outgoing: mpsc::Sender<OutgoingPublish>) -> Self {
         let rates = PublishRates {
             devices: KeyedTokenBuckets::new(limits::REFUSALS_A_DEVICE_RATE, limits::REFUSAL_DEVICES_MAX),
             all: TokenBucket::full(limits::REFUSALS_RATE, 0.0),
         };
-        let answers = Self {
+        Self {
             topic,
             outgoing,
             started: Instant::now(),
@@ -55,8 +54,7 @@ impl RefusalPublisher {
             rates: Mutex::new(rates),
             sent: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-        };
-        (answers, published)
+        }
     }
 
     fn may_send(&self, topic: &str) -> bool {

@@ -17,6 +17,7 @@ use crate::core::books::Books;
 use crate::core::disk_reserve::DiskReserve;
 use crate::core::tenant::table::Tenants;
 use crate::fleet::drain::Drain;
+use crate::pipeline::birth_requester::BirthRequester;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::pipeline::replay::Replays;
 use crate::pipeline::tap::Tap;
@@ -119,6 +120,8 @@ pub struct Handles {
     pub expiry: ExpiryWatch,
     /// The publisher of refusals; `None` if no answers on the refused topic are wanted.
     pub refusal_publisher: Option<Arc<RefusalPublisher>>,
+    /// The requester of births; `None` if no topic template allows it.
+    pub birth_requester: Option<Arc<BirthRequester>>,
     /// The fault of the last reading of a file registry.
     pub registry_fault: Mutex<Option<String>>,
     pub history: History,

@@ -14,6 +14,9 @@ use crate::topic::level::{Span, TopicLevel};
 use crate::topic::name::{TopicName, has_control};
 use crate::topic::name_source::NameSource;
 
+/// The level that begins the topics of Sparkplug B.
+pub const SPARKPLUG_NAMESPACE: &str = "spBv1.0";
+
 /// The values of the captures of one topic.
 type Spans = [Span; TOPIC_CAPTURES_MAX];
 
@@ -173,6 +176,13 @@ impl TopicTemplate {
     pub fn filter(&self) -> String {
         let levels: Vec<&str> = self.levels.iter().map(|level| level.literal().unwrap_or("+")).collect();
         levels.join("/") + if self.open { "/#" } else { "" }
+    }
+
+    /// The place of the level `spBv1.0`, with levels for group, type and edge node behind it. None: its topics are none
+    /// of edge nodes of Sparkplug.
+    pub fn sparkplug_level(&self) -> Option<usize> {
+        let behind = self.levels.len().saturating_sub(3);
+        self.levels[..behind].iter().position(|level| level.literal() == Some(SPARKPLUG_NAMESPACE))
     }
 
     /// The QoS of the subscription.

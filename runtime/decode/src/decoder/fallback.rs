@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::sink::DecodeSink;
+use crate::sink::{BirthRequests, DecodeSink};
 use tidegate_core::ack::token::AckToken;
 use tidegate_core::books::Account;
 use tidegate_core::detail::Detail;
@@ -38,5 +38,9 @@ impl DecodeSink for FallbackSink<'_> {
         let messages =
             messages.into_iter().map(|message| message.with_verdict(reason, detail.clone(), tag.clone()));
         self.sink.refused(messages.collect());
+    }
+
+    fn birth_requests(&self) -> Option<&dyn BirthRequests> {
+        self.sink.birth_requests()
     }
 }

@@ -155,6 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Probe<S> {
             keep_alive_s: settings.keep_alive_s,
             username: (!settings.username.is_empty()).then_some(settings.username.as_str()),
             password: settings.password.as_deref(),
+            // The probe is not the host.
+            will: None,
         };
         let mut out = Vec::new();
         let peer = match (protocol, session) {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, info, warn};
 
 use crate::broker::backoff::Backoff;
+use crate::broker::host_state::HostState;
 use crate::broker::settings::{BrokerSettings, Outbox, OutgoingPublish, Protocol, TopicFilter};
 use crate::broker::subscription::{Subscription, SubscriptionEvent};
 use crate::limits;
@@ -21,7 +22,7 @@ use crate::mqtt::connection_writer::{ConnectionWriter, KeepAlive, WriteEnd};
 use crate::mqtt::control::{Frame, encode};
 use crate::mqtt::error::PacketError;
 use crate::mqtt::framing::{FrameLimits, Framer};
-use crate::mqtt::publish::Peer;
+use crate::mqtt::publish::{Peer, Publish};
 use crate::publish_receiver::{PublishReceiver, now_ns};
 use crate::read_coalescer::ReadCoalescer;
 use crate::sink::MessageSink;
@@ -153,6 +154,8 @@ pub struct AcceptedConnection<S> {
     keep_alive_s: u16,
     /// The largest packet that the broker takes.
     pub packet_bytes_max: usize,
+    /// The state of the primary host that our CONNECT named in its will.
+    pub host_state: Option<HostState>,
 }
 
 /// Sends CONNECT and reads CONNACK; the caller bounds the time.
@@ -165,11 +168,13 @@ where
     S: AsyncRead + AsyncWrite + AsRawFd + Unpin,
 {
     let mut out = Vec::new();
+    let host_state = settings.sparkplug_host_id.as_ref().map(|host_id| HostState::new(host_id, now_ns()));
     let connect = encode::Connect {
         client_id: &settings.client_id,
         keep_alive_s: settings.keep_alive_s,
         username: (!settings.username.is_empty()).then_some(settings.username.as_str()),
         password: settings.password.as_deref(),
+        will: host_state.as_ref().map(HostState::will),
     };
     let peer = match protocol {
         Protocol::V4 => {
@@ -225,6 +230,7 @@ where
         protocol,
         keep_alive_s: keep_alive_s(settings.keep_alive_s, &properties),
         packet_bytes_max: properties.max_packet_size.map_or(usize::MAX, |bytes| bytes as usize),
+        host_state,
     })
 }
 
@@ -244,6 +250,10 @@ pub struct BrokerSession<'a, I> {
     pub protocol: Protocol,
     /// The largest packet that the broker takes.
     pub packet_bytes_max: usize,
+    /// The state of the primary host that this session is.
+    pub host_state: Option<HostState>,
+    /// Somebody said that this host is offline.
+    pub is_contradicted: bool,
 }
 
 /// Bytes of a PUBLISH at QoS 0 that are neither topic nor payload, at most.
@@ -321,7 +331,12 @@ impl<I: MessageSink> BrokerSession<'_, I> {
             SessionEnd::Stopped => deadline.borrow().map_or(patience, |deadline| patience.min(deadline)),
             _ => patience,
         };
-        let _ = timeout_at(until, disconnect_gracefully(&mut reader, &mut writer)).await;
+        let mut last = Vec::new();
+        if let Some(state) = &mut self.host_state {
+            state.say_offline(now_ns(), &mut last, self.protocol == Protocol::V5);
+        }
+        last.extend_from_slice(&encode::DISCONNECT);
+        let _ = timeout_at(until, disconnect_gracefully(&mut reader, &mut writer, &last)).await;
         end
     }
 
@@ -355,6 +370,16 @@ impl<I: MessageSink> BrokerSession<'_, I> {
             let mut group = Vec::new();
             let mut granted = None;
             self.take(framer, &mut group, &mut granted)?;
+            if self.is_contradicted
+                && let Some(state) = self.host_state.as_mut().filter(|state| state.may_repeat())
+            {
+                self.is_contradicted = false;
+                warn!(
+                    topic = state.topic(),
+                    "somebody says that this host is offline: it says again that it is not"
+                );
+                connection_writer.send(|out| state.say_online_again(out, self.protocol == Protocol::V5));
+            }
             match granted {
                 Some(true) => {
                     subscribe_backoff.reset();
@@ -419,7 +444,7 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                     }
                     _ = tick.tick() => {
                         self.subscription.record_alive();
-                        if subscribe_at.is_some_and(|at| Instant::now() >= at) {
+                        if self.is_contradicted || subscribe_at.is_some_and(|at| Instant::now() >= at) {
                             break;
                         }
                     }
@@ -440,6 +465,11 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                 status.subscribed = true;
                 status.last_error = None;
             });
+        }
+        if self.subscription.is_granted()
+            && let Some(state) = &mut self.host_state
+        {
+            state.say_online(&mut out, self.protocol == Protocol::V5);
         }
         connection_writer.send(|outbox| outbox.extend_from_slice(&out));
         Ok(())
@@ -467,6 +497,9 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                         self.receiver.sink.discard(message, Reason::AnswerTopic);
                     }
                 }
+                Frame::Publish(publish) if self.is_host_state(&publish) => {
+                    // Subscribed to at QoS 0: nothing to acknowledge, and nothing to decode.
+                }
                 Frame::Publish(publish) => self.receiver.receive(&publish, received_ns, group),
                 Frame::PingResp => {}
                 Frame::SubAck(suback) => {
@@ -480,11 +513,34 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                     *granted = self.record_event(event).or(*granted);
                 }
                 Frame::Disconnect(end) if self.protocol == Protocol::V5 => return Err(disconnected(*end)),
-                Frame::PubAck { code, .. } => return Err(SessionEnd::PubAck { code }),
+                Frame::PubAck { packet_id, code } => self.record_puback(packet_id, code)?,
                 _ => return Err(SessionEnd::Unexpected),
             }
         }
         Ok(())
+    }
+
+    /// True for the state of the host that this session is, and of no other.
+    fn is_host_state(&mut self, publish: &Publish<'_>) -> bool {
+        let Some(state) = &self.host_state else { return false };
+        if !state.is_topic(publish.topic) || publish.qos != QoS::AtMostOnce {
+            return false;
+        }
+        self.is_contradicted |= state.is_contradicted(publish.payload, publish.retain);
+        true
+    }
+
+    /// Takes the PUBACK of a message of our own.
+    fn record_puback(&self, packet_id: u16, code: u8) -> Result<(), SessionEnd> {
+        match &self.host_state {
+            Some(state) if state.sent(packet_id) && code < 0x80 => Ok(()),
+            Some(state) if state.sent(packet_id) => {
+                let topic = state.topic();
+                error!(topic, code, "the broker does not take the state of this host; see its access list");
+                Ok(())
+            }
+            _ => Err(SessionEnd::PubAck { code }),
+        }
     }
 
     /// True for the topic on which refusals are published: a refusal of such a message would come back, too.
@@ -530,14 +586,15 @@ impl<I: MessageSink> BrokerSession<'_, I> {
     }
 }
 
-/// Sends DISCONNECT and reads on, throwing it away, until the broker has closed the connection: a
+/// Sends the last packets and reads on, throwing it away, until the broker has closed the connection: a
 /// socket that is closed while the broker still sends is reset, and the broker then forgets PUBACKs
 /// that it has not read yet.
 async fn disconnect_gracefully<S: AsyncRead + AsyncWrite>(
     reader: &mut ReadHalf<S>,
     writer: &mut WriteHalf<S>,
+    last: &[u8],
 ) -> std::io::Result<()> {
-    writer.write_all(&encode::DISCONNECT).await?;
+    writer.write_all(last).await?;
     writer.shutdown().await?;
     tokio::io::copy(reader, &mut tokio::io::sink()).await.map(drop)
 }

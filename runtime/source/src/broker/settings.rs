@@ -34,6 +34,8 @@ pub struct BrokerSettings {
     pub data_dir: PathBuf,
     /// The topic on which refusals are published; None: they are not.
     pub answer_topic: Option<RefusedTopic>,
+    /// The primary host of Sparkplug that the session is; None: it is none.
+    pub sparkplug_host_id: Option<String>,
 }
 
 /// A topic filter to subscribe to (MQTT 3.1.1 section 4.7).

@@ -415,13 +415,29 @@ pub mod encode {
         out.extend_from_slice(&bytes);
     }
 
-    /// A CONNECT with a persistent session and no will.
+    /// A CONNECT with a persistent session.
     pub struct Connect<'a> {
         pub client_id: &'a str,
         pub keep_alive_s: u16,
         pub username: Option<&'a str>,
         /// Ignored without a username: MQTT 3.1.1 has it so.
         pub password: Option<&'a str>,
+        pub will: Option<Will>,
+    }
+
+    /// A message that the broker publishes when the connection is lost, retained and at QoS 1.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Will {
+        pub topic: String,
+        pub payload: Vec<u8>,
+    }
+
+    /// A retained message at QoS 1.
+    #[derive(Clone, Copy, Debug)]
+    pub struct RetainedPublish<'a> {
+        pub packet_id: u16,
+        pub topic: &'a str,
+        pub payload: &'a [u8],
     }
 
     /// Appends a CONNECT of MQTT 3.1.1.
@@ -440,6 +456,10 @@ pub mod encode {
         packet.keep_alive = connect.keep_alive_s;
         packet.login =
             connect.username.map(|username| v4::Login::new(username, connect.password.unwrap_or_default()));
+        packet.last_will = connect
+            .will
+            .as_ref()
+            .map(|will| v4::LastWill::new(&*will.topic, &*will.payload, mqttbytes::QoS::AtLeastOnce, true));
         append(out, |bytes| packet.write(bytes));
     }
 
@@ -453,7 +473,10 @@ pub mod encode {
         };
         let login =
             connect.username.map(|username| v5::Login::new(username, connect.password.unwrap_or_default()));
-        append(out, |bytes| packet.write(&None, &login, bytes));
+        let will = connect.will.as_ref().map(|will| {
+            v5::LastWill::new(&*will.topic, &*will.payload, mqttbytes5::QoS::AtLeastOnce, true, None)
+        });
+        append(out, |bytes| packet.write(&will, &login, bytes));
     }
 
     /// Appends a SUBSCRIBE to filters, each with its QoS, 0 or 1.
@@ -500,6 +523,20 @@ pub mod encode {
             return append(out, |bytes| packet.write(bytes));
         }
         let packet = v4::Publish::new(topic, mqttbytes::QoS::AtMostOnce, payload);
+        append(out, |bytes| packet.write(bytes));
+    }
+
+    /// Appends a retained PUBLISH at QoS 1.
+    pub fn publish_retained(out: &mut Vec<u8>, publish: &RetainedPublish<'_>, v5: bool) {
+        let RetainedPublish { packet_id, topic, payload } = *publish;
+        if v5 {
+            let payload = Bytes::copy_from_slice(payload);
+            let mut packet = v5::Publish::new(topic, mqttbytes5::QoS::AtLeastOnce, payload, None);
+            (packet.pkid, packet.retain) = (packet_id, true);
+            return append(out, |bytes| packet.write(bytes));
+        }
+        let mut packet = v4::Publish::new(topic, mqttbytes::QoS::AtLeastOnce, payload);
+        (packet.pkid, packet.retain) = (packet_id, true);
         append(out, |bytes| packet.write(bytes));
     }
 

@@ -11,6 +11,8 @@ use crate::app::tenant_settings;
 use crate::config::words::SpoolSync;
 use crate::config::{Config, settings};
 use crate::core::decoder_state::StateSnapshot;
+use crate::limits;
+use crate::pipeline::birth_requester::BirthRequester;
 use crate::pipeline::refusal_publisher::RefusalPublisher;
 use crate::quarantine::{Quarantine, StoredObserver};
 use crate::source::broker::OutgoingPublish;
@@ -22,6 +24,8 @@ use crate::writer::{Writer, WriterParts, WriterSettings};
 pub(super) struct Destinations {
     /// `None` without a broker, and if nobody wants answers.
     pub publisher: Option<Arc<RefusalPublisher>>,
+    /// `None` if no topic template allows it.
+    pub births: Option<Arc<BirthRequester>>,
     pub outgoing: Option<mpsc::Receiver<OutgoingPublish>>,
     pub quarantine: Quarantine,
     pub spool: Spool,
@@ -38,7 +42,11 @@ impl Destinations {
     /// # Errors
     /// A folder cannot be read or written, or a thread cannot be started.
     pub async fn open(config: &Config, base: &Foundation) -> anyhow::Result<Self> {
-        let (publisher, outgoing) = refusal_publisher(config).unzip();
+        let (sender, outgoing) = mpsc::channel(limits::OUTGOING_QUEUED_MAX);
+        let publisher = refusal_publisher(config, sender.clone());
+        let births = birth_requester(config, sender);
+        // Without a sender the session would wait for nothing.
+        let outgoing = (publisher.is_some() || births.is_some()).then_some(outgoing);
         let quarantine = open_quarantine(config, base, publisher.as_ref())?;
         let opened = open_spool(config, base).await?;
         let writes = Arc::new(WriteMetrics::default());
@@ -59,17 +67,23 @@ impl Destinations {
         tenant_settings::apply(config, &settings::own_outputs(config)?, &base.tenants, &writer)?;
         let state = opened.state();
         let spool = opened.start(Arc::new(writer.clone()))?;
-        Ok(Self { publisher, outgoing, quarantine, spool, state, writer, writer_thread, writes })
+        Ok(Self { publisher, births, outgoing, quarantine, spool, state, writer, writer_thread, writes })
     }
 }
 
-type WithOutgoing = (Arc<RefusalPublisher>, mpsc::Receiver<OutgoingPublish>);
-
 /// The publisher of refusals; `None` without a broker, and if nobody wants answers.
-fn refusal_publisher(config: &Config) -> Option<WithOutgoing> {
+fn refusal_publisher(
+    config: &Config,
+    outgoing: mpsc::Sender<OutgoingPublish>,
+) -> Option<Arc<RefusalPublisher>> {
     let topic = settings::answer_topic(config).filter(|_| !config.mqtt.url.is_empty())?;
-    let (publisher, outgoing) = RefusalPublisher::new(topic);
-    Some((Arc::new(publisher), outgoing))
+    Some(Arc::new(RefusalPublisher::new(topic, outgoing)))
+}
+
+/// The requester of births; `None` if no topic template allows it.
+fn birth_requester(config: &Config, outgoing: mpsc::Sender<OutgoingPublish>) -> Option<Arc<BirthRequester>> {
+    let intervals_s = config.topics.iter().map(|section| section.rebirth_interval_s);
+    BirthRequester::new(settings::topics(config), intervals_s, outgoing).map(Arc::new)
 }
 
 fn open_quarantine(

@@ -1,6 +1,6 @@
 //! Families about the broker session and the listener.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Family;
 use crate::source::listener::{CloseReason, ListenerCounters};
@@ -50,6 +50,11 @@ pub fn families(handles: &Handles) -> Vec<Family> {
             "Answers on mqtt.refused_topic, sent or dropped",
             answers(handles),
         ),
+        Family::counter(
+            "tidegate_sparkplug_birth_requests",
+            "Births of edge nodes that a decoder wanted: requested, too soon after the last request, or dropped",
+            birth_requests(handles),
+        ),
     ]
 }
 
@@ -69,8 +74,16 @@ fn ended(counters: &ListenerCounters) -> Vec<Sample> {
 
 fn answers(handles: &Handles) -> Vec<Sample> {
     let Some(publisher) = &handles.refusal_publisher else { return Vec::new() };
-    let counts = [("sent", &publisher.sent), ("dropped", &publisher.dropped)];
-    let sample = |(outcome, count): (&str, &std::sync::atomic::AtomicU64)| {
+    by_outcome([("sent", &publisher.sent), ("dropped", &publisher.dropped)])
+}
+
+fn birth_requests(handles: &Handles) -> Vec<Sample> {
+    let Some(births) = &handles.birth_requester else { return Vec::new() };
+    by_outcome([("sent", &births.sent), ("repeated", &births.repeated), ("dropped", &births.dropped)])
+}
+
+fn by_outcome<const N: usize>(counts: [(&str, &AtomicU64); N]) -> Vec<Sample> {
+    let sample = |(outcome, count): (&str, &AtomicU64)| {
         let count = count.load(Ordering::Relaxed) as f64;
         Sample::new(vec![("outcome", outcome.to_owned())], count)
     };

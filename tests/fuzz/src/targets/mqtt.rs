@@ -129,8 +129,13 @@ fn check_encoded(choices: &mut Choices<'_>) {
     assert_eq!(frames(&out, peer), meant.each_ref().map(owned));
 
     out.clear();
-    let connect =
-        encode::Connect { client_id: one, keep_alive_s: 7, username: Some(one), password: Some(other) };
+    let connect = encode::Connect {
+        client_id: one,
+        keep_alive_s: 7,
+        username: Some(one),
+        password: Some(other),
+        will: Some(encode::Will { topic: other.to_owned(), payload: one.into() }),
+    };
     encode::connect(&mut out, &connect);
     let seen = frames(&out, Peer::V4);
     let [OwnedFrame::Other(text)] = &seen[..] else { panic!("{seen:?}") };

@@ -472,8 +472,13 @@ fn answers_of_a_broker_are_read_in_both_versions() {
 #[test]
 fn what_we_write_in_version_3_1_1_is_what_was_written_before_by_hand() {
     let mut out = Vec::new();
-    let login =
-        encode::Connect { client_id: "tidegate", keep_alive_s: 30, username: Some("u"), password: Some("p") };
+    let login = encode::Connect {
+        client_id: "tidegate",
+        keep_alive_s: 30,
+        username: Some("u"),
+        password: Some("p"),
+        will: None,
+    };
     encode::connect(&mut out, &login);
     let wanted =
         [&[0x10, 26, 0, 4][..], b"MQTT", &[4, 0xc0, 0, 30, 0, 8], b"tidegate", &[0, 1, b'u', 0, 1, b'p']];
@@ -509,7 +514,8 @@ fn what_we_write_in_version_3_1_1_is_what_was_written_before_by_hand() {
 #[test]
 fn what_we_write_in_version_5_has_its_properties() {
     let mut out = Vec::new();
-    let login = encode::Connect { client_id: "t", keep_alive_s: 30, username: None, password: None };
+    let login =
+        encode::Connect { client_id: "t", keep_alive_s: 30, username: None, password: None, will: None };
     let properties = theirs::ConnectProperties {
         session_expiry_interval: Some(u32::MAX),
         ..theirs::ConnectProperties::new()
@@ -641,4 +647,26 @@ fn long_properties_of_a_brokers_publish_are_thrown_away_as_they_come() {
         assert_eq!(seen, [(1500, 1500), (1024, 19_000), (0, 0), (5, 5)]);
         assert!(!framer.has_partial_frame());
     }
+}
+
+#[test]
+fn a_will_and_a_retained_publish_are_at_qos_1_in_both_versions() {
+    let mut out = Vec::new();
+    let will = Some(encode::Will { topic: "s".into(), payload: b"off".to_vec() });
+    let login = encode::Connect { client_id: "t", keep_alive_s: 30, username: None, password: None, will };
+    encode::connect(&mut out, &login);
+    // The flags of the CONNECT: will (4), its QoS 1 (8), retained (32).
+    let behind = [0, 1, b't', 0, 1, b's', 0, 3, b'o', b'f', b'f'];
+    assert_eq!(out, [&[0x10, 21, 0, 4][..], b"MQTT", &[4, 0x2c, 0, 30], &behind].concat());
+    out.clear();
+    encode::connect_v5(&mut out, &login, theirs::ConnectProperties::new());
+    let behind = [0, 0, 1, b't', 0, 0, 1, b's', 0, 3, b'o', b'f', b'f'];
+    assert_eq!(out, [&[0x10, 23, 0, 4][..], b"MQTT", &[5, 0x2c, 0, 30], &behind].concat());
+    let publish = encode::RetainedPublish { packet_id: 9, topic: "s", payload: b"on" };
+    out.clear();
+    encode::publish_retained(&mut out, &publish, false);
+    assert_eq!(out, [0x33, 7, 0, 1, b's', 0, 9, b'o', b'n']);
+    out.clear();
+    encode::publish_retained(&mut out, &publish, true);
+    assert_eq!(out, [0x33, 8, 0, 1, b's', 0, 9, 0, b'o', b'n']);
 }
