@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{SCRIPT_BYTES_MAX, SCRIPT_FILES_MAX};
 
-/// The files with which a folder is a script. The first one that is there; a bundle of the others is `main.js`.
-pub const ENTRIES: [&str; 2] = ["main.js", "index.js"];
+/// The files with which a folder is a script. The first one that is there: as node has it, and where public drivers have
+/// both, `index.js` is the bundle of the other.
+pub const ENTRIES: [&str; 2] = ["index.js", "main.js"];
 
 /// Endings that a path may leave out, as node has it.
 const ENDINGS: [&str; 6] = ["", ".js", ".cjs", ".mjs", ".json", "/index.js"];

@@ -1,5 +1,5 @@
-//! The device catalog of Actility: `examples.json` has the examples of the driver in its folder, which is `main.js` where
-//! it is bundled, else `index.js` with the files that it requires.
+//! The device catalog of Actility: `examples.json` has the examples of the driver in its folder, which is `index.js`, or
+//! `main.js` where there is no other, with the files that it requires.
 
 use std::path::Path;
 

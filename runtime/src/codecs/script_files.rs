@@ -79,7 +79,7 @@ mod tests {
         let packed: serde_json::Value = serde_json::from_str(&read(&folder, &script).unwrap()).unwrap();
         let files: Vec<_> = packed["files"].as_object().unwrap().keys().collect();
         assert_eq!(files, ["vendor/drivers/a/index.js", "vendor/drivers/decode.js"]);
-        assert!(read_folder(&folder).unwrap_err().to_string().contains("main.js or index.js"));
+        assert!(read_folder(&folder).unwrap_err().to_string().contains("index.js or main.js"));
         let alone = read_folder(&folder.join("vendor/drivers/a")).unwrap();
         assert!(alone.starts_with("require"), "the others are out of this folder: {alone}");
     }
