@@ -12,9 +12,12 @@ mod decode;
 mod durability;
 mod end_to_end;
 mod fluent_bit;
+mod formats;
 mod frames;
 mod gateway;
 mod half_load;
+mod js_codec;
+mod languages;
 mod load;
 mod mapping;
 mod memory;
@@ -40,12 +43,15 @@ pub struct Paths {
 }
 
 const USAGE: &str = "\
-cargo xtask bench [PART]      without a part: everything but memory, pairs, scale and charts
+cargo xtask bench [PART]      without a part: everything but languages, js routes, memory, pairs, scale and charts
 
   decode [PART]               the decode path; limits, tenants, start, script, swap, routes, swaps or burner
   end-to-end                  the whole gateway, behind a broker and through the listener
   admission [cache]           the cache of devices, a cache that is too small, a cold start
   mapping [route N | hand N]  ten fields by a mapping, beside a decoder by hand
+  formats                     Sparkplug B, Cayenne LPP and SenML in the sandbox, beside the same code natively
+  js [routes]                 a JavaScript codec beside node, and from put to its first message; 10,000 routes
+  languages                   new decoders in other languages, which cargo xtask guests --langs builds
   memory [PART] [--against FILE]
                               resident memory: load, devices, cost, connections or postgres
   budget                      a neighbour beside a tenant that fills its budget of memory
@@ -102,6 +108,9 @@ fn run(paths: &Paths, part: &str, rest: &[String]) -> Result<()> {
         "pairs" => pairs::measure(paths, rest.iter().cloned()),
         "admission" => admission::measure(paths, sub_part),
         "mapping" => mapping::measure(rest),
+        "formats" => formats::measure(paths),
+        "js" => js_codec::measure(paths, sub_part),
+        "languages" => languages::measure(paths),
         "memory" => memory::measure(paths, rest),
         "budget" => budget::measure(paths),
         "half-load" => half_load::measure(paths),
@@ -127,6 +136,8 @@ fn all(paths: &Paths) -> Result<()> {
     println!("{}", end_to_end.stages(&decode));
     admission::measure(paths, None)?;
     mapping::measure(&[])?;
+    formats::measure(paths)?;
+    js_codec::measure(paths, None)?;
     budget::measure(paths)?;
     half_load::measure(paths)?;
     refusals::measure(paths)?;
