@@ -110,7 +110,7 @@ async fn a_full_spool_a_full_share_and_a_disk_below_its_reserve_are_seen() {
         move || while std::io::Read::read(&mut reading, &mut [0; 4096]).is_ok_and(|n| n > 0) {},
     );
     fill(&gateways[0], &mut sender);
-    let mut unsure = Sender::of(&waiting, "acme");
+    let mut unsure = Sender::named(&waiting, "acme", "at-qos-0");
     watch
         .sees(&waiting.admin, FULL, || {
             // At QoS 0 nobody sends it again.

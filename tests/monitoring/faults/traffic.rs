@@ -35,8 +35,12 @@ pub struct Sender {
 
 impl Sender {
     pub fn of(scene: &GatewayDir, tenant: &'static str) -> Self {
-        let device = Device::connect(&scene.listener, &format!("client-of-{tenant}")).unwrap();
-        Self { device, tenant, seq: 0 }
+        Self::named(scene, tenant, &format!("client-of-{tenant}"))
+    }
+
+    /// A further connection of it: one with the same client id would end the first.
+    pub fn named(scene: &GatewayDir, tenant: &'static str, client_id: &str) -> Self {
+        Self { device: Device::connect(&scene.listener, client_id).unwrap(), tenant, seq: 0 }
     }
 
     /// Publishes so many good messages, and waits for their PUBACKs.
