@@ -98,6 +98,28 @@ fn the_listener_reads_a_device_no_faster_than_its_rate_and_refuses_nothing() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_messages_that_wait_for_their_rate() {
+    let mut scene = GatewayDir::new();
+    scene.device("acme", "dev-1", "lab-1");
+    // Longer than `stop` waits.
+    scene.configure(
+        "[output]\nkind = \"file\"\n[admission]\nburst = 5\nrate_per_s = 2\n[shutdown]\ndeadline_s = 300\n",
+    );
+    let gateway = scene.start();
+    let mut device = MqttClient::connect(scene.listener.parse().unwrap(), "dev-1");
+    for (topic, payload) in telemetry("dev-1", 60) {
+        device.publish(&topic, QoS::AtLeastOnce, false, payload);
+    }
+    gateway.wait("the burst", |gateway| gateway.book("acme", "messages", "lines") >= 5);
+    assert_eq!(gateway.stop().code(), Some(0));
+    let mut acknowledged = 0;
+    while let Ok(packet) = device.receive() {
+        acknowledged += u64::from(matches!(packet, Packet::PubAck(_)));
+    }
+    assert!((5..60).contains(&acknowledged), "{acknowledged}: all that is durable, and nothing else");
+}
+
+#[test]
 fn a_device_that_floods_delays_no_other_and_is_refused_where_the_operator_wants_it() {
     let mut scene = GatewayDir::new();
     scene.device("acme", "flood", "lab-1");

@@ -303,7 +303,9 @@ impl<I: MessageSink> BrokerSession<'_, I> {
                 }
             };
             let written = match end {
-                SessionEnd::Stopped => connection_writer.drain_until_stopped(writing, deadline.clone()).await,
+                SessionEnd::Stopped => {
+                    connection_writer.drain_until_stopped(0, writing, deadline.clone()).await
+                }
                 // Messages that are settled already are still acknowledged; the rest comes again.
                 SessionEnd::Blocked => {
                     connection_writer.drain(Instant::now());

@@ -200,10 +200,13 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                 };
             }
         };
-        let Err(end) = end else {
-            // Stopping: the PUBACKs of messages that settle in time still leave.
-            self.connection_writer.drain_until_stopped(writing, deadline).await;
-            return CloseInfo::new(CloseReason::Stopped, "the gateway stops");
+        let end = match end {
+            Err(end) => end,
+            Ok(left_behind) => {
+                // Stopping: the PUBACKs of messages that settle in time still leave.
+                self.connection_writer.drain_until_stopped(left_behind, writing, deadline).await;
+                return CloseInfo::new(CloseReason::Stopped, "the gateway stops");
+            }
         };
         if self.speaks_5 && !matches!(end.reason, CloseReason::Left | CloseReason::Lost) {
             // Settled messages are acknowledged, and no packet is cut off before the DISCONNECT.
@@ -218,13 +221,14 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
         end
     }
 
-    /// Reads until the connection ends, or Ok when we are to stop.
+    /// Reads until the connection ends, or Ok when we are to stop: the messages that wait for their rate. They are
+    /// offered no more; the device sends them again.
     async fn read(
         &self,
         frames_in: &mut FrameReader<'_>,
         queue: &mut RateQueue,
         stop: &mut StopSignal,
-    ) -> Result<(), CloseInfo> {
+    ) -> Result<usize, CloseInfo> {
         let tracker = &self.receiver.tracker;
         let window = tracker.window();
         let mut coalescer = ReadCoalescer::new(frames_in.socket());
@@ -247,7 +251,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                             biased;
                             () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
                             () = self.taken_over.notified() => return Err(frames_in.woken()),
-                            _ = stopped(stop) => return Ok(()),
+                            _ = stopped(stop) => return Ok(queue.len()),
                             end = &mut gone, if left.is_ok() => return Err(end),
                             () = queue.until_due() => queue.offer(Vec::new(), &*self.receiver.sink).await,
                         }
@@ -263,7 +267,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                     biased;
                     () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
                     () = self.taken_over.notified() => return Err(frames_in.woken()),
-                    _ = stopped(stop) => return Ok(()),
+                    _ = stopped(stop) => return Ok(queue.len()),
                     () = tokio::time::sleep(delay) => {}
                 }
                 frames_in.packet_began = None;
@@ -285,14 +289,14 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                         biased;
                         () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
                         () = self.taken_over.notified() => return Err(frames_in.woken()),
-                        _ = stopped(stop) => return Ok(()),
+                        _ = stopped(stop) => return Ok(queue.len()),
                         end = &mut gone => return Err(end),
                         () = window.until_not_full() => {}
                     }
                     tokio::select! {
                         biased;
                         () = self.taken_over.notified() => return Err(frames_in.woken()),
-                        _ = stopped(stop) => return Ok(()),
+                        _ = stopped(stop) => return Ok(queue.len()),
                         end = &mut gone => return Err(end),
                         () = self.connection_writer.until_written(|| !crowded()) => {}
                     }
@@ -302,7 +306,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
             }
             if more {
                 if stop.borrow().is_some() {
-                    return Ok(());
+                    return Ok(queue.len());
                 }
                 continue;
             }
@@ -313,7 +317,7 @@ impl<I: MessageSink> DeviceConnection<'_, I> {
                 biased;
                 () = self.connection_writer.closed() => return Err(CloseReason::Lost.into()),
                 () = self.taken_over.notified() => return Err(frames_in.woken()),
-                _ = stopped(stop) => return Ok(()),
+                _ = stopped(stop) => return Ok(queue.len()),
                 () = queue.until_due() => {}
                 filled = frames_in.fill(self.silence_max) => filled?,
             }

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -55,6 +55,8 @@ pub struct ConnectionWriter {
     /// Wakes the reading side: PUBACKs have left, or this side is closed.
     reader: Notify,
     draining_until: Mutex<Option<Instant>>,
+    /// Messages behind all others that a drain does not wait for: nobody will settle them.
+    left_behind: AtomicUsize,
     born: Instant,
     /// Milliseconds after `born` of the last read; -1 while reading is paused.
     last_read_ms: AtomicI64,
@@ -74,6 +76,7 @@ impl ConnectionWriter {
             closed: AtomicBool::new(false),
             reader: Notify::new(),
             draining_until: Mutex::new(None),
+            left_behind: AtomicUsize::new(0),
             born: Instant::now(),
             last_read_ms: AtomicI64::new(0),
         }
@@ -114,12 +117,15 @@ impl ConnectionWriter {
         self.tracker.settled.notify_one();
     }
 
-    /// Awaits `writing` until all is acknowledged, or until the deadline of the order to stop.
+    /// Awaits `writing` until all but the last `left_behind` messages are acknowledged, or until the deadline of the
+    /// order to stop.
     pub async fn drain_until_stopped(
         &self,
+        left_behind: usize,
         mut writing: Pin<&mut impl Future<Output = WriteEnd>>,
         stop: StopSignal,
     ) -> WriteEnd {
+        self.left_behind.store(left_behind, Ordering::Relaxed);
         self.drain(stop.borrow().unwrap_or_else(Instant::now));
         tokio::select! {
             end = &mut writing => return end,
@@ -200,7 +206,8 @@ impl ConnectionWriter {
             }
             let deadline = *self.draining_until.lock();
             if let Some(deadline) = deadline
-                && (self.tracker.outstanding() == 0 || Instant::now() >= deadline)
+                && (self.tracker.outstanding() <= self.left_behind.load(Ordering::Relaxed)
+                    || Instant::now() >= deadline)
             {
                 return WriteEnd::Drained;
             }
