@@ -68,10 +68,13 @@ pub(super) fn merge(
     if let Some((path, text)) = file {
         let refuse = |error: &toml::de::Error| ConfigError::File {
             path: path.into(),
-            message: match error.message().starts_with("unknown field") {
+            message: if toml::from_str::<Table>(text).is_err() {
+                place_of(text, error)
+            } else if error.message().starts_with("unknown field") {
                 // Who mistypes the key of a secret has its value there.
-                true => without_secrets(text, error),
-                false => redaction::toml_error(&error.to_string()),
+                without_secrets(text, error)
+            } else {
+                redaction::toml_error(&error.to_string())
             },
         };
         // Once as the real type, for errors that name the line; once as a table, to lay over.
@@ -118,6 +121,22 @@ pub(super) fn merge(
         config.output.flush_interval_max_ms = config.output.flush_interval_ms;
     }
     Ok(EffectiveConfig { config, sources, notes })
+}
+
+/// A fault in the syntax of the file: its place, and the key if there surely is one. Nothing else of the file: what is
+/// no TOML does not tell its values from its secrets.
+fn place_of(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| text.floor_char_boundary(span.start.min(text.len())));
+    let begin = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[..at].matches('\n').count() + 1;
+    let column = text[begin..at].chars().count() + 1;
+    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '.');
+    let is_in_text = |quotes: &str| text[..begin].matches(quotes).count() % 2 == 1;
+    let key = text[begin..].lines().next().and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    let key = key.filter(|key| !key.is_empty() && key.chars().all(is_bare));
+    let key = key.filter(|_| !is_in_text("\"\"\"") && !is_in_text("'''"));
+    let key = key.map(|key| format!(", `{key}`")).unwrap_or_default();
+    format!("line {line}, column {column}{key}: {}", error.message().trim_end())
 }
 
 /// A fault of the file: the line, its key, and the fault. The value stays out, for it may be a secret.
@@ -360,6 +379,22 @@ mod tests {
             for word in [variable, value, allowed] {
                 assert!(error.contains(word), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_fault_in_the_syntax_is_named_by_its_place_and_quotes_nothing() {
+        for (file, place) in [
+            ("[mqtt]\npassword: \"s3cret\"\n", "line 2, column "),
+            ("x = { password = \"s3cret\",, }\n", ", `x`: "),
+            ("[mqtt]\nusername = \"a\", password = \"s3cret\"\n", ", `username`: "),
+            ("Authorization: Bearer s3cret=\n", "line 1, column "),
+            ("[output]\ntoken = \"\"\"\ns3cret=\n", "line 4"),
+            ("root:s3cret:19000:0:\n", "line 1"),
+            ("[mqtt]\nqos = 1x\n", ", `qos`: "),
+        ] {
+            let error = merged(file, &[]).unwrap_err().to_string();
+            assert!(error.contains(place) && !error.contains("s3cret"), "{file}: {error}");
         }
     }
 

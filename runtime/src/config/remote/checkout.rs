@@ -37,6 +37,13 @@ pub(super) fn read(folder: &Path) -> Result<ConfigVersion, CheckoutError> {
     let commit = commit(&git)?;
     let path = folder.join(DEFAULT_FILE);
     let unreadable = |error| CheckoutError::Unreadable { path: path.clone(), error };
+    // A named pipe would never end.
+    if !fs::metadata(&path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(std::io::Error::new(
+            std::io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        )));
+    }
     let mut text = String::new();
     let file = fs::File::open(&path).map_err(unreadable)?;
     let read = file.take(CONFIG_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(unreadable)?;

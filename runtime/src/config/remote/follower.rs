@@ -62,7 +62,7 @@ pub fn load(
     environment: &Environment,
 ) -> Result<EffectiveConfig, ConfigError> {
     let place = match origin {
-        RemoteOrigin::Address(url) => PathBuf::from(url.as_str()),
+        RemoteOrigin::Address(_) => PathBuf::from(origin.to_string()),
         RemoteOrigin::Checkout(folder) => folder.join(config::DEFAULT_FILE),
     };
     let effective = config::load_text(&place, &version.text, environment)?;

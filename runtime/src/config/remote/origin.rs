@@ -34,6 +34,12 @@ pub enum RemoteOrigin {
 impl fmt::Display for RemoteOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // A query may be a secret: ?private_token=…
+            Self::Address(url) if url.query().is_some() => {
+                let mut shown = url.clone();
+                shown.set_query(None);
+                write!(f, "{shown}?(hidden)")
+            }
             Self::Address(url) => url.fmt(f),
             Self::Checkout(folder) => write!(f, "{}", folder.display()),
         }
@@ -66,7 +72,8 @@ impl ConfigOrigin {
 
 /// An address that nobody on the way can change: TLS, or this machine itself.
 fn address(text: &str) -> Result<Url, ConfigError> {
-    let refuse = |expected: &str| Err(ConfigError::value("--config", text, expected));
+    let shown = text.split('?').next().unwrap_or_default();
+    let refuse = |expected: &str| Err(ConfigError::value("--config", shown, expected));
     let Ok(url) = text.parse::<Url>() else { return refuse("an address as https://host/tidegate.toml") };
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_near = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
@@ -109,7 +116,11 @@ mod tests {
         ] {
             assert!(matches!(of(good), Ok(ConfigOrigin::Remote(RemoteOrigin::Address(_)))), "{good}");
         }
+        let secret = of("https://config.example/g1.toml?private_token=s3cret").unwrap();
+        let ConfigOrigin::Remote(secret) = secret else { panic!("{secret:?}") };
+        assert_eq!(secret.to_string(), "https://config.example/g1.toml?(hidden)");
         for (bad, word) in [
+            ("http://config.example/a?token=s3cret", "loopback"),
             ("http://config.example/a", "loopback"),
             ("http://127.0.0.1.example/a", "loopback"),
             ("ftp://config.example/a", "https://"),
