@@ -38,6 +38,13 @@ fn bless_writes_what_came_out_and_leaves_the_rest_as_it_is() {
     let before = std::fs::metadata(&file).unwrap().modified().unwrap();
     assert!(scene.verb(&["test", "guests", "--bless"], "").0.success());
     assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), before, "nothing to write");
+
+    // The decoder of another type sees nothing of it.
+    let stray = case("stray", "4.5", "").replace("/telemetry", "/other");
+    std::fs::write(&file, format!("{stray}\n")).unwrap();
+    let (status, _, errors) = scene.verb(&["test", "guests", "--bless"], "");
+    assert!(status.code() == Some(2) && errors.contains("nothing to bless"), "{errors}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{stray}\n"));
 }
 
 #[test]

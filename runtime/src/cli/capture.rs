@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,17 +147,18 @@ impl CasesFile {
         let Some(path) = path else { return Ok(Self { file: None, bytes: 0 }) };
         let mut options = OpenOptions::new();
         match append {
-            true => options.create(true).append(true),
+            true => options.create(true).read(true).append(true),
             false => options.create_new(true).write(true),
         };
-        let file = options.open(path).map_err(|error| match error.kind() {
+        let mut file = options.open(path).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => {
                 let text = "is there already: name another file, or write behind its cases with --append";
                 BadUsage(format!("--out {}: {text}", path.display())).into()
             }
             _ => anyhow::Error::new(error).context(format!("--out {}", path.display())),
         })?;
-        let bytes = file.metadata().with_context(|| format!("--out {}", path.display()))?.len();
+        let bytes = if append { end_line(&mut file) } else { Ok(0) };
+        let bytes = bytes.with_context(|| format!("--out {}", path.display()))?;
         Ok(Self { file: Some(file), bytes })
     }
 
@@ -176,6 +178,20 @@ impl CasesFile {
         }
         Ok(true)
     }
+}
+
+/// Ends the last line of a file if it has no end; gives the bytes of the file.
+fn end_line(file: &mut File) -> std::io::Result<u64> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let mut last = [b'\n'];
+    if bytes > 0 {
+        file.read_exact_at(&mut last, bytes - 1)?;
+    }
+    if last == *b"\n" {
+        return Ok(bytes);
+    }
+    file.write_all(b"\n")?;
+    Ok(bytes + 1)
 }
 
 impl Recorded {
@@ -220,5 +236,20 @@ mod tests {
         assert!(file.write(&long[1..]).unwrap());
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("{}\nxx") && text.ends_with("x\n") && text.len() as u64 == CASES_BYTES_MAX);
+    }
+
+    #[test]
+    fn cases_are_written_behind_a_line_without_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.jsonl");
+        for (before, after) in
+            [("", "{}\n"), ("{\"a\":1}", "{\"a\":1}\n{}\n"), ("{\"a\":1}\n", "{\"a\":1}\n{}\n")]
+        {
+            std::fs::write(&path, before).unwrap();
+            let mut file = CasesFile::open(Some(&path), true).unwrap();
+            assert!(file.write("{}").unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after);
+            assert_eq!(file.bytes, after.len() as u64);
+        }
     }
 }

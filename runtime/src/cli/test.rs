@@ -10,6 +10,7 @@ use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::codecs::script_files;
 use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
+use crate::core::reason::Reason;
 use crate::explain::bless::blessed;
 use crate::explain::cases::judge_case;
 use crate::explain::dry_run::DryRun;
@@ -131,6 +132,13 @@ fn run_file(
             let case = judge_case(&mut dry_run, &topics, &line).map_err(bad)?;
             let difference = case.difference();
             let is_blessed = bless && !matches!(difference, Ok(None));
+            if is_blessed && case.verdict.reason == Some(Reason::NoGuest) {
+                let detail = case.verdict.detail.as_deref().unwrap_or("no decoder took it");
+                return Err(bad(anyhow::anyhow!(
+                    "there is nothing to bless, because the decoder did not see the message: {detail}"
+                ))
+                .into());
+            }
             if is_blessed {
                 line = blessed(&line, &case.verdict).map_err(bad)?.into();
             }

@@ -16,15 +16,31 @@ pub fn read(folder: &Path, script: &Path) -> anyhow::Result<String> {
     let entry = script.strip_prefix(folder).unwrap_or(script);
     let entry = entry.to_str().context("the path of the script is not UTF-8")?;
     let packed = rollout::pack(entry, |path| {
-        let file = folder.join(path);
-        // A link could lead out of the folder.
-        if !file.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
+        if !is_file_without_links(folder, path) {
             return Ok(None);
         }
+        let file = folder.join(path);
         let text = text(&file).map_err(|error| format!("{path}: {error}"))?;
         Ok(Some(text.trim_start_matches('\u{feff}').to_owned()))
     });
-    packed.map_err(anyhow::Error::msg)?.context("the script cannot be read")
+    let unread =
+        || format!("{} cannot be read: expected a file, and no link on the way to it", script.display());
+    packed.map_err(anyhow::Error::msg)?.with_context(unread)
+}
+
+/// True for a file to which no link leads: it could lead out of the folder, and the file would go to the gateway.
+fn is_file_without_links(folder: &Path, path: &str) -> bool {
+    let mut place = folder.to_owned();
+    let mut parts = path.split('/').peekable();
+    while let Some(part) = parts.next() {
+        place.push(part);
+        let Ok(metadata) = place.symlink_metadata() else { return false };
+        let is_right = if parts.peek().is_some() { metadata.is_dir() } else { metadata.is_file() };
+        if !is_right {
+            return false;
+        }
+    }
+    true
 }
 
 fn text(file: &Path) -> std::io::Result<String> {
@@ -82,5 +98,18 @@ mod tests {
         assert!(read_folder(&folder).unwrap_err().to_string().contains("index.js or main.js"));
         let alone = read_folder(&folder.join("vendor/drivers/a")).unwrap();
         assert!(alone.starts_with("require"), "the others are out of this folder: {alone}");
+    }
+
+    #[test]
+    fn no_file_comes_along_by_a_link() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(elsewhere.path().join("s.js"), "exports.s = 's3cret'").unwrap();
+        let main = folder.path().join("main.js");
+        fs::write(&main, "require('./d/s'); require('./l'); require('./own')").unwrap();
+        fs::write(folder.path().join("own.js"), "").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("d")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("s.js"), folder.path().join("l.js")).unwrap();
+        let packed = read(folder.path(), &main).unwrap();
+        assert!(packed.contains("own.js") && !packed.contains("s3cret"), "{packed}");
     }
 }
