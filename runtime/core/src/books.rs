@@ -70,9 +70,15 @@ impl MessageBooks {
 
     /// Messages between both sides of the equation; 0 is right.
     pub fn difference(&self) -> u64 {
-        let ended = self.lines + self.empty + self.quarantined + self.dropped + self.abandoned;
-        self.received.abs_diff(ended + self.parked + self.in_flight)
+        let ended = [self.lines, self.empty, self.quarantined, self.dropped, self.abandoned];
+        apart(self.received, ended.iter().chain([&self.parked, &self.in_flight]))
     }
+}
+
+/// The difference between a count and the sum of its parts. Counts that were read from elsewhere can be of any size.
+fn apart<'a>(whole: u64, parts: impl Iterator<Item = &'a u64>) -> u64 {
+    let sum: u128 = parts.map(|&part| u128::from(part)).sum();
+    u64::try_from(sum.abs_diff(whole.into())).unwrap_or(u64::MAX)
 }
 
 /// Lines of one tenant.
@@ -99,7 +105,7 @@ impl LineBooks {
 
     /// Lines between both sides of the equation; 0 is right.
     pub fn difference(&self) -> u64 {
-        self.spooled.abs_diff(self.written + self.refused + self.dropped + self.damaged + self.pending)
+        apart(self.spooled, [self.written, self.refused, self.dropped, self.damaged, self.pending].iter())
     }
 }
 

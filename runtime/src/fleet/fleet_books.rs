@@ -28,21 +28,21 @@ impl FleetBooks {
             let has_room = self.0.contains_key(tenant) || self.0.len() < METRIC_TENANTS_MAX;
             let sum = self.0.entry(if has_room { tenant } else { OTHER_TENANTS }.to_owned()).or_default();
             let (to, from) = (&mut sum.messages, &other.messages);
-            to.received += from.received;
-            to.lines += from.lines;
-            to.empty += from.empty;
-            to.quarantined += from.quarantined;
-            to.dropped += from.dropped;
-            to.abandoned += from.abandoned;
-            to.parked += from.parked;
-            to.in_flight += from.in_flight;
+            plus(&mut to.received, from.received);
+            plus(&mut to.lines, from.lines);
+            plus(&mut to.empty, from.empty);
+            plus(&mut to.quarantined, from.quarantined);
+            plus(&mut to.dropped, from.dropped);
+            plus(&mut to.abandoned, from.abandoned);
+            plus(&mut to.parked, from.parked);
+            plus(&mut to.in_flight, from.in_flight);
             let (to, from) = (&mut sum.lines, &other.lines);
-            to.spooled += from.spooled;
-            to.written += from.written;
-            to.refused += from.refused;
-            to.dropped += from.dropped;
-            to.damaged += from.damaged;
-            to.pending += from.pending;
+            plus(&mut to.spooled, from.spooled);
+            plus(&mut to.written, from.written);
+            plus(&mut to.refused, from.refused);
+            plus(&mut to.dropped, from.dropped);
+            plus(&mut to.damaged, from.damaged);
+            plus(&mut to.pending, from.pending);
         }
     }
 
@@ -53,7 +53,7 @@ impl FleetBooks {
 
     /// Lines that wait for their database.
     pub fn lines_pending(&self) -> u64 {
-        self.0.values().map(|account| account.lines.pending).sum()
+        self.0.values().fold(0, |sum: u64, account| sum.saturating_add(account.lines.pending))
     }
 
     /// The books of a start that has ended, as they count from then on beside those of the next one. `same_folder`: the
@@ -61,14 +61,20 @@ impl FleetBooks {
     pub fn ended(mut self, same_folder: bool) -> Self {
         for account in self.0.values_mut() {
             // They had no PUBACK, so they came again.
-            account.messages.abandoned += std::mem::take(&mut account.messages.in_flight);
+            plus(&mut account.messages.abandoned, std::mem::take(&mut account.messages.in_flight));
             if same_folder {
-                account.messages.received -= std::mem::take(&mut account.messages.parked);
+                let parked = std::mem::take(&mut account.messages.parked);
+                account.messages.received = account.messages.received.saturating_sub(parked);
                 account.lines = LineBooks::default();
             }
         }
         self
     }
+}
+
+/// Adds up to the largest number. A row is what its writer made it, so no number in it may end the reader.
+fn plus(to: &mut u64, more: u64) {
+    *to = to.saturating_add(more);
 }
 
 #[cfg(test)]
@@ -118,5 +124,24 @@ mod tests {
     fn books_of_another_version_are_read_with_what_they_have() {
         let read: FleetBooks = serde_json::from_str(r#"{"a":{"messages":{"received":1,"new":2}}}"#).unwrap();
         assert_eq!(read.0["a"].messages.received, 1);
+    }
+
+    #[test]
+    fn numbers_of_any_size_make_books_that_do_not_balance_and_no_panic() {
+        let most = u64::MAX;
+        let row = format!(
+            r#"{{"a":{{"messages":{{"received":1,"parked":{most},"in_flight":{most},"abandoned":2}},"lines":{{"pending":{most}}}}},
+                "b":{{"lines":{{"spooled":{most},"written":{most},"pending":7}}}}}}"#
+        );
+        let read: FleetBooks = serde_json::from_str(&row).unwrap();
+        assert_eq!(read.lines_pending(), most);
+        for same_folder in [true, false] {
+            let mut all = read.clone().ended(same_folder);
+            assert_eq!(all.0["a"].messages.abandoned, most);
+            all.add(&read);
+            all.add(&read);
+            assert!(!all.balanced(), "{all:?}");
+            assert_eq!((all.0["a"].messages.parked, all.0["b"].lines.written), (most, most));
+        }
     }
 }
