@@ -70,6 +70,14 @@ pub fn folder_id(data_dir: &Path) -> Result<String, SeedError> {
     Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// The same without a seed being made: `None` for a folder where no gateway has run.
+///
+/// # Errors
+/// The seed of the folder cannot be read.
+pub fn folder_id_if_run(data_dir: &Path) -> Result<Option<String>, SeedError> {
+    data_dir.join(SEED_FILE).exists().then(|| folder_id(data_dir)).transpose()
+}
+
 /// The client id of this data folder: `{random}` in a configured one stands for a text that is the folder's
 /// own and stays the same. A folder whose session has the name that was the default before keeps it.
 ///

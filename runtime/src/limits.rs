@@ -26,11 +26,17 @@ pub const CONFIG_FETCH_TIMEOUT_S: u64 = 15;
 /// Faults of a version that are said one by one.
 pub const CONFIG_FINDINGS_SHOWN: usize = 5;
 
+/// Seconds that a command waits for a drain: a day. A longer one is a mistake.
+pub const DRAIN_WAIT_S_MAX: u64 = 86_400;
+
 /// Gateways that are listed, and thereby those of a sum.
 pub const FLEET_GATEWAYS_MAX: usize = 1_000;
 
 /// Reports that a gateway may miss before it counts as gone, and its name as free.
 pub const FLEET_STALE_REPORTS: i32 = 3;
+
+/// Seconds between the reports of a gateway, at most.
+pub const FLEET_REPORT_S_MAX: u64 = 3_600;
 
 /// Milliseconds for a query of the fleet's database.
 pub const FLEET_QUERY_TIMEOUT_MS: u64 = 5_000;
@@ -47,7 +53,7 @@ pub const FLEET_ERRORS_MAX: usize = 20;
 pub const FLEET_NAME_BYTES_MAX: usize = 64;
 
 /// Milliseconds between a gateway's clock and the database's that are worth a word.
-pub const FLEET_CLOCK_AHEAD_MAX_MS: i64 = 2_000;
+pub const FLEET_CLOCK_AHEAD_MAX_MS: u64 = 2_000;
 
 /// Entries of one replay: their locations take 5 MB. The report counts the entries that are left.
 pub const REPLAY_ENTRIES_MAX: usize = 100_000;

@@ -38,6 +38,8 @@ pub(crate) struct FleetBooksBody {
     balanced: bool,
     /// Messages and lines by tenant.
     tenants: Value,
+    /// Gateways whose rows cannot be read: they are not in the sum.
+    unreadable: Vec<String>,
 }
 
 /// All gateways, as they have last reported.
@@ -59,7 +61,8 @@ pub(crate) async fn gateways(State(context): Context, Extension(visitor): Extens
 pub(crate) async fn books(State(context): Context, Extension(visitor): Extension<Visitor>) -> Response {
     answer(rows(&context, &visitor).await.and_then(|gateways| {
         let sum = store::sum(&gateways);
-        typed(&FleetBooksBody { balanced: sum.balanced(), tenants: typed(&sum)? })
+        let unreadable = store::unreadable(&gateways);
+        typed(&FleetBooksBody { balanced: sum.balanced(), tenants: typed(&sum)?, unreadable })
     }))
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cli::{ConfigArgument, Exit, admin_client};
 use crate::config::Config;
+use crate::limits::DRAIN_WAIT_S_MAX;
 
 /// Send the devices of this gateway away, and wait until nothing is left in it
 ///
@@ -21,8 +22,9 @@ pub struct Arguments {
     /// End the drain: the gateway takes devices again
     #[arg(long)]
     resume: bool,
-    /// Seconds to wait until nothing is left; 0: only begin
-    #[arg(long, value_name = "S", default_value_t = 300, conflicts_with = "resume")]
+    /// Seconds to wait until nothing is left, 86,400 at most; 0: only begin
+    #[arg(long, value_name = "S", default_value_t = 300, conflicts_with = "resume",
+        value_parser = clap::value_parser!(u64).range(0..=DRAIN_WAIT_S_MAX))]
     wait_s: u64,
     /// Print JSON, the answer of the gateway
     #[arg(long)]
@@ -74,5 +76,26 @@ pub fn sentence(answer: &Value) -> String {
         }
         Some("draining") => format!("the gateway is being drained: {left}"),
         _ => format!("the gateway serves: {left}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn a_wait_is_a_day_at_most() {
+        let wait_s = |text: &str| Line::try_parse_from(["drain", "--wait-s", text]);
+        assert_eq!(wait_s("86400").unwrap().arguments.wait_s, 86_400);
+        let error = wait_s(&u64::MAX.to_string()).unwrap_err().to_string();
+        assert!(error.contains("18446744073709551615 is not in 0..=86400"), "{error}");
     }
 }

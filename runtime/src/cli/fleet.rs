@@ -12,6 +12,7 @@ use crate::cli::{BadUsage, ConfigArgument, Exit};
 use crate::config::{Config, settings};
 use crate::core::detail::{printable, printable_lines};
 use crate::fleet::store::{self, FleetError, GatewayRow, GatewayState};
+use crate::limits::DRAIN_WAIT_S_MAX;
 
 /// Show all gateways, and drain or retire one
 ///
@@ -48,7 +49,8 @@ enum Action {
         /// The gateway's fleet.name
         name: String,
     },
-    /// Print the books of all gateways and all their starts together; exit 1 if the sums do not agree
+    /// Print the books of all gateways and all their starts together; exit 1 if the sums do not agree, or
+    /// a row cannot be read
     #[command(after_help = "Example:\n  tidegate fleet books")]
     Books,
     /// Drain a gateway as `tidegate drain` does, and wait until nothing is left in it
@@ -56,8 +58,9 @@ enum Action {
     Drain {
         /// The gateway's fleet.name
         name: String,
-        /// Seconds to wait; 0: only tell it
-        #[arg(long, value_name = "S", default_value_t = 300)]
+        /// Seconds to wait, 86,400 at most; 0: only tell it
+        #[arg(long, value_name = "S", default_value_t = 300,
+            value_parser = clap::value_parser!(u64).range(0..=DRAIN_WAIT_S_MAX))]
         wait_s: u64,
     },
     /// End the drain of a gateway: it takes devices again
@@ -99,13 +102,17 @@ pub fn fleet(arguments: &Arguments) -> anyhow::Result<Exit> {
         Action::Books => {
             let gateways = runtime.block_on(store::list(&server))?;
             let sum = store::sum(&gateways);
-            let books = json!({"balanced": sum.balanced(), "tenants": sum});
+            let unreadable = store::unreadable(&gateways);
+            let books = json!({"balanced": sum.balanced(), "tenants": sum, "unreadable": unreadable});
             if json {
                 println!("{books:#}")
             } else {
                 print_table(&books)
             }
-            Ok(if sum.balanced() { Exit::Success } else { Exit::Failure })
+            for name in &unreadable {
+                eprintln!("the row of {} cannot be read: its books are not in the sum", printable(name));
+            }
+            Ok(if sum.balanced() && unreadable.is_empty() { Exit::Success } else { Exit::Failure })
         }
         Action::Drain { name, wait_s } => {
             let drained = runtime.block_on(drain(&server, name, Duration::from_secs(*wait_s)));
@@ -151,7 +158,8 @@ async fn drain(server: &PgServer, name: &str, most: Duration) -> anyhow::Result<
     let gateway = find(server, name).await?;
     if !gateway.alive {
         anyhow::bail!(
-            "{name} does not report (it is {}): nobody would follow the wish",
+            "{} does not report (it is {}): nobody would follow the wish",
+            printable(name),
             gateway.state.name()
         );
     }
@@ -169,20 +177,22 @@ async fn drain(server: &PgServer, name: &str, most: Duration) -> anyhow::Result<
 async fn retire(server: &PgServer, name: &str, force: bool) -> anyhow::Result<()> {
     let gateway = find(server, name).await?;
     if gateway.alive {
-        anyhow::bail!("{name} was seen {} s ago: drain it and stop it first", gateway.seen_s);
+        anyhow::bail!("{} was seen {} s ago: drain it and stop it first", printable(name), gateway.seen_s);
     }
     if gateway.lines_pending > 0 && !force {
         anyhow::bail!(
-            "{} lines wait on the disk of {name}, and are nowhere else: start it until they are written, or retire it \
+            "{} lines wait on the disk of {}, and are nowhere else: start it until they are written, or retire it \
              with --force",
-            gateway.lines_pending
+            gateway.lines_pending,
+            printable(name)
         );
     }
     Ok(store::retire(server, name).await?)
 }
 
 fn errors(gateway: &GatewayRow) -> Vec<&str> {
-    gateway.report["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    let own = gateway.report["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    gateway.unreadable.as_deref().into_iter().chain(own).collect()
 }
 
 /// Prints the gateways. A failure if an operator should look at one.

@@ -330,7 +330,7 @@ fn fleet(config: &Config, notes: &mut Vec<String>) -> Result<(), ConfigError> {
             return Err(ConfigError::value("fleet.name", &fleet.name, expected));
         }
     }
-    within("fleet.report_s", fleet.report_s, 1, 3_600)?;
+    within("fleet.report_s", fleet.report_s, 1, crate::limits::FLEET_REPORT_S_MAX)?;
     within("fleet.drain_notice_s", config.fleet.drain_notice_s, 0, 3_600)?;
     within("fleet.drain_spread_s", config.fleet.drain_spread_s, 0, 3_600)?;
     within("fleet.config_poll_s", config.fleet.config_poll_s, 1, 86_400)

@@ -36,6 +36,11 @@ impl Drain {
         *self.is_on.borrow()
     }
 
+    /// Tells of each turn of the switch.
+    pub fn watch(&self) -> watch::Receiver<bool> {
+        self.is_on.subscribe()
+    }
+
     /// Begins a drain, or ends it: the gateway takes devices again. False if nothing changes.
     pub fn switch(&self, on: bool) -> bool {
         let has_changed = self.is_on.send_if_modified(|is_on| std::mem::replace(is_on, on) != on);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 use tokio_postgres::Client;
 
 use crate::admission::registry::postgres::connection::PgServer;
 use crate::config::in_force::ConfigInForce;
 use crate::core::receive_clock::wall_ns;
 use crate::fleet::report;
-use crate::fleet::store::{self, FleetError, GatewayReport, GatewayStart, GatewayState};
+use crate::fleet::store::{self, FleetError, GatewayReport, GatewayStart, GatewayState, Wish};
 use crate::limits::FLEET_FINISH_TIMEOUT_MS;
 use crate::telemetry::handles::Handles;
 
@@ -27,9 +28,11 @@ pub struct Reporter {
     was_taken: bool,
     clock_ahead_ms: i64,
     /// The wish that was followed.
-    wanted_drain: bool,
+    followed: Wish,
+    /// The switch of the drain, which others turn, too.
+    switch: watch::Receiver<bool>,
     /// The fault that was logged.
-    fault: Option<String>,
+    fault: Option<FleetError>,
 }
 
 struct Connection {
@@ -39,6 +42,7 @@ struct Connection {
 
 impl Reporter {
     pub fn new(server: PgServer, this: GatewayStart, handles: Arc<Handles>, config: ConfigInForce) -> Self {
+        let switch = handles.drain.watch();
         Self {
             server,
             this,
@@ -48,21 +52,23 @@ impl Reporter {
             sent: None,
             was_taken: false,
             clock_ahead_ms: 0,
-            wanted_drain: false,
+            followed: Wish::default(),
+            switch,
             fault: None,
         }
     }
 
-    /// Reports each interval, and when the gateway is told of a wish, until it is dropped.
+    /// Reports each interval, when the gateway is told of a wish, and when a drain begins or ends, until it is dropped.
     pub async fn run(&mut self) {
         let interval = Duration::from_secs(self.this.report_s);
         loop {
             self.step(None).await;
+            let Self { connection, switch, this, .. } = &mut *self;
             let wish = async {
-                match &mut self.connection {
+                match connection {
                     Some(connection) => {
                         while let Some(name) = connection.wishes.recv().await {
-                            if name == self.this.name {
+                            if name == this.name {
                                 return;
                             }
                         }
@@ -72,7 +78,13 @@ impl Reporter {
                     None => std::future::pending().await,
                 }
             };
-            let _ = tokio::time::timeout(interval, wish).await;
+            let news = async {
+                tokio::select! {
+                    () = wish => {}
+                    Ok(()) = switch.changed() => {}
+                }
+            };
+            let _ = tokio::time::timeout(interval, news).await;
         }
     }
 
@@ -97,11 +109,10 @@ impl Reporter {
             }
             Err(error) => {
                 self.connection = None;
-                let fault = error.to_string();
-                if self.fault.as_ref() != Some(&fault) {
+                if !self.fault.as_ref().is_some_and(|known| known.is_like(&error)) {
                     tracing::warn!(gateway = self.this.name, %error, "the fleet does not see this gateway; its messages do not depend on that");
-                    self.fault = Some(fault);
                 }
+                self.fault = Some(error);
             }
         }
     }
@@ -116,7 +127,7 @@ impl Reporter {
         if self.sent.is_none() {
             store::claim(&self.server, client, &self.this, &content, !self.was_taken).await?;
             self.sent = Some(content.clone());
-            self.was_taken = false;
+            (self.was_taken, self.followed) = (false, Wish::default());
         }
         let news = (self.sent.as_ref() != Some(&content)).then_some(&content);
         let asked_ms = wall_ns() / 1_000_000;
@@ -128,9 +139,10 @@ impl Reporter {
         };
         self.clock_ahead_ms = rounded((asked_ms + wall_ns() / 1_000_000) / 2 - reported.now_ms);
         self.sent = Some(content);
-        if reported.wants_drain != self.wanted_drain {
-            self.wanted_drain = reported.wants_drain;
-            self.handles.drain.switch(reported.wants_drain);
+        // A wish that is new is the last word, whatever was said here before it.
+        if reported.wish != self.followed {
+            self.handles.drain.switch(reported.wish.is_drain());
+            self.followed = reported.wish;
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! The table of gateways in PostgreSQL, and all that is asked of it.
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_postgres::Client;
 use utoipa::ToSchema;
 
 use crate::admission::registry::postgres::connection::{PgError, PgServer};
+use crate::core::detail::printable;
 use crate::fleet::fleet_books::FleetBooks;
-use crate::limits::{FLEET_GATEWAYS_MAX, FLEET_STALE_REPORTS};
+use crate::limits::{FLEET_GATEWAYS_MAX, FLEET_REPORT_S_MAX, FLEET_STALE_REPORTS};
 
 /// The channel that tells a gateway of another wish; the payload is its name.
 pub const CHANNEL: &str = "tidegate_fleet";
@@ -28,24 +30,50 @@ CREATE TABLE IF NOT EXISTS tidegate_gateways (
     books jsonb NOT NULL,
     past jsonb NOT NULL DEFAULT '{}');";
 
+const SERVES: &str = "serves";
+const DRAINED: &str = "drained";
+
 /// A fault of the fleet's database.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
+    /// All of it is in the words, which name the database as this one.
     #[error("{}", words(.0))]
-    Database(#[from] PgError),
+    Database(PgError),
     #[error(
-        "fleet.name = {name:?} is in use by the gateway at {address}, which was seen {seen_s} s ago; each gateway needs a name of its own"
+        "fleet.name = {name:?} is in use by the gateway at {}, which was seen {seen_s} s ago; each gateway needs a name of its own",
+        printable(address)
     )]
     NameTaken { name: String, address: String, seen_s: i64 },
     #[error("there is no gateway {0:?}; `tidegate fleet list --all` shows all")]
     Unknown(String),
 }
 
+impl From<PgError> for FleetError {
+    fn from(error: PgError) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl FleetError {
+    /// True if an operator learns nothing from the one who knows the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::NameTaken { name, address, .. }, Self::NameTaken { name: known, address: at, .. }) => {
+                name == known && address == at
+            }
+            _ => self.to_string() == other.to_string(),
+        }
+    }
+}
+
 /// The database's error, with the keys of this one.
 fn words(error: &PgError) -> String {
     let text = error.to_string().replace("the registry's database", "the fleet's database");
     let text = text.replace("`tidegate registry init`", "`tidegate fleet init`");
-    text.replace("registry.query_timeout_ms", "the time of a query").replace("registry.url", "fleet.postgres")
+    let text = text
+        .replace("registry.query_timeout_ms", "the time of a query")
+        .replace("registry.url", "fleet.postgres");
+    printable(&text)
 }
 
 /// The state of a gateway, by its own last word.
@@ -95,6 +123,11 @@ pub struct GatewayRow {
     pub report: Value,
     /// Lines that wait on its disk.
     pub lines_pending: u64,
+    /// The fault of a row that is not as a gateway writes it.
+    pub unreadable: Option<String>,
+    /// The digest of a secret of its data folder.
+    #[serde(skip)]
+    pub folder: String,
     /// Messages and lines of its present start and of the earlier ones.
     #[serde(skip)]
     pub books: FleetBooks,
@@ -119,11 +152,28 @@ pub struct GatewayReport {
     pub books: FleetBooks,
 }
 
+/// A wish about a gateway, with its time: one that says the same again differs from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish(String);
+
+impl Wish {
+    pub fn is_drain(&self) -> bool {
+        self.0.split(' ').next() == Some(DRAINED)
+    }
+}
+
+impl Default for Wish {
+    /// The wish of a row that was just taken.
+    fn default() -> Self {
+        Self(SERVES.to_owned())
+    }
+}
+
 /// The answer to a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reported {
-    /// The gateway is to be drained.
-    pub wants_drain: bool,
+    /// The last wish about this gateway.
+    pub wish: Wish,
     /// The database's clock in milliseconds.
     pub now_ms: i64,
 }
@@ -137,9 +187,23 @@ pub async fn init(server: &PgServer) -> Result<(), FleetError> {
     Ok(server.within("creating the table of gateways", client.batch_execute(INIT)).await?)
 }
 
-/// Books as the database has them; those that cannot be read count as none.
-fn books_of(text: &str) -> FleetBooks {
-    serde_json::from_str(text).unwrap_or_default()
+/// JSON as the database has it. What cannot be read counts as nothing, and is named.
+fn read<T: DeserializeOwned + Default>(what: &str, text: &str, fault: &mut Option<String>) -> T {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        fault.get_or_insert_with(|| format!("its {what} cannot be read: {error}"));
+        T::default()
+    })
+}
+
+/// True if the gateway has reported in time. A time that it cannot have, such as one to come, is none.
+fn is_fresh(age_s: f64, report_s: i32) -> bool {
+    let most_s = f64::from(report_s).min(FLEET_REPORT_S_MAX as f64) * f64::from(FLEET_STALE_REPORTS);
+    age_s.abs() <= most_s
+}
+
+/// Seconds since a time in a column, as a number that every time has: infinite ones, too.
+fn age(column: &str) -> String {
+    format!("extract(epoch FROM now())::float8 - extract(epoch FROM {column})::float8")
 }
 
 /// JSON as text, which the statements cast.
@@ -161,23 +225,33 @@ pub async fn claim(
 ) -> Result<(), FleetError> {
     let doing = "taking the row of a gateway";
     let transaction = server.within(doing, client.transaction()).await?;
-    let query = "SELECT folder, state, books::text, past::text, report->>'admin', \
-         extract(epoch FROM now() - seen_at)::bigint, \
-         now() - seen_at > make_interval(secs => report_s * $2::int) \
-         FROM tidegate_gateways WHERE name = $1 FOR UPDATE";
-    let row = server.within(doing, transaction.query_opt(query, &[&this.name, &FLEET_STALE_REPORTS])).await?;
+    let query = format!(
+        "SELECT folder, state, books::text, past::text, report->>'admin', {}, report_s \
+         FROM tidegate_gateways WHERE name = $1 FOR UPDATE",
+        age("seen_at")
+    );
+    let row = server.within(doing, transaction.query_opt(&query, &[&this.name])).await?;
     let mut past = FleetBooks::default();
     if let Some(row) = row {
         let (folder, state): (String, String) = (row.get(0), row.get(1));
-        let is_over = row.get::<_, bool>(6) || matches!(state.as_str(), "stopped" | "retired");
+        let is_over = !is_fresh(row.get(5), row.get(6)) || matches!(state.as_str(), "stopped" | "retired");
         let same_folder = folder == this.folder;
         let is_free = is_over || same_folder && may_take_own;
         if !is_free {
-            let (address, seen_s) = (row.get::<_, Option<String>>(4).unwrap_or_default(), row.get(5));
+            let address = row.get::<_, Option<String>>(4).unwrap_or_default();
+            let seen_s = row.get::<_, f64>(5) as i64;
             return Err(FleetError::NameTaken { name: this.name.clone(), address, seen_s });
         }
-        past = books_of(row.get(3));
-        past.add(&books_of(row.get(2)).ended(same_folder));
+        let mut fault = None;
+        past = read("books of earlier starts", row.get(3), &mut fault);
+        past.add(&read::<FleetBooks>("books", row.get(2), &mut fault).ended(same_folder));
+        if let Some(fault) = fault {
+            tracing::warn!(
+                gateway = this.name,
+                "the row of this gateway: {}; they are gone from the sum",
+                printable(&fault)
+            );
+        }
     }
     let statement = "INSERT INTO tidegate_gateways (name, folder, start, state, report_s, report, books, past) \
          VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8::text::jsonb) \
@@ -240,7 +314,7 @@ pub async fn report(
             server.within(doing, client.query_opt(&statement, &values)).await?
         }
     };
-    Ok(row.map(|row| Reported { wants_drain: row.get::<_, String>(0) == "drained", now_ms: row.get(1) }))
+    Ok(row.map(|row| Reported { wish: Wish(row.get(0)), now_ms: row.get(1) }))
 }
 
 /// All gateways, by name.
@@ -250,27 +324,32 @@ pub async fn report(
 pub async fn list(server: &PgServer) -> Result<Vec<GatewayRow>, FleetError> {
     let client = server.connect().await?;
     let query = format!(
-        "SELECT name, state, extract(epoch FROM now() - seen_at)::bigint, \
-         extract(epoch FROM now() - started_at)::bigint, clock_ahead_ms, report::text, books::text, past::text, \
-         now() - seen_at <= make_interval(secs => report_s * $1::int) \
-         FROM tidegate_gateways ORDER BY name LIMIT {FLEET_GATEWAYS_MAX}"
+        "SELECT name, state, {}, {}, clock_ahead_ms, report::text, books::text, past::text, report_s, folder \
+         FROM tidegate_gateways ORDER BY name LIMIT {FLEET_GATEWAYS_MAX}",
+        age("seen_at"),
+        age("started_at")
     );
-    let rows = server.within("listing gateways", client.query(&query, &[&FLEET_STALE_REPORTS])).await?;
+    let rows = server.within("listing gateways", client.query(&query, &[])).await?;
     let gateways = rows.into_iter().map(|row| {
         let state = GatewayState::of(row.get(1));
-        let mut books = books_of(row.get(7));
-        let own = books_of(row.get(6));
+        let mut unreadable = None;
+        let mut books: FleetBooks = read("books of earlier starts", row.get(7), &mut unreadable);
+        let own: FleetBooks = read("books", row.get(6), &mut unreadable);
         let lines_pending = own.lines_pending();
         books.add(&own);
+        let (seen_s, started_s): (f64, f64) = (row.get(2), row.get(3));
         GatewayRow {
             name: row.get(0),
             state,
-            alive: row.get::<_, bool>(8) && !matches!(state, GatewayState::Stopped | GatewayState::Retired),
-            seen_s: row.get(2),
-            started_s: row.get(3),
+            alive: is_fresh(seen_s, row.get(8))
+                && !matches!(state, GatewayState::Stopped | GatewayState::Retired),
+            seen_s: seen_s as i64,
+            started_s: started_s as i64,
             clock_ahead_ms: row.get(4),
-            report: serde_json::from_str(row.get(5)).unwrap_or_default(),
+            report: read("report", row.get(5), &mut unreadable),
             lines_pending,
+            unreadable,
+            folder: row.get(9),
             books,
         }
     });
@@ -283,8 +362,9 @@ pub async fn list(server: &PgServer) -> Result<Vec<GatewayRow>, FleetError> {
 /// There is no such gateway; the database's.
 pub async fn wish(server: &PgServer, name: &str, drained: bool) -> Result<(), FleetError> {
     let client = server.connect().await?;
-    let wanted = if drained { "drained" } else { "serves" };
-    let statement = "UPDATE tidegate_gateways SET wanted = $2 WHERE name = $1";
+    let wanted = if drained { DRAINED } else { SERVES };
+    let statement =
+        "UPDATE tidegate_gateways SET wanted = $2::text || ' ' || clock_timestamp()::text WHERE name = $1";
     let changed = server.within("wishing", client.execute(statement, &[&name, &wanted])).await?;
     if changed == 0 {
         return Err(FleetError::Unknown(name.to_owned()));
@@ -307,9 +387,62 @@ pub async fn retire(server: &PgServer, name: &str) -> Result<(), FleetError> {
     }
 }
 
+/// The names of gateways whose rows cannot be read.
+pub fn unreadable(gateways: &[GatewayRow]) -> Vec<String> {
+    gateways.iter().filter(|row| row.unreadable.is_some()).map(|row| row.name.clone()).collect()
+}
+
 /// The books of all gateways together.
 pub fn sum(gateways: &[GatewayRow]) -> FleetBooks {
     let mut all = FleetBooks::default();
     gateways.iter().for_each(|gateway| all.add(&gateway.books));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_intervals_of_any_size_are_only_fresh_if_a_gateway_can_have_them() {
+        assert!(is_fresh(0.0, 1) && is_fresh(29.0, 10) && is_fresh(-3.0, 1));
+        assert!(!is_fresh(31.0, 10) && !is_fresh(0.5, i32::MIN));
+        assert!(!is_fresh(f64::INFINITY, i32::MAX) && !is_fresh(f64::NEG_INFINITY, i32::MAX));
+        assert!(!is_fresh(20_000.0, i32::MAX), "an interval is an hour at most");
+    }
+
+    #[test]
+    fn json_that_cannot_be_read_is_named_and_counts_as_nothing() {
+        for text in ["[]", "7", r#"{"a":{"lines":{"written":-1}}}"#, r#"{"a":{"lines":{"written":1e99}}}"#] {
+            let mut fault = None;
+            assert_eq!(read::<FleetBooks>("books", text, &mut fault), FleetBooks::default());
+            assert!(fault.unwrap().contains("its books cannot be read"), "{text}");
+        }
+        let mut fault = None;
+        assert_eq!(read::<Value>("report", "{}", &mut fault), serde_json::json!({}));
+        assert_eq!(fault, None);
+    }
+
+    #[test]
+    fn a_fault_names_the_fleet_s_database_once_and_steers_no_terminal() {
+        let why = "no \u{1b}[2J".to_owned();
+        let fault: FleetError = PgError::Query { doing: "listing gateways", why, state: None }.into();
+        let text = format!("{:#}", anyhow::Error::from(fault));
+        assert_eq!(text, "listing gateways in the fleet's database: no \\u{1b}[2J");
+        let taken = |address: &str, seen_s| FleetError::NameTaken {
+            name: "g1".into(),
+            address: address.into(),
+            seen_s,
+        };
+        assert!(!taken("\u{1b}[2J", 1).to_string().contains('\u{1b}'));
+        assert!(taken("a", 1).is_like(&taken("a", 2)) && !taken("a", 1).is_like(&taken("b", 1)));
+    }
+
+    #[test]
+    fn each_wish_is_one_of_its_own() {
+        let wish = |text: &str| Wish(text.to_owned());
+        assert!(wish("drained").is_drain() && wish("drained 2026-01-01").is_drain());
+        assert!(!wish("serves 2026-01-01").is_drain() && !Wish::default().is_drain());
+        assert_ne!(wish("drained 1"), wish("drained 2"));
+    }
 }
