@@ -16,6 +16,7 @@ fn gateway_dir(postgres: &Postgres, name: &str, more: &str) -> GatewayDir {
          [fleet]\nname = \"{name}\"\npostgres = \"{}\"\nreport_s = 1\ndrain_notice_s = 0\ndrain_spread_s = 0\n",
         postgres.url()
     ));
+    dir.set_token("operator");
     dir
 }
 
@@ -86,6 +87,11 @@ async fn the_sum_of_books_balances_over_gateways_that_come_and_go() {
     publish(&same, 1);
     assert_eq!(row(one, "g1")["report"]["listen"], one.listener);
     assert_eq!(sum(one, "messages", "received"), 42);
+    let (_, output, _) = same.verb(&["doctor"], "");
+    assert!(output.contains("fleet.name = \"g1\" is in use by the gateway at"), "{output}");
+    let (_, output, _) = one.verb(&["doctor"], "");
+    assert!(output.contains("and can be read") && !output.contains("is in use by"), "{output}");
+    assert_eq!(same.log().matches("is in use by the gateway at").count(), 1, "{}", same.log());
     drop(other);
 
     // Drained from afar.
@@ -96,6 +102,23 @@ async fn the_sum_of_books_balances_over_gateways_that_come_and_go() {
     assert!(status.code() == Some(1) && errors.contains("stop it first"), "{errors}");
     assert!(one.verb(&["fleet", "resume", "g2"], "").0.success());
     second.wait("serves", |gateway| gateway.get("/readyz").0 == 200);
+
+    // The last word holds, here or from afar, also if it says the same as the one before it from there.
+    let is_ready = |code: u16| second.wait("the last word", |gateway| gateway.get("/readyz").0 == code);
+    let says = |words: &[&str]| assert!(two.verb(words, "").0.success(), "{words:?}");
+    says(&["fleet", "drain", "g2", "--wait-s", "0"]);
+    is_ready(503);
+    says(&["drain", "--resume"]);
+    is_ready(200);
+    second.wait("the row follows the switch", |_| row(one, "g2")["state"] == "serves");
+    says(&["fleet", "drain", "g2", "--wait-s", "60"]);
+    is_ready(503);
+    says(&["fleet", "resume", "g2"]);
+    is_ready(200);
+    says(&["drain", "--wait-s", "60"]);
+    is_ready(503);
+    says(&["fleet", "resume", "g2"]);
+    is_ready(200);
 
     // Killed and stopped, started again, and retired: nothing is counted twice or forgotten.
     assert_eq!(second.stop().code(), Some(0));
@@ -115,6 +138,66 @@ async fn the_sum_of_books_balances_over_gateways_that_come_and_go() {
     publish(two, 3);
     second.wait("counted", |_| sum(one, "messages", "received") == 50 && sum(one, "lines", "written") == 50);
     assert_eq!(row(one, "g2")["state"], "serves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_something_else_has_written_hides_no_other_and_ends_no_reader() {
+    let postgres = Postgres::start().await;
+    let dir = gateway_dir(&postgres, "g1", "");
+    assert!(dir.verb(&["fleet", "init"], "").0.success());
+    let gateway = dir.start();
+    gateway.wait("reports", |_| row(&dir, "g1")["alive"] == true);
+    let most = u64::MAX;
+    let books = format!(
+        r#"{{"acme":{{"messages":{{"received":{most},"parked":{most}}},"lines":{{"pending":{most}}}}}}}"#
+    );
+    let values = [
+        ("late", "'-infinity'", 2_147_483_647, 0, "{}", "{}"),
+        ("soon", "'infinity'", -2_147_483_648, i64::MIN, "[1]", "{}"),
+        ("list", "now()", 10, i64::MAX, "7", "[]"),
+        ("most", "now()", 10, 0, "{}", &books),
+        ("more", "'294276-01-01'", 10, 0, "{}", &books),
+    ];
+    for (name, time, report_s, ahead, report, books) in values {
+        postgres
+            .run(&format!(
+                "INSERT INTO tidegate_gateways VALUES ('{name}', 'f', 's', 'serves', 'serves', {time}, {time}, \
+                 {report_s}, {ahead}, '{report}', '{books}', '{books}')"
+            ))
+            .await;
+    }
+    let (code, all) = fleet(&dir, &["list"]);
+    let rows = all["gateways"].as_array().unwrap();
+    assert!(code == Some(1) && rows.len() == 6, "{all:#}");
+    let alive: Vec<_> = rows.iter().filter(|row| row["alive"] == true).map(|row| &row["name"]).collect();
+    assert_eq!(alive, ["g1", "list", "most"]);
+    assert_eq!(row(&dir, "most")["lines_pending"], most);
+    let fault = row(&dir, "list")["unreadable"].to_string();
+    assert!(fault.contains("books of earlier starts cannot be read"), "{fault}");
+    let (_, text, _) = dir.verb(&["fleet", "list"], "");
+    assert!(text.contains("cannot be read"), "{text}");
+    let (code, sums) = fleet(&dir, &["books"]);
+    assert_eq!(
+        (code, &sums["balanced"], &sums["unreadable"]),
+        (Some(1), &false.into(), &serde_json::json!(["list"]))
+    );
+    assert_eq!(gateway.json("/api/v1/fleet/books")["unreadable"], serde_json::json!(["list"]));
+    assert_eq!(gateway.json("/api/v1/fleet")["gateways"].as_array().unwrap().len(), 6);
+    // A gateway that starts takes such a row, if it is nobody's.
+    for name in ["late", "more"] {
+        let dir = gateway_dir(&postgres, name, "");
+        let gateway = dir.start();
+        gateway.wait("reports", |_| row(&dir, name)["alive"] == true);
+    }
+    let (status, _, errors) = dir.verb(&["fleet", "show", "nobody"], "");
+    assert!(status.code() == Some(1) && errors.contains("there is no gateway"), "{errors}");
+    postgres.run("ALTER TABLE tidegate_gateways RENAME TO elsewhere").await;
+    let (_, _, errors) = dir.verb(&["fleet", "list"], "");
+    assert!(
+        errors.contains("listing gateways in the fleet's database") && !errors.contains("registry"),
+        "{errors}"
+    );
+    assert_eq!(errors.matches("listing gateways").count(), 1, "{errors}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
