@@ -118,6 +118,28 @@ fn row<D: Decoder>(paths: &Paths, name: &str, title: &str, messages: &Messages) 
     Ok(())
 }
 
+/// The contexts of so many messages with this payload, of a device of `acme`. The topic ends in the type.
+pub fn contexts(
+    topic: &str,
+    message_type: &str,
+    payload: &'static [u8],
+    messages: usize,
+) -> Vec<MessageContext> {
+    let id = TenantId::new("acme");
+    let account = Arc::new(Account::new(id.clone()));
+    let tenant = Arc::new(Tenant::new(id, account, TenantSettings::plain(Ok("telemetry".into()))));
+    let device = Arc::new(make_device("d", "", DeviceHasher::new(1).hash("acme", "d")));
+    let message = Admitted::for_trial(
+        topic.to_owned(),
+        topic.len() - message_type.len()..topic.len(),
+        Bytes::from_static(payload),
+        testing::RECEIVED_NS,
+        tenant,
+        device,
+    );
+    (0..messages).map(|_| MessageContext::new(&message, 0)).collect()
+}
+
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

@@ -13,12 +13,12 @@ use tidegate::decode::sandbox::instance::{CallFault, Instance};
 use tidegate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest};
 
 use crate::gateway::resident_of;
-use crate::{Paths, decode};
+use crate::{Paths, decode, formats};
 
 const CODEC: &str = include_str!("codec.js");
 
 /// Battery, temperature, humidity and a door.
-const PAYLOAD: [u8; 13] = [0x01, 0x75, 92, 0x03, 0x67, 0x10, 0x01, 0x04, 0x68, 0x71, 0x05, 0x00, 0x00];
+static PAYLOAD: [u8; 13] = [0x01, 0x75, 92, 0x03, 0x67, 0x10, 0x01, 0x04, 0x68, 0x71, 0x05, 0x00, 0x00];
 
 /// Messages of a call: as many as usually fit its time.
 const MESSAGES: usize = 16;
@@ -71,6 +71,7 @@ fn store(paths: &Paths) -> Result<GuestStore> {
 /// Microseconds of CPU a message, in calls of so many.
 fn sandbox_us(instance: &mut Instance, messages: usize) -> Result<f64> {
     let batch = decode::batch(&vec![&PAYLOAD[..]; messages]);
+    instance.state().messages = formats::contexts("tenant/acme/device/d/up", "up", &PAYLOAD, messages);
     let calls = 3_200 / messages;
     let mut best = Duration::MAX;
     for _ in 0..15 {
