@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use bytes::Bytes;
 use tidegate::core::books::Account;
-use tidegate::core::device::make_device;
+use tidegate::core::device::{Device, make_device};
 use tidegate::core::device_hash::DeviceHasher;
 use tidegate::core::ids::TenantId;
 use tidegate::core::message::Admitted;
@@ -69,24 +70,10 @@ fn row<D: Decoder>(paths: &Paths, name: &str, title: &str, messages: &Messages) 
     fs::copy(paths.guests.join(format!("{name}.wasm")), folder.join(format!("acme/{stem}.wasm")))
         .context("cargo xtask guests builds it")?;
     let guests = decode::open(paths, &folder, &[])?;
-    let id = TenantId::new("acme");
-    let account = Arc::new(Account::new(id.clone()));
-    let tenant = Arc::new(Tenant::new(id, account.clone(), TenantSettings::plain(Ok("telemetry".into()))));
-    let device = Arc::new(make_device("d", "", DeviceHasher::new(1).hash("acme", "d")));
-    let admitted = |topic: &str, payload: &[u8]| {
-        let topic = topic.to_owned();
-        let payload = Bytes::copy_from_slice(payload);
-        Admitted::for_trial(
-            topic,
-            0..stem.len(),
-            payload,
-            testing::RECEIVED_NS,
-            tenant.clone(),
-            device.clone(),
-        )
-    };
+    let sender = Sender::new();
+    let admitted = |topic: &str, payload: &[u8]| sender.message(topic, 0..stem.len(), payload);
     if let Some((topic, payload)) = first {
-        account.receive(1);
+        sender.account.receive(1);
         HostDecoder::new(guests.host().clone()).decode(vec![admitted(topic, payload)], &decode::Sink);
     }
     let mut sandboxed = decode::instance_of(&guests, "acme", stem)?;
@@ -118,26 +105,33 @@ fn row<D: Decoder>(paths: &Paths, name: &str, title: &str, messages: &Messages) 
     Ok(())
 }
 
-/// The contexts of so many messages with this payload, of a device of `acme`. The topic ends in the type.
-pub fn contexts(
-    topic: &str,
-    message_type: &str,
-    payload: &'static [u8],
-    messages: usize,
-) -> Vec<MessageContext> {
-    let id = TenantId::new("acme");
-    let account = Arc::new(Account::new(id.clone()));
-    let tenant = Arc::new(Tenant::new(id, account, TenantSettings::plain(Ok("telemetry".into()))));
-    let device = Arc::new(make_device("d", "", DeviceHasher::new(1).hash("acme", "d")));
-    let message = Admitted::for_trial(
-        topic.to_owned(),
-        topic.len() - message_type.len()..topic.len(),
-        Bytes::from_static(payload),
-        testing::RECEIVED_NS,
-        tenant,
-        device,
-    );
-    (0..messages).map(|_| MessageContext::new(&message, 0)).collect()
+/// A device of `acme`, whose messages an instance takes without a gateway.
+pub struct Sender {
+    account: Arc<Account>,
+    tenant: Arc<Tenant>,
+    device: Arc<Device>,
+}
+
+impl Sender {
+    pub fn new() -> Self {
+        let id = TenantId::new("acme");
+        let account = Arc::new(Account::new(id.clone()));
+        let tenant = Tenant::new(id, account.clone(), TenantSettings::plain(Ok("telemetry".into())));
+        let device = make_device("d", "", DeviceHasher::new(1).hash("acme", "d"));
+        Self { account, tenant: Arc::new(tenant), device: Arc::new(device) }
+    }
+
+    /// A message of it. `message_type`: the place of the type in the topic.
+    pub fn message(&self, topic: &str, message_type: Range<usize>, payload: &[u8]) -> Admitted {
+        Admitted::for_trial(
+            topic.to_owned(),
+            message_type,
+            Bytes::copy_from_slice(payload),
+            testing::RECEIVED_NS,
+            self.tenant.clone(),
+            self.device.clone(),
+        )
+    }
 }
 
 fn varint(mut value: u64, out: &mut Vec<u8>) {

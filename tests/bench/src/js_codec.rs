@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use tidegate::core::tenant::budget::Budget;
 use tidegate::core::tenant::budget_kind::Resource;
+use tidegate::decode::sandbox::abi::MessageContext;
 use tidegate::decode::sandbox::cpu_clock::thread_cpu;
 use tidegate::decode::sandbox::instance::{CallFault, Instance};
 use tidegate::rollout::{GuestStore, PutAuthor, PutFile, PutRequest};
 
+use crate::formats::Sender;
 use crate::gateway::resident_of;
-use crate::{Paths, decode, formats};
+use crate::{Paths, decode};
 
 const CODEC: &str = include_str!("codec.js");
 
 /// Battery, temperature, humidity and a door.
-static PAYLOAD: [u8; 13] = [0x01, 0x75, 92, 0x03, 0x67, 0x10, 0x01, 0x04, 0x68, 0x71, 0x05, 0x00, 0x00];
+const PAYLOAD: [u8; 13] = [0x01, 0x75, 92, 0x03, 0x67, 0x10, 0x01, 0x04, 0x68, 0x71, 0x05, 0x00, 0x00];
 
 /// Messages of a call: as many as usually fit its time.
 const MESSAGES: usize = 16;
@@ -71,7 +73,8 @@ fn store(paths: &Paths) -> Result<GuestStore> {
 /// Microseconds of CPU a message, in calls of so many.
 fn sandbox_us(instance: &mut Instance, messages: usize) -> Result<f64> {
     let batch = decode::batch(&vec![&PAYLOAD[..]; messages]);
-    instance.state().messages = formats::contexts("tenant/acme/device/d/up", "up", &PAYLOAD, messages);
+    let message = Sender::new().message("up/d", 0..2, &PAYLOAD);
+    instance.state().messages = (0..messages).map(|_| MessageContext::new(&message, 0)).collect();
     let calls = 3_200 / messages;
     let mut best = Duration::MAX;
     for _ in 0..15 {
