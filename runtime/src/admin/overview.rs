@@ -147,13 +147,7 @@ fn report(handles: &Handles, scope: &Scope) -> ApiResult {
             counts.map(|count| (count.reason, count.entries)).collect()
         }
     };
-    let parts = [
-        ("source", &readiness.source),
-        ("registry", &readiness.registry),
-        ("spool", &readiness.spool),
-        ("output", &readiness.output),
-        ("clock", &readiness.clock),
-    ];
+    let parts = readiness.parts();
     let part = |(name, health): (&str, &PartHealth)| PartState {
         name: name.to_owned(),
         ready: health.ready,

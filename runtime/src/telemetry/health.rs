@@ -67,6 +67,17 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// The parts by their names.
+    pub fn parts(&self) -> [(&'static str, &PartHealth); 5] {
+        [
+            ("source", &self.source),
+            ("registry", &self.registry),
+            ("spool", &self.spool),
+            ("output", &self.output),
+            ("clock", &self.clock),
+        ]
+    }
+
     /// `clock`: the fault of the wall clock.
     pub fn new(
         source: PartHealth,

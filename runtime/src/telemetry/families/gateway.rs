@@ -12,13 +12,7 @@ use crate::telemetry::sample::Sample;
 
 pub fn families(handles: &Handles) -> Vec<Family> {
     let readiness = readiness(handles);
-    let parts = [
-        ("source", &readiness.source),
-        ("registry", &readiness.registry),
-        ("spool", &readiness.spool),
-        ("output", &readiness.output),
-        ("clock", &readiness.clock),
-    ];
+    let parts = readiness.parts();
     let of_parts = |is_so: fn(&PartHealth) -> bool| -> Vec<Sample> {
         let sample = |(part, health): (&str, &PartHealth)| {
             Sample::new(vec![("part", part.to_owned())], f64::from(u8::from(is_so(health))))
